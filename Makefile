@@ -1,0 +1,45 @@
+# Each target makes its own .venv. Only Python 3.11 or later, make and a package index are needed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready-for-requirements-dev
+
+.PHONY: demo run test check lock fmt clean
+.DEFAULT_GOAL := test
+
+$(READY): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo '$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: $(READY)  ## the main job end to end on real parts
+	$(BIN)/python scripts/demo.py
+
+run: $(READY)  ## web server and workers, ready to click
+	@$(BIN)/python scripts/run.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+check: $(READY)  ## all that must pass before a change is merged
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	scripts/check_deploy.sh
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90
+
+lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml
+	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-header pyproject.toml --extra dev -o requirements-dev.txt
+
+fmt: $(READY)
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean:  ## what can be made again; var/, the data of this copy, stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
+	rm -f .coverage .coverage.*
+	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +

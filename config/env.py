@@ -1,0 +1,94 @@
+"""Read the environment: `.env`, plain variables, and secrets from files (`NAME_FILE`).
+
+Bad values are collected; `env.seal()` at the end of the settings reports all of them at once, by name.
+"""
+
+import base64
+import binascii
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+
+from environs import FileAwareEnv
+from marshmallow import ValidationError
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def parse_key_ring(text: str) -> dict[str, bytes]:
+    """Turn `<id>:<urlsafe base64 of 32 bytes>[,…]`, newest first, into an ordered mapping of id to key.
+
+    Raises ValidationError for an empty ring, a repeated id, or a key that is not 32 bytes; the message
+    never quotes the value.
+    """
+    ring: dict[str, bytes] = {}
+    for position, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
+        key_id, _, encoded = entry.partition(":")
+        try:
+            key = base64.urlsafe_b64decode(encoded.encode())
+        except (binascii.Error, ValueError):
+            key = b""
+        if not key_id or key_id in ring or len(key) != 32:
+            raise ValidationError(f"Entry {position} must be <id>:<urlsafe base64 of 32 bytes>, each id once.")
+        ring[key_id] = key
+    if not ring:
+        raise ValidationError("At least one key is needed.")
+    return ring
+
+
+def parse_single_key(text: str) -> bytes:
+    """Return the one key of a ring that must have just one: what does not rotate. Raises ValidationError."""
+    ring = parse_key_ring(text)
+    if len(ring) > 1:
+        raise ValidationError("Must be one key: it never rotates.")
+    return next(iter(ring.values()))
+
+
+def development_keys(var_dir: Path) -> list[str]:
+    """Put the keys of a development copy into the environment; make them on first use in `keys.env` (0600).
+
+    A variable that is already set wins. Returns the names it set: the settings take them out again at their
+    end, since a child process is a development copy too and must not find a SECRET_KEY.
+
+    Two processes that start together agree: the file is linked into place whole, once.
+    """
+    path = var_dir / "keys.env"
+    if not path.exists():
+        var_dir.mkdir(parents=True, exist_ok=True)
+        draft = var_dir / f".keys.{os.getpid()}.{secrets.token_hex(4)}"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"SECRET_KEY={secrets.token_urlsafe(48)}\n")
+            file.write(f"ENCRYPTION_KEYS=dev1:{_new_key()}\n")
+            file.write(f"DIGEST_KEY=dev1:{_new_key()}\n")
+            file.write(f"S3_ACCESS_KEY_ID=dev{secrets.token_hex(8)}\n")
+            file.write(f"S3_SECRET_ACCESS_KEY={secrets.token_urlsafe(30)}\n")
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    pairs = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    made = [name for name in pairs if name not in os.environ]
+    os.environ.update({name: pairs[name] for name in made})
+    return made
+
+
+def _new_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def parse_days(text: str) -> timedelta:
+    """Turn a whole number of days into a timedelta. Raises ValidationError."""
+    if not text.isdecimal() or not 0 < int(text) < 100_000:
+        raise ValidationError("Must be a whole number of days.")
+    return timedelta(days=int(text))
+
+
+# A secret's file mostly ends with a newline that is no part of it.
+env = FileAwareEnv(eager=False, strip_whitespace=True)
+env.add_parser("days", parse_days)
+env.add_parser("single_key", parse_single_key)
+env.add_parser("key_ring", parse_key_ring)
+env.read_env(str(BASE_DIR / ".env"), recurse=False)

@@ -1,0 +1,71 @@
+"""Log lines that cannot carry a row's content.
+
+PostgreSQL quotes whole rows and values in its errors ("Failing row contains (…)", "Key (value)=(…)"), and a
+traceback prints them. `describe_error` says what may be told of an error, and `SafeFormatter` does so for every
+exception that reaches a log, at any depth of its chain.
+"""
+
+import logging
+import traceback
+from types import TracebackType
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DjangoDatabaseError
+from psycopg import Error as PsycopgError
+
+from config.request_id import current_request_id
+
+# Whose texts may be logged: our own exceptions, and those that speak of code and files, not of data.
+_OUR_PACKAGES = ("chatbots.", "compliance.", "config.", "conversations.")
+_ABOUT_CODE = (AttributeError, ImportError, NameError, NotImplementedError, OSError, TypeError, ImproperlyConfigured)
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what may be logged or stored of any error.
+
+    A database error is reduced to SQLSTATE and constraint, and of others the text is left out unless it is ours
+    or can only speak of code: a KeyError, a UnicodeError or a validator quotes what it met.
+    """
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(error, PsycopgError | DjangoDatabaseError):
+        return f"{name}: {describe_database_error(error)}"
+    told = kind.__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
+    return f"{name}: {error}" if told else name
+
+
+def describe_database_error(error: BaseException) -> str:
+    """Return "SQLSTATE 23505 (constraint_name)" for a database error: what may be logged or stored of it."""
+    cause = error if isinstance(error, PsycopgError) else error.__cause__
+    if not isinstance(cause, PsycopgError):
+        return "database error"
+    constraint = cause.diag.constraint_name if cause.diag else None
+    return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({constraint})" if constraint else "")
+
+
+class SafeFormatter(logging.Formatter):
+    """One line an event, with the call's id; tracebacks keep their frames, and of errors what may be told."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s%(call)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        request_id = current_request_id.get()
+        record.call = f" request_id={request_id}" if request_id else ""
+        return super().format(record)
+
+    def formatException(  # noqa: N802  (logging's own name)
+        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+    ) -> str:
+        error = ei[1]
+        if error is None:
+            return ""
+        return "".join(_safe_lines(error, seen=set()))
+
+
+def _safe_lines(error: BaseException, *, seen: set[int]) -> list[str]:
+    seen.add(id(error))
+    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    lines = [*_safe_lines(earlier, seen=seen), "\nwhich led to:\n\n"] if earlier and id(earlier) not in seen else []
+    lines += traceback.format_tb(error.__traceback__)
+    return [*lines, f"{describe_error(error)}\n"]

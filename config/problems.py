@@ -1,0 +1,182 @@
+"""The shape of every error the API gives: `application/problem+json` (RFC 9457).
+
+Raise `Problem` with one of the codes in `CODES`; anything else that escapes a view becomes one here. A code
+is stable and so is its `type`: the relative URI `/api/docs/errors#<code>`, where the code is explained. All
+members are always present: `errors` is empty where no single field is at fault.
+
+Nothing here quotes what an exception says: its text may hold a chatter's data.
+"""
+
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, TypedDict
+
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.views import defaults
+from django.views.decorators.csrf import csrf_exempt
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from config.logs import describe_database_error
+from config.request_id import current_request_id
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+CODES: Mapping[str, tuple[int, str]] = {
+    "invalid": (400, "The call is not valid"),
+    "unknown_uci_key": (400, "The key is not a Unique Chatter Identifier of this chatbot"),
+    "not_authenticated": (401, "The call is not authenticated"),
+    "invalid_signature": (401, "The signature does not fit"),
+    "stale_timestamp": (401, "The timestamp is not of now"),
+    "scope_missing": (403, "The key lacks the scope for this call"),
+    "own_request": (403, "Another person than who filed has to approve"),
+    "not_found": (404, "There is no such thing here"),
+    "method_not_allowed": (405, "The method is not allowed here"),
+    "not_acceptable": (406, "The answer is JSON only"),
+    "compliance_disabled": (409, "Data compliance is switched off for this chatbot"),
+    "uci_not_designated": (409, "The chatbot has no Unique Chatter Identifier"),
+    "export_destination_missing": (409, "The chatbot has no bucket for exports"),
+    "idempotency_conflict": (409, "The Idempotency-Key was used with another body"),
+    "not_cancellable": (409, "The request can no longer be cancelled"),
+    "not_held": (409, "The request is not on hold"),
+    "not_retryable": (409, "The request cannot be retried"),
+    "conversation_deleted": (410, "The conversation was deleted"),
+    "chatter_erased": (410, "The chatter was erased"),
+    "too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "The body has to be JSON"),
+    "rate_limited": (429, "Too many calls"),
+    "internal": (500, "The call failed on our side; name its request_id when you report it"),
+    "unavailable": (503, "The service is unavailable for now"),
+}
+
+_CODE_OF_STATUS = {
+    400: "invalid",
+    401: "not_authenticated",
+    403: "scope_missing",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+}
+
+
+class FieldError(TypedDict):
+    """One field at fault: its JSON pointer in the body ("" is the body itself), a code and our own words."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Problem(exceptions.APIException):
+    """An error of the API. `code` is one of CODES, `detail` a sentence that says what to do."""
+
+    def __init__(self, code: str, detail: str = "", *, errors: Sequence[FieldError] = ()) -> None:
+        status, title = CODES[code]
+        super().__init__(detail or f"{title}.", code)
+        self.status_code = status
+        self.code = code
+        self.errors = list(errors)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the members of the problem, also for an answer that lists several."""
+        return {
+            "type": f"/api/docs/errors#{self.code}",
+            "title": CODES[self.code][1],
+            "status": self.status_code,
+            "detail": str(self.detail),
+            "code": self.code,
+            "request_id": current_request_id.get(),
+            "errors": self.errors,
+        }
+
+    def headers(self) -> dict[str, str]:
+        headers = {"Cache-Control": "no-store"}
+        if self.status_code == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Bearer realm="data-compliance"'
+        if self.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return headers
+
+
+def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:  # noqa: ARG001  DRF's signature
+    """Answer for whatever a view raised (DRF's EXCEPTION_HANDLER)."""
+    problem = as_problem(error)
+    return Response(problem.as_dict(), problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE)
+
+
+def as_problem(error: Exception) -> Problem:
+    """Translate any exception; log those that are our fault, without their text."""
+    match error:
+        case Problem():
+            return error
+        case OperationalError() | InterfaceError():
+            # Away, out of connections, or it gave this transaction up: the same call can succeed later.
+            logger.error("The database did not serve a call: %s", describe_database_error(error))
+            return Problem("unavailable", "The database did not serve the call. Send it again later.")
+        case Http404():
+            code = "not_found"
+        case PermissionDenied():
+            code = "scope_missing"
+        case SuspiciousOperation():
+            code = "invalid"
+        case exceptions.APIException():
+            code = _CODE_OF_STATUS.get(error.status_code, "internal")
+        case _:
+            code = "internal"
+    if code == "internal":
+        logger.error("A call failed unexpectedly.\n%s", _where(error))
+    return Problem(code)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """handler400: what Django refuses before a view is reached, such as an unknown host."""
+    if _is_api(request):
+        return _answer(Problem("invalid"))
+    return defaults.bad_request(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    """handler500: what failed outside a view of the API; Django has logged it."""
+    if _is_api(request):
+        return _answer(Problem("internal"))
+    return defaults.server_error(request)
+
+
+@csrf_exempt
+def unknown_path(request: HttpRequest) -> HttpResponseBase:  # noqa: ARG001  a view
+    """Answer for every path under /api/ that leads nowhere, also where DEBUG would show a page of its own."""
+    return _answer(Problem("not_found", "There is nothing at this path."))
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path_info.startswith("/api/")
+
+
+def _answer(problem: Problem) -> JsonResponse:
+    return JsonResponse(
+        problem.as_dict(), status=problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE
+    )
+
+
+def _where(error: BaseException | None) -> str:
+    """Return types and frames of an exception and of what led to it, without their texts."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        state = f": {describe_database_error(error)}" if isinstance(error, DatabaseError) else ""
+        lines.append(f"{type(error).__module__}.{type(error).__qualname__}{state}\n")
+        lines += traceback.format_tb(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    return "".join(lines)

@@ -1,0 +1,194 @@
+"""Settings: one file, every value from the environment (see docs/operating.md for the list).
+
+With neither `DATABASE_URL` nor `SECRET_KEY` this is a development copy: DEBUG is on, keys are made once
+into `VAR_DIR/keys.env`, and PostgreSQL and an S3 server run embedded under `VAR_DIR`. Importing this
+module starts nothing: `config.embedded.start()` does, from the entry points.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from config import embedded
+from config.env import BASE_DIR, development_keys, env
+
+# --- What kind of copy this is -----------------------------------------------------------------------
+
+VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
+DEVELOPMENT = not (env.str("DATABASE_URL", "") or env.str("SECRET_KEY", ""))
+EMBEDDED_POSTGRES = not env.str("DATABASE_URL", "")
+EMBEDDED_S3 = DEVELOPMENT and not env.str("S3_ENDPOINT_URL", "") and not env.str("S3_ACCESS_KEY_ID", "")
+_made_here = development_keys(VAR_DIR) if DEVELOPMENT else []
+
+DEBUG = env.bool("DEBUG", DEVELOPMENT)
+SECRET_KEY = env.str("SECRET_KEY")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else [])
+PORT = env.int("PORT", 8000)
+
+# AES-256-GCM keys for secrets at rest, newest first; HMAC key for digests, which never rotates.
+ENCRYPTION_KEYS: dict[str, bytes] = env.key_ring("ENCRYPTION_KEYS")
+DIGEST_KEY: bytes = env.single_key("DIGEST_KEY")
+
+# --- Django ------------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "chatbots",
+    "conversations",
+    "compliance",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_q",
+]
+
+MIDDLEWARE = [
+    "config.request_id.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+APPEND_SLASH = False
+
+AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+# --- Database ----------------------------------------------------------------------------------------
+
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": embedded.database(VAR_DIR) if EMBEDDED_POSTGRES else dict(env.dj_db_url("DATABASE_URL") or {}),
+}
+# Connections live on: django-q2 closes the caller's connection after an enqueue when they do not.
+DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+DATABASES["default"].setdefault("OPTIONS", {})["application_name"] = "data-compliance-api"
+
+# --- Object storage (hosted bucket) --------------------------------------------------------------------
+
+S3_ENDPOINT_URL: str | None = (
+    embedded.s3_endpoint(VAR_DIR) if EMBEDDED_S3 else (env.str("S3_ENDPOINT_URL", "") or None)
+)
+S3_PUBLIC_ENDPOINT_URL: str | None = env.str("S3_PUBLIC_ENDPOINT_URL", "") or S3_ENDPOINT_URL
+S3_REGION = env.str("S3_REGION", "us-east-1")
+S3_ACCESS_KEY_ID = env.str("S3_ACCESS_KEY_ID")
+S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
+S3_BUCKET = env.str("S3_BUCKET", "data-compliance") if DEVELOPMENT else env.str("S3_BUCKET")
+
+# --- What the product promises -------------------------------------------------------------------------
+
+# Values that broken integrations send for "nobody": they identify no chatter.
+UCI_PLACEHOLDERS = frozenset({"", *env.list("UCI_PLACEHOLDERS", ["null", "undefined", "None", "anonymous"])})
+CSV_FORMULA_GUARD = env.bool("CSV_FORMULA_GUARD", True)
+VARIABLE_DAYS = env.days("VARIABLE_DAYS", "7")
+DUE_DAYS = env.days("DUE_DAYS", "30")
+ERASURE_LEDGER_DAYS = env.days("ERASURE_LEDGER_DAYS", "90")
+EXPORT_GRACE_DAYS = env.days("EXPORT_GRACE_DAYS", "7")
+HOSTED_FILE_DAYS = env.days("HOSTED_FILE_DAYS", "40")
+
+# --- API -----------------------------------------------------------------------------------------------
+
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": [],
+    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+    "UNICODE_JSON": True,
+    "URL_FORMAT_OVERRIDE": None,
+}
+
+# --- Workers -------------------------------------------------------------------------------------------
+
+# A task is only a nudge: the rows of ComplianceRequest are the queue. Retries and time limits are our own
+# (claims), so django-q2's are set where they never act: its retry clock starts at prefetch.
+Q_CLUSTER = {
+    "name": "data-compliance",
+    "orm": "default",
+    "workers": env.int("WORKERS", 2),
+    "poll": 0.2,
+    "queue_limit": 1,
+    "bulk": 1,
+    "ack_failures": True,
+    "max_attempts": 1,
+    "timeout": 3600,
+    "retry": 7200,
+    "save_limit": -1,
+    "catch_up": False,
+    "recycle": 200,
+    "label": "Tasks",
+}
+
+# --- Security ------------------------------------------------------------------------------------------
+
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", not DEVELOPMENT)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", False) else None
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEVELOPMENT else 31_536_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", not DEVELOPMENT)
+SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", not DEVELOPMENT)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEVELOPMENT
+SESSION_COOKIE_AGE = 8 * 3600
+X_FRAME_OPTIONS = "DENY"
+
+# --- Logs ----------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "config.logs.SafeFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    "loggers": {
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        # It warns of each unknown path by name, and a caller may have put anything into one.
+        "django.request": {"level": "ERROR"},
+        # These name buckets, keys and parameters at their lower levels.
+        "botocore": {"level": "WARNING"},
+        "boto3": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+        "django.db.backends": {"level": "WARNING"},
+    },
+}
+
+env.seal()
+for _name in _made_here:
+    del os.environ[_name]

@@ -1,0 +1,144 @@
+"""Run a few programs side by side and end them well: for `make run`, `make demo` and the functional tests.
+
+Each program gets a session of its own and only its first process is told to stop: a django-q2 cluster whose
+workers get the signal too never ends. What is left of a session after the deadline is killed.
+"""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
+from urllib.parse import urlsplit
+
+
+class Processes:
+    """A context in which programs run by name; leaving it stops them all, whatever happened inside."""
+
+    def __init__(self, stop_timeout: float = 15) -> None:
+        self.stop_timeout = stop_timeout
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        cwd: Path | None = None,
+        log: Path | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program under a name of its own; its output goes to `log`, else where ours goes."""
+        if name in self._running:
+            raise ValueError(f"{name} runs already.")
+        with log.open("ab") if log else open(os.devnull, "rb") as file:  # noqa: PTH123
+            output = file if log else None
+            process = subprocess.Popen(
+                argv,
+                env=env,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._running[name] = process
+        return process
+
+    def wait_any(self, timeout: float | None = None) -> tuple[str, int] | None:
+        """Wait until one of them ends and return its name and exit code; None when `timeout` comes first."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            for name, process in self._running.items():
+                code = process.poll()
+                if code is not None:
+                    return name, code
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            time.sleep(0.1)
+
+    def stop(self, timeout: float | None = None) -> dict[str, int]:
+        """Ask all to stop, wait, kill what is left after `timeout` seconds; return exit codes by name.
+
+        An impatient second Ctrl-C (or SIGTERM) meanwhile kills them at once and goes on to the caller.
+        """
+        deadline = time.monotonic() + (self.stop_timeout if timeout is None else timeout)
+        try:
+            for process in self._running.values():
+                if process.poll() is None:
+                    process.terminate()
+            for process in self._running.values():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            for process in self._running.values():
+                with suppress(ProcessLookupError):  # also what a dead parent left in its session
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            codes = {name: process.returncode for name, process in self._running.items()}
+            self._running.clear()
+        return codes
+
+    def kill(self, name: str) -> None:
+        """Kill a program and its whole session now, as a crash of the machine would."""
+        process = self._running.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def exit_on_sigterm() -> None:
+    """Let SIGTERM end this script as Ctrl-C does: through its `with` and `finally` blocks."""
+
+    def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_http(url: str, timeout: float = 30, processes: Processes | None = None) -> int:
+    """Wait until `url` answers with a status below 500, and return the status.
+
+    TimeoutError says what came last when `timeout` seconds are over, or when one of `processes` has ended.
+    """
+    parts = urlsplit(url)
+    deadline = time.monotonic() + timeout
+    while True:
+        connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=5)
+        try:
+            connection.request("GET", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+            status = connection.getresponse().status
+            last = f"status {status}"
+            if status < 500:
+                return status
+        except (OSError, http.client.HTTPException) as error:
+            last = type(error).__name__
+        finally:
+            connection.close()
+        ended = processes.wait_any(timeout=0) if processes else None
+        if ended:
+            raise TimeoutError(f"{ended[0]} ended with code {ended[1]} before {url} answered.")
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"{url} did not answer within {timeout:g} s ({last}).")
+        time.sleep(0.1)

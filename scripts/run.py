@@ -1,0 +1,92 @@
+"""`make run`: the web server and the workers of this copy, ready to click. Ctrl-C stops both."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+# The children read their settings themselves, from the same environment as this script did.
+ENVIRONMENT = dict(os.environ)
+
+import django  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+
+from config import embedded  # noqa: E402
+from config.embedded_servers import is_free  # noqa: E402
+from scripts.processes import Processes, exit_on_sigterm, wait_for_http  # noqa: E402
+
+
+def main() -> int:
+    """Prepare the copy, run web and workers, and return an exit code once they have ended."""
+    exit_on_sigterm()
+    address = f"http://127.0.0.1:{settings.PORT}"
+    if not is_free(settings.PORT):
+        print(f"Port {settings.PORT} is taken: stop what listens there, or set PORT.", file=sys.stderr)
+        return 1
+    try:
+        embedded.start()
+    except embedded.EmbeddedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    django.setup()
+    call_command("migrate", verbosity=0)
+    call_command("sync_schedules")
+    if not settings.DEBUG:  # with DEBUG, whitenoise takes them from the apps
+        call_command("collectstatic", interactive=False, verbosity=0)
+    login = _staff_login(settings.VAR_DIR / "staff-login.txt")
+
+    python = sys.executable
+    bind = f"127.0.0.1:{settings.PORT}"
+    gunicorn = [
+        "-m",
+        "gunicorn",
+        "config.wsgi",
+        "--worker-class",
+        "gthread",
+        "--workers",
+        "2",
+        "--threads",
+        "4",
+    ]
+    with Processes() as processes:
+        processes.start("web", [python, *gunicorn, "--bind", bind, "--log-level", "warning"], ENVIRONMENT, cwd=ROOT)
+        processes.start("worker", [python, "manage.py", "qcluster"], ENVIRONMENT, cwd=ROOT)
+        try:
+            wait_for_http(f"{address}/admin/login/", timeout=60, processes=processes)
+        except TimeoutError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"\n  {address}/admin/   {login}\n  Ctrl-C stops it.\n", flush=True)
+        ended = processes.wait_any()
+        if ended:
+            print(f"{ended[0]} ended by itself with code {ended[1]}: stopping.", file=sys.stderr)
+    return 1
+
+
+def _staff_login(path: Path) -> str:
+    """Make the superuser `admin` unless there is a superuser, and say how to log in."""
+    from django.contrib.auth.models import User  # noqa: PLC0415  needs django.setup()
+    from django.db import connections  # noqa: PLC0415
+
+    if not User.objects.filter(is_superuser=True).exists():
+        password = secrets.token_urlsafe(12)
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"user: admin   password: {password}\n")
+        User.objects.create_superuser("admin", password=password)
+    connections.close_all()
+    if path.exists():
+        return path.read_text().strip()
+    return "user: a superuser of yours (manage.py changepassword)"
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 0
+    sys.exit(code)

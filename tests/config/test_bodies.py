@@ -1,0 +1,171 @@
+"""Bodies are read once, bounded, and byte for byte; JSON that could be read in two ways is refused."""
+
+import io
+import json
+
+import pytest
+from django.test import RequestFactory
+
+from compliance.models import ComplianceRequest
+from config.bodies import parse_json, raw_body
+from config.problems import Problem
+from tests.calls import ALICE, SigningCaller, TokenCaller, problem
+
+DELETION = "data-deletion"
+
+
+class Chunked(io.BytesIO):
+    """What a server gives for a body without Content-Length; remembers how much was asked of it."""
+
+    asked = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.asked += size or 0
+        return super().read(size)
+
+
+def chunked_request(stream: object):
+    request = RequestFactory().post("/api/", content_type="application/json")
+    request.META.update({"CONTENT_LENGTH": "", "wsgi.input": stream, "wsgi.input_terminated": True})
+    del request.META["CONTENT_LENGTH"]
+    return request
+
+
+def code_of(call) -> str:
+    with pytest.raises(Problem) as caught:
+        call()
+    return caught.value.code
+
+
+def test_a_body_is_read_byte_for_byte_and_again():
+    request = RequestFactory().post("/api/", b'{"a":\t1}\n', content_type="application/json")
+    assert raw_body(request) == raw_body(request) == b'{"a":\t1}\n'
+
+
+def test_a_body_in_chunks_is_read_like_any_other():
+    request = chunked_request(Chunked(b'{"a": 1}'))
+    assert raw_body(request) == raw_body(request) == request.body == b'{"a": 1}'
+
+
+def test_a_body_in_chunks_is_read_no_further_than_the_limit(settings):
+    settings.MAX_BODY_BYTES = 100
+    stream = Chunked(b"x" * 10_000)
+    assert code_of(lambda: raw_body(chunked_request(stream))) == "too_large"
+    assert stream.tell() == stream.asked == 101
+
+
+def test_a_body_in_chunks_may_have_exactly_the_limit(settings):
+    settings.MAX_BODY_BYTES = 100
+    assert len(raw_body(chunked_request(Chunked(b"x" * 100)))) == 100
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_broken_chunks_are_the_callers_fault(error):
+    class Broken:
+        def read(self, _size: int) -> bytes:
+            raise error
+
+    assert code_of(lambda: raw_body(chunked_request(Broken()))) == "invalid"
+
+
+def test_a_caller_who_hangs_up_is_the_callers_fault():
+    class HungUp(io.BytesIO):
+        def read(self, *_size: int | None) -> bytes:
+            raise OSError
+
+    request = RequestFactory().post("/api/", b"{}", content_type="application/json", **{"wsgi.input": HungUp()})
+    assert code_of(lambda: raw_body(request)) == "invalid"
+
+
+@pytest.mark.parametrize("length", ["9" * 5_000, str(10**12)])
+def test_a_length_beyond_measure_is_too_large(length):
+    request = RequestFactory().post("/api/", b"{}", content_type="application/json")
+    request.META["CONTENT_LENGTH"] = length
+    assert code_of(lambda: raw_body(request)) == "too_large"
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1e3", "²"])
+def test_a_malformed_length_is_the_callers_fault(length):
+    request = RequestFactory().post("/api/", b"{}", content_type="application/json")
+    request.META["CONTENT_LENGTH"] = length
+    assert code_of(lambda: raw_body(request)) == "invalid"
+
+
+@pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
+def test_a_call_in_chunks_is_accepted(chatbot, caller_type):
+    caller, raw = caller_type(chatbot), json.dumps(ALICE).encode()
+    server = {"wsgi.input": Chunked(raw), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    response = caller.client.generic(
+        "POST", caller.url(DELETION), raw, "application/json", headers=caller.credentials(raw), **server
+    )
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
+@pytest.mark.parametrize("path", [DELETION, "data-export"])
+def test_a_body_over_the_limit_is_too_large(chatbot, settings, caller_type, path):
+    caller, limit = caller_type(chatbot), 1_000
+    settings.MAX_BODY_BYTES = limit
+    problem(caller.post(path, b" " * (limit + 1)), 413, "too_large")
+    problem(caller.post(path, b" " * limit), 400, "invalid")
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/problem+json",
+        "application/json; charset=utf-16",
+        "application/json, text/plain",
+    ],
+)
+def test_a_body_that_is_not_declared_as_json_is_refused(chatbot, content_type):
+    for caller in (TokenCaller(chatbot), SigningCaller(chatbot)):
+        problem(caller.post(DELETION, ALICE, Content_Type=content_type), 415, "unsupported_media_type")
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "APPLICATION/JSON", 'application/json; charset="UTF-8"', "application/json;"]
+)
+def test_json_is_recognised_however_it_is_spelt(chatbot, content_type):
+    assert TokenCaller(chatbot).post(DELETION, ALICE, Content_Type=content_type).status_code == 200
+
+
+def test_an_encoded_body_is_refused(chatbot):
+    response = TokenCaller(chatbot).post(DELETION, ALICE, Content_Encoding="gzip")
+    problem(response, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"a": 1,}',
+        b'{"a": 1} {"a": 1}',
+        b"{'a': 1}",
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 1, "a": 2}',
+        b'{"b": {"a": 1, "\\u0061": 2}}',
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        b'{"a": "\xff"}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a": "\x00"}',
+        b'{"a": ' + b"1" * 5_000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"[" * 5_000 + b"]" * 5_000,
+    ],
+    ids=range(19),
+)
+def test_json_that_is_broken_or_could_be_read_in_two_ways_is_refused(raw):
+    assert code_of(lambda: parse_json(raw)) == "invalid"

@@ -1,0 +1,57 @@
+"""The pages for people name what the code has: settings, commands and codes cannot be added in silence."""
+
+import re
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import get_commands
+
+from config.problems import CODES
+
+OPERATING = "docs/operating.md"
+API = "docs/api.md"
+
+_OURS = ("chatbots", "conversations", "compliance")
+
+
+def _read(path: str) -> str:
+    return (Path(settings.BASE_DIR) / path).read_text(encoding="utf-8")
+
+
+def _section(path: str, title: str) -> str:
+    """Return the text between a heading of the second level and the next one."""
+    return _read(path).split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
+
+
+def _first_column(path: str, title: str) -> list[str]:
+    return re.findall(r"^\| `([A-Za-z0-9_]+)` \|", _section(path, title), re.MULTILINE)
+
+
+def test_operating_names_each_setting_once() -> None:
+    read = re.findall(r"env\.[a-z_]+\(\s*\"([A-Z0-9_]+)\"", _read("config/settings.py"))
+
+    assert sorted(_first_column(OPERATING, "Settings")) == sorted(set(read))
+
+
+def test_operating_names_each_command_once() -> None:
+    commands = [name for name, app in get_commands().items() if app in _OURS]
+
+    assert sorted(_first_column(OPERATING, "Commands")) == sorted(commands)
+
+
+def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> None:
+    sources = [
+        path.read_text(encoding="utf-8")
+        for folder in ("compliance", "chatbots")
+        for path in (Path(settings.BASE_DIR) / folder).rglob("*.py")
+    ]
+    raised = re.findall(r"(?:StepFailed|StorageError)\(\s*\"([a-z_]+)\"", "".join(sources))
+    written = re.findall(r"error_code = '([a-z_]+)'", "".join(sources))
+
+    assert sorted(_first_column(OPERATING, "Failed requests")) == sorted({*raised, *written})
+
+
+def test_api_names_each_error_code_with_its_status() -> None:
+    rows = re.findall(r"^\| ([0-9]{3}) \| `([a-z_]+)` \|", _section(API, "Errors"), re.MULTILINE)
+
+    assert sorted(rows) == sorted((str(status), code) for code, (status, _) in CODES.items())

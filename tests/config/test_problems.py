@@ -1,0 +1,171 @@
+"""Every error under /api/ has one shape, and none repeats what an exception says."""
+
+import json
+import logging
+import re
+
+import psycopg
+import pytest
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import DataError, InterfaceError, OperationalError
+from django.http import Http404
+from django.test import Client, RequestFactory
+from rest_framework import exceptions
+
+from config import problems
+from config.problems import CODES, Problem, as_problem, exception_handler
+from tests.calls import ALICE, TokenCaller, problem
+
+SECRET = "alice-77@example.com"
+
+
+def chained() -> Exception:
+    def fail() -> None:
+        try:
+            dict[str, int]()[SECRET]
+        except KeyError as error:
+            raise ValueError(SECRET) from error
+
+    try:
+        fail()
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_makes_a_whole_problem(code):
+    response = exception_handler(Problem(code), {})
+    assert response.status_code == response.data["status"] == CODES[code][0]
+    assert response.data.keys() == {"type", "title", "status", "detail", "code", "request_id", "errors"}
+    assert response.data["type"] == f"/api/docs/errors#{code}"
+    assert 400 <= response.status_code < 500 or code in {"internal", "unavailable"}
+
+
+def test_an_unknown_code_is_a_mistake_of_ours():
+    with pytest.raises(KeyError):
+        Problem("no_such_code")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Http404(SECRET), "not_found"),
+        (SuspiciousOperation(SECRET), "invalid"),
+        (PermissionDenied(SECRET), "scope_missing"),
+        (exceptions.ParseError(SECRET), "invalid"),
+        (exceptions.NotAuthenticated(SECRET), "not_authenticated"),
+        (exceptions.PermissionDenied(SECRET), "scope_missing"),
+        (exceptions.MethodNotAllowed("PUT"), "method_not_allowed"),
+        (exceptions.NotAcceptable(SECRET), "not_acceptable"),
+        (exceptions.UnsupportedMediaType(SECRET), "unsupported_media_type"),
+        (exceptions.Throttled(), "rate_limited"),
+        (OperationalError(SECRET), "unavailable"),
+        (InterfaceError(SECRET), "unavailable"),
+        (DataError(SECRET), "internal"),
+        (exceptions.APIException(SECRET), "internal"),
+        (chained(), "internal"),
+    ],
+)
+def test_any_exception_becomes_a_problem_that_does_not_quote_it(error, code, caplog):
+    response = exception_handler(error, {})
+    assert response.data["code"] == code
+    assert SECRET not in json.dumps(response.data)
+    assert SECRET not in caplog.text
+
+
+def test_a_fault_of_ours_is_logged_with_types_and_frames(caplog):
+    as_problem(chained())
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    message = record.getMessage()
+    assert "builtins.ValueError" in message
+    assert "builtins.KeyError" in message
+    assert "in chained" in message
+
+
+def test_a_database_that_is_away_is_logged_by_its_state_alone(caplog):
+    error = OperationalError(SECRET)
+    error.__cause__ = psycopg.errors.DeadlockDetected(SECRET)
+    assert as_problem(error).code == "unavailable"
+    assert "SQLSTATE 40P01" in caplog.text
+
+
+def test_a_refusal_is_not_logged_as_a_fault(caplog):
+    as_problem(Problem("invalid"))
+    as_problem(Http404())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("error", "code"), [(OperationalError(SECRET), "unavailable"), (chained(), "internal")])
+def test_a_failing_operation_is_answered_and_not_quoted(chatbot, monkeypatch, caplog, error, code):
+    def fail(**_arguments):
+        raise error
+
+    caller = TokenCaller(chatbot)
+    monkeypatch.setattr("compliance.operations.submit", fail)
+    response = caller.post("data-deletion", ALICE)
+    problem(response, CODES[code][0], code)
+    assert ("Retry-After" in response.headers) is (code == "unavailable")
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/",
+        "/api/v1",
+        "/api/v2/chatbots/acme/data-deletion",
+        "/api/v1/chatbots/acme/data-deletion/",
+        "/api/v1/chatbots/acme/requests/not-a-uuid",
+        "/api/v1/chatbots/a b/data-deletion",
+        "/api/v1/chatbots/%00/data-deletion",
+        "/api/v1/chatbots/../../admin",
+        "/api/%F0%9F%92%A9",
+    ],
+)
+@pytest.mark.parametrize("method", ["get", "post", "delete", "options"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_path_that_leads_nowhere_is_a_problem(settings, path, method, debug):
+    settings.DEBUG = debug
+    problem(getattr(Client(), method)(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["data-deletion", "data-export", "conversations", "requests/{id}"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "OTHER"])
+def test_another_method_is_refused_to_anyone(db, path, method):
+    path = path.format(id="018f0000-0000-7000-8000-000000000000")
+    response = Client().generic(method, f"/api/v1/chatbots/acme/{path}")
+    problem(response, 405, "method_not_allowed")
+    assert response.headers["Allow"] == ("GET, HEAD" if "requests" in path else "POST")
+
+
+@pytest.mark.parametrize("accept", ["text/html", "application/xml", "image/*;q=0.5"])
+def test_an_answer_in_another_format_is_refused(chatbot, accept):
+    problem(TokenCaller(chatbot).post("data-deletion", ALICE, Accept=accept), 406, "not_acceptable")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html, application/*;q=0.1"])
+def test_json_is_found_among_what_is_accepted(chatbot, accept):
+    assert TokenCaller(chatbot).post("data-deletion", ALICE, Accept=accept).status_code == 200
+
+
+def test_an_unknown_host_is_a_problem_under_api_alone(settings):
+    settings.ALLOWED_HOSTS = ["here"]
+    problem(Client(headers={"host": "elsewhere"}).get("/api/v1/x"), 400, "invalid")
+    response = Client(headers={"host": "elsewhere"}).get("/admin/login/")
+    assert "json" not in response.headers["Content-Type"]
+
+
+def test_what_fails_outside_a_view_is_a_problem_under_api_alone():
+    response = problems.server_error(RequestFactory().get("/api/v1/x"))
+    assert json.loads(response.getvalue())["code"] == "internal"
+    assert "json" not in problems.server_error(RequestFactory().get("/x")).headers["Content-Type"]
+
+
+def test_every_answer_carries_the_request_id_and_is_not_stored(chatbot):
+    response = TokenCaller(chatbot).post("data-deletion", ALICE, X_Request_ID="ticket-4711")
+    assert response.headers["X-Request-ID"] == "ticket-4711"
+    assert response.headers["Cache-Control"] == "no-store"
+    made = problem(TokenCaller(chatbot).get("requests/x", X_Request_ID="bad id"), 404, "not_found")["request_id"]
+    assert re.fullmatch(r"[0-9a-f-]{36}", made)
