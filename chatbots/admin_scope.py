@@ -1,0 +1,120 @@
+"""Who sees and does what in the admin: superusers everything, other staff what their Memberships say.
+
+Django's own model permissions grant nothing on these models: to give somebody access is to give a Membership.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet, prefetch_related_objects
+from django.http import HttpRequest
+
+from chatbots.models import Chatbot, Membership
+
+# Generic in the stubs alone.
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+    TabularInline = admin.TabularInline[Any, Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+    TabularInline = admin.TabularInline
+
+Role = Membership.Role
+
+_Row = TypeVar("_Row", bound=Model)
+
+
+def actor_of(request: HttpRequest) -> str:
+    """Return the staff user of a call as the change log names them."""
+    return f"user:{request.user.pk}"
+
+
+def is_superuser(request: HttpRequest) -> bool:
+    return request.user.is_active and request.user.is_superuser
+
+
+def chatbots_with_role(request: HttpRequest, roles: Collection[Role]) -> list[int]:
+    """Return the ids of the chatbots in which a staff user, no superuser, has one of the roles."""
+    user = request.user
+    if not (user.is_authenticated and user.is_active and user.is_staff):
+        return []
+    # Remembered on the user, who lives as long as the call.
+    prefetch_related_objects([user], "memberships")
+    return [one.chatbot_id for one in user.memberships.all() if one.role in roles]
+
+
+def within_scope(
+    queryset: QuerySet[_Row], request: HttpRequest, *, chatbot: str, roles: Collection[Role] = tuple(Role)
+) -> QuerySet[_Row]:
+    """Return the rows of the chatbots that the user may see, or in which they have one of the roles.
+
+    `chatbot` is the way from a row to the id of its chatbot, such as `chatbot_id`.
+    """
+    if is_superuser(request):
+        return queryset
+    return queryset.filter(**{f"{chatbot}__in": chatbots_with_role(request, roles)})
+
+
+class ScopedReadOnlyAdmin(ModelAdmin):
+    """Shows the rows of the user's chatbots and changes nothing. A subclass may open more, for superusers."""
+
+    chatbot_lookup = "chatbot_id"
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return within_scope(super().get_queryset(request), request, chatbot=self.chatbot_lookup)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    # What a call meets is always looked up in `get_queryset`, so `obj` lies within the scope already.
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return is_superuser(request) or bool(chatbots_with_role(request, tuple(Role)))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+
+class ReadOnlyInline(TabularInline):
+    """Rows of a page that is within the scope already: shown, never changed."""
+
+    extra = 0
+    can_delete = False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+
+class ChatbotFilter(admin.SimpleListFilter):
+    """Filter by chatbot, offering those within the scope: Django's own would name all of them."""
+
+    title = "chatbot"
+    parameter_name = "chatbot"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
+        visible = within_scope(Chatbot.objects.order_by("slug"), request, chatbot="id")
+        return list(visible.values_list("slug", "name"))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
+        chosen = self.value()
+        if chosen is None:
+            return queryset
+        if chosen not in {slug for slug, _ in self.lookup_choices}:
+            return queryset.none()
+        return queryset.filter(chatbot__slug=chosen)

@@ -1,0 +1,46 @@
+"""What every call below `/api/v1/chatbots/{slug}/` has in common."""
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from chatbots.authentication import TokenAuthentication, caller_of
+from config.bodies import raw_body, require_json
+from config.problems import Problem
+
+
+class ChatbotView(APIView):
+    """A call to one chatbot. Refuses in this order: method, authentication, scope; then the view's own.
+
+    `scope` is what the caller's key must allow. Views that take a signature too name both authenticators.
+    """
+
+    http_method_names = ["get", "head", "post"]
+    authentication_classes = [TokenAuthentication]
+    permission_classes = []  # `initial` asks for the scope
+    scope: str
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {**super().default_response_headers, "Cache-Control": "no-store"}
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.method not in self.allowed_methods:
+            self.http_method_not_allowed(request, *args, **kwargs)
+        super().initial(request, *args, **kwargs)
+        if request.auth is None:
+            raise Problem("not_authenticated", self._how_to_authenticate())
+        caller_of(request).require_scope(self.scope)
+
+    def _how_to_authenticate(self) -> str:
+        how = "Send the header Authorization: Bearer with a token"
+        if self.authentication_classes == [TokenAuthentication]:
+            return f"{how}."
+        return f"{how}, or sign the body (X-Mindsay-Timestamp, X-Mindsay-Signature)."
+
+
+def json_body(request: Request) -> bytes:
+    """Return the exact bytes of a body that is declared as JSON. Raises Problem."""
+    require_json(request._request)
+    return raw_body(request._request)

@@ -1,0 +1,91 @@
+import json
+import sys
+from argparse import RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from chatbots.management.messages import as_command_error
+from chatbots.models import ApiKey, Chatbot
+from chatbots.operations import create_api_key
+
+
+class Command(BaseCommand):
+    help = """Create a key with which a client company calls the API. Its secret is shown once.
+
+A signing key signs the bodies of deletions and exports, as clients of the product do already; a token goes
+into the header Authorization: Bearer, and serves every call that its scopes allow. For example:
+
+  manage.py create_api_key acme --type signing --label "CRM"
+  manage.py create_api_key acme --type signing --label "CRM" --secret-file present-secret.txt
+  manage.py create_api_key acme --type token --label "backend" \\
+      --scope requests:read --scope conversations:write
+
+Several keys can be active at once, so a new one can be rolled out before the old one is revoked.
+"""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slug", help="of the chatbot")
+        parser.add_argument("--type", required=True, choices=ApiKey.Type.values)
+        parser.add_argument("--label", required=True, help="tells people whose key it is")
+        parser.add_argument(
+            "--scope",
+            dest="scopes",
+            action="append",
+            default=[],
+            choices=ApiKey.Scope.values,
+            help="what the key allows; repeatable; by default a signing key has both of its two",
+        )
+        parser.add_argument(
+            "--secret-file",
+            metavar="FILE",
+            help='take over the secret in this file ("-": standard input) as a signing key; it is not shown',
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        chatbot = Chatbot.objects.filter(slug=options["slug"]).first()
+        if chatbot is None:
+            raise CommandError(f"There is no chatbot {options['slug']!r}. Create it with create_chatbot.")
+        try:
+            new = create_api_key(
+                chatbot=chatbot,
+                type=ApiKey.Type(options["type"]),
+                label=options["label"],
+                scopes=options["scopes"],
+                taken_over_secret=_read_secret(options["secret_file"]),
+                actor="command",
+            )
+        except ValidationError as error:
+            raise as_command_error(error) from None
+        shown = {
+            "type": new.api_key.type,
+            "prefix": new.api_key.prefix,
+            "secret": new.secret,
+            "chatbot": chatbot.slug,
+            "label": new.api_key.label,
+            "scopes": new.api_key.scopes,
+        }
+        if options["json"]:
+            self.stdout.write(json.dumps(shown))
+            return
+        self.stdout.write(f"Created the {new.api_key.type} key {new.api_key.prefix} of {chatbot.slug}.")
+        if new.secret:
+            self.stderr.write("Its secret follows. Keep it now: it is not shown again.")
+            self.stdout.write(new.secret)
+
+
+def _read_secret(path: str | None) -> str | None:
+    """Return the secret in a file, less one line end, or None when no file is named. Raises CommandError."""
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise CommandError(f"The secret cannot be read from {path}: is it a text file that you may read?") from None
+    return text.removesuffix("\n").removesuffix("\r")

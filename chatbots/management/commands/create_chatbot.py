@@ -1,0 +1,87 @@
+import json
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandParser
+
+from chatbots.management.messages import as_command_error
+from chatbots.models import Variable
+from chatbots.operations import NewVariable, create_chatbot
+
+
+class Command(BaseCommand):
+    help = """Create a chatbot: whose conversations are kept, and for whom requests are filed.
+
+A request names a chatter by the Unique Chatter Identifier (UCI): one of the chatbot's variables, whose value
+is stored beside each conversation that begins once it is designated. For example:
+
+  manage.py create_chatbot acme --name "Acme support" --timezone Europe/Paris \\
+      --variable custom:member_id --variable user_channel:plan --uci member_id \\
+      --enable-compliance --hosted-bucket
+
+Then give its callers a key: manage.py create_api_key acme --type signing --label "CRM"
+"""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slug", help="names the chatbot in paths: letters, digits, - and _")
+        parser.add_argument("--name", required=True, help="for people to read")
+        parser.add_argument("--timezone", default="UTC", help="an IANA name; default: UTC")
+        parser.add_argument(
+            "--variable",
+            dest="variables",
+            action="append",
+            default=[],
+            type=_variable,
+            metavar="CATEGORY:NAME",
+            help=f"a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
+        )
+        parser.add_argument("--uci", metavar="NAME", help="which of the variables identifies the chatter")
+        parser.add_argument(
+            "--enable-compliance", action="store_true", help="allow deletions and exports to be filed"
+        )
+        parser.add_argument(
+            "--hosted-bucket", action="store_true", help="put exports into the operator's bucket (S3_BUCKET)"
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            chatbot = create_chatbot(
+                slug=options["slug"],
+                name=options["name"],
+                timezone=options["timezone"],
+                variables=options["variables"],
+                uci=options["uci"],
+                enable_compliance=options["enable_compliance"],
+                hosted_bucket=options["hosted_bucket"],
+                actor="command",
+            )
+        except ValidationError as error:
+            raise as_command_error(error) from None
+        if options["json"]:
+            self.stdout.write(
+                json.dumps(
+                    {
+                        "slug": chatbot.slug,
+                        "name": chatbot.name,
+                        "timezone": chatbot.timezone,
+                        "variables": [f"{one.category}:{one.name}" for one in options["variables"]],
+                        "uci": options["uci"],
+                        "compliance_enabled": chatbot.compliance_enabled,
+                        "hosted_bucket": options["hosted_bucket"],
+                    }
+                )
+            )
+        else:
+            self.stdout.write(f"Created the chatbot {chatbot.slug}.")
+
+
+def _variable(text: str) -> NewVariable:
+    category, colon, name = text.partition(":")
+    if not colon:
+        raise ArgumentTypeError(f"{text!r} is not CATEGORY:NAME, such as custom:member_id")
+    return NewVariable(category, name)

@@ -1,0 +1,229 @@
+"""Who owns the data: chatbots, their variables, keys and buckets, the staff who may see them, the change log.
+
+No personal data of a chatter stands in these tables. Rules that must hold whatever code runs are database
+constraints; the triggers (append-only change log, no removal of a UCI) are in migration 0002.
+"""
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+
+class Chatbot(models.Model):
+    class RetentionDays(models.IntegerChoices):
+        MONTHS_3 = 90, "3 months"
+        MONTHS_6 = 180, "6 months"
+        MONTHS_12 = 365, "12 months"
+        MONTHS_24 = 730, "24 months"
+        MONTHS_36 = 1095, "36 months"
+
+    slug = models.SlugField(max_length=64, unique=True)
+    name = models.CharField(max_length=200)
+    timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
+    compliance_enabled = models.BooleanField(
+        default=False, help_text="Whether deletions and exports may be filed at all."
+    )
+    retention_days = models.PositiveSmallIntegerField(null=True, blank=True, choices=RetentionDays)
+    extracts_enabled = models.BooleanField(default=False)
+    max_conversations_per_deletion = models.PositiveIntegerField(
+        default=1000, help_text="A deletion that would erase more than this is held until someone approves it."
+    )
+    four_eyes = models.BooleanField(
+        default=False, help_text="Whether each deletion waits for the approval of another person."
+    )
+    require_action = models.BooleanField(
+        default=False, help_text='Whether a request must carry "action", so that no capture can be re-routed.'
+    )
+    grace_minutes = models.PositiveIntegerField(
+        default=0, help_text="How long a request can be cancelled before it is taken up."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="chatbot_retention_days_offered",
+                condition=Q(retention_days__isnull=True) | Q(retention_days__in=[90, 180, 365, 730, 1095]),
+            ),
+            models.CheckConstraint(name="chatbot_slug_not_empty", condition=~Q(slug="")),
+            # In the hosted bucket a chatbot's files stand below its slug, beside these folders of ours.
+            models.CheckConstraint(
+                name="chatbot_slug_not_reserved",
+                condition=~Q(slug__in=["uploads", "erasure_ledger"]),
+                violation_error_message="This slug names a folder of the service in the bucket. Choose another.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Variable(models.Model):
+    class Category(models.TextChoices):
+        CUSTOM = "custom", "Custom"
+        USER_CHANNEL = "user_channel", "User channel"
+        SYSTEM = "system", "System"
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="variables")
+    name = models.CharField(max_length=128)
+    category = models.CharField(max_length=16, choices=Category)
+    is_uci = models.BooleanField("is the UCI", default=False)
+    was_uci = models.BooleanField(
+        "was the UCI",
+        default=False,
+        help_text="Conversations of that time stay findable under it, so it cannot be removed either.",
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="variable_name_once_per_chatbot", fields=["chatbot", "name"]),
+            models.UniqueConstraint(
+                name="variable_one_uci_per_chatbot", fields=["chatbot"], condition=Q(is_uci=True)
+            ),
+            # The target of composite foreign keys: a row can only name a variable of its own chatbot.
+            models.UniqueConstraint(name="variable_of_chatbot", fields=["chatbot", "id"]),
+            models.CheckConstraint(
+                name="variable_category_known", condition=Q(category__in=["custom", "user_channel", "system"])
+            ),
+            models.CheckConstraint(
+                name="variable_uci_not_system", condition=~(Q(is_uci=True) & Q(category="system"))
+            ),
+            models.CheckConstraint(
+                name="variable_user_channel_name",
+                condition=~Q(category="user_channel") | Q(name__regex=r"^[a-z0-9_]+$"),
+            ),
+            models.CheckConstraint(name="variable_name_not_empty", condition=~Q(name="")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiKey(models.Model):
+    class Type(models.TextChoices):
+        SIGNING = "signing", "Signing key"
+        TOKEN = "token", "Token"
+
+    class Scope(models.TextChoices):
+        DELETIONS_WRITE = "deletions:write", "File, preview and cancel deletions"
+        EXPORTS_WRITE = "exports:write", "File, preview and cancel exports"
+        REQUESTS_READ = "requests:read", "Follow requests and fetch exports"
+        REQUESTS_APPROVE = "requests:approve", "Approve and reject held requests"
+        CONVERSATIONS_WRITE = "conversations:write", "Send conversations and files"
+        CONVERSATIONS_READ = "conversations:read", "Read the conversations log"
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="api_keys")
+    label = models.CharField(max_length=100)
+    type = models.CharField(max_length=8, choices=Type)
+    prefix = models.CharField(max_length=16, unique=True, help_text="Names the key in logs; not secret.")
+    scopes = ArrayField(models.CharField(max_length=32, choices=Scope), default=list)
+    secret_encrypted = models.TextField(blank=True, default="", help_text="Of a signing key: it must sign.")
+    secret_sha256 = models.BinaryField(null=True, max_length=32, help_text="Of a token: only this is kept.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
+
+    class Meta:
+        verbose_name = "API key"
+        constraints = [
+            models.CheckConstraint(name="apikey_type_known", condition=Q(type__in=["signing", "token"])),
+            models.CheckConstraint(
+                name="apikey_secret_fits_type",
+                condition=(Q(type="signing", secret_sha256__isnull=True) & ~Q(secret_encrypted=""))
+                | Q(type="token", secret_sha256__isnull=False, secret_encrypted=""),
+            ),
+            models.CheckConstraint(
+                name="apikey_scopes_known",
+                condition=Q(
+                    scopes__contained_by=[
+                        "deletions:write",
+                        "exports:write",
+                        "requests:read",
+                        "requests:approve",
+                        "conversations:write",
+                        "conversations:read",
+                    ]
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.prefix
+
+
+class Bucket(models.Model):
+    """Where a chatbot's exports go. One row per chatbot; without it an export cannot be filed."""
+
+    class Hosting(models.TextChoices):
+        HOSTED = "hosted", "The operator's bucket, below the chatbot's slug"
+
+    chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, related_name="bucket")
+    hosting = models.CharField(max_length=8, choices=Hosting, default=Hosting.HOSTED)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="bucket_hosting_known", condition=Q(hosting__in=["hosted"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hosting} bucket {self.pk}"
+
+
+class Membership(models.Model):
+    """What one staff user may do with one chatbot. Superusers need none."""
+
+    class Role(models.TextChoices):
+        VIEWER = "viewer", "Viewer"
+        SUPPORT = "support", "Support"
+        OFFICER = "officer", "Officer"
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="membership_one_role_per_chatbot", fields=["user", "chatbot"]),
+            models.CheckConstraint(
+                name="membership_role_known", condition=Q(role__in=["viewer", "support", "officer"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"membership {self.pk}"
+
+
+class ChangeLogEntry(models.Model):
+    """One line of the change log. Append-only: a trigger refuses UPDATE and DELETE.
+
+    Written through `chatbots.changelog.record` alone, which knows each event's closed vocabulary.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="change_log")
+    request_id = models.UUIDField(null=True, blank=True)
+    event = models.CharField(max_length=64)
+    actor = models.CharField(max_length=64, help_text="Kind and id: api:<key prefix>, user:<id>, command, worker.")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name = "change log entry"
+        verbose_name_plural = "change log"
+        indexes = [
+            # The timeline of one request.
+            models.Index(
+                name="changelog_request", fields=["request_id", "id"], condition=Q(request_id__isnull=False)
+            ),
+            # The log of one chatbot, newest first.
+            models.Index(F("chatbot"), F("id").desc(), name="changelog_chatbot_newest"),
+        ]
+        constraints = [
+            models.CheckConstraint(name="changelog_event_dotted", condition=Q(event__regex=r"^[a-z_]+(\.[a-z_]+)+$")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.pk}"

@@ -1,0 +1,343 @@
+"""Who may call, seen at HTTP: signatures, tokens, scopes, and what a stranger can learn."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+from django.test import Client
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots import authentication
+from chatbots.authentication import sign
+from chatbots.models import ApiKey, Chatbot
+from chatbots.operations import create_api_key
+from compliance.models import ComplianceRequest
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+
+VECTOR = "66f3778d4b2850a1a64fbb190a552ede968527cefc440c1d2f9d5c5fede77b93"
+VECTOR_BODY = b'{"end_user_token": "df6a0edc-b31d-461x-ydcx-f7d5f02cd3d0"}'
+DELETION = "data-deletion"
+
+
+def now() -> int:
+    return int(time.time())
+
+
+# --- Signatures ------------------------------------------------------------------------------------------
+
+
+def test_a_signature_is_made_as_the_product_documents_it():
+    assert sign(secret="a_secure_secret", timestamp="1575215418", body=VECTOR_BODY) == VECTOR
+
+
+def test_the_documented_signature_opens_the_call_while_its_timestamp_is_of_now(chatbot, monkeypatch):
+    SigningCaller(chatbot, secret="a_secure_secret")
+    headers = {"X-Mindsay-Timestamp": "1575215418", "X-Mindsay-Signature": VECTOR}
+    monkeypatch.setattr("chatbots.authentication.time.time", lambda: 1575215418 + 299.0)
+    response = Caller(chatbot).post(DELETION, VECTOR_BODY, **headers)
+    # Past the signature: what is refused now is the body, which is another API's.
+    problem(response, 400, "invalid")
+
+
+def test_a_signed_call_is_accepted(chatbot):
+    assert SigningCaller(chatbot).post(DELETION, ALICE).status_code == 200
+    assert ComplianceRequest.objects.get().chatbot == chatbot
+
+
+@pytest.mark.parametrize("seconds", [-301, -86400, 302, 86400])
+def test_a_timestamp_more_than_five_minutes_away_is_stale(chatbot, seconds):
+    caller = SigningCaller(chatbot)
+    caller.timestamp = str(now() + seconds)
+    problem(caller.post(DELETION, ALICE), 401, "stale_timestamp")
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.parametrize("seconds", [-298, 298])
+def test_a_timestamp_within_five_minutes_is_accepted(chatbot, seconds):
+    caller = SigningCaller(chatbot)
+    caller.timestamp = str(now() + seconds)
+    assert caller.post(DELETION, ALICE).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        "",
+        "0",
+        "-1",
+        "+1",
+        "1e9",
+        "1_000",
+        " ",
+        "0x5f",
+        "²",
+        "١٥٧٥٢١٥٤١٨",
+        "9" * 13,
+        "9" * 10_000,
+        "nan",
+        "inf",
+        "1.5",
+    ],
+)
+def test_a_hostile_timestamp_is_stale_and_no_fault_of_ours(chatbot, timestamp):
+    SigningCaller(chatbot)
+    response = Caller(chatbot).post(
+        DELETION, ALICE, **{"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": VECTOR}
+    )
+    problem(response, 401, "stale_timestamp")
+
+
+@pytest.mark.parametrize("spoil", [str.upper, lambda s: s[:-1], lambda s: s + "0", lambda s: "", lambda s: "é" * 64])
+def test_a_signature_that_is_not_exactly_the_lower_case_hex_is_invalid(chatbot, spoil):
+    caller, body, timestamp = SigningCaller(chatbot), b"{}", str(now())
+    signature = spoil(sign(secret=caller.secret, timestamp=timestamp, body=body))
+    response = Caller(chatbot).post(
+        DELETION, body, **{"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": signature}
+    )
+    problem(response, 401, "invalid_signature")
+
+
+def test_a_signature_covers_each_byte_of_the_body(chatbot):
+    caller = SigningCaller(chatbot)
+    headers = caller.credentials(b'{"a": 1}')
+    problem(Caller(chatbot).post(DELETION, b'{"a":  1}', **headers), 401, "invalid_signature")
+
+
+def test_a_signature_covers_the_timestamp(chatbot):
+    caller = SigningCaller(chatbot)
+    headers = caller.credentials(b"{}") | {"X-Mindsay-Timestamp": str(now() - 1)}
+    problem(Caller(chatbot).post(DELETION, b"{}", **headers), 401, "invalid_signature")
+
+
+@pytest.mark.parametrize("missing", ["X-Mindsay-Timestamp", "X-Mindsay-Signature"])
+def test_half_a_signature_is_invalid(chatbot, missing):
+    headers = SigningCaller(chatbot).credentials(b"{}")
+    del headers[missing]
+    problem(Caller(chatbot).post(DELETION, b"{}", **headers), 401, "invalid_signature")
+
+
+def test_every_active_signing_key_opens(chatbot):
+    callers = [SigningCaller(chatbot, secret=f"secret number {n}") for n in range(3)]
+    assert [caller.post(DELETION, ALICE).status_code for caller in callers] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("end", [{"revoked_at": Now()}, {"expires_at": Now()}])
+def test_a_revoked_or_expired_signing_key_does_not(chatbot, end):
+    caller = SigningCaller(chatbot)
+    ApiKey.objects.update(**end)
+    problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
+
+
+def test_a_neighbours_signing_key_does_not(chatbot, neighbour):
+    caller = SigningCaller(neighbour)
+    caller.chatbot = chatbot
+    problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
+
+
+def test_a_token_is_no_signing_secret(chatbot):
+    token = TokenCaller(chatbot)
+    caller = SigningCaller(chatbot)
+    caller.secret = str(token.token)
+    problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
+
+
+def test_an_unknown_slug_looks_like_a_bad_signature(chatbot):
+    caller = SigningCaller(chatbot)
+    caller.secret = "another secret"
+    bad = problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
+    unknown = problem(caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE), 401, "invalid_signature")
+    assert {**bad, "request_id": ""} == {**unknown, "request_id": ""}
+
+
+def test_an_unknown_slug_costs_the_work_of_one_key(chatbot, monkeypatch):
+    caller, tried = SigningCaller(chatbot), []
+    original = authentication._is_made_with
+
+    def counting(*args):
+        tried.append(args[1])
+        return original(*args)
+
+    monkeypatch.setattr(authentication, "_is_made_with", counting)
+    caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE)
+    caller.post(DELETION, ALICE)
+    assert len(tried) == 2
+
+
+def test_the_stand_in_for_a_missing_secret_opens_nothing(chatbot):
+    caller = SigningCaller(chatbot)
+    caller.secret = authentication._NO_SECRET
+    problem(caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE), 401, "invalid_signature")
+    ApiKey.objects.update(secret_encrypted="v1:gone:AAAA")
+    problem(caller.post(DELETION, ALICE), 503, "unavailable")
+
+
+def test_a_secret_that_does_not_open_is_a_fault_of_ours_and_named_in_the_log(chatbot, caplog):
+    caller = SigningCaller(chatbot)
+    ApiKey.objects.update(secret_encrypted="v1:gone:AAAA")
+    response = caller.post(DELETION, ALICE)
+    problem(response, 503, "unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert caller.api_key.prefix in caplog.text
+    assert caller.secret not in caplog.text
+
+
+def test_a_key_beside_one_that_does_not_open_still_opens(chatbot):
+    caller = SigningCaller(chatbot)
+    broken = SigningCaller(chatbot, secret="another secret")
+    ApiKey.objects.filter(pk=broken.api_key.pk).update(secret_encrypted="v1:gone:AAAA")
+    assert caller.post(DELETION, ALICE).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["conversations", "requests/018f0000-0000-7000-8000-000000000000"])
+def test_a_signature_serves_the_two_posts_only(chatbot, path):
+    caller = SigningCaller(chatbot)
+    response = caller.get(path) if "requests" in path else caller.post(path, [])
+    assert "token" in problem(response, 401, "not_authenticated")["detail"]
+
+
+def test_a_signature_beside_a_token_is_refused(chatbot):
+    token = TokenCaller(chatbot).credentials(b"")
+    problem(SigningCaller(chatbot).post(DELETION, ALICE, **token), 401, "not_authenticated")
+
+
+def test_a_proxys_own_authorization_does_not_disturb_a_signature(chatbot):
+    response = SigningCaller(chatbot).post(DELETION, ALICE, Authorization="Basic c3RhZ2luZzpwYXNz")
+    assert response.status_code == 200
+
+
+# --- Tokens ----------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_accepted(chatbot):
+    assert TokenCaller(chatbot).post(DELETION, ALICE).status_code == 200
+
+
+def test_the_scheme_is_named_in_any_case(chatbot):
+    token = TokenCaller(chatbot).token
+    assert Caller(chatbot).post(DELETION, ALICE, Authorization=f"bEARER {token}").status_code == 200
+
+
+def test_no_credentials_are_asked_for(chatbot):
+    response = Caller(chatbot).post(DELETION, ALICE)
+    problem(response, 401, "not_authenticated")
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda token: "",
+        lambda token: token[:-1],
+        lambda token: token + "0",
+        lambda token: token[:-1] + ("0" if token[-1] != "0" else "1"),
+        lambda token: token.upper(),
+        lambda token: token.replace("dca_", ""),
+        lambda token: f"dca_{'0' * 12}_{token.split('_')[2]}",
+        lambda token: "dca_\x00_\x00",
+        lambda token: "é" * 80,
+        lambda token: "x" * 100_000,
+    ],
+)
+def test_a_token_that_is_not_exactly_ours_is_refused(chatbot, spoil):
+    token = spoil(TokenCaller(chatbot).token)
+    problem(Caller(chatbot).post(DELETION, ALICE, Authorization=f"Bearer {token}"), 401, "not_authenticated")
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.parametrize("end", [{"revoked_at": Now()}, {"expires_at": Now()}])
+def test_a_revoked_or_expired_token_is_refused(chatbot, end):
+    caller = TokenCaller(chatbot)
+    ApiKey.objects.update(**end)
+    problem(caller.post(DELETION, ALICE), 401, "not_authenticated")
+
+
+def test_a_token_that_expires_later_is_accepted(chatbot):
+    caller = TokenCaller(chatbot)
+    ApiKey.objects.update(expires_at=timezone.now() + timedelta(minutes=1))
+    assert caller.post(DELETION, ALICE).status_code == 200
+
+
+def test_a_token_meets_another_chatbot_as_it_meets_none(chatbot, neighbour):
+    caller = TokenCaller(chatbot)
+    other = problem(caller.post(f"/api/v1/chatbots/{neighbour.slug}/data-deletion", ALICE), 404, "not_found")
+    none = problem(caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE), 404, "not_found")
+    assert {**other, "request_id": ""} == {**none, "request_id": ""}
+    assert not ComplianceRequest.objects.exists()
+
+
+# --- Scopes and use --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        (DELETION, "deletions:write"),
+        ("data-export", "exports:write"),
+        ("conversations", "conversations:write"),
+        ("requests/018f0000-0000-7000-8000-000000000000", "requests:read"),
+    ],
+)
+def test_a_token_without_the_scope_is_refused_and_told_which(chatbot, path, scope):
+    others = [other for other in ApiKey.Scope.values if other != scope]
+    caller = TokenCaller(chatbot, scopes=others)
+    response = caller.get(path) if scope == "requests:read" else caller.post(path, ALICE)
+    assert scope in problem(response, 403, "scope_missing")["detail"]
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_the_scopes_of_a_signing_key_count_too(chatbot):
+    caller = SigningCaller(chatbot, scopes=["exports:write"])
+    problem(caller.post(DELETION, ALICE), 403, "scope_missing")
+    assert caller.post("data-export", ALICE).status_code == 200
+
+
+@pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
+def test_use_is_noted_at_most_once_a_minute(chatbot, caller_type, django_assert_num_queries):
+    caller = caller_type(chatbot)
+
+    def last_used():
+        return ApiKey.objects.get(pk=caller.api_key.pk).last_used_at
+
+    assert last_used() is None
+    caller.post(DELETION, ALICE)
+    first = last_used()
+    assert timezone.now() - first < timedelta(minutes=1)
+    caller.post(DELETION, ALICE)
+    assert last_used() == first
+    ApiKey.objects.update(last_used_at=first - timedelta(minutes=2))
+    caller.post(DELETION, ALICE)
+    assert last_used() > first - timedelta(minutes=1)
+
+
+def test_a_refused_signature_is_no_use(chatbot):
+    caller = SigningCaller(chatbot)
+    caller.secret = "another secret"
+    caller.post(DELETION, ALICE)
+    assert ApiKey.objects.get().last_used_at is None
+
+
+header_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=80)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["Authorization", "X-Mindsay-Timestamp", "X-Mindsay-Signature", "X-Request-ID"]),
+        header_text | st.builds("Bearer {}".format, header_text) | st.just("1575215418"),
+    )
+)
+def test_no_header_of_a_stranger_opens_or_breaks_a_call(stranger_client, headers):
+    response = stranger_client.post(
+        "/api/v1/chatbots/acme/data-deletion", b"{}", content_type="application/json", headers=headers
+    )
+    assert response.status_code == 401
+    assert response.json()["code"] in {"not_authenticated", "invalid_signature", "stale_timestamp"}
+
+
+@pytest.fixture
+def stranger_client(chatbot: Chatbot) -> Client:
+    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="test", actor="command")
+    return Client(raise_request_exception=False)

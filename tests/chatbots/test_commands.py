@@ -1,0 +1,141 @@
+"""The commands that set a chatbot up, as an operator and a script use them."""
+
+import io
+import json
+import sys
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from chatbots.authentication import secret_binding
+from chatbots.models import ApiKey, Chatbot, Variable
+from chatbots.secrets import decrypt
+from tests.calls import ALICE, Caller, SigningCaller
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*words: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command(*words, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def create_acme(*words: str) -> tuple[str, str]:
+    return run("create_chatbot", "acme", "--name", "Acme", *words)
+
+
+def kept_secret() -> str:
+    key = ApiKey.objects.get()
+    return decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix))
+
+
+def test_create_chatbot_answers_a_script_with_one_document():
+    words = "--timezone Europe/Paris --variable custom:member_id --variable user_channel:plan --uci member_id"
+    out, err = create_acme(*words.split(), "--enable-compliance", "--hosted-bucket", "--json")
+    assert json.loads(out) == {
+        "slug": "acme",
+        "name": "Acme",
+        "timezone": "Europe/Paris",
+        "variables": ["custom:member_id", "user_channel:plan"],
+        "uci": "member_id",
+        "compliance_enabled": True,
+        "hosted_bucket": True,
+    }
+    assert err == ""
+    assert Variable.objects.get(is_uci=True).name == "member_id"
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--uci", "member_id"], "uci: The UCI 'member_id' is not among the variables"),
+        (["--variable", "member_id"], "CATEGORY:NAME"),
+        (["--timezone", "Paris"], "timezone: Unknown time zone 'Paris'"),
+        (["--variable", "user_channel:Plan"], "lower-case"),
+    ],
+)
+def test_create_chatbot_says_what_to_do(words, advice):
+    with pytest.raises(CommandError, match=advice):
+        create_acme(*words)
+    assert not Chatbot.objects.exists()
+
+
+def test_create_chatbot_refuses_a_second_of_the_same_slug():
+    create_acme()
+    with pytest.raises(CommandError, match="Choose another slug"):
+        create_acme()
+
+
+def test_create_api_key_gives_a_token_that_can_call():
+    create_acme("--variable", "custom:member_id", "--uci", "member_id", "--enable-compliance")
+    out, err = run(
+        "create_api_key", "acme", "--type", "token", "--label", "backend", "--scope", "deletions:write", "--json"
+    )
+    made = json.loads(out)
+    assert made.keys() == {"type", "prefix", "secret", "chatbot", "label", "scopes"}
+    assert (made["type"], made["chatbot"], made["scopes"]) == ("token", "acme", ["deletions:write"])
+    assert err == ""
+    caller = Caller(Chatbot.objects.get())
+    assert caller.post("data-deletion", ALICE, Authorization=f"Bearer {made['secret']}").status_code == 200
+
+
+def test_create_api_key_gives_a_signing_secret_that_can_sign():
+    create_acme("--variable", "custom:member_id", "--uci", "member_id", "--enable-compliance")
+    out, _ = run("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--json")
+    caller = SigningCaller(Chatbot.objects.get(), secret="another secret")
+    caller.secret = json.loads(out)["secret"]
+    assert caller.post("data-deletion", ALICE).status_code == 200
+
+
+def test_create_api_key_shows_a_person_the_secret_alone_on_its_line():
+    create_acme()
+    out, err = run("create_api_key", "acme", "--type", "signing", "--label", "CRM")
+    assert out.splitlines()[-1] == kept_secret()
+    assert "not shown again" in err
+
+
+def test_create_api_key_takes_over_a_secret_from_a_file(tmp_path):
+    create_acme()
+    file = tmp_path / "secret"
+    file.write_text("a_secure_secret\r\n")
+    out, err = run(
+        *("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--secret-file", str(file), "--json")
+    )
+    assert json.loads(out)["secret"] is None
+    assert kept_secret() == "a_secure_secret"
+    assert "a_secure_secret" not in out + err
+
+
+def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
+    create_acme()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a secret with spaces \n"))
+    out, _ = run("create_api_key", "acme", "--type", "signing", "--label", "CRM", "--secret-file", "-")
+    assert kept_secret() == "a secret with spaces "
+    assert "a secret" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["nobody", "--type", "token", "--label", "x"], "create_chatbot"),
+        (["acme", "--type", "token", "--label", "x"], "scopes: Give a token key at least one of"),
+        (["acme", "--type", "token", "--label", "x", "--scope", "all"], "invalid choice"),
+        (["acme", "--type", "signing", "--label", "x", "--scope", "requests:read"], "scopes"),
+        (["acme", "--type", "signing", "--label", "x", "--secret-file", "/no/such/file"], "cannot be read"),
+        (["acme", "--type", "password", "--label", "x"], "invalid choice"),
+    ],
+)
+def test_create_api_key_says_what_to_do(words, advice):
+    create_acme()
+    with pytest.raises(CommandError, match=advice):
+        run("create_api_key", *words)
+    assert not ApiKey.objects.exists()
+
+
+@pytest.mark.parametrize("command", ["create_chatbot", "create_api_key"])
+def test_the_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        call_command(command, "--help")
+    assert caught.value.code == 0
+    assert f"manage.py {command} acme" in capsys.readouterr().out

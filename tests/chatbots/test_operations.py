@@ -1,0 +1,219 @@
+"""Setting chatbots up: what is stored, what is refused, and that a refusal stores nothing."""
+
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError
+
+from chatbots.authentication import secret_binding, token_digest
+from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Variable
+from chatbots.operations import NewVariable, create_api_key, create_chatbot, designate_uci, revoke_api_key
+from chatbots.secrets import decrypt
+from tests.factories import ChatbotFactory, VariableFactory
+
+pytestmark = pytest.mark.django_db
+
+MEMBER_ID = NewVariable("custom", "member_id")
+
+
+def create(**changes: Any) -> Chatbot:
+    return create_chatbot(**{"slug": "acme", "name": "Acme", "actor": "command"} | changes)
+
+
+def refused(**changes: Any) -> dict[str, list[str]]:
+    with pytest.raises(ValidationError) as caught:
+        create(**changes)
+    return caught.value.message_dict
+
+
+def events() -> list[str]:
+    return list(ChangeLogEntry.objects.order_by("id").values_list("event", flat=True))
+
+
+def test_a_chatbot_is_created_with_all_it_needs():
+    chatbot = create(
+        timezone="Europe/Paris",
+        variables=[MEMBER_ID, NewVariable("user_channel", "plan")],
+        uci="member_id",
+        enable_compliance=True,
+        hosted_bucket=True,
+    )
+    chatbot.refresh_from_db()
+    assert (chatbot.timezone, chatbot.compliance_enabled) == ("Europe/Paris", True)
+    assert Variable.objects.get(chatbot=chatbot, is_uci=True).name == "member_id"
+    assert Bucket.objects.get(chatbot=chatbot).hosting == "hosted"
+    assert events() == [
+        "chatbot.created",
+        "variable.created",
+        "variable.created",
+        "variable.designated_uci",
+        "bucket.set",
+    ]
+
+
+@pytest.mark.parametrize("slug", ["uploads", "erasure_ledger"])
+def test_a_folder_of_the_service_is_no_slug(slug: str) -> None:
+    assert "names a folder" in str(refused(slug=slug))
+    assert not Chatbot.objects.exists()
+
+
+def test_a_chatbot_needs_nothing_but_slug_and_name():
+    chatbot = create()
+    chatbot.refresh_from_db()
+    assert (chatbot.timezone, chatbot.compliance_enabled) == ("UTC", False)
+    assert events() == ["chatbot.created"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "advice"),
+    [
+        ({"slug": "taken"}, "slug", "Choose another slug"),
+        ({"slug": "not a slug"}, "slug", "letters, numbers"),
+        ({"slug": ""}, "slug", "blank"),
+        ({"slug": "x" * 65}, "slug", "at most 64"),
+        ({"name": ""}, "name", "blank"),
+        ({"timezone": "Europe/Pariss"}, "timezone", "Europe/Paris?"),
+        ({"timezone": "../../etc/passwd"}, "timezone", "IANA"),
+        ({"timezone": ""}, "timezone", "blank"),
+        ({"variables": [NewVariable("costum", "a")]}, "variables", "custom, user_channel, system"),
+        ({"variables": [NewVariable("user_channel", "Plan")]}, "variables", "lower-case"),
+        ({"variables": [NewVariable("user_channel", "plan\n")]}, "variables", "printable"),
+        ({"variables": [NewVariable("custom", "")]}, "variables", "1 to 128"),
+        ({"variables": [NewVariable("custom", " a")]}, "variables", "no space"),
+        ({"variables": [NewVariable("custom", "a" * 129)]}, "variables", "1 to 128"),
+        ({"variables": [MEMBER_ID, MEMBER_ID]}, "variables", "more than once"),
+        ({"uci": "member_id"}, "uci", "custom:member_id"),
+        ({"uci": "a", "variables": [NewVariable("system", "a")]}, "uci", "custom or user-channel"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_advice(changes, field, advice):
+    ChatbotFactory.create(slug="taken")
+    messages = refused(**changes)
+    assert list(messages) == [field]
+    assert advice in " ".join(messages[field])
+    assert Chatbot.objects.count() == 1
+    assert not ChangeLogEntry.objects.exists()
+
+
+def test_several_faults_of_the_variables_are_told_at_once():
+    messages = refused(variables=[NewVariable("x", "a"), NewVariable("user_channel", "A")], uci="b")
+    assert len(messages["variables"]) == 2
+    assert len(messages["uci"]) == 1
+
+
+def test_a_new_uci_leaves_the_former_one_findable():
+    chatbot = create(variables=[MEMBER_ID, NewVariable("custom", "email")], uci="member_id")
+    designate_uci(chatbot=chatbot, name="email", actor="user:1")
+    flags = {
+        name: (is_uci, was_uci) for name, is_uci, was_uci in Variable.objects.values_list("name", "is_uci", "was_uci")
+    }
+    assert flags == {"member_id": (False, True), "email": (True, False)}
+    assert events()[-1] == "variable.designated_uci"
+
+
+def test_the_present_uci_designated_again_changes_nothing():
+    chatbot = create(variables=[MEMBER_ID], uci="member_id")
+    before = events()
+    designate_uci(chatbot=chatbot, name="member_id", actor="user:1")
+    assert Variable.objects.get().was_uci is False
+    assert events() == before
+
+
+def test_a_variable_of_another_chatbot_cannot_become_the_uci():
+    chatbot = create()
+    VariableFactory.create(name="member_id", is_uci=False)
+    with pytest.raises(ValidationError, match="no such variable"):
+        designate_uci(chatbot=chatbot, name="member_id", actor="user:1")
+
+
+def test_a_system_variable_cannot_become_the_uci():
+    chatbot = create(variables=[NewVariable("system", "locale")])
+    with pytest.raises(ValidationError, match="system variable"):
+        designate_uci(chatbot=chatbot, name="locale", actor="user:1")
+
+
+def test_a_designated_uci_cannot_be_removed():
+    create(variables=[MEMBER_ID], uci="member_id")
+    with pytest.raises(IntegrityError):
+        Variable.objects.all().delete()
+
+
+def test_of_a_token_only_a_digest_is_kept():
+    new = create_api_key(
+        chatbot=create(), type=ApiKey.Type.TOKEN, label="backend", scopes=["requests:read"], actor="command"
+    )
+    kept = ApiKey.objects.get()
+    assert new.secret.startswith(f"dca_{kept.prefix}_")
+    assert bytes(kept.secret_sha256) == token_digest(new.secret)
+    assert kept.secret_encrypted == ""
+    assert new.secret not in str(kept.__dict__)
+    entry = ChangeLogEntry.objects.get(event="apikey.created")
+    assert entry.data == {"prefix": kept.prefix, "type": "token"}
+
+
+def test_a_signing_secret_is_kept_encrypted_and_bound_to_its_key():
+    new = create_api_key(chatbot=create(), type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    kept = ApiKey.objects.get()
+    assert decrypt(kept.secret_encrypted, bound_to=secret_binding(kept.prefix)) == new.secret
+    assert new.secret not in kept.secret_encrypted
+    assert kept.scopes == ["deletions:write", "exports:write"]
+
+
+def test_two_keys_have_nothing_in_common():
+    chatbot = create()
+    one, two = (
+        create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command") for _ in range(2)
+    )
+    assert one.secret != two.secret
+    assert one.api_key.prefix != two.api_key.prefix
+
+
+def test_a_taken_over_secret_is_not_given_back():
+    new = create_api_key(
+        chatbot=create(), type=ApiKey.Type.SIGNING, label="CRM", actor="command", taken_over_secret="a_secure_secret"
+    )
+    assert new.secret is None
+    kept = ApiKey.objects.get()
+    assert decrypt(kept.secret_encrypted, bound_to=secret_binding(kept.prefix)) == "a_secure_secret"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"type": ApiKey.Type.TOKEN}, "scopes"),
+        ({"type": ApiKey.Type.TOKEN, "scopes": ["everything"]}, "scopes"),
+        ({"type": ApiKey.Type.SIGNING, "scopes": ["requests:read"]}, "scopes"),
+        ({"type": ApiKey.Type.SIGNING, "label": ""}, "label"),
+        ({"type": ApiKey.Type.SIGNING, "label": "x" * 101}, "label"),
+        ({"type": ApiKey.Type.SIGNING, "taken_over_secret": ""}, "secret"),
+        ({"type": ApiKey.Type.SIGNING, "taken_over_secret": "short"}, "secret"),
+        ({"type": ApiKey.Type.SIGNING, "taken_over_secret": "two\nlines of it"}, "secret"),
+        (
+            {"type": ApiKey.Type.TOKEN, "scopes": ["requests:read"], "taken_over_secret": "a_secure_secret"},
+            "secret",
+        ),
+    ],
+)
+def test_a_key_that_could_not_serve_is_refused(changes, field):
+    chatbot = create()
+    with pytest.raises(ValidationError) as caught:
+        create_api_key(**{"chatbot": chatbot, "label": "CRM", "actor": "command"} | changes)
+    assert list(caught.value.message_dict) == [field]
+    assert changes.get("taken_over_secret") not in caught.value.message_dict[field]
+    assert not ApiKey.objects.exists()
+    assert events() == ["chatbot.created"]
+
+
+def test_a_revoked_key_is_ended_once_and_on_record() -> None:
+    new = create_api_key(chatbot=ChatbotFactory.create(), type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+
+    revoke_api_key(prefix=new.api_key.prefix, actor="command")
+
+    new.api_key.refresh_from_db()
+    assert new.api_key.revoked_at
+    assert events()[-1] == "apikey.revoked"
+    with pytest.raises(ValidationError, match="revoked before"):
+        revoke_api_key(prefix=new.api_key.prefix, actor="command")
+    with pytest.raises(ValidationError, match="no key"):
+        revoke_api_key(prefix="nobody", actor="command")
