@@ -1,0 +1,125 @@
+"""The conversations log, read-only and newest first.
+
+A conversation that was deleted, or is about to be, is listed by what is kept of it and cannot be opened.
+There is no search: what people would search for is personal, and a search stands in the URL.
+"""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from chatbots.admin_scope import ChatbotFilter, ScopedReadOnlyAdmin
+from conversations.models import Conversation
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
+        return [("live", "Live"), ("marked", "Being deleted"), ("deleted", "Deleted")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Conversation]) -> QuerySet[Conversation]:  # noqa: ARG002
+        match self.value():
+            case "live":
+                return queryset.filter(deletion_request_id__isnull=True)
+            case "marked":
+                return queryset.filter(deletion_request_id__isnull=False, deleted_at__isnull=True)
+            case "deleted":
+                return queryset.filter(deleted_at__isnull=False)
+        return queryset
+
+
+@admin.register(Conversation)
+class ConversationAdmin(ScopedReadOnlyAdmin):
+    list_display = (
+        "number",
+        "conversation",
+        "chatbot",
+        "channel",
+        "started",
+        "messages",
+        "score",
+        "csat_score",
+        "csat_vote",
+    )
+    # The link stands in the column itself, where there is one.
+    list_display_links = None
+    list_filter = (ChatbotFilter, StateFilter, "started_at", "channel", "has_agent_handover", "csat_vote")
+    list_select_related = ("chatbot",)
+    ordering = ("-started_at", "-id")
+    fields = (
+        "number",
+        "external_id",
+        "chatbot",
+        "channel",
+        "language",
+        "user_name",
+        "uci_variable",
+        "started_at",
+        "last_message_at",
+        "messages",
+        "has_file_upload",
+        "has_agent_handover",
+        "has_push",
+        "score",
+        "csat_score",
+        "csat_vote",
+        "csat_comment",
+    )
+
+    @admin.display(description="number", ordering="id")
+    def number(self, conversation: Conversation) -> int:
+        return conversation.pk
+
+    @admin.display
+    def conversation(self, conversation: Conversation) -> str:
+        if conversation.deleted_at is not None:
+            return "Deleted conversation"
+        if _is_closed(conversation):
+            return "Conversation being deleted"
+        url = reverse("admin:conversations_conversation_change", args=[conversation.pk])
+        return format_html('<a href="{}">Conversation</a>', url)
+
+    @admin.display(ordering="started_at")
+    def started(self, conversation: Conversation) -> str:
+        pattern = "%Y-%m-%d" if _is_closed(conversation) else "%Y-%m-%d %H:%M"
+        return timezone.localtime(conversation.started_at).strftime(pattern)
+
+    @admin.display
+    def messages(self, conversation: Conversation) -> int | None:
+        return None if _is_closed(conversation) else conversation.message_count
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        return self._refuse_closed(request, object_id) or super().change_view(
+            request, object_id, form_url, extra_context
+        )
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return self._refuse_closed(request, object_id) or super().history_view(request, object_id, extra_context)
+
+    def _refuse_closed(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
+        """Answer 410 for a conversation that cannot be opened; None leaves the answer to Django."""
+        found = self.get_object(request, object_id)
+        if found is None or not _is_closed(found):
+            return None
+        text = "This conversation was deleted. It cannot be opened."
+        return HttpResponse(text, status=410, content_type="text/plain; charset=utf-8")
+
+
+def _is_closed(conversation: Conversation) -> bool:
+    """From the mark on nobody opens it, as in the API."""
+    return conversation.deletion_request_id is not None

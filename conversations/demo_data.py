@@ -1,0 +1,284 @@
+"""Sample conversations of three invented companies, as the documents a platform would send.
+
+The n-th conversation of a company is always the same, whatever is made before or after it, so the same data can be
+made again, or more of it. Times lie in the 60 days before an anchor. What is odd in real data is in here too:
+people without an identity, two people in one conversation, formulas, long letters, every channel and kind.
+"""
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from chatbots.models import Variable
+from chatbots.operations import NewVariable
+from conversations.demo_phrases import LANGUAGES, Language
+from conversations.models import Conversation
+
+DAYS = 60
+
+_CUSTOM, _USER_CHANNEL, _SYSTEM = Variable.Category.CUSTOM, Variable.Category.USER_CHANNEL, Variable.Category.SYSTEM
+
+
+@dataclass(frozen=True)
+class Company:
+    """A client company and its chatbot. `conversations` is how many it has at scale 1."""
+
+    slug: str
+    name: str
+    timezone: str
+    uci: NewVariable
+    uci_pattern: str
+    others: tuple[NewVariable, ...]
+    languages: tuple[str, ...]
+    conversations: int
+
+    @property
+    def variables(self) -> tuple[NewVariable, ...]:
+        return (self.uci, *self.others)
+
+    def uci_value(self, chatter: int) -> str:
+        """Return by which value the company knows its chatters, counted from 0."""
+        return self.uci_pattern.format(10_000 + chatter)
+
+
+COMPANIES = (
+    Company(
+        slug="lantern-books",
+        name="Lantern Books",
+        timezone="Europe/London",
+        uci=NewVariable(_CUSTOM, "member_id"),
+        uci_pattern="M-{}",
+        others=(NewVariable(_USER_CHANNEL, "plan"), NewVariable(_CUSTOM, "shelf"), NewVariable(_SYSTEM, "browser")),
+        languages=("en", "en", "en", "fr", "es"),
+        conversations=140,
+    ),
+    Company(
+        slug="gleis-sieben",
+        name="Gleis Sieben Railways",
+        timezone="Europe/Zurich",
+        uci=NewVariable(_USER_CHANNEL, "customer_ref"),
+        uci_pattern="zrh/{}",
+        others=(NewVariable(_USER_CHANNEL, "plan"), NewVariable(_CUSTOM, "travel_class")),
+        languages=("de", "de", "fr", "it", "en"),
+        conversations=100,
+    ),
+    Company(
+        slug="cedar-kitchen",
+        name="Cedar Kitchen | مطبخ الأرز",
+        timezone="Asia/Dubai",
+        uci=NewVariable(_CUSTOM, "account"),
+        uci_pattern="حساب {}",
+        others=(NewVariable(_USER_CHANNEL, "plan"), NewVariable(_CUSTOM, "district")),
+        languages=("ar", "ar", "he", "hi", "ja", "en"),
+        conversations=60,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file that came with a message of a conversation."""
+
+    message_id: str
+    name: str
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class SampleConversation:
+    """One conversation: the documents in which it arrives, as JSON, and the file that came with it, if any."""
+
+    documents: tuple[bytes, ...]
+    file: SampleFile | None
+
+
+@dataclass(frozen=True)
+class _Chatter:
+    uci_value: str
+    language: str
+    name: str
+
+    @property
+    def phrases(self) -> Language:
+        return LANGUAGES[self.language]
+
+
+def sample_conversations(company: Company, *, count: int, anchor: datetime) -> Iterator[SampleConversation]:
+    """Yield the first `count` conversations of a company, one at a time. They end before the day of `anchor`."""
+    for number in range(count):
+        yield _conversation(company, number, anchor)
+
+
+def _conversation(company: Company, number: int, anchor: datetime) -> SampleConversation:
+    random = Random(f"{company.slug}/{number}")  # noqa: S311  data for a demonstration
+    # The first chatters come back often, most others once or twice.
+    chatter = _chatter(company, int((number // 2 + 1) * random.random() ** 2))
+    talk = _Talk(random, chatter, started_at=_moment(random, anchor))
+    talk.run(has_letter=number % 53 == 17, has_file=random.random() < 0.12)
+    first: dict[str, Any] = {
+        "id": f"{company.slug}-{number:06d}",
+        "channel": random.choice(Conversation.Channel.values),
+        "language": chatter.language,
+        "started_at": talk.started_at.isoformat(),
+        "agent_handover": talk.has_agent,
+        "messages": talk.messages,
+        **_variables(company, random, _identity(random, chatter)),
+        **_verdict(random, chatter.phrases),
+    }
+    if random.random() < 0.8:
+        first["user_name"] = chatter.name
+    documents = [first]
+    if random.random() < 0.05:
+        # Someone else took over the same window.
+        other = _chatter(company, number // 2 + 2)
+        documents.append(_taken_over(company, random, other, first, at=talk.now + timedelta(minutes=20)))
+    encoded = tuple(json.dumps(document, ensure_ascii=False).encode() for document in documents)
+    return SampleConversation(encoded, talk.file)
+
+
+def _chatter(company: Company, index: int) -> _Chatter:
+    random = Random(f"{company.slug}/chatter/{index}")  # noqa: S311
+    language = company.languages[index % len(company.languages)]
+    return _Chatter(company.uci_value(index), language, random.choice(LANGUAGES[language].names))
+
+
+def _moment(random: Random, anchor: datetime) -> datetime:
+    """A moment in the last 60 days before the day of the anchor, mostly in the afternoon (UTC)."""
+    day = anchor.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=random.randint(1, DAYS))
+    return day + timedelta(seconds=int(random.triangular(0, 86_400 - 3_600, 50_000)))
+
+
+def _identity(random: Random, chatter: _Chatter) -> str | None:
+    """Most people are known; some are not, and some integrations then send a placeholder."""
+    return random.choices((chatter.uci_value, None, "undefined"), weights=(88, 8, 4))[0]
+
+
+def _variables(company: Company, random: Random, identity: str | None) -> dict[str, dict[str, str]]:
+    sections: dict[str, dict[str, str]] = {"custom_variables": {}, "user_channel_variables": {}}
+    for variable in company.others:
+        if variable.category != _SYSTEM and random.random() < 0.7:
+            sections[f"{variable.category}_variables"][variable.name] = random.choice(("basic", "plus", "gold"))
+    if identity is not None:
+        sections[f"{company.uci.category}_variables"][company.uci.name] = identity
+    return sections
+
+
+def _verdict(random: Random, phrases: Language) -> dict[str, Any]:
+    """What the conversation was worth: a score of the platform's, and often one of the person's."""
+    verdict: dict[str, Any] = {}
+    if random.random() < 0.7:
+        verdict["score"] = random.randint(10, 100) / 10
+    if random.random() < 0.5:
+        mood = random.choices((0, 1, 2), weights=(60, 25, 15))[0]
+        verdict["csat"] = {
+            "score": (random.randint(8, 10), random.randint(5, 7), random.randint(0, 4))[mood],
+            "vote": Conversation.CsatVote.values[mood],
+        }
+        if random.random() < 0.6:
+            verdict["csat"]["comment"] = phrases.comments[mood]
+    return verdict
+
+
+def _taken_over(
+    company: Company, random: Random, chatter: _Chatter, first: dict[str, Any], *, at: datetime
+) -> dict[str, Any]:
+    """A further document of the same conversation, in which somebody else writes."""
+    talk = _Talk(random, chatter, started_at=at, first_message=len(first["messages"]) + 1)
+    talk.run()
+    return {
+        "id": first["id"],
+        "messages": talk.messages,
+        f"{company.uci.category}_variables": {company.uci.name: chatter.uci_value},
+    }
+
+
+class _Talk:
+    """Writes the messages of one conversation, a few seconds apart."""
+
+    def __init__(self, random: Random, chatter: _Chatter, *, started_at: datetime, first_message: int = 1) -> None:
+        self.random = random
+        self.phrases = chatter.phrases
+        self.started_at = self.now = started_at
+        self.order = f"{random.randint(1000, 9999)}-{random.randint(10, 99)}"
+        self.messages: list[dict[str, str]] = []
+        self.has_agent = False
+        self.file: SampleFile | None = None
+        self._next = first_message
+
+    def run(self, *, has_letter: bool = False, has_file: bool = False) -> None:
+        random, phrases = self.random, self.phrases
+        self._say("bot", "event", "conversation_opened")
+        if random.random() < 0.15:
+            self._say("bot", "push", phrases.push)
+        self._say("bot", "text", phrases.greeting)
+        for _ in range(random.randint(1, 3)):
+            self._ask_and_answer()
+        if has_letter:
+            self._say("user", "text", self._long_letter())
+        if has_file:
+            self._send_file()
+        if random.random() < 0.2:
+            self._hand_over()
+        self._say("user", "text", random.choice(phrases.thanks))
+
+    def _ask_and_answer(self) -> None:
+        random, phrases = self.random, self.phrases
+        if random.random() < 0.3:
+            self._say("user", "quick_reply", random.choice(phrases.choices))
+        topic = random.randrange(len(phrases.asks))
+        self._say("user", "text", phrases.asks[topic])
+        self._say("bot", "text", phrases.answers[topic])
+
+    def _hand_over(self) -> None:
+        self.has_agent = True
+        self._say("bot", "event", "agent_joined")
+        for text in self.phrases.agent:
+            self._say("agent", "text", text)
+
+    def _send_file(self) -> None:
+        if self.random.random() < 0.5:
+            name, content_type = f"receipt {self.order}.txt", "text/plain; charset=utf-8"
+            content = f"Receipt for order {self.order}\nTotal: {self.random.randint(5, 90)}.00\n".encode()
+        else:
+            name, content_type = "photo 📷.png", "image/png"
+            content = png((self.random.randrange(256), self.random.randrange(256), self.random.randrange(256)))
+        self._say("user", "file", name)
+        self.file = SampleFile(self.messages[-1]["id"], name, content_type, content)
+
+    def _long_letter(self) -> str:
+        """Some 20,000 characters: people paste whole letters into a chat."""
+        sentences = [*self.phrases.asks, *self.phrases.answers, *self.phrases.thanks]
+        letter = ""
+        while len(letter) < 20_000:
+            letter += self.random.choice(sentences) + self.random.choice((" ", " ", "\n\n"))
+        return letter
+
+    def _say(self, sender: str, kind: str, text: str) -> None:
+        self.now += timedelta(seconds=self.random.randint(2, 90))
+        self.messages.append(
+            {
+                "id": f"m{self._next}",
+                "sender": sender,
+                "kind": kind,
+                "text": text.replace("{order}", self.order),
+                "sent_at": self.now.isoformat(),
+            }
+        )
+        self._next += 1
+
+
+def png(colour: tuple[int, int, int], *, side: int = 24) -> bytes:
+    """Return a square PNG picture of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes(colour) * side) * side
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -1,0 +1,285 @@
+"""The personal data itself: conversations, who was in them, what was said, what was uploaded.
+
+Every table carries `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of
+its conversation, so data can be partitioned or sharded along it. What erasure does to each field is declared
+in `compliance/inventory.py`; the constraint `conversation_erased_holds_nothing` is the last line of defence.
+"""
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.db.models.lookups import Exact
+
+from chatbots.models import Chatbot, Variable
+
+# In SQL, whatever the session's time zone: an erased conversation keeps only the UTC day it began.
+_STARTED_AT_IS_A_UTC_DAY = Exact(
+    models.Func(
+        F("started_at"), template="(%(expressions)s AT TIME ZONE 'UTC')", output_field=models.DateTimeField()
+    ),
+    models.Func(
+        F("started_at"),
+        template="date_trunc('day', %(expressions)s AT TIME ZONE 'UTC')",
+        output_field=models.DateTimeField(),
+    ),
+)
+
+
+class Conversation(models.Model):
+    """One conversation. Its number is `id` (ours); `external_id` is the platform's own id.
+
+    Three states: live; marked (`deletion_request_id` set: closed, nothing more is stored in it); erased
+    (`deleted_at` set too: a "Deleted conversation", of which only the kept fields are left).
+    """
+
+    class Channel(models.TextChoices):
+        WIDGET = "widget", "Web widget"
+        WHATSAPP = "whatsapp", "WhatsApp"
+        MESSENGER = "messenger", "Messenger"
+        WECHAT = "wechat", "WeChat"
+        MESSAGING_API = "messaging_api", "Messaging API"
+        OTHER = "other", "Other"
+
+    class CsatVote(models.TextChoices):
+        POSITIVE = "positive", "Positive"
+        NEUTRAL = "neutral", "Neutral"
+        NEGATIVE = "negative", "Negative"
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    external_id = models.CharField(max_length=200, null=True)
+    # HMAC of external_id, filled at intake. It outlives the id for ERASURE_LEDGER_DAYS, so that a document for
+    # an erased conversation meets the erased row, also in a race.
+    external_id_digest = models.BinaryField(null=True, max_length=32)
+    uci_variable = models.ForeignKey(
+        Variable, null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
+    )
+    channel = models.CharField(max_length=16, choices=Channel)
+    language = models.CharField(max_length=35, null=True)
+    user_name = models.CharField(max_length=200, null=True)
+    started_at = models.DateTimeField()
+    last_message_at = models.DateTimeField(null=True)
+    message_count = models.PositiveIntegerField(null=True, default=0)
+    has_file_upload = models.BooleanField(default=False)
+    has_agent_handover = models.BooleanField(default=False)
+    has_push = models.BooleanField(default=False)
+    score = models.DecimalField(max_digits=3, decimal_places=1, null=True)
+    csat_score = models.PositiveSmallIntegerField(null=True)
+    csat_vote = models.CharField(max_length=8, choices=CsatVote, null=True)
+    csat_comment = models.TextField(null=True)
+    deletion_request_id = models.UUIDField(null=True)
+    deleted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                name="conversation_id_once_per_chatbot", fields=["chatbot", "external_id_digest"]
+            ),
+            # The target of the children's composite foreign keys.
+            models.UniqueConstraint(name="conversation_of_chatbot", fields=["chatbot", "id"]),
+            models.CheckConstraint(
+                name="conversation_channel_known",
+                condition=Q(channel__in=["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"]),
+            ),
+            models.CheckConstraint(
+                name="conversation_score_in_range",
+                condition=Q(score__isnull=True) | Q(score__gte=1, score__lte=10),
+            ),
+            models.CheckConstraint(
+                name="conversation_csat_score_in_range",
+                condition=Q(csat_score__isnull=True) | Q(csat_score__gte=0, csat_score__lte=10),
+            ),
+            models.CheckConstraint(
+                name="conversation_csat_vote_known",
+                condition=Q(csat_vote__isnull=True) | Q(csat_vote__in=["positive", "neutral", "negative"]),
+            ),
+            models.CheckConstraint(
+                name="conversation_live_has_id",
+                condition=Q(deleted_at__isnull=False)
+                | Q(external_id__isnull=False, external_id_digest__isnull=False, message_count__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="conversation_erased_was_marked",
+                condition=Q(deleted_at__isnull=True) | Q(deletion_request_id__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="conversation_erased_holds_nothing",
+                condition=Q(deleted_at__isnull=True)
+                | (
+                    Q(
+                        external_id__isnull=True,
+                        uci_variable__isnull=True,
+                        language__isnull=True,
+                        user_name__isnull=True,
+                        last_message_at__isnull=True,
+                        message_count__isnull=True,
+                        csat_comment__isnull=True,
+                    )
+                    & Q(_STARTED_AT_IS_A_UTC_DAY)
+                ),
+            ),
+        ]
+        indexes = [
+            # The conversations log of one chatbot, newest first.
+            models.Index(F("chatbot"), F("started_at").desc(), F("id").desc(), name="conversation_log"),
+            # What a deletion has marked and not erased yet; empty when no deletion is under way.
+            models.Index(
+                name="conversation_marked",
+                fields=["deletion_request_id"],
+                condition=Q(deletion_request_id__isnull=False, deleted_at__isnull=True),
+            ),
+            # Erased conversations whose digest is still kept, by when it has to go.
+            models.Index(
+                name="conversation_digest_kept",
+                fields=["deleted_at"],
+                condition=Q(deleted_at__isnull=False, external_id_digest__isnull=False),
+            ),
+            # The conversations that a finished deletion erased.
+            models.Index(
+                name="conversation_erased", fields=["deletion_request_id"], condition=Q(deleted_at__isnull=False)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return "Deleted conversation" if self.deleted_at else f"conversation {self.pk}"
+
+
+class _OfConversation(models.Model):
+    """What belongs to one conversation, of the same chatbot: the composite foreign key holds both columns."""
+
+    chatbot = models.ForeignKey(
+        Chatbot, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    conversation = models.ForeignKey(Conversation, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return f"{self._meta.verbose_name} {self.pk}"
+
+
+class Identity(_OfConversation):
+    """A conversation's UCI value. Only added, never overwritten; two when two people used one window."""
+
+    variable = models.ForeignKey(
+        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    value = models.CharField(max_length=512)
+
+    class Meta:
+        verbose_name_plural = "identities"
+        constraints = [
+            models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "value"]),
+            models.CheckConstraint(name="identity_value_not_empty", condition=~Q(value="")),
+        ]
+        indexes = [
+            # Every deletion and export starts here: the conversations of one chatter.
+            models.Index(name="identity_chatter", fields=["chatbot", "variable", "value"]),
+        ]
+
+
+class Message(_OfConversation):
+    class Sender(models.TextChoices):
+        USER = "user", "User"
+        BOT = "bot", "Bot"
+        AGENT = "agent", "Agent"
+
+    class Kind(models.TextChoices):
+        TEXT = "text", "Text"
+        QUICK_REPLY = "quick_reply", "Quick reply"
+        PUSH = "push", "Push"
+        FILE = "file", "File"
+        EVENT = "event", "Event"
+
+    external_id = models.CharField(max_length=200)
+    sender = models.CharField(max_length=8, choices=Sender)
+    kind = models.CharField(max_length=16, choices=Kind)
+    text = models.TextField()
+    sent_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            # Also the way from a conversation to its messages.
+            models.UniqueConstraint(name="message_id_once_per_conversation", fields=["conversation", "external_id"]),
+            models.CheckConstraint(name="message_sender_known", condition=Q(sender__in=["user", "bot", "agent"])),
+            models.CheckConstraint(
+                name="message_kind_known", condition=Q(kind__in=["text", "quick_reply", "push", "file", "event"])
+            ),
+        ]
+
+
+class UploadedFile(_OfConversation):
+    """A file of a conversation. The row and its key exist before the first byte is sent to storage."""
+
+    class State(models.TextChoices):
+        UPLOADING = "uploading", "Uploading"
+        STORED = "stored", "Stored"
+
+    message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
+    object_key = models.CharField(max_length=1024, unique=True, help_text="Holds no name and no UCI value.")
+    upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
+    name = models.CharField(max_length=255)
+    content_type = models.CharField(max_length=255)
+    size = models.BigIntegerField(null=True, help_text="Bytes.")
+    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+    state = models.CharField(max_length=16, choices=State, default=State.UPLOADING)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="uploadedfile_state_fits",
+                condition=Q(state="uploading") | Q(state="stored", size__isnull=False, sha256__isnull=False),
+            ),
+        ]
+        indexes = [
+            models.Index(name="uploadedfile_conversation", fields=["conversation"]),
+            # Uploads that were never finished.
+            models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
+            # The file of a message, for the transcript.
+            models.Index(name="uploadedfile_message", fields=["message_id"], condition=Q(message_id__isnull=False)),
+        ]
+
+
+class VariableValue(_OfConversation):
+    """The last value of a variable in a conversation, kept for VARIABLE_DAYS. Never of a present or former UCI."""
+
+    variable = models.ForeignKey(
+        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    value = models.TextField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="variablevalue_once", fields=["conversation", "variable"]),
+        ]
+        indexes = [
+            # What has expired.
+            models.Index(name="variablevalue_expiry", fields=["expires_at"]),
+        ]
+
+
+class ErasedChatter(models.Model):
+    """That a chatter was erased, by keyed digest: written with the mark, read by intake to refuse late messages."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    variable = models.ForeignKey(
+        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    digest = models.BinaryField(max_length=32)
+    cut_at = models.DateTimeField(help_text="Conversations begun before this are refused.")
+    request_id = models.UUIDField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="erasedchatter_once_per_request", fields=["request_id"]),
+        ]
+        indexes = [
+            models.Index(name="erasedchatter_chatter", fields=["chatbot", "variable", "digest"]),
+            models.Index(name="erasedchatter_expiry", fields=["expires_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"erased chatter {self.pk}"

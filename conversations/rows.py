@@ -1,0 +1,262 @@
+"""What intake reads and writes, in a fixed number of statements however many documents there are.
+
+To be called in intake's transaction, under its locks (`intake.py`): that the conversation rows are locked is
+what makes "not stored yet" stay true until the new rows are written, so they go in by plain COPY.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.db.models.functions import Now
+
+from conversations.merging import Row, StoredValue, Working
+from conversations.models import ErasedChatter
+from conversations.variables import Chatter
+
+# A value sent again lives on from then; written when that moves its end by this much, not at every message.
+RENEWAL_STEP = timedelta(hours=1)
+
+# Of erased chatters: the cut and the request of each erasure.
+Erasures = dict[Chatter, list[tuple[datetime, UUID]]]
+
+_COLUMNS = [column.name for column in fields(Row)]
+_COLUMN_TYPES = {
+    "external_id_digest": "bytea",
+    "uci_variable_id": "bigint",
+    "started_at": "timestamptz",
+    "last_message_at": "timestamptz",
+    "message_count": "integer",
+    "has_file_upload": "boolean",
+    "has_agent_handover": "boolean",
+    "has_push": "boolean",
+    "score": "numeric",
+    "csat_score": "smallint",
+    "deletion_request_id": "uuid",
+}
+
+# Rows go to the server as one JSON parameter: psycopg dumps arrays in Python, item by item. What is formatted
+# into the statements are the constants above alone.
+_COLUMN_LIST = ", ".join(_COLUMNS)
+_TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
+
+_LOCK_CONVERSATIONS = f"""
+    SELECT id, {_COLUMN_LIST} FROM conversations_conversation
+    WHERE chatbot_id = %s AND external_id_digest = ANY(%s::bytea[])
+    ORDER BY id FOR UPDATE
+"""  # noqa: S608
+_INSERT_CONVERSATIONS = f"""
+    INSERT INTO conversations_conversation (chatbot_id, {_COLUMN_LIST})
+    SELECT %s, new.* FROM json_to_recordset(%s::json) AS new({_TYPED_COLUMNS})
+    ON CONFLICT (chatbot_id, external_id_digest) DO NOTHING
+    RETURNING external_id_digest, id
+"""  # noqa: S608
+_UPDATE_CONVERSATIONS = f"""
+    UPDATE conversations_conversation AS stored
+    SET {", ".join(f"{column} = new.{column}" for column in _COLUMNS)}
+    FROM json_to_recordset(%s::json) AS new(id bigint, {_TYPED_COLUMNS})
+    WHERE stored.id = new.id
+"""  # noqa: S608
+
+# LIMIT in the lateral part keeps the planner at one index look-up per pair; else it may read the whole table.
+_WHICH_MESSAGES = """
+    SELECT wanted.number, item.value
+    FROM json_to_recordset(%s::json) AS wanted(number bigint, items json)
+    CROSS JOIN LATERAL json_array_elements_text(wanted.items) AS item(value)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM conversations_message m
+        WHERE m.conversation_id = wanted.number AND m.external_id = item.value LIMIT 1
+    ) AS found
+"""
+_WHICH_IDENTITIES = """
+    SELECT wanted.number, item.value
+    FROM json_to_recordset(%s::json) AS wanted(number bigint, variable bigint, items json)
+    CROSS JOIN LATERAL json_array_elements_text(wanted.items) AS item(value)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM conversations_identity i
+        WHERE i.conversation_id = wanted.number AND i.variable_id = wanted.variable AND i.value = item.value
+        LIMIT 1
+    ) AS found
+"""
+_READ_VALUES = """
+    SELECT conversation_id, variable_id, value, expires_at < now() + make_interval(secs => %s)
+    FROM conversations_variablevalue WHERE conversation_id = ANY(%s::bigint[])
+"""
+_WRITE_VALUES = """
+    INSERT INTO conversations_variablevalue (chatbot_id, conversation_id, variable_id, value, expires_at)
+    SELECT %s, new.number, new.variable, new.value, now() + make_interval(secs => %s)
+    FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, value text)
+    ON CONFLICT (conversation_id, variable_id)
+    DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
+"""
+
+
+class Carried(NamedTuple):
+    """What a document carries that may be stored already, for the conversation with this number."""
+
+    number: int
+    message_ids: list[str]
+    uci_value: str | None
+
+
+class Overtaken(Exception):
+    """Another intake has created one of these conversations meanwhile: roll back and start again."""
+
+
+def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[bytes, Working]:
+    """Lock the stored conversations with these digests, in id order, and return them by digest."""
+    conversations = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_CONVERSATIONS, [chatbot_id, list(set(digests))])
+        for number, *columns in cursor.fetchall():
+            row = Row(*columns)
+            conversations[row.external_id_digest] = Working(row=row, number=number)
+    return conversations
+
+
+def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
+    """Return (cut, request) of every erasure that is still remembered of these chatters."""
+    wanted = set(chatters)
+    if not wanted:
+        return {}
+    found = ErasedChatter.objects.filter(
+        chatbot_id=chatbot_id,
+        variable_id__in={variable_id for variable_id, _ in wanted},
+        digest__in={digest for _, digest in wanted},
+        expires_at__gt=Now(),
+    )
+    erasures: Erasures = {}
+    for one in found:
+        erasures.setdefault((one.variable_id, bytes(one.digest)), []).append((one.cut_at, one.request_id))
+    return erasures
+
+
+def read_known(conversations: Mapping[int, Working], carried: Sequence[Carried]) -> None:
+    """Add to each conversation (by number) what is stored of what the documents carry, and its other values."""
+    messages = [{"number": one.number, "items": one.message_ids} for one in carried if one.message_ids]
+    for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages):
+        conversations[number].known_messages.add(message_id)
+    identities = [
+        {
+            "number": one.number,
+            "variable": conversations[one.number].row.uci_variable_id,
+            "items": [one.uci_value],
+        }
+        for one in carried
+        if one.uci_value is not None
+    ]
+    for number, value in _which_are_stored(_WHICH_IDENTITIES, identities):
+        conversations[number].known_identities.add(value)
+    _read_known_values(conversations)
+
+
+def _which_are_stored(statement: str, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    if not wanted:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [_json(wanted)])
+        stored: list[tuple[int, str]] = cursor.fetchall()
+    return stored
+
+
+def _read_known_values(conversations: Mapping[int, Working]) -> None:
+    if not conversations:
+        return
+    latest_end = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_VALUES, [latest_end, list(conversations)])
+        for number, variable_id, value, renewal_due in cursor.fetchall():
+            conversations[number].known_values[variable_id] = StoredValue(value, renewal_due)
+
+
+def insert_conversations(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
+    """Store new conversations and give each its number. Raises Overtaken.
+
+    In the order of their digests, so that two intakes with the same new ones cannot block each other.
+    """
+    new = sorted(conversations, key=lambda conversation: conversation.row.external_id_digest)
+    if not new:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT_CONVERSATIONS, [chatbot_id, _json([_columns_of(one) for one in new])])
+        numbers = dict(cursor.fetchall())
+    if len(numbers) < len(new):
+        raise Overtaken
+    for conversation in new:
+        conversation.number = numbers[conversation.row.external_id_digest]
+
+
+def update_conversations(conversations: Sequence[Working]) -> None:
+    """Write the columns of conversations that are stored and locked."""
+    if not conversations:
+        return
+    changed = [{"id": one.number, **_columns_of(one)} for one in conversations]
+    with connection.cursor() as cursor:
+        cursor.execute(_UPDATE_CONVERSATIONS, [_json(changed)])
+
+
+def _columns_of(conversation: Working) -> dict[str, Any]:
+    row = conversation.row
+    return {column: getattr(row, column) for column in _COLUMNS}
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(rows, ensure_ascii=False, default=_as_postgresql_reads_it)
+
+
+def _as_postgresql_reads_it(value: object) -> str:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
+
+
+def write_identities(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
+    rows = [
+        (chatbot_id, conversation.number, conversation.row.uci_variable_id, value)
+        for conversation in conversations
+        for value in conversation.new_identities
+    ]
+    if rows:
+        _copy("conversations_identity (chatbot_id, conversation_id, variable_id, value)", rows)
+
+
+def write_values(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
+    """Store the values of variables, each to live VARIABLE_DAYS from now by the database's clock."""
+    new = [
+        {"number": conversation.number, "variable": variable_id, "value": value}
+        for conversation in conversations
+        for variable_id, value in conversation.new_values.items()
+    ]
+    if not new:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), _json(new)])
+
+
+def write_messages(*, chatbot_id: int, conversations: Sequence[Working]) -> None:
+    if any(conversation.new_messages for conversation in conversations):
+        _copy(
+            "conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)",
+            _message_rows(chatbot_id, conversations),
+        )
+
+
+def _message_rows(chatbot_id: int, conversations: Iterable[Working]) -> Iterator[tuple[Any, ...]]:
+    for conversation in conversations:
+        number = conversation.number
+        for one in conversation.new_messages:
+            yield chatbot_id, number, one["id"], one["sender"], one["kind"], one["text"], one["sent_at"]
+
+
+def _copy(target: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    # COPY is psycopg's own, so Django does not turn its errors into django.db's by itself.
+    with (
+        connection.cursor() as cursor,
+        connection.wrap_database_errors,
+        cursor.copy(f"COPY {target} FROM STDIN") as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)

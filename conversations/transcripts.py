@@ -1,0 +1,218 @@
+"""The CSV of conversations, in one definition: its columns, its order, its bytes.
+
+UTF-8, comma, every value in double quotes (header and empty ones too), lines end in `\\n`, RFC 4180 escapes.
+PostgreSQL writes it itself (`COPY`), so memory stays flat at any size.
+
+One line is one message with its file; a message with two files has two lines. What is held without a message
+has a line too, its message cells empty: a file that came with none, a conversation with neither message nor
+file. Lines are in the order of conversation start, message time, and id; those without a message come last.
+
+The guard: a spreadsheet runs what begins like a formula. In the guarded columns one `'` goes before a leading
+`'`, `=`, `@`, tab or CR, and before `+` or `-` unless the cell is a number or a phone number (`NUMBER`,
+`PHONE`: digits and punctuation alone, which can compute nothing but a number). So whoever takes one leading
+`'` away has the text again, exactly. `CSV_FORMULA_GUARD` turns it off.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+from django.conf import settings
+from psycopg import Connection, sql
+
+# Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
+# `+33 6 12 34 56 78`, `+1 (555) 123-4567` (5 to 15 digits, as in E.164, at most two separators in between).
+NUMBER = "[+-]([0-9]+([.,][0-9]+)*|[.,][0-9]+)([eE][+-]?[0-9]+)?"
+PHONE = "[+][0-9]([ ().-]{0,2}[0-9]){4,14}"
+
+# Blocks of COPY are single lines; they are handed on in pieces of at least this size.
+CHUNK_BYTES = 64 * 1024
+
+
+class Column(NamedTuple):
+    """A column: its name, the SQL of its text (null is written as the empty text), whether it is guarded."""
+
+    name: str
+    text: str
+    guarded: bool = False
+
+
+def _time(instant: str) -> str:
+    """SQL of an instant as `YYYY-MM-DDTHH:MM:SS.ffffffZ`, whatever the session's time zone."""
+    return f"""to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+
+# `c` is a conversation, `u` the lowest of its identities, `e` a message with its file.
+CONVERSATION_COLUMNS = (
+    Column("conversation_id", "c.external_id", guarded=True),
+    Column("conversation_started_at", _time("c.started_at")),
+    Column("user_channel", "c.channel"),
+    Column("language", "c.language", guarded=True),
+    Column("user_name", "c.user_name", guarded=True),
+    Column("push", "c.has_push::text"),
+    Column("agent_handover", "c.has_agent_handover::text"),
+    Column("file_upload", "c.has_file_upload::text"),
+    Column("conversation_score", "c.score::text"),
+    Column("csat_score", "c.csat_score::text"),
+    Column("csat_vote", "c.csat_vote"),
+    Column("csat_comment", "c.csat_comment", guarded=True),
+    Column("uci_key", "u.name"),
+    Column("uci_value", "u.value", guarded=True),
+)
+MESSAGE_COLUMNS = (
+    Column("message_id", "e.external_id", guarded=True),
+    Column("sent_at", _time("e.sent_at")),
+    Column("sender", "e.sender"),
+    Column("message_kind", "e.kind"),
+    Column("text", "e.text", guarded=True),
+    Column("file_name", "e.file_name", guarded=True),
+    Column("file_id", "e.file_id::text"),
+)
+HEADER = (",".join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS) + "\n").encode()
+
+# OFFSET 0 keeps PostgreSQL from merging the steps: a conversation's cells are made once and not per message,
+# and messages are sorted conversation by conversation, before their cells are made. That halves the time.
+_COPY = sql.SQL("""
+COPY (
+    WITH chosen AS (
+        SELECT c.id, c.started_at, {conversation_cells}
+          FROM conversations_conversation c
+          LEFT JOIN LATERAL (
+               SELECT v.name, i.value
+                 FROM conversations_identity i JOIN chatbots_variable v ON v.id = i.variable_id
+                WHERE i.conversation_id = c.id
+                ORDER BY i.value COLLATE "C", v.name COLLATE "C"
+                LIMIT 1) u ON TRUE
+         WHERE c.id IN ({conversations})
+         ORDER BY c.started_at
+        OFFSET 0
+    ), entries AS (
+        SELECT chosen.*, e.*
+          FROM chosen
+          LEFT JOIN LATERAL (
+               SELECT m.id AS message_id, m.external_id, m.sent_at, m.sender, m.kind, m.text,
+                      f.id AS file_id, f.name AS file_name
+                 FROM (SELECT * FROM conversations_message WHERE conversation_id = chosen.id) m
+                 FULL JOIN (SELECT * FROM conversations_uploadedfile
+                             WHERE conversation_id = chosen.id AND state = 'stored') f ON f.message_id = m.id
+               ) e ON TRUE
+         ORDER BY chosen.started_at, e.sent_at, e.message_id, e.file_id
+        OFFSET 0
+    )
+    SELECT {conversation_names}, {message_cells}
+      FROM entries e
+     ORDER BY e.started_at, e.sent_at, e.message_id, e.file_id
+) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
+""")
+
+_TEXT = sql.SQL("coalesce({text}, '')")
+_GUARDED_TEXT = sql.SQL(r"""
+CASE WHEN left({text}, 1) IN ('''', '=', '@', E'\t', E'\r')
+       OR (left({text}, 1) IN ('+', '-') AND {text} !~ {harmless})
+     THEN '''' || {text}
+     ELSE coalesce({text}, '') END
+""")
+_HARMLESS = f"^(({NUMBER})|({PHONE}))$"
+
+# A shared conversation has other identities beside the chatter's.
+_HELD = sql.SQL("""
+SELECT c.id, EXISTS (
+           SELECT FROM conversations_identity other WHERE other.conversation_id = c.id AND other.id <> i.id
+       ) AS is_shared
+  FROM conversations_identity i JOIN conversations_conversation c ON c.id = i.conversation_id
+ WHERE i.chatbot_id = {chatbot_id} AND i.variable_id = {variable_id} AND i.value = current_setting({setting})
+   AND c.deletion_request_id IS NULL
+""")
+_COUNT = sql.SQL("""
+WITH held AS ({held})
+SELECT (SELECT count(*) FROM held WHERE {include_shared} OR NOT is_shared),
+       (SELECT count(*) FROM conversations_message
+         WHERE conversation_id IN (SELECT id FROM held WHERE {include_shared} OR NOT is_shared)),
+       (SELECT count(*) FROM held WHERE is_shared AND NOT {include_shared})
+""")
+_CHOSEN = sql.SQL("SELECT id FROM ({held}) held WHERE {include_shared} OR NOT is_shared")
+_VALUE_SETTING = "transcripts.uci_value"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much a chatter's file holds, and how many shared conversations it leaves out."""
+
+    conversations: int
+    messages: int
+    shared_left_out: int
+
+
+class ChatterTranscript:
+    """The file of one chatter: the live conversations of the UCI value, neither marked nor erased.
+
+    Shared conversations are left out unless `include_shared`. All methods read in the caller's transaction;
+    at REPEATABLE READ they agree. Raises psycopg's errors.
+    """
+
+    def __init__(
+        self,
+        connection: Connection[Any],
+        *,
+        chatbot_id: int,
+        variable_id: int,
+        value: str,
+        include_shared: bool,
+    ) -> None:
+        self._connection = connection
+        self._scope = {
+            "include_shared": sql.Literal(include_shared),
+            "held": _HELD.format(
+                chatbot_id=sql.Literal(chatbot_id),
+                variable_id=sql.Literal(variable_id),
+                setting=sql.Literal(_VALUE_SETTING),
+            ),
+        }
+        # COPY takes no parameters, and PostgreSQL keeps its text as it is (pg_stat_activity, and for good in
+        # pg_stat_statements). So the value never stands in it: COPY finds it in a setting of the transaction.
+        connection.execute("SELECT set_config(%s, %s, TRUE)", [_VALUE_SETTING, value])
+        self.rows = 0
+
+    def count(self) -> Counts:
+        row = self._connection.execute(_COUNT.format(**self._scope)).fetchone()
+        return Counts(*cast("tuple[int, int, int]", row))
+
+    def chunks(self) -> Generator[bytes]:
+        """Yield the file, header first, in pieces of 64 KiB or somewhat more; the last may be shorter.
+
+        `rows` is the number of its lines without the header, once all is read.
+        """
+        buffer = bytearray(HEADER)
+        with self._connection.cursor() as cursor:
+            with cursor.copy(copy_sql(_CHOSEN.format(**self._scope))) as copy:
+                for block in copy:
+                    buffer += block
+                    if len(buffer) >= CHUNK_BYTES:
+                        yield bytes(buffer)
+                        buffer.clear()
+            self.rows = cursor.rowcount
+        if buffer:
+            yield bytes(buffer)
+
+
+def copy_sql(conversations: sql.Composable) -> sql.Composed:
+    """Return the COPY that writes the lines of these conversations, without the header.
+
+    `conversations` is a query for their numbers. The result is to be executed without parameters: COPY takes
+    none, so whatever varies is composed as a literal, and must not be personal.
+    """
+    return _COPY.format(
+        conversations=conversations,
+        conversation_cells=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(_cell(column), sql.Identifier(column.name)) for column in CONVERSATION_COLUMNS
+        ),
+        conversation_names=sql.SQL(", ").join(sql.Identifier(column.name) for column in CONVERSATION_COLUMNS),
+        message_cells=sql.SQL(", ").join(_cell(column) for column in MESSAGE_COLUMNS),
+    )
+
+
+def _cell(column: Column) -> sql.Composed:
+    text = sql.SQL(column.text)
+    if column.guarded and settings.CSV_FORMULA_GUARD:
+        return _GUARDED_TEXT.format(text=text, harmless=sql.Literal(_HARMLESS))
+    return _TEXT.format(text=text)

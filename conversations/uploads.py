@@ -1,0 +1,174 @@
+"""Take in a file of a conversation: a row, an object in the hosted bucket, and the promise that erasure gets both.
+
+Objects have no locks, so the order of the steps closes the races with an erasure:
+
+1. `open_upload`: under the conversation's row lock, refuse if it is marked; insert the row with its key. Whatever
+   happens from here on, an erasure of the conversation finds the key.
+2. Begin the multipart upload, and record its id. If the row is gone, the erasure has passed: give up.
+3. `write`: send the parts and complete the object. An erasure that comes now aborts the upload under our hands.
+4. `finalise`: under the row lock again, make the row `stored`. If the conversation is marked or the row gone, the
+   object came too late for the erasure to see: purge it here, every version.
+
+No call to storage happens inside a transaction. A process killed on the way leaves a row in state
+`uploading`, by which a sweep removes after a day what storage has of it.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from uuid import uuid4
+
+from django.db import transaction
+
+from chatbots.buckets import StorageError, Written, hosted_storage
+from conversations.models import Conversation, Message, UploadedFile
+
+logger = logging.getLogger(__name__)
+
+MAX_NAME_LENGTH = 255
+# As in an HTTP header: printable ASCII.
+_CONTENT_TYPE = re.compile(r"[!-~]+/[!-~]+(; ?[ -~]+)?")
+
+
+class ConversationDeleted(Exception):
+    """The conversation was deleted, before or during the upload. Nothing of the file is left."""
+
+
+class UploadInvalid(Exception):
+    """Name, content type or message id cannot be taken. `field` is the parameter's name, `code` and `detail` are
+    as in a DocumentError."""
+
+    def __init__(self, field: str, code: str, detail: str) -> None:
+        super().__init__(f"{field}: {code}")
+        self.field = field
+        self.code = code
+        self.detail = detail
+
+
+def receive(
+    *,
+    conversation: Conversation,
+    name: str,
+    content_type: str,
+    chunks: Iterable[bytes],
+    message_external_id: str | None = None,
+) -> UploadedFile:
+    """Store a file whole, or leave nothing of it. Raises as the steps below do, and whatever `chunks` raises."""
+    upload = open_upload(
+        conversation=conversation,
+        name=name,
+        content_type=content_type,
+        message_external_id=message_external_id,
+    )
+    try:
+        return finalise(upload=upload, written=write(upload=upload, chunks=chunks))
+    except BaseException:
+        abort(upload=upload)
+        raise
+
+
+def open_upload(
+    *, conversation: Conversation, name: str, content_type: str, message_external_id: str | None = None
+) -> UploadedFile:
+    """Begin an upload and return its row. `message_external_id` is the platform's id of the message it came with.
+
+    Raises ConversationDeleted, UploadInvalid (also for a message that is not stored), StorageError.
+    """
+    _check(name, content_type)
+    with transaction.atomic():
+        if not _lock_open(conversation.pk):
+            raise ConversationDeleted
+        upload = UploadedFile.objects.create(
+            chatbot_id=conversation.chatbot_id,
+            conversation=conversation,
+            message_id=_message_id(conversation, message_external_id),
+            object_key=f"uploads/{conversation.chatbot_id}/{uuid4().hex}",
+            name=name,
+            content_type=content_type,
+        )
+    try:
+        upload.upload_id = hosted_storage().open_upload(upload.object_key, content_type=content_type)
+        if not UploadedFile.objects.filter(pk=upload.pk).update(upload_id=upload.upload_id):
+            raise ConversationDeleted
+    except BaseException:
+        abort(upload=upload)
+        raise
+    return upload
+
+
+def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
+    """Send the content and complete the object. On any error no object appears.
+
+    Raises ConversationDeleted when an erasure has ended the upload, else StorageError, or what `chunks` raises.
+    """
+    try:
+        return hosted_storage().write_parts(upload.object_key, upload.upload_id or "", chunks)
+    except StorageError:
+        marked = Conversation.objects.filter(pk=upload.conversation_id, deletion_request_id__isnull=False)
+        if marked.exists():
+            raise ConversationDeleted from None
+        raise
+
+
+def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
+    """Make a written upload part of its conversation. Raises ConversationDeleted, after removing the object."""
+    with transaction.atomic():
+        is_stored = _lock_open(upload.conversation_id) and UploadedFile.objects.filter(pk=upload.pk).update(
+            state=UploadedFile.State.STORED, size=written.bytes, sha256=written.sha256, upload_id=None
+        )
+        if is_stored:
+            Conversation.objects.filter(pk=upload.conversation_id).update(has_file_upload=True)
+    if not is_stored:
+        hosted_storage().purge(upload.object_key)
+        raise ConversationDeleted
+    upload.refresh_from_db()
+    return upload
+
+
+def abort(*, upload: UploadedFile) -> None:
+    """Give an upload up: remove what storage has of it, and the name from its row. A stored file is left alone.
+
+    The row itself stays: personal rows are deleted by erasure alone. Raises nothing when storage refuses; then
+    the row keeps all it has, and whoever erases the conversation finds the object by it.
+    """
+    if UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.STORED).exists():
+        return
+    try:
+        hosted_storage().purge(upload.object_key)
+    except StorageError as error:
+        logger.warning("An upload that was given up is still in storage: file=%s %s", upload.pk, error.code)
+        return
+    UploadedFile.objects.filter(pk=upload.pk).update(upload_id=None, name="")
+
+
+def _lock_open(conversation_id: int) -> bool:
+    """Lock the conversation's row, and say whether it is neither marked nor erased."""
+    marks = Conversation.objects.select_for_update().filter(pk=conversation_id)
+    return list(marks.values_list("deletion_request_id", flat=True)) == [None]
+
+
+def _message_id(conversation: Conversation, external_id: str | None) -> int | None:
+    if external_id is None:
+        return None
+    number = None
+    if _is_storable(external_id):
+        found = Message.objects.filter(conversation=conversation, external_id=external_id)
+        number = found.values_list("pk", flat=True).first()
+    if number is None:
+        raise UploadInvalid("message_id", "unknown_value", "The conversation has no message with this id.")
+    return number
+
+
+def _check(name: str, content_type: str) -> None:
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        detail = f"Must have 1 to {MAX_NAME_LENGTH} characters."
+        raise UploadInvalid("name", "too_long" if name else "too_short", detail)
+    if not _is_storable(name):
+        raise UploadInvalid("name", "invalid", "Must be text, without the character NUL.")
+    if len(content_type) > MAX_NAME_LENGTH or not _CONTENT_TYPE.fullmatch(content_type):
+        raise UploadInvalid("content_type", "invalid", "Must be a media type such as image/png.")
+
+
+def _is_storable(text: str) -> bool:
+    """Say that the text has neither NUL nor unpaired surrogates, which names of broken clients can bring along."""
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

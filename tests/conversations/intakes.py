@@ -1,0 +1,42 @@
+"""What the intake tests share: store, and name what became of each document."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+from django.utils import timezone
+
+from chatbots.models import Chatbot, Variable
+from chatbots.secrets import digest
+from conversations.documents import Document, DocumentInvalid
+from conversations.intake import Outcome, Result, store
+from conversations.models import ErasedChatter
+from tests.factories import uci_of
+
+STARTED = datetime(2026, 11, 1, 9, tzinfo=UTC)
+
+
+def stored(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[Outcome]:
+    return store(chatbot=chatbot, documents=documents)
+
+
+def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[str]:
+    """The outcome of each document, or why it is refused."""
+    return [
+        outcome.errors[0].code if outcome.outcome is Result.REFUSED else str(outcome.outcome)
+        for outcome in stored(chatbot, *documents)
+    ]
+
+
+def erase(chatbot: Chatbot, value: str, *, cut_at: datetime, days: int = 90, variable: str = "") -> UUID:
+    """Remember a chatter as erased, as the mark of a deletion does."""
+    names = Variable.objects.filter(chatbot=chatbot)
+    variable_id = names.get(name=variable).pk if variable else uci_of(chatbot).pk
+    erased = ErasedChatter.objects.create(
+        chatbot=chatbot,
+        variable_id=variable_id,
+        digest=digest("chatter", variable_id, value),
+        cut_at=cut_at,
+        request_id=uuid4(),
+        expires_at=timezone.now() + timedelta(days=days),
+    )
+    return erased.request_id

@@ -1,0 +1,242 @@
+"""Sending conversations in over HTTP: one document or a list, each judged by itself."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Chatbot
+from chatbots.secrets import digest
+from config.problems import Problem
+from conversations.api.bodies import parse_documents
+from conversations.documents import DocumentInvalid
+from conversations.intake import MAX_DOCUMENTS, IntakeFailed
+from conversations.models import Conversation, ErasedChatter, Identity, Message
+from tests.calls import SigningCaller, TokenCaller, pointers, problem
+
+CONVERSATIONS = "conversations"
+MEMBERS = {"type", "title", "status", "detail", "code", "request_id", "errors"}
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot, scopes=["conversations:write"])
+
+
+def document(number: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"c-{number}",
+        "channel": "widget",
+        "started_at": "2026-11-23T09:00:00Z",
+        "custom_variables": {"member_id": "alice-77"},
+        "messages": [
+            {"id": "m1", "sender": "user", "kind": "text", "text": "hello", "sent_at": "2026-11-23T09:00:01Z"}
+        ],
+    } | changes
+
+
+def results(response: Any) -> list[dict[str, Any]]:
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    answer = response.json()
+    assert answer.keys() == {"results"}
+    for result in answer["results"]:
+        assert result.keys() == {"id", "number", "outcome", "error"}
+        assert result["error"] is None or result["error"].keys() == MEMBERS
+    return list(answer["results"])
+
+
+def test_one_document_is_stored(caller):
+    [result] = results(caller.post(CONVERSATIONS, document()))
+    conversation = Conversation.objects.get()
+    assert result == {"id": "c-1", "number": conversation.pk, "outcome": "created", "error": None}
+    assert Identity.objects.get().value == "alice-77"
+    assert Message.objects.get().text == "hello"
+
+
+def test_a_document_sent_again_changes_nothing(caller):
+    [first] = results(caller.post(CONVERSATIONS, document()))
+    [second] = results(caller.post(CONVERSATIONS, document()))
+    assert (second["number"], second["outcome"]) == (first["number"], "unchanged")
+
+
+def test_a_list_is_answered_in_order_and_a_bad_document_sinks_no_other(caller):
+    bad = document(2, channel="carrier pigeon")
+    answered = results(caller.post(CONVERSATIONS, [document(1), bad, document(3), 5]))
+    assert [(result["id"], result["outcome"]) for result in answered] == [
+        ("c-1", "created"),
+        ("c-2", "refused"),
+        ("c-3", "created"),
+        (None, "refused"),
+    ]
+    error = answered[1]["error"]
+    assert (error["status"], error["code"]) == (400, "invalid")
+    assert [(one["pointer"], one["code"]) for one in error["errors"]] == [("/channel", "unknown_value")]
+    assert answered[1]["number"] is None
+    assert Conversation.objects.count() == 2
+
+
+def test_200_also_when_all_are_refused(caller):
+    answered = results(caller.post(CONVERSATIONS, [{}, {"id": "c-1"}]))
+    assert [result["outcome"] for result in answered] == ["refused", "refused"]
+    assert not Conversation.objects.exists()
+
+
+def test_an_empty_list_has_no_results(caller):
+    assert results(caller.post(CONVERSATIONS, [])) == []
+
+
+def test_a_document_for_an_erased_conversation_is_refused_as_deleted(caller):
+    caller.post(CONVERSATIONS, document())
+    Message.objects.all().delete()
+    Identity.objects.all().delete()
+    Conversation.objects.update(
+        deletion_request_id="018f0000-0000-7000-8000-000000000000",
+        deleted_at="2026-11-24T00:00:00Z",
+        started_at="2026-11-23T00:00:00Z",
+        external_id=None,
+        uci_variable=None,
+        last_message_at=None,
+        message_count=None,
+    )
+    [result] = results(caller.post(CONVERSATIONS, document()))
+    assert result["outcome"] == "refused"
+    assert (result["error"]["status"], result["error"]["code"]) == (410, "conversation_deleted")
+
+
+def test_a_document_of_an_erased_chatter_is_refused_as_erased(caller, chatbot):
+    uci = chatbot.variables.get(is_uci=True)
+    ErasedChatter.objects.create(
+        chatbot=chatbot,
+        variable=uci,
+        digest=digest("chatter", uci.pk, "alice-77"),
+        cut_at="2026-11-24T00:00:00Z",
+        request_id="018f0000-0000-7000-8000-000000000000",
+        expires_at="2099-01-01T00:00:00Z",
+    )
+    [result] = results(caller.post(CONVERSATIONS, document()))
+    assert (result["error"]["status"], result["error"]["code"]) == (410, "chatter_erased")
+    assert not Conversation.objects.exists()
+
+
+def test_more_than_a_thousand_documents_are_too_many(caller):
+    body = b"[" + b",".join([b"{}"] * (MAX_DOCUMENTS + 1)) + b"]"
+    assert pointers(caller.post(CONVERSATIONS, body)) == {"": "too_long"}
+    assert len(results(caller.post(CONVERSATIONS, [{}] * MAX_DOCUMENTS))) == MAX_DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b" ", b"{", b"[", b"[{}", b"[{},]", b"[,{}]", b"[{} {}]", b"[{}]]", b"{}{}", b"{},", b"5", b'"x"'),
+        *(b"null", b"\xff", b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"a":' * 100_000, b"[" + b"9" * 5_000 + b"]"),
+        b'{"id": "c-1"}\n{"id": "c-2"}',
+    ],
+    ids=range(20),
+)
+def test_a_body_that_is_no_json_object_or_list_is_refused(caller, raw):
+    assert pointers(caller.post(CONVERSATIONS, raw)) == {}
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/plain", ""])
+def test_a_body_of_another_type_is_refused(caller, content_type):
+    response = caller.post(CONVERSATIONS, document(), Content_Type=content_type)
+    problem(response, 415, "unsupported_media_type")
+
+
+def test_a_body_over_the_limit_is_too_large(caller, settings):
+    settings.MAX_BODY_BYTES = 1_000
+    problem(caller.post(CONVERSATIONS, document(user_name="x" * 1_000)), 413, "too_large")
+    assert not Conversation.objects.exists()
+
+
+def test_nobody_stores_without_the_scope(chatbot):
+    problem(TokenCaller(chatbot, scopes=["conversations:read"]).post(CONVERSATIONS, document()), 403, "scope_missing")
+    problem(SigningCaller(chatbot).post(CONVERSATIONS, document()), 401, "not_authenticated")
+    assert not Conversation.objects.exists()
+
+
+def test_a_token_stores_in_its_own_chatbot_alone(caller, neighbour):
+    response = caller.post(f"/api/v1/chatbots/{neighbour.slug}/conversations", document())
+    problem(response, 404, "not_found")
+    assert not Conversation.objects.exists()
+
+
+def test_a_database_that_refuses_is_unavailable_for_now(caller, monkeypatch, caplog):
+    def fail(**_arguments: Any) -> None:
+        raise IntakeFailed("SQLSTATE 40P01")
+
+    monkeypatch.setattr("conversations.intake.store", fail)
+    response = caller.post(CONVERSATIONS, document())
+    problem(response, 503, "unavailable")
+    assert "Retry-After" in response.headers
+    assert "SQLSTATE 40P01" in caplog.text
+
+
+def test_nothing_of_a_document_is_logged(caller, caplog):
+    caplog.set_level("DEBUG")
+    caller.post(CONVERSATIONS, [document(), document(2, language="alice-77" * 10), document(1, channel="x")])
+    assert "alice-77" not in caplog.text
+    assert "hello" not in caplog.text
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=4), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(items=st.lists(values, max_size=6), indent=st.sampled_from([None, 0, 1]))
+def test_a_list_is_cut_at_its_commas_whatever_it_holds(items, indent):
+    parsed = parse_documents(json.dumps(items, indent=indent).encode())
+    assert len(parsed) == len(items)
+    assert all(isinstance(one, DocumentInvalid) for one in parsed)
+
+
+@given(raw=st.binary(max_size=60) | st.text('[]{},: "a1\\\n', max_size=30).map(str.encode))
+def test_a_body_is_cut_exactly_where_it_is_json(raw):
+    try:
+        data = json.loads(raw.decode("utf-8"))
+        expected = len(data) if isinstance(data, list) else 1 if isinstance(data, dict) else None
+    except ValueError:
+        expected = None
+    try:
+        found = len(parse_documents(raw))
+    except Problem:
+        found = None
+    assert found == expected
+
+
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.just("c-1") | values,
+        "channel": st.just("widget") | values,
+        "started_at": st.just("2026-11-23T09:00:00Z") | values,
+        "custom_variables": st.fixed_dictionaries({}, optional={"member_id": values, "more": values}) | values,
+        "messages": values,
+        "user_name": values,
+        "csat": values,
+    },
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.lists(documents, max_size=3) | documents)
+def test_no_document_breaks_a_call(caller, body):
+    answered = results(caller.post(CONVERSATIONS, body))
+    assert len(answered) == (len(body) if isinstance(body, list) else 1)
+
+
+def test_a_thousand_documents_are_stored_in_few_queries(caller, django_assert_max_num_queries):
+    with django_assert_max_num_queries(20):
+        answered = results(caller.post(CONVERSATIONS, [document(number) for number in range(MAX_DOCUMENTS)]))
+    assert {result["outcome"] for result in answered} == {"created"}
+    assert Message.objects.count() == MAX_DOCUMENTS

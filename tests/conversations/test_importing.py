@@ -1,0 +1,211 @@
+"""The command that imports a file: what it stores, what it says, how it ends."""
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.management import CommandError, call_command
+from django.db import connection
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from conversations import importing
+from conversations.models import Conversation, Identity, Message
+from tests.conversations.documents import document
+
+SHARED = Path(django_settings.BASE_DIR).parent / "shared" / "data" / "sgd-dev.jsonl.gz"
+
+
+def lines(*documents: dict[str, Any] | str) -> bytes:
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in documents]
+    return ("\n".join(texts) + "\n").encode()
+
+
+@pytest.fixture
+def imported(chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Import these bytes; return the summary and the exit code."""
+
+    def run(content: bytes, *options: str) -> tuple[dict[str, Any], int]:
+        path = tmp_path / "conversations.jsonl"
+        path.write_bytes(content)
+        try:
+            call_command("import_conversations", chatbot.slug, str(path), "--json", *options)
+        except SystemExit as end:
+            return json.loads(capsys.readouterr().out), int(end.code or 0)
+        return json.loads(capsys.readouterr().out), 0
+
+    return run
+
+
+def test_it_stores_a_file_and_finds_everything_unchanged_the_second_time(imported: Any) -> None:
+    content = lines(*(document(f"c-{number}") for number in range(5)))
+
+    first, first_code = imported(content)
+    second, second_code = imported(content)
+
+    assert (first["documents"], first["created"], first["messages"], first_code) == (5, 5, 10, 0)
+    assert (second["unchanged"], second["messages"], second_code) == (5, 0, 0)
+    assert first["seconds"] >= 0
+    assert (first["error"], first["refused_by_code"]) == (None, {})
+    assert Message.objects.count() == 10
+
+
+def test_it_unpacks_gzip_whatever_the_file_is_called(imported: Any) -> None:
+    summary, _ = imported(gzip.compress(lines(document("c-1"))) + gzip.compress(lines(document("c-2"))))
+
+    assert summary["created"] == 2
+
+
+def test_it_reads_past_a_byte_order_mark_blank_lines_and_a_missing_end_of_line(imported: Any) -> None:
+    content = b"\xef\xbb\xbf" + lines(document("c-1"), "", "  ", document("c-2")).replace(b"\n", b"\r\n").rstrip()
+
+    assert imported(content)[0]["created"] == 2
+
+
+def test_it_tells_refused_lines_by_number_pointer_and_code(imported: Any, tmp_path: Path) -> None:
+    path = tmp_path / "refused.jsonl"
+    secret = "Lovelace"
+    content = lines(
+        document("c-1"), "", secret, document("c-2", channel=secret), {"id": secret, "user_name": 1}, document("c-3")
+    )
+
+    summary, code = imported(content, "--refused", str(path))
+
+    assert code == 3
+    assert (summary["created"], summary["refused"]) == (2, 3)
+    assert summary["refused_by_code"] == {"not_json": 1, "unknown_value": 1, "wrong_type": 1}
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"line": 3, "errors": [{"pointer": "", "code": "not_json"}]},
+        {"line": 4, "errors": [{"pointer": "/channel", "code": "unknown_value"}]},
+        {"line": 5, "errors": [{"pointer": "/user_name", "code": "wrong_type"}]},
+    ]
+
+
+def test_it_shows_the_first_refusals_where_no_file_is_asked_for(
+    chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "conversations.jsonl"
+    path.write_bytes(lines(*["Lovelace"] * 50))
+
+    with pytest.raises(SystemExit) as end:
+        call_command("import_conversations", chatbot.slug, str(path))
+
+    told = capsys.readouterr()
+    assert end.value.code == 3
+    assert "line 20 refused: document not_json" in told.err
+    assert "line 21" not in told.err
+    assert "50 refused" in told.out
+    assert "Lovelace" not in told.out + told.err
+
+
+def test_it_refuses_a_line_that_is_too_long_and_goes_on_after_it(imported: Any, settings: Settings) -> None:
+    settings.MAX_BODY_BYTES = 1_000
+    long = document("c-1", user_name="x" * 5_000)
+
+    summary, code = imported(lines(long, document("c-2"), long))
+
+    assert (summary["created"], summary["refused_by_code"], code) == (1, {"too_long": 2}, 3)
+
+
+def test_it_takes_a_line_of_exactly_the_limit(imported: Any, settings: Settings) -> None:
+    content = lines(document("c-1"))
+    settings.MAX_BODY_BYTES = len(content) - 1
+
+    assert imported(content)[0]["created"] == 1
+    settings.MAX_BODY_BYTES = len(content) - 2
+    assert imported(content)[0]["refused"] == 1
+
+
+@pytest.mark.parametrize("damage", ["cut short", "overwritten"])
+def test_it_keeps_what_it_read_of_a_damaged_file_and_says_so(
+    chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    whole = bytearray(gzip.compress(lines(*(document(f"c-{number}") for number in range(3_000)))))
+    if damage == "overwritten":
+        whole[-200:-100] = b"\0" * 100
+    path = tmp_path / "conversations.jsonl.gz"
+    path.write_bytes(whole[:-100])
+
+    with pytest.raises(CommandError, match="breaks off after line"):
+        call_command("import_conversations", chatbot.slug, str(path), "--json")
+
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["created"] == Conversation.objects.count() > 1_000
+    assert "breaks off" in summary["error"]
+
+
+def test_it_reads_standard_input(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(lines(document("c-1"))))))
+
+    call_command("import_conversations", chatbot.slug, "-", "--json")
+
+    assert json.loads(capsys.readouterr().out)["created"] == 1
+
+
+def test_it_knows_no_chatbot_of_that_name(db: None, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match='There is no chatbot "nobody"'):
+        call_command("import_conversations", "nobody", str(tmp_path / "x"))
+
+
+def test_it_says_why_a_file_cannot_be_opened(chatbot: Chatbot, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="No such file"):
+        call_command("import_conversations", chatbot.slug, str(tmp_path / "missing"))
+    with pytest.raises(CommandError, match="Is a directory"):
+        call_command("import_conversations", chatbot.slug, str(tmp_path))
+
+
+def test_it_says_nothing_of_the_rows_when_the_database_refuses(
+    chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "conversations.jsonl"
+    path.write_bytes(lines(document("c-1", user_name="Lovelace")))
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE conversations_message ADD CONSTRAINT none_at_all CHECK (text = '')")
+
+    with pytest.raises(CommandError, match=r"SQLSTATE 23514 \(none_at_all\).*Nothing was stored") as caught:
+        call_command("import_conversations", chatbot.slug, str(path), "--json")
+
+    told = capsys.readouterr()
+    assert "Lovelace" not in told.out + told.err + str(caught.value)
+    assert not Conversation.objects.exists()
+
+
+def test_it_stores_in_batches_bounded_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [len(batch) for batch in importing._batches(importing.Line(n, b"{}") for n in range(1_201))]
+    assert sizes == [500, 500, 201]
+
+    monkeypatch.setattr(importing, "BATCH_BYTES", 10)
+    sizes = [len(batch) for batch in importing._batches(importing.Line(n, b"{}") for n in range(12))]
+    assert sizes == [5, 5, 2]
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared data set is not here")
+def test_it_imports_the_shared_data_set_once(chatbot: Chatbot, capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> dict[str, Any]:
+        call_command("import_conversations", chatbot.slug, str(SHARED), "--json")
+        summary: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return summary
+
+    def sequences() -> list[tuple[str, int]]:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT sequencename, last_value FROM pg_sequences WHERE sequencename LIKE 'conversations%'"
+            )
+            return sorted(cursor.fetchall())
+
+    first = run()
+    before = sequences(), set(Conversation.objects.values_list("pk", "message_count", "last_message_at"))
+    second = run()
+
+    assert (first["created"], first["messages"], first["refused"]) == (2_098, 38_768, 0)
+    assert (second["unchanged"], second["messages"]) == (2_098, 0)
+    assert (sequences(), set(Conversation.objects.values_list("pk", "message_count", "last_message_at"))) == before
+    assert Message.objects.count() == 38_768
+    assert Identity.objects.count() == 2_098

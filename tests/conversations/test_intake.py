@@ -1,0 +1,276 @@
+"""Documents to rows: what is stored and what is updated."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connection
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Chatbot, Variable
+from chatbots.secrets import digest
+from conversations.models import Conversation, Identity, Message, VariableValue
+from tests.conversations.documents import message, parsed, update
+from tests.conversations.intakes import STARTED, results, stored
+from tests.factories import VariableFactory, uci_of
+
+
+def test_it_stores_a_conversation_with_all_it_carries(chatbot: Chatbot) -> None:
+    document = parsed(
+        language="en",
+        user_name="Ada",
+        user_channel_variables={"plan": "gold"},
+        agent_handover=True,
+        score=7.5,
+        csat={"score": 4, "vote": "positive", "comment": "quick"},
+    )
+
+    [outcome] = stored(chatbot, document)
+
+    row = Conversation.objects.get()
+    assert (outcome.id, outcome.number, outcome.outcome, outcome.messages) == ("c-1", row.pk, "created", 2)
+    assert (row.channel, row.language, row.user_name, row.started_at) == ("widget", "en", "Ada", STARTED)
+    assert (row.score, row.csat_score, row.csat_vote, row.csat_comment) == (Decimal("7.5"), 4, "positive", "quick")
+    assert (row.has_agent_handover, row.has_push, row.has_file_upload) == (True, False, False)
+    assert (row.message_count, row.last_message_at) == (2, STARTED + timedelta(seconds=5))
+    assert (row.external_id, bytes(row.external_id_digest or b"")) == (
+        "c-1",
+        digest("conversation", chatbot.pk, "c-1"),
+    )
+    assert row.uci_variable == uci_of(chatbot)
+    assert Identity.objects.get(conversation=row, variable=row.uci_variable).value == "42"
+    assert VariableValue.objects.get(conversation=row).value == "gold"
+    assert [entry.text for entry in Message.objects.order_by("external_id")] == ["text of m0", "text of m1"]
+
+
+def test_it_overwrites_present_fields_and_keeps_absent_ones(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed(language="en", user_name="Ada", score=7.5, csat={"score": 4, "comment": "quick"}))
+
+    [outcome] = stored(chatbot, update(language="fr", csat={"score": 0}, agent_handover=True))
+
+    row = Conversation.objects.get()
+    assert (outcome.outcome, outcome.number) == ("updated", row.pk)
+    assert (row.language, row.user_name, row.score, row.has_agent_handover) == ("fr", "Ada", Decimal("7.5"), True)
+    assert (row.csat_score, row.csat_comment, row.message_count) == (0, "quick", 2)
+
+
+def test_it_neither_changes_nor_repeats_a_known_message(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed())
+
+    later = "2026-11-01T10:00:00Z"
+    [outcome] = stored(chatbot, update(messages=[message("m1", text="other"), message("m9", sent_at=later)]))
+
+    texts = dict(Message.objects.values_list("external_id", "text"))
+    assert texts == {"m0": "text of m0", "m1": "text of m1", "m9": "text of m9"}
+    row = Conversation.objects.get()
+    assert (outcome.messages, row.message_count, row.last_message_at) == (1, 3, STARTED + timedelta(hours=1))
+
+
+def test_it_keeps_the_latest_message_time_when_an_earlier_message_arrives(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed(), update(messages=[message("m9", sent_at="2026-10-01T00:00:00Z")]))
+
+    row = Conversation.objects.get()
+    assert (row.message_count, row.last_message_at) == (3, STARTED + timedelta(seconds=5))
+
+
+def test_it_writes_nothing_for_a_document_that_changes_nothing(chatbot: Chatbot) -> None:
+    document = parsed(user_channel_variables={"plan": "gold"}, score=7.5, push=False, csat={"vote": "neutral"})
+    stored(chatbot, document)
+    before = _row_versions()
+
+    with CaptureQueriesContext(connection) as queries:
+        assert results(chatbot, document, document) == ["unchanged", "unchanged"]
+
+    assert _row_versions() == before
+    written = ("INSERT", "UPDATE", "DELETE", "COPY")
+    assert not [query for query in queries if query["sql"].strip().startswith(written)]
+
+
+def _row_versions() -> list[Any]:
+    """Where each row lies and the state of each sequence: any write would show."""
+    tables = [model._meta.db_table for model in (Conversation, Identity, Message, VariableValue)]
+    versions: list[Any] = []
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"SELECT ctid, xmin FROM {table} ORDER BY id")
+            versions += cursor.fetchall()
+            cursor.execute(f"SELECT last_value FROM {table}_id_seq")
+            versions += cursor.fetchall()
+    return versions
+
+
+def test_it_needs_as_many_statements_for_200_documents_as_for_2(chatbot: Chatbot) -> None:
+    def count(first: int, last: int) -> int:
+        documents = [parsed(f"c-{number}", user_channel_variables={"plan": "gold"}) for number in range(first, last)]
+        again = [update(f"c-{number}", language="fr", messages=[message("m7")]) for number in range(first, last)]
+        with CaptureQueriesContext(connection) as queries:
+            stored(chatbot, *documents)
+            stored(chatbot, *again)
+        return len(queries)
+
+    assert count(0, 2) == count(1_000, 1_200)
+
+
+def test_it_merges_documents_of_one_conversation_in_order(chatbot: Chatbot) -> None:
+    outcomes = stored(
+        chatbot,
+        parsed(language="en"),
+        update(language="fr", messages=[message("m1", text="other"), message("m2")]),
+        update(language="fr"),
+    )
+
+    row = Conversation.objects.get()
+    assert [outcome.outcome for outcome in outcomes] == ["created", "updated", "unchanged"]
+    assert [outcome.messages for outcome in outcomes] == [2, 1, 0]
+    assert {outcome.number for outcome in outcomes} == {row.pk}
+    assert (row.language, row.message_count, Message.objects.count()) == ("fr", 3, 3)
+
+
+def test_it_keeps_conversations_of_two_chatbots_apart(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    assert results(chatbot, parsed()) == results(neighbour, parsed()) == ["created"]
+
+    assert Conversation.objects.values("external_id_digest").distinct().count() == 2
+
+
+@pytest.mark.parametrize(("kind", "flag"), [("push", "has_push"), ("file", "has_file_upload")])
+def test_it_sets_the_flag_of_a_message_kind(chatbot: Chatbot, kind: str, flag: str) -> None:
+    stored(chatbot, parsed(), update(messages=[message("m7", kind=kind)], push=False))
+
+    assert getattr(Conversation.objects.get(), flag)
+
+
+def test_it_sets_and_takes_back_the_flags_a_document_names(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed(push=True, agent_handover=True))
+    assert Conversation.objects.filter(has_push=True, has_agent_handover=True).exists()
+
+    stored(chatbot, update(push=False, agent_handover=False))
+    assert Conversation.objects.filter(has_push=False, has_agent_handover=False).exists()
+
+
+_STORABLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=200)
+
+
+@given(text=_STORABLE, name=_STORABLE)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+def test_it_keeps_every_text_exactly(chatbot: Chatbot, text: str, name: str) -> None:
+    document_id = f"{uuid4()}{name}"[:200]
+
+    [outcome] = stored(chatbot, parsed(document_id, user_name=name, messages=[message(name, text=text)]))
+
+    assert outcome.number is not None
+    row = Conversation.objects.get(pk=outcome.number)
+    kept = Message.objects.get(conversation=row)
+    assert (row.external_id, row.user_name, kept.external_id, kept.text) == (document_id, name, name, text)
+    assert results(chatbot, update(document_id, user_name=name, messages=[message(name)])) == ["unchanged"]
+
+
+@pytest.mark.parametrize("text", ["\\N", "\\.", "a\tb\\nc\r\n", "'; --", "\N{RIGHT-TO-LEFT OVERRIDE}", "x" * 100_000])
+def test_it_keeps_texts_that_mean_something_to_copy(chatbot: Chatbot, text: str) -> None:
+    stored(chatbot, parsed(messages=[message(text=text)], custom_variables={"member_id": text[:512]}))
+
+    assert Message.objects.get().text == text
+    assert Identity.objects.get().value == text[:512]
+
+
+# --- Variables and identities --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "code"),
+    [
+        ({"custom_variables": {"colour": "red"}}, "/custom_variables/colour", "undeclared_variable"),
+        ({"custom_variables": {"plan": "gold"}}, "/custom_variables/plan", "wrong_category"),
+        ({"user_channel_variables": {"member_id": "1"}}, "/user_channel_variables/member_id", "wrong_category"),
+        ({"custom_variables": {"bot_mood": "1"}}, "/custom_variables/bot_mood", "wrong_category"),
+        ({"custom_variables": {"member_id": "x" * 513}}, "/custom_variables/member_id", "too_long"),
+    ],
+)
+def test_it_refuses_a_variable(chatbot: Chatbot, fields: dict[str, Any], pointer: str, code: str) -> None:
+    VariableFactory.create(chatbot=chatbot, name="bot_mood", category="system", is_uci=False)
+
+    [outcome] = stored(chatbot, parsed(**fields))
+
+    assert [(error.pointer, error.code) for error in outcome.errors] == [(pointer, code)]
+    assert not Conversation.objects.exists()
+
+
+def test_it_shows_no_name_of_an_undeclared_variable_that_looks_like_a_person(chatbot: Chatbot) -> None:
+    [outcome] = stored(chatbot, parsed(custom_variables={"ada@example.com": "1"}))
+
+    assert [error.pointer for error in outcome.errors] == ["/custom_variables"]
+
+
+def test_it_adds_a_second_identity_and_overwrites_none(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed())
+
+    again = update(custom_variables={"member_id": "43"})
+    assert results(chatbot, again, again) == ["updated", "unchanged"]
+
+    assert sorted(Identity.objects.values_list("value", flat=True)) == ["42", "43"]
+
+
+@pytest.mark.parametrize("placeholder", ["", "null", "undefined", "None", "anonymous"])
+def test_it_identifies_nobody_by_a_placeholder(chatbot: Chatbot, placeholder: str) -> None:
+    assert results(chatbot, parsed(custom_variables={"member_id": placeholder})) == ["created"]
+
+    assert not Identity.objects.exists()
+    assert not VariableValue.objects.exists()
+
+
+@pytest.mark.parametrize("value", ["None ", "0", " ", "x" * 512, "../42"])
+def test_it_takes_uci_values_as_they_are(chatbot: Chatbot, value: str) -> None:
+    stored(chatbot, parsed(custom_variables={"member_id": value}))
+
+    assert Identity.objects.get().value == value
+
+
+def test_it_keeps_the_uci_of_a_conversation_s_beginning(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed())
+    old = uci_of(chatbot)
+    Variable.objects.filter(pk=old.pk).update(is_uci=False, was_uci=True)
+    VariableFactory.create(chatbot=chatbot, name="account")
+
+    stored(chatbot, update(custom_variables={"member_id": "43", "account": "A"}), parsed("c-2"))
+
+    first, second = Conversation.objects.order_by("pk")
+    assert set(first.identity_set.values_list("variable__name", "value")) == {
+        ("member_id", "42"),
+        ("member_id", "43"),
+    }
+    # A deletion by the new UCI would not find its value in the old conversation, so it is not stored there.
+    assert not first.variablevalue_set.exists()
+    assert second.uci_variable == uci_of(chatbot)
+    assert not second.identity_set.exists()
+
+
+def test_it_maps_nobody_before_a_uci_is_designated(chatbot: Chatbot) -> None:
+    Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
+
+    stored(chatbot, parsed())
+
+    assert Conversation.objects.get().uci_variable is None
+    assert VariableValue.objects.get().value == "42"
+
+
+def test_it_keeps_a_value_for_variable_days_from_when_it_was_last_sent(chatbot: Chatbot) -> None:
+    document = parsed(user_channel_variables={"plan": "gold"})
+    stored(chatbot, document)
+    assert _life() == pytest.approx(django_settings.VARIABLE_DAYS, abs=timedelta(minutes=1))
+
+    VariableValue.objects.update(expires_at=F("expires_at") - timedelta(days=3))
+    assert results(chatbot, document) == ["unchanged"]
+    assert _life() == pytest.approx(django_settings.VARIABLE_DAYS, abs=timedelta(minutes=1))
+
+    assert results(chatbot, update(user_channel_variables={"plan": "silver"})) == ["updated"]
+    assert VariableValue.objects.get().value == "silver"
+
+
+def _life() -> timedelta:
+    return VariableValue.objects.get().expires_at - timezone.now()

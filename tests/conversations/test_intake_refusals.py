@@ -1,0 +1,252 @@
+"""What intake refuses, and how it meets an erasure or another intake."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+from uuid import uuid4
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import Count
+from django.utils import timezone
+
+from chatbots.models import Chatbot, Variable
+from conversations.documents import DocumentInvalid, parse_document
+from conversations.intake import MAX_DOCUMENTS, IntakeFailed, store
+from conversations.locks import exclude_intake
+from conversations.models import Conversation, Identity, Message
+from tests.conversations.documents import message, parsed, update
+from tests.conversations.intakes import STARTED, erase, results, stored
+from tests.factories import VariableFactory, conversation_of, ready_chatbot
+
+T = TypeVar("T")
+
+
+def test_it_wants_channel_and_start_of_a_new_conversation_only(chatbot: Chatbot) -> None:
+    [outcome] = stored(chatbot, update("c-1", language="en"))
+
+    assert [(error.pointer, error.code) for error in outcome.errors] == [
+        ("/channel", "missing"),
+        ("/started_at", "missing"),
+    ]
+    assert (outcome.id, outcome.number) == ("c-1", None)
+
+
+def test_it_stores_the_good_documents_beside_the_bad_ones(chatbot: Chatbot) -> None:
+    with pytest.raises(DocumentInvalid) as caught:
+        parse_document(b'{"id": "c-0", "channel": 1}')
+
+    outcomes = stored(chatbot, caught.value, parsed("c-1"), update("c-2"), parsed("c-3"))
+
+    assert [outcome.outcome for outcome in outcomes] == ["refused", "created", "refused", "created"]
+    assert [outcome.id for outcome in outcomes] == ["c-0", "c-1", "c-2", "c-3"]
+    assert outcomes[0].errors == caught.value.errors
+
+
+def test_it_takes_at_most_a_thousand_documents(chatbot: Chatbot) -> None:
+    with pytest.raises(ValueError, match="1000"):
+        store(chatbot=chatbot, documents=[parsed()] * (MAX_DOCUMENTS + 1))
+
+    assert store(chatbot=chatbot, documents=[]) == []
+
+
+def test_it_says_nothing_of_the_rows_when_the_database_refuses(chatbot: Chatbot) -> None:
+    bad = parsed(user_name="Lovelace")
+    bad["messages"] = [{**(bad["messages"] or [])[0], "sender": cast("Any", "nobody")}]
+
+    with pytest.raises(IntakeFailed) as caught:
+        stored(chatbot, parsed("c-2"), bad)
+
+    assert str(caught.value) == "SQLSTATE 23514 (message_sender_known)"
+    assert caught.value.__context__ is None
+    assert not Conversation.objects.exists()
+
+
+def test_it_refuses_a_document_for_a_marked_conversation(chatbot: Chatbot) -> None:
+    marked = conversation_of(chatbot, "42", external_id="c-1", deletion_request_id=uuid4())
+
+    [outcome] = stored(chatbot, parsed())
+
+    assert [error.code for error in outcome.errors] == ["conversation_deleted"]
+    assert outcome.number == marked.pk
+    assert Message.objects.filter(conversation=marked).count() == 2
+
+
+def test_it_refuses_a_document_for_an_erased_conversation(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed())
+    request_id = erase(chatbot, "42", cut_at=timezone.now())
+    for model in (Message, Identity):
+        model._default_manager.all().delete()
+    Conversation.objects.update(
+        deletion_request_id=request_id, deleted_at=timezone.now(), external_id=None, uci_variable=None,
+        message_count=None, last_message_at=None, started_at=STARTED.replace(hour=0),
+    )  # fmt: skip
+
+    assert results(chatbot, parsed(), update(language="en")) == ["conversation_deleted"] * 2
+    assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("cut", "days", "result"),
+    [(timedelta(seconds=1), 90, "chatter_erased"), (timedelta(0), 90, "created"), (timedelta(1), -1, "created")],
+    ids=["begun before the cut", "begun at the cut", "no longer remembered"],
+)
+def test_it_refuses_an_erased_chatter_s_old_conversations(
+    chatbot: Chatbot, neighbour: Chatbot, cut: timedelta, days: int, result: str
+) -> None:
+    erase(chatbot, "42", cut_at=STARTED + cut, days=days)
+
+    assert results(chatbot, parsed()) == [result]
+    assert results(chatbot, parsed("c-2", custom_variables={"member_id": "43"})) == ["created"]
+    assert results(neighbour, parsed()) == ["created"]
+
+
+def test_it_knows_a_chatter_erased_under_a_former_uci(chatbot: Chatbot) -> None:
+    erase(chatbot, "42", cut_at=STARTED + timedelta(days=1))
+    Variable.objects.filter(chatbot=chatbot, is_uci=True).update(is_uci=False, was_uci=True)
+    VariableFactory.create(chatbot=chatbot, name="account")
+
+    assert results(chatbot, parsed(custom_variables={"member_id": "42", "account": "A"})) == ["chatter_erased"]
+
+
+def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed(custom_variables={}))
+    erase(chatbot, "42", cut_at=STARTED + timedelta(hours=1))
+    latest = erase(chatbot, "42", cut_at=STARTED + timedelta(hours=2))
+
+    naming = update(custom_variables={"member_id": "42"}, messages=[message("m9")])
+    assert results(chatbot, naming, update(language="en")) == ["chatter_erased", "conversation_deleted"]
+
+    row = Conversation.objects.get()
+    assert (row.deletion_request_id, row.deleted_at, row.language) == (latest, None, None)
+    assert Message.objects.count() == 2
+    assert not Identity.objects.exists()
+
+
+def test_it_marks_a_conversation_of_the_same_call_too(chatbot: Chatbot) -> None:
+    request_id = erase(chatbot, "42", cut_at=STARTED + timedelta(hours=1))
+
+    outcomes = results(chatbot, parsed(custom_variables={}), update(custom_variables={"member_id": "42"}))
+
+    assert outcomes == ["created", "chatter_erased"]
+    assert Conversation.objects.get().deletion_request_id == request_id
+
+
+# --- Several at once -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def workers(count: int) -> Iterator[Callable[[Callable[[], T]], "Future[T]"]]:
+    """Threads with connections of their own, closed at the end."""
+    with ThreadPoolExecutor(count) as pool:
+
+        def run(work: Callable[[], T]) -> T:
+            try:
+                return work()
+            finally:
+                connection.close()
+
+        yield lambda work: pool.submit(run, work)
+
+
+def wait_until_someone_waits() -> None:
+    """Return when a session of this database waits for a lock."""
+    for _ in range(500):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            if cursor.fetchone()[0]:
+                return
+        threading.Event().wait(0.01)
+    pytest.fail("nobody waits for a lock")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_waits_for_a_mark_and_then_refuses() -> None:
+    chatbot = ready_chatbot(slug="acme")
+    stored(chatbot, parsed("c-1"))
+    late = [parsed("c-1", messages=[message("m9")]), parsed("c-2"), parsed("c-3", custom_variables={})]
+
+    with workers(1) as submit:
+        with transaction.atomic():
+            exclude_intake([chatbot.pk])
+            intake = submit(lambda: results(chatbot, *late))
+            wait_until_someone_waits()
+            request_id = erase(chatbot, "42", cut_at=timezone.now())
+            Conversation.objects.update(deletion_request_id=request_id)
+        outcomes = intake.result(timeout=20)
+
+    assert outcomes == ["conversation_deleted", "chatter_erased", "created"]
+    assert Message.objects.filter(conversation__deletion_request_id=request_id).count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_seen_whole_by_a_mark_that_comes_later() -> None:
+    chatbot = ready_chatbot(slug="acme")
+    holding, done = threading.Event(), threading.Event()
+
+    def intake() -> None:
+        with transaction.atomic():
+            stored(chatbot, parsed("c-1"))
+            holding.set()
+            done.wait(20)
+
+    def mark() -> list[int]:
+        with transaction.atomic():
+            exclude_intake([chatbot.pk])
+            return list(Identity.objects.filter(value="42").values_list("conversation_id", flat=True))
+
+    with workers(2) as submit:
+        taken_in = submit(intake)
+        assert holding.wait(20)
+        found = submit(mark)
+        wait_until_someone_waits()
+        done.set()
+        taken_in.result(timeout=20)
+        assert len(found.result(timeout=20)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_lets_two_intakes_of_one_new_conversation_meet() -> None:
+    chatbot = ready_chatbot(slug="acme")
+
+    with workers(1) as submit:
+        with transaction.atomic():
+            [first] = stored(chatbot, parsed("c-1"))
+            other = submit(lambda: stored(chatbot, parsed("c-1", messages=[message("m1"), message("m9")])))
+            wait_until_someone_waits()
+        [second] = other.result(timeout=20)
+
+    assert (first.outcome, second.outcome, second.messages) == ("created", "updated", 1)
+    assert second.number == first.number
+    assert Conversation.objects.get().message_count == Message.objects.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_ends_consistent_when_two_import_overlapping_documents() -> None:
+    chatbot = ready_chatbot(slug="acme")
+    together = threading.Barrier(2, timeout=20)
+    rounds, size = 12, 40
+
+    def run(mine: str, step: int) -> None:
+        for number in range(rounds):
+            documents = [
+                parsed(f"c-{number // 2}-{one}", messages=[message("m0"), message(f"{mine}{number}")])
+                for one in range(size)
+            ]
+            together.wait()
+            assert all(outcome.outcome != "refused" for outcome in stored(chatbot, *documents[::step]))
+
+    with workers(2) as submit:
+        for run_ends in [submit(lambda: run("a", 1)), submit(lambda: run("b", -1))]:
+            run_ends.result(timeout=60)
+
+    counts = Conversation.objects.annotate(there=Count("message")).values_list("message_count", "there")
+    assert list(counts) == [(5, 5)] * (rounds // 2 * size)
+    assert Identity.objects.count() == rounds // 2 * size

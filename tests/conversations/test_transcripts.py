@@ -1,0 +1,358 @@
+"""The CSV of conversations: its exact bytes, its lines, its guard."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any, cast
+from uuid import uuid4
+
+import psycopg
+import pytest
+from django.db import connection
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from conversations import transcripts
+from conversations.models import Conversation, Message, UploadedFile
+from conversations.transcripts import ChatterTranscript, Counts
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+NAMES = [column.name for column in transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS]
+HOSTILE = [
+    'say "yes", twice ""',
+    "two\nlines\r\nthree\rfour",
+    "=1+1",
+    "'quoted",
+    "@SUM(A1)",
+    "\tTab",
+    "\rreturn",
+    "-2+3+cmd|' /C calc'!A0",
+    "\U0001f600 \U0001f469\u200d\U0001f469\u200d\U0001f467",
+    "\u202eright to left\u202c \u0645\u0631\u062d\u0628\u0627",
+    "x" * 100_000,
+    "",
+    "\\N \\. \\",
+    "%s {} $1",
+]
+
+
+def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> ChatterTranscript:
+    connection.ensure_connection()
+    return ChatterTranscript(
+        cast("psycopg.Connection[Any]", connection.connection),
+        chatbot_id=chatbot.pk,
+        variable_id=factories.uci_of(chatbot).pk,
+        value=value,
+        include_shared=include_shared,
+    )
+
+
+def written(chatbot: Chatbot, value: str = "42", **options: bool) -> bytes:
+    return b"".join(transcript(chatbot, value, **options).chunks())
+
+
+def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str, str]]:
+    """The file as a reader gets it; as strict about quotes as RFC 4180."""
+    text = io.StringIO(written(chatbot, value, **options).decode(), newline="")
+    return list(csv.DictReader(text, strict=True))
+
+
+def restored(cell: str) -> str:
+    return cell.removeprefix("'")
+
+
+def runs(cell: str) -> bool:
+    """Whether a spreadsheet would take the cell for more than a text or a number."""
+    if cell.startswith(("+", "-")):
+        return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell)
+    return cell.startswith(("=", "@", "\t", "\r"))
+
+
+def message(conversation: Conversation, text: str, *, at: int = 0, **fields: Any) -> Message:
+    return factories.MessageFactory.create(
+        conversation=conversation, text=text, sent_at=START + timedelta(seconds=at), **fields
+    )
+
+
+def stored_file(conversation: Conversation, name: str, **fields: Any) -> UploadedFile:
+    return factories.UploadedFileFactory.create(
+        conversation=conversation, name=name, state="stored", size=1, sha256="0" * 64, **fields
+    )
+
+
+def test_it_has_exactly_these_bytes(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(
+        chatbot,
+        "42",
+        messages=0,
+        external_id="c-1001",
+        language="en",
+        user_name="Ada",
+        started_at=START + timedelta(microseconds=7),
+        has_file_upload=True,
+        score=Decimal("7.5"),
+        csat_score=4,
+        csat_vote="positive",
+        csat_comment="=quick",
+    )
+    first = message(conversation, 'say "hi"\nplease', at=1, external_id="m1")
+    message(conversation, "", at=2, external_id="m2", sender="bot", kind="event")
+    file = stored_file(conversation, "=pay.csv", message_id=first.pk)
+    head = (
+        '"c-1001","2026-11-23T09:00:00.000007Z","widget","en","Ada","false","false","true","7.5","4","positive",'
+        '"\'=quick","member_id","42",'
+    )
+    assert written(chatbot).decode() == (
+        '"conversation_id","conversation_started_at","user_channel","language","user_name","push","agent_handover",'
+        '"file_upload","conversation_score","csat_score","csat_vote","csat_comment","uci_key","uci_value",'
+        '"message_id","sent_at","sender","message_kind","text","file_name","file_id"\n'
+        f'{head}"m1","2026-11-23T09:00:01.000000Z","user","text","say ""hi""\nplease","\'=pay.csv","{file.pk}"\n'
+        f'{head}"m2","2026-11-23T09:00:02.000000Z","bot","event","","",""\n'
+    )
+
+
+def test_it_quotes_every_value_and_leaves_none_out(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", messages=1, language=None, user_name=None)
+    _, line = written(chatbot).decode().splitlines()
+    assert len(line.split(",")) == len(NAMES)
+    assert all(re.fullmatch(r'"[^"]*"', value) for value in line.split(","))
+
+
+def test_it_is_a_header_alone_when_there_is_nothing(chatbot: Chatbot) -> None:
+    nothing = transcript(chatbot)
+    assert nothing.count() == Counts(conversations=0, messages=0, shared_left_out=0)
+    assert b"".join(nothing.chunks()) == transcripts.HEADER
+    assert nothing.rows == 0
+
+
+def test_it_brings_hostile_texts_back_exactly(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(HOSTILE):
+        message(conversation, text, at=at)
+    assert [restored(line["text"]) for line in lines(chatbot)] == HOSTILE
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kathmandu"])
+def test_it_tells_times_in_utc_whatever_the_sessions_zone(chatbot: Chatbot, zone: str) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0, started_at=START)
+    message(conversation, "hello", at=1)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('TimeZone', %s, TRUE)", [zone])
+    (line,) = lines(chatbot)
+    assert line["conversation_started_at"] == "2026-11-23T09:00:00.000000Z"
+    assert line["sent_at"] == "2026-11-23T09:00:01.000000Z"
+
+
+# --- The lines -----------------------------------------------------------------------------------------
+
+
+def test_it_is_in_the_order_of_conversation_start_then_message_time_then_id(chatbot: Chatbot) -> None:
+    late = factories.conversation_of(chatbot, "42", messages=0, started_at=START + timedelta(hours=1))
+    early = factories.conversation_of(chatbot, "42", messages=0, started_at=START)
+    for conversation, text, at in [
+        (late, "5", 0),
+        (early, "3", 2),
+        (early, "1", 1),
+        (early, "2", 1),
+        (early, "4", 9),
+    ]:
+        message(conversation, text, at=at)
+    assert [line["text"] for line in lines(chatbot)] == ["1", "2", "3", "4", "5"]
+
+
+def test_it_repeats_a_message_for_its_second_file(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    with_files = message(conversation, "two files", at=1)
+    message(conversation, "none", at=2)
+    first = stored_file(conversation, "a.pdf", message_id=with_files.pk)
+    second = stored_file(conversation, "b.pdf", message_id=with_files.pk)
+    factories.UploadedFileFactory.create(conversation=conversation, name="unfinished", message_id=with_files.pk)
+    assert [(line["text"], line["file_name"], line["file_id"]) for line in lines(chatbot)] == [
+        ("two files", "a.pdf", str(first.pk)),
+        ("two files", "b.pdf", str(second.pk)),
+        ("none", "", ""),
+    ]
+
+
+def test_it_gives_a_file_without_a_message_a_line_of_its_own(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    message(conversation, "hello", at=1)
+    stored_file(conversation, "alone.pdf")
+    elsewhere = factories.conversation_of(chatbot, "another", messages=1)
+    stranger = Message.objects.get(conversation=elsewhere)
+    stored_file(conversation, "lost.pdf", message_id=stranger.pk)
+    told = [(line["message_id"] != "", line["sent_at"] != "", line["file_name"]) for line in lines(chatbot)]
+    assert told == [(True, True, ""), (False, False, "alone.pdf"), (False, False, "lost.pdf")]
+
+
+def test_it_gives_a_conversation_without_messages_one_line(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", messages=0, user_name="Ada")
+    (line,) = lines(chatbot)
+    assert (line["user_name"], line["message_id"], line["sent_at"], line["file_id"]) == ("Ada", "", "", "")
+
+
+def test_it_holds_nothing_of_the_neighbours(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", text="mine")
+    for value in ("43", "4", "42 ", " 42", "42\u200b"):
+        factories.conversation_of(chatbot, value, text="not mine")
+    factories.conversation_of(neighbour, "42", text="not mine")
+    former = factories.VariableFactory.create(chatbot=chatbot, name="former", is_uci=False, was_uci=True)
+    under_former = factories.conversation_of(chatbot, text="not mine")
+    factories.IdentityFactory.create(conversation=under_former, variable=former, value="42")
+    assert {line["text"] for line in lines(chatbot)} == {"mine"}
+
+
+def test_it_leaves_out_what_is_marked_or_erased(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", text="live")
+    factories.conversation_of(chatbot, "42", text="marked", deletion_request_id=uuid4())
+    read = transcript(chatbot)
+    assert read.count().conversations == 1
+    assert {line["text"] for line in lines(chatbot)} == {"live"}
+
+
+def test_it_leaves_shared_conversations_out_unless_asked_and_counts_them(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", text="alone", messages=3)
+    factories.conversation_of(chatbot, "42", "7", text="together", messages=2)
+    assert transcript(chatbot).count() == Counts(conversations=1, messages=3, shared_left_out=1)
+    assert {line["text"] for line in lines(chatbot)} == {"alone"}
+    assert transcript(chatbot, include_shared=True).count() == Counts(conversations=2, messages=5, shared_left_out=0)
+    assert {line["text"] for line in lines(chatbot, include_shared=True)} == {"alone", "together"}
+
+
+def test_it_counts_a_conversation_as_shared_by_values_of_two_variables(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(chatbot, "42")
+    former = factories.VariableFactory.create(chatbot=chatbot, name="former", is_uci=False, was_uci=True)
+    factories.IdentityFactory.create(conversation=conversation, variable=former, value="42")
+    assert transcript(chatbot).count().shared_left_out == 1
+
+
+@pytest.mark.parametrize("values", [("b", "a", "B"), ("B", "b", "a")])
+def test_it_names_the_lowest_of_several_identities(chatbot: Chatbot, values: tuple[str, ...]) -> None:
+    factories.conversation_of(chatbot, *values, messages=1)
+    (line,) = lines(chatbot, "a", include_shared=True)
+    assert (line["uci_key"], line["uci_value"]) == ("member_id", "B")
+
+
+def test_it_takes_a_hostile_value_as_a_value(chatbot: Chatbot) -> None:
+    value = "'; DROP TABLE x; -- %s {} \\ \u202e \U0001f600"
+    factories.conversation_of(chatbot, value, messages=1)
+    (line,) = lines(chatbot, value)
+    assert line["uci_value"] == f"'{value}"
+
+
+# --- In chunks -----------------------------------------------------------------------------------------
+
+
+def test_it_comes_in_chunks_and_counts_its_lines(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", messages=50, text="x" * 10_000)
+    read = transcript(chatbot)
+    chunks = list(read.chunks())
+    assert read.rows == 50
+    assert len(chunks) > 5
+    assert all(transcripts.CHUNK_BYTES <= len(chunk) < transcripts.CHUNK_BYTES + 20_000 for chunk in chunks[:-1])
+
+
+def test_it_can_be_left_in_the_middle(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
+    chunks = transcript(chatbot).chunks()
+    next(chunks)
+    chunks.close()
+
+
+def test_it_keeps_the_value_out_of_the_statements_text(chatbot: Chatbot) -> None:
+    secret = f"value-{uuid4()}"
+    factories.conversation_of(chatbot, secret, messages=100, text="x" * 100_000)
+    chunks = transcript(chatbot, secret).chunks()
+    next(chunks)
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        shown = other.execute(
+            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%COPY (%'"
+            " AND pid <> pg_backend_pid()"
+        ).fetchall()
+    chunks.close()
+    assert len(shown) == 1
+    assert secret not in shown[0][0]
+
+
+# --- The guard -----------------------------------------------------------------------------------------
+
+GUARDED = {
+    "conversation_id", "language", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name",
+}  # fmt: skip
+
+
+def test_it_guards_these_columns() -> None:
+    columns = transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS
+    assert {column.name for column in columns if column.guarded} == GUARDED
+
+
+def test_it_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(
+        chatbot, "=u", messages=0, external_id="=c", language="=l", user_name="=n", csat_comment="=s"
+    )
+    sent = message(conversation, "=t", external_id="=m")
+    stored_file(conversation, "=f", message_id=sent.pk)
+    (line,) = lines(chatbot, "=u")
+    assert {name for name, cell in line.items() if cell.startswith("'=")} == GUARDED
+
+
+HARMLESS = [
+    *("+5", "-5", "-12.50", "+1,234.56", "-.5", "+1e9", "-2E-3", "-0"),
+    *("+33612345678", "+33 6 12 34 56 78", "+1 (555) 123-4567", "+44 (0)20 7946 0018", "+49.30.123456"),
+]
+FORMULAS = [
+    *("+", "-", "+a", "-1+2", "+1 2", "+5\n", "+5 ", "-5%", "--5", "+(1)", "-1e", "+A1", "-@x", "+1=2", "-1;2"),
+    *("+33 6 12 34 56 78 call me", "+33612345678\n=1", "-33 6 12 34 56 78", "+1234567890123456 7", "+12-A3-4567"),
+    *("+\u0661\u0662\u0663\u0664\u0665", "+1\u00a0555\u00a01234567"),
+]
+
+
+@pytest.mark.parametrize(("texts", "guarded"), [(HARMLESS, False), (FORMULAS, True)])
+def test_it_tells_numbers_and_phone_numbers_from_formulas(chatbot: Chatbot, texts: list[str], guarded: bool) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    assert [line["text"] for line in lines(chatbot)] == [f"'{text}" if guarded else text for text in texts]
+
+
+def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: Settings) -> None:
+    settings.CSV_FORMULA_GUARD = False
+    texts = ["=1+1", "'quoted", "-1+2", "@x"]
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    assert [line["text"] for line in lines(chatbot)] == texts
+
+
+numbers = count()
+texts = st.text(
+    st.one_of(st.sampled_from("'=@\t\r\n+-\",;()0123456789 ."), st.characters(exclude_categories=["Cs"])),
+    max_size=12,
+).filter(lambda text: "\x00" not in text)
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(told=st.lists(texts, min_size=1, max_size=20))
+@example(told=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
+def test_it_restores_any_text_when_one_leading_quote_is_taken_away(chatbot: Chatbot, told: list[str]) -> None:
+    value = f"chatter {next(numbers)}"
+    conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=told[0])
+    Message.objects.bulk_create(
+        factories.MessageFactory.build(
+            conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
+        )
+        for at, text in enumerate(told)
+    )
+    cells = lines(chatbot, value)
+    assert [restored(line["text"]) for line in cells] == told
+    assert restored(cells[0]["csat_comment"]) == told[0]
+    assert not any(runs(line["text"]) for line in cells)

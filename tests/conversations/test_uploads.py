@@ -1,0 +1,216 @@
+"""Uploads: a file is there whole or not at all, and never in a conversation that an erasure has marked."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import Chatbot
+from conversations import uploads
+from conversations.models import Conversation, UploadedFile
+from conversations.uploads import ConversationDeleted, UploadInvalid
+from tests.factories import conversation_of
+
+PART = 5 * 1024 * 1024
+
+
+@pytest.fixture
+def conversation(chatbot: Chatbot) -> Conversation:
+    return conversation_of(chatbot, "42", external_id="c-1")
+
+
+def receive(conversation: Conversation, *chunks: bytes | Callable[[], None], **fields: str) -> UploadedFile:
+    """Upload the chunks; a function among them is called when its turn comes."""
+
+    def content() -> Iterator[bytes]:
+        for chunk in chunks:
+            if callable(chunk):
+                chunk()
+            else:
+                yield chunk
+
+    arguments = {"name": "photo.jpg", "content_type": "image/jpeg"} | fields
+    return uploads.receive(conversation=conversation, chunks=content(), **arguments)
+
+
+def mark(conversation: Conversation) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
+
+
+def erase_files(storage: ObjectStorage) -> None:
+    """What an erasure does to the files of what it has marked."""
+    for file in UploadedFile.objects.all():
+        storage.purge(file.object_key)
+        file.delete()
+
+
+def versions(storage: ObjectStorage) -> list[str]:
+    return [version.key for version in storage.versions()]
+
+
+def test_it_stores_a_file(conversation: Conversation, storage: ObjectStorage) -> None:
+    file = receive(conversation, b"one ", b"two")
+
+    file.refresh_from_db()
+    assert (file.state, file.size, file.upload_id) == ("stored", 7, None)
+    assert file.sha256 == hashlib.sha256(b"one two").hexdigest()
+    assert (file.name, file.content_type, file.chatbot) == ("photo.jpg", "image/jpeg", conversation.chatbot)
+    assert storage.read(file.object_key) == b"one two"
+    conversation.refresh_from_db()
+    assert conversation.has_file_upload
+
+
+def test_it_keeps_the_name_out_of_the_key(conversation: Conversation, storage: ObjectStorage) -> None:
+    file = receive(conversation, b"x", name="../42 photo.jpg")
+
+    assert file.object_key.startswith(f"uploads/{conversation.chatbot_id}/")
+    assert "photo" not in file.object_key
+    assert ".." not in file.object_key
+
+
+def test_it_stores_an_empty_file(conversation: Conversation, storage: ObjectStorage) -> None:
+    assert receive(conversation).size == 0
+
+
+def test_it_links_the_message_the_file_came_with(conversation: Conversation, storage: ObjectStorage) -> None:
+    message = conversation.message_set.earliest("id")
+
+    assert receive(conversation, b"x", message_external_id=message.external_id).message_id == message.pk
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "x" * 256}, "name"),
+        ({"name": "a\0b"}, "name"),
+        ({"name": "a\ud800"}, "name"),
+        ({"content_type": ""}, "content_type"),
+        ({"content_type": "image/png\r\nx: y"}, "content_type"),
+        ({"content_type": "image/\N{SNOWMAN}"}, "content_type"),
+        ({"message_external_id": "unknown"}, "message_id"),
+        ({"message_external_id": "\0"}, "message_id"),
+        ({"message_external_id": "\ud800"}, "message_id"),
+    ],
+)
+def test_it_refuses_what_cannot_be_kept(
+    conversation: Conversation, storage: ObjectStorage, fields: dict[str, str], field: str
+) -> None:
+    with pytest.raises(UploadInvalid) as caught:
+        receive(conversation, b"x", **fields)
+
+    assert caught.value.field == field
+    assert not UploadedFile.objects.exists()
+
+
+def test_it_refuses_a_marked_conversation(conversation: Conversation, storage: ObjectStorage) -> None:
+    mark(conversation)
+
+    with pytest.raises(ConversationDeleted):
+        receive(conversation, b"x")
+
+    assert not UploadedFile.objects.exists()
+    assert versions(storage) == []
+
+
+def test_it_gives_up_when_the_erasure_passes_before_the_upload_begins(
+    conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ObjectStorage.open_upload
+
+    def late(self: ObjectStorage, key: str, *, content_type: str) -> str:
+        mark(conversation)
+        erase_files(storage)
+        return begin(self, key, content_type=content_type)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", late)
+
+    with pytest.raises(ConversationDeleted):
+        receive(conversation, b"x")
+
+    assert_nothing_is_left(storage)
+
+
+def test_it_gives_up_when_the_erasure_passes_while_parts_are_sent(
+    conversation: Conversation, storage: ObjectStorage
+) -> None:
+    def erase() -> None:
+        mark(conversation)
+        erase_files(storage)
+
+    with pytest.raises(ConversationDeleted):
+        receive(conversation, b"x" * PART * 2, erase, b"y" * PART)
+
+    assert_nothing_is_left(storage)
+
+
+def test_it_removes_an_object_that_the_erasure_came_too_early_for(
+    conversation: Conversation, storage: ObjectStorage
+) -> None:
+    upload = uploads.open_upload(conversation=conversation, name="photo.jpg", content_type="image/jpeg")
+    written = uploads.write(upload=upload, chunks=[b"x"])
+    mark(conversation)
+    UploadedFile.objects.all().delete()
+
+    with pytest.raises(ConversationDeleted):
+        uploads.finalise(upload=upload, written=written)
+
+    assert_nothing_is_left(storage)
+
+
+def test_it_leaves_the_row_to_an_erasure_that_has_only_marked(
+    conversation: Conversation, storage: ObjectStorage
+) -> None:
+    with pytest.raises(ConversationDeleted):
+        receive(conversation, b"x", lambda: mark(conversation))
+
+    assert versions(storage) == []
+    assert UploadedFile.objects.get().state == "uploading"
+    conversation.refresh_from_db()
+    assert not conversation.has_file_upload
+
+
+def test_it_leaves_no_object_and_no_name_when_the_content_breaks_off(
+    conversation: Conversation, storage: ObjectStorage
+) -> None:
+    def break_off() -> None:
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        receive(conversation, b"x" * PART * 2, break_off)
+
+    assert versions(storage) == []
+    file = UploadedFile.objects.get()
+    assert (file.state, file.name, file.upload_id) == ("uploading", "", None)
+
+
+def test_it_passes_on_what_storage_says(
+    conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_args: object, **_options: object) -> None:
+        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", down)
+    monkeypatch.setattr(ObjectStorage, "purge", down)
+
+    with pytest.raises(StorageError, match="storage_unavailable"):
+        receive(conversation, b"x")
+
+    assert UploadedFile.objects.get().name == "photo.jpg"
+
+
+def test_it_leaves_a_stored_file_alone_when_asked_to_abort_it(
+    conversation: Conversation, storage: ObjectStorage
+) -> None:
+    file = receive(conversation, b"x")
+
+    uploads.abort(upload=file)
+
+    assert storage.read(file.object_key) == b"x"
+
+
+def assert_nothing_is_left(storage: ObjectStorage) -> None:
+    assert versions(storage) == []
+    assert not UploadedFile.objects.exists()
