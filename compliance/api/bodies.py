@@ -1,0 +1,89 @@
+"""The bodies of the calls that file requests: strict, so that nothing is guessed about whom to erase."""
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from chatbots.models import Chatbot
+from compliance.errors import Refused
+from compliance.operations import check_uci_value
+from config.bodies import parse_json
+from config.problems import FieldError, Problem
+from conversations.documents import error_at
+
+
+class _RequestBody(BaseModel):
+    """What both kinds have. `null` is as absent where a field is optional."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    unique_chatter_identifier_key: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")
+    # The limit is also what makes pydantic look for unpaired surrogates.
+    unique_chatter_identifier_value: str = Field(max_length=512)
+    reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
+
+    @field_validator("unique_chatter_identifier_value")
+    @classmethod
+    def _identifies_somebody(cls, value: str) -> str:
+        try:
+            check_uci_value(value)
+        except Refused as refused:
+            raise ValueError(refused.detail) from None
+        return value
+
+
+class DeletionBody(_RequestBody):
+    action: Literal["delete"] | None = None
+    erase_exports: bool | None = None
+
+
+class ExportBody(_RequestBody):
+    action: Literal["export"] | None = None
+    include_shared: bool | None = None
+
+
+Body = TypeVar("Body", DeletionBody, ExportBody)
+
+
+def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
+    """Read the body of a deletion or export. Raises Problem(`invalid`) that names every field at fault.
+
+    A chatbot can demand `action`, so that a captured call cannot be sent to the other path.
+    """
+    errors: list[FieldError] = []
+    try:
+        body = shape.model_validate(parse_json(raw))
+    except ValidationError as error:
+        errors = [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
+    else:
+        if body.action or not chatbot.require_action:
+            return body
+        errors = [FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")]
+    # Raised outside the except block: its context would hold what was sent.
+    raise Problem("invalid", "The body is not one that this call takes: see errors.", errors=errors)
+
+
+# pydantic's error types -> our code and words; the words in braces are limits of ours.
+_WORDS = {
+    "missing": ("missing", "This field is required."),
+    "extra_forbidden": ("unknown_field", "This call has no such field."),
+    "model_type": ("wrong_type", "Must be an object."),
+    "string_type": ("wrong_type", "Must be a string."),
+    "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
+    "bool_type": ("wrong_type", "Must be true or false."),
+    "literal_error": ("unknown_value", "Must be {expected}, to fit the path."),
+    "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
+    "string_too_long": ("too_long", "Must have at most {max_length} characters."),
+    "string_pattern_mismatch": ("wrong_pattern", "Must match {pattern}."),
+}
+
+
+def _in_our_words(one: Any) -> FieldError:
+    context = one.get("ctx", {})
+    if one["type"] == "value_error":
+        code, detail = "invalid", str(context["error"])
+    else:
+        code, words = _WORDS.get(one["type"], ("invalid", "Is not valid."))
+        detail = words.format(**context)
+    error = error_at(one["loc"], code, detail)
+    return FieldError(pointer=error.pointer, code=error.code, detail=error.detail)

@@ -1,0 +1,102 @@
+"""The request object of the API: what a request says of itself, in the words of the contract."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+
+from compliance.models import ComplianceRequest, Export
+from compliance.operations import is_retryable, kept_exports
+
+Status = ComplianceRequest.Status
+
+
+def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -> dict[str, Any]:
+    """Return the request object. It never names the chatter, save through the key of a hosted export, which
+    bears the value: `shows_key` says whether the caller may read it (scope `requests:read`).
+    """
+    return {
+        "request_id": str(request.pk),
+        "kind": request.kind,
+        "status": request.status,
+        "hold_reason": request.hold_reason,
+        "result": request.result,
+        "reference": request.reference,
+        "received_at": _time(request.received_at),
+        "not_before": _time(request.not_before),
+        "due_at": _time(request.due_at),
+        "started_at": _time(request.started_at),
+        "finished_at": _time(_finished_at(request)),
+        "status_url": status_url,
+        "progress": {
+            "conversations_done": request.conversations,
+            "conversations_total": request.conversations_total,
+        },
+        "counts": {
+            "conversations": request.conversations,
+            "messages": request.messages,
+            "identities": request.identities,
+            "variable_values": request.variable_values,
+            "files": request.files,
+            "exports": request.exports,
+        },
+        "export": _export(request, shows_key=shows_key),
+        "kept_exports": _kept_exports(request),
+        "error": _error(request),
+    }
+
+
+def _finished_at(request: ComplianceRequest) -> datetime | None:
+    return {
+        Status.COMPLETED.value: request.completed_at,
+        Status.FAILED.value: request.failed_at,
+        Status.CANCELLED.value: request.cancelled_at,
+        Status.REJECTED.value: request.rejected_at,
+    }.get(request.status)
+
+
+def _export(request: ComplianceRequest, *, shows_key: bool) -> dict[str, Any] | None:
+    """Return the file of an export that is whole; its key is null once the object is gone."""
+    is_export = request.kind == ComplianceRequest.Kind.EXPORT
+    export: Export | None = getattr(request, "export", None) if is_export else None
+    if export is None or export.finished_at is None:
+        return None
+    return {
+        "hosting": export.hosting,
+        "bucket": settings.S3_BUCKET,
+        "key": export.key if shows_key else None,
+        "rows": export.rows,
+        "bytes": export.bytes,
+        "sha256": export.sha256,
+        "expires_at": _time(export.expires_at),
+    }
+
+
+def _kept_exports(request: ComplianceRequest) -> list[dict[str, Any]]:
+    """Return what a completed deletion has left of the chatter's exports: the copies that live until their grace."""
+    if request.kind != ComplianceRequest.Kind.DELETION or request.status != Status.COMPLETED:
+        return []
+    return [
+        {
+            "request_id": str(export.request_id),
+            "finished_at": _time(export.finished_at),
+            "sha256": export.sha256,
+            "expires_at": _time(export.expires_at),
+        }
+        for export in kept_exports(request)
+    ]
+
+
+def _error(request: ComplianceRequest) -> dict[str, Any] | None:
+    if request.status != Status.FAILED:
+        return None
+    return {
+        "code": request.error_code,
+        "detail": request.error_detail,
+        "retryable": is_retryable(request),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    """RFC 3339 in UTC, with microseconds always and a Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

@@ -1,0 +1,27 @@
+"""System checks: what must be true before the service starts, with what to do where it is not."""
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+
+from compliance import inventory
+
+
+@register(Tags.models)
+def every_model_is_declared(**_: object) -> list[CheckMessage]:
+    return [Error(instruction, id="compliance.E001") for instruction in inventory.undeclared()]
+
+
+@register(Tags.security, deploy=True)
+def no_embedded_servers(**_: object) -> list[CheckMessage]:
+    problems: list[CheckMessage] = []
+    if settings.EMBEDDED_POSTGRES:
+        problems.append(
+            Error(
+                "PostgreSQL runs embedded.",
+                hint="Set DATABASE_URL to a server of your own.",
+                id="compliance.E002",
+            )
+        )
+    if settings.EMBEDDED_S3:
+        problems.append(Error("The S3 server runs embedded.", hint="Set the S3_* variables.", id="compliance.E003"))
+    return problems

@@ -1,0 +1,1 @@
+"""Erase what a deletion names. The only package that deletes personal rows or objects."""

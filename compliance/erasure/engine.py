@@ -1,0 +1,94 @@
+"""Carry out a claim of deletions, set-wise, from the second question to completion.
+
+DANGER: what this module does cannot be undone. What keeps it right:
+
+- nothing is touched before `admit` has asked again whether it may be, and the mark is one transaction;
+- each piece of work is one bite: it holds the claim, is bounded, and commits with its counts;
+- each step finds its work by what is still there, so it can be killed at any instant and run again;
+- only what is marked with a request's id is erased, and the mark is set only through the chatter's identity;
+- nothing is reported from the plan: completion follows a second look at every store (`verify`).
+
+    admit -> mark + first bite -> bites -> objects -> ledger -> second look -> complete
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from compliance import progress
+from compliance.claims import HeldClaim
+from compliance.erasure import ledger, marking, objects, rows, verify
+from compliance.errors import StepFailed
+
+logger = logging.getLogger(__name__)
+
+# How long a deletion waits for another that is at work on a conversation they share.
+_WAIT_FOR_OTHERS = timedelta(seconds=5)
+
+
+def run(held: HeldClaim, *, deadline: float) -> None:
+    """Erase what the claim's requests name and complete them.
+
+    `deadline` is a `time.monotonic()` value: past it, between two bites, the requests are given back so that
+    others are served; the next claim goes on where this one stopped. Raises ClaimLost.
+    """
+    going = marking.admit(held)
+    if not going:
+        return
+    if not _erase_rows(held, going, deadline=deadline):
+        progress.give_back(held, going, code="turn_over")
+        return
+    for step in (objects.erase_files, objects.erase_exports):
+        going = _drop_failed(held, going, step(held.bite, going))
+    if going and _write_ledger(held, going):
+        _complete_what_is_clean(held, going)
+
+
+def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], *, deadline: float) -> bool:
+    """Mark and erase; return False when the time was over first. A small claim is one transaction."""
+    with held.bite():
+        marked = marking.mark(request_ids)
+        # Of a big one the mark commits by itself, since it holds intake's lock.
+        more = marked > rows.BITE_CONVERSATIONS or rows.erase_bite(request_ids)
+    while more:
+        if time.monotonic() > deadline:
+            return False
+        with held.bite():
+            more = rows.erase_bite(request_ids)
+    return True
+
+
+def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
+    held.keep()
+    try:
+        ledger.write(request_ids)
+    except StepFailed as failure:
+        progress.step_failed(held, dict.fromkeys(request_ids, failure))
+        return False
+    return True
+
+
+def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
+    left = verify.look_again(request_ids)
+    waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
+    failures = {
+        request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {leftovers}.")
+        for request_id, leftovers in left.items()
+        if not leftovers.under_way
+    }
+    clean = [request_id for request_id in request_ids if request_id not in left]
+    if failures:
+        logger.error("erasure.incomplete requests=%s", ",".join(map(str, failures)))
+        progress.step_failed(held, failures)
+    if waiting:
+        progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
+    if clean:
+        progress.complete_deletions(held, clean)
+
+
+def _drop_failed(held: HeldClaim, request_ids: Sequence[UUID], failures: objects.Failures) -> list[UUID]:
+    if failures:
+        progress.step_failed(held, failures)
+    return [request_id for request_id in request_ids if request_id not in failures]

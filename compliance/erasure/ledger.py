@@ -1,0 +1,67 @@
+"""The erasure ledger: what was erased, by keyed digest, outside the database.
+
+A database restored from a backup has the erased people in it again. The ledger lies in the hosted bucket, so it
+survives such a restore and tells what must be erased once more. It holds request ids, cut times and digests; no
+value, no text. One object per finished claim, below the UTC day it was written, removed after ERASURE_LEDGER_DAYS.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import takewhile
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import StorageError, hosted_storage
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
+
+PREFIX = "erasure_ledger/"
+
+_CONVERSATIONS = """
+SELECT deletion_request_id, external_id_digest FROM conversations_conversation
+ WHERE deletion_request_id = ANY(%s) AND external_id_digest IS NOT NULL ORDER BY id
+"""
+
+
+def write(request_ids: Sequence[UUID]) -> None:
+    """Write one ledger object for these deletions. Raises StepFailed when storage refuses.
+
+    Writing again after a kill makes a second object with the same lines, which does no harm.
+    """
+    digests: dict[UUID, list[str]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(_CONVERSATIONS, [list(request_ids)])
+        for request_id, digest in cursor.fetchall():
+            digests[request_id].append(bytes(digest).hex())
+    requests = ComplianceRequest.objects.filter(pk__in=request_ids).order_by("seq")
+    lines = [
+        {
+            "request_id": str(request.pk),
+            "chatbot": request.chatbot_id,
+            "variable": request.variable_id,
+            "chatter": bytes(request.uci_digest or b"").hex(),
+            "cut_at": request.cut_at.isoformat() if request.cut_at else None,
+            "conversations": digests[request.pk],
+        }
+        for request in requests
+    ]
+    content = json.dumps({"version": 1, "erased": lines}, separators=(",", ":")).encode()
+    try:
+        hosted_storage().put(
+            f"{PREFIX}{timezone.now():%Y-%m-%d}/{uuid4().hex}.json", content, content_type="application/json"
+        )
+    except StorageError as error:
+        raise StepFailed(error.code, error.detail, retryable=error.retryable) from None
+
+
+def remove_expired() -> None:
+    """Remove ledger objects whose days are over. Raises StorageError."""
+    storage = hosted_storage()
+    last_kept = f"{PREFIX}{timezone.now() - settings.ERASURE_LEDGER_DAYS:%Y-%m-%d}/"
+    # Keys are listed in order, so those to remove come first.
+    for key in takewhile(lambda key: key < last_kept, storage.keys(PREFIX)):
+        storage.purge(key)

@@ -1,0 +1,122 @@
+"""Erase objects in storage: uploaded files and earlier exports, each in every version.
+
+Objects have no locks. So an open upload is aborted first, then every version of its key is removed, and only
+then does the row go that names the key: a kill in between leaves the row, and the next run begins again from it.
+Storage is called outside any transaction. One request's failing object does not stop another's.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db import connection
+from django.db.models.functions import Now
+
+from chatbots.buckets import StorageError, hosted_storage
+from compliance import progress
+from compliance.errors import StepFailed
+from compliance.models import Export
+from conversations.models import UploadedFile
+
+# A worker's bite, or a plain transaction where no claim is needed.
+Bite = Callable[[], AbstractContextManager[datetime | None]]
+
+# Rows are removed after so many objects, and at the latest after so many seconds, which also renews the claim.
+_OBJECTS_PER_BITE = 100
+_SECONDS_PER_BITE = 20.0
+
+Failures = dict[UUID, StepFailed]
+
+
+class Located(NamedTuple):
+    row_id: int
+    key: str
+    request_id: UUID
+
+
+_FILES = """
+SELECT f.id, f.object_key, c.deletion_request_id
+  FROM conversations_conversation c JOIN conversations_uploadedfile f ON f.conversation_id = c.id
+ WHERE c.deletion_request_id = ANY(%s)
+ LIMIT %s
+"""
+
+_EXPORTS = """
+SELECT id, key, doomed_by FROM compliance_export WHERE doomed_by = ANY(%s) AND key IS NOT NULL LIMIT %s
+"""
+
+
+def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
+    """Remove the uploaded files of what these requests marked, open uploads included, then their rows."""
+    return _erase(bite, request_ids, find=_FILES, counter="files", forget=_forget_files)
+
+
+def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
+    """Remove the exports that these requests' marks have doomed; their rows stay, without the key."""
+    return _erase(bite, request_ids, find=_EXPORTS, counter="exports", forget=_forget_exports)
+
+
+def _erase(
+    bite: Bite,
+    request_ids: Sequence[UUID],
+    *,
+    find: str,
+    counter: str,
+    forget: Callable[[list[int]], int],
+) -> Failures:
+    failures: Failures = {}
+    while True:
+        trying = [request_id for request_id in request_ids if request_id not in failures]
+        located = _locate(find, trying)
+        if not located:
+            return failures
+        for gone in _purge(located, failures):
+            with bite():
+                forget([row.row_id for row in gone])
+                progress.add_counts(_per_request(gone, counter))
+
+
+def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
+    with connection.cursor() as cursor:
+        cursor.execute(find, [list(request_ids), _OBJECTS_PER_BITE])
+        return [Located(*row) for row in cursor.fetchall()]
+
+
+def _purge(located: Sequence[Located], failures: Failures) -> Iterator[list[Located]]:
+    """Purge the objects; yield those that are gone in groups, often enough to renew a claim in between."""
+    storage = hosted_storage()
+    gone: list[Located] = []
+    began = time.monotonic()
+    for row in located:
+        if row.request_id in failures:
+            continue
+        try:
+            storage.purge(row.key)
+        except StorageError as error:
+            failures[row.request_id] = StepFailed(error.code, error.detail, retryable=error.retryable)
+            continue
+        gone.append(row)
+        if time.monotonic() - began > _SECONDS_PER_BITE:
+            yield gone
+            gone, began = [], time.monotonic()
+    if gone:
+        yield gone
+
+
+def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.Counts]:
+    counts: dict[UUID, progress.Counts] = {}
+    for row in gone:
+        counts.setdefault(row.request_id, Counter())[counter] += 1
+    return counts
+
+
+def _forget_files(row_ids: list[int]) -> int:
+    return UploadedFile.objects.filter(pk__in=row_ids).delete()[0]
+
+
+def _forget_exports(row_ids: list[int]) -> int:
+    return Export.objects.filter(pk__in=row_ids).update(key=None, upload_id=None, removed_at=Now())

@@ -1,0 +1,163 @@
+"""What comes after completion: data that arrived late, and digests, files and rows whose time is over.
+
+A late document of an erased chatter may name a conversation that is stored already; intake then marks that
+conversation with the erasure's request, and the next sweep erases it here.
+"""
+
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from psycopg import sql
+
+from chatbots import changelog
+from chatbots.buckets import StorageError, hosted_storage
+from compliance import progress
+from compliance.erasure import ledger, objects, rows
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest, Export, Replay
+from conversations.models import ErasedChatter, UploadedFile, VariableValue
+
+logger = logging.getLogger(__name__)
+
+_Status = ComplianceRequest.Status
+_GIVEN_UP = (_Status.FAILED, _Status.CANCELLED, _Status.REJECTED)
+
+# Rows removed by one statement; what is left waits for the next sweep.
+_BATCH = 10_000
+_OBJECTS_PER_SWEEP = 500
+_UPLOAD_ABANDONED = timedelta(days=1)
+
+_DELETE_EXPIRED = sql.SQL(
+    "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() ORDER BY expires_at LIMIT %s)"
+)
+
+_LATE = """
+SELECT DISTINCT r.id
+  FROM conversations_conversation c JOIN compliance_compliancerequest r ON r.id = c.deletion_request_id
+ WHERE c.deletion_request_id IS NOT NULL AND c.deleted_at IS NULL AND r.status = 'completed'
+ LIMIT 100
+"""
+
+_FORGET_CONVERSATION_DIGESTS = """
+UPDATE conversations_conversation SET external_id_digest = NULL
+ WHERE id IN (SELECT id FROM conversations_conversation
+               WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
+               LIMIT %(batch)s)
+"""
+
+# Not while an export of the chatter still lies somewhere: a later deletion finds it by this digest.
+_FORGET_CHATTER_DIGESTS = """
+UPDATE compliance_compliancerequest SET uci_digest = NULL
+ WHERE id IN (SELECT r.id FROM compliance_compliancerequest r
+               WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+                     < now() - make_interval(secs => %(kept)s)
+                 AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+               LIMIT %(batch)s)
+"""
+
+
+def erase_late_data() -> None:
+    """Erase marked conversations whose deletion has completed already, in bites.
+
+    Objects first: as long as a conversation is not erased, the next sweep finds it again.
+    """
+    while request_ids := _requests_with_late_data():
+        failures = objects.erase_files(transaction.atomic, request_ids)
+        request_ids = [request_id for request_id in request_ids if request_id not in failures]
+        if failures:
+            logger.warning("late_data.waits requests=%s", ",".join(map(str, failures)))
+        if not request_ids or not _in_ledger(request_ids):
+            return
+        with transaction.atomic():
+            counts = rows.erase_marked(request_ids)
+            progress.add_counts(counts)
+            _record(counts)
+
+
+def remove_expired() -> None:
+    """Remove what was kept for a time: exports, unfinished uploads, variables' values, digests, remembered calls."""
+    _remove_expired_exports()
+    _remove_abandoned_uploads()
+    _remove_expired_ledger()
+    with connection.cursor() as cursor:
+        for model in (VariableValue, ErasedChatter, Replay):
+            cursor.execute(_DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)), [_BATCH])
+        for statement in (_FORGET_CONVERSATION_DIGESTS, _FORGET_CHATTER_DIGESTS):
+            cursor.execute(statement, {"kept": settings.ERASURE_LEDGER_DAYS.total_seconds(), "batch": _BATCH})
+
+
+def _requests_with_late_data() -> list[UUID]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LATE)
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _in_ledger(request_ids: list[UUID]) -> bool:
+    """Write the ledger anew, with the late conversations, before they are erased."""
+    try:
+        ledger.write(request_ids)
+    except StepFailed as failure:
+        logger.warning("late_data.waits code=%s", failure.code)
+        return False
+    return True
+
+
+def _record(counts: dict[UUID, progress.Counts]) -> None:
+    chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
+    changelog.record_all(
+        [
+            changelog.entry(
+                "request.late_data_erased",
+                chatbot_id=chatbots[request_id],
+                request_id=request_id,
+                actor="worker",
+                data={"conversations": count["conversations"], "messages": count["messages"]},
+            )
+            for request_id, count in counts.items()
+        ]
+    )
+
+
+def _remove_expired_exports() -> None:
+    """Remove exports whose days are over, and what an export that was given up may have left under its key."""
+    expired = Q(expires_at__lt=Now())
+    given_up = Q(finished_at__isnull=True, request__status__in=_GIVEN_UP)
+    for condition in (expired, given_up):
+        exports = Export.objects.filter(condition, key__isnull=False).order_by("pk")
+        for export in exports[:_OBJECTS_PER_SWEEP]:
+            if _purged(str(export.key)):
+                # Not if a retry has taken another key meanwhile.
+                Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
+
+
+def _remove_abandoned_uploads() -> None:
+    """Remove uploads that were begun and never finished: what storage has of them, then the row with the name."""
+    abandoned = UploadedFile.objects.filter(
+        state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED
+    ).order_by("created_at")
+    for upload in abandoned[:_OBJECTS_PER_SWEEP]:
+        if _purged(upload.object_key):
+            UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
+
+
+def _remove_expired_ledger() -> None:
+    try:
+        ledger.remove_expired()
+    except StorageError as error:
+        logger.warning("expired_ledger.waits code=%s", error.code)
+
+
+def _purged(key: str) -> bool:
+    """Purge an object; where storage refuses, its row stays, so the next sweep tries again."""
+    try:
+        hosted_storage().purge(key)
+    except StorageError as error:
+        logger.warning("expired_object.waits code=%s", error.code)
+        return False
+    return True

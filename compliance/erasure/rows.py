@@ -1,0 +1,153 @@
+"""Erase rows, one bounded bite at a time.
+
+What happens to which table and column is read from `compliance/inventory.py`. The data is the progress: a bite
+finds its work by what is still there, so after a kill at any instant the next bite goes on from where the last
+commit left off, and the counts are those of the statements that committed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db import connection
+from psycopg import sql
+
+from compliance import progress
+from compliance.inventory import CONVERSATION, Fate, Way, stores
+from compliance.progress import Counts
+from conversations.models import Message
+
+# A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
+BITE_MESSAGES = 20_000
+BITE_CONVERSATIONS = 1_000
+
+
+class Doomed(NamedTuple):
+    """A marked conversation, locked, and the request it is counted for."""
+
+    conversation_id: int
+    message_count: int
+    request_id: UUID
+
+
+# Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
+_MARKED_BY_US = """
+SELECT c.id, c.message_count, c.deletion_request_id FROM conversations_conversation c
+ WHERE c.id IN (SELECT id FROM conversations_conversation
+                 WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL LIMIT %s)
+   AND c.deleted_at IS NULL
+ ORDER BY c.id FOR UPDATE OF c
+"""
+
+# Two deletions that meet in one conversation: the first mark stays, and we erase what is still there.
+_MARKED_BY_OTHERS = """
+SELECT c.id, c.message_count, ours.request_id
+  FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
+          FROM compliance_compliancerequest r
+          JOIN conversations_identity i
+            ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+          JOIN conversations_conversation m ON m.id = i.conversation_id AND m.deletion_request_id IS NOT NULL
+         WHERE r.id = ANY(%s)
+         ORDER BY i.conversation_id, r.seq LIMIT %s) AS ours
+  JOIN conversations_conversation c ON c.id = ours.conversation_id
+ WHERE c.deleted_at IS NULL
+ ORDER BY c.id FOR UPDATE OF c
+"""
+
+_DELETE_SOME_MESSAGES = sql.SQL(
+    "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE conversation_id = %s LIMIT %s)"
+).format(table=sql.Identifier(Message._meta.db_table))
+
+
+def erase_bite(request_ids: Sequence[UUID]) -> bool:
+    """Erase one bite of what these requests have marked, in the caller's bite; return whether more may be left."""
+    doomed = _lock(_MARKED_BY_US, request_ids) or _lock(_MARKED_BY_OTHERS, request_ids)
+    if not doomed:
+        return False
+    progress.add_counts(_erase(doomed))
+    return True
+
+
+def erase_marked(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
+    """Erase one bite of what is marked with these requests' ids, in the caller's transaction; return the counts."""
+    doomed = _lock(_MARKED_BY_US, request_ids)
+    return _erase(doomed) if doomed else {}
+
+
+def _erase(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
+    """Erase these locked conversations, or of the first of them as much as a bite may; return the counts."""
+    counts: dict[UUID, Counts] = {}
+    if doomed[0].message_count > BITE_MESSAGES:
+        whale = doomed[0]
+        gone = _delete_some_messages(whale.conversation_id)
+        counts[whale.request_id] = Counter(messages=gone)
+        if gone == BITE_MESSAGES:
+            return counts
+        doomed = [whale]
+    else:
+        doomed = _first_that_fit(doomed)
+    request_of = {row.conversation_id: row.request_id for row in doomed}
+    for store in stores(Way.CONVERSATION):
+        for conversation_id, gone in _delete_rows(store.table, list(request_of)):
+            count = counts.setdefault(request_of[conversation_id], Counter())
+            count[store.counter] += gone
+            if store.counter == "identities" and gone > 1:
+                count["shared_conversations"] += 1
+    for conversation_id in _empty_conversations(list(request_of)):
+        counts.setdefault(request_of[conversation_id], Counter())["conversations"] += 1
+    return counts
+
+
+def _first_that_fit(doomed: Sequence[Doomed]) -> list[Doomed]:
+    fitting: list[Doomed] = []
+    messages = 0
+    for row in doomed:
+        messages += row.message_count
+        if fitting and messages > BITE_MESSAGES:
+            break
+        fitting.append(row)
+    return fitting
+
+
+def _lock(statement: str, request_ids: Sequence[UUID]) -> list[Doomed]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [list(request_ids), BITE_CONVERSATIONS])
+        return [Doomed(*row) for row in cursor.fetchall()]
+
+
+def _delete_some_messages(conversation_id: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_DELETE_SOME_MESSAGES, [conversation_id, BITE_MESSAGES])
+        return int(cursor.rowcount)
+
+
+def _delete_rows(table: str, conversation_ids: list[int]) -> list[tuple[int, int]]:
+    """Delete a table's rows of these conversations; return how many went of each conversation."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL(
+                "WITH gone AS (DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id)"
+                " SELECT conversation_id, count(*) FROM gone GROUP BY conversation_id"
+            ).format(table=sql.Identifier(table)),
+            [conversation_ids],
+        )
+        return [(conversation_id, gone) for conversation_id, gone in cursor.fetchall()]
+
+
+def _empty_conversations(conversation_ids: list[int]) -> list[int]:
+    """Leave of these conversations only what the inventory keeps; return those that were still to be emptied."""
+    emptied = [sql.SQL("{} = NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)]
+    to_the_day = [
+        sql.SQL("{0} = date_trunc('day', {0} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'").format(sql.Identifier(column))
+        for column in CONVERSATION.with_fate(Fate.DAY)
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL(
+                "UPDATE {table} SET {changes}, deleted_at = clock_timestamp()"
+                " WHERE id = ANY(%s) AND deleted_at IS NULL RETURNING id"
+            ).format(table=sql.Identifier(CONVERSATION.table), changes=sql.SQL(", ").join([*emptied, *to_the_day])),
+            [conversation_ids],
+        )
+        return [row[0] for row in cursor.fetchall()]

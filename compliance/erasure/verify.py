@@ -1,0 +1,124 @@
+"""Look again: what is left of what a deletion had to erase, read from the data and never from the plan.
+
+Searched are the conversations, everything that hangs on one, the exports that had to go, and the chatter's
+identities. Objects are looked for again by `purge`, when they are removed. `Leftovers` name stores and count
+rows; they hold no content.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db import connection
+from psycopg import sql
+
+from chatbots.secrets import digest
+from compliance.inventory import CONVERSATION, Fate, Way, stores
+from compliance.models import ComplianceRequest
+from conversations.models import Identity
+
+_PER_LOOK = 500
+
+
+@dataclass
+class Leftovers:
+    """What was found of one deletion's data: rows by table, and whether another deletion is at work on them."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    under_way: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
+
+
+_ROWS_OF_MARKED = sql.SQL(
+    "SELECT c.deletion_request_id, count(*) FROM {table} x"
+    " JOIN conversations_conversation c ON c.id = x.conversation_id WHERE c.deletion_request_id = ANY(%s) GROUP BY 1"
+)
+
+_NOT_EMPTIED = sql.SQL(
+    "SELECT deletion_request_id, count(*) FROM {table}"
+    " WHERE deletion_request_id = ANY(%s) AND (deleted_at IS NULL OR {holds}) GROUP BY 1"
+)
+
+_EXPORTS = """
+SELECT doomed_by, count(*) FROM compliance_export WHERE doomed_by = ANY(%s) AND key IS NOT NULL GROUP BY 1
+"""
+
+# While the request still knows the value: the chatter under any conversation that is marked, or that began
+# before the cut (intake refuses such a one since). What began later and is unmarked is new.
+_STILL_NAMED = """
+SELECT r.id, count(*),
+       bool_and(c.deletion_request_id IS NOT NULL AND c.deletion_request_id <> r.id
+                AND EXISTS (SELECT 1 FROM compliance_compliancerequest other
+                             WHERE other.id = c.deletion_request_id AND other.status IN ('accepted', 'processing')))
+  FROM compliance_compliancerequest r
+  JOIN conversations_identity i
+    ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+  JOIN conversations_conversation c ON c.id = i.conversation_id
+ WHERE r.id = ANY(%s) AND (c.deletion_request_id IS NOT NULL OR c.started_at < r.cut_at)
+ GROUP BY r.id
+"""
+
+
+def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
+    """Search every store for what these deletions had to erase; return an entry for each that left something."""
+    found: dict[UUID, Leftovers] = defaultdict(Leftovers)
+    ids = [list(request_ids)]
+    with connection.cursor() as cursor:
+        for store in (*stores(Way.CONVERSATION), *stores(Way.FILE)):
+            cursor.execute(_ROWS_OF_MARKED.format(table=sql.Identifier(store.table)), ids)
+            for request_id, count in cursor.fetchall():
+                found[request_id].rows[store.table] = count
+        cursor.execute(_NOT_EMPTIED.format(table=sql.Identifier(CONVERSATION.table), holds=_holds_something()), ids)
+        for request_id, count in cursor.fetchall():
+            found[request_id].rows[CONVERSATION.table] = count
+        cursor.execute(_EXPORTS, ids)
+        for request_id, count in cursor.fetchall():
+            found[request_id].rows["compliance_export"] = count
+        cursor.execute(_STILL_NAMED, ids)
+        for request_id, count, under_way in cursor.fetchall():
+            # Only what others are erasing right now is worth waiting for; anything else of ours is a failure.
+            found[request_id].under_way = under_way and not found[request_id].rows
+            found[request_id].rows["the chatter's identities"] = count
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class Audit:
+    verified: int
+    left: dict[UUID, Leftovers]
+
+
+def audit(request_ids: Sequence[UUID]) -> Audit:
+    """Look again at completed deletions, whose chatters' values are forgotten.
+
+    Besides `look_again`, the keyed digest of every stored identity of the variables in question is compared
+    with those of the erased chatters: what a restored backup brought back is found. Digests are kept for
+    ERASURE_LEDGER_DAYS; an older deletion is looked at by its marks alone.
+    """
+    left: dict[UUID, Leftovers] = {}
+    for start in range(0, len(request_ids), _PER_LOOK):
+        left |= look_again(request_ids[start : start + _PER_LOOK])
+    erased = {
+        (request.variable_id, bytes(request.uci_digest)): request
+        for request in ComplianceRequest.objects.filter(pk__in=request_ids, uci_digest__isnull=False).order_by("seq")
+        if request.uci_digest is not None
+    }
+    variables = {variable for variable, _ in erased}
+    named = Identity.objects.filter(variable__in=variables).values_list(
+        "variable_id", "value", "conversation__started_at"
+    )
+    for variable, value, started_at in named.iterator(chunk_size=10_000):
+        request = erased.get((variable, digest("chatter", variable, value)))
+        if request and request.cut_at and started_at < request.cut_at:
+            rows = left.setdefault(request.pk, Leftovers()).rows
+            rows["the chatter's identities"] = rows.get("the chatter's identities", 0) + 1
+    return Audit(verified=len(request_ids), left=left)
+
+
+def _holds_something() -> sql.Composable:
+    return sql.SQL(" OR ").join(
+        sql.SQL("{} IS NOT NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)
+    )

@@ -1,0 +1,32 @@
+"""What the compliance operations refuse, and what can go wrong in a worker.
+
+Codes are stable and documented; details are our own words and never hold a chatter's value or a library's text.
+"""
+
+
+class Refused(Exception):
+    """A call that cannot be carried out. `code` is one of the API's error codes.
+
+    `pointer` is the JSON pointer of the field at fault, where one is.
+    """
+
+    def __init__(self, code: str, detail: str, *, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.pointer = pointer
+
+
+class StepFailed(Exception):
+    """One request's work failed in a worker. `code` and `detail` go to the request; `retryable` says whether
+    trying again later can help."""
+
+    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+
+
+class ClaimLost(Exception):
+    """The claim expired and someone else took it: stop, write nothing more."""

@@ -1,0 +1,285 @@
+"""THE MAP: each model and field that can hold personal data, the way from it to a conversation, its fate.
+
+The erasure engine deletes and empties what is declared here, `verify` looks again at what is declared here, and
+`manage.py data_map` prints it. A system check and a test walk the app registry: a model or field that is declared
+nowhere stops the project from starting, with instructions. So:
+
+- a new model with personal data gets a `Store`; say how its rows are reached and what happens to each field;
+- a new field of a known model gets a line in its `Store`;
+- a model that cannot hold a chatter's data goes into `OUTSIDE`, with the reason.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.apps import apps
+from django.db.models import Model
+
+from compliance import models as compliance
+from conversations import models as conversations
+
+
+class Way(StrEnum):
+    """How a row is reached from what a request names."""
+
+    ITSELF = "is the conversation"
+    CONVERSATION = "by its conversation"
+    FILE = "by its conversation, after its object in storage is gone"
+    CHATTER = "by variable and keyed digest of the UCI value"
+    CALL = "by the keyed digest of a call; it names no chatter"
+
+
+class Fate(StrEnum):
+    DELETED = "deleted with its row"
+    EMPTIED = "set to null"
+    DAY = "reduced to its UTC day"
+    LEDGER = "kept for ERASURE_LEDGER_DAYS, then emptied"
+    EXPIRES = "deleted with its row when its time is over"
+    KEPT = "kept"
+
+
+Declared = tuple[Fate, str]
+
+_KEY: Declared = (Fate.KEPT, "a number of ours; identifies nobody")
+_OWNER: Declared = (Fate.KEPT, "whose data it is: the chatbot, not the chatter")
+
+
+@dataclass(frozen=True)
+class Store:
+    model: type[Model]
+    way: Way
+    fields: Mapping[str, Declared]
+    counter: str = ""  # the request's counter that says how many were erased
+
+    @property
+    def table(self) -> str:
+        return self.model._meta.db_table
+
+    def with_fate(self, fate: Fate) -> tuple[str, ...]:
+        """Return the column names of the fields with this fate."""
+        return tuple(
+            str(self.model._meta.get_field(name).column)  # type: ignore[union-attr]
+            for name, (declared, _) in self.fields.items()
+            if declared is fate
+        )
+
+
+def _deleted(*names: str) -> dict[str, Declared]:
+    return dict.fromkeys(names, (Fate.DELETED, ""))
+
+
+CONVERSATION = Store(
+    conversations.Conversation,
+    Way.ITSELF,
+    {
+        "id": (Fate.KEPT, "the conversation's number: that it took place counts for billing"),
+        "chatbot": _OWNER,
+        "external_id": (Fate.EMPTIED, "the platform's id can be personal"),
+        "external_id_digest": (Fate.LEDGER, "refuses late documents for the erased conversation"),
+        "uci_variable": (Fate.EMPTIED, "part of who the person was"),
+        "channel": (Fate.KEPT, "closed list of values, for analytics"),
+        "language": (Fate.EMPTIED, "free text of the platform"),
+        "user_name": (Fate.EMPTIED, "names the person"),
+        "started_at": (Fate.DAY, "the day counts for billing; the instant could single the person out"),
+        "last_message_at": (Fate.EMPTIED, "could single the person out"),
+        "message_count": (Fate.EMPTIED, "could single the person out"),
+        "has_file_upload": (Fate.KEPT, "yes or no, for analytics"),
+        "has_agent_handover": (Fate.KEPT, "yes or no, for analytics"),
+        "has_push": (Fate.KEPT, "yes or no, for analytics"),
+        "score": (Fate.KEPT, "a number in a closed range, for analytics"),
+        "csat_score": (Fate.KEPT, "a number in a closed range, for analytics"),
+        "csat_vote": (Fate.KEPT, "closed list of values, for analytics"),
+        "csat_comment": (Fate.EMPTIED, "what the person wrote"),
+        "deletion_request_id": (Fate.KEPT, "the trace of why it is gone"),
+        "deleted_at": (Fate.KEPT, "when we erased it; says nothing of the person"),
+    },
+)
+
+STORES: tuple[Store, ...] = (
+    Store(
+        conversations.Message,
+        Way.CONVERSATION,
+        _deleted("id", "chatbot", "conversation", "external_id", "sender", "kind", "text", "sent_at"),
+        counter="messages",
+    ),
+    Store(
+        conversations.Identity,
+        Way.CONVERSATION,
+        _deleted("id", "chatbot", "conversation", "variable", "value"),
+        counter="identities",
+    ),
+    Store(
+        conversations.VariableValue,
+        Way.CONVERSATION,
+        _deleted("id", "chatbot", "conversation", "variable", "value", "expires_at"),
+        counter="variable_values",
+    ),
+    Store(
+        conversations.UploadedFile,
+        Way.FILE,
+        _deleted(
+            "id",
+            "chatbot",
+            "conversation",
+            "message_id",
+            "object_key",
+            "upload_id",
+            "name",
+            "content_type",
+            "size",
+            "sha256",
+            "state",
+            "created_at",
+        ),
+        counter="files",
+    ),
+    CONVERSATION,
+    Store(
+        conversations.ErasedChatter,
+        Way.CHATTER,
+        dict.fromkeys(
+            ("id", "chatbot", "variable", "digest", "cut_at", "request_id", "expires_at"),
+            (Fate.EXPIRES, "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS"),
+        ),
+    ),
+    Store(
+        compliance.ComplianceRequest,
+        Way.CHATTER,
+        {
+            "uci_value": (Fate.EMPTIED, "who asked; forgotten when the request is final"),
+            "uci_digest": (Fate.LEDGER, "answers whether this chatter was erased"),
+            **dict.fromkeys(
+                (
+                    "id",
+                    "chatbot",
+                    "kind",
+                    "seq",
+                    "origin",
+                    "status",
+                    "hold_reason",
+                    "variable",
+                    "erase_exports",
+                    "include_shared",
+                    "received_at",
+                    "queued_at",
+                    "not_before",
+                    "due_at",
+                    "held_at",
+                    "started_at",
+                    "cut_at",
+                    "completed_at",
+                    "failed_at",
+                    "cancelled_at",
+                    "rejected_at",
+                    "approved_at",
+                    "approved_by",
+                    "approved_holds",
+                    "filed_by",
+                    "claim",
+                    "attempts",
+                    "alone",
+                    "result",
+                    "error_code",
+                    "error_detail",
+                ),
+                (Fate.KEPT, "the record that the request was made and met"),
+            ),
+            "reference": (Fate.KEPT, "the client's own ticket; refused where it contains the UCI value"),
+            **dict.fromkeys(
+                (
+                    "conversations_total",
+                    "conversations",
+                    "shared_conversations",
+                    "messages",
+                    "identities",
+                    "variable_values",
+                    "files",
+                    "exports",
+                ),
+                (Fate.KEPT, "how much was done; a count of ours"),
+            ),
+        },
+    ),
+    Store(
+        compliance.Export,
+        Way.CHATTER,
+        {
+            "key": (Fate.EMPTIED, "bears the UCI value; emptied when the object goes"),
+            **dict.fromkeys(
+                (
+                    "id",
+                    "chatbot",
+                    "request",
+                    "hosting",
+                    "rows",
+                    "bytes",
+                    "sha256",
+                    "upload_id",
+                    "finished_at",
+                    "expires_at",
+                    "removed_at",
+                    "doomed_by",
+                ),
+                (Fate.KEPT, "that an export was made, and of what size; names nobody"),
+            ),
+        },
+    ),
+    Store(
+        compliance.Replay,
+        Way.CALL,
+        dict.fromkeys(
+            ("id", "chatbot", "path", "digest", "body_digest", "request", "expires_at"),
+            (Fate.EXPIRES, "gives a repeated call the same answer for 10 minutes, or 24 hours"),
+        ),
+    ),
+)
+
+# Models that hold nothing of a chatter, and why.
+OUTSIDE: Mapping[str, str] = {
+    "chatbots.Chatbot": "settings of the client company",
+    "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
+    "chatbots.ApiKey": "credentials of the client company",
+    "chatbots.Bucket": "settings of the client company",
+    "chatbots.Membership": "staff, not chatters",
+    "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
+    "compliance.Claim": "which worker works; ids and times",
+    "auth.User": "staff, not chatters",
+    "auth.Group": "staff, not chatters",
+    "auth.Permission": "names of permissions",
+    "auth.User_groups": "staff, not chatters",
+    "auth.User_user_permissions": "staff, not chatters",
+    "auth.Group_permissions": "names of permissions",
+    "contenttypes.ContentType": "names of models",
+    "sessions.Session": "staff log-ins; nothing of a chatter is put into a session",
+    "admin.LogEntry": "models whose names or rows bear personal data are read-only in the admin and write no entry",
+    "django_q.OrmQ": "a task carries no arguments",
+    "django_q.Task": "a task carries no arguments and gives no result; its errors are reduced to our codes",
+    "django_q.Schedule": "names of our own schedules",
+}
+
+
+def stores(way: Way) -> tuple[Store, ...]:
+    """Return the stores that are reached this way, in the order in which they are erased."""
+    return tuple(store for store in STORES if store.way is way)
+
+
+def undeclared() -> Iterator[str]:
+    """Yield one instruction for each model or field in the app registry that is declared nowhere."""
+    declared = {store.model: store for store in STORES}
+    for model in apps.get_models(include_auto_created=True):
+        label = model._meta.label
+        if model._meta.proxy or label in OUTSIDE:
+            continue
+        store = declared.get(model)
+        if store is None:
+            yield (
+                f"{label} is not in compliance/inventory.py. If it can hold a chatter's data, add a Store with the "
+                "fate of each field; if not, add it to OUTSIDE with the reason."
+            )
+            continue
+        fields = {field.name for field in model._meta.concrete_fields}
+        for name in sorted(fields - store.fields.keys()):
+            yield f"{label}.{name} has no fate in compliance/inventory.py: add it to the model's Store."
+        for name in sorted(store.fields.keys() - fields):
+            yield f"{label}.{name} is declared in compliance/inventory.py but does not exist: remove it there."

@@ -1,0 +1,136 @@
+"""What the compliance commands share: teaching help, finding a chatbot, printing a request."""
+
+import argparse
+import json
+import sys
+import time
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import reverse
+
+from chatbots.models import Chatbot
+from compliance import operations
+from compliance.api.representation import represent
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+
+Status = ComplianceRequest.Status
+
+# How a command that follows a request ends, by the state it ended in.
+EXIT_CODES = {
+    Status.COMPLETED: 0,
+    Status.FAILED: 3,
+    Status.ON_HOLD: 4,
+    Status.REJECTED: 5,
+    Status.CANCELLED: 5,
+}
+STILL_WAITING = 6
+
+
+class TeachingCommand(BaseCommand):
+    """A command whose `--help` ends with examples that run."""
+
+    examples: ClassVar[str] = ""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        return super().create_parser(
+            prog_name,
+            subcommand,
+            epilog=self.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **kwargs,
+        )
+
+
+def find_chatbot(slug: str) -> Chatbot:
+    """Return the chatbot. Raises CommandError with the slugs there are."""
+    try:
+        return Chatbot.objects.get(slug=slug)
+    except Chatbot.DoesNotExist:
+        known = ", ".join(Chatbot.objects.order_by("slug").values_list("slug", flat=True)[:20])
+        raise CommandError(
+            f"There is no chatbot {slug!r}. " + (f"Known: {known}." if known else "Make one first.")
+        ) from None
+
+
+class FilingCommand(TeachingCommand):
+    """File one request about one chatter, and wait for it when asked to."""
+
+    kind: ClassVar[ComplianceRequest.Kind]
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slug", help="The chatbot.")
+        parser.add_argument("key", help="The Unique Chatter Identifier's name, such as member_id.")
+        parser.add_argument(
+            "value", help='Its value. "-" reads it from standard input, away from the shell\'s history.'
+        )
+        parser.add_argument("--reference", default="", help="Your own ticket number; must not contain the value.")
+        parser.add_argument("--wait", action="store_true", help="Follow the request until it ends or is held.")
+        parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")
+        parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
+
+    def file(self, options: dict[str, Any], *, erase_exports: bool = False, include_shared: bool = False) -> None:
+        value = sys.stdin.readline().rstrip("\n") if options["value"] == "-" else options["value"]
+        try:
+            request = operations.submit(
+                chatbot=find_chatbot(options["slug"]),
+                kind=self.kind,
+                uci_key=options["key"],
+                uci_value=value,
+                origin=ComplianceRequest.Origin.COMMAND,
+                actor="command",
+                reference=options["reference"],
+                erase_exports=erase_exports,
+                include_shared=include_shared,
+            )
+        except Refused as refused:
+            raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
+        if options["wait"]:
+            request = _follow(request, timeout=options["timeout"], log=self.stderr.write)
+        show(self, request, as_json=options["json"])
+        if options["wait"]:
+            sys.exit(EXIT_CODES.get(Status(request.status), STILL_WAITING))
+
+
+def _follow(request: ComplianceRequest, *, timeout: float, log: Any) -> ComplianceRequest:
+    """Poll until the request has ended or is held; say each new state."""
+    end = time.monotonic() + timeout
+    said = None
+    while True:
+        request.refresh_from_db()
+        state = (request.status, request.conversations)
+        if state != said:
+            log(f"{request.status}: {request.conversations} of {request.conversations_total} conversations")
+            said = state
+        if request.status in EXIT_CODES:
+            return request
+        if time.monotonic() > end:
+            log("Still waiting. Is a worker running? `manage.py process_requests` carries requests out here and now.")
+            return request
+        time.sleep(0.2)
+
+
+def parse_request_id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a request id is a UUID, as the API and the log show it") from None
+
+
+def show(command: BaseCommand, request: ComplianceRequest, *, as_json: bool) -> None:
+    """Print a request: the API's request object, or a few lines."""
+    if as_json:
+        path = reverse("compliance-api:request", args=[request.chatbot.slug, request.pk])
+        command.stdout.write(json.dumps(represent(request, status_url=path, shows_key=True)))
+        return
+    state = request.status + (f" ({request.hold_reason})" if request.hold_reason else "")
+    command.stdout.write(f"{request.kind} {request.pk}: {state}")
+    if request.status == Status.COMPLETED:
+        command.stdout.write(
+            f"{request.conversations} conversations, {request.messages} messages, {request.files} files,"
+            f" {request.exports} earlier exports"
+        )
+    if request.status == Status.FAILED:
+        command.stdout.write(f"{request.error_code}: {request.error_detail}")

@@ -1,0 +1,13 @@
+from compliance import operations
+from compliance.management.deciding import DecidingCommand
+
+
+class Command(DecidingCommand):
+    help = "Let a request that is on hold go on, past whatever held it."
+    examples = """\
+examples:
+  manage.py approve_request 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f
+
+exit codes: 0 done, 2 refused (there is no such request, or it is not on hold)
+"""
+    operation = staticmethod(operations.approve)

@@ -1,0 +1,15 @@
+from typing import Any
+
+from compliance import data_map
+from compliance.management.base import TeachingCommand
+
+
+class Command(TeachingCommand):
+    help = "Print the data map: each field that can hold personal data and what erasure does to it (Markdown)."
+    examples = """\
+examples:
+  manage.py data_map > docs/data-map.md
+"""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write(data_map.render(), ending="")

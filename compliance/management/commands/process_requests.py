@@ -1,0 +1,36 @@
+import json
+import math
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.db.models import Count
+
+from compliance import worker
+from compliance.management.base import TeachingCommand
+from compliance.models import ComplianceRequest
+
+
+class Command(TeachingCommand):
+    help = "Carry out waiting requests here and now, without a cluster. Safe to run beside one."
+    examples = """\
+examples:
+  manage.py process_requests
+  manage.py process_requests --seconds 60 --json
+
+exit codes: 0 nothing is left that can be taken, 3 the time was over first
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--seconds", type=float, default=math.inf, help="Stop after about so long (no limit).")
+        parser.add_argument("--json", action="store_true", help="Print the numbers of requests by state as JSON.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        worker.sweep()
+        left = worker.drain(seconds=options["seconds"])
+        states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
+        if options["json"]:
+            self.stdout.write(json.dumps({"requests": states, "time_over": left}))
+        else:
+            self.stdout.write(", ".join(f"{number} {status}" for status, number in states.items()) or "No requests.")
+        if left:
+            raise SystemExit(3)

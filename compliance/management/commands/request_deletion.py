@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from compliance.management.base import FilingCommand
+from compliance.models import ComplianceRequest
+
+
+class Command(FilingCommand):
+    help = "File a deletion: erase what is held of one chatter's conversations. It cannot be undone."
+    examples = """\
+examples:
+  manage.py request_deletion acme member_id 42 --wait
+  echo 42 | manage.py request_deletion acme member_id - --reference TICKET-7 --json
+
+exit codes: 0 filed (with --wait: completed), 2 refused, 3 failed, 4 on hold, 5 rejected or cancelled,
+6 still waiting when the time-out came
+"""
+    kind = ComplianceRequest.Kind.DELETION
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--erase-exports",
+            action="store_true",
+            help="Remove the chatter's fresh exports too, within their grace.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.file(options, erase_exports=options["erase_exports"])

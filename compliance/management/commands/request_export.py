@@ -1,0 +1,30 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from compliance.management.base import FilingCommand
+from compliance.models import ComplianceRequest
+
+
+class Command(FilingCommand):
+    help = "File an export: put a CSV of all messages of one chatter's conversations into the bucket."
+    examples = """\
+examples:
+  manage.py request_export acme member_id 42 --wait
+  manage.py request_export acme member_id 42 --include-shared --json
+
+exit codes: 0 filed (with --wait: completed), 2 refused, 3 failed, 4 on hold, 5 rejected or cancelled,
+6 still waiting when the time-out came
+"""
+    kind = ComplianceRequest.Kind.EXPORT
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--include-shared",
+            action="store_true",
+            help="Include conversations in which another chatter took part too; they are left out otherwise.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.file(options, include_shared=options["include_shared"])

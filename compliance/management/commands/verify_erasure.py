@@ -1,0 +1,50 @@
+import json
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import CommandError, CommandParser
+
+from compliance.erasure import verify
+from compliance.management.base import TeachingCommand, parse_request_id
+from compliance.models import ComplianceRequest
+
+
+class Command(TeachingCommand):
+    help = "Look again whether completed deletions left nothing behind, in every store of the inventory."
+    examples = """\
+examples:
+  manage.py verify_erasure 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f
+  manage.py verify_erasure --all --json
+
+It also compares the keyed digests of all identities that are stored with those of the erased chatters, so a
+restored backup is noticed. exit codes: 0 nothing is left, 3 something is
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("request_id", nargs="?", type=parse_request_id, help="One completed deletion.")
+        parser.add_argument("--all", action="store_true", help="All completed deletions.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if (options["request_id"] is None) == (not options["all"]):
+            raise CommandError("Name one request, or say --all.")
+        outcome = verify.audit(self._deletions(options["request_id"]))
+        left = {str(request_id): leftovers.rows for request_id, leftovers in outcome.left.items()}
+        if options["json"]:
+            self.stdout.write(json.dumps({"verified": outcome.verified, "left": left}))
+        else:
+            self.stdout.write(f"{outcome.verified} deletions looked at, {len(left)} left something.")
+            for request_id, leftovers in outcome.left.items():
+                self.stdout.write(f"{request_id}: {leftovers}")
+        if left:
+            raise SystemExit(3)
+
+    def _deletions(self, request_id: UUID | None) -> list[UUID]:
+        deletions = ComplianceRequest.objects.filter(
+            kind=ComplianceRequest.Kind.DELETION, status=ComplianceRequest.Status.COMPLETED
+        )
+        if request_id is None:
+            return list(deletions.order_by("seq").values_list("pk", flat=True))
+        if not deletions.filter(pk=request_id).exists():
+            raise CommandError("There is no completed deletion with this id.")
+        return [request_id]

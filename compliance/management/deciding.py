@@ -1,0 +1,25 @@
+"""The commands that decide on one request: each is one call into operations."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from django.core.management.base import CommandError, CommandParser
+
+from compliance.errors import Refused
+from compliance.management.base import TeachingCommand, parse_request_id, show
+from compliance.models import ComplianceRequest
+
+
+class DecidingCommand(TeachingCommand):
+    operation: ClassVar[Callable[..., ComplianceRequest]]
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("request_id", type=parse_request_id, help="The request's id.")
+        parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            request = type(self).operation(request_id=options["request_id"], actor="command")
+        except Refused as refused:
+            raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
+        show(self, request, as_json=options["json"])

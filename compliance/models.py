@@ -1,0 +1,282 @@
+"""What is owed, and the proof: requests, the claims of workers on them, exports, remembered calls.
+
+ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
+`compliance/operations.py`; what workers take, in `compliance/queue.py`.
+"""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Func, Q, Value
+from django.db.models.functions import Coalesce, Now
+
+from chatbots.models import Chatbot, Variable
+
+
+class Claim(models.Model):
+    """The set of requests one worker has taken. The row is the fence: whoever cannot lock it writes nothing.
+
+    `expires_at` is read against the database's clock only.
+    """
+
+    owner = models.CharField(max_length=100, help_text="Host and process, for a person who looks.")
+    token = models.UUIDField(help_text="Fencing token: known to the worker that took the claim, to no other.")
+    expires_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [models.Index(name="claim_expiry", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"claim {self.pk}"
+
+
+class ComplianceRequest(models.Model):
+    class Kind(models.TextChoices):
+        DELETION = "deletion", "Deletion"
+        EXPORT = "export", "Export"
+
+    class Origin(models.TextChoices):
+        API = "api", "API"
+        CONSOLE = "console", "Console"
+        COMMAND = "command", "Command"
+
+    class Status(models.TextChoices):
+        ACCEPTED = "accepted", "Accepted"
+        ON_HOLD = "on_hold", "On hold"
+        PROCESSING = "processing", "Processing"
+        COMPLETED = "completed", "Completed"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        REJECTED = "rejected", "Rejected"
+
+    class HoldReason(models.TextChoices):
+        TOO_MANY_CONVERSATIONS = (
+            "too_many_conversations",
+            "More conversations than the chatbot's guard allows",
+        )
+        AWAITING_APPROVAL = "awaiting_approval", "Waiting for the approval of another person"
+        EXPORT_PENDING = "export_pending", "An earlier export of this chatter has not been delivered"
+
+    class Result(models.TextChoices):
+        DONE = "done", "Done"
+        NOTHING_FOUND = "nothing_found", "Nothing found"
+
+    id = models.UUIDField(primary_key=True, help_text="UUIDv7, made in operations.")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
+    kind = models.CharField(max_length=16, choices=Kind)
+    seq = models.BigIntegerField(
+        unique=True,
+        editable=False,
+        db_default=Func(Value("compliance_request_seq"), function="nextval", output_field=models.BigIntegerField()),
+        help_text="The order of filing; never changes.",
+    )
+    origin = models.CharField(max_length=16, choices=Origin)
+    status = models.CharField(max_length=16, choices=Status, default=Status.ACCEPTED)
+    hold_reason = models.CharField(max_length=32, choices=HoldReason, null=True)
+
+    # Who: the variable and the value, and the value's keyed digest, which outlives it by ERASURE_LEDGER_DAYS.
+    variable = models.ForeignKey(
+        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    uci_value = models.CharField(max_length=512, null=True)
+    uci_digest = models.BinaryField(max_length=32, null=True)
+
+    reference = models.CharField(max_length=64, blank=True, default="")
+    erase_exports = models.BooleanField(default=False)
+    include_shared = models.BooleanField(default=False)
+
+    # One timestamp per state; all by the database's clock.
+    received_at = models.DateTimeField(db_default=Now(), editable=False)
+    queued_at = models.DateTimeField(db_default=Now(), help_text="Place in the line; a retry moves it.")
+    not_before = models.DateTimeField(null=True, help_text="Not taken up earlier: grace, or back-off after an error.")
+    due_at = models.DateTimeField()
+    held_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    cut_at = models.DateTimeField(null=True, help_text="When a deletion marked, or an export read its snapshot.")
+    completed_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField(null=True)
+    cancelled_at = models.DateTimeField(null=True)
+    rejected_at = models.DateTimeField(null=True)
+    filed_by = models.CharField(max_length=64, help_text="The actor, as in the change log.")
+    approved_at = models.DateTimeField(null=True)
+    approved_by = models.CharField(max_length=64, blank=True, default="", help_text="As filed_by.")
+    approved_holds = ArrayField(
+        models.CharField(max_length=32, choices=HoldReason),
+        default=list,
+        help_text="What was approved: another reason to hold is asked about anew.",
+    )
+
+    claim = models.ForeignKey(Claim, null=True, on_delete=models.SET_NULL, related_name="requests", db_index=False)
+    attempts = models.PositiveSmallIntegerField(default=0, help_text="Errors and expired claims; five at most.")
+    alone = models.BooleanField(default=False, help_text="Taken by itself: its last claim failed or expired.")
+
+    result = models.CharField(max_length=16, choices=Result, null=True)
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    error_detail = models.CharField(max_length=500, blank=True, default="", help_text="Ours, never a library's text.")
+
+    # What was done, per store, as the statements reported it.
+    conversations_total = models.PositiveIntegerField(default=0)
+    conversations = models.PositiveIntegerField(default=0)
+    shared_conversations = models.PositiveIntegerField(default=0)
+    messages = models.PositiveBigIntegerField(default=0)
+    identities = models.PositiveIntegerField(default=0)
+    variable_values = models.PositiveIntegerField(default=0)
+    files = models.PositiveIntegerField(default=0)
+    exports = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        indexes = [
+            # What workers may take, in order, per kind and chatbot.
+            models.Index(
+                name="request_waiting",
+                fields=["kind", "chatbot", "queued_at", "seq"],
+                condition=Q(status="accepted", claim__isnull=True),
+            ),
+            # The order of one chatter's requests, and the look-up of a chatter.
+            models.Index(name="request_chatter", fields=["variable", "uci_digest", "seq"]),
+            models.Index(name="request_claim", fields=["claim"], condition=Q(claim__isnull=False)),
+            models.Index(name="request_held", fields=["hold_reason", "seq"], condition=Q(status="on_hold")),
+            # What an earlier export owes: it holds a later deletion of the chatter.
+            models.Index(
+                name="request_export_owed",
+                fields=["variable", "uci_digest", "seq"],
+                condition=Q(kind="export", status__in=["failed", "on_hold"]),
+            ),
+            models.Index(F("chatbot"), F("id").desc(), name="request_newest"),
+            # Requests that have forgotten the value, by when the digest has to go too.
+            models.Index(
+                Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
+                name="request_digest_kept",
+                condition=Q(uci_value__isnull=True, uci_digest__isnull=False),
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(name="request_kind_known", condition=Q(kind__in=["deletion", "export"])),
+            models.CheckConstraint(
+                name="request_status_known",
+                condition=Q(
+                    status__in=[
+                        "accepted",
+                        "on_hold",
+                        "processing",
+                        "completed",
+                        "failed",
+                        "cancelled",
+                        "rejected",
+                    ]
+                ),
+            ),
+            models.CheckConstraint(
+                name="request_hold_has_reason",
+                condition=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)
+                | (~Q(status="on_hold") & Q(hold_reason__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="request_open_names_chatter",
+                condition=~Q(status__in=["accepted", "on_hold", "processing"])
+                | Q(uci_value__isnull=False, uci_digest__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="request_final_forgets_chatter",
+                condition=~Q(status__in=["completed", "cancelled", "rejected"]) | Q(uci_value__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="request_completed_has_result",
+                condition=Q(status="completed", completed_at__isnull=False, result__isnull=False)
+                | (~Q(status="completed") & Q(completed_at__isnull=True, result__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="request_failed_has_error",
+                condition=~Q(status="failed") | (Q(failed_at__isnull=False) & ~Q(error_code="")),
+            ),
+            models.CheckConstraint(
+                name="request_processing_has_start",
+                condition=~Q(status="processing") | Q(started_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="request_claimed_is_open",
+                condition=Q(claim__isnull=True) | Q(status__in=["accepted", "processing"]),
+            ),
+            models.CheckConstraint(
+                name="request_reference_shape",
+                condition=Q(reference="") | Q(reference__regex=r"^[A-Za-z0-9._:-]{1,64}$"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+
+class Export(models.Model):
+    """The file of an export request.
+
+    The key and the multipart upload's id are recorded before the first byte is sent, so that whatever a killed
+    worker left can be found and removed. The key may bear the chatter's value while the object lives.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    request = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="export")
+    hosting = models.CharField(max_length=8, default="hosted")
+    key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is gone.")
+    upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
+    rows = models.BigIntegerField(null=True)
+    bytes = models.BigIntegerField(null=True)
+    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    removed_at = models.DateTimeField(null=True)
+    doomed_by = models.UUIDField(
+        null=True, help_text="The deletion that has to remove the object; set with its mark."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="export_key_once_per_chatbot", fields=["chatbot", "key"]),
+            models.CheckConstraint(
+                name="export_finished_is_whole",
+                condition=Q(finished_at__isnull=True)
+                | Q(rows__isnull=False, bytes__isnull=False, sha256__isnull=False, upload_id__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="export_removed_forgets_key", condition=Q(removed_at__isnull=True) | Q(key__isnull=True)
+            ),
+        ]
+        indexes = [
+            # The objects whose days are over.
+            models.Index(name="export_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
+            # Exports under way, or given up with something left.
+            models.Index(
+                name="export_unfinished",
+                fields=["id"],
+                condition=Q(finished_at__isnull=True, key__isnull=False),
+            ),
+            # The objects that a deletion still has to remove.
+            models.Index(
+                name="export_doomed",
+                fields=["doomed_by"],
+                condition=Q(doomed_by__isnull=False, key__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"export {self.pk}"
+
+
+class Replay(models.Model):
+    """A call that was answered: the same call on the same path gets the same request for an answer."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    path = models.CharField(max_length=200)
+    digest = models.BinaryField(max_length=32, help_text="Keyed digest of the signature or Idempotency-Key.")
+    body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="replay_once", fields=["chatbot", "path", "digest"]),
+        ]
+        indexes = [models.Index(name="replay_expiry", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk}"

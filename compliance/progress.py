@@ -1,0 +1,261 @@
+"""Every change of a request's state that a worker reports. Each happens in a bite of the worker's claim.
+
+The counters are added in the transaction that did what they count, so that a kill can neither lose nor repeat
+one. Final states forget the chatter's value.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from chatbots import changelog
+from compliance.claims import MAX_ATTEMPTS, HeldClaim
+from compliance.errors import ClaimLost, StepFailed
+from compliance.models import ComplianceRequest, Export
+
+Status = ComplianceRequest.Status
+Result = ComplianceRequest.Result
+
+COUNTERS = (
+    "conversations",
+    "shared_conversations",
+    "messages",
+    "identities",
+    "variable_values",
+    "files",
+    "exports",
+)
+
+# What one request's work added to its counters.
+Counts = Counter[str]
+
+_ACTOR = "worker"
+
+_RELEASE = """
+UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NULL
+ WHERE r.status = 'on_hold' AND r.hold_reason = 'export_pending'
+   AND NOT EXISTS (
+       SELECT 1 FROM compliance_compliancerequest earlier
+        WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
+          AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold'))
+RETURNING r.id, r.chatbot_id
+"""
+
+# The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
+# since a storage that is down is seldom back sooner.
+_BACK_OFF = timedelta(seconds=30)
+
+
+def hold(held: HeldClaim, reasons: Mapping[UUID, ComplianceRequest.HoldReason]) -> None:
+    """Put requests on hold, out of the claim, before anything of theirs is touched."""
+    with held.bite() as now:
+        requests = _claimed(held, reasons)
+        for reason in set(reasons.values()):
+            ids = [request_id for request_id, why in reasons.items() if why == reason]
+            ComplianceRequest.objects.filter(pk__in=ids, claim=held.id).update(
+                status=Status.ON_HOLD, hold_reason=reason, held_at=now, claim=None
+            )
+        _log("request.held", requests, lambda request: {"reason": str(reasons[request.pk])})
+
+
+def add_counts(counts: Mapping[UUID, Counts]) -> None:
+    """Add to the counters of many requests in one statement, in the caller's bite."""
+    changed = {request_id: count for request_id, count in counts.items() if count}
+    if not changed:
+        return
+    columns = ", ".join(f"{name} = r.{name} + added.{name}" for name in COUNTERS)
+    arrays = ", ".join(["%s::uuid[]", *["%s::bigint[]"] * len(COUNTERS)])
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE compliance_compliancerequest r SET {columns}"  # noqa: S608  (names of ours)
+            f" FROM unnest({arrays}) AS added(id, {', '.join(COUNTERS)}) WHERE r.id = added.id",
+            [list(changed), *([count[name] for count in changed.values()] for name in COUNTERS)],
+        )
+
+
+def start_export(held: HeldClaim, request_id: UUID) -> ComplianceRequest:
+    """Set an export under way; its snapshot is read next. Raises ClaimLost, also when it has left the claim."""
+    with held.bite() as now:
+        request = _one_claimed(held, request_id)
+        request.status = Status.PROCESSING
+        request.started_at = request.started_at or now
+        request.cut_at = now
+        request.save(update_fields=["status", "started_at", "cut_at"])
+        _log("request.started", [request])
+    return request
+
+
+def complete_export(held: HeldClaim, export_id: int, *, rows: int, size: int, sha256: str, counts: Counts) -> None:
+    """Publish an export's outcome: the file is whole and under its key.
+
+    Raises ClaimLost, and StepFailed when a deletion that met one of its conversations has removed the file, or
+    is about to: then the export is made again from what is left.
+    """
+    with held.bite() as now:
+        export = Export.objects.select_for_update().get(pk=export_id)
+        request = _one_claimed(held, export.request_id)
+        if export.key is None or export.doomed_by is not None:
+            raise StepFailed("export_overtaken", "A deletion erased part of what was exported. It is made again.")
+        export.rows, export.bytes, export.sha256 = rows, size, sha256
+        export.finished_at, export.upload_id = now, None
+        export.expires_at = now + settings.HOSTED_FILE_DAYS
+        export.save(update_fields=["rows", "bytes", "sha256", "finished_at", "upload_id", "expires_at"])
+        add_counts({request.pk: counts})
+        _complete(held, [request], now)
+
+
+def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
+    """Complete deletions whose second look found nothing; the chatters' earlier failed requests forget them too."""
+    with held.bite() as now:
+        requests = _claimed(held, request_ids)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                UPDATE compliance_compliancerequest earlier SET uci_value = NULL
+                  FROM compliance_compliancerequest r
+                 WHERE r.id = ANY(%s) AND earlier.variable_id = r.variable_id
+                   AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq AND earlier.status = 'failed'
+                """,
+                [[request.pk for request in requests]],
+            )
+        _complete(held, requests, now)
+
+
+def give_back(held: HeldClaim, request_ids: Iterable[UUID], *, code: str, wait: timedelta = timedelta()) -> None:
+    """Put requests back into the line without a lost attempt: the worker stops, or another's work comes first."""
+    with held.bite() as now:
+        requests = _claimed(held, request_ids)
+        ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+            status=Status.ACCEPTED, claim=None, not_before=now + wait if wait else None
+        )
+        _log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
+
+
+def give_back_alone(held: HeldClaim) -> None:
+    """After an error that no single request is known to have caused: each is tried by itself, no attempt lost."""
+    with held.bite():
+        requests = _claimed(held, held.request_ids)
+        ComplianceRequest.objects.filter(claim=held.id).update(status=Status.ACCEPTED, claim=None, alone=True)
+        _log("request.given_back", requests, lambda request: {"code": "isolated", "attempts": request.attempts})
+
+
+def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
+    """Note errors: an attempt is lost; try again after a wait, or fail when none is left or trying cannot help."""
+    with held.bite() as now:
+        requests = _claimed(held, failures)
+        for request in requests:
+            failure = failures[request.pk]
+            request.attempts += 1
+            request.error_code, request.error_detail = failure.code, failure.detail
+            request.claim = None
+            if failure.retryable and request.attempts < MAX_ATTEMPTS:
+                request.status = Status.ACCEPTED
+                request.not_before = now + _BACK_OFF * 4 ** (request.attempts - 1)
+            else:
+                request.status, request.failed_at = Status.FAILED, now
+            request.save(
+                update_fields=[
+                    "attempts",
+                    "error_code",
+                    "error_detail",
+                    "claim",
+                    "status",
+                    "not_before",
+                    "failed_at",
+                ]
+            )
+        for status, event in ((Status.ACCEPTED, "request.given_back"), (Status.FAILED, "request.failed")):
+            _log(
+                event,
+                [request for request in requests if request.status == status],
+                lambda request: {"code": request.error_code, "attempts": request.attempts},
+            )
+
+
+def release_export_pending() -> int:
+    """Let deletions go on whose earlier export is no longer failed or on hold; return how many.
+
+    Whether that export is delivered, given up or in the line again: in each case the order of the line is
+    enough from here. Set-wise and cheap, so every drain and sweep begins with it.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_RELEASE)
+            released = cursor.fetchall()
+        changelog.record_all(
+            [
+                changelog.entry(
+                    "request.released",
+                    chatbot_id=chatbot_id,
+                    request_id=request_id,
+                    actor=_ACTOR,
+                    data={"reason": "export_pending"},
+                )
+                for request_id, chatbot_id in released
+            ]
+        )
+    return len(released)
+
+
+def _complete(held: HeldClaim, requests: list[ComplianceRequest], now: datetime) -> None:
+    ids = [request.pk for request in requests]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE compliance_compliancerequest
+               SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL,
+                   conversations_total = greatest(conversations_total, conversations),
+                   result = CASE WHEN conversations_total + conversations + exports > 0
+                                 THEN 'done' ELSE 'nothing_found' END,
+                   error_code = '', error_detail = ''
+             WHERE id = ANY(%s) AND claim_id = %s
+            """,
+            [now, ids, held.id],
+        )
+    done = list(ComplianceRequest.objects.filter(pk__in=ids))
+    _log(
+        "request.completed",
+        done,
+        lambda request: {
+            "result": request.result,
+            "conversations": request.conversations,
+            "messages": request.messages,
+            "files": request.files,
+            "exports": request.exports,
+        },
+    )
+
+
+def _claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequest]:
+    """Lock the requests, in one order for all workers. What has left the claim is left out."""
+    return list(
+        ComplianceRequest.objects.select_for_update(of=("self",))
+        .filter(pk__in=list(request_ids), claim=held.id)
+        .order_by("seq")
+    )
+
+
+def _one_claimed(held: HeldClaim, request_id: UUID) -> ComplianceRequest:
+    requests = _claimed(held, [request_id])
+    if not requests:
+        raise ClaimLost
+    return requests[0]
+
+
+def _log(
+    event: str,
+    requests: Iterable[ComplianceRequest],
+    data: Callable[[ComplianceRequest], changelog.Data] = lambda _request: {},
+) -> None:
+    changelog.record_all(
+        [
+            changelog.entry(
+                event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=_ACTOR, data=data(request)
+            )
+            for request in requests
+        ]
+    )

@@ -1,0 +1,49 @@
+"""Worker entry points for django-q2. They take no arguments and return nothing: a task row holds no data.
+
+django-q2 keeps and logs the text and traceback of a task that fails, and an error of the database quotes rows.
+So no error leaves this module with its own text.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+
+from compliance import queue, worker
+from config.logs import describe_error
+
+logger = logging.getLogger(__name__)
+
+
+class TaskFailed(Exception):
+    """A task stopped with an error; says its kind only. The log has the frames."""
+
+
+def _quiet(task: Callable[[], None]) -> Callable[[], None]:
+    @wraps(task)
+    def run() -> None:
+        failure = ""
+        try:
+            task()
+        except Exception as error:
+            logger.exception("task.failed task=%s", task.__name__)
+            failure = describe_error(error)
+        # Raised outside the except block: its context would bring the error's text back.
+        if failure:
+            raise TaskFailed(failure)
+
+    return run
+
+
+@_quiet
+def drain() -> None:
+    """Carry out waiting requests. Rings for another worker at a backlog, and once more if it leaves work behind."""
+    if worker.drain(call_for_help=queue.ring):
+        queue.ring()
+
+
+@_quiet
+def sweep() -> None:
+    """Run every minute: what is due by time, and a nudge in case one was lost."""
+    worker.sweep()
+    if worker.drain(call_for_help=queue.ring):
+        queue.ring()

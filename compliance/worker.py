@@ -1,0 +1,120 @@
+"""What a worker does with its time: drain the queue of requests, and sweep up what nobody else will.
+
+Both are loops over the database alone; django-q2, `process_requests` and the tests call the same functions.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db import DatabaseError, connection
+
+from compliance import claims, progress
+from compliance.claims import HeldClaim
+from compliance.erasure import engine as erasure
+from compliance.erasure import remnants
+from compliance.errors import ClaimLost, StepFailed
+from compliance.export import engine as export
+from compliance.models import ComplianceRequest
+from config.logs import describe_error
+
+logger = logging.getLogger(__name__)
+
+Kind = ComplianceRequest.Kind
+
+# A task works at most about this long, so that a stopping cluster waits no longer, and others get their turn.
+DRAIN_SECONDS = 20.0
+# A claim works at most this long, then gives back what is left between two bites.
+TURN_SECONDS = 10.0
+
+
+def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] | None = None) -> bool:
+    """Carry out waiting requests until none can be taken or the time is over; return whether work may be left.
+
+    Deletions and exports take turns, so a backlog of one kind does not hold up the other. `call_for_help` is
+    called once, when a claim is full: more may wait than this worker can take.
+    """
+    end = time.monotonic() + seconds
+    claims.break_expired()
+    while time.monotonic() < end:
+        progress.release_export_pending()
+        idle = True
+        for kind in (Kind.EXPORT, Kind.DELETION):
+            held = claims.take(kind)
+            if held is None:
+                continue
+            idle = False
+            if held.is_full and call_for_help:
+                call_for_help()
+                call_for_help = None
+            _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
+        if idle:
+            return False
+    return True
+
+
+def sweep() -> None:
+    """Do what is due by time: break up expired claims, erase late data, remove what has expired."""
+    claims.break_expired()
+    progress.release_export_pending()
+    remnants.erase_late_data()
+    remnants.remove_expired()
+
+
+def _work(held: HeldClaim, *, deadline: float) -> None:
+    """Work on one claim. No error of one claim's requests stops the worker or another's requests."""
+    try:
+        if held.kind == Kind.DELETION:
+            erasure.run(held, deadline=deadline)
+        else:
+            _export_all(held, deadline=deadline)
+        held.let_go()
+    except ClaimLost:
+        logger.warning("claim.lost claim=%s", held.id)
+    except Exception as error:  # whatever it was, the requests go back into the line
+        _isolate(held, error)
+
+
+def _export_all(held: HeldClaim, *, deadline: float) -> None:
+    for request_id in held.request_ids:
+        if time.monotonic() > deadline:
+            return
+        try:
+            _export_one(held, request_id)
+        except StepFailed as failure:
+            progress.step_failed(held, {request_id: failure})
+
+
+def _export_one(held: HeldClaim, request_id: UUID) -> None:
+    request = progress.start_export(held, request_id)
+    delivered = export.write_export(held, request)
+    progress.complete_export(
+        held,
+        delivered.export_id,
+        rows=delivered.rows,
+        size=delivered.bytes,
+        sha256=delivered.sha256,
+        counts=progress.Counts(
+            conversations=delivered.conversations,
+            messages=delivered.messages,
+            shared_conversations=delivered.shared_left_out,
+        ),
+    )
+
+
+def _isolate(held: HeldClaim, error: Exception) -> None:
+    """After an unforeseen error: of many requests each is tried alone; one alone has lost an attempt."""
+    logger.error("claim.failed claim=%s", held.id, exc_info=error)
+    try:
+        if len(held.request_ids) > 1:
+            progress.give_back_alone(held)
+        else:
+            failure = StepFailed(
+                "internal_error", f"The work stopped with an unforeseen error: {describe_error(error)}."
+            )
+            progress.step_failed(held, {held.request_ids[0]: failure})
+        held.let_go()
+    except (ClaimLost, DatabaseError):
+        # The claim then expires by itself, which counts as an attempt.
+        connection.close()
