@@ -1,0 +1,202 @@
+"""`make demo`: the main job from end to end on real parts, told in numbered lines, each a fact that was checked.
+
+Exit code 0 if every fact holds; 1 with the first that does not, and with the place of the logs.
+"""
+
+import fcntl
+import io
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+VAR_DIR = ROOT / "var" / "demo"
+# Settings that would lead away from servers of the demo's own, by the beginning of their names.
+FOREIGN = ("DATABASE_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "ENCRYPTION_KEYS", "DIGEST_KEY", "SECURE_", "S3_")
+
+sys.path.insert(0, str(ROOT))
+for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
+    del os.environ[variable]
+os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "VAR_DIR": str(VAR_DIR)}
+# The children read their settings themselves, from the same environment as this script does.
+ENVIRONMENT = dict(os.environ)
+
+import django  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
+
+from config import embedded  # noqa: E402
+from scripts import demo_conversations as sample  # noqa: E402
+from scripts.demo_client import Browser, Client  # noqa: E402
+from scripts.demo_conversations import SLUG, UCI  # noqa: E402
+from scripts.demo_story import Story, Wrong, require  # noqa: E402
+from scripts.processes import Processes, exit_on_sigterm, free_port, wait_for_http  # noqa: E402
+
+if TYPE_CHECKING:
+    from scripts.demo_chapters import Scene
+
+
+def main() -> int:
+    """Tell the story and return the exit code. Whatever happens, what was started is stopped."""
+    exit_on_sigterm()
+    story = Story()
+    began = time.monotonic()
+    story.title(
+        "Data Compliance API: the main job, on real parts",
+        "A web server, two workers, PostgreSQL and an S3 server, with data of their own under var/demo. "
+        "Tern Ferries and its passengers are invented.",
+    )
+    try:
+        with _alone(), _servers(), Processes() as processes:
+            _tell(story, processes, began)
+    except (Wrong, TimeoutError, embedded.EmbeddedError) as error:
+        story.wrong(str(error))
+    except Exception as error:
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        (VAR_DIR / "demo.log").write_text(traceback.format_exc())
+        story.wrong(f"The demo itself broke with {type(error).__name__}: see demo.log.")
+    else:
+        print(f"\n Every line was checked. {time.monotonic() - began:.0f} s in all.\n")
+        return 0
+    print(f"   Logs: web.log, worker.log, postgres/log and s3/log in {VAR_DIR.relative_to(ROOT)}/", file=sys.stderr)
+    return 1
+
+
+def _tell(story: Story, processes: Processes, began: float) -> None:
+    from scripts import demo_chapters as chapters  # noqa: PLC0415  needs django.setup()
+
+    story.chapter("Set up")
+    scene = _set_up(story, processes, began)
+    chapters.send_one_over_the_api(scene, sample.over_the_api(datetime.now(UTC)))
+    chapters.add_a_file(scene)
+    story.chapter("Export")
+    chapters.refuse_a_bad_signature(scene)
+    chapters.export(scene)
+    story.chapter("Delete")
+    chapters.delete(scene)
+    story.chapter("Look again")
+    chapters.look_for_traces(scene)
+    chapters.show_the_log(scene)
+    chapters.send_late_documents(scene)
+    chapters.count_tasks(scene)
+
+
+def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
+    from scripts.demo_chapters import Scene  # noqa: PLC0415  as above
+
+    call_command("migrate", verbosity=0)
+    call_command("sync_schedules", stdout=io.StringIO())
+    address = _start_web_and_worker(processes)
+    story.fact(
+        f"PostgreSQL, S3, web server and workers are up, the tables are made ({time.monotonic() - began:.0f} s)"
+    )
+
+    words = ["--name", "Tern Ferries", "--timezone", "Europe/Lisbon", "--variable", f"custom:{UCI}"]
+    words += ["--variable", "custom:pass", "--uci", UCI, "--enable-compliance", "--hosted-bucket"]
+    chatbot = _manage("create_chatbot", SLUG, *words)
+    require(chatbot["uci"] == UCI, f"The chatbot does not know its chatters by {UCI}.")
+    signing = _manage("create_api_key", SLUG, "--type", "signing", "--label", "Demo CRM")
+    scopes = ("--scope", "requests:read", "--scope", "conversations:write")
+    token = _manage("create_api_key", SLUG, "--type", "token", "--label", "Demo backend", *scopes)
+    story.fact(f"Chatbot {SLUG} is made, with {UCI} as its Unique Chatter Identifier, a signing key and a token")
+
+    scene = Scene(
+        story=story,
+        client=Client(address, SLUG, secret=signing["secret"], token=token["secret"]),
+        browser=_staff_browser(address),
+        documents=sample.in_the_file(datetime.now(UTC)),
+    )
+    file = VAR_DIR / "conversations.jsonl"
+    lines = [json.dumps(document, ensure_ascii=False) + "\n" for document in scene.documents]
+    file.write_text("".join(lines), encoding="utf-8")
+    done = _manage("import_conversations", SLUG, str(file))
+    # It was the client's copy, not ours.
+    file.unlink()
+    require(done["created"] == len(scene.documents), f"The import created {done['created']} conversations.")
+    story.fact(f"{done['created']} conversations with {done['messages']} messages are imported from a file")
+    return scene
+
+
+def _start_web_and_worker(processes: Processes) -> str:
+    address = f"127.0.0.1:{free_port()}"
+    gunicorn = ["-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--workers", "2", "--threads", "4"]
+    web = [sys.executable, *gunicorn, "--bind", address, "--log-level", "info"]
+    processes.start("web", web, ENVIRONMENT, cwd=ROOT, log=VAR_DIR / "web.log")
+    worker = [sys.executable, "manage.py", "qcluster"]
+    processes.start("worker", worker, ENVIRONMENT, cwd=ROOT, log=VAR_DIR / "worker.log")
+    wait_for_http(f"http://{address}/admin/login/", timeout=60, processes=processes)
+    return f"http://{address}"
+
+
+def _staff_browser(address: str) -> Browser:
+    from django.contrib.auth.models import User  # noqa: PLC0415  as above
+
+    password = secrets.token_urlsafe(12)
+    User.objects.create_superuser("demo", password=password)
+    return Browser(address, user="demo", password=password)
+
+
+def _manage(command: str, *words: str) -> dict[str, Any]:
+    """Run a command as an operator does and return the document it prints. It may hold a secret: not shown."""
+    argv = [sys.executable, "manage.py", command, *words, "--json"]
+    done = subprocess.run(argv, env=ENVIRONMENT, cwd=ROOT, check=False, capture_output=True, text=True)
+    require(
+        done.returncode == 0, f"manage.py {command} ended with code {done.returncode}: {done.stderr.strip()[-300:]}"
+    )
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@contextmanager
+def _servers() -> Iterator[None]:
+    """Empty the demo's folder and start the embedded servers there; the commands that follow join them."""
+    _refuse_foreign_settings()
+    shutil.rmtree(VAR_DIR, ignore_errors=True)
+    VAR_DIR.mkdir(parents=True)
+    try:
+        embedded.start()
+        django.setup()
+        yield
+    finally:
+        connections.close_all()
+        embedded.stop()
+
+
+def _refuse_foreign_settings() -> None:
+    file = ROOT / ".env"
+    names = {line.partition("=")[0].strip() for line in file.read_text().splitlines()} if file.exists() else set()
+    foreign = sorted(name for name in names if name.startswith(FOREIGN))
+    require(
+        not foreign,
+        f"The demo runs servers of its own, but .env sets {', '.join(foreign)}. Move .env away while it runs.",
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep a second demo out: it would empty the folder of the first."""
+    VAR_DIR.parent.mkdir(exist_ok=True)
+    with (VAR_DIR.parent / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Wrong("Another demo runs in this folder. Wait until it has ended.") from None
+        yield
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,342 @@
+"""The chapters of the demo. Each does something as its users do, looks what came of it, and says so."""
+
+import csv
+import hashlib
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chatbots.buckets import hosted_storage
+from conversations.models import Conversation
+from conversations.uploads import receive
+from scripts import demo_conversations as sample
+from scripts import demo_evidence as evidence
+from scripts.demo_client import Browser, Client
+from scripts.demo_conversations import NADIA, OMAR, RUTH, UCI, Document
+from scripts.demo_story import Story, require
+
+# How long one request may take here; it takes less than a second.
+PATIENCE = 30.0
+
+Request = dict[str, Any]
+
+
+@dataclass
+class Scene:
+    """What the chapters have in common."""
+
+    story: Story
+    client: Client
+    browser: Browser
+    documents: list[Document]
+    numbers: dict[str, int] = field(default_factory=dict)  # the platform's id of a conversation -> our number
+    exports: dict[str, Request] = field(default_factory=dict)  # UCI value -> the completed request
+    deletions: dict[str, Request] = field(default_factory=dict)
+
+    def of(self, chatter: str) -> list[Document]:
+        return sample.of(chatter, self.documents)
+
+
+def send_one_over_the_api(scene: Scene, document: Document) -> None:
+    answer = scene.client.post("conversations", document)
+    require(answer.status == 200, f"The API did not take a conversation in: status {answer.status}.")
+    outcome = answer.body["results"][0]["outcome"]
+    require(outcome == "created", f"A new conversation was {outcome} by the API instead of created.")
+    scene.documents.append(document)
+    scene.numbers |= {str(row.external_id): row.pk for row in Conversation.objects.all()}
+    require(len(scene.numbers) == len(scene.documents), "Not every conversation has a row of its own.")
+    messages = len(sample.message_ids(scene.documents))
+    require(
+        evidence.count("conversations_message") == messages, f"There are not {messages} messages in the database."
+    )
+    scene.story.fact(
+        f"One more came over the API with a token: now there are {len(scene.documents)} conversations with "
+        f"{messages} messages, of three people and of somebody unknown"
+    )
+
+
+def add_a_file(scene: Scene) -> None:
+    conversation = Conversation.objects.get(pk=scene.numbers["tf-nadia-2"])
+    upload = receive(
+        conversation=conversation,
+        name=sample.PHOTO_NAME,
+        content_type="text/plain",
+        chunks=[sample.PHOTO],
+        message_external_id="tf-nadia-2-m1",
+    )
+    require(hosted_storage().read(upload.object_key) == sample.PHOTO, "The uploaded file is not in the bucket.")
+    scene.story.fact("Nadia's torn ticket, a file that came with her message, lies in the bucket")
+
+
+def refuse_a_bad_signature(scene: Scene) -> None:
+    answer = scene.client.file("data-deletion", _about(NADIA), secret="not the secret")  # noqa: S106
+    require(answer.status == 401, f"A deletion with a wrong signature was answered {answer.status} instead of 401.")
+    require(answer.body.get("code") == "invalid_signature", "The refusal does not name the signature as the reason.")
+    require(evidence.count("compliance_compliancerequest") == 0, "A request with a wrong signature was stored.")
+    scene.story.fact("A deletion with a wrong signature is refused, 401 invalid_signature, and nothing is filed")
+
+
+def export(scene: Scene) -> None:
+    for chatter in (NADIA, OMAR):
+        request, seconds = _carry_out(scene, "data-export", chatter)
+        scene.exports[chatter] = request
+        scene.story.fact(
+            f"An export of {chatter} is accepted with HTTP 200 and completed {seconds:.1f} s later: "
+            f"{request['export']['rows']} rows, {request['export']['bytes']:,} bytes"
+        )
+    _check_csv(scene, NADIA)
+    _check_csv(scene, OMAR)
+
+
+def _check_csv(scene: Scene, chatter: str) -> None:
+    told = scene.exports[chatter]["export"]
+    content = hosted_storage().read(told["key"])
+    rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+    hers = sample.message_ids(scene.of(chatter))
+    name = scene.of(chatter)[0]["user_name"]
+    require(
+        sorted(row["message_id"] for row in rows) == sorted(hers),
+        f"The CSV of {chatter} does not hold each message of theirs exactly once.",
+    )
+    texts = {message["id"]: message["text"] for document in scene.of(chatter) for message in document["messages"]}
+    require(
+        all(row["text"].removeprefix("'") == texts[row["message_id"]] for row in rows),
+        f"A text in the CSV of {chatter} is not what was said.",
+    )
+    others = [one for one in scene.documents if one not in scene.of(chatter) and one.get("user_name")]
+    require(
+        not evidence.found(sample.traces(others), [content]),
+        f"The CSV of {chatter} holds something of somebody else.",
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    require(
+        (len(rows), len(content), digest) == (told["rows"], told["bytes"], told["sha256"]),
+        f"Rows, bytes or SHA-256 of the CSV of {chatter} are not those that the status tells.",
+    )
+    scene.story.fact(
+        f"{name}'s CSV in the bucket holds each of the {len(hers)} messages once and nobody else's; size and SHA-256 "
+        "are as told"
+    )
+    if chatter == NADIA:
+        scene.story.show("It begins:")
+        scene.story.quote(content.decode().splitlines()[:3])
+
+
+def delete(scene: Scene) -> None:
+    before = _counts()
+    neighbours = evidence.rows_of(_ids_of_others(scene))
+    everything = sample.traces([*scene.of(NADIA), *scene.of(OMAR)]) | {sample.PHOTO_NAME, sample.PHOTO.decode()}
+    places = [evidence.dump(), *evidence.keys_and_contents(evidence.objects())]
+    missed = everything - evidence.found(everything, places)
+    require(not missed, f"The search for what is to be erased does not find {len(missed)} things that are there.")
+    scene.story.fact(
+        f"Nadia and Omar left {len(everything)} traces (texts, ids, names, comments, values, a file): a search of "
+        "the whole database and bucket finds each, so it would find what stays behind"
+    )
+    _delete_with_the_export(scene)
+    _delete_without_the_export(scene)
+    _check_counts(scene, before, _counts())
+    require(
+        evidence.rows_of(_ids_of_others(scene)) == neighbours,
+        "A row of somebody else changed, though nobody asked for that.",
+    )
+    scene.story.fact(f"Every row of {RUTH} and of the unknown person is what it was, {len(neighbours)} in all")
+
+
+def _delete_with_the_export(scene: Scene) -> None:
+    request, seconds = _carry_out(scene, "data-deletion", NADIA, erase_exports=True)
+    scene.deletions[NADIA] = request
+    counts = request["counts"]
+    expected = {
+        "conversations": len(scene.of(NADIA)),
+        "messages": len(sample.message_ids(scene.of(NADIA))),
+        "files": 1,
+        "exports": 1,
+    }
+    told = {store: counts[store] for store in expected}
+    require(told == expected, f"The deletion of {NADIA} says it erased {told} instead of {expected}.")
+    gone = scene.exports[NADIA]["export"]["key"]
+    require(not hosted_storage().exists(gone), f"The export of {NADIA} is still in the bucket.")
+    scene.story.fact(
+        f"A deletion of {NADIA}, her exports included, is completed after {seconds:.1f} s: {counts['conversations']} "
+        f"conversations, {counts['messages']} messages, {counts['files']} file, {counts['exports']} export erased"
+    )
+
+
+def _delete_without_the_export(scene: Scene) -> None:
+    request, seconds = _carry_out(scene, "data-deletion", OMAR)
+    scene.deletions[OMAR] = request
+    require(request["counts"]["exports"] == 0, f"The deletion of {OMAR} erased the export he had just asked for.")
+    export = scene.client.get(f"requests/{scene.exports[OMAR]['request_id']}").body["export"]
+    require(hosted_storage().exists(export["key"]), f"The fresh export of {OMAR} is gone.")
+    until = datetime.fromisoformat(export["expires_at"])
+    left = until - datetime.now(UTC)
+    require(timedelta(days=6, hours=23) < left <= timedelta(days=7), f"The export of {OMAR} is kept for {left}.")
+    scene.story.fact(
+        f"A plain deletion of {OMAR} is completed after {seconds:.1f} s; the export he asked for just now is his "
+        f"copy: it is kept until {until:%Y-%m-%d}, then removed"
+    )
+
+
+def look_for_traces(scene: Scene) -> None:
+    hers = sample.traces(scene.of(NADIA)) | {sample.PHOTO_NAME, sample.PHOTO.decode()}
+    his = sample.traces(scene.of(OMAR))
+    dump, stored = evidence.dump(), evidence.objects()
+    left = evidence.found(hers, [dump])
+    require(not left, f"{len(left)} traces of {NADIA} are still in the database.")
+    left = evidence.found(hers, evidence.keys_and_contents(stored))
+    require(not left, f"{len(left)} traces of {NADIA} are still in the bucket.")
+    scene.story.fact(
+        f"Of Nadia's {len(hers)} traces none is left: not in a dump of all tables ({len(dump.splitlines()):,} "
+        f"lines), not in any version of any object ({len(stored)} in the bucket)"
+    )
+    kept = scene.exports[OMAR]["export"]["key"]
+    require(evidence.found(his, [dump]) <= {OMAR}, f"A trace of {OMAR} is still in the database.")
+    naming = [line for line in dump.splitlines() if OMAR in line]
+    require(
+        len(naming) == 1 and kept in naming[0], f"The database names {OMAR} elsewhere than in the kept export's key."
+    )
+    elsewhere = {key: content for key, content in stored.items() if not key.startswith(kept)}
+    require(
+        not evidence.found(his, evidence.keys_and_contents(elsewhere)),
+        f"A trace of {OMAR} is in the bucket outside the kept export.",
+    )
+    scene.story.fact(f"Of Omar's {len(his)} traces none is left but in the copy that is kept, and in its key")
+    in_logs = evidence.found(hers | his, evidence.logs())
+    require(not in_logs, f"{len(in_logs)} traces are in a log.")
+    scene.story.fact("None of it ever stood in a log of the web server, the workers, PostgreSQL or the S3 server")
+
+
+def show_the_log(scene: Scene) -> None:
+    status, page = scene.browser.get("/admin/conversations/conversation/")
+    deleted = [*scene.of(NADIA), *scene.of(OMAR)]
+    require(status == 200, f"The conversations log in the admin was answered {status}.")
+    require(
+        page.count("Deleted conversation") == len(deleted),
+        f'The log does not show {len(deleted)} entries "Deleted conversation".',
+    )
+    numbers = [scene.numbers[document["id"]] for document in deleted]
+    for number in numbers:
+        status, _ = scene.browser.get(f"/admin/conversations/conversation/{number}/change/")
+        require(status == 410, f"A deleted conversation was opened in the admin: {status} instead of 410.")
+    rows = Conversation.objects.in_bulk(numbers)
+    for document, number in zip(deleted, numbers, strict=True):
+        _check_kept(document, rows[number])
+    scene.story.fact(
+        f'The log in the admin shows {len(deleted)} times "Deleted conversation" with what is kept; none can be '
+        "opened (410)"
+    )
+    scene.story.show(*_as_table([rows[number] for number in numbers]))
+
+
+def _check_kept(document: Document, row: Conversation) -> None:
+    csat = document.get("csat", {})
+    kept = {
+        "channel": document["channel"],
+        "started_at": datetime.fromisoformat(document["started_at"]).replace(hour=0, minute=0, second=0),
+        "has_agent_handover": document.get("agent_handover", False),
+        "has_push": document.get("push", False),
+        "has_file_upload": any(message["kind"] == "file" for message in document["messages"]),
+        "score": document.get("score"),
+        "csat_score": csat.get("score"),
+        "csat_vote": csat.get("vote"),
+    }
+    for name, value in kept.items():
+        require(getattr(row, name) == value, f"A deleted conversation does not keep its {name}.")
+    for name in ("external_id", "user_name", "language", "message_count", "last_message_at", "csat_comment"):
+        require(getattr(row, name) is None, f"A deleted conversation still has its {name}.")
+
+
+def _as_table(rows: Sequence[Conversation]) -> list[str]:
+    lines = [f"{'number':>6}  {'conversation':<20}  {'day':<10}  {'channel':<10}  {'score':>5}  CSAT"]
+    for row in rows:
+        score = "" if row.score is None else str(row.score)
+        csat = "" if row.csat_score is None else f"{row.csat_score} {row.csat_vote}"
+        began = f"{row.started_at:%Y-%m-%d}"
+        lines.append(f"{row.pk:>6}  {row!s:<20}  {began:<10}  {row.get_channel_display():<10}  {score:>5}  {csat}")
+    return [line.rstrip() for line in lines]
+
+
+def send_late_documents(scene: Scene) -> None:
+    again = scene.of(NADIA)[0]
+    other = again | {"id": "tf-nadia-late"}
+    for document, code in ((again, "conversation_deleted"), (other, "chatter_erased")):
+        result = scene.client.post("conversations", document).body["results"][0]
+        require(result["outcome"] == "refused", "A late document brought an erased conversation back.")
+        require(result["error"]["code"] == code, f"The late document was not refused as {code}.")
+    require(
+        Conversation.objects.count() == len(scene.documents),
+        "A late document left a conversation behind.",
+    )
+    scene.story.fact(
+        "Late documents are refused: one for a deleted conversation (conversation_deleted), one that names Nadia in "
+        "another of that time (chatter_erased)"
+    )
+
+
+def count_tasks(scene: Scene) -> None:
+    filed = len(scene.exports) + len(scene.deletions)
+    tasks = evidence.tasks_ever_queued()
+    require(tasks > 0, "No task was ever queued: who carried the requests out?")
+    scene.story.fact(
+        f"The {filed} requests, and the sweep of each minute, took {tasks} django-q2 tasks; a task is only a nudge "
+        "and carries no data"
+    )
+
+
+def _about(chatter: str, **options: bool) -> dict[str, Any]:
+    return {"unique_chatter_identifier_key": UCI, "unique_chatter_identifier_value": chatter, **options}
+
+
+def _carry_out(scene: Scene, path: str, chatter: str, **options: bool) -> tuple[Request, float]:
+    """File a request, signed, and follow it until it is completed; return it and how many seconds that took."""
+    answer = scene.client.file(path, _about(chatter, **options))
+    require(answer.status == 200, f"{path} of {chatter} was answered {answer.status} instead of 200.")
+    began = time.monotonic()
+    request = scene.client.follow(answer.body["request_id"], seconds=PATIENCE)
+    seconds = time.monotonic() - began
+    state = request.get("status")
+    reason = request.get("hold_reason") or (request.get("error") or {}).get("detail") or "no reason is given"
+    require(state == "completed", f"{path} of {chatter} is {state} after {seconds:.0f} s, not completed ({reason}).")
+    return request, seconds
+
+
+def _ids_of_others(scene: Scene) -> list[str]:
+    return [
+        document["id"]
+        for document in scene.documents
+        if document not in scene.of(NADIA) and document not in scene.of(OMAR)
+    ]
+
+
+def _counts() -> dict[str, int]:
+    return {
+        name: evidence.count(f"conversations_{table}")
+        for name, table in {
+            "conversations": "conversation",
+            "messages": "message",
+            "identities": "identity",
+            "other values": "variablevalue",
+            "files": "uploadedfile",
+        }.items()
+    }
+
+
+def _check_counts(scene: Scene, before: dict[str, int], after: dict[str, int]) -> None:
+    left = len(sample.message_ids(scene.documents)) - len(sample.message_ids([*scene.of(NADIA), *scene.of(OMAR)]))
+    expected = {
+        "conversations": before["conversations"],
+        "messages": left,
+        "identities": len(scene.of(RUTH)),
+        "other values": 0,
+        "files": 0,
+    }
+    require(after == expected, f"The tables hold {after} instead of {expected}.")
+    changes = ", ".join(f"{name} {before[name]} → {after[name]}" for name in before if name != "conversations")
+    scene.story.fact(
+        f"There are as many conversations as before, {after['conversations']}, since that they took place counts for "
+        f"billing; what was in them is gone: {changes}"
+    )

@@ -1,0 +1,83 @@
+"""Where the demo looks for itself, past the API: the whole database, the whole bucket, the logs."""
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection
+
+from chatbots.buckets import hosted_storage
+from config.embedded_servers import postgres_program
+
+TABLES = ("message", "identity", "variablevalue", "uploadedfile")
+
+
+def dump() -> str:
+    """Return the whole database as plain text, as pg_dump writes it: every table, whatever it is for."""
+    where = settings.DATABASES["default"]
+    words = ["--host", where["HOST"], "--port", where["PORT"], "--username", where["USER"], where["NAME"]]
+    done = subprocess.run([postgres_program("pg_dump"), *words], check=True, capture_output=True)
+    return done.stdout.decode()
+
+
+def objects() -> dict[str, bytes]:
+    """Return all that lies in the bucket, every version of it, by key and version."""
+    storage = hosted_storage()
+    client = storage.connection.meta.client
+    found = {}
+    for key, version in storage.versions():
+        answer = client.get_object(Bucket=storage.bucket_name, Key=key, VersionId=version)
+        found[f"{key} {version}"] = answer["Body"].read()
+    return found
+
+
+def keys_and_contents(stored: Mapping[str, bytes]) -> list[str | bytes]:
+    """Return what can be searched of objects: their keys as well as what is in them."""
+    return [*stored.keys(), *stored.values()]
+
+
+def logs() -> list[bytes]:
+    """Return the logs of everything that runs."""
+    return [path.read_bytes() for path in log_files(settings.VAR_DIR) if path.exists()]
+
+
+def log_files(var_dir: Path) -> list[Path]:
+    return [var_dir / name for name in ("web.log", "worker.log", "postgres/log", "s3/log")]
+
+
+def found(traces: Iterable[str], places: Iterable[str | bytes]) -> set[str]:
+    """Return those of the traces that stand somewhere in the places."""
+    texts = [place if isinstance(place, bytes) else place.encode() for place in places]
+    return {trace for trace in traces if any(trace.encode() in text for text in texts)}
+
+
+def rows_of(conversation_ids: Iterable[str]) -> list[str]:
+    """Return everything that is stored of these conversations, row by row, as PostgreSQL writes a row."""
+    rows: list[str] = []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, c::text FROM conversations_conversation c WHERE external_id = ANY(%s) ORDER BY id",
+            [list(conversation_ids)],
+        )
+        conversations = cursor.fetchall()
+        for table in TABLES:
+            cursor.execute(
+                f"SELECT t::text FROM conversations_{table} t WHERE conversation_id = ANY(%s) ORDER BY id",  # noqa: S608
+                [[number for number, _ in conversations]],
+            )
+            rows += [f"{table} {text}" for (text,) in cursor.fetchall()]
+    return [*(text for _, text in conversations), *rows]
+
+
+def count(table: str) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  names of ours
+        return int(cursor.fetchone()[0])
+
+
+def tasks_ever_queued() -> int:
+    """Return how many django-q2 tasks were ever inserted: done ones leave no row behind."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM django_q_ormq_id_seq")
+        return int(cursor.fetchone()[0])

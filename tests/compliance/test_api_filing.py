@@ -1,0 +1,309 @@
+"""Filing a deletion or an export over HTTP: what is accepted, and each refusal, which stores nothing."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
+from chatbots.operations import designate_uci
+from compliance.models import ComplianceRequest, Replay
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
+from tests.factories import VariableFactory
+
+KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
+PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_filed_by_a_refusal(db: None) -> Any:
+    """Whatever a test sends: a call that is not answered with 200 has stored nothing."""
+    accepted: list[int] = []
+    original = Caller.post
+
+    def counting(self: Caller, *args: Any, **headers: str) -> Any:
+        before = stored()
+        response = original(self, *args, **headers)
+        accepted.append(response.status_code)
+        assert response.status_code < 500
+        assert response.status_code == 200 or stored() == before
+        return response
+
+    Caller.post = counting  # type: ignore[method-assign]
+    yield
+    Caller.post = original  # type: ignore[method-assign]
+    assert accepted
+
+
+def stored() -> tuple[int, int, int]:
+    return (
+        ComplianceRequest.objects.count(),
+        Replay.objects.count(),
+        ChangeLogEntry.objects.filter(event__startswith="request.").count(),
+    )
+
+
+def test_a_deletion_is_accepted_with_the_request_object(caller):
+    response = caller.post("data-deletion", ALICE | {"reference": "ticket-1", "erase_exports": True})
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    answer = response.json()
+    request = ComplianceRequest.objects.get()
+    assert (answer["request_id"], answer["kind"], answer["status"]) == (str(request.pk), "deletion", "accepted")
+    assert answer["reference"] == request.reference == "ticket-1"
+    assert answer["status_url"] == f"http://testserver/api/v1/chatbots/acme/requests/{request.pk}"
+    assert (request.uci_value, request.variable.name, request.origin) == ("alice-77", "member_id", "api")
+    assert request.erase_exports is True
+    assert ALICE[VALUE] not in response.content.decode()
+    entry = ChangeLogEntry.objects.get(event="request.accepted")
+    assert (entry.request_id, entry.actor) == (request.pk, f"api:{caller.api_key.prefix}")
+
+
+def test_an_export_is_accepted(caller):
+    answer = caller.post("data-export", ALICE | {"include_shared": True}).json()
+    assert (answer["kind"], answer["status"], answer["export"]) == ("export", "accepted", None)
+    assert ComplianceRequest.objects.get().include_shared is True
+
+
+@PATHS
+def test_a_signed_call_without_options_is_accepted(chatbot, path):
+    assert SigningCaller(chatbot).post(path, ALICE).status_code == 200
+    request = ComplianceRequest.objects.get()
+    assert (request.reference, request.erase_exports, request.include_shared) == ("", False, False)
+
+
+@PATHS
+def test_null_is_as_absent_where_a_field_is_optional(caller, path):
+    option = "erase_exports" if path == "data-deletion" else "include_shared"
+    assert caller.post(path, ALICE | {"reference": None, "action": None, option: None}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "value", ["1", "x" * 512, "😀" * 512, " ", " 42", "../..", "=1+1", "'; --", "\u202eabc", "\n", "NULL"]
+)
+def test_a_value_is_taken_exactly_as_it_is(caller, value):
+    assert caller.post("data-deletion", ALICE | {VALUE: value}).status_code == 200
+    assert ComplianceRequest.objects.get().uci_value == value
+
+
+@pytest.mark.parametrize("value", ["", "null", "undefined", "None", "anonymous"])
+@PATHS
+def test_a_placeholder_identifies_nobody(caller, path, value):
+    assert pointers(caller.post(path, ALICE | {VALUE: value})) == {f"/{VALUE}": "invalid"}
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (42, "wrong_type"),
+        (4.2, "wrong_type"),
+        (True, "wrong_type"),
+        (None, "wrong_type"),
+        (["alice-77"], "wrong_type"),
+        ({}, "wrong_type"),
+        ("x" * 513, "too_long"),
+        ("a\x00b", "invalid"),
+        ("\ud800", "unpaired_surrogate"),
+        ("a\udc00\ud800b", "unpaired_surrogate"),
+    ],
+)
+@PATHS
+def test_a_value_that_is_no_plain_string_is_refused(caller, path, value, code):
+    assert pointers(caller.post(path, ALICE | {VALUE: value})) == {f"/{VALUE}": code}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, "a\x00", "\udfff", 1, None])
+def test_a_key_that_is_no_name_is_refused(caller, key):
+    assert list(pointers(caller.post("data-deletion", ALICE | {KEY: key}))) == [f"/{KEY}"]
+
+
+@pytest.mark.parametrize("reference", ["", "x" * 65, "with space", "é", "a/b", "a\n", 5, "a\x00", "\ud800"])
+def test_a_reference_of_another_shape_is_refused(caller, reference):
+    assert list(pointers(caller.post("data-deletion", ALICE | {"reference": reference}))) == ["/reference"]
+
+
+@pytest.mark.parametrize("reference", ["alice-77", "ticket.alice-77.1"])
+def test_a_reference_that_holds_the_value_is_refused(caller, reference):
+    response = caller.post("data-deletion", ALICE | {"reference": reference})
+    assert list(pointers(response)) == ["/reference"]
+    assert "alice-77" not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("data-deletion", "include_shared"),
+        ("data-export", "erase_exports"),
+        ("data-deletion", "callback_url"),
+        ("data-export", "include_files"),
+        ("data-deletion", "unique_chatter_identifier"),
+    ],
+)
+def test_a_field_that_the_call_does_not_have_is_refused(caller, path, field):
+    assert pointers(caller.post(path, ALICE | {field: True})) == {f"/{field}": "unknown_field"}
+
+
+@pytest.mark.parametrize("name", ["", "alice@example.com", "a/b", "~", "x" * 10_000, "\x00", "+33 6 12"])
+def test_a_field_name_that_could_be_personal_is_not_repeated(caller, name):
+    response = caller.post("data-deletion", ALICE | {name: 1})
+    assert pointers(response) == {"": "unknown_field"}
+    assert not name or name not in response.content.decode()
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\udc00"])
+def test_a_field_name_that_is_no_text_is_refused(caller, name):
+    assert pointers(caller.post("data-deletion", ALICE | {name: 1})) == {"": "unpaired_surrogate"}
+
+
+def test_every_fault_is_told_at_once(caller):
+    body = {KEY: 1, "reference": "a b", "erase_exports": "yes", "more": 1}
+    assert pointers(caller.post("data-deletion", body)) == {
+        f"/{KEY}": "wrong_type",
+        f"/{VALUE}": "missing",
+        "/reference": "wrong_pattern",
+        "/erase_exports": "wrong_type",
+        "/more": "unknown_field",
+    }
+
+
+@pytest.mark.parametrize("body", [[], [ALICE], "x", 1, None, True])
+@PATHS
+def test_a_body_that_is_no_object_is_refused(caller, path, body):
+    assert pointers(caller.post(path, body)) == {"": "wrong_type"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[" * 100_000, b"\xff", b'{"a":NaN}'])
+@PATHS
+def test_a_body_that_is_no_json_is_refused(chatbot, path, raw):
+    for caller in (TokenCaller(chatbot), SigningCaller(chatbot)):
+        assert pointers(caller.post(path, raw)) == {}
+
+
+def test_a_value_that_stands_twice_is_refused(caller):
+    raw = json.dumps(ALICE)[:-1].encode() + b', "unique_chatter_identifier_value": "bob"}'
+    problem(caller.post("data-deletion", raw), 400, "invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "action", "other"), [("data-deletion", "delete", "export"), ("data-export", "export", "delete")]
+)
+def test_an_action_must_fit_the_path(caller, path, action, other):
+    assert pointers(caller.post(path, ALICE | {"action": other})) == {"/action": "unknown_value"}
+    assert pointers(caller.post(path, ALICE | {"action": action.upper()})) == {"/action": "unknown_value"}
+    assert caller.post(path, ALICE | {"action": action}).status_code == 200
+
+
+@PATHS
+def test_a_chatbot_can_demand_the_action(caller, path):
+    Chatbot.objects.update(require_action=True)
+    action = "delete" if path == "data-deletion" else "export"
+    assert pointers(caller.post(path, ALICE)) == {"/action": "missing"}
+    assert pointers(caller.post(path, ALICE | {"action": None})) == {"/action": "missing"}
+    assert caller.post(path, ALICE | {"action": action}).status_code == 200
+
+
+def test_an_export_captured_and_sent_as_a_deletion_is_refused_where_the_action_is_demanded(chatbot):
+    Chatbot.objects.update(require_action=True)
+    caller, raw = SigningCaller(chatbot), json.dumps(ALICE | {"action": "export"}).encode()
+    captured = caller.credentials(raw)
+    assert Caller(chatbot).post("data-export", raw, **captured).status_code == 200
+    assert pointers(Caller(chatbot).post("data-deletion", raw, **captured)) == {"/action": "unknown_value"}
+
+
+@PATHS
+def test_a_chatbot_with_compliance_off_files_nothing(caller, path):
+    Chatbot.objects.update(compliance_enabled=False)
+    problem(caller.post(path, ALICE), 409, "compliance_disabled")
+
+
+@PATHS
+def test_a_chatbot_without_a_uci_files_nothing(path):
+    caller = TokenCaller(Chatbot.objects.create(slug="bare", name="Bare", compliance_enabled=True))
+    problem(caller.post(path, ALICE), 409, "uci_not_designated")
+
+
+@pytest.mark.parametrize("key", ["plan", "nothing", "MEMBER_ID", "member_id "])
+@PATHS
+def test_a_key_that_never_was_the_uci_is_unknown(caller, path, key):
+    body = problem(caller.post(path, ALICE | {KEY: key}), 400, "unknown_uci_key")
+    assert [error["pointer"] for error in body["errors"]] == [f"/{KEY}"]
+
+
+def test_a_neighbours_uci_is_unknown(caller, neighbour):
+    VariableFactory.create(chatbot=neighbour, name="email", is_uci=False, was_uci=True)
+    problem(caller.post("data-deletion", ALICE | {KEY: "email"}), 400, "unknown_uci_key")
+
+
+def test_a_former_uci_still_finds(caller, chatbot):
+    VariableFactory.create(chatbot=chatbot, name="email", is_uci=False)
+    designate_uci(chatbot=chatbot, name="email", actor="command")
+    assert caller.post("data-deletion", ALICE).status_code == 200
+    assert ComplianceRequest.objects.get().variable == Variable.objects.get(chatbot=chatbot, was_uci=True)
+
+
+def test_an_export_needs_a_bucket_and_a_deletion_none(caller):
+    Bucket.objects.all().delete()
+    problem(caller.post("data-export", ALICE), 409, "export_destination_missing")
+    assert caller.post("data-deletion", ALICE).status_code == 200
+
+
+def test_grace_is_shown_as_not_before(caller):
+    Chatbot.objects.update(grace_minutes=30)
+    answer = caller.post("data-deletion", ALICE).json()
+    assert answer["received_at"] < answer["not_before"] < answer["due_at"]
+
+
+def test_authentication_comes_before_scope_and_scope_before_shape(chatbot):
+    problem(Caller(chatbot).post("data-deletion", b"{", Content_Type="text/plain"), 401, "not_authenticated")
+    weak = TokenCaller(chatbot, scopes=["requests:read"])
+    problem(weak.post("data-deletion", b"{", Content_Type="text/plain"), 403, "scope_missing")
+    strong = TokenCaller(chatbot)
+    Chatbot.objects.update(compliance_enabled=False)
+    problem(strong.post("data-deletion", b"{"), 400, "invalid")
+    problem(strong.post("data-deletion", ALICE), 409, "compliance_disabled")
+
+
+def test_nothing_of_the_chatter_is_logged(caller, caplog):
+    caplog.set_level("DEBUG")
+    caller.post("data-deletion", ALICE)
+    caller.post("data-deletion", ALICE | {"reference": "alice-77"})
+    assert "alice-77" not in caplog.text
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        KEY: st.just("member_id") | json_values,
+        VALUE: st.text(st.characters(), max_size=20) | json_values,
+        "reference": st.text(max_size=10) | json_values,
+        "action": st.sampled_from(["delete", "export"]) | json_values,
+        "erase_exports": json_values,
+        "include_shared": json_values,
+    },
+)
+
+
+@PATHS
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=bodies | json_values)
+def test_no_body_breaks_a_call(caller, path, body):
+    response = caller.post(path, body)
+    assert response.status_code in {200, 400}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(raw=st.binary(max_size=200))
+def test_no_bytes_break_a_call(caller, raw):
+    problem(caller.post("data-deletion", raw), 400, "invalid")

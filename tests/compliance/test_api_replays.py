@@ -1,0 +1,289 @@
+"""The same call again: a captured signature, a repeated Idempotency-Key, and twenty callers at once."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import F
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import replays
+from compliance.models import ComplianceRequest, Replay
+from compliance.replays import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, replay_key
+from tests import factories
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+
+DELETION, EXPORT = "data-deletion", "data-export"
+KEY = {"Idempotency_Key": "order 66/retry"}
+BOB = ALICE | {"unique_chatter_identifier_value": "bob-12"}
+BOTH = pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
+
+
+@pytest.fixture
+def signer(chatbot: Chatbot) -> SigningCaller:
+    """Signs at one second throughout, so that the same body has the same signature."""
+    caller = SigningCaller(chatbot)
+    caller.timestamp = str(int(time.time()))
+    return caller
+
+
+def request_ids(*responses: Any) -> list[str]:
+    assert {response.status_code for response in responses} == {200}
+    return [response.json()["request_id"] for response in responses]
+
+
+def filed() -> int:
+    return ComplianceRequest.objects.count()
+
+
+def test_the_same_signature_on_the_same_path_has_the_same_answer(signer):
+    first, second = request_ids(signer.post(DELETION, ALICE), signer.post(DELETION, ALICE))
+    assert first == second
+    assert filed() == 1
+    assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 1
+
+
+def test_the_same_signature_on_the_other_path_is_another_call(signer):
+    first, second = request_ids(signer.post(DELETION, ALICE), signer.post(EXPORT, ALICE))
+    assert first != second
+
+
+def test_another_second_or_another_body_is_another_call(signer):
+    one = signer.post(DELETION, ALICE)
+    two = signer.post(DELETION, BOB)
+    signer.timestamp = str(int(signer.timestamp) - 1)
+    three = signer.post(DELETION, ALICE)
+    assert len(set(request_ids(one, two, three))) == 3
+
+
+def test_a_signature_is_remembered_for_longer_than_it_is_accepted(signer):
+    signer.post(DELETION, ALICE)
+    # A timestamp may lie five minutes ahead, and is accepted until five minutes behind.
+    assert timedelta(minutes=10) <= SIGNATURE_KEPT
+    [replay] = Replay.objects.all()
+    assert replay.expires_at - replay.request.received_at >= SIGNATURE_KEPT
+
+
+@BOTH
+def test_the_same_idempotency_key_and_body_have_the_same_answer(chatbot, caller_type):
+    caller = caller_type(chatbot)
+    first = caller.post(DELETION, ALICE, **KEY)
+    caller.timestamp = str(int(time.time()) - 10)
+    second = caller.post(DELETION, ALICE, **KEY)
+    assert len(set(request_ids(first, second))) == 1
+    assert filed() == 1
+
+
+@BOTH
+def test_the_same_idempotency_key_with_another_body_is_a_conflict(chatbot, caller_type):
+    caller = caller_type(chatbot)
+    caller.post(DELETION, ALICE, **KEY)
+    before = Replay.objects.count()
+    problem(caller.post(DELETION, BOB, **KEY), 409, "idempotency_conflict")
+    assert (filed(), Replay.objects.count()) == (1, before)
+
+
+def test_a_body_that_only_looks_alike_is_another_body(chatbot):
+    caller = TokenCaller(chatbot)
+    caller.post(DELETION, json.dumps(ALICE).encode(), **KEY)
+    response = caller.post(DELETION, json.dumps(ALICE, indent=1).encode(), **KEY)
+    problem(response, 409, "idempotency_conflict")
+
+
+def test_an_idempotency_key_counts_whoever_calls(chatbot):
+    responses = [caller.post(DELETION, ALICE, **KEY) for caller in (TokenCaller(chatbot), SigningCaller(chatbot))]
+    assert len(set(request_ids(*responses))) == 1
+
+
+def test_an_idempotency_key_is_of_one_chatbot_and_one_path(chatbot, neighbour):
+    mine, other = TokenCaller(chatbot), TokenCaller(neighbour)
+    responses = [
+        mine.post(DELETION, ALICE, **KEY),
+        mine.post(EXPORT, ALICE, **KEY),
+        other.post(DELETION, ALICE, **KEY),
+    ]
+    assert len(set(request_ids(*responses))) == 3
+
+
+def test_calls_without_either_are_never_the_same(chatbot):
+    caller = TokenCaller(chatbot)
+    assert len(set(request_ids(caller.post(DELETION, ALICE), caller.post(DELETION, ALICE)))) == 2
+    assert not Replay.objects.exists()
+
+
+def test_a_captured_call_cannot_be_filed_again_under_another_idempotency_key(signer):
+    captured = signer.post(DELETION, ALICE, **KEY)
+    again = [
+        signer.post(DELETION, ALICE),
+        signer.post(DELETION, ALICE, Idempotency_Key="another"),
+        signer.post(DELETION, ALICE, Idempotency_Key="a third"),
+    ]
+    assert len(set(request_ids(captured, *again))) == 1
+    assert filed() == 1
+
+
+def test_a_key_that_was_answered_by_its_signature_is_from_then_on_known_too(signer):
+    first = signer.post(DELETION, ALICE)
+    second = signer.post(DELETION, ALICE, **KEY)
+    signer.timestamp = str(int(signer.timestamp) - 60)
+    third = signer.post(DELETION, ALICE, **KEY)
+    assert len(set(request_ids(first, second, third))) == 1
+
+
+def test_a_signature_that_was_answered_by_its_key_is_from_then_on_known_too(signer):
+    first = signer.post(DELETION, ALICE, **KEY)
+    signer.timestamp = str(int(signer.timestamp) - 60)
+    second = signer.post(DELETION, ALICE, **KEY)
+    captured = signer.post(DELETION, ALICE)
+    assert len(set(request_ids(first, second, captured))) == 1
+
+
+def test_the_answer_shows_the_request_as_it_is_now(chatbot):
+    caller = TokenCaller(chatbot)
+    caller.post(DELETION, ALICE, **KEY)
+    ComplianceRequest.objects.update(status="processing", started_at=F("received_at"))
+    assert caller.post(DELETION, ALICE, **KEY).json()["status"] == "processing"
+
+
+def test_an_expired_row_is_no_answer_and_is_overwritten(chatbot):
+    caller = TokenCaller(chatbot)
+    first = caller.post(DELETION, ALICE, **KEY)
+    expire_all()
+    second = caller.post(DELETION, BOB, **KEY)
+    third = caller.post(DELETION, BOB, **KEY)
+    one, two, three = request_ids(first, second, third)
+    assert one != two == three
+    [replay] = Replay.objects.all()
+    assert str(replay.request_id) == two
+    assert replay.expires_at - replay.request.received_at > IDEMPOTENCY_KEY_KEPT - timedelta(minutes=1)
+
+
+def expire_all() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE compliance_replay SET expires_at = now() - interval '1 second'")
+
+
+def test_a_refused_call_is_not_remembered(chatbot):
+    caller = TokenCaller(chatbot)
+    problem(caller.post(DELETION, ALICE | {"reference": "alice-77"}, **KEY), 400, "invalid")
+    assert not Replay.objects.exists()
+    assert caller.post(DELETION, ALICE, **KEY).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201, "tab\there", "é", "\x7f", "line\nend"])
+def test_an_idempotency_key_of_another_shape_is_refused(chatbot, key):
+    problem(TokenCaller(chatbot).post(DELETION, ALICE, Idempotency_Key=key), 400, "invalid")
+    assert filed() == 0
+
+
+@pytest.mark.parametrize("key", ["x", "x" * 200, "a b~!", "0" * 36])
+def test_any_printable_idempotency_key_is_taken(chatbot, key):
+    assert TokenCaller(chatbot).post(DELETION, ALICE, Idempotency_Key=key).status_code == 200
+
+
+def test_neither_key_nor_signature_nor_body_is_stored_or_logged(signer, caplog):
+    caplog.set_level("DEBUG")
+    signer.post(DELETION, ALICE, **KEY)
+    stored = str([list(row.values()) for row in Replay.objects.values()])
+    signature = signer.credentials(json.dumps(ALICE).encode())["X-Mindsay-Signature"]
+    for text in (KEY["Idempotency_Key"], signature, "alice-77"):
+        assert text not in stored
+        assert text not in caplog.text
+
+
+def test_to_remember_without_recalling_first_is_a_mistake_of_ours(chatbot):
+    request = factories.deletion_of(chatbot, "alice-77")
+    key = replay_key(chatbot=chatbot, path="/x", body=b"{}", idempotency_key="k")
+    with transaction.atomic():
+        assert replays.recall(chatbot, key) is None
+        replays.remember(chatbot, key, request)
+    with pytest.raises(RuntimeError):
+        replays.remember(chatbot, key, request)
+
+
+# --- At once ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_once() -> Iterator[Callable[..., list[Any]]]:
+    """Run calls in as many threads, started together, and return their results in order."""
+    with ThreadPoolExecutor(20) as pool:
+
+        def run(*calls: Callable[[], Any]) -> list[Any]:
+            barrier = Barrier(len(calls))
+
+            def one(call: Callable[[], Any]) -> Any:
+                barrier.wait()
+                try:
+                    return call()
+                finally:
+                    connection.close()
+
+            return list(pool.map(one, calls))
+
+        yield run
+
+
+@pytest.fixture
+def bot(transactional_db: None) -> Chatbot:
+    return factories.ready_chatbot(slug="acme")
+
+
+def sender(caller: Caller, body: Any, **headers: str) -> Callable[[], Any]:
+    raw = json.dumps(body).encode()
+    return lambda: type(caller).post(caller, DELETION, raw, **headers)
+
+
+def test_twenty_calls_at_once_with_one_idempotency_key_file_one_request(bot, at_once):
+    caller = TokenCaller(bot)
+    responses = at_once(*[sender(caller, ALICE, **KEY)] * 20)
+    assert len(set(request_ids(*responses))) == 1
+    assert (filed(), Replay.objects.count()) == (1, 1)
+    assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 1
+
+
+def test_twenty_calls_at_once_over_an_expired_row_file_one_request(bot, at_once):
+    caller = TokenCaller(bot)
+    caller.post(DELETION, ALICE, **KEY)
+    expire_all()
+    responses = at_once(*[sender(caller, ALICE, **KEY)] * 20)
+    assert len(set(request_ids(*responses))) == 1
+    assert (filed(), Replay.objects.count()) == (2, 1)
+
+
+def test_one_signature_at_once_under_twenty_keys_files_one_request(bot, at_once):
+    caller = SigningCaller(bot)
+    caller.timestamp = str(int(time.time()))
+    calls = [sender(caller, ALICE, Idempotency_Key=f"key {n}") for n in range(10)]
+    responses = at_once(*calls, *[sender(caller, ALICE)] * 10)
+    assert len(set(request_ids(*responses))) == 1
+    assert (filed(), Replay.objects.count()) == (1, 11)
+
+
+def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, at_once):
+    caller = TokenCaller(bot)
+    responses = at_once(*[sender(caller, body, **KEY) for body in (ALICE, BOB)] * 10)
+    statuses = {(response.status_code, index % 2) for index, response in enumerate(responses)}
+    assert statuses in ({(200, 0), (409, 1)}, {(409, 0), (200, 1)})
+    assert filed() == 1
+
+
+def test_when_the_first_call_fails_a_waiting_one_files(bot, at_once, monkeypatch):
+    caller, failures = TokenCaller(bot), iter([True])
+    original = replays.remember
+
+    def fail_once(*arguments: Any) -> None:
+        if next(failures, False):
+            raise RuntimeError
+        original(*arguments)
+
+    monkeypatch.setattr(replays, "remember", fail_once)
+    responses = at_once(*[sender(caller, ALICE, **KEY)] * 5)
+    assert sorted(response.status_code for response in responses) == [200, 200, 200, 200, 500]
+    assert filed() == 1

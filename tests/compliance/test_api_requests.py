@@ -1,0 +1,191 @@
+"""Following a request over HTTP: the request object in each state, and who may see what."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from chatbots.models import Chatbot
+from compliance.api.representation import represent
+from compliance.models import ComplianceRequest, Export
+from tests.calls import SigningCaller, TokenCaller, problem
+from tests.factories import ExportFactory, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+FIELDS = {
+    *("request_id", "kind", "status", "hold_reason", "result", "reference", "received_at", "not_before"),
+    *("due_at", "started_at", "finished_at", "status_url", "progress", "counts", "export", "error"),
+    "kept_exports",
+}
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot, scopes=["requests:read"])
+
+
+def whole_export(chatbot: Chatbot, **changes) -> Export:
+    request = export_of(chatbot, "alice-77", status=Status.ACCEPTED)
+    return ExportFactory.create(
+        **{
+            "request": request,
+            "key": "acme/chatter_data_exports/alice-77/20261124_120000_conversation_export.csv",
+            "rows": 3,
+            "bytes": 512,
+            "sha256": "0" * 64,
+            "finished_at": Now(),
+            "expires_at": datetime(2027, 1, 3, tzinfo=UTC),
+        }
+        | changes
+    )
+
+
+def test_a_request_just_accepted_is_shown_whole(caller, chatbot):
+    request = deletion_of(chatbot, "alice-77", reference="ticket-1")
+    response = caller.get(f"requests/{request.pk}")
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer.keys() == FIELDS
+    assert answer["request_id"] == str(request.pk)
+    assert (answer["kind"], answer["status"], answer["reference"]) == ("deletion", "accepted", "ticket-1")
+    for name in ("hold_reason", "result", "started_at", "finished_at", "not_before", "export", "error"):
+        assert answer[name] is None
+    for name in ("received_at", "due_at"):
+        assert RFC_3339.fullmatch(answer[name])
+    assert answer["progress"] == {"conversations_done": 0, "conversations_total": 0}
+    assert answer["counts"] == dict.fromkeys(
+        ["conversations", "messages", "identities", "variable_values", "files", "exports"], 0
+    )
+    assert answer["status_url"].endswith(f"/api/v1/chatbots/acme/requests/{request.pk}")
+    assert "alice-77" not in response.content.decode()
+
+
+def test_a_completed_deletion_shows_what_was_done(caller, chatbot):
+    request = deletion_of(
+        chatbot,
+        None,
+        status=Status.COMPLETED,
+        result="done",
+        started_at=Now(),
+        completed_at=Now(),
+        conversations_total=2,
+        conversations=2,
+        messages=40,
+        identities=2,
+        variable_values=3,
+        files=4,
+        exports=1,
+    )
+    answer = caller.get(f"requests/{request.pk}").json()
+    assert (answer["status"], answer["result"]) == ("completed", "done")
+    assert RFC_3339.fullmatch(answer["started_at"])
+    assert RFC_3339.fullmatch(answer["finished_at"])
+    assert answer["progress"] == {"conversations_done": 2, "conversations_total": 2}
+    assert list(answer["counts"].values()) == [2, 40, 2, 3, 4, 1]
+
+
+def test_a_held_request_says_why(caller, chatbot):
+    request = deletion_of(
+        chatbot, "alice-77", status=Status.ON_HOLD, hold_reason="too_many_conversations", held_at=Now()
+    )
+    answer = caller.get(f"requests/{request.pk}").json()
+    assert (answer["status"], answer["hold_reason"]) == ("on_hold", "too_many_conversations")
+    assert answer["finished_at"] is None
+
+
+@pytest.mark.parametrize(("value", "retryable"), [("alice-77", True), (None, False)])
+def test_a_failed_request_says_what_failed_and_whether_a_retry_can_help(caller, chatbot, value, retryable):
+    request = export_of(
+        chatbot,
+        value,
+        status=Status.FAILED,
+        failed_at=Now(),
+        error_code="storage_unavailable",
+        error_detail="The storage does not answer.",
+    )
+    answer = caller.get(f"requests/{request.pk}").json()
+    assert answer["error"] == {
+        "code": "storage_unavailable",
+        "detail": "The storage does not answer.",
+        "retryable": retryable,
+    }
+    assert RFC_3339.fullmatch(answer["finished_at"])
+
+
+@pytest.mark.parametrize(("status", "field"), [(Status.CANCELLED, "cancelled_at"), (Status.REJECTED, "rejected_at")])
+def test_a_request_that_ended_undone_shows_when(caller, chatbot, status, field):
+    request = deletion_of(chatbot, "alice-77", status=Status.ACCEPTED)
+    ComplianceRequest.objects.filter(pk=request.pk).update(status=status, uci_value=None, **{field: Now()})
+    answer = caller.get(f"requests/{request.pk}").json()
+    assert (answer["status"], answer["error"], answer["result"]) == (status, None, None)
+    assert RFC_3339.fullmatch(answer["finished_at"])
+
+
+def test_a_whole_export_shows_its_file(caller, chatbot, settings):
+    export = whole_export(chatbot)
+    answer = caller.get(f"requests/{export.request_id}").json()
+    assert answer["export"] == {
+        "hosting": "hosted",
+        "bucket": settings.S3_BUCKET,
+        "key": export.key,
+        "rows": 3,
+        "bytes": 512,
+        "sha256": "0" * 64,
+        "expires_at": "2027-01-03T00:00:00.000000Z",
+    }
+
+
+def test_an_export_under_way_shows_no_file(caller, chatbot):
+    export = whole_export(chatbot, finished_at=None, rows=None, bytes=None, sha256=None, upload_id="u-1")
+    assert caller.get(f"requests/{export.request_id}").json()["export"] is None
+
+
+def test_an_export_that_was_removed_shows_no_key(caller, chatbot):
+    export = whole_export(chatbot, key=None, removed_at=Now())
+    shown = caller.get(f"requests/{export.request_id}").json()["export"]
+    assert shown["key"] is None
+    assert shown["sha256"] == "0" * 64
+
+
+def test_the_key_of_an_export_is_shown_to_holders_of_requests_read_alone(chatbot):
+    export = whole_export(chatbot)
+    shown = represent(export.request, status_url="", shows_key=False)["export"]
+    assert shown["key"] is None
+    assert shown["rows"] == 3
+
+
+def test_times_are_shown_in_utc_whatever_their_zone(chatbot):
+    request = deletion_of(chatbot, "alice-77")
+    request.started_at = datetime(2026, 11, 24, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert represent(request, status_url="", shows_key=False)["started_at"] == "2026-11-23T23:30:00.000000Z"
+
+
+def test_a_neighbours_request_is_not_found(caller, neighbour):
+    request = deletion_of(neighbour, "alice-77")
+    problem(caller.get(f"requests/{request.pk}"), 404, "not_found")
+    problem(caller.get(f"/api/v1/chatbots/neighbour/requests/{request.pk}"), 404, "not_found")
+
+
+def test_a_request_that_is_not_there_is_not_found(caller):
+    problem(caller.get(f"requests/{uuid7()}"), 404, "not_found")
+
+
+def test_following_a_request_takes_two_queries(caller, chatbot, django_assert_max_num_queries):
+    request = deletion_of(chatbot, "alice-77")
+    caller.get(f"requests/{request.pk}")
+    with django_assert_max_num_queries(2):
+        caller.get(f"requests/{request.pk}")
+
+
+def test_head_answers_as_get_without_a_body(caller, chatbot):
+    request = deletion_of(chatbot, "alice-77")
+    response = caller.client.head(caller.url(f"requests/{request.pk}"), headers=caller.credentials(b""))
+    assert (response.status_code, response.content) == (200, b"")
+
+
+def test_a_signer_cannot_follow(chatbot):
+    request = deletion_of(chatbot, "alice-77")
+    problem(SigningCaller(chatbot).get(f"requests/{request.pk}"), 401, "not_authenticated")

@@ -1,0 +1,424 @@
+"""A deletion, from the request to completion, with the workers' own functions in this process."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import claims, operations, worker
+from compliance.claims import HeldClaim
+from compliance.erasure import ledger, marking, rows, verify
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, ErasedChatter, Identity, Message, UploadedFile, VariableValue
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+Hold = ComplianceRequest.HoldReason
+
+pytestmark = pytest.mark.django_db
+
+
+def as_bytes(column: bytes | memoryview | None) -> bytes:
+    assert column is not None
+    return bytes(column)
+
+
+def claimed(kind: ComplianceRequest.Kind) -> HeldClaim:
+    held = claims.take(kind)
+    assert held
+    return held
+
+
+def test_it_erases_what_is_personal_and_keeps_what_the_promise_names(chatbot: Chatbot, drain: Drain) -> None:
+    conversation = conversation_of(
+        chatbot,
+        "42",
+        messages=3,
+        language="en",
+        user_name="Ada",
+        csat_comment="quick",
+        csat_score=4,
+        csat_vote="positive",
+        score="7.5",
+        has_push=True,
+        has_agent_handover=True,
+        has_file_upload=True,
+        started_at=datetime(2026, 11, 1, 22, 30, tzinfo=UTC),
+        channel="whatsapp",
+    )
+    factories.VariableValueFactory.create(conversation=conversation)
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    conversation.refresh_from_db()
+    assert str(conversation) == "Deleted conversation"
+    assert conversation.deletion_request_id == request.pk
+    assert conversation.started_at == datetime(2026, 11, 1, tzinfo=UTC)
+    kept = (
+        conversation.channel,
+        conversation.has_push,
+        conversation.has_agent_handover,
+        conversation.has_file_upload,
+    )
+    assert kept == ("whatsapp", True, True, True)
+    assert (str(conversation.score), conversation.csat_score, conversation.csat_vote) == (
+        "7.5",
+        4,
+        "positive",
+    )
+    gone = (
+        "external_id",
+        "language",
+        "user_name",
+        "csat_comment",
+        "last_message_at",
+        "message_count",
+        "uci_variable",
+    )
+    assert [getattr(conversation, field) for field in gone] == [None] * 7
+    for model in (Message, Identity, VariableValue, UploadedFile):
+        assert not model.objects.exists()
+
+
+def test_it_completes_with_counts_and_forgets_the_value(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", messages=3)
+    factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "42", messages=1))
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.result, request.uci_value) == (Status.COMPLETED, "done", None)
+    assert (request.conversations_total, request.conversations, request.messages) == (2, 2, 4)
+    assert (request.identities, request.variable_values, request.shared_conversations) == (2, 1, 0)
+    assert request.claim is None
+    assert request.started_at <= request.cut_at <= request.completed_at
+    events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
+    assert list(events) == ["request.started", "request.completed"]
+
+
+def test_it_leaves_neighbours_alone(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
+    other_chatter = conversation_of(chatbot, "43", user_name="Bob")
+    other_chatbot = conversation_of(neighbour, "42", user_name="Ada")
+    conversation_of(chatbot, "42")
+    before = list(Conversation.objects.filter(pk__in=[other_chatter.pk, other_chatbot.pk]).order_by("pk").values())
+    deletion_of(chatbot, "42")
+
+    drain()
+
+    assert before == list(
+        Conversation.objects.filter(pk__in=[other_chatter.pk, other_chatbot.pk]).order_by("pk").values()
+    )
+    assert Message.objects.filter(conversation__in=[other_chatter, other_chatbot]).count() == 4
+    assert Identity.objects.count() == 2
+
+
+def test_nothing_found_is_completed_and_says_so(chatbot: Chatbot, drain: Drain) -> None:
+    request = deletion_of(chatbot, "nobody-knows")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.result, request.conversations) == (Status.COMPLETED, "nothing_found", 0)
+
+
+def test_a_shared_conversation_goes_with_either_and_is_counted_as_shared(chatbot: Chatbot, drain: Drain) -> None:
+    shared = conversation_of(chatbot, "42", "43")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    shared.refresh_from_db()
+    assert shared.deleted_at
+    assert (request.conversations, request.shared_conversations, request.identities) == (1, 1, 2)
+
+
+def test_two_chatters_of_one_conversation_in_one_claim_both_complete(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", "43", messages=5)
+    first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+
+    drain()
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert [first.status, second.status] == [Status.COMPLETED, Status.COMPLETED]
+    assert (first.messages, second.messages) == (5, 0)
+
+
+def test_it_remembers_the_erased_by_digest_only_for_the_ledgers_days(
+    chatbot: Chatbot, drain: Drain, settings: Settings
+) -> None:
+    conversation = conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    drain()
+    erased = ErasedChatter.objects.get()
+    conversation.refresh_from_db()
+    assert (bytes(erased.digest), erased.request_id) == (as_bytes(request.uci_digest), request.pk)
+    assert erased.expires_at - erased.cut_at == settings.ERASURE_LEDGER_DAYS
+    assert conversation.external_id_digest
+
+    late = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1)
+    ErasedChatter.objects.update(expires_at=late)
+    Conversation.objects.update(deleted_at=late)
+    ComplianceRequest.objects.update(completed_at=late)
+    worker.sweep()
+
+    conversation.refresh_from_db()
+    request.refresh_from_db()
+    assert not ErasedChatter.objects.exists()
+    assert conversation.external_id_digest is None
+    assert request.uci_digest is None
+    assert conversation.deletion_request_id == request.pk
+
+
+def test_it_writes_a_ledger_without_values(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation = conversation_of(chatbot, "value-of-the-chatter", external_id="id-of-the-platform")
+    digest = as_bytes(conversation.external_id_digest).hex()
+    request = deletion_of(chatbot, "value-of-the-chatter")
+
+    drain()
+
+    (key,) = storage.keys("erasure_ledger/")
+    content = storage.read(key).decode()
+    assert str(request.pk) in content
+    assert digest in content
+    assert as_bytes(request.uci_digest).hex() in content
+    assert "value-of-the-chatter" not in content
+    assert "id-of-the-platform" not in content
+
+
+def test_a_whale_is_erased_in_bites_with_right_counts(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BITE_MESSAGES", 10)
+    monkeypatch.setattr(rows, "BITE_CONVERSATIONS", 2)
+    for messages in (35, 4, 4, 9, 0):
+        conversation_of(chatbot, "42", messages=messages)
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.messages) == (Status.COMPLETED, 5, 52)
+    assert not Message.objects.exists()
+
+
+def test_a_turn_that_is_over_gives_back_and_the_next_goes_on(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BITE_MESSAGES", 10)
+    monkeypatch.setattr(worker, "TURN_SECONDS", 0)
+    conversation_of(chatbot, "42", messages=25)
+    request = deletion_of(chatbot, "42")
+
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.status, request.messages, request.attempts) == (Status.COMPLETED, 25, 0)
+    log = list(ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data"))
+    assert ("request.given_back", {"code": "turn_over", "attempts": 0}) in log
+    assert [event for event, _ in log].count("request.completed") == 1
+
+
+def test_over_the_guard_it_is_held_before_anything_is_touched(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 2
+    chatbot.save()
+    for _ in range(3):
+        conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+    assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
+
+    operations.approve(request_id=request.pk, actor="command")
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
+
+
+def test_exactly_the_guard_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 2
+    chatbot.save()
+    for _ in range(2):
+        conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+
+
+def test_an_approval_settles_only_what_it_was_asked_about(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 1
+    chatbot.save()
+    for _ in range(2):
+        conversation_of(chatbot, "42")
+    export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    request = deletion_of(chatbot, "42")
+    drain()
+    operations.approve(request_id=request.pk, actor="command")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+
+
+def test_with_four_eyes_whoever_filed_cannot_approve(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.four_eyes = True
+    chatbot.save()
+    request = deletion_of(chatbot, "42", filed_by="user:1")
+    drain()
+
+    with pytest.raises(Refused) as refused:
+        operations.approve(request_id=request.pk, actor="user:1")
+    assert refused.value.code == "own_request"
+
+    operations.approve(request_id=request.pk, actor="user:2")
+    drain()
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+
+
+def test_four_eyes_holds_each_deletion_for_approval(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.four_eyes = True
+    chatbot.save()
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
+
+
+def test_uploaded_files_go_with_objects_and_rows(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation = conversation_of(chatbot, "42", has_file_upload=True)
+    storage.put("uploads/1/a", b"a photo", "image/jpeg")
+    factories.UploadedFileFactory.create(
+        conversation=conversation, object_key="uploads/1/a", state="stored", size=7, sha256="0" * 64
+    )
+    upload_id = storage.open_upload("uploads/1/b", content_type="image/jpeg")
+    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/b", upload_id=upload_id)
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.files) == (Status.COMPLETED, 2)
+    assert not UploadedFile.objects.exists()
+    assert not list(storage.versions("uploads/"))
+
+
+def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    request = deletion_of(chatbot, "42")
+    drain()
+    late = conversation_of(chatbot, "42", messages=3, deletion_request_id=request.pk)
+    digest = as_bytes(late.external_id_digest).hex()
+
+    worker.sweep()
+
+    late.refresh_from_db()
+    request.refresh_from_db()
+    assert late.deleted_at
+    assert (request.conversations, request.messages) == (1, 3)
+    assert ChangeLogEntry.objects.filter(event="request.late_data_erased").count() == 1
+    assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
+
+
+def test_what_comes_after_the_cut_is_new_and_stays(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The conversation arrives between the mark and the second look."""
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    write = ledger.write
+
+    def new_data_arrives(request_ids: Any) -> None:
+        conversation_of(chatbot, "42", text="a new beginning", started_at=timezone.now())
+        write(request_ids)
+
+    monkeypatch.setattr(ledger, "write", new_data_arrives)
+    drain()
+
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+    assert Message.objects.filter(text="a new beginning").count() == 2
+
+
+def test_a_second_deletion_takes_over_what_a_failed_one_had_marked(chatbot: Chatbot, drain: Drain) -> None:
+    failed = deletion_of(
+        chatbot,
+        "42",
+        status=Status.FAILED,
+        failed_at=timezone.now(),
+        error_code="storage_locked",
+        cut_at=timezone.now(),
+    )
+    conversation = conversation_of(chatbot, "42", deletion_request_id=failed.pk)
+    second = deletion_of(chatbot, "42")
+
+    drain()
+
+    conversation.refresh_from_db()
+    second.refresh_from_db()
+    failed.refresh_from_db()
+    assert (conversation.deletion_request_id, second.conversations) == (second.pk, 1)
+    assert (failed.status, failed.uci_value) == (Status.FAILED, None)
+
+
+def test_a_second_deletion_waits_while_another_is_at_work_on_their_conversation(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+    ComplianceRequest.objects.filter(pk=second.pk).update(not_before=timezone.now() + timedelta(hours=1))
+    held = claimed(ComplianceRequest.Kind.DELETION)
+    with held.bite():
+        marking.mark(marking.admit(held))
+    ComplianceRequest.objects.filter(pk=second.pk).update(not_before=None)
+    other = claimed(ComplianceRequest.Kind.DELETION)
+    with other.bite():
+        marking.mark(marking.admit(other))
+    assert verify.look_again([second.pk])[second.pk].under_way
+    assert not verify.look_again([first.pk])[first.pk].under_way
+
+
+def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation = conversation_of(chatbot, "42")
+    kept = factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/new")
+    old = factories.UploadedFileFactory.create(
+        conversation=conversation, object_key="uploads/1/old", created_at=timezone.now() - timedelta(hours=25)
+    )
+    storage.open_upload(old.object_key, content_type="image/jpeg")
+
+    worker.sweep()
+
+    assert list(UploadedFile.objects.all()) == [kept]
+    assert not storage._open_uploads(old.object_key)
+
+
+def test_ledger_objects_go_when_their_days_are_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
+    deletion_of(chatbot, "42")
+    drain()
+
+    worker.sweep()
+
+    (kept,) = storage.keys(ledger.PREFIX)
+    assert kept.startswith(f"{ledger.PREFIX}{timezone.now():%Y-%m-%d}/")

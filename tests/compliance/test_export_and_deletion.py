@@ -1,0 +1,160 @@
+"""Export and deletion of one chatter, in both orders, and what a deletion does to earlier exports.
+
+With real commits: an export reads its snapshot on a connection of its own.
+"""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance import operations, worker
+from compliance.api.representation import represent
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+Hold = ComplianceRequest.HoldReason
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_failed_export_holds_a_later_deletion_until_it_is_given_up(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.EXPORT_PENDING)
+
+    operations.retry(request_id=export.pk, actor="command")
+    drain()
+
+    export.refresh_from_db()
+    request.refresh_from_db()
+    assert (export.status, export.messages) == (Status.COMPLETED, 2)
+    assert (request.status, request.messages) == (Status.COMPLETED, 2)
+    assert export.completed_at < request.cut_at
+
+
+def test_approval_lets_a_deletion_pass_a_failed_export(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    request = deletion_of(chatbot, "42")
+    drain()
+
+    operations.approve(request_id=request.pk, actor="command")
+    drain()
+
+    request.refresh_from_db()
+    export.refresh_from_db()
+    assert request.status == Status.COMPLETED
+    assert export.uci_value is None
+    assert not operations.is_retryable(export)
+
+
+def test_an_export_filed_before_a_deletion_is_delivered_first(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", text="what was said")
+    export, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42")
+
+    drain()
+
+    export.refresh_from_db()
+    deletion.refresh_from_db()
+    assert [export.status, deletion.status] == [Status.COMPLETED, Status.COMPLETED]
+    assert export.messages == 2
+    # Fresh: the copy the person asked for lives on for its grace.
+    assert storage.exists(str(export.export.key))
+    assert export.export.expires_at < timezone.now() + timedelta(days=8)
+
+
+def test_a_deletion_filed_before_an_export_goes_first(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation_of(chatbot, "42", text="what was said")
+    deletion, export = deletion_of(chatbot, "42"), export_of(chatbot, "42")
+
+    drain()
+
+    export.refresh_from_db()
+    assert (export.status, export.result, export.export.rows) == (Status.COMPLETED, "nothing_found", 0)
+    deletion.refresh_from_db()
+    assert deletion.messages == 2
+
+
+@pytest.mark.parametrize("erase_exports", [True, False])
+def test_earlier_exports_go_unless_they_are_fresh(
+    chatbot: Chatbot,
+    drain: Drain,
+    storage: ObjectStorage,
+    settings: Settings,
+    erase_exports: bool,
+) -> None:
+    conversation_of(chatbot, "42")
+    old, fresh = export_of(chatbot, "42"), export_of(chatbot, "42")
+    drain()
+    too_old = timezone.now() - settings.EXPORT_GRACE_DAYS - timedelta(seconds=1)
+    old.refresh_from_db()
+    old.export.finished_at = too_old
+    old.export.save()
+    keys = [str(old.export.key), str(fresh.export.key)]
+    deletion = deletion_of(chatbot, "42", erase_exports=erase_exports)
+
+    drain()
+
+    assert [storage.exists(key) for key in keys] == [False, not erase_exports]
+    deletion.refresh_from_db()
+    assert deletion.exports == (2 if erase_exports else 1)
+    kept = represent(deletion, status_url="", shows_key=True)["kept_exports"]
+    assert [export["request_id"] for export in kept] == ([] if erase_exports else [str(fresh.pk)])
+    old.export.refresh_from_db()
+    assert (old.export.key, old.export.removed_at is not None) == (None, True)
+
+
+def test_another_chatters_export_of_a_shared_conversation_goes_too(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", "43", text="said by both")
+    export = export_of(chatbot, "43", include_shared=True)
+    drain()
+    export.refresh_from_db()
+    key = str(export.export.key)
+    assert b"said by both" in storage.read(key)
+
+    deletion_of(chatbot, "42", erase_exports=True)
+    drain()
+
+    assert not storage.exists(key)
+
+
+def test_a_kept_export_goes_when_its_grace_is_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42")
+    deletion_of(chatbot, "42")
+    drain()
+    export.refresh_from_db()
+    key = str(export.export.key)
+
+    export.export.expires_at = timezone.now() - timedelta(seconds=1)
+    export.export.save()
+    worker.sweep()
+
+    assert not storage.exists(key)
+
+
+def test_what_a_given_up_export_left_is_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
+    storage.put(str(left.key), b"whole, but never told", "text/csv")
+
+    worker.sweep()
+
+    left.refresh_from_db()
+    assert left.key is None
+    assert not list(storage.versions())

@@ -1,0 +1,41 @@
+import pytest
+from django.apps import apps
+
+from compliance import inventory
+from compliance.inventory import Fate
+
+
+def test_every_model_and_field_is_declared() -> None:
+    assert list(inventory.undeclared()) == []
+
+
+def test_a_model_that_is_declared_nowhere_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "STORES", inventory.STORES[1:])
+
+    (instruction,) = inventory.undeclared()
+
+    assert instruction.startswith("conversations.Message is not in compliance/inventory.py.")
+    assert "add a Store" in instruction
+
+
+def test_a_field_without_a_fate_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    message, *others = inventory.STORES
+    fields = {name: fate for name, fate in message.fields.items() if name != "text"}
+    monkeypatch.setattr(inventory, "STORES", (inventory.Store(message.model, message.way, fields), *others))
+
+    assert list(inventory.undeclared()) == [
+        "conversations.Message.text has no fate in compliance/inventory.py: add it to the model's Store."
+    ]
+
+
+def test_what_is_kept_has_a_reason() -> None:
+    for store in inventory.STORES:
+        for name, (fate, reason) in store.fields.items():
+            assert fate is Fate.DELETED or reason, f"{store.model.__name__}.{name}"
+    assert all(inventory.OUTSIDE.values())
+
+
+def test_nothing_is_outside_that_does_not_exist() -> None:
+    labels = {model._meta.label for model in apps.get_models(include_auto_created=True)}
+
+    assert inventory.OUTSIDE.keys() <= labels

@@ -1,0 +1,140 @@
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db.models import Count
+from django.db.models.functions import Length
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot, Variable
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, Identity, Message, UploadedFile
+from tests import factories
+
+SLUGS = ["cedar-kitchen", "gleis-sieben", "lantern-books"]
+
+
+@pytest.fixture(autouse=True)
+def _development(settings: Settings) -> None:
+    settings.DEVELOPMENT = True
+
+
+def seed(*words: str) -> dict[str, Any]:
+    output = StringIO()
+    call_command("seed_demo", *words, "--json", stdout=output)
+    told: dict[str, Any] = json.loads(output.getvalue())
+    return told
+
+
+@pytest.mark.django_db
+def test_it_makes_chatbots_and_conversations_as_different_as_real_ones(storage: ObjectStorage) -> None:
+    made = seed()
+
+    chatbots = Chatbot.objects.filter(compliance_enabled=True).order_by("slug")
+    assert [chatbot.slug for chatbot in chatbots] == SLUGS
+    assert len({chatbot.timezone for chatbot in chatbots}) == 3
+    assert set(Variable.objects.filter(is_uci=True).values_list("category", flat=True)) == {"custom", "user_channel"}
+    assert ChangeLogEntry.objects.filter(event="chatbot.created").count() == 3
+
+    conversations = Conversation.objects.all()
+    assert conversations.count() == 300
+    assert sum(chatbot["conversations"]["created"] for chatbot in made["chatbots"]) == 300
+    assert set(conversations.values_list("channel", flat=True)) == set(Conversation.Channel.values)
+    assert set(conversations.values_list("csat_vote", flat=True)) == {*Conversation.CsatVote.values, None}
+    assert len(set(conversations.values_list("language", flat=True))) == 9
+    for flag in ("has_push", "has_agent_handover", "has_file_upload"):
+        assert 0 < conversations.filter(**{flag: True}).count() < 300
+    assert conversations.filter(csat_comment__isnull=False).exists()
+    assert conversations.filter(user_name__isnull=True).exists()
+
+    messages = Message.objects.all()
+    assert messages.count() == sum(chatbot["messages"] for chatbot in made["chatbots"])
+    assert set(messages.values_list("kind", flat=True)) == set(Message.Kind.values)
+    assert set(messages.values_list("sender", flat=True)) == set(Message.Sender.values)
+    assert messages.filter(text__startswith="=").exists()
+    assert messages.annotate(length=Length("text")).filter(length__gte=20_000).exists()
+
+    identities = Conversation.objects.annotate(people=Count("identity")).values_list("people", flat=True)
+    assert set(identities) == {0, 1, 2}
+    assert Identity.objects.values("variable", "value").distinct().count() > 50
+
+
+@pytest.mark.django_db
+def test_it_stores_each_file_of_the_messages_that_have_one(storage: ObjectStorage) -> None:
+    seed()
+
+    files = UploadedFile.objects.filter(state=UploadedFile.State.STORED)
+    assert set(files.values_list("message_id", flat=True)) == set(
+        Message.objects.filter(kind="file").values_list("pk", flat=True)
+    )
+    assert {file.object_key for file in files} == set(storage.keys())
+    picture = files.filter(content_type="image/png").order_by("pk").first()
+    assert picture is not None
+    assert storage.read(picture.object_key).startswith(b"\x89PNG")
+
+
+@pytest.mark.django_db
+def test_it_changes_nothing_when_run_again(storage: ObjectStorage) -> None:
+    seed()
+    before = list(Message.objects.order_by("pk").values_list("pk", "text", "sent_at"))
+
+    again = seed()
+
+    assert not any(chatbot["created"] for chatbot in again["chatbots"])
+    assert sum(chatbot["conversations"]["unchanged"] for chatbot in again["chatbots"]) == 300
+    assert [(chatbot["messages"], chatbot["files"]) for chatbot in again["chatbots"]] == [(0, 0)] * 3
+    assert list(Message.objects.order_by("pk").values_list("pk", "text", "sent_at")) == before
+
+
+@pytest.mark.django_db
+def test_it_adds_to_what_is_there_at_a_larger_scale(storage: ObjectStorage) -> None:
+    seed()
+
+    larger = seed("--scale", "2")
+
+    counts = [chatbot["conversations"] for chatbot in larger["chatbots"]]
+    assert sum(count["unchanged"] for count in counts) == sum(count["created"] for count in counts) == 300
+
+
+@pytest.mark.django_db
+def test_it_uploads_what_an_interrupted_run_left_out(storage: ObjectStorage) -> None:
+    seed()
+    missing = UploadedFile.objects.order_by("pk").values_list("pk", flat=True)[:2]
+    UploadedFile.objects.filter(pk__in=list(missing)).delete()
+
+    assert sum(chatbot["files"] for chatbot in seed()["chatbots"]) == 2
+
+
+@pytest.mark.django_db
+def test_it_does_not_bring_back_what_was_deleted(storage: ObjectStorage, drain: Any) -> None:
+    seed()
+    chatbot = Chatbot.objects.get(slug="lantern-books")
+    request = factories.deletion_of(chatbot, "M-10000")
+    drain()
+    request.refresh_from_db()
+    assert request.status == ComplianceRequest.Status.COMPLETED
+    assert request.conversations > 1
+
+    again = {one["slug"]: one["conversations"] for one in seed()["chatbots"]}
+
+    assert again["lantern-books"]["refused"] == request.conversations
+    assert not Identity.objects.filter(chatbot=chatbot, value="M-10000").exists()
+
+
+@pytest.mark.django_db
+def test_it_refuses_to_run_beside_real_data(settings: Settings) -> None:
+    settings.DEVELOPMENT = False
+
+    with pytest.raises(CommandError, match="no development copy"):
+        seed()
+
+    assert not Chatbot.objects.exists()
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "many", "1000000"])
+def test_it_refuses_a_scale_that_is_no_number_of_times(scale: str) -> None:
+    with pytest.raises(CommandError, match="a whole number from 1 to 100000"):
+        seed(f"--scale={scale}")

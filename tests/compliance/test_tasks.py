@@ -1,0 +1,29 @@
+import traceback
+
+import pytest
+from django.db import IntegrityError, connection
+
+from compliance import tasks, worker
+from tests.factories import ConversationFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_failed_task_says_nothing_of_the_rows(monkeypatch, caplog) -> None:
+    """django-q2 keeps the text and traceback of what a task raises, and PostgreSQL quotes the row."""
+
+    def fail() -> None:
+        ConversationFactory.create(user_name="Ada Lovelace", deletion_request_id=None)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE conversations_conversation SET deleted_at = now()")
+
+    monkeypatch.setattr(worker, "sweep", fail)
+
+    with pytest.raises(tasks.TaskFailed) as caught:
+        tasks.sweep()
+
+    kept = "".join(traceback.format_exception(caught.value))
+    assert str(caught.value) == ("django.db.utils.IntegrityError: SQLSTATE 23514 (conversation_erased_holds_nothing)")
+    assert "Ada" not in kept
+    assert caught.value.__context__ is None
+    assert IntegrityError.__name__ in caplog.text

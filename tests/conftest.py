@@ -1,0 +1,49 @@
+"""Real PostgreSQL and a real S3 server for every test: a database and a bucket for each xdist worker."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings as django_settings
+
+from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.models import Chatbot
+from config import embedded
+from tests import factories
+
+embedded.start()
+django_settings.S3_BUCKET = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+
+
+@pytest.fixture(scope="session")
+def _bucket() -> ObjectStorage:
+    storage = hosted_storage()
+    storage.create_bucket_if_missing()
+    return storage
+
+
+@pytest.fixture
+def storage(_bucket: ObjectStorage) -> Iterator[ObjectStorage]:
+    """The hosted bucket, empty at the start of the test and emptied after it."""
+    _empty(_bucket)
+    yield _bucket
+    _empty(_bucket)
+
+
+def _empty(storage: ObjectStorage) -> None:
+    keys = {version.key for version in storage.versions()}
+    uploads = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads", [])
+    for key in keys | {upload["Key"] for upload in uploads}:
+        storage.purge(key)
+
+
+@pytest.fixture
+def chatbot(db: None) -> Chatbot:
+    """A chatbot ready for requests: compliance on, `member_id` its UCI, a hosted bucket."""
+    return factories.ready_chatbot(slug="acme")
+
+
+@pytest.fixture
+def neighbour(db: None) -> Chatbot:
+    """Another chatbot, set up alike; nothing that happens to the first may touch it."""
+    return factories.ready_chatbot(slug="neighbour")

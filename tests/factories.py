@@ -1,0 +1,186 @@
+"""One factory per model: the smallest valid object, without randomness that matters."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.utils import timezone
+from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory
+from factory.django import DjangoModelFactory
+from uuid_utils.compat import uuid7
+
+from chatbots.models import ApiKey, Bucket, Chatbot, Variable
+from chatbots.secrets import digest
+from compliance.models import Claim, ComplianceRequest, Export
+from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
+
+NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
+
+
+class ChatbotFactory(DjangoModelFactory[Chatbot]):
+    class Meta:
+        model = Chatbot
+
+    slug = Sequence(lambda n: f"chatbot-{n}")
+    name = LazyAttribute(lambda chatbot: chatbot.slug.title())
+    compliance_enabled = True
+
+
+class VariableFactory(DjangoModelFactory[Variable]):
+    class Meta:
+        model = Variable
+
+    chatbot = SubFactory(ChatbotFactory)
+    name = "member_id"
+    category = Variable.Category.CUSTOM
+    is_uci = True
+
+
+class BucketFactory(DjangoModelFactory[Bucket]):
+    class Meta:
+        model = Bucket
+
+    chatbot = SubFactory(ChatbotFactory)
+
+
+def ready_chatbot(*, slug: str, **settings: Any) -> Chatbot:
+    """A chatbot with compliance on, `member_id` as its UCI, a `plan` variable, and a hosted bucket."""
+    chatbot = ChatbotFactory.create(slug=slug, **settings)
+    VariableFactory.create(chatbot=chatbot)
+    VariableFactory.create(chatbot=chatbot, name="plan", category=Variable.Category.USER_CHANNEL, is_uci=False)
+    BucketFactory.create(chatbot=chatbot)
+    return chatbot
+
+
+def uci_of(chatbot: Chatbot) -> Variable:
+    return Variable.objects.get(chatbot=chatbot, is_uci=True)
+
+
+class ConversationFactory(DjangoModelFactory[Conversation]):
+    class Meta:
+        model = Conversation
+
+    chatbot = SubFactory(ChatbotFactory)
+    external_id = Sequence(lambda n: f"conversation-{n}")
+    external_id_digest = LazyAttribute(
+        lambda row: digest("conversation", row.chatbot.pk, row.external_id) if row.external_id else None
+    )
+    channel = Conversation.Channel.WIDGET
+    started_at = NOON
+
+
+class IdentityFactory(DjangoModelFactory[Identity]):
+    class Meta:
+        model = Identity
+
+    conversation = SubFactory(ConversationFactory)
+    chatbot = LazyAttribute(lambda row: row.conversation.chatbot)
+    variable = LazyAttribute(lambda row: row.conversation.uci_variable or uci_of(row.conversation.chatbot))
+    value = "42"
+
+
+class MessageFactory(DjangoModelFactory[Message]):
+    class Meta:
+        model = Message
+
+    conversation = SubFactory(ConversationFactory)
+    chatbot = LazyAttribute(lambda row: row.conversation.chatbot)
+    external_id = Sequence(lambda n: f"m{n}")
+    sender = Message.Sender.USER
+    kind = Message.Kind.TEXT
+    text = "hello"
+    sent_at = Sequence(lambda n: NOON + timedelta(seconds=n))
+
+
+class VariableValueFactory(DjangoModelFactory[VariableValue]):
+    class Meta:
+        model = VariableValue
+
+    conversation = SubFactory(ConversationFactory)
+    chatbot = LazyAttribute(lambda row: row.conversation.chatbot)
+    variable = LazyAttribute(lambda row: Variable.objects.get(chatbot=row.conversation.chatbot, name="plan"))
+    value = "gold"
+    expires_at = LazyFunction(lambda: timezone.now() + timedelta(days=7))
+
+
+class UploadedFileFactory(DjangoModelFactory[UploadedFile]):
+    class Meta:
+        model = UploadedFile
+
+    conversation = SubFactory(ConversationFactory)
+    chatbot = LazyAttribute(lambda row: row.conversation.chatbot)
+    object_key = Sequence(lambda n: f"uploads/1/{n}")
+    name = "photo.jpg"
+    content_type = "image/jpeg"
+
+
+class ApiKeyFactory(DjangoModelFactory[ApiKey]):
+    """A token whose secret nobody knows; use `chatbots.operations.create_api_key` for one that can call."""
+
+    class Meta:
+        model = ApiKey
+
+    chatbot = SubFactory(ChatbotFactory)
+    label = "test"
+    type = ApiKey.Type.TOKEN
+    prefix = Sequence(lambda n: f"key{n}")
+    secret_sha256 = b"\0" * 32
+
+
+class RequestFactory(DjangoModelFactory[ComplianceRequest]):
+    class Meta:
+        model = ComplianceRequest
+
+    id = LazyFunction(uuid7)
+    chatbot = SubFactory(ChatbotFactory)
+    kind = ComplianceRequest.Kind.DELETION
+    origin = ComplianceRequest.Origin.API
+    variable = LazyAttribute(lambda row: uci_of(row.chatbot))
+    uci_value = "42"
+    uci_digest = LazyAttribute(lambda row: digest("chatter", row.variable.pk, row.uci_value or "42"))
+    filed_by = "api:test"
+    due_at = LazyFunction(lambda: timezone.now() + timedelta(days=30))
+
+
+class ClaimFactory(DjangoModelFactory[Claim]):
+    class Meta:
+        model = Claim
+
+    owner = "test"
+    token = LazyFunction(uuid7)
+    expires_at = LazyFunction(lambda: timezone.now() + timedelta(minutes=2))
+
+
+class ExportFactory(DjangoModelFactory[Export]):
+    class Meta:
+        model = Export
+
+    request = SubFactory(RequestFactory, kind=ComplianceRequest.Kind.EXPORT)
+    chatbot = LazyAttribute(lambda row: row.request.chatbot)
+
+
+def conversation_of(
+    chatbot: Chatbot, *values: str, messages: int = 2, text: str = "hello", **fields: Any
+) -> Conversation:
+    """A conversation of the chatters with these UCI values, with its messages, as intake would store it."""
+    uci = uci_of(chatbot)
+    conversation = ConversationFactory.create(
+        chatbot=chatbot, uci_variable=uci, **({"message_count": messages, "last_message_at": NOON} | fields)
+    )
+    for value in values:
+        IdentityFactory.create(conversation=conversation, variable=uci, value=value)
+    MessageFactory.create_batch(messages, conversation=conversation, text=text)
+    return conversation
+
+
+def deletion_of(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
+    return _request(chatbot, value, ComplianceRequest.Kind.DELETION, **fields)
+
+
+def export_of(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
+    return _request(chatbot, value, ComplianceRequest.Kind.EXPORT, **fields)
+
+
+def _request(chatbot: Chatbot, value: str, kind: ComplianceRequest.Kind, **fields: Any) -> ComplianceRequest:
+    request = RequestFactory.create(chatbot=chatbot, uci_value=value, kind=kind, **fields)
+    request.refresh_from_db()
+    return request

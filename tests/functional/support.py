@@ -1,0 +1,101 @@
+"""What the promises are tested with: dumps, walks through the bucket, worker processes, the shared data."""
+
+import base64
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from chatbots.buckets import ObjectStorage
+from config.embedded_servers import postgres_program
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED_DATA = ROOT.parent / "shared" / "data" / "sgd-dev.jsonl.gz"
+
+needs_shared_data = pytest.mark.skipif(not SHARED_DATA.exists(), reason="the shared data is not beside the project")
+
+Rows = dict[str, set[tuple[str | None, ...]]]
+
+
+def shared_documents() -> Iterator[dict[str, Any]]:
+    with gzip.open(SHARED_DATA, "rt") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def dump() -> str:
+    """The whole database as plain text, by pg_dump: every table, whether we know it or not."""
+    database = connection.settings_dict
+    argv = [
+        postgres_program("pg_dump"),
+        "--host",
+        database["HOST"],
+        "--username",
+        database["USER"],
+        "--dbname",
+        database["NAME"],
+    ]
+    if database["PORT"]:
+        argv += ["--port", str(database["PORT"])]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def rows_of(text: str) -> Rows:
+    """The rows of a dump, by table."""
+    rows: Rows = defaultdict(set)
+    table = None
+    for line in text.splitlines():
+        if line.startswith("COPY "):
+            table = line.split()[1].removeprefix("public.")
+            rows[table] = set()
+        elif line == "\\.":
+            table = None
+        elif table:
+            rows[table].add(tuple(None if cell == "\\N" else cell for cell in line.split("\t")))
+    return rows
+
+
+def everything_in(storage: ObjectStorage) -> str:
+    """Keys and contents of all objects in the bucket, in every version, as one text."""
+    client = storage.connection.meta.client
+    parts = []
+    for version in storage.versions():
+        parts.append(version.key)
+        answer = client.get_object(Bucket=storage.bucket_name, Key=version.key, VersionId=version.version_id)
+        parts.append(answer["Body"].read().decode("utf-8", "replace"))
+    return "\n".join(parts)
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment in which another process works on this test's database and bucket."""
+    database = connection.settings_dict
+    ring = ",".join(
+        f"{name}:{base64.urlsafe_b64encode(key).decode()}" for name, key in settings.ENCRYPTION_KEYS.items()
+    )
+    return {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": f"postgresql://{database['USER']}@{quote(database['HOST'], safe='')}:{database['PORT']}"
+        f"/{database['NAME']}",
+        "SECRET_KEY": settings.SECRET_KEY,
+        "ENCRYPTION_KEYS": ring,
+        "DIGEST_KEY": f"test:{base64.urlsafe_b64encode(settings.DIGEST_KEY).decode()}",
+        "ALLOWED_HOSTS": "localhost",
+        "S3_ENDPOINT_URL": settings.S3_ENDPOINT_URL or "",
+        "S3_ACCESS_KEY_ID": settings.S3_ACCESS_KEY_ID,
+        "S3_SECRET_ACCESS_KEY": settings.S3_SECRET_ACCESS_KEY,
+        "S3_BUCKET": settings.S3_BUCKET,
+    }
+
+
+def manage(*words: str) -> list[str]:
+    return [sys.executable, str(ROOT / "manage.py"), *words]

@@ -1,0 +1,51 @@
+"""Many requests in a breath: a handful of tasks, and set-wise work."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django_q.models import OrmQ
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance import operations, worker
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, Message
+from tests.factories import conversation_of, deletion_of
+
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_thousand_filings_enqueue_one_task_while_none_is_taken(chatbot: Chatbot) -> None:
+    for number in range(1000):
+        operations.submit(
+            chatbot=chatbot,
+            kind=ComplianceRequest.Kind.DELETION,
+            uci_key="member_id",
+            uci_value=f"member-{number}",
+            origin=ComplianceRequest.Origin.API,
+            actor="command",
+        )
+
+    assert ComplianceRequest.objects.filter(status=Status.ACCEPTED).count() == 1000
+    assert OrmQ.objects.count() == 1
+
+
+def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """A claim costs the same number of statements whether it holds three requests or sixty."""
+
+    def statements(chatters: int) -> int:
+        for number in range(chatters):
+            conversation_of(chatbot, f"{chatters}-{number}", messages=1)
+            deletion_of(chatbot, f"{chatters}-{number}")
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            worker.drain(seconds=60)
+        return len(queries)
+
+    assert statements(60) == statements(3)
+    assert not Message.objects.exists()
+    assert Conversation.objects.filter(deleted_at__isnull=False).count() == 63
+    assert set(ComplianceRequest.objects.values_list("status", flat=True)) == {Status.COMPLETED}

@@ -1,0 +1,268 @@
+"""What meets an erasure while it runs, with real transactions on connections of their own."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import claims, worker
+from compliance.erasure import ledger, marking, rows
+from compliance.errors import ClaimLost
+from compliance.models import Claim, ComplianceRequest
+from conversations import intake, uploads
+from conversations import rows as intake_rows
+from conversations.documents import parse_document
+from conversations.models import Conversation, Identity, Message, UploadedFile
+from tests import factories
+from tests.factories import conversation_of, deletion_of
+
+Status = ComplianceRequest.Status
+Kind = ComplianceRequest.Kind
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATIENCE = 20
+
+
+class Elsewhere:
+    """A function that runs in a thread, on a database connection of its own."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=[work], daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        try:
+            self.result = work()
+        except BaseException as error:  # raised again in the test
+            self._error = error
+        finally:
+            connection.close()
+
+    @property
+    def waits(self) -> bool:
+        self._thread.join(0.3)
+        return self._thread.is_alive()
+
+    def end(self) -> Any:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "it still waits"
+        if self._error:
+            raise self._error
+        return self.result
+
+
+class Gate:
+    """Stops whoever passes until it is opened; says when someone has come."""
+
+    def __init__(self) -> None:
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    def passed(self) -> None:
+        self._reached.set()
+        assert self._open.wait(PATIENCE)
+
+    def wait_for_someone(self) -> None:
+        assert self._reached.wait(PATIENCE)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def document(**fields: Any) -> Any:
+    base = {
+        "id": "late",
+        "channel": "widget",
+        "started_at": "2026-11-01T12:00:00Z",
+        "custom_variables": {"member_id": "42"},
+        "messages": [
+            {"id": "m1", "sender": "user", "kind": "text", "text": "late", "sent_at": "2026-11-01T12:00:01Z"}
+        ],
+    }
+    return parse_document(json.dumps(base | fields).encode())
+
+
+def test_a_document_for_an_erased_conversation_while_it_is_being_erased(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42", external_id="c-1")
+    request = deletion_of(chatbot, "42")
+    gate, erase_bite = Gate(), rows.erase_bite
+
+    def slow_bite(request_ids: Any) -> bool:
+        gate.passed()
+        return erase_bite(request_ids)
+
+    monkeypatch.setattr(rows, "erase_bite", slow_bite)
+    deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
+    gate.wait_for_someone()
+    late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
+
+    assert late.waits  # the mark and its first bite are not committed yet
+    gate.open()
+    deletion.end()
+    (outcome,) = late.end()
+
+    request.refresh_from_db()
+    assert (outcome.outcome, outcome.errors[0].code) == ("refused", "conversation_deleted")
+    assert (request.status, request.messages) == (Status.COMPLETED, 2)
+    assert not Message.objects.exists()
+
+
+def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    gate, write = Gate(), intake_rows.write_messages
+
+    def slow_write(**options: Any) -> None:
+        write(**options)
+        gate.passed()
+
+    monkeypatch.setattr(intake_rows, "write_messages", slow_write)
+    arriving = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="new")]))
+    gate.wait_for_someone()
+    deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
+
+    assert deletion.waits  # for the intake that began before it
+    gate.open()
+    assert arriving.end()[0].outcome == "created"
+    deletion.end()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.messages) == (Status.COMPLETED, 2, 3)
+    assert not Identity.objects.exists()
+    assert Conversation.objects.filter(deleted_at__isnull=True).count() == 0
+
+
+def test_a_document_that_names_the_erased_chatter_later_is_refused(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    deletion_of(chatbot, "42")
+    worker.drain(seconds=PATIENCE)
+    stored = conversation_of(chatbot, external_id="unnamed-so-far", messages=1)
+
+    old, new, naming = intake.store(
+        chatbot=chatbot,
+        documents=[
+            document(id="began-before"),
+            document(id="began-after", started_at=(timezone.now() + timedelta(seconds=5)).isoformat()),
+            document(id="unnamed-so-far"),
+        ],
+    )
+
+    assert (old.outcome, old.errors[0].code) == ("refused", "chatter_erased")
+    assert new.outcome == "created"
+    assert (naming.outcome, naming.errors[0].code) == ("refused", "chatter_erased")
+    worker.sweep()
+    stored.refresh_from_db()
+    assert stored.deleted_at
+    assert Message.objects.get().conversation_id == new.number
+
+
+def test_an_upload_in_flight_leaves_no_object_and_no_open_upload(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation = conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    def chunks() -> Iterator[bytes]:
+        yield b"x" * 9_000_000
+        worker.drain(seconds=PATIENCE)
+        yield b"y"
+
+    upload = uploads.open_upload(conversation=conversation, name="holiday.jpg", content_type="image/jpeg")
+    with pytest.raises(uploads.ConversationDeleted):
+        uploads.write(upload=upload, chunks=chunks())
+
+    request.refresh_from_db()
+    assert (request.status, request.files) == (Status.COMPLETED, 1)
+    assert not UploadedFile.objects.exists()
+    assert not list(storage.versions("uploads/"))
+    assert not storage._open_uploads(upload.object_key)
+
+
+def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42", messages=5)
+    request = deletion_of(chatbot, "42")
+    gate, write = Gate(), ledger.write
+
+    def slow_write(request_ids: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            gate.passed()
+        write(request_ids)
+
+    monkeypatch.setattr(ledger, "write", slow_write)
+    sleeper = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
+    gate.wait_for_someone()
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    worker.drain(seconds=PATIENCE)
+    gate.open()
+    sleeper.end()
+
+    request.refresh_from_db()
+    assert (request.status, request.messages, request.attempts) == (Status.COMPLETED, 5, 1)
+    events = ChangeLogEntry.objects.filter(request_id=request.pk).values_list("event", flat=True)
+    assert list(events).count("request.completed") == 1
+    assert not Claim.objects.exists()
+
+
+def test_a_bite_of_a_lost_claim_writes_nothing(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "42")
+    deletion_of(chatbot, "42")
+    held = claims.take(Kind.DELETION)
+    assert held
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert claims.break_expired() == 1
+
+    with pytest.raises(ClaimLost), held.bite():
+        marking.mark(held.request_ids)
+
+    assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
+
+
+def test_a_claim_in_the_middle_of_a_bite_is_not_broken_up(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, "42")
+    held = claims.take(Kind.DELETION)
+    assert held
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    with held.bite():
+        assert Elsewhere(claims.break_expired).end() == 0
+
+    assert Claim.objects.get().expires_at > timezone.now()
+
+
+def test_two_workers_never_take_one_chatters_requests_together(chatbot: Chatbot) -> None:
+    first, second, other = deletion_of(chatbot, "42"), deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+
+    one = claims.take(Kind.DELETION)
+    two = claims.take(Kind.DELETION)
+
+    assert one
+    assert set(one.request_ids) == {first.pk, other.pk}
+    assert two is None
+    assert ComplianceRequest.objects.get(pk=second.pk).claim is None
+
+
+def test_a_fair_share_goes_to_each_chatbot(
+    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.DELETION, 10)
+    for number in range(50):
+        factories.RequestFactory.create(chatbot=chatbot, uci_value=f"backlog-{number}")
+    single = factories.RequestFactory.create(chatbot=neighbour, uci_value="single")
+
+    held = claims.take(Kind.DELETION)
+
+    assert held
+    assert single.pk in held.request_ids
