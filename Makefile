@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready-for-requirements-dev
 
-.PHONY: demo run test check lock fmt clean
+.PHONY: demo run test check bench lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -30,6 +30,9 @@ check: $(READY)  ## all that must pass before a change is merged
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	scripts/check_deploy.sh
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90
+
+bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-header pyproject.toml -o requirements.txt
