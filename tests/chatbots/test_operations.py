@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError
 
 from chatbots.authentication import secret_binding, token_digest
@@ -217,3 +218,13 @@ def test_a_revoked_key_is_ended_once_and_on_record() -> None:
         revoke_api_key(prefix=new.api_key.prefix, actor="command")
     with pytest.raises(ValidationError, match="no key"):
         revoke_api_key(prefix="nobody", actor="command")
+
+
+def test_a_key_is_revoked_by_command(capsys: pytest.CaptureFixture[str]) -> None:
+    new = create_api_key(chatbot=ChatbotFactory.create(), type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+
+    call_command("revoke_api_key", new.api_key.prefix)
+
+    assert capsys.readouterr().out == f"Revoked the key {new.api_key.prefix} (CRM).\n"
+    with pytest.raises(CommandError, match="revoked before"):
+        call_command("revoke_api_key", new.api_key.prefix)

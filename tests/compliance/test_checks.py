@@ -1,0 +1,17 @@
+from compliance import checks, inventory
+
+
+def test_an_undeclared_model_stops_the_start(monkeypatch) -> None:
+    assert checks.every_model_is_declared() == []
+    monkeypatch.setattr(inventory, "STORES", inventory.STORES[1:])
+
+    (error,) = checks.every_model_is_declared()
+
+    assert error.id == "compliance.E001"
+
+
+def test_embedded_servers_are_refused_in_production(settings) -> None:
+    settings.EMBEDDED_POSTGRES = settings.EMBEDDED_S3 = True
+    assert [error.id for error in checks.no_embedded_servers()] == ["compliance.E002", "compliance.E003"]
+    settings.EMBEDDED_POSTGRES = settings.EMBEDDED_S3 = False
+    assert checks.no_embedded_servers() == []

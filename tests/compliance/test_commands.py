@@ -1,0 +1,132 @@
+"""The commands as an operator meets them: what they print, how they end, what they refuse."""
+
+import io
+import json
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+from django_q.models import Schedule
+
+from compliance import worker
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.factories import conversation_of, deletion_of
+
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(*words: str) -> tuple[int, str]:
+    """Run a command line and return exit code and standard output."""
+    out = io.StringIO()
+    try:
+        call_command(*words, stdout=out, stderr=io.StringIO())
+    except SystemExit as end:
+        return int(end.code or 0), out.getvalue()
+    return 0, out.getvalue()
+
+
+def refused(*words: str) -> CommandError:
+    with pytest.raises(CommandError) as caught:
+        call_command(*words, stdout=io.StringIO(), stderr=io.StringIO())
+    return caught.value
+
+
+def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage) -> None:
+    conversation_of(chatbot, "42")
+
+    code, out = run("request_deletion", "acme", "member_id", "42", "--reference", "T-1", "--json")
+    filed = json.loads(out)
+    assert (code, filed["status"], filed["reference"]) == (0, "accepted", "T-1")
+    assert filed["status_url"] == f"/api/v1/chatbots/acme/requests/{filed['request_id']}"
+
+    assert run("process_requests") == (0, "1 completed\n")
+    request = ComplianceRequest.objects.get()
+    assert (request.status, request.messages, request.origin) == (Status.COMPLETED, 2, "command")
+
+
+def test_it_reads_the_value_from_standard_input(chatbot, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("42\n"))
+    run("request_export", "acme", "member_id", "-", "--include-shared")
+    request = ComplianceRequest.objects.get()
+    assert (request.kind, request.uci_value, request.include_shared) == ("export", "42", True)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "code"),
+    [("completed", 0), ("failed", 3), ("on_hold", 4), ("rejected", 5), ("accepted", 6)],
+)
+def test_it_waits_and_tells_the_end_by_its_exit_code(chatbot, storage, monkeypatch, prepare, code) -> None:
+    endings = {
+        "completed": {"completed_at": timezone.now(), "result": "done", "uci_value": None},
+        "failed": {"failed_at": timezone.now(), "error_code": "storage_locked", "error_detail": "Lift it."},
+        "on_hold": {"held_at": timezone.now(), "hold_reason": "export_pending"},
+        "rejected": {"rejected_at": timezone.now(), "uci_value": None},
+        "accepted": {},
+    }
+    monkeypatch.setattr("time.sleep", lambda _: ComplianceRequest.objects.update(status=prepare, **endings[prepare]))
+    ended, out = run("request_deletion", "acme", "member_id", "42", "--wait", "--timeout", "0.1")
+    assert ended == code
+    assert prepare in out
+    assert "42" not in out.replace(str(ComplianceRequest.objects.get().pk), "")
+
+
+def test_it_says_what_to_do_when_it_refuses(chatbot) -> None:
+    unknown = refused("request_deletion", "nobody", "member_id", "42")
+    assert str(unknown) == "There is no chatbot 'nobody'. Known: acme."
+    placeholder = refused("request_deletion", "acme", "member_id", "null")
+    assert str(placeholder) == "invalid: This value is a placeholder that identifies nobody."
+    assert placeholder.returncode == 2
+    assert refused("approve_request", str(uuid4())).returncode == 2
+    assert "a request id is a UUID" in str(refused("approve_request", "7"))
+    assert str(refused("verify_erasure")) == "Name one request, or say --all."
+    assert "no completed deletion" in str(refused("verify_erasure", str(uuid4())))
+
+
+def test_held_requests_are_decided(chatbot) -> None:
+    held = {"status": Status.ON_HOLD, "hold_reason": "export_pending", "held_at": timezone.now()}
+    for command, status in (
+        ("approve_request", "accepted"),
+        ("reject_request", "rejected"),
+        ("cancel_request", "cancelled"),
+    ):
+        request = deletion_of(chatbot, command, **held)
+        assert run(command, str(request.pk))[1] == f"deletion {request.pk}: {status}\n"
+
+
+def test_a_failed_request_is_retried_and_shown_as_json(chatbot) -> None:
+    request = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="x")
+    assert json.loads(run("retry_request", str(request.pk), "--json")[1])["status"] == "accepted"
+
+
+def test_verification_finds_what_a_restored_backup_brought_back(chatbot, storage) -> None:
+    gone = conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    worker.drain(seconds=60)
+    assert run("verify_erasure", "--all") == (0, "1 deletions looked at, 0 left something.\n")
+
+    factories.MessageFactory.create(conversation=gone)
+    conversation_of(chatbot, "42")
+    conversation_of(chatbot, "43")
+
+    code, out = run("verify_erasure", str(request.pk), "--json")
+    assert code == 3
+    assert json.loads(out) == {
+        "verified": 1,
+        "left": {str(request.pk): {"conversations_message": 1, "the chatter's identities": 1}},
+    }
+
+
+def test_schedules_are_made_equal_to_the_code() -> None:
+    Schedule.objects.all().delete()
+    Schedule.objects.create(name="of-another-time", func="nowhere")
+    Schedule.objects.create(name="sweep", func="compliance.tasks.sweep")
+    Schedule.objects.create(name="sweep", func="compliance.tasks.sweep")
+
+    for _ in range(2):
+        assert run("sync_schedules") == (0, "Scheduled: sweep\n")
+        schedule = Schedule.objects.get()
+        assert (schedule.func, schedule.minutes, schedule.repeats) == ("compliance.tasks.sweep", 1, -1)

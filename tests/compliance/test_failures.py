@@ -1,0 +1,197 @@
+"""When something breaks: whose attempts it costs, who goes on, and what is said."""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import ChangeLogEntry
+from compliance import claims, operations, worker
+from compliance.erasure import engine, verify
+from compliance.models import Claim, ComplianceRequest
+from config.logs import SafeFormatter
+from conversations.models import Conversation, Message, UploadedFile
+from tests import factories
+from tests.factories import conversation_of, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+Kind = ComplianceRequest.Kind
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def let_them_try_again() -> None:
+    """What the passing of the back-off does."""
+    ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
+
+
+@pytest.fixture
+def poison() -> Iterator[str]:
+    """A text whose message the database refuses to delete."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            CREATE FUNCTION refuse_poison() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'cannot delete %', OLD.text; END $$;
+            CREATE TRIGGER poison BEFORE DELETE ON conversations_message
+                FOR EACH ROW WHEN (OLD.text = 'poison') EXECUTE FUNCTION refuse_poison();
+            """
+        )
+        yield "poison"
+        cursor.execute("DROP TRIGGER poison ON conversations_message; DROP FUNCTION refuse_poison()")
+
+
+def test_a_poison_request_costs_no_other_its_attempts(chatbot, storage, poison, caplog) -> None:
+    conversation_of(chatbot, "poisoned", text=poison)
+    for number in range(5):
+        conversation_of(chatbot, str(number))
+        deletion_of(chatbot, str(number))
+    bad = deletion_of(chatbot, "poisoned")
+
+    for _ in range(claims.MAX_ATTEMPTS):
+        worker.drain(seconds=60)
+        let_them_try_again()
+
+    others = ComplianceRequest.objects.exclude(pk=bad.pk)
+    assert set(others.values_list("status", "attempts")) == {(Status.COMPLETED, 0)}
+    bad.refresh_from_db()
+    assert (bad.status, bad.error_code, bad.attempts) == (Status.FAILED, "internal_error", 5)
+    assert "SQLSTATE P0001" in bad.error_detail
+    assert "cannot delete" not in bad.error_detail + caplog.text
+    assert not Claim.objects.exists()
+
+
+def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbot, storage, monkeypatch) -> None:
+    for value in ("42", "43"):
+        conversation = conversation_of(chatbot, value)
+        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
+    stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+    purge = ObjectStorage.purge
+
+    def locked(self: ObjectStorage, key: str) -> int:
+        if key.endswith("42"):
+            raise StorageError("storage_locked", "An object lock forbids it: lift it.")
+        return purge(self, key)
+
+    monkeypatch.setattr(ObjectStorage, "purge", locked)
+    worker.drain(seconds=60)
+
+    stuck.refresh_from_db()
+    fine.refresh_from_db()
+    assert (stuck.status, stuck.error_code, stuck.error_detail) == (
+        Status.FAILED, "storage_locked", "An object lock forbids it: lift it.",
+    )  # fmt: skip
+    assert (fine.status, fine.files) == (Status.COMPLETED, 1)
+    assert UploadedFile.objects.get().object_key == "uploads/1/42"
+
+    monkeypatch.undo()
+    operations.retry(request_id=stuck.pk, actor="command")
+    worker.drain(seconds=60)
+
+    stuck.refresh_from_db()
+    assert (stuck.status, stuck.files, stuck.error_code, stuck.messages) == (Status.COMPLETED, 1, "", 2)
+
+
+def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage, monkeypatch) -> None:
+    request = deletion_of(chatbot, "42")
+
+    def down(*args: object, **options: object) -> None:
+        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+
+    monkeypatch.setattr(ObjectStorage, "put", down)
+    waits = []
+    for _ in range(claims.MAX_ATTEMPTS - 1):
+        worker.drain(seconds=60)
+        request.refresh_from_db()
+        assert request.status == Status.ACCEPTED
+        waits.append(round((request.not_before - timezone.now()).total_seconds() / 30))
+        let_them_try_again()
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert waits == [1, 4, 16, 64]
+    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_unavailable", 5)
+    events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
+    assert list(events) == ["request.started", *["request.given_back"] * 4, "request.failed"]
+
+
+def test_a_failed_export_says_why_and_leaves_nothing(chatbot, storage, monkeypatch) -> None:
+    conversation_of(chatbot, "42")
+    request = export_of(chatbot, "42")
+
+    def denied(*args: object, **options: object) -> None:
+        raise StorageError("storage_access_denied", "The access key needs s3:PutObject.")
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", denied)
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == (Status.FAILED, "storage_access_denied")
+    assert not list(storage.versions())
+
+
+def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatbot, storage, monkeypatch) -> None:
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    look_again = verify.look_again
+
+    def something_comes_back(request_ids):
+        conversation = Conversation.objects.get(deletion_request_id__isnull=False)
+        factories.MessageFactory.create(conversation=conversation, text="back from the dead")
+        return look_again(request_ids)
+
+    monkeypatch.setattr(verify, "look_again", something_comes_back)
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == (Status.ACCEPTED, "erasure_incomplete")
+    assert request.error_detail == "The second look still found rows: 1 in conversations_message."
+    assert request.uci_value == "42"
+
+
+def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None:
+    request = deletion_of(chatbot, "42")
+    for attempt in range(1, claims.MAX_ATTEMPTS + 1):
+        assert claims.take(Kind.DELETION)
+        Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        claims.break_expired()
+        request.refresh_from_db()
+        assert (request.attempts, request.alone, request.claim) == (attempt, True, None)
+
+    assert (request.status, request.error_code) == (Status.FAILED, "worker_lost")
+
+
+def test_what_was_lost_in_a_claim_is_taken_alone(chatbot) -> None:
+    lost = [deletion_of(chatbot, value) for value in ("42", "43")]
+    assert claims.take(Kind.DELETION)
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    claims.break_expired()
+    fresh = deletion_of(chatbot, "44")
+
+    taken = [claims.take(Kind.DELETION) for _ in range(3)]
+
+    assert [held.request_ids for held in taken if held] == [(fresh.pk,), (lost[0].pk,), (lost[1].pk,)]
+
+
+def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, monkeypatch, caplog) -> None:
+    conversation_of(chatbot, "42")
+    deletion_of(chatbot, "42")
+
+    def fail(held: claims.HeldClaim, *, deadline: float) -> None:
+        raise KeyError("42".rjust(8, "_"))
+
+    monkeypatch.setattr(engine, "run", fail)
+
+    with caplog.at_level(logging.ERROR):
+        worker.drain(seconds=60)
+
+    (record,) = [record for record in caplog.records if record.name == "compliance.worker"]
+    logged = SafeFormatter().format(record)
+    assert "claim.failed" in logged
+    assert "KeyError" in logged
+    assert "______42" not in logged
+    assert Message.objects.count() == 2
