@@ -40,10 +40,11 @@ UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs 
 _WAITING_CHATBOTS = """
 WITH RECURSIVE waiting(chatbot_id) AS (
     (SELECT chatbot_id FROM compliance_compliancerequest
-      WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s ORDER BY chatbot_id LIMIT 1)
+      WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s AND alone = %(alone)s
+      ORDER BY chatbot_id LIMIT 1)
     UNION ALL
     SELECT (SELECT r.chatbot_id FROM compliance_compliancerequest r
-             WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s
+             WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s AND r.alone = %(alone)s
                AND r.chatbot_id > w.chatbot_id ORDER BY r.chatbot_id LIMIT 1)
       FROM waiting w WHERE w.chatbot_id IS NOT NULL
 )
@@ -140,18 +141,21 @@ class HeldClaim:
         return cast("datetime", row[0])
 
 
-def take(kind: ComplianceRequest.Kind) -> HeldClaim | None:
+def take(kind: ComplianceRequest.Kind, *, single_first: bool = False) -> HeldClaim | None:
     """Claim the next requests of a kind, or return None when nothing can be taken.
 
     What failed or was lost in a claim before is taken by itself, so that a poison request costs no other its
-    attempts.
+    attempts. `single_first` prefers such a one: a worker asks so every other time, or a steady flow of new
+    requests would keep them waiting for ever.
     """
+    if single_first:
+        return _take(kind, size=1, alone=True) or _take(kind, size=CLAIM_SIZE[kind], alone=False)
     return _take(kind, size=CLAIM_SIZE[kind], alone=False) or _take(kind, size=1, alone=True)
 
 
 def _take(kind: ComplianceRequest.Kind, *, size: int, alone: bool) -> HeldClaim | None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_WAITING_CHATBOTS, {"kind": kind})
+        cursor.execute(_WAITING_CHATBOTS, {"kind": kind, "alone": alone})
         chatbots = [row[0] for row in cursor.fetchall()]
         if not chatbots:
             return None

@@ -129,7 +129,7 @@ class ComplianceRequest(models.Model):
             # What workers may take, in order, per kind and chatbot.
             models.Index(
                 name="request_waiting",
-                fields=["kind", "chatbot", "queued_at", "seq"],
+                fields=["kind", "alone", "chatbot", "queued_at", "seq"],
                 condition=Q(status="accepted", claim__isnull=True),
             ),
             # The order of one chatter's requests, and the look-up of a chatter.

@@ -35,13 +35,16 @@ Counts = Counter[str]
 
 _ACTOR = "worker"
 
+_DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
+
 _RELEASE = """
 UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NULL
  WHERE r.status = 'on_hold' AND r.hold_reason = 'export_pending'
    AND NOT EXISTS (
        SELECT 1 FROM compliance_compliancerequest earlier
         WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
-          AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold'))
+          AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')
+          AND earlier.uci_value IS NOT NULL)
 RETURNING r.id, r.chatbot_id
 """
 
@@ -109,7 +112,10 @@ def complete_export(held: HeldClaim, export_id: int, *, rows: int, size: int, sh
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
-    """Complete deletions whose second look found nothing; the chatters' earlier failed requests forget them too."""
+    """Complete deletions whose second look found nothing; the chatters' earlier failed requests forget them too.
+
+    Not a deletion that failed after the mark: the mark has not taken over what that one left.
+    """
     with held.bite() as now:
         requests = _claimed(held, request_ids)
         with connection.cursor() as cursor:
@@ -119,6 +125,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
                   FROM compliance_compliancerequest r
                  WHERE r.id = ANY(%s) AND earlier.variable_id = r.variable_id
                    AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq AND earlier.status = 'failed'
+                   AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
                 """,
                 [[request.pk for request in requests]],
             )
@@ -150,7 +157,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
         for request in requests:
             failure = failures[request.pk]
             request.attempts += 1
-            request.error_code, request.error_detail = failure.code, failure.detail
+            request.error_code, request.error_detail = failure.code, failure.detail[:_DETAIL_LENGTH]
             request.claim = None
             if failure.retryable and request.attempts < MAX_ATTEMPTS:
                 request.status = Status.ACCEPTED
@@ -179,8 +186,8 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
 def release_export_pending() -> int:
     """Let deletions go on whose earlier export is no longer failed or on hold; return how many.
 
-    Whether that export is delivered, given up or in the line again: in each case the order of the line is
-    enough from here. Set-wise and cheap, so every drain and sweep begins with it.
+    Whether that export is delivered, given up (it has forgotten the chatter) or in the line again: in each case
+    the order of the line is enough from here. Set-wise and cheap, so every drain and sweep begins with it.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -209,7 +216,7 @@ def _complete(held: HeldClaim, requests: list[ComplianceRequest], now: datetime)
             UPDATE compliance_compliancerequest
                SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL,
                    conversations_total = greatest(conversations_total, conversations),
-                   result = CASE WHEN conversations_total + conversations + exports > 0
+                   result = CASE WHEN conversations_total + conversations + files + exports > 0
                                  THEN 'done' ELSE 'nothing_found' END,
                    error_code = '', error_detail = ''
              WHERE id = ANY(%s) AND claim_id = %s

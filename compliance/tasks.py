@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from compliance import queue, worker
-from config.logs import describe_error
+from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
             task()
         except Exception as error:
             logger.exception("task.failed task=%s", task.__name__)
-            failure = describe_error(error)
+            failure = describe_kind(error)
         # Raised outside the except block: its context would bring the error's text back.
         if failure:
             raise TaskFailed(failure)

@@ -6,6 +6,7 @@ Both are loops over the database alone; django-q2, `process_requests` and the te
 import logging
 import time
 from collections.abc import Callable
+from itertools import cycle
 from uuid import UUID
 
 from django.db import DatabaseError, connection
@@ -17,7 +18,7 @@ from compliance.erasure import remnants
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
-from config.logs import describe_error
+from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +38,13 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
     """
     end = time.monotonic() + seconds
     claims.break_expired()
-    while time.monotonic() < end:
+    for single_first in cycle((False, True)):
+        if time.monotonic() >= end:
+            break
         progress.release_export_pending()
         idle = True
         for kind in (Kind.EXPORT, Kind.DELETION):
-            held = claims.take(kind)
+            held = claims.take(kind, single_first=single_first)
             if held is None:
                 continue
             idle = False
@@ -111,7 +114,7 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
             progress.give_back_alone(held)
         else:
             failure = StepFailed(
-                "internal_error", f"The work stopped with an unforeseen error: {describe_error(error)}."
+                "internal_error", f"The work stopped with an unforeseen error: {describe_kind(error)}."
             )
             progress.step_failed(held, {held.request_ids[0]: failure})
         held.let_go()

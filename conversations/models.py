@@ -133,9 +133,11 @@ class Conversation(models.Model):
                 fields=["deleted_at"],
                 condition=Q(deleted_at__isnull=False, external_id_digest__isnull=False),
             ),
-            # The conversations that a finished deletion erased.
+            # All that a deletion has marked, erased or not: its files, its ledger, the second look.
             models.Index(
-                name="conversation_erased", fields=["deletion_request_id"], condition=Q(deleted_at__isnull=False)
+                name="conversation_of_deletion",
+                fields=["deletion_request_id"],
+                condition=Q(deletion_request_id__isnull=False),
             ),
         ]
 

@@ -184,3 +184,9 @@ def _request(chatbot: Chatbot, value: str, kind: ComplianceRequest.Kind, **field
     request = RequestFactory.create(chatbot=chatbot, uci_value=value, kind=kind, **fields)
     request.refresh_from_db()
     return request
+
+
+def as_bytes(column: bytes | memoryview | None) -> bytes:
+    """A binary column's value, which psycopg gives back as it likes."""
+    assert column is not None
+    return bytes(column)

@@ -5,6 +5,7 @@ before it (and marked) or wholly after it (and then sees the mark and the Erased
 nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
@@ -23,12 +24,14 @@ from conversations import locks
 HoldReason = ComplianceRequest.HoldReason
 
 # Counting stops one above the guard: a value shared by 100,000 conversations costs no more than one of 1,001.
+# An earlier export can be in the line again since the claim was made (a retry): it too has to go first.
 _ASK_AGAIN = """
 SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds,
        c.four_eyes,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
                 WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
-                  AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')),
+                  AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
+                  AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing')),
        (SELECT count(*) FROM (
             SELECT 1 FROM conversations_identity i
              WHERE i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
@@ -64,6 +67,38 @@ WITH matched AS (
 SELECT request_id, count(*) FROM marked GROUP BY request_id
 """
 
+# A chatter's earlier deletions that failed. What they marked may name the chatter no longer: identities go before
+# files do. So it is taken over by the mark itself, with what they still had to erase.
+_GIVEN_UP = """
+SELECT DISTINCT ON (f.seq) f.id, r.id
+  FROM compliance_compliancerequest r
+  JOIN compliance_compliancerequest f
+    ON f.variable_id = r.variable_id AND f.uci_digest = r.uci_digest AND f.seq < r.seq
+ WHERE r.id = ANY(%s) AND f.kind = 'deletion' AND f.status = 'failed'
+ ORDER BY f.seq, r.seq
+"""
+
+_TAKE_OVER = """
+WITH theirs AS (
+    SELECT c.id, heir.request_id
+      FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
+      JOIN conversations_conversation c ON c.deletion_request_id = heir.failed_id
+     ORDER BY c.id
+       FOR UPDATE OF c
+), taken AS (
+    UPDATE conversations_conversation c SET deletion_request_id = theirs.request_id
+      FROM theirs WHERE c.id = theirs.id
+    RETURNING c.deletion_request_id AS request_id, c.deleted_at
+)
+SELECT request_id, count(*) FROM taken WHERE deleted_at IS NULL GROUP BY request_id
+"""
+
+_TAKE_OVER_EXPORTS = """
+UPDATE compliance_export e SET doomed_by = heir.request_id
+  FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
+ WHERE e.doomed_by = heir.failed_id AND e.key IS NOT NULL
+"""
+
 _BEGIN = """
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cut_at = %(cut)s,
@@ -90,20 +125,26 @@ SELECT DISTINCT r.id, i.variable_id, i.value
 """
 
 # An export finished within the grace is the copy the person asked for: it lives until the grace is over, unless
-# the deletion says otherwise. Everything else that has a key must go, half-written leftovers included.
+# the deletion says otherwise. Everything else that has a key must go, half-written leftovers included. Of several
+# deletions that meet one export, one that wants it gone is enough.
 _DOOM = """
+WITH met AS (
+    SELECT DISTINCT ON (old.id) old.id, r.id AS request_id, kept.so AS is_kept, grace.days AS grace
+      FROM unnest(%(requests)s::uuid[], %(variables)s::bigint[], %(digests)s::bytea[])
+             AS whose(request_id, variable_id, digest)
+      JOIN compliance_compliancerequest r ON r.id = whose.request_id
+      JOIN compliance_compliancerequest x ON x.variable_id = whose.variable_id AND x.uci_digest = whose.digest
+      JOIN compliance_export old ON old.request_id = x.id AND old.key IS NOT NULL
+     CROSS JOIN make_interval(secs => %(grace)s) AS grace(days)
+     CROSS JOIN LATERAL (
+           SELECT NOT r.erase_exports AND coalesce(old.finished_at > %(cut)s - grace.days, FALSE) AS so) AS kept
+     ORDER BY old.id, kept.so, r.seq
+)
 UPDATE compliance_export e
-   SET doomed_by = CASE WHEN kept.so THEN e.doomed_by ELSE whose.request_id END,
-       expires_at = CASE WHEN kept.so THEN least(e.expires_at, e.finished_at + grace.days) ELSE e.expires_at END
-  FROM unnest(%(requests)s::uuid[], %(variables)s::bigint[], %(digests)s::bytea[])
-         AS whose(request_id, variable_id, digest)
-  JOIN compliance_compliancerequest r ON r.id = whose.request_id
-  JOIN compliance_compliancerequest x ON x.variable_id = whose.variable_id AND x.uci_digest = whose.digest
-  JOIN compliance_export old ON old.request_id = x.id
- CROSS JOIN make_interval(secs => %(grace)s) AS grace(days)
- CROSS JOIN LATERAL (
-       SELECT NOT r.erase_exports AND coalesce(old.finished_at > %(cut)s - grace.days, FALSE) AS so) AS kept
- WHERE e.id = old.id AND e.key IS NOT NULL
+   SET doomed_by = CASE WHEN met.is_kept THEN e.doomed_by ELSE met.request_id END,
+       expires_at = CASE WHEN met.is_kept THEN least(e.expires_at, e.finished_at + met.grace) ELSE e.expires_at END
+  FROM met
+ WHERE e.id = met.id AND e.key IS NOT NULL
 """
 
 
@@ -148,7 +189,8 @@ def mark(request_ids: Sequence[UUID]) -> int:
         cursor.execute("SELECT clock_timestamp()")
         cut = cast("datetime", cursor.fetchone()[0])
         cursor.execute(_MARK, {"ids": ids})
-        marked: dict[UUID, int] = dict(cursor.fetchall())
+        marked: Counter[UUID] = Counter(dict(cursor.fetchall()))
+        marked += _take_over(ids)
         cursor.execute(_BEGIN, {"ids": ids, "cut": cut, "marked": list(marked), "counts": list(marked.values())})
         begun = cursor.fetchall()
         cursor.execute(_REMEMBER, {"ids": ids, "cut": cut, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
@@ -166,6 +208,19 @@ def mark(request_ids: Sequence[UUID]) -> int:
         ]
     )
     return sum(marked.values())
+
+
+def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
+    """Take over what earlier deletions of these chatters marked before they failed; return how many are live."""
+    with connection.cursor() as cursor:
+        cursor.execute(_GIVEN_UP, [list(request_ids)])
+        given_up = cursor.fetchall()
+        if not given_up:
+            return Counter()
+        pairs = {"failed": [failed for failed, _ in given_up], "heirs": [heir for _, heir in given_up]}
+        cursor.execute(_TAKE_OVER_EXPORTS, pairs)
+        cursor.execute(_TAKE_OVER, pairs)
+        return Counter(dict(cursor.fetchall()))
 
 
 def _doom_exports(requests: Sequence[ComplianceRequest], cut: datetime) -> None:

@@ -14,13 +14,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
-from django.db.models.functions import Now
 
 from chatbots.buckets import StorageError, hosted_storage
 from compliance import progress
 from compliance.errors import StepFailed
-from compliance.models import Export
-from conversations.models import UploadedFile
 
 # A worker's bite, or a plain transaction where no claim is needed.
 Bite = Callable[[], AbstractContextManager[datetime | None]]
@@ -49,15 +46,22 @@ _EXPORTS = """
 SELECT id, key, doomed_by FROM compliance_export WHERE doomed_by = ANY(%s) AND key IS NOT NULL LIMIT %s
 """
 
+_FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE id = ANY(%s) RETURNING id"
+
+_FORGET_EXPORTS = """
+UPDATE compliance_export SET key = NULL, upload_id = NULL, removed_at = now()
+ WHERE id = ANY(%s) AND key IS NOT NULL RETURNING id
+"""
+
 
 def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the uploaded files of what these requests marked, open uploads included, then their rows."""
-    return _erase(bite, request_ids, find=_FILES, counter="files", forget=_forget_files)
+    return _erase(bite, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
 
 
 def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the exports that these requests' marks have doomed; their rows stay, without the key."""
-    return _erase(bite, request_ids, find=_EXPORTS, counter="exports", forget=_forget_exports)
+    return _erase(bite, request_ids, find=_EXPORTS, counter="exports", forget=_FORGET_EXPORTS)
 
 
 def _erase(
@@ -66,7 +70,7 @@ def _erase(
     *,
     find: str,
     counter: str,
-    forget: Callable[[list[int]], int],
+    forget: str,
 ) -> Failures:
     failures: Failures = {}
     while True:
@@ -76,8 +80,7 @@ def _erase(
             return failures
         for gone in _purge(located, failures):
             with bite():
-                forget([row.row_id for row in gone])
-                progress.add_counts(_per_request(gone, counter))
+                progress.add_counts(_per_request(_forget(forget, gone), counter))
 
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
@@ -96,10 +99,10 @@ def _purge(located: Sequence[Located], failures: Failures) -> Iterator[list[Loca
             continue
         try:
             storage.purge(row.key)
+            gone.append(row)
         except StorageError as error:
             failures[row.request_id] = StepFailed(error.code, error.detail, retryable=error.retryable)
-            continue
-        gone.append(row)
+        # Also when nothing is gone: a storage that refuses can be slow to say so.
         if time.monotonic() - began > _SECONDS_PER_BITE:
             yield gone
             gone, began = [], time.monotonic()
@@ -114,9 +117,9 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.C
     return counts
 
 
-def _forget_files(row_ids: list[int]) -> int:
-    return UploadedFile.objects.filter(pk__in=row_ids).delete()[0]
-
-
-def _forget_exports(row_ids: list[int]) -> int:
-    return Export.objects.filter(pk__in=row_ids).update(key=None, upload_id=None, removed_at=Now())
+def _forget(statement: str, gone: Sequence[Located]) -> list[Located]:
+    """Let the rows go, or their keys; return those that nobody else had let go before."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [[row.row_id for row in gone]])
+        forgotten = {row_id for (row_id,) in cursor.fetchall()}
+    return [row for row in gone if row.row_id in forgotten]

@@ -5,7 +5,11 @@ conversation with the erasure's request, and the next sweep erases it here.
 """
 
 import logging
+import time
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import repeat
+from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -24,16 +28,22 @@ from conversations.models import ErasedChatter, UploadedFile, VariableValue
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _Status = ComplianceRequest.Status
 _GIVEN_UP = (_Status.FAILED, _Status.CANCELLED, _Status.REJECTED)
 
-# Rows removed by one statement; what is left waits for the next sweep.
+# Rows removed by one statement, and how long each of these tasks may take: what is left waits for the next sweep.
 _BATCH = 10_000
 _OBJECTS_PER_SWEEP = 500
+_SECONDS_PER_TASK = 10.0
 _UPLOAD_ABANDONED = timedelta(days=1)
 
+# What a worker or an intake holds is left for the next sweep: then the sweep never waits, and no two can block
+# each other.
 _DELETE_EXPIRED = sql.SQL(
-    "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() ORDER BY expires_at LIMIT %s)"
+    "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() ORDER BY expires_at"
+    " LIMIT %(batch)s FOR UPDATE SKIP LOCKED)"
 )
 
 _LATE = """
@@ -47,7 +57,7 @@ _FORGET_CONVERSATION_DIGESTS = """
 UPDATE conversations_conversation SET external_id_digest = NULL
  WHERE id IN (SELECT id FROM conversations_conversation
                WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
-               LIMIT %(batch)s)
+               LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
 """
 
 # Not while an export of the chatter still lies somewhere: a later deletion finds it by this digest.
@@ -58,7 +68,7 @@ UPDATE compliance_compliancerequest SET uci_digest = NULL
                      < now() - make_interval(secs => %(kept)s)
                  AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
                  AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
-               LIMIT %(batch)s)
+               LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED)
 """
 
 
@@ -85,11 +95,28 @@ def remove_expired() -> None:
     _remove_expired_exports()
     _remove_abandoned_uploads()
     _remove_expired_ledger()
+    for model in (VariableValue, ErasedChatter, Replay):
+        _in_batches(_DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)))
+    for statement in (_FORGET_CONVERSATION_DIGESTS, _FORGET_CHATTER_DIGESTS):
+        _in_batches(sql.SQL(statement))
+
+
+def _in_batches(statement: sql.Composable) -> None:
+    kept = settings.ERASURE_LEDGER_DAYS.total_seconds()
     with connection.cursor() as cursor:
-        for model in (VariableValue, ErasedChatter, Replay):
-            cursor.execute(_DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)), [_BATCH])
-        for statement in (_FORGET_CONVERSATION_DIGESTS, _FORGET_CHATTER_DIGESTS):
-            cursor.execute(statement, {"kept": settings.ERASURE_LEDGER_DAYS.total_seconds(), "batch": _BATCH})
+        for _ in _for_a_while(repeat(None)):
+            cursor.execute(statement, {"kept": kept, "batch": _BATCH})
+            if cursor.rowcount < _BATCH:
+                return
+
+
+def _for_a_while(things: Iterable[_T]) -> Iterator[_T]:
+    """Yield things until the time of a task is over: a storage that does not answer must not hold a worker."""
+    end = time.monotonic() + _SECONDS_PER_TASK
+    for thing in things:
+        yield thing
+        if time.monotonic() > end:
+            return
 
 
 def _requests_with_late_data() -> list[UUID]:
@@ -130,7 +157,7 @@ def _remove_expired_exports() -> None:
     given_up = Q(finished_at__isnull=True, request__status__in=_GIVEN_UP)
     for condition in (expired, given_up):
         exports = Export.objects.filter(condition, key__isnull=False).order_by("pk")
-        for export in exports[:_OBJECTS_PER_SWEEP]:
+        for export in _for_a_while(exports[:_OBJECTS_PER_SWEEP]):
             if _purged(str(export.key)):
                 # Not if a retry has taken another key meanwhile.
                 Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
@@ -141,7 +168,7 @@ def _remove_abandoned_uploads() -> None:
     abandoned = UploadedFile.objects.filter(
         state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED
     ).order_by("created_at")
-    for upload in abandoned[:_OBJECTS_PER_SWEEP]:
+    for upload in _for_a_while(abandoned[:_OBJECTS_PER_SWEEP]):
         if _purged(upload.object_key):
             UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
 

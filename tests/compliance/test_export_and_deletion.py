@@ -11,8 +11,9 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance import operations, worker
+from compliance import claims, operations, worker
 from compliance.api.representation import represent
+from compliance.erasure import marking
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -158,3 +159,48 @@ def test_what_a_given_up_export_left_is_removed(chatbot: Chatbot, storage: Objec
     left.refresh_from_db()
     assert left.key is None
     assert not list(storage.versions())
+
+
+def test_an_export_that_was_given_up_holds_no_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
+    """It has forgotten whom it named, so it can never be delivered."""
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
+    later = deletion_of(chatbot, "42")
+
+    drain()
+
+    later.refresh_from_db()
+    assert later.status == Status.COMPLETED
+
+
+def test_an_export_that_is_retried_after_the_deletion_was_taken_goes_first(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    deletion = deletion_of(chatbot, "42")
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+
+    operations.retry(request_id=export.pk, actor="command")
+    assert marking.admit(held) == []
+    held.let_go()
+    drain()
+
+    export.refresh_from_db()
+    deletion.refresh_from_db()
+    assert (export.messages, deletion.messages) == (2, 2)
+
+
+@pytest.mark.parametrize("which_erases", [0, 1])
+def test_of_two_deletions_that_meet_one_export_one_that_erases_it_is_enough(
+    chatbot: Chatbot, drain: Drain, which_erases: int
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    export = export_of(chatbot, "43", include_shared=True)
+    drain()
+    for number, value in enumerate(("42", "43")):
+        deletion_of(chatbot, value, erase_exports=number == which_erases)
+
+    drain()
+
+    export.export.refresh_from_db()
+    assert export.export.key is None

@@ -2,19 +2,22 @@
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry
 from compliance import claims, operations, worker
-from compliance.erasure import engine, verify
+from compliance.erasure import engine, ledger, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest
 from config.logs import SafeFormatter
-from conversations.models import Conversation, Message, UploadedFile
+from conversations.models import Conversation, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of
 
@@ -195,3 +198,141 @@ def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, mo
     assert "KeyError" in logged
     assert "______42" not in logged
     assert Message.objects.count() == 2
+
+
+@pytest.mark.parametrize("is_erased", [True, False])
+def test_a_second_deletion_takes_over_what_no_longer_names_the_chatter(chatbot, storage, is_erased: bool) -> None:
+    """A deletion that failed at a file has erased the identities by then; intake marks what never held one."""
+    now = timezone.now()
+    request = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=now, error_code="storage_locked", cut_at=now)
+    conversation = conversation_of(chatbot, deletion_request_id=request.pk)
+    if is_erased:
+        with transaction.atomic():
+            rows.erase_marked([request.pk])
+    storage.put("uploads/1/a", b"a photo", "image/jpeg")
+    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a")
+    storage.put("acme/shared.csv", b"said by both", "text/csv")
+    export = factories.ExportFactory.create(
+        request=export_of(chatbot, "43"), key="acme/shared.csv", doomed_by=request.pk
+    )
+    ComplianceRequest.objects.filter(pk=export.request_id).update(not_before=timezone.now() + timedelta(hours=1))
+    second = deletion_of(chatbot, "42")
+
+    worker.drain(seconds=60)
+
+    second.refresh_from_db()
+    conversation.refresh_from_db()
+    assert (second.status, second.result, second.files, second.exports) == (Status.COMPLETED, "done", 1, 1)
+    assert second.conversations == (0 if is_erased else 1)
+    assert conversation.deleted_at
+    assert not Message.objects.exists()
+    assert not [version.key for version in storage.versions() if not version.key.startswith(ledger.PREFIX)]
+
+
+def test_a_deletion_that_failed_after_anothers_mark_can_still_be_retried(chatbot, storage, monkeypatch) -> None:
+    first = deletion_of(chatbot, "42", not_before=timezone.now() + timedelta(hours=1))
+    ComplianceRequest.objects.filter(pk=first.pk).update(status=Status.FAILED, failed_at=Now(), error_code="x")
+    second = deletion_of(chatbot, "42")
+    write = ledger.write
+
+    def the_first_fails_again(request_ids) -> None:
+        ComplianceRequest.objects.filter(pk=first.pk).update(failed_at=Now())
+        write(request_ids)
+
+    monkeypatch.setattr(ledger, "write", the_first_fails_again)
+    worker.drain(seconds=60)
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert second.status == Status.COMPLETED
+    assert operations.is_retryable(first)
+
+
+def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, storage, monkeypatch) -> None:
+    for value in ("42", "43", "44"):
+        conversation = conversation_of(chatbot, value)
+        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
+        deletion_of(chatbot, value)
+    monkeypatch.setattr(objects, "_SECONDS_PER_BITE", -1)
+    renewed = []
+
+    def slow(self: ObjectStorage, key: str) -> int:
+        renewed.append(Claim.objects.get().expires_at > timezone.now())
+        Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+
+    monkeypatch.setattr(ObjectStorage, "purge", slow)
+    worker.drain(seconds=60)
+
+    assert renewed == [True, True, True]
+
+
+def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monkeypatch) -> None:
+    request = deletion_of(chatbot, "42")
+    worker.drain(seconds=60)
+    conversation = conversation_of(chatbot, "42", deletion_request_id=request.pk)
+    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a")
+    purge, sweeps = ObjectStorage.purge, [worker.sweep]
+
+    def beaten(self: ObjectStorage, key: str) -> int:
+        if sweeps:
+            sweeps.pop()()
+        return purge(self, key)
+
+    monkeypatch.setattr(ObjectStorage, "purge", beaten)
+    worker.sweep()
+
+    request.refresh_from_db()
+    assert request.files == 1
+
+
+def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> None:
+    request = deletion_of(chatbot, "42")
+
+    def fail(held: claims.HeldClaim, *, deadline: float) -> None:
+        raise type("E" * 1000, (Exception,), {})
+
+    monkeypatch.setattr(engine, "run", fail)
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.error_code, request.attempts, len(request.error_detail)) == ("internal_error", 1, 500)
+
+
+def test_a_steady_flow_does_not_starve_what_is_taken_alone(chatbot, storage, monkeypatch) -> None:
+    alone = deletion_of(chatbot, "42", alone=True)
+    deletion_of(chatbot, "0")
+    run = engine.run
+    done: list[UUID] = []
+
+    def and_another_comes(held: claims.HeldClaim, *, deadline: float) -> None:
+        run(held, deadline=deadline)
+        done.extend(held.request_ids)
+        if len(done) < 10:
+            deletion_of(chatbot, f"flow-{len(done)}")
+
+    monkeypatch.setattr(engine, "run", and_another_comes)
+    worker.drain(seconds=60)
+
+    assert alone.pk in done[:3]
+
+
+def test_the_sweep_leaves_what_another_holds(chatbot, storage) -> None:
+    late = timezone.now() - timedelta(days=1)
+    conversation = conversation_of(chatbot, "42")
+    factories.VariableValueFactory.create(conversation=conversation, expires_at=late)
+
+    with ThreadPoolExecutor(1) as elsewhere, transaction.atomic():
+        list(VariableValue.objects.select_for_update())
+        elsewhere.submit(swept).result(timeout=20)
+    assert VariableValue.objects.exists()
+
+    worker.sweep()
+    assert not VariableValue.objects.exists()
+
+
+def swept() -> None:
+    try:
+        worker.sweep()
+    finally:
+        connection.close()

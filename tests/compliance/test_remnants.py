@@ -1,0 +1,88 @@
+"""What the sweep does: late data, and what is kept for a time only."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import worker
+from compliance.erasure import ledger
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, ErasedChatter, UploadedFile
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import as_bytes, conversation_of, deletion_of
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_remembers_the_erased_by_digest_only_for_the_ledgers_days(
+    chatbot: Chatbot, drain: Drain, settings: Settings
+) -> None:
+    conversation = conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    drain()
+    erased = ErasedChatter.objects.get()
+    conversation.refresh_from_db()
+    assert (bytes(erased.digest), erased.request_id) == (as_bytes(request.uci_digest), request.pk)
+    assert erased.expires_at - erased.cut_at == settings.ERASURE_LEDGER_DAYS
+    assert conversation.external_id_digest
+
+    late = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1)
+    ErasedChatter.objects.update(expires_at=late)
+    Conversation.objects.update(deleted_at=late)
+    ComplianceRequest.objects.update(completed_at=late)
+    worker.sweep()
+
+    conversation.refresh_from_db()
+    request.refresh_from_db()
+    assert not ErasedChatter.objects.exists()
+    assert conversation.external_id_digest is None
+    assert request.uci_digest is None
+    assert conversation.deletion_request_id == request.pk
+
+
+def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    request = deletion_of(chatbot, "42")
+    drain()
+    late = conversation_of(chatbot, "42", messages=3, deletion_request_id=request.pk)
+    digest = as_bytes(late.external_id_digest).hex()
+
+    worker.sweep()
+
+    late.refresh_from_db()
+    request.refresh_from_db()
+    assert late.deleted_at
+    assert (request.conversations, request.messages) == (1, 3)
+    assert ChangeLogEntry.objects.filter(event="request.late_data_erased").count() == 1
+    assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
+
+
+def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation = conversation_of(chatbot, "42")
+    kept = factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/new")
+    old = factories.UploadedFileFactory.create(
+        conversation=conversation, object_key="uploads/1/old", created_at=timezone.now() - timedelta(hours=25)
+    )
+    storage.open_upload(old.object_key, content_type="image/jpeg")
+
+    worker.sweep()
+
+    assert list(UploadedFile.objects.all()) == [kept]
+    assert not storage._open_uploads(old.object_key)
+
+
+def test_ledger_objects_go_when_their_days_are_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
+    deletion_of(chatbot, "42")
+    drain()
+
+    worker.sweep()
+
+    (kept,) = storage.keys(ledger.PREFIX)
+    assert kept.startswith(f"{ledger.PREFIX}{timezone.now():%Y-%m-%d}/")
