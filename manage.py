@@ -16,15 +16,34 @@ def main() -> None:
         from django.core.management import execute_from_command_line  # noqa: PLC0415
     except ImportError as error:
         raise SystemExit("Django is not installed here: try `make run`, or activate .venv first.") from error
-    from config import embedded  # noqa: PLC0415
+    from django.conf import settings  # noqa: PLC0415
+    from django.db import Error as DatabaseError  # noqa: PLC0415
+    from environs import EnvValidationError  # noqa: PLC0415
 
+    from config import embedded  # noqa: PLC0415
+    from config.env import describe_bad_settings  # noqa: PLC0415
+    from config.logs import describe_database_error  # noqa: PLC0415
+
+    try:
+        _ = settings.DEBUG  # reads them all
+    except EnvValidationError as error:
+        raise SystemExit(describe_bad_settings(error)) from None
     words = sys.argv[1:]
     if words and words[0] not in WITHOUT_SERVERS and not ASK_ONLY & set(words):
         try:
             embedded.start()
         except embedded.EmbeddedError as error:
             raise SystemExit(str(error)) from error
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except DatabaseError as error:
+        # Uncaught, Python would print it, and PostgreSQL quotes whole rows in it.
+        if "--traceback" in words:
+            raise
+        raise SystemExit(
+            f"The database refused or cannot be reached: {describe_database_error(error)}. "
+            "Is it up, is DATABASE_URL right, is it migrated? --traceback shows all, people's data too."
+        ) from None
 
 
 if __name__ == "__main__":

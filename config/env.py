@@ -7,10 +7,13 @@ import base64
 import binascii
 import os
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from environs import FileAwareEnv
+import dj_database_url
+from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -86,9 +89,31 @@ def parse_days(text: str) -> timedelta:
     return timedelta(days=int(text))
 
 
+def parse_postgres_url(text: str) -> dict[str, Any]:
+    """Turn `postgresql://…` into an entry of DATABASES. Raises ValidationError, which never quotes the password."""
+    # Other databases parse as well, and would fail later, by the name of a driver that is not installed.
+    is_postgres = text.startswith(("postgres://", "postgresql://"))
+    try:
+        parsed = dict(dj_database_url.parse(text)) if is_postgres else {}
+    except ValueError:
+        parsed = {}
+    if not parsed.get("NAME"):
+        raise ValidationError("Must be postgresql://user:password@host:port/name, percent-encoded.")
+    return parsed
+
+
+def describe_bad_settings(error: EnvValidationError) -> str:
+    """Return what `env.seal()` found, one setting a line; no value is quoted."""
+    found = error.error_messages
+    # A list is what a reader that does not collect gives; `env` collects.
+    lines = [f"  {name}: {' '.join(told)}" for name, told in found.items()] if isinstance(found, Mapping) else found
+    return "\n".join(["These settings are missing or wrong (see docs/operating.md):", *lines])
+
+
 # A secret's file mostly ends with a newline that is no part of it.
 env = FileAwareEnv(eager=False, strip_whitespace=True)
 env.add_parser("days", parse_days)
+env.add_parser("postgres_url", parse_postgres_url)
 env.add_parser("single_key", parse_single_key)
 env.add_parser("key_ring", parse_key_ring)
 env.read_env(str(BASE_DIR / ".env"), recurse=False)

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from marshmallow.validate import OneOf, Range
+
 from config import embedded
 from config.env import BASE_DIR, development_keys, env
 
@@ -22,8 +24,9 @@ _made_here = development_keys(VAR_DIR) if DEVELOPMENT else []
 
 DEBUG = env.bool("DEBUG", DEVELOPMENT)
 SECRET_KEY = env.str("SECRET_KEY")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"] if DEVELOPMENT else [])
-PORT = env.int("PORT", 8000)
+_local_hosts = ["localhost", "127.0.0.1", "[::1]"]
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", _local_hosts) if DEVELOPMENT else env.list("ALLOWED_HOSTS")
+PORT = env.int("PORT", 8000, validate=Range(1, 65535))
 
 # AES-256-GCM keys for secrets at rest, newest first; HMAC key for digests, which never rotates.
 ENCRYPTION_KEYS: dict[str, bytes] = env.key_ring("ENCRYPTION_KEYS")
@@ -92,7 +95,7 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
 # --- Database ----------------------------------------------------------------------------------------
 
 DATABASES: dict[str, dict[str, Any]] = {
-    "default": embedded.database(VAR_DIR) if EMBEDDED_POSTGRES else dict(env.dj_db_url("DATABASE_URL") or {}),
+    "default": embedded.database(VAR_DIR) if EMBEDDED_POSTGRES else env.postgres_url("DATABASE_URL") or {},
 }
 # Connections live on: django-q2 closes the caller's connection after an enqueue when they do not.
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
@@ -122,7 +125,7 @@ HOSTED_FILE_DAYS = env.days("HOSTED_FILE_DAYS", "40")
 
 # --- API -----------------------------------------------------------------------------------------------
 
-MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024)
+MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024, validate=Range(min=1))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 REST_FRAMEWORK = {
@@ -143,7 +146,7 @@ REST_FRAMEWORK = {
 Q_CLUSTER = {
     "name": "data-compliance",
     "orm": "default",
-    "workers": env.int("WORKERS", 2),
+    "workers": env.int("WORKERS", 2, validate=Range(min=1)),
     "poll": 0.2,
     "queue_limit": 1,
     "bulk": 1,
@@ -170,12 +173,14 @@ X_FRAME_OPTIONS = "DENY"
 
 # --- Logs ----------------------------------------------------------------------------------------------
 
+_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "config.logs.SafeFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO", validate=OneOf(_LEVELS))},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},

@@ -1,4 +1,4 @@
-"""What the compliance commands share: teaching help, finding a chatbot, printing a request."""
+"""What the compliance commands share: filing a request, following it, printing it."""
 
 import argparse
 import json
@@ -7,10 +7,11 @@ import time
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from chatbots.models import Chatbot
+from chatbots.management.base import TeachingCommand, find_chatbot
 from compliance import operations
 from compliance.api.representation import represent
 from compliance.errors import Refused
@@ -27,32 +28,6 @@ EXIT_CODES = {
     Status.CANCELLED: 5,
 }
 STILL_WAITING = 6
-
-
-class TeachingCommand(BaseCommand):
-    """A command whose `--help` ends with examples that run."""
-
-    examples: ClassVar[str] = ""
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(
-            prog_name,
-            subcommand,
-            epilog=self.examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            **kwargs,
-        )
-
-
-def find_chatbot(slug: str) -> Chatbot:
-    """Return the chatbot. Raises CommandError with the slugs there are."""
-    try:
-        return Chatbot.objects.get(slug=slug)
-    except Chatbot.DoesNotExist:
-        known = ", ".join(Chatbot.objects.order_by("slug").values_list("slug", flat=True)[:20])
-        raise CommandError(
-            f"There is no chatbot {slug!r}. " + (f"Known: {known}." if known else "Make one first.")
-        ) from None
 
 
 class FilingCommand(TeachingCommand):
@@ -125,12 +100,17 @@ def show(command: BaseCommand, request: ComplianceRequest, *, as_json: bool) -> 
         path = reverse("compliance-api:request", args=[request.chatbot.slug, request.pk])
         command.stdout.write(json.dumps(represent(request, status_url=path, shows_key=True)))
         return
-    state = request.status + (f" ({request.hold_reason})" if request.hold_reason else "")
-    command.stdout.write(f"{request.kind} {request.pk}: {state}")
+    said = request.hold_reason or request.result
+    command.stdout.write(f"{request.kind} {request.pk}: {request.status}" + (f" ({said})" if said else ""))
     if request.status == Status.COMPLETED:
-        command.stdout.write(
-            f"{request.conversations} conversations, {request.messages} messages, {request.files} files,"
-            f" {request.exports} earlier exports"
-        )
+        command.stdout.write(_what_was_done(request))
     if request.status == Status.FAILED:
         command.stdout.write(f"{request.error_code}: {request.error_detail}")
+
+
+def _what_was_done(request: ComplianceRequest) -> str:
+    counts = f"{request.conversations:,} conversations, {request.messages:,} messages"
+    if request.kind == ComplianceRequest.Kind.DELETION:
+        return f"{counts}, {request.files:,} files, {request.exports:,} earlier exports"
+    export = request.export
+    return f"{counts}; {export.rows:,} rows, {export.bytes:,} bytes in {settings.S3_BUCKET}, key {export.key}"

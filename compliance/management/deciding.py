@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
+from chatbots.management.base import TeachingCommand
 from compliance.errors import Refused
-from compliance.management.base import TeachingCommand, parse_request_id, show
+from compliance.management.base import parse_request_id, show
 from compliance.models import ComplianceRequest
 
 

@@ -61,6 +61,11 @@ def test_create_chatbot_says_what_to_do(words, advice):
     assert not Chatbot.objects.exists()
 
 
+def test_a_message_about_no_field_in_particular_stands_by_itself():
+    with pytest.raises(CommandError, match=r"\AThis slug names a folder"):
+        run("create_chatbot", "uploads", "--name", "Acme")
+
+
 def test_create_chatbot_refuses_a_second_of_the_same_slug():
     create_acme()
     with pytest.raises(CommandError, match="Choose another slug"):
@@ -118,7 +123,7 @@ def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
-        (["nobody", "--type", "token", "--label", "x"], "create_chatbot"),
+        (["nobody", "--type", "token", "--label", "x"], "Known: acme"),
         (["acme", "--type", "token", "--label", "x"], "scopes: Give a token key at least one of"),
         (["acme", "--type", "token", "--label", "x", "--scope", "all"], "invalid choice"),
         (["acme", "--type", "signing", "--label", "x", "--scope", "requests:read"], "scopes"),

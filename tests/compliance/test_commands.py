@@ -5,6 +5,7 @@ import json
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from django_q.models import Schedule
@@ -43,7 +44,7 @@ def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage)
     assert (code, filed["status"], filed["reference"]) == (0, "accepted", "T-1")
     assert filed["status_url"] == f"/api/v1/chatbots/acme/requests/{filed['request_id']}"
 
-    assert run("process_requests") == (0, "1 completed\n")
+    assert run("process_requests") == (0, "All requests, by state: 1 completed.\n")
     request = ComplianceRequest.objects.get()
     assert (request.status, request.messages, request.origin) == (Status.COMPLETED, 2, "command")
 
@@ -72,6 +73,17 @@ def test_it_waits_and_tells_the_end_by_its_exit_code(chatbot, storage, monkeypat
     assert ended == code
     assert prepare in out
     assert "42" not in out.replace(str(ComplianceRequest.objects.get().pk), "")
+
+
+def test_a_waited_for_export_is_told_with_where_it_lies(chatbot, storage, monkeypatch) -> None:
+    conversation_of(chatbot, "42")
+    monkeypatch.setattr("time.sleep", lambda _: worker.drain())
+
+    code, out = run("request_export", "acme", "member_id", "42", "--wait")
+
+    export = ComplianceRequest.objects.get().export
+    assert code == 0
+    assert f"{export.rows} rows, {export.bytes} bytes in {settings.S3_BUCKET}, key {export.key}" in out
 
 
 def test_it_says_what_to_do_when_it_refuses(chatbot) -> None:

@@ -30,6 +30,18 @@ def read(variables: dict[str, str], expression: str = "") -> subprocess.Complete
     )
 
 
+def manage(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py under just these variables."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *words],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_in_production_debug_is_off_and_keys_are_as_given() -> None:
     told = read(PRODUCTION, "settings.DEBUG, settings.DEVELOPMENT, list(settings.ENCRYPTION_KEYS)")
     assert told.stdout == "False False ['new', 'old']\n"
@@ -42,17 +54,47 @@ def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None
         "DUE_DAYS": "thirty",
         "PORT": "http",
         "DEBUG": "perhaps",
-        "DATABASE_URL": "garbage",
+        "DATABASE_URL": "mysql://me:too-secret@localhost/none",
+        "LOG_LEVEL": "loud",
+        "WORKERS": "0",
     }
-    del bad["S3_BUCKET"]
+    del bad["S3_BUCKET"], bad["ALLOWED_HOSTS"]
+    told = manage(bad, "check")
 
-    told = read(bad)
-
-    assert told.returncode != 0
-    for name in ("ENCRYPTION_KEYS", "DIGEST_KEY", "DUE_DAYS", "PORT", "DEBUG", "DATABASE_URL", "S3_BUCKET"):
-        assert name in told.stderr.splitlines()[-1], name
-    assert "too-short" not in told.stderr
+    title, *lines = told.stderr.splitlines()
+    assert told.returncode == 1
+    assert title.startswith("These settings are missing or wrong")
+    assert {line.split(":")[0].strip() for line in lines} == {
+        "ALLOWED_HOSTS",
+        "DATABASE_URL",
+        "DEBUG",
+        "DIGEST_KEY",
+        "DUE_DAYS",
+        "ENCRYPTION_KEYS",
+        "LOG_LEVEL",
+        "PORT",
+        "S3_BUCKET",
+        "WORKERS",
+    }
+    assert "too-s" not in told.stderr
     assert KEY not in told.stderr
+
+
+@pytest.mark.parametrize("url", ["garbage", "postgresql://me:too-secret@host:port/none", "postgresql://host"])
+def test_a_url_that_names_no_postgresql_database_is_told(url: str) -> None:
+    told = manage(PRODUCTION | {"DATABASE_URL": url}, "check")
+
+    assert told.stderr.splitlines()[1:] == [
+        "  DATABASE_URL: Must be postgresql://user:password@host:port/name, percent-encoded."
+    ]
+
+
+def test_a_database_that_cannot_be_reached_is_told_in_one_line() -> None:
+    told = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
+
+    assert told.returncode == 1
+    assert told.stderr.startswith("The database refused or cannot be reached: SQLSTATE none. Is it up")
+    assert len(told.stderr.splitlines()) == 1
 
 
 def test_a_secret_can_come_from_a_file_that_ends_with_a_newline(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_it_reads_standard_input(
 
 
 def test_it_knows_no_chatbot_of_that_name(db: None, tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match='There is no chatbot "nobody"'):
+    with pytest.raises(CommandError, match="There is no chatbot 'nobody'"):
         call_command("import_conversations", "nobody", str(tmp_path / "x"))
 
 

@@ -1,33 +1,33 @@
 import json
 import sys
-from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.messages import as_command_error
-from chatbots.models import ApiKey, Chatbot
+from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
+from chatbots.models import ApiKey
 from chatbots.operations import create_api_key
 
 
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = """Create a key with which a client company calls the API. Its secret is shown once.
 
 A signing key signs the bodies of deletions and exports, as clients of the product do already; a token goes
-into the header Authorization: Bearer, and serves every call that its scopes allow. For example:
-
+into the header Authorization: Bearer, and serves every call that its scopes allow.
+"""
+    examples = """\
+examples:
   manage.py create_api_key acme --type signing --label "CRM"
   manage.py create_api_key acme --type signing --label "CRM" --secret-file present-secret.txt
   manage.py create_api_key acme --type token --label "backend" \\
       --scope requests:read --scope conversations:write
 
 Several keys can be active at once, so a new one can be rolled out before the old one is revoked.
-"""
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+exit codes: 0 made, 1 refused, 2 the command line is wrong
+"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug", help="of the chatbot")
@@ -49,9 +49,7 @@ Several keys can be active at once, so a new one can be rolled out before the ol
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        chatbot = Chatbot.objects.filter(slug=options["slug"]).first()
-        if chatbot is None:
-            raise CommandError(f"There is no chatbot {options['slug']!r}. Create it with create_chatbot.")
+        chatbot = find_chatbot(options["slug"])
         try:
             new = create_api_key(
                 chatbot=chatbot,

@@ -1,30 +1,31 @@
 import json
-from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
-from chatbots.management.messages import as_command_error
+from chatbots.management.base import TeachingCommand, as_command_error
 from chatbots.models import Variable
 from chatbots.operations import NewVariable, create_chatbot
 
 
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = """Create a chatbot: whose conversations are kept, and for whom requests are filed.
 
 A request names a chatter by the Unique Chatter Identifier (UCI): one of the chatbot's variables, whose value
-is stored beside each conversation that begins once it is designated. For example:
-
+is stored beside each conversation that begins once it is designated.
+"""
+    examples = """\
+examples:
   manage.py create_chatbot acme --name "Acme support" --timezone Europe/Paris \\
       --variable custom:member_id --variable user_channel:plan --uci member_id \\
       --enable-compliance --hosted-bucket
 
 Then give its callers a key: manage.py create_api_key acme --type signing --label "CRM"
-"""
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+exit codes: 0 made, 1 refused, 2 the command line is wrong
+"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug", help="names the chatbot in paths: letters, digits, - and _")

@@ -1,23 +1,23 @@
-from argparse import RawDescriptionHelpFormatter
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
-from chatbots.management.messages import as_command_error
+from chatbots.management.base import TeachingCommand, as_command_error
 from chatbots.operations import revoke_api_key
 
 
-class Command(BaseCommand):
-    help = """End a key for good: the next call with it is refused. For example:
-
-  manage.py revoke_api_key 3f9a1c0d52be
+class Command(TeachingCommand):
+    help = """End a key for good: the next call with it is refused.
 
 Make the new key first (create_api_key), let the client company change over, then revoke the old one.
 """
+    examples = """\
+examples:
+  manage.py revoke_api_key 3f9a1c0d52be
 
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=RawDescriptionHelpFormatter, **kwargs)
+exit codes: 0 ended, 1 there is no such key, or it was ended before
+"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("prefix", help="of the key, as create_api_key showed it and the admin lists it")

@@ -1,7 +1,7 @@
 from typing import Any
 
+from chatbots.management.base import TeachingCommand
 from compliance import data_map
-from compliance.management.base import TeachingCommand
 
 
 class Command(TeachingCommand):
@@ -9,6 +9,8 @@ class Command(TeachingCommand):
     examples = """\
 examples:
   manage.py data_map > docs/data-map.md
+
+exit codes: 0 done
 """
 
     def handle(self, *args: Any, **options: Any) -> None:

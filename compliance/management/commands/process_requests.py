@@ -5,8 +5,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Count
 
+from chatbots.management.base import TeachingCommand
 from compliance import worker
-from compliance.management.base import TeachingCommand
 from compliance.models import ComplianceRequest
 
 
@@ -22,7 +22,11 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--seconds", type=float, default=math.inf, help="Stop after about so long (no limit).")
-        parser.add_argument("--json", action="store_true", help="Print the numbers of requests by state as JSON.")
+        parser.add_argument(
+            "--json",
+            action="store_true",
+            help="Print the numbers of all requests, by state, as JSON.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         worker.sweep()
@@ -31,6 +35,7 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
         if options["json"]:
             self.stdout.write(json.dumps({"requests": states, "time_over": left}))
         else:
-            self.stdout.write(", ".join(f"{number} {status}" for status, number in states.items()) or "No requests.")
+            told = ", ".join(f"{number:,} {status}" for status, number in states.items())
+            self.stdout.write(f"All requests, by state: {told or 'none'}.")
         if left:
             raise SystemExit(3)

@@ -13,8 +13,8 @@ examples:
   manage.py request_deletion acme member_id 42 --wait
   echo 42 | manage.py request_deletion acme member_id - --reference TICKET-7 --json
 
-exit codes: 0 filed (with --wait: completed), 2 refused, 3 failed, 4 on hold, 5 rejected or cancelled,
-6 still waiting when the time-out came
+exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refused, 3 failed, 4 on hold,
+5 rejected or cancelled, 6 still waiting when the time-out came
 """
     kind = ComplianceRequest.Kind.DELETION
 

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from chatbots.buckets import StorageError, hosted_storage
-from compliance.management.base import TeachingCommand
+from chatbots.management.base import TeachingCommand
 from conversations.demo_data import COMPANIES
 from conversations.demo_seeding import Seeded, seed
 from conversations.intake import IntakeFailed, Result
@@ -17,8 +17,8 @@ from conversations.intake import IntakeFailed, Result
 
 class Command(TeachingCommand):
     help = (
-        f"Fill a development copy with invented conversations: {len(COMPANIES)} companies in different time zones, "
-        "every channel and kind of message, several languages and scripts, files, scores, people without an "
+        f"Fill a development copy with invented conversations: {len(COMPANIES)} companies in different time zones,\n"
+        "every channel and kind of message, several languages and scripts, files, scores, people without an\n"
         "identity, and windows that two people shared. Safe to run again: what is there stays as it is."
     )
     examples = """\

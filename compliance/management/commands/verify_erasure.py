@@ -4,20 +4,23 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
+from chatbots.management.base import TeachingCommand
 from compliance.erasure import verify
-from compliance.management.base import TeachingCommand, parse_request_id
+from compliance.management.base import parse_request_id
 from compliance.models import ComplianceRequest
 
 
 class Command(TeachingCommand):
-    help = "Look again whether completed deletions left nothing behind, in every store of the inventory."
+    help = "Look again whether completed deletions left nothing behind, in every table that they erase from."
     examples = """\
 examples:
   manage.py verify_erasure 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f
   manage.py verify_erasure --all --json
 
 It also compares the keyed digests of all identities that are stored with those of the erased chatters, so a
-restored backup is noticed. exit codes: 0 nothing is left, 3 something is
+restored backup is noticed. It does not look into the bucket.
+
+exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 something is left
 """
 
     def add_arguments(self, parser: CommandParser) -> None:

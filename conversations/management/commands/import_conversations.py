@@ -1,6 +1,5 @@
 """Import conversation documents from a file."""
 
-import argparse
 import json
 import sys
 import time
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
+from chatbots.management.base import TeachingCommand, find_chatbot
 from chatbots.models import Chatbot
 from conversations.importing import (
     Refusal,
@@ -29,7 +29,7 @@ SOME_REFUSED = 3
 INTERRUPTED = 130
 REFUSALS_SHOWN = 20
 
-EPILOG = """\
+EXAMPLES = """\
 Each line is one conversation document, as in POST /api/v1/chatbots/<slug>/conversations. Gzip is recognised by
 its content. An import can be broken off and run again from the start: what is stored is found "unchanged".
 
@@ -49,16 +49,11 @@ exit codes:
 """
 
 
-class _HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    pass
-
-
-class Command(BaseCommand):
+class Command(TeachingCommand):
     help = "Store the conversations of a JSON Lines file: new ones are created, known ones updated."
+    examples = EXAMPLES
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.formatter_class = _HelpFormatter
-        parser.epilog = EPILOG
         parser.add_argument("slug", help="the chatbot that the conversations belong to")
         parser.add_argument("file", help="a .jsonl or .jsonl.gz file, or - for standard input")
         parser.add_argument(
@@ -69,9 +64,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, slug: str, file: str, as_json: bool, refused: str | None, **_options: Any) -> None:
-        chatbot = Chatbot.objects.filter(slug=slug).first()
-        if chatbot is None:
-            raise CommandError(f'There is no chatbot "{slug}". Make it with: manage.py create_chatbot {slug}')
+        chatbot = find_chatbot(slug)
         summary = Summary()
         began = time.monotonic()
         failure, exit_code = "", 0
