@@ -4,6 +4,7 @@ The counters are added in the transaction that did what they count, so that a ki
 one. Final states forget the chatter's value.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ from chatbots import changelog
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import ClaimLost, StepFailed
 from compliance.models import ComplianceRequest, Export
+
+logger = logging.getLogger(__name__)
 
 Status = ComplianceRequest.Status
 Result = ComplianceRequest.Result
@@ -159,6 +162,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             request.attempts += 1
             request.error_code, request.error_detail = failure.code, failure.detail[:_DETAIL_LENGTH]
             request.claim = None
+            logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
             if failure.retryable and request.attempts < MAX_ATTEMPTS:
                 request.status = Status.ACCEPTED
                 request.not_before = now + _BACK_OFF * 4 ** (request.attempts - 1)

@@ -1,7 +1,13 @@
+from django.apps import apps
 from django.contrib import admin
 from django.urls import include, path, re_path
 
 from config import problems
+
+admin.site.site_header = admin.site.site_title = "Data Compliance"
+admin.site.site_url = None
+# A schedule names any Python function to run: those of the code are synced, and a form for others is a way in.
+admin.site.unregister(apps.get_model("django_q", "Schedule"))
 
 urlpatterns = [
     path("admin/", admin.site.urls),

@@ -15,6 +15,7 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from psycopg.pq import TransactionStatus
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
@@ -266,6 +267,8 @@ def test_it_can_be_left_in_the_middle(chatbot: Chatbot) -> None:
     chunks = transcript(chatbot).chunks()
     next(chunks)
     chunks.close()
+
+    assert connection.connection.info.transaction_status != TransactionStatus.ACTIVE  # the COPY has ended
 
 
 def test_it_keeps_the_value_out_of_the_statements_text(chatbot: Chatbot) -> None:
