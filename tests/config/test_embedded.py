@@ -20,7 +20,9 @@ import pytest
 from botocore.config import Config
 
 from config import embedded
-from config.embedded_servers import Postgres, SeaweedFS, is_free
+from config.embedded_postgres import Postgres
+from config.embedded_s3 import SeaweedFS
+from config.embedded_servers import is_free
 
 ROOT = Path(__file__).resolve().parents[2]
 S3 = embedded.S3("embedded-test", "embedded-test-secret", "hosted")

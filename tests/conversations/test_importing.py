@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.db import connection
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from conversations import importing
-from conversations.models import Conversation, Identity, Message
+from conversations.models import Conversation, Message
 from tests.conversations.documents import document
-
-SHARED = Path(django_settings.BASE_DIR).parent / "shared" / "data" / "sgd-dev.jsonl.gz"
 
 
 def lines(*documents: dict[str, Any] | str) -> bytes:
@@ -184,28 +181,3 @@ def test_it_stores_in_batches_bounded_by_number_and_by_bytes(monkeypatch: pytest
     monkeypatch.setattr(importing, "BATCH_BYTES", 10)
     sizes = [len(batch) for batch in importing._batches(importing.Line(n, b"{}") for n in range(12))]
     assert sizes == [5, 5, 2]
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared data set is not here")
-def test_it_imports_the_shared_data_set_once(chatbot: Chatbot, capsys: pytest.CaptureFixture[str]) -> None:
-    def run() -> dict[str, Any]:
-        call_command("import_conversations", chatbot.slug, str(SHARED), "--json")
-        summary: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return summary
-
-    def sequences() -> list[tuple[str, int]]:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT sequencename, last_value FROM pg_sequences WHERE sequencename LIKE 'conversations%'"
-            )
-            return sorted(cursor.fetchall())
-
-    first = run()
-    before = sequences(), set(Conversation.objects.values_list("pk", "message_count", "last_message_at"))
-    second = run()
-
-    assert (first["created"], first["messages"], first["refused"]) == (2_098, 38_768, 0)
-    assert (second["unchanged"], second["messages"]) == (2_098, 0)
-    assert (sequences(), set(Conversation.objects.values_list("pk", "message_count", "last_message_at"))) == before
-    assert Message.objects.count() == 38_768
-    assert Identity.objects.count() == 2_098

@@ -44,12 +44,13 @@ def members_documents() -> list[dict[str, Any]]:
 
 def test_the_import_loads_everything_and_again_changes_nothing(imported: Chatbot) -> None:
     assert (Conversation.objects.count(), Message.objects.count()) == (2098, 38768)
-    before = rows_of(dump())
+    before = dump()
     out = io.StringIO()
 
     call_command("import_conversations", "acme", str(SHARED_DATA), json=True, stdout=out)
 
-    assert rows_of(dump()) == before
+    # Not a row, and not a sequence either.
+    assert dump() == before
     summary = json.loads(out.getvalue())
     assert (summary["unchanged"], summary["created"], summary["updated"], summary["refused"]) == (2098, 0, 0, 0)
 
