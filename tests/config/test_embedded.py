@@ -211,7 +211,8 @@ def test_ports_taken_by_a_stranger_are_given_up(make_copy: Callable[[str], Copy]
         stranger.listen()
         _, errors = copy.begin().communicate()
         assert "It moves to others: start again." in errors
-    assert embedded.s3_endpoint(copy.var_dir) != before
+        # While the stranger still has them: once they are free again, chance may choose them again.
+        assert embedded.s3_endpoint(copy.var_dir) != before
 
 
 def test_processes_that_choose_ports_together_agree(tmp_path: Path) -> None:
