@@ -8,75 +8,113 @@ All times are the database's clock: two workers whose clocks differ agree on wha
 """
 
 import os
+import random
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from chatbots import changelog
 from compliance.errors import ClaimLost
-from compliance.models import Claim, ComplianceRequest
+from compliance.models import ComplianceRequest
+
+Lane = ComplianceRequest.Lane
 
 # Long enough for the slowest single step (a storage call with its retries), short enough that a killed
 # worker's requests are taken up again soon.
 LEASE_SECONDS = 120
 MAX_ATTEMPTS = 5
 
-# How many requests one claim takes. Deletions are erased set-wise: 100 to 200 chatters a transaction measure
-# best, since with more the planner turns to scanning. Exports are files, one after the other.
-CLAIM_SIZE = {ComplianceRequest.Kind.DELETION: 100, ComplianceRequest.Kind.EXPORT: 10}
+# How many requests one claim takes of the normal lane; of the others it is one. Deletions are erased set-wise:
+# more than some 200 chatters a transaction gain nothing, and hold intake's lock for longer.
+CLAIM_SIZE = {ComplianceRequest.Kind.DELETION: 200, ComplianceRequest.Kind.EXPORT: 10}
 
 _KEEP = """
 UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
  WHERE id = %s AND token = %s RETURNING clock_timestamp()
 """
 
-# The chatbots that have something waiting, by skipping along the index instead of reading all that waits.
-_WAITING_CHATBOTS = """
+# A bite finds its rows by their keys. Without statistics (a table just filled), or with a thousand keys at once,
+# the planner turns to reading whole tables; so it may not, until the transaction ends.
+_BY_INDEX = """
+SELECT set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
+       set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE)
+"""
+
+# Where something waits, by skipping along the index instead of reading all that waits.
+_LANES = """
+SELECT k.kind, l.lane FROM unnest(%(kinds)s::text[]) AS k(kind) CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
+ WHERE EXISTS (SELECT 1 FROM compliance_compliancerequest r
+                WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = k.kind AND r.lane = l.lane)
+"""
+_CHATBOTS = """
 WITH RECURSIVE waiting(chatbot_id) AS (
     (SELECT chatbot_id FROM compliance_compliancerequest
-      WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s AND alone = %(alone)s
+      WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s AND lane = %(lane)s
       ORDER BY chatbot_id LIMIT 1)
     UNION ALL
     SELECT (SELECT r.chatbot_id FROM compliance_compliancerequest r
-             WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s AND r.alone = %(alone)s
+             WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s AND r.lane = %(lane)s
                AND r.chatbot_id > w.chatbot_id ORDER BY r.chatbot_id LIMIT 1)
       FROM waiting w WHERE w.chatbot_id IS NOT NULL
 )
 SELECT chatbot_id FROM waiting WHERE chatbot_id IS NOT NULL
 """
 
-# A fair share per chatbot, in the order of the line. An earlier request of the same chatter that is accepted or
-# under way goes first: the later one is not taken while it lives.
+# A share for each chatbot, in the order of its line. An earlier request of the same chatter that is accepted or
+# under way goes first, unless it can come along: one of the same kind and lane whose turn it is stands before.
 _PICK = """
-SELECT picked.id
+SELECT picked.id, waiting.chatbot_id
   FROM unnest(%(chatbots)s::bigint[]) AS waiting(chatbot_id)
  CROSS JOIN LATERAL (
-    SELECT r.id, r.queued_at, r.seq
+    SELECT r.id
       FROM compliance_compliancerequest r
-     WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s
-       AND r.chatbot_id = waiting.chatbot_id AND r.alone = %(alone)s
-       AND (r.not_before IS NULL OR r.not_before <= clock_timestamp())
+     WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s AND r.lane = %(lane)s
+       AND r.chatbot_id = waiting.chatbot_id AND r.id <> ALL(%(picked)s::uuid[])
+       AND coalesce(r.not_before, r.queued_at) <= statement_timestamp()
        AND NOT EXISTS (
            SELECT 1 FROM compliance_compliancerequest earlier
             WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
-              AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing'))
-     ORDER BY r.queued_at, r.seq
+              AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')
+              AND NOT (%(together)s AND earlier.claim_id IS NULL AND earlier.kind = r.kind
+                       AND earlier.lane = r.lane
+                       AND coalesce(earlier.not_before, earlier.queued_at) <= coalesce(r.not_before, r.queued_at)))
+     ORDER BY coalesce(r.not_before, r.queued_at), r.seq
      LIMIT %(share)s
        FOR UPDATE OF r SKIP LOCKED
  ) AS picked
- ORDER BY picked.queued_at, picked.seq
- LIMIT %(size)s
 """
 
+# Whoever was picked to come along with an earlier one that another worker has just taken is left.
 _MAKE = """
-INSERT INTO compliance_claim (owner, token, expires_at)
-VALUES (%s, %s, clock_timestamp() + make_interval(secs => %s)) RETURNING id
+WITH made AS (
+    INSERT INTO compliance_claim (owner, token, is_large, expires_at)
+    VALUES (%(owner)s, %(token)s, %(large)s, clock_timestamp() + make_interval(secs => %(lease)s)) RETURNING id
+)
+UPDATE compliance_compliancerequest r SET claim_id = made.id
+  FROM made
+ WHERE r.id = ANY(%(picked)s::uuid[])
+   AND NOT EXISTS (
+       SELECT 1 FROM compliance_compliancerequest earlier
+        WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
+          AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')
+          AND earlier.id <> ALL(%(picked)s::uuid[]))
+RETURNING r.id, made.id
+"""
+
+# One worker at a time looks whether the large lane has room, and takes it.
+_LARGE_LANE_LOCK = 0x6463_6C6C  # "dcll"
+_LARGE_AT_WORK = """
+SELECT count(*) FROM compliance_claim
+ WHERE is_large AND expires_at > clock_timestamp() AND starts_with(owner, %s)
 """
 
 _BREAK_EXPIRED = """
@@ -86,7 +124,8 @@ WITH lost AS (
     ) RETURNING id
 )
 UPDATE compliance_compliancerequest r
-   SET claim_id = NULL, attempts = r.attempts + 1, alone = TRUE,
+   SET claim_id = NULL, attempts = r.attempts + 1,
+       lane = CASE WHEN r.lane = 'large' THEN r.lane ELSE 'alone' END,
        status = CASE WHEN r.attempts + 1 >= %(most)s THEN 'failed' ELSE 'accepted' END,
        failed_at = CASE WHEN r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
        error_code = 'worker_lost',
@@ -102,22 +141,27 @@ class HeldClaim:
 
     id: int
     token: UUID
-    kind: str
+    kind: ComplianceRequest.Kind
+    lane: Lane
     request_ids: tuple[UUID, ...]
 
     @property
-    def is_full(self) -> bool:
-        return len(self.request_ids) == CLAIM_SIZE[ComplianceRequest.Kind(self.kind)]
+    def leaves_others(self) -> bool:
+        """Say whether more may wait than this worker can see to: the claim is full, or will take long."""
+        return self.lane is Lane.LARGE or len(self.request_ids) == CLAIM_SIZE[self.kind]
 
     @contextmanager
     def bite(self) -> Iterator[datetime]:
         """Open a transaction that holds the claim, renew it, and yield the database's time.
 
-        Everything written for the claim's requests is written in such a transaction. Raises ClaimLost when
-        the claim is no longer ours; the transaction then writes nothing.
+        Everything written for the claim's requests is written in such a transaction, and its rows are found by
+        index. Raises ClaimLost when the claim is no longer ours; the transaction then writes nothing.
         """
         with transaction.atomic():
-            yield self._lock()
+            now = self._lock()
+            with connection.cursor() as cursor:
+                cursor.execute(_BY_INDEX)
+            yield now
 
     def keep(self) -> None:
         """Renew the lease between two steps that write nothing to the database. Raises ClaimLost."""
@@ -126,11 +170,12 @@ class HeldClaim:
 
     def let_go(self) -> None:
         """End the claim. Requests that still point to it go back to the line, without a lost attempt."""
-        with self.bite():
-            ComplianceRequest.objects.filter(claim=self.id).update(
-                claim=None, status=ComplianceRequest.Status.ACCEPTED
+        with self.bite(), connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id = %s",
+                [self.id],
             )
-            Claim.objects.filter(pk=self.id).delete()
+            cursor.execute("DELETE FROM compliance_claim WHERE id = %s", [self.id])
 
     def _lock(self) -> datetime:
         with connection.cursor() as cursor:
@@ -141,34 +186,79 @@ class HeldClaim:
         return cast("datetime", row[0])
 
 
-def take(kind: ComplianceRequest.Kind, *, single_first: bool = False) -> HeldClaim | None:
+def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
+    """Return the kinds and lanes in which requests wait, the normal lane first. Not all of them can be taken."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": list(Lane)})
+        found = {(ComplianceRequest.Kind(kind), Lane(lane)) for kind, lane in cursor.fetchall()}
+    return [(kind, lane) for lane in Lane for kind in CLAIM_SIZE if (kind, lane) in found]
+
+
+def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
     """Claim the next requests of a kind, or return None when nothing can be taken.
 
-    What failed or was lost in a claim before is taken by itself, so that a poison request costs no other its
-    attempts. `single_first` prefers such a one: a worker asks so every other time, or a steady flow of new
-    requests would keep them waiting for ever.
+    Of the normal lane many at once, a fair share for each chatbot. What failed or was lost in a claim before is
+    taken by itself, so that a poison request costs no other its attempts; and so is what is large, which all but
+    one of a cluster's workers may be at work on at a time: one is always left for the others.
     """
-    if single_first:
-        return _take(kind, size=1, alone=True) or _take(kind, size=CLAIM_SIZE[kind], alone=False)
-    return _take(kind, size=CLAIM_SIZE[kind], alone=False) or _take(kind, size=1, alone=True)
-
-
-def _take(kind: ComplianceRequest.Kind, *, size: int, alone: bool) -> HeldClaim | None:
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_WAITING_CHATBOTS, {"kind": kind, "alone": alone})
+        cursor.execute(_CHATBOTS, {"kind": kind, "lane": lane})
         chatbots = [row[0] for row in cursor.fetchall()]
-        if not chatbots:
+        if not chatbots or (lane is Lane.LARGE and not _large_lane_has_room(cursor)):
             return None
-        share = max(1, -(-size // len(chatbots)))
-        cursor.execute(_PICK, {"chatbots": chatbots, "kind": kind, "alone": alone, "share": share, "size": size})
-        ids = tuple(row[0] for row in cursor.fetchall())
-        if not ids:
+        picked = _pick(cursor, kind, lane, chatbots)
+        if not picked:
             return None
         token = uuid4()
-        cursor.execute(_MAKE, [f"{socket.gethostname()}:{os.getpid()}", token, LEASE_SECONDS])
-        (claim_id,) = cursor.fetchone()
-        ComplianceRequest.objects.filter(pk__in=ids).update(claim=claim_id)
-    return HeldClaim(id=claim_id, token=token, kind=kind, request_ids=ids)
+        values: dict[str, Any] = {
+            "owner": f"{_cluster()}{os.getpid()}",
+            "token": token,
+            "large": lane is Lane.LARGE,
+            "lease": LEASE_SECONDS,
+            "picked": picked,
+        }
+        cursor.execute(_MAKE, values)
+        made = cursor.fetchall()
+        if not made:
+            # All of them wait for one that another worker is taking right now.
+            transaction.set_rollback(True)
+            return None
+    ids = {request_id for request_id, _ in made}
+    return HeldClaim(made[0][1], token, kind, lane, tuple(each for each in picked if each in ids))
+
+
+def _pick(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
+    """Lock the next requests, as many as a claim has room for, and return them.
+
+    Each chatbot gives an equal share; what some could not give (theirs must wait) is asked of those that may have
+    more. Where there are more chatbots than room, who gets a turn is drawn by lot: so nobody's backlog, however
+    old, keeps another waiting for long, and nothing needs to be remembered.
+    """
+    size = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
+    picked: list[UUID] = []
+    left = random.sample(chatbots, len(chatbots))
+    while left and len(picked) < size:
+        asked, left = left[: size - len(picked)], left[size - len(picked) :]
+        share = -(-(size - len(picked)) // len(asked))
+        values: dict[str, Any] = {"kind": kind, "lane": lane, "chatbots": asked, "share": share, "picked": picked}
+        cursor.execute(_PICK, values | {"together": lane is Lane.NORMAL})
+        found = cursor.fetchall()
+        picked += [request_id for request_id, _ in found]
+        given = Counter(chatbot for _, chatbot in found)
+        left += [chatbot for chatbot in asked if given[chatbot] == share]
+    return picked[:size]
+
+
+def _large_lane_has_room(cursor: CursorWrapper) -> bool:
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LARGE_LANE_LOCK])
+    cursor.execute(_LARGE_AT_WORK, [_cluster()])
+    at_work: int = cursor.fetchone()[0]
+    return at_work < max(1, int(str(settings.Q_CLUSTER["workers"])) - 1)
+
+
+def _cluster() -> str:
+    """How the owners of this cluster's claims begin: its workers have one parent."""
+    return f"{socket.gethostname()}:{os.getppid()}:"
 
 
 def break_expired() -> int:

@@ -178,7 +178,7 @@ STORES: tuple[Store, ...] = (
                     "filed_by",
                     "claim",
                     "attempts",
-                    "alone",
+                    "lane",
                     "result",
                     "error_code",
                     "error_detail",

@@ -18,8 +18,9 @@ class Claim(models.Model):
     `expires_at` is read against the database's clock only.
     """
 
-    owner = models.CharField(max_length=100, help_text="Host and process, for a person who looks.")
+    owner = models.CharField(max_length=100, help_text="Host, cluster and process: host:parent's pid:pid.")
     token = models.UUIDField(help_text="Fencing token: known to the worker that took the claim, to no other.")
+    is_large = models.BooleanField(default=False, help_text="Of the large lane: counts against its limit.")
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -60,6 +61,13 @@ class ComplianceRequest(models.Model):
     class Result(models.TextChoices):
         DONE = "done", "Done"
         NOTHING_FOUND = "nothing_found", "Nothing found"
+
+    class Lane(models.TextChoices):
+        """How workers take a request. `alone` and `large` ones are taken one at a time."""
+
+        NORMAL = "normal", "Normal"
+        ALONE = "alone", "Alone: its last claim failed or expired"
+        LARGE = "large", "Large: it would hold up the others of a claim"
 
     id = models.UUIDField(primary_key=True, help_text="UUIDv7, made in operations.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
@@ -108,7 +116,7 @@ class ComplianceRequest(models.Model):
 
     claim = models.ForeignKey(Claim, null=True, on_delete=models.SET_NULL, related_name="requests", db_index=False)
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Errors and expired claims; five at most.")
-    alone = models.BooleanField(default=False, help_text="Taken by itself: its last claim failed or expired.")
+    lane = models.CharField(max_length=8, choices=Lane, default=Lane.NORMAL)
 
     result = models.CharField(max_length=16, choices=Result, null=True)
     error_code = models.CharField(max_length=64, blank=True, default="")
@@ -126,11 +134,22 @@ class ComplianceRequest(models.Model):
 
     class Meta:
         indexes = [
-            # What workers may take, in order, per kind and chatbot.
+            # What workers may take, per kind, lane and chatbot, in the order of the line: one that must wait
+            # stands where it may be taken, so nobody reads past those whose time has not come.
             models.Index(
-                name="request_waiting",
-                fields=["kind", "alone", "chatbot", "queued_at", "seq"],
+                "kind",
+                "lane",
+                "chatbot",
+                Coalesce("not_before", "queued_at"),
+                "seq",
+                name="request_line",
                 condition=Q(status="accepted", claim__isnull=True),
+            ),
+            # Whether an earlier request of the chatter goes first; a chatter may have thousands that are over.
+            models.Index(
+                name="request_open",
+                fields=["variable", "uci_digest", "seq"],
+                condition=Q(status__in=["accepted", "processing"]),
             ),
             # The order of one chatter's requests, and the look-up of a chatter.
             models.Index(name="request_chatter", fields=["variable", "uci_digest", "seq"]),
@@ -166,6 +185,7 @@ class ComplianceRequest(models.Model):
                     ]
                 ),
             ),
+            models.CheckConstraint(name="request_lane_known", condition=Q(lane__in=["normal", "alone", "large"])),
             models.CheckConstraint(
                 name="request_hold_has_reason",
                 condition=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)

@@ -199,7 +199,9 @@ def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
                 "not_retryable",
                 "Only a failed request whose chatter has not been erased since can be retried.",
             )
-        request.status, request.attempts, request.alone = Status.ACCEPTED, 0, True
+        request.status, request.attempts = Status.ACCEPTED, 0
+        if request.lane == ComplianceRequest.Lane.NORMAL:
+            request.lane = ComplianceRequest.Lane.ALONE
         request.queued_at, request.not_before = Now(), None
         request.error_code = request.error_detail = ""
         request.failed_at = None
@@ -207,7 +209,7 @@ def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
             update_fields=[
                 "status",
                 "attempts",
-                "alone",
+                "lane",
                 "queued_at",
                 "not_before",
                 "error_code",

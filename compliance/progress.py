@@ -6,7 +6,7 @@ one. Final states forget the chatter's value.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from compliance.models import ComplianceRequest, Export
 
 logger = logging.getLogger(__name__)
 
+Lane = ComplianceRequest.Lane
 Status = ComplianceRequest.Status
 Result = ComplianceRequest.Result
 
@@ -49,6 +50,29 @@ UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NUL
           AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')
           AND earlier.uci_value IS NOT NULL)
 RETURNING r.id, r.chatbot_id
+"""
+
+_LOCK_CLAIMED = """
+SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR UPDATE
+"""
+
+_FORGET_FAILED = """
+UPDATE compliance_compliancerequest earlier SET uci_value = NULL
+  FROM compliance_compliancerequest r
+ WHERE r.id = ANY(%s) AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
+   AND earlier.seq < r.seq AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
+   AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
+"""
+
+_COMPLETE = """
+UPDATE compliance_compliancerequest
+   SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL,
+       conversations_total = greatest(conversations_total, conversations),
+       result = CASE WHEN conversations_total + conversations + files + exports > 0
+                     THEN 'done' ELSE 'nothing_found' END,
+       error_code = '', error_detail = ''
+ WHERE id = ANY(%s) AND claim_id = %s
+RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
 
 # The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
@@ -111,7 +135,7 @@ def complete_export(held: HeldClaim, export_id: int, *, rows: int, size: int, sh
         export.expires_at = now + settings.HOSTED_FILE_DAYS
         export.save(update_fields=["rows", "bytes", "sha256", "finished_at", "upload_id", "expires_at"])
         add_counts({request.pk: counts})
-        _complete(held, [request], now)
+        _complete(held, [request.pk], now)
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
@@ -120,19 +144,10 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
     Not a deletion that failed after the mark: the mark has not taken over what that one left.
     """
     with held.bite() as now:
-        requests = _claimed(held, request_ids)
+        ids = _lock_claimed(held, request_ids)
         with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                UPDATE compliance_compliancerequest earlier SET uci_value = NULL
-                  FROM compliance_compliancerequest r
-                 WHERE r.id = ANY(%s) AND earlier.variable_id = r.variable_id
-                   AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq AND earlier.status = 'failed'
-                   AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
-                """,
-                [[request.pk for request in requests]],
-            )
-        _complete(held, requests, now)
+            cursor.execute(_FORGET_FAILED, [ids])
+        _complete(held, ids, now)
 
 
 def give_back(held: HeldClaim, request_ids: Iterable[UUID], *, code: str, wait: timedelta = timedelta()) -> None:
@@ -147,10 +162,21 @@ def give_back(held: HeldClaim, request_ids: Iterable[UUID], *, code: str, wait: 
 
 def give_back_alone(held: HeldClaim) -> None:
     """After an error that no single request is known to have caused: each is tried by itself, no attempt lost."""
+    _change_lane(held, held.request_ids, Lane.ALONE, code="isolated")
+
+
+def give_back_large(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
+    """Put requests that would hold up the others of their claim into the large lane, before anything is done."""
+    _change_lane(held, request_ids, Lane.LARGE, code="large")
+
+
+def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, code: str) -> None:
     with held.bite():
-        requests = _claimed(held, held.request_ids)
-        ComplianceRequest.objects.filter(claim=held.id).update(status=Status.ACCEPTED, claim=None, alone=True)
-        _log("request.given_back", requests, lambda request: {"code": "isolated", "attempts": request.attempts})
+        requests = _claimed(held, request_ids)
+        ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+            status=Status.ACCEPTED, claim=None, lane=lane
+        )
+        _log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
 
 
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
@@ -212,33 +238,35 @@ def release_export_pending() -> int:
     return len(released)
 
 
-def _complete(held: HeldClaim, requests: list[ComplianceRequest], now: datetime) -> None:
-    ids = [request.pk for request in requests]
+def _complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE compliance_compliancerequest
-               SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL,
-                   conversations_total = greatest(conversations_total, conversations),
-                   result = CASE WHEN conversations_total + conversations + files + exports > 0
-                                 THEN 'done' ELSE 'nothing_found' END,
-                   error_code = '', error_detail = ''
-             WHERE id = ANY(%s) AND claim_id = %s
-            """,
-            [now, ids, held.id],
-        )
-    done = list(ComplianceRequest.objects.filter(pk__in=ids))
-    _log(
-        "request.completed",
-        done,
-        lambda request: {
-            "result": request.result,
-            "conversations": request.conversations,
-            "messages": request.messages,
-            "files": request.files,
-            "exports": request.exports,
-        },
+        cursor.execute(_COMPLETE, [now, list(request_ids), held.id])
+        done = cursor.fetchall()
+    changelog.record_all(
+        [
+            changelog.entry(
+                "request.completed",
+                chatbot_id=chatbot_id,
+                request_id=request_id,
+                actor=_ACTOR,
+                data={
+                    "result": result,
+                    "conversations": conversations,
+                    "messages": messages,
+                    "files": files,
+                    "exports": exports,
+                },
+            )
+            for request_id, chatbot_id, result, conversations, messages, files, exports in done
+        ]
     )
+
+
+def _lock_claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
+    """Lock the requests, in one order for all workers; return those that are still in the claim."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_CLAIMED, [list(request_ids), held.id])
+        return [request_id for (request_id,) in cursor.fetchall()]
 
 
 def _claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequest]:

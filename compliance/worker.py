@@ -6,7 +6,6 @@ Both are loops over the database alone; django-q2, `process_requests` and the te
 import logging
 import time
 from collections.abc import Callable
-from itertools import cycle
 from uuid import UUID
 
 from django.db import DatabaseError, connection
@@ -18,39 +17,40 @@ from compliance.erasure import remnants
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
+from compliance.sizes import measure
 from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 
 Kind = ComplianceRequest.Kind
+Lane = ComplianceRequest.Lane
 
 # A task works at most about this long, so that a stopping cluster waits no longer, and others get their turn.
 DRAIN_SECONDS = 20.0
 # A claim works at most this long, then gives back what is left between two bites.
-TURN_SECONDS = 10.0
+TURN_SECONDS = 5.0
 
 
 def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] | None = None) -> bool:
     """Carry out waiting requests until none can be taken or the time is over; return whether work may be left.
 
-    Deletions and exports take turns, so a backlog of one kind does not hold up the other. `call_for_help` is
-    called once, when a claim is full: more may wait than this worker can take.
+    Kinds and lanes take turns, so a backlog in one does not hold up another. `call_for_help` is called when a
+    claim leaves more to others than this worker can see to: it is full (once), or large and will take long.
     """
     end = time.monotonic() + seconds
     claims.break_expired()
-    for single_first in cycle((False, True)):
-        if time.monotonic() >= end:
-            break
+    called = False
+    while time.monotonic() < end:
         progress.release_export_pending()
         idle = True
-        for kind in (Kind.EXPORT, Kind.DELETION):
-            held = claims.take(kind, single_first=single_first)
+        for kind, lane in claims.waiting():
+            held = claims.take(kind, lane)
             if held is None:
                 continue
             idle = False
-            if held.is_full and call_for_help:
+            if call_for_help and held.leaves_others and not (called and lane is not Lane.LARGE):
                 call_for_help()
-                call_for_help = None
+                called = True
             _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
         if idle:
             return False
@@ -68,8 +68,12 @@ def sweep() -> None:
 def _work(held: HeldClaim, *, deadline: float) -> None:
     """Work on one claim. No error of one claim's requests stops the worker or another's requests."""
     try:
+        sizes = measure(held)
+        large = [request_id for request_id, size in sizes.items() if size.is_large]
+        if large and held.lane is not Lane.LARGE:
+            progress.give_back_large(held, large)
         if held.kind == Kind.DELETION:
-            erasure.run(held, deadline=deadline)
+            erasure.run(held, sizes, deadline=deadline)
         else:
             _export_all(held, deadline=deadline)
         held.let_go()
@@ -80,7 +84,8 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
 
 
 def _export_all(held: HeldClaim, *, deadline: float) -> None:
-    for request_id in held.request_ids:
+    claimed = ComplianceRequest.objects.filter(claim=held.id).order_by("seq").values_list("pk", flat=True)
+    for request_id in list(claimed):
         if time.monotonic() > deadline:
             return
         try:

@@ -13,7 +13,7 @@ DANGER: what this module does cannot be undone. What keeps it right:
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.erasure import ledger, marking, objects, rows, verify
 from compliance.errors import StepFailed
+from compliance.sizes import Size
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +29,16 @@ logger = logging.getLogger(__name__)
 _WAIT_FOR_OTHERS = timedelta(seconds=5)
 
 
-def run(held: HeldClaim, *, deadline: float) -> None:
-    """Erase what the claim's requests name and complete them.
+def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
+    """Erase what the claim's requests name and complete them. `sizes` is how much that is (`sizes.measure`).
 
     `deadline` is a `time.monotonic()` value: past it, between two bites, the requests are given back so that
     others are served; the next claim goes on where this one stopped. Raises ClaimLost.
     """
-    going = marking.admit(held)
+    going = marking.admit(held, sizes)
     if not going:
         return
-    if not _erase_rows(held, going, deadline=deadline):
+    if not _erase_rows(held, going, [sizes[each] for each in going if each in sizes], deadline=deadline):
         progress.give_back(held, going, code="turn_over")
         return
     for step in (objects.erase_files, objects.erase_exports):
@@ -46,24 +47,28 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         _complete_what_is_clean(held, going)
 
 
-def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], *, deadline: float) -> bool:
-    """Mark and erase; return False when the time was over first. A small claim is one transaction."""
+def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], sizes: Sequence[Size], *, deadline: float) -> bool:
+    """Mark and erase; return False when the time was over first."""
     with held.bite():
-        marked = marking.mark(request_ids)
-        # Of a big one the mark commits by itself, since it holds intake's lock.
-        more = marked > rows.BITE_CONVERSATIONS or rows.erase_bite(request_ids)
+        if rows.fits_one_bite(sizes):
+            more = marking.mark_and_erase(request_ids)
+        else:
+            more = True
+            marking.mark(request_ids)
     while more:
-        if time.monotonic() > deadline:
-            return False
         with held.bite():
             more = rows.erase_bite(request_ids)
+        # After a bite: each turn gets on.
+        if more and time.monotonic() > deadline:
+            return False
     return True
 
 
 def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
-    held.keep()
+    with held.bite():
+        erased = ledger.read(request_ids)
     try:
-        ledger.write(request_ids)
+        ledger.write(erased)
     except StepFailed as failure:
         progress.step_failed(held, dict.fromkeys(request_ids, failure))
         return False
@@ -71,7 +76,8 @@ def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
 
 
 def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
-    left = verify.look_again(request_ids)
+    with held.bite():
+        left = verify.look_again(request_ids)
     waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
     failures = {
         request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {leftovers}.")

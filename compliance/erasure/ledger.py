@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -17,7 +18,6 @@ from django.utils import timezone
 
 from chatbots.buckets import StorageError, hosted_storage
 from compliance.errors import StepFailed
-from compliance.models import ComplianceRequest
 
 PREFIX = "erasure_ledger/"
 
@@ -26,30 +26,41 @@ SELECT deletion_request_id, external_id_digest FROM conversations_conversation
  WHERE deletion_request_id = ANY(%s) AND external_id_digest IS NOT NULL ORDER BY id
 """
 
+_REQUESTS = """
+SELECT id, chatbot_id, variable_id, uci_digest, cut_at FROM compliance_compliancerequest
+ WHERE id = ANY(%s) ORDER BY seq
+"""
 
-def write(request_ids: Sequence[UUID]) -> None:
-    """Write one ledger object for these deletions. Raises StepFailed when storage refuses.
+Line = dict[str, Any]
 
-    Writing again after a kill makes a second object with the same lines, which does no harm.
-    """
+
+def read(request_ids: Sequence[UUID]) -> list[Line]:
+    """Return what the ledger has to say of these deletions."""
     digests: dict[UUID, list[str]] = defaultdict(list)
     with connection.cursor() as cursor:
         cursor.execute(_CONVERSATIONS, [list(request_ids)])
         for request_id, digest in cursor.fetchall():
             digests[request_id].append(bytes(digest).hex())
-    requests = ComplianceRequest.objects.filter(pk__in=request_ids).order_by("seq")
-    lines = [
-        {
-            "request_id": str(request.pk),
-            "chatbot": request.chatbot_id,
-            "variable": request.variable_id,
-            "chatter": bytes(request.uci_digest or b"").hex(),
-            "cut_at": request.cut_at.isoformat() if request.cut_at else None,
-            "conversations": digests[request.pk],
-        }
-        for request in requests
-    ]
-    content = json.dumps({"version": 1, "erased": lines}, separators=(",", ":")).encode()
+        cursor.execute(_REQUESTS, [list(request_ids)])
+        return [
+            {
+                "request_id": str(request_id),
+                "chatbot": chatbot_id,
+                "variable": variable_id,
+                "chatter": bytes(digest or b"").hex(),
+                "cut_at": cut_at.isoformat() if cut_at else None,
+                "conversations": digests[request_id],
+            }
+            for request_id, chatbot_id, variable_id, digest, cut_at in cursor.fetchall()
+        ]
+
+
+def write(erased: Sequence[Line]) -> None:
+    """Write one ledger object with these lines. Raises StepFailed when storage refuses.
+
+    Writing again after a kill makes a second object with the same lines, which does no harm.
+    """
+    content = json.dumps({"version": 1, "erased": erased}, separators=(",", ":")).encode()
     try:
         hosted_storage().put(
             f"{PREFIX}{timezone.now():%Y-%m-%d}/{uuid4().hex}.json", content, content_type="application/json"

@@ -3,12 +3,15 @@
 The mark is the moment that counts. It takes intake's lock exclusively, so every document is stored either wholly
 before it (and marked) or wholly after it (and then sees the mark and the ErasedChatter row). From the mark on
 nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held.
+
+A small claim is marked and erased in one transaction, which writes each conversation once. Of a big one the mark
+commits by itself, since it holds intake's lock.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -18,28 +21,31 @@ from chatbots import changelog
 from chatbots.secrets import digest
 from compliance import progress
 from compliance.claims import HeldClaim
+from compliance.erasure import rows
 from compliance.models import ComplianceRequest
+from compliance.sizes import Size
 from conversations import locks
 
 HoldReason = ComplianceRequest.HoldReason
 
-# Counting stops one above the guard: a value shared by 100,000 conversations costs no more than one of 1,001.
 # An earlier export can be in the line again since the claim was made (a retry): it too has to go first.
 _ASK_AGAIN = """
-SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds,
-       c.four_eyes,
+SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
                 WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
                   AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
-                  AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing')),
-       (SELECT count(*) FROM (
-            SELECT 1 FROM conversations_identity i
-             WHERE i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
-             LIMIT c.max_conversations_per_deletion + 1) AS found) > c.max_conversations_per_deletion
+                  AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))
   FROM compliance_compliancerequest r JOIN chatbots_chatbot c ON c.id = r.chatbot_id
  WHERE r.claim_id = %s
  ORDER BY r.seq
 """
+
+_FRESH = """
+SELECT id, chatbot_id, variable_id, uci_value, uci_digest, cut_at IS NULL
+  FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq
+"""
+
+_GO_ON = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
 # Rows are locked in id order, as intake does. A conversation already marked keeps its first mark, unless that
 # deletion failed: then ours takes it over.
@@ -99,14 +105,16 @@ UPDATE compliance_export e SET doomed_by = heir.request_id
  WHERE e.doomed_by = heir.failed_id AND e.key IS NOT NULL
 """
 
-_BEGIN = """
+_COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in progress.COUNTERS)
+_BEGIN = f"""
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cut_at = %(cut)s,
-       conversations_total = coalesce(
-           (SELECT f.n FROM unnest(%(marked)s::uuid[], %(counts)s::bigint[]) AS f(id, n) WHERE f.id = r.id), 0)
- WHERE r.id = ANY(%(ids)s)
-RETURNING r.id, r.chatbot_id, r.conversations_total
-"""
+       conversations_total = begun.total,
+       {", ".join(f"{name} = r.{name} + begun.{name}" for name in progress.COUNTERS)}
+  FROM unnest(%(ids)s::uuid[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
+         AS begun(id, total, {", ".join(progress.COUNTERS)})
+ WHERE r.id = begun.id
+"""  # noqa: S608  (names of ours)
 
 _REMEMBER = """
 INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, request_id, expires_at)
@@ -122,6 +130,13 @@ SELECT DISTINCT r.id, i.variable_id, i.value
   JOIN conversations_conversation c ON c.deletion_request_id = r.id AND c.deleted_at IS NULL
   JOIN conversations_identity i ON i.conversation_id = c.id
  WHERE r.id = ANY(%s) AND (i.variable_id, i.value) IS DISTINCT FROM (r.variable_id, r.uci_value)
+"""
+_COMPANIONS_OF_NAMED = """
+SELECT DISTINCT r.id, i.variable_id, i.value
+  FROM unnest(%s::bigint[], %s::uuid[]) AS named(conversation_id, request_id)
+  JOIN compliance_compliancerequest r ON r.id = named.request_id
+  JOIN conversations_identity i ON i.conversation_id = named.conversation_id
+ WHERE (i.variable_id, i.value) IS DISTINCT FROM (r.variable_id, r.uci_value)
 """
 
 # An export finished within the grace is the copy the person asked for: it lives until the grace is over, unless
@@ -148,17 +163,27 @@ UPDATE compliance_export e
 """
 
 
-def admit(held: HeldClaim) -> list[UUID]:
+class Fresh(NamedTuple):
+    """A deletion that has not marked yet."""
+
+    request_id: UUID
+    chatbot_id: int
+    variable_id: int
+    value: str
+    digest: bytes
+
+
+def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
     """Ask again before anything is touched. Put on hold what must wait; return the requests that go on."""
     with connection.cursor() as cursor:
         cursor.execute(_ASK_AGAIN, [held.id])
-        rows = cursor.fetchall()
+        asked = cursor.fetchall()
     going: list[UUID] = []
     reasons: dict[UUID, HoldReason] = {}
-    for request_id, has_marked, approved, four_eyes, export_pending, too_many in rows:
+    for request_id, has_marked, approved, four_eyes, guard, export_pending in asked:
         found = {
             HoldReason.EXPORT_PENDING: export_pending,
-            HoldReason.TOO_MANY_CONVERSATIONS: too_many,
+            HoldReason.TOO_MANY_CONVERSATIONS: request_id in sizes and sizes[request_id].conversations > guard,
             HoldReason.AWAITING_APPROVAL: four_eyes,
         }
         reason = next((reason for reason, holds in found.items() if holds and reason not in approved), None)
@@ -171,43 +196,96 @@ def admit(held: HeldClaim) -> list[UUID]:
     return going
 
 
-def mark(request_ids: Sequence[UUID]) -> int:
-    """Mark the conversations of these requests, in the caller's bite; return how many were marked.
+def mark(request_ids: Sequence[UUID]) -> None:
+    """Mark the conversations of these requests, in the caller's bite.
 
     A request that marked in an earlier attempt keeps that mark and its cut: what came since is new.
     """
-    requests = list(ComplianceRequest.objects.filter(pk__in=request_ids).order_by("seq"))
-    again = [request.pk for request in requests if request.cut_at is not None]
-    ComplianceRequest.objects.filter(pk__in=again).update(status=ComplianceRequest.Status.PROCESSING)
-    fresh = [request for request in requests if request.cut_at is None]
+    fresh = _read_fresh(request_ids)
     if not fresh:
-        return 0
-    ids = [request.pk for request in fresh]
-    locks.exclude_intake({request.chatbot_id for request in fresh})
+        return
+    ids = [request.request_id for request in fresh]
+    cut = _begin_cut(fresh)
     with connection.cursor() as cursor:
-        # After the lock: whatever was stored before this instant is what the mark meets.
-        cursor.execute("SELECT clock_timestamp()")
-        cut = cast("datetime", cursor.fetchone()[0])
         cursor.execute(_MARK, {"ids": ids})
         marked: Counter[UUID] = Counter(dict(cursor.fetchall()))
         marked += _take_over(ids)
-        cursor.execute(_BEGIN, {"ids": ids, "cut": cut, "marked": list(marked), "counts": list(marked.values())})
-        begun = cursor.fetchall()
+        cursor.execute(_COMPANIONS, [ids])
+        companions = cursor.fetchall()
+    _conclude(fresh, cut, totals=marked, counts={})
+    _doom_exports(fresh, companions, cut)
+
+
+def mark_and_erase(request_ids: Sequence[UUID]) -> bool:
+    """Mark and erase these requests' conversations at once, in the caller's bite; return whether more may be left.
+
+    Only for what `sizes` found to be no more than a bite may erase.
+    """
+    fresh = _read_fresh(request_ids)
+    if not fresh:
+        return True
+    ids = [request.request_id for request in fresh]
+    cut = _begin_cut(fresh)
+    named = rows.lock_named(ids)
+    taken_over = _take_over(ids)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _COMPANIONS_OF_NAMED, [[row.conversation_id for row in named], [row.request_id for row in named]]
+        )
+        companions = cursor.fetchall()
+    counts = rows.erase(named)
+    marked = Counter(row.request_id for row in named if row.marked_by == row.request_id)
+    _conclude(fresh, cut, totals=marked + taken_over, counts=counts)
+    _doom_exports(fresh, companions, cut)
+    return bool(taken_over) or len(fresh) < len(request_ids)
+
+
+def _read_fresh(request_ids: Sequence[UUID]) -> list[Fresh]:
+    """Return those that have not marked yet; the others go on where they stopped."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FRESH, [list(request_ids)])
+        found = cursor.fetchall()
+        again = [request_id for request_id, *_, is_fresh in found if not is_fresh]
+        if again:
+            cursor.execute(_GO_ON, [again])
+    return [
+        Fresh(request_id, chatbot_id, variable_id, value, bytes(digest))
+        for request_id, chatbot_id, variable_id, value, digest, is_fresh in found
+        if is_fresh
+    ]
+
+
+def _begin_cut(fresh: Sequence[Fresh]) -> datetime:
+    """Keep intake out of these chatbots, and return the cut: what was stored before this instant is met."""
+    locks.exclude_intake({request.chatbot_id for request in fresh})
+    with connection.cursor() as cursor:
+        # A statement of its own, after the lock.
+        cursor.execute("SELECT clock_timestamp()")
+        return cast("datetime", cursor.fetchone()[0])
+
+
+def _conclude(
+    fresh: Sequence[Fresh], cut: datetime, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
+) -> None:
+    """Set the requests under way, with what is counted already, and remember the chatters for intake."""
+    ids = [request.request_id for request in fresh]
+    none: progress.Counts = Counter()
+    counters = {name: [counts.get(request_id, none)[name] for request_id in ids] for name in progress.COUNTERS}
+    with connection.cursor() as cursor:
+        cursor.execute(_BEGIN, {"ids": ids, "cut": cut, "totals": [totals[each] for each in ids], **counters})
         cursor.execute(_REMEMBER, {"ids": ids, "cut": cut, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
-        _doom_exports(fresh, cut)
     changelog.record_all(
         [
             changelog.entry(
                 "request.started",
-                chatbot_id=chatbot_id,
-                request_id=request_id,
+                chatbot_id=request.chatbot_id,
+                request_id=request.request_id,
                 actor="worker",
-                data={"conversations": total},
+                data={"conversations": totals[request.request_id]},
             )
-            for request_id, chatbot_id, total in begun
+            for request in fresh
         ]
     )
-    return sum(marked.values())
 
 
 def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
@@ -223,14 +301,13 @@ def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
         return Counter(dict(cursor.fetchall()))
 
 
-def _doom_exports(requests: Sequence[ComplianceRequest], cut: datetime) -> None:
-    whose = [(request.pk, request.variable_id, request.uci_digest) for request in requests]
+def _doom_exports(fresh: Sequence[Fresh], companions: Sequence[tuple[UUID, int, str]], cut: datetime) -> None:
+    whose = [(request.request_id, request.variable_id, request.digest) for request in fresh]
+    whose += [
+        (request_id, variable_id, digest("chatter", variable_id, value))
+        for request_id, variable_id, value in companions
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(_COMPANIONS, [[request.pk for request in requests]])
-        whose += [
-            (request_id, variable_id, digest("chatter", variable_id, value))
-            for request_id, variable_id, value in cursor.fetchall()
-        ]
         cursor.execute(
             _DOOM,
             {

@@ -75,7 +75,8 @@ def _erase(
     failures: Failures = {}
     while True:
         trying = [request_id for request_id in request_ids if request_id not in failures]
-        located = _locate(find, trying)
+        with bite():
+            located = _locate(find, trying)
         if not located:
             return failures
         for gone in _purge(located, failures):

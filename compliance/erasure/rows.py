@@ -5,7 +5,7 @@ finds its work by what is still there, so after a kill at any instant the next b
 commit left off, and the counts are those of the statements that committed.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
@@ -16,6 +16,7 @@ from psycopg import sql
 from compliance import progress
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.progress import Counts
+from compliance.sizes import Size
 from conversations.models import Message
 
 # A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
@@ -24,16 +25,18 @@ BITE_CONVERSATIONS = 1_000
 
 
 class Doomed(NamedTuple):
-    """A marked conversation, locked, and the request it is counted for."""
+    """A conversation to erase, locked: the request it is counted for, and the deletion whose mark it bears."""
 
     conversation_id: int
     message_count: int
     request_id: UUID
+    marked_by: UUID
 
 
 # Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
 _MARKED_BY_US = """
-SELECT c.id, c.message_count, c.deletion_request_id FROM conversations_conversation c
+SELECT c.id, c.message_count, c.deletion_request_id, c.deletion_request_id
+  FROM conversations_conversation c
  WHERE c.id IN (SELECT id FROM conversations_conversation
                  WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL LIMIT %s)
    AND c.deleted_at IS NULL
@@ -42,7 +45,7 @@ SELECT c.id, c.message_count, c.deletion_request_id FROM conversations_conversat
 
 # Two deletions that meet in one conversation: the first mark stays, and we erase what is still there.
 _MARKED_BY_OTHERS = """
-SELECT c.id, c.message_count, ours.request_id
+SELECT c.id, c.message_count, ours.request_id, c.deletion_request_id
   FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
           FROM compliance_compliancerequest r
           JOIN conversations_identity i
@@ -55,47 +58,80 @@ SELECT c.id, c.message_count, ours.request_id
  ORDER BY c.id FOR UPDATE OF c
 """
 
+# All that names the chatters, marked or not: to be marked and erased at once. A mark of a deletion that failed is
+# taken over, another's stays.
+_NAMED = """
+SELECT c.id, c.message_count, named.request_id,
+       CASE WHEN c.deletion_request_id IS NULL
+              OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
+                          WHERE f.id = c.deletion_request_id AND f.status = 'failed')
+            THEN named.request_id ELSE c.deletion_request_id END
+  FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
+          FROM compliance_compliancerequest r
+          JOIN conversations_identity i
+            ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+         WHERE r.id = ANY(%s)
+         ORDER BY i.conversation_id, r.seq) AS named
+  JOIN conversations_conversation c ON c.id = named.conversation_id
+ WHERE c.deleted_at IS NULL
+ ORDER BY c.id FOR UPDATE OF c
+"""
+
 _DELETE_SOME_MESSAGES = sql.SQL(
     "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE conversation_id = %s LIMIT %s)"
 ).format(table=sql.Identifier(Message._meta.db_table))
 
 
+def fits_one_bite(sizes: Sequence[Size]) -> bool:
+    """Say whether as much as this may be erased in one transaction."""
+    conversations, messages = (sum(each) for each in zip(*sizes, strict=True)) if sizes else (0, 0)
+    return conversations <= BITE_CONVERSATIONS and messages <= BITE_MESSAGES
+
+
 def erase_bite(request_ids: Sequence[UUID]) -> bool:
     """Erase one bite of what these requests have marked, in the caller's bite; return whether more may be left."""
-    doomed = _lock(_MARKED_BY_US, request_ids) or _lock(_MARKED_BY_OTHERS, request_ids)
+    doomed = _lock(_MARKED_BY_US, request_ids, BITE_CONVERSATIONS)
+    doomed = doomed or _lock(_MARKED_BY_OTHERS, request_ids, BITE_CONVERSATIONS)
     if not doomed:
         return False
-    progress.add_counts(_erase(doomed))
+    progress.add_counts(_erase_some(doomed))
     return True
 
 
 def erase_marked(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     """Erase one bite of what is marked with these requests' ids, in the caller's transaction; return the counts."""
-    doomed = _lock(_MARKED_BY_US, request_ids)
-    return _erase(doomed) if doomed else {}
+    doomed = _lock(_MARKED_BY_US, request_ids, BITE_CONVERSATIONS)
+    return _erase_some(doomed) if doomed else {}
 
 
-def _erase(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
-    """Erase these locked conversations, or of the first of them as much as a bite may; return the counts."""
-    counts: dict[UUID, Counts] = {}
-    if doomed[0].message_count > BITE_MESSAGES:
-        whale = doomed[0]
-        gone = _delete_some_messages(whale.conversation_id)
-        counts[whale.request_id] = Counter(messages=gone)
-        if gone == BITE_MESSAGES:
-            return counts
-        doomed = [whale]
-    else:
-        doomed = _first_that_fit(doomed)
+def lock_named(request_ids: Sequence[UUID]) -> list[Doomed]:
+    """Lock and return all live conversations of the chatters, in the caller's bite: no more than a bite may erase."""
+    return _lock(_NAMED, request_ids)
+
+
+def erase(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
+    """Mark and erase these locked conversations, in the caller's bite; return the counts."""
+    counts: dict[UUID, Counts] = defaultdict(Counter)
     request_of = {row.conversation_id: row.request_id for row in doomed}
     for store in stores(Way.CONVERSATION):
         for conversation_id, gone in _delete_rows(store.table, list(request_of)):
-            count = counts.setdefault(request_of[conversation_id], Counter())
+            count = counts[request_of[conversation_id]]
             count[store.counter] += gone
             if store.counter == "identities" and gone > 1:
                 count["shared_conversations"] += 1
-    for conversation_id in _empty_conversations(list(request_of)):
-        counts.setdefault(request_of[conversation_id], Counter())["conversations"] += 1
+    for conversation_id in _empty_conversations(doomed):
+        counts[request_of[conversation_id]]["conversations"] += 1
+    return counts
+
+
+def _erase_some(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
+    """Erase of these locked conversations, or of the first of them, as much as a bite may; return the counts."""
+    whale = doomed[0]
+    if whale.message_count <= BITE_MESSAGES:
+        return erase(_first_that_fit(doomed))
+    gone = _delete_some_messages(whale.conversation_id)
+    counts = erase([whale]) if gone < BITE_MESSAGES else {whale.request_id: Counter()}
+    counts[whale.request_id]["messages"] += gone
     return counts
 
 
@@ -110,9 +146,9 @@ def _first_that_fit(doomed: Sequence[Doomed]) -> list[Doomed]:
     return fitting
 
 
-def _lock(statement: str, request_ids: Sequence[UUID]) -> list[Doomed]:
+def _lock(statement: str, request_ids: Sequence[UUID], *limit: int) -> list[Doomed]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, [list(request_ids), BITE_CONVERSATIONS])
+        cursor.execute(statement, [list(request_ids), *limit])
         return [Doomed(*row) for row in cursor.fetchall()]
 
 
@@ -135,8 +171,8 @@ def _delete_rows(table: str, conversation_ids: list[int]) -> list[tuple[int, int
         return [(conversation_id, gone) for conversation_id, gone in cursor.fetchall()]
 
 
-def _empty_conversations(conversation_ids: list[int]) -> list[int]:
-    """Leave of these conversations only what the inventory keeps; return those that were still to be emptied."""
+def _empty_conversations(doomed: Sequence[Doomed]) -> list[int]:
+    """Leave of these conversations what the inventory keeps, and the mark; return those still to be emptied."""
     emptied = [sql.SQL("{} = NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)]
     to_the_day = [
         sql.SQL("{0} = date_trunc('day', {0} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'").format(sql.Identifier(column))
@@ -145,9 +181,10 @@ def _empty_conversations(conversation_ids: list[int]) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             sql.SQL(
-                "UPDATE {table} SET {changes}, deleted_at = clock_timestamp()"
-                " WHERE id = ANY(%s) AND deleted_at IS NULL RETURNING id"
+                "UPDATE {table} c SET {changes}, deletion_request_id = d.marked_by, deleted_at = clock_timestamp()"
+                " FROM unnest(%s::bigint[], %s::uuid[]) AS d(id, marked_by)"
+                " WHERE c.id = d.id AND c.deleted_at IS NULL RETURNING c.id"
             ).format(table=sql.Identifier(CONVERSATION.table), changes=sql.SQL(", ").join([*emptied, *to_the_day])),
-            [conversation_ids],
+            [[row.conversation_id for row in doomed], [row.marked_by for row in doomed]],
         )
         return [row[0] for row in cursor.fetchall()]

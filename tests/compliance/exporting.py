@@ -28,7 +28,13 @@ def taken(request: ComplianceRequest) -> HeldClaim:
     ComplianceRequest.objects.filter(pk=request.pk).update(
         claim=claim, status="processing", started_at=now, cut_at=now
     )
-    return HeldClaim(id=claim.pk, token=claim.token, kind="export", request_ids=(request.pk,))
+    return HeldClaim(
+        id=claim.pk,
+        token=claim.token,
+        kind=ComplianceRequest.Kind.EXPORT,
+        lane=ComplianceRequest.Lane.NORMAL,
+        request_ids=(request.pk,),
+    )
 
 
 def lose(held: HeldClaim) -> None:

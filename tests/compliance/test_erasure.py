@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import claims, operations, worker
+from compliance import claims, operations, sizes, worker
 from compliance.claims import HeldClaim
 from compliance.erasure import ledger, marking, rows, verify
 from compliance.errors import Refused
@@ -340,10 +340,10 @@ def test_a_second_deletion_waits_while_another_is_at_work_on_their_conversation(
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=timezone.now() + timedelta(hours=1))
     held = claimed(ComplianceRequest.Kind.DELETION)
     with held.bite():
-        marking.mark(marking.admit(held))
+        marking.mark(marking.admit(held, sizes.measure(held)))
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=None)
     other = claimed(ComplianceRequest.Kind.DELETION)
     with other.bite():
-        marking.mark(marking.admit(other))
+        marking.mark(marking.admit(other, sizes.measure(other)))
     assert verify.look_again([second.pk])[second.pk].under_way
     assert not verify.look_again([first.pk])[first.pk].under_way

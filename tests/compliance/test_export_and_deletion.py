@@ -11,7 +11,7 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance import claims, operations, worker
+from compliance import claims, operations, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest
@@ -181,7 +181,7 @@ def test_an_export_that_is_retried_after_the_deletion_was_taken_goes_first(chatb
     assert held
 
     operations.retry(request_id=export.pk, actor="command")
-    assert marking.admit(held) == []
+    assert marking.admit(held, sizes.measure(held)) == []
     held.let_go()
     drain()
 

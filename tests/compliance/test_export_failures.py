@@ -111,7 +111,7 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
     held = taken(request)
-    stale = worker(id=held.id, token=held.token, kind=held.kind, request_ids=held.request_ids)
+    stale = worker(id=held.id, token=held.token, kind=held.kind, lane=held.lane, request_ids=held.request_ids)
     by_the_other: list[engine.Delivered] = []
 
     def overtake() -> None:

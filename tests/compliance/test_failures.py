@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry
-from compliance import claims, operations, worker
+from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, ledger, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest
 from config.logs import SafeFormatter
@@ -23,6 +23,7 @@ from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
+Lane = ComplianceRequest.Lane
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -159,11 +160,11 @@ def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatb
 def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None:
     request = deletion_of(chatbot, "42")
     for attempt in range(1, claims.MAX_ATTEMPTS + 1):
-        assert claims.take(Kind.DELETION)
+        assert claims.take(Kind.DELETION, Lane(request.lane))
         Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
         claims.break_expired()
         request.refresh_from_db()
-        assert (request.attempts, request.alone, request.claim) == (attempt, True, None)
+        assert (request.attempts, request.lane, request.claim) == (attempt, "alone", None)
 
     assert (request.status, request.error_code) == (Status.FAILED, "worker_lost")
 
@@ -175,16 +176,17 @@ def test_what_was_lost_in_a_claim_is_taken_alone(chatbot) -> None:
     claims.break_expired()
     fresh = deletion_of(chatbot, "44")
 
-    taken = [claims.take(Kind.DELETION) for _ in range(3)]
+    normal = claims.take(Kind.DELETION)
+    alone = [claims.take(Kind.DELETION, Lane.ALONE) for _ in range(2)]
 
-    assert [held.request_ids for held in taken if held] == [(fresh.pk,), (lost[0].pk,), (lost[1].pk,)]
+    assert [held.request_ids for held in (normal, *alone) if held] == [(fresh.pk,), (lost[0].pk,), (lost[1].pk,)]
 
 
 def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, monkeypatch, caplog) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
 
-    def fail(held: claims.HeldClaim, *, deadline: float) -> None:
+    def fail(held: claims.HeldClaim, measured: dict[UUID, sizes.Size], *, deadline: float) -> None:
         raise KeyError("42".rjust(8, "_"))
 
     monkeypatch.setattr(engine, "run", fail)
@@ -289,7 +291,7 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
 def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
 
-    def fail(held: claims.HeldClaim, *, deadline: float) -> None:
+    def fail(held: claims.HeldClaim, measured: dict[UUID, sizes.Size], *, deadline: float) -> None:
         raise type("E" * 1000, (Exception,), {})
 
     monkeypatch.setattr(engine, "run", fail)
@@ -300,13 +302,13 @@ def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> Non
 
 
 def test_a_steady_flow_does_not_starve_what_is_taken_alone(chatbot, storage, monkeypatch) -> None:
-    alone = deletion_of(chatbot, "42", alone=True)
+    alone = deletion_of(chatbot, "42", lane="alone")
     deletion_of(chatbot, "0")
     run = engine.run
     done: list[UUID] = []
 
-    def and_another_comes(held: claims.HeldClaim, *, deadline: float) -> None:
-        run(held, deadline=deadline)
+    def and_another_comes(held: claims.HeldClaim, measured: dict[UUID, sizes.Size], *, deadline: float) -> None:
+        run(held, measured, deadline=deadline)
         done.extend(held.request_ids)
         if len(done) < 10:
             deletion_of(chatbot, f"flow-{len(done)}")

@@ -96,13 +96,13 @@ def test_a_document_for_an_erased_conversation_while_it_is_being_erased(
 ) -> None:
     conversation_of(chatbot, "42", external_id="c-1")
     request = deletion_of(chatbot, "42")
-    gate, erase_bite = Gate(), rows.erase_bite
+    gate, erase = Gate(), rows.erase
 
-    def slow_bite(request_ids: Any) -> bool:
+    def slow_erase(named: Any) -> Any:
         gate.passed()
-        return erase_bite(request_ids)
+        return erase(named)
 
-    monkeypatch.setattr(rows, "erase_bite", slow_bite)
+    monkeypatch.setattr(rows, "erase", slow_erase)
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_someone()
     late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
@@ -243,9 +243,10 @@ def test_a_claim_in_the_middle_of_a_bite_is_not_broken_up(chatbot: Chatbot) -> N
 
 
 def test_two_workers_never_take_one_chatters_requests_together(chatbot: Chatbot) -> None:
-    first, second, other = deletion_of(chatbot, "42"), deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-
+    first, other = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
     one = claims.take(Kind.DELETION)
+    second = deletion_of(chatbot, "42")
+
     two = claims.take(Kind.DELETION)
 
     assert one
