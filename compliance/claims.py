@@ -35,7 +35,7 @@ MAX_ATTEMPTS = 5
 
 # How many requests one claim takes of the normal lane; of the others it is one. Deletions are erased set-wise:
 # more than some 200 chatters a transaction gain nothing, and hold intake's lock for longer.
-CLAIM_SIZE = {ComplianceRequest.Kind.DELETION: 200, ComplianceRequest.Kind.EXPORT: 10}
+CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 10, ComplianceRequest.Kind.DELETION: 200}
 
 _KEEP = """
 UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)

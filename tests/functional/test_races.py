@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
@@ -20,7 +20,6 @@ from conversations import intake, uploads
 from conversations import rows as intake_rows
 from conversations.documents import parse_document
 from conversations.models import Conversation, Identity, Message, UploadedFile
-from tests import factories
 from tests.factories import conversation_of, deletion_of
 
 Status = ComplianceRequest.Status
@@ -255,15 +254,23 @@ def test_two_workers_never_take_one_chatters_requests_together(chatbot: Chatbot)
     assert ComplianceRequest.objects.get(pk=second.pk).claim is None
 
 
-def test_a_fair_share_goes_to_each_chatbot(
-    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.DELETION, 10)
-    for number in range(50):
-        factories.RequestFactory.create(chatbot=chatbot, uci_value=f"backlog-{number}")
-    single = factories.RequestFactory.create(chatbot=neighbour, uci_value="single")
+def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(chatbot: Chatbot) -> None:
+    first, duplicate, other = deletion_of(chatbot, "42"), deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+    gate = Gate()
 
-    held = claims.take(Kind.DELETION)
+    def lock_the_first() -> None:
+        with transaction.atomic():
+            ComplianceRequest.objects.select_for_update().get(pk=first.pk)
+            gate.passed()
 
-    assert held
-    assert single.pk in held.request_ids
+    another = Elsewhere(lock_the_first)
+    gate.wait_for_someone()
+    one = claims.take(Kind.DELETION)
+    gate.open()
+    another.end()
+    two = claims.take(Kind.DELETION)
+
+    assert one
+    assert two
+    assert one.request_ids == (other.pk,)
+    assert set(two.request_ids) == {first.pk, duplicate.pk}

@@ -1,0 +1,193 @@
+"""Who gets a turn: shares, lanes, one chatter's requests, and what must wait."""
+
+from datetime import timedelta
+from itertools import count
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import claims, sizes, worker
+from compliance.claims import HeldClaim
+from compliance.models import Claim, ComplianceRequest
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of
+
+Kind = ComplianceRequest.Kind
+Lane = ComplianceRequest.Lane
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db
+
+
+def taken(kind: Kind = Kind.DELETION, lane: Lane = Lane.NORMAL) -> HeldClaim:
+    held = claims.take(kind, lane)
+    assert held
+    return held
+
+
+def test_a_fair_share_goes_to_each_chatbot(
+    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.DELETION, 10)
+    for number in range(50):
+        deletion_of(chatbot, f"backlog-{number}")
+    single = deletion_of(neighbour, "single")
+
+    held = taken()
+
+    assert single.pk in held.request_ids
+    # What the neighbour cannot use goes to the other.
+    assert len(held.request_ids) == 10
+
+
+def test_requests_in_their_grace_take_no_share(
+    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.DELETION, 10)
+    for number in range(10):
+        deletion_of(chatbot, f"now-{number}")
+        deletion_of(neighbour, f"later-{number}", not_before=timezone.now() + timedelta(hours=1))
+
+    held = taken()
+
+    assert set(held.request_ids) == set(chatbot.requests.values_list("pk", flat=True))
+
+
+def test_whoever_had_to_wait_stands_where_it_may_be_taken(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.DELETION, 1)
+    hour = timedelta(hours=1)
+    ago = [deletion_of(chatbot, f"{hours}", queued_at=timezone.now() - hours * hour) for hours in (4, 3, 2)]
+    ComplianceRequest.objects.filter(pk=ago[0].pk).update(not_before=timezone.now() - 2.5 * hour)
+
+    assert [taken().request_ids for _ in ago] == [(ago[1].pk,), (ago[0].pk,), (ago[2].pk,)]
+
+
+def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
+    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.DELETION, 2)
+    backlogs = [chatbot, *(factories.ready_chatbot(slug=f"backlog-{number}") for number in range(4))]
+    for backlog in backlogs:
+        for number in range(40):
+            deletion_of(backlog, f"{number}")
+    new = deletion_of(neighbour, "new")
+
+    # By the order of the line it would come after 200 others, two at a time. Each turn it has a chance of a third.
+    turns = next(turn for turn in count(1) if new.pk in taken().request_ids)
+
+    assert turns < 60
+
+
+def test_duplicates_of_a_request_are_done_together(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", messages=3)
+    first, *others = [deletion_of(chatbot, "42") for _ in range(20)]
+
+    drain()
+
+    first.refresh_from_db()
+    assert (first.result, first.messages) == ("done", 3)
+    results = ComplianceRequest.objects.filter(pk__in=[other.pk for other in others]).values_list(
+        "result", "messages"
+    )
+    assert set(results) == {("nothing_found", 0)}
+    assert ComplianceRequest.objects.filter(status=Status.COMPLETED).count() == 20
+
+
+def test_an_export_between_two_deletions_keeps_its_place(chatbot: Chatbot) -> None:
+    first, export, second = deletion_of(chatbot, "42"), export_of(chatbot, "42"), deletion_of(chatbot, "42")
+
+    assert taken().request_ids == (first.pk,)
+    assert claims.take(Kind.EXPORT) is None
+    assert ComplianceRequest.objects.filter(pk__in=[export.pk, second.pk], claim=None).count() == 2
+
+
+def test_one_worker_of_a_cluster_is_left_for_the_others(chatbot: Chatbot, settings: Settings) -> None:
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "workers": 3}
+    for number in range(4):
+        deletion_of(chatbot, f"whale-{number}", lane=Lane.LARGE)
+    factories.ClaimFactory.create(owner="another host:1:2", is_large=True)
+
+    at_work = [taken(lane=Lane.LARGE), taken(lane=Lane.LARGE)]
+    assert claims.take(Kind.DELETION, Lane.LARGE) is None
+
+    at_work[0].let_go()
+    assert claims.take(Kind.DELETION, Lane.LARGE)
+
+
+def test_a_large_claim_whose_worker_is_gone_counts_no_more(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, "whale-1", lane=Lane.LARGE)
+    deletion_of(chatbot, "whale-2", lane=Lane.LARGE)
+    taken(lane=Lane.LARGE)
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    assert claims.take(Kind.DELETION, Lane.LARGE)
+
+
+@pytest.mark.django_db(transaction=True)  # an export is read on a connection of its own
+@pytest.mark.parametrize("kind", Kind)
+def test_what_is_large_leaves_the_claim_before_anything_is_done(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    monkeypatch.setattr(sizes, "LARGE_MESSAGES", 10)
+    done: list[UUID] = []
+    work = worker._work
+
+    def and_note(held: HeldClaim, *, deadline: float) -> None:
+        work(held, deadline=deadline)
+        completed = ComplianceRequest.objects.filter(pk__in=held.request_ids, status=Status.COMPLETED)
+        done.extend(completed.exclude(pk__in=done).values_list("pk", flat=True))
+
+    monkeypatch.setattr(worker, "_work", and_note)
+    conversation_of(chatbot, "whale", messages=11)
+    conversation_of(chatbot, "small", messages=10)
+    whale = factories.RequestFactory.create(chatbot=chatbot, uci_value="whale", kind=kind)
+    small = factories.RequestFactory.create(chatbot=chatbot, uci_value="small", kind=kind)
+
+    worker.drain(seconds=60)
+
+    whale.refresh_from_db()
+    assert done == [small.pk, whale.pk]
+    assert (whale.lane, whale.messages, whale.attempts) == (Lane.LARGE, 11, 0)
+    log = ChangeLogEntry.objects.filter(request_id=whale.pk).order_by("pk").values_list("event", flat=True)
+    assert list(log) == ["request.given_back", "request.started", "request.completed"]
+
+
+def test_a_worker_calls_for_help_before_it_begins_with_something_large(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletion_of(chatbot, "whale", lane=Lane.LARGE)
+    deletion_of(chatbot, "small")
+    told: list[str] = []
+    work = worker._work
+
+    def and_note(held: HeldClaim, *, deadline: float) -> None:
+        told.append(held.lane)
+        work(held, deadline=deadline)
+
+    monkeypatch.setattr(worker, "_work", and_note)
+
+    worker.drain(seconds=60, call_for_help=lambda: told.append("help"))
+
+    assert told == ["normal", "help", "large"]
+
+
+def test_a_claim_takes_as_many_statements_for_a_hundred_as_for_one(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    worker.drain(seconds=60)  # whatever is done once in a process
+    counts = []
+    for size in (1, 100):
+        for number in range(size):
+            conversation_of(chatbot, f"{size}-{number}", messages=2)
+            deletion_of(chatbot, f"{size}-{number}")
+        with CaptureQueriesContext(connection) as statements:
+            worker.drain(seconds=60)
+        counts.append(len(statements))
+
+    assert counts[0] == counts[1]
+    assert ComplianceRequest.objects.filter(status=Status.COMPLETED, messages=2).count() == 101
