@@ -13,7 +13,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -37,16 +37,14 @@ MAX_ATTEMPTS = 5
 # more than some 200 chatters a transaction gain nothing, and hold intake's lock for longer.
 CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 10, ComplianceRequest.Kind.DELETION: 200}
 
-_KEEP = """
-UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
- WHERE id = %s AND token = %s RETURNING clock_timestamp()
-"""
-
 # A bite finds its rows by their keys. Without statistics (a table just filled), or with a thousand keys at once,
 # the planner turns to reading whole tables; so it may not, until the transaction ends.
-_BY_INDEX = """
-SELECT set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
-       set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE)
+_KEEP = """
+UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
+ WHERE id = %s AND token = %s
+RETURNING clock_timestamp(),
+          set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
+          set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE)
 """
 
 # Where something waits, by skipping along the index instead of reading all that waits.
@@ -135,7 +133,7 @@ RETURNING r.id, r.chatbot_id, r.attempts, r.status
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeldClaim:
     """A claim in the hands of the worker that took it."""
 
@@ -144,6 +142,8 @@ class HeldClaim:
     kind: ComplianceRequest.Kind
     lane: Lane
     request_ids: tuple[UUID, ...]
+    _now: datetime | None = field(default=None, init=False)  # while a bite is open
+    _is_over: bool = field(default=False, init=False)
 
     @property
     def leaves_others(self) -> bool:
@@ -155,13 +155,18 @@ class HeldClaim:
         """Open a transaction that holds the claim, renew it, and yield the database's time.
 
         Everything written for the claim's requests is written in such a transaction, and its rows are found by
-        index. Raises ClaimLost when the claim is no longer ours; the transaction then writes nothing.
+        index. A bite within a bite is part of it. Raises ClaimLost when the claim is no longer ours; the
+        transaction then writes nothing.
         """
+        if self._now:
+            yield self._now
+            return
         with transaction.atomic():
-            now = self._lock()
-            with connection.cursor() as cursor:
-                cursor.execute(_BY_INDEX)
-            yield now
+            self._now = self._lock()
+            try:
+                yield self._now
+            finally:
+                self._now = None
 
     def keep(self) -> None:
         """Renew the lease between two steps that write nothing to the database. Raises ClaimLost."""
@@ -169,13 +174,19 @@ class HeldClaim:
             self._lock()
 
     def let_go(self) -> None:
-        """End the claim. Requests that still point to it go back to the line, without a lost attempt."""
+        """End the claim. Requests that still point to it go back to the line, without a lost attempt.
+
+        To do so again does nothing: who lets go in the last bite saves a transaction.
+        """
+        if self._is_over:
+            return
         with self.bite(), connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id = %s",
                 [self.id],
             )
             cursor.execute("DELETE FROM compliance_claim WHERE id = %s", [self.id])
+        self._is_over = True
 
     def _lock(self) -> datetime:
         with connection.cursor() as cursor:

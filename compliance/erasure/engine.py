@@ -41,9 +41,12 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     if not _erase_rows(held, going, [sizes[each] for each in going if each in sizes], deadline=deadline):
         progress.give_back(held, going, code="turn_over")
         return
-    for step in (objects.erase_files, objects.erase_exports):
+    with held.bite():
+        has_objects = objects.has_any(going)
+        erased = ledger.read(going)
+    for step in (objects.erase_files, objects.erase_exports) if has_objects else ():
         going = _drop_failed(held, going, step(held.bite, going))
-    if going and _write_ledger(held, going):
+    if going and _write_ledger(held, going, erased):
         _complete_what_is_clean(held, going)
 
 
@@ -64,11 +67,9 @@ def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], sizes: Sequence[Si
     return True
 
 
-def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
-    with held.bite():
-        erased = ledger.read(request_ids)
+def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID], erased: Mapping[UUID, ledger.Line]) -> bool:
     try:
-        ledger.write(erased)
+        ledger.write([erased[request_id] for request_id in request_ids])
     except StepFailed as failure:
         progress.step_failed(held, dict.fromkeys(request_ids, failure))
         return False
@@ -76,22 +77,24 @@ def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
 
 
 def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
+    """Look again, and complete in the same transaction what left nothing. The last bite: the claim is over."""
     with held.bite():
         left = verify.look_again(request_ids)
-    waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
-    failures = {
-        request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {leftovers}.")
-        for request_id, leftovers in left.items()
-        if not leftovers.under_way
-    }
-    clean = [request_id for request_id in request_ids if request_id not in left]
-    if failures:
-        logger.error("erasure.incomplete requests=%s", ",".join(map(str, failures)))
-        progress.step_failed(held, failures)
-    if waiting:
-        progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
-    if clean:
-        progress.complete_deletions(held, clean)
+        waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
+        failures = {
+            request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {leftovers}.")
+            for request_id, leftovers in left.items()
+            if not leftovers.under_way
+        }
+        clean = [request_id for request_id in request_ids if request_id not in left]
+        if failures:
+            logger.error("erasure.incomplete requests=%s", ",".join(map(str, failures)))
+            progress.step_failed(held, failures)
+        if waiting:
+            progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
+        if clean:
+            progress.complete_deletions(held, clean)
+        held.let_go()
 
 
 def _drop_failed(held: HeldClaim, request_ids: Sequence[UUID], failures: objects.Failures) -> list[UUID]:

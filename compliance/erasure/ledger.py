@@ -34,16 +34,16 @@ SELECT id, chatbot_id, variable_id, uci_digest, cut_at FROM compliance_complianc
 Line = dict[str, Any]
 
 
-def read(request_ids: Sequence[UUID]) -> list[Line]:
-    """Return what the ledger has to say of these deletions."""
+def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
+    """Return what the ledger has to say of each of these deletions, in the order of filing."""
     digests: dict[UUID, list[str]] = defaultdict(list)
     with connection.cursor() as cursor:
         cursor.execute(_CONVERSATIONS, [list(request_ids)])
         for request_id, digest in cursor.fetchall():
             digests[request_id].append(bytes(digest).hex())
         cursor.execute(_REQUESTS, [list(request_ids)])
-        return [
-            {
+        return {
+            request_id: {
                 "request_id": str(request_id),
                 "chatbot": chatbot_id,
                 "variable": variable_id,
@@ -52,7 +52,7 @@ def read(request_ids: Sequence[UUID]) -> list[Line]:
                 "conversations": digests[request_id],
             }
             for request_id, chatbot_id, variable_id, digest, cut_at in cursor.fetchall()
-        ]
+        }
 
 
 def write(erased: Sequence[Line]) -> None:

@@ -54,6 +54,16 @@ UPDATE compliance_export SET key = NULL, upload_id = NULL, removed_at = now()
 """
 
 
+def has_any(request_ids: Sequence[UUID]) -> bool:
+    """Say whether these requests have any object to remove."""
+    with connection.cursor() as cursor:
+        for find in (_FILES, _EXPORTS):
+            cursor.execute(find, [list(request_ids), 1])
+            if cursor.fetchone():
+                return True
+    return False
+
+
 def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the uploaded files of what these requests marked, open uploads included, then their rows."""
     return _erase(bite, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)

@@ -128,7 +128,7 @@ def _requests_with_late_data() -> list[UUID]:
 def _in_ledger(request_ids: list[UUID]) -> bool:
     """Write the ledger anew, with the late conversations, before they are erased."""
     try:
-        ledger.write(ledger.read(request_ids))
+        ledger.write(list(ledger.read(request_ids).values()))
     except StepFailed as failure:
         logger.warning("late_data.waits code=%s", failure.code)
         return False

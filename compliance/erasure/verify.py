@@ -8,6 +8,7 @@ rows; they hold no content.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from uuid import UUID
 
 from django.db import connection
@@ -32,14 +33,15 @@ class Leftovers:
         return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
 
 
-_ROWS_OF_MARKED = sql.SQL(
-    "SELECT c.deletion_request_id, count(*) FROM {table} x"
-    " JOIN conversations_conversation c ON c.id = x.conversation_id WHERE c.deletion_request_id = ANY(%s) GROUP BY 1"
+# The marked conversations are read once, and each store is searched for rows of theirs.
+_LEFT = sql.SQL(
+    "WITH marked AS MATERIALIZED ("
+    "SELECT id, deletion_request_id AS request_id, deleted_at IS NULL OR {holds} AS is_left"
+    " FROM {conversations} WHERE deletion_request_id = ANY(%s)) {searches}"
+    " UNION ALL SELECT {name}, request_id, count(*) FROM marked WHERE is_left GROUP BY 2"
 )
-
-_NOT_EMPTIED = sql.SQL(
-    "SELECT deletion_request_id, count(*) FROM {table}"
-    " WHERE deletion_request_id = ANY(%s) AND (deleted_at IS NULL OR {holds}) GROUP BY 1"
+_SEARCH = sql.SQL(
+    "SELECT {name}, m.request_id, count(*) FROM marked m JOIN {table} x ON x.conversation_id = m.id GROUP BY 2"
 )
 
 _EXPORTS = """
@@ -67,13 +69,9 @@ def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
     found: dict[UUID, Leftovers] = defaultdict(Leftovers)
     ids = [list(request_ids)]
     with connection.cursor() as cursor:
-        for store in (*stores(Way.CONVERSATION), *stores(Way.FILE)):
-            cursor.execute(_ROWS_OF_MARKED.format(table=sql.Identifier(store.table)), ids)
-            for request_id, count in cursor.fetchall():
-                found[request_id].rows[store.table] = count
-        cursor.execute(_NOT_EMPTIED.format(table=sql.Identifier(CONVERSATION.table), holds=_holds_something()), ids)
-        for request_id, count in cursor.fetchall():
-            found[request_id].rows[CONVERSATION.table] = count
+        cursor.execute(_rows_left(), ids)
+        for table, request_id, count in cursor.fetchall():
+            found[request_id].rows[table] = count
         cursor.execute(_EXPORTS, ids)
         for request_id, count in cursor.fetchall():
             found[request_id].rows["compliance_export"] = count
@@ -116,6 +114,20 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
             rows = left.setdefault(request.pk, Leftovers()).rows
             rows["the chatter's identities"] = rows.get("the chatter's identities", 0) + 1
     return Audit(verified=len(request_ids), left=left)
+
+
+@cache
+def _rows_left() -> sql.Composable:
+    searches = [
+        _SEARCH.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
+        for store in (*stores(Way.CONVERSATION), *stores(Way.FILE))
+    ]
+    return _LEFT.format(
+        holds=_holds_something(),
+        conversations=sql.Identifier(CONVERSATION.table),
+        name=sql.Literal(CONVERSATION.table),
+        searches=sql.SQL(" UNION ALL ").join(searches),
+    )
 
 
 def _holds_something() -> sql.Composable:

@@ -5,8 +5,6 @@ from itertools import count
 from uuid import UUID
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -176,18 +174,3 @@ def test_a_worker_calls_for_help_before_it_begins_with_something_large(
     worker.drain(seconds=60, call_for_help=lambda: told.append("help"))
 
     assert told == ["normal", "help", "large"]
-
-
-def test_a_claim_takes_as_many_statements_for_a_hundred_as_for_one(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    worker.drain(seconds=60)  # whatever is done once in a process
-    counts = []
-    for size in (1, 100):
-        for number in range(size):
-            conversation_of(chatbot, f"{size}-{number}", messages=2)
-            deletion_of(chatbot, f"{size}-{number}")
-        with CaptureQueriesContext(connection) as statements:
-            worker.drain(seconds=60)
-        counts.append(len(statements))
-
-    assert counts[0] == counts[1]
-    assert ComplianceRequest.objects.filter(status=Status.COMPLETED, messages=2).count() == 101

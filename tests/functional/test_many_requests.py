@@ -49,24 +49,3 @@ def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage) -> N
     assert not Message.objects.exists()
     assert Conversation.objects.filter(deleted_at__isnull=False).count() == 63
     assert set(ComplianceRequest.objects.values_list("status", flat=True)) == {Status.COMPLETED}
-
-
-def test_what_a_deletion_marked_is_found_without_reading_all_conversations(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
-    conversation_of(chatbot, "42")
-    deletion_of(chatbot, "42")
-    with CaptureQueriesContext(connection) as queries:
-        worker.drain(seconds=60)
-    looks = [query["sql"] for query in queries if query["sql"].lstrip().startswith("SELECT")]
-    of_deletion = [sql for sql in looks if "deletion_request_id = ANY" in sql]
-    assert len(of_deletion) >= 7
-
-    with connection.cursor() as cursor:
-        cursor.execute("SET enable_seqscan = off")
-        for sql in of_deletion:
-            cursor.execute(f"EXPLAIN {sql}")
-            assert "deletion_request_id = ANY" in "".join(
-                row[0] for row in cursor.fetchall() if "Index Cond" in row[0]
-            )
-        cursor.execute("RESET enable_seqscan")
