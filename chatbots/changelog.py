@@ -48,10 +48,9 @@ class Entry(NamedTuple):
 # One statement for any number of entries, and no object of the ORM for each.
 _APPEND = """
 INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
-SELECT chatbot_id, request_id, event, actor, data::jsonb
-  FROM unnest(%s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[])
-       WITH ORDINALITY AS entry(chatbot_id, request_id, event, actor, data, place)
- ORDER BY place
+SELECT chatbot_id, request_id, event, actor, data
+  FROM jsonb_to_recordset(%s::jsonb)
+       AS entry(chatbot_id bigint, request_id uuid, event text, actor text, data jsonb)
 """
 
 
@@ -62,7 +61,7 @@ def entry(
     data = data or {}
     if event not in VOCABULARY or not data.keys() <= VOCABULARY[event]:
         raise ValueError(f"The change log knows no event {event!r} with {sorted(data)}: declare it in VOCABULARY.")
-    return Entry(chatbot_id, request_id, event, actor, data)
+    return Entry(chatbot_id, request_id, event, actor, dict(data))
 
 
 def record(
@@ -76,7 +75,5 @@ def record_all(entries: Sequence[Entry]) -> None:
     """Append many entries in one statement, in the caller's transaction."""
     if not entries:
         return
-    chatbots, requests, events, actors, data = zip(*entries, strict=True)
-    texts = [json.dumps(dict(each)) for each in data]
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [list(chatbots), list(requests), list(events), list(actors), texts])
+        cursor.execute(_APPEND, [json.dumps([each._asdict() for each in entries], default=str)])

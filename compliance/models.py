@@ -145,22 +145,11 @@ class ComplianceRequest(models.Model):
                 name="request_line",
                 condition=Q(status="accepted", claim__isnull=True),
             ),
-            # Whether an earlier request of the chatter goes first; a chatter may have thousands that are over.
-            models.Index(
-                name="request_open",
-                fields=["variable", "uci_digest", "seq"],
-                condition=Q(status__in=["accepted", "processing"]),
-            ),
-            # The order of one chatter's requests, and the look-up of a chatter.
-            models.Index(name="request_chatter", fields=["variable", "uci_digest", "seq"]),
+            # One chatter's requests: who goes first, what an earlier one still owes, the look-up. Not partial: of
+            # an index that holds the open ones only, PostgreSQL believes that it is empty, and reads it whole.
+            models.Index(name="request_of_chatter", fields=["variable", "uci_digest", "status", "seq"]),
             models.Index(name="request_claim", fields=["claim"], condition=Q(claim__isnull=False)),
             models.Index(name="request_held", fields=["hold_reason", "seq"], condition=Q(status="on_hold")),
-            # What an earlier export owes: it holds a later deletion of the chatter.
-            models.Index(
-                name="request_export_owed",
-                fields=["variable", "uci_digest", "seq"],
-                condition=Q(kind="export", status__in=["failed", "on_hold"]),
-            ),
             models.Index(F("chatbot"), F("id").desc(), name="request_newest"),
             # Requests that have forgotten the value, by when the digest has to go too.
             models.Index(

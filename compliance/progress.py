@@ -17,6 +17,7 @@ from chatbots import changelog
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import ClaimLost, StepFailed
 from compliance.models import ComplianceRequest, Export
+from config.arrays import array
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def add_counts(counts: Mapping[UUID, Counts]) -> None:
         cursor.execute(
             f"UPDATE compliance_compliancerequest r SET {columns}"  # noqa: S608  (names of ours)
             f" FROM unnest({arrays}) AS added(id, {', '.join(COUNTERS)}) WHERE r.id = added.id",
-            [list(changed), *([count[name] for count in changed.values()] for name in COUNTERS)],
+            [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)],
         )
 
 
@@ -146,7 +147,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
     with held.bite() as now:
         ids = _lock_claimed(held, request_ids)
         with connection.cursor() as cursor:
-            cursor.execute(_FORGET_FAILED, [ids])
+            cursor.execute(_FORGET_FAILED, [array(ids)])
         _complete(held, ids, now)
 
 
@@ -240,7 +241,7 @@ def release_export_pending() -> int:
 
 def _complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_COMPLETE, [now, list(request_ids), held.id])
+        cursor.execute(_COMPLETE, [now, array(request_ids), held.id])
         done = cursor.fetchall()
     changelog.record_all(
         [
@@ -265,7 +266,7 @@ def _complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> No
 def _lock_claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
     """Lock the requests, in one order for all workers; return those that are still in the claim."""
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK_CLAIMED, [list(request_ids), held.id])
+        cursor.execute(_LOCK_CLAIMED, [array(request_ids), held.id])
         return [request_id for (request_id,) in cursor.fetchall()]
 
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from chatbots.buckets import StorageError, hosted_storage
 from compliance.errors import StepFailed
+from config.arrays import array
 
 PREFIX = "erasure_ledger/"
 
@@ -38,10 +39,10 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
     """Return what the ledger has to say of each of these deletions, in the order of filing."""
     digests: dict[UUID, list[str]] = defaultdict(list)
     with connection.cursor() as cursor:
-        cursor.execute(_CONVERSATIONS, [list(request_ids)])
+        cursor.execute(_CONVERSATIONS, [array(request_ids)])
         for request_id, digest in cursor.fetchall():
             digests[request_id].append(bytes(digest).hex())
-        cursor.execute(_REQUESTS, [list(request_ids)])
+        cursor.execute(_REQUESTS, [array(request_ids)])
         return {
             request_id: {
                 "request_id": str(request_id),

@@ -24,6 +24,7 @@ from compliance.claims import HeldClaim
 from compliance.erasure import rows
 from compliance.models import ComplianceRequest
 from compliance.sizes import Size
+from config.arrays import array
 from conversations import locks
 
 HoldReason = ComplianceRequest.HoldReason
@@ -207,10 +208,10 @@ def mark(request_ids: Sequence[UUID]) -> None:
     ids = [request.request_id for request in fresh]
     cut = _begin_cut(fresh)
     with connection.cursor() as cursor:
-        cursor.execute(_MARK, {"ids": ids})
+        cursor.execute(_MARK, {"ids": array(ids)})
         marked: Counter[UUID] = Counter(dict(cursor.fetchall()))
         marked += _take_over(ids)
-        cursor.execute(_COMPANIONS, [ids])
+        cursor.execute(_COMPANIONS, [array(ids)])
         companions = cursor.fetchall()
     _conclude(fresh, cut, totals=marked, counts={})
     _doom_exports(fresh, companions, cut)
@@ -230,7 +231,8 @@ def mark_and_erase(request_ids: Sequence[UUID]) -> bool:
     taken_over = _take_over(ids)
     with connection.cursor() as cursor:
         cursor.execute(
-            _COMPANIONS_OF_NAMED, [[row.conversation_id for row in named], [row.request_id for row in named]]
+            _COMPANIONS_OF_NAMED,
+            [array(row.conversation_id for row in named), array(row.request_id for row in named)],
         )
         companions = cursor.fetchall()
     counts = rows.erase(named)
@@ -243,11 +245,11 @@ def mark_and_erase(request_ids: Sequence[UUID]) -> bool:
 def _read_fresh(request_ids: Sequence[UUID]) -> list[Fresh]:
     """Return those that have not marked yet; the others go on where they stopped."""
     with connection.cursor() as cursor:
-        cursor.execute(_FRESH, [list(request_ids)])
+        cursor.execute(_FRESH, [array(request_ids)])
         found = cursor.fetchall()
         again = [request_id for request_id, *_, is_fresh in found if not is_fresh]
         if again:
-            cursor.execute(_GO_ON, [again])
+            cursor.execute(_GO_ON, [array(again)])
     return [
         Fresh(request_id, chatbot_id, variable_id, value, bytes(digest))
         for request_id, chatbot_id, variable_id, value, digest, is_fresh in found
@@ -270,10 +272,14 @@ def _conclude(
     """Set the requests under way, with what is counted already, and remember the chatters for intake."""
     ids = [request.request_id for request in fresh]
     none: progress.Counts = Counter()
-    counters = {name: [counts.get(request_id, none)[name] for request_id in ids] for name in progress.COUNTERS}
+    counters = {name: array(counts.get(request_id, none)[name] for request_id in ids) for name in progress.COUNTERS}
     with connection.cursor() as cursor:
-        cursor.execute(_BEGIN, {"ids": ids, "cut": cut, "totals": [totals[each] for each in ids], **counters})
-        cursor.execute(_REMEMBER, {"ids": ids, "cut": cut, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
+        cursor.execute(
+            _BEGIN, {"ids": array(ids), "cut": cut, "totals": array(totals[each] for each in ids), **counters}
+        )
+        cursor.execute(
+            _REMEMBER, {"ids": array(ids), "cut": cut, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()}
+        )
     changelog.record_all(
         [
             changelog.entry(
@@ -291,7 +297,7 @@ def _conclude(
 def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
     """Take over what earlier deletions of these chatters marked before they failed; return how many are live."""
     with connection.cursor() as cursor:
-        cursor.execute(_GIVEN_UP, [list(request_ids)])
+        cursor.execute(_GIVEN_UP, [array(request_ids)])
         given_up = cursor.fetchall()
         if not given_up:
             return Counter()
@@ -311,8 +317,8 @@ def _doom_exports(fresh: Sequence[Fresh], companions: Sequence[tuple[UUID, int, 
         cursor.execute(
             _DOOM,
             {
-                "requests": [row[0] for row in whose],
-                "variables": [row[1] for row in whose],
+                "requests": array(row[0] for row in whose),
+                "variables": array(row[1] for row in whose),
                 "digests": [row[2] for row in whose],
                 "cut": cut,
                 "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),

@@ -18,6 +18,7 @@ from django.db import connection
 from chatbots.buckets import StorageError, hosted_storage
 from compliance import progress
 from compliance.errors import StepFailed
+from config.arrays import array
 
 # A worker's bite, or a plain transaction where no claim is needed.
 Bite = Callable[[], AbstractContextManager[datetime | None]]
@@ -58,7 +59,7 @@ def has_any(request_ids: Sequence[UUID]) -> bool:
     """Say whether these requests have any object to remove."""
     with connection.cursor() as cursor:
         for find in (_FILES, _EXPORTS):
-            cursor.execute(find, [list(request_ids), 1])
+            cursor.execute(find, [array(request_ids), 1])
             if cursor.fetchone():
                 return True
     return False
@@ -96,7 +97,7 @@ def _erase(
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     with connection.cursor() as cursor:
-        cursor.execute(find, [list(request_ids), _OBJECTS_PER_BITE])
+        cursor.execute(find, [array(request_ids), _OBJECTS_PER_BITE])
         return [Located(*row) for row in cursor.fetchall()]
 
 
@@ -131,6 +132,6 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.C
 def _forget(statement: str, gone: Sequence[Located]) -> list[Located]:
     """Let the rows go, or their keys; return those that nobody else had let go before."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, [[row.row_id for row in gone]])
+        cursor.execute(statement, [array(row.row_id for row in gone)])
         forgotten = {row_id for (row_id,) in cursor.fetchall()}
     return [row for row in gone if row.row_id in forgotten]

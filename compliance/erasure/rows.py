@@ -17,6 +17,7 @@ from compliance import progress
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.progress import Counts
 from compliance.sizes import Size
+from config.arrays import array
 from conversations.models import Message
 
 # A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
@@ -148,7 +149,7 @@ def _first_that_fit(doomed: Sequence[Doomed]) -> list[Doomed]:
 
 def _lock(statement: str, request_ids: Sequence[UUID], *limit: int) -> list[Doomed]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, [list(request_ids), *limit])
+        cursor.execute(statement, [array(request_ids), *limit])
         return [Doomed(*row) for row in cursor.fetchall()]
 
 
@@ -166,7 +167,7 @@ def _delete_rows(table: str, conversation_ids: list[int]) -> list[tuple[int, int
                 "WITH gone AS (DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id)"
                 " SELECT conversation_id, count(*) FROM gone GROUP BY conversation_id"
             ).format(table=sql.Identifier(table)),
-            [conversation_ids],
+            [array(conversation_ids)],
         )
         return [(conversation_id, gone) for conversation_id, gone in cursor.fetchall()]
 
@@ -185,6 +186,6 @@ def _empty_conversations(doomed: Sequence[Doomed]) -> list[int]:
                 " FROM unnest(%s::bigint[], %s::uuid[]) AS d(id, marked_by)"
                 " WHERE c.id = d.id AND c.deleted_at IS NULL RETURNING c.id"
             ).format(table=sql.Identifier(CONVERSATION.table), changes=sql.SQL(", ").join([*emptied, *to_the_day])),
-            [[row.conversation_id for row in doomed], [row.marked_by for row in doomed]],
+            [array(row.conversation_id for row in doomed), array(row.marked_by for row in doomed)],
         )
         return [row[0] for row in cursor.fetchall()]

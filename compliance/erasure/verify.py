@@ -17,6 +17,7 @@ from psycopg import sql
 from chatbots.secrets import digest
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.models import ComplianceRequest
+from config.arrays import array
 from conversations.models import Identity
 
 _PER_LOOK = 500
@@ -67,7 +68,7 @@ SELECT r.id, count(*),
 def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
     """Search every store for what these deletions had to erase; return an entry for each that left something."""
     found: dict[UUID, Leftovers] = defaultdict(Leftovers)
-    ids = [list(request_ids)]
+    ids = [array(request_ids)]
     with connection.cursor() as cursor:
         cursor.execute(_rows_left(), ids)
         for table, request_id, count in cursor.fetchall():

@@ -1,4 +1,5 @@
-"""A request's lane takes the place of `alone`, and the line is in the order in which requests may be taken."""
+"""A request's lane takes the place of `alone`, the line is in the order in which requests may be taken, and one
+index serves all questions about one chatter's requests."""
 
 import django.db.models.functions.comparison
 from django.db import migrations, models
@@ -49,13 +50,11 @@ class Migration(migrations.Migration):
                 name="request_line",
             ),
         ),
+        migrations.RemoveIndex(model_name="compliancerequest", name="request_chatter"),
+        migrations.RemoveIndex(model_name="compliancerequest", name="request_export_owed"),
         migrations.AddIndex(
             model_name="compliancerequest",
-            index=models.Index(
-                condition=models.Q(("status__in", ["accepted", "processing"])),
-                fields=["variable", "uci_digest", "seq"],
-                name="request_open",
-            ),
+            index=models.Index(fields=["variable", "uci_digest", "status", "seq"], name="request_of_chatter"),
         ),
         migrations.AddConstraint(
             model_name="compliancerequest",
