@@ -9,7 +9,7 @@ commits by itself, since it holds intake's lock.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 from uuid import UUID
@@ -132,13 +132,6 @@ SELECT DISTINCT r.id, i.variable_id, i.value
   JOIN conversations_identity i ON i.conversation_id = c.id
  WHERE r.id = ANY(%s) AND (i.variable_id, i.value) IS DISTINCT FROM (r.variable_id, r.uci_value)
 """
-_COMPANIONS_OF_NAMED = """
-SELECT DISTINCT r.id, i.variable_id, i.value
-  FROM unnest(%s::bigint[], %s::uuid[]) AS named(conversation_id, request_id)
-  JOIN compliance_compliancerequest r ON r.id = named.request_id
-  JOIN conversations_identity i ON i.conversation_id = named.conversation_id
- WHERE (i.variable_id, i.value) IS DISTINCT FROM (r.variable_id, r.uci_value)
-"""
 
 # An export finished within the grace is the copy the person asked for: it lives until the grace is over, unless
 # the deletion says otherwise. Everything else that has a key must go, half-written leftovers included. Of several
@@ -229,13 +222,9 @@ def mark_and_erase(request_ids: Sequence[UUID]) -> bool:
     cut = _begin_cut(fresh)
     named = rows.lock_named(ids)
     taken_over = _take_over(ids)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _COMPANIONS_OF_NAMED,
-            [array(row.conversation_id for row in named), array(row.request_id for row in named)],
-        )
-        companions = cursor.fetchall()
-    counts = rows.erase(named)
+    counts, identities = rows.erase(named)
+    own = {(request.request_id, request.variable_id, request.value) for request in fresh}
+    companions = set(identities) - own
     marked = Counter(row.request_id for row in named if row.marked_by == row.request_id)
     _conclude(fresh, cut, totals=marked + taken_over, counts=counts)
     _doom_exports(fresh, companions, cut)
@@ -307,7 +296,7 @@ def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
         return Counter(dict(cursor.fetchall()))
 
 
-def _doom_exports(fresh: Sequence[Fresh], companions: Sequence[tuple[UUID, int, str]], cut: datetime) -> None:
+def _doom_exports(fresh: Sequence[Fresh], companions: Iterable[tuple[UUID, int, str]], cut: datetime) -> None:
     whose = [(request.request_id, request.variable_id, request.digest) for request in fresh]
     whose += [
         (request_id, variable_id, digest("chatter", variable_id, value))

@@ -7,7 +7,7 @@ commit left off, and the counts are those of the statements that committed.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.db import connection
@@ -18,7 +18,7 @@ from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.progress import Counts
 from compliance.sizes import Size
 from config.arrays import array
-from conversations.models import Message
+from conversations.models import Identity, Message
 
 # A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
 BITE_MESSAGES = 20_000
@@ -32,6 +32,14 @@ class Doomed(NamedTuple):
     message_count: int
     request_id: UUID
     marked_by: UUID
+
+
+class Named(NamedTuple):
+    """An identity that was erased, and the request for which."""
+
+    request_id: UUID
+    variable_id: int
+    value: str
 
 
 # Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
@@ -78,6 +86,10 @@ SELECT c.id, c.message_count, named.request_id,
  ORDER BY c.id FOR UPDATE OF c
 """
 
+_DELETE_IDENTITIES = sql.SQL(
+    "DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id, variable_id, value"
+).format(table=sql.Identifier(Identity._meta.db_table))
+
 _DELETE_SOME_MESSAGES = sql.SQL(
     "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE conversation_id = %s LIMIT %s)"
 ).format(table=sql.Identifier(Message._meta.db_table))
@@ -110,28 +122,33 @@ def lock_named(request_ids: Sequence[UUID]) -> list[Doomed]:
     return _lock(_NAMED, request_ids)
 
 
-def erase(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
-    """Mark and erase these locked conversations, in the caller's bite; return the counts."""
+def erase(doomed: Sequence[Doomed]) -> tuple[dict[UUID, Counts], list[Named]]:
+    """Mark and erase these locked conversations, in the caller's bite; return the counts, and who was in them."""
     counts: dict[UUID, Counts] = defaultdict(Counter)
     request_of = {row.conversation_id: row.request_id for row in doomed}
+    conversations = array(request_of)
     for store in stores(Way.CONVERSATION):
-        for conversation_id, gone in _delete_rows(store.table, list(request_of)):
-            count = counts[request_of[conversation_id]]
-            count[store.counter] += gone
-            if store.counter == "identities" and gone > 1:
-                count["shared_conversations"] += 1
+        if store.model is not Identity:
+            for conversation_id, gone in _delete_rows(store.table, conversations):
+                counts[request_of[conversation_id]][store.counter] += gone
+    identities = _delete_identities(conversations)
+    for conversation_id, gone in Counter(conversation_id for conversation_id, _, _ in identities).items():
+        count = counts[request_of[conversation_id]]
+        count["identities"] += gone
+        if gone > 1:
+            count["shared_conversations"] += 1
     for conversation_id in _empty_conversations(doomed):
         counts[request_of[conversation_id]]["conversations"] += 1
-    return counts
+    return counts, [Named(request_of[conversation], variable, value) for conversation, variable, value in identities]
 
 
 def _erase_some(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
     """Erase of these locked conversations, or of the first of them, as much as a bite may; return the counts."""
     whale = doomed[0]
     if whale.message_count <= BITE_MESSAGES:
-        return erase(_first_that_fit(doomed))
+        return erase(_first_that_fit(doomed))[0]
     gone = _delete_some_messages(whale.conversation_id)
-    counts = erase([whale]) if gone < BITE_MESSAGES else {whale.request_id: Counter()}
+    counts = erase([whale])[0] if gone < BITE_MESSAGES else {whale.request_id: Counter()}
     counts[whale.request_id]["messages"] += gone
     return counts
 
@@ -159,7 +176,7 @@ def _delete_some_messages(conversation_id: int) -> int:
         return int(cursor.rowcount)
 
 
-def _delete_rows(table: str, conversation_ids: list[int]) -> list[tuple[int, int]]:
+def _delete_rows(table: str, conversations: str) -> list[tuple[int, int]]:
     """Delete a table's rows of these conversations; return how many went of each conversation."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -167,9 +184,16 @@ def _delete_rows(table: str, conversation_ids: list[int]) -> list[tuple[int, int
                 "WITH gone AS (DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id)"
                 " SELECT conversation_id, count(*) FROM gone GROUP BY conversation_id"
             ).format(table=sql.Identifier(table)),
-            [array(conversation_ids)],
+            [conversations],
         )
-        return [(conversation_id, gone) for conversation_id, gone in cursor.fetchall()]
+        return cast("list[tuple[int, int]]", cursor.fetchall())
+
+
+def _delete_identities(conversations: str) -> list[tuple[int, int, str]]:
+    """Delete the identities of these conversations; return conversation, variable and value of each."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DELETE_IDENTITIES, [conversations])
+        return cast("list[tuple[int, int, str]]", cursor.fetchall())
 
 
 def _empty_conversations(doomed: Sequence[Doomed]) -> list[int]:
