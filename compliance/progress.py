@@ -53,15 +53,12 @@ UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NUL
 RETURNING r.id, r.chatbot_id
 """
 
-_LOCK_CLAIMED = """
-SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR UPDATE
-"""
-
 _FORGET_FAILED = """
 UPDATE compliance_compliancerequest earlier SET uci_value = NULL
   FROM compliance_compliancerequest r
- WHERE r.id = ANY(%s) AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
-   AND earlier.seq < r.seq AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
+ WHERE r.id = ANY(%s) AND r.claim_id = %s
+   AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
+   AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
    AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
 """
 
@@ -145,9 +142,9 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
     Not a deletion that failed after the mark: the mark has not taken over what that one left.
     """
     with held.bite() as now:
-        ids = _lock_claimed(held, request_ids)
+        ids = list(request_ids)
         with connection.cursor() as cursor:
-            cursor.execute(_FORGET_FAILED, [array(ids)])
+            cursor.execute(_FORGET_FAILED, [array(ids), held.id])
         _complete(held, ids, now)
 
 
@@ -261,13 +258,6 @@ def _complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> No
             for request_id, chatbot_id, result, conversations, messages, files, exports in done
         ]
     )
-
-
-def _lock_claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
-    """Lock the requests, in one order for all workers; return those that are still in the claim."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK_CLAIMED, [array(request_ids), held.id])
-        return [request_id for (request_id,) in cursor.fetchall()]
 
 
 def _claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequest]:
