@@ -27,6 +27,7 @@ from storages.backends.s3 import S3Storage
 
 from chatbots import storage_errors
 from chatbots.models import Chatbot
+from chatbots.parts import PART_BYTES, in_parts
 from chatbots.storage_errors import StorageError
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ __all__ = ["ObjectStorage", "StorageError", "Version", "Written", "export_prefix
 
 logger = logging.getLogger(__name__)
 
-# S3 takes 10,000 parts at most, so an object can have 78 GiB.
-PART_BYTES = 8 * 1024 * 1024
 LINK_LIFE = timedelta(minutes=5)
 MAX_KEY_BYTES = 1024
 MAX_KEYS_PER_DELETE = 1000
@@ -238,8 +237,9 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     # --- Inside ----------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def _client(self) -> "S3Client":
+        """One for all threads, as boto3's clients are made for. S3Storage would make one a thread, at 60 ms each."""
         return cast("S3Client", self.connection.meta.client)
 
     @cached_property
@@ -272,10 +272,14 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         sent = _Sent()
         with ThreadPoolExecutor(max_workers=1) as sender:
             sending = None
-            for part in _parts(chunks):
+            for part in in_parts(chunks):
                 if sending:
                     sending.result()
-                sending = sender.submit(sent.add, self._client, upload, part)
+                if len(part) == PART_BYTES:
+                    sending = sender.submit(sent.add, self._client, upload, part)
+                else:
+                    # The last: nothing is left to read meanwhile, so a small file needs no thread.
+                    sent.add(self._client, upload, part)
             if sending:
                 sending.result()
         return sent
@@ -364,20 +368,6 @@ def _check_key(key: str) -> None:
     """Raise ValueError unless every storage takes the key as it is: some fold `//`, clients `.` and `..`."""
     if {"", ".", ".."} & set(key.split("/")) or len(key.encode()) > MAX_KEY_BYTES:
         raise ValueError("A key must have no empty, . or .. segment, and 1024 bytes at most.")
-
-
-def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroup chunks into parts of PART_BYTES, the last one shorter. At least one: an upload needs a part."""
-    buffer = bytearray()
-    yielded = False
-    for chunk in chunks:
-        buffer += chunk
-        while len(buffer) >= PART_BYTES:
-            yield bytes(memoryview(buffer)[:PART_BYTES])
-            del buffer[:PART_BYTES]
-            yielded = True
-    if buffer or not yielded:
-        yield bytes(buffer)
 
 
 @contextmanager
