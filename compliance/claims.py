@@ -35,8 +35,9 @@ LEASE_SECONDS = 120
 MAX_ATTEMPTS = 5
 
 # How many requests one claim takes of the normal lane; of the others it is one. Deletions are erased set-wise:
-# more than some 200 chatters a transaction gain nothing, and hold intake's lock for longer.
-CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 10, ComplianceRequest.Kind.DELETION: 200}
+# more than some 200 chatters a transaction gain nothing, and hold intake's lock for longer. Exports share a
+# snapshot, one COPY and a few bites.
+CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 100, ComplianceRequest.Kind.DELETION: 200}
 
 # Claims and bites find their rows by key. Without statistics (a table just filled), or with a thousand keys at
 # once, the planner turns to reading whole tables; so it may not, until the transaction ends.

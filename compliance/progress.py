@@ -7,6 +7,7 @@ one. Final states forget the chatter's value.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,9 +16,10 @@ from django.db import connection, transaction
 
 from chatbots import changelog
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
-from compliance.errors import ClaimLost, StepFailed
-from compliance.models import ComplianceRequest, Export
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
 from config.arrays import array
+from conversations.locks import share_with_intakes
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,37 @@ UPDATE compliance_compliancerequest
 RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
 
+_START_EXPORTS = """
+WITH claimed AS (
+    SELECT id FROM compliance_compliancerequest WHERE claim_id = %(claim)s ORDER BY seq FOR UPDATE
+)
+UPDATE compliance_compliancerequest r
+   SET status = 'processing', started_at = coalesce(r.started_at, %(now)s), cut_at = %(now)s
+  FROM claimed WHERE r.id = claimed.id
+"""
+
+# In the order of the rows' ids, as whoever else locks many of them.
+_FINISH_EXPORTS = """
+WITH delivered AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(rows)s::bigint[], %(sizes)s::bigint[],
+                         %(digests)s::text[]) AS file(id, key, rows, bytes, sha256)
+), ours AS (
+    SELECT e.id
+      FROM delivered
+      JOIN compliance_export e ON e.id = delivered.id
+      JOIN compliance_compliancerequest r ON r.id = e.request_id
+     WHERE e.key = delivered.key AND e.doomed_by IS NULL AND r.claim_id = %(claim)s
+     ORDER BY e.id
+       FOR UPDATE OF e
+)
+UPDATE compliance_export e
+   SET rows = delivered.rows, bytes = delivered.bytes, sha256 = delivered.sha256, upload_id = NULL,
+       finished_at = %(now)s, expires_at = %(expires)s
+  FROM ours JOIN delivered ON delivered.id = ours.id
+ WHERE e.id = ours.id
+RETURNING e.request_id
+"""
+
 # The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
 # since a storage that is down is seldom back sooner.
 _BACK_OFF = timedelta(seconds=30)
@@ -105,35 +138,61 @@ def add_counts(counts: Mapping[UUID, Counts]) -> None:
         )
 
 
-def start_export(held: HeldClaim, request_id: UUID) -> ComplianceRequest:
-    """Set an export under way; its snapshot is read next. Raises ClaimLost, also when it has left the claim."""
-    with held.bite() as now:
-        request = _one_claimed(held, request_id)
-        request.status = Status.PROCESSING
-        request.started_at = request.started_at or now
-        request.cut_at = now
-        request.save(update_fields=["status", "started_at", "cut_at"])
-        _log("request.started", [request])
-    return request
+def start_exports(held: HeldClaim, now: datetime) -> list[ComplianceRequest]:
+    """Set all exports of the claim under way, in the caller's bite, and return them. The snapshot is read next."""
+    with connection.cursor() as cursor:
+        cursor.execute(_START_EXPORTS, {"claim": held.id, "now": now})
+    requests = list(ComplianceRequest.objects.filter(claim=held.id).order_by("seq"))
+    _log("request.started", requests)
+    return requests
 
 
-def complete_export(held: HeldClaim, export_id: int, *, rows: int, size: int, sha256: str, counts: Counts) -> None:
-    """Publish an export's outcome: the file is whole and under its key.
+@dataclass(frozen=True)
+class Delivered:
+    """An export's file that is whole and under its key, and what it counted."""
 
-    Raises ClaimLost, and StepFailed when a deletion that met one of its conversations has removed the file, or
-    is about to: then the export is made again from what is left.
+    request_id: UUID
+    chatbot_id: int
+    export_id: int
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+    counts: Counts
+
+
+def overtaken() -> StepFailed:
+    """Why an export cannot be delivered when a deletion has met one of its conversations."""
+    return StepFailed("export_overtaken", "A deletion erased part of what was exported. It is made again.")
+
+
+def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
+    """Publish the outcome of exports: their files are whole and under their keys. Raises ClaimLost.
+
+    Returns the requests that could not be completed: a deletion that met one of the chatter's conversations has
+    removed the file, or is about to. Such an export has to be made again from what is left.
     """
     with held.bite() as now:
-        export = Export.objects.select_for_update().get(pk=export_id)
-        request = _one_claimed(held, export.request_id)
-        if export.key is None or export.doomed_by is not None:
-            raise StepFailed("export_overtaken", "A deletion erased part of what was exported. It is made again.")
-        export.rows, export.bytes, export.sha256 = rows, size, sha256
-        export.finished_at, export.upload_id = now, None
-        export.expires_at = now + settings.HOSTED_FILE_DAYS
-        export.save(update_fields=["rows", "bytes", "sha256", "finished_at", "upload_id", "expires_at"])
-        add_counts({request.pk: counts})
-        _complete(held, [request.pk], now)
+        # Without the lock a mark could doom the same rows in another order, and each wait for the other.
+        share_with_intakes(file.chatbot_id for file in files)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _FINISH_EXPORTS,
+                {
+                    "claim": held.id,
+                    "now": now,
+                    "expires": now + settings.HOSTED_FILE_DAYS,
+                    "ids": array(file.export_id for file in files),
+                    "keys": [file.key for file in files],
+                    "rows": array(file.rows for file in files),
+                    "sizes": array(file.bytes for file in files),
+                    "digests": [file.sha256 for file in files],
+                },
+            )
+            finished = {row[0] for row in cursor.fetchall()}
+        add_counts({file.request_id: file.counts for file in files if file.request_id in finished})
+        _complete(held, list(finished), now)
+    return [file.request_id for file in files if file.request_id not in finished]
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
@@ -267,13 +326,6 @@ def _claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceReq
         .filter(pk__in=list(request_ids), claim=held.id)
         .order_by("seq")
     )
-
-
-def _one_claimed(held: HeldClaim, request_id: UUID) -> ComplianceRequest:
-    requests = _claimed(held, [request_id])
-    if not requests:
-        raise ClaimLost
-    return requests[0]
 
 
 def _log(

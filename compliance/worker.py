@@ -6,7 +6,6 @@ Both are loops over the database alone; django-q2, `process_requests` and the te
 import logging
 import time
 from collections.abc import Callable
-from uuid import UUID
 
 from django.db import DatabaseError, connection
 
@@ -75,40 +74,12 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
         if held.kind == Kind.DELETION:
             erasure.run(held, sizes, deadline=deadline)
         else:
-            _export_all(held, deadline=deadline)
+            export.run(held, deadline=deadline)
         held.let_go()
     except ClaimLost:
         logger.warning("claim.lost claim=%s", held.id)
     except Exception as error:  # whatever it was, the requests go back into the line
         _isolate(held, error)
-
-
-def _export_all(held: HeldClaim, *, deadline: float) -> None:
-    claimed = ComplianceRequest.objects.filter(claim=held.id).order_by("seq").values_list("pk", flat=True)
-    for request_id in list(claimed):
-        if time.monotonic() > deadline:
-            return
-        try:
-            _export_one(held, request_id)
-        except StepFailed as failure:
-            progress.step_failed(held, {request_id: failure})
-
-
-def _export_one(held: HeldClaim, request_id: UUID) -> None:
-    request = progress.start_export(held, request_id)
-    delivered = export.write_export(held, request)
-    progress.complete_export(
-        held,
-        delivered.export_id,
-        rows=delivered.rows,
-        size=delivered.bytes,
-        sha256=delivered.sha256,
-        counts=progress.Counts(
-            conversations=delivered.conversations,
-            messages=delivered.messages,
-            shared_conversations=delivered.shared_left_out,
-        ),
-    )
 
 
 def _isolate(held: HeldClaim, error: Exception) -> None:

@@ -13,12 +13,13 @@ The guard: a spreadsheet runs what begins like a formula. In the guarded columns
 `'` away has the text again, exactly. `CSV_FORMULA_GUARD` turns it off.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from psycopg import Connection, sql
+from psycopg.abc import Buffer
 
 # Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
 # `+33 6 12 34 56 78`, `+1 (555) 123-4567` (5 to 15 digits, as in E.164, at most two separators in between).
@@ -75,16 +76,16 @@ HEADER = (",".join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSA
 _COPY = sql.SQL("""
 COPY (
     WITH chosen AS (
-        SELECT c.id, c.started_at, {conversation_cells}
-          FROM conversations_conversation c
+        SELECT f.place, c.id, c.started_at, {conversation_cells}
+          FROM ({conversations}) f
+          JOIN conversations_conversation c ON c.id = f.id
           LEFT JOIN LATERAL (
                SELECT v.name, i.value
                  FROM conversations_identity i JOIN chatbots_variable v ON v.id = i.variable_id
                 WHERE i.conversation_id = c.id
                 ORDER BY i.value COLLATE "C", v.name COLLATE "C"
                 LIMIT 1) u ON TRUE
-         WHERE c.id IN ({conversations})
-         ORDER BY c.started_at
+         ORDER BY f.place, c.started_at
         OFFSET 0
     ), entries AS (
         SELECT chosen.*, e.*
@@ -96,12 +97,12 @@ COPY (
                  FULL JOIN (SELECT * FROM conversations_uploadedfile
                              WHERE conversation_id = chosen.id AND state = 'stored') f ON f.message_id = m.id
                ) e ON TRUE
-         ORDER BY chosen.started_at, e.sent_at, e.message_id, e.file_id
+         ORDER BY chosen.place, chosen.started_at, e.sent_at, e.message_id, e.file_id
         OFFSET 0
     )
-    SELECT {conversation_names}, {message_cells}
+    SELECT place, {conversation_names}, {message_cells}
       FROM entries e
-     ORDER BY e.started_at, e.sent_at, e.message_id, e.file_id
+     ORDER BY e.place, e.started_at, e.sent_at, e.message_id, e.file_id
 ) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
 """)
 
@@ -114,24 +115,29 @@ CASE WHEN left({text}, 1) IN ('''', '=', '@', E'\t', E'\r')
 """)
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 
-# A shared conversation has other identities beside the chatter's.
+# What is held of each file's chatter. A shared conversation has other identities beside the chatter's.
 _HELD = sql.SQL("""
-SELECT c.id, EXISTS (
+SELECT w.place, c.id,
+       w.include_shared OR NOT EXISTS (
            SELECT FROM conversations_identity other WHERE other.conversation_id = c.id AND other.id <> i.id
-       ) AS is_shared
-  FROM conversations_identity i JOIN conversations_conversation c ON c.id = i.conversation_id
- WHERE i.chatbot_id = {chatbot_id} AND i.variable_id = {variable_id} AND i.value = current_setting({setting})
-   AND c.deletion_request_id IS NULL
+       ) AS is_chosen
+  FROM ({wanted}) w
+  JOIN conversations_identity i
+    ON i.chatbot_id = w.chatbot_id AND i.variable_id = w.variable_id AND i.value = w.value
+  JOIN conversations_conversation c ON c.id = i.conversation_id
+ WHERE c.deletion_request_id IS NULL
 """)
+_CHOSEN = sql.SQL("SELECT place, id FROM ({held}) held WHERE is_chosen")
 _COUNT = sql.SQL("""
-WITH held AS ({held})
-SELECT (SELECT count(*) FROM held WHERE {include_shared} OR NOT is_shared),
-       (SELECT count(*) FROM conversations_message
-         WHERE conversation_id IN (SELECT id FROM held WHERE {include_shared} OR NOT is_shared)),
-       (SELECT count(*) FROM held WHERE is_shared AND NOT {include_shared})
+WITH held AS MATERIALIZED ({held})
+SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0)::bigint,
+       count(*) FILTER (WHERE NOT h.is_chosen)
+  FROM ({wanted}) w
+  LEFT JOIN held h ON h.place = w.place
+  LEFT JOIN LATERAL (
+       SELECT count(*) AS messages FROM conversations_message WHERE conversation_id = h.id) m ON h.is_chosen
+ GROUP BY w.place
 """)
-_CHOSEN = sql.SQL("SELECT id FROM ({held}) held WHERE {include_shared} OR NOT is_shared")
-_VALUE_SETTING = "transcripts.uci_value"
 
 
 @dataclass(frozen=True)
@@ -143,63 +149,82 @@ class Counts:
     shared_left_out: int
 
 
-class ChatterTranscript:
-    """The file of one chatter: the live conversations of the UCI value, neither marked nor erased.
+class Piece(NamedTuple):
+    """A piece of the file at a place: its bytes, and how many lines they hold, the header not counted."""
 
-    Shared conversations are left out unless `include_shared`. All methods read in the caller's transaction;
-    at REPEATABLE READ they agree. Raises psycopg's errors.
+    place: int
+    data: bytes
+    lines: int
+
+
+class Transcripts:
+    """The files of some chatters: the live conversations of each UCI value, neither marked nor erased.
+
+    `wanted` is a query with a row for each file: `place` (a number of the caller's, unique), `chatbot_id`,
+    `variable_id`, `value`, `include_shared` (else shared conversations are left out). It becomes part of a COPY,
+    which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity, pg_stat_statements):
+    so it names a table where the values stand, and never a value itself.
+
+    All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors.
     """
 
-    def __init__(
-        self,
-        connection: Connection[Any],
-        *,
-        chatbot_id: int,
-        variable_id: int,
-        value: str,
-        include_shared: bool,
-    ) -> None:
+    def __init__(self, connection: Connection[Any], wanted: sql.Composable) -> None:
         self._connection = connection
-        self._scope = {
-            "include_shared": sql.Literal(include_shared),
-            "held": _HELD.format(
-                chatbot_id=sql.Literal(chatbot_id),
-                variable_id=sql.Literal(variable_id),
-                setting=sql.Literal(_VALUE_SETTING),
-            ),
-        }
-        # COPY takes no parameters, and PostgreSQL keeps its text as it is (pg_stat_activity, and for good in
-        # pg_stat_statements). So the value never stands in it: COPY finds it in a setting of the transaction.
-        connection.execute("SELECT set_config(%s, %s, TRUE)", [_VALUE_SETTING, value])
-        self.rows = 0
+        self._wanted = wanted
+        self._held = _HELD.format(wanted=wanted)
 
-    def count(self) -> Counts:
-        row = self._connection.execute(_COUNT.format(**self._scope)).fetchone()
-        return Counts(*cast("tuple[int, int, int]", row))
+    def count(self) -> dict[int, Counts]:
+        """Return the counts of each file by its place, of those without findings too."""
+        rows = self._connection.execute(_COUNT.format(held=self._held, wanted=self._wanted))
+        return {place: Counts(*counts) for place, *counts in rows}
 
-    def chunks(self) -> Generator[bytes]:
-        """Yield the file, header first, in pieces of 64 KiB or somewhat more; the last may be shorter.
+    def pieces(self, places: Iterable[int]) -> Generator[Piece]:
+        """Yield the files of these places (all that are wanted), one after the other, in the order of the places.
 
-        `rows` is the number of its lines without the header, once all is read.
+        Each begins with the header and comes in pieces of 64 KiB or somewhat more; its last may be shorter. One
+        without findings is the header alone.
         """
-        buffer = bytearray(HEADER)
-        with self._connection.cursor() as cursor:
-            with cursor.copy(copy_sql(_CHOSEN.format(**self._scope))) as copy:
-                for block in copy:
-                    buffer += block
-                    if len(buffer) >= CHUNK_BYTES:
-                        yield bytes(buffer)
-                        buffer.clear()
-            self.rows = cursor.rowcount
-        if buffer:
-            yield bytes(buffer)
+        chosen = _CHOSEN.format(held=self._held)
+        with self._connection.cursor() as cursor, cursor.copy(copy_sql(chosen)) as copy:
+            yield from _split(copy, sorted(places))
+
+
+def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[Piece]:
+    """Cut the lines of COPY into files, and take off their first field, which is the place."""
+    ahead = iter(places)
+    place, first_field, width = -1, b"", 1
+    buffer, count = bytearray(), 0
+    for line in lines:
+        # libpq hands on whole lines, one at a time, so the place is always where the line begins.
+        if line[:width] != first_field:
+            if buffer:
+                yield Piece(place, bytes(buffer), count)
+            first_field = bytes(line).partition(b",")[0] + b","
+            place, width = int(first_field[1:-2]), len(first_field)
+            for passed in ahead:
+                if passed == place:
+                    break
+                yield Piece(passed, HEADER, 0)
+            buffer, count = bytearray(HEADER), 0
+        buffer += line[width:]
+        count += 1
+        if len(buffer) >= CHUNK_BYTES:
+            yield Piece(place, bytes(buffer), count)
+            buffer.clear()
+            count = 0
+    if buffer:
+        yield Piece(place, bytes(buffer), count)
+    for passed in ahead:
+        yield Piece(passed, HEADER, 0)
 
 
 def copy_sql(conversations: sql.Composable) -> sql.Composed:
-    """Return the COPY that writes the lines of these conversations, without the header.
+    """Return the COPY that writes the lines of these conversations, without headers.
 
-    `conversations` is a query for their numbers. The result is to be executed without parameters: COPY takes
-    none, so whatever varies is composed as a literal, and must not be personal.
+    `conversations` is a query for the `id` of each and the `place` of the file it belongs to. The lines are in
+    the order of the places, and each begins with its place, in quotes like every value. The result is to be
+    executed without parameters: COPY takes none, so whatever varies is composed as a literal, and must not be
+    personal.
     """
     return _COPY.format(
         conversations=conversations,

@@ -1,6 +1,11 @@
-"""What one chatter gets: a CSV of the conversations, written into the bucket as one whole object or not at all.
+"""What chatters get: for each export of a claim a CSV in the bucket, as one whole object or not at all.
 
-A kill at any instant leaves an Export row that names the key, so the next attempt (and a deletion) can remove
+Set-wise, so that many small exports cost little more than their calls to the storage:
+
+    start, record keys -> open uploads -> record them -> one snapshot, one COPY, cut into files,
+    sent while it is read -> complete
+
+A kill at any instant leaves Export rows that name the keys, so the next attempt (and a deletion) can remove
 whatever is there. A worker that wakes after its claim was lost can publish nothing: its upload was aborted when
 the key was purged, or it finds its claim gone before it publishes.
 
@@ -9,172 +14,132 @@ which a mark holds alone, and before the snapshot is read. So either the mark ca
 the conversation out, or the mark finds the row and dooms it, and then this file never becomes a delivery.
 """
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from itertools import count
-from typing import Any
+from functools import partial
+from uuid import UUID
 
-import psycopg
-from django.db import connection
-
-from chatbots.buckets import ObjectStorage, StorageError, export_prefix, hosted_storage
-from chatbots.models import Chatbot
+from chatbots.buckets import ObjectStorage, hosted_storage
+from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.errors import StepFailed
-from compliance.export.naming import export_key
-from compliance.models import ComplianceRequest, Export
-from config.logs import describe_database_error
-from conversations.locks import share_with_intake
-from conversations.transcripts import ChatterTranscript
+from compliance.export import recording
+from compliance.export.crew import Crew, Keeper
+from compliance.export.delivery import Delivery
+from compliance.export.recording import Target
+from compliance.models import ComplianceRequest
+from conversations.locks import share_with_intakes
 
-# A part that the storage takes late (chatbots.buckets) must still fit in the lease with this.
-SECONDS_BETWEEN_KEEPS = 15.0
-# The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
-# for ever. A gigabyte at a megabyte a second takes 17 minutes.
-SNAPSHOT_MINUTES = 30
+logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Delivered:
-    """A file that is whole and under its key."""
-
-    export_id: int
-    key: str
-    rows: int
-    bytes: int
-    sha256: str
-    conversations: int
-    messages: int
-    shared_left_out: int
+CONTENT_TYPE = "text/csv; charset=utf-8"
+# To open an upload is one call of the three that a small file takes: no more are opened than can be sent in the
+# time, however slow the storage is.
+_SHARE_OF_OPENING = 1 / 3
 
 
-def write_export(held: HeldClaim, request: ComplianceRequest) -> Delivered:
-    """Write the file of an export under way and return what was written. Call it outside any transaction.
+def run(held: HeldClaim, *, deadline: float) -> None:
+    """Write the files of the claim's exports and complete them. Call it outside any transaction.
 
-    Raises StepFailed with a storage code, `export_overtaken` (a deletion met these conversations) or
-    `export_not_read` (the database); ClaimLost when another worker has the request. Nothing visible is left
-    then, except that a storage which breaks while it publishes may have published: the next attempt removes it.
+    `deadline` is a `time.monotonic()` value: past it no further export is begun, and what has not begun stays in
+    the claim and is given back with it. The first is always begun. An export that fails does so by itself, with
+    a storage code, `export_overtaken` (a deletion met these conversations) or `export_not_read` (the database).
+    Raises ClaimLost when another worker has the requests.
+
+    Nothing visible is left of what was not completed, with two exceptions: a storage that breaks while it
+    publishes may have published, and a worker that stops between publishing and completing has. The next attempt
+    removes that.
     """
+    storage, keeper = hosted_storage(), Keeper(held.keep)
+    now = time.monotonic()
+    until = now + (deadline - now) * _SHARE_OF_OPENING
+    targets = _start(held, keeper, storage, until=until)
+    opening = Crew[Target, str](keeper)
     try:
-        return _write(held, request, hosted_storage())
-    except StorageError as error:
-        raise StepFailed(error.code, error.detail, retryable=error.retryable) from None
-    except psycopg.Error as error:
-        # From our own connection: Django's raises Django's errors.
-        raise StepFailed(
-            "export_not_read", f"The conversations could not be read: {describe_database_error(error)}."
-        ) from None
+        _open_uploads(held, opening, storage, targets, until=until)
+        if opening.done:
+            Delivery(held, keeper, storage, opening.done).run(deadline=deadline)
+    finally:
+        # The delivery takes out what it has sent, or tried to.
+        clean = _abort(storage, opening.done)
+    clean += [target for target in targets if target not in opening.begun]
+    if clean:
+        with _sharing_bite(held, _chatbots(clean)):
+            recording.forget_keys(clean)
 
 
-def _write(held: HeldClaim, request: ComplianceRequest, storage: ObjectStorage) -> Delivered:
-    export = _recorded_export(held, request, storage)
-    key = str(export.key)
-    with _snapshot() as reader:
-        transcript = ChatterTranscript(
-            reader,
-            chatbot_id=request.chatbot_id,
-            variable_id=request.variable_id,
-            value=str(request.uci_value),
-            include_shared=request.include_shared,
+def _start(held: HeldClaim, keeper: Keeper, storage: ObjectStorage, *, until: float) -> list[Target]:
+    """Set all exports under way and record where their files go. First removes what attempts before left."""
+    chatbots = ComplianceRequest.objects.filter(claim=held.id).values_list("chatbot_id", flat=True).distinct()
+    with _sharing_bite(held, chatbots) as now:
+        recorded = recording.record(progress.start_exports(held, now), now, purged={})
+    targets, overtaken, left = recorded.targets, recorded.overtaken, recorded.leftovers
+    if left:
+        with Crew[ComplianceRequest, int](keeper) as purging:
+            purging.hand_all(left, lambda request: storage.purge(left[request]), until=until)
+        _fail(held, {request.pk: failure for request, failure in purging.failed.items()})
+        with _sharing_bite(held, _chatbots(left)) as now:
+            recorded = recording.record(list(purging.done), now, purged=left)
+        targets, overtaken = targets + recorded.targets, overtaken + recorded.overtaken
+    _fail(held, {request_id: progress.overtaken() for request_id in overtaken})
+    return targets
+
+
+def _open_uploads(
+    held: HeldClaim,
+    opening: Crew[Target, str],
+    storage: ObjectStorage,
+    targets: Collection[Target],
+    *,
+    until: float,
+) -> None:
+    """Open the uploads and record their ids, before the first byte is sent."""
+    # Always a multipart upload, however small the file. It can be aborted; a single PUT cannot, and one that a
+    # stale worker sent long ago could bring an erased file back.
+    with opening:
+        opening.hand_all(
+            targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
         )
-        counts = transcript.count()
-        # Always a multipart upload, however small the file. It can be aborted; a single PUT cannot, and one
-        # that a stale worker sent long ago could bring an erased file back.
-        upload_id = _open_upload(held, export, storage)
-        with closing(transcript.chunks()) as chunks:
-            written = storage.write_parts(key, upload_id, _keeping(held.keep, chunks), before_complete=held.keep)
-    return Delivered(
-        export_id=export.pk,
-        key=key,
-        rows=transcript.rows,
-        bytes=written.bytes,
-        sha256=written.sha256,
-        conversations=counts.conversations,
-        messages=counts.messages,
-        shared_left_out=counts.shared_left_out,
-    )
+    failed = {target.request_id: failure for target, failure in opening.failed.items()}
+    with _sharing_bite(held, _chatbots(opening.done)):
+        recorded = recording.record_uploads(opening.done)
+    doomed = {target: opening.done.pop(target) for target in opening.done.keys() - recorded}
+    _abort(storage, doomed)
+    _fail(held, failed | {target.request_id: progress.overtaken() for target in doomed})
 
 
-def _recorded_export(
-    held: HeldClaim, request: ComplianceRequest, storage: ObjectStorage, *, purged: str | None = None
-) -> Export:
-    """Return the row that names the key to write. First removes what an attempt before left under its key.
+def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:
+    """Abort uploads that will not be sent; return those of which nothing is left.
 
-    Each attempt has a key of its own, and reads the one before in a bite. So a worker that wakes after its
-    claim was lost can only purge a key that nobody uses any more.
+    A storage that fails at it is not asked again and again: the next attempt purges the keys.
     """
-    with held.bite() as now:
-        share_with_intake(request.chatbot_id)
-        export = Export.objects.select_for_update().filter(request=request).first()
-        export = export or Export(chatbot_id=request.chatbot_id, request=request)
-        left = export.key
-        if left in {None, purged}:
-            if left is not None and export.doomed_by is not None:
-                # Its deletion still has to note that the object is gone.
-                raise _overtaken()
-            export.key = _fresh_key(request, now)
-            export.upload_id = export.doomed_by = export.removed_at = None
-            export.save()
-            return export
-    storage.purge(str(left))
-    return _recorded_export(held, request, storage, purged=left)
+    # The claim is not kept: it may be lost, and the few calls that a storage can hold up fit in the lease.
+    with Crew[Target, None](Keeper(lambda: None)) as aborting:
+        for target, upload_id in uploads.items():
+            aborting.hand(target, partial(storage.abort, target.key, upload_id))
+            aborting.note_finished()
+            if aborting.failed:
+                break
+    for failure in aborting.failed.values():
+        logger.warning("export.upload_not_aborted code=%s", failure.code)
+    return list(aborting.done)
 
 
-def _fresh_key(request: ComplianceRequest, now: datetime) -> str:
-    # One at a time per chatbot: equal values under two variables, or that are shortened, share a folder.
-    chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=request.chatbot_id)
-    keys = (
-        export_key(prefix=export_prefix(chatbot), value=str(request.uci_value), at=now, number=number)
-        for number in count(1)
-    )
-    return next(key for key in keys if not Export.objects.filter(chatbot=chatbot, key=key).exists())
+def _fail(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
+    if failures:
+        progress.step_failed(held, failures)
 
 
-def _open_upload(held: HeldClaim, export: Export, storage: ObjectStorage) -> str:
-    """Open the multipart upload and record its id, before the first byte is sent."""
-    key = str(export.key)
-    upload_id = storage.open_upload(key, content_type="text/csv; charset=utf-8")
-    try:
-        _record_upload(held, export, upload_id)
-    except BaseException:
-        storage.abort_after_error(key, upload_id)
-        raise
-    return upload_id
-
-
-def _record_upload(held: HeldClaim, export: Export, upload_id: str) -> None:
-    with held.bite():
-        ours = Export.objects.filter(pk=export.pk, key=export.key, doomed_by__isnull=True)
-        if not ours.update(upload_id=upload_id):
-            raise _overtaken()
-
-
-def _overtaken() -> StepFailed:
-    return StepFailed("export_overtaken", "A deletion erased part of what was exported. It is made again.")
+def _chatbots(things: Iterable[Target] | Iterable[ComplianceRequest]) -> set[int]:
+    return {thing.chatbot_id for thing in things}
 
 
 @contextmanager
-def _snapshot() -> Iterator[psycopg.Connection[Any]]:
-    """Open a connection that reads one instant of the database, and close it at the end.
-
-    Not Django's: that one renews the claim meanwhile.
-    """
-    params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
-    with psycopg.connect(**params) as reader:
-        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        reader.read_only = True
-        reader.execute("SELECT set_config('statement_timeout', %s, TRUE)", [f"{SNAPSHOT_MINUTES}min"])
-        yield reader
-
-
-def _keeping(keep: Callable[[], None], chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Pass the chunks on, and keep the claim in between. Raises ClaimLost."""
-    kept = time.monotonic()
-    for chunk in chunks:
-        if time.monotonic() - kept > SECONDS_BETWEEN_KEEPS:
-            keep()
-            kept = time.monotonic()
-        yield chunk
+def _sharing_bite(held: HeldClaim, chatbot_ids: Iterable[int]) -> Iterator[datetime]:
+    """A bite under the intake locks of these chatbots, which exclude their marks."""
+    with held.bite() as now:
+        share_with_intakes(chatbot_ids)
+        yield now

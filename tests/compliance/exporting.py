@@ -1,39 +1,37 @@
 """What the tests of exports share."""
 
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance.claims import HeldClaim
 from compliance.export import engine
-from compliance.models import Claim, ComplianceRequest
-from conversations.transcripts import ChatterTranscript
+from compliance.models import Claim, ComplianceRequest, Export
+from conversations.transcripts import Counts, Piece, Transcripts
 from tests import factories
 
-# The file is read on a connection of its own, which sees only what is committed.
+# The files are read on a connection of its own, which sees only what is committed.
 committed = pytest.mark.django_db(transaction=True)
 
 AT = datetime(2026, 11, 23, 9, 5, 7, tzinfo=UTC)
 
 
-def taken(request: ComplianceRequest) -> HeldClaim:
-    """A worker's claim on an export that is under way."""
+def taken(*requests: ComplianceRequest) -> HeldClaim:
+    """A worker's claim on exports."""
     claim = factories.ClaimFactory.create()
-    now = timezone.now()
-    ComplianceRequest.objects.filter(pk=request.pk).update(
-        claim=claim, status="processing", started_at=now, cut_at=now
-    )
+    ids = tuple(request.pk for request in requests)
+    ComplianceRequest.objects.filter(pk__in=ids).update(claim=claim)
     return HeldClaim(
         id=claim.pk,
         token=claim.token,
         kind=ComplianceRequest.Kind.EXPORT,
         lane=ComplianceRequest.Lane.NORMAL,
-        request_ids=(request.pk,),
+        request_ids=ids,
     )
 
 
@@ -42,9 +40,28 @@ def lose(held: HeldClaim) -> None:
     Claim.objects.filter(pk=held.id).delete()
 
 
-def exported(chatbot: Chatbot, value: str = "42", **fields: Any) -> engine.Delivered:
+def carry_out(held: HeldClaim, *, seconds: float = 60) -> None:
+    engine.run(held, deadline=time.monotonic() + seconds)
+
+
+def export_of_request(request: ComplianceRequest) -> Export:
+    return Export.objects.select_related("request").get(request=request)
+
+
+def exported(chatbot: Chatbot, value: str = "42", **fields: Any) -> Export:
+    """An export that was carried out in a claim of its own, whatever became of it."""
     request = factories.export_of(chatbot, value, **fields)
-    return engine.write_export(taken(request), request)
+    carry_out(taken(request))
+    return export_of_request(request)
+
+
+def outcome(request: ComplianceRequest) -> tuple[str, str, int]:
+    """What became of a request: its status, the code of its error, its lost attempts."""
+    request.refresh_from_db()
+    return str(request.status), request.error_code, request.attempts
+
+
+COMPLETED = ("completed", "", 0)
 
 
 def open_uploads(storage: ObjectStorage) -> list[str]:
@@ -56,14 +73,28 @@ def is_empty(storage: ObjectStorage) -> bool:
     return not (list(storage.versions()) or open_uploads(storage))
 
 
-def patch_chunks(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], object]) -> None:
-    """Call something when the first file has been read, before its last part is sent."""
-    read = ChatterTranscript.chunks
+def patch_pieces(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], object]) -> None:
+    """Call something, once, when all has been read, before the last of it is sent."""
+    read = Transcripts.pieces
     left = [before_the_end]
 
-    def chunks(self: ChatterTranscript) -> Generator[bytes]:
-        yield from read(self)
+    def pieces(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+        yield from read(self, places)
         if left:
             left.pop()()
 
-    monkeypatch.setattr(ChatterTranscript, "chunks", chunks)
+    monkeypatch.setattr(Transcripts, "pieces", pieces)
+
+
+def patch_count(monkeypatch: pytest.MonkeyPatch, after: Callable[[], object]) -> None:
+    """Call something, once, between counting and reading: in the snapshot, with all uploads open."""
+    count = Transcripts.count
+    left = [after]
+
+    def count_then(self: Transcripts) -> dict[int, Counts]:
+        counts = count(self)
+        if left:
+            left.pop()()
+        return counts
+
+    monkeypatch.setattr(Transcripts, "count", count_then)

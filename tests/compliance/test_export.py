@@ -4,7 +4,6 @@ import hashlib
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -17,13 +16,23 @@ from hypothesis import strategies as st
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance.claims import HeldClaim
-from compliance.export import engine
+from compliance.export import crew
 from compliance.export.naming import MAX_KEY_BYTES, export_key
 from compliance.models import Export
 from conversations.models import Conversation
-from conversations.transcripts import HEADER, ChatterTranscript
+from conversations.transcripts import HEADER
 from tests import factories
-from tests.compliance.exporting import AT, committed, exported, open_uploads, patch_chunks, taken
+from tests.compliance.exporting import (
+    AT,
+    carry_out,
+    committed,
+    export_of_request,
+    exported,
+    open_uploads,
+    patch_count,
+    patch_pieces,
+    taken,
+)
 
 # --- The file ------------------------------------------------------------------------------------------
 
@@ -37,30 +46,34 @@ def test_it_delivers_what_is_held_of_the_chatter(
     factories.conversation_of(neighbour, "42", text="another chatbot's")
     factories.conversation_of(chatbot, "42", text="marked", deletion_request_id=uuid4())
     factories.conversation_of(chatbot, "42", "43", text="shared")
-    delivered = exported(chatbot)
-    data = storage.read(delivered.key)
+    export = exported(chatbot)
+    data = storage.read(str(export.key))
     assert data.startswith(HEADER)
     assert data.count(b'"mine, ""quoted"""') == 3
     assert not any(text in data for text in (b"another", b"marked", b"shared"))
-    assert (delivered.rows, delivered.conversations, delivered.messages, delivered.shared_left_out) == (3, 1, 3, 1)
-    assert (delivered.bytes, delivered.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert list(storage.keys()) == [delivered.key]
-    assert open_uploads(storage) == []
+    request = export.request
+    assert (request.status, request.result, request.uci_value) == ("completed", "done", None)
+    assert (export.rows, request.conversations, request.messages, request.shared_conversations) == (3, 1, 3, 1)
+    assert (export.bytes, export.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert list(storage.keys()) == [export.key]
+    assert (export.upload_id, open_uploads(storage)) == (None, [])
 
 
 @committed
 def test_it_includes_shared_conversations_when_asked(chatbot: Chatbot, storage: ObjectStorage) -> None:
     factories.conversation_of(chatbot, "42", "43", text="shared", messages=1)
-    delivered = exported(chatbot, include_shared=True)
-    assert b"shared" in storage.read(delivered.key)
-    assert (delivered.conversations, delivered.shared_left_out) == (1, 0)
+    export = exported(chatbot, include_shared=True)
+    assert b"shared" in storage.read(str(export.key))
+    assert (export.request.conversations, export.request.shared_conversations) == (1, 0)
 
 
 @committed
 def test_it_delivers_a_header_when_nothing_is_held(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    delivered = exported(chatbot, "unknown")
-    assert storage.read(delivered.key) == HEADER
-    assert (delivered.rows, delivered.conversations, delivered.messages) == (0, 0, 0)
+    export = exported(chatbot, "unknown")
+    assert storage.read(str(export.key)) == HEADER
+    request = export.request
+    assert (export.rows, request.conversations, request.messages) == (0, 0, 0)
+    assert (request.status, request.result) == ("completed", "nothing_found")
 
 
 @committed
@@ -68,9 +81,9 @@ def test_it_records_key_and_upload_before_the_first_byte(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Export] = []
-    patch_chunks(monkeypatch, lambda: seen.append(Export.objects.get()))
-    delivered = exported(chatbot)
-    assert (seen[0].pk, seen[0].key) == (delivered.export_id, delivered.key)
+    patch_pieces(monkeypatch, lambda: seen.append(Export.objects.get()))
+    export = exported(chatbot)
+    assert (seen[0].pk, seen[0].key) == (export.pk, export.key)
     assert seen[0].upload_id
 
 
@@ -78,16 +91,32 @@ def test_it_records_key_and_upload_before_the_first_byte(
 def test_it_reads_one_instant(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes between counting and reading is in neither."""
     factories.conversation_of(chatbot, "42", messages=1)
-    count = ChatterTranscript.count
+    patch_count(monkeypatch, lambda: factories.conversation_of(chatbot, "42", messages=5))
+    export = exported(chatbot)
+    assert (export.rows, export.request.conversations, export.request.messages) == (1, 1, 1)
 
-    def count_then_more(self: ChatterTranscript) -> Any:
-        counts = count(self)
-        factories.conversation_of(chatbot, "42", messages=5)
-        return counts
 
-    monkeypatch.setattr(ChatterTranscript, "count", count_then_more)
-    delivered = exported(chatbot)
-    assert (delivered.rows, delivered.conversations, delivered.messages) == (1, 1, 1)
+@committed
+def test_it_keeps_the_value_out_of_the_statements_text(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL shows a statement's text while it runs, and may keep it for good."""
+    secret = f"value-{uuid4()}"
+    factories.conversation_of(chatbot, secret, messages=100, text="x" * 100_000)
+    shown: list[str] = []
+
+    def look() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND query LIKE '%COPY (%'"
+            )
+            shown.extend(row[0] for row in cursor.fetchall())
+
+    patch_pieces(monkeypatch, look)
+    exported(chatbot, secret)
+    assert len(shown) == 1
+    assert secret not in shown[0]
 
 
 # --- Its name ------------------------------------------------------------------------------------------
@@ -151,18 +180,19 @@ def test_it_numbers_a_second_file_of_the_same_second(chatbot: Chatbot, storage: 
     for seconds in range(30):
         key = export_key(prefix="acme/", value="42", at=now + timedelta(seconds=seconds))
         factories.ExportFactory.create(request=factories.export_of(chatbot, "42"), chatbot=chatbot, key=key)
-    delivered = engine.write_export(taken(request), request)
-    assert delivered.key.endswith("_conversation_export_2.csv")
-    assert storage.exists(delivered.key)
+    carry_out(taken(request))
+    key = str(export_of_request(request).key)
+    assert key.endswith("_conversation_export_2.csv")
+    assert storage.exists(key)
 
 
 @committed
 @pytest.mark.parametrize("value", ["../../other", "..", "\u00e9" * 512, "x" * 512, "\U0001f600/%2e%2e/"])
 def test_it_stays_below_the_chatbots_slug(chatbot: Chatbot, storage: ObjectStorage, value: str) -> None:
     factories.conversation_of(chatbot, value, messages=1)
-    delivered = exported(chatbot, value)
-    assert list(storage.keys("acme/chatter_data_exports/")) == [delivered.key]
-    assert delivered.rows == 1
+    export = exported(chatbot, value)
+    assert list(storage.keys("acme/chatter_data_exports/")) == [export.key]
+    assert export.rows == 1
 
 
 # --- Its size ------------------------------------------------------------------------------------------
@@ -189,9 +219,10 @@ def test_it_needs_little_memory_for_300_000_messages(
     exported(chatbot, "nobody")  # the client and its libraries are loaded
     before = resident_bytes()
     peak = [before]
-    monkeypatch.setattr(engine, "SECONDS_BETWEEN_KEEPS", 0.0)
+    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.0)
     monkeypatch.setattr(HeldClaim, "keep", lambda held: peak.append(resident_bytes()))
-    delivered = exported(chatbot)
-    assert delivered.rows == delivered.messages == 300_000
-    assert delivered.bytes > 100 * 2**20
+    export = exported(chatbot)
+    assert export.rows == export.request.messages == 300_000
+    assert export.bytes > 100 * 2**20
+    assert len(peak) > 100
     assert max(peak) - before < 100 * 2**20

@@ -1,8 +1,7 @@
 """An export that is interrupted, overtaken or refused: what is left, and who may still publish."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -14,14 +13,38 @@ from pytest_django import Settings
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance.claims import HeldClaim
-from compliance.errors import ClaimLost, StepFailed
-from compliance.export import engine
+from compliance.errors import ClaimLost
+from compliance.export import crew
+from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
-from compliance.models import Claim, Export
+from compliance.models import Claim, ComplianceRequest, Export
 from conversations.locks import LOCK_SPACE
-from conversations.transcripts import ChatterTranscript
+from conversations.transcripts import Piece, Transcripts
 from tests import factories
-from tests.compliance.exporting import AT, committed, exported, is_empty, lose, open_uploads, patch_chunks, taken
+from tests.compliance.exporting import (
+    AT,
+    COMPLETED,
+    carry_out,
+    committed,
+    export_of_request,
+    exported,
+    is_empty,
+    lose,
+    open_uploads,
+    outcome,
+    patch_count,
+    patch_pieces,
+    taken,
+)
+
+
+def break_reader() -> None:
+    """End the database session that reads the snapshot."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in%'"
+        )
 
 
 @committed
@@ -32,7 +55,7 @@ def test_it_leaves_nothing_visible_when_it_is_interrupted(
     def fail() -> None:
         raise error
 
-    patch_chunks(monkeypatch, fail)
+    patch_pieces(monkeypatch, fail)
     with pytest.raises(error):
         exported(chatbot)
     assert is_empty(storage)
@@ -42,35 +65,33 @@ def test_it_leaves_nothing_visible_when_it_is_interrupted(
 @committed
 def test_it_fails_in_our_words_when_the_storage_does(chatbot: Chatbot, settings: Settings) -> None:
     settings.S3_BUCKET = "nobody-made-this"
-    with pytest.raises(StepFailed) as caught:
-        exported(chatbot)
-    assert (caught.value.code, caught.value.retryable) == ("storage_bucket_missing", False)
+    request = exported(chatbot).request
+    assert outcome(request) == ("failed", "storage_bucket_missing", 1)
 
 
 @committed
 def test_it_fails_in_our_words_when_the_database_connection_breaks(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_reader() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in%'"
-            )
+    patch_count(monkeypatch, break_reader)
+    request = exported(chatbot, "a secret value").request
+    assert outcome(request) == ("accepted", "export_not_read", 1)
+    assert request.not_before > timezone.now()
+    assert "SQLSTATE" in request.error_detail
+    assert "secret" not in request.error_detail
+    assert is_empty(storage)
 
-    count = ChatterTranscript.count
 
-    def count_then_break(self: ChatterTranscript) -> Any:
-        counts = count(self)
-        break_reader()
-        return counts
-
-    monkeypatch.setattr(ChatterTranscript, "count", count_then_break)
-    with pytest.raises(StepFailed) as caught:
-        exported(chatbot, "a secret value")
-    assert (caught.value.code, caught.value.retryable) == ("export_not_read", True)
-    assert "SQLSTATE" in caught.value.detail
-    assert "secret" not in caught.value.detail
+@committed
+def test_of_many_that_could_not_be_read_each_is_tried_by_itself(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may be why: it must cost no other an attempt."""
+    requests = [factories.export_of(chatbot, value) for value in ("41", "42")]
+    patch_count(monkeypatch, break_reader)
+    carry_out(taken(*requests))
+    assert [outcome(request) for request in requests] == [("accepted", "", 0)] * 2
+    assert [(request.lane, request.claim_id) for request in requests] == [("alone", None)] * 2
     assert is_empty(storage)
 
 
@@ -86,10 +107,11 @@ def test_it_removes_what_a_killed_attempt_left(chatbot: Chatbot, storage: Object
     )
     storage.put(key, b"whole", "text/csv")
     left = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, upload_id=upload_id)
-    delivered = engine.write_export(taken(request), request)
-    assert delivered.export_id == left.pk
-    assert delivered.key != key
-    assert list(storage.keys()) == [delivered.key]
+    carry_out(taken(request))
+    export = export_of_request(request)
+    assert export.pk == left.pk
+    assert export.key != key
+    assert list(storage.keys()) == [export.key]
     assert open_uploads(storage) == []
 
 
@@ -102,28 +124,50 @@ class Sleeper(HeldClaim):
 
 @committed
 @pytest.mark.parametrize("worker", [HeldClaim, Sleeper])
+@pytest.mark.parametrize("size", [1, 10 * 2**20])
 def test_it_cannot_publish_once_another_worker_has_the_request(
     chatbot: Chatbot,
     storage: ObjectStorage,
     monkeypatch: pytest.MonkeyPatch,
     worker: type[HeldClaim],
+    size: int,
 ) -> None:
-    factories.conversation_of(chatbot, "42", messages=1)
+    """Neither a file that is sent whole, nor one that is sent in parts."""
+    factories.conversation_of(chatbot, "42", messages=-(-size // 100_000), text="x" * min(size, 100_000))
     request = factories.export_of(chatbot, "42")
     held = taken(request)
     stale = worker(id=held.id, token=held.token, kind=held.kind, lane=held.lane, request_ids=held.request_ids)
-    by_the_other: list[engine.Delivered] = []
 
     def overtake() -> None:
         lose(stale)
-        by_the_other.append(engine.write_export(taken(request), request))
+        carry_out(taken(request))
 
-    patch_chunks(monkeypatch, overtake)
-    with pytest.raises((ClaimLost, StepFailed)):
-        engine.write_export(stale, request)
-    assert list(storage.keys()) == [by_the_other[0].key]
+    patch_pieces(monkeypatch, overtake)
+    with pytest.raises(ClaimLost):
+        carry_out(stale)
+    assert outcome(request) == COMPLETED
+    assert list(storage.keys()) == [export_of_request(request).key]
     assert open_uploads(storage) == []
-    assert Export.objects.get().key == by_the_other[0].key
+
+
+@committed
+def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the snapshot then shows of the requests is another worker's."""
+    factories.conversation_of(chatbot, "42", messages=1)
+    request = factories.export_of(chatbot, "42")
+    held = taken(request)
+    deliver = Delivery.run
+
+    def lose_and_deliver(self: Delivery, *, deadline: float) -> None:
+        lose(held)
+        deliver(self, deadline=deadline)
+
+    monkeypatch.setattr(Delivery, "run", lose_and_deliver)
+    with pytest.raises(ClaimLost):
+        carry_out(held)
+    assert is_empty(storage)
 
 
 @committed
@@ -134,11 +178,10 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
     """Neither when it wakes before it looked at the record, nor when it wakes between looking and purging."""
     request = factories.export_of(chatbot, "42")
     stale = taken(request)
-    others: list[engine.Delivered] = []
 
     def overtake() -> None:
         lose(stale)
-        others.append(engine.write_export(taken(request), request))
+        carry_out(taken(request))
 
     if purging:
         key = export_key(prefix="acme/", value="42", at=AT)
@@ -148,51 +191,62 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
         def wake_late(self: ObjectStorage, key: str) -> int:
             monkeypatch.setattr(ObjectStorage, "purge", purge)
             overtake()
+            connection.close()  # this is a thread of the crew
             return purge(self, key)
 
         monkeypatch.setattr(ObjectStorage, "purge", wake_late)
     else:
         overtake()
     with pytest.raises(ClaimLost):
-        engine.write_export(stale, request)
-    assert list(storage.keys()) == [others[0].key]
+        carry_out(stale)
+    assert outcome(request) == COMPLETED
+    assert list(storage.keys()) == [export_of_request(request).key]
 
 
 @committed
 def test_it_keeps_its_claim_while_it_writes(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SECONDS_BETWEEN_KEEPS", 0.0)
-    factories.conversation_of(chatbot, "42", messages=30, text="x" * 10_000)
-    request = factories.export_of(chatbot, "42")
-    held = taken(request)
-    long_ago = timezone.now() - timedelta(seconds=1)
-    patch_chunks(monkeypatch, lambda: Claim.objects.update(expires_at=long_ago))
-    engine.write_export(held, request)
-    assert Claim.objects.get(pk=held.id).expires_at > timezone.now() + timedelta(seconds=60)
+    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.0)
+    factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
+    held = taken(factories.export_of(chatbot, "42"))
+    kept: list[bool] = []
+
+    def expire_then_look(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+        for number, piece in enumerate(read(self, places)):
+            if number == 90:  # the first part is full, and being sent
+                Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+            if number == 95:
+                kept.append(Claim.objects.get(pk=held.id).expires_at > timezone.now() + timedelta(seconds=60))
+            yield piece
+
+    read = Transcripts.pieces
+    monkeypatch.setattr(Transcripts, "pieces", expire_then_look)
+    carry_out(held)
+    assert kept == [True]
 
 
 @committed
 def test_it_stops_in_the_middle_when_its_claim_is_lost(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "SECONDS_BETWEEN_KEEPS", 0.0)
-    factories.conversation_of(chatbot, "42", messages=30, text="x" * 10_000)
-    request = factories.export_of(chatbot, "42")
-    held = taken(request)
-    read = ChatterTranscript.chunks
+    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.0)
+    factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
+    held = taken(factories.export_of(chatbot, "42"))
+    read = Transcripts.pieces
     sizes: list[int] = []
 
-    def chunks(self: ChatterTranscript) -> Generator[bytes]:
-        for chunk in read(self):
-            sizes.append(len(chunk))
-            lose(held)
-            yield chunk
+    def pieces(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+        for piece in read(self, places):
+            sizes.append(len(piece.data))
+            if len(sizes) == 90:
+                lose(held)
+            yield piece
 
-    monkeypatch.setattr(ChatterTranscript, "chunks", chunks)
+    monkeypatch.setattr(Transcripts, "pieces", pieces)
     with pytest.raises(ClaimLost):
-        engine.write_export(held, request)
-    assert len(sizes) == 1
+        carry_out(held)
+    assert len(sizes) < 100
     assert is_empty(storage)
 
 
@@ -207,11 +261,12 @@ def test_it_aborts_the_upload_it_could_not_record(
     def open_then_lose(self: ObjectStorage, key: str, *, content_type: str) -> str:
         upload_id = open_upload(self, key, content_type=content_type)
         lose(held)
+        connection.close()  # this is a thread of the crew
         return upload_id
 
     monkeypatch.setattr(ObjectStorage, "open_upload", open_then_lose)
     with pytest.raises(ClaimLost):
-        engine.write_export(held, request)
+        carry_out(held)
     assert is_empty(storage)
 
 
@@ -230,6 +285,7 @@ def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: Obj
         finally:
             cursor.execute("RESET lock_timeout")
     assert not Export.objects.exists()
+    assert ComplianceRequest.objects.get().status == "accepted"
     assert exported(chatbot).rows == 0
 
 
@@ -241,13 +297,25 @@ def test_it_is_not_delivered_when_a_deletion_dooms_it_before_it_begins_to_send(
 
     def doom_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:
         Export.objects.update(doomed_by=uuid4())
+        connection.close()  # this is a thread of the crew
         return open_upload(self, key, content_type=content_type)
 
     monkeypatch.setattr(ObjectStorage, "open_upload", doom_then_open)
-    with pytest.raises(StepFailed) as caught:
-        exported(chatbot)
-    assert (caught.value.code, caught.value.retryable) == ("export_overtaken", True)
+    request = exported(chatbot).request
+    assert outcome(request) == ("accepted", "export_overtaken", 1)
     assert is_empty(storage)
+
+
+@committed
+def test_it_is_not_completed_when_a_deletion_dooms_it_while_it_sends(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletion = uuid4()
+    patch_pieces(monkeypatch, lambda: Export.objects.update(doomed_by=deletion))
+    export = exported(chatbot)
+    assert outcome(export.request) == ("accepted", "export_overtaken", 1)
+    # The deletion finds the object by this row.
+    assert (export.doomed_by, export.finished_at, list(storage.keys())) == (deletion, None, [export.key])
 
 
 @committed
@@ -257,11 +325,10 @@ def test_it_waits_until_the_deletion_that_doomed_it_has_noted_the_removal(
     request = factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=AT)
     doomed = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, doomed_by=uuid4())
-    with pytest.raises(StepFailed) as caught:
-        engine.write_export(taken(request), request)
-    assert caught.value.code == "export_overtaken"
+    carry_out(taken(request))
+    assert outcome(request) == ("accepted", "export_overtaken", 1)
     Export.objects.update(key=None, removed_at=timezone.now())
-    delivered = engine.write_export(taken(request), request)
+    carry_out(taken(request))
     doomed.refresh_from_db()
-    assert (doomed.key, doomed.doomed_by, doomed.removed_at) == (delivered.key, None, None)
-    assert storage.exists(delivered.key)
+    assert (doomed.doomed_by, doomed.removed_at) == (None, None)
+    assert storage.exists(str(doomed.key))

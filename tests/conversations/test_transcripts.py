@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
@@ -15,13 +16,14 @@ from django.db import connection
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from conversations import transcripts
 from conversations.models import Conversation, Message, UploadedFile
-from conversations.transcripts import ChatterTranscript, Counts
+from conversations.transcripts import HEADER, Counts, Transcripts
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -46,19 +48,38 @@ HOSTILE = [
 ]
 
 
-def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> ChatterTranscript:
-    connection.ensure_connection()
-    return ChatterTranscript(
-        cast("psycopg.Connection[Any]", connection.connection),
-        chatbot_id=chatbot.pk,
-        variable_id=factories.uci_of(chatbot).pk,
-        value=value,
-        include_shared=include_shared,
+WANTED = """
+SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {value} AS value,
+       {shared} AS include_shared
+"""
+
+
+def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool = False) -> sql.Composed:
+    return sql.SQL(WANTED).format(
+        place=sql.Literal(place),
+        chatbot=sql.Literal(chatbot.pk),
+        variable=sql.Literal(factories.uci_of(chatbot).pk),
+        value=sql.Literal(value),
+        shared=sql.Literal(include_shared),
     )
 
 
+def transcripts_of(*wanted_ones: sql.Composed) -> Transcripts:
+    connection.ensure_connection()
+    plain = cast("psycopg.Connection[Any]", connection.connection)
+    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones))
+
+
+def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Transcripts:
+    return transcripts_of(wanted(chatbot, value, include_shared=include_shared))
+
+
+def counted(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Counts:
+    return transcript(chatbot, value, include_shared=include_shared).count()[1]
+
+
 def written(chatbot: Chatbot, value: str = "42", **options: bool) -> bytes:
-    return b"".join(transcript(chatbot, value, **options).chunks())
+    return b"".join(piece.data for piece in transcript(chatbot, value, **options).pieces([1]))
 
 
 def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str, str]]:
@@ -130,9 +151,8 @@ def test_it_quotes_every_value_and_leaves_none_out(chatbot: Chatbot) -> None:
 
 def test_it_is_a_header_alone_when_there_is_nothing(chatbot: Chatbot) -> None:
     nothing = transcript(chatbot)
-    assert nothing.count() == Counts(conversations=0, messages=0, shared_left_out=0)
-    assert b"".join(nothing.chunks()) == transcripts.HEADER
-    assert nothing.rows == 0
+    assert nothing.count() == {1: Counts(conversations=0, messages=0, shared_left_out=0)}
+    assert list(nothing.pieces([1])) == [(1, HEADER, 0)]
 
 
 def test_it_brings_hostile_texts_back_exactly(chatbot: Chatbot) -> None:
@@ -215,17 +235,16 @@ def test_it_holds_nothing_of_the_neighbours(chatbot: Chatbot, neighbour: Chatbot
 def test_it_leaves_out_what_is_marked_or_erased(chatbot: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", text="live")
     factories.conversation_of(chatbot, "42", text="marked", deletion_request_id=uuid4())
-    read = transcript(chatbot)
-    assert read.count().conversations == 1
+    assert counted(chatbot).conversations == 1
     assert {line["text"] for line in lines(chatbot)} == {"live"}
 
 
 def test_it_leaves_shared_conversations_out_unless_asked_and_counts_them(chatbot: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", text="alone", messages=3)
     factories.conversation_of(chatbot, "42", "7", text="together", messages=2)
-    assert transcript(chatbot).count() == Counts(conversations=1, messages=3, shared_left_out=1)
+    assert counted(chatbot) == Counts(conversations=1, messages=3, shared_left_out=1)
     assert {line["text"] for line in lines(chatbot)} == {"alone"}
-    assert transcript(chatbot, include_shared=True).count() == Counts(conversations=2, messages=5, shared_left_out=0)
+    assert counted(chatbot, include_shared=True) == Counts(conversations=2, messages=5, shared_left_out=0)
     assert {line["text"] for line in lines(chatbot, include_shared=True)} == {"alone", "together"}
 
 
@@ -233,7 +252,7 @@ def test_it_counts_a_conversation_as_shared_by_values_of_two_variables(chatbot: 
     conversation = factories.conversation_of(chatbot, "42")
     former = factories.VariableFactory.create(chatbot=chatbot, name="former", is_uci=False, was_uci=True)
     factories.IdentityFactory.create(conversation=conversation, variable=former, value="42")
-    assert transcript(chatbot).count().shared_left_out == 1
+    assert counted(chatbot).shared_left_out == 1
 
 
 @pytest.mark.parametrize("values", [("b", "a", "B"), ("B", "b", "a")])
@@ -250,40 +269,79 @@ def test_it_takes_a_hostile_value_as_a_value(chatbot: Chatbot) -> None:
     assert line["uci_value"] == f"'{value}"
 
 
-# --- In chunks -----------------------------------------------------------------------------------------
+# --- In pieces, and many at once -----------------------------------------------------------------------
 
 
-def test_it_comes_in_chunks_and_counts_its_lines(chatbot: Chatbot) -> None:
+def test_it_comes_in_pieces_and_counts_its_lines(chatbot: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", messages=50, text="x" * 10_000)
-    read = transcript(chatbot)
-    chunks = list(read.chunks())
-    assert read.rows == 50
-    assert len(chunks) > 5
-    assert all(transcripts.CHUNK_BYTES <= len(chunk) < transcripts.CHUNK_BYTES + 20_000 for chunk in chunks[:-1])
+    pieces = list(transcript(chatbot).pieces([1]))
+    assert sum(piece.lines for piece in pieces) == 50
+    assert len(pieces) > 5
+    sizes = [len(piece.data) for piece in pieces[:-1]]
+    assert all(transcripts.CHUNK_BYTES <= size < transcripts.CHUNK_BYTES + 20_000 for size in sizes)
 
 
 def test_it_can_be_left_in_the_middle(chatbot: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
-    chunks = transcript(chatbot).chunks()
-    next(chunks)
-    chunks.close()
+    pieces = transcript(chatbot).pieces([1])
+    next(pieces)
+    pieces.close()
 
     assert connection.connection.info.transaction_status != TransactionStatus.ACTIVE  # the COPY has ended
 
 
-def test_it_keeps_the_value_out_of_the_statements_text(chatbot: Chatbot) -> None:
-    secret = f"value-{uuid4()}"
-    factories.conversation_of(chatbot, secret, messages=100, text="x" * 100_000)
-    chunks = transcript(chatbot, secret).chunks()
-    next(chunks)
-    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
-        shown = other.execute(
-            "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%COPY (%'"
-            " AND pid <> pg_backend_pid()"
-        ).fetchall()
-    chunks.close()
-    assert len(shown) == 1
-    assert secret not in shown[0][0]
+def test_many_are_read_at_once_each_as_if_it_were_alone(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    """Places are no positions: they may have gaps, and more digits than the one before."""
+    whose = {
+        3: (chatbot, "nobody"),
+        7: (chatbot, 'a "quoted"\n"7","b'),
+        8: (chatbot, "nobody either"),
+        10: (neighbour, "42"),
+        99: (chatbot, "42"),
+        100: (chatbot, "../../42"),
+        1_000: (chatbot, "\U0001f600"),
+        10**18: (chatbot, "still nobody"),
+    }
+    for chatter in whose.values():
+        if "nobody" not in chatter[1]:
+            for _ in range(3):
+                factories.conversation_of(*chatter, text='7\n"8","9","\n"99","', messages=4)
+    factories.conversation_of(chatbot, "42", "\U0001f600", text="shared")
+    read = transcripts_of(*(wanted(*chatter, place=place) for place, chatter in whose.items()))
+
+    files: dict[int, bytes] = {}
+    lines: Counter[int] = Counter()
+    for piece in read.pieces(whose):
+        files[piece.place] = files.get(piece.place, b"") + piece.data
+        lines[piece.place] += piece.lines
+
+    assert files == {place: written(*chatter) for place, chatter in whose.items()}
+    assert list(files) == list(whose)
+    assert read.count() == {place: counted(*chatter) for place, chatter in whose.items()}
+    assert {place: lines[place] for place in whose} == {
+        place: count.messages for place, count in read.count().items()
+    }
+    assert files[3] == HEADER
+
+
+def test_one_conversation_can_be_in_two_files(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", "43", text="together")
+    both = transcripts_of(
+        wanted(chatbot, "42", place=1, include_shared=True),
+        wanted(chatbot, "43", place=2, include_shared=True),
+        wanted(chatbot, "43", place=3),
+    )
+    pieces = list(both.pieces([1, 2, 3]))
+    assert [(piece.place, piece.lines) for piece in pieces] == [(1, 2), (2, 2), (3, 0)]
+    assert pieces[0].data == pieces[1].data
+
+
+def test_a_file_that_ends_with_a_piece_is_followed_by_the_next(chatbot: Chatbot) -> None:
+    factories.conversation_of(chatbot, "42", messages=1, text="x" * transcripts.CHUNK_BYTES)
+    factories.conversation_of(chatbot, "43", messages=1, text="short")
+    pieces = list(transcripts_of(wanted(chatbot, "42", place=1), wanted(chatbot, "43", place=2)).pieces([1, 2]))
+    assert [(piece.place, piece.lines) for piece in pieces] == [(1, 1), (2, 1)]
+    assert [piece.data for piece in pieces] == [written(chatbot, "42"), written(chatbot, "43")]
 
 
 # --- The guard -----------------------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""A few threads that call the storage for one worker, while it goes on reading or waits.
+
+Only the worker's own thread writes to the database, so it also keeps the claim, whenever it waits for the others.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from chatbots.buckets import StorageError
+from compliance.errors import StepFailed
+
+Subject = TypeVar("Subject", bound=Hashable)
+Result = TypeVar("Result")
+
+# Calls at once. Against a near storage two keep a processor busy; a far one is waited for, so more help there.
+THREADS = 4
+# A storage call with all its retries (chatbots.buckets) must still fit in the lease with this.
+SECONDS_BETWEEN_KEEPS = 15.0
+
+
+class Keeper:
+    """Renews the claim in passing, no more often than needed."""
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self._keep = keep
+        self._kept = time.monotonic()
+
+    def keep_if_due(self) -> None:
+        """Raises ClaimLost."""
+        if time.monotonic() - self._kept >= SECONDS_BETWEEN_KEEPS:
+            self._keep()
+            self._kept = time.monotonic()
+
+
+class Crew(Generic[Subject, Result]):
+    """A context that carries out storage calls, each for a subject, and knows what became of them.
+
+    `waiting` calls may wait for a thread, so that none is idle while the worker reads on. `most_bytes` bounds the
+    sizes, as told to `hand`, of the calls that are not yet finished; one alone may be larger.
+
+    Leaving the context waits for the calls; after an error those that have not begun are dropped.
+    """
+
+    def __init__(self, keeper: Keeper, *, waiting: int = 0, most_bytes: int = 0) -> None:
+        self.done: dict[Subject, Result] = {}
+        self.failed: dict[Subject, StepFailed] = {}
+        self.begun: set[Subject] = set()
+        self._keeper = keeper
+        self._most_calls = THREADS + waiting
+        self._most_bytes = most_bytes
+        self._pending: dict[Future[Result], tuple[Subject, int]] = {}
+        self._threads = ThreadPoolExecutor(THREADS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.wait_for_all()
+        finally:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            for call in [call for call in self._pending if call.cancelled()]:
+                subject, _ = self._pending.pop(call)
+                self.begun.discard(subject)
+            self._note(list(self._pending))
+
+    def hand_all(self, subjects: Iterable[Subject], work: Callable[[Subject], Result], *, until: float) -> None:
+        """Let the threads do the work for each subject, and begin none past `until` (`time.monotonic()`).
+
+        The first is always begun. Raises ClaimLost.
+        """
+        for number, subject in enumerate(subjects):
+            if number and time.monotonic() > until:
+                break
+            self.hand(subject, partial(work, subject))
+
+    def hand(self, subject: Subject, work: Callable[[], Result], *, size: int = 0) -> None:
+        """Let a thread do the work. Waits for room, and keeps the claim meanwhile. Raises ClaimLost."""
+        while self._pending and not self._has_room(size):
+            self._wait()
+        self.begun.add(subject)
+        self._pending[self._threads.submit(work)] = subject, size
+        self._keeper.keep_if_due()
+
+    def wait_for_all(self) -> None:
+        """Wait until nothing is under way, and keep the claim meanwhile. Raises ClaimLost."""
+        while self._pending:
+            self._wait()
+
+    def note_finished(self) -> None:
+        """Bring `done` and `failed` up to date, without waiting."""
+        self._note([call for call in self._pending if call.done()])
+
+    def take(self) -> tuple[dict[Subject, Result], dict[Subject, StepFailed]]:
+        """Return what is done and what has failed so far, and begin both lists anew."""
+        taken = self.done, self.failed
+        self.done, self.failed = {}, {}
+        return taken
+
+    def _has_room(self, size: int) -> bool:
+        held = sum(bytes_held for _, bytes_held in self._pending.values())
+        return len(self._pending) < self._most_calls and held + size <= self._most_bytes
+
+    def _wait(self) -> None:
+        self._keeper.keep_if_due()
+        finished, _ = wait(self._pending, timeout=SECONDS_BETWEEN_KEEPS, return_when=FIRST_COMPLETED)
+        self._note(list(finished))
+
+    def _note(self, calls: list[Future[Result]]) -> None:
+        for call in calls:
+            subject, _ = self._pending.pop(call)
+            try:
+                self.done[subject] = call.result()
+            except StorageError as error:
+                self.failed[subject] = StepFailed(error.code, error.detail, retryable=error.retryable)

@@ -1,0 +1,210 @@
+"""The files of a claim's exports: read in one instant, sent while the next is read, completed in groups."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import Any
+
+import psycopg
+from django.db import connection
+from psycopg import sql
+
+from chatbots.buckets import ObjectStorage, StorageError, Written
+from chatbots.parts import PART_BYTES
+from compliance import progress
+from compliance.claims import HeldClaim
+from compliance.errors import ClaimLost, StepFailed
+from compliance.export.crew import THREADS, Crew, Keeper
+from compliance.export.recording import Target
+from config.logs import describe_database_error
+from conversations.transcripts import Counts, Piece, Transcripts
+
+# The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
+# for ever. A gigabyte at a megabyte a second takes 17 minutes.
+SNAPSHOT_MINUTES = 30
+# A file of less than a part is read whole and handed to the crew; a larger one is sent by itself, in parts, when
+# the crew has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
+# holds at most this much, once more as the copy that HTTP makes of what it sends, however many files, threads and
+# megabytes there are.
+CREW_BYTES = 2 * PART_BYTES
+# Completed together: a worker that is killed repeats no more files than these and those under way.
+FILES_PER_BITE = 50
+# Nor does a finished file wait longer than this for the others, beside one that takes long.
+SECONDS_PER_BITE = 2.0
+
+
+class _File:
+    """The file at one place, as it comes. `lines` are those read so far, the header not counted."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self.lines = 0
+        self._pieces = pieces
+        self._data = self._read()
+
+    def head(self) -> bytes:
+        """Read a part, or the whole file if it is shorter."""
+        head = bytearray()
+        for data in self._data:
+            head += data
+            if len(head) >= PART_BYTES:
+                break
+        return bytes(head)
+
+    def rest(self) -> Iterator[bytes]:
+        return self._data
+
+    def _read(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.lines += piece.lines
+            yield piece.data
+
+
+class Delivery:
+    """Send the files into uploads that are open and recorded, and complete their exports.
+
+    Takes out of `uploads` what it has sent, or tried to: what it leaves there is still to be aborted.
+    """
+
+    def __init__(self, held: HeldClaim, keeper: Keeper, storage: ObjectStorage, uploads: dict[Target, str]) -> None:
+        self._held = held
+        self._keeper = keeper
+        self._storage = storage
+        self._uploads = uploads
+        self._targets = {target.place: target for target in uploads}
+        self._counts: dict[int, Counts] = {}
+        self._lines: dict[Target, int] = {}
+        self._settled = time.monotonic()
+        self._crew = Crew[Target, Written](keeper, waiting=THREADS, most_bytes=CREW_BYTES)
+
+    def run(self, *, deadline: float) -> None:
+        """Deliver all of them, or until a large file has ended past the deadline. Raises ClaimLost."""
+        unread: StepFailed | None = None
+        try:
+            with self._crew, _snapshot() as reader:
+                self._read_and_send(reader, deadline)
+        except psycopg.Error as error:
+            # From our own connection: Django's raises Django's errors.
+            detail = f"The conversations could not be read: {describe_database_error(error)}."
+            unread = StepFailed("export_not_read", detail)
+        finally:
+            for target in self._crew.begun:
+                self._uploads.pop(target, None)
+        self._settle()
+        if unread:
+            self._fail_unread(unread)
+
+    def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float) -> None:
+        transcripts = Transcripts(reader, _wanted(self._held, self._targets))
+        self._counts = transcripts.count()
+        if self._counts.keys() != self._targets.keys():
+            raise ClaimLost
+        with closing(transcripts.pieces(self._targets)) as pieces:
+            for place, of_file in groupby(pieces, key=attrgetter("place")):
+                file, target = _File(of_file), self._targets[place]
+                head = file.head()
+                if len(head) < PART_BYTES:
+                    self._hand(target, head, file.lines)
+                    self._settle_if_due()
+                else:
+                    self._crew.wait_for_all()
+                    self._settle()
+                    self._stream(target, head, file)
+                    if time.monotonic() > deadline:
+                        break
+
+    def _hand(self, target: Target, data: bytes, lines: int) -> None:
+        self._lines[target] = lines
+        send = partial(self._storage.write_parts, target.key, self._uploads[target], [data])
+        self._crew.hand(target, send, size=len(data))
+
+    def _stream(self, target: Target, head: bytes, file: _File) -> None:
+        upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
+        chunks = self._keeping(chain([head], file.rest()))
+        try:
+            written = self._storage.write_parts(target.key, upload_id, chunks, before_complete=self._held.keep)
+        except StorageError as error:
+            failure = StepFailed(error.code, error.detail, retryable=error.retryable)
+            progress.step_failed(self._held, {target.request_id: failure})
+            # The next file lies behind what is left of this one.
+            deque(self._keeping(file.rest()), maxlen=0)
+        else:
+            self._lines[target] = file.lines
+            self._complete({target: written})
+
+    def _keeping(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._keeper.keep_if_due()
+            yield chunk
+
+    def _settle_if_due(self) -> None:
+        self._crew.note_finished()
+        waited = time.monotonic() - self._settled > SECONDS_PER_BITE
+        if len(self._crew.done) >= FILES_PER_BITE or waited:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Tell what became of the files that the crew has sent."""
+        done, failed = self._crew.take()
+        self._complete(done)
+        if failed:
+            progress.step_failed(self._held, {target.request_id: failure for target, failure in failed.items()})
+        self._settled = time.monotonic()
+
+    def _complete(self, written: dict[Target, Written]) -> None:
+        files = [self._delivered(target, file) for target, file in written.items()]
+        if not files:
+            return
+        overtaken = progress.complete_exports(self._held, files)
+        if overtaken:
+            progress.step_failed(self._held, {request_id: progress.overtaken() for request_id in overtaken})
+
+    def _delivered(self, target: Target, written: Written) -> progress.Delivered:
+        counts = self._counts[target.place]
+        return progress.Delivered(
+            request_id=target.request_id,
+            chatbot_id=target.chatbot_id,
+            export_id=target.export_id,
+            key=target.key,
+            rows=self._lines[target],
+            bytes=written.bytes,
+            sha256=written.sha256,
+            counts=progress.Counts(
+                conversations=counts.conversations,
+                messages=counts.messages,
+                shared_conversations=counts.shared_left_out,
+            ),
+        )
+
+    def _fail_unread(self, failure: StepFailed) -> None:
+        """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
+        unread = [target.request_id for target in self._targets.values() if target in self._uploads]
+        if len(unread) > 1:
+            progress.give_back_alone(self._held)
+        else:
+            progress.step_failed(self._held, dict.fromkeys(unread, failure))
+
+
+def _wanted(held: HeldClaim, places: Iterable[int]) -> sql.Composed:
+    """The rows of the requests themselves, as Transcripts wants them: so no value stands in a statement."""
+    return sql.SQL(
+        "SELECT seq AS place, chatbot_id, variable_id, uci_value AS value, include_shared"
+        " FROM compliance_compliancerequest WHERE claim_id = {claim} AND seq IN ({places})"
+    ).format(claim=sql.Literal(held.id), places=sql.SQL(", ").join(map(sql.Literal, places)))
+
+
+@contextmanager
+def _snapshot() -> Iterator[psycopg.Connection[Any]]:
+    """Open a connection that reads one instant of the database, and close it at the end.
+
+    Not Django's: that one completes exports and renews the claim meanwhile.
+    """
+    params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+    with psycopg.connect(**params) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.read_only = True
+        reader.execute("SELECT set_config('statement_timeout', %s, TRUE)", [f"{SNAPSHOT_MINUTES}min"])
+        yield reader

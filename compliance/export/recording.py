@@ -1,0 +1,152 @@
+"""The rows that name the files: which key each gets, and which upload writes it.
+
+A row is committed before the first call that could make something under its key. Each attempt has a key of its
+own, and reads the one before in a bite. So a worker that wakes after its claim was lost can only touch a key that
+nobody uses any more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from uuid import UUID
+
+from django.db import connection
+
+from chatbots.buckets import export_prefix
+from chatbots.models import Chatbot
+from compliance.export.naming import export_key
+from compliance.models import ComplianceRequest, Export
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the file of an export goes. `place` is its place among the files of a claim."""
+
+    request_id: UUID
+    chatbot_id: int
+    place: int
+    export_id: int
+    key: str
+
+
+@dataclass
+class Recorded:
+    """What `record` found: exports whose file can be written, keys that have to be purged first, exports whose
+    former file a deletion still has to remove."""
+
+    targets: list[Target] = field(default_factory=list)
+    leftovers: dict[ComplianceRequest, str] = field(default_factory=dict)
+    overtaken: list[UUID] = field(default_factory=list)
+
+
+_RECORD_UPLOADS = """
+WITH opened AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(uploads)s::text[]) AS upload(id, key, upload_id)
+), ours AS (
+    SELECT e.id FROM compliance_export e JOIN opened ON opened.id = e.id
+     WHERE e.key = opened.key AND e.doomed_by IS NULL
+     ORDER BY e.id
+       FOR UPDATE OF e
+)
+UPDATE compliance_export e SET upload_id = opened.upload_id
+  FROM ours JOIN opened ON opened.id = ours.id
+ WHERE e.id = ours.id
+RETURNING e.id
+"""
+
+_FORGET_KEYS = """
+UPDATE compliance_export SET key = NULL, upload_id = NULL
+ WHERE (id, key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND doomed_by IS NULL
+"""
+
+
+def record(
+    requests: Sequence[ComplianceRequest], now: datetime, *, purged: Mapping[ComplianceRequest, str]
+) -> Recorded:
+    """Give each export a row that names a fresh key, in the caller's bite and under its chatbots' intake locks.
+
+    `purged` names the keys of former attempts under which nothing is left; any other is told as a leftover.
+    """
+    known = Export.objects.select_for_update().filter(request__in=requests).order_by("pk")
+    exports = {export.request_id: export for export in known}
+    recorded = Recorded()
+    ready = []
+    for request in requests:
+        export = exports.get(request.pk)
+        left = export.key if export else None
+        if export and left and left != purged.get(request):
+            recorded.leftovers[request] = left
+        elif export and left and export.doomed_by:
+            # Its deletion still has to note that the object is gone.
+            recorded.overtaken.append(request.pk)
+        else:
+            ready.append(request)
+    recorded.targets = _save(ready, _fresh_keys(ready, now))
+    return recorded
+
+
+def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
+    """Note the uploads' ids, in the caller's bite; return those that a deletion has not doomed since."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RECORD_UPLOADS, {**_located(uploads), "uploads": list(uploads.values())})
+        noted = {row[0] for row in cursor.fetchall()}
+    return {target for target in uploads if target.export_id in noted}
+
+
+def forget_keys(targets: Sequence[Target]) -> None:
+    """Forget keys under which nothing is and nothing can come, in the caller's bite."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FORGET_KEYS, _located(targets))
+
+
+def _located(targets: Iterable[Target]) -> dict[str, list[int] | list[str]]:
+    targets = list(targets)
+    return {"ids": [target.export_id for target in targets], "keys": [target.key for target in targets]}
+
+
+def _fresh_keys(requests: Sequence[ComplianceRequest], now: datetime) -> dict[ComplianceRequest, str]:
+    # One worker at a time per chatbot: equal values under two variables, or that are shortened, share a folder.
+    ids = {request.chatbot_id for request in requests}
+    chatbots = Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+    prefixes = {chatbot.pk: export_prefix(chatbot) for chatbot in chatbots}
+    keys: dict[ComplianceRequest, str] = {}
+    left = list(requests)
+    for number in count(1):
+        if not left:
+            break
+        named = {
+            request: export_key(
+                prefix=prefixes[request.chatbot_id], value=str(request.uci_value), at=now, number=number
+            )
+            for request in left
+        }
+        rows = Export.objects.filter(chatbot__in=prefixes, key__in=set(named.values()))
+        taken = set(rows.values_list("chatbot_id", "key"))
+        left = []
+        for request, key in named.items():
+            if (request.chatbot_id, key) in taken:
+                left.append(request)
+            else:
+                taken.add((request.chatbot_id, key))
+                keys[request] = key
+    return keys
+
+
+def _save(requests: Sequence[ComplianceRequest], keys: Mapping[ComplianceRequest, str]) -> list[Target]:
+    exports = Export.objects.bulk_create(
+        [Export(chatbot_id=request.chatbot_id, request=request, key=keys[request]) for request in requests],
+        update_conflicts=True,
+        unique_fields=["request"],
+        update_fields=["key", "upload_id", "doomed_by", "removed_at"],
+    )
+    return [
+        Target(
+            request_id=request.pk,
+            chatbot_id=request.chatbot_id,
+            place=request.seq,
+            export_id=export.pk,
+            key=keys[request],
+        )
+        for request, export in zip(requests, exports, strict=True)
+    ]

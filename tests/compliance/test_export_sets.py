@@ -1,0 +1,369 @@
+"""Many exports in one claim: each as if it were alone, and none harmed by another."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance.errors import ClaimLost
+from compliance.export import crew, engine
+from compliance.export.crew import Crew, Keeper
+from compliance.export.delivery import Delivery
+from compliance.export.naming import export_key
+from compliance.models import ComplianceRequest, Export
+from conversations.transcripts import HEADER
+from tests import factories
+from tests.compliance.exporting import (
+    COMPLETED,
+    carry_out,
+    committed,
+    export_of_request,
+    is_empty,
+    open_uploads,
+    outcome,
+    patch_count,
+    taken,
+)
+from tests.conversations.test_transcripts import written
+
+HOSTILE_VALUES = [
+    'say "42"',
+    "two\nlines,\r\n",
+    "\U0001f600",
+    "../../other",
+    "..",
+    "'; DROP TABLE x; --",
+    "=1+1",
+    "%s {}",
+]
+
+
+def keys_of(*requests: ComplianceRequest) -> list[str]:
+    return sorted(str(export_of_request(request).key) for request in requests)
+
+
+@committed
+def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+    whose = [(each, value) for value in HOSTILE_VALUES for each in (chatbot, neighbour)]
+    for each, value in whose:
+        factories.conversation_of(each, value, text=f'"{each.slug}"\n"1","{value}"', messages=3)
+    factories.conversation_of(chatbot, "another", text="another chatter's")
+    factories.conversation_of(chatbot, "=1+1", "another", text="shared")
+    whose.insert(3, (chatbot, "nobody"))
+    requests = [factories.export_of(each, value) for each, value in whose]
+
+    carry_out(taken(*requests))
+
+    assert [outcome(request) for request in requests] == [COMPLETED] * len(requests)
+    exports = [export_of_request(request) for request in requests]
+    for (each, value), request, export in zip(whose, requests, exports, strict=True):
+        assert storage.read(str(export.key)) == written(each, value)
+        assert str(export.key).startswith(f"{each.slug}/chatter_data_exports/")
+        held = 0 if value == "nobody" else 3
+        assert (export.rows, request.messages, request.conversations) == (held, held, min(held, 1))
+        assert request.shared_conversations == (value == "=1+1" and each == chatbot)
+    assert sorted(storage.keys()) == keys_of(*requests)
+    assert open_uploads(storage) == []
+
+
+@committed
+def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_delivered(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, doomed, empty, *fine = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4", "5")]
+    for value in ("1", "2", "4", "5"):
+        factories.conversation_of(chatbot, value, text=f"said by {value}")
+    deletion = uuid4()
+
+    def meanwhile() -> None:
+        export = export_of_request(broken)
+        storage.abort(str(export.key), str(export.upload_id))
+        Export.objects.filter(request=doomed).update(doomed_by=deletion)
+
+    patch_count(monkeypatch, meanwhile)
+    carry_out(taken(broken, doomed, empty, *fine))
+
+    assert outcome(broken) == ("accepted", "storage_incomplete", 1)
+    assert outcome(doomed) == ("accepted", "export_overtaken", 1)
+    assert [outcome(request) for request in (empty, *fine)] == [COMPLETED] * 3
+    assert storage.read(str(export_of_request(empty).key)) == HEADER
+    for request, value in zip(fine, ("4", "5"), strict=True):
+        data = storage.read(str(export_of_request(request).key))
+        assert data.count(b"said by") == data.count(f"said by {value}".encode()) == 2
+    # The doomed one's object is its deletion's to remove.
+    assert sorted(storage.keys()) == keys_of(doomed, empty, *fine)
+    assert open_uploads(storage) == []
+
+    Export.objects.filter(request=doomed).update(key=None, removed_at=timezone.now())
+    carry_out(taken(broken, doomed))
+    assert [outcome(request) for request in (broken, doomed)] == [("completed", "", 1)] * 2
+
+
+@committed
+def test_equal_values_in_one_second_get_two_files(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    former = factories.VariableFactory.create(chatbot=chatbot, name="former", is_uci=False, was_uci=True)
+    requests = [
+        factories.export_of(chatbot, "42"),
+        factories.export_of(chatbot, "42", variable=former),
+        factories.export_of(chatbot, "43"),
+    ]
+    carry_out(taken(*requests))
+    first, second, other = (export_of_request(request) for request in requests)
+    assert str(second.key) == str(first.key).replace("_export.csv", "_export_2.csv")
+    assert str(other.key) == str(first.key).replace("/42/", "/43/")
+    assert sorted(storage.keys()) == keys_of(*requests)
+
+
+@committed
+def test_all_begin_and_end_in_a_few_transactions(
+    chatbot: Chatbot, storage: ObjectStorage, django_assert_max_num_queries: Callable[[int], Any]
+) -> None:
+    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(50)]
+    held = taken(*requests)
+    with django_assert_max_num_queries(45):
+        carry_out(held)
+    assert {outcome(request) for request in requests} == {COMPLETED}
+    events = ChangeLogEntry.objects.filter(request_id__in=[request.pk for request in requests])
+    assert events.filter(event="request.started").count() == events.filter(event="request.completed").count() == 50
+
+
+@committed
+def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, small = factories.export_of(chatbot, "1"), factories.export_of(chatbot, "2")
+    factories.conversation_of(chatbot, "1", messages=300, text="x" * 100_000)
+    factories.conversation_of(chatbot, "2", messages=3, text="small")
+
+    def abort() -> None:
+        export = export_of_request(large)
+        storage.abort(str(export.key), str(export.upload_id))
+
+    patch_count(monkeypatch, abort)
+    carry_out(taken(large, small))
+    assert outcome(large) == ("accepted", "storage_incomplete", 1)
+    assert outcome(small) == COMPLETED
+    assert storage.read(str(export_of_request(small).key)) == written(chatbot, "2")
+    assert sorted(storage.keys()) == keys_of(small)
+
+
+@committed
+def test_what_an_attempt_before_left_is_removed_beside_fresh_ones(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
+    key = export_key(prefix="acme/", value="42", at=timezone.now() - timedelta(minutes=2))
+    factories.ExportFactory.create(request=again, chatbot=chatbot, key=key)
+    storage.put(key, b"whole, but never told", "text/csv")
+    carry_out(taken(fresh, again))
+    assert [outcome(request) for request in (fresh, again)] == [COMPLETED] * 2
+    assert sorted(storage.keys()) == keys_of(fresh, again)
+
+
+@committed
+def test_what_cannot_be_removed_fails_alone(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
+    factories.ExportFactory.create(request=again, chatbot=chatbot, key="acme/locked.csv")
+
+    def refuse(self: ObjectStorage, key: str) -> int:
+        raise StorageError("storage_locked", "It is locked.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStorage, "purge", refuse)
+        carry_out(taken(fresh, again))
+    assert [outcome(request) for request in (fresh, again)] == [COMPLETED, ("failed", "storage_locked", 1)]
+    # Its key is still known, for whoever lifts the lock.
+    assert export_of_request(again).key == "acme/locked.csv"
+
+
+# --- Time ----------------------------------------------------------------------------------------------
+
+
+@committed
+def test_past_the_deadline_none_is_begun_but_the_first(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
+    held = taken(*requests)
+    carry_out(held, seconds=-1)
+    held.let_go()
+    assert [outcome(request) for request in requests] == [COMPLETED, *[("accepted", "", 0)] * 19]
+    # Nothing was begun under the others' keys, so nothing has to be purged next time.
+    assert set(Export.objects.exclude(request=requests[0]).values_list("key", "upload_id")) == {(None, None)}
+    assert sorted(storage.keys()) == keys_of(requests[0])
+    assert open_uploads(storage) == []
+
+
+@committed
+def test_after_a_large_file_that_took_the_time_the_rest_is_given_back(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, large, *rest = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4")]
+    factories.conversation_of(chatbot, "2", messages=100, text="x" * 100_000)
+    held = taken(small, large, *rest)
+    deadline = time.monotonic() + 3
+
+    def slowly(self: Delivery, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        yield from chunks
+        time.sleep(max(0.0, deadline - time.monotonic()) + 0.01)
+
+    monkeypatch.setattr(Delivery, "_keeping", slowly)
+    engine.run(held, deadline=deadline)
+    held.let_go()
+    assert [outcome(request) for request in (small, large, *rest)] == [COMPLETED] * 2 + [("accepted", "", 0)] * 2
+    assert sorted(storage.keys()) == keys_of(small, large)
+    assert open_uploads(storage) == []
+
+
+@committed
+def test_the_claim_is_kept_while_the_storage_is_slow(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.05)
+    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
+    held = taken(*requests)
+    write = ObjectStorage.write_parts
+    kept = [0]
+    keep = type(held).keep
+
+    def slowly(self: ObjectStorage, *args: Any, **options: Any) -> Any:
+        time.sleep(0.5)
+        return write(self, *args, **options)
+
+    def count(self: Any) -> None:
+        kept[0] += 1
+        keep(self)
+
+    monkeypatch.setattr(ObjectStorage, "write_parts", slowly)
+    monkeypatch.setattr(type(held), "keep", count)
+    carry_out(held)
+    assert kept[0] >= 5
+    assert {outcome(request) for request in requests} == {COMPLETED}
+
+
+# --- Memory --------------------------------------------------------------------------------------------
+
+
+_FILL = """
+INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
+SELECT %s, %s, 'm' || g, 'user', 'text', repeat('some words', 10000), now() FROM generate_series(1, %s) g
+"""
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Peak:
+    """The most memory this process has while the context lasts."""
+
+    def __enter__(self) -> "Peak":
+        self.before = self.most = resident_bytes()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def growth(self) -> int:
+        return self.most - self.before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.002):
+            self.most = max(self.most, resident_bytes())
+
+
+@committed
+def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve files of 7 MiB and one of 24 MiB: unbounded, and with the copies HTTP makes, some 200 MiB."""
+    sizes = [70] * 6 + [240] + [70] * 6
+    requests = []
+    for number, messages in enumerate(sizes):
+        conversation = factories.conversation_of(chatbot, f"big-{number}", messages=0)
+        with connection.cursor() as cursor:
+            cursor.execute(_FILL, [chatbot.pk, conversation.pk, messages])
+        requests.append(factories.export_of(chatbot, f"big-{number}"))
+    carry_out(taken(factories.export_of(chatbot, "nobody")))  # the client and its libraries are loaded
+    write = ObjectStorage.write_parts
+
+    def slowly(self: ObjectStorage, *args: Any, **options: Any) -> Any:
+        time.sleep(0.1)
+        return write(self, *args, **options)
+
+    monkeypatch.setattr(ObjectStorage, "write_parts", slowly)
+    with Peak() as peak:
+        carry_out(taken(*requests))
+    assert {outcome(request) for request in requests} == {COMPLETED}
+    assert [export_of_request(request).rows for request in requests] == sizes
+    assert peak.growth < 100 * 2**20
+
+
+def test_a_crew_holds_no_more_than_it_may() -> None:
+    held, most = 0, 0
+    lock = threading.Lock()
+
+    def work(size: int) -> int:
+        nonlocal held, most
+        with lock:
+            held += size
+            most = max(most, held)
+        time.sleep(0.01)
+        with lock:
+            held -= size
+        return size
+
+    with Crew[int, int](Keeper(lambda: None), waiting=9, most_bytes=10) as busy:
+        for number, size in enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]):
+            busy.hand(number, partial(work, size), size=size)
+    assert busy.done == dict(enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]))
+    assert most == 25  # that one went alone
+
+
+def test_a_crew_drops_what_has_not_begun_when_its_worker_fails() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.1)
+
+    def hand_and_fail() -> None:
+        with busy:
+            for number in range(2 * crew.THREADS):
+                busy.hand(number, partial(work, number))
+            raise ClaimLost
+
+    busy = Crew[int, None](Keeper(lambda: None), waiting=crew.THREADS)
+    with pytest.raises(ClaimLost):
+        hand_and_fail()
+    assert set(begun) == busy.begun == busy.done.keys()
+    assert len(begun) == crew.THREADS
+
+
+@committed
+def test_an_error_in_the_middle_of_a_claim_leaves_no_upload_open(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
+
+    def fail() -> None:
+        raise RuntimeError
+
+    patch_count(monkeypatch, fail)
+    with pytest.raises(RuntimeError):
+        carry_out(taken(*requests))
+    assert is_empty(storage)
