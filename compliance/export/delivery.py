@@ -64,7 +64,7 @@ class _File:
 
 
 class Delivery:
-    """Send the files into uploads that are open and recorded, and complete their exports.
+    """Send the files of all exports that are in the claim into uploads that are open and recorded; complete them.
 
     Takes out of `uploads` what it has sent, or tried to: what it leaves there is still to be aborted.
     """
@@ -98,7 +98,7 @@ class Delivery:
             self._fail_unread(unread)
 
     def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float) -> None:
-        transcripts = Transcripts(reader, _wanted(self._held, self._targets))
+        transcripts = Transcripts(reader, _wanted(self._held))
         self._counts = transcripts.count()
         if self._counts.keys() != self._targets.keys():
             raise ClaimLost
@@ -188,12 +188,16 @@ class Delivery:
             progress.step_failed(self._held, dict.fromkeys(unread, failure))
 
 
-def _wanted(held: HeldClaim, places: Iterable[int]) -> sql.Composed:
-    """The rows of the requests themselves, as Transcripts wants them: so no value stands in a statement."""
+def _wanted(held: HeldClaim) -> sql.Composed:
+    """The rows of the claim's requests, as Transcripts wants them: so no value stands in a statement.
+
+    Never the one row of a single request by its seq: the place is then a constant to the planner, which no longer
+    sees that the conversations are in order, and sorts all lines at once. That takes half as long again.
+    """
     return sql.SQL(
         "SELECT seq AS place, chatbot_id, variable_id, uci_value AS value, include_shared"
-        " FROM compliance_compliancerequest WHERE claim_id = {claim} AND seq IN ({places})"
-    ).format(claim=sql.Literal(held.id), places=sql.SQL(", ").join(map(sql.Literal, places)))
+        " FROM compliance_compliancerequest WHERE claim_id = {claim}"
+    ).format(claim=sql.Literal(held.id))
 
 
 @contextmanager

@@ -39,13 +39,15 @@ CONTENT_TYPE = "text/csv; charset=utf-8"
 # To open an upload is one call of the three that a small file takes: no more are opened than can be sent in the
 # time, however slow the storage is.
 _SHARE_OF_OPENING = 1 / 3
+# As the change log tells it, when requests are given back because the time of this worker's turn is over.
+_TURN_OVER = "turn_over"
 
 
 def run(held: HeldClaim, *, deadline: float) -> None:
     """Write the files of the claim's exports and complete them. Call it outside any transaction.
 
-    `deadline` is a `time.monotonic()` value: past it no further export is begun, and what has not begun stays in
-    the claim and is given back with it. The first is always begun. An export that fails does so by itself, with
+    `deadline` is a `time.monotonic()` value: past it no further export is begun, and what has not begun is given
+    back. The first is always begun. An export that fails does so by itself, with
     a storage code, `export_overtaken` (a deletion met these conversations) or `export_not_read` (the database).
     Raises ClaimLost when another worker has the requests.
 
@@ -60,15 +62,13 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     opening = Crew[Target, str](keeper)
     try:
         _open_uploads(held, opening, storage, targets, until=until)
+        _give_back(held, [target for target in targets if target not in opening.begun])
         if opening.done:
             Delivery(held, keeper, storage, opening.done).run(deadline=deadline)
     finally:
         # The delivery takes out what it has sent, or tried to.
-        clean = _abort(storage, opening.done)
-    clean += [target for target in targets if target not in opening.begun]
-    if clean:
-        with _sharing_bite(held, _chatbots(clean)):
-            recording.forget_keys(clean)
+        aborted = _abort(storage, opening.done)
+    _give_back(held, aborted)
 
 
 def _start(held: HeldClaim, keeper: Keeper, storage: ObjectStorage, *, until: float) -> list[Target]:
@@ -81,6 +81,7 @@ def _start(held: HeldClaim, keeper: Keeper, storage: ObjectStorage, *, until: fl
         with Crew[ComplianceRequest, int](keeper) as purging:
             purging.hand_all(left, lambda request: storage.purge(left[request]), until=until)
         _fail(held, {request.pk: failure for request, failure in purging.failed.items()})
+        progress.give_back(held, [request.pk for request in left if request not in purging.begun], code=_TURN_OVER)
         with _sharing_bite(held, _chatbots(left)) as now:
             recorded = recording.record(list(purging.done), now, purged=left)
         targets, overtaken = targets + recorded.targets, overtaken + recorded.overtaken
@@ -109,6 +110,14 @@ def _open_uploads(
     doomed = {target: opening.done.pop(target) for target in opening.done.keys() - recorded}
     _abort(storage, doomed)
     _fail(held, failed | {target.request_id: progress.overtaken() for target in doomed})
+
+
+def _give_back(held: HeldClaim, targets: Collection[Target]) -> None:
+    """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
+    if targets:
+        with _sharing_bite(held, _chatbots(targets)):
+            recording.forget_keys(targets)
+        progress.give_back(held, [target.request_id for target in targets], code=_TURN_OVER)
 
 
 def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:

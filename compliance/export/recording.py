@@ -5,7 +5,7 @@ own, and reads the one before in a bite. So a worker that wakes after its claim 
 nobody uses any more.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -94,7 +94,7 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
     return {target for target in uploads if target.export_id in noted}
 
 
-def forget_keys(targets: Sequence[Target]) -> None:
+def forget_keys(targets: Collection[Target]) -> None:
     """Forget keys under which nothing is and nothing can come, in the caller's bite."""
     with connection.cursor() as cursor:
         cursor.execute(_FORGET_KEYS, _located(targets))
