@@ -112,16 +112,22 @@ def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_d
 
 @committed
 def test_equal_values_in_one_second_get_two_files(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """Two exports of one chatter, and one of a former variable with the same value."""
     former = factories.VariableFactory.create(chatbot=chatbot, name="former", is_uci=False, was_uci=True)
+    factories.conversation_of(chatbot, "42", messages=3)
     requests = [
+        factories.export_of(chatbot, "42"),
         factories.export_of(chatbot, "42"),
         factories.export_of(chatbot, "42", variable=former),
         factories.export_of(chatbot, "43"),
     ]
     carry_out(taken(*requests))
-    first, second, other = (export_of_request(request) for request in requests)
-    assert str(second.key) == str(first.key).replace("_export.csv", "_export_2.csv")
-    assert str(other.key) == str(first.key).replace("/42/", "/43/")
+    first, second, third, other = (str(export_of_request(request).key) for request in requests)
+    assert second == first.replace("_export.csv", "_export_2.csv")
+    assert third == first.replace("_export.csv", "_export_3.csv")
+    assert other == first.replace("/42/", "/43/")
+    assert storage.read(first) == storage.read(second) == written(chatbot, "42")
+    assert storage.read(third) == storage.read(other) == HEADER
     assert sorted(storage.keys()) == keys_of(*requests)
 
 
