@@ -1,37 +1,109 @@
-"""`make bench`: print each figure with its floor, and write benchmarks/results.json."""
+"""Measure how fast the work is done, each figure as a ratio to a floor: the same effect with nothing around it,
+measured in the same run on the same data. Real PostgreSQL, S3 server, workers and web server, in a copy of its
+own below var/bench that is removed afterwards.
+"""
 
 import argparse
-import json
+import ast
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks import world
+from benchmarks.place import ROOT, Busy, taken
+from benchmarks.programs import NAMES
+from benchmarks.results import Run, machine, table, write
+from config.embedded import EmbeddedError
+from scripts.processes import exit_on_sigterm
+
+EXAMPLES = """\
+examples:
+  python -m benchmarks                          all, at full size: the better part of an hour
+  python -m benchmarks --quick                  all, small, in a minute or two: do they run?
+  python -m benchmarks --only deletions latency
+  make bench ARGS='--only deletions --rounds 5'
+
+The table goes to stdout, progress to stderr, and benchmarks/results.json has the rows for programs. Only the
+ratios travel from one machine to another. docs/benchmarks.md tells what each program does and what its floor is.
+
+exit codes: 0 all ran, whatever their figures; 1 one failed, or the servers did not start; 130 interrupted
+"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the size, for a look")
-    chatters = 1_000 if parser.parse_args().quick else 10_000
+def main() -> int:
+    """Run what the command line asks for and return the exit code."""
+    options = _parser().parse_args()
+    if options.list:
+        for name in NAMES:
+            print(f"{name:15}{_what_it_does(name)}")
+        return 0
+    run = Run(quick=options.quick, wanted_rounds=options.rounds)
+    exit_on_sigterm()
+    try:
+        with taken():
+            header, failed = _run_all(run, options.only or NAMES)
+    except Busy:
+        print("The benchmarks run already in this copy: wait for them, or set VAR_DIR.", file=sys.stderr)
+        return 1
+    except EmbeddedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    write(options.output, run.results)
+    print("\n".join([*header, "", table(run.results), "", *(f"- {note}" for note in run.notes)]))
+    if failed:
+        print(f"Failed: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _run_all(run: Run, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Run the programs; return lines on the machine, and the names of those that failed."""
+    from benchmarks import world  # noqa: PLC0415  it reads the settings, which makes files
+
+    failed = []
     with world.servers():
-        from benchmarks import deletions  # noqa: PLC0415  (needs the apps)
+        header = machine()
+        for name in names:
+            print(f"{name}: {_what_it_does(name)}", file=sys.stderr, flush=True)
+            try:
+                world.empty()
+                importlib.import_module(f"benchmarks.programs.{name}").run(run)
+            except Exception:  # one that fails stops no other
+                traceback.print_exc()
+                failed.append(name)
+    return header, failed
 
-        seconds = {}
-        for name, took in deletions.run(chatters):
-            seconds[name] = took
-            print(f"{chatters} deletions, {name}: {took:.2f} s, {chatters / took:,.0f} a second")  # noqa: T201
-    floor, ours = seconds["set-wise SQL"], seconds["ours"]
-    print(f"ours / set-wise SQL: {ours / floor:.2f}")  # noqa: T201
-    print(f"ours / one transaction a request: {ours / seconds['one transaction a request']:.2f}")  # noqa: T201
-    result = {
-        "name": "queued deletions",
-        "size": chatters,
-        "floor_s": floor,
-        "ours_s": ours,
-        "ratio": ours / floor,
-        "target": 2.0,
-        "direction": "under",
-        "peak_mib": None,
-    }
-    (world.ROOT / "benchmarks" / "results.json").write_text(json.dumps([result], indent=1))
+
+def _what_it_does(name: str) -> str:
+    """Return the first line of a program's docstring, without importing it."""
+    source = (Path(__file__).parent / "programs" / f"{name}.py").read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: figures say little")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help="only these: see --list")
+    parser.add_argument("--list", action="store_true", help="name the programs and what they measure, and stop")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each program, instead of its own number")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=ROOT / "benchmarks" / "results.json",
+        help="where the rows go as JSON (benchmarks/results.json)",
+    )
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

@@ -1,95 +1,78 @@
-"""What the benchmarks work on: a copy of its own under var/bench, filled by SQL, with real servers and workers."""
+"""What the benchmarks work on: the database and the servers of a copy of its own.
 
+Import this module with the place taken, and before any model: it settles the environment, for this process and
+for those it starts, and reads the settings, which makes keys in the place.
+"""
+
+import io
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-VAR_DIR = ROOT / "var" / "bench"
-for name in [name for name in os.environ if name.startswith(("DATABASE_URL", "SECRET_KEY", "S3_"))]:
-    del os.environ[name]
-os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "VAR_DIR": str(VAR_DIR), "LOG_LEVEL": "WARNING"}
-# The workers read their settings themselves, from the same environment as this process does.
+from benchmarks.place import VAR_DIR
+
+for _name in [name for name in os.environ if name.startswith(("DATABASE_URL", "SECRET_KEY", "S3_"))]:
+    del os.environ[_name]
+os.environ |= {
+    "DJANGO_SETTINGS_MODULE": "config.settings",
+    "VAR_DIR": str(VAR_DIR),
+    "LOG_LEVEL": "WARNING",
+    # As in production: DEBUG keeps every statement in memory.
+    "DEBUG": "false",
+}
+# Workers and web servers read their settings themselves, from the same environment as this process does.
 ENVIRONMENT = dict(os.environ)
 
 import django  # noqa: E402
+
+django.setup()
+
+import psycopg  # noqa: E402
+from django.apps import apps  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from config import embedded  # noqa: E402
-from scripts.processes import Processes  # noqa: E402
 
-_CONVERSATIONS = """
-INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, uci_variable_id, channel,
-       started_at, last_message_at, message_count, has_file_upload, has_agent_handover, has_push)
-SELECT %(chatbot)s, 'c-' || n, sha256(('conversation' || %(chatbot)s || '-' || n)::bytea), %(variable)s, 'widget',
-       now() - interval '2 days', now() - interval '1 day', %(messages)s, FALSE, FALSE, FALSE
-  FROM generate_series(1, %(chatters)s * %(conversations)s) AS n
-"""
-
-_IDENTITIES = """
-INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)
-SELECT chatbot_id, id, %(variable)s, 'member-' || substr(external_id, 3)::int %% %(chatters)s
-  FROM conversations_conversation WHERE chatbot_id = %(chatbot)s
-"""
-
-_MESSAGES = """
-INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
-SELECT c.chatbot_id, c.id, 'm-' || n, 'user', 'text', repeat('a text of some length ', 5), now() - interval '1 day'
-  FROM conversations_conversation c CROSS JOIN generate_series(1, %(messages)s) AS n
- WHERE c.chatbot_id = %(chatbot)s ORDER BY c.id, n
-"""
+SCRATCH = VAR_DIR / "scratch"
 
 
 @contextmanager
 def servers() -> Iterator[None]:
-    """PostgreSQL, an S3 server and an empty, migrated database; gone afterwards."""
-    shutil.rmtree(VAR_DIR, ignore_errors=True)
-    embedded.start()
+    """PostgreSQL, an S3 server and an empty, migrated database, for as long as the context lasts."""
     try:
-        django.setup()
+        embedded.start()
+        SCRATCH.mkdir()
         call_command("migrate", verbosity=0)
+        call_command("sync_schedules", stdout=io.StringIO())
         yield
     finally:
         connection.close()
         embedded.stop()
 
 
-@contextmanager
-def cluster() -> Iterator[None]:
-    """A django-q2 cluster with its two workers."""
-    with Processes() as processes:
-        log = VAR_DIR / "worker.log"
-        processes.start("worker", [sys.executable, str(ROOT / "manage.py"), "qcluster"], env=ENVIRONMENT, log=log)
-        yield
-
-
-def fill(slug: str, *, chatters: int, conversations: int, messages: int) -> tuple[int, int]:
-    """Make a chatbot of so many chatters, conversations each and messages each; return its id and its UCI's id."""
-    from chatbots.operations import NewVariable, create_chatbot  # noqa: PLC0415  (needs the apps)
-
-    chatbot = create_chatbot(
-        slug=slug,
-        name=slug,
-        actor="command",
-        variables=[NewVariable("custom", "member_id")],
-        uci="member_id",
-        enable_compliance=True,
-        hosted_bucket=True,
-    )
-    variable = chatbot.variables.get()
-    values = {
-        "chatbot": chatbot.pk,
-        "variable": variable.pk,
-        "chatters": chatters,
-        "conversations": conversations,
-        "messages": messages,
-    }
+def empty() -> None:
+    """Empty every table of ours and the queue, so that two measurements meet the same database."""
+    models = [
+        model
+        for label in ("chatbots", "conversations", "compliance")
+        for model in apps.get_app_config(label).get_models()
+    ]
+    models.append(apps.get_model("django_q", "OrmQ"))
+    tables = ", ".join(model._meta.db_table for model in models)
     with connection.cursor() as cursor:
-        for statement in (_CONVERSATIONS, _IDENTITIES, _MESSAGES):
-            cursor.execute(statement, values)
+        cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+
+
+def settle() -> None:
+    """Leave nothing of the filling to be paid for later: statistics, visibility, hint bits, dirty pages."""
+    with connection.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE)")
-    return chatbot.pk, variable.pk
+        cursor.execute("CHECKPOINT")
+
+
+def plain_connection(*, autocommit: bool = False) -> psycopg.Connection:
+    """Return a connection to the same database by psycopg alone, without Django. The caller closes it."""
+    wanted = ("host", "port", "user", "dbname")
+    where = {name: value for name, value in connection.get_connection_params().items() if name in wanted}
+    return psycopg.connect(**where, application_name="benchmark", autocommit=autocommit)

@@ -1,0 +1,72 @@
+"""Put requests into the queue as rows, and wait until workers have carried them out."""
+
+import time
+from collections.abc import Iterable
+
+from django.db import connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from benchmarks.filling import Filled
+from chatbots.secrets import digest
+from compliance import queue
+from compliance.models import ComplianceRequest
+
+# Asks through two small indexes, so that asking often costs the workers next to nothing.
+_IS_UNDER_WAY = """
+SELECT EXISTS (SELECT FROM compliance_compliancerequest
+                WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s AND NOT alone
+                  AND chatbot_id = %(chatbot)s)
+    OR EXISTS (SELECT FROM compliance_compliancerequest WHERE claim_id IS NOT NULL AND chatbot_id = %(chatbot)s)
+"""
+_HOURS = 3600.0
+
+
+class NotCompleted(Exception):
+    """Requests ended in another way than completed, or did not end in time."""
+
+
+def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> None:
+    """File one request for each value, in one transaction, and ring for the workers."""
+    requests = [
+        ComplianceRequest(
+            id=uuid7(),
+            chatbot_id=filled.chatbot,
+            variable_id=filled.variable,
+            kind=kind,
+            origin=ComplianceRequest.Origin.COMMAND,
+            filed_by="command",
+            uci_value=value,
+            uci_digest=digest("chatter", filled.variable, value),
+            queued_at=Now(),
+            due_at=timezone.now(),
+        )
+        for value in values
+    ]
+    with transaction.atomic():
+        ComplianceRequest.objects.bulk_create(requests, batch_size=5_000)
+        queue.ring_after_commit()
+
+
+def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.005, seconds: float = 2 * _HOURS) -> None:
+    """Return when the chatbot's requests of this kind are completed. Raises NotCompleted."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(_IS_UNDER_WAY, {"kind": kind, "chatbot": filled.chatbot})
+            (under_way,) = cursor.fetchone()
+        if not under_way and _all_completed(filled, kind):
+            return
+        if time.monotonic() > deadline:
+            raise NotCompleted(f"Requests of {filled.slug} are not completed after {seconds:.0f} s.")
+        time.sleep(every)
+
+
+def _all_completed(filled: Filled, kind: str) -> bool:
+    """Say whether all are completed; some may be on their way back into the line. Raises NotCompleted."""
+    rest = ComplianceRequest.objects.filter(chatbot=filled.chatbot, kind=kind).exclude(status="completed")
+    found = {(one.status, one.hold_reason, one.error_code) for one in rest[:100]}
+    if stuck := {one for one in found if one[0] not in {"accepted", "processing"}}:
+        raise NotCompleted(f"Requests of {filled.slug} ended as {sorted(map(str, stuck))}.")
+    return not found

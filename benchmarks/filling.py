@@ -1,0 +1,77 @@
+"""Fill the tables by SQL, as quickly as they can be filled with their indexes in place."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from benchmarks import world
+from chatbots.models import Chatbot
+from chatbots.operations import NewVariable, create_chatbot
+
+# So many messages in one transaction, on so many connections at once.
+_CHUNK_MESSAGES = 100_000
+_CONNECTIONS = 2
+
+# A chatter's conversations lie far apart, as they do where people come back after days.
+_FILL = """
+WITH conversation AS (
+    INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, uci_variable_id, channel,
+           language, user_name, started_at, last_message_at, message_count, has_file_upload, has_agent_handover,
+           has_push)
+    SELECT %(chatbot)s, 'c-' || n, sha256(convert_to(%(chatbot)s::bigint || '-' || n, 'UTF8')), %(variable)s,
+           'widget', 'en', 'Some Name', began.at, began.at + interval '1 hour', %(messages)s, FALSE, FALSE, FALSE
+      FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
+     CROSS JOIN LATERAL (SELECT date_trunc('day', now()) - interval '60 days' + n * interval '1 second') began(at)
+    RETURNING id, external_id, started_at
+), identity AS (
+    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)
+    SELECT %(chatbot)s, id, %(variable)s, 'member-' || substr(external_id, 3)::bigint %% %(chatters)s::bigint
+      FROM conversation
+)
+INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
+SELECT %(chatbot)s, id, 'm-' || n, 'user', 'text', repeat('a text of some length ', 5),
+       started_at + n * interval '1 second'
+  FROM conversation CROSS JOIN generate_series(1, %(messages)s::integer) AS n ORDER BY id, n
+"""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A chatbot that was made and filled: its number, that of its UCI, and its chatters' values."""
+
+    chatbot: int
+    variable: int
+    slug: str
+    values: list[str]
+
+
+def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10) -> Filled:
+    """Make a chatbot of so many chatters, with so many conversations each, of so many messages each."""
+    chatbot = create_chatbot(
+        slug=slug,
+        name=slug,
+        actor="command",
+        variables=[NewVariable("custom", "member_id")],
+        uci="member_id",
+        enable_compliance=True,
+        hosted_bucket=True,
+    )
+    # A whale is no accident here, and is not to wait for an approval.
+    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1_000_000)
+    variable = chatbot.variables.get().pk
+    _insert(chatbot.pk, variable, chatters=chatters, conversations=conversations, messages=messages)
+    return Filled(chatbot.pk, variable, slug, [f"member-{number}" for number in range(chatters)])
+
+
+def _insert(chatbot: int, variable: int, *, chatters: int, conversations: int, messages: int) -> None:
+    def insert(first: int) -> None:
+        with world.plain_connection() as connection:
+            # Switches the triggers of foreign keys off, for which the rows are right by construction.
+            connection.execute("SET session_replication_role = replica")
+            connection.execute("SET synchronous_commit = off")
+            connection.execute(_FILL, {**fixed, "first": first, "last": min(first + step - 1, total)})
+
+    total = chatters * conversations
+    step = max(1, _CHUNK_MESSAGES // messages)
+    fixed = {"chatbot": chatbot, "variable": variable, "chatters": chatters, "messages": messages}
+    with ThreadPoolExecutor(_CONNECTIONS) as threads:
+        list(threads.map(insert, range(1, total + 1, step)))

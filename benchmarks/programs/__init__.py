@@ -1,0 +1,19 @@
+"""One module for each thing that is measured. `run(run)` measures it and adds its rows to the run's results.
+
+The first line of a module's docstring is what `--list` shows. Each is imported only when it is to run, so that
+one which no longer fits the product stops no other.
+"""
+
+# In the order in which they run: the quick ones first.
+NAMES = (
+    "deletions",
+    "latency",
+    "small_exports",
+    "accepting",
+    "fairness",
+    "clusters",
+    "large_export",
+    "importing",
+    "growth",
+    "whale",
+)

@@ -1,0 +1,141 @@
+"""Many queued deletions, by one cluster of two workers, against the best set-wise SQL.
+
+A chatter has 5 conversations of 10 messages. Filing is not measured. The floor finds the conversations and
+erases the same rows and fields, on one connection, in a session set for it, and does nothing else: no request,
+change log, ledger or second look. Both erase the chatters in the same order, which is not that of the tables.
+"""
+
+import random
+import time
+from itertools import product
+from statistics import median
+
+from psycopg import Connection
+from uuid_utils.compat import uuid7
+
+from benchmarks import world
+from benchmarks.filing import file, wait
+from benchmarks.filling import Filled, fill
+from benchmarks.results import Result, Run
+from benchmarks.running import cluster
+
+# One round trip: find the conversations, erase what hangs on them, empty the rest.
+_ERASE = """
+WITH conversation AS MATERIALIZED (
+    SELECT DISTINCT conversation_id AS id FROM conversations_identity
+     WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND value = ANY(%(values)s::text[])
+), message AS (
+    DELETE FROM conversations_message m USING conversation c WHERE m.conversation_id = c.id
+), identity AS (
+    DELETE FROM conversations_identity i USING conversation c WHERE i.conversation_id = c.id
+)
+UPDATE conversations_conversation
+   SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
+       message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
+       started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+  FROM conversation c WHERE conversations_conversation.id = c.id
+"""
+# The same in four, by arrays.
+_FIND = """
+SELECT conversation_id FROM conversations_identity
+ WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND value = ANY(%(values)s::text[])
+"""
+_ERASE_BY_ARRAY = (
+    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s::bigint[])",
+    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s::bigint[])",
+    """
+    UPDATE conversations_conversation
+       SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
+           message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
+           started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+     WHERE id = ANY(%(ids)s::bigint[])
+    """,
+)
+# What keeps the planner at the indexes when a hundred chatters look like half of the table.
+_SESSION = {
+    "as it is": (),
+    "by index": ("SET enable_hashjoin = off", "SET enable_mergejoin = off", "SET enable_seqscan = off"),
+}
+_WAYS = tuple(product((100, 200, 500), ("arrays", "one statement"), _SESSION))
+
+Way = tuple[int, str, str]
+
+
+def run(run: Run) -> None:
+    chatters = run.size(10_000, 1_000)
+    way = _best_way(run, chatters)
+    single = _seconds(fresh(chatters), (1, *way[1:]))
+    floors, ours, peaks = [], [], []
+    for _ in range(run.rounds(3)):
+        floors.append(_seconds(fresh(chatters), way))
+        seconds, peak = by_cluster(fresh(chatters))
+        ours.append(seconds)
+        peaks.append(peak)
+        run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
+    run.add(Result("queued deletions", chatters, median(floors), median(ours), 2.0, peak_mib=max(peaks)))
+    run.note(
+        f"queued deletions a second: floor {chatters / median(floors):,.0f} ({way[0]} a transaction, {way[1]}, "
+        f"planner {way[2]}), plain SQL with one transaction a request {chatters / single:,.0f}, "
+        f"ours {chatters / median(ours):,.0f}"
+    )
+
+
+def fresh(chatters: int) -> Filled:
+    """Fill empty tables; the chatters come back in an order that is always the same and not that of the rows."""
+    world.empty()
+    filled = fill("acme", chatters=chatters)
+    random.Random(0).shuffle(filled.values)  # noqa: S311
+    world.settle()
+    return filled
+
+
+def by_cluster(filled: Filled) -> tuple[float, float]:
+    """Erase all chatters by a cluster; return the seconds and the peak memory of its processes in MiB."""
+    with cluster() as workers:
+        file(filled, filled.values)
+        began = time.perf_counter()
+        wait(filled)
+        return time.perf_counter() - began, workers.peak_mib()
+
+
+def _best_way(run: Run, chatters: int) -> Way:
+    """Try each way of writing the floor twice, each on a share of the same tables; return the quickest."""
+    filled = fresh(chatters)
+    trials = _WAYS * 2  # far apart, so that one moment's noise spoils one of the two
+    share = len(filled.values) // len(trials)
+    pace: dict[Way, float] = {}
+    for number, way in enumerate(trials):
+        values = filled.values[number * share : (number + 1) * share]
+        pace[way] = min(_seconds(filled, way, values) / share, pace.get(way, 1.0))
+    for (size, form, session), seconds in pace.items():
+        run.tell(f"trial: {size} a transaction, {form}, planner {session}: {1 / seconds:,.0f} a second")
+    return min(pace, key=lambda way: pace[way])
+
+
+def _seconds(filled: Filled, way: Way, values: list[str] | None = None) -> float:
+    size, form, session = way
+    values = values or filled.values
+    erase = _by_arrays if form == "arrays" else _at_once
+    with world.plain_connection() as connection:
+        for statement in _SESSION[session]:
+            connection.execute(statement)
+        connection.commit()
+        began = time.perf_counter()
+        for start in range(0, len(values), size):
+            erase(connection, filled, values[start : start + size])
+            connection.commit()
+        return time.perf_counter() - began
+
+
+def _at_once(connection: Connection, filled: Filled, values: list[str]) -> None:
+    arguments = {"chatbot": filled.chatbot, "variable": filled.variable, "values": values, "request": uuid7()}
+    connection.execute(_ERASE, arguments, prepare=True)
+
+
+def _by_arrays(connection: Connection, filled: Filled, values: list[str]) -> None:
+    who = {"chatbot": filled.chatbot, "variable": filled.variable, "values": values}
+    rows = connection.execute(_FIND, who, prepare=True)
+    arguments = {"ids": [row[0] for row in rows], "request": uuid7()}
+    with connection.pipeline():
+        for statement in _ERASE_BY_ARRAY:
+            connection.execute(statement, arguments, prepare=True)

@@ -1,0 +1,131 @@
+"""Run workers and web servers as in production, and read what they cost from /proc."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import world
+from benchmarks.filing import file, wait
+from benchmarks.filling import fill
+from benchmarks.place import ROOT, VAR_DIR
+from scripts.processes import Processes, free_port, wait_for_http
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that we started, with all processes of its session."""
+
+    session: int
+
+    def peak_mib(self) -> float:
+        """Return the most memory that any one of its processes has held (VmHWM), in MiB."""
+        return max((_peak_kib(pid) for pid in self._pids()), default=0) / 1024
+
+    def forget_peak(self) -> float:
+        """Let the peak of each process begin anew at what it holds now, and return the greatest in MiB."""
+        for pid in self._pids():
+            with suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+        return self.peak_mib()
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of its processes, those that have ended included."""
+        return sum(_cpu_seconds(pid) for pid in self._pids())
+
+    def _pids(self) -> list[int]:
+        return [pid for pid, fields in _processes() if int(fields[3]) == self.session]
+
+
+@contextmanager
+def cluster(*, workers: int = 2) -> Iterator[Program]:
+    """A django-q2 cluster whose workers have all done some work, of either kind."""
+    with Processes() as processes:
+        process = processes.start(
+            "worker",
+            [sys.executable, str(ROOT / "manage.py"), "qcluster"],
+            env={**world.ENVIRONMENT, "WORKERS": str(workers)},
+            log=VAR_DIR / "worker.log",
+        )
+        warm_up(f"warm-up-{process.pid}")
+        yield Program(process.pid)
+
+
+def warm_up(slug: str) -> None:
+    """Give the workers requests that find nothing: enough of them that every worker has its share."""
+    nobody = fill(slug, chatters=0)
+    file(nobody, [f"nobody-{number}" for number in range(1_000)])
+    wait(nobody, seconds=60)
+    file(nobody, [f"nobody-{number}" for number in range(1_000, 1_040)], "export")
+    wait(nobody, "export", seconds=60)
+
+
+@contextmanager
+def web(settings_module: str = "config.settings") -> Iterator[tuple[Program, int]]:
+    """A web server on a free port, started by the line of the Procfile; yields it and its port."""
+    port = free_port()
+    environment = {**world.ENVIRONMENT, "PORT": str(port), "DJANGO_SETTINGS_MODULE": settings_module}
+    with Processes() as processes:
+        process = processes.start("web", _web_command(port), env=environment, cwd=ROOT, log=VAR_DIR / "web.log")
+        wait_for_http(f"http://127.0.0.1:{port}/api/", timeout=60, processes=processes)
+        yield Program(process.pid), port
+
+
+def _web_command(port: int) -> list[str]:
+    lines = dict(line.split(":", 1) for line in (ROOT / "Procfile").read_text().splitlines() if ":" in line)
+    known = {"PORT": str(port)}
+    line = re.sub(r"\$\{(\w+):-(\w+)\}", lambda found: known.get(found[1], found[2]), lines["web"])
+    # Nobody else needs to reach it.
+    words = shlex.split(line.replace("0.0.0.0", "127.0.0.1"))  # noqa: S104
+    return [sys.executable, "-m", *words, "--log-level", "warning"]
+
+
+def database_cpu_seconds() -> float:
+    """Return the processor time of PostgreSQL so far, ended connections included."""
+    return _tree_cpu_seconds(VAR_DIR / "postgres" / "server.pid")
+
+
+def storage_cpu_seconds() -> float:
+    """Return the processor time of the S3 server so far."""
+    return _tree_cpu_seconds(VAR_DIR / "s3" / "server.pid")
+
+
+def machine_cpu_seconds() -> tuple[float, float]:
+    """Return the machine's busy and whole processor time so far, over all cores."""
+    with Path("/proc/stat").open() as lines:
+        ticks = [int(word) for word in lines.readline().split()[1:9]]
+    idle = ticks[3] + ticks[4]
+    return (sum(ticks) - idle) / _TICKS, sum(ticks) / _TICKS
+
+
+def _tree_cpu_seconds(pid_file: Path) -> float:
+    root = int(pid_file.read_text())
+    return _cpu_seconds(root) + sum(_cpu_seconds(pid) for pid, fields in _processes() if int(fields[1]) == root)
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    """Yield each process with the fields of its `stat` from the third on: state, parent, group, session, …"""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                yield int(entry.name), (entry / "stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_seconds(pid: int) -> float:
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(int(ticks) for ticks in fields[11:15]) / _TICKS  # own and of ended children
+    return 0.0
+
+
+def _peak_kib(pid: int) -> int:
+    with suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return int(found[1]) if found else 0
+    return 0
