@@ -49,18 +49,22 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> None:
         queue.ring_after_commit()
 
 
-def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.005, seconds: float = 2 * _HOURS) -> None:
-    """Return when the chatbot's requests of this kind are completed. Raises NotCompleted."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with connection.cursor() as cursor:
-            cursor.execute(_IS_UNDER_WAY, {"kind": kind, "chatbot": filled.chatbot})
-            (under_way,) = cursor.fetchone()
-        if not under_way and _all_completed(filled, kind):
-            return
-        if time.monotonic() > deadline:
+def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.005, seconds: float = 2 * _HOURS) -> float:
+    """Return when the chatbot's requests of this kind are completed, after how many seconds. Raises NotCompleted."""
+    began = time.perf_counter()
+    while not are_completed(filled, kind):
+        if time.perf_counter() - began > seconds:
             raise NotCompleted(f"Requests of {filled.slug} are not completed after {seconds:.0f} s.")
         time.sleep(every)
+    return time.perf_counter() - began
+
+
+def are_completed(filled: Filled, kind: str = "deletion") -> bool:
+    """Say whether the chatbot's requests of this kind are completed, all of them. Raises NotCompleted."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IS_UNDER_WAY, {"kind": kind, "chatbot": filled.chatbot})
+        (under_way,) = cursor.fetchone()
+    return not under_way and _all_completed(filled, kind)
 
 
 def _all_completed(filled: Filled, kind: str) -> bool:
