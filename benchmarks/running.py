@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from benchmarks.place import ROOT, VAR_DIR
 from scripts.processes import Processes, free_port, wait_for_http
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class CommandFailed(Exception):
+    """A command of manage.py ended with another exit code than 0."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,29 @@ def cluster(*, workers: int = 2) -> Iterator[Program]:
         yield Program(process.pid)
 
 
+def command(*words: str) -> tuple[float, float]:
+    """Run a command of manage.py; return its seconds from start to end, and its peak memory in MiB."""
+    began = time.perf_counter()
+    with Processes() as processes:
+        process = processes.start(
+            "command",
+            [sys.executable, str(ROOT / "manage.py"), *words],
+            env=world.ENVIRONMENT,
+            log=VAR_DIR / "command.log",
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise CommandFailed(f"{words[0]} ended with exit code {process.returncode}.")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
 def warm_up(slug: str) -> None:
     """Give the workers requests that find nothing: enough of them that every worker has its share."""
     nobody = fill(slug, chatters=0)
-    file(nobody, [f"nobody-{number}" for number in range(1_000)])
+    file(nobody, [f"nobody-{number}" for number in range(500)])
     wait(nobody, seconds=60)
-    file(nobody, [f"nobody-{number}" for number in range(1_000, 1_040)], "export")
+    file(nobody, [f"nobody-{number}" for number in range(500, 530)], "export")
     wait(nobody, "export", seconds=60)
 
 
