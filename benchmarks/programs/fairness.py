@@ -1,0 +1,51 @@
+"""One chatbot's single deletion, filed behind another chatbot's backlog, against its wait on an idle cluster.
+
+The backlog's chatters have one conversation of 10 messages each, and all of it is filed before the first sample.
+A wait counts only if the backlog was still there when it was over. No target is set.
+"""
+
+import time
+from statistics import median
+
+from benchmarks import world
+from benchmarks.filing import are_completed, file, wait
+from benchmarks.filling import Filled, fill
+from benchmarks.results import Result, Run
+from benchmarks.running import cluster
+
+_SAMPLES = 10
+
+
+class BacklogTooShort(Exception):
+    """The backlog was over before a single wait was: file more of it."""
+
+
+def run(run: Run) -> None:
+    backlog = run.size(100_000, 2_000)
+    many = fill("many", chatters=backlog, conversations=1)
+    single = fill("single", chatters=2 * _SAMPLES)
+    world.settle()
+    with cluster() as workers:
+        idle = [_one(single, value) for value in single.values[:_SAMPLES]]
+        file(many, many.values)
+        waits = []
+        for value in single.values[_SAMPLES:]:
+            seconds = _one(single, value)
+            if are_completed(many):
+                break
+            waits.append(seconds)
+        wait(many)
+        peak = workers.peak_mib()
+    if not waits:
+        raise BacklogTooShort
+    run.add(Result("single deletion behind a backlog of", backlog, median(idle), median(waits), None, peak_mib=peak))
+    run.note(
+        f"single deletion behind a backlog: {len(waits)} samples, longest {max(waits):.2f} s; "
+        f"idle {len(idle)} samples, longest {max(idle):.2f} s"
+    )
+
+
+def _one(single: Filled, value: str) -> float:
+    time.sleep(0.2)
+    file(single, [value])
+    return wait(single)

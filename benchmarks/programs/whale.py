@@ -1,0 +1,129 @@
+"""One chatter of five million messages, erased and exported, while another chatbot's small requests go on.
+
+The floor of the deletion is plain SQL, 20,000 messages a transaction; that of the export is COPY to a file and
+`upload_file`. Small requests are filed one after the other, a second apart, before the whale and beside it: their
+floor is the median wait before. No target is set.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle, pairwise
+from statistics import median
+
+from uuid_utils.compat import uuid7
+
+from benchmarks import world
+from benchmarks.exporting import Floor
+from benchmarks.filing import are_completed, file, wait
+from benchmarks.filling import Filled, fill
+from benchmarks.results import Result, Run
+from benchmarks.running import cluster
+from benchmarks.watching import longest_transaction
+from chatbots.buckets import hosted_storage
+from compliance.models import Export
+
+_MESSAGES_OF_A_CONVERSATION = 1_000
+_CHUNK = 20_000
+_IDLE_SAMPLES = 5
+_PAUSE_S = 1.0
+
+_FIND = "SELECT conversation_id FROM conversations_identity WHERE chatbot_id = %s AND variable_id = %s AND value = %s"
+_ERASE = (
+    "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
+    "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
+    """
+    UPDATE conversations_conversation
+       SET external_id = NULL, uci_variable_id = NULL, language = NULL, user_name = NULL, last_message_at = NULL,
+           message_count = NULL, csat_comment = NULL, deletion_request_id = %(request)s, deleted_at = now(),
+           started_at = date_trunc('day', started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+     WHERE id = ANY(%(ids)s)
+    """,
+)
+
+
+def run(run: Run) -> None:
+    messages = run.size(5_000_000, 100_000)
+    for kind, floor in (("export", _floor_of_export), ("deletion", _floor_of_deletion)):
+        for _ in range(run.rounds(1)):
+            _measure(run, messages, kind, floor)
+
+
+def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple[float, float | None]]) -> None:
+    floor_s, floor_longest_s = floor(_fresh(messages))
+    whale = _fresh(messages)
+    small = fill("small", chatters=run.size(1_000, 50))
+    values = cycle(small.values)
+    world.settle()
+    with cluster() as workers, longest_transaction() as longest:
+        idle = [_one(small, next(values), kind) for _ in range(_IDLE_SAMPLES)]
+        workers.forget_peak()
+        longest.seconds = 0.0
+        seconds, waits = _whale_and_small(whale, small, values, kind)
+        peak = workers.peak_mib()
+    if kind == "export":
+        hosted_storage().purge(str(Export.objects.get(chatbot=whale.chatbot).key))
+    run.add(Result(f"whale {kind}, messages", messages, floor_s, seconds, None, peak_mib=peak))
+    run.add(Result(f"whale {kind}: longest transaction", messages, floor_longest_s, longest.seconds, None))
+    run.add(Result(f"whale {kind}: longest wait beside it", messages, median(idle), max(waits), None))
+    run.note(f"whale {kind}: {len(waits)} small ones went beside it, median wait {median(waits):.2f} s")
+
+
+def _whale_and_small(whale: Filled, small: Filled, values: Iterator[str], kind: str) -> tuple[float, list[float]]:
+    """File the whale, and small ones until it is completed; return its seconds and the waits of the small."""
+    file(whale, whale.values, kind)
+    began = time.perf_counter()
+    ended, filed, due, waits = 0.0, 0.0, began, []
+    while not ended or filed:
+        now = time.perf_counter()
+        if not ended and are_completed(whale, kind):
+            ended = now
+        if not filed and not ended and now >= due:
+            file(small, [next(values)], kind)
+            filed = time.perf_counter()
+        if filed and are_completed(small, kind):
+            waits.append(time.perf_counter() - filed)
+            filed, due = 0.0, time.perf_counter() + _PAUSE_S
+        time.sleep(0.01)
+    return ended - began, waits
+
+
+def _one(small: Filled, value: str, kind: str) -> float:
+    time.sleep(0.2)
+    file(small, [value], kind)
+    return wait(small, kind)
+
+
+def _fresh(messages: int) -> Filled:
+    world.empty()
+    whale = fill(
+        "whale",
+        chatters=1,
+        conversations=messages // _MESSAGES_OF_A_CONVERSATION,
+        messages=_MESSAGES_OF_A_CONVERSATION,
+    )
+    world.settle()
+    return whale
+
+
+def _floor_of_deletion(whale: Filled) -> tuple[float, float]:
+    """Erase in chunks; return the seconds of all and of the longest transaction."""
+    marks = [time.perf_counter()]
+    with world.plain_connection() as connection:
+        ids = [row[0] for row in connection.execute(_FIND, [whale.chatbot, whale.variable, whale.values[0]])]
+        for start in range(0, len(ids), _CHUNK // _MESSAGES_OF_A_CONVERSATION):
+            chunk = ids[start : start + _CHUNK // _MESSAGES_OF_A_CONVERSATION]
+            for statement in _ERASE:
+                connection.execute(statement, {"ids": chunk, "request": uuid7()}, prepare=True)
+            connection.commit()
+            marks.append(time.perf_counter())
+    return marks[-1] - marks[0], max(now - before for before, now in pairwise(marks))
+
+
+def _floor_of_export(whale: Filled) -> tuple[float, None]:
+    with world.plain_connection(autocommit=True) as connection:
+        floor = Floor(connection, whale)
+        began = time.perf_counter()
+        floor.upload(whale.values[0], world.SCRATCH / "export.csv")
+        seconds = time.perf_counter() - began
+    hosted_storage().purge(floor.key(whale.values[0]))
+    return seconds, None
