@@ -8,10 +8,10 @@ import ast
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.place import ROOT, Busy, taken
+from benchmarks.place import ROOT, VAR_DIR, Busy, taken
 from benchmarks.programs import NAMES
 from benchmarks.results import Run, machine, table, write
 from config.embedded import EmbeddedError
@@ -36,7 +36,7 @@ def main() -> int:
     options = _parser().parse_args()
     if options.list:
         for name in NAMES:
-            print(f"{name:15}{_what_it_does(name)}")
+            print(f"{name:15}{what_it_does(name)}")
         return 0
     run = Run(quick=options.quick, wanted_rounds=options.rounds)
     exit_on_sigterm()
@@ -60,21 +60,35 @@ def _run_all(run: Run, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Run the programs; return lines on the machine, and the names of those that failed."""
     from benchmarks import world  # noqa: PLC0415  it reads the settings, which makes files
 
-    failed = []
     with world.servers():
         header = machine()
-        for name in names:
-            print(f"{name}: {_what_it_does(name)}", file=sys.stderr, flush=True)
-            try:
-                world.empty()
-                importlib.import_module(f"benchmarks.programs.{name}").run(run)
-            except Exception:  # one that fails stops no other
-                traceback.print_exc()
-                failed.append(name)
+        failed = run_each(run, names, before=world.empty)
     return header, failed
 
 
-def _what_it_does(name: str) -> str:
+def run_each(run: Run, names: Sequence[str], *, before: Callable[[], None]) -> list[str]:
+    """Run each program after `before`; return the names of those that failed. One that fails stops no other."""
+    failed = []
+    for name in names:
+        print(f"{name}: {what_it_does(name)}", file=sys.stderr, flush=True)
+        try:
+            before()
+            importlib.import_module(f"benchmarks.programs.{name}").run(run)
+        except Exception:  # whatever it was
+            traceback.print_exc()
+            _show_logs()
+            failed.append(name)
+    return failed
+
+
+def _show_logs() -> None:
+    """Show the last lines that workers and web servers wrote: their logs go with the place."""
+    for log in sorted(VAR_DIR.glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-20:]
+        print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
+
+
+def what_it_does(name: str) -> str:
     """Return the first line of a program's docstring, without importing it."""
     source = (Path(__file__).parent / "programs" / f"{name}.py").read_text()
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]

@@ -49,7 +49,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> None:
         queue.ring_after_commit()
 
 
-def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.005, seconds: float = 2 * _HOURS) -> float:
+def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.02, seconds: float = 2 * _HOURS) -> float:
     """Return when the chatbot's requests of this kind are completed, after how many seconds. Raises NotCompleted."""
     began = time.perf_counter()
     while not are_completed(filled, kind):

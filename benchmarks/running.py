@@ -63,20 +63,23 @@ def cluster(*, workers: int = 2) -> Iterator[Program]:
 
 
 def command(*words: str) -> tuple[float, float]:
-    """Run a command of manage.py; return its seconds from start to end, and its peak memory in MiB."""
-    began = time.perf_counter()
+    """Run a command of manage.py; return its seconds from start to end, and its peak memory in MiB.
+
+    Raises CommandFailed.
+    """
+    peak = 0
     with Processes() as processes:
-        process = processes.start(
-            "command",
-            [sys.executable, str(ROOT / "manage.py"), *words],
-            env=world.ENVIRONMENT,
-            log=VAR_DIR / "command.log",
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        began = time.perf_counter()
+        argv = [sys.executable, str(ROOT / "manage.py"), *words]
+        process = processes.start("command", argv, env=world.ENVIRONMENT, log=VAR_DIR / "command.log")
+        # Not what wait4 tells of memory: that counts ours, which the child shares until it is itself.
+        while process.poll() is None:
+            peak = max(peak, _peak_kib(process.pid))
+            time.sleep(0.01)
+        seconds = time.perf_counter() - began
     if process.returncode:
         raise CommandFailed(f"{words[0]} ended with exit code {process.returncode}.")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    return seconds, peak / 1024
 
 
 def warm_up(slug: str) -> None:

@@ -6,7 +6,7 @@ for those it starts, and reads the settings, which makes keys in the place.
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks.place import VAR_DIR
@@ -62,6 +62,30 @@ def empty() -> None:
     tables = ", ".join(model._meta.db_table for model in models)
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
+
+
+@contextmanager
+def copies(names: Sequence[str]) -> Iterator[None]:
+    """Make databases of these names, each a copy of ours as it is, and drop them in the end. See `use`."""
+    ours = connection.settings_dict["NAME"]
+    try:
+        use("postgres")
+        with connection.cursor() as cursor:
+            for name in names:
+                cursor.execute(f"CREATE DATABASE {name} TEMPLATE {ours}")
+        yield
+    finally:
+        use("postgres")
+        with connection.cursor() as cursor:
+            for name in names:
+                cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        use(ours)
+
+
+def use(database: str) -> None:
+    """Let this process work on another database of the same server. Those that it starts do not follow."""
+    connection.close()
+    connection.settings_dict["NAME"] = database
 
 
 def settle() -> None:

@@ -48,4 +48,4 @@ def run(run: Run) -> None:
 def _one(single: Filled, value: str) -> float:
     time.sleep(0.2)
     file(single, [value])
-    return wait(single)
+    return wait(single, every=0.002)

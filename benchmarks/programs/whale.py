@@ -90,7 +90,7 @@ def _whale_and_small(whale: Filled, small: Filled, values: Iterator[str], kind: 
 def _one(small: Filled, value: str, kind: str) -> float:
     time.sleep(0.2)
     file(small, [value], kind)
-    return wait(small, kind)
+    return wait(small, kind, every=0.002)
 
 
 def _fresh(messages: int) -> Filled:
