@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -27,8 +28,8 @@ class NotCompleted(Exception):
     """Requests ended in another way than completed, or did not end in time."""
 
 
-def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> None:
-    """File one request for each value, in one transaction, and ring for the workers."""
+def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[UUID]:
+    """File one request for each value, in one transaction, ring for the workers, and return the requests' ids."""
     requests = [
         ComplianceRequest(
             id=uuid7(),
@@ -47,6 +48,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> None:
     with transaction.atomic():
         ComplianceRequest.objects.bulk_create(requests, batch_size=5_000)
         queue.ring_after_commit()
+    return [request.pk for request in requests]
 
 
 def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.02, seconds: float = 2 * _HOURS) -> float:
@@ -65,6 +67,11 @@ def are_completed(filled: Filled, kind: str = "deletion") -> bool:
         cursor.execute(_IS_UNDER_WAY, {"kind": kind, "chatbot": filled.chatbot})
         (under_way,) = cursor.fetchone()
     return not under_way and _all_completed(filled, kind)
+
+
+def completed_among(ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of these requests that are completed."""
+    return set(ComplianceRequest.objects.filter(pk__in=ids, status="completed").values_list("pk", flat=True))
 
 
 def _all_completed(filled: Filled, kind: str) -> bool:

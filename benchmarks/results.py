@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -99,7 +99,8 @@ def table(results: Iterable[Result]) -> str:
 
 def write(path: Path, results: Iterable[Result]) -> None:
     """Write the results, ratios included, as one JSON list."""
-    rows = [asdict(result) | {"ratio": result.ratio} for result in results]
+    order = ("name", "size", "floor_s", "ours_s", "ratio", "target", "direction", "peak_mib")
+    rows = [{name: getattr(result, name) for name in order} for result in results]
     path.write_text(json.dumps(rows, indent=1) + "\n")
 
 

@@ -1,20 +1,21 @@
 """One chatter of five million messages, erased and exported, while another chatbot's small requests go on.
 
 The floor of the deletion is plain SQL, 20,000 messages a transaction; that of the export is COPY to a file and
-`upload_file`. Small requests are filed one after the other, a second apart, before the whale and beside it: their
-floor is the median wait before. No target is set.
+`upload_file`. Beside the whale a small request is filed every second, the first one at once; the floor of their
+wait is the median on the idle cluster before. No target is set.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, pairwise
 from statistics import median
+from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from benchmarks import world
 from benchmarks.exporting import Floor
-from benchmarks.filing import are_completed, file, wait
+from benchmarks.filing import are_completed, completed_among, file, wait
 from benchmarks.filling import Filled, fill
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
@@ -71,20 +72,20 @@ def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple
 def _whale_and_small(whale: Filled, small: Filled, values: Iterator[str], kind: str) -> tuple[float, list[float]]:
     """File the whale, and small ones until it is completed; return its seconds and the waits of the small."""
     file(whale, whale.values, kind)
-    began = time.perf_counter()
-    ended, filed, due, waits = 0.0, 0.0, began, []
-    while not ended or filed:
-        now = time.perf_counter()
+    began = due = time.perf_counter()
+    ended = 0.0
+    filed: dict[UUID, float] = {}
+    waits: list[float] = []
+    while not ended or not are_completed(small, kind):
+        if not ended and time.perf_counter() >= due:
+            (one,) = file(small, [next(values)], kind)
+            filed[one] = time.perf_counter()
+            due += _PAUSE_S
+        waits += [time.perf_counter() - filed.pop(one) for one in completed_among(filed)]
         if not ended and are_completed(whale, kind):
-            ended = now
-        if not filed and not ended and now >= due:
-            file(small, [next(values)], kind)
-            filed = time.perf_counter()
-        if filed and are_completed(small, kind):
-            waits.append(time.perf_counter() - filed)
-            filed, due = 0.0, time.perf_counter() + _PAUSE_S
+            ended = time.perf_counter()
         time.sleep(0.01)
-    return ended - began, waits
+    return ended - began, waits + [time.perf_counter() - since for since in filed.values()]
 
 
 def _one(small: Filled, value: str, kind: str) -> float:
