@@ -17,7 +17,7 @@ from compliance.models import ComplianceRequest
 # Asks through two small indexes, so that asking often costs the workers next to nothing.
 _IS_UNDER_WAY = """
 SELECT EXISTS (SELECT FROM compliance_compliancerequest
-                WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s AND NOT alone
+                WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s
                   AND chatbot_id = %(chatbot)s)
     OR EXISTS (SELECT FROM compliance_compliancerequest WHERE claim_id IS NOT NULL AND chatbot_id = %(chatbot)s)
 """
