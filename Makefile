@@ -31,7 +31,7 @@ check: $(READY)  ## all that must pass before a change is merged
 	scripts/check_deploy.sh
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90
 
-bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look
+bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml

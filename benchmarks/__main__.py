@@ -94,6 +94,12 @@ def what_it_does(name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]
 
 
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a number from 1 on")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -104,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds: figures say little")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, help="only these: see --list")
     parser.add_argument("--list", action="store_true", help="name the programs and what they measure, and stop")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each program, instead of its own number")
+    parser.add_argument("--rounds", type=_rounds, metavar="N", help="rounds of each program, not its own number")
     parser.add_argument(
         "--output",
         type=Path,

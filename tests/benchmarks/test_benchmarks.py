@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,21 @@ def test_each_program_is_listed_with_what_it_measures(tmp_path: Path) -> None:
     assert all(what_it_does(name) in listed.stdout for name in NAMES)
     modules = {path.stem for path in (ROOT / "benchmarks" / "programs").glob("*.py")} - {"__init__"}
     assert modules == set(NAMES)
+
+
+def test_the_page_tells_of_each_program() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+
+    assert sorted(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("words", [("--rounds", "0"), ("--rounds", "x"), ("--only", "unknown")])
+def test_wrong_words_are_refused_before_anything_starts(tmp_path: Path, words: tuple[str, str]) -> None:
+    refused = _benchmarks(tmp_path, *words)
+
+    assert refused.returncode == 2
+    assert words[0] in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
