@@ -75,6 +75,11 @@ class ConversationAdmin(ScopedReadOnlyAdmin):
         "csat_comment",
     )
 
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        # An index has one chatbot's log in this order. Of several chatbots together only the numbers stand in order:
+        # the newest that came, which is nearly the same.
+        return self.ordering if ChatbotFilter.parameter_name in request.GET else ("-id",)
+
     @admin.display(description="number", ordering="id")
     def number(self, conversation: Conversation) -> int:
         return conversation.pk

@@ -4,12 +4,16 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from chatbots.admin_scope import ShortPaginator
 from chatbots.models import Chatbot, Membership
+from conversations.admin import ConversationAdmin
 from conversations.models import Conversation
 from tests import factories
 
@@ -59,6 +63,34 @@ def test_it_lists_conversations_newest_first(admin_client: Client, chatbot: Chat
     assert text.index(page_of(newer)) < text.index(page_of(older))
     assert "2026-10-01 08:30" in text
     assert "8.5" in text
+
+
+def test_one_chatbots_log_stands_in_the_order_of_time_and_several_in_that_of_arrival(
+    admin_client: Client, chatbot: Chatbot
+) -> None:
+    first = factories.conversation_of(chatbot, "42")
+    second = factories.conversation_of(chatbot, "42", started_at=datetime(2026, 10, 1, 8, 30, tzinfo=UTC))
+
+    everything = admin_client.get(reverse(LOG)).text
+    of_one = admin_client.get(reverse(LOG) + f"?chatbot={chatbot.slug}").text
+
+    assert everything.index(page_of(second)) < everything.index(page_of(first))
+    assert of_one.index(page_of(first)) < of_one.index(page_of(second))
+
+
+def test_it_counts_and_shows_no_more_than_the_first_rows(
+    admin_client: Client, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShortPaginator, "most", 3)
+    monkeypatch.setattr(ConversationAdmin, "list_per_page", 2)
+    numbers = [factories.conversation_of(chatbot, "42", messages=0).pk for _ in range(5)]
+
+    with CaptureQueriesContext(connection) as queries:
+        answer = admin_client.get(reverse(LOG) + "?p=2")
+
+    assert [row.pk for row in answer.context["cl"].result_list] == [numbers[2]]
+    assert answer.context["cl"].result_count == 3
+    assert not any("COUNT(*)" in query["sql"] for query in queries)
 
 
 def test_it_opens_a_conversation_with_its_fields_and_message_count_only(
