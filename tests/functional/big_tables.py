@@ -1,0 +1,183 @@
+"""A database of some size, filled set-wise: 1,000,000 messages, and as many rows around them as go with that.
+
+One chatbot holds four fifths of it. Of the past there are 50,000 completed requests, with all that they leave behind.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from django.db import connection
+
+from chatbots.models import Chatbot
+from tests.factories import uci_of
+
+# The tables that grow with the data or with the years. Nothing that people or workers wait for reads one whole.
+TABLES = (
+    "conversations_conversation",
+    "conversations_message",
+    "conversations_identity",
+    "conversations_variablevalue",
+    "conversations_uploadedfile",
+    "conversations_erasedchatter",
+    "compliance_compliancerequest",
+    "compliance_export",
+    "compliance_replay",
+    "chatbots_changelogentry",
+)
+
+LIVE = 100_000  # conversations, of ten messages each
+ERASED = 50_000
+REQUESTS = 50_000  # every fifth an export, the others deletions
+
+# `chatbots` is an array of (chatbot, UCI variable, plan variable), the big one first; every fifth row
+# goes to another.
+_OWNERS = """
+CREATE TEMPORARY TABLE owner AS
+SELECT n - 1 AS place, chatbot_id, uci_id, plan_id
+  FROM unnest(%(chatbots)s::bigint[], %(ucis)s::bigint[], %(plans)s::bigint[])
+       WITH ORDINALITY AS given(chatbot_id, uci_id, plan_id, n)
+"""
+_OWNER = """
+JOIN owner ON owner.place = CASE WHEN n %% 5 = 0 THEN 1 + (n / 5) %% ((SELECT count(*) FROM owner) - 1) ELSE 0 END
+"""
+
+_STATEMENTS = {
+    # A request's conversation is the one of its number; that is all the fillings have to agree on.
+    "requests": f"""
+INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
+       filed_by, reference, erase_exports, include_shared, approved_by, approved_holds, attempts, lane,
+       error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at, completed_at, result,
+       conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
+       exports)
+SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
+       'completed', uci_id, sha256(n::text::bytea), 'api:filling', '', FALSE, FALSE, '', '{{}}', 0, 'normal', '', '',
+       t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0
+  FROM generate_series(1, {REQUESTS}) AS n {_OWNER}
+  CROSS JOIN LATERAL (SELECT now() - interval '80 days' + n * interval '2 minutes' AS t) AS filed
+ ORDER BY n
+""",
+    "change log": """
+INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, at, data)
+SELECT chatbot_id, id, event, 'worker', received_at, '{}'
+  FROM compliance_compliancerequest
+ CROSS JOIN unnest(ARRAY['request.accepted', 'request.started', 'request.completed']) AS event
+ ORDER BY seq
+""",
+    "exports": """
+INSERT INTO compliance_export (chatbot_id, request_id, hosting, key, rows, bytes, sha256, finished_at, expires_at,
+       removed_at)
+SELECT chatbot_id, id, 'hosted', CASE WHEN is_young THEN 'filling/' || seq END, 10, 1000, repeat('0', 64),
+       completed_at, completed_at + interval '40 days', CASE WHEN NOT is_young THEN now() END
+  FROM compliance_compliancerequest
+ CROSS JOIN LATERAL (SELECT completed_at > now() - interval '39 days' AS is_young) AS age
+ WHERE kind = 'export'
+""",
+    "erased chatters": """
+INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, request_id, expires_at)
+SELECT chatbot_id, variable_id, uci_digest, cut_at, id, cut_at + interval '90 days'
+  FROM compliance_compliancerequest WHERE kind = 'deletion'
+""",
+    "replays": """
+INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, expires_at)
+SELECT chatbot_id, '/api/v1/chatbots/' || chatbot_id || '/data-deletion', uci_digest, uci_digest, id,
+       now() + interval '1 day'
+  FROM compliance_compliancerequest
+""",
+    "erased conversations": f"""
+INSERT INTO conversations_conversation (chatbot_id, external_id_digest, channel, started_at, has_file_upload,
+       has_agent_handover, has_push, deletion_request_id, deleted_at)
+SELECT chatbot_id, sha256(('erased' || n)::bytea), 'widget',
+       date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - (n %% 365) * interval '1 day',
+       FALSE, FALSE, FALSE, lpad(to_hex(n), 32, '0')::uuid, now() - interval '1 day' - n * interval '1 minute'
+  FROM generate_series(1, {ERASED}) AS n {_OWNER} ORDER BY n
+""",
+    "conversations": f"""
+INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, uci_variable_id, channel,
+       language, user_name, started_at, last_message_at, message_count, has_file_upload, has_agent_handover, has_push)
+SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
+       (ARRAY['widget', 'whatsapp', 'messenger'])[1 + n %% 3], 'en', 'somebody',
+       now() - interval '365 days' + n * interval '5 minutes', now(), 10, FALSE, n %% 7 = 0, FALSE
+  FROM generate_series(1, {LIVE}) AS n {_OWNER} ORDER BY n
+""",
+    # Four conversations a chatter.
+    "identities": """
+INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)
+SELECT chatbot_id, id, uci_variable_id, 'member-' || (id / 4) FROM conversations_conversation
+ WHERE deleted_at IS NULL ORDER BY id
+""",
+    "values": """
+INSERT INTO conversations_variablevalue (chatbot_id, conversation_id, variable_id, value, expires_at)
+SELECT c.chatbot_id, c.id, owner.plan_id, 'gold', now() + interval '1 day' + c.id * interval '1 second'
+  FROM conversations_conversation c JOIN owner USING (chatbot_id) WHERE deleted_at IS NULL ORDER BY c.id
+""",
+    "messages": """
+INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
+SELECT chatbot_id, id, 'm' || n, 'user', 'text', 'something that somebody said', started_at + n * interval '1 minute'
+  FROM conversations_conversation CROSS JOIN generate_series(1, 10) AS n WHERE deleted_at IS NULL ORDER BY id, n
+""",
+    "files": """
+INSERT INTO conversations_uploadedfile (chatbot_id, conversation_id, object_key, name, content_type, size, sha256,
+       state)
+SELECT chatbot_id, id, 'uploads/filling/' || id, 'picture.png', 'image/png', 1, repeat('0', 64), 'stored'
+  FROM conversations_conversation WHERE deleted_at IS NULL AND id %% 5 = 1
+""",
+}
+
+
+def fill(chatbots: list[Chatbot]) -> None:
+    """Fill the tables for these chatbots, the first of which gets most. Commits; gathers no statistics."""
+    plans = [chatbot.variables.get(name="plan").pk for chatbot in chatbots]
+    values = {
+        "chatbots": [chatbot.pk for chatbot in chatbots],
+        "ucis": [uci_of(chatbot).pk for chatbot in chatbots],
+        "plans": plans,
+    }
+    with connection.cursor() as cursor, _as_fast_as_it_goes():
+        cursor.execute(_OWNERS, values)
+        for statement in _STATEMENTS.values():
+            cursor.execute(statement, {})
+        cursor.execute("DROP TABLE owner")
+
+
+@contextlib.contextmanager
+def _as_fast_as_it_goes() -> Iterator[None]:
+    """The rows are right by construction: foreign keys, checked row by row, would take longer than filling does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica; SET synchronous_commit = off; SET work_mem = '64MB'")
+        try:
+            yield
+        finally:
+            cursor.execute("RESET session_replication_role; RESET synchronous_commit; RESET work_mem")
+
+
+@contextlib.contextmanager
+def without_autovacuum() -> Iterator[None]:
+    """Keep PostgreSQL from gathering statistics, or from tidying up, when it sees fit."""
+    _alter_all("SET (autovacuum_enabled = false)")
+    try:
+        yield
+    finally:
+        _alter_all("RESET (autovacuum_enabled)")
+
+
+def _alter_all(change: str) -> None:
+    with connection.cursor() as cursor:
+        for table in TABLES:
+            cursor.execute(f"ALTER TABLE {table} {change}")
+
+
+def forget_statistics() -> None:
+    """Leave the tables as if nobody had ever analysed them."""
+    with connection.cursor() as cursor:
+        for table in TABLES:
+            cursor.execute("SELECT pg_clear_relation_stats('public', %s)", [table])
+            cursor.execute(
+                "SELECT pg_clear_attribute_stats('public', %s, attname, FALSE) FROM pg_stats WHERE tablename = %s",
+                [table, table],
+            )
+
+
+def analyze() -> None:
+    with connection.cursor() as cursor:
+        for table in TABLES:
+            cursor.execute(f"ANALYZE {table}")

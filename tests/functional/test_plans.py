@@ -1,0 +1,243 @@
+"""At 1,000,000 messages no statement reads a big table from end to end, whether PostgreSQL has statistics or not.
+
+One test and not many: filling takes most of its time, and one worker of pytest-xdist has to do all of it.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import operations, worker
+from compliance.erasure import verify
+from compliance.models import Claim, ComplianceRequest
+from conversations import uploads
+from conversations.models import Conversation, Identity, UploadedFile, VariableValue
+from tests import factories
+from tests.calls import SigningCaller, TokenCaller
+from tests.conversations.documents import message, parsed, update
+from tests.conversations.intakes import results
+from tests.functional import big_tables
+from tests.functional.scans import Finding, Watch
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+# More entries of a table than any of these statements has a reason to read. Each big table has more than that.
+MOST_ENTRIES = 5_000
+
+
+class Known(NamedTuple):
+    """What reads much of a big table, by a part of the finding's text, and why."""
+
+    part: str
+    why: str
+    even_with_statistics: bool = False
+
+
+_NO_COUNT_YET = (
+    "Until the first ANALYZE PostgreSQL takes 200 for the number of conversations, of requests, of chatbots."
+)
+
+KNOWN = (
+    Known(
+        "(through a cursor on the server)",
+        "verify_erasure: the value is forgotten, so each stored identity of the variable is digested and compared.",
+        even_with_statistics=True,
+    ),
+    # The sweep, once a minute and outside all locks that anybody waits for.
+    Known("SELECT DISTINCT r.id FROM conversations_conversation c", "to be mended", even_with_statistics=True),
+    Known("SET uci_digest = NULL WHERE id IN", "to be mended", even_with_statistics=True),
+    Known('"expires_at" < (STATEMENT_TIMESTAMP())', "to be mended", even_with_statistics=True),
+    Known("SET external_id_digest = NULL WHERE id IN", _NO_COUNT_YET),
+    # Intake.
+    Known("external_id_digest = ANY(%s::bytea[])", _NO_COUNT_YET),
+    Known("FROM conversations_variablevalue WHERE conversation_id = ANY", _NO_COUNT_YET),
+    # A claim.
+    Known("WITH lost AS ( DELETE FROM compliance_claim", _NO_COUNT_YET),
+    Known("WITH gone AS (DELETE FROM", _NO_COUNT_YET),
+    Known("WHERE c.deletion_request_id = ANY(%s)", _NO_COUNT_YET),
+    Known("WHERE deletion_request_id = ANY(%s)", _NO_COUNT_YET),
+    Known("FROM compliance_export WHERE doomed_by = ANY(%s)", _NO_COUNT_YET),
+    # The admin's lists.
+    Known("looking, without statistics", _NO_COUNT_YET),
+)
+
+CHATTERS = 60
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def chatbots() -> Iterator[list[Chatbot]]:
+    """Five chatbots in a database that is big; the first has four fifths of it."""
+    chatbots = [factories.ready_chatbot(slug=f"chatbot-{number}") for number in range(5)]
+    with big_tables.without_autovacuum():
+        big_tables.fill(chatbots)
+        yield chatbots
+
+
+def test_no_statement_reads_a_big_table_whole(
+    chatbots: list[Chatbot], storage: ObjectStorage, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(big_tables.TABLES, most_entries=MOST_ENTRIES, monkeypatch=monkeypatch)
+    for name, prepare in {"without": big_tables.forget_statistics, "with": big_tables.analyze}.items():
+        prepare()
+        _Day(watch, chatbots[0], admin_client, f"{name} statistics").work()
+
+    assert watch.statements > 500
+    assert any(_is_known(finding) for finding in watch.findings), "The watch does not even see what is known."
+    unknown = [finding for finding in watch.findings if not _is_known(finding)]
+    assert not unknown, "\n\n".join(map(str, unknown))
+
+
+def _is_known(finding: Finding) -> bool:
+    has_statistics = finding.step.endswith("with statistics")
+    return any(one.part in str(finding) and one.even_with_statistics >= has_statistics for one in KNOWN)
+
+
+class _Day:
+    """What the service does in a day, in one chatbot, each kind of thing once."""
+
+    def __init__(self, watch: Watch, chatbot: Chatbot, admin: Client, name: str) -> None:
+        self.watch, self.chatbot, self.admin, self.name = watch, chatbot, admin, name
+        self.token = TokenCaller(chatbot)
+        self.members = [f"{name} {number}" for number in range(CHATTERS)]
+
+    def work(self) -> None:
+        for step in (
+            self.intake,
+            self.filing,
+            self.deciding,
+            self.draining,
+            self.late_data,
+            self.sweeping,
+            self.verify,
+            self.looking,
+        ):
+            with self.watch.step(f"{step.__name__}, {self.name}"):
+                step()
+
+    def intake(self) -> None:
+        for outcome in ("created", "unchanged"):
+            documents = [
+                parsed(
+                    f"{self.name} {number}",
+                    custom_variables={"member_id": self.members[number % CHATTERS]},
+                    user_channel_variables={"plan": "gold"},
+                )
+                for number in range(3 * CHATTERS)
+            ]
+            assert set(results(self.chatbot, *documents)) == {outcome}
+        more = [
+            update(f"{self.name} {number}", messages=[message("m9")], csat={"score": 9})
+            for number in range(3 * CHATTERS)
+        ]
+        assert set(results(self.chatbot, *more)) == {"updated"}
+        anonymous = [parsed(f"{self.name} late {number}", custom_variables={}) for number in range(3)]
+        assert set(results(self.chatbot, *anonymous)) == {"created"}
+        with self.watch.paused():
+            open_one = Conversation.objects.get(chatbot=self.chatbot, external_id=f"{self.name} 0")
+        uploads.receive(
+            conversation=open_one,
+            name="photo.jpg",
+            content_type="image/jpeg",
+            chunks=[b"photo"],
+            message_external_id="m0",
+        )
+
+    def filing(self) -> None:
+        signing = SigningCaller(self.chatbot, secret=f"secret of {self.name}")
+        signing.timestamp = str(int(timezone.now().timestamp()))
+        for path in ("data-export", "data-deletion"):
+            for value in (self.members[0], self._member_with_files()):
+                body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": value}
+                calls = [
+                    signing.post(path, body),
+                    signing.post(path, body),
+                    self.token.post(path, body, Idempotency_Key=f"{self.name} {path} {value}"),
+                ]
+                assert [answer.status_code for answer in calls] == [200, 200, 200]
+        with self.watch.paused():
+            for value in self.members[1:]:
+                factories.deletion_of(self.chatbot, value)
+            for value in self.members[1:5]:
+                factories.export_of(self.chatbot, value)
+
+    def deciding(self) -> None:
+        now = timezone.now()
+        held = [
+            factories.deletion_of(
+                self.chatbot, f"{self.name} held {n}", status=Status.ON_HOLD, hold_reason=reason, held_at=now
+            )
+            for n, reason in enumerate(ComplianceRequest.HoldReason)
+        ]
+        failed = factories.export_of(
+            self.chatbot, f"{self.name} failed", status=Status.FAILED, failed_at=now, error_code="x"
+        )
+        operations.approve(request_id=held[0].pk, actor="command")
+        operations.reject(request_id=held[1].pk, actor="command")
+        operations.cancel(request_id=held[2].pk, actor="command")
+        operations.retry(request_id=failed.pk, actor="command")
+
+    def draining(self) -> None:
+        with self.watch.paused():
+            self._lose_a_claim()
+        assert not worker.drain(seconds=120)
+        with self.watch.paused():
+            left = ComplianceRequest.objects.exclude(status__in=["completed", "rejected", "cancelled"])
+            assert not left.exists()
+
+    def late_data(self) -> None:
+        known = [update(f"{self.name} {number}", csat={"score": 1}) for number in range(CHATTERS)]
+        assert set(results(self.chatbot, *known)) == {"conversation_deleted"}
+        late = [
+            update(f"{self.name} late {number}", custom_variables={"member_id": self.members[number]})
+            for number in range(3)
+        ]
+        assert set(results(self.chatbot, *late)) == {"chatter_erased"}
+
+    def sweeping(self) -> None:
+        with self.watch.paused():
+            some = VariableValue.objects.order_by("-id").values("pk")[:3]
+            VariableValue.objects.filter(pk__in=some).update(expires_at=timezone.now() - timedelta(hours=1))
+        worker.sweep()
+
+    def verify(self) -> None:
+        with self.watch.paused():
+            completed = ComplianceRequest.objects.filter(kind=Kind.DELETION, status=Status.COMPLETED).latest("seq")
+        audit = verify.audit([completed.pk])
+        assert (audit.verified, audit.left) == (1, {})
+
+    def looking(self) -> None:
+        with self.watch.paused():
+            request = ComplianceRequest.objects.filter(chatbot=self.chatbot).latest("id")
+            entry = ChangeLogEntry.objects.latest("id")
+            conversation = Conversation.objects.filter(chatbot=self.chatbot, deleted_at=None).latest("id")
+        assert self.token.get(f"requests/{request.pk}").status_code == 200
+        for row in (request, entry, conversation):
+            name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
+            pages = [
+                reverse(f"{name}_changelist"),
+                reverse(f"{name}_changelist") + f"?chatbot={self.chatbot.slug}",
+                reverse(f"{name}_change", args=[row.pk]),
+            ]
+            assert [self.admin.get(page).status_code for page in pages] == [200, 200, 200]
+
+    def _lose_a_claim(self) -> None:
+        """Two requests were under the claim of a worker that died; the rest nobody has taken yet."""
+        lost = Claim.objects.create(owner="nobody", token=UUID(int=0), expires_at=timezone.now() - timedelta(hours=1))
+        waiting = ComplianceRequest.objects.filter(status=Status.ACCEPTED).order_by("seq").values("pk")[:2]
+        ComplianceRequest.objects.filter(pk__in=waiting).update(claim=lost)
+
+    def _member_with_files(self) -> str:
+        with self.watch.paused():
+            files = UploadedFile.objects.filter(chatbot=self.chatbot, object_key__startswith="uploads/filling/")
+            return Identity.objects.get(conversation=files.latest("id").conversation_id).value
