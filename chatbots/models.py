@@ -203,7 +203,7 @@ class ChangeLogEntry(models.Model):
     Written through `chatbots.changelog.record` alone, which knows each event's closed vocabulary.
     """
 
-    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="change_log")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="change_log", db_index=False)
     request_id = models.UUIDField(null=True, blank=True)
     event = models.CharField(max_length=64)
     actor = models.CharField(max_length=64, help_text="Kind and id: api:<key prefix>, user:<id>, command, worker.")

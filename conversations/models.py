@@ -218,7 +218,7 @@ class UploadedFile(_OfConversation):
         STORED = "stored", "Stored"
 
     message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
-    object_key = models.CharField(max_length=1024, unique=True, help_text="Holds no name and no UCI value.")
+    object_key = models.CharField(max_length=1024, help_text="Holds no name and no UCI value.")
     upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
     name = models.CharField(max_length=255)
     content_type = models.CharField(max_length=255)
@@ -229,6 +229,8 @@ class UploadedFile(_OfConversation):
 
     class Meta:
         constraints = [
+            # As a constraint and not `unique=True`: that would bring an index for LIKE along.
+            models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key"]),
             models.CheckConstraint(
                 name="uploadedfile_state_fits",
                 condition=Q(state="uploading") | Q(state="stored", size__isnull=False, sha256__isnull=False),
@@ -238,8 +240,6 @@ class UploadedFile(_OfConversation):
             models.Index(name="uploadedfile_conversation", fields=["conversation"]),
             # Uploads that were never finished.
             models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
-            # The file of a message, for the transcript.
-            models.Index(name="uploadedfile_message", fields=["message_id"], condition=Q(message_id__isnull=False)),
         ]
 
 

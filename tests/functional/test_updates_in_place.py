@@ -1,0 +1,54 @@
+"""Updates that happen all the time change a row in place: no index learns of them, and no dead entries pile up."""
+
+from typing import NamedTuple
+
+import pytest
+from django.db import connection
+
+from chatbots.models import Chatbot
+from compliance import claims
+from compliance.models import ComplianceRequest
+from tests.conversations.documents import message, parsed, update
+from tests.conversations.intakes import results
+from tests.factories import deletion_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class _Updates(NamedTuple):
+    all: int
+    in_place: int
+
+
+def _updates(table: str) -> _Updates:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = %s", [table])
+        return _Updates(*cursor.fetchone())
+
+
+def test_a_message_that_comes_updates_its_conversation_in_place(chatbot: Chatbot) -> None:
+    assert set(results(chatbot, *(parsed(f"c-{number}") for number in range(1000)))) == {"created"}
+    before = _updates("conversations_conversation")
+
+    for turn in range(10):
+        more = [update(f"c-{number}", messages=[message("m9")]) for number in range(turn, 1000, 10)]
+        assert set(results(chatbot, *more)) == {"updated"}
+
+    after = _updates("conversations_conversation")
+    assert after.all - before.all == 1000
+    # 813 without the room that the fill factor leaves.
+    assert after.in_place - before.in_place > 950
+
+
+def test_a_claim_is_renewed_in_place(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, "42")
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    before = _updates("compliance_claim")
+
+    for _ in range(100):
+        held.keep()
+
+    after = _updates("compliance_claim")
+    assert after.all - before.all == after.in_place - before.in_place == 100
