@@ -91,7 +91,7 @@ _WRITE_VALUES = """
     INSERT INTO conversations_variablevalue (chatbot_id, conversation_id, variable_id, value, expires_at)
     SELECT %s, new.number, new.variable, new.value, now() + make_interval(secs => %s)
     FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, value text)
-    ON CONFLICT (conversation_id, variable_id)
+    ON CONFLICT ON CONSTRAINT variablevalue_once
     DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
 """
 
