@@ -36,7 +36,6 @@ FILES_PER_BITE = 50
 # Nor does a finished file wait longer than this for the others, beside one that takes long.
 SECONDS_PER_BITE = 2.0
 
-
 # Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole
 # tables, as in a bite (compliance.claims).
 _READ_BY_INDEX = "SELECT set_config('statement_timeout', %s, TRUE), set_config('enable_seqscan', 'off', TRUE)"
@@ -82,6 +81,7 @@ class Delivery:
         self._targets = {target.place: target for target in uploads}
         self._counts: dict[int, Counts] = {}
         self._lines: dict[Target, int] = {}
+        self._told: set[Target] = set()
         self._settled = time.monotonic()
         self._crew = Crew[Target, Written](keeper, waiting=THREADS, most_bytes=CREW_BYTES)
 
@@ -133,7 +133,7 @@ class Delivery:
             written = self._storage.write_parts(target.key, upload_id, chunks, before_complete=self._held.keep)
         except StorageError as error:
             failure = StepFailed(error.code, error.detail, retryable=error.retryable)
-            progress.step_failed(self._held, {target.request_id: failure})
+            self._fail({target: failure})
             # The next file lies behind what is left of this one.
             deque(self._keeping(file.rest()), maxlen=0)
         else:
@@ -155,8 +155,7 @@ class Delivery:
         """Tell what became of the files that the crew has sent."""
         done, failed = self._crew.take()
         self._complete(done)
-        if failed:
-            progress.step_failed(self._held, {target.request_id: failure for target, failure in failed.items()})
+        self._fail(failed)
         self._settled = time.monotonic()
 
     def _complete(self, written: dict[Target, Written]) -> None:
@@ -166,6 +165,12 @@ class Delivery:
         overtaken = progress.complete_exports(self._held, files)
         if overtaken:
             progress.step_failed(self._held, {request_id: progress.overtaken() for request_id in overtaken})
+        self._told |= written.keys()
+
+    def _fail(self, failures: dict[Target, StepFailed]) -> None:
+        if failures:
+            progress.step_failed(self._held, {target.request_id: failure for target, failure in failures.items()})
+            self._told |= failures.keys()
 
     def _delivered(self, target: Target, written: Written) -> progress.Delivered:
         counts = self._counts[target.place]
@@ -186,7 +191,7 @@ class Delivery:
 
     def _fail_unread(self, failure: StepFailed) -> None:
         """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
-        unread = [target.request_id for target in self._targets.values() if target in self._uploads]
+        unread = [target.request_id for target in self._targets.values() if target not in self._told]
         if len(unread) > 1:
             progress.give_back_alone(self._held)
         else:

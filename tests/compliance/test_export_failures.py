@@ -38,13 +38,14 @@ from tests.compliance.exporting import (
 )
 
 
-def break_reader() -> None:
+def break_reader(doing: str = "state LIKE 'idle in transaction%'") -> None:
     """End the database session that reads the snapshot."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in%'"
+            f" WHERE datname = current_database() AND pid <> pg_backend_pid() AND {doing}"
         )
+        assert cursor.fetchall() == [(True,)]
 
 
 @committed
@@ -79,6 +80,25 @@ def test_it_fails_in_our_words_when_the_database_connection_breaks(
     assert request.not_before > timezone.now()
     assert "SQLSTATE" in request.error_detail
     assert "secret" not in request.error_detail
+    assert is_empty(storage)
+
+
+@committed
+def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.conversation_of(chatbot, "42", messages=300, text="x" * 100_000)
+    read = Transcripts.pieces
+
+    def break_in_the_middle(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+        for number, piece in enumerate(read(self, places)):
+            if number == 100:  # the first part is full, and being sent
+                break_reader("query LIKE '%COPY (%'")
+            yield piece
+
+    monkeypatch.setattr(Transcripts, "pieces", break_in_the_middle)
+    request = exported(chatbot).request
+    assert outcome(request) == ("accepted", "export_not_read", 1)
     assert is_empty(storage)
 
 
