@@ -16,7 +16,8 @@ from compliance.errors import StepFailed
 Subject = TypeVar("Subject", bound=Hashable)
 Result = TypeVar("Result")
 
-# Calls at once. Against a near storage two keep a processor busy; a far one is waited for, so more help there.
+# Calls at once. With a storage on the same machine two are twice as fast as one, and four a little faster; a far
+# one is mostly waited for.
 THREADS = 4
 # A storage call with all its retries (chatbots.buckets) must still fit in the lease with this.
 SECONDS_BETWEEN_KEEPS = 15.0
