@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog
 from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.secrets import digest
-from compliance import queue, replays
+from compliance import filing, queue, replays
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
 
@@ -30,6 +30,14 @@ Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
 _REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+# A second attempt is made when what is remembered of a variable is no longer so, or when the answer to the same
+# call was gone by the time it was looked for.
+_ATTEMPTS = 5
+
+# Chatbot and name -> the id of a variable that is or was the UCI, as this process has read it. `filing` asks the
+# database again, so an entry that is no longer true costs a second look and nothing else.
+_VARIABLES: dict[tuple[int, str], int] = {}
 
 # A person who files in the console can always think again for this long.
 CONSOLE_GRACE = timedelta(minutes=15)
@@ -54,43 +62,53 @@ def submit(
     `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
     `idempotency_conflict`; nothing is stored then.
     """
-    with transaction.atomic():
-        # First, so that a call that was answered is answered alike whatever has changed since.
-        if replay and (answered := replays.recall(chatbot, replay)):
-            return answered
-        variable = _variable_to_search(chatbot, uci_key)
-        check_uci_value(uci_value)
-        _check_reference(reference, uci_value)
-        if kind == Kind.EXPORT and not Bucket.objects.filter(chatbot=chatbot).exists():
-            raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
-        grace = _grace(chatbot, origin)
-        request = ComplianceRequest.objects.create(
+    for _ in range(_ATTEMPTS):
+        try:
+            variable_id = _variable_to_search(chatbot, uci_key)
+            check_uci_value(uci_value)
+            _check_reference(reference, uci_value)
+        except Refused:
+            # A call that was answered is answered alike whatever has changed since.
+            if replay and (answered := replays.recall(chatbot, replay)):
+                return answered
+            raise
+        request = ComplianceRequest(
             id=uuid7(),
             chatbot=chatbot,
             kind=kind,
             origin=origin,
             filed_by=actor,
-            variable=variable,
+            variable_id=variable_id,
             uci_value=uci_value,
-            uci_digest=digest("chatter", variable.pk, uci_value),
+            uci_digest=digest("chatter", variable_id, uci_value),
             reference=reference,
             erase_exports=erase_exports,
             include_shared=include_shared,
-            not_before=Now() + grace if grace else None,
-            due_at=Now() + settings.DUE_DAYS,
         )
-        if replay:
-            replays.remember(chatbot, replay, request)
-        changelog.record(
+        entry = changelog.entry(
             "request.accepted",
             chatbot_id=chatbot.pk,
             request_id=request.pk,
             actor=actor,
             data={"kind": kind.value, "origin": origin.value},
         )
-        queue.ring_after_commit()
-    request.refresh_from_db()
-    return request
+        filed = filing.file(
+            request,
+            uci_key=uci_key,
+            grace=_grace(chatbot, origin) or None,
+            due_in=settings.DUE_DAYS,
+            entry=entry,
+            replay=replay,
+        )
+        if filed:
+            queue.ring_after_commit()
+            return request
+        if replay and (answered := replays.recall(chatbot, replay)):
+            return answered
+        _forget_variable(chatbot, uci_key)
+        if kind == Kind.EXPORT and not Bucket.objects.filter(chatbot=chatbot).exists():
+            raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
+    raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
 def check_uci_value(value: str) -> None:
@@ -118,14 +136,26 @@ def _grace(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta:
     return max(grace, CONSOLE_GRACE) if origin == ComplianceRequest.Origin.CONSOLE else grace
 
 
-def _variable_to_search(chatbot: Chatbot, uci_key: str) -> Variable:
+def _variable_to_search(chatbot: Chatbot, uci_key: str) -> int:
+    """Return the id of the variable; from memory, where it was read before."""
     if not chatbot.compliance_enabled:
         raise Refused(
             "compliance_disabled",
             "Data compliance is switched off for this chatbot. Switch it on in its settings.",
         )
+    known = _VARIABLES.get((chatbot.pk, uci_key))
+    if known is None:
+        known = _VARIABLES[chatbot.pk, uci_key] = _read_variable(chatbot, uci_key)
+    return known
+
+
+def _forget_variable(chatbot: Chatbot, uci_key: str) -> None:
+    _VARIABLES.pop((chatbot.pk, uci_key), None)
+
+
+def _read_variable(chatbot: Chatbot, uci_key: str) -> int:
     ucis = {
-        variable.name: variable
+        variable.name: variable.pk
         for variable in Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot)
     }
     if not ucis:

@@ -8,9 +8,10 @@ with another header, or without, still meets the signature.
 Only keyed digests are stored, of keys and of bodies. An expired row is no answer and is overwritten.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 from django.db.models.functions import Now
@@ -23,15 +24,21 @@ from compliance.models import ComplianceRequest, Replay
 SIGNATURE_KEPT = timedelta(minutes=10)
 IDEMPOTENCY_KEY_KEPT = timedelta(hours=24)
 
-# One statement, by the database's clock. A row that is still an answer is left alone, and no row comes back.
+# By the database's clock. A row that is still an answer is left alone, and no row comes back for it. Another call
+# with the same key waits here until this transaction ends. In the order of the places: the Idempotency-Key comes
+# first in every call, so no two calls can each hold what the other waits for.
 _REMEMBER = """
 INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, expires_at)
-VALUES (%s, %s, %s, %s, %s, statement_timestamp() + make_interval(secs => %s))
-ON CONFLICT (chatbot_id, path, digest) DO UPDATE
+SELECT call.chatbot_id, call.path, call.digest, call.body_digest, call.request_id,
+       statement_timestamp() + make_interval(secs => call.kept)
+  FROM {provided} (VALUES {rows}) AS call(place, chatbot_id, path, digest, body_digest, request_id, kept)
+ ORDER BY call.place
+    ON CONFLICT (chatbot_id, path, digest) DO UPDATE
    SET body_digest = excluded.body_digest, request_id = excluded.request_id, expires_at = excluded.expires_at
  WHERE compliance_replay.expires_at <= statement_timestamp()
 RETURNING id
 """
+_ROW = "(%s::int, %s::bigint, %s::varchar, %s::bytea, %s::bytea, %s::uuid, %s::float8)"
 
 
 @dataclass(frozen=True)
@@ -71,42 +78,43 @@ def replay_key(
 def recall(chatbot: Chatbot, key: ReplayKey) -> ComplianceRequest | None:
     """Return the request that answered this call before, or None when the call is new.
 
-    Call it inside the transaction that goes on to `remember`: of two concurrent calls with one key, the
-    second waits here until the first has ended, and then finds what it stored. A call that is found by one of
-    its keys is from then on known by the other too. Raises Refused(`idempotency_conflict`) when the key came
-    with another body.
+    A call that is found by one of its keys is from then on known by the other too. Raises
+    Refused(`idempotency_conflict`) when the key came with another body.
     """
-    _wait_for_concurrent_calls(key)
     for candidate in key.each():
         replay = _find(chatbot, candidate)
         if replay is None:
             continue
         if bytes(replay.body_digest) != candidate.body_digest:
             raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
-        for other in key.each():
-            _insert(chatbot, other, replay.request)
+        others = [other for other in key.each() if other is not candidate]
+        if others and not _remember(others, replay.request) and candidate is not key:
+            # The Idempotency-Key, looked for first and not found, has got an answer meanwhile: it counts.
+            return recall(chatbot, key)
         return replay.request
     return None
 
 
-def remember(chatbot: Chatbot, key: ReplayKey, request: ComplianceRequest) -> None:
-    """Remember, in the caller's transaction, that this call is answered with `request`.
+def remembering(
+    keys: Sequence[ReplayKey], request: ComplianceRequest, *, provided: str = ""
+) -> tuple[str, list[Any]]:
+    """Return the statement, and its parameters, by which these calls are answered with `request` from now on.
 
-    `recall` must have returned None in the same transaction. Raises RuntimeError otherwise, if the key turns
-    out to be taken.
+    It returns one row for each key that was new. `provided` names a query of the same statement: nothing is
+    stored unless that one has a row.
     """
-    for candidate in key.each():
-        if not _insert(chatbot, candidate, request):
-            raise RuntimeError("Answered before: call recall() first, in the same transaction.")
-
-
-def _wait_for_concurrent_calls(key: ReplayKey) -> None:
-    # Until the transaction ends. Always the Idempotency-Key first, then the signature: no two calls can each
-    # hold what the other waits for.
-    with connection.cursor() as cursor:
-        for candidate in key.each():
-            lock = int.from_bytes(candidate.digest[:8], "big", signed=True)
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [lock])
+    if not keys:
+        return "SELECT WHERE FALSE", []
+    values = [
+        value
+        for place, key in enumerate(keys)
+        for value in (
+            *(place, request.chatbot_id, key.path, key.digest, key.body_digest, request.pk),
+            key.expires_in.total_seconds(),
+        )
+    ]
+    rows = ", ".join([_ROW] * len(keys))
+    return _REMEMBER.format(provided=f"{provided}," if provided else "", rows=rows), values
 
 
 def _find(chatbot: Chatbot, key: ReplayKey) -> Replay | None:
@@ -117,9 +125,8 @@ def _find(chatbot: Chatbot, key: ReplayKey) -> Replay | None:
     )
 
 
-def _insert(chatbot: Chatbot, key: ReplayKey, request: ComplianceRequest) -> bool:
-    """Return whether a row was written: a new one, or over an expired one."""
-    kept = key.expires_in.total_seconds()
+def _remember(keys: Sequence[ReplayKey], request: ComplianceRequest) -> bool:
+    """Return whether each was new, or its row expired."""
     with connection.cursor() as cursor:
-        cursor.execute(_REMEMBER, [chatbot.pk, key.path, key.digest, key.body_digest, request.pk, kept])
-        return cursor.fetchone() is not None
+        cursor.execute(*remembering(keys, request))
+        return len(cursor.fetchall()) == len(keys)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -197,14 +197,13 @@ def test_neither_key_nor_signature_nor_body_is_stored_or_logged(signer, caplog):
         assert text not in caplog.text
 
 
-def test_to_remember_without_recalling_first_is_a_mistake_of_ours(chatbot):
-    request = factories.deletion_of(chatbot, "alice-77")
-    key = replay_key(chatbot=chatbot, path="/x", body=b"{}", idempotency_key="k")
-    with transaction.atomic():
-        assert replays.recall(chatbot, key) is None
-        replays.remember(chatbot, key, request)
-    with pytest.raises(RuntimeError):
-        replays.remember(chatbot, key, request)
+def test_a_key_that_got_another_answer_while_it_was_looked_for_counts(chatbot, signer, monkeypatch):
+    """The call is known by its signature; while it is looked for, its key comes with another body."""
+    signer.post(DELETION, ALICE)
+    TokenCaller(chatbot).post(DELETION, BOB, **KEY)
+    original, misses = replays._find, iter([True])
+    monkeypatch.setattr(replays, "_find", lambda *call: None if next(misses, False) else original(*call))
+    problem(signer.post(DELETION, ALICE, **KEY), 409, "idempotency_conflict")
 
 
 # --- At once ---------------------------------------------------------------------------------------------
@@ -274,16 +273,41 @@ def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, at_
     assert filed() == 1
 
 
-def test_when_the_first_call_fails_a_waiting_one_files(bot, at_once, monkeypatch):
-    caller, failures = TokenCaller(bot), iter([True])
-    original = replays.remember
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
+    """What the first call did counts if it committed, and is as if it had never been if it did not."""
+    caller = TokenCaller(bot)
+    first = factories.deletion_of(bot, "alice-77")
+    key = replay_key(
+        chatbot=bot,
+        path=caller.url(DELETION),
+        body=json.dumps(ALICE).encode(),
+        idempotency_key=KEY["Idempotency_Key"],
+    )
+    assert key is not None
+    is_open = Event()
 
-    def fail_once(*arguments: Any) -> None:
-        if next(failures, False):
-            raise RuntimeError
-        original(*arguments)
+    def unfinished_call() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(*replays.remembering([key], first))
+            is_open.set()
+            wait_until_somebody_waits(cursor)
+            transaction.set_rollback(not commits)
 
-    monkeypatch.setattr(replays, "remember", fail_once)
-    responses = at_once(*[sender(caller, ALICE, **KEY)] * 5)
-    assert sorted(response.status_code for response in responses) == [200, 200, 200, 200, 500]
-    assert filed() == 1
+    def later_call() -> Any:
+        is_open.wait(10)
+        return sender(caller, ALICE, **KEY)()
+
+    _, response = at_once(unfinished_call, later_call)
+    assert response.status_code == 200
+    assert (response.json()["request_id"] == str(first.pk)) is commits
+    assert (filed(), Replay.objects.count()) == (1 if commits else 2, 1)
+
+
+def wait_until_somebody_waits(cursor: Any) -> None:
+    for _ in range(200):
+        cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+        if cursor.fetchall():
+            return
+        time.sleep(0.05)
+    raise AssertionError("The later call did not wait.")

@@ -1,0 +1,121 @@
+"""Store a request, the calls that it answers and its change-log entry, by one statement.
+
+One trip to the database instead of eight, and no more waiting than there must be: of two calls with one key, the
+later waits at the unique index of Replay until the first has ended. If that one committed, the later stores
+nothing; if it rolled back, the later stores its own.
+
+The statement also looks again at what its caller may know from earlier: that the variable is or was the UCI of
+that name, and that an export has a bucket to go to. So whatever is remembered between calls is never relied on.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.db import connection, transaction
+from psycopg import sql
+
+from chatbots.changelog import Entry
+from compliance.models import ComplianceRequest
+from compliance.replays import ReplayKey, remembering
+
+_GIVEN = (
+    *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
+    *("reference", "erase_exports", "include_shared"),
+)
+# Counted from now by the database's clock; null where no time is given.
+_FROM_NOW = ("not_before", "due_at")
+
+# No change-log entry without a request, and no request unless each of its keys was new.
+_FILE = """
+WITH fits AS MATERIALIZED (
+    SELECT FROM chatbots_variable
+     WHERE id = %s AND chatbot_id = %s AND name = %s AND (is_uci OR was_uci)
+       AND (NOT %s OR EXISTS (SELECT FROM chatbots_bucket WHERE chatbot_id = %s))
+), remembered AS ({remembering}), filed AS (
+    INSERT INTO compliance_compliancerequest ({columns})
+    SELECT {values} FROM fits WHERE (SELECT count(*) FROM remembered) = %s
+    RETURNING {returned}
+), logged AS (
+    INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
+    SELECT %s, %s, %s, %s, %s FROM filed
+)
+SELECT (SELECT count(*) FROM remembered), filed.* FROM (SELECT) AS always LEFT JOIN filed ON TRUE
+"""
+
+
+def file(
+    request: ComplianceRequest,
+    *,
+    uci_key: str,
+    grace: timedelta | None,
+    due_in: timedelta,
+    entry: Entry,
+    replay: ReplayKey | None,
+) -> bool:
+    """Store an unsaved request, and fill in what the database gave it. Return False, with nothing stored, if
+    the variable does not fit, an export has no bucket, or one of the replay's keys has its answer already.
+
+    Of the request, only the fields in `_GIVEN` may differ from their defaults.
+    """
+    keys = list(replay.each()) if replay else []
+    remembered, remembered_values = remembering(keys, request, provided="fits")
+    values = [
+        *(request.variable_id, request.chatbot_id, uci_key),
+        *(request.kind == ComplianceRequest.Kind.EXPORT, request.chatbot_id),
+        *remembered_values,
+        *(getattr(request, name) for name in _GIVEN),
+        *(grace.total_seconds() if grace else None, due_in.total_seconds()),
+        len(keys),
+        *(entry.chatbot_id, entry.request_id, entry.event, entry.actor, json.dumps(entry.data)),
+    ]
+    statement = _statement().replace("{remembering}", remembered)
+    # By itself the statement is a transaction. Only one of two keys can be new without the other.
+    with transaction.atomic() if len(keys) > 1 else nullcontext(), connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        new_keys, *given = cursor.fetchone()
+        filed = given[0] is not None
+        if new_keys and not filed:
+            # One of two keys has its answer, and the other must not be known before it points there too.
+            transaction.set_rollback(True)
+    if filed:
+        _take_over(request, given)
+    return filed
+
+
+def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
+    for name, value in zip(_returned(), given, strict=True):
+        setattr(request, name, value)
+    request._state.adding, request._state.db = False, connection.alias
+    # Nobody can have begun to export what was filed just now: spares whoever looks a query.
+    ComplianceRequest._meta.get_field("export").set_cached_value(request, None)
+
+
+@cache
+def _statement() -> str:
+    """Return the statement; `{remembering}` is left open.
+
+    All that is the same in every call stands in it as a literal: psycopg goes through a statement of more than 50
+    parameters anew each time, and remembers what it found in others.
+    """
+    defaults = {
+        field.attname: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
+        for field in ComplianceRequest._meta.concrete_fields
+        if not field.has_db_default() and field.attname not in (*_GIVEN, *_FROM_NOW)
+    }
+    from_now = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
+    return _FILE.format(
+        remembering="{remembering}",
+        columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
+        values=", ".join([*(["%s"] * len(_GIVEN)), *from_now, *defaults.values()]),
+        returned=", ".join(_returned()),
+    )
+
+
+@cache
+def _returned() -> list[str]:
+    by_the_database = [field.attname for field in ComplianceRequest._meta.concrete_fields if field.has_db_default()]
+    return [*by_the_database, *_FROM_NOW]

@@ -1,0 +1,81 @@
+"""The one statement that files: what it looks at again, what it stores, and how little it asks of the database."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from chatbots.models import Bucket, Variable
+from compliance import operations
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest, Export
+from tests import factories
+from tests.calls import ALICE, SigningCaller
+
+Kind = ComplianceRequest.Kind
+
+
+def submit(chatbot, kind=Kind.DELETION, uci_key="member_id") -> ComplianceRequest:
+    origin = ComplianceRequest.Origin.COMMAND
+    return operations.submit(
+        chatbot=chatbot, kind=kind, uci_key=uci_key, uci_value="42", origin=origin, actor="command"
+    )
+
+
+def refused(chatbot, **changes) -> str:
+    with pytest.raises(Refused) as caught:
+        submit(chatbot, **changes)
+    assert ComplianceRequest.objects.count() == 1  # what was filed before
+    return caught.value.code
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_it_returns_is_what_is_stored(chatbot, kind) -> None:
+    filed = submit(chatbot, kind)
+    stored = ComplianceRequest.objects.get()
+
+    assert filed == stored
+    for field in ComplianceRequest._meta.concrete_fields:
+        assert getattr(filed, field.attname) == getattr(stored, field.attname), field.name
+
+
+@pytest.mark.django_db
+def test_a_uci_of_which_the_process_knows_is_looked_at_again(chatbot) -> None:
+    submit(chatbot)
+    factories.VariableFactory.create(chatbot=chatbot, name="account", was_uci=True, is_uci=False)
+
+    Variable.objects.filter(name="member_id").update(name="member")
+    assert refused(chatbot) == "unknown_uci_key"
+    assert submit(chatbot, uci_key="member").variable.name == "member"
+
+
+@pytest.mark.django_db
+def test_a_bucket_is_looked_for_each_time(chatbot) -> None:
+    submit(chatbot, Kind.EXPORT)
+    Bucket.objects.all().delete()
+    assert refused(chatbot, kind=Kind.EXPORT) == "export_destination_missing"
+
+
+@pytest.mark.django_db
+def test_a_variable_of_another_chatbot_is_none_of_this_one(chatbot, neighbour) -> None:
+    submit(neighbour)
+    Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
+    assert refused(chatbot) == "uci_not_designated"
+
+
+@pytest.mark.django_db
+def test_that_no_export_has_begun_is_known_without_asking(chatbot, django_assert_num_queries) -> None:
+    filed = submit(chatbot, Kind.EXPORT)
+    with django_assert_num_queries(0), pytest.raises(Export.DoesNotExist):
+        _ = filed.export
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
+def test_a_call_takes_three_statements(path) -> None:
+    """Whose key it is, the request, and whether a worker is called already."""
+    caller = SigningCaller(factories.ready_chatbot(slug="acme"))
+    caller.post(path, ALICE)  # notes the use of the key, learns the variable, calls a worker
+    with CaptureQueriesContext(connection) as queries:
+        assert caller.post(path, ALICE | {"unique_chatter_identifier_value": "bob-12"}).status_code == 200
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "WITH", "SELECT"]
