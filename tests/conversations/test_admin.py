@@ -50,7 +50,7 @@ def deleted(chatbot: Chatbot) -> Conversation:
 def marked(chatbot: Chatbot) -> Conversation:
     """A conversation that a deletion has marked and not erased yet."""
     return factories.conversation_of(
-        chatbot, "42", messages=77, user_name="Ada", csat_comment="so kind", deletion_request_id=uuid4()
+        chatbot, "42", messages=777_777, user_name="Ada", csat_comment="so kind", deletion_request_id=uuid4()
     )
 
 
@@ -118,7 +118,7 @@ def test_it_lists_a_closed_conversation_without_a_link_and_answers_410(
     assert label in text
     assert "2026-11-01" in text
     assert page_of(conversation) not in text
-    for hidden in ("12:00", ">77<", "Ada", "so kind"):
+    for hidden in ("12:00", ">777777<", "Ada", "so kind"):
         assert hidden not in text
 
     for page in (page_of(conversation), reverse("admin:conversations_conversation_history", args=[conversation.pk])):
