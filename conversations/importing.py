@@ -1,27 +1,36 @@
 """Import a file of conversation documents, one JSON document a line: read, parse, store, count.
 
-Memory stays at one batch whatever the size of the file. A refused line is told by its number, pointers and
-codes, never by its content.
+Two batches are stored at a time, each by a thread and a connection of its own, while the next is parsed: where one
+waits for PostgreSQL another has the interpreter. Batches that share a conversation are stored one after the other, so
+its documents are taken in the order of the file. Memory stays at three batches whatever the size of the file.
+
+A refused line is told by its number, pointers and codes, never by its content.
 """
 
 import gc
 import gzip
 import sys
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import cycle
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+from django.db import connection, connections
+
 from chatbots.models import Chatbot
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, parse_document
-from conversations.intake import Result, store
+from conversations.intake import IntakeFailed, Outcome, Result, store
 
 BATCH_DOCUMENTS = 500
 BATCH_BYTES = 16 * 1024 * 1024
+# A third would mostly wait for the interpreter, which parsing and two writers keep busy.
+CONNECTIONS = 2
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -66,13 +75,16 @@ class Summary:
 
 @contextmanager
 def long_run() -> Iterator[None]:
-    """Keep the garbage collector from going through all that was loaded before, again and again: an eighth of
-    an import's time. For a process that does nothing else meanwhile."""
+    """Keep the garbage collector from going through all that was loaded before, again and again, and through what
+    is new at every 700 objects: an eighth of an import's time. For a process that does nothing else meanwhile."""
     gc.collect()
     gc.freeze()
+    threshold = gc.get_threshold()
+    gc.set_threshold(50_000, *threshold[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*threshold)
         gc.unfreeze()
 
 
@@ -116,21 +128,90 @@ def _skip_to_end_of_line(source: BinaryIO, limit: int) -> None:
 
 def import_lines(
     *, chatbot: Chatbot, lines: Iterable[Line], summary: Summary, on_refused: Callable[[Refusal], None]
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Store the lines in batches; yield, after each batch is committed, how many lines it had.
 
-    Counts into `summary`, which thus is right also after an error. Safe to run again from the start: what is
-    stored already is found `unchanged`. Raises SourceUnreadable and `intake.IntakeFailed`.
+    Counts into `summary`, which is right after an error too, and once the generator is closed. Safe to run
+    again from the start: what is stored already is found `unchanged`. Raises SourceUnreadable and
+    `intake.IntakeFailed`; the batch after one that failed may be stored.
+
+    Inside a transaction all is stored through its connection, one batch at a time.
     """
-    for batch in _batches(lines):
-        outcomes = store(chatbot=chatbot, documents=[parsed.document for parsed in batch])
-        for parsed, outcome in zip(batch, outcomes, strict=True):
-            _count(summary, outcome.outcome)
-            summary.messages += outcome.messages
-            if outcome.outcome is Result.REFUSED:
-                summary.refused_by_code.update({error.code for error in outcome.errors})
-                on_refused(Refusal(parsed.line, outcome.errors))
-        yield len(batch)
+    with _Writers(chatbot, 1 if connection.in_atomic_block else CONNECTIONS) as writers:
+        under_way: deque[_Stored] = deque()
+        try:
+            for batch in _batches(lines):
+                ids = _conversation_ids(batch)
+                while len(under_way) == writers.number or any(not ids.isdisjoint(one.ids) for one in under_way):
+                    yield _finish(under_way, summary, on_refused)
+                under_way.append(_Stored(batch, ids, writers.store(batch)))
+            while under_way:
+                yield _finish(under_way, summary, on_refused)
+        finally:
+            # What has begun is going to be stored, whatever ends us: it counts.
+            while under_way:
+                with suppress(IntakeFailed):
+                    _finish(under_way, summary, on_refused)
+
+
+class _Stored(NamedTuple):
+    """A batch that is being stored, the ids of its conversations, and what will become of it."""
+
+    batch: Sequence[_Parsed]
+    ids: frozenset[str]
+    outcomes: "Future[list[Outcome]]"
+
+
+class _Writers:
+    """Threads that store batches in turn; the caller's own thread where there is only one."""
+
+    def __init__(self, chatbot: Chatbot, number: int) -> None:
+        self.number = number
+        self._chatbot = chatbot
+        # One executor for each thread, so that each can be told to close its connection.
+        self._threads = [ThreadPoolExecutor(1) for _ in range(number)] if number > 1 else []
+        self._turn = cycle(self._threads)
+
+    def __enter__(self) -> "_Writers":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for thread in self._threads:
+            thread.submit(connections.close_all)
+            thread.shutdown()
+
+    def store(self, batch: Sequence[_Parsed]) -> "Future[list[Outcome]]":
+        documents = [parsed.document for parsed in batch]
+        if self._threads:
+            return next(self._turn).submit(store, chatbot=self._chatbot, documents=documents)
+        done: Future[list[Outcome]] = Future()
+        try:
+            done.set_result(store(chatbot=self._chatbot, documents=documents))
+        except IntakeFailed as failed:
+            done.set_exception(failed)
+        return done
+
+
+def _conversation_ids(batch: Iterable[_Parsed]) -> frozenset[str]:
+    documents = (parsed.document for parsed in batch)
+    return frozenset([one["id"] for one in documents if not isinstance(one, DocumentInvalid)])
+
+
+def _finish(under_way: deque[_Stored], summary: Summary, on_refused: Callable[[Refusal], None]) -> int:
+    """Wait for the batch that was begun first, count it, and return how many lines it had."""
+    try:
+        outcomes = under_way[0].outcomes.result()
+    except IntakeFailed:
+        under_way.popleft()
+        raise
+    batch = under_way.popleft().batch
+    for parsed, outcome in zip(batch, outcomes, strict=True):
+        _count(summary, outcome.outcome)
+        summary.messages += outcome.messages
+        if outcome.outcome is Result.REFUSED:
+            summary.refused_by_code.update({error.code for error in outcome.errors})
+            on_refused(Refusal(parsed.line, outcome.errors))
+    return len(batch)
 
 
 def _count(summary: Summary, result: Result) -> None:

@@ -200,9 +200,9 @@ def _decide(
 
 
 def _missing_of_a_new_one(document: Document) -> tuple[DocumentError, ...]:
-    sent = {"channel": document.get("channel"), "started_at": document.get("started_at")}
+    missing = [name for name in ("channel", "started_at") if document.get(name) is None]
     detail = "This field is required of a new conversation."
-    return tuple(error_at((name,), "missing", detail) for name, value in sent.items() if value is None)
+    return tuple(error_at((name,), "missing", detail) for name in missing)
 
 
 def _erasure_after(

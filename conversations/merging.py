@@ -89,12 +89,13 @@ class Working:
         return changed
 
     def _add_messages(self, messages: list[Message]) -> int:
-        added = [message for message in messages if message["id"] not in self.known_messages]
+        known = self.known_messages
+        added = [message for message in messages if message["id"] not in known] if known else messages
         if not added:
             return 0
-        self.known_messages.update(message["id"] for message in added)
+        known.update([message["id"] for message in added])
         self.new_messages += added
-        latest = max(message["sent_at"] for message in added)
+        latest = max([message["sent_at"] for message in added])
         self.row.last_message_at = max(self.row.last_message_at or latest, latest)
         self.row.message_count += len(added)
         return len(added)

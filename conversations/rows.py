@@ -13,10 +13,8 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models.functions import Now
 
 from conversations.merging import Row, StoredValue, Working
-from conversations.models import ErasedChatter
 from conversations.variables import Chatter
 
 # A value sent again lives on from then; written when that moves its end by this much, not at every message.
@@ -62,6 +60,12 @@ _UPDATE_CONVERSATIONS = f"""
     FROM json_to_recordset(%s::json) AS new(id bigint, {_TYPED_COLUMNS})
     WHERE stored.id = new.id
 """  # noqa: S608
+
+_READ_ERASURES = """
+    SELECT variable_id, digest, cut_at, request_id FROM conversations_erasedchatter
+    WHERE chatbot_id = %s AND variable_id = ANY(%s) AND digest = ANY(%s::bytea[])
+      AND expires_at > statement_timestamp()
+"""
 
 # LIMIT in the lateral part keeps the planner at one index look-up per pair; else it may read the whole table.
 _WHICH_MESSAGES = """
@@ -112,11 +116,16 @@ def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[byt
     """Lock the stored conversations with these digests, in id order, and return them by digest."""
     conversations = {}
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK_CONVERSATIONS, [chatbot_id, list(set(digests))])
+        cursor.execute(_LOCK_CONVERSATIONS, [chatbot_id, _bytea_array(set(digests))])
         for number, *columns in cursor.fetchall():
             row = Row(*columns)
             conversations[row.external_id_digest] = Working(row=row, number=number)
     return conversations
+
+
+def _bytea_array(values: Iterable[bytes]) -> str:
+    # As one text: psycopg dumps an array in Python, item by item.
+    return "{" + ",".join([f'"\\\\x{value.hex()}"' for value in values]) + "}"
 
 
 def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
@@ -124,15 +133,13 @@ def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
     wanted = set(chatters)
     if not wanted:
         return {}
-    found = ErasedChatter.objects.filter(
-        chatbot_id=chatbot_id,
-        variable_id__in={variable_id for variable_id, _ in wanted},
-        digest__in={digest for _, digest in wanted},
-        expires_at__gt=Now(),
-    )
     erasures: Erasures = {}
-    for one in found:
-        erasures.setdefault((one.variable_id, bytes(one.digest)), []).append((one.cut_at, one.request_id))
+    with connection.cursor() as cursor:
+        variable_ids = list({variable_id for variable_id, _ in wanted})
+        digests = _bytea_array({digest for _, digest in wanted})
+        cursor.execute(_READ_ERASURES, [chatbot_id, variable_ids, digests])
+        for variable_id, digest, cut_at, request_id in cursor.fetchall():
+            erasures.setdefault((variable_id, bytes(digest)), []).append((cut_at, request_id))
     return erasures
 
 
@@ -248,7 +255,9 @@ def _message_rows(chatbot_id: int, conversations: Iterable[Working]) -> Iterator
     for conversation in conversations:
         number = conversation.number
         for one in conversation.new_messages:
-            yield chatbot_id, number, one["id"], one["sender"], one["kind"], one["text"], one["sent_at"]
+            # isoformat is what psycopg would do with the time, half as fast.
+            sent_at = one["sent_at"].isoformat()
+            yield chatbot_id, number, one["id"], one["sender"], one["kind"], one["text"], sent_at
 
 
 def _copy(target: str, rows: Iterable[tuple[Any, ...]]) -> None:

@@ -4,7 +4,10 @@ import gzip
 import io
 import json
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -13,9 +16,11 @@ from django.db import connection
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from conversations import importing
+from conversations import importing, intake
+from conversations.intake import IntakeFailed
 from conversations.models import Conversation, Message
 from tests.conversations.documents import document
+from tests.factories import ready_chatbot
 
 
 def lines(*documents: dict[str, Any] | str) -> bytes:
@@ -181,3 +186,92 @@ def test_it_stores_in_batches_bounded_by_number_and_by_bytes(monkeypatch: pytest
     monkeypatch.setattr(importing, "BATCH_BYTES", 10)
     sizes = [len(batch) for batch in importing._batches(importing.Line(n, b"{}") for n in range(12))]
     assert sizes == [5, 5, 2]
+
+
+# --- Two batches at a time: only outside a transaction, so these tests commit -------------------------------
+
+
+@pytest.fixture
+def bot(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Chatbot:
+    monkeypatch.setattr(importing, "BATCH_DOCUMENTS", 3)
+    return ready_chatbot(slug="acme")
+
+
+def run(bot: Chatbot, *documents: dict[str, Any], stop_after: int = 1_000_000) -> importing.Summary:
+    """Import up to a number of batches, then close, as Ctrl-C does."""
+    summary = importing.Summary()
+    source = io.BytesIO(lines(*documents))
+    batches = importing.import_lines(
+        chatbot=bot,
+        lines=importing.read_lines(source, limit=100_000),
+        summary=summary,
+        on_refused=lambda _refusal: None,
+    )
+    with closing(batches):
+        for number, _ in enumerate(batches, start=1):
+            if number == stop_after:
+                break
+    return summary
+
+
+def stored() -> tuple[int, int]:
+    return Conversation.objects.count(), Message.objects.count()
+
+
+def test_batches_are_stored_at_the_same_time(bot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, original = Barrier(2), intake.store
+
+    def store_with_another(**call: Any) -> Any:
+        both.wait(timeout=30)  # breaks unless a second batch is begun before the first has ended
+        return original(**call)
+
+    monkeypatch.setattr(importing, "store", store_with_another)
+    summary = run(bot, *(document(f"c-{number}") for number in range(12)))
+
+    assert (summary.created, summary.messages) == stored() == (12, 24)
+
+
+def test_the_documents_of_one_conversation_are_taken_in_order_across_batches(bot: Chatbot) -> None:
+    same = [document("same", user_name=f"name {number}") for number in range(40)]
+    others = [document(f"c-{number}") for number in range(80)]
+
+    summary = run(bot, *(one for three in zip(others[:40], others[40:], same, strict=True) for one in three))
+
+    assert (summary.created, summary.updated) == (81, 39)
+    assert Conversation.objects.get(external_id="same").user_name == "name 39"
+
+
+def test_it_counts_what_was_stored_beside_a_batch_that_failed(bot: Chatbot) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE conversations_conversation ADD CONSTRAINT no_ada CHECK (user_name <> 'Lovelace')")
+    documents = [document(f"c-{number}", user_name="Lovelace" if number == 4 else "Bob") for number in range(30)]
+    summary = importing.Summary()
+    numbered = importing.read_lines(io.BytesIO(lines(*documents)), limit=100_000)
+    try:
+        with pytest.raises(IntakeFailed, match="no_ada"):
+            list(importing.import_lines(chatbot=bot, lines=numbered, summary=summary, on_refused=print))
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE conversations_conversation DROP CONSTRAINT no_ada")
+
+    assert (summary.created, summary.messages) == stored()
+    assert 3 <= summary.created < 27
+
+
+def test_it_counts_what_is_under_way_when_it_is_broken_off(bot: Chatbot) -> None:
+    summary = run(bot, *(document(f"c-{number}") for number in range(60)), stop_after=2)
+
+    assert (summary.created, summary.messages) == stored()
+    assert 6 <= summary.created < 60
+
+
+def test_it_leaves_no_connection_behind(bot: Chatbot) -> None:
+    run(bot, *(document(f"c-{number}") for number in range(12)))
+    others = "datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    for _ in range(100):  # a backend ends a moment after its client has gone
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT FROM pg_stat_activity WHERE {others}")
+            if not cursor.fetchall():
+                return
+        time.sleep(0.05)
+    raise AssertionError("A connection is still open.")

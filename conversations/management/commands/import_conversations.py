@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +88,10 @@ class Command(TeachingCommand):
     def _import(self, chatbot: Chatbot, file: str, summary: Summary, on_refused: Callable[[Refusal], None]) -> None:
         with open_source(file) as source, tqdm(unit=" documents", file=sys.stderr, disable=None) as progress:
             lines = read_lines(source, limit=settings.MAX_BODY_BYTES)
-            for done in import_lines(chatbot=chatbot, lines=lines, summary=summary, on_refused=on_refused):
-                progress.update(done)
+            batches = import_lines(chatbot=chatbot, lines=lines, summary=summary, on_refused=on_refused)
+            with closing(batches):  # counts what is under way when Ctrl-C comes
+                for done in batches:
+                    progress.update(done)
 
     def _tell(self, summary: Summary, seconds: float, failure: str, *, as_json: bool) -> None:
         rate = round(summary.messages / seconds) if seconds else 0
