@@ -43,9 +43,18 @@ _COLUMN_TYPES = {
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
 
+# One look-up per digest, then the rows by number: asked for all digests at once the planner may read the whole
+# chatbot, which it takes for small until there are statistics. The digest can be forgotten while we wait for a lock.
 _LOCK_CONVERSATIONS = f"""
     SELECT id, {_COLUMN_LIST} FROM conversations_conversation
-    WHERE chatbot_id = %s AND external_id_digest = ANY(%s::bytea[])
+    WHERE id = ANY(ARRAY(
+        SELECT found.id
+        FROM unnest(%s::bytea[]) AS wanted(digest)
+        CROSS JOIN LATERAL (
+            SELECT c.id FROM conversations_conversation c
+            WHERE c.chatbot_id = %s AND c.external_id_digest = wanted.digest LIMIT 1
+        ) AS found))
+      AND external_id_digest IS NOT NULL
     ORDER BY id FOR UPDATE
 """  # noqa: S608
 _INSERT_CONVERSATIONS = f"""
@@ -87,9 +96,14 @@ _WHICH_IDENTITIES = """
         LIMIT 1
     ) AS found
 """
+# OFFSET 0 has the same effect as LIMIT above.
 _READ_VALUES = """
-    SELECT conversation_id, variable_id, value, expires_at < now() + make_interval(secs => %s)
-    FROM conversations_variablevalue WHERE conversation_id = ANY(%s::bigint[])
+    SELECT wanted.number, found.variable_id, found.value, found.expires_at < now() + make_interval(secs => %s)
+    FROM unnest(%s::bigint[]) AS wanted(number)
+    CROSS JOIN LATERAL (
+        SELECT variable_id, value, expires_at FROM conversations_variablevalue
+        WHERE conversation_id = wanted.number OFFSET 0
+    ) AS found
 """
 _WRITE_VALUES = """
     INSERT INTO conversations_variablevalue (chatbot_id, conversation_id, variable_id, value, expires_at)
@@ -116,7 +130,7 @@ def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[byt
     """Lock the stored conversations with these digests, in id order, and return them by digest."""
     conversations = {}
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK_CONVERSATIONS, [chatbot_id, _bytea_array(set(digests))])
+        cursor.execute(_LOCK_CONVERSATIONS, [_bytea_array(set(digests)), chatbot_id])
         for number, *columns in cursor.fetchall():
             row = Row(*columns)
             conversations[row.external_id_digest] = Working(row=row, number=number)

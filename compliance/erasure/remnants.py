@@ -46,29 +46,34 @@ _DELETE_EXPIRED = sql.SQL(
     " LIMIT %(batch)s FOR UPDATE SKIP LOCKED)"
 )
 
+# Hardly any conversation is marked and not erased, but PostgreSQL multiplies the two shares and expects thousands:
+# joined, all requests would be read. It expects an array to be short. The same below.
 _LATE = """
-SELECT DISTINCT r.id
-  FROM conversations_conversation c JOIN compliance_compliancerequest r ON r.id = c.deletion_request_id
- WHERE c.deletion_request_id IS NOT NULL AND c.deleted_at IS NULL AND r.status = 'completed'
+SELECT id FROM compliance_compliancerequest
+ WHERE status = 'completed'
+   AND id = ANY(ARRAY(SELECT DISTINCT deletion_request_id FROM conversations_conversation
+                       WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL))
  LIMIT 100
 """
 
 _FORGET_CONVERSATION_DIGESTS = """
 UPDATE conversations_conversation SET external_id_digest = NULL
- WHERE id IN (SELECT id FROM conversations_conversation
-               WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
-               LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+ WHERE id = ANY(ARRAY(SELECT id FROM conversations_conversation
+                       WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
+                       ORDER BY deleted_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """
 
 # Not while an export of the chatter still lies somewhere: a later deletion finds it by this digest.
 _FORGET_CHATTER_DIGESTS = """
 UPDATE compliance_compliancerequest SET uci_digest = NULL
- WHERE id IN (SELECT r.id FROM compliance_compliancerequest r
-               WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
-                     < now() - make_interval(secs => %(kept)s)
-                 AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
-                 AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
-               LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED)
+ WHERE id = ANY(ARRAY(
+       SELECT r.id FROM compliance_compliancerequest r
+        WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+              < now() - make_interval(secs => %(kept)s)
+          AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
 """
 
 
@@ -155,8 +160,9 @@ def _remove_expired_exports() -> None:
     """Remove exports whose days are over, and what an export that was given up may have left under its key."""
     expired = Q(expires_at__lt=Now())
     given_up = Q(finished_at__isnull=True, request__status__in=_GIVEN_UP)
-    for condition in (expired, given_up):
-        exports = Export.objects.filter(condition, key__isnull=False).order_by("pk")
+    # Each in the order of the index that has them, or all exports would be read to sort them.
+    for condition, order in ((expired, "expires_at"), (given_up, "pk")):
+        exports = Export.objects.filter(condition, key__isnull=False).order_by(order)
         for export in _for_a_while(exports[:_OBJECTS_PER_SWEEP]):
             if _purged(str(export.key)):
                 # Not if a retry has taken another key meanwhile.
