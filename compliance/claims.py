@@ -131,7 +131,7 @@ UPDATE compliance_compliancerequest r
        failed_at = CASE WHEN r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
        error_code = 'worker_lost',
        error_detail = 'The worker stopped in the middle of the work. Look at its logs, then retry.'
-  FROM lost WHERE r.claim_id = lost.id
+ WHERE r.claim_id = ANY(ARRAY(SELECT id FROM lost))
 RETURNING r.id, r.chatbot_id, r.attempts, r.status
 """
 

@@ -23,8 +23,12 @@ from config.arrays import array
 PREFIX = "erasure_ledger/"
 
 _CONVERSATIONS = """
-SELECT deletion_request_id, external_id_digest FROM conversations_conversation
- WHERE deletion_request_id = ANY(%s) AND external_id_digest IS NOT NULL ORDER BY id
+SELECT ours.id, marked.external_id_digest
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT id, external_id_digest FROM conversations_conversation
+        WHERE deletion_request_id = ours.id AND external_id_digest IS NOT NULL OFFSET 0) AS marked
+ ORDER BY marked.id
 """
 
 _REQUESTS = """

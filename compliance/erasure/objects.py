@@ -37,14 +37,21 @@ class Located(NamedTuple):
 
 
 _FILES = """
-SELECT f.id, f.object_key, c.deletion_request_id
-  FROM conversations_conversation c JOIN conversations_uploadedfile f ON f.conversation_id = c.id
- WHERE c.deletion_request_id = ANY(%s)
+SELECT f.id, f.object_key, ours.id
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT id FROM conversations_conversation WHERE deletion_request_id = ours.id OFFSET 0) AS marked
+ CROSS JOIN LATERAL (
+       SELECT id, object_key FROM conversations_uploadedfile WHERE conversation_id = marked.id OFFSET 0) AS f
  LIMIT %s
 """
 
 _EXPORTS = """
-SELECT id, key, doomed_by FROM compliance_export WHERE doomed_by = ANY(%s) AND key IS NOT NULL LIMIT %s
+SELECT e.id, e.key, ours.id
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT id, key FROM compliance_export WHERE doomed_by = ours.id AND key IS NOT NULL OFFSET 0) AS e
+ LIMIT %s
 """
 
 _FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE id = ANY(%s) RETURNING id"

@@ -50,7 +50,7 @@ def deleted(chatbot: Chatbot) -> Conversation:
 def marked(chatbot: Chatbot) -> Conversation:
     """A conversation that a deletion has marked and not erased yet."""
     return factories.conversation_of(
-        chatbot, "42", messages=777_777, user_name="Ada", csat_comment="so kind", deletion_request_id=uuid4()
+        chatbot, "42", message_count=777_777, user_name="Ada", csat_comment="so kind", deletion_request_id=uuid4()
     )
 
 

@@ -119,7 +119,7 @@ SELECT chatbot_id, id, 'm' || n, 'user', 'text', 'something that somebody said',
 INSERT INTO conversations_uploadedfile (chatbot_id, conversation_id, object_key, name, content_type, size, sha256,
        state)
 SELECT chatbot_id, id, 'uploads/filling/' || id, 'picture.png', 'image/png', 1, repeat('0', 64), 'stored'
-  FROM conversations_conversation WHERE deleted_at IS NULL AND id %% 5 = 1
+  FROM conversations_conversation WHERE deleted_at IS NULL AND substr(external_id, 9)::int %% 5 = 1
 """,
 }
 

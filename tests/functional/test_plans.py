@@ -56,12 +56,6 @@ KNOWN = (
     # The sweep, once a minute, outside all locks that anybody waits for.
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY deleted_at LIMIT", _A_THIRD),
-    # A claim.
-    Known("WITH lost AS ( DELETE FROM compliance_claim", _NO_COUNT_YET),
-    Known("WITH gone AS (DELETE FROM", _NO_COUNT_YET),
-    Known("WHERE c.deletion_request_id = ANY(%s)", _NO_COUNT_YET),
-    Known("WHERE deletion_request_id = ANY(%s)", _NO_COUNT_YET),
-    Known("FROM compliance_export WHERE doomed_by = ANY(%s)", _NO_COUNT_YET),
     # The admin's lists.
     Known("looking, without statistics", _NO_COUNT_YET),
 )
@@ -78,6 +72,8 @@ def chatbots() -> Iterator[list[Chatbot]]:
     with big_tables.without_autovacuum():
         big_tables.fill(chatbots)
         yield chatbots
+    # Emptying a table leaves what is known of its columns, and the tests that follow would be planned by it.
+    big_tables.forget_statistics()
 
 
 def test_no_statement_reads_a_big_table_whole(

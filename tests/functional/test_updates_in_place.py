@@ -31,14 +31,14 @@ def test_a_message_that_comes_updates_its_conversation_in_place(chatbot: Chatbot
     assert set(results(chatbot, *(parsed(f"c-{number}") for number in range(1000)))) == {"created"}
     before = _updates("conversations_conversation")
 
-    for turn in range(10):
-        more = [update(f"c-{number}", messages=[message("m9")]) for number in range(turn, 1000, 10)]
-        assert set(results(chatbot, *more)) == {"updated"}
+    # Four or so on each page: the room that the fill factor leaves is enough, whether or not the page can be tidied
+    # meanwhile, which any old snapshot in the database prevents.
+    more = [update(f"c-{number}", messages=[message("m9")]) for number in range(0, 1000, 10)]
+    assert set(results(chatbot, *more)) == {"updated"}
 
     after = _updates("conversations_conversation")
-    assert after.all - before.all == 1000
-    # 813 without the room that the fill factor leaves.
-    assert after.in_place - before.in_place > 950
+    assert after.all - before.all == 100
+    assert after.in_place - before.in_place > 90
 
 
 def test_a_claim_is_renewed_in_place(chatbot: Chatbot) -> None:
@@ -47,8 +47,8 @@ def test_a_claim_is_renewed_in_place(chatbot: Chatbot) -> None:
     assert held
     before = _updates("compliance_claim")
 
-    for _ in range(100):
+    for _ in range(40):
         held.keep()
 
     after = _updates("compliance_claim")
-    assert after.all - before.all == after.in_place - before.in_place == 100
+    assert after.all - before.all == after.in_place - before.in_place == 40
