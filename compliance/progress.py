@@ -19,7 +19,7 @@ from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from config.arrays import array
-from conversations.locks import share_with_intakes
+from conversations.locks import share_with_intake
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
     """
     with held.bite() as now:
         # Without the lock a mark could doom the same rows in another order, and each wait for the other.
-        share_with_intakes(file.chatbot_id for file in files)
+        share_with_intake(file.chatbot_id for file in files)
         with connection.cursor() as cursor:
             cursor.execute(
                 _FINISH_EXPORTS,

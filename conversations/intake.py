@@ -110,7 +110,7 @@ def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) 
 
 
 def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[Outcome]:
-    share_with_intake(chatbot.pk)
+    share_with_intake([chatbot.pk])
     declared = Declared.read(chatbot)
     arrived = [_resolve(document, chatbot_id=chatbot.pk, declared=declared) for document in documents]
     incoming = [one for one in arrived if isinstance(one, _Incoming)]

@@ -54,10 +54,10 @@ def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], sizes: Sequence[Si
     """Mark and erase; return False when the time was over first."""
     with held.bite():
         if rows.fits_one_bite(sizes):
-            more = marking.mark_and_erase(request_ids)
+            more = marking.mark_and_erase(held, request_ids)
         else:
             more = True
-            marking.mark(request_ids)
+            marking.mark(held, request_ids)
     while more:
         with held.bite():
             more = rows.erase_bite(request_ids)

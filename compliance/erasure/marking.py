@@ -190,8 +190,8 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
     return going
 
 
-def mark(request_ids: Sequence[UUID]) -> None:
-    """Mark the conversations of these requests, in the caller's bite.
+def mark(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
+    """Mark the conversations of these requests, in the claim's bite.
 
     A request that marked in an earlier attempt keeps that mark and its cut: what came since is new.
     """
@@ -199,7 +199,7 @@ def mark(request_ids: Sequence[UUID]) -> None:
     if not fresh:
         return
     ids = [request.request_id for request in fresh]
-    cut = _begin_cut(fresh)
+    cut = _begin_cut(held, fresh)
     with connection.cursor() as cursor:
         cursor.execute(_MARK, {"ids": array(ids)})
         marked: Counter[UUID] = Counter(dict(cursor.fetchall()))
@@ -210,8 +210,8 @@ def mark(request_ids: Sequence[UUID]) -> None:
     _doom_exports(fresh, companions, cut)
 
 
-def mark_and_erase(request_ids: Sequence[UUID]) -> bool:
-    """Mark and erase these requests' conversations at once, in the caller's bite; return whether more may be left.
+def mark_and_erase(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
+    """Mark and erase these requests' conversations at once, in the claim's bite; return whether more may be left.
 
     Only for what `sizes` found to be no more than a bite may erase.
     """
@@ -219,7 +219,7 @@ def mark_and_erase(request_ids: Sequence[UUID]) -> bool:
     if not fresh:
         return True
     ids = [request.request_id for request in fresh]
-    cut = _begin_cut(fresh)
+    cut = _begin_cut(held, fresh)
     named = rows.lock_named(ids)
     taken_over = _take_over(ids)
     counts, identities = rows.erase(named)
@@ -246,9 +246,9 @@ def _read_fresh(request_ids: Sequence[UUID]) -> list[Fresh]:
     ]
 
 
-def _begin_cut(fresh: Sequence[Fresh]) -> datetime:
+def _begin_cut(held: HeldClaim, fresh: Sequence[Fresh]) -> datetime:
     """Keep intake out of these chatbots, and return the cut: what was stored before this instant is met."""
-    locks.exclude_intake({request.chatbot_id for request in fresh})
+    locks.exclude_intake({request.chatbot_id for request in fresh}, number=held.id)
     with connection.cursor() as cursor:
         # A statement of its own, after the lock.
         cursor.execute("SELECT clock_timestamp()")

@@ -31,7 +31,7 @@ from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
 from compliance.export.recording import Target
 from compliance.models import ComplianceRequest
-from conversations.locks import share_with_intakes
+from conversations.locks import share_with_intake
 
 logger = logging.getLogger(__name__)
 
@@ -150,5 +150,5 @@ def _chatbots(things: Iterable[Target] | Iterable[ComplianceRequest]) -> set[int
 def _sharing_bite(held: HeldClaim, chatbot_ids: Iterable[int]) -> Iterator[datetime]:
     """A bite under the intake locks of these chatbots, which exclude their marks."""
     with held.bite() as now:
-        share_with_intakes(chatbot_ids)
+        share_with_intake(chatbot_ids)
         yield now

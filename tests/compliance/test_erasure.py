@@ -340,10 +340,10 @@ def test_a_second_deletion_waits_while_another_is_at_work_on_their_conversation(
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=timezone.now() + timedelta(hours=1))
     held = claimed(ComplianceRequest.Kind.DELETION)
     with held.bite():
-        marking.mark(marking.admit(held, sizes.measure(held)))
+        marking.mark(held, marking.admit(held, sizes.measure(held)))
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=None)
     other = claimed(ComplianceRequest.Kind.DELETION)
     with other.bite():
-        marking.mark(marking.admit(other, sizes.measure(other)))
+        marking.mark(other, marking.admit(other, sizes.measure(other)))
     assert verify.look_again([second.pk])[second.pk].under_way
     assert not verify.look_again([first.pk])[first.pk].under_way

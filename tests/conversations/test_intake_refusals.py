@@ -175,7 +175,7 @@ def test_it_waits_for_a_mark_and_then_refuses() -> None:
 
     with workers(1) as submit:
         with transaction.atomic():
-            exclude_intake([chatbot.pk])
+            exclude_intake([chatbot.pk], number=7)
             intake = submit(lambda: results(chatbot, *late))
             wait_until_someone_waits()
             request_id = erase(chatbot, "42", cut_at=timezone.now())
@@ -199,7 +199,7 @@ def test_it_is_seen_whole_by_a_mark_that_comes_later() -> None:
 
     def mark() -> list[int]:
         with transaction.atomic():
-            exclude_intake([chatbot.pk])
+            exclude_intake([chatbot.pk], number=7)
             return list(Identity.objects.filter(value="42").values_list("conversation_id", flat=True))
 
     with workers(2) as submit:

@@ -16,7 +16,7 @@ from compliance import claims, worker
 from compliance.erasure import ledger, marking, rows
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
-from conversations import intake, uploads
+from conversations import intake, locks, uploads
 from conversations import rows as intake_rows
 from conversations.documents import parse_document
 from conversations.models import Conversation, Identity, Message, UploadedFile
@@ -224,7 +224,7 @@ def test_a_bite_of_a_lost_claim_writes_nothing(chatbot: Chatbot) -> None:
     assert claims.break_expired() == 1
 
     with pytest.raises(ClaimLost), held.bite():
-        marking.mark(held.request_ids)
+        marking.mark(held, held.request_ids)
 
     assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
 
@@ -274,3 +274,84 @@ def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(cha
     assert two
     assert one.request_ids == (other.pk,)
     assert set(two.request_ids) == {first.pk, duplicate.pk}
+
+
+def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42")
+    slow = deletion_of(chatbot, "42")
+    gate, erase = Gate(), rows.erase
+
+    def first_slow_erase(named: Any) -> Any:
+        monkeypatch.setattr(rows, "erase", erase)
+        gate.passed()
+        return erase(named)
+
+    monkeypatch.setattr(rows, "erase", first_slow_erase)
+    deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
+    gate.wait_for_someone()
+    conversation_of(chatbot, "43")
+    other = deletion_of(chatbot, "43")
+
+    worker.drain(seconds=PATIENCE)
+
+    other.refresh_from_db()
+    slow.refresh_from_db()
+    assert (other.status, other.messages, slow.status) == (Status.COMPLETED, 2, Status.ACCEPTED)
+    gate.open()
+    deletion.end()
+    slow.refresh_from_db()
+    assert (slow.status, slow.messages) == (Status.COMPLETED, 2)
+
+
+def test_intake_waits_for_every_mark_under_way(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in range(locks.PARTS):
+        gate = Gate()
+
+        def mark(part: int = part, gate: Gate = gate) -> None:
+            with transaction.atomic():
+                locks.exclude_intake([chatbot.pk], number=part)
+                gate.passed()
+
+        marking_one = Elsewhere(mark)
+        gate.wait_for_someone()
+        late = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="c-1")]))
+        assert late.waits
+        gate.open()
+        marking_one.end()
+        late.end()
+
+
+def test_two_people_of_one_conversation_are_erased_at_once(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    conversation_of(chatbot, "43")
+    first = deletion_of(chatbot, "42")
+    gate, empty = Gate(), rows._empty_conversations
+
+    def slowly_empty(doomed: Any) -> Any:
+        monkeypatch.setattr(rows, "_empty_conversations", empty)
+        gate.passed()
+        return empty(doomed)
+
+    monkeypatch.setattr(rows, "_empty_conversations", slowly_empty)
+    one = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
+    gate.wait_for_someone()
+    second = deletion_of(chatbot, "43")
+    two = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
+
+    assert two.waits  # for the conversation that both were in
+    gate.open()
+    one.end()
+    two.end()
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.status, first.conversations, first.shared_conversations) == (Status.COMPLETED, 1, 1)
+    assert (second.status, second.conversations, second.messages) == (Status.COMPLETED, 1, 2)
+    assert not Message.objects.exists()
+    assert not Identity.objects.exists()
