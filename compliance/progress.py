@@ -18,6 +18,7 @@ from chatbots import changelog
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
+from compliance.sizes import Size
 from config.arrays import array
 from conversations.locks import share_with_intake
 
@@ -222,9 +223,17 @@ def give_back_alone(held: HeldClaim) -> None:
     _change_lane(held, held.request_ids, Lane.ALONE, code="isolated")
 
 
-def give_back_large(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
-    """Put requests that would hold up the others of their claim into the large lane, before anything is done."""
-    _change_lane(held, request_ids, Lane.LARGE, code="large")
+def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
+    """Put requests that would hold up the others into the large lane, before anything is done; return the others.
+
+    A claim of the large lane keeps what it has.
+    """
+    if held.lane is Lane.LARGE:
+        return list(request_ids)
+    large = [request_id for request_id in request_ids if request_id in sizes and sizes[request_id].is_large]
+    if large:
+        _change_lane(held, large, Lane.LARGE, code="large")
+    return [request_id for request_id in request_ids if request_id not in large]
 
 
 def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, code: str) -> None:

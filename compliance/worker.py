@@ -68,12 +68,10 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
     """Work on one claim. No error of one claim's requests stops the worker or another's requests."""
     try:
         sizes = measure(held)
-        large = [request_id for request_id, size in sizes.items() if size.is_large]
-        if large and held.lane is not Lane.LARGE:
-            progress.give_back_large(held, large)
         if held.kind == Kind.DELETION:
             erasure.run(held, sizes, deadline=deadline)
         else:
+            progress.divert_large(held, held.request_ids, sizes)
             export.run(held, deadline=deadline)
         held.let_go()
     except ClaimLost:

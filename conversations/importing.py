@@ -150,7 +150,7 @@ def import_lines(
         finally:
             # What has begun is going to be stored, whatever ends us: it counts.
             while under_way:
-                with suppress(IntakeFailed):
+                with suppress(Exception):  # the first error is on its way already
                     _finish(under_way, summary, on_refused)
 
 
@@ -201,7 +201,7 @@ def _finish(under_way: deque[_Stored], summary: Summary, on_refused: Callable[[R
     """Wait for the batch that was begun first, count it, and return how many lines it had."""
     try:
         outcomes = under_way[0].outcomes.result()
-    except IntakeFailed:
+    except Exception:
         under_way.popleft()
         raise
     batch = under_way.popleft().batch

@@ -35,7 +35,8 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     `deadline` is a `time.monotonic()` value: past it, between two bites, the requests are given back so that
     others are served; the next claim goes on where this one stopped. Raises ClaimLost.
     """
-    going = marking.admit(held, sizes)
+    # Whoever has to approve is asked before a large one waits for its lane.
+    going = progress.divert_large(held, marking.admit(held, sizes), sizes)
     if not going:
         return
     if not _erase_rows(held, going, [sizes[each] for each in going if each in sizes], deadline=deadline):

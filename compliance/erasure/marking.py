@@ -49,7 +49,7 @@ SELECT id, chatbot_id, variable_id, uci_value, uci_digest, cut_at IS NULL
 _GO_ON = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
 # Rows are locked in id order, as intake does. A conversation already marked keeps its first mark, unless that
-# deletion failed: then ours takes it over.
+# deletion has ended (it failed, or intake marked late data for it): then ours takes it over.
 _MARK = """
 WITH matched AS (
     SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
@@ -61,9 +61,10 @@ WITH matched AS (
 ), free AS (
     SELECT c.id, m.request_id
       FROM matched m JOIN conversations_conversation c ON c.id = m.conversation_id
-     WHERE c.deletion_request_id IS NULL
-        OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
-                    WHERE f.id = c.deletion_request_id AND f.status = 'failed')
+     WHERE c.deleted_at IS NULL
+       AND (c.deletion_request_id IS NULL
+            OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
+                        WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed')))
      ORDER BY c.id
        FOR UPDATE OF c
 ), marked AS (
@@ -221,10 +222,15 @@ def mark_and_erase(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
     ids = [request.request_id for request in fresh]
     cut = _begin_cut(held, fresh)
     named = rows.lock_named(ids)
+    counts, shared = rows.erase(named)
+    # What named the chatters is erased now and bears our mark: the rest is what the failed ones had left.
     taken_over = _take_over(ids)
-    counts, identities = rows.erase(named)
     own = {(request.request_id, request.variable_id, request.value) for request in fresh}
-    companions = set(identities) - own
+    companions = {(one.request_id, one.variable_id, one.value) for one in shared} - own
+    if taken_over:
+        with connection.cursor() as cursor:
+            cursor.execute(_COMPANIONS, [array(ids)])
+            companions.update(cursor.fetchall())
     marked = Counter(row.request_id for row in named if row.marked_by == row.request_id)
     _conclude(fresh, cut, totals=marked + taken_over, counts=counts)
     _doom_exports(fresh, companions, cut)
@@ -261,7 +267,8 @@ def _conclude(
     """Set the requests under way, with what is counted already, and remember the chatters for intake."""
     ids = [request.request_id for request in fresh]
     none: progress.Counts = Counter()
-    counters = {name: array(counts.get(request_id, none)[name] for request_id in ids) for name in progress.COUNTERS}
+    counted = [counts.get(request_id, none) for request_id in ids]
+    counters = {name: array(count[name] for count in counted) for name in progress.COUNTERS}
     with connection.cursor() as cursor:
         cursor.execute(
             _BEGIN, {"ids": array(ids), "cut": cut, "totals": array(totals[each] for each in ids), **counters}
@@ -291,9 +298,11 @@ def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
         if not given_up:
             return Counter()
         pairs = {"failed": [failed for failed, _ in given_up], "heirs": [heir for _, heir in given_up]}
-        cursor.execute(_TAKE_OVER_EXPORTS, pairs)
         cursor.execute(_TAKE_OVER, pairs)
-        return Counter(dict(cursor.fetchall()))
+        live: Counter[UUID] = Counter(dict(cursor.fetchall()))
+        # Exports after conversations, as everywhere.
+        cursor.execute(_TAKE_OVER_EXPORTS, pairs)
+        return live
 
 
 def _doom_exports(fresh: Sequence[Fresh], companions: Iterable[tuple[UUID, int, str]], cut: datetime) -> None:

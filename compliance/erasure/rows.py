@@ -21,8 +21,8 @@ from config.arrays import array
 from conversations.models import Identity, Message
 
 # A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
-BITE_MESSAGES = 20_000
-BITE_CONVERSATIONS = 1_000
+BITE_MESSAGES = 25_000
+BITE_CONVERSATIONS = 2_500
 
 
 class Doomed(NamedTuple):
@@ -67,13 +67,14 @@ SELECT c.id, c.message_count, ours.request_id, c.deletion_request_id
  ORDER BY c.id FOR UPDATE OF c
 """
 
-# All that names the chatters, marked or not: to be marked and erased at once. A mark of a deletion that failed is
-# taken over, another's stays.
+# All that names the chatters, marked or not: to be marked and erased at once. A mark of a deletion under way stays;
+# that of one which has ended is taken over, with the files that hang on it (intake marks late data for a completed
+# one, and nobody would look for files under its mark once the rows are gone).
 _NAMED = """
 SELECT c.id, c.message_count, named.request_id,
        CASE WHEN c.deletion_request_id IS NULL
               OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
-                          WHERE f.id = c.deletion_request_id AND f.status = 'failed')
+                          WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
             THEN named.request_id ELSE c.deletion_request_id END
   FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
           FROM compliance_compliancerequest r
@@ -123,23 +124,31 @@ def lock_named(request_ids: Sequence[UUID]) -> list[Doomed]:
 
 
 def erase(doomed: Sequence[Doomed]) -> tuple[dict[UUID, Counts], list[Named]]:
-    """Mark and erase these locked conversations, in the caller's bite; return the counts, and who was in them."""
+    """Mark and erase these locked conversations, in the caller's bite.
+
+    Return the counts, and who was in those conversations that were shared.
+    """
     counts: dict[UUID, Counts] = defaultdict(Counter)
     request_of = {row.conversation_id: row.request_id for row in doomed}
+    count_of = {row.conversation_id: counts[row.request_id] for row in doomed}
     conversations = array(request_of)
     for store in stores(Way.CONVERSATION):
         if store.model is not Identity:
-            for conversation_id, gone in _delete_rows(store.table, conversations):
-                counts[request_of[conversation_id]][store.counter] += gone
+            for conversation, gone in _delete_rows(store.table, conversations):
+                count_of[conversation][store.counter] += gone
     identities = _delete_identities(conversations)
-    for conversation_id, gone in Counter(conversation_id for conversation_id, _, _ in identities).items():
-        count = counts[request_of[conversation_id]]
-        count["identities"] += gone
-        if gone > 1:
-            count["shared_conversations"] += 1
-    for conversation_id in _empty_conversations(doomed):
-        counts[request_of[conversation_id]]["conversations"] += 1
-    return counts, [Named(request_of[conversation], variable, value) for conversation, variable, value in identities]
+    people = Counter(conversation for conversation, _, _ in identities)
+    for conversation, gone in people.items():
+        count_of[conversation]["identities"] += gone
+        count_of[conversation]["shared_conversations"] += gone > 1
+    for conversation in _empty_conversations(doomed):
+        count_of[conversation]["conversations"] += 1
+    shared = [
+        Named(request_of[conversation], variable, value)
+        for conversation, variable, value in identities
+        if people[conversation] > 1
+    ]
+    return counts, shared
 
 
 def _erase_some(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:

@@ -44,8 +44,8 @@ _LEFT = sql.SQL(
 # The inner count keeps PostgreSQL from joining in another order, which without statistics reads the tables whole.
 _SEARCH = sql.SQL(
     "SELECT {name}, m.request_id, sum(found.n)::bigint FROM marked m"
-    " CROSS JOIN LATERAL (SELECT count(*) AS n FROM {table} WHERE conversation_id = m.id) AS found"
-    " GROUP BY 2 HAVING sum(found.n) > 0"
+    " CROSS JOIN LATERAL ("
+    "SELECT count(*) AS n FROM {table} WHERE conversation_id = m.id HAVING count(*) > 0) AS found GROUP BY 2"
 )
 
 _EXPORTS = """

@@ -8,11 +8,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import claims, sizes, worker
 from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
+from conversations.models import UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
@@ -83,19 +84,50 @@ def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
     assert turns < 60
 
 
-def test_duplicates_of_a_request_are_done_together(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", messages=3)
-    first, *others = [deletion_of(chatbot, "42") for _ in range(20)]
+def test_exports_of_one_chatter_are_taken_together_and_deletions_one_by_one(chatbot: Chatbot) -> None:
+    exports = [export_of(chatbot, "42") for _ in range(3)]
+    deletions = [deletion_of(chatbot, "43") for _ in range(3)]
+
+    assert set(taken(Kind.EXPORT).request_ids) == {export.pk for export in exports}
+    assert taken().request_ids == (deletions[0].pk,)
+
+
+def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = conversation_of(chatbot, "42", messages=3)
+    file = factories.UploadedFileFactory.create(conversation=conversation)
+    first, duplicate = deletion_of(chatbot, "42"), deletion_of(chatbot, "42")
+    purge = storage.purge
+
+    def refuse(key: str) -> int:
+        monkeypatch.setattr(type(storage), "purge", lambda _self, key: purge(key))
+        raise StorageError("storage_denied", "No.", retryable=False)
+
+    monkeypatch.setattr(type(storage), "purge", lambda _self, key: refuse(key))
 
     drain()
 
     first.refresh_from_db()
-    assert (first.result, first.messages) == ("done", 3)
-    results = ComplianceRequest.objects.filter(pk__in=[other.pk for other in others]).values_list(
-        "result", "messages"
-    )
-    assert set(results) == {("nothing_found", 0)}
-    assert ComplianceRequest.objects.filter(status=Status.COMPLETED).count() == 20
+    duplicate.refresh_from_db()
+    assert (first.status, first.messages) == (Status.FAILED, 3)
+    assert (duplicate.status, duplicate.files) == (Status.COMPLETED, 1)
+    assert not UploadedFile.objects.filter(pk=file.pk).exists()
+
+
+def test_a_deletion_over_the_guard_is_held_before_it_waits_for_the_large_lane(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizes, "LARGE_CONVERSATIONS", 1)
+    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=2)
+    for _ in range(3):
+        conversation_of(chatbot, "42", messages=1)
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.lane) == (Status.ON_HOLD, Lane.NORMAL)
 
 
 def test_an_export_between_two_deletions_keeps_its_place(chatbot: Chatbot) -> None:

@@ -347,3 +347,33 @@ def test_a_second_deletion_waits_while_another_is_at_work_on_their_conversation(
         marking.mark(other, marking.admit(other, sizes.measure(other)))
     assert verify.look_again([second.pk])[second.pk].under_way
     assert not verify.look_again([first.pk])[first.pk].under_way
+
+
+def test_late_data_marked_for_a_completed_deletion_is_taken_over_with_its_files(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    done = deletion_of(chatbot, "42")
+    drain()
+    conversation = conversation_of(chatbot, "43", deletion_request_id=done.pk)
+    factories.UploadedFileFactory.create(conversation=conversation)
+    request = deletion_of(chatbot, "43")
+
+    drain()
+
+    request.refresh_from_db()
+    conversation.refresh_from_db()
+    assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 1, 1)
+    assert (conversation.deletion_request_id, request.files) == (request.pk, 1)
+    assert not UploadedFile.objects.exists()
+
+
+def test_what_a_failed_deletion_left_is_counted_once(chatbot: Chatbot, drain: Drain) -> None:
+    failed = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="internal_error")
+    for _ in range(3):
+        conversation_of(chatbot, "42", messages=1, deletion_request_id=failed.pk)
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.conversations, request.conversations_total) == (3, 3)

@@ -20,7 +20,7 @@ from conversations import intake, locks, uploads
 from conversations import rows as intake_rows
 from conversations.documents import parse_document
 from conversations.models import Conversation, Identity, Message, UploadedFile
-from tests.factories import conversation_of, deletion_of
+from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -255,7 +255,7 @@ def test_two_workers_never_take_one_chatters_requests_together(chatbot: Chatbot)
 
 
 def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(chatbot: Chatbot) -> None:
-    first, duplicate, other = deletion_of(chatbot, "42"), deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+    first, duplicate, other = export_of(chatbot, "42"), export_of(chatbot, "42"), export_of(chatbot, "43")
     gate = Gate()
 
     def lock_the_first() -> None:
@@ -265,10 +265,10 @@ def test_a_duplicate_does_not_overtake_the_one_that_another_worker_is_taking(cha
 
     another = Elsewhere(lock_the_first)
     gate.wait_for_someone()
-    one = claims.take(Kind.DELETION)
+    one = claims.take(Kind.EXPORT)
     gate.open()
     another.end()
-    two = claims.take(Kind.DELETION)
+    two = claims.take(Kind.EXPORT)
 
     assert one
     assert two
