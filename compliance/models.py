@@ -1,7 +1,7 @@
 """What is owed, and the proof: requests, the claims of workers on them, exports, remembered calls.
 
 ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
-`compliance/operations.py`; what workers take, in `compliance/queue.py`.
+`compliance/operations.py`; what workers take, in `compliance/claims.py`.
 """
 
 from django.contrib.postgres.fields import ArrayField

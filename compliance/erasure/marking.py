@@ -1,8 +1,8 @@
 """The first two steps of a deletion: may it go on, and the mark.
 
-The mark is the moment that counts. It takes intake's lock exclusively, so every document is stored either wholly
-before it (and marked) or wholly after it (and then sees the mark and the ErasedChatter row). From the mark on
-nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held.
+The mark is the moment that counts. It excludes intake by a lock (conversations.locks), so every document is stored
+either wholly before it (and marked) or wholly after it (and then sees the mark and the ErasedChatter row). From the
+mark on nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held.
 
 A small claim is marked and erased in one transaction, which writes each conversation once. Of a big one the mark
 commits by itself, since it holds intake's lock.

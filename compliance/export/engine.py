@@ -7,10 +7,11 @@ Set-wise, so that many small exports cost little more than their calls to the st
 
 A kill at any instant leaves Export rows that name the keys, so the next attempt (and a deletion) can remove
 whatever is there. A worker that wakes after its claim was lost can publish nothing: its upload was aborted when
-the key was purged, or it finds its claim gone before it publishes.
+the key was purged, or it finds its claim gone before it publishes. Only a small file that it was sending just when
+its claim was broken up may appear, under a recorded key, until the next attempt or the sweep purges that.
 
 Against a deletion that meets one of these conversations: the Export row is made under the chatbot's intake lock,
-which a mark holds alone, and before the snapshot is read. So either the mark came first, and the snapshot leaves
+which excludes marks, and before the snapshot is read. So either the mark came first, and the snapshot leaves
 the conversation out, or the mark finds the row and dooms it, and then this file never becomes a delivery.
 """
 
