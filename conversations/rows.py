@@ -14,6 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from config.arrays import array
 from conversations.merging import Row, StoredValue, Working
 from conversations.variables import Chatter
 
@@ -44,15 +45,17 @@ _COLUMN_LIST = ", ".join(_COLUMNS)
 _TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
 
 # One look-up per digest, then the rows by number: asked for all digests at once the planner may read the whole
-# chatbot, which it takes for small until there are statistics. The digest can be forgotten while we wait for a lock.
+# chatbot, which it takes for small until there are statistics. The chatbot stands beside each digest, not as a
+# constant: of one that is newer than the statistics PostgreSQL believes that it has a single row, which any index of
+# the chatbot's would find. The digest can be forgotten while we wait for a lock.
 _LOCK_CONVERSATIONS = f"""
     SELECT id, {_COLUMN_LIST} FROM conversations_conversation
     WHERE id = ANY(ARRAY(
         SELECT found.id
-        FROM unnest(%s::bytea[]) AS wanted(digest)
+        FROM unnest(%s::bytea[], %s::bigint[]) AS wanted(digest, chatbot_id)
         CROSS JOIN LATERAL (
             SELECT c.id FROM conversations_conversation c
-            WHERE c.chatbot_id = %s AND c.external_id_digest = wanted.digest LIMIT 1
+            WHERE c.chatbot_id = wanted.chatbot_id AND c.external_id_digest = wanted.digest LIMIT 1
         ) AS found))
       AND external_id_digest IS NOT NULL
     ORDER BY id FOR UPDATE
@@ -129,8 +132,9 @@ class Overtaken(Exception):
 def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[bytes, Working]:
     """Lock the stored conversations with these digests, in id order, and return them by digest."""
     conversations = {}
+    wanted = set(digests)
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK_CONVERSATIONS, [_bytea_array(set(digests)), chatbot_id])
+        cursor.execute(_LOCK_CONVERSATIONS, [_bytea_array(wanted), array([chatbot_id] * len(wanted))])
         for number, *columns in cursor.fetchall():
             row = Row(*columns)
             conversations[row.external_id_digest] = Working(row=row, number=number)

@@ -83,6 +83,10 @@ def test_no_statement_reads_a_big_table_whole(
     for name, prepare in {"without": big_tables.forget_statistics, "with": big_tables.analyze}.items():
         prepare()
         _Day(watch, chatbots[0], admin_client, f"{name} statistics").work()
+    with watch.step("intake of a chatbot that the statistics do not know, with statistics"):
+        new = factories.ready_chatbot(slug="new")
+        for _ in range(2):
+            results(new, *(parsed(f"new {number}") for number in range(300)))
 
     assert watch.statements > 500
     assert any(_is_known(finding) for finding in watch.findings), "The watch does not even see what is known."
