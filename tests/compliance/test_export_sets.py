@@ -35,7 +35,7 @@ from tests.compliance.exporting import (
     patch_count,
     taken,
 )
-from tests.conversations.test_transcripts import written
+from tests.conversations.reading import written
 
 HOSTILE_VALUES = [
     'say "42"',

@@ -1,34 +1,35 @@
-"""The CSV of conversations: its exact bytes, its lines, its guard."""
+"""The CSV of conversations: its exact bytes, its lines, in pieces and many at once."""
 
-import csv
-import io
 import re
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
-from itertools import count
-from typing import Any, cast
 from uuid import uuid4
 
-import psycopg
 import pytest
 from django.db import connection
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from psycopg import sql
 from psycopg.pq import TransactionStatus
-from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from conversations import transcripts
-from conversations.models import Conversation, Message, UploadedFile
-from conversations.transcripts import HEADER, Counts, Transcripts
+from conversations.models import Message
+from conversations.transcripts import HEADER, Counts
 from tests import factories
+from tests.conversations.reading import (
+    START,
+    counted,
+    lines,
+    message,
+    restored,
+    stored_file,
+    transcript,
+    transcripts_of,
+    wanted,
+    written,
+)
 
 pytestmark = pytest.mark.django_db
 
-START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 NAMES = [column.name for column in transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS]
 HOSTILE = [
     'say "yes", twice ""',
@@ -46,69 +47,6 @@ HOSTILE = [
     "\\N \\. \\",
     "%s {} $1",
 ]
-
-
-WANTED = """
-SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {value} AS value,
-       {shared} AS include_shared
-"""
-
-
-def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool = False) -> sql.Composed:
-    return sql.SQL(WANTED).format(
-        place=sql.Literal(place),
-        chatbot=sql.Literal(chatbot.pk),
-        variable=sql.Literal(factories.uci_of(chatbot).pk),
-        value=sql.Literal(value),
-        shared=sql.Literal(include_shared),
-    )
-
-
-def transcripts_of(*wanted_ones: sql.Composed) -> Transcripts:
-    connection.ensure_connection()
-    plain = cast("psycopg.Connection[Any]", connection.connection)
-    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones))
-
-
-def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Transcripts:
-    return transcripts_of(wanted(chatbot, value, include_shared=include_shared))
-
-
-def counted(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Counts:
-    return transcript(chatbot, value, include_shared=include_shared).count()[1]
-
-
-def written(chatbot: Chatbot, value: str = "42", **options: bool) -> bytes:
-    return b"".join(piece.data for piece in transcript(chatbot, value, **options).pieces([1]))
-
-
-def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str, str]]:
-    """The file as a reader gets it; as strict about quotes as RFC 4180."""
-    text = io.StringIO(written(chatbot, value, **options).decode(), newline="")
-    return list(csv.DictReader(text, strict=True))
-
-
-def restored(cell: str) -> str:
-    return cell.removeprefix("'")
-
-
-def runs(cell: str) -> bool:
-    """Whether a spreadsheet would take the cell for more than a text or a number."""
-    if cell.startswith(("+", "-")):
-        return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell)
-    return cell.startswith(("=", "@", "\t", "\r"))
-
-
-def message(conversation: Conversation, text: str, *, at: int = 0, **fields: Any) -> Message:
-    return factories.MessageFactory.create(
-        conversation=conversation, text=text, sent_at=START + timedelta(seconds=at), **fields
-    )
-
-
-def stored_file(conversation: Conversation, name: str, **fields: Any) -> UploadedFile:
-    return factories.UploadedFileFactory.create(
-        conversation=conversation, name=name, state="stored", size=1, sha256="0" * 64, **fields
-    )
 
 
 def test_it_has_exactly_these_bytes(chatbot: Chatbot) -> None:
@@ -342,78 +280,3 @@ def test_a_file_that_ends_with_a_piece_is_followed_by_the_next(chatbot: Chatbot)
     pieces = list(transcripts_of(wanted(chatbot, "42", place=1), wanted(chatbot, "43", place=2)).pieces([1, 2]))
     assert [(piece.place, piece.lines) for piece in pieces] == [(1, 1), (2, 1)]
     assert [piece.data for piece in pieces] == [written(chatbot, "42"), written(chatbot, "43")]
-
-
-# --- The guard -----------------------------------------------------------------------------------------
-
-GUARDED = {
-    "conversation_id", "language", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name",
-}  # fmt: skip
-
-
-def test_it_guards_these_columns() -> None:
-    columns = transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS
-    assert {column.name for column in columns if column.guarded} == GUARDED
-
-
-def test_it_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
-    conversation = factories.conversation_of(
-        chatbot, "=u", messages=0, external_id="=c", language="=l", user_name="=n", csat_comment="=s"
-    )
-    sent = message(conversation, "=t", external_id="=m")
-    stored_file(conversation, "=f", message_id=sent.pk)
-    (line,) = lines(chatbot, "=u")
-    assert {name for name, cell in line.items() if cell.startswith("'=")} == GUARDED
-
-
-HARMLESS = [
-    *("+5", "-5", "-12.50", "+1,234.56", "-.5", "+1e9", "-2E-3", "-0"),
-    *("+33612345678", "+33 6 12 34 56 78", "+1 (555) 123-4567", "+44 (0)20 7946 0018", "+49.30.123456"),
-]
-FORMULAS = [
-    *("+", "-", "+a", "-1+2", "+1 2", "+5\n", "+5 ", "-5%", "--5", "+(1)", "-1e", "+A1", "-@x", "+1=2", "-1;2"),
-    *("+33 6 12 34 56 78 call me", "+33612345678\n=1", "-33 6 12 34 56 78", "+1234567890123456 7", "+12-A3-4567"),
-    *("+\u0661\u0662\u0663\u0664\u0665", "+1\u00a0555\u00a01234567"),
-]
-
-
-@pytest.mark.parametrize(("texts", "guarded"), [(HARMLESS, False), (FORMULAS, True)])
-def test_it_tells_numbers_and_phone_numbers_from_formulas(chatbot: Chatbot, texts: list[str], guarded: bool) -> None:
-    conversation = factories.conversation_of(chatbot, "42", messages=0)
-    for at, text in enumerate(texts):
-        message(conversation, text, at=at)
-    assert [line["text"] for line in lines(chatbot)] == [f"'{text}" if guarded else text for text in texts]
-
-
-def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: Settings) -> None:
-    settings.CSV_FORMULA_GUARD = False
-    texts = ["=1+1", "'quoted", "-1+2", "@x"]
-    conversation = factories.conversation_of(chatbot, "42", messages=0)
-    for at, text in enumerate(texts):
-        message(conversation, text, at=at)
-    assert [line["text"] for line in lines(chatbot)] == texts
-
-
-numbers = count()
-texts = st.text(
-    st.one_of(st.sampled_from("'=@\t\r\n+-\",;()0123456789 ."), st.characters(exclude_categories=["Cs"])),
-    max_size=12,
-).filter(lambda text: "\x00" not in text)
-
-
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(told=st.lists(texts, min_size=1, max_size=20))
-@example(told=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
-def test_it_restores_any_text_when_one_leading_quote_is_taken_away(chatbot: Chatbot, told: list[str]) -> None:
-    value = f"chatter {next(numbers)}"
-    conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=told[0])
-    Message.objects.bulk_create(
-        factories.MessageFactory.build(
-            conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
-        )
-        for at, text in enumerate(told)
-    )
-    cells = lines(chatbot, value)
-    assert [restored(line["text"]) for line in cells] == told
-    assert restored(cells[0]["csat_comment"]) == told[0]
-    assert not any(runs(line["text"]) for line in cells)

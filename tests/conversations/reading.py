@@ -1,0 +1,81 @@
+"""Read a chatter's CSV in tests, as a client would."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import psycopg
+from django.db import connection
+from psycopg import sql
+
+from chatbots.models import Chatbot
+from conversations import transcripts
+from conversations.models import Conversation, Message, UploadedFile
+from conversations.transcripts import Counts, Transcripts
+from tests import factories
+
+START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
+
+WANTED = """
+SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {value} AS value,
+       {shared} AS include_shared
+"""
+
+
+def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool = False) -> sql.Composed:
+    return sql.SQL(WANTED).format(
+        place=sql.Literal(place),
+        chatbot=sql.Literal(chatbot.pk),
+        variable=sql.Literal(factories.uci_of(chatbot).pk),
+        value=sql.Literal(value),
+        shared=sql.Literal(include_shared),
+    )
+
+
+def transcripts_of(*wanted_ones: sql.Composed) -> Transcripts:
+    connection.ensure_connection()
+    plain = cast("psycopg.Connection[Any]", connection.connection)
+    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones))
+
+
+def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Transcripts:
+    return transcripts_of(wanted(chatbot, value, include_shared=include_shared))
+
+
+def counted(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Counts:
+    return transcript(chatbot, value, include_shared=include_shared).count()[1]
+
+
+def written(chatbot: Chatbot, value: str = "42", **options: bool) -> bytes:
+    return b"".join(piece.data for piece in transcript(chatbot, value, **options).pieces([1]))
+
+
+def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str, str]]:
+    """The file as a reader gets it; as strict about quotes as RFC 4180."""
+    text = io.StringIO(written(chatbot, value, **options).decode(), newline="")
+    return list(csv.DictReader(text, strict=True))
+
+
+def restored(cell: str) -> str:
+    return cell.removeprefix("'")
+
+
+def runs(cell: str) -> bool:
+    """Whether a spreadsheet would take the cell for more than a text or a number."""
+    if cell.startswith(("+", "-")):
+        return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell)
+    return cell.startswith(("=", "@", "\t", "\r"))
+
+
+def message(conversation: Conversation, text: str, *, at: int = 0, **fields: Any) -> Message:
+    return factories.MessageFactory.create(
+        conversation=conversation, text=text, sent_at=START + timedelta(seconds=at), **fields
+    )
+
+
+def stored_file(conversation: Conversation, name: str, **fields: Any) -> UploadedFile:
+    return factories.UploadedFileFactory.create(
+        conversation=conversation, name=name, state="stored", size=1, sha256="0" * 64, **fields
+    )

@@ -1,0 +1,90 @@
+"""The guard of the CSV against formulas: what is guarded, what is harmless, and that every text comes back."""
+
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from conversations import transcripts
+from conversations.models import Message
+from tests import factories
+from tests.conversations.reading import START, lines, message, restored, runs, stored_file
+
+pytestmark = pytest.mark.django_db
+
+GUARDED = {
+    "conversation_id", "language", "user_name", "csat_comment", "uci_value", "message_id", "text", "file_name",
+}  # fmt: skip
+
+
+def test_it_guards_these_columns() -> None:
+    columns = transcripts.CONVERSATION_COLUMNS + transcripts.MESSAGE_COLUMNS
+    assert {column.name for column in columns if column.guarded} == GUARDED
+
+
+def test_it_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
+    conversation = factories.conversation_of(
+        chatbot, "=u", messages=0, external_id="=c", language="=l", user_name="=n", csat_comment="=s"
+    )
+    sent = message(conversation, "=t", external_id="=m")
+    stored_file(conversation, "=f", message_id=sent.pk)
+    (line,) = lines(chatbot, "=u")
+    assert {name for name, cell in line.items() if cell.startswith("'=")} == GUARDED
+
+
+HARMLESS = [
+    *("+5", "-5", "-12.50", "+1,234.56", "-.5", "+1e9", "-2E-3", "-0"),
+    *("+33612345678", "+33 6 12 34 56 78", "+1 (555) 123-4567", "+44 (0)20 7946 0018", "+49.30.123456"),
+]
+FORMULAS = [
+    *("+", "-", "+a", "-1+2", "+1 2", "+5\n", "+5 ", "-5%", "--5", "+(1)", "-1e", "+A1", "-@x", "+1=2", "-1;2"),
+    *("+33 6 12 34 56 78 call me", "+33612345678\n=1", "-33 6 12 34 56 78", "+1234567890123456 7", "+12-A3-4567"),
+    *("+\u0661\u0662\u0663\u0664\u0665", "+1\u00a0555\u00a01234567"),
+]
+
+
+@pytest.mark.parametrize(("texts", "guarded"), [(HARMLESS, False), (FORMULAS, True)])
+def test_it_tells_numbers_and_phone_numbers_from_formulas(chatbot: Chatbot, texts: list[str], guarded: bool) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    assert [line["text"] for line in lines(chatbot)] == [f"'{text}" if guarded else text for text in texts]
+
+
+def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: Settings) -> None:
+    settings.CSV_FORMULA_GUARD = False
+    texts = ["=1+1", "'quoted", "-1+2", "@x"]
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    assert [line["text"] for line in lines(chatbot)] == texts
+
+
+numbers = count()
+texts = st.text(
+    st.one_of(st.sampled_from("'=@\t\r\n+-\",;()0123456789 ."), st.characters(exclude_categories=["Cs"])),
+    max_size=12,
+).filter(lambda text: "\x00" not in text)
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(told=st.lists(texts, min_size=1, max_size=20))
+@example(told=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
+def test_it_restores_any_text_when_one_leading_quote_is_taken_away(chatbot: Chatbot, told: list[str]) -> None:
+    value = f"chatter {next(numbers)}"
+    conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=told[0])
+    Message.objects.bulk_create(
+        factories.MessageFactory.build(
+            conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
+        )
+        for at, text in enumerate(told)
+    )
+    cells = lines(chatbot, value)
+    assert [restored(line["text"]) for line in cells] == told
+    assert restored(cells[0]["csat_comment"]) == told[0]
+    assert not any(runs(line["text"]) for line in cells)
