@@ -155,18 +155,70 @@ class ApiKey(models.Model):
 
 
 class Bucket(models.Model):
-    """Where a chatbot's exports go. One row per chatbot; without it an export cannot be filed."""
+    """Where a chatbot's exports and extracts go. One row per chatbot; without it an export cannot be filed.
+
+    All but `hosting` is of a client's own bucket. We call it with an access key of the client's, or by a role that
+    the client lets us assume.
+    """
 
     class Hosting(models.TextChoices):
         HOSTED = "hosted", "The operator's bucket, below the chatbot's slug"
+        CLIENT = "client", "The client's own bucket"
+
+    class Sse(models.TextChoices):
+        """Server-side encryption that we ask for with each object, in S3's words."""
+
+        BUCKET_DEFAULT = "", "As the bucket is set to"
+        S3 = "AES256", "With keys of S3"
+        KMS = "aws:kms", "With a KMS key"
 
     chatbot = models.OneToOneField(Chatbot, on_delete=models.PROTECT, related_name="bucket")
     hosting = models.CharField(max_length=8, choices=Hosting, default=Hosting.HOSTED)
+    bucket = models.CharField(max_length=63, blank=True, default="")
+    region = models.CharField(max_length=64, blank=True, default="")
+    prefix = models.CharField(max_length=200, blank=True, default="", help_text="Empty, or ends in /.")
+    endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Empty for AWS.")
+    access_key_id = models.CharField(max_length=128, blank=True, default="")
+    secret_encrypted = models.TextField(blank=True, default="", help_text="Of the access key; never shown again.")
+    role_arn = models.CharField(max_length=2048, blank=True, default="")
+    external_id = models.CharField(max_length=64, blank=True, default="", help_text="The role's trust names it.")
+    sse = models.CharField(max_length=8, choices=Sse, blank=True, default=Sse.BUCKET_DEFAULT)
+    kms_key_id = models.CharField(max_length=2048, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_error = models.CharField(max_length=500, blank=True, default="", help_text="Code and detail, ours.")
 
     class Meta:
         constraints = [
-            models.CheckConstraint(name="bucket_hosting_known", condition=Q(hosting__in=["hosted"])),
+            models.CheckConstraint(name="bucket_hosting_known", condition=Q(hosting__in=["hosted", "client"])),
+            models.CheckConstraint(
+                name="bucket_settings_fit_hosting",
+                condition=Q(
+                    hosting="hosted",
+                    bucket="",
+                    region="",
+                    prefix="",
+                    endpoint="",
+                    access_key_id="",
+                    secret_encrypted="",
+                    role_arn="",
+                    external_id="",
+                    sse="",
+                    kms_key_id="",
+                )
+                | (
+                    Q(hosting="client")
+                    & ~Q(bucket="")
+                    & ~Q(region="")
+                    & (
+                        (Q(role_arn="", external_id="") & ~Q(access_key_id="") & ~Q(secret_encrypted=""))
+                        | (Q(access_key_id="", secret_encrypted="") & ~Q(role_arn="") & ~Q(external_id=""))
+                    )
+                ),
+            ),
+            models.CheckConstraint(name="bucket_prefix_is_folder", condition=Q(prefix="") | Q(prefix__endswith="/")),
+            models.CheckConstraint(name="bucket_sse_known", condition=Q(sse__in=["", "AES256", "aws:kms"])),
+            models.CheckConstraint(name="bucket_kms_key_fits_sse", condition=Q(kms_key_id="") | Q(sse="aws:kms")),
         ]
 
     def __str__(self) -> str:

@@ -27,6 +27,7 @@ class Way(StrEnum):
     CONVERSATION = "by its conversation"
     FILE = "by its conversation, after its object in storage is gone"
     CHATTER = "by variable and keyed digest of the UCI value"
+    DAY = "by the days on which the erased messages were sent"
     CALL = "by the keyed digest of a call; it names no chatter"
 
 
@@ -160,6 +161,7 @@ STORES: tuple[Store, ...] = (
                     "hold_reason",
                     "variable",
                     "erase_exports",
+                    "include_files",
                     "include_shared",
                     "received_at",
                     "queued_at",
@@ -196,6 +198,7 @@ STORES: tuple[Store, ...] = (
                     "variable_values",
                     "files",
                     "exports",
+                    "extracts",
                 ),
                 (Fate.KEPT, "how much was done; a count of ours"),
             ),
@@ -212,6 +215,7 @@ STORES: tuple[Store, ...] = (
                     "chatbot",
                     "request",
                     "hosting",
+                    "bucket",
                     "rows",
                     "bytes",
                     "sha256",
@@ -220,10 +224,64 @@ STORES: tuple[Store, ...] = (
                     "expires_at",
                     "removed_at",
                     "doomed_by",
+                    "left_by",
                 ),
                 (Fate.KEPT, "that an export was made, and of what size; names nobody"),
             ),
         },
+    ),
+    Store(
+        compliance.ExportFile,
+        Way.CHATTER,
+        {
+            "key": (Fate.DELETED, "bears the UCI value; the row goes with the object"),
+            **_deleted("id", "chatbot", "export", "file_id", "bytes", "sha256"),
+        },
+    ),
+    Store(
+        conversations.DailyExtract,
+        Way.DAY,
+        dict.fromkeys(
+            (
+                "id",
+                "chatbot",
+                "day",
+                "starts_at",
+                "ends_at",
+                "state",
+                "version",
+                "made_version",
+                "hosting",
+                "bucket",
+                "key",
+                "upload_id",
+                "rows",
+                "bytes",
+                "sha256",
+                "finished_at",
+                "expires_at",
+                "stale_at",
+                "token",
+                "claimed_until",
+                "attempts",
+                "not_before",
+                "error_code",
+                "error_detail",
+                "created_at",
+            ),
+            (
+                Fate.KEPT,
+                "that a day's file was made, and of what size; a hosted file is made again without the chatter",
+            ),
+        ),
+    ),
+    Store(
+        conversations.ExtractErasure,
+        Way.DAY,
+        dict.fromkeys(
+            ("id", "chatbot", "extract", "request_id", "version"),
+            (Fate.KEPT, "which days' files a deletion touched; names nobody"),
+        ),
     ),
     Store(
         compliance.Replay,

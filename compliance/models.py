@@ -92,6 +92,7 @@ class ComplianceRequest(models.Model):
     reference = models.CharField(max_length=64, blank=True, default="")
     erase_exports = models.BooleanField(default=False)
     include_shared = models.BooleanField(default=False)
+    include_files = models.BooleanField(default=False)
 
     # One timestamp per state; all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -131,6 +132,7 @@ class ComplianceRequest(models.Model):
     variable_values = models.PositiveIntegerField(default=0)
     files = models.PositiveIntegerField(default=0)
     exports = models.PositiveIntegerField(default=0)
+    extracts = models.PositiveIntegerField(default=0)
 
     class Meta:
         indexes = [
@@ -225,7 +227,8 @@ class Export(models.Model):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     request = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="export")
-    hosting = models.CharField(max_length=8, default="hosted")
+    hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file lies, as in Bucket.")
+    bucket = models.CharField(max_length=63, blank=True, default="", help_text="The name of a client's bucket.")
     key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is gone.")
     upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
     rows = models.BigIntegerField(null=True)
@@ -236,6 +239,9 @@ class Export(models.Model):
     removed_at = models.DateTimeField(null=True)
     doomed_by = models.UUIDField(
         null=True, help_text="The deletion that has to remove the object; set with its mark."
+    )
+    left_by = models.UUIDField(
+        null=True, help_text="The deletion that left the object where it is, and names it in its status."
     )
 
     class Meta:
@@ -265,10 +271,29 @@ class Export(models.Model):
                 fields=["doomed_by"],
                 condition=Q(doomed_by__isnull=False, key__isnull=False),
             ),
+            # The objects that a deletion has left.
+            models.Index(name="export_left", fields=["left_by"], condition=Q(left_by__isnull=False)),
         ]
 
     def __str__(self) -> str:
         return f"export {self.pk}"
+
+
+class ExportFile(models.Model):
+    """A copy of an uploaded file beside an export (`include_files`): one object, removed with the export."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="copies", db_index=False)
+    file_id = models.BigIntegerField(help_text="The uploaded file's number, as in the CSV; no database constraint.")
+    key = models.CharField(max_length=1024, help_text="In the export's bucket; it may bear the chatter's value.")
+    bytes = models.BigIntegerField(null=True)
+    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="exportfile_once", fields=["export", "key"])]
+
+    def __str__(self) -> str:
+        return f"export file {self.pk}"
 
 
 class Replay(models.Model):

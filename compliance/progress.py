@@ -36,6 +36,7 @@ COUNTERS = (
     "variable_values",
     "files",
     "exports",
+    "extracts",
 )
 
 # What one request's work added to its counters.

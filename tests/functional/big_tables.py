@@ -45,13 +45,13 @@ _STATEMENTS = {
     # A request's conversation is the one of its number; that is all the fillings have to agree on.
     "requests": f"""
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
-       filed_by, reference, erase_exports, include_shared, approved_by, approved_holds, attempts, lane,
+       filed_by, reference, erase_exports, include_shared, include_files, approved_by, approved_holds, attempts, lane,
        error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at, completed_at, result,
        conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
-       exports)
+       exports, extracts)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
-       'completed', uci_id, sha256(n::text::bytea), 'api:filling', '', FALSE, FALSE, '', '{{}}', 0, 'normal', '', '',
-       t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0
+       'completed', uci_id, sha256(n::text::bytea), 'api:filling', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
+       '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
   FROM generate_series(1, {REQUESTS}) AS n {_OWNER}
   CROSS JOIN LATERAL (SELECT now() - interval '80 days' + n * interval '2 minutes' AS t) AS filed
  ORDER BY n
@@ -64,9 +64,9 @@ SELECT chatbot_id, id, event, 'worker', received_at, '{}'
  ORDER BY seq
 """,
     "exports": """
-INSERT INTO compliance_export (chatbot_id, request_id, hosting, key, rows, bytes, sha256, finished_at, expires_at,
-       removed_at)
-SELECT chatbot_id, id, 'hosted', CASE WHEN is_young THEN 'filling/' || seq END, 10, 1000, repeat('0', 64),
+INSERT INTO compliance_export (chatbot_id, request_id, hosting, bucket, key, rows, bytes, sha256, finished_at,
+       expires_at, removed_at)
+SELECT chatbot_id, id, 'hosted', '', CASE WHEN is_young THEN 'filling/' || seq END, 10, 1000, repeat('0', 64),
        completed_at, completed_at + interval '40 days', CASE WHEN NOT is_young THEN now() END
   FROM compliance_compliancerequest
  CROSS JOIN LATERAL (SELECT completed_at > now() - interval '39 days' AS is_young) AS age
