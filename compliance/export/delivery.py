@@ -13,8 +13,7 @@ import psycopg
 from django.db import connection
 from psycopg import sql
 
-from chatbots.buckets import ObjectStorage, StorageError, Written
-from chatbots.parts import PART_BYTES
+from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost, StepFailed

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from chatbots.buckets import export_prefix
+from chatbots.buckets import hosted_place
 from chatbots.models import Chatbot
 from compliance.export.naming import export_key
 from compliance.models import ComplianceRequest, Export
@@ -109,7 +109,7 @@ def _fresh_keys(requests: Sequence[ComplianceRequest], now: datetime) -> dict[Co
     # One worker at a time per chatbot: equal values under two variables, or that are shortened, share a folder.
     ids = {request.chatbot_id for request in requests}
     chatbots = Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
-    prefixes = {chatbot.pk: export_prefix(chatbot) for chatbot in chatbots}
+    prefixes = {chatbot.pk: hosted_place(chatbot).prefix for chatbot in chatbots}
     keys: dict[ComplianceRequest, str] = {}
     left = list(requests)
     for number in count(1):

@@ -14,7 +14,7 @@ from botocore.stub import ANY, Stubber
 from pytest_django import Settings
 
 from chatbots import buckets
-from chatbots.buckets import ObjectStorage, StorageError, Version, export_prefix, hosted_storage
+from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_place, hosted_storage
 from chatbots.models import Chatbot
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"
@@ -177,7 +177,7 @@ def test_it_purges_what_was_never_there(storage: ObjectStorage) -> None:
 def test_it_purges_every_version_and_delete_marker(
     versioned: ObjectStorage, monkeypatch: pytest.MonkeyPatch, remove: str
 ) -> None:
-    monkeypatch.setattr(buckets, "MAX_KEYS_PER_DELETE", 2)
+    monkeypatch.setattr("chatbots.buckets.storage.MAX_KEYS_PER_DELETE", 2)
     for text in (b"one", b"two", b"three"):
         write(versioned, text)
     s3(versioned).delete_object(Bucket=versioned.bucket_name, Key=KEY)
@@ -387,4 +387,4 @@ def test_it_is_one_object_per_process() -> None:
 
 
 def test_it_puts_a_chatbot_below_its_slug() -> None:
-    assert export_prefix(Chatbot(slug="acme")) == "acme/"
+    assert hosted_place(Chatbot(slug="acme")).prefix == "acme/"

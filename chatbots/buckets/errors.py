@@ -1,4 +1,4 @@
-"""What can go wrong with object storage, in our words. `chatbots.buckets` raises it."""
+"""What can go wrong with object storage, in our words. `ObjectStorage` raises it."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Object storage: django-storages' `S3Storage` with what it lacks, and the only module that knows boto3.
+"""Object storage: django-storages' `S3Storage` with what it lacks, in a package that alone knows boto3.
 
 What it adds: a multipart writer that publishes a whole object or none, removal of an object with all its
 versions and unfinished uploads, and errors in our words. A key is used exactly as it was recorded. Neither a
@@ -7,34 +7,29 @@ key nor a value stands in an error or a log line of this module: keys can bear w
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
-from django.conf import settings
 from django.utils import timezone
 from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
 
-from chatbots import storage_errors
-from chatbots.models import Chatbot
-from chatbots.parts import PART_BYTES, in_parts
-from chatbots.storage_errors import StorageError
+from chatbots.buckets import errors as storage_errors
+from chatbots.buckets.errors import StorageError
+from chatbots.buckets.parts import PART_BYTES, in_parts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ErrorTypeDef
-
-__all__ = ["ObjectStorage", "StorageError", "Version", "Written", "export_prefix", "hosted_storage"]
 
 logger = logging.getLogger(__name__)
 
@@ -327,41 +322,6 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         retained_until: Any = head.get("ObjectLockRetainUntilDate")
         retained = bool(retained_until and retained_until > timezone.now())
         return retained or head.get("ObjectLockLegalHoldStatus") == "ON"
-
-
-def hosted_storage() -> ObjectStorage:
-    """Return the operator's bucket, from the settings `S3_*`. Cheap to call, safe in threads and forks."""
-    return _storage(
-        bucket_name=settings.S3_BUCKET,
-        endpoint_url=settings.S3_ENDPOINT_URL,
-        public_endpoint_url=settings.S3_PUBLIC_ENDPOINT_URL,
-        region_name=settings.S3_REGION,
-        access_key=settings.S3_ACCESS_KEY_ID,
-        secret_key=settings.S3_SECRET_ACCESS_KEY,
-    )
-
-
-@lru_cache(maxsize=4)
-def _storage(**options: str | None) -> ObjectStorage:
-    return ObjectStorage(
-        **options,
-        # Else S3Storage takes them from AWS_* variables, which are not settings of ours.
-        security_token=None,
-        session_profile=None,
-        client_config=CLIENT_CONFIG,
-        file_overwrite=True,
-        default_acl=None,
-        querystring_expire=int(LINK_LIFE.total_seconds()),
-    )
-
-
-# A forked worker must not speak on its parent's connections.
-os.register_at_fork(after_in_child=_storage.cache_clear)
-
-
-def export_prefix(chatbot: Chatbot) -> str:
-    """Return what stands before the keys of a chatbot's files in the hosted bucket."""
-    return f"{chatbot.slug}/"
 
 
 def _check_key(key: str) -> None:

@@ -1,0 +1,18 @@
+"""Buckets: where a chatbot's files lie, and how they are written, read and removed there for good."""
+
+from chatbots.buckets.errors import StorageError
+from chatbots.buckets.parts import PART_BYTES
+from chatbots.buckets.places import Place, hosted_place, hosted_storage, place_of
+from chatbots.buckets.storage import ObjectStorage, Version, Written
+
+__all__ = [
+    "PART_BYTES",
+    "ObjectStorage",
+    "Place",
+    "StorageError",
+    "Version",
+    "Written",
+    "hosted_place",
+    "hosted_storage",
+    "place_of",
+]
