@@ -6,7 +6,7 @@ one. Final states forget the chatter's value.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from chatbots import changelog
+from chatbots.buckets import errors
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
@@ -111,6 +112,9 @@ RETURNING e.request_id
 # The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
 # since a storage that is down is seldom back sooner.
 _BACK_OFF = timedelta(seconds=30)
+
+# How long requests wait whose storage is left alone: by then a first rest of its breaker is over.
+_REST_WAIT = timedelta(seconds=45)
 
 
 def hold(held: HeldClaim, reasons: Mapping[UUID, ComplianceRequest.HoldReason]) -> None:
@@ -247,9 +251,14 @@ def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, co
 
 
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
-    """Note errors: an attempt is lost; try again after a wait, or fail when none is left or trying cannot help."""
+    """Note errors: an attempt is lost; try again after a wait, or fail when none is left or trying cannot help.
+
+    No attempt is lost where nothing was tried, since the storage is left alone for a while.
+    """
     with held.bite() as now:
-        requests = _claimed(held, failures)
+        resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
+        _rest(held, resting, now)
+        requests = _claimed(held, failures.keys() - resting)
         for request in requests:
             failure = failures[request.pk]
             request.attempts += 1
@@ -278,6 +287,24 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                 [request for request in requests if request.status == status],
                 lambda request: {"code": request.error_code, "attempts": request.attempts},
             )
+
+
+def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:
+    """Give requests back until their storage may be tried again. Logged the first time only: it can take days."""
+    requests = _claimed(held, request_ids)
+    resting = errors.resting()
+    ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+        status=Status.ACCEPTED,
+        claim=None,
+        not_before=now + _REST_WAIT,
+        error_code=resting.code,
+        error_detail=resting.detail,
+    )
+    _log(
+        "request.given_back",
+        [request for request in requests if request.error_code != resting.code],
+        lambda request: {"code": resting.code, "attempts": request.attempts},
+    )
 
 
 def release_export_pending() -> int:

@@ -3,11 +3,12 @@
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.parts import PART_BYTES
 from chatbots.buckets.places import Place, hosted_place, hosted_storage, place_of
-from chatbots.buckets.storage import ObjectStorage, Version, Written
+from chatbots.buckets.storage import ObjectStorage, OpenUpload, Version, Written
 
 __all__ = [
     "PART_BYTES",
     "ObjectStorage",
+    "OpenUpload",
     "Place",
     "StorageError",
     "Version",

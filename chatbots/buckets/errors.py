@@ -28,10 +28,15 @@ _PERMISSIONS = {
 }
 
 
+# What the circuit breaker looks for, and what it says: nothing was asked of a storage that did not answer before.
+UNAVAILABLE = "storage_unavailable"
+RESTING = "storage_resting"
+
+
 class StorageError(Exception):
     """The storage could not do what was asked. `code` and `detail` are ours and hold no key and no value.
 
-    Codes: `storage_unavailable`, `storage_access_denied` (`detail` names the permission to grant),
+    Codes: `storage_unavailable`, `storage_resting`, `storage_access_denied` (`detail` names the permission to grant),
     `storage_locked`, `storage_bucket_missing`, `storage_incomplete`. `retryable` says whether the same call
     can succeed later without anyone changing anything.
     """
@@ -45,6 +50,11 @@ class StorageError(Exception):
 
 def unavailable() -> StorageError:
     return StorageError("storage_unavailable", "The storage does not answer, or is overloaded.", retryable=True)
+
+
+def resting() -> StorageError:
+    detail = "The storage did not answer before, so it is left alone for a while."
+    return StorageError(RESTING, detail, retryable=True)
 
 
 def denied(permission: str) -> StorageError:

@@ -78,5 +78,10 @@ def _storage(**options: str | None) -> ObjectStorage:
     )
 
 
+def forget_storages() -> None:
+    """Let every storage be made anew: its connections, and what its breaker knows."""
+    _storage.cache_clear()
+
+
 # A forked worker must not speak on its parent's connections.
-os.register_at_fork(after_in_child=_storage.cache_clear)
+os.register_at_fork(after_in_child=forget_storages)

@@ -5,17 +5,18 @@ then does the row go that names the key: a kill in between leaves the row, and t
 Storage is called outside any transaction. One request's failing object does not stop another's.
 """
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import connection
 
-from chatbots.buckets import StorageError, hosted_storage
+from chatbots.buckets import hosted_storage
 from compliance import progress
 from compliance.errors import StepFailed
 from config.arrays import array
@@ -23,11 +24,12 @@ from config.arrays import array
 # A worker's bite, or a plain transaction where no claim is needed.
 Bite = Callable[[], AbstractContextManager[datetime | None]]
 
-# Rows are removed after so many objects, and at the latest after so many seconds, which also renews the claim.
 _OBJECTS_PER_BITE = 100
-_SECONDS_PER_BITE = 20.0
+_SECONDS_BETWEEN_KEEPS = 15.0
 
 Failures = dict[UUID, StepFailed]
+
+_T = TypeVar("_T")
 
 
 class Located(NamedTuple):
@@ -97,9 +99,9 @@ def _erase(
             located = _locate(find, trying)
         if not located:
             return failures
-        for gone in _purge(located, failures):
-            with bite():
-                progress.add_counts(_per_request(_forget(forget, gone), counter))
+        gone = _purge(bite, located, failures)
+        with bite():
+            progress.add_counts(_per_request(_forget(forget, gone), counter))
 
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
@@ -108,25 +110,26 @@ def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
         return [Located(*row) for row in cursor.fetchall()]
 
 
-def _purge(located: Sequence[Located], failures: Failures) -> Iterator[list[Located]]:
-    """Purge the objects; yield those that are gone in groups, often enough to renew a claim in between."""
-    storage = hosted_storage()
-    gone: list[Located] = []
-    began = time.monotonic()
+def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
+    """Purge the objects; note the failures, and return those that are gone."""
+    removed = _keeping(bite, partial(hosted_storage().purge_many, [row.key for row in located]))
     for row in located:
-        if row.request_id in failures:
-            continue
-        try:
-            storage.purge(row.key)
-            gone.append(row)
-        except StorageError as error:
+        error = removed.failed.get(row.key)
+        known = failures.get(row.request_id)
+        # What needs a person goes before what needs time.
+        if error and (known is None or known.retryable):
             failures[row.request_id] = StepFailed(error.code, error.detail, retryable=error.retryable)
-        # Also when nothing is gone: a storage that refuses can be slow to say so.
-        if time.monotonic() - began > _SECONDS_PER_BITE:
-            yield gone
-            gone, began = [], time.monotonic()
-    if gone:
-        yield gone
+    return [row for row in located if row.key not in removed.failed]
+
+
+def _keeping(bite: Bite, work: Callable[[], _T]) -> _T:
+    """Let a thread do the work, and renew the claim meanwhile: a slow storage can take longer than a lease."""
+    with ThreadPoolExecutor(max_workers=1) as threads:
+        working = threads.submit(work)
+        while not wait([working], timeout=_SECONDS_BETWEEN_KEEPS).done:
+            with bite():
+                pass
+        return working.result()
 
 
 def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.Counts]:

@@ -15,6 +15,7 @@ from pytest_django import Settings
 
 from chatbots import buckets
 from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_place, hosted_storage
+from chatbots.buckets.places import forget_storages
 from chatbots.models import Chatbot
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"
@@ -177,7 +178,7 @@ def test_it_purges_what_was_never_there(storage: ObjectStorage) -> None:
 def test_it_purges_every_version_and_delete_marker(
     versioned: ObjectStorage, monkeypatch: pytest.MonkeyPatch, remove: str
 ) -> None:
-    monkeypatch.setattr("chatbots.buckets.storage.MAX_KEYS_PER_DELETE", 2)
+    monkeypatch.setattr("chatbots.buckets.removal.MAX_KEYS_PER_DELETE", 2)
     for text in (b"one", b"two", b"three"):
         write(versioned, text)
     s3(versioned).delete_object(Bucket=versioned.bucket_name, Key=KEY)
@@ -279,6 +280,7 @@ def test_it_raises_only_errors_in_our_words(
     settings: Settings, call: str, setting: str, value: str, outcome: tuple[str, bool]
 ) -> None:
     setattr(settings, setting, value)
+    forget_storages()  # one that did not answer in the test before would rest
     with pytest.raises(StorageError) as caught:
         CALLS[call](hosted_storage())
     error = caught.value

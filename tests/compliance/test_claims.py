@@ -9,6 +9,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import claims, sizes, worker
 from compliance.claims import HeldClaim
@@ -98,13 +99,13 @@ def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
     conversation = conversation_of(chatbot, "42", messages=3)
     file = factories.UploadedFileFactory.create(conversation=conversation)
     first, duplicate = deletion_of(chatbot, "42"), deletion_of(chatbot, "42")
-    purge = storage.purge
+    refusals = [StorageError("storage_denied", "No.", retryable=False)]
+    remove = Removal.remove
 
-    def refuse(key: str) -> int:
-        monkeypatch.setattr(type(storage), "purge", lambda _self, key: purge(key))
-        raise StorageError("storage_denied", "No.", retryable=False)
+    def refuse_once(self: Removal, keys: list[str]) -> Removed:
+        return Removed(failed=dict.fromkeys(keys, refusals.pop())) if refusals else remove(self, keys)
 
-    monkeypatch.setattr(type(storage), "purge", lambda _self, key: refuse(key))
+    monkeypatch.setattr(Removal, "remove", refuse_once)
 
     drain()
 

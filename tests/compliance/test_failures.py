@@ -1,6 +1,7 @@
 """When something breaks: whose attempts it costs, who goes on, and what is said."""
 
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,7 +12,8 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets import ObjectStorage, StorageError, errors
+from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
 from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, ledger, objects, rows, verify
@@ -74,14 +76,14 @@ def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbo
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
     stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    purge = ObjectStorage.purge
+    remove = Removal.remove
 
-    def locked(self: ObjectStorage, key: str) -> int:
-        if key.endswith("42"):
-            raise StorageError("storage_locked", "An object lock forbids it: lift it.")
-        return purge(self, key)
+    def locked(self: Removal, keys: list[str]) -> Removed:
+        removed = remove(self, [key for key in keys if not key.endswith("42")])
+        removed.failed["uploads/1/42"] = StorageError("storage_locked", "An object lock forbids it: lift it.")
+        return removed
 
-    monkeypatch.setattr(ObjectStorage, "purge", locked)
+    monkeypatch.setattr(Removal, "remove", locked)
     worker.drain(seconds=60)
 
     stuck.refresh_from_db()
@@ -255,18 +257,26 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
         deletion_of(chatbot, value)
-    monkeypatch.setattr(objects, "_SECONDS_PER_BITE", -1)
-    renewed = []
+    monkeypatch.setattr(objects, "_SECONDS_BETWEEN_KEEPS", 0.02)
+    kept: list[int] = []
+    keep = claims.HeldClaim._lock
 
-    def slow(self: ObjectStorage, key: str) -> int:
-        renewed.append(Claim.objects.get().expires_at > timezone.now())
-        Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+    def counted(self: claims.HeldClaim):
+        kept.append(self.id)
+        return keep(self)
 
-    monkeypatch.setattr(ObjectStorage, "purge", slow)
+    monkeypatch.setattr(claims.HeldClaim, "_lock", counted)
+
+    def slow(self: Removal, keys: list[str]) -> Removed:
+        before = len(kept)
+        time.sleep(0.3)
+        assert len(kept) > before + 3
+        return Removed(failed={key: errors.unavailable() for key in keys})
+
+    monkeypatch.setattr(Removal, "remove", slow)
     worker.drain(seconds=60)
 
-    assert renewed == [True, True, True]
+    assert set(ComplianceRequest.objects.values_list("error_code", "attempts")) == {("storage_unavailable", 1)}
 
 
 def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monkeypatch) -> None:
@@ -274,14 +284,15 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
     worker.drain(seconds=60)
     conversation = conversation_of(chatbot, "42", deletion_request_id=request.pk)
     factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a")
-    purge, sweeps = ObjectStorage.purge, [worker.sweep]
+    remove, sweeps = Removal.remove, [worker.sweep]
 
-    def beaten(self: ObjectStorage, key: str) -> int:
+    def beaten(self: Removal, keys: list[str]) -> Removed:
         if sweeps:
             sweeps.pop()()
-        return purge(self, key)
+            connection.close()  # this is a thread of its own
+        return remove(self, keys)
 
-    monkeypatch.setattr(ObjectStorage, "purge", beaten)
+    monkeypatch.setattr(Removal, "remove", beaten)
     worker.sweep()
 
     request.refresh_from_db()

@@ -74,7 +74,7 @@ def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatb
     worker.sweep()
 
     assert list(UploadedFile.objects.all()) == [kept]
-    assert not storage._open_uploads(old.object_key)
+    assert not list(storage.uploads(old.object_key))
 
 
 def test_ledger_objects_go_when_their_days_are_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:

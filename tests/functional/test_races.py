@@ -184,7 +184,7 @@ def test_an_upload_in_flight_leaves_no_object_and_no_open_upload(chatbot: Chatbo
     assert (request.status, request.files) == (Status.COMPLETED, 1)
     assert not UploadedFile.objects.exists()
     assert not list(storage.versions("uploads/"))
-    assert not storage._open_uploads(upload.object_key)
+    assert not list(storage.uploads(upload.object_key))
 
 
 def test_a_worker_that_wakes_after_its_claim_expired_writes_nothing(

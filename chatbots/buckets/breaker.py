@@ -1,0 +1,57 @@
+"""A circuit breaker: a storage that does not answer is left alone for a while, by each process for itself.
+
+A call to a storage that is gone takes up to a minute and a half to fail. Without a breaker a worker would spend
+that on each object of each request, while others wait.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from chatbots.buckets import errors
+
+# So many calls in a row without an answer open it.
+FAILURES = 3
+# Then no call is made for so many seconds; twice as long each time that the call after a rest has no answer either.
+FIRST_REST_SECONDS = 30.0
+LONGEST_REST_SECONDS = 300.0
+
+
+class Breaker:
+    """Closed, calls pass. Open, they are refused until the rest is over; then one passes, and its end decides."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        self._failures = 0
+        self._rest = FIRST_REST_SECONDS
+        self._rests_until: float | None = None
+
+    def check(self) -> None:
+        """Let the caller's call pass, or raise StorageError(`storage_resting`)."""
+        with self._lock:
+            if self._rests_until is None:
+                return
+            if self._clock() < self._rests_until:
+                raise errors.resting()
+            # This one call is the trial. Should its end never be told, another may pass after a rest.
+            self._rests_until = self._clock() + self._rest
+
+    def answered(self) -> None:
+        """Note that the storage answered, whatever it said."""
+        if self._failures or self._rests_until is not None:
+            with self._lock:
+                self.reset()
+
+    def failed(self) -> None:
+        """Note that a call had no answer."""
+        with self._lock:
+            self._failures += 1
+            if self._rests_until is not None:
+                self._rest = min(self._rest * 2, LONGEST_REST_SECONDS)
+                self._rests_until = self._clock() + self._rest
+            elif self._failures >= FAILURES:
+                self._rests_until = self._clock() + self._rest

@@ -1,0 +1,173 @@
+"""Remove objects for good: open uploads, every version, every delete marker, by exact key.
+
+Many keys share the calls that can be shared: a deletion is one call for up to a thousand versions, of whatever keys,
+and the listings go on side by side. A storage that refuses one version refuses that key alone.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.utils import timezone
+
+from chatbots.buckets import errors
+from chatbots.buckets.calls import Calls
+from chatbots.buckets.errors import StorageError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ErrorTypeDef
+
+_T = TypeVar("_T")
+
+# S3's limit for one call.
+MAX_KEYS_PER_DELETE = 1000
+# Listings at once: a far storage is mostly waited for.
+THREADS = 4
+
+
+@dataclass
+class Removed:
+    """What became of each key: how many versions and markers are gone, or why something of it is left."""
+
+    gone: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, StorageError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Found:
+    had_uploads: bool
+    versions: list[str]
+
+    def __bool__(self) -> bool:
+        return self.had_uploads or bool(self.versions)
+
+
+class Removal:
+    def __init__(self, client: "S3Client", bucket: str, calls: Calls) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._calls = calls
+
+    def remove(self, keys: Iterable[str]) -> Removed:
+        """Remove whatever there is of exactly these keys.
+
+        Open uploads are aborted before the versions are listed, so that none can complete unseen. Where anything
+        was there, it is looked for once more at the end.
+        """
+        removed = Removed()
+        found = self._each(keys, self._abort_and_list, removed)
+        self._delete(found, removed)
+        again = [key for key, what in found.items() if what and key not in removed.failed]
+        for key, left in self._each(again, self._look, removed).items():
+            if left:
+                removed.failed[key] = errors.left_over()
+        removed.gone = {key: len(what.versions) for key, what in found.items() if key not in removed.failed}
+        return removed
+
+    def abort(self, key: str, upload_id: str) -> None:
+        """Abort an open upload: it can never complete afterwards. No error when it is gone already."""
+        with self._calls(passing=["NoSuchUpload"]):
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+
+    def _each(self, keys: Iterable[str], work: Callable[[str], _T], removed: Removed) -> dict[str, _T]:
+        """Do the work for each key, side by side; keys for which it raises StorageError are noted as failed."""
+
+        def attempt(key: str) -> _T | StorageError:
+            try:
+                return work(key)
+            except StorageError as error:
+                return error
+
+        keys = list(dict.fromkeys(keys))
+        if len(keys) == 1:
+            outcomes = [attempt(keys[0])]
+        else:
+            with ThreadPoolExecutor(THREADS) as threads:
+                outcomes = list(threads.map(attempt, keys))
+        done: dict[str, _T] = {}
+        for key, outcome in zip(keys, outcomes, strict=True):
+            if isinstance(outcome, StorageError):
+                removed.failed[key] = outcome
+            else:
+                done[key] = outcome
+        return done
+
+    def _abort_and_list(self, key: str) -> _Found:
+        uploads = self._open_uploads(key)
+        for upload_id in uploads:
+            self.abort(key, upload_id)
+        return _Found(bool(uploads), self._version_ids(key))
+
+    def _look(self, key: str) -> _Found:
+        return _Found(bool(self._open_uploads(key)), self._version_ids(key))
+
+    def _open_uploads(self, key: str) -> list[str]:
+        with self._calls():
+            pages = self._client.get_paginator("list_multipart_uploads")
+            return [
+                upload["UploadId"]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=key)
+                for upload in page.get("Uploads", ())
+                if upload["Key"] == key
+            ]
+
+    def _version_ids(self, key: str) -> list[str]:
+        with self._calls():
+            pages = self._client.get_paginator("list_object_versions")
+            return [
+                entry["VersionId"]
+                for page in pages.paginate(Bucket=self._bucket, Prefix=key)
+                for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+                if entry["Key"] == key
+            ]
+
+    def _delete(self, found: Mapping[str, _Found], removed: Removed) -> None:
+        refusals: dict[str, list[StorageError]] = defaultdict(list)
+        for versions in _in_calls([(key, version) for key, what in found.items() for version in what.versions]):
+            try:
+                refused = self._delete_versions(versions)
+            except StorageError as error:
+                refused = [(key, error) for key, _ in versions]
+            for key, refusal in refused:
+                refusals[key].append(refusal)
+        for key, refused_here in refusals.items():
+            # What needs a person goes before what needs time.
+            removed.failed[key] = min(refused_here, key=lambda refusal: refusal.retryable)
+
+    def _delete_versions(self, versions: Sequence[tuple[str, str]]) -> list[tuple[str, StorageError]]:
+        objects: Any = [{"Key": key, "VersionId": version} for key, version in versions]
+        with self._calls():
+            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
+        # An answer that is a success may refuse single versions.
+        return [
+            (error.get("Key", ""), self._refusal(error))
+            for error in answer.get("Errors", ())
+            if error.get("Code") not in errors.GONE
+        ]
+
+    def _refusal(self, error: "ErrorTypeDef") -> StorageError:
+        code = error.get("Code", "")
+        if code not in errors.DENIED:
+            return errors.from_code(code, operation="DeleteObjects")
+        if self._is_locked(error.get("Key", ""), error.get("VersionId", "null")):
+            return errors.locked()
+        return errors.denied("s3:DeleteObjectVersion")
+
+    def _is_locked(self, key: str, version_id: str) -> bool:
+        """Say whether retention or a legal hold protects a version: a refusal only says AccessDenied."""
+        try:
+            with self._calls():
+                head = dict(self._client.head_object(Bucket=self._bucket, Key=key, VersionId=version_id))
+        except StorageError:
+            return False
+        retained_until: Any = head.get("ObjectLockRetainUntilDate")
+        retained = bool(retained_until and retained_until > timezone.now())
+        return retained or head.get("ObjectLockLegalHoldStatus") == "ON"
+
+
+def _in_calls(versions: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+    for start in range(0, len(versions), MAX_KEYS_PER_DELETE):
+        yield versions[start : start + MAX_KEYS_PER_DELETE]

@@ -1,0 +1,82 @@
+"""The circuit breaker by itself, on a clock of its own."""
+
+import pytest
+
+from chatbots.buckets import StorageError
+from chatbots.buckets.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breaker(clock: Clock) -> Breaker:
+    return Breaker(clock)
+
+
+def is_open(breaker: Breaker) -> bool:
+    try:
+        breaker.check()
+    except StorageError:
+        return True
+    return False
+
+
+def open_it(breaker: Breaker) -> None:
+    for _ in range(FAILURES):
+        assert not is_open(breaker)
+        breaker.failed()
+
+
+def test_it_opens_after_failures_in_a_row_only(breaker: Breaker) -> None:
+    for _ in range(3):
+        for _ in range(FAILURES - 1):
+            breaker.failed()
+        breaker.answered()
+    assert not is_open(breaker)
+    open_it(breaker)
+    with pytest.raises(StorageError) as caught:
+        breaker.check()
+    assert (caught.value.code, caught.value.retryable) == ("storage_resting", True)
+
+
+def test_one_call_tries_again_after_the_rest(breaker: Breaker, clock: Clock) -> None:
+    open_it(breaker)
+    clock.now += FIRST_REST_SECONDS - 1
+    assert is_open(breaker)
+    clock.now += 1
+    assert not is_open(breaker)
+    assert is_open(breaker)
+    breaker.answered()
+    assert not is_open(breaker)
+    open_it(breaker)
+
+
+def test_it_rests_longer_each_time_up_to_a_limit(breaker: Breaker, clock: Clock) -> None:
+    open_it(breaker)
+    rests = []
+    for _ in range(6):
+        began = clock.now
+        while is_open(breaker):
+            clock.now += 1
+        rests.append(clock.now - began)
+        breaker.failed()
+    assert rests == [30, 60, 120, 240, 300, 300]
+    assert rests[-1] == LONGEST_REST_SECONDS
+
+
+def test_a_trial_whose_end_is_never_told_does_not_close_it_for_ever(breaker: Breaker, clock: Clock) -> None:
+    open_it(breaker)
+    clock.now += FIRST_REST_SECONDS
+    assert not is_open(breaker)
+    clock.now += FIRST_REST_SECONDS
+    assert not is_open(breaker)

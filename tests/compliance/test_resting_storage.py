@@ -1,0 +1,52 @@
+"""A storage that does not answer: nobody waits for it long, and nobody loses an attempt for what was not tried."""
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, StorageError, hosted_storage
+from chatbots.buckets.breaker import FAILURES
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import worker
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.factories import conversation_of, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_it_costs_no_attempt_and_one_line_in_the_log(
+    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
+) -> None:
+    factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"))
+    conversation_of(chatbot, "43")
+    requests = [deletion_of(chatbot, "42"), export_of(chatbot, "43")]
+    endpoint = settings.S3_ENDPOINT_URL
+    settings.S3_ENDPOINT_URL = "http://127.0.0.1:9"
+    for _ in range(FAILURES):
+        with pytest.raises(StorageError, match="storage_unavailable"):
+            hosted_storage().exists("anything")
+
+    began = time.monotonic()
+    for _ in range(3):
+        worker.drain(seconds=60)
+        for request in requests:
+            request.refresh_from_db()
+            assert (request.status, request.attempts, request.error_code) == (Status.ACCEPTED, 0, "storage_resting")
+            assert timedelta() < request.not_before - timezone.now() < timedelta(minutes=1)
+        ComplianceRequest.objects.update(not_before=None)
+    assert time.monotonic() - began < 5
+    for request in requests:
+        given_back = ChangeLogEntry.objects.filter(request_id=request.pk, event="request.given_back")
+        assert [entry.data for entry in given_back] == [{"code": "storage_resting", "attempts": 0}]
+
+    settings.S3_ENDPOINT_URL = endpoint
+    worker.drain(seconds=60)
+    for request in requests:
+        request.refresh_from_db()
+        assert (request.status, request.error_code) == (Status.COMPLETED, "")
