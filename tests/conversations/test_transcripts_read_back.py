@@ -1,0 +1,137 @@
+"""The CSV as other programs read it: with one leading `'` taken away each text is there again, exactly."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pandas
+import pytest
+
+from chatbots.models import Chatbot
+from tests import factories
+from tests.conversations.reading import message, restored, stored_file, written
+
+pytestmark = pytest.mark.django_db
+
+TEXTS = [
+    "hello",
+    "",
+    "  spaces at both ends  ",
+    'she said "no", then; left',
+    '"',
+    "two\nlines",
+    "two\r\nlines",
+    "two\rlines",
+    "\n",
+    "=1+1",
+    "'=1+1",
+    "'",
+    "''",
+    "@SUM(A1)",
+    "+cmd|'/C calc'!A0",
+    "\t=tab",
+    "\rreturn",
+    "-12.50",
+    "+33 6 12 34 56 78",
+    "007",
+    "1e5",
+    "1/2",
+    "2026-01-02",
+    "TRUE",
+    "NULL",
+    "NaN",
+    "\\N",
+    "👩🏽\u200d🚀 ✓",
+    "שלום \u202eabc\u202c",
+    "e\u0301 is not é",
+    "\ufeffmark",
+    "\u2028line\u2029",
+    "\x01control",
+    "x" * 100_000,
+]
+
+Read = Callable[[Path], list[str]]
+
+
+def by_python(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file, strict=True)]
+
+
+def by_duckdb(path: Path) -> list[str]:
+    options = "header = true, all_varchar = true, delim = ',', quote = '\"', escape = '\"', new_line = '\\n'"
+    rows = duckdb.sql(f"SELECT text FROM read_csv('{path}', {options}, allow_quoted_nulls = false)")
+    return [text for (text,) in rows.fetchall()]
+
+
+def by_pandas(path: Path) -> list[str]:
+    table = pandas.read_csv(path, dtype=str, keep_default_na=False, lineterminator="\n")
+    return list(table["text"])
+
+
+def by_a_spreadsheet(path: Path, *, as_text: bool = True) -> list[str]:
+    """Open it in LibreOffice, save it as a spreadsheet, and let that tell its cells."""
+    converted = ["44,34,76,1,,0,true,true", f"44,34,76,1,,0,{str(as_text).lower()},false"]
+    _libreoffice(path, "ods", f"--infilter=CSV:{converted[1]}")
+    _libreoffice(path.with_suffix(".ods"), f"csv:Text - txt - csv (StarCalc):{converted[0]}", out="back")
+    return by_python(path.parent / "back" / path.name)
+
+
+def _libreoffice(path: Path, wanted: str, *options: str, out: str = ".") -> None:
+    profile = (path.parent / "profile").as_uri()
+    subprocess.run(
+        [
+            *("soffice", "--headless", f"-env:UserInstallation={profile}", *options),
+            *("--convert-to", wanted, "--outdir", str(path.parent / out), str(path)),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "HOME": str(path.parent)},
+    )
+
+
+def in_a_cell(text: str) -> str:
+    """What LibreOffice makes of a text: one kind of line end, no control characters, no more than it can hold."""
+    lines = re.sub("\r\n?", "\n", text)
+    return re.sub(r"[\x00-\x08\x0b-\x1f]", "", lines)[:65_535]
+
+
+needs_libreoffice = pytest.mark.skipif(
+    shutil.which("soffice") is None,
+    reason="LibreOffice is missing: apt-get install --no-install-recommends libreoffice-calc-nogui",
+)
+
+
+@pytest.fixture
+def path(chatbot: Chatbot, tmp_path: Path) -> Path:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(TEXTS):
+        sent = message(conversation, text, at=at)
+    stored_file(conversation, "=name.csv", message_id=sent.pk)
+    path = tmp_path / "export.csv"
+    path.write_bytes(written(chatbot))
+    return path
+
+
+@pytest.mark.parametrize("read", [by_python, by_duckdb, by_pandas])
+def test_it_comes_back_exactly(path: Path, read: Read) -> None:
+    assert [restored(text) for text in read(path)] == TEXTS
+
+
+@needs_libreoffice
+def test_it_comes_back_from_a_spreadsheet_as_far_as_a_cell_can_hold_it(path: Path) -> None:
+    assert [restored(text) for text in by_a_spreadsheet(path)] == [in_a_cell(text) for text in TEXTS]
+
+
+@needs_libreoffice
+def test_it_computes_nothing_in_a_spreadsheet_that_guesses_types(path: Path) -> None:
+    read = dict(zip(TEXTS, by_a_spreadsheet(path, as_text=False), strict=True))
+    for text, cell in read.items():
+        if text.lstrip("\t\r")[:1] in {"=", "@"} or "calc" in text:
+            assert cell == "'" + in_a_cell(text)
