@@ -1,0 +1,149 @@
+"""A private S3 server with identities of the test's choice, that a test may stop, pause and kill.
+
+The shared one of conftest has a single identity that may do all. An identity's `actions` are SeaweedFS's: `Read`,
+`Write` (which deletes too), `List` or `Admin`, each for all buckets or as `Read:bucket` or `Read:bucket/prefix/*`.
+What they cannot express, such as writing without deleting, `S3Server.refuse` can.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chatbots.buckets import ObjectStorage
+from chatbots.buckets.storage import CLIENT_CONFIG
+from config import embedded
+from config.embedded_s3 import S3, SeaweedFS
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who may do what. Key and secret follow from the name."""
+
+    name: str
+    actions: Sequence[str]
+
+    @property
+    def access_key(self) -> str:
+        return f"key-of-{self.name}"
+
+    @property
+    def secret_key(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+
+ADMIN = Identity("admin", ["Admin", "Read", "Write", "List", "Tagging"])
+
+
+class S3Server(SeaweedFS):
+    """Start it with `running`. Its first bucket is `bucket`; `ADMIN` may do all."""
+
+    # The data is thrown away.
+    stop_signals = ((signal.SIGKILL, 5), (signal.SIGKILL, 5))
+
+    def __init__(self, home: Path, identities: Sequence[Identity] = (), *, bucket: str = "clients") -> None:
+        self.identities = [ADMIN, *identities]
+        runtime = home / "run"
+        runtime.mkdir()
+        ports = embedded._free_port_range(len(self.parts))
+        super().__init__(home, runtime, S3(ADMIN.access_key, ADMIN.secret_key, bucket), ports)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.ports['s3']}"
+
+    def start(self) -> None:
+        """Start it, also again after `stop`: with the same ports and data."""
+        self.begin(alone=True)
+        self.wait()
+
+    def pause(self) -> None:
+        """Leave it deaf: connections open, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def set_identities(self, *identities: Identity) -> None:
+        """Change who may do what, as an administrator who revokes a key does. It starts anew: in under a second."""
+        self.stop()
+        self.identities = [ADMIN, *identities]
+        self.start()
+
+    def refuse(self, identity: Identity, *actions: str, bucket: str = "", prefix: str = "") -> None:
+        """Take single rights (`s3:DeleteObjectVersion`) from an identity below a prefix, as a bucket policy does.
+
+        Without actions all are given back. One policy for each bucket: a second call replaces the first.
+        """
+        bucket = bucket or self.s3.bucket
+        client = self.storage(bucket=bucket).connection.meta.client
+        if not actions:
+            client.delete_bucket_policy(Bucket=bucket)
+            return
+        arn = f"arn:aws:s3:::{bucket}"
+        statement = {
+            "Effect": "Deny",
+            "Principal": {"AWS": f"arn:aws:iam::000000000000:user/{identity.name}"},
+            "Action": list(actions),
+            "Resource": [arn, f"{arn}/{prefix}*"],
+        }
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+
+    def make_bucket(self, bucket: str, *, versioned: bool = False) -> None:
+        storage = self.storage(bucket=bucket)
+        storage.create_bucket_if_missing()
+        if versioned:
+            client = storage.connection.meta.client
+            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    def storage(self, identity: Identity = ADMIN, *, bucket: str = "", **options: Any) -> ObjectStorage:
+        """Return a bucket of it as this identity sees it; `options` are those of ObjectStorage."""
+        chosen = {
+            "bucket_name": bucket or self.s3.bucket,
+            "endpoint_url": self.endpoint,
+            "region_name": "us-east-1",
+            "access_key": identity.access_key,
+            "secret_key": identity.secret_key,
+            "security_token": None,
+            "session_profile": None,
+            "client_config": CLIENT_CONFIG,
+        }
+        return ObjectStorage(**{**chosen, **options})
+
+    def _signal(self, number: signal.Signals) -> None:
+        os.kill(int(self._pid_file.read_text()), number)
+
+    def _identities(self) -> str:
+        return json.dumps(
+            {
+                "identities": [
+                    {
+                        "name": one.name,
+                        "credentials": [{"accessKey": one.access_key, "secretKey": one.secret_key}],
+                        "actions": list(one.actions),
+                    }
+                    for one in self.identities
+                ]
+            }
+        )
+
+
+@contextmanager
+def running(*identities: Identity, bucket: str = "clients") -> Iterator[S3Server]:
+    """Run a server of its own, and throw it away afterwards. It takes about a second: share it where you can."""
+    home = Path(tempfile.mkdtemp(prefix="s3-"))
+    server = S3Server(home, identities, bucket=bucket)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(home, ignore_errors=True)
