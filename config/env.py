@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ def parse_days(text: str) -> timedelta:
     return timedelta(days=int(text))
 
 
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Turn `10.0.0.0/8,fd00::/8` into networks; empty is none. Raises ValidationError."""
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValidationError("Must be networks such as 10.1.0.0/16, separated by commas.") from None
+
+
 def parse_postgres_url(text: str) -> dict[str, Any]:
     """Turn `postgresql://…` into an entry of DATABASES. Raises ValidationError, which never quotes the password."""
     # Other databases parse as well, and would fail later, by the name of a driver that is not installed.
@@ -113,6 +122,7 @@ def describe_bad_settings(error: EnvValidationError) -> str:
 # A secret's file mostly ends with a newline that is no part of it.
 env = FileAwareEnv(eager=False, strip_whitespace=True)
 env.add_parser("days", parse_days)
+env.add_parser("networks", parse_networks)
 env.add_parser("postgres_url", parse_postgres_url)
 env.add_parser("single_key", parse_single_key)
 env.add_parser("key_ring", parse_key_ring)

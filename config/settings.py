@@ -112,6 +112,17 @@ S3_ACCESS_KEY_ID = env.str("S3_ACCESS_KEY_ID")
 S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
 S3_BUCKET = env.str("S3_BUCKET", "data-compliance") if DEVELOPMENT else env.str("S3_BUCKET")
 
+# --- Clients' buckets ----------------------------------------------------------------------------------
+
+# Private networks in which clients' buckets may lie all the same.
+BUCKET_PRIVATE_NETWORKS = env.networks("BUCKET_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128" if DEVELOPMENT else "")
+# Who we are to STS, when it is to lend us clients' roles.
+STS_ACCESS_KEY_ID = env.str("STS_ACCESS_KEY_ID", "")
+STS_SECRET_ACCESS_KEY = env.str("STS_SECRET_ACCESS_KEY", "")
+STS_IDENTITY_ARN = env.str("STS_IDENTITY_ARN", "")
+STS_REGION = env.str("STS_REGION", "") or S3_REGION
+STS_ENDPOINT_URL: str | None = env.str("STS_ENDPOINT_URL", "") or None
+
 # --- What the product promises -------------------------------------------------------------------------
 
 # Values that broken integrations send for "nobody": they identify no chatter.

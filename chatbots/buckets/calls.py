@@ -11,6 +11,7 @@ from botocore.parsers import ResponseParserError
 from chatbots.buckets import errors
 from chatbots.buckets.breaker import Breaker
 from chatbots.buckets.errors import StorageError
+from chatbots.buckets.guard import AddressRefused
 
 _ERRORS = (boto.BotoCoreError, ClientError, ResponseParserError)
 _NO_ANSWER = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
@@ -59,4 +60,6 @@ def _translated(error: BaseException) -> StorageError:
     if isinstance(error, ClientError):
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
         return errors.from_code(_code(error), operation=error.operation_name, status=status)
+    if isinstance(error, AddressRefused):
+        return errors.address_refused()
     return errors.unavailable() if isinstance(error, _NO_ANSWER) else errors.unusable()

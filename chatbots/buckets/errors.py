@@ -37,15 +37,17 @@ class StorageError(Exception):
     """The storage could not do what was asked. `code` and `detail` are ours and hold no key and no value.
 
     Codes: `storage_unavailable`, `storage_resting`, `storage_access_denied` (`detail` names the permission to grant),
-    `storage_locked`, `storage_bucket_missing`, `storage_incomplete`. `retryable` says whether the same call
-    can succeed later without anyone changing anything.
+    `storage_role_refused`, `storage_address_refused`, `storage_locked`, `storage_bucket_missing`,
+    `storage_incomplete`. `retryable` says whether the same call can succeed later without anyone changing
+    anything. `permission` is set where granting it is all that is missing.
     """
 
-    def __init__(self, code: str, detail: str, retryable: bool = False) -> None:
+    def __init__(self, code: str, detail: str, retryable: bool = False, permission: str = "") -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
         self.retryable = retryable
+        self.permission = permission
 
 
 def unavailable() -> StorageError:
@@ -58,9 +60,37 @@ def resting() -> StorageError:
 
 
 def denied(permission: str) -> StorageError:
+    detail = f"The storage refuses this to our access key. Grant it {permission}."
+    return StorageError("storage_access_denied", detail, permission=permission)
+
+
+def address_refused() -> StorageError:
     return StorageError(
-        "storage_access_denied", f"The storage refuses this to our access key. Grant it {permission}."
+        "storage_address_refused",
+        "The endpoint of the client's bucket leads into a private network. Name a public one, or list the network "
+        "in BUCKET_PRIVATE_NETWORKS.",
     )
+
+
+def no_identity() -> StorageError:
+    return StorageError(
+        "storage_role_refused",
+        "We have no identity with which to assume roles. Set STS_ACCESS_KEY_ID and STS_SECRET_ACCESS_KEY.",
+    )
+
+
+def role_refused(code: str) -> StorageError:
+    """Choose our words for a refusal of STS."""
+    if code in DENIED:
+        detail = (
+            "STS does not let us assume the client's role. Its trust policy must name our identity and the external "
+            "id, as `bucket_policy --trust` prints them; and our identity must be allowed to assume it."
+        )
+    elif code in _BAD_CREDENTIALS or code == "InvalidClientTokenId":
+        detail = "STS refuses our own identity. Look at STS_ACCESS_KEY_ID, STS_SECRET_ACCESS_KEY and the clock."
+    else:
+        detail = f"STS answered {_named(code)} when we asked for the client's role."
+    return StorageError("storage_role_refused", detail)
 
 
 def locked() -> StorageError:
@@ -81,6 +111,10 @@ def unusable() -> StorageError:
 
 def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
     """Choose our words for an error code of the storage; `operation` is S3's name of the call."""
+    if code in _BUSY or status >= 500:
+        return unavailable()
+    if operation == "AssumeRole":
+        return role_refused(code)
     if code == "NoSuchBucket":
         return StorageError("storage_bucket_missing", "The bucket does not exist, or not in this region.")
     if code in _BAD_CREDENTIALS:
@@ -88,11 +122,11 @@ def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
         return StorageError("storage_access_denied", detail)
     if code in DENIED:
         return denied(_PERMISSIONS.get(operation, operation))
-    if code in GONE:
-        detail = "The object or the upload is no longer there."
-        return StorageError("storage_incomplete", detail, retryable=True)
-    if code in _BUSY or status >= 500:
-        return unavailable()
-    # A code is one word of S3's list; anything else is not repeated.
-    named = code if re.fullmatch(r"[A-Za-z0-9]{1,64}", code) else "an error"
-    return StorageError("storage_incomplete", f"The storage answered {operation} with {named}.", retryable=True)
+    gone = "The object or the upload is no longer there."
+    detail = gone if code in GONE else f"The storage answered {operation} with {_named(code)}."
+    return StorageError("storage_incomplete", detail, retryable=True)
+
+
+def _named(code: str) -> str:
+    """A code is one word of S3's list; anything else is not repeated."""
+    return code if re.fullmatch(r"[A-Za-z0-9]{1,64}", code) else "an error"

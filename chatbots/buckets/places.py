@@ -3,14 +3,25 @@
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
+from botocore.config import Config
 from django.conf import settings
 
+from chatbots.buckets import errors
+from chatbots.buckets.roles import Role
 from chatbots.buckets.storage import CLIENT_CONFIG, LINK_LIFE, ObjectStorage
 from chatbots.models import Bucket, Chatbot
 from chatbots.secrets import decrypt
 
 Hosting = Bucket.Hosting
+
+# AWS_ENDPOINT_URL of the environment is not for clients.
+_AWS_CONFIG = CLIENT_CONFIG.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]
+# Some stores refuse the checksums that botocore adds to each call by itself.
+_OTHER_CONFIG = _AWS_CONFIG.merge(
+    Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ def hosted_storage() -> ObjectStorage:
         region_name=settings.S3_REGION,
         access_key=settings.S3_ACCESS_KEY_ID,
         secret_key=settings.S3_SECRET_ACCESS_KEY,
+        client_config=CLIENT_CONFIG,
     )
 
 
@@ -45,7 +57,11 @@ def hosted_place(chatbot: Chatbot) -> Place:
 
 
 def place_of(bucket: Bucket) -> Place:
-    """Return where a chatbot's files go now. Cheap to call. Raises SecretUnreadable (chatbots.secrets)."""
+    """Return where a chatbot's files go now. Cheap to call, and calls nobody.
+
+    Raises SecretUnreadable (chatbots.secrets), and StorageError for a role while the settings hold no identity
+    with which to assume it.
+    """
     if bucket.hosting == Hosting.HOSTED:
         return hosted_place(bucket.chatbot)
     storage = _storage(
@@ -53,8 +69,11 @@ def place_of(bucket: Bucket) -> Place:
         endpoint_url=bucket.endpoint or None,
         public_endpoint_url=None,
         region_name=bucket.region,
-        access_key=bucket.access_key_id,
-        secret_key=decrypt(bucket.secret_encrypted, bound_to=bucket_secret_binding(bucket.chatbot_id)),
+        sse=bucket.sse,
+        kms_key_id=bucket.kms_key_id,
+        client_config=_OTHER_CONFIG if bucket.endpoint else _AWS_CONFIG,
+        guarded=True,
+        **_credentials(bucket),
     )
     return Place(Hosting.CLIENT, bucket.bucket, bucket.prefix, storage)
 
@@ -64,14 +83,26 @@ def bucket_secret_binding(chatbot_id: int) -> str:
     return f"bucket:{chatbot_id}:secret"
 
 
+def _credentials(bucket: Bucket) -> dict[str, Any]:
+    if not bucket.role_arn:
+        binding = bucket_secret_binding(bucket.chatbot_id)
+        return {
+            "access_key": bucket.access_key_id,
+            "secret_key": decrypt(bucket.secret_encrypted, bound_to=binding),
+        }
+    if not settings.STS_ACCESS_KEY_ID:
+        raise errors.no_identity()
+    role = Role(bucket.role_arn, bucket.external_id, session_name=f"data-compliance-{bucket.chatbot_id}")
+    return {"access_key": None, "secret_key": None, "role": role}
+
+
 @lru_cache(maxsize=64)
-def _storage(**options: str | None) -> ObjectStorage:
+def _storage(**options: Any) -> ObjectStorage:
     return ObjectStorage(
         **options,
         # Else S3Storage takes them from AWS_* variables, which are not settings of ours.
         security_token=None,
         session_profile=None,
-        client_config=CLIENT_CONFIG,
         file_overwrite=True,
         default_acl=None,
         querystring_expire=int(LINK_LIFE.total_seconds()),

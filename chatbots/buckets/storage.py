@@ -21,8 +21,10 @@ from storages.backends.s3 import S3Storage
 from chatbots.buckets import errors
 from chatbots.buckets.calls import Calls
 from chatbots.buckets.errors import StorageError
+from chatbots.buckets.guard import GuardedSender
 from chatbots.buckets.parts import PART_BYTES, in_parts
 from chatbots.buckets.removal import Removal, Removed
+from chatbots.buckets.roles import Role, session_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -96,16 +98,21 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     bucket_name: str
     public_endpoint_url: str | None
+    role: Role | None
+    guarded: bool
+    sse: str
+    kms_key_id: str
 
     def get_default_settings(self) -> dict[str, Any]:
-        return {**super().get_default_settings(), "public_endpoint_url": None}
+        ours = {"public_endpoint_url": None, "role": None, "guarded": False, "sse": "", "kms_key_id": ""}
+        return {**super().get_default_settings(), **ours}
 
     # --- Writing ---------------------------------------------------------------------------------------
 
     def open_upload(self, key: str, *, content_type: str) -> str:
         """Open a multipart upload and return its id. Nothing is visible under the key until it completes."""
         _check_key(key)
-        upload: Any = {"Bucket": self.bucket_name, "Key": key, "ContentType": content_type}
+        upload: Any = {"Bucket": self.bucket_name, "Key": key, "ContentType": content_type, **self.encryption}
         with self._calls():
             return str(self._client.create_multipart_upload(**upload)["UploadId"])
 
@@ -140,7 +147,9 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """Write a small object in one call. Only where a late repetition by a stale worker does no harm."""
         _check_key(key)
         with self._calls():
-            self._client.put_object(Bucket=self.bucket_name, Key=key, Body=data, ContentType=content_type)
+            self._client.put_object(
+                Bucket=self.bucket_name, Key=key, Body=data, ContentType=content_type, **self.encryption
+            )
 
     # --- Removing --------------------------------------------------------------------------------------
 
@@ -260,6 +269,19 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             config=self.client_config,
         )
         return cast("S3Client", client)
+
+    @cached_property
+    def encryption(self) -> dict[str, Any]:
+        """What each call that makes an object says of server-side encryption."""
+        key = {"SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
+        return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
+
+    def _create_session(self) -> Any:
+        session = session_of(self.role) if self.role else super()._create_session()
+        if self.guarded:
+            # All clients of the session inherit it.
+            session.events.register("before-send.s3", GuardedSender(self.client_config))
+        return session
 
     def _open(self, name: str, mode: str = "rb") -> Any:
         if mode != "rb":

@@ -1,0 +1,70 @@
+"""Clients' roles: credentials that STS lends us for a while, with the external id that the role's trust names."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialProvider,
+    CredentialResolver,
+    Credentials,
+    DeferredRefreshableCredentials,
+)
+from botocore.session import Session
+from django.conf import settings
+
+# A refresh happens inside a call to S3, and both must fit in the lease of a claim (compliance/claims.py).
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, read_timeout=5)
+_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Role:
+    """A client's role; `session_name` shows in the client's own audit trail."""
+
+    arn: str
+    external_id: str
+    session_name: str
+
+
+def session_of(role: Role) -> boto3.Session:
+    """Return a session whose credentials are the role's: asked for at first use, and anew before they end.
+
+    Threads share them. An error of STS comes out of the call to S3 that needed them, as a ClientError of
+    `AssumeRole`. Our own identity for STS is read from the settings `STS_*` now.
+    """
+    core = Session()
+    core.register_component("credential_provider", CredentialResolver([_RoleProvider(role)]))
+    return boto3.Session(botocore_session=core)
+
+
+class _RoleProvider(CredentialProvider):
+    METHOD = "assume-role"
+
+    def __init__(self, role: Role) -> None:
+        super().__init__()
+        self._fetcher = AssumeRoleCredentialFetcher(
+            client_creator=_sts_client,
+            source_credentials=Credentials(settings.STS_ACCESS_KEY_ID, settings.STS_SECRET_ACCESS_KEY),
+            role_arn=role.arn,
+            extra_args={
+                "ExternalId": role.external_id,
+                "RoleSessionName": role.session_name,
+                "DurationSeconds": _HOUR,
+            },
+        )
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(refresh_using=self._fetcher.fetch_credentials, method=self.METHOD)
+
+
+def _sts_client(service: str, **credentials: Any) -> Any:
+    return Session().create_client(
+        service,
+        region_name=settings.STS_REGION,
+        endpoint_url=settings.STS_ENDPOINT_URL,
+        config=_CONFIG,
+        **credentials,
+    )

@@ -1,0 +1,214 @@
+"""The guard of clients' endpoints, against a real S3 server and name services that lie."""
+
+import socket
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets.guard import EndpointRefused, check_endpoint, is_allowed
+from chatbots.buckets.storage import CLIENT_CONFIG
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+PUBLIC = "93.184.215.14"
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
+    """Let the name service answer with these addresses in turn, the last one for ever. Returns what it was asked."""
+    real, asked = socket.getaddrinfo, []
+    left = list(answers)
+
+    def answer(host: str, *args: Any, **options: Any) -> Any:
+        asked.append(host)
+        return real(left.pop(0) if len(left) > 1 else left[0], *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return asked
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server inside, which must not be spoken to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        yield server
+
+
+def guarded(endpoint: str) -> ObjectStorage:
+    return ObjectStorage(
+        bucket_name=django_settings.S3_BUCKET,
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        access_key=django_settings.S3_ACCESS_KEY_ID,
+        secret_key=django_settings.S3_SECRET_ACCESS_KEY,
+        security_token=None,
+        session_profile=None,
+        client_config=CLIENT_CONFIG,
+        guarded=True,
+    )
+
+
+def refused(call: Callable[[], object]) -> tuple[str, bool]:
+    with pytest.raises(StorageError) as caught:
+        call()
+    return caught.value.code, caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "127.0.0.1",
+            "127.9.9.9",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",  # noqa: S104  an address to refuse
+        ),
+        *("224.0.0.1", "240.0.0.1", "255.255.255.255", "192.0.2.1", "198.18.0.1"),
+        *("::", "::1", "fe80::1", "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "fec0::1", "ff02::1", "2001:db8::1"),
+        *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1"),
+        *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::5db8:d70e", "2002:7f00:1::", "2002:a9fe:a9fe::1"),
+        "2001:0:0:0:0:0:80ff:fffe",  # Teredo, for 127.0.0.1
+    ],
+)
+def test_it_refuses_an_address_inside(settings: Settings, address: str) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    assert not is_allowed(address)
+
+
+@pytest.mark.parametrize(
+    "address", [PUBLIC, "52.218.0.1", "2606:2800:220:1::1", f"::ffff:{PUBLIC}", "64:ff9b::5db8:d70e"]
+)
+def test_it_allows_a_public_address_but_not_in_the_clear(settings: Settings, address: str) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    assert is_allowed(address)
+    assert not is_allowed(address, encrypted=False)
+
+
+def test_it_allows_a_listed_network_in_each_form_and_no_other(settings: Settings) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+    for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1"):
+        assert is_allowed(address)
+        assert is_allowed(address, encrypted=False)
+    for address in ("10.2.0.1", "127.0.0.1", "fe80::1"):
+        assert not is_allowed(address)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://S3.Example.COM/", "https://s3.example.com"),
+        ("https://s3.example.com:9000", "https://s3.example.com:9000"),
+        ("HTTPS://[2606:2800:220:1::1]:9000", "https://[2606:2800:220:1::1]:9000"),
+    ],
+)
+def test_it_gives_an_endpoint_one_form(monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
+    resolve_to(monkeypatch, PUBLIC)
+    assert check_endpoint(given) == kept
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "advice"),
+    [
+        ("s3.example.com", "https://s3.example.com"),
+        ("ftp://s3.example.com", "https://s3.example.com"),
+        ("https://", "https://s3.example.com"),
+        ("https://s3.example.com:0", "https://s3.example.com"),
+        ("https://s3.example.com:99999", "https://s3.example.com"),
+        ("https://[::1", "https://s3.example.com"),
+        ("https://s3.exämple.com", "https://s3.example.com"),
+        ("https://s3.example.com\n", "https://s3.example.com"),
+        ("https://user:pass@s3.example.com", "no login"),
+        ("https://s3.example.com/bucket", "no path"),
+        ("https://s3.example.com?x", "no query"),
+        ("https://s3.example.com#x", "no query"),
+        ("http://s3.example.com", "Use https"),
+    ],
+)
+def test_it_says_what_is_wrong_with_an_endpoint(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, endpoint: str, advice: str
+) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    resolve_to(monkeypatch, PUBLIC)
+    with pytest.raises(EndpointRefused, match=advice):
+        check_endpoint(endpoint)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::1]", "[::ffff:7f00:1]"]
+)
+def test_it_sees_through_each_way_to_write_an_address(settings: Settings, host: str) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    with pytest.raises(EndpointRefused, match="BUCKET_PRIVATE_NETWORKS"):
+        check_endpoint(f"https://{host}")
+
+
+def test_it_refuses_a_name_of_which_one_address_lies_inside(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    both = [(socket.AF_INET, 1, 6, "", (address, 443)) for address in (PUBLIC, "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: both)
+    with pytest.raises(EndpointRefused, match="private network"):
+        check_endpoint("https://s3.example.com")
+
+
+def test_it_says_that_a_name_does_not_resolve() -> None:
+    with pytest.raises(EndpointRefused, match="does not resolve"):
+        check_endpoint("https://nobody.invalid")
+
+
+def test_it_lets_calls_through_to_a_listed_network(storage: ObjectStorage, settings: Settings) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
+    client = guarded(str(settings.S3_ENDPOINT_URL))
+    written = client.write_parts("a/key", client.open_upload("a/key", content_type="text/csv"), [b"x" * 9_000_000])
+    assert written.bytes == 9_000_000
+    assert storage.purge("a/key") == 1
+
+
+def test_it_does_not_knock_at_what_lies_inside(settings: Settings, listener: socket.socket) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    client = guarded(f"https://127.0.0.1:{listener.getsockname()[1]}")
+    assert refused(lambda: client.exists("a/key")) == ("storage_address_refused", False)
+    with pytest.raises(TimeoutError):
+        listener.accept()
+
+
+def test_it_sends_nothing_when_the_name_changes_its_answer(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
+) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    port = listener.getsockname()[1]
+    # Public when it is set, and when the connection is about to be made; inside when it is made.
+    asked = resolve_to(monkeypatch, PUBLIC, PUBLIC, "127.0.0.1")
+    endpoint = check_endpoint(f"https://rebinding.example.com:{port}")
+    client = guarded(endpoint)
+    assert refused(lambda: client.put("a/key", b"secret", "text/plain")) == ("storage_address_refused", False)
+    assert asked == ["rebinding.example.com"] * 3  # once tried, and not again
+    connection, _ = listener.accept()
+    with connection:
+        assert connection.recv(1) == b""
+
+
+def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
+) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
+    port = listener.getsockname()[1]
+    client = guarded(f"http://files.example.com:{port}")
+    resolve_to(monkeypatch, PUBLIC)
+    assert refused(lambda: client.exists("a/key")) == ("storage_address_refused", False)
+
+
+def test_it_goes_past_a_proxy(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, settings: Settings) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
+    storage.put("a/key", b"x", "text/plain")
+    assert guarded(str(settings.S3_ENDPOINT_URL)).exists("a/key")

@@ -1,0 +1,106 @@
+"""Clients' roles. Nothing here can play STS, so botocore's Stubber answers for it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from pytest_django import Settings
+
+from chatbots.buckets import StorageError, place_of
+from chatbots.buckets.places import forget_storages
+from chatbots.buckets.roles import Role, session_of
+from chatbots.models import Bucket, Chatbot
+
+ARN = "arn:aws:iam::123456789012:role/exports"
+ROLE = Role(ARN, external_id="an-external-id", session_name="data-compliance-1")
+
+
+@pytest.fixture
+def sts(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Stubber]:
+    settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
+    client = boto3.client("sts", region_name="eu-west-3", aws_access_key_id="x", aws_secret_access_key="x")
+    monkeypatch.setattr("chatbots.buckets.roles._sts_client", lambda service, **credentials: client)
+    with Stubber(client) as stub:
+        yield stub
+
+
+def lend(stub: Stubber, name: str, minutes: int) -> None:
+    lent = {
+        "AccessKeyId": f"{name}-access-key-id",
+        "SecretAccessKey": "secret",
+        "SessionToken": f"token-of-{name}",
+        "Expiration": datetime.now(UTC) + timedelta(minutes=minutes),
+    }
+    expected = {
+        "RoleArn": ARN,
+        "ExternalId": "an-external-id",
+        "RoleSessionName": "data-compliance-1",
+        "DurationSeconds": 3600,
+    }
+    stub.add_response("assume_role", {"Credentials": lent}, expected)
+
+
+def bucket_with_role() -> Bucket:
+    return Bucket(
+        chatbot=Chatbot(pk=1, slug="acme"),
+        hosting="client",
+        bucket="clients",
+        region="eu-west-3",
+        role_arn=ARN,
+        external_id="an-external-id",
+    )
+
+
+def refusal(call: Any) -> StorageError:
+    with pytest.raises(StorageError) as caught:
+        call()
+    return caught.value
+
+
+def test_it_borrows_credentials_with_the_external_id_and_keeps_them(sts: Stubber) -> None:
+    lend(sts, "first", minutes=60)
+    credentials = session_of(ROLE).get_credentials()
+    for _ in range(2):
+        frozen = credentials.get_frozen_credentials()
+        assert (frozen.access_key, frozen.token) == ("first-access-key-id", "token-of-first")
+    sts.assert_no_pending_responses()
+
+
+def test_it_borrows_anew_before_they_end(sts: Stubber) -> None:
+    for name in ("first", "second"):
+        lend(sts, name, minutes=5)
+    credentials = session_of(ROLE).get_credentials()
+    assert [credentials.get_frozen_credentials().token for _ in range(2)] == ["token-of-first", "token-of-second"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "outcome", "words"),
+    [
+        ("AccessDenied", 403, ("storage_role_refused", False), "trust policy"),
+        ("InvalidClientTokenId", 403, ("storage_role_refused", False), "STS_ACCESS_KEY_ID"),
+        ("ExpiredToken", 403, ("storage_role_refused", False), "STS_ACCESS_KEY_ID"),
+        ("RegionDisabledException", 403, ("storage_role_refused", False), "RegionDisabledException"),
+        ("Throttling", 400, ("storage_unavailable", True), "overloaded"),
+        ("ServiceUnavailable", 503, ("storage_unavailable", True), "overloaded"),
+    ],
+)
+def test_it_tells_in_our_words_what_sts_refuses(
+    sts: Stubber, code: str, status: int, outcome: tuple[str, bool], words: str
+) -> None:
+    sts.add_client_error("assume_role", code, f"not authorized on {ARN}", status)
+    forget_storages()  # whatever a test before has borrowed, or been refused
+    place = place_of(bucket_with_role())
+    error = refusal(lambda: place.storage.exists("a/key"))
+    assert (error.code, error.retryable) == outcome
+    assert words in error.detail
+    assert ARN not in str(error)
+
+
+def test_it_asks_for_an_identity_of_our_own(settings: Settings) -> None:
+    settings.STS_ACCESS_KEY_ID = ""
+    error = refusal(lambda: place_of(bucket_with_role()))
+    assert error.code == "storage_role_refused"
+    assert "STS_ACCESS_KEY_ID" in error.detail
