@@ -17,7 +17,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "membership.removed": frozenset({"user"}),
     "variable.created": frozenset({"variable", "category"}),
     "variable.designated_uci": frozenset({"variable"}),
-    "bucket.set": frozenset({"hosting"}),
+    "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),
     "apikey.created": frozenset({"prefix", "type"}),
     "apikey.revoked": frozenset({"prefix"}),
     "request.accepted": frozenset({"kind", "origin"}),

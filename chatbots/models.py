@@ -216,6 +216,12 @@ class Bucket(models.Model):
                     )
                 ),
             ),
+            # Two chatbots in one place would write over each other's files.
+            models.UniqueConstraint(
+                name="bucket_place_once",
+                fields=["bucket", "endpoint", "prefix"],
+                condition=Q(hosting="client"),
+            ),
             models.CheckConstraint(name="bucket_prefix_is_folder", condition=Q(prefix="") | Q(prefix__endswith="/")),
             models.CheckConstraint(name="bucket_sse_known", condition=Q(sse__in=["", "AES256", "aws:kms"])),
             models.CheckConstraint(name="bucket_kms_key_fits_sse", condition=Q(kms_key_id="") | Q(sse="aws:kms")),

@@ -33,11 +33,14 @@ SETTINGS = (
     "name",
     "timezone",
     "compliance_enabled",
+    "extracts_enabled",
     "max_conversations_per_deletion",
     "four_eyes",
     "require_action",
     "grace_minutes",
 )
+
+_EXTRACTS_NEED_A_BUCKET = "Extracts need a bucket to go to. Set one first: with --hosted-bucket, or with set_bucket."
 
 _VARIABLE_NAME = re.compile(r"\S(.{0,126}\S)?")
 _USER_CHANNEL_NAME = re.compile(r"[a-z0-9_]+")
@@ -72,33 +75,77 @@ def create_chatbot(
     uci: str | None = None,
     enable_compliance: bool = False,
     hosted_bucket: bool = False,
+    enable_extracts: bool = False,
 ) -> Chatbot:
     """Create a chatbot with its variables, one of which may be its UCI, and the hosted bucket for exports.
 
     `actor` is kind and id as in the change log, `timezone` an IANA name. Raises ValidationError.
     """
-    chatbot = Chatbot(slug=slug, name=name, timezone=timezone, compliance_enabled=enable_compliance)
+    chatbot = Chatbot(
+        slug=slug,
+        name=name,
+        timezone=timezone,
+        compliance_enabled=enable_compliance,
+        extracts_enabled=enable_extracts,
+    )
     chatbot.clean_fields()
     chatbot.validate_constraints()
     _check_timezone(timezone)
     _check_variables(variables, uci=uci)
+    if enable_extracts and not hosted_bucket:
+        raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
     with transaction.atomic():
         _insert(chatbot)
         changelog.record("chatbot.created", chatbot_id=chatbot.pk, actor=actor)
         for variable in variables:
-            Variable.objects.create(chatbot=chatbot, name=variable.name, category=variable.category)
-            changelog.record(
-                "variable.created",
-                chatbot_id=chatbot.pk,
-                actor=actor,
-                data={"variable": variable.name, "category": str(variable.category)},
-            )
+            _create_variable(chatbot, variable, actor)
         if uci is not None:
             designate_uci(chatbot=chatbot, name=uci, actor=actor)
         if hosted_bucket:
             Bucket.objects.create(chatbot=chatbot, hosting=Bucket.Hosting.HOSTED)
             changelog.record("bucket.set", chatbot_id=chatbot.pk, actor=actor, data={"hosting": "hosted"})
     return chatbot
+
+
+def change_chatbot(
+    *,
+    chatbot: Chatbot,
+    actor: str,
+    changes: Mapping[str, str | int | bool] | None = None,
+    variables: Sequence[NewVariable] = (),
+    uci: str | None = None,
+) -> Chatbot:
+    """Change settings, add variables, then designate the UCI: all of it or nothing. Raises ValidationError."""
+    with transaction.atomic():
+        changed = change_settings(chatbot=chatbot, changes=changes or {}, actor=actor)
+        for variable in variables:
+            add_variable(chatbot=chatbot, variable=variable, actor=actor)
+        if uci is not None:
+            designate_uci(chatbot=chatbot, name=uci, actor=actor)
+    return changed
+
+
+def add_variable(*, chatbot: Chatbot, variable: NewVariable, actor: str) -> Variable:
+    """Declare one more variable. One that is there already, in this category, is returned as it is.
+
+    Raises ValidationError, also where the name stands for a variable of another category.
+    """
+    _check_variables([variable], uci=None)
+    with transaction.atomic():
+        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        known = Variable.objects.filter(chatbot=chatbot, name=variable.name).first()
+        if known is None:
+            return _create_variable(chatbot, variable, actor)
+    if known.category != variable.category:
+        message = f"{variable.name!r} is a {known.category} variable already. Choose another name."
+        raise ValidationError({"variables": message})
+    return known
+
+
+def check_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> None:
+    """Raise ValidationError for changes that a chatbot as it is now cannot have."""
+    if changes.get("extracts_enabled") and not Bucket.objects.filter(chatbot=chatbot).exists():
+        raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
 
 
 def change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool], actor: str) -> Chatbot:
@@ -110,6 +157,7 @@ def change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool]
         raise ValidationError(dict.fromkeys(sorted(unknown), "This cannot be changed."))
     with transaction.atomic():
         current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        check_settings(chatbot=chatbot, changes=changes)
         changed = [name for name, value in changes.items() if getattr(current, name) != value]
         for name in changed:
             setattr(current, name, changes[name])
@@ -212,6 +260,13 @@ def revoke_api_key(*, prefix: str, actor: str) -> ApiKey:
         api_key.save(update_fields=["revoked_at"])
         changelog.record("apikey.revoked", chatbot_id=api_key.chatbot_id, actor=actor, data={"prefix": prefix})
     return api_key
+
+
+def _create_variable(chatbot: Chatbot, variable: NewVariable, actor: str) -> Variable:
+    created = Variable.objects.create(chatbot=chatbot, name=variable.name, category=variable.category)
+    data = {"variable": variable.name, "category": str(variable.category)}
+    changelog.record("variable.created", chatbot_id=chatbot.pk, actor=actor, data=data)
+    return created
 
 
 def _insert(chatbot: Chatbot) -> None:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,23 +78,24 @@ class S3Server(SeaweedFS):
         self.start()
 
     def refuse(self, identity: Identity, *actions: str, bucket: str = "", prefix: str = "") -> None:
-        """Take single rights (`s3:DeleteObjectVersion`) from an identity below a prefix, as a bucket policy does.
+        """Take single rights (`s3:DeleteObjectVersion`) from an identity below a prefix. Without actions: none."""
+        arn = f"arn:aws:s3:::{bucket or self.s3.bucket}"
+        statement = {"Effect": "Deny", "Action": list(actions), "Resource": [arn, f"{arn}/{prefix}*"]}
+        self.allow(identity, *([statement] if actions else []), bucket=bucket)
 
-        Without actions all are given back. One policy for each bucket: a second call replaces the first.
-        """
+    def allow(self, identity: Identity = ADMIN, *statements: dict[str, Any], bucket: str = "") -> None:
+        """Make these statements, for this identity, the policy of the bucket. Without any it has no policy."""
         bucket = bucket or self.s3.bucket
         client = self.storage(bucket=bucket).connection.meta.client
-        if not actions:
-            client.delete_bucket_policy(Bucket=bucket)
+        if not statements:
+            with suppress(client.exceptions.ClientError):  # it has none
+                client.delete_bucket_policy(Bucket=bucket)
             return
-        arn = f"arn:aws:s3:::{bucket}"
-        statement = {
-            "Effect": "Deny",
-            "Principal": {"AWS": f"arn:aws:iam::000000000000:user/{identity.name}"},
-            "Action": list(actions),
-            "Resource": [arn, f"{arn}/{prefix}*"],
+        principal = {"AWS": f"arn:aws:iam::000000000000:user/{identity.name}"}
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{**statement, "Principal": principal} for statement in statements],
         }
-        policy = {"Version": "2012-10-17", "Statement": [statement]}
         client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
     def make_bucket(self, bucket: str, *, versioned: bool = False) -> None:

@@ -3,6 +3,7 @@
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.parts import PART_BYTES
 from chatbots.buckets.places import Place, hosted_place, hosted_storage, place_of
+from chatbots.buckets.probe import Step, probe
 from chatbots.buckets.storage import ObjectStorage, OpenUpload, Version, Written
 
 __all__ = [
@@ -10,10 +11,12 @@ __all__ = [
     "ObjectStorage",
     "OpenUpload",
     "Place",
+    "Step",
     "StorageError",
     "Version",
     "Written",
     "hosted_place",
     "hosted_storage",
     "place_of",
+    "probe",
 ]

@@ -67,6 +67,12 @@ class Removal:
         removed.gone = {key: len(what.versions) for key, what in found.items() if key not in removed.failed}
         return removed
 
+    def remove_versions(self, versions: Sequence[tuple[str, str]]) -> None:
+        """Remove just these versions, each a key and a version's id. Raises StorageError."""
+        for some in _in_calls(versions):
+            if refused := self._delete_versions(some):
+                raise _worst(refusal for _, refusal in refused)
+
     def abort(self, key: str, upload_id: str) -> None:
         """Abort an open upload: it can never complete afterwards. No error when it is gone already."""
         with self._calls(passing=["NoSuchUpload"]):
@@ -134,8 +140,7 @@ class Removal:
             for key, refusal in refused:
                 refusals[key].append(refusal)
         for key, refused_here in refusals.items():
-            # What needs a person goes before what needs time.
-            removed.failed[key] = min(refused_here, key=lambda refusal: refusal.retryable)
+            removed.failed[key] = _worst(refused_here)
 
     def _delete_versions(self, versions: Sequence[tuple[str, str]]) -> list[tuple[str, StorageError]]:
         objects: Any = [{"Key": key, "VersionId": version} for key, version in versions]
@@ -166,6 +171,11 @@ class Removal:
         retained_until: Any = head.get("ObjectLockRetainUntilDate")
         retained = bool(retained_until and retained_until > timezone.now())
         return retained or head.get("ObjectLockLegalHoldStatus") == "ON"
+
+
+def _worst(refusals: Iterable[StorageError]) -> StorageError:
+    """What needs a person goes before what needs time."""
+    return min(refusals, key=lambda refusal: refusal.retryable)
 
 
 def _in_calls(versions: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:

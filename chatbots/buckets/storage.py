@@ -113,7 +113,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """Open a multipart upload and return its id. Nothing is visible under the key until it completes."""
         _check_key(key)
         upload: Any = {"Bucket": self.bucket_name, "Key": key, "ContentType": content_type, **self.encryption}
-        with self._calls():
+        with self.calls():
             return str(self._client.create_multipart_upload(**upload)["UploadId"])
 
     def write_parts(
@@ -135,7 +135,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             sent = self._send_parts(upload, chunks)
             if before_complete:
                 before_complete()
-            with self._calls():
+            with self.calls():
                 self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
         except BaseException:
             # Also KeyboardInterrupt and SystemExit: a stopping worker leaves nothing behind.
@@ -146,7 +146,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write a small object in one call. Only where a late repetition by a stale worker does no harm."""
         _check_key(key)
-        with self._calls():
+        with self.calls():
             self._client.put_object(
                 Bucket=self.bucket_name, Key=key, Body=data, ContentType=content_type, **self.encryption
             )
@@ -179,6 +179,10 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """
         return self._removal.remove(keys)
 
+    def remove_versions(self, key: str, version_ids: Iterable[str]) -> None:
+        """Remove just these versions or delete markers of a key, without looking what else there is."""
+        self._removal.remove_versions([(key, version_id) for version_id in version_ids])
+
     def delete(self, name: str) -> None:
         """As `purge`: S3Storage's own way leaves the object behind a marker in a versioned bucket."""
         self.purge(name)
@@ -186,18 +190,18 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     # --- Reading ---------------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:
-        with self._calls(passing=errors.GONE) as call:
+        with self.calls(passing=errors.GONE) as call:
             self._client.head_object(Bucket=self.bucket_name, Key=name)
         return not call.code
 
     def read(self, key: str) -> bytes:
         """Return a whole object, all of it in memory."""
-        with self._calls():
+        with self.calls():
             return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys of the visible objects that begin with `prefix`."""
-        with self._calls():
+        with self.calls():
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
                 for entry in page.get("Contents", ()):
@@ -205,7 +209,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def versions(self, prefix: str = "") -> Iterator[Version]:
         """Yield all versions and delete markers of the keys that begin with `prefix`, visible or not."""
-        with self._calls():
+        with self.calls():
             pages = self._client.get_paginator("list_object_versions")
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
                 for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
@@ -213,7 +217,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def uploads(self, prefix: str = "") -> Iterator[OpenUpload]:
         """Yield the open multipart uploads of the keys that begin with `prefix`."""
-        with self._calls():
+        with self.calls():
             pages = self._client.get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
                 for entry in page.get("Uploads", ()):
@@ -226,7 +230,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             "Key": key,
             "ResponseContentDisposition": content_disposition_header(True, filename) or "attachment",
         }
-        with self._calls():
+        with self.calls():
             return self._public_client.generate_presigned_url(
                 "get_object", Params=params, ExpiresIn=int(expires.total_seconds())
             )
@@ -235,24 +239,25 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def create_bucket_if_missing(self) -> None:
         """Make the bucket, unless it is there. Two processes may call this at once."""
-        with self._calls(passing={*errors.GONE, "NoSuchBucket"}) as call:
+        with self.calls(passing={*errors.GONE, "NoSuchBucket"}) as call:
             self._client.head_bucket(Bucket=self.bucket_name)
         if not call.code:
             return
         # S3 wants its first region left out, and any other named.
         where: Any = {"CreateBucketConfiguration": {"LocationConstraint": self.region_name}}
-        with self._calls(passing=["BucketAlreadyOwnedByYou"]):
+        with self.calls(passing=["BucketAlreadyOwnedByYou"]):
             self._client.create_bucket(Bucket=self.bucket_name, **({} if self.region_name == "us-east-1" else where))
 
     # --- Inside ----------------------------------------------------------------------------------------
 
     @cached_property
-    def _calls(self) -> Calls:
+    def calls(self) -> Calls:
+        """The context in which each call to the bucket is made."""
         return Calls()
 
     @cached_property
     def _removal(self) -> Removal:
-        return Removal(self._client, self.bucket_name, self._calls)
+        return Removal(self._client, self.bucket_name, self.calls)
 
     @cached_property
     def _client(self) -> "S3Client":
@@ -290,7 +295,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes]) -> "_Sent":
         """Send a part while the next one is read: one in flight, and none once this returns or raises."""
-        sent = _Sent(self._client, self._calls, upload)
+        sent = _Sent(self._client, self.calls, upload)
         with ThreadPoolExecutor(max_workers=1) as sender:
             sending = None
             for part in in_parts(chunks):

@@ -144,6 +144,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name="bucket",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("hosting", "client")),
+                fields=("bucket", "endpoint", "prefix"),
+                name="bucket_place_once",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="bucket",
             constraint=models.CheckConstraint(
                 condition=models.Q(("prefix", ""), ("prefix__endswith", "/"), _connector="OR"),
                 name="bucket_prefix_is_folder",

@@ -41,6 +41,7 @@ def test_create_chatbot_answers_a_script_with_one_document():
         "uci": "member_id",
         "compliance_enabled": True,
         "hosted_bucket": True,
+        "extracts_enabled": False,
     }
     assert err == ""
     assert Variable.objects.get(is_uci=True).name == "member_id"
@@ -138,7 +139,10 @@ def test_create_api_key_says_what_to_do(words, advice):
     assert not ApiKey.objects.exists()
 
 
-@pytest.mark.parametrize("command", ["create_chatbot", "create_api_key"])
+@pytest.mark.parametrize(
+    "command",
+    ["create_chatbot", "create_api_key", "set_chatbot", "set_bucket", "check_bucket", "bucket_policy"],
+)
 def test_the_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as caught:
         call_command(command, "--help")

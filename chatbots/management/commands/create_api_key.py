@@ -1,12 +1,10 @@
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
+from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot, read_secret
 from chatbots.models import ApiKey
 from chatbots.operations import create_api_key
 
@@ -50,13 +48,14 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
+        path = options["secret_file"]
         try:
             new = create_api_key(
                 chatbot=chatbot,
                 type=ApiKey.Type(options["type"]),
                 label=options["label"],
                 scopes=options["scopes"],
-                taken_over_secret=_read_secret(options["secret_file"]),
+                taken_over_secret=None if path is None else read_secret(path),
                 actor="command",
             )
         except ValidationError as error:
@@ -76,14 +75,3 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
         if new.secret:
             self.stderr.write("Its secret follows. Keep it now: it is not shown again.")
             self.stdout.write(new.secret)
-
-
-def _read_secret(path: str | None) -> str | None:
-    """Return the secret in a file, less one line end, or None when no file is named. Raises CommandError."""
-    if path is None:
-        return None
-    try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise CommandError(f"The secret cannot be read from {path}: is it a text file that you may read?") from None
-    return text.removesuffix("\n").removesuffix("\r")

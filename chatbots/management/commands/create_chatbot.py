@@ -1,13 +1,12 @@
 import json
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error
+from chatbots.management.base import TeachingCommand, as_command_error, parse_variable
 from chatbots.models import Variable
-from chatbots.operations import NewVariable, create_chatbot
+from chatbots.operations import create_chatbot
 
 
 class Command(TeachingCommand):
@@ -23,6 +22,7 @@ examples:
       --enable-compliance --hosted-bucket
 
 Then give its callers a key: manage.py create_api_key acme --type signing --label "CRM"
+A client's own bucket is set afterwards, with set_bucket; all else is changed with set_chatbot.
 
 exit codes: 0 made, 1 refused, 2 the command line is wrong
 """
@@ -36,7 +36,7 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
             dest="variables",
             action="append",
             default=[],
-            type=_variable,
+            type=parse_variable,
             metavar="CATEGORY:NAME",
             help=f"a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
         )
@@ -46,6 +46,9 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
         )
         parser.add_argument(
             "--hosted-bucket", action="store_true", help="put exports into the operator's bucket (S3_BUCKET)"
+        )
+        parser.add_argument(
+            "--enable-extracts", action="store_true", help="write the extract of each day; needs --hosted-bucket"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -59,6 +62,7 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
                 uci=options["uci"],
                 enable_compliance=options["enable_compliance"],
                 hosted_bucket=options["hosted_bucket"],
+                enable_extracts=options["enable_extracts"],
                 actor="command",
             )
         except ValidationError as error:
@@ -74,15 +78,9 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
                         "uci": options["uci"],
                         "compliance_enabled": chatbot.compliance_enabled,
                         "hosted_bucket": options["hosted_bucket"],
+                        "extracts_enabled": chatbot.extracts_enabled,
                     }
                 )
             )
         else:
             self.stdout.write(f"Created the chatbot {chatbot.slug}.")
-
-
-def _variable(text: str) -> NewVariable:
-    category, colon, name = text.partition(":")
-    if not colon:
-        raise ArgumentTypeError(f"{text!r} is not CATEGORY:NAME, such as custom:member_id")
-    return NewVariable(category, name)

@@ -1,0 +1,221 @@
+"""Set and check where a chatbot's files go. What cannot be done raises ValidationError, its messages by field."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils.timezone import now
+
+from chatbots import changelog
+from chatbots.buckets import Step, StorageError, place_of, probe
+from chatbots.buckets.guard import EndpointRefused, check_endpoint
+from chatbots.buckets.places import bucket_secret_binding
+from chatbots.models import Bucket, Chatbot
+from chatbots.secrets import SecretUnreadable, encrypt
+
+Hosting = Bucket.Hosting
+Sse = Bucket.Sse
+
+# What is set of a client's bucket; the change log names those that changed. A secret is compared by its ciphertext.
+SETTINGS = (
+    *("hosting", "bucket", "region", "prefix", "endpoint", "sse", "kms_key_id"),
+    *("access_key_id", "secret_encrypted", "role_arn", "external_id"),
+)
+
+_PLACE_TAKEN = "Another chatbot puts its files there. Give each chatbot a prefix of its own."
+
+_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
+_IP_ADDRESS = re.compile(r"(?:\d+\.){3}\d+")
+_NOT_A_BUCKET = re.compile(r"xn--.*|sthree-.*|.*(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)")
+_AWS_REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-\d{1,2}")
+_OTHER_REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+# No character with a meaning in a policy, an address or a shell.
+_PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._=@+-]+")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
+_KMS_KEY = re.compile(r"[A-Za-z0-9:/_.=@+-]{1,2048}")
+_ACCESS_KEY = re.compile(r"[A-Za-z0-9_.@:+-]{1,128}")
+_SECRET = re.compile(r"[!-~]{8,512}")
+
+
+@dataclass(frozen=True)
+class ClientBucket:
+    """A client's own bucket, and either an access key of theirs or a role that they let us assume.
+
+    `endpoint` is empty for AWS. `secret` None keeps the one that is stored for this access key. `sse` is one of
+    Bucket.Sse; `kms_key_id` goes with KMS only, and empty means the store's own key.
+    """
+
+    bucket: str
+    region: str
+    prefix: str = ""
+    endpoint: str = ""
+    sse: str = Sse.BUCKET_DEFAULT
+    kms_key_id: str = ""
+    access_key_id: str = ""
+    secret: str | None = None
+    role_arn: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check of a bucket found. `error` is `code: detail`, or empty when all went well."""
+
+    steps: list[Step]
+    error: str
+
+    @property
+    def is_ok(self) -> bool:
+        return not self.error
+
+
+def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> Bucket:
+    """Let a chatbot's files go to a client's bucket, or to the operator's (None). Files written before stay.
+
+    Asks the name service about an endpoint, so do not call it in a transaction. Nothing else is tried: see
+    `check_bucket`. A new role gets an external id that nobody can guess; it is kept while the role stays.
+    Raises ValidationError.
+    """
+    checked = None if client is None else check_settings(chatbot=chatbot, client=client)
+    try:
+        with transaction.atomic():
+            Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+            stored = Bucket.objects.filter(chatbot=chatbot).first()
+            bucket = Bucket(chatbot=chatbot) if stored is None else stored
+            changed = _apply(bucket, checked)
+            if stored is not None and not changed:
+                return bucket
+            bucket.last_checked_at, bucket.last_error = None, ""
+            bucket.save()
+            changelog.record("bucket.set", chatbot_id=chatbot.pk, actor=actor, data=_on_record(bucket, changed))
+            return bucket
+    except IntegrityError:
+        # The fields were checked, so it is the place, taken just now.
+        pass
+    raise ValidationError({"prefix": _PLACE_TAKEN})
+
+
+def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
+    """Return the settings in their one form. Asks the name service about an endpoint. Raises ValidationError."""
+    errors: dict[str, str] = {}
+    prefix, endpoint = client.prefix.strip("/"), client.endpoint
+    if prefix and not all(_is_segment(segment) for segment in prefix.split("/")):
+        errors["prefix"] = "Use folders such as exports/acme: letters, digits and -_.=@+, no empty, . or .. folder."
+    elif len(prefix) > 199:
+        errors["prefix"] = "Use a prefix of at most 200 characters."
+    if endpoint:
+        try:
+            endpoint = check_endpoint(endpoint)
+        except EndpointRefused as refused:
+            errors["endpoint"] = str(refused)
+    checked = replace(client, prefix=f"{prefix}/" if prefix else "", endpoint=endpoint)
+    for field, message in _faults(chatbot, checked):
+        errors.setdefault(field, message)
+    if errors:
+        raise ValidationError(errors)
+    return checked
+
+
+def check_bucket(*, chatbot: Chatbot) -> Outcome:
+    """Try each call that the service makes to the chatbot's bucket, and remember the outcome with the bucket.
+
+    Takes up to some minutes when the storage does not answer. Writes an object of a random name below the prefix,
+    and removes it. Raises ValidationError when no bucket is set.
+    """
+    bucket = Bucket.objects.select_related("chatbot").filter(chatbot=chatbot).first()
+    if bucket is None:
+        raise ValidationError({"bucket": "This chatbot has no bucket. Set one first, with set_bucket."})
+    try:
+        steps = list(probe(place_of(bucket)))
+        errors = [step.error for step in steps if step.error]
+    except StorageError as error:
+        steps, errors = [], [error]
+    except SecretUnreadable:
+        steps, errors = [], [StorageError("internal_error", "The stored secret does not open. Set it anew.")]
+    told = f"{errors[0].code}: {errors[0].detail}" if errors else ""
+    # Of these settings: another may have changed them meanwhile.
+    same = {name: getattr(bucket, name) for name in SETTINGS}
+    Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=told[:500])
+    return Outcome(steps, told)
+
+
+def _apply(bucket: Bucket, client: ClientBucket | None) -> list[str]:
+    """Put settings into the row, unsaved, and return the names of those that differ from before."""
+    before = {name: getattr(bucket, name) for name in SETTINGS}
+    if client is None:
+        values = dict.fromkeys(SETTINGS, "") | {"hosting": str(Hosting.HOSTED)}
+    else:
+        values = {name: getattr(client, name) for name in SETTINGS if hasattr(client, name)}
+        values["hosting"] = str(Hosting.CLIENT)
+        values["secret_encrypted"] = _sealed(bucket, client)
+        values["external_id"] = _external_id(bucket, client)
+    for name, value in values.items():
+        setattr(bucket, name, value)
+    return [name for name in SETTINGS if values[name] != before[name]]
+
+
+def _sealed(bucket: Bucket, client: ClientBucket) -> str:
+    if not client.access_key_id:
+        return ""
+    if client.secret is None:
+        if bucket.access_key_id != client.access_key_id:  # another has changed it since it was checked
+            raise ValidationError({"secret": "Give the secret of this access key too."})
+        return bucket.secret_encrypted
+    return encrypt(client.secret, bound_to=bucket_secret_binding(bucket.chatbot_id))
+
+
+def _external_id(bucket: Bucket, client: ClientBucket) -> str:
+    if not client.role_arn:
+        return ""
+    same = bucket.external_id if bucket.role_arn == client.role_arn else ""
+    return same or secrets.token_urlsafe(24)
+
+
+def _on_record(bucket: Bucket, changed: list[str]) -> dict[str, str]:
+    data = {"hosting": str(bucket.hosting), "changed": ",".join(name.removesuffix("_encrypted") for name in changed)}
+    if bucket.hosting == Hosting.CLIENT:
+        data["access"] = "role" if bucket.role_arn else "access_key"
+        data["sse"] = str(bucket.sse)
+    return data
+
+
+def _is_segment(segment: str) -> bool:
+    return segment not in {".", ".."} and bool(_PREFIX_SEGMENT.fullmatch(segment))
+
+
+def _faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]:
+    if not _BUCKET.fullmatch(client.bucket) or _IP_ADDRESS.fullmatch(client.bucket):
+        yield "bucket", "Use the bucket's name: 3 to 63 lower-case letters, digits, dots and hyphens."
+    elif _NOT_A_BUCKET.fullmatch(client.bucket):
+        yield "bucket", "S3 keeps such names for other things. Use the name of a bucket."
+    if not (_OTHER_REGION if client.endpoint else _AWS_REGION).fullmatch(client.region):
+        yield "region", "Use the bucket's region, such as eu-west-3."
+    if client.sse not in Sse.values:
+        yield "sse", "Use AES256, aws:kms, or nothing for what the bucket is set to."
+    if client.kms_key_id and client.sse != Sse.KMS:
+        yield "kms_key_id", "A KMS key goes with aws:kms. Leave it out, or choose aws:kms."
+    elif client.kms_key_id and not _KMS_KEY.fullmatch(client.kms_key_id):
+        yield "kms_key_id", "Use the id, alias or ARN of a KMS key."
+    place = Bucket.objects.filter(bucket=client.bucket, endpoint=client.endpoint, prefix=client.prefix)
+    if place.exclude(chatbot=chatbot).exists():
+        yield "prefix", _PLACE_TAKEN
+    yield from _access_faults(chatbot, client)
+
+
+def _access_faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]:
+    if bool(client.access_key_id) == bool(client.role_arn):
+        yield "access_key_id", "Give either an access key or the ARN of a role."
+    elif client.role_arn:
+        if not _ROLE.fullmatch(client.role_arn):
+            yield "role_arn", "Use the ARN of a role, such as arn:aws:iam::123456789012:role/exports."
+        if client.secret is not None:
+            yield "secret", "A role needs no secret. Leave it out."
+    elif not _ACCESS_KEY.fullmatch(client.access_key_id):
+        yield "access_key_id", "Use the id of an access key: letters, digits and ._@:+-, no spaces."
+    elif client.secret is None:
+        if not Bucket.objects.filter(chatbot=chatbot, access_key_id=client.access_key_id).exists():
+            yield "secret", "Give the secret of this access key too."
+    elif not _SECRET.fullmatch(client.secret):
+        yield "secret", "Use the secret of the access key: 8 to 512 characters without spaces."

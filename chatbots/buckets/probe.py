@@ -1,0 +1,151 @@
+"""Try each call that the service makes to a bucket, with an object of a random name, and tell what is refused."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from chatbots.buckets.errors import StorageError
+from chatbots.buckets.places import Place
+from chatbots.buckets.storage import ObjectStorage
+
+_TEXT = b"A check whether the service may work here. It removes this object itself."
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that was tried. `permission` is what it needs; `error` is None where it went well."""
+
+    name: str
+    permission: str
+    error: StorageError | None = None
+
+    @property
+    def is_ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass
+class _Probe:
+    storage: ObjectStorage
+    key: str
+    versions: set[str] = field(default_factory=set)  # that the storage told us when it took them
+    upload_id: str = ""
+
+    @property
+    def _client(self) -> Any:
+        return self.storage.connection.meta.client
+
+    @property
+    def _object(self) -> dict[str, str]:
+        return {"Bucket": self.storage.bucket_name, "Key": self.key}
+
+    def write(self) -> None:
+        with self.storage.calls():
+            self._made(self._client.put_object(**self._object, Body=_TEXT, **self.storage.encryption))
+
+    def read(self) -> None:
+        if self.storage.read(self.key) != _TEXT:
+            raise StorageError("storage_incomplete", "The storage gave back something else than was written.")
+
+    def list(self) -> None:
+        if self.key not in self.storage.keys(self.key) and self.versions:
+            raise StorageError("storage_incomplete", "The storage does not list what was written.")
+
+    def open_upload(self) -> None:
+        self.upload_id = self.storage.open_upload(self.key, content_type="text/plain")
+        self._send_part()
+
+    def list_uploads(self) -> None:
+        with self.storage.calls():
+            self._client.list_multipart_uploads(Bucket=self.storage.bucket_name, Prefix=self.key)
+
+    def abort_upload(self) -> None:
+        self.storage.abort(self.key, self.upload_id)
+        self.upload_id = ""
+
+    def complete_upload(self) -> None:
+        # One that could not be aborted is completed instead: an object can be removed, an upload stays.
+        self.upload_id = self.upload_id or self.storage.open_upload(self.key, content_type="text/plain")
+        part = self._send_part()
+        with self.storage.calls():
+            answer = self._client.complete_multipart_upload(
+                **self._object, UploadId=self.upload_id, MultipartUpload={"Parts": [part]}
+            )
+        self.upload_id = ""
+        self._made(answer)
+
+    def list_versions(self) -> None:
+        found = {version.version_id for version in self.storage.versions(self.key) if version.key == self.key}
+        self.versions |= found
+
+    def remove(self) -> None:
+        """Remove what was made, as `ObjectStorage.purge` does, also where listing is refused."""
+        self.storage.remove_versions(self.key, sorted(self.versions))
+
+    def _send_part(self) -> dict[str, Any]:
+        with self.storage.calls():
+            answer = self._client.upload_part(**self._object, UploadId=self.upload_id, PartNumber=1, Body=_TEXT)
+        return {"ETag": answer["ETag"], "PartNumber": 1}
+
+    def _made(self, answer: Any) -> None:
+        self.versions.add(answer.get("VersionId") or "null")
+
+
+def probe(place: Place) -> Iterator[Step]:
+    """Yield what was tried, one by one, ending with the removal of what was made.
+
+    After a refused permission the next is tried. Anything else, such as a wrong secret or a storage that does not
+    answer, would be the same each time: then only the removal is tried, if there is something to remove.
+    """
+    # Whoever asks wants to know now, also of a storage that is left alone for a while.
+    place.storage.calls.breaker.reset()
+    one = _Probe(place.storage, f"{place.prefix}access_check_{secrets.token_hex(8)}")
+    for name, permission, action in _steps(one):
+        if (action == one.read and not one.versions) or (action == one.abort_upload and not one.upload_id):
+            continue  # there is nothing to try it with
+        step = Step(name, permission, _error_of(action))
+        yield step
+        if step.error and not step.error.permission:
+            break
+    if one.upload_id:
+        _error_of(one.abort_upload)
+    if one.versions:
+        error = _error_of(one.remove)
+        if error and error.permission:
+            error = _not_removed(one)
+        yield Step("remove the object in each version", "s3:DeleteObject and s3:DeleteObjectVersion", error)
+
+
+def _steps(one: _Probe) -> list[tuple[str, str, Callable[[], None]]]:
+    kms = one.storage.sse == "aws:kms"
+    write = "s3:PutObject" + (", and kms:GenerateDataKey on the key" if kms else "")
+    read = "s3:GetObject" + (", and kms:Decrypt on the key" if kms else "")
+    complete = "s3:PutObject" + (", and kms:Decrypt on the key" if kms else "")
+    return [
+        ("write an object", write, one.write),
+        ("read it", read, one.read),
+        ("list it", "s3:ListBucket", one.list),
+        ("open an upload and send a part", write, one.open_upload),
+        ("list open uploads", "s3:ListBucketMultipartUploads", one.list_uploads),
+        ("abort the upload", "s3:AbortMultipartUpload", one.abort_upload),
+        ("complete another upload", complete, one.complete_upload),
+        ("list versions", "s3:ListBucketVersions", one.list_versions),
+    ]
+
+
+def _error_of(action: Callable[[], None]) -> StorageError | None:
+    try:
+        action()
+    except StorageError as error:
+        return error
+    return None
+
+
+def _not_removed(one: _Probe) -> StorageError:
+    left = f"The object {one.key.rpartition('/')[2]} is left: remove it by hand."
+    if one.versions == {"null"}:
+        permission, why = "s3:DeleteObject and s3:DeleteObjectVersion", "We may not delete objects here."
+    else:
+        permission, why = "s3:DeleteObjectVersion", "The bucket keeps versions, and we may not delete them."
+    return StorageError("storage_access_denied", f"{why} Grant {permission}. {left}", permission=permission)

@@ -1,0 +1,82 @@
+import json
+from argparse import BooleanOptionalAction
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandParser
+
+from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot, parse_variable
+from chatbots.models import Variable
+from chatbots.operations import SETTINGS, change_chatbot
+
+_SWITCHES = {"compliance": "deletions and exports may be filed", "extracts": "the extract of each day is written"}
+
+
+class Command(TeachingCommand):
+    help = """Change a chatbot: its name, time zone, variables, UCI and switches. What is not named stays as it is.
+
+A new UCI counts for conversations that begin from now on; those of before stay findable under the former one.
+Variables are only ever added. All of it is done, or nothing.
+"""
+    examples = """\
+examples:
+  manage.py set_chatbot acme --timezone Europe/Paris --enable-extracts
+  manage.py set_chatbot acme --variable custom:customer_id --uci customer_id
+  manage.py set_chatbot acme --disable-compliance --json
+
+Extracts need a bucket: see set_bucket.
+
+exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wrong
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("slug", help="of the chatbot; it cannot be changed")
+        parser.add_argument("--name", help="for people to read")
+        parser.add_argument("--timezone", help="an IANA name, such as Europe/Paris")
+        parser.add_argument(
+            "--variable",
+            dest="variables",
+            action="append",
+            default=[],
+            type=parse_variable,
+            metavar="CATEGORY:NAME",
+            help=f"add a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
+        )
+        parser.add_argument("--uci", metavar="NAME", help="which of the variables identifies the chatter from now on")
+        for switch, meaning in _SWITCHES.items():
+            dest = f"{switch}_enabled"
+            one = parser.add_mutually_exclusive_group()
+            one.add_argument(f"--enable-{switch}", dest=dest, action="store_const", const=True, help=meaning)
+            one.add_argument(f"--disable-{switch}", dest=dest, action="store_const", const=False, help="not any more")
+        parser.add_argument(
+            "--max-conversations-per-deletion", type=int, metavar="N", help="a deletion of more is held"
+        )
+        parser.add_argument("--four-eyes", action=BooleanOptionalAction, help="each deletion waits for an approval")
+        parser.add_argument(
+            "--require-action", action=BooleanOptionalAction, help='a request must carry "action" in its body'
+        )
+        parser.add_argument("--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            chatbot = change_chatbot(
+                chatbot=find_chatbot(options["slug"]),
+                changes={name: options[name] for name in SETTINGS if options[name] is not None},
+                variables=options["variables"],
+                uci=options["uci"],
+                actor="command",
+            )
+        except ValidationError as error:
+            raise as_command_error(error) from None
+        if options["json"]:
+            variables = chatbot.variables.order_by("pk")
+            shown = {
+                "slug": chatbot.slug,
+                **{name: getattr(chatbot, name) for name in SETTINGS},
+                "variables": [f"{one.category}:{one.name}" for one in variables],
+                "uci": next((one.name for one in variables if one.is_uci), None),
+            }
+            self.stdout.write(json.dumps(shown))
+        else:
+            self.stdout.write(f"The chatbot {chatbot.slug} is set.")

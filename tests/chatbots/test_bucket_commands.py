@@ -1,0 +1,239 @@
+"""The commands for buckets, against a real S3 server with a client's own identity that the policies rule."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.stub import Stubber
+from django.core.management import CommandError, call_command
+
+from chatbots.bucket_operations import check_bucket
+from chatbots.bucket_policies import access_policy
+from chatbots.buckets import ObjectStorage, place_of
+from chatbots.models import Bucket, Chatbot
+from tests.s3_server import ADMIN, Identity, S3Server, running
+
+# It may do what a bucket's policy allows, and nothing else.
+NOBODY = Identity("nobody", [])
+CLIENT = Identity("client", ["Read:clients/acme/*", "Write:clients/acme/*", "List:clients/acme/*"])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(CLIENT, NOBODY) as server:
+        server.make_bucket("versioned", versioned=True)
+        yield server
+
+
+@pytest.fixture(params=["clients", "versioned"])
+def bucket_name(request: pytest.FixtureRequest, server: S3Server) -> Iterator[str]:
+    yield request.param
+    storage = server.storage(bucket=request.param)
+    server.allow(bucket=request.param)
+    for key in {version.key for version in storage.versions()}:
+        storage.purge(key)
+
+
+def run(*words: str) -> tuple[str, str, int]:
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    try:
+        call_command(*words, stdout=out, stderr=err)
+    except SystemExit as end:
+        code = int(end.code or 0)
+    return out.getvalue(), err.getvalue(), code
+
+
+def options(server: S3Server, identity: Identity = CLIENT, bucket: str = "clients") -> list[str]:
+    words = f"set_bucket acme --bucket {bucket} --region us-east-1 --prefix acme --endpoint {server.endpoint}"
+    return [*words.split(), "--access-key-id", identity.access_key]
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> str:
+    file = tmp_path / "secret"
+    file.write_text(f"{CLIENT.secret_key}\n")
+    return str(file)
+
+
+def left_in(storage: ObjectStorage) -> list[str]:
+    uploads = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads", [])
+    return [version.key for version in storage.versions("acme/")] + [upload["Key"] for upload in uploads]
+
+
+def set_up(chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
+    """Let the chatbot's files go where NOBODY may do what the policy says."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(NOBODY.secret_key))
+    assert run(*options(server, NOBODY, bucket), "--no-check")[2] == 0
+
+
+def test_set_bucket_answers_a_script_and_checks(chatbot: Chatbot, server: S3Server, secret_file: str) -> None:
+    out, err, code = run(*options(server), "--secret-file", secret_file, "--json")
+    shown = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (shown["hosting"], shown["bucket"], shown["prefix"]) == ("client", "clients", "acme/")
+    assert (shown["check"]["ok"], shown["check"]["error"], len(shown["check"]["steps"])) == (True, None, 9)
+    assert CLIENT.secret_key not in out
+    assert left_in(server.storage()) == []
+    bucket = Bucket.objects.get(chatbot=chatbot)
+    assert bucket.last_checked_at
+    assert bucket.last_error == ""
+
+
+def test_set_bucket_reads_the_secret_from_standard_input(
+    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("another-secret\n"))
+    out, _, code = run(*options(server))
+    assert code == 3
+    assert "refuses our access key" in out
+    assert "another-secret" not in out
+    assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_access_denied: ")
+    assert run(*options(server), "--keep-secret", "--no-check")[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["acme"], "required"),
+        (["acme", "--hosted", "--region", "eu-west-3"], "goes alone"),
+        (["acme", "--bucket", "Acme", "--region", "eu-west-3"], "bucket: Use the bucket's name"),
+        (["nobody", "--hosted"], "Known: acme"),
+        (["acme", "--bucket", "acme", "--access-key-id", "A", "--secret-file", "/no/such"], "cannot be read"),
+    ],
+)
+def test_set_bucket_says_what_to_do(chatbot: Chatbot, words: list[str], advice: str) -> None:
+    with pytest.raises(CommandError, match=advice):
+        run("set_bucket", *words)
+
+
+def test_check_bucket_checks_the_hosted_one_too(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    out, _, code = run("check_bucket", "acme", "--json")
+    assert (code, json.loads(out)["ok"]) == (0, True)
+    assert list(storage.versions()) == []
+    assert "The bucket can be used" in run("check_bucket", "acme")[0]
+
+
+@pytest.mark.django_db
+def test_check_bucket_needs_one() -> None:
+    from tests.factories import ChatbotFactory
+
+    ChatbotFactory.create(slug="bare")
+    for command in ("check_bucket", "bucket_policy"):
+        with pytest.raises(CommandError, match="Set one first"):
+            run(command, "bare")
+
+
+def test_the_printed_policy_is_enough(
+    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket_name: str
+) -> None:
+    set_up(chatbot, server, monkeypatch, bucket_name)
+    assert not check_bucket(chatbot=chatbot).is_ok
+    server.allow(NOBODY, *json.loads(run("bucket_policy", "acme")[0])["Statement"], bucket=bucket_name)
+    outcome = check_bucket(chatbot=chatbot)
+    assert [step.name for step in outcome.steps if step.error] == []
+    assert left_in(server.storage(bucket=bucket_name)) == []
+
+
+PERMISSIONS = [
+    *("s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload", "s3:DeleteObjectVersion"),
+    *("s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"),
+]
+
+
+@pytest.mark.parametrize("missing", PERMISSIONS)
+def test_check_bucket_names_the_one_permission_that_is_missing(
+    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket_name: str, missing: str
+) -> None:
+    set_up(chatbot, server, monkeypatch, bucket_name)
+    arn = f"arn:aws:s3:::{bucket_name}"
+    refusal = {"Effect": "Deny", "Action": [missing], "Resource": [arn, f"{arn}/*"]}
+    server.allow(NOBODY, *access_policy(chatbot=chatbot)["Statement"], refusal, bucket=bucket_name)
+    outcome = check_bucket(chatbot=chatbot)
+    refused = [step for step in outcome.steps if step.error]
+    assert refused
+    # This server takes the listing of open uploads for writing.
+    also = ["list open uploads"] if missing == "s3:PutObject" else []
+    assert [step.name for step in refused if missing not in step.permission] == also
+    assert outcome.error.startswith("storage_access_denied: ")
+    assert missing in outcome.error
+    if missing == "s3:DeleteObjectVersion":
+        assert ("keeps versions" in outcome.error) == (bucket_name == "versioned")
+        assert "access_check_" in outcome.error
+    else:
+        assert left_in(server.storage(bucket=bucket_name)) == []
+
+
+def test_check_bucket_stops_where_each_call_would_fail(
+    chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(ADMIN.secret_key))
+    run(*options(server, ADMIN, bucket="nobody-made-this"), "--no-check")
+    outcome = check_bucket(chatbot=chatbot)
+    assert [step.error.code for step in outcome.steps] == ["storage_bucket_missing"]
+
+
+def test_check_bucket_says_that_credentials_have_expired(
+    chatbot: Chatbot, server: S3Server, secret_file: str
+) -> None:
+    run(*options(server), "--secret-file", secret_file, "--no-check")
+    client = place_of(Bucket.objects.get(chatbot=chatbot)).storage.connection.meta.client
+    with Stubber(client) as stub:
+        stub.add_client_error("put_object", "ExpiredToken", "The provided token has expired.", 400)
+        outcome = check_bucket(chatbot=chatbot)
+    assert [step.error.code for step in outcome.steps] == ["storage_access_denied"]
+
+
+def test_an_outcome_is_not_told_of_settings_that_changed_meanwhile(
+    chatbot: Chatbot, server: S3Server, secret_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*options(server), "--secret-file", secret_file, "--no-check")
+
+    def meanwhile(place: Any) -> list[Any]:
+        run("set_bucket", "acme", "--hosted", "--no-check")
+        return []
+
+    monkeypatch.setattr("chatbots.bucket_operations.probe", meanwhile)
+    check_bucket(chatbot=chatbot)
+    assert Bucket.objects.get(chatbot=chatbot).last_checked_at is None
+
+
+def aws(server: S3Server, identity: Identity, *words: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_ACCESS_KEY_ID": identity.access_key,
+        "AWS_SECRET_ACCESS_KEY": identity.secret_key,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    command = [sys.executable, "-m", "awscli", "--endpoint-url", server.endpoint, *words]
+    return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
+
+
+def test_the_read_policy_lets_the_awscli_read_a_client_s_own_files_only(
+    chatbot: Chatbot, server: S3Server, settings: Any
+) -> None:
+    admin = server.storage()
+    for key in ("acme/export.csv", "neighbour/export.csv"):
+        admin.put(key, b"text of the file\n", "text/csv")
+    settings.S3_BUCKET = "clients"
+    server.allow(NOBODY, *access_policy(chatbot=chatbot)["Statement"])
+    own = aws(server, NOBODY, "s3", "cp", "s3://clients/acme/export.csv", "-")
+    assert (own.returncode, own.stdout) == (0, b"text of the file\n"), own.stderr
+    assert b"export.csv" in aws(server, NOBODY, "s3", "ls", "s3://clients/acme/").stdout
+    for words in (
+        ["s3", "cp", "s3://clients/neighbour/export.csv", "-"],
+        ["s3", "ls", "s3://clients/neighbour/"],
+        ["s3", "ls", "s3://clients/"],
+        ["s3", "rm", "s3://clients/acme/export.csv"],
+    ):
+        other = aws(server, NOBODY, *words)
+        assert other.returncode != 0
+        assert b"AccessDenied" in other.stderr or b"403" in other.stderr
+    server.allow()
+    for key in ("acme/export.csv", "neighbour/export.csv"):
+        assert admin.purge(key) == 1

@@ -1,0 +1,177 @@
+"""Setting a bucket: what is kept, what is refused, what the change log says."""
+
+import dataclasses
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from chatbots.bucket_operations import ClientBucket, set_bucket
+from chatbots.bucket_policies import access_policy, trust_policy
+from chatbots.buckets import place_of
+from chatbots.buckets.places import bucket_secret_binding
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot
+from chatbots.secrets import decrypt
+
+SECRET = "a-client-s-secret"
+ROLE = "arn:aws:iam::123456789012:role/exports"
+KEY = ClientBucket(bucket="acme-files", region="eu-west-3", prefix="exports", access_key_id="AKIA1", secret=SECRET)
+BY_ROLE = ClientBucket(bucket="acme-files", region="eu-west-3", role_arn=ROLE)
+
+
+def with_(base: ClientBucket, **changes: Any) -> ClientBucket:
+    return dataclasses.replace(base, **changes)
+
+
+def set_(chatbot: Chatbot, client: ClientBucket | None) -> Bucket:
+    bucket = set_bucket(chatbot=chatbot, client=client, actor="command")
+    bucket.refresh_from_db()
+    return bucket
+
+
+def refused(chatbot: Chatbot, client: ClientBucket) -> dict[str, list[str]]:
+    with pytest.raises(ValidationError) as caught:
+        set_(chatbot, client)
+    return caught.value.message_dict
+
+
+def logged() -> list[dict[str, object]]:
+    return list(ChangeLogEntry.objects.filter(event="bucket.set").order_by("id").values_list("data", flat=True))
+
+
+def test_it_keeps_an_access_key_with_its_secret_encrypted(chatbot: Chatbot) -> None:
+    bucket = set_(chatbot, KEY)
+    assert (bucket.hosting, bucket.prefix, bucket.access_key_id) == ("client", "exports/", "AKIA1")
+    assert SECRET not in str(bucket.__dict__)
+    assert decrypt(bucket.secret_encrypted, bound_to=bucket_secret_binding(chatbot.pk)) == SECRET
+    assert logged() == [
+        {
+            "hosting": "client",
+            "access": "access_key",
+            "sse": "",
+            "changed": "hosting,bucket,region,prefix,access_key_id,secret",
+        }
+    ]
+
+
+def test_it_keeps_the_secret_that_is_not_given_again(chatbot: Chatbot) -> None:
+    set_(chatbot, KEY)
+    bucket = set_(chatbot, with_(KEY, secret=None, sse="AES256"))
+    assert decrypt(bucket.secret_encrypted, bound_to=bucket_secret_binding(chatbot.pk)) == SECRET
+    assert logged()[-1]["changed"] == "sse"
+    assert "secret" in refused(chatbot, with_(KEY, secret=None, access_key_id="AKIA2"))
+
+
+def test_it_records_nothing_when_nothing_changes(chatbot: Chatbot) -> None:
+    set_(chatbot, KEY)
+    Bucket.objects.update(last_error="before")
+    set_(chatbot, with_(KEY, secret=None))
+    assert len(logged()) == 1
+    assert Bucket.objects.get(chatbot=chatbot).last_error == "before"
+
+
+def test_it_makes_an_external_id_for_a_role_and_keeps_it_while_the_role_stays(chatbot: Chatbot) -> None:
+    first = set_(chatbot, BY_ROLE).external_id
+    assert len(first) >= 32
+    assert set_(chatbot, with_(BY_ROLE, prefix="other/")).external_id == first
+    assert set_(chatbot, with_(BY_ROLE, role_arn=f"{ROLE}2")).external_id not in {first, ""}
+
+
+def test_it_goes_back_to_the_hosted_bucket_and_forgets_the_client_s(chatbot: Chatbot) -> None:
+    set_(chatbot, KEY)
+    bucket = set_(chatbot, None)
+    assert (bucket.hosting, bucket.bucket, bucket.access_key_id, bucket.secret_encrypted) == ("hosted", "", "", "")
+    assert place_of(bucket).is_hosted
+
+
+def test_it_asks_for_the_encryption_that_was_set(chatbot: Chatbot) -> None:
+    place = place_of(set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id="alias/files")))
+    assert place.storage.encryption == {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/files"}
+    assert place_of(set_(chatbot, with_(KEY, secret=None))).storage.encryption == {}
+
+
+def test_it_lets_no_two_chatbots_write_to_one_place(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    set_(chatbot, KEY)
+    assert "prefix of its own" in refused(neighbour, KEY)["prefix"][0]
+    set_(neighbour, with_(KEY, prefix="neighbour/"))
+    assert Bucket.objects.get(chatbot=chatbot).prefix == "exports/"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        *[({"bucket": name}, "bucket") for name in ("", "ab", "Acme", "a_b", "-ab", "a..b", "10.0.0.1", "x" * 64)],
+        *[({"bucket": name}, "bucket") for name in ("xn--ab", "acme-s3alias", "acme--x-s3", "a/b", "acme\n")],
+        *[({"region": name}, "region") for name in ("", "Paris", "eu-west", "eu-west-3.evil.com", "eu-west-3/")],
+        *[({"prefix": name}, "prefix") for name in ("a//b", "../b", "a/./b", "a b", "a*", "${aws:x}", "x" * 201)],
+        ({"sse": "rot13"}, "sse"),
+        ({"kms_key_id": "alias/files"}, "kms_key_id"),
+        ({"sse": "aws:kms", "kms_key_id": "two words"}, "kms_key_id"),
+        ({"endpoint": "https://127.0.0.1.evil\n"}, "endpoint"),
+        ({"access_key_id": ""}, "access_key_id"),
+        ({"access_key_id": "a b"}, "access_key_id"),
+        ({"role_arn": ROLE}, "access_key_id"),
+        ({"secret": ""}, "secret"),
+        ({"secret": "two words are one too many"}, "secret"),
+        ({"access_key_id": "", "role_arn": "arn:aws:iam::1:role/x", "secret": None}, "role_arn"),
+        ({"access_key_id": "", "role_arn": ROLE}, "secret"),
+    ],
+)
+def test_it_refuses_what_cannot_be_by_field(chatbot: Chatbot, changes: dict[str, Any], field: str) -> None:
+    messages = refused(chatbot, with_(KEY, **changes))
+    assert list(messages) == [field]
+    assert SECRET not in str(messages)
+    assert Bucket.objects.get(chatbot=chatbot).hosting == "hosted"
+    assert logged() == []
+
+
+@pytest.mark.parametrize(("given", "kept"), [("", ""), ("/", ""), ("/a/b", "a/b/"), ("a/b/", "a/b/"), ("a", "a/")])
+def test_it_gives_a_prefix_one_form(chatbot: Chatbot, given: str, kept: str) -> None:
+    assert set_(chatbot, with_(KEY, prefix=given)).prefix == kept
+
+
+def test_it_refuses_an_endpoint_inside_unless_it_is_listed(chatbot: Chatbot, settings: Any) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    inside = with_(KEY, endpoint="https://169.254.169.254")
+    assert "private network" in refused(chatbot, inside)["endpoint"][0]
+    settings.BUCKET_PRIVATE_NETWORKS = (ip_network("127.0.0.0/8"),)
+    assert set_(chatbot, with_(KEY, endpoint="http://127.0.0.1:9000/", region="garage")).endpoint
+
+
+# --- Policies ------------------------------------------------------------------------------------------
+
+
+def test_it_grants_a_client_reading_of_its_own_files_in_the_hosted_bucket(chatbot: Chatbot, settings: Any) -> None:
+    settings.S3_BUCKET = "ours"
+    read, listed = access_policy(chatbot=chatbot)["Statement"]
+    assert (read["Action"], read["Resource"]) == (["s3:GetObject"], "arn:aws:s3:::ours/acme/*")
+    assert (listed["Action"], listed["Resource"]) == (["s3:ListBucket"], "arn:aws:s3:::ours")
+    assert listed["Condition"] == {"StringLike": {"s3:prefix": "acme/*"}}
+
+
+@pytest.mark.parametrize(
+    ("key", "resource", "conditioned"),
+    [
+        ("arn:aws:kms:eu-west-3:1:key/k", "arn:aws:kms:eu-west-3:1:key/k", False),
+        ("1234-abcd", "arn:aws:kms:eu-west-3:*:key/1234-abcd", False),
+        ("alias/files", "arn:aws:kms:eu-west-3:*:key/*", True),
+    ],
+)
+def test_it_asks_for_a_named_kms_key(chatbot: Chatbot, key: str, resource: str, conditioned: bool) -> None:
+    set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id=key))
+    statement = access_policy(chatbot=chatbot)["Statement"][-1]
+    assert statement["Action"] == ["kms:GenerateDataKey", "kms:Decrypt"]
+    assert statement["Resource"] == resource
+    assert ("Condition" in statement) == conditioned
+
+
+def test_it_prints_whom_a_role_trusts(chatbot: Chatbot, settings: Any) -> None:
+    settings.STS_IDENTITY_ARN = "arn:aws:iam::210987654321:user/compliance"
+    bucket = set_(chatbot, BY_ROLE)
+    (statement,) = trust_policy(chatbot=chatbot)["Statement"]
+    assert statement["Principal"] == {"AWS": settings.STS_IDENTITY_ARN}
+    assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": bucket.external_id}}
+    set_(chatbot, KEY)
+    with pytest.raises(ValidationError, match="not reached by a role"):
+        trust_policy(chatbot=chatbot)

@@ -1,0 +1,86 @@
+"""Changing a chatbot afterwards, by command."""
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from chatbots.models import ChangeLogEntry, Chatbot, Variable
+from tests.factories import ChatbotFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*words: str) -> str:
+    out = io.StringIO()
+    call_command("set_chatbot", "acme", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_it_changes_what_is_named_and_nothing_else(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    words = (
+        "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
+    )
+    shown = json.loads(run(*words.split(), "--variable", "custom:customer", "--uci", "customer", "--json"))
+    assert shown == {
+        "slug": "acme",
+        "name": "Care",
+        "timezone": "Europe/Paris",
+        "compliance_enabled": False,
+        "extracts_enabled": True,
+        "max_conversations_per_deletion": 1000,
+        "four_eyes": True,
+        "require_action": False,
+        "grace_minutes": 15,
+        "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],
+        "uci": "customer",
+    }
+    neighbour.refresh_from_db()
+    assert (neighbour.extracts_enabled, neighbour.compliance_enabled) == (False, True)
+    assert {entry.chatbot for entry in ChangeLogEntry.objects.all()} == {chatbot}
+
+
+def test_it_changes_nothing_when_asked_again(chatbot: Chatbot) -> None:
+    words = ("--enable-extracts", "--variable", "custom:customer", "--uci", "customer")
+    run(*words)
+    before = ChangeLogEntry.objects.count()
+    assert run(*words) == "The chatbot acme is set.\n"
+    assert ChangeLogEntry.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--timezone", "Europe/Pariss"], "Europe/Paris"),
+        (["--uci", "nobody"], "no such variable"),
+        (["--variable", "user_channel:member_id"], "custom variable already"),
+        (["--variable", "custom: x"], "no space"),
+        (["--variable", "member_id"], "CATEGORY:NAME"),
+        (["--grace-minutes", "-1"], "grace_minutes"),
+        (["--enable-extracts", "--disable-extracts"], "not allowed with"),
+    ],
+)
+def test_it_refuses_all_or_nothing(chatbot: Chatbot, words: list[str], advice: str) -> None:
+    with pytest.raises(CommandError, match=advice):
+        run("--name", "Other", "--variable", "custom:new", *words)
+    chatbot.refresh_from_db()
+    assert chatbot.name == "Acme"
+    assert not Variable.objects.filter(name="new").exists()
+    assert not ChangeLogEntry.objects.exists()
+
+
+def test_it_wants_a_bucket_before_extracts() -> None:
+    ChatbotFactory.create(slug="acme")
+    with pytest.raises(CommandError, match="extracts_enabled: Extracts need a bucket"):
+        run("--enable-extracts")
+    with pytest.raises(CommandError, match="Extracts need a bucket"):
+        call_command("create_chatbot", "other", "--name", "Other", "--enable-extracts")
+
+
+def test_a_new_chatbot_can_have_extracts_at_once() -> None:
+    words = "create_chatbot acme --name Acme --hosted-bucket --enable-extracts --json"
+    out = io.StringIO()
+    call_command(*words.split(), stdout=out)
+    assert json.loads(out.getvalue())["extracts_enabled"] is True
+    assert Chatbot.objects.get().extracts_enabled
