@@ -12,6 +12,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from chatbots import operations
+from chatbots.admin_buckets import BucketAdmin
 from chatbots.admin_scope import (
     ChatbotFilter,
     ReadOnlyInline,
@@ -36,6 +37,11 @@ class ChatbotForm(ModelForm):
     class Meta:
         model = Chatbot
         fields = operations.SETTINGS
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        operations.check_settings(chatbot=self.instance, changes=self.cleaned_data)
+        return cleaned
 
 
 class MembershipForm(ModelForm):
@@ -103,11 +109,7 @@ class ChatbotAdmin(ScopedReadOnlyAdmin):
             operations.set_role(chatbot=chatbot, user=membership.user, role=None, actor=actor)
 
 
-@admin.register(Bucket)
-class BucketAdmin(ScopedReadOnlyAdmin):
-    list_display = ("chatbot", "hosting", "created_at")
-    list_select_related = ("chatbot",)
-    ordering = ("chatbot__slug",)
+admin.site.register(Bucket, BucketAdmin)
 
 
 @admin.register(ApiKey)
