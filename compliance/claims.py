@@ -11,7 +11,7 @@ import os
 import random
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,6 +68,10 @@ WITH RECURSIVE waiting(chatbot_id) AS (
       FROM waiting w WHERE w.chatbot_id IS NOT NULL
 )
 SELECT chatbot_id FROM waiting WHERE chatbot_id IS NOT NULL
+"""
+
+_IN_CLIENTS_BUCKETS = """
+SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
 """
 
 # A share for each chatbot, in the order of its line. An earlier request of the same chatter that is accepted or
@@ -152,13 +156,14 @@ class HeldClaim:
     kind: ComplianceRequest.Kind
     lane: Lane
     request_ids: tuple[UUID, ...]
+    is_large: bool = False  # counts against the limit of the large lane
     _now: datetime | None = field(default=None, init=False)  # while a bite is open
     _is_over: bool = field(default=False, init=False)
 
     @property
     def leaves_others(self) -> bool:
         """Say whether more may wait than this worker can see to: the claim is full, or will take long."""
-        return self.lane is Lane.LARGE or len(self.request_ids) == CLAIM_SIZE[self.kind]
+        return self.is_large or len(self.request_ids) == CLAIM_SIZE[self.kind]
 
     @contextmanager
     def bite(self) -> Iterator[datetime]:
@@ -225,7 +230,8 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
 
     Of the normal lane many at once, a fair share for each chatbot. What failed or was lost in a claim before is
     taken by itself, so that a poison request costs no other its attempts; and so is what is large, which all but
-    one of a cluster's workers may be at work on at a time: one is always left for the others.
+    one of a cluster's workers may be at work on at a time: one is always left for the others. Exports of one claim
+    go to one storage. A client's bucket may be slow or dead, so whatever goes there counts as large.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_CHATBOTS, {"kind": kind, "lane": lane})
@@ -233,14 +239,14 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
         if not chatbots or (lane is Lane.LARGE and not _large_lane_has_room(cursor)):
             return None
         cursor.execute(f"SELECT {_BY_INDEX}")
-        picked = _pick(cursor, kind, lane, chatbots)
+        picked, is_large = _draw(cursor, kind, lane, chatbots)
         if not picked:
             return None
         token = uuid4()
         values: dict[str, Any] = {
             "owner": f"{_cluster()}{os.getpid()}",
             "token": token,
-            "large": lane is Lane.LARGE,
+            "large": is_large,
             "lease": LEASE_SECONDS,
             "picked": array(picked),
         }
@@ -251,7 +257,51 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
             transaction.set_rollback(True)
             return None
     ids = {request_id for request_id, _ in made}
-    return HeldClaim(made[0][1], token, kind, lane, tuple(each for each in picked if each in ids))
+    taken = tuple(each for each in picked if each in ids)
+    return HeldClaim(made[0][1], token, kind, lane, taken, is_large=is_large)
+
+
+def _draw(
+    cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]
+) -> tuple[list[UUID], bool]:
+    """Lock the next requests, and return them and whether they count as large.
+
+    Exports are drawn by lot: those of the hosted bucket together, or those of one client's bucket. The hosted ones
+    have a lot for each claim that a turn for all their chatbots takes, so nobody's turns are rarer than another's.
+    """
+    if kind != ComplianceRequest.Kind.EXPORT:
+        return _pick(cursor, kind, lane, chatbots), lane is Lane.LARGE
+    cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
+    clients = {row[0] for row in cursor.fetchall()}
+    hosted = [chatbot for chatbot in chatbots if chatbot not in clients]
+    if not clients:
+        return _pick(cursor, kind, lane, hosted), lane is Lane.LARGE
+    hosted_lots = -(-len(hosted) // (CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1))
+    to_clients = random.randrange(hosted_lots + len(clients)) >= hosted_lots  # noqa: S311  (a lot, not a secret)
+    # Where nothing of the one can be taken, of the other.
+    for client_turn in (to_clients, not to_clients):
+        if client_turn and (lane is Lane.LARGE or _large_lane_has_room(cursor)):
+            picked = _pick(cursor, kind, lane, _one_that_can(cursor, kind, lane, clients))
+            if picked:
+                return picked, True
+        elif not client_turn:
+            picked = _pick(cursor, kind, lane, hosted)
+            if picked:
+                return picked, lane is Lane.LARGE
+    return [], False
+
+
+def _one_that_can(
+    cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: Collection[int]
+) -> list[int]:
+    """Return one of the chatbots that have something to take, by lot, or none."""
+    left = random.sample(list(chatbots), len(chatbots))
+    while left:
+        asked, left = left[:_ASKED_AT_ONCE], left[_ASKED_AT_ONCE:]
+        found = _ask(cursor, kind, lane, asked, share=1, picked=[])
+        if found:
+            return [random.choice(found)[1]]  # noqa: S311  (a lot, not a secret)
+    return []
 
 
 def _pick(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
@@ -269,20 +319,33 @@ def _pick(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatb
         # Where one is wanted, many are asked all the same: most may have nothing that can be taken.
         asked, left = left[: max(room, _ASKED_AT_ONCE)], left[max(room, _ASKED_AT_ONCE) :]
         share = -(-room // len(asked))
-        values: dict[str, Any] = {
-            "kind": kind,
-            "lane": lane,
-            "chatbots": array(asked),
-            "share": share,
-            "picked": array(picked),
-        }
-        together = kind == ComplianceRequest.Kind.EXPORT and lane is Lane.NORMAL
-        cursor.execute(_PICK, values | {"together": together})
-        found = cursor.fetchall()
+        found = _ask(cursor, kind, lane, asked, share=share, picked=picked)
         picked += [request_id for request_id, _ in found]
         given = Counter(chatbot for _, chatbot in found)
         left += [chatbot for chatbot in asked if given[chatbot] == share]
     return picked[:size]
+
+
+def _ask(
+    cursor: CursorWrapper,
+    kind: ComplianceRequest.Kind,
+    lane: Lane,
+    chatbots: list[int],
+    *,
+    share: int,
+    picked: list[UUID],
+) -> list[tuple[UUID, int]]:
+    """Lock up to `share` requests of each chatbot beside those picked; return them with their chatbots."""
+    values: dict[str, Any] = {
+        "kind": kind,
+        "lane": lane,
+        "chatbots": array(chatbots),
+        "share": share,
+        "picked": array(picked),
+        "together": kind == ComplianceRequest.Kind.EXPORT and lane is Lane.NORMAL,
+    }
+    cursor.execute(_PICK, values)
+    return cast("list[tuple[UUID, int]]", cursor.fetchall())
 
 
 def _large_lane_has_room(cursor: CursorWrapper) -> bool:

@@ -47,7 +47,7 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
             if held is None:
                 continue
             idle = False
-            if call_for_help and held.leaves_others and not (called and lane is not Lane.LARGE):
+            if call_for_help and held.leaves_others and not (called and not held.is_large):
                 call_for_help()
                 called = True
             _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
