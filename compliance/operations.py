@@ -15,16 +15,18 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
+from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.secrets import digest
 from compliance import filing, queue, replays
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
+from conversations.models import UploadedFile
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -54,6 +56,7 @@ def submit(
     reference: str = "",
     erase_exports: bool = False,
     include_shared: bool = False,
+    include_files: bool = False,
     replay: replays.ReplayKey | None = None,
 ) -> ComplianceRequest:
     """File a request about one chatter and return it; with `replay`, the same call returns the same request.
@@ -84,6 +87,7 @@ def submit(
             reference=reference,
             erase_exports=erase_exports,
             include_shared=include_shared,
+            include_files=include_files,
         )
         entry = changelog.entry(
             "request.accepted",
@@ -257,15 +261,45 @@ def is_retryable(request: ComplianceRequest) -> bool:
     return request.status == Status.FAILED and request.uci_value is not None
 
 
-def kept_exports(request: ComplianceRequest) -> QuerySet[Export]:
-    """Return the chatter's earlier exports that still lie in the bucket, for as long as digests are kept."""
-    return Export.objects.filter(
+def kept_exports(request: ComplianceRequest) -> list[Export]:
+    """Return the exports that a deletion met and left where they are, those that have gone since included.
+
+    Besides, as long as they lie there, the chatter's hosted ones that an earlier deletion had left already.
+    """
+    left = Export.objects.filter(left_by=request.pk)
+    lying = Export.objects.filter(
         request__variable=request.variable_id,
         request__uci_digest=request.uci_digest,
         request__seq__lt=request.seq,
+        hosting=Bucket.Hosting.HOSTED,
         finished_at__isnull=False,
         key__isnull=False,
-    ).order_by("finished_at", "pk")
+    ).exclude(request__uci_digest=None)
+    found = {export.pk: export for exports in (left, lying) for export in exports}
+    return sorted(found.values(), key=lambda export: (export.finished_at is None, export.finished_at, export.pk))
+
+
+def download_link(request: ComplianceRequest, *, file_id: int | None = None) -> str:
+    """Return an address of minutes for an export's file, or for the copy of an uploaded file beside it.
+
+    It bears the chatter's value. Raises Refused (`not_found`, `not_ready`, `in_client_bucket`, `export_expired`).
+    """
+    if request.kind != Kind.EXPORT:
+        raise Refused("not_found", "This request makes no export.")
+    export = Export.objects.filter(request=request).first()
+    if export is None or export.finished_at is None:
+        raise Refused("not_ready", "The export is not finished. Ask for its status.")
+    if export.hosting == Bucket.Hosting.CLIENT:
+        raise Refused("in_client_bucket", "The export was written into your own bucket. Fetch it there.")
+    if export.key is None or export.doomed_by:
+        raise Refused("export_expired", "The export's time is over, or a deletion has removed it.")
+    if file_id is None:
+        return hosted_storage().link(export.key, filename=export.key.rpartition("/")[2])
+    copy = export.copies.filter(file_id=file_id).first()
+    if copy is None:
+        raise Refused("not_found", "There is no copy of this file beside the export.")
+    name = UploadedFile.objects.filter(pk=file_id).values_list("name", flat=True).first()
+    return hosted_storage().link(copy.key, filename=name or str(file_id))
 
 
 def _lock(request_id: UUID) -> ComplianceRequest:

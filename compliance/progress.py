@@ -103,7 +103,7 @@ WITH delivered AS (
 )
 UPDATE compliance_export e
    SET rows = delivered.rows, bytes = delivered.bytes, sha256 = delivered.sha256, upload_id = NULL,
-       finished_at = %(now)s, expires_at = %(expires)s
+       finished_at = %(now)s, expires_at = CASE WHEN e.hosting = 'hosted' THEN %(expires)s END
   FROM ours JOIN delivered ON delivered.id = ours.id
  WHERE e.id = ours.id
 RETURNING e.request_id
@@ -239,6 +239,17 @@ def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UU
     if large:
         _change_lane(held, large, Lane.LARGE, code="large")
     return [request_id for request_id in request_ids if request_id not in large]
+
+
+def set_apart(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
+    """Put those of `apart` into the large lane, since they call a client's bucket; return the others.
+
+    A claim of the large lane keeps what it has.
+    """
+    if held.lane is Lane.LARGE or not apart:
+        return list(request_ids)
+    _change_lane(held, apart, Lane.LARGE, code="client_bucket")
+    return [request_id for request_id in request_ids if request_id not in apart]
 
 
 def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, code: str) -> None:

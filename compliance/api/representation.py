@@ -10,6 +10,9 @@ from compliance.operations import is_retryable, kept_exports
 
 Status = ComplianceRequest.Status
 
+# An export can have any number of files; the answer stays small.
+MOST_FILES = 100
+
 
 def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -> dict[str, Any]:
     """Return the request object. It never names the chatter, save through the key of a hosted export, which
@@ -63,25 +66,42 @@ def _export(request: ComplianceRequest, *, shows_key: bool) -> dict[str, Any] | 
         return None
     return {
         "hosting": export.hosting,
-        "bucket": settings.S3_BUCKET,
+        "bucket": export.bucket or settings.S3_BUCKET,
         "key": export.key if shows_key else None,
         "rows": export.rows,
         "bytes": export.bytes,
         "sha256": export.sha256,
         "expires_at": _time(export.expires_at),
+        "files": _files(export, shows_key=shows_key) if request.include_files else [],
     }
 
 
+def _files(export: Export, *, shows_key: bool) -> list[dict[str, Any]]:
+    """Return the copies of uploaded files beside the export, the first of them where they are many."""
+    return [
+        {
+            "file_id": copy.file_id,
+            "key": copy.key if shows_key else None,
+            "bytes": copy.bytes,
+            "sha256": copy.sha256,
+        }
+        for copy in export.copies.order_by("file_id")[:MOST_FILES]
+    ]
+
+
 def _kept_exports(request: ComplianceRequest) -> list[dict[str, Any]]:
-    """Return what a completed deletion has left of the chatter's exports: the copies that live until their grace."""
+    """Return what a completed deletion has left of the chatter's exports: hosted copies until their grace is over,
+    and what lies in a client's bucket. Never a key."""
     if request.kind != ComplianceRequest.Kind.DELETION or request.status != Status.COMPLETED:
         return []
     return [
         {
             "request_id": str(export.request_id),
+            "hosting": export.hosting,
             "finished_at": _time(export.finished_at),
             "sha256": export.sha256,
             "expires_at": _time(export.expires_at),
+            "removed_at": _time(export.removed_at),
         }
         for export in kept_exports(request)
     ]

@@ -44,10 +44,14 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
         return
     with held.bite():
         has_objects = objects.has_any(going)
+        if has_objects:
+            # A client's bucket may be slow or dead: the others of the claim do not wait for it.
+            going = progress.set_apart(held, going, objects.in_clients_buckets(going))
         erased = ledger.read(going)
     for step in (objects.erase_files, objects.erase_exports) if has_objects else ():
         going = _drop_failed(held, going, step(held.bite, going))
     if going and _write_ledger(held, going, erased):
+        objects.forget_copies_left(held.bite, going)
         _complete_what_is_clean(held, going)
 
 
@@ -94,6 +98,7 @@ def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> Non
         if waiting:
             progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
         if clean:
+            objects.forget_left(clean)
             progress.complete_deletions(held, clean)
         held.let_go()
 

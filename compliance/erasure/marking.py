@@ -135,11 +135,13 @@ SELECT DISTINCT r.id, i.variable_id, i.value
 """
 
 # An export finished within the grace is the copy the person asked for: it lives until the grace is over, unless
-# the deletion says otherwise. Everything else that has a key must go, half-written leftovers included. Of several
-# deletions that meet one export, one that wants it gone is enough.
+# the deletion says otherwise. One in a client's bucket is the client's as soon as it is whole. Everything else that
+# has a key must go, half-written leftovers included. Of several deletions that meet one export, one that wants it
+# gone is enough; of those that leave it, the chatter's own names it, else the first that is not over.
 _DOOM = """
 WITH met AS (
-    SELECT DISTINCT ON (old.id) old.id, r.id AS request_id, kept.so AS is_kept, grace.days AS grace
+    SELECT DISTINCT ON (old.id) old.id, r.id AS request_id, kept.so AS is_kept, grace.days AS grace,
+           whose.digest = r.uci_digest AND whose.variable_id = r.variable_id AS is_own
       FROM unnest(%(requests)s::uuid[], %(variables)s::bigint[], %(digests)s::bytea[])
              AS whose(request_id, variable_id, digest)
       JOIN compliance_compliancerequest r ON r.id = whose.request_id
@@ -147,12 +149,22 @@ WITH met AS (
       JOIN compliance_export old ON old.request_id = x.id AND old.key IS NOT NULL
      CROSS JOIN make_interval(secs => %(grace)s) AS grace(days)
      CROSS JOIN LATERAL (
-           SELECT NOT r.erase_exports AND coalesce(old.finished_at > %(cut)s - grace.days, FALSE) AS so) AS kept
-     ORDER BY old.id, kept.so, r.seq
+           SELECT CASE old.hosting
+                  WHEN 'client' THEN old.finished_at IS NOT NULL
+                  ELSE NOT r.erase_exports AND coalesce(old.finished_at > %(cut)s - grace.days, FALSE)
+                  END AS so) AS kept
+     ORDER BY old.id, kept.so, is_own DESC, r.seq
 )
 UPDATE compliance_export e
    SET doomed_by = CASE WHEN met.is_kept THEN e.doomed_by ELSE met.request_id END,
-       expires_at = CASE WHEN met.is_kept THEN least(e.expires_at, e.finished_at + met.grace) ELSE e.expires_at END
+       left_by = CASE
+           WHEN NOT met.is_kept THEN NULL
+           WHEN met.is_own OR e.left_by IS NULL
+                OR NOT EXISTS (SELECT 1 FROM compliance_compliancerequest d
+                                WHERE d.id = e.left_by AND d.status IN ('accepted', 'processing'))
+           THEN met.request_id ELSE e.left_by END,
+       expires_at = CASE WHEN met.is_kept AND e.hosting = 'hosted'
+                         THEN least(e.expires_at, e.finished_at + met.grace) ELSE e.expires_at END
   FROM met
  WHERE e.id = met.id AND e.key IS NOT NULL
 """

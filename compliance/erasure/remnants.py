@@ -19,11 +19,12 @@ from django.db.models.functions import Now
 from psycopg import sql
 
 from chatbots import changelog
-from chatbots.buckets import StorageError, hosted_storage
+from chatbots.buckets import StorageError
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, Replay
+from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
 from conversations.models import ErasedChatter, UploadedFile, VariableValue
 
 logger = logging.getLogger(__name__)
@@ -157,16 +158,40 @@ def _record(counts: dict[UUID, progress.Counts]) -> None:
 
 
 def _remove_expired_exports() -> None:
-    """Remove exports whose days are over, and what an export that was given up may have left under its key."""
+    """Remove exports whose days are over, and what an export that was given up may have left under its key.
+
+    Hosted ones first. Of a client's bucket that refuses or does not answer, nothing more is tried in this sweep.
+    """
     expired = Q(expires_at__lt=Now())
     given_up = Q(finished_at__isnull=True, request__status__in=_GIVEN_UP)
     # Each in the order of the index that has them, or all exports would be read to sort them.
-    for condition, order in ((expired, "expires_at"), (given_up, "pk")):
+    for condition, order in (
+        (expired, "expires_at"),
+        (given_up & Q(hosting=HOSTED), "pk"),
+        (given_up & Q(hosting=CLIENT), "pk"),
+    ):
         exports = Export.objects.filter(condition, key__isnull=False).order_by(order)
+        refusing: set[Whereabouts] = set()
         for export in _for_a_while(exports[:_OBJECTS_PER_SWEEP]):
-            if _purged(str(export.key)):
-                # Not if a retry has taken another key meanwhile.
-                Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
+            where = Whereabouts(export.chatbot_id, export.hosting, export.bucket)
+            if where not in refusing and not _removed(export, where) and where.hosting == CLIENT:
+                refusing.add(where)
+
+
+def _removed(export: Export, where: Whereabouts) -> bool:
+    """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
+    with transaction.atomic():
+        objects.forget_out_of_reach([export.request_id], by="request_id")
+    if not Export.objects.filter(pk=export.pk, key=export.key).exists():
+        return True
+    for failure in objects.erase_copies(transaction.atomic, [export.request_id]).values():
+        logger.warning("expired_object.waits code=%s", failure.code)
+        return False
+    if not _purged(str(export.key), where):
+        return False
+    # Not if a retry has taken another key meanwhile.
+    Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
+    return True
 
 
 def _remove_abandoned_uploads() -> None:
@@ -175,7 +200,7 @@ def _remove_abandoned_uploads() -> None:
         state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED
     ).order_by("created_at")
     for upload in _for_a_while(abandoned[:_OBJECTS_PER_SWEEP]):
-        if _purged(upload.object_key):
+        if _purged(upload.object_key, Whereabouts(upload.chatbot_id)):
             UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
 
 
@@ -186,11 +211,11 @@ def _remove_expired_ledger() -> None:
         logger.warning("expired_ledger.waits code=%s", error.code)
 
 
-def _purged(key: str) -> bool:
+def _purged(key: str, where: Whereabouts) -> bool:
     """Purge an object; where storage refuses, its row stays, so the next sweep tries again."""
     try:
-        hosted_storage().purge(key)
-    except StorageError as error:
+        storage_of(where).purge(key)
+    except (StorageError, StepFailed) as error:
         logger.warning("expired_object.waits code=%s", error.code)
         return False
     return True

@@ -98,7 +98,7 @@ _DELETE_SOME_MESSAGES = sql.SQL(
 
 def fits_one_bite(sizes: Sequence[Size]) -> bool:
     """Say whether as much as this may be erased in one transaction."""
-    conversations, messages = (sum(each) for each in zip(*sizes, strict=True)) if sizes else (0, 0)
+    conversations, messages = sum(size.conversations for size in sizes), sum(size.messages for size in sizes)
     return conversations <= BITE_CONVERSATIONS and messages <= BITE_MESSAGES
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import cast
 from uuid import UUID
 
 from django.db import connection
@@ -50,6 +51,14 @@ _SEARCH = sql.SQL(
 
 _EXPORTS = """
 SELECT doomed_by, count(*) FROM compliance_export WHERE doomed_by = ANY(%s) AND key IS NOT NULL GROUP BY 1
+"""
+
+# Of completed deletions: what lies in clients' buckets is theirs, but its key, which bears the value, is gone here.
+_LEFT_KEYS = """
+SELECT e.left_by, count(*)
+  FROM compliance_export e LEFT JOIN compliance_exportfile f ON f.export_id = e.id
+ WHERE e.left_by = ANY(%s) AND e.hosting = 'client' AND (e.key IS NOT NULL OR f.id IS NOT NULL)
+ GROUP BY 1
 """
 
 # While the request still knows the value: the chatter under any conversation that is marked, or that began
@@ -102,7 +111,10 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     """
     left: dict[UUID, Leftovers] = {}
     for start in range(0, len(request_ids), _PER_LOOK):
-        left |= look_again(request_ids[start : start + _PER_LOOK])
+        some = request_ids[start : start + _PER_LOOK]
+        left |= look_again(some)
+        for request_id, count in _left_keys(some):
+            left.setdefault(request_id, Leftovers()).rows["keys in compliance_export"] = count
     erased = {
         (request.variable_id, bytes(request.uci_digest)): request
         for request in ComplianceRequest.objects.filter(pk__in=request_ids, uci_digest__isnull=False).order_by("seq")
@@ -118,6 +130,12 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
             rows = left.setdefault(request.pk, Leftovers()).rows
             rows["the chatter's identities"] = rows.get("the chatter's identities", 0) + 1
     return Audit(verified=len(request_ids), left=left)
+
+
+def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LEFT_KEYS, [array(request_ids)])
+        return cast("list[tuple[UUID, int]]", cursor.fetchall())
 
 
 @cache

@@ -2,8 +2,10 @@
 
 Set-wise, so that many small exports cost little more than their calls to the storage:
 
-    start, record keys -> open uploads -> record them -> one snapshot, one COPY, cut into files,
-    sent while it is read -> complete
+    start, record keys -> open uploads -> record them -> one snapshot: copies of uploaded files, then one COPY,
+    cut into files, sent while it is read -> complete
+
+They go to one storage: the hosted bucket, or the bucket of one client.
 
 A kill at any instant leaves Export rows that name the keys, so the next attempt (and a deletion) can remove
 whatever is there. A worker that wakes after its claim was lost can publish nothing: its upload was aborted when
@@ -17,22 +19,22 @@ the conversation out, or the mark finds the row and dooms it, and then this file
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from uuid import UUID
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import ObjectStorage
 from compliance import progress
 from compliance.claims import HeldClaim
+from compliance.erasure import objects
 from compliance.errors import StepFailed
-from compliance.export import recording
+from compliance.export import destination, recording
 from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
-from compliance.export.recording import Target
+from compliance.export.destination import Destination
+from compliance.export.recording import Leftover, Target, sharing_bite
 from compliance.models import ComplianceRequest
-from conversations.locks import share_with_intake
+from compliance.whereabouts import storage_of
 
 logger = logging.getLogger(__name__)
 
@@ -49,17 +51,23 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
     `deadline` is a `time.monotonic()` value: past it no further export is begun, and what has not begun is given
     back. The first is always begun. An export that fails does so by itself, with
-    a storage code, `export_overtaken` (a deletion met these conversations) or `export_not_read` (the database).
+    a storage code, a code of its bucket, `export_overtaken` (a deletion met these conversations), `export_file_lost`
+    (a file that was to be copied) or `export_not_read` (the database).
     Raises ClaimLost when another worker has the requests.
 
     Nothing visible is left of what was not completed, with two exceptions: a storage that breaks while it
     publishes may have published, and a worker that stops between publishing and completing has. The next attempt
     removes that.
     """
-    storage, keeper = hosted_storage(), Keeper(held.keep)
+    going_to = destination.choose(held)
+    if going_to is None:
+        # Nothing is left of the claim, or it was lost.
+        held.keep()
+        return
+    storage, keeper = going_to.storage, Keeper(held.keep)
     now = time.monotonic()
     until = now + (deadline - now) * _SHARE_OF_OPENING
-    targets = _start(held, keeper, storage, until=until)
+    targets = _start(held, keeper, going_to, until=until)
     opening = Crew[Target, str](keeper)
     try:
         _open_uploads(held, opening, storage, targets, until=until)
@@ -72,22 +80,39 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     _give_back(held, aborted)
 
 
-def _start(held: HeldClaim, keeper: Keeper, storage: ObjectStorage, *, until: float) -> list[Target]:
+def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: float) -> list[Target]:
     """Set all exports under way and record where their files go. First removes what attempts before left."""
-    chatbots = ComplianceRequest.objects.filter(claim=held.id).values_list("chatbot_id", flat=True).distinct()
-    with _sharing_bite(held, chatbots) as now:
-        recorded = recording.record(progress.start_exports(held, now), now, purged={})
+    with sharing_bite(held, going_to.places) as now:
+        started = progress.start_exports(held, now)
+        objects.forget_out_of_reach([request.pk for request in started], by="request_id")
+        recorded = recording.record(started, now, places=going_to.places, purged={})
     targets, overtaken, left = recorded.targets, recorded.overtaken, recorded.leftovers
     if left:
-        with Crew[ComplianceRequest, int](keeper) as purging:
-            purging.hand_all(left, lambda request: storage.purge(left[request]), until=until)
-        _fail(held, {request.pk: failure for request, failure in purging.failed.items()})
-        progress.give_back(held, [request.pk for request in left if request not in purging.begun], code=_TURN_OVER)
-        with _sharing_bite(held, _chatbots(left)) as now:
-            recorded = recording.record(list(purging.done), now, purged=left)
+        purged = _purge(held, keeper, left, until=until)
+        with sharing_bite(held, _chatbots(left)) as now:
+            recorded = recording.record(purged, now, places=going_to.places, purged=left)
         targets, overtaken = targets + recorded.targets, overtaken + recorded.overtaken
     _fail(held, {request_id: progress.overtaken() for request_id in overtaken})
     return targets
+
+
+def _purge(
+    held: HeldClaim, keeper: Keeper, left: Mapping[ComplianceRequest, Leftover], *, until: float
+) -> list[ComplianceRequest]:
+    """Remove what attempts before left, and return the requests of which nothing is left."""
+    failures = objects.erase_copies(held.bite, [request.pk for request in left if request.include_files])
+    storages = {}
+    for request, leftover in left.items():
+        try:
+            storages[request] = storage_of(leftover.where)
+        except StepFailed as failure:
+            failures.setdefault(request.pk, failure)
+    removable = [request for request in storages if request.pk not in failures]
+    with Crew[ComplianceRequest, int](keeper) as purging:
+        purging.hand_all(removable, lambda request: storages[request].purge(left[request].key), until=until)
+    _fail(held, failures | {request.pk: failure for request, failure in purging.failed.items()})
+    progress.give_back(held, [request.pk for request in removable if request not in purging.begun], code=_TURN_OVER)
+    return list(purging.done)
 
 
 def _open_uploads(
@@ -106,7 +131,7 @@ def _open_uploads(
             targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
         )
     failed = {target.request_id: failure for target, failure in opening.failed.items()}
-    with _sharing_bite(held, _chatbots(opening.done)):
+    with sharing_bite(held, _chatbots(opening.done)):
         recorded = recording.record_uploads(opening.done)
     doomed = {target: opening.done.pop(target) for target in opening.done.keys() - recorded}
     _abort(storage, doomed)
@@ -116,7 +141,7 @@ def _open_uploads(
 def _give_back(held: HeldClaim, targets: Collection[Target]) -> None:
     """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
     if targets:
-        with _sharing_bite(held, _chatbots(targets)):
+        with sharing_bite(held, _chatbots(targets)):
             recording.forget_keys(targets)
         progress.give_back(held, [target.request_id for target in targets], code=_TURN_OVER)
 
@@ -145,11 +170,3 @@ def _fail(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
 
 def _chatbots(things: Iterable[Target] | Iterable[ComplianceRequest]) -> set[int]:
     return {thing.chatbot_id for thing in things}
-
-
-@contextmanager
-def _sharing_bite(held: HeldClaim, chatbot_ids: Iterable[int]) -> Iterator[datetime]:
-    """A bite under the intake locks of these chatbots, which exclude their marks."""
-    with held.bite() as now:
-        share_with_intake(chatbot_ids)
-        yield now

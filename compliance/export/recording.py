@@ -5,18 +5,23 @@ own, and reads the one before in a bite. So a worker that wakes after its claim 
 nobody uses any more.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
 
-from chatbots.buckets import hosted_place
+from chatbots.buckets import Place
 from chatbots.models import Chatbot
+from compliance.claims import HeldClaim
 from compliance.export.naming import export_key
 from compliance.models import ComplianceRequest, Export
+from compliance.whereabouts import Whereabouts
+from conversations.locks import share_with_intake
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,14 @@ class Target:
     place: int
     export_id: int
     key: str
+    include_files: bool
+
+
+class Leftover(NamedTuple):
+    """Where the file of an attempt before is, or may be."""
+
+    where: Whereabouts
+    key: str
 
 
 @dataclass
@@ -36,7 +49,7 @@ class Recorded:
     former file a deletion still has to remove."""
 
     targets: list[Target] = field(default_factory=list)
-    leftovers: dict[ComplianceRequest, str] = field(default_factory=dict)
+    leftovers: dict[ComplianceRequest, Leftover] = field(default_factory=dict)
     overtaken: list[UUID] = field(default_factory=list)
 
 
@@ -55,18 +68,33 @@ UPDATE compliance_export e SET upload_id = opened.upload_id
 RETURNING e.id
 """
 
+# Not while there are copies of files beside it: the next attempt, or whoever removes the export, finds them by it.
 _FORGET_KEYS = """
-UPDATE compliance_export SET key = NULL, upload_id = NULL
- WHERE (id, key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND doomed_by IS NULL
+UPDATE compliance_export e SET key = NULL, upload_id = NULL
+ WHERE (e.id, e.key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND e.doomed_by IS NULL
+   AND NOT EXISTS (SELECT FROM compliance_exportfile f WHERE f.export_id = e.id)
 """
 
 
+@contextmanager
+def sharing_bite(held: HeldClaim, chatbot_ids: Iterable[int]) -> Iterator[datetime]:
+    """Open a bite under the intake locks of these chatbots, which exclude their marks."""
+    with held.bite() as now:
+        share_with_intake(chatbot_ids)
+        yield now
+
+
 def record(
-    requests: Sequence[ComplianceRequest], now: datetime, *, purged: Mapping[ComplianceRequest, str]
+    requests: Sequence[ComplianceRequest],
+    now: datetime,
+    *,
+    places: Mapping[int, Place],
+    purged: Mapping[ComplianceRequest, Leftover],
 ) -> Recorded:
     """Give each export a row that names a fresh key, in the caller's bite and under its chatbots' intake locks.
 
-    `purged` names the keys of former attempts under which nothing is left; any other is told as a leftover.
+    `places` are those of the chatbots. `purged` names what former attempts made and of which nothing is left; any
+    other is told as a leftover.
     """
     known = Export.objects.select_for_update().filter(request__in=requests).order_by("pk")
     exports = {export.request_id: export for export in known}
@@ -74,7 +102,7 @@ def record(
     ready = []
     for request in requests:
         export = exports.get(request.pk)
-        left = export.key if export else None
+        left = _leftover(export) if export else None
         if export and left and left != purged.get(request):
             recorded.leftovers[request] = left
         elif export and left and export.doomed_by:
@@ -82,8 +110,14 @@ def record(
             recorded.overtaken.append(request.pk)
         else:
             ready.append(request)
-    recorded.targets = _save(ready, _fresh_keys(ready, now))
+    recorded.targets = _save(ready, _fresh_keys(ready, now, places), places)
     return recorded
+
+
+def _leftover(export: Export) -> Leftover | None:
+    if not export.key:
+        return None
+    return Leftover(Whereabouts(export.chatbot_id, export.hosting, export.bucket), export.key)
 
 
 def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
@@ -105,11 +139,14 @@ def _located(targets: Iterable[Target]) -> dict[str, list[int] | list[str]]:
     return {"ids": [target.export_id for target in targets], "keys": [target.key for target in targets]}
 
 
-def _fresh_keys(requests: Sequence[ComplianceRequest], now: datetime) -> dict[ComplianceRequest, str]:
+def _fresh_keys(
+    requests: Sequence[ComplianceRequest], now: datetime, places: Mapping[int, Place]
+) -> dict[ComplianceRequest, str]:
     # One worker at a time per chatbot: equal values under two variables, or that are shortened, share a folder.
     ids = {request.chatbot_id for request in requests}
-    chatbots = Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
-    prefixes = {chatbot.pk: hosted_place(chatbot).prefix for chatbot in chatbots}
+    chatbots = list(
+        Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk").values_list("pk", flat=True)
+    )
     keys: dict[ComplianceRequest, str] = {}
     left = list(requests)
     for number in count(1):
@@ -117,11 +154,11 @@ def _fresh_keys(requests: Sequence[ComplianceRequest], now: datetime) -> dict[Co
             break
         named = {
             request: export_key(
-                prefix=prefixes[request.chatbot_id], value=str(request.uci_value), at=now, number=number
+                prefix=places[request.chatbot_id].prefix, value=str(request.uci_value), at=now, number=number
             )
             for request in left
         }
-        rows = Export.objects.filter(chatbot__in=prefixes, key__in=set(named.values()))
+        rows = Export.objects.filter(chatbot__in=chatbots, key__in=set(named.values()))
         taken = set(rows.values_list("chatbot_id", "key"))
         left = []
         for request, key in named.items():
@@ -133,12 +170,23 @@ def _fresh_keys(requests: Sequence[ComplianceRequest], now: datetime) -> dict[Co
     return keys
 
 
-def _save(requests: Sequence[ComplianceRequest], keys: Mapping[ComplianceRequest, str]) -> list[Target]:
+def _save(
+    requests: Sequence[ComplianceRequest], keys: Mapping[ComplianceRequest, str], places: Mapping[int, Place]
+) -> list[Target]:
     exports = Export.objects.bulk_create(
-        [Export(chatbot_id=request.chatbot_id, request=request, key=keys[request]) for request in requests],
+        [
+            Export(
+                chatbot_id=request.chatbot_id,
+                request=request,
+                key=keys[request],
+                hosting=places[request.chatbot_id].hosting,
+                bucket="" if places[request.chatbot_id].is_hosted else places[request.chatbot_id].bucket,
+            )
+            for request in requests
+        ],
         update_conflicts=True,
         unique_fields=["request"],
-        update_fields=["key", "upload_id", "doomed_by", "removed_at"],
+        update_fields=["key", "upload_id", "hosting", "bucket", "doomed_by", "left_by", "removed_at"],
     )
     return [
         Target(
@@ -147,6 +195,7 @@ def _save(requests: Sequence[ComplianceRequest], keys: Mapping[ComplianceRequest
             place=request.seq,
             export_id=export.pk,
             key=keys[request],
+            include_files=request.include_files,
         )
         for request, export in zip(requests, exports, strict=True)
     ]

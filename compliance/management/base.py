@@ -46,7 +46,8 @@ class FilingCommand(TeachingCommand):
         parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")
         parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
 
-    def file(self, options: dict[str, Any], *, erase_exports: bool = False, include_shared: bool = False) -> None:
+    def file(self, options: dict[str, Any], **choices: bool) -> None:
+        """File the request; `choices` are those of its kind, as `operations.submit` takes them."""
         value = sys.stdin.readline().rstrip("\n") if options["value"] == "-" else options["value"]
         try:
             request = operations.submit(
@@ -57,8 +58,8 @@ class FilingCommand(TeachingCommand):
                 origin=ComplianceRequest.Origin.COMMAND,
                 actor="command",
                 reference=options["reference"],
-                erase_exports=erase_exports,
-                include_shared=include_shared,
+                replay=None,
+                **choices,
             )
         except Refused as refused:
             raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
@@ -113,4 +114,5 @@ def _what_was_done(request: ComplianceRequest) -> str:
     if request.kind == ComplianceRequest.Kind.DELETION:
         return f"{counts}, {request.files:,} files, {request.exports:,} earlier exports"
     export = request.export
-    return f"{counts}; {export.rows:,} rows, {export.bytes:,} bytes in {settings.S3_BUCKET}, key {export.key}"
+    bucket = export.bucket or settings.S3_BUCKET
+    return f"{counts}; {export.rows:,} rows, {export.bytes:,} bytes in {bucket}, key {export.key}"

@@ -135,6 +135,7 @@ def test_a_whole_export_shows_its_file(caller, chatbot, settings):
         "bytes": 512,
         "sha256": "0" * 64,
         "expires_at": "2027-01-03T00:00:00.000000Z",
+        "files": [],
     }
 
 

@@ -1,0 +1,52 @@
+"""Which storage the files of a claim go to. All of a claim go to one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chatbots.buckets import ObjectStorage, Place
+from chatbots.models import Bucket
+from compliance import progress
+from compliance.claims import HeldClaim
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
+from compliance.whereabouts import HOSTED, open_place
+
+
+@dataclass(frozen=True)
+class Destination:
+    """One storage, and the place of each chatbot in it, by the chatbot's id."""
+
+    storage: ObjectStorage
+    places: Mapping[int, Place]
+
+
+def choose(held: HeldClaim) -> Destination | None:
+    """Return where the claim's exports go, or None when nothing is left of the claim.
+
+    What cannot go there leaves the claim: it fails if its chatbot's bucket was removed or cannot be opened, and
+    goes back into the line if the bucket was changed since the claim was taken.
+    """
+    waiting = dict(ComplianceRequest.objects.filter(claim=held.id).values_list("pk", "chatbot_id"))
+    found = Bucket.objects.filter(chatbot__in=set(waiting.values())).select_related("chatbot").order_by("chatbot_id")
+    buckets = {bucket.chatbot_id: bucket for bucket in found}
+    hosted = [bucket for bucket in buckets.values() if bucket.hosting == HOSTED]
+    failures: dict[int, StepFailed] = {}
+    places: dict[int, Place] = {}
+    for bucket in hosted or list(buckets.values())[:1]:
+        try:
+            places[bucket.chatbot_id] = open_place(bucket)
+        except StepFailed as failure:
+            failures[bucket.chatbot_id] = failure
+    for chatbot in set(waiting.values()) - buckets.keys():
+        detail = "The chatbot's bucket was removed. Set one up, then retry."
+        failures[chatbot] = StepFailed("export_destination_missing", detail, retryable=False)
+    if failures:
+        progress.step_failed(
+            held, {request: failures[chatbot] for request, chatbot in waiting.items() if chatbot in failures}
+        )
+    changed = [request for request, chatbot in waiting.items() if chatbot not in places and chatbot not in failures]
+    if changed:
+        progress.give_back(held, changed, code="bucket_changed")
+    if not places:
+        return None
+    return Destination(next(iter(places.values())).storage, places)

@@ -1,0 +1,54 @@
+"""Where a recorded object lies, and the storage that reaches it.
+
+A row that names an object also says whether it lies in the hosted bucket or in which client's bucket. A chatbot has
+one bucket at a time: what lies in a former one of the client's is out of our reach.
+"""
+
+from typing import NamedTuple
+
+from chatbots.buckets import ObjectStorage, Place, StorageError, hosted_storage, place_of
+from chatbots.models import Bucket
+from chatbots.secrets import SecretUnreadable
+from compliance.errors import StepFailed
+
+HOSTED = Bucket.Hosting.HOSTED.value
+CLIENT = Bucket.Hosting.CLIENT.value
+
+# A condition on rows of `compliance_export e`: it lies in a bucket that is no longer the chatbot's.
+OUT_OF_REACH = """
+e.hosting = 'client' AND NOT EXISTS (
+    SELECT FROM chatbots_bucket b
+     WHERE b.chatbot_id = e.chatbot_id AND b.hosting = 'client' AND b.bucket = e.bucket)
+"""
+
+
+class Whereabouts(NamedTuple):
+    chatbot_id: int
+    hosting: str = HOSTED
+    bucket: str = ""
+
+
+def storage_of(where: Whereabouts) -> ObjectStorage:
+    """Return the storage in which the object lies. Raises StepFailed, also if the bucket is out of reach."""
+    if where.hosting == HOSTED:
+        return hosted_storage()
+    bucket = (
+        Bucket.objects.filter(chatbot=where.chatbot_id, hosting=CLIENT, bucket=where.bucket)
+        .select_related("chatbot")
+        .first()
+    )
+    if bucket is None:
+        raise StepFailed("bucket_changed", "The chatbot's bucket was changed in the middle of the work.")
+    return open_place(bucket).storage
+
+
+def open_place(bucket: Bucket) -> Place:
+    """Return where a chatbot's files go now. Raises StepFailed."""
+    detail = ""
+    try:
+        return place_of(bucket)
+    except StorageError as error:
+        raise StepFailed(error.code, error.detail, retryable=error.retryable) from None
+    except SecretUnreadable:
+        detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
+    raise StepFailed("bucket_secret_unreadable", detail, retryable=False)

@@ -1,0 +1,51 @@
+"""Chatbots whose exports go to a client's own bucket, on a private S3 server."""
+
+from chatbots.buckets import ObjectStorage
+from chatbots.buckets.places import bucket_secret_binding
+from chatbots.models import Bucket, Chatbot
+from chatbots.secrets import encrypt
+from tests.s3_server import ADMIN, Identity, S3Server
+
+PREFIX = "from-platform/"
+
+
+def use_client_bucket(
+    chatbot: Chatbot,
+    server: S3Server,
+    *,
+    identity: Identity = ADMIN,
+    bucket: str = "",
+    prefix: str = PREFIX,
+    endpoint: str = "",
+) -> Bucket:
+    """Let a chatbot's files go to a bucket of the server, with the identity's key."""
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting=Bucket.Hosting.CLIENT,
+        bucket=bucket or server.s3.bucket,
+        region="us-east-1",
+        prefix=prefix,
+        endpoint=endpoint or server.endpoint,
+        access_key_id=identity.access_key,
+        secret_encrypted=encrypt(identity.secret_key, bound_to=bucket_secret_binding(chatbot.pk)),
+    )
+    return Bucket.objects.get(chatbot=chatbot)
+
+
+def use_hosted_bucket(chatbot: Chatbot) -> None:
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting=Bucket.Hosting.HOSTED,
+        bucket="",
+        region="",
+        prefix="",
+        endpoint="",
+        access_key_id="",
+        secret_encrypted="",
+    )
+
+
+def empty(storage: ObjectStorage) -> None:
+    """Remove all objects, in every version, and all open uploads."""
+    listed = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name)
+    keys = {version.key for version in storage.versions()} | {one["Key"] for one in listed.get("Uploads", [])}
+    for key in keys:
+        storage.purge(key)

@@ -1,0 +1,366 @@
+"""Exports into a client's own bucket, and what a deletion does to them."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Bucket, Chatbot
+from compliance import claims, operations, worker
+from compliance.api.representation import represent
+from compliance.erasure import verify
+from compliance.models import ComplianceRequest, Export
+from tests import factories
+from tests.clients import PREFIX, empty, use_client_bucket, use_hosted_bucket
+from tests.compliance.conftest import Drain
+from tests.compliance.exporting import (
+    COMPLETED,
+    carry_out,
+    export_of_request,
+    is_empty,
+    open_uploads,
+    outcome,
+    patch_pieces,
+    taken,
+)
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.support import dump
+from tests.s3_server import Identity, S3Server, running
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CLIENT = Identity("client", [f"{right}:clients" for right in ("Read", "Write", "List")])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(CLIENT) as server:
+        yield server
+
+
+@pytest.fixture
+def clients(server: S3Server, chatbot: Chatbot) -> Iterator[ObjectStorage]:
+    """The client's bucket, to which the chatbot's exports go."""
+    use_client_bucket(chatbot, server, identity=CLIENT)
+    clients = server.storage()
+    empty(clients)
+    yield clients
+    empty(clients)
+
+
+def delivered(chatbot: Chatbot, value: str = "42", **fields: Any) -> Export:
+    request = export_of(chatbot, value, **fields)
+    carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    return export_of_request(request)
+
+
+def left_behind(chatbot: Chatbot, clients: ObjectStorage, **fields: Any) -> Export:
+    """What a worker that was killed before it completed has left: an open upload, and a published object."""
+    key = f"{PREFIX}chatter_data_exports/42/left.csv"
+    upload_id = clients.open_upload(key, content_type="text/csv")
+    clients.put(key, b"whole, but never told", "text/csv")
+    request = export_of(chatbot, "42", **fields)
+    return factories.ExportFactory.create(
+        request=request, key=key, upload_id=upload_id, hosting="client", bucket="clients"
+    )
+
+
+def failed(**fields: Any) -> dict[str, Any]:
+    return {"status": "failed", "failed_at": timezone.now(), "error_code": "storage_locked"} | fields
+
+
+def shown(request: ComplianceRequest) -> dict[str, Any]:
+    request = ComplianceRequest.objects.get(pk=request.pk)
+    return represent(request, status_url="", shows_key=True)
+
+
+# --- Delivery ------------------------------------------------------------------------------------------
+
+
+def test_it_is_written_below_the_prefix_and_nothing_into_the_hosted_bucket(
+    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", text="what was said")
+    export = delivered(chatbot)
+    assert str(export.key).startswith(f"{PREFIX}chatter_data_exports/42/")
+    assert list(clients.keys()) == [export.key]
+    assert b"what was said" in clients.read(str(export.key))
+    assert is_empty(storage)
+    assert (export.hosting, export.bucket, export.expires_at) == ("client", "clients", None)
+    told = shown(export.request)["export"]
+    assert (told["hosting"], told["bucket"], told["key"]) == ("client", "clients", export.key)
+
+
+def test_a_client_without_a_prefix_gets_the_names_of_the_contract(
+    chatbot: Chatbot, server: S3Server, clients: ObjectStorage
+) -> None:
+    use_client_bucket(chatbot, server, identity=CLIENT, prefix="")
+    assert str(delivered(chatbot).key).startswith("chatter_data_exports/42/")
+
+
+def test_hosted_and_clients_are_both_served(
+    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    ours = [export_of(chatbot, f"{number}") for number in range(3)]
+    theirs = [export_of(neighbour, f"{number}") for number in range(3)]
+    drain()
+    assert [outcome(request) for request in ours + theirs] == [COMPLETED] * 6
+    assert set(clients.keys()) == {export_of_request(request).key for request in ours}
+    assert set(storage.keys()) == {export_of_request(request).key for request in theirs}
+
+
+def test_it_never_expires_by_us(chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage) -> None:
+    export = delivered(chatbot)
+    Export.objects.update(finished_at=timezone.now() - timedelta(days=400))
+    worker.sweep()
+    assert list(clients.keys()) == [export.key]
+    assert export_of_request(export.request).key == export.key
+
+
+def test_the_next_attempt_removes_there_what_a_killed_one_left(chatbot: Chatbot, clients: ObjectStorage) -> None:
+    left = left_behind(chatbot, clients)
+    carry_out(taken(left.request))
+    assert outcome(left.request) == COMPLETED
+    assert list(clients.keys()) == [export_of_request(left.request).key]
+    assert open_uploads(clients) == []
+
+
+@pytest.mark.usefixtures("storage")
+@pytest.mark.parametrize("again_hosted", [True, False])
+def test_what_a_killed_attempt_left_in_a_former_bucket_is_forgotten(
+    chatbot: Chatbot, clients: ObjectStorage, server: S3Server, caplog: pytest.LogCaptureFixture, again_hosted: bool
+) -> None:
+    left = left_behind(chatbot, clients)
+    former = str(left.key)
+    if again_hosted:
+        use_hosted_bucket(chatbot)
+    else:
+        server.make_bucket("another")
+        use_client_bucket(chatbot, server, bucket="another")
+    carry_out(taken(left.request))
+    assert outcome(left.request) == COMPLETED
+    export = export_of_request(left.request)
+    assert (export.hosting, export.bucket) == (("hosted", "") if again_hosted else ("client", "another"))
+    assert list(clients.keys()) == [former]
+    assert f"export.left_in_former_bucket exports={left.pk}" in caplog.text
+    assert former not in caplog.text
+
+
+def test_what_was_left_in_the_hosted_bucket_is_removed_when_the_client_has_a_bucket_now(
+    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
+) -> None:
+    request = export_of(chatbot, "42")
+    key = "acme/chatter_data_exports/42/left.csv"
+    storage.put(key, b"left", "text/csv")
+    factories.ExportFactory.create(request=request, key=key)
+    carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    assert is_empty(storage)
+
+
+def test_a_secret_that_does_not_open_fails_in_our_words(chatbot: Chatbot, clients: ObjectStorage) -> None:
+    Bucket.objects.filter(chatbot=chatbot).update(secret_encrypted="v1:lost:AAAA")
+    request = export_of(chatbot, "42")
+    carry_out(taken(request))
+    assert outcome(request) == ("failed", "bucket_secret_unreadable", 1)
+
+
+def test_a_bucket_that_was_removed_fails_in_our_words(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    request = export_of(chatbot, "42")
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    carry_out(taken(request))
+    assert outcome(request) == ("failed", "export_destination_missing", 1)
+
+
+def test_what_goes_elsewhere_since_the_claim_was_taken_goes_back_into_the_line(
+    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, clients: ObjectStorage, storage: ObjectStorage
+) -> None:
+    use_hosted_bucket(chatbot)
+    moved, stays = export_of(chatbot, "42"), export_of(neighbour, "42")
+    held = taken(moved, stays)
+    use_client_bucket(chatbot, server, identity=CLIENT)
+    carry_out(held)
+    assert outcome(stays) == COMPLETED
+    assert outcome(moved) == ("accepted", "", 0)
+    assert is_empty(clients)
+
+
+def test_a_key_that_was_revoked_fails_it_and_a_retry_with_another_works(
+    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
+) -> None:
+    use_client_bucket(chatbot, server, identity=Identity("revoked", []))
+    request = export_of(chatbot, "42")
+    drain()
+    assert outcome(request) == ("failed", "storage_access_denied", 1)
+    assert "42" not in request.error_detail
+    use_client_bucket(chatbot, server, identity=CLIENT)
+    operations.retry(request_id=request.pk, actor="command")
+    drain()
+    assert outcome(request) == COMPLETED
+
+
+# --- Deletion ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("erase_exports", [False, True])
+def test_a_whole_export_is_left_named_and_its_key_forgotten(
+    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, drain: Drain, erase_exports: bool
+) -> None:
+    conversation_of(chatbot, "the-value-of-42")
+    export = delivered(chatbot, "the-value-of-42")
+    others = delivered(chatbot, "43")
+    key = str(export.key)
+    deletion = deletion_of(chatbot, "the-value-of-42", erase_exports=erase_exports)
+    drain()
+
+    assert outcome(deletion) == COMPLETED
+    assert deletion.exports == 0
+    assert set(clients.keys()) == {key, others.key}
+    export.refresh_from_db()
+    assert (export.key, export.left_by, export.removed_at, export.doomed_by) == (None, deletion.pk, None, None)
+    assert export_of_request(others.request).left_by is None
+    assert "the-value-of-42" not in dump()
+    told = {
+        "request_id": str(export.request_id),
+        "hosting": "client",
+        "finished_at": shown(export.request)["finished_at"],
+        "sha256": export.sha256,
+        "expires_at": None,
+        "removed_at": None,
+    }
+    assert shown(deletion)["kept_exports"] == [told]
+    assert verify.audit([deletion.pk]).left == {}
+    # Also when nobody is known by digest any more.
+    ComplianceRequest.objects.update(uci_digest=None)
+    assert shown(deletion)["kept_exports"] == [told]
+
+
+def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients: ObjectStorage, drain: Drain) -> None:
+    export = delivered(chatbot)
+    deletion = deletion_of(chatbot, "42")
+    drain()
+    Export.objects.filter(pk=export.pk).update(key="came back with a backup")
+    assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
+
+
+def test_a_kept_hosted_export_stays_named_and_shows_when_it_was_removed(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42")
+    deletion = deletion_of(chatbot, "42")
+    drain()
+    [kept] = shown(deletion)["kept_exports"]
+    assert (kept["request_id"], kept["hosting"], kept["removed_at"]) == (str(export.pk), "hosted", None)
+    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
+    [kept] = shown(deletion)["kept_exports"]
+    assert kept["removed_at"]
+
+
+def test_two_deletions_in_the_grace_both_name_the_kept_export(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    export = export_of(chatbot, "42")
+    drain()
+    deletions = []
+    for _ in range(2):
+        deletions.append(deletion_of(chatbot, "42"))
+        drain()
+    assert [[kept["request_id"] for kept in shown(each)["kept_exports"]] for each in deletions] == [
+        [str(export.pk)]
+    ] * 2
+
+
+def test_what_a_given_up_export_left_there_goes_with_the_deletion(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    drain()
+    assert outcome(deletion) == COMPLETED
+    assert deletion.exports == 1
+    # Taken by itself, since the client's bucket could have been slow.
+    assert deletion.lane == ComplianceRequest.Lane.LARGE
+    assert is_empty(clients)
+    left.refresh_from_db()
+    assert (left.key, left.removed_at is not None) == (None, True)
+
+
+def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
+    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, storage: ObjectStorage
+) -> None:
+    left_behind(chatbot, clients, **failed())
+    slow = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    quick = deletion_of(neighbour, "42")
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    assert set(held.request_ids) == {slow.pk, quick.pk}
+    worker._work(held, deadline=timezone.now().timestamp())
+    assert outcome(quick) == COMPLETED
+    assert outcome(slow) == ("accepted", "", 0)
+
+
+def test_a_deletion_says_what_lies_in_a_bucket_that_is_no_longer_ours_to_reach(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    use_hosted_bucket(chatbot)
+    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    drain()
+    assert outcome(deletion) == COMPLETED
+    left.refresh_from_db()
+    assert (left.key, left.removed_at) == (None, None)
+    [kept] = shown(deletion)["kept_exports"]
+    assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
+
+
+def test_the_sweep_removes_there_what_a_given_up_export_left(
+    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    worker.sweep()
+    assert is_empty(clients)
+    left.refresh_from_db()
+    assert left.key is None
+
+
+def test_without_the_right_to_delete_versions_it_says_what_to_grant_and_can_be_retried(
+    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    server.refuse(CLIENT, "s3:DeleteObject", "s3:DeleteObjectVersion")
+    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    try:
+        drain()
+        assert outcome(deletion) == ("failed", "storage_access_denied", 1)
+        assert "s3:DeleteObject" in deletion.error_detail
+        left.refresh_from_db()
+        assert left.key
+    finally:
+        server.refuse(CLIENT)
+    operations.retry(request_id=deletion.pk, actor="command")
+    drain()
+    assert outcome(deletion) == COMPLETED
+    assert is_empty(clients)
+
+
+def test_a_deletion_that_comes_while_it_is_written_leaves_no_object_and_no_open_upload(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42", text="what was said")
+    export, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    # As if it had been filed first: else it waits for the export.
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
+    held = taken(export)
+    patch_pieces(monkeypatch, lambda: worker.drain(seconds=60))
+    carry_out(held)
+    assert outcome(deletion) == COMPLETED
+    drain()
+    assert is_empty(clients)
+    assert outcome(export)[:2] == ("accepted", "storage_incomplete")
+    assert Export.objects.get().key is None
