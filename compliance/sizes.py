@@ -14,10 +14,13 @@ from compliance.claims import HeldClaim
 # More than this takes more than a few tenths of a second.
 LARGE_MESSAGES = 10_000
 LARGE_CONVERSATIONS = 1_000
+# Of an export that copies files.
+LARGE_FILES = 50
+LARGE_FILE_BYTES = 64 * 1024 * 1024
 
 # Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one of 1,001.
 _MEASURE = """
-SELECT r.id, named.conversations, named.messages
+SELECT r.id, named.conversations, named.messages, held.files, held.bytes
   FROM compliance_compliancerequest r
   JOIN chatbots_chatbot b ON b.id = r.chatbot_id
  CROSS JOIN LATERAL (
@@ -26,25 +29,39 @@ SELECT r.id, named.conversations, named.messages
               FROM conversations_identity i JOIN conversations_conversation c ON c.id = i.conversation_id
              WHERE i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
              LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS named
+ CROSS JOIN LATERAL (
+    SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
+      FROM (SELECT f.size
+              FROM conversations_identity i
+             CROSS JOIN LATERAL (
+                   SELECT size FROM conversations_uploadedfile
+                    WHERE conversation_id = i.conversation_id AND state = 'stored' OFFSET 0) AS f
+             WHERE r.include_files
+               AND i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+             LIMIT %(files)s + 1) AS each) AS held
  WHERE r.claim_id = %(claim)s
 """
 
 
 class Size(NamedTuple):
-    """Conversations and messages that name the chatter; counted up to what the guard needs to know."""
+    """Conversations and messages that name the chatter; counted up to what the guard needs to know.
+
+    `files` and their bytes only of an export that copies them, counted up to what is large.
+    """
 
     conversations: int
     messages: int
+    files: int = 0
+    file_bytes: int = 0
 
     @property
     def is_large(self) -> bool:
-        return self.messages > LARGE_MESSAGES or self.conversations > LARGE_CONVERSATIONS
+        is_much = self.messages > LARGE_MESSAGES or self.conversations > LARGE_CONVERSATIONS
+        return is_much or self.files > LARGE_FILES or self.file_bytes > LARGE_FILE_BYTES
 
 
 def measure(held: HeldClaim) -> dict[UUID, Size]:
     """Return the size of each request of the claim."""
     with connection.cursor() as cursor:
-        cursor.execute(_MEASURE, {"claim": held.id, "most": LARGE_CONVERSATIONS})
-        return {
-            request_id: Size(conversations, messages) for request_id, conversations, messages in cursor.fetchall()
-        }
+        cursor.execute(_MEASURE, {"claim": held.id, "most": LARGE_CONVERSATIONS, "files": LARGE_FILES})
+        return {request_id: Size(*counts) for request_id, *counts in cursor.fetchall()}

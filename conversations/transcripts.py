@@ -139,6 +139,14 @@ SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0
  GROUP BY w.place
 """)
 
+_FILES = sql.SQL("""
+SELECT h.place, f.id, f.object_key, f.content_type, f.size, f.sha256
+  FROM ({held}) h
+ CROSS JOIN LATERAL (
+       SELECT * FROM conversations_uploadedfile WHERE conversation_id = h.id AND state = 'stored' OFFSET 0) f
+ WHERE h.is_chosen AND h.place = ANY(%s::bigint[])
+""")
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -155,6 +163,17 @@ class Piece(NamedTuple):
     place: int
     data: bytes
     lines: int
+
+
+class StoredFile(NamedTuple):
+    """An uploaded file that the file at a place names: its number there (`file_id`), and its object in storage."""
+
+    place: int
+    file_id: int
+    object_key: str
+    content_type: str
+    size: int
+    sha256: str
 
 
 class Transcripts:
@@ -177,6 +196,16 @@ class Transcripts:
         """Return the counts of each file by its place, of those without findings too."""
         rows = self._connection.execute(_COUNT.format(held=self._held, wanted=self._wanted))
         return {place: Counts(*counts) for place, *counts in rows}
+
+    def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
+        """Yield the uploaded files that the files of these places name, so many at a time, in no order.
+
+        It has to be read to the end, or closed, before `pieces`.
+        """
+        with self._connection.cursor(name="stored_files") as cursor:
+            cursor.execute(_FILES.format(held=self._held), [list(places)])
+            while rows := cursor.fetchmany(at_once):
+                yield [StoredFile(*row) for row in rows]
 
     def pieces(self, places: Iterable[int]) -> Generator[Piece]:
         """Yield the files of these places (all that are wanted), one after the other, in the order of the places.

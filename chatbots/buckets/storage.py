@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LINK_LIFE = timedelta(minutes=5)
 MAX_KEY_BYTES = 1024
+STREAM_BYTES = 1024 * 1024
 
 # One call with its retries takes at most 3 x (10 + 20) seconds and two short pauses: it fits in the lease of
 # a claim (compliance/claims.py). On a new connection urllib3 sends a whole part under the connect timeout.
@@ -198,6 +200,19 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """Return a whole object, all of it in memory."""
         with self.calls():
             return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Yield an object piece by piece, one at a time in memory."""
+        with self._calls():
+            body = self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
+        with closing(body):
+            pieces = body.iter_chunks(STREAM_BYTES)
+            while True:
+                with self._calls():
+                    piece = next(pieces, b"")
+                if not piece:
+                    return
+                yield piece
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys of the visible objects that begin with `prefix`."""

@@ -40,6 +40,7 @@ class DeletionBody(_RequestBody):
 class ExportBody(_RequestBody):
     action: Literal["export"] | None = None
     include_shared: bool | None = None
+    include_files: bool | None = None
 
 
 Body = TypeVar("Body", DeletionBody, ExportBody)

@@ -1,6 +1,7 @@
 """File requests and follow them: each view reads the call, makes one call into operations and answers."""
 
 import re
+from http import HTTPStatus
 from uuid import UUID
 
 from django.urls import reverse
@@ -55,18 +56,48 @@ class DataExportView(FilingView):
     def post(self, request: Request, **_path: str) -> Response:
         raw = json_body(request)
         body = parse_body(ExportBody, raw, chatbot=caller_of(request).chatbot)
-        return _file(request, raw, body, kind=Kind.EXPORT, include_shared=body.include_shared or False)
+        return _file(
+            request,
+            raw,
+            body,
+            kind=Kind.EXPORT,
+            include_shared=body.include_shared or False,
+            include_files=body.include_files or False,
+        )
 
 
 class RequestView(ComplianceView):
     scope = Scope.REQUESTS_READ
 
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        requests = ComplianceRequest.objects.filter(chatbot=caller_of(request).chatbot, pk=request_id)
-        found = requests.select_related("export").first()
-        if found is None:
-            raise Problem("not_found", "This chatbot has no such request.")
-        return _answer(request, found)
+        return _answer(request, _find(request, request_id))
+
+
+class DownloadView(ComplianceView):
+    """Leads to the file of a hosted export, or with `file` to the copy of an uploaded file beside it."""
+
+    scope = Scope.REQUESTS_READ
+
+    def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
+        link = operations.download_link(_find(request, request_id), file_id=_file_id(request))
+        return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
+
+
+def _find(call: Request, request_id: UUID) -> ComplianceRequest:
+    requests = ComplianceRequest.objects.filter(chatbot=caller_of(call).chatbot, pk=request_id)
+    found = requests.select_related("export").first()
+    if found is None:
+        raise Problem("not_found", "This chatbot has no such request.")
+    return found
+
+
+def _file_id(call: Request) -> int | None:
+    given = call.query_params.get("file")
+    if given is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", given):
+        raise Problem("invalid", "The parameter file must be a file's number, as in the CSV's file_id.")
+    return int(given)
 
 
 def _file(call: Request, raw: bytes, body: DeletionBody | ExportBody, *, kind: Kind, **options: bool) -> Response:

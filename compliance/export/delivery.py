@@ -1,7 +1,7 @@
 """The files of a claim's exports: read in one instant, sent while the next is read, completed in groups."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -17,6 +17,7 @@ from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost, StepFailed
+from compliance.export.copying import Copying
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
 from config.logs import describe_database_error
@@ -80,6 +81,7 @@ class Delivery:
         self._targets = {target.place: target for target in uploads}
         self._counts: dict[int, Counts] = {}
         self._lines: dict[Target, int] = {}
+        self._copied: Counter[Target] = Counter()
         self._told: set[Target] = set()
         self._settled = time.monotonic()
         self._crew = Crew[Target, Written](keeper, waiting=THREADS, most_bytes=CREW_BYTES)
@@ -106,9 +108,13 @@ class Delivery:
         self._counts = transcripts.count()
         if self._counts.keys() != self._targets.keys():
             raise ClaimLost
+        self._copy_files(transcripts)
         with closing(transcripts.pieces(self._targets)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
                 file, target = _File(of_file), self._targets[place]
+                if target in self._told:
+                    deque(self._keeping(file.rest()), maxlen=0)
+                    continue
                 head = file.head()
                 if len(head) < PART_BYTES:
                     self._hand(target, head, file.lines)
@@ -119,6 +125,14 @@ class Delivery:
                     self._stream(target, head, file)
                     if time.monotonic() > deadline:
                         break
+
+    def _copy_files(self, transcripts: Transcripts) -> None:
+        with_files = [target for target in self._uploads if target.include_files]
+        if with_files:
+            copying = Copying(self._held, self._keeper, self._storage)
+            copying.run(transcripts, with_files)
+            self._copied = copying.copied
+            self._fail(copying.failed)
 
     def _hand(self, target: Target, data: bytes, lines: int) -> None:
         self._lines[target] = lines
@@ -185,6 +199,7 @@ class Delivery:
                 conversations=counts.conversations,
                 messages=counts.messages,
                 shared_conversations=counts.shared_left_out,
+                files=self._copied[target],
             ),
         )
 

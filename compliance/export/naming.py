@@ -1,7 +1,8 @@
 """The names of export files.
 
 `chatter_data_exports/<uci value>/<YYYYMMDD>_<HHMMSS>_conversation_export.csv`, the time in UTC; a second file of
-the same second ends in `_export_2.csv`. In the hosted bucket this stands below the chatbot's slug.
+the same second ends in `_export_2.csv`. Copies of uploaded files stand beside it, in a folder that is named like the
+file with `_files` in place of `.csv`. In the hosted bucket this stands below the chatbot's slug.
 """
 
 import hashlib
@@ -21,6 +22,11 @@ def export_key(*, prefix: str, value: str, at: datetime, number: int = 1) -> str
     above = f"{prefix}chatter_data_exports/"
     room = MAX_KEY_BYTES - len(above.encode()) - len(f"/{file_name}")
     return f"{above}{_folder(value, room)}/{file_name}"
+
+
+def copy_key(key: str, *, file_id: int) -> str:
+    """Return the key of the copy of an uploaded file beside the export with this key; it holds no name."""
+    return f"{key.removesuffix('.csv')}_files/{file_id}"
 
 
 def _folder(value: str, room: int) -> str:

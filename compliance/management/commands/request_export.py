@@ -12,6 +12,7 @@ class Command(FilingCommand):
 examples:
   manage.py request_export acme member_id 42 --wait
   manage.py request_export acme member_id 42 --include-shared --json
+  manage.py request_export acme member_id 42 --include-files --wait
 
 exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refused, 3 failed, 4 on hold,
 5 rejected or cancelled, 6 still waiting when the time-out came
@@ -26,5 +27,11 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
             help="Include conversations in which another chatter took part too; they are left out otherwise.",
         )
 
+        parser.add_argument(
+            "--include-files",
+            action="store_true",
+            help="Copy the uploaded files of the conversations beside the CSV.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        self.file(options, include_shared=options["include_shared"])
+        self.file(options, include_shared=options["include_shared"], include_files=options["include_files"])

@@ -1,0 +1,90 @@
+"""The way to an export's file over HTTP."""
+
+import urllib.request
+from urllib.parse import unquote
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest, Export
+from conversations import uploads
+from tests import factories
+from tests.calls import SigningCaller, TokenCaller, problem
+from tests.compliance.exporting import carry_out, exported, taken
+from tests.factories import conversation_of, deletion_of, export_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot, scopes=["requests:read"])
+
+
+def download(caller: TokenCaller, request: ComplianceRequest, query: str = ""):
+    return caller.get(f"requests/{request.pk}/download{query}")
+
+
+def test_it_leads_to_the_file_for_some_minutes(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation_of(chatbot, "42", text="what was said")
+    export = exported(chatbot)
+    answer = download(caller, export.request)
+    assert answer.status_code == 302
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "X-Amz-Expires=300" in answer.headers["Location"]
+    with urllib.request.urlopen(answer.headers["Location"]) as file:  # noqa: S310  (our own server)
+        assert b"what was said" in file.read()
+        assert file.headers["Content-Disposition"].startswith("attachment")
+        assert "_conversation_export.csv" in file.headers["Content-Disposition"]
+
+
+def test_it_leads_to_the_copy_of_a_file(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
+    file = uploads.receive(
+        conversation=conversation_of(chatbot, "42"), name="café.jpg", content_type="image/jpeg", chunks=[b"content"]
+    )
+    request = export_of(chatbot, "42", include_files=True)
+    carry_out(taken(request))
+    answer = download(caller, request, f"?file={file.pk}")
+    with urllib.request.urlopen(answer.headers["Location"]) as copy:  # noqa: S310  (our own server)
+        assert copy.read() == b"content"
+        assert "café.jpg" in unquote(copy.headers["Content-Disposition"])
+    problem(download(caller, request, f"?file={file.pk + 1}"), 404, "not_found")
+    problem(download(caller, request, "?file=../1"), 400, "invalid")
+
+
+def test_an_export_under_way_is_not_ready(caller, chatbot: Chatbot) -> None:
+    problem(download(caller, export_of(chatbot, "42")), 409, "not_ready")
+    begun = factories.ExportFactory.create(request=export_of(chatbot, "43"), key="acme/begun.csv")
+    problem(download(caller, begun.request), 409, "not_ready")
+
+
+def test_one_in_a_clients_bucket_is_fetched_there(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
+    export = exported(chatbot)
+    Export.objects.update(hosting="client", bucket="theirs")
+    problem(download(caller, export.request), 409, "in_client_bucket")
+
+
+@pytest.mark.parametrize("gone", ["expired", "doomed"])
+def test_one_whose_time_is_over_is_told(caller, chatbot: Chatbot, storage: ObjectStorage, gone: str) -> None:
+    export = exported(chatbot)
+    if gone == "expired":
+        Export.objects.update(key=None, removed_at=timezone.now())
+    else:
+        Export.objects.update(doomed_by=deletion_of(chatbot, "42").pk)
+    problem(download(caller, export.request), 409, "export_expired")
+
+
+def test_a_deletion_has_no_file(caller, chatbot: Chatbot) -> None:
+    problem(download(caller, deletion_of(chatbot, "42")), 404, "not_found")
+
+
+def test_nobody_else_gets_it(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+    export = exported(chatbot)
+    theirs = TokenCaller(neighbour, scopes=["requests:read"])
+    problem(theirs.get(f"/api/v1/chatbots/acme/requests/{export.request_id}/download"), 404, "not_found")
+    problem(theirs.get(f"requests/{export.request_id}/download"), 404, "not_found")
+    lacking = TokenCaller(chatbot, scopes=["exports:write", "conversations:read"])
+    problem(download(lacking, export.request), 403, "scope_missing")
+    problem(SigningCaller(chatbot).get(f"requests/{export.request_id}/download"), 401, "not_authenticated")

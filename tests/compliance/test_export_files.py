@@ -1,0 +1,311 @@
+"""Copies of uploaded files beside an export (`include_files`): whole or not at all, and gone with the export."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import PART_BYTES, ObjectStorage
+from chatbots.models import Chatbot
+from compliance import claims, operations, sizes, worker
+from compliance.api.representation import MOST_FILES, represent
+from compliance.errors import ClaimLost
+from compliance.export import copying
+from compliance.models import ComplianceRequest, Export, ExportFile
+from conversations import uploads
+from conversations.models import Conversation, UploadedFile
+from tests.clients import PREFIX, empty, use_client_bucket
+from tests.compliance.conftest import Drain
+from tests.compliance.exporting import (
+    COMPLETED,
+    carry_out,
+    committed,
+    export_of_request,
+    lose,
+    open_uploads,
+    outcome,
+    patch_pieces,
+    taken,
+)
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.support import dump
+from tests.s3_server import S3Server, running
+
+pytestmark = committed
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["hosted", "client"])
+def place(request: pytest.FixtureRequest, chatbot: Chatbot, storage: ObjectStorage) -> Iterator[ObjectStorage]:
+    """Where the exports go: each test is made for the hosted bucket and for a client's."""
+    if request.param == "hosted":
+        yield storage
+        return
+    server = request.getfixturevalue("server")
+    use_client_bucket(chatbot, server)
+    clients = server.storage()
+    empty(clients)
+    yield clients
+    empty(clients)
+
+
+def stored(conversation: Conversation, content: bytes, name: str = "photo of Ada.jpg") -> UploadedFile:
+    return uploads.receive(conversation=conversation, name=name, content_type="image/jpeg", chunks=[content])
+
+
+def export_with_files(chatbot: Chatbot, value: str = "42", **fields: Any) -> ComplianceRequest:
+    return export_of(chatbot, value, include_files=True, **fields)
+
+
+def exports_in(place: ObjectStorage) -> list[str]:
+    keys = place.keys()
+    return [key for key in keys if "chatter_data_exports/" in key]
+
+
+def test_they_stand_beside_the_csv_which_tells_their_names(chatbot: Chatbot, place: ObjectStorage) -> None:
+    conversation = conversation_of(chatbot, "42")
+    files = [stored(conversation, b"first"), stored(conversation, b"second" * PART_BYTES)]
+    stored(conversation_of(chatbot, "43"), b"another's")
+    uploads.open_upload(conversation=conversation, name="unfinished", content_type="image/jpeg")
+    request = export_with_files(chatbot)
+    carry_out(taken(request))
+
+    assert outcome(request) == COMPLETED
+    key = str(export_of_request(request).key)
+    folder = key.removesuffix(".csv") + "_files/"
+    assert set(exports_in(place)) == {key, *(f"{folder}{file.pk}" for file in files)}
+    for file in files:
+        assert hashlib.sha256(place.read(f"{folder}{file.pk}")).hexdigest() == file.sha256
+    lines = csv.DictReader(io.StringIO(place.read(key).decode(), newline=""))
+    told = {line["file_id"]: line["file_name"] for line in lines if line["file_id"]}
+    assert told == {str(file.pk): "photo of Ada.jpg" for file in files}
+    assert request.files == 2
+    assert "photo" not in "".join(place.keys())
+    head = place.connection.meta.client.head_object(Bucket=place.bucket_name, Key=f"{folder}{files[0].pk}")
+    assert head["ContentType"] == "image/jpeg"
+    assert represent(request, status_url="", shows_key=True)["export"]["files"] == [
+        {"file_id": file.pk, "key": f"{folder}{file.pk}", "bytes": file.size, "sha256": file.sha256} for file in files
+    ]
+    assert {file["key"] for file in represent(request, status_url="", shows_key=False)["export"]["files"]} == {None}
+
+
+def test_only_who_asks_for_them_gets_them(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    stored(conversation_of(chatbot, "42"), b"content")
+    stored(conversation_of(chatbot, "43"), b"content of 43")
+    requests = [export_of(chatbot, "42"), export_with_files(chatbot, "43"), export_with_files(chatbot, "44")]
+    carry_out(taken(*requests))
+    assert [outcome(request) for request in requests] == [COMPLETED] * 3
+    assert [request.files for request in requests] == [0, 1, 0]
+
+
+def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    stored(conversation_of(chatbot, "42", "43"), b"of both")
+    requests = [export_with_files(chatbot), export_with_files(chatbot, include_shared=True)]
+    carry_out(taken(*requests))
+    assert [outcome(request) for request in requests] == [COMPLETED] * 2
+    assert [request.files for request in requests] == [0, 1]
+
+
+def test_many_files_go_in_bites_and_the_answer_stays_small(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "COPIES_PER_BITE", 40)
+    conversation = conversation_of(chatbot, "42")
+    for number in range(MOST_FILES + 5):
+        stored(conversation, b"content %d" % number)
+    request = export_with_files(chatbot)
+    carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    assert request.files == MOST_FILES + 5
+    assert ExportFile.objects.filter(sha256__isnull=False).count() == MOST_FILES + 5
+    assert len(represent(request, status_url="", shows_key=True)["export"]["files"]) == MOST_FILES
+
+
+def test_much_to_copy_goes_into_the_large_lane(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizes, "LARGE_FILES", 2)
+    conversation = conversation_of(chatbot, "42")
+    for _ in range(3):
+        stored(conversation, b"content")
+    with_files, without = export_with_files(chatbot), export_of(chatbot, "42")
+    held = claims.take(ComplianceRequest.Kind.EXPORT)
+    assert held
+    worker._work(held, deadline=0)
+    with_files.refresh_from_db()
+    without.refresh_from_db()
+    assert (with_files.lane, with_files.status) == ("large", "accepted")
+    assert (without.lane, without.status) == ("normal", "completed")
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_file_that_is_not_as_it_was_stored_fails_the_export_alone(
+    chatbot: Chatbot, storage: ObjectStorage, damage: str
+) -> None:
+    lost = stored(conversation_of(chatbot, "42"), b"content")
+    stored(conversation_of(chatbot, "43"), b"content of 43")
+    storage.purge(lost.object_key)
+    if damage == "changed":
+        storage.put(lost.object_key, b"another content", "image/jpeg")
+    request, other = export_with_files(chatbot), export_with_files(chatbot, "43")
+    carry_out(taken(request, other))
+    assert outcome(request) == ("accepted", "export_file_lost", 1)
+    assert outcome(other) == COMPLETED
+    export = export_of_request(other)
+    assert set(exports_in(storage)) == {export.key, export.copies.get().key}
+    assert open_uploads(storage) == []
+    # What the attempt had recorded goes with the next one.
+    if damage == "changed":
+        storage.purge(lost.object_key)
+    storage.put(lost.object_key, b"content", "image/jpeg")
+    carry_out(taken(request))
+    assert outcome(request)[0] == "completed"
+    assert len(exports_in(storage)) == 4
+
+
+def test_the_next_attempt_removes_the_copies_of_a_killed_one(chatbot: Chatbot, place: ObjectStorage) -> None:
+    stored(conversation_of(chatbot, "42"), b"content")
+    request = export_with_files(chatbot)
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        patch_pieces(monkeypatch, kill)
+        held = taken(request)
+        with pytest.raises(Killed):
+            carry_out(held)
+    # As after SIGKILL: what was published stays, with its rows, and an upload is open.
+    [copy] = ExportFile.objects.all()
+    place.open_upload(copy.key, content_type="image/jpeg")
+    assert copy.key in exports_in(place)
+    lose(held)
+    carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    export = export_of_request(request)
+    assert set(exports_in(place)) == {export.key, export.copies.get().key}
+    assert copy.key not in exports_in(place)
+    assert open_uploads(place) == []
+
+
+def test_a_worker_that_lost_its_claim_publishes_no_copy(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes with uploads that it has just opened, when another has finished the export."""
+    stored(conversation_of(chatbot, "42"), b"content")
+    request = export_with_files(chatbot)
+    stale = taken(request)
+    open_upload = ObjectStorage.open_upload
+
+    def overtake(self: ObjectStorage, key: str, *, content_type: str) -> str:
+        if "_files/" in key:
+            monkeypatch.setattr(ObjectStorage, "open_upload", open_upload)
+            lose(stale)
+            carry_out(taken(request))
+            connection.close()  # this is a thread of the crew
+        return open_upload(self, key, content_type=content_type)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", overtake)
+    with pytest.raises(ClaimLost):
+        carry_out(stale)
+    assert outcome(request) == COMPLETED
+    export = export_of_request(request)
+    assert set(exports_in(storage)) == {export.key, export.copies.get().key}
+    assert open_uploads(storage) == []
+
+
+def test_they_expire_with_the_export(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    file = stored(conversation_of(chatbot, "42"), b"content")
+    request = export_with_files(chatbot)
+    carry_out(taken(request))
+    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
+    assert exports_in(storage) == []
+    assert not ExportFile.objects.exists()
+    assert storage.read(file.object_key) == b"content"
+    assert export_of_request(request).removed_at
+
+
+def test_what_a_given_up_export_copied_is_removed_by_the_sweep(chatbot: Chatbot, place: ObjectStorage) -> None:
+    stored(conversation_of(chatbot, "42"), b"content")
+    request = export_with_files(chatbot)
+    carry_out(taken(request))
+    Export.objects.update(finished_at=None)
+    ComplianceRequest.objects.update(
+        status="failed", failed_at=timezone.now(), error_code="worker_lost", completed_at=None, result=None
+    )
+    worker.sweep()
+    assert exports_in(place) == []
+    assert not ExportFile.objects.exists()
+
+
+def test_a_deletion_takes_hosted_copies_along_and_leaves_the_clients(
+    chatbot: Chatbot, place: ObjectStorage, storage: ObjectStorage, drain: Drain
+) -> None:
+    file = stored(conversation_of(chatbot, "the-value-of-42"), b"content")
+    neighbour = stored(conversation_of(chatbot, "43"), b"content of 43")
+    for value in ("the-value-of-42", "43"):
+        export_with_files(chatbot, value)
+    drain()
+    before = exports_in(place)
+    assert len(before) == 4
+    deletion = deletion_of(chatbot, "the-value-of-42", erase_exports=True)
+    drain()
+    assert outcome(deletion) == COMPLETED
+    assert not storage.exists(file.object_key)
+    assert storage.exists(neighbour.object_key)
+    left = [key for key in before if "/43/" in key] if place is storage else before
+    assert sorted(exports_in(place)) == sorted(left)
+    assert ExportFile.objects.count() == 1
+    assert "the-value-of-42" not in dump()
+    assert deletion.exports == (1 if place is storage else 0)
+
+
+def test_a_file_erased_while_it_is_copied_leaves_no_copy(
+    chatbot: Chatbot, place: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(conversation_of(chatbot, "42"), b"content")
+    export, deletion = export_with_files(chatbot), deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
+    held = taken(export)
+    read = copying._read
+
+    def erase_then_read(file: Any) -> Any:
+        worker.drain(seconds=60)
+        connection.close()  # this is a thread of the crew
+        yield from read(file)
+
+    monkeypatch.setattr(copying, "_read", erase_then_read)
+    carry_out(held)
+    assert outcome(deletion) == COMPLETED
+    monkeypatch.undo()
+    drain()
+    assert exports_in(place) == []
+    assert open_uploads(place) == []
+    assert not ExportFile.objects.exists()
+
+
+def test_a_client_finds_its_files_below_its_prefix(
+    chatbot: Chatbot, server: S3Server, storage: ObjectStorage
+) -> None:
+    use_client_bucket(chatbot, server)
+    stored(conversation_of(chatbot, "42"), b"content")
+    request = export_with_files(chatbot)
+    carry_out(taken(request))
+    assert ExportFile.objects.get().key.startswith(f"{PREFIX}chatter_data_exports/42/")
+    assert operations.kept_exports(request) == []
+    empty(server.storage())
