@@ -4,12 +4,15 @@ The bytes matter: a signature covers them as they were sent.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from django.conf import settings
 from django.http import HttpRequest
 
 from config.problems import Problem
+
+_READ_BYTES = 64 * 1024
 
 
 def raw_body(request: HttpRequest) -> bytes:
@@ -18,11 +21,7 @@ def raw_body(request: HttpRequest) -> bytes:
     Never more than MAX_BODY_BYTES are held, whatever Content-Length says or leaves unsaid. `request` has to be
     Django's own: through DRF's wrapper the bytes of a chunked body would not be found again.
     """
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if not length.isdecimal():
-        raise Problem("invalid", "Content-Length must be a number of bytes.")
-    if len(length) > 18 or int(length) > settings.MAX_BODY_BYTES:
-        raise _too_large()
+    _declared_length(request, most=settings.MAX_BODY_BYTES)
     if _is_chunked(request) and not hasattr(request, "_body"):
         # Django takes a body without Content-Length for an empty one. `_body` is where it keeps the bytes it
         # has read, so that `request.body` answers with them from here on.
@@ -31,6 +30,28 @@ def raw_body(request: HttpRequest) -> bytes:
         return request.body
     except OSError:
         raise Problem("invalid", "The body ended early.") from None
+
+
+def body_as_it_arrives(request: HttpRequest, *, most: int) -> Iterator[bytes]:
+    """Return the body in pieces that are read one by one, for what is too large to hold. Nothing else may read it.
+
+    Raises Problem: `too_large` for one that says, at once, or shows, underway, that it has more than `most` bytes;
+    `invalid` for one that ends early.
+    """
+    length = _declared_length(request, most=most)
+    return _pieces(_reader(request), most=most, length=length)
+
+
+def discard_body(request: HttpRequest, *, most: int) -> None:
+    """Read the rest of a body that is refused, at most so many bytes, so that its caller gets to read why.
+
+    A server that answers and closes while a caller still sends makes them see a broken connection alone.
+    """
+    try:
+        for _ in body_as_it_arrives(request, most=most):
+            pass
+    except Problem:
+        return
 
 
 def require_json(request: HttpRequest) -> None:
@@ -65,13 +86,49 @@ def _refuse(_constant: str) -> NoReturn:
     raise ValueError
 
 
+def _declared_length(request: HttpRequest, *, most: int) -> int:
+    """Return Content-Length, 0 where there is none. Raises Problem."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdecimal()):
+        raise Problem("invalid", "Content-Length must be a number of bytes.")
+    if len(length) > 18 or int(length) > most:
+        raise _too_large(most)
+    return int(length)
+
+
+def _reader(request: HttpRequest) -> Callable[[int], bytes]:
+    """Django takes a body without Content-Length for an empty one."""
+    if _is_chunked(request):
+        read: Callable[[int], bytes] = request.META["wsgi.input"].read
+        return read
+    return request.read
+
+
+def _pieces(read: Callable[[int], bytes], *, most: int, length: int = 0) -> Iterator[bytes]:
+    size = 0
+    while piece := _read_piece(read):
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        yield piece
+    if size < length:
+        raise Problem("invalid", "The body ended early.")
+
+
+def _read_piece(read: Callable[[int], bytes]) -> bytes:
+    try:
+        return read(_READ_BYTES)
+    except Exception:  # each server has errors of its own for a malformed chunk or a caller who hung up
+        raise Problem("invalid", "The body is malformed, or it ended early.") from None
+
+
 def _read_chunks(request: HttpRequest) -> bytes:
     try:
         body = bytes(request.META["wsgi.input"].read(settings.MAX_BODY_BYTES + 1))
     except Exception:  # each server has errors of its own for a malformed chunk
         raise Problem("invalid", "The chunks of the body are malformed, or it ended early.") from None
     if len(body) > settings.MAX_BODY_BYTES:
-        raise _too_large()
+        raise _too_large(settings.MAX_BODY_BYTES)
     return body
 
 
@@ -79,5 +136,5 @@ def _is_chunked(request: HttpRequest) -> bool:
     return not request.META.get("CONTENT_LENGTH") and bool(request.META.get("wsgi.input_terminated"))
 
 
-def _too_large() -> Problem:
-    return Problem("too_large", f"A body may have {settings.MAX_BODY_BYTES:,} bytes at most.")
+def _too_large(most: int) -> Problem:
+    return Problem("too_large", f"A body may have {most:,} bytes at most.")

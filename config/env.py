@@ -6,6 +6,7 @@ Bad values are collected; `env.seal()` at the end of the settings reports all of
 import base64
 import binascii
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import timedelta
@@ -16,6 +17,8 @@ from typing import Any
 import dj_database_url
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+*-]+/[a-z0-9!#$&^_.+*-]+")
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -98,6 +101,14 @@ def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
         raise ValidationError("Must be networks such as 10.1.0.0/16, separated by commas.") from None
 
 
+def parse_media_types(text: str) -> list[str]:
+    """Turn media types, separated by commas, into a list; `*` stands for any characters. Raises ValidationError."""
+    types = [each.strip().lower() for each in text.split(",") if each.strip()]
+    if not types or not all(_MEDIA_TYPE.fullmatch(each) for each in types):
+        raise ValidationError("Must be media types such as image/png or audio/*, separated by commas.")
+    return types
+
+
 def parse_postgres_url(text: str) -> dict[str, Any]:
     """Turn `postgresql://…` into an entry of DATABASES. Raises ValidationError, which never quotes the password."""
     # Other databases parse as well, and would fail later, by the name of a driver that is not installed.
@@ -123,6 +134,7 @@ def describe_bad_settings(error: EnvValidationError) -> str:
 env = FileAwareEnv(eager=False, strip_whitespace=True)
 env.add_parser("days", parse_days)
 env.add_parser("networks", parse_networks)
+env.add_parser("media_types", parse_media_types)
 env.add_parser("postgres_url", parse_postgres_url)
 env.add_parser("single_key", parse_single_key)
 env.add_parser("key_ring", parse_key_ring)

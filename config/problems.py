@@ -54,7 +54,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "conversation_deleted": (410, "The conversation was deleted"),
     "chatter_erased": (410, "The chatter was erased"),
     "too_large": (413, "The body is too large"),
-    "unsupported_media_type": (415, "The body has to be JSON"),
+    "unsupported_media_type": (415, "The call does not take this media type"),
     "rate_limited": (429, "Too many calls"),
     "internal": (500, "The call failed on our side; name its request_id when you report it"),
     "unavailable": (503, "The service is unavailable for now"),

@@ -138,6 +138,15 @@ HOSTED_FILE_DAYS = env.days("HOSTED_FILE_DAYS", "40")
 
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024, validate=Range(min=1))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+# Of one uploaded file, which is streamed: memory does not grow with it.
+UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", 25 * 1024 * 1024, validate=Range(min=1))
+UPLOAD_TYPES: list[str] = env.media_types(
+    "UPLOAD_TYPES",
+    "image/avif,image/bmp,image/gif,image/heic,image/heif,image/jpeg,image/png,image/tiff,image/webp,audio/*,video/*,"
+    "text/csv,text/plain,text/vcard,application/pdf,application/rtf,application/zip,application/msword,"
+    "application/vnd.ms-excel,application/vnd.ms-powerpoint,application/vnd.openxmlformats-officedocument.*,"
+    "application/vnd.oasis.opendocument.*",
+)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

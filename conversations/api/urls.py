@@ -6,4 +6,5 @@ app_name = "conversations-api"
 
 urlpatterns = [
     path("conversations", views.ConversationsView.as_view(), name="conversations"),
+    path("conversations/<int:number>/files", views.FilesView.as_view(), name="files"),
 ]

@@ -1,0 +1,152 @@
+"""The body of `POST conversations/{number}/files`: a form that is read while it arrives.
+
+The file is handed on in pieces, so neither memory nor disk holds it. That is why `message_id` has to come before it:
+the upload begins with the first byte of the file.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from django.conf import settings
+from django.http import HttpRequest
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
+
+from config.bodies import body_as_it_arrives
+from config.problems import FieldError, Problem
+
+# As RFC 2046 has it.
+_BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")
+# What a form has beside its file: boundaries, headers, the other field.
+_AROUND_THE_FILE = 64 * 1024
+_MOST_ID_BYTES = 4 * 200
+
+
+class _Part(NamedTuple):
+    """What is said of a part before its content."""
+
+    name: str
+    file_name: str
+    content_type: str
+
+
+# A part, then its content in pieces, then None.
+_Event = _Part | bytes | None
+
+
+@dataclass(frozen=True)
+class FileForm:
+    """A form as far as its file. `content` reads on; whatever is wrong from there on, it raises as Problem."""
+
+    name: str
+    content_type: str
+    message_id: str | None
+    content: Iterator[bytes]
+
+
+def read_file_form(request: HttpRequest) -> FileForm:
+    """Read a form up to the content of its file. `request` has to be Django's own, its body not read yet.
+
+    Raises Problem: `unsupported_media_type` (of the body, or of the file), `too_large`, `invalid`.
+    """
+    events = _events(request)
+    message_id = None
+    for part in _parts(events):
+        match part.name:
+            case "file":
+                return _from_file(part, events, message_id)
+            case "message_id" if message_id is None:
+                message_id = _text(events)
+            case "message_id":
+                raise _refused("/message_id", "repeated_field", "Can be given once.")
+            case _:
+                raise _unknown_field()
+    raise _refused("/file", "missing", "Send one file.")
+
+
+def most_body_bytes() -> int:
+    """Return how long a form can be at most: its file, and what stands around it."""
+    return settings.UPLOAD_MAX_BYTES + _AROUND_THE_FILE
+
+
+def _events(request: HttpRequest) -> Iterator[_Event]:
+    boundary = (request.content_params or {}).get("boundary", "")
+    if request.content_type != "multipart/form-data":
+        raise Problem("unsupported_media_type", "Send a form: Content-Type: multipart/form-data.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise Problem("invalid", "The header Content-Type must name the boundary of the form's parts.")
+    return _parsed(boundary, body_as_it_arrives(request, most=most_body_bytes()))
+
+
+def _parsed(boundary: str, pieces: Iterator[bytes]) -> Iterator[_Event]:
+    parser = PushMultipartParser(boundary)
+    try:
+        for piece in pieces:
+            for event in parser.parse(piece):
+                is_part = isinstance(event, MultipartSegment)
+                yield _Part(event.name, event.filename or "", event.content_type or "") if is_part else event
+        parser.close()
+    except MultipartError:
+        raise Problem("invalid", "The form is not well-formed, or it ended early.") from None
+
+
+def _parts(events: Iterator[_Event]) -> Iterator[_Part]:
+    return (event for event in events if isinstance(event, _Part))
+
+
+def _from_file(part: _Part, events: Iterator[_Event], message_id: str | None) -> FileForm:
+    if not part.file_name:
+        raise _refused("/file", "missing", "Send the file with its name.")
+    content_type = part.content_type or "application/octet-stream"
+    if not any(fnmatchcase(content_type, allowed) for allowed in settings.UPLOAD_TYPES):
+        raise Problem("unsupported_media_type", "Files of this media type are not taken.")
+    # Some clients send the whole path.
+    name = re.split(r"[/\\]", part.file_name)[-1]
+    return FileForm(name=name, content_type=content_type, message_id=message_id, content=_content(events))
+
+
+def _content(events: Iterator[_Event]) -> Iterator[bytes]:
+    size = 0
+    for event in events:
+        if not isinstance(event, bytes):
+            break
+        size += len(event)
+        if size > settings.UPLOAD_MAX_BYTES:
+            raise Problem("too_large", f"A file may have {settings.UPLOAD_MAX_BYTES:,} bytes at most.")
+        yield event
+    # To the end of the form: only a whole one is stored.
+    for part in _parts(events):
+        match part.name:
+            case "file":
+                raise _refused("/file", "repeated_field", "Send one file in a call.")
+            case "message_id":
+                raise _refused("/message_id", "out_of_order", "Must come before the file.")
+            case _:
+                raise _unknown_field()
+
+
+def _text(events: Iterator[_Event]) -> str:
+    raw = b""
+    for event in events:
+        if not isinstance(event, bytes):
+            break
+        raw += event
+        if len(raw) > _MOST_ID_BYTES:
+            raise _refused("/message_id", "too_long", "Must have at most 200 characters.")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _refused("/message_id", "invalid", "Must be text in UTF-8.") from None
+
+
+def _unknown_field() -> Problem:
+    # Not by its name: a caller may have put anything into it.
+    return _refused("", "unknown_field", "The form takes message_id and file alone.")
+
+
+def _refused(pointer: str, code: str, detail: str) -> Problem:
+    return Problem("invalid", detail, errors=[FieldError(pointer=pointer, code=code, detail=detail)])

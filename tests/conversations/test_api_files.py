@@ -1,0 +1,252 @@
+"""Sending a file of a conversation: stored whole, or nothing of it anywhere."""
+
+import hashlib
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import Chatbot
+from conversations import uploads
+from conversations.models import Conversation, Message, UploadedFile
+from tests.calls import SigningCaller, TokenCaller, pointers, problem
+from tests.conversations.forms import FORM, field, file, form, send
+from tests.factories import conversation_of
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot, scopes=["conversations:write"])
+
+
+@pytest.fixture
+def conversation(chatbot: Chatbot, storage: ObjectStorage) -> Conversation:
+    return conversation_of(chatbot, "42")
+
+
+def assert_nothing_is_left(storage: ObjectStorage) -> None:
+    """No object, no open upload, and no row that bears a name."""
+    client = storage.connection.meta.client
+    assert not list(storage.versions())
+    assert not client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads")
+    assert set(UploadedFile.objects.values_list("state", "name")) <= {("uploading", "")}
+
+
+def test_it_stores_a_file(caller, conversation, storage):
+    message = Message.objects.filter(conversation=conversation).earliest("id")
+
+    answer = send(caller, conversation.pk, form(field("message_id", message.external_id.encode()), file(b"a photo")))
+
+    stored = UploadedFile.objects.get()
+    assert answer.status_code == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json() == {
+        "file_id": stored.pk,
+        "number": conversation.pk,
+        "name": "photo.jpg",
+        "content_type": "image/jpeg",
+        "bytes": 7,
+        "sha256": hashlib.sha256(b"a photo").hexdigest(),
+        "message_id": message.external_id,
+    }
+    assert (stored.state, stored.message_id, stored.conversation_id) == ("stored", message.pk, conversation.pk)
+    assert storage.read(stored.object_key) == b"a photo"
+    conversation.refresh_from_db()
+    assert conversation.has_file_upload
+
+
+@pytest.mark.parametrize("content", [b"", b"\r\n", b"\r\n--" * 9, b"--", b"x" * 200_000], ids=len)
+def test_it_stores_each_byte(caller, conversation, storage, content):
+    answer = send(caller, conversation.pk, form(file(content)))
+
+    assert answer.json()["message_id"] is None
+    assert storage.read(UploadedFile.objects.get().object_key) == content
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("Zoë's photo 😀.jpg", "Zoë's photo 😀.jpg"),
+        ("C:\\Users\\ada\\photo.jpg", "photo.jpg"),
+        ("../../etc/passwd", "passwd"),
+        ("الصورة.jpg", "الصورة.jpg"),
+        ("a %22b%22.jpg", 'a "b".jpg'),
+        ("ü" * 255, "ü" * 255),
+    ],
+    ids=range(6),
+)
+def test_it_keeps_the_files_own_name(caller, conversation, sent, kept):
+    assert send(caller, conversation.pk, form(file(b"x", name=sent))).json()["name"] == kept
+    assert UploadedFile.objects.get().name == kept
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([], {"/file": "missing"}),
+        ([field("message_id", b"m1")], {"/file": "missing"}),
+        ([field("file", b"without a name")], {"/file": "missing"}),
+        ([file(b"x", name="")], {"/file": "missing"}),
+        ([file(b"x", name="photos/")], {"/file": "too_short"}),
+        ([file(b"x", name="x" * 256)], {"/file": "too_long"}),
+        ([file(b"x"), file(b"y")], {"/file": "repeated_field"}),
+        ([file(b"x"), field("message_id", b"m1")], {"/message_id": "out_of_order"}),
+        ([file(b"x"), field("Ada", b"Lovelace")], {"": "unknown_field"}),
+        ([field("Ada", b"Lovelace"), file(b"x")], {"": "unknown_field"}),
+        ([file(b"x", field="photo")], {"": "unknown_field"}),
+        ([field("message_id", b"m1"), field("message_id", b"m1")], {"/message_id": "repeated_field"}),
+        ([field("message_id", b"unknown"), file(b"x")], {"/message_id": "unknown_value"}),
+        ([field("message_id", b""), file(b"x")], {"/message_id": "unknown_value"}),
+        ([field("message_id", b"\0"), file(b"x")], {"/message_id": "unknown_value"}),
+        ([field("message_id", b"\xff"), file(b"x")], {"/message_id": "invalid"}),
+        ([field("message_id", b"m" * 70_000), file(b"x")], {"/message_id": "too_long"}),
+        ([file(b"x", content_type="audio/x\x01")], {"/file": "invalid"}),
+    ],
+    ids=range(18),
+)
+def test_it_says_what_is_wrong_with_a_form(caller, conversation, storage, parts, expected):
+    answer = send(caller, conversation.pk, form(*parts))
+
+    assert pointers(answer) == expected
+    assert "Ada" not in answer.text
+    assert_nothing_is_left(storage)
+
+
+WHOLE = form(file(b"x" * 100))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not a form",
+        WHOLE[:20],
+        WHOLE[:-20],
+        WHOLE[:-5],
+        WHOLE[:150],
+        WHOLE.replace(b"\r\n", b"\n"),
+        WHOLE.replace(b"form-data", b"attachment", 1),
+        WHOLE.replace(b"photo.jpg", b"\xff\xfe"),
+        WHOLE.replace(b"Content-Type:", b"Content-Length: 5\r\nContent-Type:"),
+        WHOLE.replace(b"Content-Type:", b"X" * 9000 + b": y\r\nContent-Type:"),
+        WHOLE.replace(b"Content-Type:", b"X: y\r\n" * 99 + b"Content-Type:"),
+        b"x" * 70_000 + WHOLE,
+    ],
+    ids=range(13),
+)
+def test_it_refuses_a_form_that_is_broken_or_ends_early(caller, conversation, storage, body):
+    problem(send(caller, conversation.pk, body), 400, "invalid")
+    assert_nothing_is_left(storage)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=" + "x" * 71],
+)
+def test_it_refuses_a_form_without_a_usable_boundary(caller, conversation, content_type):
+    problem(send(caller, conversation.pk, WHOLE, Content_Type=content_type), 400, "invalid")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content_Type": "application/json"},
+        {"Content_Type": "multipart/mixed; boundary=x"},
+        {"Content_Type": "image/jpeg"},
+        {"Content_Encoding": "gzip"},
+    ],
+)
+def test_it_takes_forms_only(caller, conversation, headers):
+    problem(send(caller, conversation.pk, WHOLE, **headers), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "application/octet-stream", "image/*"])
+def test_it_refuses_a_media_type_that_is_not_taken(caller, conversation, storage, content_type):
+    answer = send(caller, conversation.pk, form(file(b"x", content_type=content_type)))
+
+    problem(answer, 415, "unsupported_media_type")
+    assert_nothing_is_left(storage)
+
+
+def test_it_takes_what_the_setting_lists(caller, conversation, settings: Settings):
+    settings.UPLOAD_TYPES = ["*/*"]
+    untyped = b'Content-Disposition: form-data; name="file"; filename="x"\r\n\r\nx'
+
+    assert send(caller, conversation.pk, form(untyped)).json()["content_type"] == "application/octet-stream"
+    assert send(caller, conversation.pk, form(file(b"x", content_type="TEXT/HTML; charset=utf-8"))).json()[
+        "content_type"
+    ] == ("text/html")
+
+
+def test_it_takes_a_file_of_exactly_the_limit_and_none_larger(caller, conversation, storage, settings: Settings):
+    settings.UPLOAD_MAX_BYTES = 1000
+
+    problem(send(caller, conversation.pk, form(file(b"x" * 1001))), 413, "too_large")
+    assert_nothing_is_left(storage)
+    assert send(caller, conversation.pk, form(file(b"x" * 1000))).status_code == 201
+
+
+def test_it_refuses_at_once_what_says_that_it_is_too_large(caller, conversation, storage, settings: Settings):
+    settings.UPLOAD_MAX_BYTES = 1000
+
+    problem(send(caller, conversation.pk, form(file(b"x" * 100_000))), 413, "too_large")
+    assert not UploadedFile.objects.exists()
+
+
+def test_the_limit_of_other_bodies_does_not_count(caller, conversation, settings: Settings):
+    settings.MAX_BODY_BYTES = settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+
+    assert send(caller, conversation.pk, form(file(b"x" * 100_000))).status_code == 201
+
+
+def test_it_wants_the_scope_and_a_token(chatbot, conversation):
+    problem(send(TokenCaller(chatbot, scopes=["conversations:read"]), conversation.pk, WHOLE), 403, "scope_missing")
+    problem(send(SigningCaller(chatbot), conversation.pk, WHOLE), 401, "not_authenticated")
+    nobody = Client().post(f"/api/v1/chatbots/acme/conversations/{conversation.pk}/files", WHOLE, content_type=FORM)
+    problem(nobody, 401, "not_authenticated")
+    assert not UploadedFile.objects.exists()
+
+
+def test_it_finds_its_own_conversations_only(caller, neighbour, storage):
+    of_another = conversation_of(neighbour, "42")
+
+    for number in (of_another.pk, 0, 10**30):
+        problem(send(caller, number, WHOLE), 404, "not_found")
+    assert not UploadedFile.objects.exists()
+
+
+def test_it_is_gone_from_the_mark_on(caller, conversation, storage):
+    Conversation.objects.update(deletion_request_id=uuid4())
+
+    problem(send(caller, conversation.pk, WHOLE), 410, "conversation_deleted")
+    assert not UploadedFile.objects.exists()
+
+
+def test_it_is_gone_when_the_mark_comes_during_the_upload(caller, conversation, storage, monkeypatch):
+    write = uploads.write
+
+    def marked_meanwhile(**arguments):
+        Conversation.objects.update(deletion_request_id=uuid4())
+        return write(**arguments)
+
+    monkeypatch.setattr(uploads, "write", marked_meanwhile)
+
+    problem(send(caller, conversation.pk, WHOLE), 410, "conversation_deleted")
+    assert_nothing_is_left(storage)
+
+
+def test_it_says_that_the_storage_is_away(caller, conversation, storage, monkeypatch, caplog):
+    def down(*_args: object, **_options: object) -> None:
+        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", down)
+
+    answer = send(caller, conversation.pk, WHOLE)
+
+    problem(answer, 503, "unavailable")
+    assert answer.headers["Retry-After"]
+    assert "storage_unavailable" in caplog.text
+    assert "photo" not in caplog.text
+    assert_nothing_is_left(storage)
