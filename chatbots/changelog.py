@@ -20,6 +20,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),
     "apikey.created": frozenset({"prefix", "type"}),
     "apikey.revoked": frozenset({"prefix"}),
+    "file.downloaded": frozenset({"file", "conversation"}),
     "request.accepted": frozenset({"kind", "origin"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),

@@ -8,13 +8,17 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.views.decorators.http import require_GET
 
-from chatbots.admin_scope import ChatbotFilter, ScopedReadOnlyAdmin
-from conversations.models import Conversation
+from chatbots.admin_scope import ChatbotFilter, ReadOnlyInline, ScopedReadOnlyAdmin, actor_of
+from chatbots.buckets import StorageError
+from conversations import downloads
+from conversations.models import Conversation, UploadedFile
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -33,6 +37,32 @@ class StateFilter(admin.SimpleListFilter):
             case "deleted":
                 return queryset.filter(deleted_at__isnull=False)
         return queryset
+
+
+class FileInline(ReadOnlyInline):
+    model = UploadedFile
+    verbose_name_plural = "files"
+    fields = readonly_fields = ("number", "name", "content_type", "bytes", "state", "uploaded", "download")
+    ordering = ("id",)
+
+    @admin.display
+    def number(self, file: UploadedFile) -> int:
+        return file.pk
+
+    @admin.display(description="size")
+    def bytes(self, file: UploadedFile) -> str | None:
+        return None if file.size is None else filesizeformat(file.size)
+
+    @admin.display
+    def uploaded(self, file: UploadedFile) -> str:
+        return timezone.localtime(file.created_at).strftime("%Y-%m-%d %H:%M")
+
+    @admin.display
+    def download(self, file: UploadedFile) -> str | None:
+        if file.state != UploadedFile.State.STORED:
+            return None
+        url = reverse("admin:conversations_conversation_file", args=[file.conversation_id, file.pk])
+        return format_html('<a href="{}">Download</a>', url)
 
 
 @admin.register(Conversation)
@@ -54,6 +84,7 @@ class ConversationAdmin(ScopedReadOnlyAdmin):
     list_display_links = None
     list_filter = (ChatbotFilter, StateFilter, "started_at", "channel", "has_agent_handover", "csat_vote")
     list_select_related = ("chatbot",)
+    inlines = (FileInline,)
     ordering = ("-started_at", "-id")
     fields = (
         "number",
@@ -113,6 +144,29 @@ class ConversationAdmin(ScopedReadOnlyAdmin):
             request, object_id, form_url, extra_context
         )
 
+    def get_urls(self) -> list[URLPattern]:
+        download = path(
+            "<int:object_id>/files/<int:file_id>/",
+            require_GET(self.admin_site.admin_view(self.download_view)),
+            name="conversations_conversation_file",
+        )
+        return [download, *super().get_urls()]
+
+    def download_view(self, request: HttpRequest, object_id: int, file_id: int) -> HttpResponse:
+        """Send on to a link of minutes. Numbers alone stand in the address: it ends up in logs."""
+        if closed := self._refuse_closed(request, str(object_id)):
+            return closed
+        conversation = self.get_object(request, str(object_id))
+        file = UploadedFile.objects.filter(conversation=conversation, pk=file_id).first() if conversation else None
+        if file is None:
+            raise Http404
+        try:
+            return HttpResponseRedirect(downloads.link_to(file=file, actor=actor_of(request)))
+        except downloads.FileGone:
+            return _text("There is no such file any more.", status=410)
+        except StorageError as error:
+            return _text(error.detail, status=503)
+
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
@@ -123,8 +177,11 @@ class ConversationAdmin(ScopedReadOnlyAdmin):
         found = self.get_object(request, object_id)
         if found is None or not _is_closed(found):
             return None
-        text = "This conversation was deleted. It cannot be opened."
-        return HttpResponse(text, status=410, content_type="text/plain; charset=utf-8")
+        return _text("This conversation was deleted. It cannot be opened.", status=410)
+
+
+def _text(text: str, *, status: int) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
 
 
 def _is_closed(conversation: Conversation) -> bool:

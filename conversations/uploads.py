@@ -30,6 +30,12 @@ MAX_NAME_LENGTH = 255
 _CONTENT_TYPE = re.compile(r"[!-~]+/[!-~]+(; ?[ -~]+)?")
 
 
+# Percent-encoded a character has up to 12 bytes, and a storage takes 2 KB or so for a header.
+_MOST_SHOWN = 120
+_MOST_EXTENSION = 16
+_MISLEADS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]")
+
+
 class ConversationDeleted(Exception):
     """The conversation was deleted, before or during the upload. Nothing of the file is left."""
 
@@ -87,7 +93,9 @@ def open_upload(
             content_type=content_type,
         )
     try:
-        upload.upload_id = hosted_storage().open_upload(upload.object_key, content_type=content_type)
+        upload.upload_id = hosted_storage().open_upload(
+            upload.object_key, content_type=content_type, filename=_download_name(name)
+        )
         if not UploadedFile.objects.filter(pk=upload.pk).update(upload_id=upload.upload_id):
             raise ConversationDeleted
     except BaseException:
@@ -167,6 +175,18 @@ def _check(name: str, content_type: str) -> None:
         raise UploadInvalid("name", "invalid", "Must be text, without the character NUL.")
     if len(content_type) > MAX_NAME_LENGTH or not _CONTENT_TYPE.fullmatch(content_type):
         raise UploadInvalid("content_type", "invalid", "Must be a media type such as image/png.")
+
+
+def _download_name(name: str) -> str:
+    """Return the name as a browser may be told it: short enough for a header, without what misleads a reader.
+
+    Control characters and those that turn the direction of writing (`gpj.exe` can look like `exe.jpg`) become `_`.
+    """
+    shown = "".join("_" if _MISLEADS.match(character) else character for character in name)
+    stem, dot, extension = shown.rpartition(".")
+    if not dot or len(extension) > _MOST_EXTENSION:
+        return shown[:_MOST_SHOWN]
+    return f"{stem[: _MOST_SHOWN - len(extension)]}.{extension}"
 
 
 def _is_storable(text: str) -> bool:

@@ -111,10 +111,15 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     # --- Writing ---------------------------------------------------------------------------------------
 
-    def open_upload(self, key: str, *, content_type: str) -> str:
-        """Open a multipart upload and return its id. Nothing is visible under the key until it completes."""
+    def open_upload(self, key: str, *, content_type: str, filename: str = "") -> str:
+        """Open a multipart upload and return its id. Nothing is visible under the key until it completes.
+
+        `filename` is stored with the object: what a browser that downloads it shall call it.
+        """
         _check_key(key)
         upload: Any = {"Bucket": self.bucket_name, "Key": key, "ContentType": content_type, **self.encryption}
+        if filename:
+            upload["ContentDisposition"] = content_disposition_header(True, filename)
         with self.calls():
             return str(self._client.create_multipart_upload(**upload)["UploadId"])
 
@@ -238,13 +243,16 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
                 for entry in page.get("Uploads", ()):
                     yield OpenUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
 
-    def link(self, key: str, *, filename: str, expires: timedelta = LINK_LIFE) -> str:
-        """Return an address where a browser without credentials can download the object, for a while."""
-        params = {
-            "Bucket": self.bucket_name,
-            "Key": key,
-            "ResponseContentDisposition": content_disposition_header(True, filename) or "attachment",
-        }
+    def link(self, key: str, *, filename: str = "", content_type: str = "", expires: timedelta = LINK_LIFE) -> str:
+        """Return an address where a browser without credentials can download the object, for a while.
+
+        A `filename` stands in the address, so none that is personal. Without one the object's own holds.
+        """
+        params = {"Bucket": self.bucket_name, "Key": key}
+        if filename:
+            params["ResponseContentDisposition"] = content_disposition_header(True, filename) or "attachment"
+        if content_type:
+            params["ResponseContentType"] = content_type
         with self.calls():
             return self._public_client.generate_presigned_url(
                 "get_object", Params=params, ExpiresIn=int(expires.total_seconds())

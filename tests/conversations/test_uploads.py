@@ -120,10 +120,10 @@ def test_it_gives_up_when_the_erasure_passes_before_the_upload_begins(
 ) -> None:
     begin = ObjectStorage.open_upload
 
-    def late(self: ObjectStorage, key: str, *, content_type: str) -> str:
+    def late(self: ObjectStorage, key: str, **options: str) -> str:
         mark(conversation)
         erase_files(storage)
-        return begin(self, key, content_type=content_type)
+        return begin(self, key, **options)
 
     monkeypatch.setattr(ObjectStorage, "open_upload", late)
 

@@ -1,0 +1,183 @@
+"""Staff and the files of a conversation: listed on its page, handed out by a link of minutes."""
+
+import http.client
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from conversations import downloads, uploads
+from conversations.models import Conversation, UploadedFile
+from tests.factories import UploadedFileFactory, conversation_of
+
+
+@pytest.fixture
+def conversation(chatbot: Chatbot, storage: ObjectStorage) -> Conversation:
+    return conversation_of(chatbot, "42")
+
+
+def stored(conversation: Conversation, **fields: str) -> UploadedFile:
+    arguments = {"name": "photo.jpg", "content_type": "image/jpeg"} | fields
+    return uploads.receive(conversation=conversation, chunks=[b"a photo"], **arguments)
+
+
+def link_of(file: UploadedFile) -> str:
+    return reverse("admin:conversations_conversation_file", args=[file.conversation_id, file.pk])
+
+
+def page_of(conversation: Conversation) -> str:
+    return reverse("admin:conversations_conversation_change", args=[conversation.pk])
+
+
+def staff(chatbot: Chatbot, role: str) -> Client:
+    user = User.objects.create_user(f"staff-{role}", is_staff=True)
+    Membership.objects.create(chatbot=chatbot, user=user, role=role)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def fetch(address: str) -> tuple[int, bytes, http.client.HTTPMessage]:
+    """Download as a browser without credentials does."""
+    link = urlsplit(address)
+    connection = http.client.HTTPConnection(link.netloc)
+    try:
+        connection.request("GET", f"{link.path}?{link.query}")
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+    finally:
+        connection.close()
+
+
+def test_a_conversations_page_lists_its_files(admin_client, conversation):
+    file = stored(conversation)
+    unfinished = UploadedFileFactory.create(conversation=conversation, name="half.pdf")
+    of_another = stored(conversation_of(conversation.chatbot, "43"), name="another.png")
+
+    text = admin_client.get(page_of(conversation)).text
+
+    for shown in ("photo.jpg", "image/jpeg", "Stored", "half.pdf", "Uploading", link_of(file)):
+        assert shown in text
+    for hidden in (link_of(unfinished), "another.png", link_of(of_another), file.object_key):
+        assert hidden not in text
+
+
+def test_it_hands_a_file_out(admin_client, conversation):
+    file = stored(conversation)
+
+    answer = admin_client.get(link_of(file))
+
+    assert answer.status_code == 302
+    assert "no-store" in answer.headers["Cache-Control"]
+    status, content, headers = fetch(answer.headers["Location"])
+    assert (status, content) == (200, b"a photo")
+    assert headers["Content-Disposition"] == 'attachment; filename="photo.jpg"'
+    assert headers["Content-Type"] == "image/jpeg"
+    assert "X-Amz-Expires=300" in answer.headers["Location"]
+    assert "photo" not in answer.headers["Location"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ('Zoë\'s "photo" 😀.jpg', "attachment; filename*=utf-8''Zoë's \"photo\" 😀.jpg"),
+        ("a\r\nSet-Cookie: x.jpg", 'attachment; filename="a__Set-Cookie: x.jpg"'),
+        ("photo\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe", 'attachment; filename="photo_gpj.exe"'),
+        ("../a\\b.jpg", 'attachment; filename=".._a_b.jpg"'),
+        ("😀" * 251 + ".jpg", "attachment; filename*=utf-8''" + "😀" * 117 + ".jpg"),
+        ("x" * 255, f'attachment; filename="{"x" * 120}"'),
+    ],
+    ids=range(6),
+)
+def test_a_name_cannot_mislead_the_browser(admin_client, conversation, name, told):
+    file = stored(conversation, name=name)
+
+    status, _, headers = fetch(admin_client.get(link_of(file)).headers["Location"])
+
+    assert status == 200
+    assert unquote(headers["Content-Disposition"]) == told
+    assert "Set-Cookie" not in headers
+
+
+def test_it_writes_a_download_into_the_change_log(conversation):
+    file = stored(conversation)
+    client = staff(conversation.chatbot, "viewer")
+
+    client.get(link_of(file))
+
+    entry = ChangeLogEntry.objects.get(event="file.downloaded")
+    assert entry.chatbot == conversation.chatbot
+    assert entry.actor == f"user:{User.objects.get().pk}"
+    assert entry.data == {"file": file.pk, "conversation": conversation.pk}
+
+
+@pytest.mark.parametrize("role", ["viewer", "support", "officer"])
+def test_each_member_of_the_chatbot_may_fetch_and_nobody_else(conversation, neighbour, role):
+    file = stored(conversation)
+    address = link_of(file)
+    no_member = Client()
+    no_member.force_login(User.objects.create_user("nobody"))
+
+    assert urlsplit(staff(conversation.chatbot, role).get(address).headers["Location"]).netloc
+    assert staff(neighbour, "officer" if role == "viewer" else "viewer").get(address).status_code == 404
+    for stranger in (Client(), no_member):
+        assert "/login/" in stranger.get(address).headers["Location"]
+    assert ChangeLogEntry.objects.filter(event="file.downloaded").count() == 1
+
+
+def test_a_file_is_found_below_its_own_conversation_only(admin_client, conversation):
+    file = stored(conversation)
+    another = conversation_of(conversation.chatbot, "43")
+
+    for numbers in ([another.pk, file.pk], [conversation.pk, file.pk + 1], [10**30, file.pk]):
+        assert admin_client.get(reverse("admin:conversations_conversation_file", args=numbers)).status_code == 404
+
+
+def test_it_hands_nothing_out_from_the_mark_on(admin_client, conversation):
+    file = stored(conversation)
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
+
+    answer = admin_client.get(link_of(file))
+
+    assert answer.status_code == 410
+    assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
+
+
+def test_it_looks_for_the_mark_again_before_it_hands_out(conversation):
+    file = stored(conversation)
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
+
+    with pytest.raises(downloads.FileGone):
+        downloads.link_to(file=file, actor="user:1")
+
+
+def test_it_hands_out_no_unfinished_file(admin_client, conversation):
+    file = UploadedFileFactory.create(conversation=conversation)
+
+    assert admin_client.get(link_of(file)).status_code == 410
+
+
+def test_it_is_fetched_by_get_alone(admin_client, conversation):
+    file = stored(conversation)
+
+    for call in (admin_client.head, admin_client.post):
+        assert call(link_of(file)).status_code == 405
+    assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
+
+
+def test_it_says_that_the_storage_cannot_be_used(admin_client, conversation, monkeypatch):
+    file = stored(conversation)
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")
+
+    monkeypatch.setattr(ObjectStorage, "link", refuse)
+
+    answer = admin_client.get(link_of(file))
+    assert answer.status_code == 503
+    assert answer.text == "The storage's address or its settings cannot be used."
