@@ -7,7 +7,7 @@ value, no text. One object per finished claim, below the UTC day it was written,
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 from uuid import UUID, uuid4
@@ -74,10 +74,8 @@ def write(erased: Sequence[Line]) -> None:
         raise StepFailed(error.code, error.detail, retryable=error.retryable) from None
 
 
-def remove_expired() -> None:
-    """Remove ledger objects whose days are over. Raises StorageError."""
-    storage = hosted_storage()
+def expired_keys() -> Iterator[str]:
+    """Yield the keys of ledger objects whose days are over. Raises StorageError."""
     last_kept = f"{PREFIX}{timezone.now() - settings.ERASURE_LEDGER_DAYS:%Y-%m-%d}/"
     # Keys are listed in order, so those to remove come first.
-    for key in takewhile(lambda key: key < last_kept, storage.keys(PREFIX)):
-        storage.purge(key)
+    return takewhile(lambda key: key < last_kept, hosted_storage().keys(PREFIX))

@@ -6,20 +6,21 @@ conversation with the erasure's request, and the next sweep erases it here.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import repeat
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
 from psycopg import sql
 
 from chatbots import changelog
-from chatbots.buckets import StorageError
+from chatbots.buckets import StorageError, hosted_storage
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
@@ -30,13 +31,14 @@ from conversations.models import ErasedChatter, UploadedFile, VariableValue
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_Row = TypeVar("_Row", bound=Model)
 
 _Status = ComplianceRequest.Status
 _GIVEN_UP = (_Status.FAILED, _Status.CANCELLED, _Status.REJECTED)
 
 # Rows removed by one statement, and how long each of these tasks may take: what is left waits for the next sweep.
 _BATCH = 10_000
-_OBJECTS_PER_SWEEP = 500
+_ROWS_PER_PAGE = 500
 _SECONDS_PER_TASK = 10.0
 _UPLOAD_ABANDONED = timedelta(days=1)
 
@@ -57,25 +59,69 @@ SELECT id FROM compliance_compliancerequest
  LIMIT 100
 """
 
-_FORGET_CONVERSATION_DIGESTS = """
-UPDATE conversations_conversation SET external_id_digest = NULL
- WHERE id = ANY(ARRAY(SELECT id FROM conversations_conversation
-                       WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
-                       ORDER BY deleted_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+_OLD_CONVERSATION_DIGESTS = """
+ FROM conversations_conversation
+WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
 """
+_FORGET_CONVERSATION_DIGESTS = f"""
+UPDATE conversations_conversation SET external_id_digest = NULL
+ WHERE id = ANY(ARRAY(SELECT id {_OLD_CONVERSATION_DIGESTS}
+                       ORDER BY deleted_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608  (a text of ours)
 
 # Not while an export of the chatter still lies somewhere: a later deletion finds it by this digest.
-_FORGET_CHATTER_DIGESTS = """
+_OLD_CHATTER_DIGESTS = """
+ FROM compliance_compliancerequest r
+WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
+  AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+"""
+_FORGET_CHATTER_DIGESTS = f"""
 UPDATE compliance_compliancerequest SET uci_digest = NULL
  WHERE id = ANY(ARRAY(
-       SELECT r.id FROM compliance_compliancerequest r
-        WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
-              < now() - make_interval(secs => %(kept)s)
-          AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
-          AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+       SELECT r.id {_OLD_CHATTER_DIGESTS}
         ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
-"""
+"""  # noqa: S608  (a text of ours)
+
+
+class Turn:
+    """One removal of what has expired: how long each of its tasks may take, what went, what storage refused.
+
+    Without a time it goes to the end. `tell` is called with how many have gone just now.
+    """
+
+    def __init__(self, *, seconds: float | None = None, tell: Callable[[int], object] | None = None) -> None:
+        self.removed: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._seconds = seconds
+        self._tell = tell
+
+    def while_time_is_left(self, things: Iterable[_T]) -> Iterator[_T]:
+        """Yield things until the time of a task is over: a storage that does not answer must not hold a worker."""
+        end = None if self._seconds is None else time.monotonic() + self._seconds
+        for thing in things:
+            yield thing
+            if end is not None and time.monotonic() > end:
+                return
+
+    def note_removed(self, store: str, count: int = 1) -> None:
+        self.removed[store] += count
+        if self._tell:
+            self._tell(count)
+
+    def purge(self, key: str, where: Whereabouts | None = None) -> bool:
+        """Purge an object, hosted unless told; where storage refuses, its row stays, so the next turn tries again."""
+        try:
+            (storage_of(where) if where else hosted_storage()).purge(key)
+        except (StorageError, StepFailed) as error:
+            self.refuse(error)
+            return False
+        return True
+
+    def refuse(self, error: StorageError | StepFailed) -> None:
+        self.refused[error.code] += 1
+        logger.warning("expired_object.waits code=%s", error.code)
 
 
 def erase_late_data() -> None:
@@ -96,33 +142,47 @@ def erase_late_data() -> None:
             _record(counts)
 
 
-def remove_expired() -> None:
-    """Remove what was kept for a time: exports, unfinished uploads, variables' values, digests, remembered calls."""
-    _remove_expired_exports()
-    _remove_abandoned_uploads()
-    _remove_expired_ledger()
-    for model in (VariableValue, ErasedChatter, Replay):
-        _in_batches(_DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)))
-    for statement in (_FORGET_CONVERSATION_DIGESTS, _FORGET_CHATTER_DIGESTS):
-        _in_batches(sql.SQL(statement))
+def remove_expired(turn: Turn | None = None) -> Turn:
+    """Remove what was kept for a time: exports, unfinished uploads, variables' values, digests, remembered calls.
+
+    By default a bounded share of it, as the sweep does. Returns the turn.
+    """
+    turn = turn or Turn(seconds=_SECONDS_PER_TASK)
+    _remove_expired_exports(turn)
+    _remove_abandoned_uploads(turn)
+    _remove_expired_ledger(turn)
+    for store, model in _EXPIRING.items():
+        _in_batches(turn, store, _DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)))
+    for store, (_, statement) in _FORGETTING.items():
+        _in_batches(turn, store, sql.SQL(statement))
+    return turn
 
 
-def _in_batches(statement: sql.Composable) -> None:
+def count_expired() -> dict[str, int]:
+    """Count, store by store, what `remove_expired` would remove by now. Raises StorageError."""
+    counts = {
+        "exports": expired_exports().count() + given_up_exports().count(),
+        "abandoned_uploads": abandoned_uploads().count(),
+        "ledger_objects": sum(1 for _ in ledger.expired_keys()),
+    }
+    for store, model in _EXPIRING.items():
+        counts[store] = model._default_manager.filter(expires_at__lt=Now()).count()
     kept = settings.ERASURE_LEDGER_DAYS.total_seconds()
     with connection.cursor() as cursor:
-        for _ in _for_a_while(repeat(None)):
+        for store, (old, _) in _FORGETTING.items():
+            cursor.execute(f"SELECT count(*) {old}", {"kept": kept})
+            [(counts[store],)] = cursor.fetchall()
+    return counts
+
+
+def _in_batches(turn: Turn, store: str, statement: sql.Composable) -> None:
+    kept = settings.ERASURE_LEDGER_DAYS.total_seconds()
+    with connection.cursor() as cursor:
+        for _ in turn.while_time_is_left(repeat(None)):
             cursor.execute(statement, {"kept": kept, "batch": _BATCH})
+            turn.note_removed(store, cursor.rowcount)
             if cursor.rowcount < _BATCH:
                 return
-
-
-def _for_a_while(things: Iterable[_T]) -> Iterator[_T]:
-    """Yield things until the time of a task is over: a storage that does not answer must not hold a worker."""
-    end = time.monotonic() + _SECONDS_PER_TASK
-    for thing in things:
-        yield thing
-        if time.monotonic() > end:
-            return
 
 
 def _requests_with_late_data() -> list[UUID]:
@@ -157,65 +217,98 @@ def _record(counts: dict[UUID, progress.Counts]) -> None:
     )
 
 
-def _remove_expired_exports() -> None:
-    """Remove exports whose days are over, and what an export that was given up may have left under its key.
+def expired_exports() -> QuerySet[Export]:
+    """Return the exports whose days are over, and whose object is not removed yet."""
+    return Export.objects.filter(expires_at__lt=Now(), key__isnull=False)
 
-    Hosted ones first. Of a client's bucket that refuses or does not answer, nothing more is tried in this sweep.
-    """
-    expired = Q(expires_at__lt=Now())
-    given_up = Q(finished_at__isnull=True, request__status__in=_GIVEN_UP)
+
+def given_up_exports() -> QuerySet[Export]:
+    """Return the exports that were given up, and that may have left something under their key."""
+    return Export.objects.filter(finished_at__isnull=True, request__status__in=_GIVEN_UP, key__isnull=False)
+
+
+def abandoned_uploads() -> QuerySet[UploadedFile]:
+    """Return the uploads that were begun long ago and never finished."""
+    return UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED)
+
+
+def _remove_expired_exports(turn: Turn) -> None:
+    """Hosted ones first. Of a client's bucket that refuses or does not answer, nothing more is tried in this turn."""
     # Each in the order of the index that has them, or all exports would be read to sort them.
-    for condition, order in (
-        (expired, "expires_at"),
-        (given_up & Q(hosting=HOSTED), "pk"),
-        (given_up & Q(hosting=CLIENT), "pk"),
+    for exports, order in (
+        (expired_exports(), "expires_at"),
+        (given_up_exports().filter(hosting=HOSTED), "pk"),
+        (given_up_exports().filter(hosting=CLIENT), "pk"),
     ):
-        exports = Export.objects.filter(condition, key__isnull=False).order_by(order)
         refusing: set[Whereabouts] = set()
-        for export in _for_a_while(exports[:_OBJECTS_PER_SWEEP]):
+        for export in turn.while_time_is_left(_each(exports, order)):
             where = Whereabouts(export.chatbot_id, export.hosting, export.bucket)
-            if where not in refusing and not _removed(export, where) and where.hosting == CLIENT:
+            if where in refusing:
+                continue
+            if _removed(turn, export, where):
+                turn.note_removed("exports")
+            elif where.hosting == CLIENT:
                 refusing.add(where)
 
 
-def _removed(export: Export, where: Whereabouts) -> bool:
+def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
     """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
     with transaction.atomic():
         objects.forget_out_of_reach([export.request_id], by="request_id")
     if not Export.objects.filter(pk=export.pk, key=export.key).exists():
         return True
     for failure in objects.erase_copies(transaction.atomic, [export.request_id]).values():
-        logger.warning("expired_object.waits code=%s", failure.code)
+        turn.refuse(failure)
         return False
-    if not _purged(str(export.key), where):
+    if not turn.purge(str(export.key), where):
         return False
     # Not if a retry has taken another key meanwhile.
     Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
     return True
 
 
-def _remove_abandoned_uploads() -> None:
-    """Remove uploads that were begun and never finished: what storage has of them, then the row with the name."""
-    abandoned = UploadedFile.objects.filter(
-        state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED
-    ).order_by("created_at")
-    for upload in _for_a_while(abandoned[:_OBJECTS_PER_SWEEP]):
-        if _purged(upload.object_key, Whereabouts(upload.chatbot_id)):
+def _remove_abandoned_uploads(turn: Turn) -> None:
+    """Remove what storage has of them, then the row with the name."""
+    for upload in turn.while_time_is_left(_each(abandoned_uploads(), "created_at")):
+        if turn.purge(upload.object_key):
             UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
+            turn.note_removed("abandoned_uploads")
 
 
-def _remove_expired_ledger() -> None:
+def _remove_expired_ledger(turn: Turn) -> None:
     try:
-        ledger.remove_expired()
+        for key in turn.while_time_is_left(ledger.expired_keys()):
+            if turn.purge(key):
+                turn.note_removed("ledger_objects")
     except StorageError as error:
-        logger.warning("expired_ledger.waits code=%s", error.code)
+        turn.refuse(error)
 
 
-def _purged(key: str, where: Whereabouts) -> bool:
-    """Purge an object; where storage refuses, its row stays, so the next sweep tries again."""
-    try:
-        storage_of(where).purge(key)
-    except (StorageError, StepFailed) as error:
-        logger.warning("expired_object.waits code=%s", error.code)
-        return False
-    return True
+def _each(rows: "QuerySet[_Row]", order: str) -> Iterator[_Row]:
+    """Yield all rows, in pages, each once: those that storage refuses do not stand in the way of the others."""
+    after: tuple[Any, int] | None = None
+    while True:
+        page = rows if after is None else rows.filter(_is_after(order, *after))
+        found = list(page.order_by(*dict.fromkeys((order, "pk")))[:_ROWS_PER_PAGE])
+        yield from found
+        if len(found) < _ROWS_PER_PAGE:
+            return
+        after = (getattr(found[-1], order), found[-1].pk)
+
+
+def _is_after(order: str, value: Any, pk: int) -> Q:
+    # The first condition alone can use an index.
+    return Q(**{f"{order}__gte": value}) & (Q(**{f"{order}__gt": value}) | Q(pk__gt=pk))
+
+
+# Store -> the model whose rows say by themselves when their time is over.
+_EXPIRING: dict[str, type[VariableValue] | type[ErasedChatter] | type[Replay]] = {
+    "variable_values": VariableValue,
+    "erased_chatters": ErasedChatter,
+    "replays": Replay,
+}
+# Store -> which rows have a digest whose time is over, and the statement that forgets a batch of them.
+_FORGETTING = {
+    "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
+    "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+}

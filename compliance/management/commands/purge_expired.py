@@ -1,0 +1,54 @@
+import json
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from tqdm import tqdm
+
+from chatbots.buckets import StorageError
+from chatbots.management.base import TeachingCommand
+from compliance.erasure import remnants
+
+
+class Command(TeachingCommand):
+    help = (
+        "Remove everything whose time is over, to the end: hosted files after HOSTED_FILE_DAYS or their grace, "
+        "uploads never finished, values of variables, digests of the erased, remembered calls. It cannot be undone."
+    )
+    examples = """\
+examples:
+  manage.py purge_expired --dry-run
+  manage.py purge_expired --json
+
+The workers do this every minute, a bounded share at a time. This does all of it, here and now, also without a
+worker; it is safe beside one. What storage refuses stays, with its row, and is tried again at the next run.
+
+exit codes: 0 all of it is gone, 1 the storage or the database did not answer, 3 storage refused something
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--dry-run", action="store_true", help="Count what would go; remove nothing.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            expired = remnants.count_expired()
+        except StorageError as error:
+            raise CommandError(f"{error.code}: {error.detail}") from None
+        if options["dry_run"]:
+            self._tell(options, {"dry_run": True, "expired": expired})
+            return
+        with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
+            turn = remnants.remove_expired(remnants.Turn(tell=bar.update))
+        self._tell(
+            options, {"removed": {store: turn.removed[store] for store in expired}, "refused": dict(turn.refused)}
+        )
+        if turn.refused:
+            raise SystemExit(3)
+
+    def _tell(self, options: dict[str, Any], outcome: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(outcome))
+            return
+        for title in ("expired", "removed", "refused"):
+            for store, count in outcome.get(title, {}).items():
+                self.stdout.write(f"{title}: {count:,} {store}")

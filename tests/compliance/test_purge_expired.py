@@ -1,0 +1,168 @@
+"""`purge_expired`: all whose time is over, to the end, in one call."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import Chatbot
+from compliance import worker
+from compliance.erasure import ledger, remnants
+from compliance.models import Export, Replay
+from conversations.models import Conversation, ErasedChatter, UploadedFile, VariableValue
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of
+
+pytestmark = pytest.mark.django_db
+
+LATE = timedelta(days=400)
+
+
+def purge_expired(*options: str, code: int = 0) -> dict[str, Any]:
+    out = StringIO()
+    if code:
+        with pytest.raises(SystemExit) as caught:
+            call_command("purge_expired", "--json", *options, stdout=out, stderr=StringIO())
+        assert caught.value.code == code
+    else:
+        call_command("purge_expired", "--json", *options, stdout=out, stderr=StringIO())
+    return dict(json.loads(out.getvalue()))
+
+
+def expired_export(chatbot: Chatbot, storage: ObjectStorage, name: str) -> Export:
+    key = f"{chatbot.slug}/chatter_data_exports/{name}/a.csv"
+    storage.put(key, b"lines", "text/csv")
+    now = timezone.now()
+    return factories.ExportFactory.create(
+        request=factories.RequestFactory.create(
+            chatbot=chatbot, kind="export", status="completed", result="done", completed_at=now, uci_value=None
+        ),
+        key=key, rows=1, bytes=5, sha256="0" * 64, finished_at=now - LATE, expires_at=now - LATE,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain: Drain) -> dict[str, int]:
+    """Something of each store whose time is over, beside something of each whose time is not; returns the counts."""
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    drain()
+    past = timezone.now() - LATE
+    ErasedChatter.objects.update(expires_at=past)
+    Conversation.objects.update(deleted_at=past)
+    type(request).objects.update(completed_at=past)
+    conversation_of(neighbour, "42")
+    deletion_of(neighbour, "42")
+    drain()
+    for number in range(3):
+        expired_export(chatbot, storage, f"old{number}")
+    Export.objects.filter(pk=expired_export(neighbour, storage, "new").pk).update(
+        expires_at=timezone.now() + timedelta(days=1)
+    )
+    live = conversation_of(chatbot, "43")
+    for key, age in (("uploads/1/old", LATE), ("uploads/1/new", timedelta(hours=1))):
+        factories.UploadedFileFactory.create(conversation=live, object_key=key, created_at=timezone.now() - age)
+    storage.open_upload("uploads/1/old", content_type="image/jpeg")
+    factories.VariableValueFactory.create(conversation=live, expires_at=past)
+    factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "44"))
+    storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
+    Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
+    return {
+        "exports": 3,
+        "abandoned_uploads": 1,
+        "ledger_objects": 1,
+        "variable_values": 1,
+        "erased_chatters": 1,
+        "replays": 1,
+        "conversation_digests": 1,
+        "chatter_digests": 1,
+    }
+
+
+def keys(storage: ObjectStorage) -> set[str]:
+    return {version.key for version in storage.versions() if not version.key.startswith(ledger.PREFIX)}
+
+
+def test_it_counts_and_removes_nothing_when_asked_to(expired, storage) -> None:
+    before = keys(storage)
+
+    assert purge_expired("--dry-run") == {"dry_run": True, "expired": expired}
+    assert keys(storage) == before
+    assert purge_expired("--dry-run") == {"dry_run": True, "expired": expired}
+
+
+def test_it_removes_each_store_to_the_end_and_nothing_else(expired, storage, monkeypatch) -> None:
+    monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 2)
+    monkeypatch.setattr(remnants, "_BATCH", 1)
+
+    assert purge_expired() == {"removed": expired, "refused": {}}
+
+    assert purge_expired("--dry-run")["expired"] == dict.fromkeys(expired, 0)
+    assert purge_expired() == {"removed": dict.fromkeys(expired, 0), "refused": {}}
+    assert keys(storage) == {"neighbour/chatter_data_exports/new/a.csv"}
+    assert Export.objects.filter(removed_at__isnull=False, key__isnull=True).count() == 3
+    assert UploadedFile.objects.get().object_key == "uploads/1/new"
+    assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)
+    assert Conversation.objects.filter(external_id_digest__isnull=False, deleted_at__isnull=False).count() == 1
+    assert len(list(storage.keys(ledger.PREFIX))) == 2
+
+
+def test_what_storage_refuses_stays_and_does_not_stand_in_the_way(expired, storage, monkeypatch) -> None:
+    monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 1)
+    purge = ObjectStorage.purge
+
+    def locked(self: ObjectStorage, key: str) -> int:
+        if "old0" in key:
+            raise StorageError("storage_locked", "An object lock forbids it.")
+        return purge(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "purge", locked)
+        outcome = purge_expired(code=3)
+
+    assert outcome["refused"] == {"storage_locked": 1}
+    assert outcome["removed"] == expired | {"exports": 2}
+    assert [export.key for export in remnants.expired_exports()] == ["acme/chatter_data_exports/old0/a.csv"]
+    assert purge_expired()["removed"]["exports"] == 1
+
+
+def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypatch) -> None:
+    monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 1)
+    purge = ObjectStorage.purge
+
+    def locked(self: ObjectStorage, key: str) -> int:
+        if "old0" in key:
+            raise StorageError("storage_locked", "An object lock forbids it.")
+        return purge(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "purge", locked)
+        worker.sweep()
+
+    assert remnants.expired_exports().count() == 1
+
+
+def test_it_names_nobody(expired, storage, capsys, caplog) -> None:
+    call_command("purge_expired", "--dry-run")
+    call_command("purge_expired")
+
+    said = "".join(capsys.readouterr()) + caplog.text
+    assert "removed: 3 exports" in said
+    assert "old0" not in said
+
+
+def test_it_says_that_the_storage_is_away(chatbot: Chatbot, settings: Settings, monkeypatch) -> None:
+    def down(*_args: object) -> None:
+        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+
+    monkeypatch.setattr(ObjectStorage, "keys", down)
+
+    with pytest.raises(Exception, match="storage_unavailable: The storage does not answer"):
+        call_command("purge_expired")
