@@ -291,6 +291,10 @@ class ExportFile(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(name="exportfile_once", fields=["export", "key"])]
+        indexes = [
+            # From an object in the bucket to its row.
+            models.Index(name="exportfile_key", fields=["key"]),
+        ]
 
     def __str__(self) -> str:
         return f"export file {self.pk}"

@@ -4,7 +4,8 @@ from chatbots.buckets.errors import StorageError
 from chatbots.buckets.parts import PART_BYTES
 from chatbots.buckets.places import Place, hosted_place, hosted_storage, place_of
 from chatbots.buckets.probe import Step, probe
-from chatbots.buckets.storage import ObjectStorage, OpenUpload, Version, Written
+from chatbots.buckets.removal import Version
+from chatbots.buckets.storage import ObjectStorage, OpenUpload, Written
 
 __all__ = [
     "PART_BYTES",

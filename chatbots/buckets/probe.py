@@ -7,6 +7,7 @@ from typing import Any
 
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.places import Place
+from chatbots.buckets.removal import Version
 from chatbots.buckets.storage import ObjectStorage
 
 _TEXT = b"A check whether the service may work here. It removes this object itself."
@@ -34,7 +35,7 @@ class _Probe:
 
     @property
     def _client(self) -> Any:
-        return self.storage.connection.meta.client
+        return self.storage.client
 
     @property
     def _object(self) -> dict[str, str]:
@@ -81,7 +82,9 @@ class _Probe:
 
     def remove(self) -> None:
         """Remove what was made, as `ObjectStorage.purge` does, also where listing is refused."""
-        self.storage.remove_versions(self.key, sorted(self.versions))
+        refused = self.storage.remove_versions(Version(self.key, version_id) for version_id in sorted(self.versions))
+        for error in refused.values():
+            raise error
 
     def _send_part(self) -> dict[str, Any]:
         with self.storage.calls():

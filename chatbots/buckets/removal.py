@@ -5,10 +5,10 @@ and the listings go on side by side. A storage that refuses one version refuses 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.utils import timezone
 
@@ -26,6 +26,13 @@ _T = TypeVar("_T")
 MAX_KEYS_PER_DELETE = 1000
 # Listings at once: a far storage is mostly waited for.
 THREADS = 4
+
+
+class Version(NamedTuple):
+    """One version of an object, or one of its delete markers. In an unversioned bucket the id is `null`."""
+
+    key: str
+    version_id: str
 
 
 @dataclass
@@ -59,7 +66,8 @@ class Removal:
         """
         removed = Removed()
         found = self._each(keys, self._abort_and_list, removed)
-        self._delete(found, removed)
+        versions = [Version(key, version_id) for key, what in found.items() for version_id in what.versions]
+        removed.failed |= self.remove_versions(versions)
         again = [key for key, what in found.items() if what and key not in removed.failed]
         for key, left in self._each(again, self._look, removed).items():
             if left:
@@ -67,11 +75,20 @@ class Removal:
         removed.gone = {key: len(what.versions) for key, what in found.items() if key not in removed.failed}
         return removed
 
-    def remove_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        """Remove just these versions, each a key and a version's id. Raises StorageError."""
-        for some in _in_calls(versions):
-            if refused := self._delete_versions(some):
-                raise _worst(refusal for _, refusal in refused)
+    def remove_versions(self, versions: Iterable[Version]) -> dict[str, StorageError]:
+        """Remove just these versions and markers; return what was refused, the worst of each key."""
+        every = list(versions)
+        refusals: dict[str, list[StorageError]] = defaultdict(list)
+        for start in range(0, len(every), MAX_KEYS_PER_DELETE):
+            some = every[start : start + MAX_KEYS_PER_DELETE]
+            try:
+                refused = self._delete_versions(some)
+            except StorageError as error:
+                refused = [(version.key, error) for version in some]
+            for key, refusal in refused:
+                refusals[key].append(refusal)
+        # What needs a person goes before what needs time.
+        return {key: min(of_key, key=lambda refusal: refusal.retryable) for key, of_key in refusals.items()}
 
     def abort(self, key: str, upload_id: str) -> None:
         """Abort an open upload: it can never complete afterwards. No error when it is gone already."""
@@ -130,20 +147,8 @@ class Removal:
                 if entry["Key"] == key
             ]
 
-    def _delete(self, found: Mapping[str, _Found], removed: Removed) -> None:
-        refusals: dict[str, list[StorageError]] = defaultdict(list)
-        for versions in _in_calls([(key, version) for key, what in found.items() for version in what.versions]):
-            try:
-                refused = self._delete_versions(versions)
-            except StorageError as error:
-                refused = [(key, error) for key, _ in versions]
-            for key, refusal in refused:
-                refusals[key].append(refusal)
-        for key, refused_here in refusals.items():
-            removed.failed[key] = _worst(refused_here)
-
-    def _delete_versions(self, versions: Sequence[tuple[str, str]]) -> list[tuple[str, StorageError]]:
-        objects: Any = [{"Key": key, "VersionId": version} for key, version in versions]
+    def _delete_versions(self, versions: Sequence[Version]) -> list[tuple[str, StorageError]]:
+        objects: Any = [{"Key": key, "VersionId": version_id} for key, version_id in versions]
         with self._calls():
             answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
         # An answer that is a success may refuse single versions.
@@ -171,13 +176,3 @@ class Removal:
         retained_until: Any = head.get("ObjectLockRetainUntilDate")
         retained = bool(retained_until and retained_until > timezone.now())
         return retained or head.get("ObjectLockLegalHoldStatus") == "ON"
-
-
-def _worst(refusals: Iterable[StorageError]) -> StorageError:
-    """What needs a person goes before what needs time."""
-    return min(refusals, key=lambda refusal: refusal.retryable)
-
-
-def _in_calls(versions: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
-    for start in range(0, len(versions), MAX_KEYS_PER_DELETE):
-        yield versions[start : start + MAX_KEYS_PER_DELETE]

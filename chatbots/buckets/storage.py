@@ -24,7 +24,7 @@ from chatbots.buckets.calls import Calls
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.guard import GuardedSender
 from chatbots.buckets.parts import PART_BYTES, in_parts
-from chatbots.buckets.removal import Removal, Removed
+from chatbots.buckets.removal import Removal, Removed, Version
 from chatbots.buckets.roles import Role, session_of
 
 if TYPE_CHECKING:
@@ -54,13 +54,6 @@ class Written:
 
     bytes: int
     sha256: str
-
-
-class Version(NamedTuple):
-    """One version of an object, or one of its delete markers. In an unversioned bucket the id is `null`."""
-
-    key: str
-    version_id: str
 
 
 class OpenUpload(NamedTuple):
@@ -121,7 +114,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         if filename:
             upload["ContentDisposition"] = content_disposition_header(True, filename)
         with self.calls():
-            return str(self._client.create_multipart_upload(**upload)["UploadId"])
+            return str(self.client.create_multipart_upload(**upload)["UploadId"])
 
     def write_parts(
         self,
@@ -143,7 +136,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             if before_complete:
                 before_complete()
             with self.calls():
-                self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
+                self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
         except BaseException:
             # Also KeyboardInterrupt and SystemExit: a stopping worker leaves nothing behind.
             self.abort_after_error(key, upload_id)
@@ -154,7 +147,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """Write a small object in one call. Only where a late repetition by a stale worker does no harm."""
         _check_key(key)
         with self.calls():
-            self._client.put_object(
+            self.client.put_object(
                 Bucket=self.bucket_name, Key=key, Body=data, ContentType=content_type, **self.encryption
             )
 
@@ -186,9 +179,12 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """
         return self._removal.remove(keys)
 
-    def remove_versions(self, key: str, version_ids: Iterable[str]) -> None:
-        """Remove just these versions or delete markers of a key, without looking what else there is."""
-        self._removal.remove_versions([(key, version_id) for version_id in version_ids])
+    def remove_versions(self, versions: Iterable[Version]) -> dict[str, StorageError]:
+        """Remove just these versions and delete markers, without looking what else there is of their keys.
+
+        Returns what was refused, one error a key. One that is gone already is no error.
+        """
+        return self._removal.remove_versions(versions)
 
     def delete(self, name: str) -> None:
         """As `purge`: S3Storage's own way leaves the object behind a marker in a versioned bucket."""
@@ -198,18 +194,18 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def exists(self, name: str) -> bool:
         with self.calls(passing=errors.GONE) as call:
-            self._client.head_object(Bucket=self.bucket_name, Key=name)
+            self.client.head_object(Bucket=self.bucket_name, Key=name)
         return not call.code
 
     def read(self, key: str) -> bytes:
         """Return a whole object, all of it in memory."""
         with self.calls():
-            return self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
+            return self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield an object piece by piece, one at a time in memory."""
         with self._calls():
-            body = self._client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
+            body = self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
         with closing(body):
             pieces = body.iter_chunks(STREAM_BYTES)
             while True:
@@ -222,7 +218,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys of the visible objects that begin with `prefix`."""
         with self.calls():
-            pages = self._client.get_paginator("list_objects_v2")
+            pages = self.client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
                 for entry in page.get("Contents", ()):
                     yield entry["Key"]
@@ -230,7 +226,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def versions(self, prefix: str = "") -> Iterator[Version]:
         """Yield all versions and delete markers of the keys that begin with `prefix`, visible or not."""
         with self.calls():
-            pages = self._client.get_paginator("list_object_versions")
+            pages = self.client.get_paginator("list_object_versions")
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
                 for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
                     yield Version(entry["Key"], entry["VersionId"])
@@ -238,7 +234,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def uploads(self, prefix: str = "") -> Iterator[OpenUpload]:
         """Yield the open multipart uploads of the keys that begin with `prefix`."""
         with self.calls():
-            pages = self._client.get_paginator("list_multipart_uploads")
+            pages = self.client.get_paginator("list_multipart_uploads")
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
                 for entry in page.get("Uploads", ()):
                     yield OpenUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
@@ -263,13 +259,13 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def create_bucket_if_missing(self) -> None:
         """Make the bucket, unless it is there. Two processes may call this at once."""
         with self.calls(passing={*errors.GONE, "NoSuchBucket"}) as call:
-            self._client.head_bucket(Bucket=self.bucket_name)
+            self.client.head_bucket(Bucket=self.bucket_name)
         if not call.code:
             return
         # S3 wants its first region left out, and any other named.
         where: Any = {"CreateBucketConfiguration": {"LocationConstraint": self.region_name}}
         with self.calls(passing=["BucketAlreadyOwnedByYou"]):
-            self._client.create_bucket(Bucket=self.bucket_name, **({} if self.region_name == "us-east-1" else where))
+            self.client.create_bucket(Bucket=self.bucket_name, **({} if self.region_name == "us-east-1" else where))
 
     # --- Inside ----------------------------------------------------------------------------------------
 
@@ -280,10 +276,10 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     @cached_property
     def _removal(self) -> Removal:
-        return Removal(self._client, self.bucket_name, self.calls)
+        return Removal(self.client, self.bucket_name, self.calls)
 
     @cached_property
-    def _client(self) -> "S3Client":
+    def client(self) -> "S3Client":
         """One for all threads, as boto3's clients are made for. S3Storage would make one a thread, at 60 ms each."""
         return cast("S3Client", self.connection.meta.client)
 
@@ -318,7 +314,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes]) -> "_Sent":
         """Send a part while the next one is read: one in flight, and none once this returns or raises."""
-        sent = _Sent(self._client, self.calls, upload)
+        sent = _Sent(self.client, self.calls, upload)
         with ThreadPoolExecutor(max_workers=1) as sender:
             sending = None
             for part in in_parts(chunks):

@@ -85,4 +85,8 @@ class Migration(migrations.Migration):
             model_name="exportfile",
             constraint=models.UniqueConstraint(fields=("export", "key"), name="exportfile_once"),
         ),
+        migrations.AddIndex(
+            model_name="exportfile",
+            index=models.Index(fields=["key"], name="exportfile_key"),
+        ),
     ]

@@ -1,9 +1,15 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from django.utils import timezone
+from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.models import Chatbot
 from compliance import worker
+from compliance.erasure import ledger
+from compliance.models import ExportFile
+from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, empty, export_with, extract_with, file_of, put
 
 Drain = Callable[[], None]
 
@@ -16,3 +22,28 @@ def drain(storage: ObjectStorage) -> Drain:
         assert not worker.drain(seconds=60)
 
     return run
+
+
+@pytest.fixture
+def versioned(storage: ObjectStorage, settings: Settings) -> Iterator[ObjectStorage]:
+    """The hosted bucket, keeping every version; empty at the start of the test and emptied after it."""
+    settings.S3_BUCKET = f"{settings.S3_BUCKET}-versioned"
+    bucket = hosted_storage()
+    bucket.create_bucket_if_missing()
+    client = bucket.connection.meta.client
+    client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration={"Status": "Enabled"})
+    empty(bucket)
+    yield bucket
+    empty(bucket)
+
+
+@pytest.fixture
+def whole(chatbot: Chatbot, storage: ObjectStorage) -> list[str]:
+    """One of each store, the object and its row; returns the keys."""
+    file = file_of(chatbot)
+    export = export_with(chatbot, EXPORT)
+    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=7, key=COPY, bytes=5, sha256="0" * 64)
+    extract_with(chatbot, EXTRACT)
+    today = f"{ledger.PREFIX}{timezone.now():%Y-%m-%d}/0af3.json"
+    put(storage, EXPORT, COPY, EXTRACT, today)
+    return sorted([file.object_key, EXPORT, COPY, EXTRACT, today])

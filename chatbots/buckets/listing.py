@@ -1,0 +1,53 @@
+"""Walk a whole bucket, every version: for whoever compares it with the database.
+
+Memory stays at a page of the listing, and at the versions of one key. Raises StorageError.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+from chatbots.buckets.errors import GONE
+from chatbots.buckets.storage import ObjectStorage
+
+
+class Listed(NamedTuple):
+    """One version of an object, or one of its delete markers (which have no bytes)."""
+
+    key: str
+    version_id: str
+    bytes: int
+    modified_at: datetime
+    is_latest: bool
+    is_marker: bool
+
+
+def versions_by_key(storage: ObjectStorage) -> Iterator[tuple[str, list[Listed]]]:
+    """Yield each key there is with all its versions and markers, in the order of the listing."""
+    for key, versions in groupby(_listed(storage), key=attrgetter("key")):
+        yield key, list(versions)
+
+
+def size_of(storage: ObjectStorage, key: str) -> int | None:
+    """Return the size of the visible object, None if there is none."""
+    with storage.calls(passing=GONE) as call:
+        head = storage.client.head_object(Bucket=storage.bucket_name, Key=key)
+    return None if call.code else head["ContentLength"]
+
+
+def _listed(storage: ObjectStorage) -> Iterator[Listed]:
+    with storage.calls():
+        pages = storage.client.get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=storage.bucket_name):
+            found = [
+                Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
+                for v in page.get("Versions", ())
+            ]
+            found += [
+                Listed(m["Key"], m["VersionId"], 0, m["LastModified"], m["IsLatest"], is_marker=True)
+                for m in page.get("DeleteMarkers", ())
+            ]
+            # A page lists markers apart. Keys go on from page to page in order.
+            yield from sorted(found, key=lambda each: each.key.encode())

@@ -1,0 +1,107 @@
+"""Remove from the hosted bucket what no row accounts for, and set rows right whose object is gone.
+
+It goes in bites, each one bulk call: a run that is killed has done what it has done, and the next one goes on.
+Storage is called outside any transaction, and the rows are looked for once more right before objects go.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from chatbots import changelog
+from chatbots.buckets import ObjectStorage, OpenUpload, StorageError
+from compliance.models import Export, ExportFile
+from compliance.storage_walk import Difference, Folder, Orphan, still_nobodys
+from conversations.models import DailyExtract
+
+_ORPHANS_PER_BITE = 100
+
+
+class Outcome:
+    """What was done, in all and for each chatbot that is known, and what storage refused, by code."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._of_chatbot: dict[int, Counter[str]] = {}
+
+    def note(self, what: str, chatbot_id: int | None) -> None:
+        self.done[what] += 1
+        if chatbot_id is not None:
+            self._of_chatbot.setdefault(chatbot_id, Counter())[what] += 1
+
+    def record(self, actor: str) -> None:
+        """Write into the change log of each chatbot how much of its was set right."""
+        entries = [
+            changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
+            for chatbot_id, counts in self._of_chatbot.items()
+        ]
+        changelog.record_all(entries)
+        self._of_chatbot = {}
+
+
+def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: Outcome) -> None:
+    """Remove exactly the versions that were found, by key and version."""
+    waiting = iter(orphans)
+    while some := list(islice(waiting, _ORPHANS_PER_BITE)):
+        nobodys = still_nobodys(some)
+        refused = storage.remove_versions(version for orphan in nobodys for version in orphan.versions)
+        for orphan in nobodys:
+            if refusal := refused.get(orphan.key):
+                outcome.refused[refusal.code] += 1
+            else:
+                outcome.note("old_versions" if orphan.is_old else "orphans", orphan.chatbot_id)
+
+
+def abort_uploads(
+    storage: ObjectStorage, uploads: Iterable[tuple[OpenUpload, Folder, int | None]], outcome: Outcome
+) -> None:
+    """Abort multipart uploads that nobody will complete."""
+    for upload, _, chatbot_id in uploads:
+        try:
+            storage.abort(upload.key, upload.upload_id)
+        except StorageError as error:
+            outcome.refused[error.code] += 1
+        else:
+            outcome.note("uploads", chatbot_id)
+
+
+def set_rows_right(storage: ObjectStorage, differences: Iterable[Difference], outcome: Outcome) -> None:
+    """Let an export whose object is gone say so, and have a day's extract made again.
+
+    An uploaded file that is gone is lost data and no clerical error: its row stays as it is, for a person to look at.
+    """
+    for one in differences:
+        try:
+            if one.store == "exports" and one.size is None and _let_go(storage, one):
+                outcome.note("exports", one.chatbot_id)
+        except StorageError as error:
+            outcome.refused[error.code] += 1
+        if one.store == "extracts" and _make_again(one):
+            outcome.note("extracts", one.chatbot_id)
+
+
+def _let_go(storage: ObjectStorage, one: Difference) -> bool:
+    """Note that an export is gone; the files beside it go too, for they are found by it."""
+    for copy in ExportFile.objects.filter(export_id=one.row_id):
+        storage.purge(copy.key)
+        copy.delete()
+    export = Export.objects.filter(pk=one.row_id, key=one.key, finished_at__isnull=False)
+    return bool(export.update(key=None, removed_at=Now()))
+
+
+def _make_again(one: Difference) -> bool:
+    with transaction.atomic():
+        done = DailyExtract.objects.filter(pk=one.row_id, key=one.key, state=DailyExtract.State.DONE)
+        changed = done.update(
+            state=DailyExtract.State.STALE,
+            version=F("version") + 1,
+            stale_at=Now(),
+            attempts=0,
+            not_before=None,
+        )
+    return bool(changed)

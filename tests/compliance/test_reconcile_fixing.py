@@ -1,0 +1,121 @@
+"""What `reconcile_storage --fix` does to versions, when storage refuses, and when it is killed."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pytest
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_storage
+from chatbots.models import ChangeLogEntry
+from compliance import storage_walk
+from tests.compliance.reconciling import (
+    EXPORT,
+    ORPHANS,
+    empty,
+    export_with,
+    file_of,
+    keys,
+    put,
+    reconcile,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test has just written counts as old; S3 tells whole seconds."""
+    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(seconds=-2))
+
+
+def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, chatbot) -> None:
+    export_with(chatbot, EXPORT)
+    for _ in range(3):
+        put(versioned, EXPORT)
+    gone = "acme/chatter_data_exports/1/a.csv"
+    put(versioned, gone)
+    versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=gone)
+
+    report = reconcile(code=3)
+
+    assert (report["old_versions"], report["orphans"]) == ({"chatter_data_exports": 1}, {"chatter_data_exports": 1})
+    assert [one["versions"] for one in report["named_orphans"]] == [2, 2]
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 1, "old_versions": 1}
+    assert keys(versioned) == [EXPORT]
+    assert versioned.read(EXPORT) == b"lines"
+
+
+def test_it_keeps_what_lies_behind_a_marker_when_a_row_still_wants_it(versioned, chatbot) -> None:
+    """Somebody deleted the object by hand: the old version is all there is of the file."""
+    file = file_of(chatbot)
+    versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=file.object_key)
+
+    report = reconcile("--fix", "--force", code=3)
+
+    assert (report["missing"], report["fixed"]) == ({"files": [file.pk]}, {})
+    assert len(keys(versioned)) == 2
+
+
+def test_it_goes_on_after_a_refusal_and_tells_its_code(whole, storage, monkeypatch) -> None:
+    put(storage, *ORPHANS)
+
+    remove = ObjectStorage.remove_versions
+
+    def half_locked(bucket: ObjectStorage, versions: Iterable[Version]) -> dict[str, StorageError]:
+        remove(bucket, [one for one in versions if one.key != ORPHANS[0]])
+        return {ORPHANS[0]: StorageError("storage_locked", "Object lock protects a version.")}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "remove_versions", half_locked)
+        report = reconcile("--fix", "--force", code=3)
+
+    assert (report["fixed"], report["refused"]) == ({"orphans": 4}, {"storage_locked": 1})
+    assert keys(storage) == sorted([*whole, ORPHANS[0]])
+
+
+def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
+    put(storage, *ORPHANS)
+    monkeypatch.setattr("compliance.erasure.orphans._ORPHANS_PER_BITE", 2)
+    bites: list[int] = []
+
+    remove = ObjectStorage.remove_versions
+
+    def dies(bucket: ObjectStorage, versions: Iterable[Version]) -> dict[str, StorageError]:
+        if bites:
+            raise KeyboardInterrupt
+        some = list(versions)
+        bites.append(len(some))
+        return remove(bucket, some)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "remove_versions", dies)
+        with pytest.raises(KeyboardInterrupt):
+            reconcile("--fix", "--force")
+
+    assert bites == [2]
+    assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"orphans": 2}
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 3}
+    assert keys(storage) == whole
+
+
+@pytest.mark.usefixtures("chatbot")
+def test_what_a_bulk_call_refuses_is_told_by_key(storage, settings: Settings) -> None:
+    """On a real bucket with object lock: a success that refuses one of two."""
+    settings.S3_BUCKET = f"{settings.S3_BUCKET}-locked"
+    locked = hosted_storage()
+    client = locked.connection.meta.client
+    if settings.S3_BUCKET not in [bucket["Name"] for bucket in client.list_buckets()["Buckets"]]:
+        client.create_bucket(Bucket=settings.S3_BUCKET, ObjectLockEnabledForBucket=True)
+    put(locked, *ORPHANS[:2])
+    hold = {"Bucket": settings.S3_BUCKET, "Key": ORPHANS[0]}
+    client.put_object_legal_hold(**hold, LegalHold={"Status": "ON"})
+    try:
+        report = reconcile("--fix", "--force", code=3)
+    finally:
+        client.put_object_legal_hold(**hold, LegalHold={"Status": "OFF"})
+        left = keys(locked)
+        empty(locked)
+
+    assert (report["fixed"], report["refused"]) == ({"orphans": 1}, {"storage_locked": 1})
+    assert left == [ORPHANS[0]]

@@ -1,0 +1,263 @@
+"""`reconcile_storage`: the bucket and the database compared both ways, and what `--fix` does and leaves alone."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import ChangeLogEntry
+from compliance import storage_reconciling, storage_walk
+from compliance.models import Export, ExportFile
+from conversations.models import DailyExtract, UploadedFile
+from tests import factories
+from tests.compliance.reconciling import (
+    COPY,
+    EXPORT,
+    EXTRACT,
+    FOREIGN,
+    ORPHANS,
+    export_with,
+    extract_with,
+    file_of,
+    keys,
+    put,
+    reconcile,
+)
+from tests.factories import NOON, conversation_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test has just written counts as old; S3 tells whole seconds."""
+    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(seconds=-2))
+
+
+def test_it_finds_nothing_where_bucket_and_database_agree(whole, storage) -> None:
+    report = reconcile()
+
+    assert report["agrees"]
+    assert report["objects"] == {
+        "uploads": 1,
+        "chatter_data_exports": 2,
+        "daily_conversations_extracts": 1,
+        "erasure_ledger": 1,
+    }
+    assert reconcile("--fix")["fixed"] is None
+    assert keys(storage) == whole
+
+
+def test_it_reports_what_no_row_accounts_for_and_removes_it_when_asked_to(whole, storage, chatbot) -> None:
+    put(storage, *ORPHANS, *FOREIGN)
+
+    report = reconcile(code=3)
+
+    assert report["orphans"] == {
+        "uploads": 2,
+        "chatter_data_exports": 1,
+        "daily_conversations_extracts": 1,
+        "erasure_ledger": 1,
+    }
+    assert report["objects"]["unknown"] == len(FOREIGN)
+    assert (report["orphan_bytes"], report["fixed"]) == (25, None)
+    assert keys(storage) == sorted([*whole, *ORPHANS, *FOREIGN])
+    named = {(one["folder"], one["chatbot"], one["kind"], one["bytes"]) for one in report["named_orphans"]}
+    assert ("chatter_data_exports", "acme", "orphan", 5) in named
+    assert "erin" not in json.dumps(report)
+
+    fixed = reconcile("--fix", "--force", code=3)
+
+    assert (fixed["fixed"], fixed["refused"]) == ({"orphans": 5}, {})
+    assert keys(storage) == sorted([*whole, *FOREIGN])
+    assert reconcile()["agrees"]
+    entry = ChangeLogEntry.objects.get(event="storage.reconciled")
+    assert (entry.chatbot, entry.actor, entry.data) == (chatbot, "command", {"orphans": 2})
+
+
+def test_it_leaves_alone_what_is_younger_than_a_day(whole, storage, monkeypatch) -> None:
+    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(days=1))
+    put(storage, *ORPHANS)
+    storage.open_upload(UploadedFile.objects.get().object_key, content_type="image/jpeg")
+
+    assert reconcile("--fix", "--force")["agrees"]
+    assert keys(storage) == sorted([*whole, *ORPHANS])
+
+
+def test_it_looks_for_the_row_again_before_it_removes(whole, storage, chatbot, monkeypatch) -> None:
+    put(storage, EXPORT + "2", EXPORT + "3")
+    look = storage_walk.still_nobodys
+
+    def one_gets_a_row(found: Sequence[storage_walk.Orphan]) -> list[storage_walk.Orphan]:
+        export_with(chatbot, EXPORT + "2")
+        return look(found)
+
+    monkeypatch.setattr("compliance.erasure.orphans.still_nobodys", one_gets_a_row)
+
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 1}
+    assert EXPORT + "2" in keys(storage)
+    assert EXPORT + "3" not in keys(storage)
+
+
+def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
+    """As with an empty database, or one that was restored from before."""
+    Export.objects.update(key=None)
+    DailyExtract.objects.all().delete()
+
+    with pytest.raises(CommandError, match=r"2 of 5 versions of objects would go.*--force") as caught:
+        call_command("reconcile_storage", "--fix", stderr=StringIO())
+
+    assert caught.value.returncode == 2
+    assert keys(storage) == whole
+
+
+def test_it_fixes_a_small_share_without_more_ado(whole, storage) -> None:
+    put(storage, ORPHANS[0])
+
+    assert reconcile("--fix", code=3)["fixed"] == {"orphans": 1}
+
+
+def test_it_reports_rows_whose_object_is_missing_and_sets_them_right(whole, storage, chatbot) -> None:
+    file, export, extract = UploadedFile.objects.get(), Export.objects.get(), DailyExtract.objects.get()
+    copy = ExportFile.objects.get()
+    for key in (file.object_key, EXPORT, COPY, EXTRACT):
+        storage.purge(key)
+
+    report = reconcile(code=3)
+
+    expected = {"files": [file.pk], "exports": [export.pk], "export_files": [copy.pk], "extracts": [extract.pk]}
+    assert report["missing"] == expected
+    assert report["rows"] == dict.fromkeys(expected, 1)
+
+    assert reconcile("--fix", code=3)["fixed"] == {"exports": 1, "extracts": 1}
+    export.refresh_from_db()
+    extract.refresh_from_db()
+    assert export.key is None
+    assert export.removed_at
+    assert (extract.state, extract.version, extract.key) == ("stale", 2, EXTRACT)
+    assert extract.stale_at
+    # The file is lost data: it is told again until a person has looked.
+    assert reconcile(code=3)["missing"] == {"files": [file.pk]}
+    assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"exports": 1, "extracts": 1}
+
+
+def test_files_beside_an_export_go_with_it(whole, storage) -> None:
+    storage.purge(EXPORT)
+
+    assert reconcile("--fix", code=3)["fixed"] == {"exports": 1}
+
+    assert COPY not in keys(storage)
+    assert not ExportFile.objects.exists()
+    assert reconcile()["agrees"]
+
+
+def test_an_export_keeps_its_key_while_storage_refuses_the_files_beside_it(whole, storage, monkeypatch) -> None:
+    storage.purge(EXPORT)
+
+    def locked(*_args: object) -> None:
+        raise StorageError("storage_locked", "Object lock protects a version.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "purge", locked)
+        report = reconcile("--fix", code=3)
+
+    assert (report["fixed"], report["refused"]) == ({}, {"storage_locked": 1})
+    assert Export.objects.get().key == EXPORT
+    assert ExportFile.objects.get().key == COPY
+
+
+def test_it_reports_an_object_of_another_size(whole, storage) -> None:
+    file, extract = UploadedFile.objects.get(), DailyExtract.objects.get()
+    for key in (file.object_key, EXTRACT):
+        storage.put(key, b"another", "text/csv")
+    UploadedFile.objects.update(size=8)
+
+    report = reconcile("--fix", code=3)
+
+    assert report["of_another_size"] == {"files": [file.pk], "extracts": [extract.pk]}
+    assert report["fixed"] == {"extracts": 1}
+    assert reconcile(code=3)["of_another_size"] == {"files": [file.pk]}
+
+
+def test_rows_that_are_under_way_or_elsewhere_are_no_differences(chatbot, storage) -> None:
+    factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"))
+    export_with(chatbot, "somewhere/else.csv", hosting="client", bucket="theirs")
+    export_with(chatbot, None, removed_at=NOON)
+    export_with(chatbot, EXPORT, finished_at=None)
+    extract_with(chatbot, EXTRACT, state="stale")
+
+    assert reconcile()["agrees"]
+
+
+def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot, monkeypatch) -> None:
+    unseen = storage_walk.unseen
+
+    def late(store: str) -> Iterator[int]:
+        if store == "files":
+            file_of(chatbot)
+        return unseen(store)
+
+    monkeypatch.setattr(storage_walk, "unseen", late)
+
+    assert reconcile()["agrees"]
+
+
+def test_it_aborts_uploads_that_nobody_will_complete(whole, storage, chatbot, monkeypatch) -> None:
+    known = UploadedFile.objects.get().object_key
+    open_one = storage.open_upload(known, content_type="image/jpeg")
+    for key in (ORPHANS[0], FOREIGN[0]):
+        storage.open_upload(key, content_type="image/jpeg")
+
+    assert reconcile(code=3)["stale_uploads"] == {"uploads": 2}
+    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(days=1))
+    assert reconcile("--fix", code=3)["fixed"] == {"uploads": 1}
+
+    left = {upload.key: upload.upload_id for upload in storage.uploads()}
+    assert left.keys() == {known, FOREIGN[0]}
+    assert left[known] == open_one
+
+
+def test_it_reads_many_keys_page_by_page(chatbot, storage, monkeypatch) -> None:
+    monkeypatch.setattr(storage_walk, "_KEYS_AT_ONCE", 2)
+    for number in range(5):
+        export_with(chatbot, f"{EXPORT}{number}")
+    put(storage, *(f"{EXPORT}{number}" for number in range(9)))
+    export_with(chatbot, f"{EXPORT}x")
+    export_with(chatbot, f"{EXPORT}y")
+
+    report = reconcile(code=3)
+
+    assert report["orphans"] == {"chatter_data_exports": 4}
+    assert report["rows"] == {"exports": 2}
+
+
+def test_it_says_what_it_found_in_words_and_names_nobody(whole, storage, capsys, caplog) -> None:
+    put(storage, *ORPHANS)
+    storage.purge(EXPORT)
+
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
+        call_command("reconcile_storage", "--fix", "--force")
+
+    said = "".join(capsys.readouterr()) + caplog.text
+    assert "chatter_data_exports: 1 orphans" in said
+    assert f"exports: object missing, rows {Export.objects.get().pk}" in said
+    assert "There are differences." in said
+    assert "erin" not in said
+    assert not any(key in said for key in [*ORPHANS, *whole])
+
+
+def test_it_says_that_the_storage_is_away(chatbot, settings: Settings) -> None:
+    settings.S3_BUCKET = "nobody-made-this"
+
+    with pytest.raises(CommandError, match="storage_bucket_missing"):
+        call_command("reconcile_storage")
+
+
+def test_its_share_is_a_fifth() -> None:
+    assert storage_reconciling.MOST_SHARE == 0.2
