@@ -1,0 +1,153 @@
+"""Objects that a storage will not give up: the deletion fails, says what is missing, and can be retried.
+
+On a real server: object lock on single versions of a file, and an identity without the right to delete versions.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.models import Chatbot
+from compliance import operations, worker
+from compliance.erasure import ledger
+from compliance.models import ComplianceRequest
+from conversations import uploads
+from conversations.models import UploadedFile
+from tests.calls import TokenCaller
+from tests.factories import conversation_of, deletion_of
+from tests.s3_server import ADMIN, Identity, S3Server, running
+
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SERVICE = Identity("service", ["Read:clients", "Write:clients", "List:clients"])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(SERVICE) as server:
+        yield server
+
+
+def use(settings: Settings, server: S3Server, bucket: str, identity: Identity) -> ObjectStorage:
+    """Let the service's own bucket be this one."""
+    settings.S3_ENDPOINT_URL = settings.S3_PUBLIC_ENDPOINT_URL = server.endpoint
+    settings.S3_ACCESS_KEY_ID, settings.S3_SECRET_ACCESS_KEY = identity.access_key, identity.secret_key
+    settings.S3_BUCKET = bucket
+    return hosted_storage()
+
+
+def s3(storage: ObjectStorage) -> Any:
+    return storage.connection.meta.client
+
+
+def file_of(chatbot: Chatbot, value: str, *, versions: int = 1) -> UploadedFile:
+    """A file of a chatter, written over a few times as a stale writer might."""
+    conversation = conversation_of(chatbot, value)
+    file = uploads.receive(conversation=conversation, name="photo.jpg", content_type="image/jpeg", chunks=[b"0"])
+    for number in range(1, versions):
+        hosted_storage().put(file.object_key, str(number).encode(), "image/jpeg")
+    return file
+
+
+def versions_of(storage: ObjectStorage, file: UploadedFile) -> list[str]:
+    return [one.version_id for one in storage.versions(file.object_key)]
+
+
+def retried(request: ComplianceRequest) -> ComplianceRequest:
+    operations.retry(request_id=request.pk, actor="command")
+    worker.drain(seconds=60)
+    request.refresh_from_db()
+    return request
+
+
+def test_a_missing_permission_is_named_and_once_granted_the_deletion_completes(
+    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3(server.storage()).put_bucket_versioning(Bucket="clients", VersioningConfiguration={"Status": "Enabled"})
+    storage = use(settings, server, "clients", SERVICE)
+    file, of_another = file_of(chatbot, "42", versions=3), file_of(neighbour, "42")
+    request = deletion_of(chatbot, "42")
+    server.refuse(SERVICE, "s3:DeleteObjectVersion")
+
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_access_denied", 1)
+    assert "Grant it s3:DeleteObjectVersion." in request.error_detail
+    assert len(versions_of(storage, file)) == 3
+    answer = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert answer["error"] == {
+        "code": "storage_access_denied",
+        "detail": request.error_detail,
+        "retryable": True,
+    }
+    assert file.object_key not in caplog.text + request.error_detail
+
+    server.refuse(SERVICE)
+    request = retried(request)
+
+    assert (request.status, request.files, request.error_code) == (Status.COMPLETED, 1, "")
+    left = {one.key for one in storage.versions() if not one.key.startswith(ledger.PREFIX)}
+    assert left == {of_another.object_key}
+    assert storage.read(of_another.object_key) == b"0"
+    assert UploadedFile.objects.get() == of_another
+
+
+def test_a_lock_on_one_version_leaves_that_one_and_its_row_until_it_is_lifted(
+    chatbot: Chatbot, server: S3Server, settings: Settings
+) -> None:
+    """The bulk call succeeds, and refuses one of the versions in it."""
+    admin = server.storage()
+    s3(admin).create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    storage = use(settings, server, "locked", ADMIN)
+    file, beside = file_of(chatbot, "42", versions=4), file_of(chatbot, "43", versions=2)
+    held = versions_of(storage, file)[1]
+    hold = {"Bucket": "locked", "Key": file.object_key, "VersionId": held}
+    s3(storage).put_object_legal_hold(**hold, LegalHold={"Status": "ON"})
+    stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+
+    worker.drain(seconds=60)
+
+    for request in (stuck, fine):
+        request.refresh_from_db()
+    assert (stuck.status, stuck.error_code) == (Status.FAILED, "storage_locked")
+    assert "Wait for its end, or lift it." in stuck.error_detail
+    assert (fine.status, fine.files) == (Status.COMPLETED, 1)
+    assert versions_of(storage, beside) == []
+    assert versions_of(storage, file) == [held]
+    assert UploadedFile.objects.get() == file
+
+    # Still locked: it fails again, and nothing is lost.
+    assert retried(stuck).error_code == "storage_locked"
+    s3(storage).put_object_legal_hold(**hold, LegalHold={"Status": "OFF"})
+
+    assert (retried(stuck).status, stuck.files) == (Status.COMPLETED, 1)
+    assert versions_of(storage, file) == []
+    assert not UploadedFile.objects.exists()
+
+
+def test_a_retention_that_has_not_run_out_is_a_lock_too(
+    chatbot: Chatbot, server: S3Server, settings: Settings
+) -> None:
+    s3(server.storage()).create_bucket(Bucket="retained", ObjectLockEnabledForBucket=True)
+    storage = use(settings, server, "retained", ADMIN)
+    file = file_of(chatbot, "42")
+    (version,) = versions_of(storage, file)
+    until = s3(storage).head_object(Bucket="retained", Key=file.object_key)["LastModified"].replace(year=2099)
+    retention = {"Mode": "GOVERNANCE", "RetainUntilDate": until}
+    s3(storage).put_object_retention(Bucket="retained", Key=file.object_key, VersionId=version, Retention=retention)
+    request = deletion_of(chatbot, "42")
+
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == (Status.FAILED, "storage_locked")
+    s3(storage).delete_object(
+        Bucket="retained", Key=file.object_key, VersionId=version, BypassGovernanceRetention=True
+    )
+    assert retried(request).status == Status.COMPLETED
