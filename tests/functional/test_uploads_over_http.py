@@ -5,10 +5,13 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
+from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets import ObjectStorage, hosted_storage
 from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger
@@ -18,6 +21,7 @@ from tests.calls import TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.factories import conversation_of, deletion_of
 from tests.functional.web import WebServer, web_server
+from tests.s3_server import ADMIN, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -148,3 +152,34 @@ def test_a_connection_serves_again_after_a_refusal(server, conversation) -> None
         assert response.status == status
         response.read()
     connection.close()
+
+
+def test_a_storage_that_stops_in_mid_upload_is_told_and_what_is_left_goes_later(
+    chatbot: Chatbot, settings: Settings
+) -> None:
+    conversation = conversation_of(chatbot, "42")
+    with running() as s3:
+        settings.S3_ENDPOINT_URL = settings.S3_PUBLIC_ENDPOINT_URL = s3.endpoint
+        settings.S3_ACCESS_KEY_ID, settings.S3_SECRET_ACCESS_KEY = ADMIN.access_key, ADMIN.secret_key
+        settings.S3_BUCKET = "clients"
+        storage = hosted_storage()
+        with web_server(UPLOAD_MAX_BYTES=str(200 * MIB)) as server:
+            connection = begin(server, conversation, size=50 * MIB)
+            connection.send(b"x" * 20 * MIB)
+            wait_until(lambda: open_uploads(storage))
+            s3.stop()
+
+            connection.send(b"x" * 30 * MIB + END)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            connection.close()
+
+        assert (response.status, answer["code"]) == (503, "unavailable")
+        assert UploadedFile.objects.get().state == "uploading"
+        s3.start()
+        assert objects(storage) == []
+
+        UploadedFile.objects.update(created_at=timezone.now() - timedelta(days=2))
+        worker.sweep()
+        assert not UploadedFile.objects.exists()
+        assert open_uploads(storage) == 0
