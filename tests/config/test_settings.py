@@ -123,3 +123,17 @@ def test_production_wants_each_of_its_secrets(name: str) -> None:
     told = read({key: value for key, value in PRODUCTION.items() if key != name})
     assert told.returncode != 0
     assert name in told.stderr
+
+
+def test_media_types_are_a_list_in_lower_case() -> None:
+    printed = read(PRODUCTION | {"UPLOAD_TYPES": "image/PNG, audio/* ,*/*"}, "settings.UPLOAD_TYPES").stdout
+
+    assert printed.strip() == "['image/png', 'audio/*', '*/*']"
+
+
+@pytest.mark.parametrize("value", ["png", "image/", "image/png;q=1", " , "])
+def test_what_is_no_media_type_is_told_by_the_settings_name(value: str) -> None:
+    process = read(PRODUCTION | {"UPLOAD_TYPES": value})
+
+    assert process.returncode != 0
+    assert "UPLOAD_TYPES" in process.stderr
