@@ -204,12 +204,12 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield an object piece by piece, one at a time in memory."""
-        with self._calls():
+        with self.calls():
             body = self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
         with closing(body):
             pieces = body.iter_chunks(STREAM_BYTES)
             while True:
-                with self._calls():
+                with self.calls():
                     piece = next(pieces, b"")
                 if not piece:
                     return
