@@ -96,6 +96,8 @@ def worker_environment() -> dict[str, str]:
         "S3_ACCESS_KEY_ID": settings.S3_ACCESS_KEY_ID,
         "S3_SECRET_ACCESS_KEY": settings.S3_SECRET_ACCESS_KEY,
         "S3_BUCKET": settings.S3_BUCKET,
+        # Clients' buckets of tests are on this machine too.
+        "BUCKET_PRIVATE_NETWORKS": "127.0.0.0/8",
     }
 
 

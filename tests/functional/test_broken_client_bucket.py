@@ -1,0 +1,150 @@
+"""A client's bucket that is silent, gone or back harms nobody else, and loses nothing."""
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, StorageError, Version, place_of
+from chatbots.buckets.removal import Removal
+from chatbots.models import Bucket, Chatbot
+from compliance import queue, worker
+from compliance.models import ComplianceRequest, Export
+from scripts.processes import Processes
+from tests import factories
+from tests.clients import PREFIX, empty, use_client_bucket
+from tests.compliance.conftest import Drain, drain
+from tests.compliance.exporting import COMPLETED, carry_out, is_empty, open_uploads, outcome, patch_pieces, taken
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.test_killed_worker import start_cluster, wait_until
+from tests.s3_server import S3Server, running
+
+__all__ = ["drain"]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Status = ComplianceRequest.Status
+
+
+@pytest.fixture
+def server(chatbot: Chatbot) -> Iterator[S3Server]:
+    with running() as server:
+        use_client_bucket(chatbot, server)
+        yield server
+
+
+def end_rest(chatbot: Chatbot) -> None:
+    """What the passing of some time does: the breaker lets calls pass again, and requests may be taken again."""
+    place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.reset()
+    ComplianceRequest.objects.update(not_before=None)
+
+
+def left_behind(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """An export that was given up, and what it left in the client's bucket."""
+    key = f"{PREFIX}chatter_data_exports/42/left.csv"
+    storage.put(key, b"whole, but never told", "text/csv")
+    request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="worker_lost")
+    factories.ExportFactory.create(request=request, key=key, hosting="client", bucket=storage.bucket_name)
+
+
+def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
+    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
+) -> None:
+    left_behind(chatbot, server.storage())
+    conversation_of(chatbot, "42")
+    theirs = [export_of(chatbot, f"member-{number}") for number in range(5)]
+    theirs.append(deletion_of(chatbot, "42", approved_holds=["export_pending"]))
+    for number in range(30):
+        conversation_of(neighbour, f"member-{number}")
+    others = [export_of(neighbour, f"member-{number}") for number in range(30)]
+    others += [deletion_of(neighbour, f"member-{number}") for number in range(30)]
+    queue.ring()
+    done = ComplianceRequest.objects.filter(status=Status.COMPLETED)
+
+    server.pause()
+    try:
+        with Processes() as processes:
+            start_cluster(processes)
+            wait_until(lambda: done.filter(chatbot=neighbour).count() == len(others))
+            assert not done.filter(chatbot=chatbot).exists()
+            server.resume()
+            wait_until(lambda: done.filter(chatbot=chatbot).count() == len(theirs))
+    finally:
+        server.resume()
+    assert {outcome(request) for request in theirs + others} == {COMPLETED}
+    whole = Export.objects.filter(chatbot=chatbot, finished_at__isnull=False)
+    assert sorted(server.storage().keys()) == sorted(str(export.key) for export in whole)
+    assert open_uploads(server.storage()) == []
+
+
+def test_stopped_in_the_middle_of_an_upload_it_is_written_when_the_bucket_is_back(
+    chatbot: Chatbot,
+    neighbour: Chatbot,
+    server: S3Server,
+    drain: Drain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
+    request = export_of(chatbot, "42")
+    patch_pieces(monkeypatch, server.stop)
+    carry_out(taken(request))
+    assert outcome(request) == ("accepted", "storage_unavailable", 1)
+
+    # Down for long: nothing more is lost once it is known to be silent, and hosted ones go on.
+    for number in range(3):
+        ComplianceRequest.objects.update(not_before=None)
+        other = export_of(neighbour, f"{number}")
+        drain()
+        assert outcome(other) == COMPLETED
+    assert outcome(request)[0] == "accepted"
+    lost = outcome(request)[2]
+    assert lost <= 2
+
+    server.start()
+    end_rest(chatbot)
+    drain()
+    assert outcome(request) == ("completed", "", lost)
+    assert list(server.storage().keys()) == [Export.objects.get(request=request).key]
+    assert open_uploads(server.storage()) == []
+
+
+def test_stopped_in_the_middle_of_a_delete_it_is_finished_when_the_bucket_is_back(
+    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_behind(chatbot, server.storage())
+    ours, other = deletion_of(chatbot, "42", approved_holds=["export_pending"]), deletion_of(neighbour, "42")
+    remove = Removal.remove_versions
+
+    def stop_then_remove(self: Removal, versions: Iterable[Version]) -> dict[str, StorageError]:
+        monkeypatch.setattr(Removal, "remove_versions", remove)
+        server.stop()
+        return remove(self, versions)
+
+    monkeypatch.setattr(Removal, "remove_versions", stop_then_remove)
+    drain()
+    assert outcome(ours) == ("accepted", "storage_unavailable", 1)
+    assert outcome(other) == COMPLETED
+
+    server.start()
+    end_rest(chatbot)
+    drain()
+    assert outcome(ours) == ("completed", "", 1)
+    assert is_empty(server.storage())
+
+
+def test_the_sweep_goes_on_when_a_clients_bucket_is_gone(
+    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
+) -> None:
+    left_behind(chatbot, server.storage())
+    key = "neighbour/chatter_data_exports/42/left.csv"
+    storage.put(key, b"left", "text/csv")
+    given_up = export_of(neighbour, "42", status="failed", failed_at=timezone.now(), error_code="worker_lost")
+    factories.ExportFactory.create(request=given_up, key=key)
+    server.stop()
+    worker.sweep()
+    assert is_empty(storage)
+    server.start()
+    end_rest(chatbot)
+    worker.sweep()
+    assert is_empty(server.storage())
+    empty(storage)
