@@ -1,8 +1,11 @@
 """What the tests of exports share."""
 
+import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,3 +101,30 @@ def patch_count(monkeypatch: pytest.MonkeyPatch, after: Callable[[], object]) ->
         return counts
 
     monkeypatch.setattr(Transcripts, "count", count_then)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class Peak:
+    """The most memory this process has while the context lasts."""
+
+    def __enter__(self) -> "Peak":
+        self.before = self.most = resident_bytes()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def growth(self) -> int:
+        return self.most - self.before
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.002):
+            self.most = max(self.most, resident_bytes())

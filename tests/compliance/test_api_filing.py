@@ -67,9 +67,10 @@ def test_a_deletion_is_accepted_with_the_request_object(caller):
 
 
 def test_an_export_is_accepted(caller):
-    answer = caller.post("data-export", ALICE | {"include_shared": True}).json()
+    answer = caller.post("data-export", ALICE | {"include_shared": True, "include_files": True}).json()
     assert (answer["kind"], answer["status"], answer["export"]) == ("export", "accepted", None)
-    assert ComplianceRequest.objects.get().include_shared is True
+    request = ComplianceRequest.objects.get()
+    assert (request.include_shared, request.include_files) == (True, True)
 
 
 @PATHS
@@ -291,6 +292,7 @@ bodies = st.fixed_dictionaries(
         "action": st.sampled_from(["delete", "export"]) | json_values,
         "erase_exports": json_values,
         "include_shared": json_values,
+        "include_files": json_values,
     },
 )
 

@@ -51,9 +51,14 @@ def test_a_deletion_is_filed_and_carried_out_without_a_cluster(chatbot, storage)
 
 def test_it_reads_the_value_from_standard_input(chatbot, monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("42\n"))
-    run("request_export", "acme", "member_id", "-", "--include-shared")
+    run("request_export", "acme", "member_id", "-", "--include-shared", "--include-files")
     request = ComplianceRequest.objects.get()
-    assert (request.kind, request.uci_value, request.include_shared) == ("export", "42", True)
+    assert (request.kind, request.uci_value, request.include_shared, request.include_files) == (
+        "export",
+        "42",
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tests.clients import PREFIX, empty, use_client_bucket
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import (
     COMPLETED,
+    Peak,
     carry_out,
     committed,
     export_of_request,
@@ -309,3 +310,17 @@ def test_a_client_finds_its_files_below_its_prefix(
     assert ExportFile.objects.get().key.startswith(f"{PREFIX}chatter_data_exports/42/")
     assert operations.kept_exports(request) == []
     empty(server.storage())
+
+
+def test_memory_is_bounded_when_all_files_are_big(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """Ten files of 24 MiB, of which each alone takes what threads may hold."""
+    conversation = conversation_of(chatbot, "42")
+    for number in range(10):
+        stored(conversation, b"%d" % number * 24 * 2**20)
+    carry_out(taken(export_of(chatbot, "nobody")))  # the client and its libraries are loaded
+    request = export_with_files(chatbot)
+    with Peak() as peak:
+        carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    assert request.files == 10
+    assert peak.growth < 100 * 2**20

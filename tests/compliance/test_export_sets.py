@@ -1,12 +1,10 @@
 """Many exports in one claim: each as if it were alone, and none harmed by another."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +24,7 @@ from conversations.transcripts import HEADER
 from tests import factories
 from tests.compliance.exporting import (
     COMPLETED,
+    Peak,
     carry_out,
     committed,
     export_of_request,
@@ -263,33 +262,6 @@ _FILL = """
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
 SELECT %s, %s, 'm' || g, 'user', 'text', repeat('some words', 10000), now() FROM generate_series(1, %s) g
 """
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-class Peak:
-    """The most memory this process has while the context lasts."""
-
-    def __enter__(self) -> "Peak":
-        self.before = self.most = resident_bytes()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    @property
-    def growth(self) -> int:
-        return self.most - self.before
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.002):
-            self.most = max(self.most, resident_bytes())
 
 
 @committed

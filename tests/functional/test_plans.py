@@ -150,6 +150,8 @@ class _Day:
         )
 
     def filing(self) -> None:
+        with self.watch.paused():
+            factories.export_of(self.chatbot, self.members[0], include_files=True)
         signing = SigningCaller(self.chatbot, secret=f"secret of {self.name}")
         signing.timestamp = str(int(timezone.now().timestamp()))
         for path in ("data-export", "data-deletion"):
@@ -190,6 +192,7 @@ class _Day:
         with self.watch.paused():
             left = ComplianceRequest.objects.exclude(status__in=["completed", "rejected", "cancelled"])
             assert not left.exists()
+            assert ComplianceRequest.objects.filter(include_files=True).latest("seq").files == 1
 
     def late_data(self) -> None:
         known = [update(f"{self.name} {number}", csat={"score": 1}) for number in range(CHATTERS)]
