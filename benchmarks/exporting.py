@@ -29,7 +29,7 @@ def _guarded(text: str) -> str:
 
 # The columns of the file. Written down here once more, so that a change of the product's own SELECT is measured
 # against what it was, while the bytes are compared to tell a floor that has been left behind.
-_CONVERSATION = {
+CONVERSATION = {
     "conversation_id": _guarded("c.external_id"),
     "conversation_started_at": _time("c.started_at"),
     "user_channel": "c.channel",
@@ -45,7 +45,7 @@ _CONVERSATION = {
     "uci_key": "coalesce(u.name, '')",
     "uci_value": _guarded("u.value"),
 }
-_MESSAGE = {
+MESSAGE = {
     "message_id": _guarded("e.external_id"),
     "sent_at": f"coalesce({_time('e.sent_at')}, '')",
     "sender": "coalesce(e.sender, '')",
@@ -54,11 +54,11 @@ _MESSAGE = {
     "file_name": _guarded("e.file_name"),
     "file_id": "coalesce(e.file_id::text, '')",
 }
-_HEADER = (",".join(f'"{name}"' for name in (*_CONVERSATION, *_MESSAGE)) + "\n").encode()
+HEADER = (",".join(f'"{name}"' for name in (*CONVERSATION, *MESSAGE)) + "\n").encode()
 _COPY = f"""
 COPY (
     WITH chosen AS (
-        SELECT c.id, c.started_at, {", ".join(f"{cell} AS {name}" for name, cell in _CONVERSATION.items())}
+        SELECT c.id, c.started_at, {", ".join(f"{cell} AS {name}" for name, cell in CONVERSATION.items())}
           FROM conversations_conversation c
           LEFT JOIN LATERAL (
                SELECT v.name, i.value
@@ -83,7 +83,7 @@ COPY (
          ORDER BY chosen.started_at, e.sent_at, e.message_id, e.file_id
         OFFSET 0
     )
-    SELECT {", ".join(_CONVERSATION)}, {", ".join(_MESSAGE.values())}
+    SELECT {", ".join(CONVERSATION)}, {", ".join(MESSAGE.values())}
       FROM entries e
      ORDER BY e.started_at, e.sent_at, e.message_id, e.file_id
 ) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
@@ -107,15 +107,15 @@ class Floor:
 
     def put(self, value: str) -> None:
         """COPY into memory, then one PUT: for a small file."""
-        data = b"".join([_HEADER, *self._copy(value)])
+        data = b"".join([HEADER, *self._copy(value)])
         self._client.put_object(Bucket=self._storage.bucket_name, Key=self.key(value), Body=data)
         self.sha256[value] = hashlib.sha256(data).hexdigest()
 
     def upload(self, value: str, scratch: Path) -> None:
         """COPY into a file, then boto3's `upload_file`, which sends its parts by several threads."""
-        digest = hashlib.sha256(_HEADER)
+        digest = hashlib.sha256(HEADER)
         with scratch.open("wb", buffering=1024 * 1024) as file:
-            file.write(_HEADER)
+            file.write(HEADER)
             for block in self._copy(value):
                 file.write(block)
                 digest.update(block)

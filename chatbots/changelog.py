@@ -18,6 +18,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "variable.created": frozenset({"variable", "category"}),
     "variable.designated_uci": frozenset({"variable"}),
     "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),
+    "extract.ordered": frozenset({"day"}),
     "apikey.created": frozenset({"prefix", "type"}),
     "apikey.revoked": frozenset({"prefix"}),
     "file.downloaded": frozenset({"file", "conversation"}),

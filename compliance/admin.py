@@ -85,6 +85,7 @@ class ComplianceRequestAdmin(ScopedReadOnlyAdmin):
         "variable_values",
         "files",
         "exports",
+        "extracts",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ComplianceRequest]:

@@ -24,6 +24,7 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.secrets import digest
 from compliance import filing, queue, replays
+from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
 from conversations.models import UploadedFile
@@ -224,8 +225,10 @@ def cancel(*, request_id: UUID, actor: str) -> ComplianceRequest:
 
 
 def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
-    """Put a failed request at the end of the line, with fresh attempts. Raises Refused (`not_found`,
-    `not_retryable`: not failed, or the chatter was erased since)."""
+    """Put a failed request at the end of the line, with fresh attempts, and so the extracts that it waits for.
+
+    Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased since).
+    """
     with transaction.atomic():
         request = _lock(request_id)
         if not is_retryable(request):
@@ -251,6 +254,7 @@ def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
                 "failed_at",
             ]
         )
+        extracts.try_again(request.pk)
         _record("request.retried", request, actor)
         queue.ring_after_commit()
     request.refresh_from_db()

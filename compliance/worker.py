@@ -12,12 +12,13 @@ from django.db import DatabaseError, connection
 from compliance import claims, progress
 from compliance.claims import HeldClaim
 from compliance.erasure import engine as erasure
-from compliance.erasure import remnants
+from compliance.erasure import extracts, remnants
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
 from compliance.sizes import measure
 from config.logs import describe_kind
+from conversations.extracts import days, work
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,11 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
     """Carry out waiting requests until none can be taken or the time is over; return whether work may be left.
 
     Kinds and lanes take turns, so a backlog in one does not hold up another. `call_for_help` is called when a
-    claim leaves more to others than this worker can see to: it is full (once), or large and will take long.
+    claim leaves more to others than this worker can see to: it is full (once), or large and will take long. Days'
+    extracts are made when no request can be taken, or one a round when they have waited long.
     """
     end = time.monotonic() + seconds
-    claims.break_expired()
+    _break_expired()
     called = False
     while time.monotonic() < end:
         progress.release_export_pending()
@@ -51,17 +53,26 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
                 call_for_help()
                 called = True
             _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
+        # Between two rounds of requests, what has waited long; else when there is nothing else to do.
+        if time.monotonic() < end and extracts.make_next(settled=not idle):
+            idle = False
         if idle:
             return False
     return True
 
 
 def sweep() -> None:
-    """Do what is due by time: break up expired claims, erase late data, remove what has expired."""
-    claims.break_expired()
+    """Do what is due by time: break up expired claims, plan extracts, erase late data, remove what has expired."""
+    _break_expired()
     progress.release_export_pending()
+    days.plan_due()
     remnants.erase_late_data()
     remnants.remove_expired()
+
+
+def _break_expired() -> None:
+    claims.break_expired()
+    work.break_expired()
 
 
 def _work(held: HeldClaim, *, deadline: float) -> None:

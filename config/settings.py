@@ -6,6 +6,7 @@ module starts nothing: `config.embedded.start()` does, from the entry points.
 """
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,8 @@ DUE_DAYS = env.days("DUE_DAYS", "30")
 ERASURE_LEDGER_DAYS = env.days("ERASURE_LEDGER_DAYS", "90")
 EXPORT_GRACE_DAYS = env.days("EXPORT_GRACE_DAYS", "7")
 HOSTED_FILE_DAYS = env.days("HOSTED_FILE_DAYS", "40")
+# How long after a chatbot's midnight its extract is begun: time for the last documents of the day.
+EXTRACT_DELAY = timedelta(minutes=env.int("EXTRACT_DELAY_MINUTES", 10, validate=Range(0, 24 * 60)))
 
 # --- API -----------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from chatbots.secrets import digest
 from config.logs import describe_database_error
 from conversations import rows
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at
+from conversations.extracts import lateness
 from conversations.locks import share_with_intake
 from conversations.merging import Row, Working
 from conversations.variables import Chatter, Declared
@@ -242,3 +243,7 @@ def _write(conversations: Iterable[Working], *, chatbot_id: int) -> None:
     rows.write_identities(chatbot_id=chatbot_id, conversations=everything)
     rows.write_values(chatbot_id=chatbot_id, conversations=everything)
     rows.write_messages(chatbot_id=chatbot_id, conversations=everything)
+    lateness.flag_days(
+        chatbot_id=chatbot_id,
+        instants=(message["sent_at"] for conversation in everything for message in conversation.new_messages),
+    )

@@ -34,6 +34,15 @@ def exclude_intake(chatbot_ids: Iterable[int], *, number: int) -> None:
     _lock("pg_advisory_xact_lock", chatbot_ids, [number % PARTS])
 
 
+def await_under_way(chatbot_id: int) -> None:
+    """Wait for the intakes and the marks of this chatbot that are under way; begin none before all have ended.
+
+    What was committed before the call is seen by every intake and every mark after it. In a transaction of its own,
+    to be ended at once.
+    """
+    _lock("pg_advisory_xact_lock", [chatbot_id], range(PARTS))
+
+
 def _lock(function: str, chatbot_ids: Iterable[int], parts: Iterable[int]) -> None:
     wanted = [(LOCK_SPACE + part, chatbot_id) for chatbot_id in sorted(set(chatbot_ids)) for part in parts]
     with connection.cursor() as cursor:

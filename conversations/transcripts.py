@@ -15,6 +15,7 @@ The guard: a spreadsheet runs what begins like a formula. In the guarded columns
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -104,6 +105,43 @@ COPY (
       FROM entries e
      ORDER BY e.place, e.started_at, e.sent_at, e.message_id, e.file_id
 ) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
+""")
+
+# The messages of a window are found by the index on (chatbot, sent_at), those of a conversation that fall outside
+# are not read. They are sorted by themselves, and the cells of their conversation are put to each afterwards.
+_COPY_WINDOW = sql.SQL("""
+COPY (
+    WITH chosen AS MATERIALIZED (
+        SELECT c.id, c.started_at, c.has_file_upload, {conversation_cells}
+          FROM (SELECT DISTINCT number AS id FROM ({said}) said) f
+         CROSS JOIN LATERAL (
+               SELECT * FROM conversations_conversation
+                WHERE id = f.id AND deletion_request_id IS NULL OFFSET 0) c
+          LEFT JOIN LATERAL (
+               SELECT * FROM (
+                      SELECT i.value, (SELECT name FROM chatbots_variable WHERE id = i.variable_id)
+                        FROM conversations_identity i WHERE i.conversation_id = c.id OFFSET 0) each
+                ORDER BY value COLLATE "C", name COLLATE "C"
+                LIMIT 1) u ON TRUE
+    ), files AS MATERIALIZED (
+        SELECT f.id AS file_id, f.name AS file_name, f.message_id
+          FROM chosen
+         CROSS JOIN LATERAL (SELECT id, name, message_id FROM conversations_uploadedfile
+                              WHERE conversation_id = chosen.id AND state = 'stored' AND message_id IS NOT NULL
+                             OFFSET 0) f
+         WHERE chosen.has_file_upload
+    )
+    SELECT {conversation_names}, {message_cells}
+      FROM (SELECT chosen.*, said.*, files.file_id, files.file_name
+              FROM ({said}) said
+              JOIN chosen ON chosen.id = said.number
+              LEFT JOIN files ON files.message_id = said.message_id) e
+     ORDER BY e.started_at, e.sent_at, e.message_id, e.file_id
+) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
+""")
+_SAID = sql.SQL("""
+SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender, kind, text
+  FROM conversations_message WHERE chatbot_id = {chatbot} AND sent_at >= {starts} AND sent_at < {ends}
 """)
 
 _TEXT = sql.SQL("coalesce({text}, '')")
@@ -218,6 +256,36 @@ class Transcripts:
             yield from _split(copy, sorted(places))
 
 
+class WindowFile:
+    """The file of what was said in a chatbot from `starts_at` on and before `ends_at`: its daily extract.
+
+    A line for each message of a conversation that is neither marked nor erased, with its file. Reads in the caller's
+    transaction. Raises psycopg's errors.
+    """
+
+    def __init__(
+        self, connection: Connection[Any], *, chatbot_id: int, starts_at: datetime, ends_at: datetime
+    ) -> None:
+        self.lines = 0
+        self._connection = connection
+        self._said = _SAID.format(
+            chatbot=sql.Literal(chatbot_id), starts=sql.Literal(starts_at), ends=sql.Literal(ends_at)
+        )
+
+    def chunks(self) -> Generator[bytes]:
+        """Yield the file in chunks of 64 KiB or somewhat more, the header first; `lines` counts along, without it."""
+        buffer = bytearray(HEADER)
+        with self._connection.cursor() as cursor, cursor.copy(_window_sql(self._said)) as copy:
+            for line in copy:
+                buffer += line
+                self.lines += 1
+                if len(buffer) >= CHUNK_BYTES:
+                    yield bytes(buffer)
+                    buffer.clear()
+        if buffer:
+            yield bytes(buffer)
+
+
 def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[Piece]:
     """Cut the lines of COPY into files, and take off their first field, which is the place."""
     ahead = iter(places)
@@ -255,14 +323,21 @@ def copy_sql(conversations: sql.Composable) -> sql.Composed:
     executed without parameters: COPY takes none, so whatever varies is composed as a literal, and must not be
     personal.
     """
-    return _COPY.format(
-        conversations=conversations,
-        conversation_cells=sql.SQL(", ").join(
+    return _COPY.format(conversations=conversations, **_cells())
+
+
+def _window_sql(said: sql.Composable) -> sql.Composed:
+    return _COPY_WINDOW.format(said=said, **_cells())
+
+
+def _cells() -> dict[str, sql.Composed]:
+    return {
+        "conversation_cells": sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(_cell(column), sql.Identifier(column.name)) for column in CONVERSATION_COLUMNS
         ),
-        conversation_names=sql.SQL(", ").join(sql.Identifier(column.name) for column in CONVERSATION_COLUMNS),
-        message_cells=sql.SQL(", ").join(_cell(column) for column in MESSAGE_COLUMNS),
-    )
+        "conversation_names": sql.SQL(", ").join(sql.Identifier(column.name) for column in CONVERSATION_COLUMNS),
+        "message_cells": sql.SQL(", ").join(_cell(column) for column in MESSAGE_COLUMNS),
+    }
 
 
 def _cell(column: Column) -> sql.Composed:

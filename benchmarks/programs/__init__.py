@@ -13,6 +13,7 @@ NAMES = (
     "fairness",
     "clusters",
     "large_export",
+    "daily_extract",
     "importing",
     "growth",
     "whale",

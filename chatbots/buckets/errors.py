@@ -105,6 +105,10 @@ def left_over() -> StorageError:
     )
 
 
+def overtaken() -> StorageError:
+    return StorageError("storage_incomplete", "Somebody else has written the same object since.", retryable=True)
+
+
 def unusable() -> StorageError:
     return StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")
 

@@ -90,6 +90,25 @@ class Removal:
         # What needs a person goes before what needs time.
         return {key: min(of_key, key=lambda refusal: refusal.retryable) for key, of_key in refusals.items()}
 
+    def remove_older(self, key: str, *, keep: str) -> int:
+        """Remove all versions of exactly this key but one, which must be the visible one. Raises StorageError."""
+        older = [version_id for version_id in self._version_ids(key) if version_id != keep]
+        # Asked after the list was read: if ours is the latest now, all that was listed is older.
+        with self._calls():
+            head = self._client.head_object(Bucket=self._bucket, Key=key)
+        if (head.get("VersionId") or "null") != keep:
+            raise errors.overtaken()
+        for refusal in self.remove_versions(Version(key, version_id) for version_id in older).values():
+            raise refusal
+        if older and self._version_ids(key) != [keep]:
+            raise errors.left_over()
+        return len(older)
+
+    def abort_all(self, key: str) -> None:
+        """Abort all open uploads of exactly this key. Raises StorageError."""
+        for upload_id in self._open_uploads(key):
+            self.abort(key, upload_id)
+
     def abort(self, key: str, upload_id: str) -> None:
         """Abort an open upload: it can never complete afterwards. No error when it is gone already."""
         with self._calls(passing=["NoSuchUpload"]):

@@ -50,10 +50,11 @@ CLIENT_CONFIG = Config(
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_parts` has published: size in bytes, SHA-256 in lower-case hex."""
+    """What `write_parts` has published: size in bytes, SHA-256 in lower-case hex, the version's id."""
 
     bytes: int
     sha256: str
+    version_id: str = "null"
 
 
 class OpenUpload(NamedTuple):
@@ -136,12 +137,12 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             if before_complete:
                 before_complete()
             with self.calls():
-                self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
+                answer = self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
         except BaseException:
             # Also KeyboardInterrupt and SystemExit: a stopping worker leaves nothing behind.
             self.abort_after_error(key, upload_id)
             raise
-        return Written(bytes=sent.bytes, sha256=sent.digest.hexdigest())
+        return Written(sent.bytes, sent.digest.hexdigest(), answer.get("VersionId") or "null")
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write a small object in one call. Only where a late repetition by a stale worker does no harm."""
@@ -185,6 +186,18 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         Returns what was refused, one error a key. One that is gone already is no error.
         """
         return self._removal.remove_versions(versions)
+
+    def abort_all(self, key: str) -> None:
+        """Abort all open uploads of exactly this key: whoever still sends one can no longer publish it."""
+        self._removal.abort_all(key)
+
+    def purge_older(self, key: str, *, keep: str) -> int:
+        """Remove all versions and markers of exactly this key but the version `keep`; return how many they were.
+
+        Raises `storage_incomplete`, and removes nothing, when another version is the visible one: somebody else has
+        written since, and theirs is not ours to remove.
+        """
+        return self._removal.remove_older(key, keep=keep)
 
     def delete(self, name: str) -> None:
         """As `purge`: S3Storage's own way leaves the object behind a marker in a versioned bucket."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 
+from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, Export
 from compliance.operations import is_retryable, kept_exports
 
@@ -12,12 +13,15 @@ Status = ComplianceRequest.Status
 
 # An export can have any number of files; the answer stays small.
 MOST_FILES = 100
+_OPEN = {Status.ACCEPTED, Status.PROCESSING}
+_NO_DAYS = extracts.Days(clean=0, waits=0, failure=None)
 
 
 def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -> dict[str, Any]:
     """Return the request object. It never names the chatter, save through the key of a hosted export, which
     bears the value: `shows_key` says whether the caller may read it (scope `requests:read`).
     """
+    days = _days(request)
     return {
         "request_id": str(request.pk),
         "kind": request.kind,
@@ -34,7 +38,10 @@ def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -
         "progress": {
             "conversations_done": request.conversations,
             "conversations_total": request.conversations_total,
+            "extracts_done": days.clean,
+            "extracts_total": days.total,
         },
+        "waiting_for": "extracts" if days.waits and request.status in _OPEN else None,
         "counts": {
             "conversations": request.conversations,
             "messages": request.messages,
@@ -42,9 +49,11 @@ def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -
             "variable_values": request.variable_values,
             "files": request.files,
             "exports": request.exports,
+            "extracts": request.extracts,
         },
         "export": _export(request, shows_key=shows_key),
         "kept_exports": _kept_exports(request),
+        "delivered_extracts": _delivered_extracts(request),
         "error": _error(request),
     }
 
@@ -104,6 +113,23 @@ def _kept_exports(request: ComplianceRequest) -> list[dict[str, Any]]:
             "removed_at": _time(export.removed_at),
         }
         for export in kept_exports(request)
+    ]
+
+
+def _days(request: ComplianceRequest) -> extracts.Days:
+    """Return the days whose extracts a deletion has to have made again; it knows them once it has begun."""
+    if request.kind != ComplianceRequest.Kind.DELETION or request.cut_at is None:
+        return _NO_DAYS
+    return extracts.look([request.pk]).get(request.pk, _NO_DAYS)
+
+
+def _delivered_extracts(request: ComplianceRequest) -> list[dict[str, Any]]:
+    """Return the daily extracts in the client's bucket that hold what a completed deletion erased."""
+    if request.kind != ComplianceRequest.Kind.DELETION or request.status != Status.COMPLETED:
+        return []
+    return [
+        {"day": one.day, "finished_at": _time(one.finished_at), "sha256": one.sha256}
+        for one in extracts.delivered(request.pk)
     ]
 
 

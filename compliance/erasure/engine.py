@@ -8,7 +8,7 @@ DANGER: what this module does cannot be undone. What keeps it right:
 - only what is marked with a request's id is erased, and the mark is set only through the chatter's identity;
 - nothing is reported from the plan: completion follows a second look at every store (`verify`).
 
-    admit -> mark + first bite -> bites -> objects -> ledger -> second look -> complete
+    admit -> mark + first bite -> bites -> objects -> days made again (by others) -> ledger -> second look -> complete
 """
 
 import logging
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from compliance import progress
 from compliance.claims import HeldClaim
-from compliance.erasure import ledger, marking, objects, rows, verify
+from compliance.erasure import extracts, ledger, marking, objects, rows, verify
 from compliance.errors import StepFailed
 from compliance.sizes import Size
 
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # How long a deletion waits for another that is at work on a conversation they share.
 _WAIT_FOR_OTHERS = timedelta(seconds=5)
+# Whoever makes the last of its days again lets it go on; this is for when nobody told.
+_WAIT_FOR_EXTRACTS = timedelta(seconds=60)
 
 
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
@@ -47,9 +49,12 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
         if has_objects:
             # A client's bucket may be slow or dead: the others of the claim do not wait for it.
             going = progress.set_apart(held, going, objects.in_clients_buckets(going))
+        days = extracts.look(going)
         erased = ledger.read(going)
     for step in (objects.erase_files, objects.erase_exports) if has_objects else ():
         going = _drop_failed(held, going, step(held.bite, going))
+    if days:
+        going = _drop_what_waits(held, going, days)
     if going and _write_ledger(held, going, erased):
         objects.forget_copies_left(held.bite, going)
         _complete_what_is_clean(held, going)
@@ -99,6 +104,7 @@ def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> Non
             progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
         if clean:
             objects.forget_left(clean)
+            progress.add_counts(extracts.counts(extracts.look(clean)))
             progress.complete_deletions(held, clean)
         held.let_go()
 
@@ -107,3 +113,15 @@ def _drop_failed(held: HeldClaim, request_ids: Sequence[UUID], failures: objects
     if failures:
         progress.step_failed(held, failures)
     return [request_id for request_id in request_ids if request_id not in failures]
+
+
+def _drop_what_waits(held: HeldClaim, request_ids: Sequence[UUID], days: Mapping[UUID, extracts.Days]) -> list[UUID]:
+    """Put aside what has a day to be made again; what waits for one that failed fails by the same code."""
+    waiting = [request_id for request_id in request_ids if request_id in days and days[request_id].waits]
+    failures = {each: failure for each in waiting if (failure := days[each].failure)}
+    if failures:
+        progress.step_failed(held, failures)
+    waiting = [request_id for request_id in waiting if request_id not in failures]
+    if waiting:
+        progress.give_back(held, waiting, code="extracts_pending", wait=_WAIT_FOR_EXTRACTS)
+    return [request_id for request_id in request_ids if request_id not in {*waiting, *failures}]

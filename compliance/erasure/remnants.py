@@ -26,7 +26,8 @@ from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, Replay
 from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
-from conversations.models import ErasedChatter, UploadedFile, VariableValue
+from conversations.extracts import work
+from conversations.models import DailyExtract, ErasedChatter, UploadedFile, VariableValue
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ _BATCH = 10_000
 _ROWS_PER_PAGE = 500
 _SECONDS_PER_TASK = 10.0
 _UPLOAD_ABANDONED = timedelta(days=1)
+# When the storage is asked again to remove an extract that it did not.
+_REFUSED_AGAIN = timedelta(hours=1)
 
 # What a worker or an intake holds is left for the next sweep: then the sweep never waits, and no two can block
 # each other.
@@ -143,12 +146,13 @@ def erase_late_data() -> None:
 
 
 def remove_expired(turn: Turn | None = None) -> Turn:
-    """Remove what was kept for a time: exports, unfinished uploads, variables' values, digests, remembered calls.
+    """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls.
 
     By default a bounded share of it, as the sweep does. Returns the turn.
     """
     turn = turn or Turn(seconds=_SECONDS_PER_TASK)
     _remove_expired_exports(turn)
+    _remove_expired_extracts(turn)
     _remove_abandoned_uploads(turn)
     _remove_expired_ledger(turn)
     for store, model in _EXPIRING.items():
@@ -162,6 +166,7 @@ def count_expired() -> dict[str, int]:
     """Count, store by store, what `remove_expired` would remove by now. Raises StorageError."""
     counts = {
         "exports": expired_exports().count() + given_up_exports().count(),
+        "extracts": expired_extracts().count(),
         "abandoned_uploads": abandoned_uploads().count(),
         "ledger_objects": sum(1 for _ in ledger.expired_keys()),
     }
@@ -227,6 +232,11 @@ def given_up_exports() -> QuerySet[Export]:
     return Export.objects.filter(finished_at__isnull=True, request__status__in=_GIVEN_UP, key__isnull=False)
 
 
+def expired_extracts() -> QuerySet[DailyExtract]:
+    """Return the hosted extracts whose days are over, and whose object is not removed yet."""
+    return DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=HOSTED)
+
+
 def abandoned_uploads() -> QuerySet[UploadedFile]:
     """Return the uploads that were begun long ago and never finished."""
     return UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED)
@@ -265,6 +275,16 @@ def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
     # Not if a retry has taken another key meanwhile.
     Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
     return True
+
+
+def _remove_expired_extracts(turn: Turn) -> None:
+    """Each is taken first, so that nobody makes it again meanwhile."""
+    for held in turn.while_time_is_left(iter(work.take_expired, None)):
+        if turn.purge(str(held.key)):
+            held.expire()
+            turn.note_removed("extracts")
+        else:
+            held.give_back(wait=_REFUSED_AGAIN)
 
 
 def _remove_abandoned_uploads(turn: Turn) -> None:

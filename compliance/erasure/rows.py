@@ -14,6 +14,8 @@ from django.db import connection
 from psycopg import sql
 
 from compliance import progress
+from compliance.erasure import extracts
+from compliance.erasure.extracts import Said
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.progress import Counts
 from compliance.sizes import Size
@@ -29,6 +31,7 @@ class Doomed(NamedTuple):
     """A conversation to erase, locked: the request it is counted for, and the deletion whose mark it bears."""
 
     conversation_id: int
+    chatbot_id: int
     message_count: int
     request_id: UUID
     marked_by: UUID
@@ -44,7 +47,7 @@ class Named(NamedTuple):
 
 # Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
 _MARKED_BY_US = """
-SELECT c.id, c.message_count, c.deletion_request_id, c.deletion_request_id
+SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
   FROM conversations_conversation c
  WHERE c.id IN (SELECT id FROM conversations_conversation
                  WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL LIMIT %s)
@@ -54,7 +57,7 @@ SELECT c.id, c.message_count, c.deletion_request_id, c.deletion_request_id
 
 # Two deletions that meet in one conversation: the first mark stays, and we erase what is still there.
 _MARKED_BY_OTHERS = """
-SELECT c.id, c.message_count, ours.request_id, c.deletion_request_id
+SELECT c.id, c.chatbot_id, c.message_count, ours.request_id, c.deletion_request_id
   FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
           FROM compliance_compliancerequest r
           JOIN conversations_identity i
@@ -71,7 +74,7 @@ SELECT c.id, c.message_count, ours.request_id, c.deletion_request_id
 # that of one which has ended is taken over, with the files that hang on it (intake marks late data for a completed
 # one, and nobody would look for files under its mark once the rows are gone).
 _NAMED = """
-SELECT c.id, c.message_count, named.request_id,
+SELECT c.id, c.chatbot_id, c.message_count, named.request_id,
        CASE WHEN c.deletion_request_id IS NULL
               OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
                           WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
@@ -91,9 +94,21 @@ _DELETE_IDENTITIES = sql.SQL(
     "DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id, variable_id, value"
 ).format(table=sql.Identifier(Identity._meta.db_table))
 
-_DELETE_SOME_MESSAGES = sql.SQL(
-    "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE conversation_id = %s LIMIT %s)"
-).format(table=sql.Identifier(Message._meta.db_table))
+# By hours: if two messages of one hour do not fall into the same day, a day ends between them.
+_DELETE_MESSAGES = sql.SQL(
+    "WITH gone AS (DELETE FROM {table} WHERE {which} RETURNING conversation_id, sent_at)"
+    " SELECT conversation_id, count(*), min(sent_at), max(sent_at) FROM gone"
+    " GROUP BY conversation_id, date_trunc('hour', sent_at)"
+)
+_DELETE_ALL_MESSAGES = _DELETE_MESSAGES.format(
+    table=sql.Identifier(Message._meta.db_table), which=sql.SQL("conversation_id = ANY(%s)")
+)
+_DELETE_SOME_MESSAGES = _DELETE_MESSAGES.format(
+    table=sql.Identifier(Message._meta.db_table),
+    which=sql.SQL("id IN (SELECT id FROM {table} WHERE conversation_id = %s LIMIT %s)").format(
+        table=sql.Identifier(Message._meta.db_table)
+    ),
+)
 
 
 def fits_one_bite(sizes: Sequence[Size]) -> bool:
@@ -132,8 +147,12 @@ def erase(doomed: Sequence[Doomed]) -> tuple[dict[UUID, Counts], list[Named]]:
     request_of = {row.conversation_id: row.request_id for row in doomed}
     count_of = {row.conversation_id: counts[row.request_id] for row in doomed}
     conversations = array(request_of)
+    is_extracted = extracts.has_any({row.chatbot_id for row in doomed})
     for store in stores(Way.CONVERSATION):
-        if store.model is not Identity:
+        if store.model is Message and is_extracted:
+            for conversation, gone in _delete_messages(doomed, _DELETE_ALL_MESSAGES, [conversations]).items():
+                count_of[conversation][store.counter] += gone
+        elif store.model is not Identity:
             for conversation, gone in _delete_rows(store.table, conversations):
                 count_of[conversation][store.counter] += gone
     identities = _delete_identities(conversations)
@@ -156,7 +175,8 @@ def _erase_some(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
     whale = doomed[0]
     if whale.message_count <= BITE_MESSAGES:
         return erase(_first_that_fit(doomed))[0]
-    gone = _delete_some_messages(whale.conversation_id)
+    some = _delete_messages([whale], _DELETE_SOME_MESSAGES, [whale.conversation_id, BITE_MESSAGES])
+    gone = sum(some.values())
     counts = erase([whale])[0] if gone < BITE_MESSAGES else {whale.request_id: Counter()}
     counts[whale.request_id]["messages"] += gone
     return counts
@@ -179,10 +199,21 @@ def _lock(statement: str, request_ids: Sequence[UUID], *limit: int) -> list[Doom
         return [Doomed(*row) for row in cursor.fetchall()]
 
 
-def _delete_some_messages(conversation_id: int) -> int:
+def _delete_messages(doomed: Sequence[Doomed], statement: sql.Composed, values: Sequence[str | int]) -> Counter[int]:
+    """Delete messages of these conversations and flag the days' extracts that may hold them, both or neither.
+
+    Return how many went of each conversation.
+    """
+    owner = {row.conversation_id: row for row in doomed}
+    counts: Counter[int] = Counter()
+    said: list[Said] = []
     with connection.cursor() as cursor:
-        cursor.execute(_DELETE_SOME_MESSAGES, [conversation_id, BITE_MESSAGES])
-        return int(cursor.rowcount)
+        cursor.execute(statement, values)
+        for conversation, gone, first, last in cursor.fetchall():
+            counts[conversation] += gone
+            said.append(Said(owner[conversation].request_id, owner[conversation].chatbot_id, first, last))
+    extracts.flag(said)
+    return counts
 
 
 def _delete_rows(table: str, conversations: str) -> list[tuple[int, int]]:

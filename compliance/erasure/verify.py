@@ -1,8 +1,8 @@
 """Look again: what is left of what a deletion had to erase, read from the data and never from the plan.
 
-Searched are the conversations, everything that hangs on one, the exports that had to go, and the chatter's
-identities. Objects are looked for again by `purge`, when they are removed. `Leftovers` name stores and count
-rows; they hold no content.
+Searched are the conversations, everything that hangs on one, the exports that had to go, the days' extracts that may
+hold erased messages, and the chatter's identities. Objects are looked for again by `purge`, when they are removed.
+`Leftovers` name stores and count rows; they hold no content.
 """
 
 from collections import defaultdict
@@ -61,6 +61,19 @@ SELECT e.left_by, count(*)
  GROUP BY 1
 """
 
+# The days' files that were read before the deletion erased, and may hold the chatter.
+_EXTRACTS = """
+SELECT ours.id, count(*)
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT extract_id, version FROM conversations_extracterasure WHERE request_id = ours.id OFFSET 0) AS t
+ CROSS JOIN LATERAL (
+       SELECT FROM conversations_dailyextract
+        WHERE id = t.extract_id AND hosting = 'hosted' AND key IS NOT NULL
+          AND coalesce(made_version, 0) < t.version OFFSET 0) AS e
+ GROUP BY 1
+"""
+
 # While the request still knows the value: the chatter under any conversation that is marked, or that began
 # before the cut (intake refuses such a one since). What began later and is unmarked is new.
 _STILL_NAMED = """
@@ -85,9 +98,10 @@ def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
         cursor.execute(_rows_left(), ids)
         for table, request_id, count in cursor.fetchall():
             found[request_id].rows[table] = count
-        cursor.execute(_EXPORTS, ids)
-        for request_id, count in cursor.fetchall():
-            found[request_id].rows["compliance_export"] = count
+        for table, statement in (("compliance_export", _EXPORTS), ("conversations_dailyextract", _EXTRACTS)):
+            cursor.execute(statement, ids)
+            for request_id, count in cursor.fetchall():
+                found[request_id].rows[table] = count
         cursor.execute(_STILL_NAMED, ids)
         for request_id, count, under_way in cursor.fetchall():
             # Only what others are erasing right now is worth waiting for; anything else of ours is a failure.

@@ -19,7 +19,10 @@ FIELDS = {
     *("request_id", "kind", "status", "hold_reason", "result", "reference", "received_at", "not_before"),
     *("due_at", "started_at", "finished_at", "status_url", "progress", "counts", "export", "error"),
     "kept_exports",
+    *("waiting_for", "delivered_extracts"),
 }
+
+NO_EXTRACTS = {"extracts_done": 0, "extracts_total": 0}
 
 
 @pytest.fixture
@@ -55,9 +58,9 @@ def test_a_request_just_accepted_is_shown_whole(caller, chatbot):
         assert answer[name] is None
     for name in ("received_at", "due_at"):
         assert RFC_3339.fullmatch(answer[name])
-    assert answer["progress"] == {"conversations_done": 0, "conversations_total": 0}
+    assert answer["progress"] == {"conversations_done": 0, "conversations_total": 0, **NO_EXTRACTS}
     assert answer["counts"] == dict.fromkeys(
-        ["conversations", "messages", "identities", "variable_values", "files", "exports"], 0
+        ["conversations", "messages", "identities", "variable_values", "files", "exports", "extracts"], 0
     )
     assert answer["status_url"].endswith(f"/api/v1/chatbots/acme/requests/{request.pk}")
     assert "alice-77" not in response.content.decode()
@@ -83,8 +86,8 @@ def test_a_completed_deletion_shows_what_was_done(caller, chatbot):
     assert (answer["status"], answer["result"]) == ("completed", "done")
     assert RFC_3339.fullmatch(answer["started_at"])
     assert RFC_3339.fullmatch(answer["finished_at"])
-    assert answer["progress"] == {"conversations_done": 2, "conversations_total": 2}
-    assert list(answer["counts"].values()) == [2, 40, 2, 3, 4, 1]
+    assert answer["progress"] == {"conversations_done": 2, "conversations_total": 2, **NO_EXTRACTS}
+    assert list(answer["counts"].values()) == [2, 40, 2, 3, 4, 1, 0]
 
 
 def test_a_held_request_says_why(caller, chatbot):

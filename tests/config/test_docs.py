@@ -42,10 +42,10 @@ def test_operating_names_each_command_once() -> None:
 def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> None:
     sources = [
         path.read_text(encoding="utf-8")
-        for folder in ("compliance", "chatbots")
+        for folder in ("compliance", "conversations", "chatbots")
         for path in (Path(settings.BASE_DIR) / folder).rglob("*.py")
     ]
-    raised = re.findall(r"(?:StepFailed|StorageError)\(\s*\"([a-z_]+)\"", "".join(sources))
+    raised = re.findall(r"(?:StepFailed|StorageError|ExtractFailed)\(\s*\"([a-z_]+)\"", "".join(sources))
     written = re.findall(r"error_code = '([a-z_]+)'", "".join(sources))
 
     assert sorted(_first_column(OPERATING, "Failed requests")) == sorted({*raised, *written})

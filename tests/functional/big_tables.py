@@ -19,6 +19,8 @@ TABLES = (
     "conversations_variablevalue",
     "conversations_uploadedfile",
     "conversations_erasedchatter",
+    "conversations_dailyextract",
+    "conversations_extracterasure",
     "compliance_compliancerequest",
     "compliance_export",
     "compliance_replay",
@@ -114,6 +116,27 @@ SELECT c.chatbot_id, c.id, owner.plan_id, 'gold', now() + interval '1 day' + c.i
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
 SELECT chatbot_id, id, 'm' || n, 'user', 'text', 'something that somebody said', started_at + n * interval '1 minute'
   FROM conversations_conversation CROSS JOIN generate_series(1, 10) AS n WHERE deleted_at IS NULL ORDER BY id, n
+""",
+    # As if each chatbot had kept twenty years of them: the day of a message is found among its chatbot's.
+    "extracts": """
+INSERT INTO conversations_dailyextract (chatbot_id, day, starts_at, ends_at, state, version, made_version, hosting,
+       bucket, key, rows, bytes, sha256, finished_at, expires_at, attempts, error_code, error_detail)
+SELECT chatbot_id, day, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC',
+       CASE WHEN is_young THEN 'done' ELSE 'expired' END, 1, 1, 'hosted', '',
+       CASE WHEN is_young THEN 'filling/' || chatbot_id || '/' || day END, 10, 1000, repeat('0', 64), now(),
+       now() + interval '40 days', 0, '', ''
+  FROM owner
+ CROSS JOIN generate_series(1, 7300) AS n
+ CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date - n AS day, n <= 40 AS is_young) AS d
+""",
+    "extract erasures": """
+INSERT INTO conversations_extracterasure (chatbot_id, extract_id, request_id, version)
+SELECT e.chatbot_id, e.id, r.id, 1
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL (SELECT id, chatbot_id FROM conversations_dailyextract d
+                      WHERE d.chatbot_id = r.chatbot_id AND d.day > now() - interval '40 days'
+                      ORDER BY d.id LIMIT 1) e
+ WHERE r.kind = 'deletion'
 """,
     "files": """
 INSERT INTO conversations_uploadedfile (chatbot_id, conversation_id, object_key, name, content_type, size, sha256,

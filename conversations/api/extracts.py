@@ -1,0 +1,105 @@
+"""The daily extracts: which there are, and a link to a hosted one."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponseRedirect
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import ChatbotView
+from chatbots.authentication import caller_of
+from chatbots.buckets import StorageError, hosted_storage
+from chatbots.models import ApiKey, Bucket
+from config.problems import FieldError, Problem
+from conversations.models import DailyExtract
+
+State = DailyExtract.State
+
+# So many days are listed, counted back from the last.
+DEFAULT_DAYS = timedelta(days=31)
+MOST_DAYS = timedelta(days=366)
+
+
+class ExtractsView(ChatbotView):
+    """Answers with the days from `from` to `to`, newest first; without them with the last 31."""
+
+    scope = ApiKey.Scope.CONVERSATIONS_READ
+
+    def get(self, request: Request, **_path: str) -> Response:
+        # A day ahead: the chatbot's time zone may be, too.
+        last = _day(request.query_params.get("to"), "to") or datetime.now(UTC).date() + timedelta(days=1)
+        first = _day(request.query_params.get("from"), "from") or max(last, date.min + DEFAULT_DAYS) - DEFAULT_DAYS
+        if last - first > MOST_DAYS:
+            raise _invalid("from", "too_long", f"Ask for {MOST_DAYS.days} days at most.")
+        found = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day__range=(first, last))
+        return Response({"extracts": [represent(extract) for extract in found.order_by("-day")]})
+
+
+class ExtractDownloadView(ChatbotView):
+    """Redirects to a link that opens a hosted file for some minutes."""
+
+    scope = ApiKey.Scope.CONVERSATIONS_READ
+
+    def get(self, request: Request, *, day: str, **_path: str) -> HttpResponseRedirect:
+        extract = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day=_parsed(day, "day")).first()
+        if extract is None:
+            raise Problem("not_found", "This chatbot has no extract of that day.")
+        if extract.hosting != Bucket.Hosting.HOSTED:
+            raise Problem("in_client_bucket", "This extract was delivered into your own bucket.")
+        if extract.state == State.EXPIRED:
+            raise Problem("extract_expired", "The file's days are over.")
+        # A stale file holds what has to go, and is not handed out any more.
+        if extract.state != State.DONE:
+            raise Problem("not_ready", "The file is being made, or made again. Ask again later.")
+        try:
+            link = hosted_storage().link(str(extract.key), filename=f"{extract.day}_conversations_extract.csv")
+        except StorageError:
+            raise Problem("unavailable", "The storage cannot be used for now.") from None
+        return HttpResponseRedirect(link, headers=self.default_response_headers)
+
+
+def represent(extract: DailyExtract) -> dict[str, Any]:
+    """Return an extract in the words of the contract; of its file what lies in the bucket now."""
+    is_hosted = extract.hosting == Bucket.Hosting.HOSTED
+    return {
+        "day": extract.day.isoformat(),
+        "state": extract.state,
+        "starts_at": _time(extract.starts_at),
+        "ends_at": _time(extract.ends_at),
+        "rows": extract.rows,
+        "bytes": extract.bytes,
+        "sha256": extract.sha256,
+        "hosting": extract.hosting,
+        "bucket": settings.S3_BUCKET if is_hosted else extract.bucket,
+        "key": extract.key,
+        "finished_at": _time(extract.finished_at),
+        "expires_at": _time(extract.expires_at),
+        "error": {"code": extract.error_code, "detail": extract.error_detail} if extract.error_code else None,
+    }
+
+
+def _day(text: str | None, name: str) -> date | None:
+    """Return the day, or None where none is given. Raises Problem(`invalid`)."""
+    return None if text is None else _parsed(text, name)
+
+
+def _parsed(text: str, name: str) -> date:
+    day: date | None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != text:
+        raise _invalid(name, "invalid", "Must be a day such as 2026-11-24.")
+    return day
+
+
+def _invalid(name: str, code: str, detail: str) -> Problem:
+    return Problem("invalid", detail, errors=[FieldError(pointer=f"/{name}", code=code, detail=detail)])
+
+
+def _time(at: datetime | None) -> str | None:
+    """RFC 3339 in UTC, with microseconds always and a Z."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

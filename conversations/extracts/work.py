@@ -1,0 +1,250 @@
+"""Take an extract to make it, keep it, and say what became of it. The row is claim and fence.
+
+Whoever makes an extract holds its row by a token and a lease, by the database's clock; each statement here names the
+token, so a worker that slept through its lease changes nothing. An expired lease counts as an attempt.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from chatbots.buckets import Place, Written
+from conversations.models import DailyExtract
+
+logger = logging.getLogger(__name__)
+
+# As a claim of requests: the slowest call to the storage, with its retries, fits in.
+LEASE_SECONDS = 120
+MAX_ATTEMPTS = 5
+# A day that is being changed is left alone so long while there is other work: made once for all that changed.
+SETTLING_SECONDS = 30
+_BACK_OFF = timedelta(seconds=30)
+# A bucket that is given a rest is asked again after so long; that is no attempt.
+_REST = timedelta(seconds=60)
+
+_DETAIL_LENGTH = DailyExtract._meta.get_field("error_detail").max_length
+
+_AT_WORK_LOCK = 0x6463_6578  # "dcex": one worker at a time looks whether another extract may be begun
+_AT_WORK = """
+SELECT count(*) FROM conversations_dailyextract
+ WHERE state IN ('pending', 'stale') AND claimed_until > clock_timestamp()
+"""
+
+_TAKE = """
+UPDATE conversations_dailyextract e
+   SET token = %(token)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE e.id = (
+       SELECT d.id FROM conversations_dailyextract d
+        WHERE d.state IN ('pending', 'stale') AND {which}
+          AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
+          AND (d.expires_at IS NULL OR d.expires_at > statement_timestamp())
+          AND ((d.key IS NOT NULL AND d.hosting = 'hosted')
+               OR EXISTS (SELECT FROM chatbots_bucket b WHERE b.chatbot_id = d.chatbot_id))
+        ORDER BY d.state = 'pending', d.stale_at, d.id
+        LIMIT 1
+          FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
+          e.made_version
+"""
+_DUE = """
+(d.not_before IS NULL OR d.not_before <= clock_timestamp())
+AND coalesce(d.stale_at, d.created_at) <= clock_timestamp() - make_interval(secs => %(settling)s)
+"""
+_TAKE_NEXT = _TAKE.format(which=_DUE)
+_TAKE_ONE = _TAKE.format(which="d.id = %(id)s")
+
+# What has expired is not made again, so whoever has it now had begun before.
+_TAKE_EXPIRED = """
+UPDATE conversations_dailyextract e
+   SET token = %(token)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE e.id = (
+       SELECT d.id FROM conversations_dailyextract d
+        WHERE d.expires_at < statement_timestamp() AND d.key IS NOT NULL AND d.hosting = 'hosted'
+          AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
+          AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
+        ORDER BY d.expires_at
+        LIMIT 1
+          FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
+          e.made_version
+"""
+_EXPIRE = """
+UPDATE conversations_dailyextract
+   SET state = 'expired', key = NULL, upload_id = NULL, stale_at = NULL, token = NULL, claimed_until = NULL,
+       attempts = 0, not_before = NULL, error_code = '', error_detail = ''
+ WHERE id = %(id)s AND token = %(token)s
+"""
+
+_KEEP = """
+UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE id = %(id)s AND token = %(token)s RETURNING version
+"""
+_RECORD = """
+UPDATE conversations_dailyextract
+   SET hosting = %(hosting)s, bucket = %(bucket)s, key = %(key)s, upload_id = %(upload)s,
+       claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE id = %(id)s AND token = %(token)s RETURNING version
+"""
+_FINISH = """
+UPDATE conversations_dailyextract
+   SET state = CASE WHEN version = %(version)s THEN 'done' ELSE 'stale' END, made_version = %(version)s,
+       rows = %(rows)s, bytes = %(bytes)s, sha256 = %(sha256)s, upload_id = NULL, finished_at = clock_timestamp(),
+       expires_at = CASE hosting WHEN 'hosted'
+                    THEN coalesce(expires_at, clock_timestamp() + make_interval(secs => %(life)s)) END,
+       stale_at = CASE WHEN version = %(version)s THEN NULL ELSE coalesce(stale_at, clock_timestamp()) END,
+       token = NULL, claimed_until = NULL, attempts = 0, not_before = NULL, error_code = '', error_detail = ''
+ WHERE id = %(id)s AND token = %(token)s RETURNING version
+"""
+_GIVE_BACK = """
+UPDATE conversations_dailyextract
+   SET token = NULL, claimed_until = NULL, not_before = clock_timestamp() + make_interval(secs => %(wait)s)
+ WHERE id = %(id)s AND token = %(token)s
+"""
+_FAIL = """
+UPDATE conversations_dailyextract
+   SET token = NULL, claimed_until = NULL, attempts = attempts + 1, error_code = %(code)s, error_detail = %(detail)s,
+       state = CASE WHEN %(final)s OR attempts + 1 >= %(most)s THEN 'failed' ELSE state END,
+       not_before = clock_timestamp() + make_interval(secs => %(back_off)s * 4 ^ attempts)
+ WHERE id = %(id)s AND token = %(token)s
+"""
+_BREAK_EXPIRED = """
+UPDATE conversations_dailyextract e
+   SET token = NULL, claimed_until = NULL, attempts = e.attempts + 1, error_code = 'worker_lost',
+       error_detail = 'The worker stopped in the middle of the work. Look at its logs, then have it made again.',
+       state = CASE WHEN e.attempts + 1 >= %s THEN 'failed' ELSE e.state END
+  FROM (SELECT id FROM conversations_dailyextract
+         WHERE state IN ('pending', 'stale') AND claimed_until < clock_timestamp()
+         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) lost
+ WHERE e.id = lost.id
+"""
+
+
+class ExtractLost(Exception):
+    """The lease ran out and somebody else has the extract: stop, publish nothing."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An extract in the hands of the worker that took it, as its row was then."""
+
+    id: int
+    chatbot_id: int
+    day: date
+    starts_at: datetime
+    ends_at: datetime
+    state: str
+    hosting: str
+    bucket: str
+    key: str | None
+    upload_id: str | None
+    made_version: int | None
+    token: UUID
+
+    def keep(self) -> int:
+        """Renew the lease, and return the version that the day has now. Raises ExtractLost."""
+        return self._change(_KEEP)
+
+    def record(self, place: Place, key: str, upload_id: str | None) -> None:
+        """Write down where the file goes, before anything of it is there. Raises ExtractLost."""
+        bucket = "" if place.is_hosted else place.bucket
+        self._change(_RECORD, hosting=place.hosting, bucket=bucket, key=key, upload=upload_id)
+
+    def finish(self, written: Written, *, rows: int, version: int) -> bool:
+        """Say that the file lies there, as read at `version`; return whether that is the present one still.
+
+        If not, the day is stale. Raises ExtractLost.
+        """
+        return version == self._change(
+            _FINISH,
+            version=version,
+            rows=rows,
+            bytes=written.bytes,
+            sha256=written.sha256,
+            life=settings.HOSTED_FILE_DAYS.total_seconds(),
+        )
+
+    def give_back(self, *, wait: timedelta = timedelta()) -> None:
+        """Let it go without a lost attempt."""
+        self._execute(_GIVE_BACK, wait=wait.total_seconds())
+
+    def rest(self) -> None:
+        """Let it go without a lost attempt, for as long as its bucket is given a rest."""
+        self.give_back(wait=_REST)
+
+    def fail(self, code: str, detail: str, *, retryable: bool) -> None:
+        """Note an error: try again after a wait, or fail when no attempt is left or trying cannot help."""
+        logger.warning("extract.attempt_failed extract=%s code=%s", self.id, code)
+        self._execute(
+            _FAIL,
+            code=code,
+            detail=detail[:_DETAIL_LENGTH],
+            final=not retryable,
+            most=MAX_ATTEMPTS,
+            back_off=_BACK_OFF.total_seconds(),
+        )
+
+    def expire(self) -> None:
+        """Say that the file is gone, after its days."""
+        self._execute(_EXPIRE)
+
+    def _change(self, statement: str, **values: Any) -> int:
+        found = self._execute(statement, **values)
+        if found is None:
+            raise ExtractLost
+        return found
+
+    def _execute(self, statement: str, **values: Any) -> int | None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, {"id": self.id, "token": self.token, "lease": LEASE_SECONDS, **values})
+            row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+
+def take_next(*, settled: bool) -> Held | None:
+    """Take the next extract that is due, or return None. Of stale days the one that waits longest goes first.
+
+    With `settled` only what has not just become due. All but one of a cluster's workers may make extracts at a time,
+    whatever the number of clusters: one is always left for requests.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        if not _is_any_due():
+            return None
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_AT_WORK_LOCK])
+        cursor.execute(_AT_WORK)
+        [(at_work,)] = cursor.fetchall()
+        if at_work >= max(1, int(str(settings.Q_CLUSTER["workers"])) - 1):
+            return None
+        return _take(_TAKE_NEXT, settling=SETTLING_SECONDS if settled else 0)
+
+
+def take_one(extract_id: int) -> Held | None:
+    """Take this extract if it waits to be made, whatever it waits for, and nobody has it."""
+    return _take(_TAKE_ONE, id=extract_id)
+
+
+def take_expired() -> Held | None:
+    """Take the next hosted extract whose days are over, to remove its file."""
+    return _take(_TAKE_EXPIRED)
+
+
+def break_expired() -> None:
+    """Let go of what lost workers held."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BREAK_EXPIRED, [MAX_ATTEMPTS])
+
+
+def _is_any_due() -> bool:
+    return DailyExtract.objects.filter(state__in=["pending", "stale"]).exists()
+
+
+def _take(statement: str, **values: Any) -> Held | None:
+    token = uuid4()
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"token": token, "lease": LEASE_SECONDS, **values})
+        row = cursor.fetchone()
+    return Held(*(*row, token)) if row else None

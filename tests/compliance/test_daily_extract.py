@@ -1,0 +1,108 @@
+"""The command that makes days here and now."""
+
+import io
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import Bucket, Chatbot
+from conversations.models import DailyExtract
+from tests.extracting import FIRST, conversation_on, day_after, extract_of, noon
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(*words: str) -> list[dict[str, Any]]:
+    out = io.StringIO()
+    try:
+        call_command("daily_extract", *words, "--json", stdout=out)
+    finally:
+        told = json.loads(out.getvalue() or '{"extracts": []}')
+    extracts: list[dict[str, Any]] = told["extracts"]
+    return extracts
+
+
+def test_it_makes_the_days_that_are_asked_for(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation_on(chatbot, "42", noon())
+    told = run("acme", "--from", str(FIRST), "--to", str(day_after(FIRST, 2)))
+    assert [(one["day"], one["state"], one["rows"]) for one in told] == [
+        ("2026-11-01", "done", 1),
+        ("2026-11-02", "done", 0),
+        ("2026-11-03", "done", 0),
+    ]
+    assert len(list(storage.keys())) == 3
+
+
+def test_all_are_those_that_have_extracts_switched_on(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
+) -> None:
+    Chatbot.objects.filter(pk=neighbour.pk).update(extracts_enabled=True)
+    (told,) = run("--all")
+    yesterday = (timezone.now() - timedelta(minutes=10)).date() - timedelta(days=1)
+    assert (told["chatbot"], told["day"], told["state"]) == ("neighbour", str(yesterday), "done")
+
+
+def test_what_is_done_is_left_unless_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    def finished() -> Any:
+        return extract_of(chatbot).finished_at
+
+    run("acme", "--date", str(FIRST))
+    first = finished()
+    run("acme", "--date", str(FIRST))
+    assert finished() == first
+    run("acme", "--date", str(FIRST), "--again")
+    assert finished() > first
+
+
+def test_what_has_expired_is_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    run("acme", "--date", str(FIRST))
+    DailyExtract.objects.update(state="expired", key=None, expires_at=timezone.now() - timedelta(days=1))
+    (told,) = run("acme", "--date", str(FIRST))
+    assert told["state"] == "done"
+    extract = extract_of(chatbot)
+    assert extract.expires_at
+    assert extract.expires_at > timezone.now()
+
+
+def test_what_fails_is_told_and_the_exit_code_says_so(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_options: Any) -> str:
+        raise StorageError("storage_unavailable", "Down.", retryable=True)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", fail)
+    with pytest.raises(SystemExit) as left:
+        run("acme", "--date", str(FIRST))
+    assert left.value.code == 3
+    monkeypatch.undo()
+    (told,) = run("acme", "--date", str(FIRST))
+    assert (told["state"], told["error"]) == ("done", None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("acme", "--all"),
+        ("acme", "--to", "2026-11-01"),
+        ("acme", "--date", "2026-11-01", "--from", "2026-11-01"),
+        ("acme", "--from", "2026-11-02", "--to", "2026-11-01"),
+        ("acme", "--date", "2999-01-01"),
+        ("acme", "--date", "yesterday"),
+    ],
+)
+def test_wrong_words_are_refused(chatbot: Chatbot, words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError):
+        call_command("daily_extract", *words)
+    assert not DailyExtract.objects.exists()
+
+
+def test_it_needs_a_bucket(chatbot: Chatbot) -> None:
+    Bucket.objects.all().delete()
+    with pytest.raises(CommandError, match="bucket"):
+        call_command("daily_extract", "acme")

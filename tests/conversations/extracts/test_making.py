@@ -1,0 +1,331 @@
+"""One day's file: what it holds, and what becomes of it when something comes between."""
+
+import threading
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, StorageError, Version, Written, errors
+from chatbots.buckets.removal import Removal
+from chatbots.models import Chatbot
+from conversations.extracts import making, work
+from conversations.intake import store
+from conversations.locks import share_with_intake
+from conversations.models import Conversation, DailyExtract
+from conversations.transcripts import HEADER
+from tests.conversations.documents import message, parsed
+from tests.conversations.reading import stored_file
+from tests.extracting import (
+    FIRST,
+    conversation_on,
+    extract_of,
+    lines,
+    make_all,
+    noon,
+    planned,
+    said,
+    versioned_bucket,
+)
+from tests.factories import uci_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MINUTE = timedelta(minutes=1)
+
+
+def _late(chatbot: Chatbot, name: str = "late") -> None:
+    sent = [message(f"m{number}", text=f"{name} {number}", sent_at=noon().isoformat()) for number in range(2)]
+    store(chatbot=chatbot, documents=[parsed(name, messages=sent)])
+
+
+def take(chatbot: Chatbot) -> work.Held:
+    held = work.take_one(extract_of(chatbot).pk)
+    assert held
+    return held
+
+
+def test_it_holds_what_was_said_on_the_day(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+    midnight = noon() - timedelta(hours=12)
+    spanning = conversation_on(chatbot, "42", midnight - MINUTE, midnight, midnight + 24 * 60 * MINUTE)
+    early = conversation_on(chatbot, "43", midnight - 2 * MINUTE)
+    said(early, noon() + MINUTE, noon(), text="=1+1")
+    Conversation.objects.filter(pk=early.pk).update(has_file_upload=True)
+    with_files = early.message_set.order_by("-id")[0]
+    for name in ("a.jpg", "b.jpg"):
+        stored_file(early, name, message_id=with_files.pk)
+    conversation_on(neighbour, "42", noon())
+    marked = conversation_on(chatbot, "44", noon())
+    Conversation.objects.filter(pk=marked.pk).update(deletion_request_id="00000000-0000-0000-0000-000000000001")
+    planned(chatbot)
+
+    assert make_all() == 1
+
+    extract = extract_of(chatbot)
+    found = [
+        (line["conversation_id"], line["sent_at"][11:16], line["text"], line["file_name"])
+        for line in lines(storage, extract)
+    ]
+    assert found == [
+        (early.external_id, "12:00", "'=1+1", "a.jpg"),
+        (early.external_id, "12:00", "'=1+1", "b.jpg"),
+        (early.external_id, "12:01", "'=1+1", ""),
+        (spanning.external_id, "00:00", "hello", ""),
+    ]
+    data = storage.read(str(extract.key))
+    assert extract.key == f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
+    assert (extract.state, extract.rows, extract.bytes) == ("done", 4, len(data))
+    assert extract.expires_at
+    assert make_all() == 0
+
+
+def test_an_empty_day_gives_the_header(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    planned(chatbot)
+    make_all()
+    assert storage.read(str(extract_of(chatbot).key)) == HEADER
+
+
+def test_late_messages_have_the_day_made_again_once(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
+) -> None:
+    for owner in (chatbot, neighbour):
+        planned(owner)
+    make_all()
+    _late(chatbot, "first")
+    _late(chatbot, "second")
+    stale = extract_of(chatbot)
+    assert (stale.state, stale.version, stale.made_version) == ("stale", 3, 1)
+    assert extract_of(neighbour).state == "done"
+
+    assert make_all() == 1
+    assert len(lines(storage, extract_of(chatbot))) == 4
+
+
+def test_what_is_said_now_asks_nothing_of_the_database(chatbot: Chatbot, django_assert_num_queries: Any) -> None:
+    from conversations.extracts import lateness
+
+    with django_assert_num_queries(0):
+        lateness.flag_days(chatbot_id=chatbot.pk, instants=[timezone.now()] * 3)
+    with django_assert_num_queries(1):
+        lateness.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
+
+
+def test_a_first_file_that_a_late_message_overtakes_is_not_published(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(chatbot)
+    _between(monkeypatch, storage, lambda: _late(chatbot))
+
+    assert not making.make(take(chatbot))
+    assert list(storage.keys()) == []
+    extract = extract_of(chatbot)
+    assert (extract.state, extract.attempts, extract.token) == ("pending", 0, None)
+
+    monkeypatch.undo()
+    assert making.make(take(chatbot))
+    assert len(lines(storage, extract_of(chatbot))) == 2
+
+
+def test_a_file_made_again_is_published_though_it_is_to_be_made_once_more(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(chatbot)
+    make_all()
+    _late(chatbot, "first")
+    _between(monkeypatch, storage, lambda: _late(chatbot, "second"))
+
+    assert not making.make(take(chatbot))
+    extract = extract_of(chatbot)
+    assert (extract.state, extract.version, extract.made_version) == ("stale", 3, 2)
+    assert {line["conversation_id"] for line in lines(storage, extract)} == {"first"}
+
+
+def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: Any) -> None:
+    """Let something happen after the rows were read and before the file is published."""
+    original = ObjectStorage._send_parts
+
+    def send(self: ObjectStorage, upload: Any, chunks: Any) -> Any:
+        sent = original(self, upload, chunks)
+        happens()
+        return sent
+
+    monkeypatch.setattr(ObjectStorage, "_send_parts", send)
+
+
+def test_a_worker_that_lost_it_publishes_nothing(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """It slept after it had sent everything; meanwhile another made the file."""
+    conversation_on(chatbot, "42", noon())
+    planned(chatbot)
+    sleeper = take(chatbot)
+    DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
+    assert make_all() == 1
+    before = extract_of(chatbot)
+
+    assert not making.make(sleeper)
+    after = extract_of(chatbot)
+    assert (after.finished_at, after.key, after.state) == (before.finished_at, before.key, "done")
+    assert len(lines(storage, after)) == 1
+
+
+def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """It had opened an upload and sent its part; a kill kept it from recording the id."""
+    conversation_on(chatbot, "42", noon())
+    planned(chatbot)
+    lost = take(chatbot)
+    place, key = making._place(lost), f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
+    lost.record(place, key, None)
+    upload_id = storage.open_upload(key, content_type=making.CONTENT_TYPE)
+    DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
+    work.break_expired()
+    assert (extract_of(chatbot).attempts, extract_of(chatbot).error_code) == (1, "worker_lost")
+    assert make_all() == 1
+
+    with pytest.raises(StorageError):
+        storage.write_parts(key, upload_id, [b"what was erased since"])
+    assert len(lines(storage, extract_of(chatbot))) == 1
+
+
+def test_five_lost_workers_are_enough(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    planned(chatbot)
+    for _ in range(5):
+        take(chatbot)
+        DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
+        work.break_expired()
+    assert extract_of(chatbot).state == "failed"
+    assert work.take_one(extract_of(chatbot).pk) is None
+
+
+def test_two_workers_cannot_take_one_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    planned(chatbot)
+    take(chatbot)
+    assert work.take_one(extract_of(chatbot).pk) is None
+    assert work.take_next(settled=False) is None
+
+
+def test_one_worker_is_left_for_requests(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    for owner in (chatbot, neighbour):
+        planned(owner)
+    assert work.take_next(settled=False)
+    assert work.take_next(settled=False) is None
+
+
+def test_a_day_that_has_just_changed_waits_while_there_is_other_work(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    planned(chatbot)
+    assert work.take_next(settled=True) is None
+    DailyExtract.objects.update(created_at=timezone.now() - MINUTE)
+    assert work.take_next(settled=True)
+
+
+def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """An intake looked for days before this one had its row, and commits after the file was begun."""
+    has_looked, go_on = threading.Event(), threading.Event()
+
+    def late_intake() -> None:
+        from django.db import transaction
+
+        try:
+            with transaction.atomic():
+                share_with_intake([chatbot.pk])
+                has_looked.set()
+                assert go_on.wait(20)
+                conversation_on(chatbot, "42", noon())
+        finally:
+            connection.close()
+
+    intake = threading.Thread(target=late_intake)
+    intake.start()
+    assert has_looked.wait(20)
+    planned(chatbot)
+    held = take(chatbot)
+    threading.Timer(0.5, go_on.set).start()
+    assert making.make(held)
+    intake.join()
+    assert len(lines(storage, extract_of(chatbot))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "attempts"),
+    [
+        (StorageError("storage_unavailable", "Down.", retryable=True), "pending", 1),
+        (StorageError("storage_access_denied", "Grant it."), "failed", 1),
+        (StorageError("storage_resting", "At rest.", retryable=True), "pending", 0),
+        (RuntimeError("said by alice"), "pending", 1),
+    ],
+)
+def test_errors_are_noted_and_tried_again_later(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, attempts: int
+) -> None:
+    def fail(*_args: Any, **_options: Any) -> str:
+        raise error
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", fail)
+    planned(chatbot)
+    assert make_all() == 1
+    extract = extract_of(chatbot)
+    assert (extract.state, extract.attempts) == (state, attempts)
+    assert "alice" not in extract.error_detail
+    assert extract.not_before
+    assert extract.not_before > timezone.now()
+
+
+def test_a_retry_after_the_storage_is_back_succeeds(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_options: Any) -> Written:
+        raise StorageError("storage_unavailable", "Down.", retryable=True)
+
+    planned(chatbot)
+    monkeypatch.setattr(ObjectStorage, "write_parts", fail)
+    make_all()
+    monkeypatch.undo()
+    DailyExtract.objects.update(not_before=timezone.now() - MINUTE)
+    assert make_all() == 1
+    assert (extract_of(chatbot).state, extract_of(chatbot).error_code) == ("done", "")
+
+
+def test_an_older_version_is_removed_before_the_row_says_done(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with versioned_bucket() as storage:
+        conversation_on(chatbot, "42", noon())
+        planned(chatbot)
+        make_all()
+        _late(chatbot)
+
+        def refuse(_self: Removal, versions: Iterable[Version]) -> dict[str, StorageError]:
+            return {version.key: errors.denied("s3:DeleteObjectVersion") for version in versions}
+
+        monkeypatch.setattr(Removal, "remove_versions", refuse)
+        make_all()
+        assert (extract_of(chatbot).state, extract_of(chatbot).error_code) == ("failed", "storage_access_denied")
+        assert len(list(storage.versions())) == 2
+
+        monkeypatch.undo()
+        DailyExtract.objects.update(state="stale", not_before=None)
+        make_all()
+        assert extract_of(chatbot).state == "done"
+        assert len(list(storage.versions())) == 1
+
+
+def test_what_somebody_else_wrote_since_is_not_removed(chatbot: Chatbot) -> None:
+    with versioned_bucket() as storage:
+        first = storage.write_parts("k", storage.open_upload("k", content_type="text/csv"), [b"1"])
+        second = storage.write_parts("k", storage.open_upload("k", content_type="text/csv"), [b"2"])
+        with pytest.raises(StorageError, match="storage_incomplete"):
+            storage.purge_older("k", keep=first.version_id)
+        assert len(list(storage.versions())) == 2
+        assert storage.purge_older("k", keep=second.version_id) == 1
+        assert storage.read("k") == b"2"
+
+
+def test_an_identity_is_that_of_the_conversation(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation_on(chatbot, "42", noon())
+    planned(chatbot)
+    make_all()
+    (line,) = lines(storage, extract_of(chatbot))
+    assert (line["uci_key"], line["uci_value"]) == (uci_of(chatbot).name, "42")

@@ -1,0 +1,139 @@
+"""`GET extracts`, the download, and the admin's list."""
+
+from datetime import timedelta
+from urllib.request import urlopen
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from conversations.models import DailyExtract
+from tests.calls import TokenCaller, pointers, problem
+from tests.extracting import FIRST, conversation_on, day_after, extract_of, make_all, noon, planned
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def made(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> Chatbot:
+    conversation_on(chatbot, "42", noon())
+    for owner in (chatbot, neighbour):
+        planned(owner, FIRST, day_after(FIRST, 2))
+    make_all()
+    return chatbot
+
+
+def test_the_days_are_told_newest_first(made: Chatbot) -> None:
+    answer = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-02")
+    assert answer.status_code == 200
+    second, first = answer.json()["extracts"]
+    assert (first["day"], second["day"]) == ("2026-11-01", "2026-11-02")
+    extract = extract_of(made)
+    assert first == {
+        "day": "2026-11-01",
+        "state": "done",
+        "starts_at": "2026-11-01T00:00:00.000000Z",
+        "ends_at": "2026-11-02T00:00:00.000000Z",
+        "rows": 1,
+        "bytes": extract.bytes,
+        "sha256": extract.sha256,
+        "hosting": "hosted",
+        "bucket": first["bucket"],
+        "key": "acme/daily_conversations_extracts/2026-11-01_conversations_extract.csv",
+        "finished_at": first["finished_at"],
+        "expires_at": first["expires_at"],
+        "error": None,
+    }
+
+
+def test_the_error_of_a_day_is_told(made: Chatbot) -> None:
+    DailyExtract.objects.update(state="failed", error_code="storage_unavailable", error_detail="It is down.")
+    (told,) = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-01").json()["extracts"]
+    assert (told["state"], told["error"]) == (
+        "failed",
+        {"code": "storage_unavailable", "detail": "It is down."},
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "at_fault"),
+    [
+        ("from=yesterday", {"/from": "invalid"}),
+        ("to=20261101", {"/to": "invalid"}),
+        ("from=2020-01-01&to=2026-11-01", {"/from": "too_long"}),
+    ],
+)
+def test_bad_days_are_refused(chatbot: Chatbot, query: str, at_fault: dict[str, str]) -> None:
+    assert pointers(TokenCaller(chatbot).get(f"extracts?{query}")) == at_fault
+
+
+def test_the_earliest_day_there_is_can_be_asked_for(chatbot: Chatbot) -> None:
+    assert TokenCaller(chatbot).get("extracts?to=0001-01-02").json() == {"extracts": []}
+
+
+@pytest.mark.parametrize("path", ["extracts", f"extracts/{FIRST}/download"])
+def test_it_needs_the_scope(chatbot: Chatbot, path: str) -> None:
+    problem(TokenCaller(chatbot, ["requests:read"]).get(path), 403, "scope_missing")
+
+
+def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: ObjectStorage) -> None:
+    answer = TokenCaller(made).get(f"extracts/{FIRST}/download")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (302, "no-store")
+    with urlopen(answer.headers["Location"]) as file:  # noqa: S310  of our own storage
+        assert file.read() == storage.read(str(extract_of(made).key))
+        assert file.headers["Content-Disposition"] == f'attachment; filename="{FIRST}_conversations_extract.csv"'
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"state": "stale"}, 409, "not_ready"),
+        ({"hosting": "client"}, 409, "in_client_bucket"),
+        ({"state": "expired"}, 409, "extract_expired"),
+    ],
+)
+def test_what_cannot_be_downloaded_is_told(made: Chatbot, change: dict[str, str], status: int, code: str) -> None:
+    DailyExtract.objects.update(**change)
+    problem(TokenCaller(made).get(f"extracts/{FIRST}/download"), status, code)
+
+
+def test_a_day_without_a_row_is_not_found(made: Chatbot) -> None:
+    problem(TokenCaller(made).get(f"extracts/{FIRST - timedelta(days=1)}/download"), 404, "not_found")
+    assert pointers(TokenCaller(made).get("extracts/today/download")) == {"/day": "invalid"}
+
+
+LIST = "admin:conversations_dailyextract_changelist"
+
+
+def _staff(chatbot: Chatbot, role: str) -> Client:
+    user = User.objects.create_user(role, is_staff=True)
+    Membership.objects.create(chatbot=chatbot, user=user, role=role)
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def test_the_admin_lists_the_days_of_the_users_chatbots(made: Chatbot) -> None:
+    page = _staff(made, "viewer").get(reverse(LIST) + "?state=done")
+    assert page.status_code == 200
+    assert {extract.chatbot_id for extract in page.context["cl"].result_list} == {made.pk}
+    assert b"make_again" not in page.content
+
+
+def test_officers_may_have_a_day_made_again(made: Chatbot, neighbour: Chatbot) -> None:
+    officer = _staff(made, "officer")
+    days = [extract_of(made).pk, extract_of(neighbour).pk]
+    officer.post(reverse(LIST), {"action": "make_again", "_selected_action": days})
+    assert extract_of(made).state == "stale"
+    assert extract_of(neighbour).state == "done"
+    entry = ChangeLogEntry.objects.get(event="extract.ordered")
+    assert (entry.chatbot_id, entry.data) == (made.pk, {"day": "2026-11-01"})
+    assert make_all() == 1
+
+
+def test_viewers_may_not(made: Chatbot) -> None:
+    _staff(made, "viewer").post(reverse(LIST), {"action": "make_again", "_selected_action": [extract_of(made).pk]})
+    assert extract_of(made).state == "done"

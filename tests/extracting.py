@@ -1,0 +1,79 @@
+"""What the tests of daily extracts share: days, their messages, the files as a reader gets them."""
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+
+from django.conf import settings
+from django.test import override_settings
+
+from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.models import Chatbot
+from compliance.erasure import extracts
+from conversations.extracts import days
+from conversations.models import Conversation, DailyExtract
+from tests import factories
+
+FIRST = date(2026, 11, 1)
+
+
+def noon(day: date = FIRST) -> datetime:
+    return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+
+
+def said(conversation: Conversation, *instants: datetime, text: str = "hello") -> None:
+    for instant in instants:
+        factories.MessageFactory.create(conversation=conversation, text=text, sent_at=instant)
+
+
+def conversation_on(chatbot: Chatbot, value: str, *instants: datetime, text: str = "hello") -> Conversation:
+    """A conversation of a chatter, with a message at each of these instants."""
+    conversation = factories.conversation_of(
+        chatbot, value, messages=0, message_count=len(instants), started_at=min(instants)
+    )
+    said(conversation, *instants, text=text)
+    return conversation
+
+
+def planned(chatbot: Chatbot, first: date = FIRST, last: date | None = None) -> list[DailyExtract]:
+    days.plan(chatbot, first, last or first)
+    return list(DailyExtract.objects.filter(chatbot=chatbot).order_by("day"))
+
+
+def make_all() -> int:
+    """Make all that is due; return how many that were."""
+    made = 0
+    while extracts.make_next(settled=False):
+        made += 1
+    return made
+
+
+def extract_of(chatbot: Chatbot, day: date = FIRST) -> DailyExtract:
+    return DailyExtract.objects.get(chatbot=chatbot, day=day)
+
+
+def lines(storage: ObjectStorage, extract: DailyExtract) -> list[dict[str, str]]:
+    text = io.StringIO(storage.read(str(extract.key)).decode(), newline="")
+    return list(csv.DictReader(text, strict=True))
+
+
+def day_after(day: date, number: int = 1) -> date:
+    return day + timedelta(days=number)
+
+
+@contextmanager
+def versioned_bucket() -> Iterator[ObjectStorage]:
+    """Work in a hosted bucket that keeps every version; empty in the end."""
+    with override_settings(S3_BUCKET=f"{settings.S3_BUCKET}-days"):
+        storage = hosted_storage()
+        storage.create_bucket_if_missing()
+        storage.connection.meta.client.put_bucket_versioning(
+            Bucket=storage.bucket_name, VersioningConfiguration={"Status": "Enabled"}
+        )
+        try:
+            yield storage
+        finally:
+            for key in {version.key for version in storage.versions()}:
+                storage.purge(key)

@@ -1,0 +1,80 @@
+"""A process that makes an extract is killed with SIGKILL at each step; another makes it, and leaves one version."""
+
+import subprocess
+import sys
+
+import pytest
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance import worker
+from conversations.extracts import work
+from conversations.models import DailyExtract
+from tests.extracting import conversation_on, extract_of, lines, make_all, noon, planned, versioned_bucket
+from tests.factories import deletion_of
+from tests.functional.support import ROOT, worker_environment
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Kills itself before or after the first call of a method.
+_SCRIPT = """
+import os, signal, sys
+import django
+django.setup()
+from chatbots.buckets import ObjectStorage
+from compliance.erasure import extracts
+from conversations.extracts.work import Held
+
+owner, name, when = sys.argv[1:]
+owner = {"ObjectStorage": ObjectStorage, "Held": Held}[owner]
+original = getattr(owner, name)
+
+def step(*args, **options):
+    if when == "after":
+        original(*args, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, name, step)
+extracts.make_next(settled=False)
+"""
+
+STEPS = [
+    ("Held", "record", "after"),
+    ("ObjectStorage", "open_upload", "after"),
+    ("ObjectStorage", "_send_parts", "after"),
+    ("ObjectStorage", "write_parts", "after"),
+    ("ObjectStorage", "purge_older", "after"),
+    ("Held", "finish", "after"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=" ".join)
+def test_killed(chatbot: Chatbot, step: tuple[str, str, str]) -> None:
+    with versioned_bucket() as storage:
+        conversation_on(chatbot, "alice", noon(), text="words of alice")
+        conversation_on(chatbot, "bob", noon(), text="words of bob")
+        planned(chatbot)
+        make_all()
+        request = deletion_of(chatbot, "alice")
+        DailyExtract.objects.update(state="stale")
+
+        killed = subprocess.run(
+            [sys.executable, "-c", _SCRIPT, *step],
+            cwd=ROOT,
+            env={**worker_environment(), "DJANGO_SETTINGS_MODULE": "config.settings"},
+            check=False,
+            capture_output=True,
+        )
+        assert killed.returncode == -9, killed.stderr
+        # What the passing of two minutes does.
+        DailyExtract.objects.filter(token__isnull=False).update(claimed_until=timezone.now())
+        work.break_expired()
+
+        assert not worker.drain()
+        request.refresh_from_db()
+        extract = extract_of(chatbot)
+        assert (request.status, extract.state) == ("completed", "done")
+        assert [line["text"] for line in lines(storage, extract)] == ["words of bob"]
+        assert len([one for one in storage.versions() if "extract" in one.key]) == 1
+        uploads = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name)
+        assert uploads.get("Uploads", []) == []
