@@ -5,6 +5,7 @@ stores the messages: so who finds the version unchanged has read them all. A day
 before it could see that row have ended (`making`).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -38,12 +39,14 @@ def flag_days(*, chatbot_id: int, instants: Iterable[datetime]) -> None:
     EXTRACT_DELAY has a row. Half of that is left for clocks that differ.
     """
     newest = timezone.now() - settings.EXTRACT_DELAY / 2
-    late = [instant for instant in instants if instant < newest]
+    late = sorted(instant for instant in instants if instant < newest)
     if not late:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_DAYS_BETWEEN, {"chatbot": chatbot_id, "first": min(late), "last": max(late)})
+        cursor.execute(_DAYS_BETWEEN, {"chatbot": chatbot_id, "first": late[0], "last": late[-1]})
         days = cursor.fetchall()
-        met = [row_id for row_id, starts_at, ends_at in days if any(starts_at <= one < ends_at for one in late)]
+        met = [
+            row_id for row_id, starts_at, ends_at in days if bisect_left(late, starts_at) < bisect_left(late, ends_at)
+        ]
         if met:
             cursor.execute(_FLAG, [array(met)])
