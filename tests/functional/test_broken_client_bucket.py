@@ -8,7 +8,7 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, StorageError, Version, place_of
 from chatbots.buckets.removal import Removal
 from chatbots.models import Bucket, Chatbot
-from compliance import queue, worker
+from compliance import operations, queue, worker
 from compliance.models import ComplianceRequest, Export
 from scripts.processes import Processes
 from tests import factories
@@ -17,7 +17,7 @@ from tests.compliance.conftest import Drain, drain
 from tests.compliance.exporting import COMPLETED, carry_out, is_empty, open_uploads, outcome, patch_pieces, taken
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.test_killed_worker import start_cluster, wait_until
-from tests.s3_server import S3Server, running
+from tests.s3_server import Identity, S3Server, running
 
 __all__ = ["drain"]
 
@@ -148,3 +148,41 @@ def test_the_sweep_goes_on_when_a_clients_bucket_is_gone(
     worker.sweep()
     assert is_empty(server.storage())
     empty(storage)
+
+
+def test_a_key_revoked_in_the_middle_fails_it_in_our_words_and_a_retry_with_a_new_one_works(
+    chatbot: Chatbot, server: S3Server, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (Identity(name, ["Read:clients", "Write:clients", "List:clients"]) for name in ("old", "new"))
+    server.set_identities(old)
+    use_client_bucket(chatbot, server, identity=old)
+    factories.conversation_of(chatbot, "42", text="what was said")
+    request = export_of(chatbot, "42")
+    patch_pieces(monkeypatch, lambda: server.set_identities(new))
+    carry_out(taken(request))
+    assert outcome(request) == ("failed", "storage_access_denied", 1)
+    assert list(server.storage().keys()) == []
+
+    use_client_bucket(chatbot, server, identity=new)
+    operations.retry(request_id=request.pk, actor="command")
+    drain()
+    assert outcome(request) == COMPLETED
+    # The upload that the old key could not abort went before the new attempt.
+    assert open_uploads(server.storage()) == []
+
+
+def test_in_a_versioned_bucket_every_version_of_what_was_left_goes(
+    chatbot: Chatbot, server: S3Server, drain: Drain
+) -> None:
+    server.make_bucket("versioned", versioned=True)
+    use_client_bucket(chatbot, server, bucket="versioned")
+    versioned = server.storage(bucket="versioned")
+    left_behind(chatbot, versioned)
+    [key] = versioned.keys()
+    versioned.put(key, b"another version", "text/csv")
+    versioned.connection.meta.client.delete_object(Bucket="versioned", Key=key)
+    assert len(list(versioned.versions())) == 3
+    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    drain()
+    assert outcome(deletion) == COMPLETED
+    assert is_empty(versioned)
