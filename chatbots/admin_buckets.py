@@ -34,6 +34,7 @@ class BucketForm(ModelForm):
     class Meta:
         model = Bucket
         fields = ("chatbot", "hosting", *_OF_CLIENT)
+        labels = {"sse": "Encryption (SSE)", "kms_key_id": "KMS key id", "role_arn": "Role ARN"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
