@@ -24,6 +24,7 @@ from psycopg import sql
 
 from chatbots.buckets import Place, StorageError, Written, hosted_place, place_of
 from chatbots.models import Bucket, Chatbot
+from chatbots.secrets import SecretUnreadable
 from config.logs import describe_database_error, describe_kind
 from conversations.extracts.work import ExtractLost, Held
 from conversations.locks import await_under_way
@@ -118,10 +119,19 @@ def _make(held: Held, on_read: OnRead) -> bool:
 
 
 def _place(held: Held) -> Place:
-    """What lies in the hosted bucket is made again there, whatever the bucket is set to since."""
+    """Return where the file goes. What lies in the hosted bucket is made again there, whatever is set since.
+
+    Raises ExtractFailed, and StorageError where a client's settings cannot be used.
+    """
     if held.key and held.hosting == Bucket.Hosting.HOSTED:
         return hosted_place(Chatbot.objects.get(pk=held.chatbot_id))
-    return place_of(Bucket.objects.select_related("chatbot").get(chatbot=held.chatbot_id))
+    bucket = Bucket.objects.select_related("chatbot").get(chatbot=held.chatbot_id)
+    detail = ""
+    try:
+        return place_of(bucket)
+    except SecretUnreadable:
+        detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
+    raise ExtractFailed("bucket_secret_unreadable", detail, retryable=False)
 
 
 def _abort_former(held: Held, place: Place, key: str) -> None:

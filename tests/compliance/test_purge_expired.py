@@ -15,9 +15,10 @@ from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger, remnants
 from compliance.models import Export, Replay
-from conversations.models import Conversation, ErasedChatter, UploadedFile, VariableValue
+from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
+from tests.extracting import FIRST, extract_of, planned
 from tests.factories import conversation_of, deletion_of
 
 pytestmark = pytest.mark.django_db
@@ -69,6 +70,11 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     live = conversation_of(chatbot, "43")
     for key, age in (("uploads/1/old", LATE), ("uploads/1/new", timedelta(hours=1))):
         factories.UploadedFileFactory.create(conversation=live, object_key=key, created_at=timezone.now() - age)
+    for owner, age in ((chatbot, LATE), (neighbour, -LATE)):
+        planned(owner)
+        key = f"{owner.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
+        storage.put(key, b"header", "text/csv")
+        DailyExtract.objects.filter(chatbot=owner).update(key=key, expires_at=timezone.now() - age)
     storage.open_upload("uploads/1/old", content_type="image/jpeg")
     factories.VariableValueFactory.create(conversation=live, expires_at=past)
     factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "44"))
@@ -76,6 +82,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
     return {
         "exports": 3,
+        "extracts": 1,
         "abandoned_uploads": 1,
         "ledger_objects": 1,
         "variable_values": 1,
@@ -98,7 +105,7 @@ def test_it_counts_and_removes_nothing_when_asked_to(expired, storage) -> None:
     assert purge_expired("--dry-run") == {"dry_run": True, "expired": expired}
 
 
-def test_it_removes_each_store_to_the_end_and_nothing_else(expired, storage, monkeypatch) -> None:
+def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, neighbour, storage, monkeypatch) -> None:
     monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 2)
     monkeypatch.setattr(remnants, "_BATCH", 1)
 
@@ -106,7 +113,8 @@ def test_it_removes_each_store_to_the_end_and_nothing_else(expired, storage, mon
 
     assert purge_expired("--dry-run")["expired"] == dict.fromkeys(expired, 0)
     assert purge_expired() == {"removed": dict.fromkeys(expired, 0), "refused": {}}
-    assert keys(storage) == {"neighbour/chatter_data_exports/new/a.csv"}
+    assert keys(storage) == {"neighbour/chatter_data_exports/new/a.csv", str(extract_of(neighbour).key)}
+    assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)
     assert Export.objects.filter(removed_at__isnull=False, key__isnull=True).count() == 3
     assert UploadedFile.objects.get().object_key == "uploads/1/new"
     assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)

@@ -117,7 +117,7 @@ INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sen
 SELECT chatbot_id, id, 'm' || n, 'user', 'text', 'something that somebody said', started_at + n * interval '1 minute'
   FROM conversations_conversation CROSS JOIN generate_series(1, 10) AS n WHERE deleted_at IS NULL ORDER BY id, n
 """,
-    # As if each chatbot had kept twenty years of them: the day of a message is found among its chatbot's.
+    # As if each chatbot had kept thirty years of them: the day of a message is found among its chatbot's.
     "extracts": """
 INSERT INTO conversations_dailyextract (chatbot_id, day, starts_at, ends_at, state, version, made_version, hosting,
        bucket, key, rows, bytes, sha256, finished_at, expires_at, attempts, error_code, error_detail)
@@ -126,7 +126,7 @@ SELECT chatbot_id, day, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp 
        CASE WHEN is_young THEN 'filling/' || chatbot_id || '/' || day END, 10, 1000, repeat('0', 64), now(),
        now() + interval '40 days', 0, '', ''
   FROM owner
- CROSS JOIN generate_series(1, 7300) AS n
+ CROSS JOIN generate_series(1, 11000) AS n
  CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date - n AS day, n <= 40 AS is_young) AS d
 """,
     "extract erasures": """

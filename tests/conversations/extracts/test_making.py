@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError, Version, Written, errors
 from chatbots.buckets.removal import Removal
-from chatbots.models import Chatbot
+from chatbots.models import Bucket, Chatbot
 from conversations.extracts import making, work
 from conversations.intake import store
 from conversations.locks import share_with_intake
@@ -271,6 +271,16 @@ def test_errors_are_noted_and_tried_again_later(
     assert "alice" not in extract.error_detail
     assert extract.not_before
     assert extract.not_before > timezone.now()
+
+
+def test_a_secret_that_does_not_open_is_told(chatbot: Chatbot) -> None:
+    planned(chatbot)
+    Bucket.objects.update(
+        hosting="client", bucket="theirs", region="eu-west-1", access_key_id="a", secret_encrypted="b"
+    )
+    make_all()
+    extract = extract_of(chatbot)
+    assert (extract.state, extract.error_code) == ("failed", "bucket_secret_unreadable")
 
 
 def test_a_retry_after_the_storage_is_back_succeeds(
