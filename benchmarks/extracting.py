@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 KEY = "floor/day.csv"
 
-# Written down here once more, as that of the exports is. Against joining by conversation, message by message, or with
-# the cells made before the sort, this is the quickest that was found.
+# Written down here once more, as that of the exports is.
 _COPY = f"""
 COPY (
     WITH said AS (

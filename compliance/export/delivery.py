@@ -3,14 +3,13 @@
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
 import psycopg
-from django.db import connection
 from psycopg import sql
 
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
@@ -21,11 +20,9 @@ from compliance.export.copying import Copying
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
 from config.logs import describe_database_error
+from conversations.snapshots import snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
 
-# The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
-# for ever. A gigabyte at a megabyte a second takes 17 minutes.
-SNAPSHOT_MINUTES = 30
 # A file of less than a part is read whole and handed to the crew; a larger one is sent by itself, in parts, when
 # the crew has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
 # holds at most this much, once more as the copy that HTTP makes of what it sends, however many files, threads and
@@ -35,10 +32,6 @@ CREW_BYTES = 2 * PART_BYTES
 FILES_PER_BITE = 50
 # Nor does a finished file wait longer than this for the others, beside one that takes long.
 SECONDS_PER_BITE = 2.0
-
-# Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole
-# tables, as in a bite (compliance.claims).
-_READ_BY_INDEX = "SELECT set_config('statement_timeout', %s, TRUE), set_config('enable_seqscan', 'off', TRUE)"
 
 
 class _File:
@@ -90,7 +83,7 @@ class Delivery:
         """Deliver all of them, or until a large file has ended past the deadline. Raises ClaimLost."""
         unread: StepFailed | None = None
         try:
-            with self._crew, _snapshot() as reader:
+            with self._crew, snapshot() as reader:
                 self._read_and_send(reader, deadline)
         except psycopg.Error as error:
             # From our own connection: Django's raises Django's errors.
@@ -222,17 +215,3 @@ def _wanted(held: HeldClaim) -> sql.Composed:
         "SELECT seq AS place, chatbot_id, variable_id, uci_value AS value, include_shared"
         " FROM compliance_compliancerequest WHERE claim_id = {claim}"
     ).format(claim=sql.Literal(held.id))
-
-
-@contextmanager
-def _snapshot() -> Iterator[psycopg.Connection[Any]]:
-    """Open a connection that reads one instant of the database, and close it at the end.
-
-    Not Django's: that one completes exports and renews the claim meanwhile.
-    """
-    params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
-    with psycopg.connect(**params) as reader:
-        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        reader.read_only = True
-        reader.execute(_READ_BY_INDEX, [f"{SNAPSHOT_MINUTES}min"])
-        yield reader
