@@ -4,10 +4,12 @@ Objects have no locks, so the order of the steps closes the races with an erasur
 
 1. `open_upload`: under the conversation's row lock, refuse if it is marked; insert the row with its key. Whatever
    happens from here on, an erasure of the conversation finds the key.
-2. Begin the multipart upload, and record its id. If the row is gone, the erasure has passed: give up.
-3. `write`: send the parts and complete the object. An erasure that comes now aborts the upload under our hands.
-4. `finalise`: under the row lock again, make the row `stored`. If the conversation is marked or the row gone, the
-   object came too late for the erasure to see: purge it here, every version.
+2. Begin the multipart upload, and record its id under the row lock. If the conversation is marked by now, give up:
+   its erasure may have looked before the upload began, and would not look again.
+3. `write`: send the parts and complete the object. An erasure that marks now finds the upload, and aborts it under
+   our hands.
+4. `finalise`: under the row lock again, make the row `stored`. If the conversation is marked or the row gone, purge
+   here whatever was made.
 
 No call to storage happens inside a transaction. A process killed on the way leaves a row in state
 `uploading`, by which a sweep removes after a day what storage has of it.
@@ -96,8 +98,7 @@ def open_upload(
         upload.upload_id = hosted_storage().open_upload(
             upload.object_key, content_type=content_type, filename=_download_name(name)
         )
-        if not UploadedFile.objects.filter(pk=upload.pk).update(upload_id=upload.upload_id):
-            raise ConversationDeleted
+        _record_id(upload)
     except BaseException:
         abort(upload=upload)
         raise
@@ -147,6 +148,14 @@ def abort(*, upload: UploadedFile) -> None:
         logger.warning("An upload that was given up is still in storage: file=%s %s", upload.pk, error.code)
         return
     UploadedFile.objects.filter(pk=upload.pk).update(upload_id=None, name="")
+
+
+def _record_id(upload: UploadedFile) -> None:
+    """Note the multipart upload of a conversation that is not marked. Raises ConversationDeleted."""
+    with transaction.atomic():
+        row = UploadedFile.objects.filter(pk=upload.pk)
+        if not (_lock_open(upload.conversation_id) and row.update(upload_id=upload.upload_id)):
+            raise ConversationDeleted
 
 
 def _lock_open(conversation_id: int) -> bool:

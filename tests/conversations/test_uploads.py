@@ -133,6 +133,27 @@ def test_it_gives_up_when_the_erasure_passes_before_the_upload_begins(
     assert_nothing_is_left(storage)
 
 
+def test_it_sends_nothing_when_the_erasure_has_looked_before_the_upload_began(
+    conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is not gone yet. Were the file sent now, a kill right after would leave it for ever."""
+    begin = ObjectStorage.open_upload
+
+    def late(self: ObjectStorage, key: str, **options: str) -> str:
+        mark(conversation)
+        storage.purge(key)
+        return begin(self, key, **options)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", late)
+
+    with pytest.raises(ConversationDeleted):
+        uploads.open_upload(conversation=conversation, name="photo.jpg", content_type="image/jpeg")
+
+    assert versions(storage) == []
+    assert list(storage.uploads()) == []
+    assert UploadedFile.objects.get().upload_id is None
+
+
 def test_it_gives_up_when_the_erasure_passes_while_parts_are_sent(
     conversation: Conversation, storage: ObjectStorage
 ) -> None:
