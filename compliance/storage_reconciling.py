@@ -35,6 +35,8 @@ class Report:
 
     objects: Counter[str] = field(default_factory=Counter)
     versions: int = 0
+    rows_met: int = 0
+    rows_missing: int = 0
     orphans: Counter[str] = field(default_factory=Counter)
     old_versions: Counter[str] = field(default_factory=Counter)
     orphan_versions: int = 0
@@ -96,6 +98,8 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
             report.versions += found.versions
         if found.orphan:
             _note_orphan(report, found.orphan, slugs)
+        if found.row and found.size is not None:
+            report.rows_met += 1
         if found.row and found.size is not None and found.row.bytes not in {None, found.size}:
             differing.append((found.row.store, found.row.id))
     for store, row_id in differing:
@@ -136,6 +140,7 @@ def _note_difference(report: Report, one: Difference | None) -> None:
         return
     ids = (report.missing if one.size is None else report.of_another_size)[one.store]
     report.rows_counted[one.store] += 1
+    report.rows_missing += one.size is None
     if len(ids) < _NAMED:
         ids.append(one.row_id)
 
@@ -146,6 +151,13 @@ def _refuse_too_much(report: Report) -> None:
             f"{report.orphan_versions:,} of {report.versions:,} versions of objects would go, more than a fifth. "
             "An empty database, an old one that was restored, or another service's bucket look just like this. "
             "If it is this bucket's database and up to date, say --force."
+        )
+    named = report.rows_met + report.rows_missing
+    if report.rows_missing > MOST_SHARE * named:
+        # What lets go of its key here is found by no deletion any more.
+        raise FixRefused(
+            f"{report.rows_missing:,} of {named:,} rows have no object, over a fifth. Another bucket in S3_BUCKET, "
+            "or a storage that was restored looks just like this. If their objects are really gone, say --force."
         )
 
 

@@ -86,7 +86,12 @@ def set_rows_right(storage: ObjectStorage, differences: Iterable[Difference], ou
 
 
 def _let_go(storage: ObjectStorage, one: Difference) -> bool:
-    """Note that an export is gone; the files beside it go too, for they are found by it."""
+    """Note that an export is gone; the files beside it go too, for they are found by it.
+
+    Not one that lies behind a delete marker: while the row has its key, a deletion and the end of its days find it.
+    """
+    if any(version.key == one.key for version in storage.versions(one.key)):
+        return False
     for copy in ExportFile.objects.filter(export_id=one.row_id):
         storage.purge(copy.key)
         copy.delete()

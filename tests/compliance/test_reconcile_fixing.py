@@ -57,6 +57,20 @@ def test_it_keeps_what_lies_behind_a_marker_when_a_row_still_wants_it(versioned,
     assert len(keys(versioned)) == 2
 
 
+def test_an_export_behind_a_marker_keeps_its_key(versioned, chatbot) -> None:
+    """Without the key no deletion would find the versions, which are all still there to be read."""
+    export = export_with(chatbot, EXPORT)
+    put(versioned, EXPORT)
+    versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=EXPORT)
+
+    report = reconcile("--fix", "--force", code=3)
+
+    assert (report["missing"], report["fixed"]) == ({"exports": [export.pk]}, {})
+    export.refresh_from_db()
+    assert (export.key, export.removed_at) == (EXPORT, None)
+    assert len(keys(versioned)) == 2
+
+
 def test_it_goes_on_after_a_refusal_and_tells_its_code(whole, storage, monkeypatch) -> None:
     put(storage, *ORPHANS)
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets import ObjectStorage, StorageError, hosted_storage
 from chatbots.models import ChangeLogEntry
 from compliance import storage_reconciling, storage_walk
 from compliance.models import Export, ExportFile
@@ -117,6 +117,20 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
     assert keys(storage) == whole
 
 
+def test_it_refuses_to_let_go_of_what_another_bucket_may_have(whole, storage, chatbot, settings: Settings) -> None:
+    """As with a slip in S3_BUCKET: keys that were let go of would be found by no deletion."""
+    settings.S3_BUCKET = f"{settings.S3_BUCKET}-empty"
+    hosted_storage().create_bucket_if_missing()
+
+    with pytest.raises(CommandError, match=r"4 of 4 rows have no object.*--force") as caught:
+        call_command("reconcile_storage", "--fix", stderr=StringIO())
+
+    assert caught.value.returncode == 2
+    assert Export.objects.get().key == EXPORT
+    assert DailyExtract.objects.get().state == "done"
+    assert keys(storage) == whole
+
+
 def test_it_fixes_a_small_share_without_more_ado(whole, storage) -> None:
     put(storage, ORPHANS[0])
 
@@ -135,7 +149,7 @@ def test_it_reports_rows_whose_object_is_missing_and_sets_them_right(whole, stor
     assert report["missing"] == expected
     assert report["rows"] == dict.fromkeys(expected, 1)
 
-    assert reconcile("--fix", code=3)["fixed"] == {"exports": 1, "extracts": 1}
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {"exports": 1, "extracts": 1}
     export.refresh_from_db()
     extract.refresh_from_db()
     assert export.key is None
@@ -150,7 +164,7 @@ def test_it_reports_rows_whose_object_is_missing_and_sets_them_right(whole, stor
 def test_files_beside_an_export_go_with_it(whole, storage) -> None:
     storage.purge(EXPORT)
 
-    assert reconcile("--fix", code=3)["fixed"] == {"exports": 1}
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {"exports": 1}
 
     assert COPY not in keys(storage)
     assert not ExportFile.objects.exists()
@@ -165,7 +179,7 @@ def test_an_export_keeps_its_key_while_storage_refuses_the_files_beside_it(whole
 
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStorage, "purge", locked)
-        report = reconcile("--fix", code=3)
+        report = reconcile("--fix", "--force", code=3)
 
     assert (report["fixed"], report["refused"]) == ({}, {"storage_locked": 1})
     assert Export.objects.get().key == EXPORT

@@ -27,15 +27,15 @@ again. It cannot be undone. Nothing younger than a day is touched, nor anything 
 uploaded file that is missing is only reported: it is data that was lost. Rows are named by id. An orphan is told by
 12 hex digits of its key's SHA-256, since a key can bear what a chatter is known by.
 
-exit codes: 0 they agree, 1 the storage did not answer, 2 so much would go that --fix was refused (see --force),
-3 there are differences, or were: after --fix look again
+exit codes: 0 they agree, 1 the storage did not answer, 2 so much would go, or is missing, that --fix was refused (see
+--force), 3 there are differences, or were: after --fix look again
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--dry-run", action="store_true", help="Compare and report only: the default.")
         how.add_argument("--fix", action="store_true", help="Set right what can be.")
-        parser.add_argument("--force", action="store_true", help="Fix even if more than a fifth of the bucket goes.")
+        parser.add_argument("--force", action="store_true", help="Fix even if over a fifth goes or is missing.")
         parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
