@@ -27,7 +27,6 @@ from compliance import filing, queue, replays
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
-from conversations.models import UploadedFile
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -302,8 +301,8 @@ def download_link(request: ComplianceRequest, *, file_id: int | None = None) -> 
     copy = export.copies.filter(file_id=file_id).first()
     if copy is None:
         raise Refused("not_found", "There is no copy of this file beside the export.")
-    name = UploadedFile.objects.filter(pk=file_id).values_list("name", flat=True).first()
-    return hosted_storage().link(copy.key, filename=name or str(file_id))
+    # Its name is stored with it, and so stands in no address.
+    return hosted_storage().link(copy.key)
 
 
 def _lock(request_id: UUID) -> ComplianceRequest:

@@ -178,7 +178,7 @@ SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0
 """)
 
 _FILES = sql.SQL("""
-SELECT h.place, f.id, f.object_key, f.content_type, f.size, f.sha256
+SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
   FROM ({held}) h
  CROSS JOIN LATERAL (
        SELECT * FROM conversations_uploadedfile WHERE conversation_id = h.id AND state = 'stored' OFFSET 0) f
@@ -209,6 +209,7 @@ class StoredFile(NamedTuple):
     place: int
     file_id: int
     object_key: str
+    name: str
     content_type: str
     size: int
     sha256: str

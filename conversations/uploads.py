@@ -96,7 +96,7 @@ def open_upload(
         )
     try:
         upload.upload_id = hosted_storage().open_upload(
-            upload.object_key, content_type=content_type, filename=_download_name(name)
+            upload.object_key, content_type=content_type, filename=download_name(name)
         )
         _record_id(upload)
     except BaseException:
@@ -186,7 +186,7 @@ def _check(name: str, content_type: str) -> None:
         raise UploadInvalid("content_type", "invalid", "Must be a media type such as image/png.")
 
 
-def _download_name(name: str) -> str:
+def download_name(name: str) -> str:
     """Return the name as a browser may be told it: short enough for a header, without what misleads a reader.
 
     Control characters and those that turn the direction of writing (`gpj.exe` can look like `exe.jpg`) become `_`.

@@ -23,6 +23,7 @@ from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, sharing_bite
 from conversations.transcripts import StoredFile, Transcripts
+from conversations.uploads import download_name
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,10 @@ class Copying:
             self.failed.setdefault(copy.target, failure)
 
     def _open(self, copy: Copy) -> str:
-        return self._storage.open_upload(copy.key, content_type=copy.file.content_type)
+        # Stored with the object, so that no link to it has to bear the name.
+        return self._storage.open_upload(
+            copy.key, content_type=copy.file.content_type, filename=download_name(copy.file.name)
+        )
 
     def _send(self, copy: Copy, upload_id: str) -> Written:
         digest = hashlib.sha256()

@@ -47,6 +47,7 @@ def test_it_leads_to_the_copy_of_a_file(caller, chatbot: Chatbot, storage: Objec
     request = export_of(chatbot, "42", include_files=True)
     carry_out(taken(request))
     answer = download(caller, request, f"?file={file.pk}")
+    assert "caf" not in answer.headers["Location"]
     with urllib.request.urlopen(answer.headers["Location"]) as copy:  # noqa: S310  (our own server)
         assert copy.read() == b"content"
         assert "café.jpg" in unquote(copy.headers["Content-Disposition"])

@@ -212,13 +212,13 @@ def test_a_worker_that_lost_its_claim_publishes_no_copy(
     stale = taken(request)
     open_upload = ObjectStorage.open_upload
 
-    def overtake(self: ObjectStorage, key: str, *, content_type: str) -> str:
+    def overtake(self: ObjectStorage, key: str, **options: str) -> str:
         if "_files/" in key:
             monkeypatch.setattr(ObjectStorage, "open_upload", open_upload)
             lose(stale)
             carry_out(taken(request))
             connection.close()  # this is a thread of the crew
-        return open_upload(self, key, content_type=content_type)
+        return open_upload(self, key, **options)
 
     monkeypatch.setattr(ObjectStorage, "open_upload", overtake)
     with pytest.raises(ClaimLost):
