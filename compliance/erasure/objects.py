@@ -105,7 +105,14 @@ DELETE FROM compliance_exportfile WHERE id IN (
     SELECT f.id FROM compliance_exportfile f
      WHERE f.export_id IN (SELECT id FROM compliance_export WHERE {_LEFT_TO_CLIENTS}) LIMIT %s)
 """  # noqa: S608  (constants of ours)
-_FORGET_LEFT = f"UPDATE compliance_export SET key = NULL WHERE {_LEFT_TO_CLIENTS}"  # noqa: S608
+# Of the chatter's own. Another's, which holds a conversation they shared, bears the other's value: the other's own
+# deletion, if there ever is one, still has to meet it.
+_FORGET_LEFT = f"""
+UPDATE compliance_export e SET key = NULL
+  FROM compliance_compliancerequest made, compliance_compliancerequest d
+ WHERE {_LEFT_TO_CLIENTS} AND made.id = e.request_id AND d.id = e.left_by
+   AND made.variable_id = d.variable_id AND made.uci_digest = d.uci_digest
+"""  # noqa: S608  (constants of ours)
 
 _FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE id = ANY(%s) RETURNING id"
 
@@ -172,7 +179,10 @@ def forget_copies_left(bite: Bite, request_ids: Sequence[UUID]) -> None:
 
 
 def forget_left(request_ids: Sequence[UUID]) -> None:
-    """Forget the keys of the exports that these deletions leave to clients, in the bite that completes them."""
+    """Forget the keys of the chatters' exports that these deletions leave to clients, in the bite that completes.
+
+    Before the chatters' digests are forgotten.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_FORGET_LEFT, [array(request_ids)])
 

@@ -54,10 +54,17 @@ SELECT doomed_by, count(*) FROM compliance_export WHERE doomed_by = ANY(%s) AND 
 """
 
 # Of completed deletions: what lies in clients' buckets is theirs, but its key, which bears the value, is gone here.
+# Another's export, which holds a conversation they shared, bears the other's value and keeps it.
 _LEFT_KEYS = """
 SELECT e.left_by, count(*)
-  FROM compliance_export e LEFT JOIN compliance_exportfile f ON f.export_id = e.id
- WHERE e.left_by = ANY(%s) AND e.hosting = 'client' AND (e.key IS NOT NULL OR f.id IS NOT NULL)
+  FROM compliance_export e
+  JOIN compliance_compliancerequest made ON made.id = e.request_id
+  JOIN compliance_compliancerequest d ON d.id = e.left_by
+  LEFT JOIN compliance_exportfile f ON f.export_id = e.id
+ WHERE e.left_by = ANY(%s) AND e.hosting = 'client'
+   AND (f.id IS NOT NULL
+        OR (e.key IS NOT NULL
+            AND (made.variable_id, made.uci_digest) IS NOT DISTINCT FROM (d.variable_id, d.uci_digest)))
  GROUP BY 1
 """
 

@@ -239,6 +239,21 @@ def test_a_whole_export_is_left_named_and_its_key_forgotten(
     assert shown(deletion)["kept_exports"] == [told]
 
 
+def test_anothers_export_of_a_shared_conversation_is_named_by_their_own_deletion_too(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    request = export_of(chatbot, "43", include_shared=True)
+    drain()
+    for value in ("42", "43"):
+        deletion = deletion_of(chatbot, value)
+        drain()
+        assert outcome(deletion) == COMPLETED
+        assert [kept["request_id"] for kept in shown(deletion)["kept_exports"]] == [str(request.pk)]
+        assert verify.audit([deletion.pk]).left == {}
+    assert export_of_request(request).key is None
+
+
 def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients: ObjectStorage, drain: Drain) -> None:
     export = delivered(chatbot)
     deletion = deletion_of(chatbot, "42")
