@@ -108,6 +108,9 @@ def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
     if endpoint:
         try:
             endpoint = check_endpoint(endpoint)
+            if endpoint in {"https://s3.amazonaws.com", f"https://s3.{client.region}.amazonaws.com"}:
+                # Where calls go without one. A place must have one name, or two chatbots could share it unseen.
+                endpoint = ""
         except EndpointRefused as refused:
             errors["endpoint"] = str(refused)
     checked = replace(client, prefix=f"{prefix}/" if prefix else "", endpoint=endpoint)

@@ -37,14 +37,15 @@ class EndpointRefused(ValueError):
 
 
 def check_endpoint(url: str) -> str:
-    """Return an endpoint in its one form, scheme and host in lower case. Asks the name service.
+    """Return an endpoint in its one form: scheme and host in lower case, no default port. Asks the name service.
 
     Raises EndpointRefused: malformed, unknown to the name service, or inside a private network that
     `BUCKET_PRIVATE_NETWORKS` does not list. Plain HTTP is for listed networks only.
     """
     scheme, host, port = _parts(url)
+    default = 80 if scheme == "http" else 443
     try:
-        addresses = _addresses_of(host, port or (80 if scheme == "http" else 443))
+        addresses = _addresses_of(host, port or default)
     except (OSError, UnicodeError):
         raise EndpointRefused("The name of the endpoint does not resolve. Look at its spelling.") from None
     if not all(is_allowed(address) for address in addresses):
@@ -55,7 +56,7 @@ def check_endpoint(url: str) -> str:
     if scheme == "http" and not all(is_allowed(address, encrypted=False) for address in addresses):
         raise EndpointRefused("Use https. Plain http is for networks listed in BUCKET_PRIVATE_NETWORKS only.")
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" + (f":{port}" if port else "")
+    return f"{scheme}://{shown}" + (f":{port}" if port and port != default else "")
 
 
 def is_allowed(address: str, *, encrypted: bool = True) -> bool:

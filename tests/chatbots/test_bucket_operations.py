@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 
 from chatbots.bucket_operations import ClientBucket, set_bucket
 from chatbots.bucket_policies import access_policy, trust_policy
-from chatbots.buckets import place_of
+from chatbots.buckets import guard, place_of
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from chatbots.secrets import decrypt
@@ -83,6 +83,16 @@ def test_it_goes_back_to_the_hosted_bucket_and_forgets_the_client_s(chatbot: Cha
     bucket = set_(chatbot, None)
     assert (bucket.hosting, bucket.bucket, bucket.access_key_id, bucket.secret_encrypted) == ("hosted", "", "", "")
     assert place_of(bucket).is_hosted
+
+
+@pytest.mark.parametrize("host", ["s3.amazonaws.com", "S3.eu-west-3.amazonaws.com:443"])
+def test_it_knows_aws_by_its_own_addresses(
+    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """Else two chatbots could write over each other's extracts, which have the same keys."""
+    monkeypatch.setattr(guard, "_addresses_of", lambda *_: ["93.184.215.14"])
+    set_(chatbot, KEY)
+    assert refused(neighbour, with_(KEY, endpoint=f"https://{host}")).keys() == {"prefix"}
 
 
 def test_it_asks_for_the_encryption_that_was_set(chatbot: Chatbot) -> None:

@@ -105,6 +105,7 @@ def test_it_allows_a_listed_network_in_each_form_and_no_other(settings: Settings
     ("given", "kept"),
     [
         ("https://S3.Example.COM/", "https://s3.example.com"),
+        ("https://s3.example.com:443", "https://s3.example.com"),
         ("https://s3.example.com:9000", "https://s3.example.com:9000"),
         ("HTTPS://[2606:2800:220:1::1]:9000", "https://[2606:2800:220:1::1]:9000"),
     ],
