@@ -91,10 +91,12 @@ def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> Non
     with held.bite():
         left = verify.look_again(request_ids)
         waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
+        # A deletion that shares a conversation has erased it since we looked, and noted its days for us too.
+        flagged = [request_id for request_id, leftovers in left.items() if leftovers.is_days_alone]
         failures = {
             request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {leftovers}.")
             for request_id, leftovers in left.items()
-            if not leftovers.under_way
+            if request_id not in {*waiting, *flagged}
         }
         clean = [request_id for request_id in request_ids if request_id not in left]
         if failures:
@@ -102,6 +104,8 @@ def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> Non
             progress.step_failed(held, failures)
         if waiting:
             progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
+        if flagged:
+            progress.give_back(held, flagged, code="extracts_pending", wait=_WAIT_FOR_EXTRACTS)
         if clean:
             objects.forget_left(clean)
             progress.add_counts(extracts.counts(extracts.look(clean)))

@@ -5,6 +5,7 @@ that version for its requests. A hosted file is clean of them once it was made f
 (`conversations.extracts.making`). What was delivered into a client's bucket is the client's: it is only named.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from chatbots.secrets import digest
 from compliance.errors import StepFailed
 from compliance.progress import Counts
 from config.arrays import array
@@ -48,7 +50,39 @@ WITH met AS (
 )
 INSERT INTO conversations_extracterasure (chatbot_id, extract_id, request_id, version)
 SELECT locked.chatbot_id, locked.id, met.request_id, locked.version FROM locked JOIN met ON met.id = locked.id
+ ORDER BY locked.id, met.request_id
     ON CONFLICT (request_id, extract_id) DO UPDATE SET version = excluded.version
+"""
+
+# Who else is in these conversations. Their identities go with the last of the messages, not before.
+_COMPANIONS = """
+SELECT i.conversation_id, i.variable_id, i.value
+  FROM unnest(%s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT conversation_id, variable_id, value, count(*) OVER () AS people
+         FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
+ WHERE i.people > 1
+"""
+_THEIR_DELETIONS = """
+SELECT DISTINCT whose.conversation_id, r.id
+  FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) AS whose(conversation_id, variable_id, digest)
+ CROSS JOIN LATERAL (
+       SELECT id FROM compliance_compliancerequest
+        WHERE variable_id = whose.variable_id AND uci_digest = whose.digest AND kind = 'deletion'
+          AND status IN ('accepted', 'on_hold', 'processing', 'failed') AND uci_value IS NOT NULL OFFSET 0) AS r
+"""
+
+_TAKE_OVER = """
+INSERT INTO conversations_extracterasure (chatbot_id, extract_id, request_id, version)
+SELECT theirs.chatbot_id, theirs.extract_id, heir.request_id, max(theirs.version)
+  FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
+ CROSS JOIN LATERAL (
+       SELECT chatbot_id, extract_id, version
+         FROM conversations_extracterasure WHERE request_id = heir.failed_id OFFSET 0) AS theirs
+ GROUP BY 1, 2, 3
+ ORDER BY 2, 3
+    ON CONFLICT (request_id, extract_id)
+    DO UPDATE SET version = greatest(conversations_extracterasure.version, excluded.version)
 """
 
 # OFFSET 0 keeps PostgreSQL at look-ups, one a request and one a day: it cannot know how few there are.
@@ -103,10 +137,11 @@ UPDATE conversations_dailyextract e
 
 
 class Said(NamedTuple):
-    """That messages of a chatbot from `first` to `last`, less than an hour apart, were deleted for a request."""
+    """That messages of a conversation from `first` to `last`, less than an hour apart, were deleted for a request."""
 
     request_id: UUID
     chatbot_id: int
+    conversation_id: int
     first: datetime
     last: datetime
 
@@ -140,9 +175,13 @@ def has_any(chatbot_ids: Collection[int]) -> bool:
 
 
 def flag(said: Sequence[Said]) -> None:
-    """Mark the days that these deleted messages were said on, in the transaction that deletes them."""
+    """Mark the days that these deleted messages were said on, in the transaction that deletes them.
+
+    Before the conversations' identities go: a deletion of another who was in one waits for the same days.
+    """
     if not said:
         return
+    said = [*said, *_said_for_companions(said)]
     values: dict[str, str | list[datetime]] = {
         "requests": array(one.request_id for one in said),
         "chatbots": array(one.chatbot_id for one in said),
@@ -151,6 +190,32 @@ def flag(said: Sequence[Said]) -> None:
     }
     with connection.cursor() as cursor:
         cursor.execute(_FLAG, values)
+
+
+def _said_for_companions(said: Sequence[Said]) -> list[Said]:
+    with connection.cursor() as cursor:
+        cursor.execute(_COMPANIONS, [array({one.conversation_id for one in said})])
+        people = cursor.fetchall()
+        if not people:
+            return []
+        conversations, variables = array(row[0] for row in people), array(row[1] for row in people)
+        digests = [digest("chatter", variable, value) for _, variable, value in people]
+        cursor.execute(_THEIR_DELETIONS, [conversations, variables, digests])
+        deletions: dict[int, list[UUID]] = defaultdict(list)
+        for conversation, request_id in cursor.fetchall():
+            deletions[conversation].append(request_id)
+    return [
+        one._replace(request_id=other)
+        for one in said
+        for other in deletions[one.conversation_id]
+        if other != one.request_id
+    ]
+
+
+def take_over(*, failed: Sequence[UUID], heirs: Sequence[UUID]) -> None:
+    """Let deletions wait for the days, too, that earlier ones which failed had still to see made again, in pairs."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_OVER, {"failed": array(failed), "heirs": array(heirs)})
 
 
 def look(request_ids: Sequence[UUID]) -> dict[UUID, Days]:

@@ -21,7 +21,7 @@ from chatbots import changelog
 from chatbots.secrets import digest
 from compliance import progress
 from compliance.claims import HeldClaim
-from compliance.erasure import rows
+from compliance.erasure import extracts, rows
 from compliance.models import ComplianceRequest
 from compliance.sizes import Size
 from config.arrays import array
@@ -314,7 +314,8 @@ def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
         live: Counter[UUID] = Counter(dict(cursor.fetchall()))
         # Exports after conversations, as everywhere.
         cursor.execute(_TAKE_OVER_EXPORTS, pairs)
-        return live
+    extracts.take_over(**pairs)
+    return live
 
 
 def _doom_exports(fresh: Sequence[Fresh], companions: Iterable[tuple[UUID, int, str]], cut: datetime) -> None:

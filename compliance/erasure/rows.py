@@ -211,7 +211,8 @@ def _delete_messages(doomed: Sequence[Doomed], statement: sql.Composed, values: 
         cursor.execute(statement, values)
         for conversation, gone, first, last in cursor.fetchall():
             counts[conversation] += gone
-            said.append(Said(owner[conversation].request_id, owner[conversation].chatbot_id, first, last))
+            row = owner[conversation]
+            said.append(Said(row.request_id, row.chatbot_id, conversation, first, last))
     extracts.flag(said)
     return counts
 

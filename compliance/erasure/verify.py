@@ -19,7 +19,7 @@ from chatbots.secrets import digest
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.models import ComplianceRequest
 from config.arrays import array
-from conversations.models import Identity
+from conversations.models import DailyExtract, Identity
 
 _PER_LOOK = 500
 
@@ -30,6 +30,11 @@ class Leftovers:
 
     rows: dict[str, int] = field(default_factory=dict)
     under_way: bool = False
+
+    @property
+    def is_days_alone(self) -> bool:
+        """Say that nothing is left but days' files, which others make again."""
+        return self.rows.keys() == {DailyExtract._meta.db_table}
 
     def __str__(self) -> str:
         return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
@@ -105,7 +110,7 @@ def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
         cursor.execute(_rows_left(), ids)
         for table, request_id, count in cursor.fetchall():
             found[request_id].rows[table] = count
-        for table, statement in (("compliance_export", _EXPORTS), ("conversations_dailyextract", _EXTRACTS)):
+        for table, statement in (("compliance_export", _EXPORTS), (DailyExtract._meta.db_table, _EXTRACTS)):
             cursor.execute(statement, ids)
             for request_id, count in cursor.fetchall():
                 found[request_id].rows[table] = count

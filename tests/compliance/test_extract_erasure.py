@@ -27,7 +27,7 @@ from tests.extracting import (
     noon,
     planned,
 )
-from tests.factories import deletion_of
+from tests.factories import IdentityFactory, deletion_of, uci_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,6 +56,10 @@ def _run(kind: ComplianceRequest.Kind = ComplianceRequest.Kind.DELETION) -> None
 
 def _said(storage: ObjectStorage, chatbot: Chatbot, day: Any = FIRST) -> set[str]:
     return {line["text"] for line in lines(storage, extract_of(chatbot, day))}
+
+
+def _refuse(*_args: Any, **_options: Any) -> None:
+    raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
 
 
 def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
@@ -220,10 +224,7 @@ def test_it_fails_with_the_code_of_a_day_that_failed_and_a_retry_tries_both(
     _made(chatbot)
     request = deletion_of(chatbot, "alice")
 
-    def refuse(*_args: Any) -> None:
-        raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
-
-    monkeypatch.setattr(ObjectStorage, "abort_all", refuse)
+    monkeypatch.setattr(ObjectStorage, "abort_all", _refuse)
     assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.error_code) == ("failed", "storage_access_denied")
@@ -235,6 +236,77 @@ def test_it_fails_with_the_code_of_a_day_that_failed_and_a_retry_tries_both(
     assert not worker.drain()
     request.refresh_from_db()
     assert request.status == "completed"
+    assert _said(storage, chatbot) == {"words of bob"}
+
+
+def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """One claim: the conversation bears alice's mark, and bob's deletion has nothing else to do."""
+    shared = conversation_on(chatbot, "alice", noon(), text="words of both")
+    IdentityFactory.create(conversation=shared, variable=uci_of(chatbot), value="bob")
+    conversation_on(chatbot, "carol", noon(), text="words of carol")
+    planned(chatbot)
+    make_all()
+    both = [deletion_of(chatbot, "alice"), deletion_of(chatbot, "bob")]
+    other = deletion_of(chatbot, "dave")
+    _run()
+    assert set(ComplianceRequest.objects.filter(pk__in=[each.pk for each in both]).values_list("status")) == {
+        ("accepted",)
+    }
+    other.refresh_from_db()
+    assert other.status == "completed"
+    assert not worker.drain()
+    assert set(ComplianceRequest.objects.values_list("status", "extracts")) == {("completed", 1), ("completed", 0)}
+    assert _said(storage, chatbot) == {"words of carol"}
+
+
+def test_days_that_another_deletion_flags_before_the_second_look(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it shares with another is erased by that one, between its own look at the days and its second look."""
+    _made(chatbot)
+    request = deletion_of(chatbot, "dave")
+    original = verify.look_again
+
+    def look_again(request_ids: Any) -> Any:
+        extract = extract_of(chatbot)
+        DailyExtract.objects.filter(pk=extract.pk).update(state="stale", version=2, stale_at=timezone.now())
+        ExtractErasure.objects.create(chatbot=chatbot, extract=extract, request_id=request.pk, version=2)
+        monkeypatch.undo()
+        return original(request_ids)
+
+    monkeypatch.setattr(verify, "look_again", look_again)
+    _run()
+    request.refresh_from_db()
+    assert (request.status, request.attempts) == ("accepted", 0)
+    assert not worker.drain()
+    request.refresh_from_db()
+    assert (request.status, request.extracts) == ("completed", 1)
+
+
+@pytest.mark.parametrize("bite", [2, rows.BITE_MESSAGES])
+def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, bite: int
+) -> None:
+    _made(chatbot)
+    given_up = deletion_of(chatbot, "alice")
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "abort_all", _refuse)
+        assert not worker.drain()
+    given_up.refresh_from_db()
+    assert given_up.status == "failed"
+
+    monkeypatch.setattr(rows, "BITE_MESSAGES", bite)
+    conversation_on(chatbot, "alice", *(noon() + number * HOUR for number in range(3)), text="more of alice")
+    request = deletion_of(chatbot, "alice")
+    assert not worker.drain()
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == ("failed", "storage_access_denied")
+    assert "words of alice" in _said(storage, chatbot)
+
+    operations.retry(request_id=request.pk, actor="command")
+    assert not worker.drain()
+    request.refresh_from_db()
+    assert (request.status, request.extracts) == ("completed", 2)
     assert _said(storage, chatbot) == {"words of bob"}
 
 
