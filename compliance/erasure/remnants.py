@@ -280,11 +280,14 @@ def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
 def _remove_expired_extracts(turn: Turn) -> None:
     """Each is taken first, so that nobody makes it again meanwhile."""
     for held in turn.while_time_is_left(iter(work.take_expired, None)):
-        if turn.purge(str(held.key)):
+        try:
+            hosted_storage().purge(str(held.key))
+        except StorageError as error:
+            turn.refuse(error)
+            held.refuse(error.code, error.detail, retryable=error.retryable, wait=_REFUSED_AGAIN)
+        else:
             held.expire()
             turn.note_removed("extracts")
-        else:
-            held.give_back(wait=_REFUSED_AGAIN)
 
 
 def _remove_abandoned_uploads(turn: Turn) -> None:

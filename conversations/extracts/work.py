@@ -80,6 +80,15 @@ UPDATE conversations_dailyextract
  WHERE id = %(id)s AND token = %(token)s
 """
 
+# A deletion that waits for the file to go learns by the error why it does not; what is whole else stays whole.
+_REFUSE = """
+UPDATE conversations_dailyextract
+   SET state = CASE WHEN %(final)s AND state IN ('pending', 'stale') THEN 'failed' ELSE state END,
+       token = NULL, claimed_until = NULL, error_code = %(code)s, error_detail = %(detail)s,
+       not_before = clock_timestamp() + make_interval(secs => %(wait)s)
+ WHERE id = %(id)s AND token = %(token)s
+"""
+
 _KEEP = """
 UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE id = %(id)s AND token = %(token)s RETURNING version
@@ -87,6 +96,9 @@ UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() + make_i
 _RECORD = """
 UPDATE conversations_dailyextract
    SET hosting = %(hosting)s, bucket = %(bucket)s, key = %(key)s, upload_id = %(upload)s,
+       expires_at = CASE %(hosting)s WHEN 'hosted' THEN
+                    CASE WHEN made_version IS NOT NULL AND expires_at IS NOT NULL THEN expires_at
+                         ELSE clock_timestamp() + make_interval(secs => %(life)s) END END,
        claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE id = %(id)s AND token = %(token)s RETURNING version
 """
@@ -95,7 +107,8 @@ UPDATE conversations_dailyextract
    SET state = CASE WHEN version = %(version)s THEN 'done' ELSE 'stale' END, made_version = %(version)s,
        rows = %(rows)s, bytes = %(bytes)s, sha256 = %(sha256)s, upload_id = NULL, finished_at = clock_timestamp(),
        expires_at = CASE hosting WHEN 'hosted'
-                    THEN coalesce(expires_at, clock_timestamp() + make_interval(secs => %(life)s)) END,
+                    THEN CASE WHEN made_version IS NOT NULL AND expires_at IS NOT NULL THEN expires_at
+                              ELSE clock_timestamp() + make_interval(secs => %(life)s) END END,
        stale_at = CASE WHEN version = %(version)s THEN NULL ELSE coalesce(stale_at, clock_timestamp()) END,
        token = NULL, claimed_until = NULL, attempts = 0, not_before = NULL, error_code = '', error_detail = ''
  WHERE id = %(id)s AND token = %(token)s RETURNING version
@@ -152,7 +165,9 @@ class Held:
     def record(self, place: Place, key: str, upload_id: str | None) -> None:
         """Write down where the file goes, before anything of it is there. Raises ExtractLost."""
         bucket = "" if place.is_hosted else place.bucket
-        self._change(_RECORD, hosting=place.hosting, bucket=bucket, key=key, upload=upload_id)
+        # With its end: should it fail once something lies there, that goes too.
+        life = settings.HOSTED_FILE_DAYS.total_seconds()
+        self._change(_RECORD, hosting=place.hosting, bucket=bucket, key=key, upload=upload_id, life=life)
 
     def finish(self, written: Written, *, rows: int, version: int) -> bool:
         """Say that the file lies there, as read at `version`; return whether that is the present one still.
@@ -186,6 +201,15 @@ class Held:
             final=not retryable,
             most=MAX_ATTEMPTS,
             back_off=_BACK_OFF.total_seconds(),
+        )
+
+    def refuse(self, code: str, detail: str, *, retryable: bool, wait: timedelta) -> None:
+        """Note that the storage did not remove the file of an expired day: it is tried again after `wait`.
+
+        What waits to be made again has failed, unless trying again can help.
+        """
+        self._execute(
+            _REFUSE, code=code, detail=detail[:_DETAIL_LENGTH], final=not retryable, wait=wait.total_seconds()
         )
 
     def expire(self) -> None:

@@ -1,0 +1,111 @@
+"""Days' files whose time is over, where the storage refuses."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import Chatbot
+from compliance import operations, worker
+from compliance.models import ComplianceRequest
+from conversations.models import DailyExtract
+from tests.extracting import conversation_on, extract_of, make_all, noon, planned
+from tests.factories import deletion_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR = timedelta(hours=1)
+
+
+def _expire() -> None:
+    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
+
+
+def _go_on() -> None:
+    """What a minute's sweep and the workers do, as if all had waited long enough."""
+    DailyExtract.objects.update(not_before=None)
+    ComplianceRequest.objects.update(not_before=None)
+    worker.sweep()
+    assert not worker.drain()
+
+
+def test_a_deletion_fails_where_an_expired_file_cannot_go(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_on(chatbot, "alice", noon())
+    planned(chatbot)
+    make_all()
+    _expire()
+    request = deletion_of(chatbot, "alice")
+
+    def refuse(*_args: Any) -> None:
+        raise StorageError("storage_locked", "An object lock forbids it.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "purge", refuse)
+        assert not worker.drain()
+        request.refresh_from_db()
+        assert request.status == "accepted"
+        _go_on()
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == ("failed", "storage_locked")
+    assert extract_of(chatbot).key
+
+    operations.retry(request_id=request.pk, actor="command")
+    _go_on()
+    request.refresh_from_db()
+    assert request.status == "completed"
+    assert (extract_of(chatbot).state, extract_of(chatbot).error_code) == ("expired", "")
+    assert list(storage.keys("acme/daily")) == []
+
+
+def test_an_expired_file_that_cannot_go_says_why(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that may be back soon makes nothing fail."""
+    planned(chatbot)
+    make_all()
+    _expire()
+    refusals = [StorageError("storage_locked", "An object lock forbids it."), StorageError("x", "Busy.", True)]
+
+    def refuse(*_args: Any) -> None:
+        raise refusals.pop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "purge", refuse)
+        DailyExtract.objects.update(state="stale", stale_at=timezone.now())
+        worker.sweep()
+        waiting = extract_of(chatbot)
+        assert (waiting.state, waiting.error_code) == ("stale", "x")
+        DailyExtract.objects.update(state="done", not_before=None)
+        worker.sweep()
+    refused = extract_of(chatbot)
+    assert (refused.state, refused.error_code, refused.token) == ("done", "storage_locked", None)
+    assert refused.not_before
+    worker.sweep()
+    assert extract_of(chatbot).state == "done"
+
+
+def test_what_a_failed_day_has_published_expires(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was published; then the storage refused to say what older versions there are."""
+    conversation_on(chatbot, "alice", noon())
+    planned(chatbot)
+
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise StorageError("storage_access_denied", "Grant it s3:ListBucketVersions.")
+
+    monkeypatch.setattr(ObjectStorage, "purge_older", refuse)
+    make_all()
+    failed = extract_of(chatbot)
+    assert (failed.state, failed.rows) == ("failed", None)
+    assert storage.exists(str(failed.key))
+    assert failed.expires_at
+    _expire()
+    DailyExtract.objects.update(not_before=None)
+    worker.sweep()
+    assert not storage.exists(str(failed.key))
+    assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)
