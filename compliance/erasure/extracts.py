@@ -110,17 +110,22 @@ SELECT e.day, e.finished_at, e.sha256
  ORDER BY e.day
 """
 
-# What waits for this day alone, or for no day any more. What waits after an error of its own goes on waiting.
+# What waits for this day alone, or for no day any more. What waits after an error of its own goes on waiting. A row
+# that another has locked is left to it: then two that let the same ones go cannot block each other.
 _RELEASE = """
-UPDATE compliance_compliancerequest r SET not_before = NULL
- WHERE r.id = ANY(ARRAY(SELECT request_id FROM conversations_extracterasure WHERE extract_id = %s))
-   AND r.status = 'accepted' AND r.cut_at IS NOT NULL AND r.not_before IS NOT NULL AND r.error_code = ''
-   AND NOT EXISTS (
-       SELECT FROM (SELECT extract_id, version FROM conversations_extracterasure WHERE request_id = r.id OFFSET 0) t
-        CROSS JOIN LATERAL (
-              SELECT FROM conversations_dailyextract
-               WHERE id = t.extract_id AND hosting = 'hosted' AND key IS NOT NULL
-                 AND coalesce(made_version, 0) < t.version AND state <> 'failed' OFFSET 0) e)
+UPDATE compliance_compliancerequest SET not_before = NULL
+ WHERE id = ANY(ARRAY(
+       SELECT r.id FROM compliance_compliancerequest r
+        WHERE r.id = ANY(ARRAY(SELECT request_id FROM conversations_extracterasure WHERE extract_id = %s))
+          AND r.status = 'accepted' AND r.cut_at IS NOT NULL AND r.not_before IS NOT NULL AND r.error_code = ''
+          AND NOT EXISTS (
+              SELECT FROM (
+                     SELECT extract_id, version FROM conversations_extracterasure WHERE request_id = r.id OFFSET 0) t
+               CROSS JOIN LATERAL (
+                     SELECT FROM conversations_dailyextract
+                      WHERE id = t.extract_id AND hosting = 'hosted' AND key IS NOT NULL
+                        AND coalesce(made_version, 0) < t.version AND state <> 'failed' OFFSET 0) e)
+         FOR NO KEY UPDATE OF r SKIP LOCKED))
 """
 
 _TRY_AGAIN = """

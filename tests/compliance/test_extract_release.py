@@ -1,0 +1,41 @@
+"""Who has made a day lets the deletions go on that waited for it, and waits for nobody."""
+
+import psycopg
+import pytest
+from django.db import connection
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance import claims
+from compliance.erasure import engine, extracts
+from compliance.models import ComplianceRequest
+from compliance.sizes import measure
+from tests.extracting import conversation_on, make_all, noon, planned
+from tests.factories import deletion_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_it_leaves_alone_what_another_has_locked(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    members = ["alice", "bob"]
+    for member in members:
+        conversation_on(chatbot, member, noon())
+    planned(chatbot)
+    make_all()
+    locked, free = (deletion_of(chatbot, member) for member in members)
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    engine.run(held, measure(held), deadline=float("inf"))
+    assert ComplianceRequest.objects.filter(not_before__isnull=False).count() == 2
+
+    params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+    with psycopg.connect(**params) as other, connection.cursor() as cursor:
+        other.execute("SELECT FROM compliance_compliancerequest WHERE id = %s FOR UPDATE", [locked.pk])
+        cursor.execute("SET statement_timeout = '5s'")
+        try:
+            assert extracts.make_next(settled=False)
+        finally:
+            cursor.execute("RESET statement_timeout")
+    locked.refresh_from_db()
+    free.refresh_from_db()
+    assert (locked.not_before is None, free.not_before is None) == (False, True)
