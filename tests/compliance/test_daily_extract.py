@@ -93,6 +93,7 @@ def test_what_fails_is_told_and_the_exit_code_says_so(
         ("acme", "--date", "2026-11-01", "--from", "2026-11-01"),
         ("acme", "--from", "2026-11-02", "--to", "2026-11-01"),
         ("acme", "--date", "2999-01-01"),
+        ("acme", "--from", "0202-11-01"),
         ("acme", "--date", "yesterday"),
     ],
 )

@@ -18,6 +18,9 @@ State = DailyExtract.State
 
 FAILED = 3
 
+# No platform is older. A slip of the pen must not plan a thousand years.
+FIRST_DAY = date(2000, 1, 1)
+
 
 class Command(TeachingCommand):
     help = "Make the daily extracts of one chatbot, or of all that have them switched on, here and now."
@@ -41,7 +44,7 @@ exit codes:
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug", nargs="?", help="The chatbot.")
         parser.add_argument("--all", action="store_true", help="All chatbots that have extracts switched on.")
-        parser.add_argument("--date", type=_day, metavar="DAY", help="One day, such as 2026-11-23.")
+        parser.add_argument("--date", type=_day, metavar="DAY", help="One day, such as 2026-11-23; from 2000 on.")
         parser.add_argument("--from", type=_day, dest="first", metavar="DAY", help="The first of several days.")
         parser.add_argument("--to", type=_day, dest="last", metavar="DAY", help="The last (yesterday).")
         parser.add_argument("--again", action="store_true", help="Make hosted files that are done once more.")
@@ -94,7 +97,10 @@ exit codes:
 
 
 def _day(text: str) -> date:
-    return date.fromisoformat(text)
+    day = date.fromisoformat(text)
+    if day < FIRST_DAY:
+        raise ValueError
+    return day
 
 
 def _chatbots(slug: str | None) -> Iterable[Chatbot]:
