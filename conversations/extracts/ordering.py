@@ -11,8 +11,8 @@ from conversations.models import DailyExtract
 
 State = DailyExtract.State
 
-# A file that lies there stays until the new one takes its place. What is done in a client's bucket is the client's,
-# and what waits already, waits.
+# A file that lies there stays until the new one takes its place; past its days it has to go first. What is done in a
+# client's bucket is the client's, and what waits already, waits.
 _ORDER = """
 UPDATE conversations_dailyextract e
    SET state = CASE WHEN e.made_version IS NULL OR e.key IS NULL THEN 'pending' ELSE 'stale' END,
@@ -21,6 +21,7 @@ UPDATE conversations_dailyextract e
   FROM (SELECT id FROM conversations_dailyextract
          WHERE chatbot_id = %(chatbot)s AND day = ANY(%(days)s) AND state = ANY(%(states)s)
            AND NOT (state = 'done' AND hosting = 'client')
+           AND (key IS NULL OR expires_at IS NULL OR expires_at > statement_timestamp())
          ORDER BY id FOR NO KEY UPDATE) ordered
  WHERE e.id = ordered.id
 RETURNING e.day

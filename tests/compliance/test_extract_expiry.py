@@ -10,8 +10,9 @@ from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
 from compliance import operations, worker
 from compliance.models import ComplianceRequest
+from conversations.extracts import ordering
 from conversations.models import DailyExtract
-from tests.extracting import conversation_on, extract_of, make_all, noon, planned
+from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned
 from tests.factories import deletion_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -109,3 +110,15 @@ def test_what_a_failed_day_has_published_expires(
     worker.sweep()
     assert not storage.exists(str(failed.key))
     assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)
+
+
+def test_what_has_to_go_first_cannot_be_ordered(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    planned(chatbot)
+    make_all()
+    _expire()
+    order = {"chatbot_id": chatbot.pk, "days": [FIRST], "states": ordering.SETTLED, "actor": "command"}
+    assert ordering.order(**order) == []
+    worker.sweep()
+    assert ordering.order(**order) == [FIRST]
+    assert make_all() == 1
+    assert extract_of(chatbot).state == "done"
