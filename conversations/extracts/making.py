@@ -9,17 +9,20 @@ of the object is left, neither one that a killed worker published.
 
 An erasure, or a late message, raises the row's version in the transaction that deletes, or stores: what was read in a
 snapshot before that is known by its version. The first file of a day is then not published. One that takes the place
-of an older one is, since it is nearer to the truth; else a day that keeps changing would never get on. The row stays
-stale, and is made again.
+of an older one is, since it is nearer to the truth; else a day that keeps changing would never get on, nor would the
+deletions that wait for it. So in the hosted bucket a first one is, too, an hour after the day got its row. The row
+stays stale, and is made again.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 from django.db import transaction
+from django.utils import timezone
 from psycopg import sql
 
 from chatbots.buckets import Place, StorageError, Written, hosted_place, place_of
@@ -40,6 +43,9 @@ _SECONDS_BETWEEN_KEEPS = 15.0
 # Rows are looked up where a LATERAL says so, and joined by hashing elsewhere: without statistics the planner would
 # look up what belongs together once for each row. In 4 MB, the default, a day is sorted on disk in many small runs.
 _READING = {"enable_nestloop": "off", "work_mem": "64MB"}
+
+# So long a first hosted file is not published when something was erased or came late while it was read.
+FIRST_PATIENCE = timedelta(hours=1)
 
 # Called with the number of bytes that were read since the last call.
 OnRead = Callable[[int], object]
@@ -84,7 +90,7 @@ def make(held: Held, *, on_read: OnRead = lambda _bytes: None) -> bool:
         return False
     except _Outdated:
         logger.info("extract.outdated extract=%s", held.id)
-        held.give_back()
+        held.settle()
         return False
     except ExtractFailed as failure:
         held.fail(failure.code, failure.detail, retryable=failure.retryable)
@@ -159,8 +165,9 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
     read = _Read()
 
     def before_complete() -> None:
-        is_first = held.made_version is None or held.key is None or not place.is_hosted
-        if held.keep() != read.version and is_first:
+        is_first = held.made_version is None or held.key is None
+        is_young = timezone.now() - held.created_at < FIRST_PATIENCE
+        if held.keep() != read.version and ((is_first and is_young) or not place.is_hosted):
             raise _Outdated
 
     try:

@@ -49,7 +49,7 @@ UPDATE conversations_dailyextract e
         LIMIT 1
           FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
-          e.made_version
+          e.made_version, e.created_at
 """
 _DUE = """
 (d.not_before IS NULL OR d.not_before <= clock_timestamp())
@@ -71,7 +71,7 @@ UPDATE conversations_dailyextract e
         LIMIT 1
           FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
-          e.made_version
+          e.made_version, e.created_at
 """
 _EXPIRE = """
 UPDATE conversations_dailyextract
@@ -156,6 +156,7 @@ class Held:
     key: str | None
     upload_id: str | None
     made_version: int | None
+    created_at: datetime
     token: UUID
 
     def keep(self) -> int:
@@ -186,6 +187,10 @@ class Held:
     def give_back(self, *, wait: timedelta = timedelta()) -> None:
         """Let it go without a lost attempt."""
         self._execute(_GIVE_BACK, wait=wait.total_seconds())
+
+    def settle(self) -> None:
+        """Let it go, since it has just changed, for as long as it is left alone then."""
+        self.give_back(wait=timedelta(seconds=SETTLING_SECONDS))
 
     def rest(self) -> None:
         """Let it go without a lost attempt, for as long as its bucket is given a rest."""

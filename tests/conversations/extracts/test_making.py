@@ -143,6 +143,24 @@ def test_a_file_made_again_is_published_though_it_is_to_be_made_once_more(
     assert {line["conversation_id"] for line in lines(storage, extract)} == {"first"}
 
 
+def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else neither the file would ever be there, nor the deletions end that wait for it."""
+    planned(chatbot)
+    numbers = iter(range(10))
+    _between(monkeypatch, storage, lambda: _late(chatbot, f"late-{next(numbers)}"))
+    assert not making.make(take(chatbot))
+    assert work.take_next(settled=False) is None, "It is left alone for a while, not read again at once."
+    assert list(storage.keys()) == []
+
+    DailyExtract.objects.update(created_at=timezone.now() - making.FIRST_PATIENCE)
+    assert not making.make(take(chatbot))
+    extract = extract_of(chatbot)
+    assert (extract.state, extract.version, extract.made_version) == ("stale", 3, 2)
+    assert len(lines(storage, extract)) == 2
+
+
 def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: Any) -> None:
     """Let something happen after the rows were read and before the file is published."""
     original = ObjectStorage._send_parts
