@@ -18,7 +18,7 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeVar
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from chatbots.buckets import ObjectStorage
 from compliance import progress
@@ -78,6 +78,12 @@ SELECT f.id, f.key, ours.id, e.chatbot_id, e.hosting, e.bucket
 """
 _DOOMED_COPIES = _COPIES.format(exports="doomed_by = ours.id AND key IS NOT NULL")
 _COPIES_OF_REQUESTS = _COPIES.format(exports="request_id = ours.id")
+# A retry that was asked for meanwhile may have copies of its own by now, and be whole even.
+_EXPIRED_COPIES = _COPIES.format(
+    exports="""request_id = ours.id AND (expires_at < now() OR EXISTS (
+       SELECT FROM compliance_compliancerequest
+        WHERE id = ours.id AND status IN ('failed', 'cancelled', 'rejected')))"""
+)
 
 _IN_CLIENTS_BUCKETS = """
 SELECT DISTINCT doomed_by FROM compliance_export
@@ -146,11 +152,16 @@ def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     return failures | _erase(bite, left, find=_EXPORTS, counter="exports", forget=_FORGET_EXPORTS)
 
 
-def erase_copies(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
-    """Remove the copies of files beside these export requests' files, with their rows."""
+def erase_copies(bite: Bite, request_ids: Sequence[UUID], *, find: str = _COPIES_OF_REQUESTS) -> Failures:
+    """Remove the copies of files beside these export requests' files, with their rows. For whoever claims them."""
     if not request_ids:
         return {}
-    return _erase(bite, request_ids, find=_COPIES_OF_REQUESTS, counter="", forget=_FORGET_COPIES)
+    return _erase(bite, request_ids, find=find, counter="", forget=_FORGET_COPIES)
+
+
+def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
+    """As `erase_copies`, for whoever claims nothing: only while the exports' days are over, or they are given up."""
+    return erase_copies(transaction.atomic, request_ids, find=_EXPIRED_COPIES)
 
 
 def in_clients_buckets(request_ids: Sequence[UUID]) -> list[UUID]:

@@ -24,7 +24,7 @@ from chatbots.buckets import StorageError, hosted_storage
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
-from compliance.models import ComplianceRequest, Export, Replay
+from compliance.models import ComplianceRequest, Export, ExportFile, Replay
 from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
 from conversations.extracts import work
 from conversations.models import DailyExtract, ErasedChatter, UploadedFile, VariableValue
@@ -267,9 +267,11 @@ def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
         objects.forget_out_of_reach([export.request_id], by="request_id")
     if not Export.objects.filter(pk=export.pk, key=export.key).exists():
         return True
-    for failure in objects.erase_copies(transaction.atomic, [export.request_id]).values():
+    for failure in objects.erase_expired_copies([export.request_id]).values():
         turn.refuse(failure)
         return False
+    if ExportFile.objects.filter(export=export.pk).exists():
+        return True  # a retry was asked for meanwhile, and removes what was left before
     if not turn.purge(str(export.key), where):
         return False
     # Not if a retry has taken another key meanwhile.

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.buckets import PART_BYTES, ObjectStorage
+from chatbots.buckets.removal import Removed
 from chatbots.models import Chatbot
 from compliance import claims, operations, sizes, worker
 from compliance.api.representation import MOST_FILES, represent
@@ -67,6 +68,18 @@ def stored(conversation: Conversation, content: bytes, name: str = "photo of Ada
 
 def export_with_files(chatbot: Chatbot, value: str = "42", **fields: Any) -> ComplianceRequest:
     return export_of(chatbot, value, include_files=True, **fields)
+
+
+def given_up(chatbot: Chatbot) -> ComplianceRequest:
+    """An export whose last worker was lost right before it would have been complete."""
+    request = export_with_files(chatbot)
+    carry_out(taken(request))
+    Export.objects.update(finished_at=None)
+    ComplianceRequest.objects.filter(pk=request.pk).update(
+        status="failed", failed_at=timezone.now(), error_code="worker_lost", completed_at=None, result=None,
+        uci_value="42",
+    )  # fmt: skip
+    return request
 
 
 def exports_in(place: ObjectStorage) -> list[str]:
@@ -243,15 +256,35 @@ def test_they_expire_with_the_export(chatbot: Chatbot, storage: ObjectStorage) -
 
 def test_what_a_given_up_export_copied_is_removed_by_the_sweep(chatbot: Chatbot, place: ObjectStorage) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
-    request = export_with_files(chatbot)
-    carry_out(taken(request))
-    Export.objects.update(finished_at=None)
-    ComplianceRequest.objects.update(
-        status="failed", failed_at=timezone.now(), error_code="worker_lost", completed_at=None, result=None
-    )
+    given_up(chatbot)
     worker.sweep()
     assert exports_in(place) == []
     assert not ExportFile.objects.exists()
+
+
+@pytest.mark.parametrize("retried_whole", [False, True])
+def test_the_sweep_leaves_what_a_retry_copies_meanwhile(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, retried_whole: bool
+) -> None:
+    stored(conversation_of(chatbot, "42"), b"content")
+    request = given_up(chatbot)
+    purge = ObjectStorage.purge_many
+
+    def retry(self: ObjectStorage, keys: Iterable[str]) -> Removed:
+        monkeypatch.setattr(ObjectStorage, "purge_many", purge)
+        operations.retry(request_id=request.pk, actor="command")
+        if retried_whole:
+            carry_out(taken(request))
+        connection.close()  # this is a thread of the sweep
+        return self.purge_many(keys)
+
+    monkeypatch.setattr(ObjectStorage, "purge_many", retry)
+    worker.sweep()
+    if not retried_whole:
+        carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    export = export_of_request(request)
+    assert set(exports_in(storage)) == {export.key, export.copies.get().key}
 
 
 def test_a_deletion_takes_hosted_copies_along_and_leaves_the_clients(
