@@ -7,6 +7,7 @@ then can never complete, or the object.
 
 import hashlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -22,6 +23,7 @@ from compliance.errors import StepFailed
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, sharing_bite
+from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name
 
@@ -76,6 +78,8 @@ class Copying:
         self._held = held
         self._keeper = keeper
         self._storage = storage
+        # PostgreSQL's timeout does not see it: between two reads no statement is under way.
+        self._until = time.monotonic() + SNAPSHOT_MINUTES * 60
 
     def run(self, transcripts: Transcripts, targets: Iterable[Target]) -> None:
         """Copy the files that the snapshot names, those of an export that fails no further. Raises ClaimLost."""
@@ -88,7 +92,7 @@ class Copying:
         return Copy(target, file, copy_key(target.key, file_id=file.file_id))
 
     def _copy(self, copies: Collection[Copy]) -> None:
-        copies = self._unfailed(copies)
+        copies = list(self._unfailed(copies))
         if not copies:
             return
         with sharing_bite(self._held, _chatbots(copies)):
@@ -114,8 +118,13 @@ class Copying:
             _note(sending.done)
         self.copied.update(copy.target for copy in sending.done)
 
-    def _unfailed(self, copies: Iterable[Copy]) -> list[Copy]:
-        return [copy for copy in copies if copy.target not in self.failed]
+    def _unfailed(self, copies: Iterable[Copy]) -> Iterator[Copy]:
+        """Yield those that are still to be made when their turn comes."""
+        for copy in copies:
+            if time.monotonic() > self._until:
+                self.failed.setdefault(copy.target, _too_slow())
+            if copy.target not in self.failed:
+                yield copy
 
     def _keep_only(self, copies: Iterable[Copy], wanted: Collection[Target]) -> None:
         for copy in copies:
@@ -173,6 +182,11 @@ def _lost() -> StorageError:
     detail = "An uploaded file that was to be copied is not in the hosted bucket, or not as it was stored."
     # A deletion may be at work on it; then the next attempt leaves it out.
     return StorageError("export_file_lost", detail, retryable=True)
+
+
+def _too_slow() -> StepFailed:
+    detail = f"The bucket was too slow: in {SNAPSHOT_MINUTES} minutes not all of the uploaded files were copied."
+    return StepFailed("export_not_read", detail)
 
 
 def _record(copies: Collection[Copy]) -> set[Target]:

@@ -11,13 +11,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import PART_BYTES, ObjectStorage
+from chatbots.buckets import PART_BYTES, ObjectStorage, Written
 from chatbots.buckets.removal import Removed
 from chatbots.models import Chatbot
 from compliance import claims, operations, sizes, worker
 from compliance.api.representation import MOST_FILES, represent
 from compliance.errors import ClaimLost
-from compliance.export import copying
+from compliance.export import copying, crew
 from compliance.models import ComplianceRequest, Export, ExportFile
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
@@ -285,6 +285,32 @@ def test_the_sweep_leaves_what_a_retry_copies_meanwhile(
     assert outcome(request) == COMPLETED
     export = export_of_request(request)
     assert set(exports_in(storage)) == {export.key, export.copies.get().key}
+
+
+def test_a_slow_bucket_holds_no_snapshot_for_ever(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is up when the first of three is copied; the others of the claim get their files."""
+    for number in range(3):
+        stored(conversation_of(chatbot, "42"), b"content %d" % number)
+    slow, quick = export_with_files(chatbot), export_of(chatbot, "43")
+    copied: list[copying.Copy] = []
+    send = copying.Copying._send
+
+    def late(self: copying.Copying, copy: copying.Copy, upload_id: str) -> Written:
+        self._until = 0
+        copied.append(copy)
+        return send(self, copy, upload_id)
+
+    monkeypatch.setattr(copying.Copying, "_send", late)
+    monkeypatch.setattr(crew, "THREADS", 1)
+    monkeypatch.setattr(copying, "THREADS", 0)  # none waits for a thread
+    carry_out(taken(slow, quick))
+    assert outcome(slow) == ("accepted", "export_not_read", 1)
+    assert "too slow" in slow.error_detail
+    assert len(copied) == 1
+    assert outcome(quick) == COMPLETED
+    assert open_uploads(storage) == []
 
 
 def test_a_deletion_takes_hosted_copies_along_and_leaves_the_clients(
