@@ -9,6 +9,9 @@ DANGER: what this module does cannot be undone. What keeps it right:
 - nothing is reported from the plan: completion follows a second look at every store (`verify`).
 
     admit -> mark + first bite -> bites -> objects -> days made again (by others) -> ledger -> second look -> complete
+
+Where several people were in a conversation that has files, the files go first: its identities are how the deletion of
+each of them finds it, and none may complete while a file is there.
 """
 
 import logging
@@ -51,8 +54,15 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
             going = progress.set_apart(held, going, objects.in_clients_buckets(going))
         days = extracts.look(going)
         erased = ledger.read(going)
-    for step in (objects.erase_files, objects.erase_exports) if has_objects else ():
-        going = _drop_failed(held, going, step(held.bite, going))
+    if has_objects:
+        for step in (objects.erase_files, objects.erase_exports):
+            going = _drop_failed(held, going, step(held.bite, going))
+        # The rows of conversations that several people were in go after their files.
+        if not _erase_marked(held, going, deadline=deadline):
+            progress.give_back(held, going, code="turn_over")
+            return
+        with held.bite():
+            days = extracts.look(going)
     if days:
         going = _drop_what_waits(held, going, days)
     if going and _write_ledger(held, going, erased):
@@ -68,6 +78,12 @@ def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], sizes: Sequence[Si
         else:
             more = True
             marking.mark(held, request_ids)
+    return not more or _erase_marked(held, request_ids, deadline=deadline)
+
+
+def _erase_marked(held: HeldClaim, request_ids: Sequence[UUID], *, deadline: float) -> bool:
+    """Erase what may be erased of what is marked; return False when the time was over first."""
+    more = True
     while more:
         with held.bite():
             more = rows.erase_bite(request_ids)

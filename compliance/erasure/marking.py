@@ -101,6 +101,31 @@ WITH theirs AS (
 SELECT request_id, count(*) FROM taken WHERE deleted_at IS NULL GROUP BY request_id
 """
 
+# Of those who go on where they stopped: what came since their cut is new, and is left alone.
+_TAKE_OVER_ENDED = """
+WITH matched AS (
+    SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
+      FROM compliance_compliancerequest r
+      JOIN conversations_identity i
+        ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+     WHERE r.id = ANY(%s)
+     ORDER BY i.conversation_id, r.seq
+), ended AS (
+    SELECT c.id, c.deletion_request_id AS ended_id, m.request_id
+      FROM matched m JOIN conversations_conversation c ON c.id = m.conversation_id
+     WHERE c.deleted_at IS NULL
+       AND EXISTS (SELECT 1 FROM compliance_compliancerequest f
+                    WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
+     ORDER BY c.id
+       FOR UPDATE OF c
+), taken AS (
+    UPDATE conversations_conversation c SET deletion_request_id = ended.request_id
+      FROM ended WHERE c.id = ended.id
+    RETURNING ended.ended_id, ended.request_id
+)
+SELECT DISTINCT ended_id, request_id FROM taken ORDER BY 1, 2
+"""
+
 _TAKE_OVER_EXPORTS = """
 UPDATE compliance_export e SET doomed_by = heir.request_id
   FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
@@ -234,6 +259,9 @@ def mark_and_erase(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
     ids = [request.request_id for request in fresh]
     cut = _begin_cut(held, fresh)
     named = rows.lock_named(ids)
+    if any(row.has_files_first for row in named):
+        mark(held, request_ids)
+        return True
     counts, shared = rows.erase(named)
     # What named the chatters is erased now and bears our mark: the rest is what the failed ones had left.
     taken_over = _take_over(ids)
@@ -257,11 +285,24 @@ def _read_fresh(request_ids: Sequence[UUID]) -> list[Fresh]:
         again = [request_id for request_id, *_, is_fresh in found if not is_fresh]
         if again:
             cursor.execute(_GO_ON, [array(again)])
+            _take_over_ended(again)
     return [
         Fresh(request_id, chatbot_id, variable_id, value, bytes(digest))
         for request_id, chatbot_id, variable_id, value, digest, is_fresh in found
         if is_fresh
     ]
+
+
+def _take_over_ended(request_ids: Sequence[UUID]) -> None:
+    """Take over conversations that name these chatters and bear the mark of another's deletion that has failed since,
+    with all that it had still to do."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE_OVER_ENDED, [array(request_ids)])
+        pairs = cursor.fetchall()
+        if pairs:
+            failed, heirs = [failed for failed, _ in pairs], [heir for _, heir in pairs]
+            cursor.execute(_TAKE_OVER_EXPORTS, {"failed": failed, "heirs": heirs})
+            extracts.take_over(failed=failed, heirs=heirs)
 
 
 def _begin_cut(held: HeldClaim, fresh: Sequence[Fresh]) -> datetime:

@@ -35,6 +35,7 @@ class Doomed(NamedTuple):
     message_count: int
     request_id: UUID
     marked_by: UUID
+    has_files_first: bool = False
 
 
 class Named(NamedTuple):
@@ -45,40 +46,49 @@ class Named(NamedTuple):
     value: str
 
 
-# Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
-_MARKED_BY_US = """
-SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
-  FROM conversations_conversation c
- WHERE c.id IN (SELECT id FROM conversations_conversation
-                 WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL LIMIT %s)
-   AND c.deleted_at IS NULL
- ORDER BY c.id FOR UPDATE OF c
+# Several people were in it, and files of it are left: those go first. Its identities are how the deletion of each of
+# them finds it, and none may complete while a file is still there.
+_FILES_FIRST = """
+(c.has_file_upload
+ AND EXISTS (SELECT FROM conversations_uploadedfile f WHERE f.conversation_id = c.id)
+ AND (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id) > 1)
 """
 
+# Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
+_MARKED_BY_US = f"""
+SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
+  FROM conversations_conversation c
+ WHERE c.id IN (SELECT id FROM conversations_conversation c
+                 WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL AND NOT {_FILES_FIRST} LIMIT %s)
+   AND c.deleted_at IS NULL
+ ORDER BY c.id FOR UPDATE OF c
+"""  # noqa: S608  (a text of ours)
+
 # Two deletions that meet in one conversation: the first mark stays, and we erase what is still there.
-_MARKED_BY_OTHERS = """
+_MARKED_BY_OTHERS = f"""
 SELECT c.id, c.chatbot_id, c.message_count, ours.request_id, c.deletion_request_id
   FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
           FROM compliance_compliancerequest r
           JOIN conversations_identity i
             ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
-          JOIN conversations_conversation m ON m.id = i.conversation_id AND m.deletion_request_id IS NOT NULL
-         WHERE r.id = ANY(%s)
+          JOIN conversations_conversation c ON c.id = i.conversation_id AND c.deletion_request_id IS NOT NULL
+         WHERE r.id = ANY(%s) AND NOT {_FILES_FIRST}
          ORDER BY i.conversation_id, r.seq LIMIT %s) AS ours
   JOIN conversations_conversation c ON c.id = ours.conversation_id
  WHERE c.deleted_at IS NULL
  ORDER BY c.id FOR UPDATE OF c
-"""
+"""  # noqa: S608  (a text of ours)
 
 # All that names the chatters, marked or not: to be marked and erased at once. A mark of a deletion under way stays;
 # that of one which has ended is taken over, with the files that hang on it (intake marks late data for a completed
 # one, and nobody would look for files under its mark once the rows are gone).
-_NAMED = """
+_NAMED = f"""
 SELECT c.id, c.chatbot_id, c.message_count, named.request_id,
        CASE WHEN c.deletion_request_id IS NULL
               OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
                           WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
-            THEN named.request_id ELSE c.deletion_request_id END
+            THEN named.request_id ELSE c.deletion_request_id END,
+       {_FILES_FIRST}
   FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
           FROM compliance_compliancerequest r
           JOIN conversations_identity i
@@ -88,7 +98,7 @@ SELECT c.id, c.chatbot_id, c.message_count, named.request_id,
   JOIN conversations_conversation c ON c.id = named.conversation_id
  WHERE c.deleted_at IS NULL
  ORDER BY c.id FOR UPDATE OF c
-"""
+"""  # noqa: S608  (a text of ours)
 
 _DELETE_IDENTITIES = sql.SQL(
     "DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id, variable_id, value"
@@ -118,7 +128,10 @@ def fits_one_bite(sizes: Sequence[Size]) -> bool:
 
 
 def erase_bite(request_ids: Sequence[UUID]) -> bool:
-    """Erase one bite of what these requests have marked, in the caller's bite; return whether more may be left."""
+    """Erase one bite of what these requests have marked, in the caller's bite; return whether more may be left.
+
+    Not of conversations that several people were in, while files of them are left.
+    """
     doomed = _lock(_MARKED_BY_US, request_ids, BITE_CONVERSATIONS)
     doomed = doomed or _lock(_MARKED_BY_OTHERS, request_ids, BITE_CONVERSATIONS)
     if not doomed:

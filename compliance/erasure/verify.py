@@ -92,7 +92,8 @@ _STILL_NAMED = """
 SELECT r.id, count(*),
        bool_and(c.deletion_request_id IS NOT NULL AND c.deletion_request_id <> r.id
                 AND EXISTS (SELECT 1 FROM compliance_compliancerequest other
-                             WHERE other.id = c.deletion_request_id AND other.status IN ('accepted', 'processing')))
+                             WHERE other.id = c.deletion_request_id
+                               AND other.status IN ('accepted', 'processing', 'failed')))
   FROM compliance_compliancerequest r
   JOIN conversations_identity i
     ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
