@@ -4,7 +4,9 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils.timezone import now
@@ -193,6 +195,8 @@ def _faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]
         yield "bucket", "Use the bucket's name: 3 to 63 lower-case letters, digits, dots and hyphens."
     elif _NOT_A_BUCKET.fullmatch(client.bucket):
         yield "bucket", "S3 keeps such names for other things. Use the name of a bucket."
+    elif _is_hosted(client):
+        yield "bucket", "This is the operator's own bucket. Choose the hosted one; it has a folder for each chatbot."
     if not (_OTHER_REGION if client.endpoint else _AWS_REGION).fullmatch(client.region):
         yield "region", "Use the bucket's region, such as eu-west-3."
     if client.sse not in Sse.values:
@@ -205,6 +209,15 @@ def _faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]
     if place.exclude(chatbot=chatbot).exists():
         yield "prefix", _PLACE_TAKEN
     yield from _access_faults(chatbot, client)
+
+
+def _is_hosted(client: ClientBucket) -> bool:
+    """Say whether this is the hosted bucket: what lies there as a client's would be an orphan to its housekeeping."""
+    ours = {settings.S3_ENDPOINT_URL, settings.S3_PUBLIC_ENDPOINT_URL}
+    theirs = urlsplit(client.endpoint or "https://s3.amazonaws.com").netloc
+    hosts = {urlsplit(url or "https://s3.amazonaws.com").netloc.lower() for url in ours}
+    is_aws = theirs.endswith(".amazonaws.com") and any(host.endswith(".amazonaws.com") for host in hosts)
+    return client.bucket == settings.S3_BUCKET and (is_aws or theirs in hosts)
 
 
 def _access_faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]:

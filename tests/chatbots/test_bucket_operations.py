@@ -95,6 +95,19 @@ def test_it_knows_aws_by_its_own_addresses(
     assert refused(neighbour, with_(KEY, endpoint=f"https://{host}")).keys() == {"prefix"}
 
 
+@pytest.mark.parametrize("endpoint", [None, "https://s3.eu-west-3.amazonaws.com", "http://S3.internal:8333"])
+def test_it_takes_the_operators_bucket_for_no_clients(
+    chatbot: Chatbot, settings: Any, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
+) -> None:
+    """reconcile_storage --fix would remove a client's files there: no hosted row names them."""
+    monkeypatch.setattr(guard, "_addresses_of", lambda *_: ["127.0.0.1"])
+    settings.S3_ENDPOINT_URL, settings.S3_BUCKET = endpoint, KEY.bucket
+    theirs = endpoint if endpoint and "internal" in endpoint else ""
+    assert refused(chatbot, with_(KEY, endpoint=theirs)).keys() == {"bucket"}
+    settings.S3_BUCKET = "another"
+    set_(chatbot, with_(KEY, endpoint=theirs))
+
+
 def test_it_asks_for_the_encryption_that_was_set(chatbot: Chatbot) -> None:
     place = place_of(set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id="alias/files")))
     assert place.storage.encryption == {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/files"}
