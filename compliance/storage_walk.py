@@ -181,8 +181,8 @@ def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, 
     Those older than a day, and younger ones that no row names: the row comes before the upload, so it was erased.
     """
     uploads = storage.uploads()
-    chatbots = _Chatbots()
     while batch := list(islice(uploads, _KEYS_AT_ONCE)):
+        chatbots = _Chatbots()
         placed = [chatbots.place(upload.key) for upload in batch]
         rows = _rows_of(placed)
         for upload, place in zip(batch, placed, strict=True):

@@ -17,14 +17,16 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 from psycopg import sql
 
 from chatbots import changelog
-from chatbots.buckets import StorageError, hosted_storage
+from chatbots.buckets import OpenUpload, StorageError, hosted_storage
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, ExportFile, Replay
+from compliance.storage_walk import stale_uploads
 from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
 from conversations.extracts import work
 from conversations.models import DailyExtract, ErasedChatter, UploadedFile, VariableValue
@@ -42,6 +44,7 @@ _BATCH = 10_000
 _ROWS_PER_PAGE = 500
 _SECONDS_PER_TASK = 10.0
 _UPLOAD_ABANDONED = timedelta(days=1)
+_UPLOAD_FORGOTTEN = timedelta(hours=1)
 # When the storage is asked again to remove an extract that it did not.
 _REFUSED_AGAIN = timedelta(hours=1)
 
@@ -154,6 +157,7 @@ def remove_expired(turn: Turn | None = None) -> Turn:
     _remove_expired_exports(turn)
     _remove_expired_extracts(turn)
     _remove_abandoned_uploads(turn)
+    _abort_forgotten_uploads(turn)
     _remove_expired_ledger(turn)
     for store, model in _EXPIRING.items():
         _in_batches(turn, store, _DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)))
@@ -168,6 +172,7 @@ def count_expired() -> dict[str, int]:
         "exports": expired_exports().count() + given_up_exports().count(),
         "extracts": expired_extracts().count(),
         "abandoned_uploads": abandoned_uploads().count(),
+        "forgotten_uploads": sum(1 for _ in forgotten_uploads()),
         "ledger_objects": sum(1 for _ in ledger.expired_keys()),
     }
     for store, model in _EXPIRING.items():
@@ -242,6 +247,17 @@ def abandoned_uploads() -> QuerySet[UploadedFile]:
     return UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED)
 
 
+def forgotten_uploads() -> Iterator[OpenUpload]:
+    """Yield the open uploads in the hosted bucket that nobody will complete. Raises StorageError.
+
+    As of a worker that was killed right after it had opened one for which an erasure had just looked: the row is
+    gone, nothing was sent, but the key or the file's name say who it was.
+    """
+    for upload, _, _ in stale_uploads(hosted_storage()):
+        if upload.begun_at < timezone.now() - _UPLOAD_FORGOTTEN:
+            yield upload
+
+
 def _remove_expired_exports(turn: Turn) -> None:
     """Hosted ones first. Of a client's bucket that refuses or does not answer, nothing more is tried in this turn."""
     # Each in the order of the index that has them, or all exports would be read to sort them.
@@ -298,6 +314,15 @@ def _remove_abandoned_uploads(turn: Turn) -> None:
         if turn.purge(upload.object_key):
             UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
             turn.note_removed("abandoned_uploads")
+
+
+def _abort_forgotten_uploads(turn: Turn) -> None:
+    try:
+        for upload in turn.while_time_is_left(forgotten_uploads()):
+            hosted_storage().abort(upload.key, upload.upload_id)
+            turn.note_removed("forgotten_uploads")
+    except StorageError as error:
+        turn.refuse(error)
 
 
 def _remove_expired_ledger(turn: Turn) -> None:

@@ -84,6 +84,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "exports": 3,
         "extracts": 1,
         "abandoned_uploads": 1,
+        "forgotten_uploads": 0,
         "ledger_objects": 1,
         "variable_values": 1,
         "erased_chatters": 1,
@@ -155,6 +156,22 @@ def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypa
         worker.sweep()
 
     assert remnants.expired_exports().count() == 1
+
+
+def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
+    """A worker was killed after it had opened them, and an erasure had let the rows go."""
+    file = factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "43"), object_key="uploads/1/a")
+    theirs = [file.object_key, "acme/notes.txt"]
+    for key in ("acme/chatter_data_exports/erin/a.csv", "uploads/1/b", *theirs):
+        storage.open_upload(key, content_type="text/csv")
+
+    worker.sweep()
+    assert len(list(storage.uploads())) == 4  # what is younger than an hour may be of another database's worker
+
+    monkeypatch.setattr(remnants, "_UPLOAD_FORGOTTEN", timedelta(seconds=-2))
+    assert purge_expired("--dry-run")["expired"]["forgotten_uploads"] == 2
+    worker.sweep()
+    assert sorted(upload.key for upload in storage.uploads()) == sorted(theirs)
 
 
 def test_it_names_nobody(expired, storage, capsys, caplog) -> None:
