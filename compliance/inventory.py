@@ -216,6 +216,7 @@ STORES: tuple[Store, ...] = (
                     "request",
                     "hosting",
                     "bucket",
+                    "endpoint",
                     "rows",
                     "bytes",
                     "sha256",

@@ -229,6 +229,7 @@ class Export(models.Model):
     request = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="export")
     hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file lies, as in Bucket.")
     bucket = models.CharField(max_length=63, blank=True, default="", help_text="The name of a client's bucket.")
+    endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Of that bucket; empty for AWS.")
     key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is gone.")
     upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
     rows = models.BigIntegerField(null=True)

@@ -18,7 +18,8 @@ CLIENT = Bucket.Hosting.CLIENT.value
 OUT_OF_REACH = """
 e.hosting = 'client' AND NOT EXISTS (
     SELECT FROM chatbots_bucket b
-     WHERE b.chatbot_id = e.chatbot_id AND b.hosting = 'client' AND b.bucket = e.bucket)
+     WHERE b.chatbot_id = e.chatbot_id AND b.hosting = 'client' AND b.bucket = e.bucket
+       AND b.endpoint = e.endpoint)
 """
 
 
@@ -26,6 +27,7 @@ class Whereabouts(NamedTuple):
     chatbot_id: int
     hosting: str = HOSTED
     bucket: str = ""
+    endpoint: str = ""
 
 
 def storage_of(where: Whereabouts) -> ObjectStorage:
@@ -33,7 +35,7 @@ def storage_of(where: Whereabouts) -> ObjectStorage:
     if where.hosting == HOSTED:
         return hosted_storage()
     bucket = (
-        Bucket.objects.filter(chatbot=where.chatbot_id, hosting=CLIENT, bucket=where.bucket)
+        Bucket.objects.filter(chatbot=where.chatbot_id, hosting=CLIENT, bucket=where.bucket, endpoint=where.endpoint)
         .select_related("chatbot")
         .first()
     )

@@ -26,12 +26,16 @@ _OTHER_CONFIG = _AWS_CONFIG.merge(
 
 @dataclass(frozen=True)
 class Place:
-    """Where files of a chatbot go. A key begins with `prefix`, which is empty or ends in `/`."""
+    """Where files of a chatbot go. A key begins with `prefix`, which is empty or ends in `/`.
+
+    `endpoint` is that of a client's bucket, empty for AWS.
+    """
 
     hosting: Bucket.Hosting
     bucket: str
     prefix: str
     storage: ObjectStorage
+    endpoint: str = ""
 
     @property
     def is_hosted(self) -> bool:
@@ -75,7 +79,7 @@ def place_of(bucket: Bucket) -> Place:
         guarded=True,
         **_credentials(bucket),
     )
-    return Place(Hosting.CLIENT, bucket.bucket, bucket.prefix, storage)
+    return Place(Hosting.CLIENT, bucket.bucket, bucket.prefix, storage, bucket.endpoint)
 
 
 def bucket_secret_binding(chatbot_id: int) -> str:

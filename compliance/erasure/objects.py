@@ -49,7 +49,7 @@ class Located(NamedTuple):
 
 
 _FILES = """
-SELECT f.id, f.object_key, ours.id, f.chatbot_id, 'hosted', ''
+SELECT f.id, f.object_key, ours.id, f.chatbot_id, 'hosted', '', ''
   FROM unnest(%s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (
        SELECT id FROM conversations_conversation WHERE deletion_request_id = ours.id OFFSET 0) AS marked
@@ -60,7 +60,7 @@ SELECT f.id, f.object_key, ours.id, f.chatbot_id, 'hosted', ''
 """
 
 _EXPORTS = """
-SELECT e.id, e.key, ours.id, e.chatbot_id, e.hosting, e.bucket
+SELECT e.id, e.key, ours.id, e.chatbot_id, e.hosting, e.bucket, e.endpoint
   FROM unnest(%s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_export WHERE doomed_by = ours.id AND key IS NOT NULL OFFSET 0) AS e
@@ -68,7 +68,7 @@ SELECT e.id, e.key, ours.id, e.chatbot_id, e.hosting, e.bucket
 """
 
 _COPIES = """
-SELECT f.id, f.key, ours.id, e.chatbot_id, e.hosting, e.bucket
+SELECT f.id, f.key, ours.id, e.chatbot_id, e.hosting, e.bucket, e.endpoint
   FROM unnest(%s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_export WHERE {exports} OFFSET 0) AS e

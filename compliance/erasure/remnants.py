@@ -268,7 +268,7 @@ def _remove_expired_exports(turn: Turn) -> None:
     ):
         refusing: set[Whereabouts] = set()
         for export in turn.while_time_is_left(_each(exports, order)):
-            where = Whereabouts(export.chatbot_id, export.hosting, export.bucket)
+            where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
             if where in refusing:
                 continue
             if _removed(turn, export, where):

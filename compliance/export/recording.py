@@ -117,7 +117,7 @@ def record(
 def _leftover(export: Export) -> Leftover | None:
     if not export.key:
         return None
-    return Leftover(Whereabouts(export.chatbot_id, export.hosting, export.bucket), export.key)
+    return Leftover(Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint), export.key)
 
 
 def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
@@ -181,12 +181,13 @@ def _save(
                 key=keys[request],
                 hosting=places[request.chatbot_id].hosting,
                 bucket="" if places[request.chatbot_id].is_hosted else places[request.chatbot_id].bucket,
+                endpoint=places[request.chatbot_id].endpoint,
             )
             for request in requests
         ],
         update_conflicts=True,
         unique_fields=["request"],
-        update_fields=["key", "upload_id", "hosting", "bucket", "doomed_by", "left_by", "removed_at"],
+        update_fields=["key", "upload_id", "hosting", "bucket", "endpoint", "doomed_by", "left_by", "removed_at"],
     )
     return [
         Target(

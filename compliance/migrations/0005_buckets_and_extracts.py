@@ -48,6 +48,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="export",
+            name="endpoint",
+            field=models.CharField(
+                blank=True, default="", help_text="Of that bucket; empty for AWS.", max_length=200
+            ),
+        ),
+        migrations.AddField(
+            model_name="export",
             name="left_by",
             field=models.UUIDField(
                 help_text="The deletion that left the object where it is, and names it in its status.", null=True

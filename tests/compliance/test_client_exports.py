@@ -65,7 +65,12 @@ def left_behind(chatbot: Chatbot, clients: ObjectStorage, **fields: Any) -> Expo
     clients.put(key, b"whole, but never told", "text/csv")
     request = export_of(chatbot, "42", **fields)
     return factories.ExportFactory.create(
-        request=request, key=key, upload_id=upload_id, hosting="client", bucket="clients"
+        request=request,
+        key=key,
+        upload_id=upload_id,
+        hosting="client",
+        bucket="clients",
+        endpoint=clients.endpoint_url,
     )
 
 
@@ -320,11 +325,15 @@ def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
     assert outcome(slow) == ("accepted", "", 0)
 
 
+@pytest.mark.parametrize("now", ["hosted", "of the same name elsewhere"])
 def test_a_deletion_says_what_lies_in_a_bucket_that_is_no_longer_ours_to_reach(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, now: str
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
-    use_hosted_bucket(chatbot)
+    if now == "hosted":
+        use_hosted_bucket(chatbot)
+    else:
+        Bucket.objects.filter(chatbot=chatbot).update(endpoint="http://127.0.0.1:1")
     deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
     drain()
     assert outcome(deletion) == COMPLETED

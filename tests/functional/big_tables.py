@@ -66,9 +66,9 @@ SELECT chatbot_id, id, event, 'worker', received_at, '{}'
  ORDER BY seq
 """,
     "exports": """
-INSERT INTO compliance_export (chatbot_id, request_id, hosting, bucket, key, rows, bytes, sha256, finished_at,
-       expires_at, removed_at)
-SELECT chatbot_id, id, 'hosted', '', CASE WHEN is_young THEN 'filling/' || seq END, 10, 1000, repeat('0', 64),
+INSERT INTO compliance_export (chatbot_id, request_id, hosting, bucket, endpoint, key, rows, bytes, sha256,
+       finished_at, expires_at, removed_at)
+SELECT chatbot_id, id, 'hosted', '', '', CASE WHEN is_young THEN 'filling/' || seq END, 10, 1000, repeat('0', 64),
        completed_at, completed_at + interval '40 days', CASE WHEN NOT is_young THEN now() END
   FROM compliance_compliancerequest
  CROSS JOIN LATERAL (SELECT completed_at > now() - interval '39 days' AS is_young) AS age

@@ -44,7 +44,13 @@ def left_behind(chatbot: Chatbot, storage: ObjectStorage) -> None:
     key = f"{PREFIX}chatter_data_exports/42/left.csv"
     storage.put(key, b"whole, but never told", "text/csv")
     request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="worker_lost")
-    factories.ExportFactory.create(request=request, key=key, hosting="client", bucket=storage.bucket_name)
+    factories.ExportFactory.create(
+        request=request,
+        key=key,
+        hosting="client",
+        bucket=storage.bucket_name,
+        endpoint=storage.endpoint_url,
+    )
 
 
 def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
