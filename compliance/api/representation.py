@@ -1,6 +1,6 @@
 """The request object of the API: what a request says of itself, in the words of the contract."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -8,6 +8,7 @@ from django.conf import settings
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, Export
 from compliance.operations import is_retryable, kept_exports
+from config.times import rfc3339
 
 Status = ComplianceRequest.Status
 
@@ -29,11 +30,11 @@ def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -
         "hold_reason": request.hold_reason,
         "result": request.result,
         "reference": request.reference,
-        "received_at": _time(request.received_at),
-        "not_before": _time(request.not_before),
-        "due_at": _time(request.due_at),
-        "started_at": _time(request.started_at),
-        "finished_at": _time(_finished_at(request)),
+        "received_at": rfc3339(request.received_at),
+        "not_before": rfc3339(request.not_before),
+        "due_at": rfc3339(request.due_at),
+        "started_at": rfc3339(request.started_at),
+        "finished_at": rfc3339(_finished_at(request)),
         "status_url": status_url,
         "progress": {
             "conversations_done": request.conversations,
@@ -80,7 +81,7 @@ def _export(request: ComplianceRequest, *, shows_key: bool) -> dict[str, Any] | 
         "rows": export.rows,
         "bytes": export.bytes,
         "sha256": export.sha256,
-        "expires_at": _time(export.expires_at),
+        "expires_at": rfc3339(export.expires_at),
         "files": _files(export, shows_key=shows_key) if request.include_files else [],
     }
 
@@ -107,10 +108,10 @@ def _kept_exports(request: ComplianceRequest) -> list[dict[str, Any]]:
         {
             "request_id": str(export.request_id),
             "hosting": export.hosting,
-            "finished_at": _time(export.finished_at),
+            "finished_at": rfc3339(export.finished_at),
             "sha256": export.sha256,
-            "expires_at": _time(export.expires_at),
-            "removed_at": _time(export.removed_at),
+            "expires_at": rfc3339(export.expires_at),
+            "removed_at": rfc3339(export.removed_at),
         }
         for export in kept_exports(request)
     ]
@@ -128,7 +129,7 @@ def _delivered_extracts(request: ComplianceRequest) -> list[dict[str, Any]]:
     if request.kind != ComplianceRequest.Kind.DELETION or request.status != Status.COMPLETED:
         return []
     return [
-        {"day": one.day, "finished_at": _time(one.finished_at), "sha256": one.sha256}
+        {"day": one.day, "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
         for one in extracts.delivered(request.pk)
     ]
 
@@ -141,8 +142,3 @@ def _error(request: ComplianceRequest) -> dict[str, Any] | None:
         "detail": request.error_detail,
         "retryable": is_retryable(request),
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    """RFC 3339 in UTC, with microseconds always and a Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

@@ -13,6 +13,7 @@ from chatbots.authentication import caller_of
 from chatbots.buckets import StorageError, hosted_storage
 from chatbots.models import ApiKey, Bucket
 from config.problems import FieldError, Problem
+from config.times import rfc3339
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -66,16 +67,16 @@ def represent(extract: DailyExtract) -> dict[str, Any]:
     return {
         "day": extract.day.isoformat(),
         "state": extract.state,
-        "starts_at": _time(extract.starts_at),
-        "ends_at": _time(extract.ends_at),
+        "starts_at": rfc3339(extract.starts_at),
+        "ends_at": rfc3339(extract.ends_at),
         "rows": extract.rows,
         "bytes": extract.bytes,
         "sha256": extract.sha256,
         "hosting": extract.hosting,
         "bucket": settings.S3_BUCKET if is_hosted else extract.bucket,
         "key": extract.key,
-        "finished_at": _time(extract.finished_at),
-        "expires_at": _time(extract.expires_at),
+        "finished_at": rfc3339(extract.finished_at),
+        "expires_at": rfc3339(extract.expires_at),
         "error": {"code": extract.error_code, "detail": extract.error_detail} if extract.error_code else None,
     }
 
@@ -98,8 +99,3 @@ def _parsed(text: str, name: str) -> date:
 
 def _invalid(name: str, code: str, detail: str) -> Problem:
     return Problem("invalid", detail, errors=[FieldError(pointer=f"/{name}", code=code, detail=detail)])
-
-
-def _time(at: datetime | None) -> str | None:
-    """RFC 3339 in UTC, with microseconds always and a Z."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None
