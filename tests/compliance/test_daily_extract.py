@@ -103,6 +103,11 @@ def test_wrong_words_are_refused(chatbot: Chatbot, words: tuple[str, ...]) -> No
     assert not DailyExtract.objects.exists()
 
 
+def test_it_says_what_a_day_looks_like(chatbot: Chatbot) -> None:
+    with pytest.raises(CommandError, match="'yesterday' is no day such as 2026-11-23"):
+        call_command("daily_extract", "acme", "--date", "yesterday")
+
+
 def test_it_needs_a_bucket(chatbot: Chatbot) -> None:
     Bucket.objects.all().delete()
     with pytest.raises(CommandError, match="bucket"):

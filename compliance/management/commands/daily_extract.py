@@ -1,5 +1,6 @@
 import json
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from datetime import date
 from typing import Any
@@ -97,9 +98,12 @@ exit codes:
 
 
 def _day(text: str) -> date:
-    day = date.fromisoformat(text)
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no day such as 2026-11-23") from None
     if day < FIRST_DAY:
-        raise ValueError
+        raise ArgumentTypeError(f"{text} lies before {FIRST_DAY}")
     return day
 
 
