@@ -37,6 +37,7 @@ class ChatbotForm(ModelForm):
     class Meta:
         model = Chatbot
         fields = operations.SETTINGS
+        help_texts = {"extracts_enabled": "Whether the extract of each day is written into the bucket."}
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
