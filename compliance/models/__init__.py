@@ -1,0 +1,7 @@
+"""What is owed, and the proof: requests, the claims of workers on them, exports, remembered calls."""
+
+from compliance.models.exports import Export, ExportFile
+from compliance.models.replays import Replay
+from compliance.models.requests import Claim, ComplianceRequest
+
+__all__ = ["Claim", "ComplianceRequest", "Export", "ExportFile", "Replay"]
