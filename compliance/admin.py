@@ -1,6 +1,6 @@
 """Requests in the admin: watch them, and decide on those that wait for a person. Whom one names is not shown.
 
-Each action makes one call into `compliance/operations.py` for each selected request. Superusers may do
+Each action makes one call into `compliance/operations/` for each selected request. Superusers may do
 everything; of a chatbot's members, officers approve and reject, and support retries and cancels, as officers
 do too. Viewers watch.
 """

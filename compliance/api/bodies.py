@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from chatbots.models import Chatbot
 from compliance.errors import Refused
-from compliance.operations import check_uci_value
+from compliance.selectors import ByUci
 from config.bodies import parse_json
 from config.problems import FieldError, Problem
 from conversations.documents import error_at
@@ -26,7 +26,7 @@ class _RequestBody(BaseModel):
     @classmethod
     def _identifies_somebody(cls, value: str) -> str:
         try:
-            check_uci_value(value)
+            ByUci("", value).check()
         except Refused as refused:
             raise ValueError(refused.detail) from None
         return value

@@ -1,12 +1,12 @@
 from django.urls import path
 
-from compliance.api import views
+from compliance.api import filing, requests
 
 app_name = "compliance-api"
 
 urlpatterns = [
-    path("data-deletion", views.DataDeletionView.as_view(), name="data-deletion"),
-    path("data-export", views.DataExportView.as_view(), name="data-export"),
-    path("requests/<uuid:request_id>", views.RequestView.as_view(), name="request"),
-    path("requests/<uuid:request_id>/download", views.DownloadView.as_view(), name="download"),
+    path("data-deletion", filing.DataDeletionView.as_view(), name="data-deletion"),
+    path("data-export", filing.DataExportView.as_view(), name="data-export"),
+    path("requests/<uuid:request_id>", requests.RequestView.as_view(), name="request"),
+    path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),
 ]

@@ -16,6 +16,7 @@ from compliance import operations
 from compliance.api.representation import represent
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.selectors import ByUci
 
 Status = ComplianceRequest.Status
 
@@ -53,8 +54,7 @@ class FilingCommand(TeachingCommand):
             request = operations.submit(
                 chatbot=find_chatbot(options["slug"]),
                 kind=self.kind,
-                uci_key=options["key"],
-                uci_value=value,
+                about=ByUci(options["key"], value),
                 origin=ComplianceRequest.Origin.COMMAND,
                 actor="command",
                 reference=options["reference"],

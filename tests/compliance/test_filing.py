@@ -8,6 +8,7 @@ from chatbots.models import Bucket, Variable
 from compliance import operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
+from compliance.selectors import ByUci
 from tests import factories
 from tests.calls import ALICE, SigningCaller
 
@@ -16,9 +17,7 @@ Kind = ComplianceRequest.Kind
 
 def submit(chatbot, kind=Kind.DELETION, uci_key="member_id") -> ComplianceRequest:
     origin = ComplianceRequest.Origin.COMMAND
-    return operations.submit(
-        chatbot=chatbot, kind=kind, uci_key=uci_key, uci_value="42", origin=origin, actor="command"
-    )
+    return operations.submit(chatbot=chatbot, kind=kind, about=ByUci(uci_key, "42"), origin=origin, actor="command")
 
 
 def refused(chatbot, **changes) -> str:

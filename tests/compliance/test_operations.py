@@ -9,6 +9,7 @@ from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance import claims, operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.selectors import ByUci
 from tests import factories
 from tests.factories import deletion_of, export_of
 
@@ -19,12 +20,11 @@ Origin = ComplianceRequest.Origin
 pytestmark = pytest.mark.django_db
 
 
-def submit(chatbot: Chatbot, **changes) -> ComplianceRequest:
+def submit(chatbot: Chatbot, uci_key="member_id", uci_value="42", **changes) -> ComplianceRequest:
     call = {
         "chatbot": chatbot,
         "kind": Kind.DELETION,
-        "uci_key": "member_id",
-        "uci_value": "42",
+        "about": ByUci(uci_key, uci_value),
         "origin": Origin.COMMAND,
         "actor": "command",
     }

@@ -9,6 +9,7 @@ from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance import operations, worker
 from compliance.models import ComplianceRequest
+from compliance.selectors import ByUci
 from conversations.models import Conversation, Message
 from tests.factories import conversation_of, deletion_of
 
@@ -22,8 +23,7 @@ def test_a_thousand_filings_enqueue_one_task_while_none_is_taken(chatbot: Chatbo
         operations.submit(
             chatbot=chatbot,
             kind=ComplianceRequest.Kind.DELETION,
-            uci_key="member_id",
-            uci_value=f"member-{number}",
+            about=ByUci("member_id", f"member-{number}"),
             origin=ComplianceRequest.Origin.API,
             actor="command",
         )

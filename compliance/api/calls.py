@@ -1,0 +1,52 @@
+"""What the calls about requests have in common: how they refuse, find a request, and answer with it."""
+
+from uuid import UUID
+
+from django.urls import reverse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import ChatbotView
+from chatbots.authentication import caller_of
+from chatbots.models import ApiKey
+from compliance.api.representation import represent
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from config.problems import FieldError, Problem
+
+Scope = ApiKey.Scope
+
+
+class ComplianceView(ChatbotView):
+    def handle_exception(self, exc: Exception) -> Response:
+        return super().handle_exception(as_problem(exc) if isinstance(exc, Refused) else exc)
+
+
+def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
+    """Return a request of the caller's chatbot. Raises Problem(`not_found`)."""
+    requests = ComplianceRequest.objects.filter(chatbot=caller_of(call).chatbot, pk=request_id)
+    found = requests.select_related("export").first()
+    if found is None:
+        raise Problem("not_found", "This chatbot has no such request.")
+    return found
+
+
+def answer_with(call: Request, request: ComplianceRequest) -> Response:
+    """Return the answer that is the request object."""
+    caller = caller_of(call)
+    path = reverse("compliance-api:request", args=[caller.chatbot.slug, request.pk])
+    return Response(
+        represent(
+            request,
+            status_url=call.build_absolute_uri(path),
+            shows_key=caller.has_scope(Scope.REQUESTS_READ),
+        )
+    )
+
+
+def as_problem(refused: Refused) -> Problem:
+    """Return what a refusal is over HTTP."""
+    errors: list[FieldError] = []
+    if refused.pointer:
+        errors = [FieldError(pointer=refused.pointer, code="invalid", detail=refused.detail)]
+    return Problem(refused.code, refused.detail, errors=errors)

@@ -1,0 +1,26 @@
+"""Every change of a request's state that a person or a client asks for.
+
+API, console and commands each make one call into here. Each operation is one transaction: the request, its
+change-log entry, and after commit a nudge to the workers. What workers report is in `compliance/progress.py`.
+
+    accepted -> processing -> completed | failed       (workers)
+    accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)
+    accepted, on_hold -> cancelled                     (cancel; never once a deletion has marked)
+    failed -> accepted                                 (retry, at the end of the line)
+"""
+
+from compliance.operations.deciding import approve, cancel, is_retryable, reject, retry
+from compliance.operations.exports import download_link, kept_exports
+from compliance.operations.filing import CONSOLE_GRACE, submit
+
+__all__ = [
+    "CONSOLE_GRACE",
+    "approve",
+    "cancel",
+    "download_link",
+    "is_retryable",
+    "kept_exports",
+    "reject",
+    "retry",
+    "submit",
+]

@@ -1,0 +1,132 @@
+"""What people and clients decide of a request that is filed: approve, reject, cancel, retry."""
+
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from chatbots import changelog
+from compliance import queue
+from compliance.erasure import extracts
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+
+def approve(*, request_id: UUID, actor: str) -> ComplianceRequest:
+    """Let a held request go on, past what held it. What else there is to hold it is asked about anew.
+
+    Raises Refused (`not_found`, `not_held`, `own_request`).
+    """
+    with transaction.atomic():
+        request = _lock(request_id)
+        _require_held(request)
+        if request.chatbot.four_eyes and request.filed_by == actor:
+            raise Refused("own_request", "Four eyes are asked for here: another person than who filed must approve.")
+        request.approved_holds.append(str(request.hold_reason))
+        request.status, request.hold_reason = Status.ACCEPTED, None
+        request.approved_by, request.approved_at = actor, Now()
+        request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
+        _record("request.approved", request, actor)
+        queue.ring_after_commit()
+    request.refresh_from_db()
+    return request
+
+
+def reject(*, request_id: UUID, actor: str) -> ComplianceRequest:
+    """End a held request without carrying it out. Raises Refused (`not_found`, `not_held`)."""
+    with transaction.atomic():
+        request = _lock(request_id)
+        _require_held(request)
+        _end(request, Status.REJECTED)
+        _record("request.rejected", request, actor)
+        queue.ring_after_commit()
+    request.refresh_from_db()
+    return request
+
+
+def cancel(*, request_id: UUID, actor: str) -> ComplianceRequest:
+    """Withdraw a request that has not begun. Raises Refused (`not_found`, `not_cancellable`)."""
+    with transaction.atomic():
+        request = _lock(request_id)
+        waiting = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
+        has_marked = request.kind == Kind.DELETION and request.cut_at is not None
+        if not waiting or has_marked:
+            raise Refused("not_cancellable", "The request has begun or is already final.")
+        _end(request, Status.CANCELLED)
+        _record("request.cancelled", request, actor)
+        queue.ring_after_commit()
+    request.refresh_from_db()
+    return request
+
+
+def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
+    """Put a failed request at the end of the line, with fresh attempts, and so the extracts that it waits for.
+
+    Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased since).
+    """
+    with transaction.atomic():
+        request = _lock(request_id)
+        if not is_retryable(request):
+            raise Refused(
+                "not_retryable",
+                "Only a failed request whose chatter has not been erased since can be retried.",
+            )
+        request.status, request.attempts = Status.ACCEPTED, 0
+        if request.lane == ComplianceRequest.Lane.NORMAL:
+            request.lane = ComplianceRequest.Lane.ALONE
+        request.queued_at, request.not_before = Now(), None
+        request.error_code = request.error_detail = ""
+        request.failed_at = None
+        request.save(
+            update_fields=[
+                "status",
+                "attempts",
+                "lane",
+                "queued_at",
+                "not_before",
+                "error_code",
+                "error_detail",
+                "failed_at",
+            ]
+        )
+        extracts.try_again(request.pk)
+        _record("request.retried", request, actor)
+        queue.ring_after_commit()
+    request.refresh_from_db()
+    return request
+
+
+def is_retryable(request: ComplianceRequest) -> bool:
+    return request.status == Status.FAILED and request.uci_value is not None
+
+
+def _lock(request_id: UUID) -> ComplianceRequest:
+    request = (
+        ComplianceRequest.objects.select_for_update(of=("self",))
+        .select_related("chatbot")
+        .filter(pk=request_id)
+        .first()
+    )
+    if request is None:
+        raise Refused("not_found", "There is no such request.")
+    return request
+
+
+def _require_held(request: ComplianceRequest) -> None:
+    if request.status != Status.ON_HOLD:
+        raise Refused("not_held", f"The request is {request.get_status_display().lower()}, not on hold.")
+
+
+def _end(request: ComplianceRequest, status: Status) -> None:
+    """Reach a final state without having done anything: the request forgets whom it named."""
+    request.status, request.hold_reason, request.uci_value = status, None, None
+    field = "rejected_at" if status == Status.REJECTED else "cancelled_at"
+    setattr(request, field, Now())
+    request.save(update_fields=["status", "hold_reason", "uci_value", field])
+
+
+def _record(event: str, request: ComplianceRequest, actor: str) -> None:
+    changelog.record(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)

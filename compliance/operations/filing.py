@@ -1,0 +1,150 @@
+"""File a request: check what is asked, store it in one statement, nudge the workers."""
+
+import re
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from chatbots import changelog
+from chatbots.models import Bucket, Chatbot, Variable
+from chatbots.secrets import digest
+from compliance import filing, queue, replays
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.selectors import ByUci
+
+Kind = ComplianceRequest.Kind
+
+_REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+# A second attempt is made when what is remembered of a variable is no longer so, or when the answer to the same
+# call was gone by the time it was looked for.
+_ATTEMPTS = 5
+
+# Chatbot and name -> the id of a variable that is or was the UCI, as this process has read it. `filing` asks the
+# database again, so an entry that is no longer true costs a second look and nothing else.
+_VARIABLES: dict[tuple[int, str], int] = {}
+
+# A person who files in the console can always think again for this long.
+CONSOLE_GRACE = timedelta(minutes=15)
+
+
+def submit(
+    *,
+    chatbot: Chatbot,
+    kind: Kind,
+    about: ByUci,
+    origin: ComplianceRequest.Origin,
+    actor: str,
+    reference: str = "",
+    erase_exports: bool = False,
+    include_shared: bool = False,
+    include_files: bool = False,
+    replay: replays.ReplayKey | None = None,
+) -> ComplianceRequest:
+    """File a request about one chatter and return it; with `replay`, the same call returns the same request.
+
+    `actor` is kind and id, as in the change log (`api:<key prefix>`, `command`). Raises Refused with the codes
+    `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
+    `idempotency_conflict`; nothing is stored then.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            variable_id = _variable_to_search(chatbot, about.key)
+            about.check()
+            _check_reference(reference, about.value)
+        except Refused:
+            # A call that was answered is answered alike whatever has changed since.
+            if replay and (answered := replays.recall(chatbot, replay)):
+                return answered
+            raise
+        request = ComplianceRequest(
+            id=uuid7(),
+            chatbot=chatbot,
+            kind=kind,
+            origin=origin,
+            filed_by=actor,
+            variable_id=variable_id,
+            uci_value=about.value,
+            uci_digest=digest("chatter", variable_id, about.value),
+            reference=reference,
+            erase_exports=erase_exports,
+            include_shared=include_shared,
+            include_files=include_files,
+        )
+        entry = changelog.entry(
+            "request.accepted",
+            chatbot_id=chatbot.pk,
+            request_id=request.pk,
+            actor=actor,
+            data={"kind": kind.value, "origin": origin.value},
+        )
+        filed = filing.file(
+            request,
+            uci_key=about.key,
+            grace=_grace(chatbot, origin) or None,
+            due_in=settings.DUE_DAYS,
+            entry=entry,
+            replay=replay,
+        )
+        if filed:
+            queue.ring_after_commit()
+            return request
+        if replay and (answered := replays.recall(chatbot, replay)):
+            return answered
+        _forget_variable(chatbot, about.key)
+        if kind == Kind.EXPORT and not Bucket.objects.filter(chatbot=chatbot).exists():
+            raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
+    raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
+
+
+def _check_reference(reference: str, uci_value: str) -> None:
+    if reference and not _REFERENCE.fullmatch(reference):
+        raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
+    if reference and uci_value in reference:
+        raise Refused(
+            "invalid", "The reference must not contain the chatter's value: it is kept.", pointer="/reference"
+        )
+
+
+def _grace(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta:
+    grace = timedelta(minutes=chatbot.grace_minutes)
+    return max(grace, CONSOLE_GRACE) if origin == ComplianceRequest.Origin.CONSOLE else grace
+
+
+def _variable_to_search(chatbot: Chatbot, uci_key: str) -> int:
+    """Return the id of the variable; from memory, where it was read before."""
+    if not chatbot.compliance_enabled:
+        raise Refused(
+            "compliance_disabled",
+            "Data compliance is switched off for this chatbot. Switch it on in its settings.",
+        )
+    known = _VARIABLES.get((chatbot.pk, uci_key))
+    if known is None:
+        known = _VARIABLES[chatbot.pk, uci_key] = _read_variable(chatbot, uci_key)
+    return known
+
+
+def _forget_variable(chatbot: Chatbot, uci_key: str) -> None:
+    _VARIABLES.pop((chatbot.pk, uci_key), None)
+
+
+def _read_variable(chatbot: Chatbot, uci_key: str) -> int:
+    ucis = {
+        variable.name: variable.pk
+        for variable in Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot)
+    }
+    if not ucis:
+        raise Refused(
+            "uci_not_designated",
+            "This chatbot has no Unique Chatter Identifier. Designate one of its variables first.",
+        )
+    if uci_key not in ucis:
+        raise Refused(
+            "unknown_uci_key",
+            "The key is neither the present nor a former Unique Chatter Identifier of this chatbot.",
+            pointer="/unique_chatter_identifier_key",
+        )
+    return ucis[uci_key]
