@@ -1,6 +1,27 @@
-"""Instants as the API writes them."""
+"""Instants as the API reads and writes them."""
 
 from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import GetPydanticSchema
+from pydantic_core import core_schema
+
+# Every moment in between can be shown in every time zone without leaving the years 1 to 9999.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+
+# The pattern is there because pydantic would also take "1575215418" as Unix time. The offset is optional in
+# it so that its absence gets an error of its own.
+RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
+_SCHEMA = core_schema.chain_schema(
+    [
+        core_schema.str_schema(strict=True, pattern=RFC_3339),
+        core_schema.datetime_schema(strict=False, tz_constraint="aware", ge=EARLIEST, lt=LATEST),
+    ]
+)
+
+# For pydantic: a text in RFC 3339 that names its time zone, from EARLIEST to before LATEST.
+Instant = Annotated[datetime, GetPydanticSchema(lambda _source, _handler: _SCHEMA)]
 
 
 def rfc3339(at: datetime | None) -> str | None:

@@ -31,7 +31,6 @@ TypedDicts, not models: measured at a third of the time per message.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Any, Literal, Required
@@ -40,33 +39,20 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
-    GetPydanticSchema,
     TypeAdapter,
     ValidationError,
     with_config,
 )
-from pydantic_core import PydanticCustomError, core_schema, from_json
+from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import TypedDict
+
+from config.times import Instant
 
 MAX_ERRORS = 100
 # Above this, building the list of errors would itself cost more memory than the document.
 _MAX_ERRORS_READ = 10_000
 MAX_MESSAGES = 100_000
 MAX_VARIABLES = 1_000
-
-# Every moment in between can be shown in every time zone without leaving the years 1 to 9999.
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 1, 1, tzinfo=UTC)
-
-# The pattern is there because pydantic would also take "1575215418" as Unix time. The offset is optional in
-# it so that its absence gets an error of its own.
-_RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
-_TIME_SCHEMA = core_schema.chain_schema(
-    [
-        core_schema.str_schema(strict=True, pattern=_RFC_3339),
-        core_schema.datetime_schema(strict=False, tz_constraint="aware", ge=EARLIEST, lt=LATEST),
-    ]
-)
 
 
 def _one_decimal(score: float) -> Decimal:
@@ -77,7 +63,6 @@ def _one_decimal(score: float) -> Decimal:
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 Text = Annotated[str, Field(max_length=100_000)]
-Time = Annotated[datetime, GetPydanticSchema(lambda _source, _handler: _TIME_SCHEMA)]
 Score = Annotated[float, Field(ge=1, le=10, allow_inf_nan=False), AfterValidator(_one_decimal)]
 Variables = Annotated[dict[str, Annotated[str, Field(max_length=10_000)] | None], Field(max_length=MAX_VARIABLES)]
 
@@ -90,7 +75,7 @@ class Message(TypedDict):
     sender: Literal["user", "bot", "agent"]
     kind: Literal["text", "quick_reply", "push", "file", "event"]
     text: Text
-    sent_at: Time
+    sent_at: Instant
 
 
 @with_config(_STRICT)
@@ -106,7 +91,7 @@ class Document(TypedDict, total=False):
     channel: Literal["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"] | None
     language: Annotated[str, Field(max_length=35)] | None
     user_name: Annotated[str, Field(max_length=200)] | None
-    started_at: Time | None
+    started_at: Instant | None
     user_channel_variables: Variables | None
     custom_variables: Variables | None
     agent_handover: bool | None

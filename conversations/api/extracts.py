@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponseRedirect
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,6 +14,7 @@ from chatbots.authentication import caller_of
 from chatbots.buckets import StorageError, hosted_storage
 from chatbots.models import ApiKey, Bucket
 from config.problems import FieldError, Problem
+from config.query import Day, Query, parse_day, read_query
 from config.times import rfc3339
 from conversations.models import DailyExtract
 
@@ -23,15 +25,21 @@ DEFAULT_DAYS = timedelta(days=31)
 MOST_DAYS = timedelta(days=366)
 
 
+class ExtractsQuery(Query):
+    first: Day | None = Field(None, alias="from")
+    last: Day | None = Field(None, alias="to")
+
+
 class ExtractsView(ChatbotView):
     """Answers with the days from `from` to `to`, newest first; without them with the last 31."""
 
     scope = ApiKey.Scope.CONVERSATIONS_READ
 
     def get(self, request: Request, **_path: str) -> Response:
+        query = read_query(request, ExtractsQuery)
         # A day ahead: the chatbot's time zone may be, too.
-        last = _day(request.query_params.get("to"), "to") or datetime.now(UTC).date() + timedelta(days=1)
-        first = _day(request.query_params.get("from"), "from") or max(last, date.min + DEFAULT_DAYS) - DEFAULT_DAYS
+        last = query.last or datetime.now(UTC).date() + timedelta(days=1)
+        first = query.first or max(last, date.min + DEFAULT_DAYS) - DEFAULT_DAYS
         if last - first > MOST_DAYS:
             raise _invalid("from", "too_long", f"Ask for {MOST_DAYS.days} days at most.")
         found = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day__range=(first, last))
@@ -44,7 +52,7 @@ class ExtractDownloadView(ChatbotView):
     scope = ApiKey.Scope.CONVERSATIONS_READ
 
     def get(self, request: Request, *, day: str, **_path: str) -> HttpResponseRedirect:
-        extract = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day=_parsed(day, "day")).first()
+        extract = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day=_parsed(day)).first()
         if extract is None:
             raise Problem("not_found", "This chatbot has no extract of that day.")
         if extract.hosting != Bucket.Hosting.HOSTED:
@@ -81,20 +89,11 @@ def represent(extract: DailyExtract) -> dict[str, Any]:
     }
 
 
-def _day(text: str | None, name: str) -> date | None:
-    """Return the day, or None where none is given. Raises Problem(`invalid`)."""
-    return None if text is None else _parsed(text, name)
-
-
-def _parsed(text: str, name: str) -> date:
-    day: date | None
+def _parsed(text: str) -> date:
     try:
-        day = date.fromisoformat(text)
+        return parse_day(text)
     except ValueError:
-        day = None
-    if day is None or day.isoformat() != text:
-        raise _invalid(name, "invalid", "Must be a day such as 2026-11-24.")
-    return day
+        raise _invalid("day", "invalid", "Must be a day such as 2026-11-24.") from None
 
 
 def _invalid(name: str, code: str, detail: str) -> Problem:

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.times import EARLIEST, LATEST
 from conversations.documents import (
-    EARLIEST,
-    LATEST,
     MAX_ERRORS,
     Document,
     DocumentError,

@@ -63,6 +63,7 @@ def test_the_error_of_a_day_is_told(made: Chatbot) -> None:
     [
         ("from=yesterday", {"/from": "invalid"}),
         ("to=20261101", {"/to": "invalid"}),
+        ("form=2026-11-01", {"/form": "unknown_field"}),
         ("from=2020-01-01&to=2026-11-01", {"/from": "too_long"}),
     ],
 )

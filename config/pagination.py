@@ -1,0 +1,142 @@
+"""Pages of a list call, by cursor: `{"results": [...], "next": <url or null>, "previous": <url or null>}`.
+
+A cursor is the place of a row in the list's order, and the page begins behind it: what is new or gone elsewhere
+shifts nothing, a page costs the same at any depth, and nothing is counted.
+
+DRF's own cursor names a row by the first column of the order and by how many rows of the same value come before it.
+It ends at 1,000 equal ones, and a row that goes meanwhile makes it miss another. Here it names the row by all
+columns, so the order has to be total: its last column is unique. Besides, it is sealed. A place in a log of
+conversations is the instant when somebody wrote, and addresses end up in logs; and nobody can make a cursor that we
+have not given out.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+import pydantic
+from django.core.exceptions import ValidationError
+from django.db.models import BooleanField, F, Field, Func, Model, QuerySet, Value
+from django.db.models.lookups import GreaterThan, LessThan
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
+from rest_framework.views import APIView
+
+from chatbots.secrets import SecretUnreadable, decrypt, encrypt
+from config.problems import FieldError, Problem
+from config.query import Query, Whole
+
+
+class PageQuery(Query):
+    """The parameters of every list call. One with other limits declares `limit` anew."""
+
+    cursor: Annotated[str, pydantic.Field(max_length=2_000)] | None = None
+    limit: Annotated[Whole, pydantic.Field(ge=1, le=200)] = 50
+
+
+class CursorPages(CursorPagination):
+    """A call's pages: `paginate_queryset(rows, request)`, then `get_paginated_response` with what they show.
+
+    A subclass names the `ordering`: columns without nulls, all upwards or all downwards, the last one unique. An
+    index of the queryset's filters and these columns is what makes a page cheap. Raises Problem(`invalid`) for a
+    cursor that is not one of this call.
+    """
+
+    ordering: tuple[str, ...]
+    template = None
+
+    def __init__(self, query: PageQuery) -> None:
+        self.query = query
+
+    def get_page_size(self, request: Request) -> int:  # noqa: ARG002  DRF's signature
+        return self.query.limit
+
+    def paginate_queryset(  # type: ignore[override]  # it always pages
+        self,
+        queryset: QuerySet[Any, Any],
+        request: Request,
+        view: APIView | None = None,  # noqa: ARG002
+    ) -> list[Any]:
+        """Return the rows of the page: objects, or dictionaries that hold the columns of the order."""
+        self.request = request
+        self.base_url = request.build_absolute_uri()
+        self.cursor = self.decode_cursor(request)
+        is_reverse = self.cursor is not None and self.cursor.reverse
+        position = cast("str", self.cursor.position) if self.cursor else None
+        if position is not None:
+            queryset = queryset.filter(self._behind(position, queryset.model, is_reverse=is_reverse))
+        limit = self.get_page_size(request)
+        order = [_turned(name) for name in self.ordering] if is_reverse else self.ordering
+        rows = list(queryset.order_by(*order)[: limit + 1])
+        page = self.fitting(rows[:limit])
+        following: str | None = None
+        if len(rows) > len(page):
+            following = self._get_position_from_instance(rows[len(page)], self.ordering)
+        # What DRF makes the two links of.
+        if is_reverse:
+            page.reverse()
+            self.previous_position, self.next_position = following, position
+        else:
+            self.previous_position, self.next_position = position, following
+        self.has_previous = self.previous_position is not None
+        self.has_next = self.next_position is not None
+        self.page = page
+        return page
+
+    def fitting(self, rows: list[Any]) -> list[Any]:
+        """Return the rows that the page takes, from the first: all, unless a subclass has a limit of its own."""
+        return rows
+
+    def get_paginated_response(self, data: Any) -> Response:
+        return Response({"results": data, "next": self.get_next_link(), "previous": self.get_previous_link()})
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        if self.query.cursor is None:
+            return None
+        try:
+            is_reverse, position = json.loads(decrypt(self.query.cursor, bound_to=self._binding(request)))
+        except (SecretUnreadable, ValueError, TypeError):
+            raise _broken() from None
+        return Cursor(offset=0, reverse=bool(is_reverse), position=position)
+
+    def encode_cursor(self, cursor: Cursor) -> str:
+        sealed = encrypt(json.dumps([cursor.reverse, cursor.position]), bound_to=self._binding(self.request))
+        return replace_query_param(self.base_url or "", self.cursor_query_param, sealed)
+
+    def _get_position_from_instance(self, instance: Any, ordering: Sequence[str]) -> str:
+        names = [name.lstrip("-") for name in ordering]
+        values = [instance[name] if isinstance(instance, dict) else getattr(instance, name) for name in names]
+        return json.dumps([str(value) for value in values])
+
+    def _behind(self, position: str, model: type[Model], *, is_reverse: bool) -> LessThan | GreaterThan:
+        """Return the condition for rows behind a place. As a comparison of rows one range of the index fulfils it."""
+        names = [name.lstrip("-") for name in self.ordering]
+        fields = [cast("Field[Any, Any]", model._meta.get_field(name)) for name in names]
+        try:
+            values = [
+                Value(field.to_python(text), output_field=field)
+                for field, text in zip(fields, json.loads(position), strict=True)
+            ]
+        except (ValidationError, ValueError, TypeError):  # of a version of ours that had another order
+            raise _broken() from None
+        is_downwards = self.ordering[0].startswith("-")
+        comparison = GreaterThan if is_downwards == is_reverse else LessThan
+        return comparison(_row(*map(F, names)), _row(*values))
+
+    def _binding(self, request: Request) -> str:
+        return f"cursor:{request.path_info}:{','.join(self.ordering)}"
+
+
+def _turned(name: str) -> str:
+    return name[1:] if name.startswith("-") else f"-{name}"
+
+
+def _row(*parts: Any) -> Func:
+    return Func(*parts, function="ROW", output_field=BooleanField())
+
+
+def _broken() -> Problem:
+    detail = "Must be a cursor that an answer of this call gave: follow its next and previous as they are."
+    return Problem("invalid", detail, errors=[FieldError(pointer="/cursor", code="invalid", detail=detail)])
