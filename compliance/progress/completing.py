@@ -1,0 +1,69 @@
+"""Complete requests. What is completed forgets the chatter's value."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection
+
+from chatbots import changelog
+from compliance.claims import HeldClaim
+from compliance.progress.claimed import ACTOR
+from config.arrays import array
+
+_FORGET_FAILED = """
+UPDATE compliance_compliancerequest earlier SET uci_value = NULL
+  FROM compliance_compliancerequest r
+ WHERE r.id = ANY(%s) AND r.claim_id = %s
+   AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
+   AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
+   AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
+"""
+
+_COMPLETE = """
+UPDATE compliance_compliancerequest
+   SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL,
+       conversations_total = greatest(conversations_total, conversations),
+       result = CASE WHEN conversations_total + conversations + files + exports > 0
+                     THEN 'done' ELSE 'nothing_found' END,
+       error_code = '', error_detail = ''
+ WHERE id = ANY(%s) AND claim_id = %s
+RETURNING id, chatbot_id, result, conversations, messages, files, exports
+"""
+
+
+def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
+    """Complete deletions whose second look found nothing; the chatters' earlier failed requests forget them too.
+
+    Not a deletion that failed after the mark: the mark has not taken over what that one left.
+    """
+    with held.bite() as now:
+        ids = list(request_ids)
+        with connection.cursor() as cursor:
+            cursor.execute(_FORGET_FAILED, [array(ids), held.id])
+        complete(held, ids, now)
+
+
+def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
+    """Complete requests of the claim, in the caller's bite."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COMPLETE, [now, array(request_ids), held.id])
+        done = cursor.fetchall()
+    changelog.record_all(
+        [
+            changelog.entry(
+                "request.completed",
+                chatbot_id=chatbot_id,
+                request_id=request_id,
+                actor=ACTOR,
+                data={
+                    "result": result,
+                    "conversations": conversations,
+                    "messages": messages,
+                    "files": files,
+                    "exports": exports,
+                },
+            )
+            for request_id, chatbot_id, result, conversations, messages, files, exports in done
+        ]
+    )

@@ -1,0 +1,82 @@
+"""Note errors: try again after a wait, or fail."""
+
+import logging
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from chatbots.buckets import errors
+from compliance.claims import MAX_ATTEMPTS, HeldClaim
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
+from compliance.progress.claimed import claimed, log
+
+logger = logging.getLogger(__name__)
+
+Status = ComplianceRequest.Status
+
+_DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
+
+# The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
+# since a storage that is down is seldom back sooner.
+_BACK_OFF = timedelta(seconds=30)
+
+# How long requests wait whose storage is left alone: by then a first rest of its breaker is over.
+_REST_WAIT = timedelta(seconds=45)
+
+
+def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
+    """Note errors: an attempt is lost; try again after a wait, or fail when none is left or trying cannot help.
+
+    No attempt is lost where nothing was tried, since the storage is left alone for a while.
+    """
+    with held.bite() as now:
+        resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
+        _rest(held, resting, now)
+        requests = claimed(held, failures.keys() - resting)
+        for request in requests:
+            failure = failures[request.pk]
+            request.attempts += 1
+            request.error_code, request.error_detail = failure.code, failure.detail[:_DETAIL_LENGTH]
+            request.claim = None
+            logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
+            if failure.retryable and request.attempts < MAX_ATTEMPTS:
+                request.status = Status.ACCEPTED
+                request.not_before = now + _BACK_OFF * 4 ** (request.attempts - 1)
+            else:
+                request.status, request.failed_at = Status.FAILED, now
+            request.save(
+                update_fields=[
+                    "attempts",
+                    "error_code",
+                    "error_detail",
+                    "claim",
+                    "status",
+                    "not_before",
+                    "failed_at",
+                ]
+            )
+        for status, event in ((Status.ACCEPTED, "request.given_back"), (Status.FAILED, "request.failed")):
+            log(
+                event,
+                [request for request in requests if request.status == status],
+                lambda request: {"code": request.error_code, "attempts": request.attempts},
+            )
+
+
+def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:
+    """Give requests back until their storage may be tried again. Logged the first time only: it can take days."""
+    requests = claimed(held, request_ids)
+    resting = errors.resting()
+    ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+        status=Status.ACCEPTED,
+        claim=None,
+        not_before=now + _REST_WAIT,
+        error_code=resting.code,
+        error_detail=resting.detail,
+    )
+    log(
+        "request.given_back",
+        [request for request in requests if request.error_code != resting.code],
+        lambda request: {"code": resting.code, "attempts": request.attempts},
+    )

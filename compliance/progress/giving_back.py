@@ -1,0 +1,61 @@
+"""Put requests back into the line: unharmed, or into another lane."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from compliance.claims import HeldClaim
+from compliance.models import ComplianceRequest
+from compliance.progress.claimed import claimed, log
+from compliance.sizes import Size
+
+Lane = ComplianceRequest.Lane
+Status = ComplianceRequest.Status
+
+
+def give_back(held: HeldClaim, request_ids: Iterable[UUID], *, code: str, wait: timedelta = timedelta()) -> None:
+    """Put requests back into the line without a lost attempt: the worker stops, or another's work comes first."""
+    with held.bite() as now:
+        requests = claimed(held, request_ids)
+        ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+            status=Status.ACCEPTED, claim=None, not_before=now + wait if wait else None
+        )
+        log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
+
+
+def give_back_alone(held: HeldClaim) -> None:
+    """After an error that no single request is known to have caused: each is tried by itself, no attempt lost."""
+    _change_lane(held, held.request_ids, Lane.ALONE, code="isolated")
+
+
+def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
+    """Put requests that would hold up the others into the large lane, before anything is done; return the others.
+
+    A claim of the large lane keeps what it has.
+    """
+    if held.lane is Lane.LARGE:
+        return list(request_ids)
+    large = [request_id for request_id in request_ids if request_id in sizes and sizes[request_id].is_large]
+    if large:
+        _change_lane(held, large, Lane.LARGE, code="large")
+    return [request_id for request_id in request_ids if request_id not in large]
+
+
+def set_apart(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
+    """Put those of `apart` into the large lane, since they call a client's bucket; return the others.
+
+    A claim of the large lane keeps what it has.
+    """
+    if held.lane is Lane.LARGE or not apart:
+        return list(request_ids)
+    _change_lane(held, apart, Lane.LARGE, code="client_bucket")
+    return [request_id for request_id in request_ids if request_id not in apart]
+
+
+def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, code: str) -> None:
+    with held.bite():
+        requests = claimed(held, request_ids)
+        ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+            status=Status.ACCEPTED, claim=None, lane=lane
+        )
+        log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
