@@ -1,28 +1,44 @@
 """The request object of the API: what a request says of itself, in the words of the contract."""
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 
+from compliance import outcomes
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, Export
-from compliance.operations import is_retryable, kept_exports
+from compliance.operations import is_retryable
+from compliance.outcomes import Copy, Kept, Outcomes
 from config.times import rfc3339
 
 Status = ComplianceRequest.Status
 
-# An export can have any number of files; the answer stays small.
-MOST_FILES = 100
 _OPEN = {Status.ACCEPTED, Status.PROCESSING}
 _NO_DAYS = extracts.Days(clean=0, waits=0, failure=None)
 
 
 def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -> dict[str, Any]:
-    """Return the request object. It never names the chatter, save through the key of a hosted export, which
-    bears the value: `shows_key` says whether the caller may read it (scope `requests:read`).
+    """Return the request object; see `represent_all`."""
+    [shown] = represent_all([request], status_url=lambda _request: status_url, shows_key=shows_key)
+    return shown
+
+
+def represent_all(
+    requests: Sequence[ComplianceRequest], *, status_url: Callable[[ComplianceRequest], str], shows_key: bool
+) -> list[dict[str, Any]]:
+    """Return the request objects, in order, by a number of queries that does not grow with theirs.
+
+    They never name the chatter, save through the key of a hosted export, which bears the value: `shows_key` says
+    whether the caller may read it (scope `requests:read`).
     """
-    days = _days(request)
+    came_of = outcomes.read(requests)
+    return [_represent(request, came_of, status_url=status_url(request), shows_key=shows_key) for request in requests]
+
+
+def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str, shows_key: bool) -> dict[str, Any]:
+    days = came_of.days.get(request.pk, _NO_DAYS)
     return {
         "request_id": str(request.pk),
         "kind": request.kind,
@@ -52,9 +68,9 @@ def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -
             "exports": request.exports,
             "extracts": request.extracts,
         },
-        "export": _export(request, shows_key=shows_key),
-        "kept_exports": _kept_exports(request),
-        "delivered_extracts": _delivered_extracts(request),
+        "export": _export(request, came_of, shows_key=shows_key),
+        "kept_exports": [_kept_export(kept) for kept in came_of.kept.get(request.pk, ())],
+        "delivered_extracts": [_delivered_extract(one) for one in came_of.delivered.get(request.pk, ())],
         "error": _error(request),
     }
 
@@ -68,10 +84,9 @@ def _finished_at(request: ComplianceRequest) -> datetime | None:
     }.get(request.status)
 
 
-def _export(request: ComplianceRequest, *, shows_key: bool) -> dict[str, Any] | None:
+def _export(request: ComplianceRequest, came_of: Outcomes, *, shows_key: bool) -> dict[str, Any] | None:
     """Return the file of an export that is whole; its key is null once the object is gone."""
-    is_export = request.kind == ComplianceRequest.Kind.EXPORT
-    export: Export | None = getattr(request, "export", None) if is_export else None
+    export: Export | None = came_of.exports.get(request.pk)
     if export is None or export.finished_at is None:
         return None
     return {
@@ -82,56 +97,36 @@ def _export(request: ComplianceRequest, *, shows_key: bool) -> dict[str, Any] | 
         "bytes": export.bytes,
         "sha256": export.sha256,
         "expires_at": rfc3339(export.expires_at),
-        "files": _files(export, shows_key=shows_key) if request.include_files else [],
+        "files": [_file(copy, shows_key=shows_key) for copy in came_of.copies.get(export.pk, ())],
     }
 
 
-def _files(export: Export, *, shows_key: bool) -> list[dict[str, Any]]:
-    """Return the copies of uploaded files beside the export, the first of them where they are many."""
-    return [
-        {
-            "file_id": copy.file_id,
-            "key": copy.key if shows_key else None,
-            "bytes": copy.bytes,
-            "sha256": copy.sha256,
-        }
-        for copy in export.copies.order_by("file_id")[:MOST_FILES]
-    ]
+def _file(copy: Copy, *, shows_key: bool) -> dict[str, Any]:
+    """Return a copy of an uploaded file beside the export; the first of them are shown where they are many."""
+    return {
+        "file_id": copy.file_id,
+        "key": copy.key if shows_key else None,
+        "bytes": copy.bytes,
+        "sha256": copy.sha256,
+    }
 
 
-def _kept_exports(request: ComplianceRequest) -> list[dict[str, Any]]:
+def _kept_export(kept: Kept) -> dict[str, Any]:
     """Return what a completed deletion has left of the chatter's exports: hosted copies until their grace is over,
     and what lies in a client's bucket. Never a key."""
-    if request.kind != ComplianceRequest.Kind.DELETION or request.status != Status.COMPLETED:
-        return []
-    return [
-        {
-            "request_id": str(export.request_id),
-            "hosting": export.hosting,
-            "finished_at": rfc3339(export.finished_at),
-            "sha256": export.sha256,
-            "expires_at": rfc3339(export.expires_at),
-            "removed_at": rfc3339(export.removed_at),
-        }
-        for export in kept_exports(request)
-    ]
+    return {
+        "request_id": str(kept.request_id),
+        "hosting": kept.hosting,
+        "finished_at": rfc3339(kept.finished_at),
+        "sha256": kept.sha256,
+        "expires_at": rfc3339(kept.expires_at),
+        "removed_at": rfc3339(kept.removed_at),
+    }
 
 
-def _days(request: ComplianceRequest) -> extracts.Days:
-    """Return the days whose extracts a deletion has to have made again; it knows them once it has begun."""
-    if request.kind != ComplianceRequest.Kind.DELETION or request.cut_at is None:
-        return _NO_DAYS
-    return extracts.look([request.pk]).get(request.pk, _NO_DAYS)
-
-
-def _delivered_extracts(request: ComplianceRequest) -> list[dict[str, Any]]:
-    """Return the daily extracts in the client's bucket that hold what a completed deletion erased."""
-    if request.kind != ComplianceRequest.Kind.DELETION or request.status != Status.COMPLETED:
-        return []
-    return [
-        {"day": one.day, "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
-        for one in extracts.delivered(request.pk)
-    ]
+def _delivered_extract(one: extracts.Delivered) -> dict[str, Any]:
+    """Return a daily extract in the client's bucket that holds what a completed deletion erased."""
+    return {"day": one.day, "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
 
 
 def _error(request: ComplianceRequest) -> dict[str, Any] | None:

@@ -102,12 +102,14 @@ SELECT ours.id,
 """
 
 _DELIVERED = """
-SELECT e.day, e.finished_at, e.sha256
-  FROM (SELECT extract_id, version FROM conversations_extracterasure WHERE request_id = %s OFFSET 0) AS t
+SELECT ours.id, e.day, e.finished_at, e.sha256
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT extract_id, version FROM conversations_extracterasure WHERE request_id = ours.id OFFSET 0) AS t
  CROSS JOIN LATERAL (
        SELECT day, finished_at, sha256 FROM conversations_dailyextract
         WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e
- ORDER BY e.day
+ ORDER BY ours.id, e.day
 """
 
 # What waits for this day alone, or for no day any more. What waits after an error of its own goes on waiting. A row
@@ -245,11 +247,14 @@ def counts(days: Mapping[UUID, Days]) -> dict[UUID, Counts]:
     return {request_id: Counts(extracts=one.clean) for request_id, one in days.items()}
 
 
-def delivered(request_id: UUID) -> list[Delivered]:
-    """Return the files in a client's bucket that hold what this deletion erased, by day."""
+def delivered(request_ids: Collection[UUID]) -> dict[UUID, list[Delivered]]:
+    """Return the files in clients' buckets that hold what each of these deletions erased, by day."""
+    found: dict[UUID, list[Delivered]] = defaultdict(list)
     with connection.cursor() as cursor:
-        cursor.execute(_DELIVERED, [request_id])
-        return [Delivered(day.isoformat(), finished_at, sha256) for day, finished_at, sha256 in cursor.fetchall()]
+        cursor.execute(_DELIVERED, [array(request_ids)])
+        for request_id, day, finished_at, sha256 in cursor.fetchall():
+            found[request_id].append(Delivered(day.isoformat(), finished_at, sha256))
+    return dict(found)
 
 
 def make_next(*, settled: bool) -> bool:

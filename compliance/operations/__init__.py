@@ -10,7 +10,7 @@ change-log entry, and after commit a nudge to the workers. What workers report i
 """
 
 from compliance.operations.deciding import approve, cancel, is_retryable, reject, retry
-from compliance.operations.exports import download_link, kept_exports
+from compliance.operations.exports import download_link
 from compliance.operations.filing import CONSOLE_GRACE, submit
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "cancel",
     "download_link",
     "is_retryable",
-    "kept_exports",
     "reject",
     "retry",
     "submit",

@@ -8,24 +8,6 @@ from compliance.models import ComplianceRequest, Export
 Kind = ComplianceRequest.Kind
 
 
-def kept_exports(request: ComplianceRequest) -> list[Export]:
-    """Return the exports that a deletion met and left where they are, those that have gone since included.
-
-    Besides, as long as they lie there, the chatter's hosted ones that an earlier deletion had left already.
-    """
-    left = Export.objects.filter(left_by=request.pk)
-    lying = Export.objects.filter(
-        request__variable=request.variable_id,
-        request__uci_digest=request.uci_digest,
-        request__seq__lt=request.seq,
-        hosting=Bucket.Hosting.HOSTED,
-        finished_at__isnull=False,
-        key__isnull=False,
-    ).exclude(request__uci_digest=None)
-    found = {export.pk: export for exports in (left, lying) for export in exports}
-    return sorted(found.values(), key=lambda export: (export.finished_at is None, export.finished_at, export.pk))
-
-
 def download_link(request: ComplianceRequest, *, file_id: int | None = None) -> str:
     """Return an address of minutes for an export's file, or for the copy of an uploaded file beside it.
 

@@ -8,10 +8,12 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
-from compliance.api.representation import represent
-from compliance.models import ComplianceRequest, Export
+from compliance.api.representation import represent, represent_all
+from compliance.models import ComplianceRequest, Export, ExportFile
+from conversations.models import DailyExtract, ExtractErasure
+from tests import factories
 from tests.calls import SigningCaller, TokenCaller, problem
-from tests.factories import ExportFactory, deletion_of, export_of
+from tests.factories import NOON, ExportFactory, deletion_of, export_of
 
 Status = ComplianceRequest.Status
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -182,6 +184,49 @@ def test_following_a_request_takes_two_queries(caller, chatbot, django_assert_ma
     caller.get(f"requests/{request.pk}")
     with django_assert_max_num_queries(2):
         caller.get(f"requests/{request.pk}")
+
+
+def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceRequest]:
+    """An export with a copy, a deletion that left it and met days of both kinds, one under way, one failed."""
+    value = f"person {number}"
+    made = export_of(chatbot, value, include_files=True)
+    ended = {"uci_value": None, "status": Status.COMPLETED, "completed_at": Now(), "result": "done", "cut_at": Now()}
+    done = deletion_of(chatbot, value, started_at=Now())
+    export = ExportFactory.create(
+        request=made, key=f"k{number}", rows=1, bytes=1, sha256="0" * 64, finished_at=Now(), left_by=done.pk
+    )
+    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=number, key=f"c{number}")
+    for hosting in ("hosted", "client"):
+        extract = DailyExtract.objects.create(
+            chatbot=chatbot, day=NOON.date() + timedelta(days=2 * number + (hosting == "client")),
+            starts_at=NOON, ends_at=NOON + timedelta(days=1), state="done", hosting=hosting,
+            rows=1, bytes=1, sha256="0" * 64, finished_at=NOON, key=hosting, made_version=1,
+        )
+        version = 1 if hosting == "hosted" else 2
+        ExtractErasure.objects.create(chatbot=chatbot, extract=extract, request_id=done.pk, version=version)
+    ComplianceRequest.objects.filter(pk__in=[made.pk, done.pk]).update(**ended)
+    under_way = deletion_of(chatbot, value, status=Status.PROCESSING, started_at=Now(), cut_at=Now())
+    failed = export_of(chatbot, value, status=Status.FAILED, failed_at=Now(), error_code="x")
+    return [made, done, under_way, failed]
+
+
+def test_many_requests_take_as_many_queries_as_one_of_each_kind(chatbot, django_assert_num_queries):
+    requests_of_all_kinds(factories.ready_chatbot(slug="other"), 9)
+    ids = [request.pk for number in range(4) for request in requests_of_all_kinds(chatbot, number)]
+    for some in (ids[:4], ids):
+        with django_assert_num_queries(6):
+            requests = list(ComplianceRequest.objects.filter(pk__in=some).order_by("seq"))
+            shown = represent_all(requests, status_url=lambda request: str(request.pk), shows_key=True)
+        assert [one["request_id"] for one in shown] == [one["status_url"] for one in shown] == list(map(str, some))
+        for number in range(len(some) // 4):
+            made, done, under_way, failed = shown[4 * number : 4 * number + 4]
+            assert made["export"]["key"] == f"k{number}"
+            assert [copy["key"] for copy in made["export"]["files"]] == [f"c{number}"]
+            assert [kept["request_id"] for kept in done["kept_exports"]] == [made["request_id"]]
+            assert len(done["delivered_extracts"]) == done["progress"]["extracts_total"] == 1
+            for one in (made, under_way, failed):
+                assert (one["kept_exports"], one["delivered_extracts"]) == ([], [])
+            assert (under_way["export"], failed["export"]) == (None, None)
 
 
 def test_head_answers_as_get_without_a_body(caller, chatbot):

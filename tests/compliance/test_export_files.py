@@ -14,11 +14,12 @@ from django.utils import timezone
 from chatbots.buckets import PART_BYTES, ObjectStorage, Written
 from chatbots.buckets.removal import Removed
 from chatbots.models import Chatbot
-from compliance import claims, operations, sizes, worker
-from compliance.api.representation import MOST_FILES, represent
+from compliance import claims, operations, outcomes, sizes, worker
+from compliance.api.representation import represent
 from compliance.errors import ClaimLost
 from compliance.export import copying, crew
 from compliance.models import ComplianceRequest, Export, ExportFile
+from compliance.outcomes import MOST_FILES
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from tests.clients import PREFIX, empty, use_client_bucket
@@ -367,7 +368,7 @@ def test_a_client_finds_its_files_below_its_prefix(
     request = export_with_files(chatbot)
     carry_out(taken(request))
     assert ExportFile.objects.get().key.startswith(f"{PREFIX}chatter_data_exports/42/")
-    assert operations.kept_exports(request) == []
+    assert outcomes.kept_exports([request.pk]) == {}
     empty(server.storage())
 
 
