@@ -28,6 +28,7 @@ check: $(READY)  ## all that must pass before a change is merged
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	scripts/check_deploy.sh
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90
 

@@ -14,6 +14,7 @@ from marshmallow.validate import OneOf, Range
 
 from config import embedded
 from config.env import BASE_DIR, development_keys, env
+from config.openapi.document import SPECTACULAR_SETTINGS  # noqa: F401  drf-spectacular reads it
 
 # --- What kind of copy this is -----------------------------------------------------------------------
 
@@ -46,6 +47,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "django_q",
 ]
 
@@ -156,6 +159,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [],
+    "DEFAULT_SCHEMA_CLASS": "config.openapi.schema.CallSchema",
     "EXCEPTION_HANDLER": "config.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "UNICODE_JSON": True,

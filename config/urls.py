@@ -3,6 +3,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from config import problems
+from config.openapi import views as openapi
 
 admin.site.site_header = admin.site.site_title = "Data Compliance"
 admin.site.site_url = None
@@ -13,6 +14,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/v1/chatbots/<slug:slug>/", include("conversations.api.urls")),
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),
+    path("api/schema/", openapi.schema, name="schema"),
     re_path(r"^api/", problems.unknown_path),
 ]
 

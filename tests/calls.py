@@ -10,6 +10,7 @@ from django.test import Client
 from chatbots.authentication import sign
 from chatbots.models import ApiKey, Chatbot
 from chatbots.operations import create_api_key
+from tests.document import assert_documented
 
 ALICE = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "alice-77"}
 
@@ -17,7 +18,10 @@ _ALL_SCOPES = tuple(ApiKey.Scope.values)
 
 
 class Caller:
-    """A client with one key of a chatbot. `path` is below `/api/v1/chatbots/{slug}/`, or from `/` on."""
+    """A client with one key of a chatbot. `path` is below `/api/v1/chatbots/{slug}/`, or from `/` on.
+
+    Each answer has to be one that the API's document tells of.
+    """
 
     def __init__(self, chatbot: Chatbot) -> None:
         self.chatbot = chatbot
@@ -29,10 +33,16 @@ class Caller:
         sent = {**self.credentials(raw), **{name.replace("_", "-"): value for name, value in headers.items()}}
         content_type = sent.pop("Content-Type", "application/json")
         # Named a second time because the test client leaves it out of a call with an empty body.
-        return self.client.generic("POST", self.url(path), raw, content_type, headers=sent, CONTENT_TYPE=content_type)
+        url = self.url(path)
+        response = self.client.generic("POST", url, raw, content_type, headers=sent, CONTENT_TYPE=content_type)
+        assert_documented("post", url, response)
+        return response
 
     def get(self, path: str, **headers: str) -> Any:
-        return self.client.get(self.url(path), headers={**self.credentials(b""), **headers})
+        url = self.url(path)
+        response = self.client.get(url, headers={**self.credentials(b""), **headers})
+        assert_documented("get", url, response)
+        return response
 
     def url(self, path: str) -> str:
         return path if path.startswith("/") else f"/api/v1/chatbots/{self.chatbot.slug}/{path}"

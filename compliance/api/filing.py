@@ -14,6 +14,7 @@ from chatbots.authentication import (
 )
 from chatbots.models import ApiKey
 from compliance import operations
+from compliance.api import described
 from compliance.api.bodies import DeletionBody, ExportBody, parse_body
 from compliance.api.calls import ComplianceView, answer_with
 from compliance.models import ComplianceRequest
@@ -36,6 +37,7 @@ class FilingView(ComplianceView):
 class DataDeletionView(FilingView):
     scope = Scope.DELETIONS_WRITE
 
+    @described.file_deletion
     def post(self, request: Request, **_path: str) -> Response:
         raw = json_body(request)
         body = parse_body(DeletionBody, raw, chatbot=caller_of(request).chatbot)
@@ -45,6 +47,7 @@ class DataDeletionView(FilingView):
 class DataExportView(FilingView):
     scope = Scope.EXPORTS_WRITE
 
+    @described.file_export
     def post(self, request: Request, **_path: str) -> Response:
         raw = json_body(request)
         body = parse_body(ExportBody, raw, chatbot=caller_of(request).chatbot)

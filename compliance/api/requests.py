@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from chatbots.models import ApiKey
 from compliance import operations
+from compliance.api import described
 from compliance.api.calls import ComplianceView, answer_with, find_request
 from config.problems import Problem
 
@@ -18,6 +19,7 @@ Scope = ApiKey.Scope
 class RequestView(ComplianceView):
     scope = Scope.REQUESTS_READ
 
+    @described.get_request
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         return answer_with(request, find_request(request, request_id))
 
@@ -27,6 +29,7 @@ class DownloadView(ComplianceView):
 
     scope = Scope.REQUESTS_READ
 
+    @described.download_export
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         link = operations.download_link(find_request(request, request_id), file_id=_file_id(request))
         return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})

@@ -16,6 +16,7 @@ from chatbots.models import ApiKey, Bucket
 from config.problems import FieldError, Problem
 from config.query import Day, Query, parse_day, read_query
 from config.times import rfc3339
+from conversations.api import described
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -35,6 +36,7 @@ class ExtractsView(ChatbotView):
 
     scope = ApiKey.Scope.CONVERSATIONS_READ
 
+    @described.list_extracts
     def get(self, request: Request, **_path: str) -> Response:
         query = read_query(request, ExtractsQuery)
         # A day ahead: the chatbot's time zone may be, too.
@@ -51,6 +53,7 @@ class ExtractDownloadView(ChatbotView):
 
     scope = ApiKey.Scope.CONVERSATIONS_READ
 
+    @described.download_extract
     def get(self, request: Request, *, day: str, **_path: str) -> HttpResponseRedirect:
         extract = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day=_parsed(day)).first()
         if extract is None:

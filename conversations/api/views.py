@@ -14,6 +14,7 @@ from chatbots.models import ApiKey
 from config.bodies import discard_body
 from config.problems import CODES, FieldError, Problem
 from conversations import intake, uploads
+from conversations.api import described
 from conversations.api.bodies import parse_documents
 from conversations.api.forms import most_body_bytes, read_file_form
 from conversations.documents import DocumentError
@@ -27,6 +28,7 @@ class ConversationsView(ChatbotView):
 
     scope = ApiKey.Scope.CONVERSATIONS_WRITE
 
+    @described.store_conversations
     def post(self, request: Request, **_path: str) -> Response:
         documents = parse_documents(json_body(request))
         try:
@@ -54,6 +56,7 @@ class FilesView(ChatbotView):
 
     scope = ApiKey.Scope.CONVERSATIONS_WRITE
 
+    @described.store_file
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
         try:
             return self._receive(request, number)

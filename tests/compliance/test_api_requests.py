@@ -198,9 +198,18 @@ def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceReque
     ExportFile.objects.create(chatbot=chatbot, export=export, file_id=number, key=f"c{number}")
     for hosting in ("hosted", "client"):
         extract = DailyExtract.objects.create(
-            chatbot=chatbot, day=NOON.date() + timedelta(days=2 * number + (hosting == "client")),
-            starts_at=NOON, ends_at=NOON + timedelta(days=1), state="done", hosting=hosting,
-            rows=1, bytes=1, sha256="0" * 64, finished_at=NOON, key=hosting, made_version=1,
+            chatbot=chatbot,
+            day=NOON.date() + timedelta(days=2 * number + (hosting == "client")),
+            starts_at=NOON,
+            ends_at=NOON + timedelta(days=1),
+            state="done",
+            hosting=hosting,
+            rows=1,
+            bytes=1,
+            sha256="0" * 64,
+            finished_at=NOON,
+            key=hosting,
+            made_version=1,
         )
         version = 1 if hosting == "hosted" else 2
         ExtractErasure.objects.create(chatbot=chatbot, extract=extract, request_id=done.pk, version=version)

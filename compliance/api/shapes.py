@@ -1,0 +1,129 @@
+"""What the calls about requests answer with (`representation.py` makes it)."""
+
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+from chatbots.models import Bucket
+from compliance.models import ComplianceRequest
+from config.openapi.shapes import Shape
+
+
+class Progress(Shape):
+    """How far a request is."""
+
+    conversations_done: int
+    conversations_total: int | None
+    """Known once a deletion has begun; for an export at its end."""
+    extracts_done: int
+    """Of the daily extracts that a deletion has to have made again, those that are."""
+    extracts_total: int
+
+
+class Counts(Shape):
+    """What was erased, or of an export what was written (`conversations`, `messages`, `files`)."""
+
+    conversations: int
+    messages: int
+    identities: int
+    variable_values: int
+    files: int
+    exports: int
+    extracts: int
+    """Days that were made again."""
+
+
+class CopiedFile(Shape):
+    """An uploaded file's copy beside an export."""
+
+    file_id: int
+    """As in the CSV's column `file_id`."""
+    key: str | None
+    """Null for keys without `requests:read`, and once the copy is gone."""
+    bytes: int
+    sha256: str
+
+
+class ExportFile(Shape):
+    """The file of an export that is whole."""
+
+    hosting: Bucket.Hosting
+    """`hosted`: in the operator's bucket; `client`: in yours."""
+    bucket: str
+    key: str | None
+    """Bears the chatter's value. Null for keys without `requests:read`, once the file is gone, and once a deletion of
+    the chatter has completed."""
+    rows: int
+    bytes: int
+    sha256: str
+    expires_at: datetime | None
+    """Null in your own bucket: there the file is yours."""
+    files: list[CopiedFile]
+    """With `include_files`: the copies of uploaded files, the first 100 of them."""
+
+
+class KeptExport(Shape):
+    """An export that a deletion left."""
+
+    request_id: UUID
+    """Of the export."""
+    hosting: Bucket.Hosting
+    finished_at: datetime | None
+    """Null for what an export that failed may have left in a former bucket of yours."""
+    sha256: str | None
+    expires_at: datetime | None
+    removed_at: datetime | None
+    """Set once it is gone."""
+
+
+class DeliveredExtract(Shape):
+    """A daily extract in your own bucket that holds what a deletion erased. It is yours to remove."""
+
+    day: date
+    finished_at: datetime | None
+    sha256: str | None
+
+
+class Failure(Shape):
+    """Why a request failed."""
+
+    code: str
+    detail: str
+    retryable: bool
+    """Whether an operator can still retry it."""
+
+
+class RequestObject(Shape):
+    """A deletion or an export, and how far it is."""
+
+    request_id: UUID
+    kind: ComplianceRequest.Kind
+    status: ComplianceRequest.Status
+    """`accepted` waits for a worker, `on_hold` for a decision. `completed`, `rejected` and `cancelled` are final;
+    `failed` can be retried by an operator."""
+    hold_reason: ComplianceRequest.HoldReason | None
+    """While on hold."""
+    result: ComplianceRequest.Result | None
+    """Once completed."""
+    reference: str
+    """Your own, empty if you gave none."""
+    received_at: datetime
+    not_before: datetime | None
+    """It is not taken up earlier: a time to think again, or a pause after an error."""
+    due_at: datetime
+    """30 days after `received_at`, unless the operator says otherwise."""
+    started_at: datetime | None
+    finished_at: datetime | None
+    status_url: str
+    """Ask here how far it is, with a token."""
+    progress: Progress
+    waiting_for: Literal["extracts"] | None
+    """`extracts` while a deletion has erased the rows and waits for daily extracts to be made again."""
+    counts: Counts
+    export: ExportFile | None
+    kept_exports: list[KeptExport]
+    """Of a completed deletion: the exports that it left."""
+    delivered_extracts: list[DeliveredExtract]
+    """Of a completed deletion: the daily extracts in your own bucket that hold what was erased."""
+    error: Failure | None
+    """While failed."""

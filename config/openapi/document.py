@@ -1,0 +1,41 @@
+"""Title, introduction and tags of the document: drf-spectacular's settings."""
+
+from typing import Any
+
+VERSION = "1"
+
+INTRODUCTION = """\
+Sends conversations in, and files and follows the two kinds of request about a person who chatted: **deletion** and
+**export**. A request is answered at once and carried out by workers; its `status_url` tells how far it is.
+
+**Who is calling.** A *token* (`Authorization: Bearer dca_...`) serves every call that its scopes allow. A *signature*
+(`X-Mindsay-Timestamp` and `X-Mindsay-Signature`, over timestamp and body) serves the calls that file requests.
+
+**Errors** are `application/problem+json` (RFC 9457) with a stable `code`. [All codes](/api/docs/errors).
+
+**Every answer** carries `X-Request-ID`. Answers may get further fields: ignore those that you do not know. Times are
+RFC 3339 in UTC.
+"""
+
+REQUESTS, CONVERSATIONS, EXTRACTS = "Requests", "Conversations", "Daily extracts"
+
+TAGS = [
+    {"name": REQUESTS, "description": "Deletions and exports: file them, follow them, fetch what they made."},
+    {"name": CONVERSATIONS, "description": "What the platform sends in: conversations and their files."},
+    {"name": EXTRACTS, "description": "One CSV for each day of a chatbot that has them switched on."},
+]
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "OAS_VERSION": "3.1.0",
+    "TITLE": "Data Compliance API",
+    "VERSION": VERSION,
+    "DESCRIPTION": INTRODUCTION,
+    "TAGS": TAGS,
+    # Relative to where the document is served.
+    "SERVERS": [{"url": "/", "description": "This service"}],
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "POSTPROCESSING_HOOKS": [],
+    "SORT_OPERATIONS": False,
+    # `make check` looks at the document more strictly.
+    "ENABLE_DJANGO_DEPLOY_CHECK": False,
+}

@@ -1,0 +1,41 @@
+"""What answers are made of. These models describe; the answers themselves are plain dictionaries."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from config.problems import CODES
+
+
+class Shape(BaseModel):
+    """The base of what the API answers with: all fields always present, described by the string under each."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class FieldAtFault(Shape):
+    """One field that is wrong."""
+
+    pointer: str
+    """JSON Pointer of the field in the body; for a header or a parameter empty or `/` and its name."""
+    code: str
+    """What is wrong with it, such as `missing`."""
+    detail: str
+    """The same in words. Never quotes what was sent."""
+
+
+class Problem(Shape):
+    """Why a call, or one item of it, was refused (RFC 9457)."""
+
+    type: str
+    """Where the code is explained: `/api/docs/errors#` and the code."""
+    title: str
+    """The code in words."""
+    status: int = Field(ge=400, le=599)
+    """The HTTP status."""
+    detail: str
+    """What happened, or what to do. Never quotes what was sent."""
+    code: str = Field(json_schema_extra={"enum": list(CODES)})
+    """Stable: rely on it, not on the words."""
+    request_id: str
+    """The `X-Request-ID` of the call."""
+    errors: list[FieldAtFault]
+    """The fields at fault; empty where no single field is."""

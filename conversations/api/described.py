@@ -1,0 +1,191 @@
+"""The calls about conversations and daily extracts, as the document of the API tells of them."""
+
+from typing import Any
+
+from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe, problem_example
+from config.openapi.document import CONVERSATIONS, EXTRACTS
+from conversations.api.shapes import Conversations, DocumentResults, Extracts, StoredFile
+
+_DOCUMENT = {
+    "id": "c-2001",
+    "channel": "widget",
+    "language": "en",
+    "user_name": "Ada",
+    "started_at": "2026-11-23T09:00:00Z",
+    "user_channel_variables": {"plan": "gold"},
+    "custom_variables": {"member_id": "42"},
+    "agent_handover": False,
+    "push": False,
+    "score": 7.5,
+    "csat": {"score": 4, "vote": "positive", "comment": "quick"},
+    "messages": [{"id": "m1", "sender": "user", "kind": "text", "text": "hello", "sent_at": "2026-11-23T09:00:01Z"}],
+}
+_MORE = {"id": "c-2002", "channel": "whatsapp", "started_at": "2026-11-23T10:00:00Z"}
+_CREATED = {"id": "c-2001", "number": 17, "outcome": "created", "error": None}
+_REFUSED = {"id": "c-2002", "number": None, "outcome": "refused", "error": problem_example("chatter_erased")}
+
+store_conversations = describe(
+    id="storeConversations",
+    summary="Store conversations",
+    description="""
+        Each document is stored whole or refused whole; a refused one does not hinder the others. Sent again, a
+        document updates: a present field overwrites, an absent one stays, a message whose id is known is neither
+        changed nor stored twice. `null` is as absent. A new conversation needs `id`, `channel` and `started_at`.
+        """,
+    tag=CONVERSATIONS,
+    bodies=[
+        Body(
+            Conversations,
+            {"one": Example("One document", _DOCUMENT), "list": Example("A list", [_DOCUMENT, _MORE])},
+        )
+    ],
+    answers={
+        200: Answer(
+            "What became of each document, in order; also when all were refused.",
+            DocumentResults,
+            {
+                "created": Example("One was stored", {"results": [_CREATED]}),
+                "refused": Example("One was stored, one refused", {"results": [_CREATED, _REFUSED]}),
+            },
+            links={
+                "file": Link(
+                    operation_id="storeFile",
+                    parameters={"number": "$response.body#/results/0/number"},
+                    description="Store a file of the first conversation.",
+                )
+            },
+        )
+    },
+)
+
+_FILE_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "message_id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 200,
+            "description": "The platform's id of the message that the file came with, which must be stored already. "
+            "It must come before `file`.",
+        },
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "With its file name and its `Content-Type`; once, and last. 25 MiB at most, unless the "
+            "operator says otherwise.",
+        },
+    },
+}
+
+store_file = describe(
+    id="storeFile",
+    summary="Store a file of a conversation",
+    description="""
+        Takes one file that was uploaded in a conversation. After any answer but 201 nothing of it is kept. Sent again
+        it is stored a second time, since two equal files can be meant.
+        """,
+    tag=CONVERSATIONS,
+    bodies=[
+        Body(
+            _FILE_FORM,
+            {"picture": Example("A picture of a message", {"message_id": "m1", "file": "(the bytes of photo.jpg)"})},
+            media_type="multipart/form-data",
+        )
+    ],
+    answers={
+        201: Answer(
+            "The file is stored, whole.",
+            StoredFile,
+            {
+                "picture": Example(
+                    "A picture of a message",
+                    {
+                        "file_id": 5,
+                        "number": 17,
+                        "name": "photo.jpg",
+                        "content_type": "image/jpeg",
+                        "bytes": 48213,
+                        "sha256": "9f2c5a0c2b0b7d9a4f3f0c0d8f0a8b8f6a1f4f1d3b0f0c2f5a7e9d1c3b5a7f90",
+                        "message_id": "m1",
+                    },
+                )
+            },
+        )
+    },
+    refuses=["conversation_deleted"],
+)
+
+_A_DAY = {"type": "string", "format": "date"}
+
+list_extracts = describe(
+    id="listExtracts",
+    summary="List daily extracts",
+    description="The days from `from` to `to`, newest first; without them the last 31.",
+    tag=EXTRACTS,
+    parameters=[
+        Parameter("from", "The first day; at most 366 before `to`.", _A_DAY, "2026-11-01"),
+        Parameter("to", "The last day.", _A_DAY, "2026-11-30"),
+    ],
+    answers={
+        200: Answer(
+            "The extracts.",
+            Extracts,
+            {
+                "one": Example(
+                    "A day whose file lies in the operator's bucket",
+                    {
+                        "extracts": [
+                            {
+                                "day": "2026-11-23",
+                                "state": "done",
+                                "starts_at": "2026-11-22T23:00:00.000000Z",
+                                "ends_at": "2026-11-23T23:00:00.000000Z",
+                                "rows": 1843,
+                                "bytes": 402117,
+                                "sha256": "4b7a1c0f0e6a4e0d5d6cbe1c9b4b4a7f9a4bd7d7a6a94a35c2d30b9cf1a2f3e8",
+                                "hosting": "hosted",
+                                "bucket": "data-compliance",
+                                "key": "acme/daily_conversations_extracts/2026-11-23_conversations_extract.csv",
+                                "finished_at": "2026-11-23T23:10:04.120000Z",
+                                "expires_at": "2027-01-02T23:10:04.120000Z",
+                                "error": None,
+                            }
+                        ]
+                    },
+                )
+            },
+            links={
+                "download": Link(
+                    operation_id="downloadExtract",
+                    parameters={"day": "$response.body#/extracts/0/day"},
+                    description="Fetch the newest.",
+                )
+            },
+        )
+    },
+    refuses=["invalid"],
+)
+
+download_extract = describe(
+    id="downloadExtract",
+    summary="Fetch a daily extract",
+    description="Leads to a hosted file by a link that works for 5 minutes and needs no key.",
+    tag=EXTRACTS,
+    answers={
+        302: Answer(
+            "Follow `Location`.",
+            headers={
+                "Location": {
+                    "description": "The link.",
+                    "required": True,
+                    "schema": {"type": "string", "format": "uri"},
+                    "example": "https://s3.example.com/data-compliance/acme/daily_conversations_extracts/"
+                    "2026-11-23_conversations_extract.csv?X-Amz-Signature=...",
+                }
+            },
+        )
+    },
+    refuses=["invalid", "in_client_bucket", "not_ready", "extract_expired"],
+)

@@ -1,0 +1,180 @@
+"""The document of the API tells of every call, and tells the truth."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from django.core.management import call_command
+from django.test import Client
+from django.urls import path
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.plumbing import ComponentRegistry
+from pydantic import create_model
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from config.openapi.describing import describe
+from config.openapi.document import TAGS
+from config.openapi.extensions import reference_to
+from config.problems import CODES
+from tests.document import Operation, dereferenced, document, errors_of, operations, paths_of_the_api
+
+
+def _named(operation: Operation) -> str:
+    return str(operation.said["operationId"])
+
+
+def _contents(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return where each body, of the call and of its answers, is told of, and what is said of it."""
+    yield from ((_named(operation), one) for one in operation.said.get("requestBody", {}).get("content", {}).values())
+    for status, answer in operation.said["responses"].items():
+        yield from ((f"{_named(operation)} {status}", content) for content in answer.get("content", {}).values())
+
+
+def _examples(operation: Operation) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Return where each example stands, the example, and the schema it has to fit."""
+    for where, content in _contents(operation):
+        for name, example in content["examples"].items():
+            yield f"{where} {name}", dereferenced(example)["value"], content["schema"]
+    headers = [header for answer in operation.said["responses"].values() for header in answer["headers"].values()]
+    for one in (*operation.said["parameters"], *headers):
+        described = dereferenced(one)
+        yield f"{_named(operation)} {described['description']}", described["example"], described["schema"]
+
+
+def _complaints_about(view: type[APIView]) -> str:
+    """Return what is complained of in the document of an API of this view alone."""
+    with GENERATOR_STATS.silence():
+        SchemaGenerator(patterns=[path("api/v1/one", view.as_view())]).get_schema(request=None, public=True)
+    complaints = "".join(GENERATOR_STATS._error_cache)
+    GENERATOR_STATS.reset()
+    return complaints
+
+
+def test_passes_its_own_validation_without_a_warning():
+    out = io.StringIO()
+    call_command("spectacular", validate=True, fail_on_warn=True, stdout=out)
+    assert yaml.safe_load(out.getvalue()) == document()
+
+
+def test_tells_of_every_path_of_the_api():
+    assert sorted(document()["paths"]) == sorted(set(paths_of_the_api()))
+
+
+def test_describes_every_call_in_words_and_examples():
+    ids = [_named(operation) for operation in operations()]
+    assert len(ids) == len(set(ids)) > 0
+    for operation in operations():
+        said = operation.said
+        assert said["summary"], _named(operation)
+        assert said["description"], _named(operation)
+        assert said["tags"][0] in {tag["name"] for tag in TAGS}
+        assert said["security"], _named(operation)
+        assert said["responses"].keys() >= {"401", "403", "404", "429", "503"}
+        for where, content in _contents(operation):
+            assert content["examples"], where
+        for parameter in said["parameters"]:
+            assert dereferenced(parameter)["description"], _named(operation)
+
+
+def test_has_only_examples_that_are_as_it_says():
+    wrong = [
+        f"{where}: {error}"
+        for operation in operations()
+        for where, value, schema in _examples(operation)
+        for error in errors_of(value, schema)
+    ]
+    assert wrong == []
+
+
+def test_leads_from_call_to_call_by_links_that_exist():
+    parameters = {
+        _named(operation): {dereferenced(one)["name"] for one in operation.said["parameters"]}
+        for operation in operations()
+    }
+    for operation in operations():
+        for answer in operation.said["responses"].values():
+            for link in answer.get("links", {}).values():
+                assert set(link["parameters"]) <= parameters[link["operationId"]], _named(operation)
+
+
+def test_explains_each_error_code_of_an_answer_by_its_status():
+    for operation in operations():
+        for status, answer in operation.said["responses"].items():
+            for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {}):
+                assert CODES[code][0] == int(status), _named(operation)
+
+
+def test_names_both_ways_of_authenticating():
+    schemes = document()["components"]["securitySchemes"]
+    assert {name: one["type"] for name, one in schemes.items()} == {
+        "token": "http",
+        "signature": "apiKey",
+        "signatureTimestamp": "apiKey",
+    }
+    security = {_named(operation): operation.said["security"] for operation in operations()}
+    assert security["fileDeletion"] == [
+        {"signature": ["deletions:write"], "signatureTimestamp": ["deletions:write"]},
+        {"token": ["deletions:write"]},
+    ]
+    assert security["getRequest"] == [{"token": ["requests:read"]}]
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "media_type"),
+    [
+        ("", "*/*", "application/json"),
+        ("", "text/html,application/xhtml+xml,*/*;q=0.8", "application/json"),
+        ("", "application/vnd.oai.openapi+json", "application/json"),
+        ("", "application/yaml", "application/yaml"),
+        ("", "application/vnd.oai.openapi", "application/yaml"),
+        ("?format=yaml", "*/*", "application/yaml"),
+        ("?format=json", "application/yaml", "application/json"),
+        ("?format=other", "text/html", "application/json"),
+    ],
+)
+def test_is_served_to_everybody_as_json_or_yaml(query, accept, media_type):
+    answer = Client().get(f"/api/schema/{query}", headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == f"{media_type}; charset=utf-8"
+    read = json.loads if media_type == "application/json" else yaml.safe_load
+    assert read(answer.content) == document()
+    assert document()["openapi"] == "3.1.0"
+    assert all(server["url"].startswith("/") for server in document()["servers"])
+
+
+def test_may_be_cached_and_is_not_sent_twice():
+    answer = Client().get("/api/schema/", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+    assert answer.headers["Content-Encoding"] == "gzip"
+    again = Client().get("/api/schema/", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert Client().post("/api/schema/").status_code == 405
+
+
+def test_fails_where_a_call_is_not_described():
+    class Undescribed(APIView):
+        def get(self, request: Request) -> Response:
+            raise NotImplementedError
+
+    assert "is not described" in _complaints_about(Undescribed)
+
+
+def test_fails_where_two_models_share_a_name():
+    registry = ComponentRegistry()
+    reference_to(create_model("Twice", one=(str, ...)), registry, mode="serialization")
+    GENERATOR_STATS.reset()
+    with GENERATOR_STATS.silence():
+        reference_to(create_model("Twice", other=(str, ...)), registry, mode="serialization")
+    assert "share the name Twice" in "".join(GENERATOR_STATS._error_cache)
+    GENERATOR_STATS.reset()
+
+
+def test_takes_no_unknown_error_code():
+    with pytest.raises(ValueError, match="made_up"):
+        describe(id="x", summary="x", description="x", tag="x", answers={}, refuses=["made_up"])

@@ -1,0 +1,121 @@
+"""What the API's document promises, to hold answers, bodies and examples against it."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from typing import Any, NamedTuple
+
+from django.urls import Resolver404, get_resolver, resolve
+from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
+
+from config.openapi import views
+
+_FORMATS = FormatChecker()
+
+
+@_FORMATS.checks("date-time", raises=ValueError)  # type: ignore[untyped-decorator]
+def _is_instant(value: Any) -> bool:
+    return not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is not None
+
+
+class Operation(NamedTuple):
+    method: str
+    path: str
+    said: dict[str, Any]
+
+
+@cache
+def document() -> dict[str, Any]:
+    return views.document()
+
+
+def operations() -> Iterator[Operation]:
+    for path, methods in document()["paths"].items():
+        for method, said in methods.items():
+            yield Operation(method, path, said)
+
+
+def paths_of_the_api() -> Iterator[str]:
+    """Every path below /api/v1/ that leads to a view, as the document writes it."""
+    for route in _routes(get_resolver().url_patterns):
+        if route.startswith("/api/v1/"):
+            yield _as_documented(route)
+
+
+def dereferenced(part: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reference leads to, or the part itself."""
+    found: Any = part
+    if "$ref" in part:
+        found = document()
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+    return dict(found)
+
+
+def errors_of(value: Any, schema: dict[str, Any]) -> list[str]:
+    """Return what of a value does not fit a schema of the document; a field that it does not name does not either."""
+    strict = _strict(schema) | {"components": {"schemas": _strict_schemas()}}
+    validator = Draft202012Validator(strict, format_checker=_FORMATS)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def assert_documented(method: str, url: str, response: Any) -> None:
+    """Fail unless the document tells of an answer like this one: its status, media type, headers and body."""
+    operation = _operation_at(method.lower(), url)
+    if operation is None or response.status_code in {405, 500}:
+        return
+    name = f"{operation['operationId']} {response.status_code}"
+    said = operation["responses"].get(str(response.status_code))
+    assert said is not None, f"The document does not tell of {name}"
+    for header, what in said.get("headers", {}).items():
+        assert header in response.headers or not dereferenced(what)["required"], f"{name}: {header} is missing"
+    if "content" not in said:
+        assert not response.content, f"{name}: has a body"
+        return
+    media_type = response.headers["Content-Type"].split(";")[0]
+    assert media_type in said["content"], f"{name}: {media_type}"
+    if media_type.endswith("json"):
+        content = said["content"][media_type]
+        assert errors_of(response.json(), content["schema"]) == [], name
+        if media_type == "application/problem+json":
+            assert response.json()["code"] in content["examples"], f"{name}: {response.json()['code']}"
+
+
+def _operation_at(method: str, url: str) -> dict[str, Any] | None:
+    try:
+        route = resolve(url.split("?", maxsplit=1)[0]).route
+    except Resolver404:
+        return None
+    said = document()["paths"].get(_as_documented(f"/{route}"), {}).get(method)
+    return dict(said) if said else None
+
+
+def _as_documented(route: str) -> str:
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route)
+
+
+def _routes(patterns: Any, prefix: str = "/") -> Iterator[str]:
+    for pattern in patterns:
+        route = prefix + str(pattern.pattern)
+        if hasattr(pattern, "url_patterns"):
+            yield from _routes(pattern.url_patterns, route)
+        else:
+            yield route
+
+
+@cache
+def _strict_schemas() -> dict[str, Any]:
+    return {name: _strict(schema) for name, schema in document()["components"]["schemas"].items()}
+
+
+def _strict(schema: Any) -> Any:
+    """Return the schema without room for fields that it does not name."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: _strict(part) for key, part in schema.items()}
+    if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema:
+        strict["additionalProperties"] = False
+    return strict
