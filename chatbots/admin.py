@@ -119,7 +119,7 @@ class ApiKeyAdmin(ScopedReadOnlyAdmin):
     list_filter = (ChatbotFilter, "type")
     list_select_related = ("chatbot",)
     ordering = ("-created_at",)
-    fields: ClassVar = (*list_display, "created_at")
+    fields: ClassVar = (*list_display, "rate_limit", "created_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
         # Neither the encrypted secret nor the digest is even read.

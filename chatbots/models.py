@@ -125,11 +125,19 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
+    rate_limit = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Calls a minute; empty for as many as RATE_LIMIT_PER_MINUTE says."
+    )
 
     class Meta:
         verbose_name = "API key"
         constraints = [
             models.CheckConstraint(name="apikey_type_known", condition=Q(type__in=["signing", "token"])),
+            models.CheckConstraint(
+                name="apikey_rate_limit_in_range",
+                condition=Q(rate_limit__isnull=True) | Q(rate_limit__range=(1, 1_000_000)),
+                violation_error_message="The rate limit is a number of calls a minute from 1 to 1,000,000.",
+            ),
             models.CheckConstraint(
                 name="apikey_secret_fits_type",
                 condition=(Q(type="signing", secret_sha256__isnull=True) & ~Q(secret_encrypted=""))
@@ -152,6 +160,21 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.prefix
+
+
+class RateLimitWindow(models.Model):
+    """How many calls a key has been allowed in its present minute, by all processes (`chatbots.rate_limits`).
+
+    The table is unlogged: counting waits for no disk. A crash of the database empties it, and the minute begins anew.
+    """
+
+    api_key = models.OneToOneField(ApiKey, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    began_at = models.DateTimeField()
+    taken = models.BigIntegerField(help_text="Permits asked for; above the limit once it is reached.")
+
+    def __str__(self) -> str:
+        return f"minute of key {self.pk}"
 
 
 class Bucket(models.Model):

@@ -219,11 +219,13 @@ def create_api_key(
     actor: str,
     scopes: Sequence[str] = (),
     expires_at: datetime | None = None,
+    rate_limit: int | None = None,
     taken_over_secret: str | None = None,
 ) -> NewApiKey:
     """Create a key and return it with its secret, which cannot be shown again.
 
-    A signing key has both of SIGNING_SCOPES unless told otherwise; a token needs at least one scope.
+    A signing key has both of SIGNING_SCOPES unless told otherwise; a token needs at least one scope. `rate_limit`
+    is in calls a minute; None is the limit of the settings, as that is when a call comes.
     `taken_over_secret` is for clients that sign already: it becomes the signing key's secret. Raises
     ValidationError.
     """
@@ -234,9 +236,11 @@ def create_api_key(
         prefix=secrets.token_hex(6),
         scopes=_checked_scopes(type, scopes),
         expires_at=expires_at,
+        rate_limit=rate_limit,
     )
     secret = _give_secret(api_key, taken_over_secret)
     api_key.clean_fields(exclude=["chatbot"])
+    api_key.validate_constraints(exclude=["chatbot", "prefix"])
     with transaction.atomic():
         api_key.save(force_insert=True)
         changelog.record(

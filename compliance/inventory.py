@@ -299,6 +299,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.Chatbot": "settings of the client company",
     "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
     "chatbots.ApiKey": "credentials of the client company",
+    "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
     "chatbots.Bucket": "settings of the client company",
     "chatbots.Membership": "staff, not chatters",
     "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",

@@ -144,6 +144,8 @@ EXTRACT_DELAY = timedelta(minutes=env.int("EXTRACT_DELAY_MINUTES", 10, validate=
 
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024, validate=Range(min=1))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+# Of one key that has no limit of its own. 0 switches all limits off.
+RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", 6_000, validate=Range(0, 1_000_000))
 # Of one uploaded file, which is streamed: memory does not grow with it.
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", 25 * 1024 * 1024, validate=Range(min=1))
 UPLOAD_TYPES: list[str] = env.media_types(

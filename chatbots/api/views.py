@@ -5,13 +5,14 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from chatbots.authentication import TokenAuthentication, caller_of
+from chatbots.authentication import Caller, TokenAuthentication, caller_of
+from chatbots.rate_limits import LIMITER
 from config.bodies import raw_body, require_json
 from config.problems import Problem
 
 
 class ChatbotView(APIView):
-    """A call to one chatbot. Refuses in this order: method, authentication, scope; then the view's own.
+    """A call to one chatbot. Refuses in this order: method, authentication, rate limit, scope; then the view's own.
 
     `scope` is what the caller's key must allow. Views that take a signature too name both authenticators.
     """
@@ -31,7 +32,17 @@ class ChatbotView(APIView):
         super().initial(request, *args, **kwargs)
         if request.auth is None:
             raise Problem("not_authenticated", self._how_to_authenticate())
+        self._count_call(caller_of(request))
         caller_of(request).require_scope(self.scope)
+
+    def _count_call(self, caller: Caller) -> None:
+        """Put what the key may still do into the answer's headers, whatever it will be. Raises Problem."""
+        allowance = LIMITER.take(caller.api_key)
+        if allowance is None:
+            return
+        self.headers.update(allowance.headers())
+        if not allowance.allowed:
+            raise Problem("rate_limited", f"This key may make {allowance.limit:,} calls a minute. Wait as told.")
 
     def _how_to_authenticate(self) -> str:
         how = "Send the header Authorization: Bearer with a token"

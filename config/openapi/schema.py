@@ -50,6 +50,25 @@ _HEADERS: Mapping[str, dict[str, Any]] = {
         "schema": {"type": "string"},
         "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
     },
+    # The three are not there where the operator has switched limits off, nor where the key is of another chatbot.
+    "RateLimit-Limit": {
+        "description": "Calls that the key may make in a minute.",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 6_000,
+    },
+    "RateLimit-Remaining": {
+        "description": "Calls that are left of this minute. A few of them may turn out to be gone.",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 0},
+        "example": 5_874,
+    },
+    "RateLimit-Reset": {
+        "description": "Seconds until the next minute begins.",
+        "required": False,
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 42,
+    },
     "Retry-After": {
         "description": "Seconds to wait before the call is sent again.",
         "required": True,
@@ -64,6 +83,10 @@ _HEADERS: Mapping[str, dict[str, Any]] = {
     },
 }
 _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
+
+_RATE_LIMIT = tuple(name for name in _HEADERS if name.startswith("RateLimit-"))
+# Answers from before the key is known.
+_NOT_COUNTED = (401, 406)
 
 
 class CallSchema(AutoSchema):
@@ -148,7 +171,7 @@ class CallSchema(AutoSchema):
     def _answer(self, answer: Answer) -> dict[str, Any]:
         described: dict[str, Any] = {
             "description": answer.description,
-            "headers": self._headers() | {name: dict(header) for name, header in answer.headers.items()},
+            "headers": self._headers(*_RATE_LIMIT) | {name: dict(header) for name, header in answer.headers.items()},
         }
         if answer.schema is not None:
             body = Body(answer.schema, answer.examples, answer.media_type)
@@ -192,7 +215,9 @@ class CallSchema(AutoSchema):
     def _problem(self, status: int, codes: list[str]) -> dict[str, Any]:
         return {
             "description": f"{HTTPStatus(status).phrase}: " + ", ".join(f"`{code}`" for code in codes) + ".",
-            "headers": self._headers(*_HEADERS_OF_STATUS.get(status, ())),
+            "headers": self._headers(
+                *(() if status in _NOT_COUNTED else _RATE_LIMIT), *_HEADERS_OF_STATUS.get(status, ())
+            ),
             "content": {
                 CONTENT_TYPE: {
                     "schema": reference_to(Problem, self.registry, mode="serialization"),

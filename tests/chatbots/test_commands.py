@@ -76,14 +76,15 @@ def test_create_chatbot_refuses_a_second_of_the_same_slug():
 def test_create_api_key_gives_a_token_that_can_call():
     create_acme("--variable", "custom:member_id", "--uci", "member_id", "--enable-compliance")
     out, err = run(
-        "create_api_key", "acme", "--type", "token", "--label", "backend", "--scope", "deletions:write", "--json"
+        *("create_api_key", "acme", "--type", "token", "--label", "backend", "--scope", "deletions:write", "--json"),
+        *("--rate-limit", "50"),
     )
     made = json.loads(out)
-    assert made.keys() == {"type", "prefix", "secret", "chatbot", "label", "scopes"}
+    assert made.keys() == {"type", "prefix", "secret", "chatbot", "label", "scopes", "rate_limit"}
     assert (made["type"], made["chatbot"], made["scopes"]) == ("token", "acme", ["deletions:write"])
     assert err == ""
-    caller = Caller(Chatbot.objects.get())
-    assert caller.post("data-deletion", ALICE, Authorization=f"Bearer {made['secret']}").status_code == 200
+    answer = Caller(Chatbot.objects.get()).post("data-deletion", ALICE, Authorization=f"Bearer {made['secret']}")
+    assert (answer.status_code, answer.headers["RateLimit-Limit"]) == (200, "50")
 
 
 def test_create_api_key_gives_a_signing_secret_that_can_sign():
@@ -130,6 +131,7 @@ def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
         (["acme", "--type", "signing", "--label", "x", "--scope", "requests:read"], "scopes"),
         (["acme", "--type", "signing", "--label", "x", "--secret-file", "/no/such/file"], "cannot be read"),
         (["acme", "--type", "password", "--label", "x"], "invalid choice"),
+        (["acme", "--type", "signing", "--label", "x", "--rate-limit", "0"], "1 to 1,000,000"),
     ],
 )
 def test_create_api_key_says_what_to_do(words, advice):

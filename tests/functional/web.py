@@ -29,13 +29,13 @@ class WebServer:
 
 
 @contextmanager
-def web_server(**settings: str) -> Iterator[WebServer]:
-    """Start gunicorn with one worker of several threads; stop it at the end."""
+def web_server(*, workers: int = 1, **settings: str) -> Iterator[WebServer]:
+    """Start gunicorn with workers of four threads each; stop it at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--threads", "4"]
-    argv += ["--bind", f"127.0.0.1:{port}", "--log-level", "critical"]
+    argv += ["--bind", f"127.0.0.1:{port}", "--log-level", "critical", "--workers", str(workers)]
     ours = {"SECURE_SSL_REDIRECT": "false", "ALLOWED_HOSTS": "127.0.0.1", **settings}
     process = subprocess.Popen(argv, cwd=ROOT, env=worker_environment() | ours)
     try:

@@ -44,6 +44,12 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
             metavar="FILE",
             help='take over the secret in this file ("-": standard input) as a signing key; it is not shown',
         )
+        parser.add_argument(
+            "--rate-limit",
+            type=int,
+            metavar="N",
+            help="calls a minute, 1 to 1,000,000; by default as many as RATE_LIMIT_PER_MINUTE says",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -55,6 +61,7 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
                 type=ApiKey.Type(options["type"]),
                 label=options["label"],
                 scopes=options["scopes"],
+                rate_limit=options["rate_limit"],
                 taken_over_secret=None if path is None else read_secret(path),
                 actor="command",
             )
@@ -67,6 +74,7 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
             "chatbot": chatbot.slug,
             "label": new.api_key.label,
             "scopes": new.api_key.scopes,
+            "rate_limit": new.api_key.rate_limit,
         }
         if options["json"]:
             self.stdout.write(json.dumps(shown))

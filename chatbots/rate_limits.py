@@ -1,0 +1,164 @@
+"""How many calls a key may make: so many in a minute, counted in the database for all processes together.
+
+A key's minute begins with its first call, by the database's clock. Its row says how many permits of that minute
+were handed out. A process takes a small block of them by one statement and spends it call by call, so most calls
+of a busy key ask the database nothing. Up to 1,199 calls a minute a block is one permit, and the count is exact;
+above, each process can leave less than a 600th of the limit unused. More than the limit is never handed out.
+
+What a process holds ends with the minute, and what it held when it died is lost for that minute. The statement
+commits by itself, before the view begins: no row is locked while a call is served.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from threading import Lock
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from chatbots.models import ApiKey
+from config.logs import describe_database_error
+
+logger = logging.getLogger(__name__)
+
+# A process asks for at most this part of the limit at once.
+BLOCKS = 600
+# How often a process asks again: for a key without permits (someone may have raised its limit), and after an error.
+ASK_AGAIN_SECONDS = 1.0
+
+# A minute goes on while now is within it. One that seems to begin more than a minute from now is of a time when the
+# database's clock was wrong.
+_TAKE = """
+INSERT INTO chatbots_ratelimitwindow AS kept (api_key_id, chatbot_id, began_at, taken)
+VALUES (%s, %s, statement_timestamp(), %s)
+    ON CONFLICT (api_key_id) DO UPDATE
+   SET began_at = CASE WHEN abs(extract(epoch FROM excluded.began_at - kept.began_at)) < 60
+                       THEN kept.began_at ELSE excluded.began_at END,
+       taken = excluded.taken + CASE WHEN abs(extract(epoch FROM excluded.began_at - kept.began_at)) < 60
+                                     THEN kept.taken ELSE 0 END
+RETURNING began_at, taken, 60 - extract(epoch FROM statement_timestamp() - began_at)::float8
+"""
+
+
+class Allowance(NamedTuple):
+    """What a key may still do in its minute, after the call that asked."""
+
+    limit: int
+    remaining: int
+    reset_seconds: int
+    allowed: bool
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of an answer."""
+        headers = {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_seconds),
+        }
+        return headers if self.allowed else {**headers, "Retry-After": str(self.reset_seconds)}
+
+
+@dataclass
+class _Window:
+    """What this process knows of a key's minute.
+
+    `taken` are the permits that all processes had taken when we last asked, and `ours` those of them that we have not
+    spent. `ends` and `ask_again` are times of our monotonic clock.
+    """
+
+    began_at: datetime
+    ends: float
+    taken: int
+    ours: int
+    ask_again: float
+
+    def allowance(self, limit: int, *, allowed: bool, now: float) -> Allowance:
+        remaining = min(limit, self.ours + max(0, limit - self.taken))
+        # One second up: who waits that long is in the next minute by every clock.
+        reset_seconds = max(0, int(self.ends - now)) + 1
+        return Allowance(limit, remaining, reset_seconds, allowed)
+
+
+class RateLimiter:
+    """What one process holds of all keys' minutes. Threads share it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._windows: dict[int, _Window] = {}
+        self._blind_until = 0.0
+
+    def take(self, api_key: ApiKey) -> Allowance | None:
+        """Count one call, and say whether it is allowed. None where nothing limits the key.
+
+        A call that cannot be counted is allowed, as None too: a limit that fails must not stop what it guards.
+        """
+        limit = limit_of(api_key)
+        asked = self._clock()
+        if limit is None or asked < self._blind_until:
+            return None
+        with self._lock:
+            if known := self._from_what_we_know(api_key.pk, limit, asked):
+                return known
+        block = max(1, limit // BLOCKS)
+        try:
+            began_at, taken, left_seconds = _take(api_key, block)
+        except DatabaseError as error:
+            self._blind_until = asked + ASK_AGAIN_SECONDS
+            logger.error("Calls are not counted for now: %s", describe_database_error(error))  # noqa: TRY400
+            return None
+        granted = max(0, min(block, limit - (taken - block)))
+        # The database looked at its clock after we had at ours, so its minute ends no earlier than this.
+        window = _Window(began_at, asked + left_seconds, taken, granted, asked + ASK_AGAIN_SECONDS)
+        with self._lock:
+            return self._spend(api_key.pk, window, limit)
+
+    def _from_what_we_know(self, key: int, limit: int, now: float) -> Allowance | None:
+        window = self._windows.get(key)
+        if window is None or now >= window.ends:
+            return None
+        if window.ours:
+            window.ours -= 1
+            return window.allowance(limit, allowed=True, now=now)
+        if window.taken >= limit and now < window.ask_again:
+            return window.allowance(limit, allowed=False, now=now)
+        return None
+
+    def _spend(self, key: int, new: _Window, limit: int) -> Allowance:
+        """Spend one permit of a block, and keep the others if its minute is still the one that we know of."""
+        now = self._clock()
+        allowed = new.ours > 0
+        new.ours -= allowed
+        known = self._windows.get(key)
+        if known is None or now >= known.ends or known.began_at < new.began_at:
+            self._windows[key] = known = new
+        elif known.began_at == new.began_at:
+            known.ours += new.ours
+            known.taken = max(known.taken, new.taken)
+            known.ask_again = max(known.ask_again, new.ask_again)
+        else:
+            known = new
+        return known.allowance(limit, allowed=allowed, now=now)
+
+
+def limit_of(api_key: ApiKey) -> int | None:
+    """Return the calls a minute that a key may make, or None where limits are off."""
+    if settings.RATE_LIMIT_PER_MINUTE == 0:
+        return None
+    return int(api_key.rate_limit or settings.RATE_LIMIT_PER_MINUTE)
+
+
+def _take(api_key: ApiKey, block: int) -> tuple[datetime, int, float]:
+    """Take a block, whether or not that many are left; return the minute's beginning, all taken, seconds left."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, [api_key.pk, api_key.chatbot_id, block])
+        began_at, taken, left_seconds = cursor.fetchone()
+    return began_at, taken, left_seconds
+
+
+LIMITER = RateLimiter()

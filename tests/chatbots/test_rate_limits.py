@@ -1,0 +1,290 @@
+"""How many calls a key may make in a minute: counted exactly, by all processes together, and cheaply."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+
+from chatbots import rate_limits
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, RateLimitWindow
+from chatbots.operations import create_api_key
+from chatbots.rate_limits import RateLimiter
+from compliance import operations
+from compliance.models import ComplianceRequest, Replay
+from tests import factories
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+
+DELETION = "data-deletion"
+
+
+class Clock:
+    """Our clock, which stands still; the database's goes on."""
+
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_minute(self) -> None:
+        """Let a minute be over, for us and for the rows in the database."""
+        self.now += 60
+        RateLimitWindow.objects.update(began_at=F("began_at") - timedelta(minutes=1))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def web(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> RateLimiter:
+    """The process that the calls of this test are served by."""
+    limiter = RateLimiter(clock)
+    monkeypatch.setattr("chatbots.api.views.LIMITER", limiter)
+    return limiter
+
+
+def key_of(chatbot: Chatbot, rate_limit: int | None = None) -> ApiKey:
+    return create_api_key(
+        chatbot=chatbot,
+        type=ApiKey.Type.TOKEN,
+        label="test",
+        actor="command",
+        scopes=["requests:read"],
+        rate_limit=rate_limit,
+    ).api_key
+
+
+def limits(response: Any) -> tuple[int, int, int]:
+    """Return limit, what remains, and the seconds until the minute is over, as an answer's headers tell them."""
+    names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+    limit, remaining, reset = (int(response.headers[name]) for name in names)
+    return limit, remaining, reset
+
+
+def allowed(limiter: RateLimiter, key: ApiKey, calls: int) -> int:
+    taken = [limiter.take(key) for _ in range(calls)]
+    return sum(one is None or one.allowed for one in taken)
+
+
+@pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
+def test_a_key_may_make_exactly_its_calls_and_is_told_when_to_come_again(chatbot, settings, clock, caller_type):
+    settings.RATE_LIMIT_PER_MINUTE = 3
+    caller = caller_type(chatbot)
+    answers = [caller.post(DELETION, ALICE) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert [limits(answer)[:2] for answer in answers] == [(3, 2), (3, 1), (3, 0)]
+
+    for _ in range(2):
+        refused = caller.post(DELETION, ALICE)
+        problem(refused, 429, "rate_limited")
+        limit, remaining, reset = limits(refused)
+        assert (limit, remaining, int(refused.headers["Retry-After"])) == (3, 0, reset)
+        assert 0 < reset <= 61
+
+    clock.pass_minute()
+    again = caller.post(DELETION, ALICE)
+    assert (again.status_code, limits(again)[:2]) == (200, (3, 2))
+    assert "Retry-After" not in again.headers
+
+
+def test_a_refused_call_stores_nothing(chatbot, settings):
+    settings.RATE_LIMIT_PER_MINUTE = 1
+    caller = TokenCaller(chatbot)
+    caller.get("requests/018f0000-0000-7000-8000-000000000000")
+    before = ChangeLogEntry.objects.count()
+
+    problem(caller.post(DELETION, ALICE, Idempotency_Key="k"), 429, "rate_limited")
+
+    assert (ComplianceRequest.objects.count(), Replay.objects.count()) == (0, 0)
+    assert ChangeLogEntry.objects.count() == before
+
+
+def test_one_key_at_its_limit_leaves_every_other_alone(chatbot, neighbour, settings):
+    settings.RATE_LIMIT_PER_MINUTE = 1
+    busy, beside, other = TokenCaller(chatbot), SigningCaller(chatbot), TokenCaller(neighbour)
+    assert [busy.post(DELETION, ALICE).status_code for _ in range(2)] == [200, 429]
+
+    assert limits(beside.post(DELETION, ALICE))[:2] == (1, 0)
+    assert limits(other.post(DELETION, ALICE))[:2] == (1, 0)
+
+
+def test_every_answer_to_an_authenticated_call_tells_the_limits(chatbot):
+    caller = TokenCaller(chatbot, scopes=["deletions:write", "requests:read"])
+    answers = [
+        (200, caller.post(DELETION, ALICE)),
+        (400, caller.post(DELETION, b"{")),
+        (403, caller.post("data-export", ALICE)),
+        (404, caller.get("requests/018f0000-0000-7000-8000-000000000000")),
+        (415, caller.post(DELETION, ALICE, Content_Type="text/plain")),
+        (200, caller.post(DELETION, ALICE, Idempotency_Key="k")),
+        (200, caller.post(DELETION, ALICE, Idempotency_Key="k")),
+    ]
+    assert [answer.status_code for _, answer in answers] == [status for status, _ in answers]
+    remaining = [limits(answer)[1] for _, answer in answers]
+    assert remaining == [6_000 - calls for calls in range(1, len(answers) + 1)]
+
+
+def test_whoever_is_not_authenticated_is_told_nothing_and_not_counted(chatbot):
+    answer = Caller(chatbot).post(DELETION, ALICE)
+    problem(answer, 401, "not_authenticated")
+    assert not [name for name in answer.headers if name.startswith("RateLimit")]
+    assert not RateLimitWindow.objects.exists()
+
+
+def test_a_key_can_have_a_limit_of_its_own(chatbot, settings):
+    caller = TokenCaller(chatbot)
+    ApiKey.objects.update(rate_limit=2)
+    assert [caller.post(DELETION, ALICE).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_limit_that_is_raised_counts_at_once(chatbot):
+    caller = TokenCaller(chatbot)
+    ApiKey.objects.update(rate_limit=1)
+    assert [caller.post(DELETION, ALICE).status_code for _ in range(2)] == [200, 429]
+    ApiKey.objects.update(rate_limit=10)
+    assert caller.post(DELETION, ALICE).status_code == 200
+
+
+def test_limits_can_be_switched_off(chatbot, settings):
+    caller = TokenCaller(chatbot)
+    ApiKey.objects.update(rate_limit=1)
+    settings.RATE_LIMIT_PER_MINUTE = 0
+    answers = [caller.post(DELETION, ALICE) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert not RateLimitWindow.objects.exists()
+    assert "RateLimit-Limit" not in answers[0].headers
+
+
+@pytest.mark.parametrize("rate_limit", [0, -1, 1_000_001])
+def test_a_limit_out_of_range_is_refused(chatbot, rate_limit):
+    with pytest.raises(ValidationError):
+        key_of(chatbot, rate_limit)
+    key = key_of(chatbot)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ApiKey.objects.filter(pk=key.pk).update(rate_limit=rate_limit)
+
+
+# --- Several processes -----------------------------------------------------------------------------------
+
+
+def test_two_processes_share_one_limit_exactly(chatbot):
+    key, one, two = key_of(chatbot, 7), RateLimiter(), RateLimiter()
+    taken = [limiter.take(key) for _ in range(8) for limiter in (one, two)]
+    assert [allowance.allowed for allowance in taken] == [True] * 7 + [False] * 9
+
+
+def test_processes_hand_out_never_more_than_a_large_limit_and_little_less(chatbot):
+    key, processes = key_of(chatbot, 3_000), [RateLimiter() for _ in range(4)]
+    calls = sum(allowed(limiter, key, 900) for _ in range(3) for limiter in processes)
+    # A block is 5 permits.
+    assert 3_000 - 4 * 4 <= calls <= 3_000
+
+
+def test_most_calls_of_a_busy_key_ask_the_database_nothing(chatbot, django_assert_num_queries):
+    key, limiter = key_of(chatbot), RateLimiter()
+    with django_assert_num_queries(3):
+        assert allowed(limiter, key, 30) == 30
+
+
+def test_refused_calls_ask_the_database_once_a_second(chatbot, clock, web, django_assert_num_queries):
+    key = key_of(chatbot, 1)
+    assert allowed(web, key, 1) == 1
+    with django_assert_num_queries(0):
+        assert allowed(web, key, 50) == 0
+    clock.now += 1
+    with django_assert_num_queries(1):
+        assert allowed(web, key, 50) == 0
+
+
+def test_permits_of_a_minute_that_is_over_are_not_spent(chatbot, clock, web, django_assert_num_queries):
+    key = key_of(chatbot)
+    assert web.take(key).remaining == 5_999
+    clock.pass_minute()
+    with django_assert_num_queries(1):
+        assert web.take(key).remaining == 5_999
+    assert RateLimitWindow.objects.get(pk=key.pk).taken == 10
+
+
+def test_what_a_dead_process_held_is_lost_and_no_more(chatbot):
+    key, dead = key_of(chatbot, 1_200), RateLimiter()
+    assert allowed(dead, key, 1) == 1
+    assert allowed(RateLimiter(), key, 1_300) == 1_200 - 2
+
+
+def test_a_minute_that_begins_far_ahead_is_of_a_wrong_clock(chatbot):
+    key = key_of(chatbot, 1)
+    assert allowed(RateLimiter(), key, 2) == 1
+    RateLimitWindow.objects.update(began_at=F("began_at") + timedelta(days=1))
+    assert allowed(RateLimiter(), key, 2) == 1
+
+
+def test_the_count_waits_for_no_disk(db):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relpersistence FROM pg_class WHERE relname = %s", [RateLimitWindow._meta.db_table])
+        assert cursor.fetchone() == ("u",)
+
+
+# --- Threads, locks, faults ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bot(transactional_db: None) -> Chatbot:
+    return factories.ready_chatbot(slug="acme")
+
+
+@pytest.mark.parametrize("limit", [40, 1_800])
+def test_threads_of_two_processes_hand_out_the_limit_and_no_more(bot, limit):
+    key, processes = key_of(bot, limit), (RateLimiter(), RateLimiter())
+
+    def work(number: int) -> int:
+        try:
+            return allowed(processes[number % 2], key, limit // 4)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        calls = sum(threads.map(work, range(8)))
+    block = max(1, limit // rate_limits.BLOCKS)
+    assert limit - 2 * (block - 1) <= calls <= limit
+
+
+def test_no_row_is_locked_while_a_call_is_served(bot, monkeypatch):
+    caller, submit, looked = TokenCaller(bot), operations.submit, []
+
+    def look() -> None:
+        with transaction.atomic():
+            looked.append(RateLimitWindow.objects.select_for_update(nowait=True).get(pk=caller.api_key.pk))
+        connection.close()
+
+    def looking(**arguments: Any) -> ComplianceRequest:
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(look).result()
+        return submit(**arguments)
+
+    monkeypatch.setattr("compliance.operations.submit", looking)
+    assert caller.post(DELETION, ALICE).status_code == 200
+    assert len(looked) == 1
+
+
+def test_a_limit_that_cannot_be_counted_stops_nobody(bot, caplog, clock):
+    caller, table = TokenCaller(bot), RateLimitWindow._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO away")
+        try:
+            answers = [caller.post(DELETION, ALICE) for _ in range(3)]
+        finally:
+            cursor.execute(f"ALTER TABLE away RENAME TO {table}")
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert "RateLimit-Limit" not in answers[0].headers
+    told = [record for record in caplog.records if record.name == "chatbots.rate_limits"]
+    assert [record.levelno for record in told] == [logging.ERROR]
+    assert "SQLSTATE 42P01" in told[0].getMessage()
+
+    clock.now += 1
+    assert limits(caller.post(DELETION, ALICE))[:2] == (6_000, 5_999)
