@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -334,7 +335,8 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
                 if sending:
                     sending.result()
                 if len(part) == PART_BYTES:
-                    sending = sender.submit(sent.add, part)
+                    # In a copy of our context: the thread's log lines are of this call too.
+                    sending = sender.submit(copy_context().run, sent.add, part)
                 else:
                     # The last: nothing is left to read meanwhile, so a small file needs no thread.
                     sent.add(part)

@@ -1,0 +1,162 @@
+"""The id of a call: in every answer, and on every line that is logged while it is served."""
+
+import io
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import OperationalError
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.test import RequestFactory
+from django.urls import path
+
+from chatbots.models import ApiKey, Chatbot
+from config.handler import Handler
+from config.logs import SafeFormatter
+from config.problems import CODES
+from config.request_id import current_request_id
+from tests.calls import ALICE, TokenCaller, problem
+
+pytestmark = pytest.mark.django_db
+
+OURS = "ticket-4711"
+logger = logging.getLogger("someone.else")
+
+
+def plain(request: HttpRequest) -> HttpResponse:
+    logger.debug("A library tells of the view.")
+    return HttpResponse("done")
+
+
+def streamed(request: HttpRequest) -> StreamingHttpResponse:
+    def parts() -> Iterator[bytes]:
+        for part in range(2):
+            logger.warning("Part %d is made.", part)
+            yield b"part"
+
+    return StreamingHttpResponse(parts())
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    raise ValueError
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=503)
+
+
+urlpatterns = [path(view.__name__, view) for view in (plain, streamed, broken, unavailable)]
+
+
+class Served(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    lines: list[str]
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Whatever is logged from DEBUG on, as it would stand in the log."""
+    root, lines = logging.getLogger(), io.StringIO()
+    handler, level = logging.StreamHandler(lines), root.level
+    handler.setFormatter(SafeFormatter())
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield lines
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def serve(log: io.StringIO, url: str, method: str = "GET", **headers: str) -> Served:
+    """Serve a call as a web server does, from the call to the answer's close."""
+    environ = RequestFactory().generic(method, url, headers=headers).environ
+    heads: list[tuple[str, list[tuple[str, str]]]] = []
+    log.truncate(log.seek(0))
+    with closing(Handler()(environ, lambda *head: heads.append(head))) as answer:
+        list(answer)
+    [(status, sent)] = heads
+    lines = [line for line in log.getvalue().splitlines() if re.match(r"\d{4}-", line)]
+    return Served(int(status.split()[0]), dict(sent), lines)
+
+
+@pytest.mark.parametrize(
+    ("view", "status", "told"),
+    [("plain", 200, 1), ("streamed", 200, 2), ("broken", 500, 1), ("unavailable", 503, 1), ("nowhere", 404, 0)],
+)
+def test_every_line_of_a_call_bears_its_id(settings, log, view, status, told):
+    settings.ROOT_URLCONF = sys.modules[__name__]
+    served = serve(log, f"/{view}", **{"X-Request-ID": OURS})
+
+    assert (served.status, served.headers["X-Request-ID"]) == (status, OURS)
+    assert len(served.lines) == told
+    assert all(line.endswith(f" request_id={OURS}") for line in served.lines)
+
+
+def test_what_is_logged_between_calls_bears_the_id_of_none(settings, log):
+    settings.ROOT_URLCONF = sys.modules[__name__]
+    serve(log, "/streamed")
+    assert current_request_id.get() == ""
+
+
+@pytest.mark.parametrize("sent", [None, "short", "x" * 65, "with space", "semi;colon", "é" * 8])
+def test_an_id_is_made_where_none_came_or_none_that_is_fit_for_a_log(settings, log, sent):
+    settings.ROOT_URLCONF = sys.modules[__name__]
+    served = serve(log, "/plain", **({"X-Request-ID": sent} if sent else {}))
+    made = served.headers["X-Request-ID"]
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}", made)
+    assert [line.rpartition("request_id=")[2] for line in served.lines] == [made]
+
+
+@pytest.mark.parametrize(
+    ("call", "host", "status"),
+    [
+        ("GET /api/v1/nowhere", "here", 404),
+        ("GET /nowhere", "here", 404),
+        ("GET /api/schema/", "here", 200),
+        ("GET /admin/", "here", 302),
+        ("GET /admin/login/", "elsewhere", 400),
+        ("GET /api/schema/", "elsewhere", 400),
+        ("PUT /api/v1/chatbots/acme/data-deletion", "here", 405),
+        ("POST /api/v1/chatbots/acme/data-deletion", "here", 401),
+        ("POST /admin/login/", "here", 403),
+    ],
+)
+def test_every_answer_bears_the_id(settings, log, call, host, status):
+    settings.ALLOWED_HOSTS = ["here"]
+    method, url = call.split()
+    served = serve(log, url, method, **{"Host": host, "X-Request-ID": OURS})
+    assert (served.status, served.headers["X-Request-ID"]) == (status, OURS)
+
+
+def test_a_redirect_to_https_bears_the_id(settings, log):
+    settings.SECURE_SSL_REDIRECT = True
+    served = serve(log, "/api/schema/", **{"X-Request-ID": OURS})
+    assert (served.status, served.headers["X-Request-ID"]) == (301, OURS)
+
+
+@pytest.mark.parametrize(("error", "code"), [(ValueError, "internal"), (OperationalError, "unavailable")])
+def test_a_failed_call_of_the_api_bears_its_id_in_answer_and_log(chatbot: Chatbot, log, monkeypatch, error, code):
+    def fail(**_arguments: Any) -> None:
+        raise error
+
+    caller = TokenCaller(chatbot)
+    monkeypatch.setattr("compliance.operations.submit", fail)
+    log.truncate(log.seek(0))
+    answer = caller.post("data-deletion", ALICE, X_Request_ID=OURS)
+    assert problem(answer, CODES[code][0], code)["request_id"] == OURS
+    lines = [line for line in log.getvalue().splitlines() if re.match(r"\d{4}-.*(ERROR|WARNING)", line)]
+    # Ours, and Django's after the middleware.
+    assert len(lines) == 2
+    assert f"request_id={OURS}" in log.getvalue()
+    assert lines[1].endswith(f"request_id={OURS}")
+
+
+def test_a_call_over_the_rate_limit_bears_its_id(chatbot: Chatbot):
+    caller = TokenCaller(chatbot)
+    ApiKey.objects.update(rate_limit=1)
+    answers = [caller.post("data-deletion", ALICE, X_Request_ID=f"{OURS}-{number}") for number in range(2)]
+    assert problem(answers[1], 429, "rate_limited")["request_id"] == f"{OURS}-1"
