@@ -1,16 +1,22 @@
 """Read a call's body: its exact bytes, once and bounded, and the JSON in them.
 
+No call needs JSON that is nested deeper than MAX_BODY_DEPTH, and none is parsed that is.
+
 The bytes matter: a signature covers them as they were sent.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from django.conf import settings
 from django.http import HttpRequest
 
+from config.json_depth import is_deeper
 from config.problems import Problem
+
+MAX_BODY_DEPTH = 32
 
 _READ_BYTES = 64 * 1024
 
@@ -67,12 +73,21 @@ def parse_json(raw: bytes) -> Any:
     """Return what the JSON says. Raises Problem(`invalid`).
 
     Refused is also what two readers could read differently: a name that stands twice in an object, NaN and
-    Infinity, another encoding than UTF-8.
+    Infinity, numbers beyond a double or of thousands of digits, another encoding than UTF-8.
     """
+    require_shallow(raw)
     try:
-        return json.loads(raw.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_refuse)
+        return json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_refuse, parse_float=_finite
+        )
     except (ValueError, RecursionError):
-        raise Problem("invalid", "The body is not well-formed JSON, or nested too deeply.") from None
+        raise Problem("invalid", "The body is not well-formed JSON.") from None
+
+
+def require_shallow(raw: bytes) -> None:
+    """Raise Problem(`invalid`) for JSON that is nested deeper than MAX_BODY_DEPTH, before anything parses it."""
+    if is_deeper(raw, MAX_BODY_DEPTH):
+        raise Problem("invalid", f"The body is nested more than {MAX_BODY_DEPTH} deep.")
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -80,6 +95,13 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(named) != len(pairs):
         raise ValueError
     return named
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError
+    return value
 
 
 def _refuse(_constant: str) -> NoReturn:

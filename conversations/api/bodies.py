@@ -3,6 +3,7 @@
 import json
 import re
 
+from config.bodies import require_shallow
 from config.problems import FieldError, Problem
 from conversations.documents import Document, DocumentInvalid, parse_document
 from conversations.intake import MAX_DOCUMENTS
@@ -14,15 +15,16 @@ _SCANNER = json.JSONDecoder()
 def parse_documents(raw: bytes) -> list[Document | DocumentInvalid]:
     """Return each document of the body, or what is wrong with it, in order.
 
-    Raises Problem(`invalid`) when the body as a whole is not JSON, or is no object and no list of at most
-    MAX_DOCUMENTS.
+    Raises Problem(`invalid`) when the body as a whole is not JSON, is nested too deeply, or is no object and no list
+    of at most MAX_DOCUMENTS.
     """
+    require_shallow(raw)
     try:
         parts = _cut(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         parts = None
     if parts is None:
-        raise Problem("invalid", "The body must be a well-formed JSON object or list, not nested too deeply.")
+        raise Problem("invalid", "The body must be a well-formed JSON object or list.")
     return [_parsed(part.encode()) for part in parts]
 
 

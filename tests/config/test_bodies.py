@@ -6,10 +6,14 @@ import json
 import pytest
 from django.test import RequestFactory
 
-from compliance.models import ComplianceRequest
+from chatbots.models import ChangeLogEntry
+from compliance.models import ComplianceRequest, Replay
 from config.bodies import parse_json, raw_body
 from config.problems import Problem
+from conversations.api.bodies import parse_documents
+from conversations.models import Conversation
 from tests.calls import ALICE, SigningCaller, TokenCaller, problem
+from tests.every_call import every_call
 
 DELETION = "data-deletion"
 
@@ -164,8 +168,58 @@ def test_an_encoded_body_is_refused(chatbot):
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b"[" * 5_000 + b"]" * 5_000,
+        b"[" * 33 + b"]" * 33,
+        b'{"a": 1e999999}',
+        b'{"a": -1e999999}',
+        b'{"a": ' + b"1" * 10**6 + b"}",
     ],
-    ids=range(19),
+    ids=range(23),
 )
 def test_json_that_is_broken_or_could_be_read_in_two_ways_is_refused(raw):
     assert code_of(lambda: parse_json(raw)) == "invalid"
+
+
+@pytest.mark.parametrize("raw", [b"[" * 32 + b"]" * 32, b'{"a": 1e308, "b": "' + b"[" * 100 + b'"}'])
+def test_json_up_to_the_limits_is_read(raw):
+    assert parse_json(raw) == json.loads(raw)
+
+
+def test_what_is_nested_too_deeply_never_reaches_a_parser(monkeypatch):
+    parsed: list[object] = []
+    monkeypatch.setattr("config.bodies.json.loads", lambda *args, **kwargs: parsed.append(args))
+    monkeypatch.setattr("conversations.api.bodies._SCANNER.raw_decode", lambda *args: parsed.append(args))
+    deep = b'[{"a":' * 17
+    assert code_of(lambda: parse_json(deep)) == code_of(lambda: parse_documents(deep)) == "invalid"
+    assert not parsed
+
+
+HOSTILE = [
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"a":' * 100_000,
+    b'[{"id": "x", "messages": ' + b"[" * 33 + b"]" * 33 + b"}]",
+    b"[" * 10 * 1024 * 1024,
+    b'"' + b'\\"' * (5 * 1024 * 1024 - 2),
+    b'["[",' * 2_000_000,
+    b'{"id": 1e999999, "unique_chatter_identifier_value": 1e999999}',
+    b'{"id": ' + b"9" * 10**6 + b"}",
+    b'{"id": "a\\u0000b", "a\\u0000": 1}',
+    b'{"id": "\\ud800", "\\udfff": "\\ud800"}',
+    b'{"id": "x", "id": "y"}',
+    b"\x00",
+    b'{"id": "\xed\xa0\x80"}',
+]
+
+
+@pytest.mark.parametrize("call", [call for call in every_call() if call.method == "POST"], ids=str)
+def test_no_hostile_body_breaks_a_call_or_stores_anything(chatbot, call):
+    caller = TokenCaller(chatbot)
+    before = stored()
+    for raw in HOSTILE:
+        response = caller.post(call.below_slug(), raw)
+        refused = response.status_code == 200 and all(one["error"] for one in response.json()["results"])
+        assert refused or 400 <= response.status_code < 500
+    assert stored() == before
+
+
+def stored() -> list[int]:
+    return [model.objects.count() for model in (ComplianceRequest, Replay, ChangeLogEntry, Conversation)]

@@ -1,0 +1,64 @@
+"""How deep a JSON text is nested, told without a parser."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import json_depth
+from config.json_depth import is_deeper
+
+texts = st.text(st.sampled_from('[]{}"\\/a\u00e9,: \n')) | st.text(max_size=5)
+values = st.recursive(
+    st.none() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=30,
+)
+
+
+def depth_of(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth_of, inner), default=0)
+
+
+@pytest.fixture(autouse=True, params=[3, json_depth._PIECE_BYTES], scope="module")
+def _piece_bytes(request: pytest.FixtureRequest) -> Any:
+    """Also with pieces so small that everything stands across their borders."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_depth, "_PIECE_BYTES", request.param)
+        yield
+
+
+@given(value=values, indent=st.none() | st.integers(0, 2), ascii_only=st.booleans())
+def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bool) -> None:
+    raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    depth = depth_of(value)
+    assert not is_deeper(raw, depth)
+    assert depth == 0 or is_deeper(raw, depth - 1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 33,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 33,
+        b'[{"a":' * 17,
+        b'["\\"","\\\\",' * 33,
+        b"[]" * 50 + b"[" * 33,
+        b'"[" ' * 50 + b"[" * 33,
+        b"\xff" * 50 + b"[" * 33,
+    ],
+    ids=range(8),
+)
+def test_what_a_parser_would_follow_too_deep_is_found(raw: bytes) -> None:
+    assert is_deeper(raw, 32)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"]" * 100, b"[" * 32, b"[],{}" * 1000, b'"' + b"[" * 100 + b'"', b'["\\"' + b"[" * 99], ids=range(6)
+)
+def test_what_is_not_deep_is_let_through_however_odd(raw: bytes) -> None:
+    assert not is_deeper(raw, 32)
