@@ -14,6 +14,7 @@ import hmac
 import logging
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, cast
@@ -65,6 +66,11 @@ class Caller:
         """Raise Problem(`scope_missing`) unless the key has the scope."""
         if not self.has_scope(scope):
             raise Problem("scope_missing", f"This call needs a key with the scope {scope}.")
+
+    def require_one_of(self, scopes: Iterable[str]) -> None:
+        """Raise Problem(`scope_missing`) unless the key has one of the scopes at least."""
+        if not any(map(self.has_scope, scopes)):
+            raise Problem("scope_missing", f"This call needs a key with the scope {' or '.join(scopes)}.")
 
 
 class SignatureAuthentication(BaseAuthentication):

@@ -1,5 +1,6 @@
 """What every call below `/api/v1/chatbots/{slug}/` has in common."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework.request import Request
@@ -14,13 +15,15 @@ from config.problems import Problem
 class ChatbotView(APIView):
     """A call to one chatbot. Refuses in this order: method, authentication, rate limit, scope; then the view's own.
 
-    `scope` is what the caller's key must allow. Views that take a signature too name both authenticators.
+    `scope` is what the caller's key must allow. Where the path alone does not tell, `either_scope` names those of
+    which it needs one, and the view asks for the right one. Views that take a signature too name both authenticators.
     """
 
     http_method_names = ["get", "head", "post"]
     authentication_classes = [TokenAuthentication]
     permission_classes = []  # `initial` asks for the scope
     scope: str
+    either_scope: Sequence[str] = ()
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -33,7 +36,11 @@ class ChatbotView(APIView):
         if request.auth is None:
             raise Problem("not_authenticated", self._how_to_authenticate())
         self._count_call(caller_of(request))
-        caller_of(request).require_scope(self.scope)
+        self.require_scope(caller_of(request))
+
+    def require_scope(self, caller: Caller) -> None:
+        """Raise Problem(`scope_missing`) unless the caller's key allows the call."""
+        caller.require_one_of(self.either_scope or [self.scope])
 
     def _count_call(self, caller: Caller) -> None:
         """Put what the key may still do into the answer's headers, whatever it will be. Raises Problem."""

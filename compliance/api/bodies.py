@@ -1,26 +1,26 @@
 """The bodies of the calls that file requests: strict, so that nothing is guessed about whom to erase."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from rest_framework.request import Request
 
+from chatbots.api.views import json_body
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.selectors import ByUci
-from config.bodies import parse_json
+from config.bodies import parse_json, raw_body
 from config.problems import FieldError, Problem
 from conversations.documents import error_at
 
 
-class _RequestBody(BaseModel):
-    """What both kinds have. `null` is as absent where a field is optional."""
-
+class _NamesChatter(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     unique_chatter_identifier_key: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")
     # The limit is also what makes pydantic look for unpaired surrogates.
     unique_chatter_identifier_value: str = Field(max_length=512)
-    reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
 
     @field_validator("unique_chatter_identifier_value")
     @classmethod
@@ -30,6 +30,12 @@ class _RequestBody(BaseModel):
         except Refused as refused:
             raise ValueError(refused.detail) from None
         return value
+
+
+class _RequestBody(_NamesChatter):
+    """What both kinds have. `null` is as absent where a field is optional."""
+
+    reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
 
 
 class DeletionBody(_RequestBody):
@@ -44,6 +50,17 @@ class ExportBody(_RequestBody):
 
 
 Body = TypeVar("Body", DeletionBody, ExportBody)
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class ChatterBody(_NamesChatter):
+    """Whom a call is about, and nothing else."""
+
+
+class NoBody(BaseModel):
+    """Of calls that are told all by their path."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
@@ -51,17 +68,35 @@ def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
 
     A chatbot can demand `action`, so that a captured call cannot be sent to the other path.
     """
-    errors: list[FieldError] = []
+    body = parse_as(shape, raw)
+    if body.action or not chatbot.require_action:
+        return body
+    raise _not_valid([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
+
+
+def parse_as(shape: type[Shape], raw: bytes) -> Shape:
+    """Read a body of this shape. Raises Problem(`invalid`) that names every field at fault."""
+    return validate(shape, parse_json(raw))
+
+
+def validate(shape: type[Shape], value: Any) -> Shape:
+    """Return what a body, or a part of one, says. Raises Problem(`invalid`) that names every field at fault."""
     try:
-        body = shape.model_validate(parse_json(raw))
+        return shape.model_validate(value)
     except ValidationError as error:
         errors = [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
-    else:
-        if body.action or not chatbot.require_action:
-            return body
-        errors = [FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")]
     # Raised outside the except block: its context would hold what was sent.
-    raise Problem("invalid", "The body is not one that this call takes: see errors.", errors=errors)
+    raise _not_valid(errors)
+
+
+def require_no_body(request: Request) -> None:
+    """Raise Problem (`invalid`, `unsupported_media_type`) unless the body is empty or an empty object."""
+    if raw_body(request._request):
+        parse_as(NoBody, json_body(request))
+
+
+def _not_valid(errors: Sequence[FieldError]) -> Problem:
+    return Problem("invalid", "The body is not one that this call takes: see errors.", errors=errors)
 
 
 # pydantic's error types -> our code and words; the words in braces are limits of ours.

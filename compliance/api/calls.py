@@ -1,5 +1,7 @@
 """What the calls about requests have in common: how they refuse, find a request, and answer with it."""
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.urls import reverse
@@ -9,12 +11,19 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from compliance.api.representation import represent
+from compliance.api.representation import represent_all
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from config.problems import FieldError, Problem
 
 Scope = ApiKey.Scope
+
+
+# What a key needs to file, preview or withdraw a request of the kind.
+WRITE_SCOPES = {
+    ComplianceRequest.Kind.DELETION: Scope.DELETIONS_WRITE,
+    ComplianceRequest.Kind.EXPORT: Scope.EXPORTS_WRITE,
+}
 
 
 class ComplianceView(ChatbotView):
@@ -31,16 +40,26 @@ def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
     return found
 
 
+class WritingView(ComplianceView):
+    """A call that is about one kind of request or the other, as its body or the request it names tells."""
+
+    either_scope = list(WRITE_SCOPES.values())
+
+
 def answer_with(call: Request, request: ComplianceRequest) -> Response:
     """Return the answer that is the request object."""
+    [shown] = request_objects(call, [request])
+    return Response(shown)
+
+
+def request_objects(call: Request, requests: Sequence[ComplianceRequest]) -> list[dict[str, Any]]:
+    """Return the request objects as this caller may see them, in order."""
     caller = caller_of(call)
-    path = reverse("compliance-api:request", args=[caller.chatbot.slug, request.pk])
-    return Response(
-        represent(
-            request,
-            status_url=call.build_absolute_uri(path),
-            shows_key=caller.has_scope(Scope.REQUESTS_READ),
-        )
+    below = call.build_absolute_uri(reverse("compliance-api:requests", args=[caller.chatbot.slug]))
+    return represent_all(
+        requests,
+        status_url=lambda request: f"{below}/{request.pk}",
+        shows_key=caller.has_scope(Scope.REQUESTS_READ),
     )
 
 

@@ -1,8 +1,7 @@
-"""The calls about requests, as the document of the API tells of them."""
-
-from typing import Any
+"""The calls that file and follow a request, as the document of the API tells of them."""
 
 from compliance.api.bodies import DeletionBody, ExportBody
+from compliance.api.examples import CHATTER, DELETED, EXPORTED, request
 from compliance.api.shapes import RequestObject
 from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe
 from config.openapi.document import REQUESTS
@@ -14,69 +13,6 @@ IDEMPOTENCY_KEY = Parameter(
     "24 hours; with another body 409 `idempotency_conflict`.",
     schema={"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
     example="erase-ticket-7",
-)
-
-_ID = "01a20e4f-2ccd-727b-ad28-e544e31ea60e"
-_CHATTER = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "42"}
-_NOTHING_YET = {
-    "conversations": 0,
-    "messages": 0,
-    "identities": 0,
-    "variable_values": 0,
-    "files": 0,
-    "exports": 0,
-    "extracts": 0,
-}
-
-
-def _request(kind: str, **fields: Any) -> dict[str, Any]:
-    """Return a request object just accepted, with these fields instead."""
-    return {
-        "request_id": _ID,
-        "kind": kind,
-        "status": "accepted",
-        "hold_reason": None,
-        "result": None,
-        "reference": "TICKET-7",
-        "received_at": "2026-11-24T16:06:39.565862Z",
-        "not_before": None,
-        "due_at": "2026-12-24T16:06:39.565862Z",
-        "started_at": None,
-        "finished_at": None,
-        "status_url": f"https://compliance.example.com/api/v1/chatbots/acme/requests/{_ID}",
-        "progress": {"conversations_done": 0, "conversations_total": None, "extracts_done": 0, "extracts_total": 0},
-        "waiting_for": None,
-        "counts": _NOTHING_YET,
-        "export": None,
-        "kept_exports": [],
-        "delivered_extracts": [],
-        "error": None,
-        **fields,
-    }
-
-
-_DONE = {
-    "status": "completed",
-    "result": "done",
-    "started_at": "2026-11-24T16:06:39.808678Z",
-    "finished_at": "2026-11-24T16:06:40.005480Z",
-    "progress": {"conversations_done": 1, "conversations_total": 1, "extracts_done": 0, "extracts_total": 0},
-}
-_DELETED = _request("deletion", **_DONE, counts=_NOTHING_YET | {"conversations": 1, "messages": 2, "identities": 1})
-_EXPORTED = _request(
-    "export",
-    **_DONE,
-    counts=_NOTHING_YET | {"conversations": 1, "messages": 2},
-    export={
-        "hosting": "hosted",
-        "bucket": "data-compliance",
-        "key": "acme/chatter_data_exports/42/20261124_160639_conversation_export.csv",
-        "rows": 2,
-        "bytes": 644,
-        "sha256": "c55a46cd38e2e5b65e47a64053d0f62690ad91f393f34669e560f16fcfabc346",
-        "expires_at": "2027-01-03T16:06:40.005480Z",
-        "files": [],
-    },
 )
 
 _FOLLOW = Link(
@@ -104,10 +40,10 @@ file_deletion = describe(
         Body(
             DeletionBody,
             {
-                "chatter": Example("The chatter with member_id 42", _CHATTER),
+                "chatter": Example("The chatter with member_id 42", CHATTER),
                 "all_fields": Example(
                     "With your ticket's number, and the chatter's exports too",
-                    _CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
+                    CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
                 ),
             },
         )
@@ -116,7 +52,7 @@ file_deletion = describe(
         200: Answer(
             "The request. The same call sent again answers with the same request, as it stands then.",
             RequestObject,
-            {"accepted": Example("Just filed", _request("deletion"))},
+            {"accepted": Example("Just filed", request("deletion"))},
             links={"follow": _FOLLOW},
         )
     },
@@ -137,10 +73,10 @@ file_export = describe(
         Body(
             ExportBody,
             {
-                "chatter": Example("The chatter with member_id 42", _CHATTER),
+                "chatter": Example("The chatter with member_id 42", CHATTER),
                 "all_fields": Example(
                     "With shared conversations and uploaded files",
-                    _CHATTER
+                    CHATTER
                     | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True},
                 ),
             },
@@ -150,7 +86,7 @@ file_export = describe(
         200: Answer(
             "The request. The same call sent again answers with the same request, as it stands then.",
             RequestObject,
-            {"accepted": Example("Just filed", _request("export"))},
+            {"accepted": Example("Just filed", request("export"))},
             links={"follow": _FOLLOW, "download": _DOWNLOAD},
         )
     },
@@ -173,11 +109,11 @@ get_request = describe(
             "The request as it stands now.",
             RequestObject,
             {
-                "export": Example("An export that is done", _EXPORTED),
-                "deletion": Example("A deletion that is done", _DELETED),
+                "export": Example("An export that is done", EXPORTED),
+                "deletion": Example("A deletion that is done", DELETED),
                 "on_hold": Example(
                     "A deletion that waits for a decision",
-                    _request("deletion", status="on_hold", hold_reason="too_many_conversations"),
+                    request("deletion", status="on_hold", hold_reason="too_many_conversations"),
                 ),
             },
             links={"download": _DOWNLOAD},

@@ -127,3 +127,21 @@ class RequestObject(Shape):
     """Of a completed deletion: the daily extracts in your own bucket that hold what was erased."""
     error: Failure | None
     """While failed."""
+
+
+class RequestPage(Shape):
+    """A page of requests, the newest first."""
+
+    results: list[RequestObject]
+    next: str | None
+    """The address of the page behind this one."""
+    previous: str | None
+    """The address of the page before this one."""
+
+
+class RequestsOfChatter(Shape):
+    """The requests about one chatter, the newest first."""
+
+    results: list[RequestObject]
+    left_out: int
+    """How many older ones there are beside these; more than 9,800 are not counted."""

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import filing, requests
+from compliance.api import deciding, filing, requests
 
 app_name = "compliance-api"
 
@@ -9,4 +9,7 @@ urlpatterns = [
     path("data-export", filing.DataExportView.as_view(), name="data-export"),
     path("requests/<uuid:request_id>", requests.RequestView.as_view(), name="request"),
     path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),
+    path("requests/<uuid:request_id>/cancel", deciding.CancelView.as_view(), name="cancel"),
+    path("requests/<uuid:request_id>/approve", deciding.ApproveView.as_view(), name="approve"),
+    path("requests/<uuid:request_id>/reject", deciding.RejectView.as_view(), name="reject"),
 ]

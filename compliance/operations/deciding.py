@@ -48,9 +48,14 @@ def reject(*, request_id: UUID, actor: str) -> ComplianceRequest:
 
 
 def cancel(*, request_id: UUID, actor: str) -> ComplianceRequest:
-    """Withdraw a request that has not begun. Raises Refused (`not_found`, `not_cancellable`)."""
+    """Withdraw a request that has not begun. One that is cancelled already is returned as it is.
+
+    Raises Refused (`not_found`, `not_cancellable`).
+    """
     with transaction.atomic():
         request = _lock(request_id)
+        if request.status == Status.CANCELLED:
+            return request
         waiting = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
         has_marked = request.kind == Kind.DELETION and request.cut_at is not None
         if not waiting or has_marked:

@@ -21,8 +21,8 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     target_class = "chatbots.authentication.TokenAuthentication"
     name = "token"
 
-    def get_security_requirement(self, auto_schema: AutoSchema) -> dict[str, list[Any]]:
-        return {self.name: [scope_of(auto_schema.view)]}
+    def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
+        return [{self.name: [scope]} for scope in scopes_of(auto_schema.view)]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:  # noqa: ARG002
         return {
@@ -40,8 +40,8 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
     target_class = "chatbots.authentication.SignatureAuthentication"
     name = ["signatureTimestamp", "signature"]
 
-    def get_security_requirement(self, auto_schema: AutoSchema) -> dict[str, list[Any]]:
-        return {name: [scope_of(auto_schema.view)] for name in self.name}
+    def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
+        return [{name: [scope] for name in self.name} for scope in scopes_of(auto_schema.view)]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:  # noqa: ARG002
         return [
@@ -62,9 +62,9 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
         ]
 
 
-def scope_of(view: Any) -> str:
-    """Return what a key needs to call this view (`chatbots.api.views.ChatbotView`)."""
-    return str(view.scope)
+def scopes_of(view: Any) -> list[str]:
+    """Return the scopes of which a key needs one to call this view (`chatbots.api.views.ChatbotView`)."""
+    return [str(scope) for scope in view.either_scope or [view.scope]]
 
 
 def reference_to(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
 from config.openapi.describing import Answer, Body, Call, Example, Parameter, Schema, description_of, problem_example
-from config.openapi.extensions import reference_to, scope_of
+from config.openapi.extensions import reference_to, scopes_of
 from config.openapi.shapes import Problem
 from config.problems import CODES, CONTENT_TYPE, RETRY_AFTER_SECONDS
 
@@ -130,7 +130,8 @@ class CallSchema(AutoSchema):
 
     def _who_may_call(self) -> str:
         how = "a signature or a token" if self._takes_signature else "a token"
-        return f"Takes {how}. The key needs the scope `{scope_of(self.view)}`."
+        scopes = " or ".join(f"`{scope}`" for scope in scopes_of(self.view))
+        return f"Takes {how}. The key needs the scope {scopes}."
 
     # --- Parameters
 

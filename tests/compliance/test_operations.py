@@ -124,7 +124,8 @@ def test_a_request_can_be_cancelled_until_it_is_taken(chatbot) -> None:
     claims.take(Kind.DELETION)
 
     assert refused(operations.cancel, request_id=second.pk, actor="command") == "not_cancellable"
-    assert refused(operations.cancel, request_id=first.pk, actor="command") == "not_cancellable"
+    assert operations.cancel(request_id=first.pk, actor="command").status == Status.CANCELLED
+    assert ChangeLogEntry.objects.filter(event="request.cancelled").count() == 1
 
 
 def test_a_deletion_that_has_marked_is_not_cancelled_but_an_export_put_back_is(chatbot) -> None:

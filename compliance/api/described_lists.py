@@ -1,0 +1,140 @@
+"""The calls that find requests again or decide on them, as the document of the API tells of them."""
+
+from compliance.api.bodies import ChatterBody, NoBody
+from compliance.api.examples import CHATTER, DELETED, EXPORTED, request
+from compliance.api.shapes import RequestObject, RequestPage, RequestsOfChatter
+from config.openapi.describing import Answer, Body, Example, Parameter, describe
+from config.openapi.document import REQUESTS
+
+_TIME = {"type": "string", "format": "date-time"}
+
+list_requests = describe(
+    id="listRequests",
+    summary="List requests",
+    description="""
+        The chatbot's requests, the newest first, a page at a time: follow `next` until it is null. Filters add up.
+        Requests that come meanwhile shift nothing.
+        """,
+    tag=REQUESTS,
+    parameters=[
+        Parameter(
+            "status",
+            "Requests that are in this state now.",
+            {
+                "type": "string",
+                "enum": ["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
+            },
+            "on_hold",
+        ),
+        Parameter("kind", "Deletions or exports.", {"type": "string", "enum": ["deletion", "export"]}, "deletion"),
+        Parameter(
+            "reference",
+            "Requests with exactly this reference.",
+            {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+            "TICKET-7",
+        ),
+        Parameter("received_after", "Requests received at this instant or later.", _TIME, "2026-11-01T00:00:00Z"),
+        Parameter("received_before", "Requests received before this instant.", _TIME, "2026-12-01T00:00:00Z"),
+        Parameter(
+            "limit",
+            "How many a page has at most.",
+            {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
+            50,
+        ),
+        Parameter(
+            "cursor",
+            "Where a page begins; it stands in `next` and `previous`.",
+            {"type": "string", "maxLength": 2000},
+            "v1:k1:Zm9sbG93IG5leHQgYXMgaXQgaXM=",
+        ),
+    ],
+    answers={
+        200: Answer(
+            "A page of requests.",
+            RequestPage,
+            {"page": Example("The only page", {"results": [EXPORTED, DELETED], "next": None, "previous": None})},
+        )
+    },
+    refuses=["invalid"],
+)
+
+look_up_requests = describe(
+    id="lookUpRequests",
+    summary="Find the requests about a chatter",
+    description="""
+        The newest first, 200 at most. Found are those whose digest of the value is kept: all that are not over, and
+        those that ended in the last 90 days, unless the operator says otherwise. A POST, since a value stands in no
+        address; it changes nothing.
+        """,
+    tag=REQUESTS,
+    bodies=[Body(ChatterBody, {"chatter": Example("The chatter with member_id 42", CHATTER)})],
+    answers={
+        200: Answer(
+            "The requests.",
+            RequestsOfChatter,
+            {"found": Example("One export and one deletion", {"results": [DELETED, EXPORTED], "left_out": 0})},
+        )
+    },
+    refuses=["unknown_uci_key", "uci_not_designated"],
+)
+
+_NOTHING = Body(NoBody, {"empty": Example("An empty object; no body at all is as good", {})})
+
+cancel_request = describe(
+    id="cancelRequest",
+    summary="Withdraw a request",
+    description="""
+        As long as it waits: `accepted`, or `on_hold`. Needs the write scope of its kind. A request that is cancelled
+        already is answered as it is.
+        """,
+    tag=REQUESTS,
+    bodies=[_NOTHING],
+    answers={
+        200: Answer(
+            "The request, cancelled.",
+            RequestObject,
+            {
+                "cancelled": Example(
+                    "A deletion that was cancelled",
+                    request("deletion", status="cancelled", finished_at="2026-11-24T16:10:02.100200Z"),
+                )
+            },
+        )
+    },
+    refuses=["not_cancellable"],
+)
+
+approve_request = describe(
+    id="approveRequest",
+    summary="Let a held request go on",
+    description="""
+        Past what it is held for; if there is something else to hold it, it is held again. Where the chatbot demands
+        four eyes, the key must be another than the one that filed.
+        """,
+    tag=REQUESTS,
+    bodies=[_NOTHING],
+    answers={
+        200: Answer("The request, accepted.", RequestObject, {"approved": Example("Approved", request("deletion"))})
+    },
+    refuses=["not_held", "own_request"],
+)
+
+reject_request = describe(
+    id="rejectRequest",
+    summary="End a held request",
+    description="It is not carried out, and forgets whom it named.",
+    tag=REQUESTS,
+    bodies=[_NOTHING],
+    answers={
+        200: Answer(
+            "The request, rejected.",
+            RequestObject,
+            {
+                "rejected": Example(
+                    "Rejected", request("deletion", status="rejected", finished_at="2026-11-24T16:10:02.100200Z")
+                )
+            },
+        )
+    },
+    refuses=["not_held"],
+)

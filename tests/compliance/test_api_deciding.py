@@ -1,0 +1,242 @@
+"""Withdrawing a request over HTTP, and deciding on one that is held: who may, what is refused, and races."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import claims
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
+from tests.factories import deletion_of, export_of
+from tests.functional.test_races import Elsewhere, Gate
+
+Status = ComplianceRequest.Status
+Kind = ComplianceRequest.Kind
+
+APPROVER = ["requests:approve"]
+DECISIONS = pytest.mark.parametrize("decision", ["cancel", "approve", "reject"])
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    fields = {"hold_reason": "too_many_conversations", "held_at": timezone.now()} | fields
+    return deletion_of(chatbot, "alice-77", status=Status.ON_HOLD, **fields)
+
+
+def events(request: ComplianceRequest) -> list[str]:
+    return list(ChangeLogEntry.objects.filter(request_id=request.pk).values_list("event", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "event"),
+    [
+        ("cancel", "cancelled", "request.cancelled"),
+        ("approve", "accepted", "request.approved"),
+        ("reject", "rejected", "request.rejected"),
+    ],
+)
+def test_a_decision_is_answered_with_the_request_object(caller, chatbot, decision, status, event):
+    for body in (b"", b"{}", b" { } "):
+        request = held(chatbot)
+        response = caller.post(f"requests/{request.pk}/{decision}", body)
+        assert response.status_code == 200
+        assert response.json() == caller.get(f"requests/{request.pk}").json()
+        assert (response.json()["request_id"], response.json()["status"]) == (str(request.pk), status)
+        assert events(request) == [event]
+        assert ChangeLogEntry.objects.get(request_id=request.pk).actor == f"api:{caller.api_key.prefix}"
+
+
+def test_a_waiting_request_of_either_kind_is_cancelled_and_forgets_whom_it_named(caller, chatbot):
+    for request in (deletion_of(chatbot, "alice-77"), export_of(chatbot, "alice-77")):
+        assert caller.post(f"requests/{request.pk}/cancel", {}).json()["status"] == "cancelled"
+        request.refresh_from_db()
+        assert request.uci_value is None
+
+
+def test_cancelling_again_has_the_same_answer_and_changes_nothing(caller, chatbot):
+    request = deletion_of(chatbot, "alice-77")
+    first, second = [caller.post(f"requests/{request.pk}/cancel", {}) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.json() == second.json()
+    assert events(request) == ["request.cancelled"]
+
+
+def test_what_has_begun_or_ended_is_not_cancelled(caller, chatbot):
+    now = timezone.now()
+    for request in (
+        deletion_of(chatbot, "1", status=Status.PROCESSING, started_at=now),
+        deletion_of(chatbot, "2", cut_at=now),
+        export_of(chatbot, "3", status=Status.FAILED, failed_at=now, error_code="x"),
+        deletion_of(chatbot, None, status=Status.REJECTED, rejected_at=now),
+    ):
+        problem(caller.post(f"requests/{request.pk}/cancel", {}), 409, "not_cancellable")
+        assert events(request) == []
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_only_what_is_held_is_decided_and_only_once(caller, chatbot, decision):
+    request = deletion_of(chatbot, "alice-77")
+    problem(caller.post(f"requests/{request.pk}/{decision}", {}), 409, "not_held")
+    request = held(chatbot)
+    assert caller.post(f"requests/{request.pk}/{decision}", {}).status_code == 200
+    problem(caller.post(f"requests/{request.pk}/{decision}", {}), 409, "not_held")
+    assert len(events(request)) == 1
+
+
+def test_four_eyes_are_those_of_two_keys(chatbot):
+    Chatbot.objects.update(four_eyes=True)
+    filer, other = TokenCaller(chatbot), TokenCaller(chatbot, scopes=APPROVER)
+    request = held(chatbot, filed_by=f"api:{filer.api_key.prefix}", hold_reason="awaiting_approval")
+    problem(filer.post(f"requests/{request.pk}/approve", {}), 403, "own_request")
+    assert other.post(f"requests/{request.pk}/approve", {}).status_code == 200
+    assert events(request) == ["request.approved"]
+
+
+def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
+    kinds = {"deletions:write": deletion_of(chatbot, "1"), "exports:write": export_of(chatbot, "1")}
+    for scope, request in kinds.items():
+        [other] = kinds.keys() - {scope}
+        answer = problem(
+            TokenCaller(chatbot, scopes=[other]).post(f"requests/{request.pk}/cancel", {}), 403, "scope_missing"
+        )
+        assert scope in answer["detail"]
+        assert TokenCaller(chatbot, scopes=[scope]).post(f"requests/{request.pk}/cancel", {}).status_code == 200
+
+
+@DECISIONS
+def test_a_key_without_the_scope_learns_nothing(chatbot, decision):
+    weak = TokenCaller(chatbot, scopes=["requests:read", *(APPROVER if decision == "cancel" else ["exports:write"])])
+    for request_id in (held(chatbot).pk, uuid7()):
+        problem(weak.post(f"requests/{request_id}/{decision}", b"x"), 403, "scope_missing")
+
+
+@DECISIONS
+def test_a_neighbours_request_is_not_found(caller, neighbour, decision):
+    request = held(neighbour)
+    problem(caller.post(f"requests/{request.pk}/{decision}", {}), 404, "not_found")
+    problem(caller.post(f"/api/v1/chatbots/neighbour/requests/{request.pk}/{decision}", {}), 404, "not_found")
+    problem(caller.post(f"requests/{uuid7()}/{decision}", {}), 404, "not_found")
+    assert events(request) == []
+
+
+@DECISIONS
+def test_neither_a_signature_nor_nobody_decides(chatbot, decision):
+    request = held(chatbot)
+    for caller in (SigningCaller(chatbot), Caller(chatbot)):
+        problem(caller.post(f"requests/{request.pk}/{decision}", {}), 401, "not_authenticated")
+    problem(TokenCaller(chatbot).get(f"requests/{request.pk}/{decision}"), 405, "method_not_allowed")
+
+
+@DECISIONS
+@pytest.mark.parametrize(
+    ("body", "at_fault"),
+    [
+        ({"reason": "x"}, {"/reason": "unknown_field"}),
+        ([], {"": "wrong_type"}),
+        (None, {"": "wrong_type"}),
+        (b"{", {}),
+    ],
+)
+def test_a_body_that_says_something_is_refused(caller, chatbot, decision, body, at_fault):
+    request = held(chatbot)
+    assert pointers(caller.post(f"requests/{request.pk}/{decision}", body)) == at_fault
+    problem(
+        caller.post(f"requests/{request.pk}/{decision}", ALICE, Content_Type="text/plain"),
+        415,
+        "unsupported_media_type",
+    )
+    assert events(request) == []
+
+
+# --- At once ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bot(transactional_db: None) -> Chatbot:
+    return factories.ready_chatbot(slug="acme")
+
+
+def while_locked(request: ComplianceRequest, *calls: Callable[[], Any]) -> list[Any]:
+    """Let the calls begin while another transaction holds the request, and go on together."""
+    gate = Gate()
+
+    def hold() -> None:
+        with transaction.atomic():
+            ComplianceRequest.objects.select_for_update().get(pk=request.pk)
+            gate.passed()
+
+    holding = Elsewhere(hold)
+    gate.wait_for_someone()
+    begun = [Elsewhere(call) for call in calls]
+    wait_until_they_wait(len(calls))
+    gate.open()
+    holding.end()
+    return [one.end() for one in begun]
+
+
+def wait_until_they_wait(number: int) -> None:
+    for _ in range(2000):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            if cursor.fetchone()[0] >= number:
+                return
+    raise AssertionError("The calls did not wait.")
+
+
+def test_of_two_approvals_at_once_one_is_refused(bot):
+    request, caller = held(bot), TokenCaller(bot)
+    answers = while_locked(request, *[lambda: caller.post(f"requests/{request.pk}/approve", {})] * 2)
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    assert events(request) == ["request.approved"]
+
+
+def test_two_cancels_at_once_are_one(bot):
+    request, caller = held(bot), TokenCaller(bot)
+    answers = while_locked(request, *[lambda: caller.post(f"requests/{request.pk}/cancel", {})] * 2)
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert events(request) == ["request.cancelled"]
+
+
+def test_a_worker_that_takes_the_request_first_keeps_it(bot):
+    request, caller, gate = deletion_of(bot, "alice-77"), TokenCaller(bot), Gate()
+
+    def take() -> claims.HeldClaim | None:
+        with transaction.atomic():
+            held_claim = claims.take(Kind.DELETION)
+            gate.passed()
+        return held_claim
+
+    taking = Elsewhere(take)
+    gate.wait_for_someone()
+    cancelling = Elsewhere(lambda: caller.post(f"requests/{request.pk}/cancel", {}))
+    assert cancelling.waits
+    gate.open()
+    assert taking.end().request_ids == (request.pk,)
+    problem(cancelling.end(), 409, "not_cancellable")
+
+
+def test_a_worker_does_not_take_what_is_being_cancelled(bot):
+    request, caller, gate = deletion_of(bot, "alice-77"), TokenCaller(bot), Gate()
+
+    def cancel() -> Any:
+        with transaction.atomic():
+            answer = caller.post(f"requests/{request.pk}/cancel", {})
+            gate.passed()
+        return answer
+
+    cancelling = Elsewhere(cancel)
+    gate.wait_for_someone()
+    assert claims.take(Kind.DELETION) is None
+    gate.open()
+    assert cancelling.end().json()["status"] == "cancelled"
+    assert claims.take(Kind.DELETION) is None
