@@ -27,7 +27,9 @@ MOST_FILES = 100
 # already. OFFSET 0 keeps PostgreSQL at look-ups.
 _KEPT = """
 WITH met AS (
-    SELECT left_by AS deletion_id, id AS export_id FROM compliance_export WHERE left_by = ANY(%(ids)s)
+    SELECT ours.id AS deletion_id, lying.id AS export_id
+      FROM unnest(%(ids)s::uuid[]) AS ours(id)
+     CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE left_by = ours.id OFFSET 0) AS lying
      UNION
     SELECT ours.id, lying.id
       FROM unnest(%(ids)s::uuid[]) AS ours(id)
@@ -43,7 +45,7 @@ WITH met AS (
            OFFSET 0) AS lying
 )
 SELECT met.deletion_id, e.request_id, e.hosting, e.finished_at, e.sha256, e.expires_at, e.removed_at
-  FROM met JOIN compliance_export e ON e.id = met.export_id
+  FROM met CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = met.export_id OFFSET 0) AS e
  ORDER BY e.finished_at NULLS LAST, e.id
 """
 

@@ -1,12 +1,14 @@
 from django.urls import path
 
-from compliance.api import deciding, filing, requests
+from compliance.api import deciding, filing, lists, requests
 
 app_name = "compliance-api"
 
 urlpatterns = [
     path("data-deletion", filing.DataDeletionView.as_view(), name="data-deletion"),
     path("data-export", filing.DataExportView.as_view(), name="data-export"),
+    path("requests", lists.RequestsView.as_view(), name="requests"),
+    path("requests/lookup", lists.LookupView.as_view(), name="lookup"),
     path("requests/<uuid:request_id>", requests.RequestView.as_view(), name="request"),
     path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),
     path("requests/<uuid:request_id>/cancel", deciding.CancelView.as_view(), name="cancel"),

@@ -100,6 +100,29 @@ def submit(
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
+def find_uci(chatbot: Chatbot, uci_key: str) -> int:
+    """Return the id of a chatbot's present or former UCI of this name.
+
+    Raises Refused (`uci_not_designated`, `unknown_uci_key`).
+    """
+    ucis = {
+        variable.name: variable.pk
+        for variable in Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot)
+    }
+    if not ucis:
+        raise Refused(
+            "uci_not_designated",
+            "This chatbot has no Unique Chatter Identifier. Designate one of its variables first.",
+        )
+    if uci_key not in ucis:
+        raise Refused(
+            "unknown_uci_key",
+            "The key is neither the present nor a former Unique Chatter Identifier of this chatbot.",
+            pointer="/unique_chatter_identifier_key",
+        )
+    return ucis[uci_key]
+
+
 def _check_reference(reference: str, uci_value: str) -> None:
     if reference and not _REFERENCE.fullmatch(reference):
         raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
@@ -123,28 +146,9 @@ def _variable_to_search(chatbot: Chatbot, uci_key: str) -> int:
         )
     known = _VARIABLES.get((chatbot.pk, uci_key))
     if known is None:
-        known = _VARIABLES[chatbot.pk, uci_key] = _read_variable(chatbot, uci_key)
+        known = _VARIABLES[chatbot.pk, uci_key] = find_uci(chatbot, uci_key)
     return known
 
 
 def _forget_variable(chatbot: Chatbot, uci_key: str) -> None:
     _VARIABLES.pop((chatbot.pk, uci_key), None)
-
-
-def _read_variable(chatbot: Chatbot, uci_key: str) -> int:
-    ucis = {
-        variable.name: variable.pk
-        for variable in Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot)
-    }
-    if not ucis:
-        raise Refused(
-            "uci_not_designated",
-            "This chatbot has no Unique Chatter Identifier. Designate one of its variables first.",
-        )
-    if uci_key not in ucis:
-        raise Refused(
-            "unknown_uci_key",
-            "The key is neither the present nor a former Unique Chatter Identifier of this chatbot.",
-            pointer="/unique_chatter_identifier_key",
-        )
-    return ucis[uci_key]

@@ -6,6 +6,7 @@ One test and not many: filling takes most of its time, and one worker of pytest-
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import NamedTuple
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -58,7 +59,8 @@ KNOWN = (
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
     Known("ORDER BY deleted_at LIMIT", _A_THIRD),
-    # The admin's lists.
+    # The lists of the API and of the admin.
+    Known("finding, without statistics", _NO_COUNT_YET),
     Known("looking, without statistics", _NO_COUNT_YET),
 )
 
@@ -115,6 +117,7 @@ class _Day:
             self.filing,
             self.deciding,
             self.draining,
+            self.finding,
             self.late_data,
             self.extracting,
             self.sweeping,
@@ -196,6 +199,17 @@ class _Day:
             left = ComplianceRequest.objects.exclude(status__in=["completed", "rejected", "cancelled"])
             assert not left.exists()
             assert ComplianceRequest.objects.filter(include_files=True).latest("seq").files == 1
+
+    def finding(self) -> None:
+        recently = urlencode({"received_after": (timezone.now() - timedelta(minutes=5)).isoformat()})
+        filters = ["", recently, "reference=T-1", "kind=export", *(f"status={status}" for status in Status)]
+        for query in (*filters, "status=failed&kind=export", f"status=completed&{recently}", "reference=T-1&limit=1"):
+            answer = self.token.get(f"requests?{query}")
+            assert answer.status_code == 200
+            if answer.json()["next"]:
+                assert self.token.get(answer.json()["next"].removeprefix("http://testserver")).status_code == 200
+        body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": self.members[0]}
+        assert len(self.token.post("requests/lookup", body).json()["results"]) >= 2
 
     def late_data(self) -> None:
         known = [update(f"{self.name} {number}", csat={"score": 1}) for number in range(CHATTERS)]

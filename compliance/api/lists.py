@@ -1,0 +1,60 @@
+"""Find requests again: the chatbot's newest by filter, and those about one chatter."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import json_body
+from chatbots.authentication import caller_of
+from chatbots.models import ApiKey
+from compliance import listing
+from compliance.api import described_lists
+from compliance.api.bodies import ChatterBody, parse_as
+from compliance.api.calls import ComplianceView, request_objects
+from compliance.selectors import ByUci
+from config.pagination import CursorPages, PageQuery
+from config.query import read_query
+from config.times import Instant
+
+Scope = ApiKey.Scope
+
+
+class RequestsQuery(PageQuery):
+    status: Literal["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"] | None = None
+    kind: Literal["deletion", "export"] | None = None
+    reference: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] | None = None
+    received_after: Instant | None = None
+    received_before: Instant | None = None
+
+
+class RequestPages(CursorPages):
+    ordering = ("-id",)
+
+
+class RequestsView(ComplianceView):
+    """Pages of the chatbot's requests, the newest first."""
+
+    scope = Scope.REQUESTS_READ
+
+    @described_lists.list_requests
+    def get(self, request: Request, **_path: str) -> Response:
+        query = read_query(request, RequestsQuery)
+        pages = RequestPages(query)
+        filters = query.model_dump(exclude=set(PageQuery.model_fields))
+        found = pages.paginate_queryset(listing.newest(caller_of(request).chatbot, **filters), request)
+        return pages.get_paginated_response(request_objects(request, found))
+
+
+class LookupView(ComplianceView):
+    """The requests about one chatter. A POST, since what names a chatter stands in no address."""
+
+    scope = Scope.REQUESTS_READ
+
+    @described_lists.look_up_requests
+    def post(self, request: Request, **_path: str) -> Response:
+        body = parse_as(ChatterBody, json_body(request))
+        who = ByUci(body.unique_chatter_identifier_key, body.unique_chatter_identifier_value)
+        found = listing.about(caller_of(request).chatbot, who)
+        return Response({"results": request_objects(request, found.requests), "left_out": found.left_out})

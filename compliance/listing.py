@@ -1,0 +1,84 @@
+"""Find requests again: a chatbot's newest, and those about one chatter."""
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from chatbots.models import Chatbot
+from chatbots.secrets import digest
+from compliance.models import ComplianceRequest
+from compliance.operations.filing import find_uci
+from compliance.selectors import ByUci
+
+# Of one chatter: the newest are shown, and so many are looked at to say how many more there are.
+MOST_OF_CHATTER = 200
+_MOST_COUNTED = 10_000
+
+# How far the clock that made a request's id may be from the database's.
+_CLOCKS_APART = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def newest(
+    chatbot: Chatbot,
+    *,
+    status: str | None = None,
+    kind: str | None = None,
+    reference: str | None = None,
+    received_after: datetime | None = None,
+    received_before: datetime | None = None,
+) -> QuerySet[ComplianceRequest]:
+    """Return a chatbot's requests that fit what is given, to be ordered by `-id`: the newest first.
+
+    `received_after` is included, `received_before` is not.
+    """
+    requests = ComplianceRequest.objects.filter(chatbot=chatbot).select_related("export")
+    if status is not None:
+        requests = requests.filter(status=status)
+    if kind is not None:
+        requests = requests.filter(kind=kind)
+    if reference is not None:
+        # The second condition is that of the index.
+        requests = requests.filter(reference=reference).exclude(reference="")
+    # An id begins with the time at which it was made: so a span of time is also a span of the index.
+    if received_after is not None:
+        first = _first_id(received_after - _CLOCKS_APART)
+        requests = requests.filter(received_at__gte=received_after, id__gte=first)
+    if received_before is not None:
+        after = _first_id(received_before + _CLOCKS_APART)
+        requests = requests.filter(received_at__lt=received_before, id__lt=after)
+    return requests
+
+
+class OfChatter(NamedTuple):
+    """The newest requests about a chatter, the newest first, and how many older ones are left out.
+
+    Beyond 10,000 they are no longer counted.
+    """
+
+    requests: list[ComplianceRequest]
+    left_out: int
+
+
+def about(chatbot: Chatbot, who: ByUci) -> OfChatter:
+    """Return the requests about a chatter, as long as their digests are kept.
+
+    Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`).
+    """
+    who.check()
+    variable_id = find_uci(chatbot, who.key)
+    found = ComplianceRequest.objects.filter(
+        chatbot=chatbot, variable=variable_id, uci_digest=digest("chatter", variable_id, who.value)
+    )
+    ids = list(found.order_by("-seq").values_list("pk", flat=True)[:_MOST_COUNTED])
+    shown = ids[:MOST_OF_CHATTER]
+    requests = ComplianceRequest.objects.filter(pk__in=shown).select_related("export").order_by("-seq")
+    return OfChatter(list(requests), len(ids) - len(shown))
+
+
+def _first_id(at: datetime) -> UUID:
+    """Return the lowest UUIDv7 of a millisecond."""
+    milliseconds = max(0, (at - _EPOCH) // timedelta(milliseconds=1))
+    return UUID(int=milliseconds << 80)
