@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from config.openapi.postman import PRE_REQUEST_SCRIPT
+
 VERSION = "1"
 
-INTRODUCTION = """\
+INTRODUCTION = f"""\
 Sends conversations in, and files and follows the two kinds of request about a person who chatted: **deletion** and
 **export**. A request is answered at once and carried out by workers; its `status_url` tells how far it is.
 
@@ -15,6 +17,13 @@ Sends conversations in, and files and follows the two kinds of request about a p
 
 **Every answer** carries `X-Request-ID`. Answers may get further fields: ignore those that you do not know. Times are
 RFC 3339 in UTC.
+
+## Signing in Postman
+
+As the pre-request script of a call, with the secret of a signing key in the environment as `secret`:
+
+```js
+{PRE_REQUEST_SCRIPT}```
 """
 
 REQUESTS, CONVERSATIONS, EXTRACTS = "Requests", "Conversations", "Daily extracts"

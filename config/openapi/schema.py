@@ -16,6 +16,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from config.openapi.describing import Answer, Body, Call, Example, Parameter, Schema, description_of, problem_example
 from config.openapi.extensions import reference_to, scopes_of
+from config.openapi.samples import samples_of
 from config.openapi.shapes import Problem
 from config.problems import CODES, CONTENT_TYPE, RETRY_AFTER_SECONDS
 
@@ -117,6 +118,8 @@ class CallSchema(AutoSchema):
         }
         if call.bodies:
             operation["requestBody"] = {"required": True, "content": self._content(*call.bodies, mode="validation")}
+        if self.method == "POST":
+            operation["x-codeSamples"] = samples_of(call, path=path, signed=self._takes_signature)
         if call.callbacks:
             operation["callbacks"] = {
                 name: {callback.expression: {"post": dict(callback.operation)}}

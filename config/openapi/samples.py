@@ -1,0 +1,90 @@
+"""Code samples of a call, made from one template a language (`templates/docs/samples/`). Tests run each of them.
+
+What differs from caller to caller is read from the environment: the API's address, a key, what stands in the path.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.template import Context, Engine
+
+from config.env import BASE_DIR
+from config.openapi.describing import JSON, Call
+
+_API = "https://compliance.example.com/api/v1/chatbots/acme"
+# Template, the language's name for highlighting, its name for people.
+_LANGUAGES = (("curl", "Shell", "curl"), ("python", "Python", "Python"), ("javascript", "JavaScript", "JavaScript"))
+_LINE = 64
+
+_FORM = "multipart/form-data"
+
+
+def samples_of(call: Call, *, path: str, signed: bool) -> list[dict[str, str]]:
+    """Return the samples of a POST in the form of `x-codeSamples`. `path` is the document's."""
+    below = path.split("{slug}/", 1)[1]
+    body = next((body for body in call.bodies if body.media_type in {JSON, _FORM}), None)
+    example: Any = next(iter(body.examples.values())).value if body else None
+    in_path = [name.upper() for name in re.findall(r"{(\w+)}", below)]
+    is_form = body is not None and body.media_type == _FORM
+    context = {
+        "api": _API,
+        "signed": signed,
+        "variables": ["SECRET" if signed else "TOKEN", *in_path, *(["FILE"] if is_form else [])],
+        "path": {
+            "bash": _with_variables(below, "${}"),
+            "python": _with_variables(below, "{{os.environ['{}']}}"),
+            "javascript": _with_variables(below, "${{{}}}"),
+        },
+        "body": _written(example) if body and not is_form else None,
+        "form": {"message_id": example["message_id"], "type": "image/jpeg"} if is_form else None,
+    }
+    return [
+        {"lang": language, "label": label, "source": _rendered(template, context)}
+        for template, language, label in _LANGUAGES
+    ]
+
+
+def _rendered(template: str, context: Mapping[str, Any]) -> str:
+    # Source code, not HTML.
+    engine = Engine(dirs=[str(BASE_DIR / "templates")], autoescape=False)
+    text = engine.get_template(f"docs/samples/{template}.txt").render(Context(context, autoescape=False))
+    # A brace of the language before one of the template's needs a space between.
+    return text.replace("{ \n", "{\n").strip()
+
+
+def _with_variables(path: str, form: str) -> str:
+    return re.sub(r"{(\w+)}", lambda match: form.format(match[1].upper()), path)
+
+
+def _written(value: Any) -> dict[str, str]:
+    """Return a body as each language writes it."""
+    return {
+        "bash": "'" + _literal(value, {True: "true", False: "false", None: "null"}).replace("'", "'\\''") + "'",
+        "python": _literal(value, {True: "True", False: "False", None: "None"}),
+        "javascript": _literal(value, {True: "true", False: "false", None: "null"}, indent=2),
+    }
+
+
+def _literal(value: Any, words: Mapping[Any, str], *, indent: int = 4, depth: int = 0) -> str:
+    """Return a value as source: in one line where it fits, else a line for each entry."""
+    match value:
+        case bool() | None:
+            return words[value]
+        case dict():
+            parts = [
+                f"{json.dumps(key)}: {_literal(one, words, indent=indent, depth=depth + 1)}"
+                for key, one in value.items()
+            ]
+            opened, closed = "{", "}"
+        case list():
+            parts = [_literal(one, words, indent=indent, depth=depth + 1) for one in value]
+            opened, closed = "[", "]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+    line = opened + ", ".join(parts) + closed
+    if "\n" not in line and len(line) + indent * depth <= _LINE:
+        return line
+    space = " " * indent * (depth + 1)
+    return opened + "\n" + ",\n".join(space + part for part in parts) + "\n" + " " * indent * depth + closed
