@@ -88,6 +88,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
 APPEND_SLASH = False
 
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [

@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/v1/chatbots/<slug:slug>/", include("conversations.api.urls")),
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),
     path("api/schema/", openapi.schema, name="schema"),
+    path("api/docs/", include("config.openapi.urls")),
     re_path(r"^api/", problems.unknown_path),
 ]
 

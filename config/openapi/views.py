@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -21,6 +22,9 @@ _SERVED_AS = {
     "text/yaml": _YAML,
 }
 
+# drf-spectacular looks its extensions up on first use, and two threads that do so at once break each other.
+_one_at_a_time = Lock()
+
 
 def document() -> dict[str, Any]:
     """Return the OpenAPI document as JSON has it."""
@@ -31,7 +35,8 @@ def document() -> dict[str, Any]:
 @cache
 def _rendered(media_type: str) -> bytes:
     renderer = OpenApiYamlRenderer() if media_type == _YAML else OpenApiJsonRenderer()
-    schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    with _one_at_a_time:
+        schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     rendered: bytes = renderer.render(schema, renderer_context={})
     return rendered
 

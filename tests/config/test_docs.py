@@ -6,6 +6,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import get_commands
 
+from config.openapi.postman import PRE_REQUEST_SCRIPT
+from config.problem_help import HELP
 from config.problems import CODES
 
 OPERATING = "docs/operating.md"
@@ -55,3 +57,14 @@ def test_api_names_each_error_code_with_its_status() -> None:
     rows = re.findall(r"^\| ([0-9]{3}) \| `([a-z_]+)` \|", _section(API, "Errors"), re.MULTILINE)
 
     assert sorted(rows) == sorted((str(status), code) for code, (status, _) in CODES.items())
+
+
+def test_api_explains_each_error_code_as_the_page_of_errors_does() -> None:
+    """Whoever adds a code, or changes its words, does so in docs/api.md and in config/problem_help.py."""
+    rows = re.findall(r"^\| [0-9]{3} \| `([a-z_]+)` \| (.+?) \| (.+?) \|$", _section(API, "Errors"), re.MULTILINE)
+
+    assert {code: (meaning, remedy) for code, meaning, remedy in rows} == dict(HELP)
+
+
+def test_api_shows_the_script_for_postman_that_is_tested() -> None:
+    assert f"```js\n{PRE_REQUEST_SCRIPT}```" in _read(API)

@@ -1,0 +1,94 @@
+"""The pages at `/api/docs/`: the reference to read, the page that tries a call, and what each error means.
+
+Nothing on them comes from another host, and their Content-Security-Policy forbids that anything does.
+"""
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from itertools import groupby
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
+
+from config.openapi.document import VERSION
+from config.problem_help import HELP
+from config.problems import CODES
+
+_PAGES = {"docs:reference": "Reference", "docs:try": "Try a call", "docs:errors": "Errors"}
+
+# Redoc adds an empty style element and fills it by rules, which no policy concerns; and one for its scroll bars.
+# The first is the hash of nothing. A test fails when another release of Redoc needs others.
+_STYLES_OF_REDOC = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+)
+
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": f"'self' {_STYLES_OF_REDOC}",
+    "img-src": "'self' data:",
+    "connect-src": "'self'",
+    # Redoc searches in a worker that it makes of its own code.
+    "worker-src": "blob:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+@require_safe
+def reference(request: HttpRequest) -> HttpResponse:
+    return _page(request, "reference")
+
+
+@require_safe
+def try_it(request: HttpRequest) -> HttpResponse:
+    return _page(request, "try")
+
+
+@require_safe
+def errors(request: HttpRequest) -> HttpResponse:
+    return _page(request, "errors", groups=list(_groups()))
+
+
+def _page(request: HttpRequest, name: str, **context: Any) -> HttpResponse:
+    here = f"docs:{name}"
+    pages = [{"name": title, "url": reverse(page), "is_here": page == here} for page, title in _PAGES.items()]
+    response = render(request, f"docs/{name}.html", {"pages": pages, "version": VERSION, **context})
+    response["Content-Security-Policy"] = "; ".join(f"{name} {value}" for name, value in _POLICY.items())
+    return response
+
+
+def _groups() -> Iterator[dict[str, Any]]:
+    """Return the codes by status."""
+    for status, codes in groupby(sorted(CODES, key=lambda code: CODES[code][0]), key=lambda code: CODES[code][0]):
+        yield {
+            "status": status,
+            "phrase": HTTPStatus(status).phrase,
+            "problems": [_explained(code) for code in codes],
+        }
+
+
+def _explained(code: str) -> dict[str, Any]:
+    help_ = HELP[code]
+    return {
+        "code": code,
+        "title": CODES[code][1],
+        "meaning": _with_code(help_.meaning),
+        "remedy": _with_code(help_.remedy),
+    }
+
+
+def _with_code(text: str) -> SafeString:
+    """Return a text with what stands between backticks as code."""
+    parts = re.split(r"`([^`]*)`", text)
+    pairs = zip(parts[::2], [*parts[1::2], ""], strict=True)
+    return format_html_join(
+        "", "{}{}", ((plain, format_html("<code>{}</code>", code) if code else "") for plain, code in pairs)
+    )

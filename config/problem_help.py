@@ -1,0 +1,131 @@
+"""What each error code means and what to do about it: the page `/api/docs/errors`, and the table of docs/api.md.
+
+A test compares the two, word by word.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Help(NamedTuple):
+    """`meaning` and `remedy` are sentences; code stands between backticks."""
+
+    meaning: str
+    remedy: str
+
+
+HELP: Mapping[str, Help] = {
+    "invalid": Help(
+        "The body or a header is not what the call takes.",
+        "Look at `errors`.",
+    ),
+    "unknown_uci_key": Help(
+        "The key is not, and never was, the chatbot's UCI.",
+        "Send the variable's name exactly.",
+    ),
+    "not_authenticated": Help(
+        "No key, or a token that is unknown, expired or ended; or token and signature together.",
+        "Send one valid key.",
+    ),
+    "invalid_signature": Help(
+        "No active signing key of this chatbot made this signature. Also for a chatbot that does not exist.",
+        "Sign the exact bytes you send; check slug and secret.",
+    ),
+    "stale_timestamp": Help(
+        "The timestamp is not within 5 minutes of our clock.",
+        "Set your clock; sign anew for each try.",
+    ),
+    "scope_missing": Help(
+        "The key does not allow this call.",
+        "Ask for a key with the scope that `detail` names.",
+    ),
+    "own_request": Help(
+        "Four eyes: whoever filed cannot approve.",
+        "Let another person approve.",
+    ),
+    "not_found": Help(
+        "No such request, path, or chatbot for this token.",
+        "Check the address.",
+    ),
+    "method_not_allowed": Help(
+        "Another method.",
+        "See the table of calls.",
+    ),
+    "not_acceptable": Help(
+        "You accept no JSON.",
+        "Send `Accept: application/json` or none.",
+    ),
+    "compliance_disabled": Help(
+        "Data compliance is off for this chatbot.",
+        "Have it switched on.",
+    ),
+    "uci_not_designated": Help(
+        "The chatbot has no UCI.",
+        "Have one designated.",
+    ),
+    "export_destination_missing": Help(
+        "The chatbot has no bucket for exports.",
+        "Have one set up.",
+    ),
+    "idempotency_conflict": Help(
+        "The `Idempotency-Key` came with another body before.",
+        "Use a new key for a new call.",
+    ),
+    "not_cancellable": Help(
+        "The request has begun or is final.",
+        "Told by `cancel_request` and the admin; no call gives it yet.",
+    ),
+    "in_client_bucket": Help(
+        "The file lies in your own bucket.",
+        "Fetch it there, under its `key`.",
+    ),
+    "not_ready": Help(
+        "The file is not finished, or is being made again.",
+        "Of an export follow the `status_url`; of a daily extract ask again later.",
+    ),
+    "export_expired": Help(
+        "The export's days are over, or a deletion has removed it.",
+        "File another export.",
+    ),
+    "not_held": Help(
+        "The request is not on hold.",
+        "Told by `approve_request` and `reject_request`; no call gives it yet.",
+    ),
+    "not_retryable": Help(
+        "The request has not failed, or the chatter was erased since.",
+        "Told by `retry_request`; no call gives it yet.",
+    ),
+    "extract_expired": Help(
+        "The daily extract is no longer kept.",
+        "An operator can have it made once more.",
+    ),
+    "conversation_deleted": Help(
+        "In a result, or for a file: the conversation was deleted.",
+        "Stop sending it.",
+    ),
+    "chatter_erased": Help(
+        "In a result: it names an erased chatter in a conversation begun before the erasure.",
+        "Stop sending it.",
+    ),
+    "too_large": Help(
+        "The body or the file is over the limit.",
+        "Send fewer documents at once, or a smaller file.",
+    ),
+    "unsupported_media_type": Help(
+        "The body is not declared as `application/json` in UTF-8 (a file: as a form), or it is encoded; "
+        "or files of this type are not taken.",
+        "Set the header.",
+    ),
+    "rate_limited": Help(
+        "Too many calls.",
+        "Nothing limits calls yet; be ready for it.",
+    ),
+    "internal": Help(
+        "Our fault.",
+        "Report it with its `request_id`. Sending it again is safe with an `Idempotency-Key`.",
+    ),
+    "unavailable": Help(
+        "The database or the storage did not serve the call, or the signature cannot be checked for now.",
+        "Send it again after `Retry-After` seconds.",
+    ),
+}

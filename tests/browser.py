@@ -1,0 +1,74 @@
+"""A real browser for the tests of pages: Debian's Chromium. Where it is missing, they are skipped."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from django.db import connections
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: see README, Tests")
+
+# In milliseconds; a busy machine draws slowly.
+PATIENCE = 30_000
+
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@dataclass
+class Watched:
+    """A page, and what it did that nobody sees: its requests that left, and what its console says."""
+
+    page: Page
+    asked: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright's event loop runs in this thread; Django would refuse the ORM beside it.
+        patch.setitem(os.environ, "DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        try:
+            yield playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        finally:
+            # The database's connections of this event loop, which nobody else could close.
+            connections.close_all()
+
+
+def open_page(browser: Browser, url: str, *, width: int = 1280) -> Watched:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    watched = Watched(page)
+    page.on("request", lambda request: watched.asked.append(request.url))
+    page.on("requestfailed", lambda request: watched.blocked.append(f"{request.failure} {request.url}"))
+    page.on("console", lambda said: watched.errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: watched.errors.append(str(error)))
+    page.goto(url)
+    return watched
+
+
+def barriers(page: Page) -> dict[str, list[str]]:
+    """Return what axe finds serious or critical: rule -> selectors of the elements."""
+    found = Axe().run(page).response["violations"]
+    return {
+        one["id"]: [target for node in one["nodes"] for target in map(str, node["target"])]
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+    }

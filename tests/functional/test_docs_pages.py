@@ -1,0 +1,108 @@
+"""The pages at /api/docs/ in a real browser: what they show, what they ask for, and that calls can be tried there."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from tests.browser import Watched, barriers, browser, needs_chromium, open_page
+from tests.calls import SigningCaller, TokenCaller
+from tests.document import operations
+
+SECRET = "a_secure_secret"
+PHONE = {"width": 390, "height": 844}
+
+# What axe finds serious in the libraries' own parts; in ours it finds nothing.
+REDOCS = {"scrollable-region-focusable"}
+SWAGGERS = {"label", "nested-interactive", "scrollable-region-focusable", "select-name"}
+# Redoc's own logo: the page's policy forbids it, so the browser asks nobody for it.
+LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    with browser() as launched:
+        yield launched
+
+
+def _stays_at_home(watched: Watched, url: str) -> None:
+    """Fail if the page has asked another host, or has met an error."""
+    elsewhere = {asked for asked in watched.asked if not asked.startswith((url, "data:", "blob:"))}
+    assert elsewhere <= {LOGO}
+    assert watched.blocked == [f"csp {LOGO}"] * len(elsewhere)
+    assert [said for said in watched.errors if LOGO not in said] == []
+
+
+def _fits_a_phone(page: Page) -> bool:
+    page.set_viewport_size(PHONE)
+    width: int = page.evaluate("document.documentElement.scrollWidth")
+    return width <= PHONE["width"]
+
+
+def test_the_reference_shows_every_call_with_its_samples(live_server, chromium):
+    watched = open_page(chromium, f"{live_server.url}/api/docs/")
+    page = watched.page
+    for operation in operations():
+        expect(page.locator("h2", has_text=operation.said["summary"])).to_be_attached()
+    for language in ("curl", "Python", "JavaScript"):
+        expect(page.get_by_role("tab", name=language, exact=True).first).to_be_attached()
+    assert barriers(page).keys() <= REDOCS
+    assert _fits_a_phone(page)
+    _stays_at_home(watched, live_server.url)
+
+
+def test_the_page_of_errors_is_reached_by_its_anchors_and_by_keyboard(live_server, chromium):
+    watched = open_page(chromium, f"{live_server.url}/api/docs/errors#not_ready")
+    page = watched.page
+    expect(page.locator("#not_ready")).to_be_in_viewport()
+    assert barriers(page) == {}
+    assert _fits_a_phone(page)
+    page.goto(f"{live_server.url}/api/docs/errors")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("link", name="Reference").click()
+    expect(page).to_have_title("Reference · Data Compliance API")
+    _stays_at_home(watched, live_server.url)
+
+
+def test_a_call_can_be_tried_with_a_token_and_with_a_signature(live_server, chromium, chatbot: Chatbot):
+    SigningCaller(chatbot, SECRET)
+    token = TokenCaller(chatbot).token
+    watched = open_page(chromium, f"{live_server.url}/api/docs/try/")
+    page = watched.page
+    filing = page.locator("#operations-Requests-fileDeletion")
+    filing.locator("button.opblock-summary-control").click()
+    assert barriers(page).keys() <= SWAGGERS
+
+    page.get_by_role("button", name="Authorize").click()
+    page.locator("#auth-bearer-value").fill(token)
+    page.locator(".auth-btn-wrapper").get_by_role("button", name="Apply credentials").click()
+    page.locator(".auth-btn-wrapper").get_by_role("button", name="Close").click()
+    assert _status_of_a_try(filing) == "200"
+    assert ComplianceRequest.objects.get().filed_by.startswith("api:")
+
+    page.get_by_label("Secret of a signing key").fill(SECRET)
+    expect(page.get_by_role("status")).to_have_text("Calls that take a signature are signed.")
+    with page.expect_request("**/data-deletion") as sent:
+        assert _status_of_a_try(filing) == "200"
+    assert sent.value.headers.keys() >= {"x-mindsay-timestamp", "x-mindsay-signature"}
+    assert "authorization" not in sent.value.headers
+    assert SECRET not in str(sent.value.headers) + page.content()
+    assert page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])").find(SECRET) == -1
+    assert ComplianceRequest.objects.count() == 2
+
+    assert _fits_a_phone(page)
+    _stays_at_home(watched, live_server.url)
+
+
+def _status_of_a_try(operation) -> str:
+    with operation.page.expect_response("**/data-deletion"):
+        operation.get_by_role("button", name="Execute").click()
+    status: str = operation.locator(".live-responses-table .response-col_status").last.inner_text()
+    return status.strip()
