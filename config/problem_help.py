@@ -73,7 +73,7 @@ HELP: Mapping[str, Help] = {
     ),
     "not_cancellable": Help(
         "The request has begun or is final.",
-        "Told by `cancel_request` and the admin; no call gives it yet.",
+        "Follow its `status_url`.",
     ),
     "in_client_bucket": Help(
         "The file lies in your own bucket.",
@@ -89,7 +89,7 @@ HELP: Mapping[str, Help] = {
     ),
     "not_held": Help(
         "The request is not on hold.",
-        "Told by `approve_request` and `reject_request`; no call gives it yet.",
+        "Look at its status: someone may have decided already.",
     ),
     "not_retryable": Help(
         "The request has not failed, or the chatter was erased since.",
@@ -112,13 +112,13 @@ HELP: Mapping[str, Help] = {
         "Send fewer documents at once, or a smaller file.",
     ),
     "unsupported_media_type": Help(
-        "The body is not declared as `application/json` in UTF-8 (a file: as a form), or it is encoded; "
-        "or files of this type are not taken.",
+        "The body is not declared as `application/json` in UTF-8 (a file: as a form), or it is encoded; or "
+        "files of this type are not taken.",
         "Set the header.",
     ),
     "rate_limited": Help(
-        "Too many calls.",
-        "Nothing limits calls yet; be ready for it.",
+        "The key has made its calls of this minute. Nothing was stored.",
+        "Send it again after `Retry-After` seconds.",
     ),
     "internal": Help(
         "Our fault.",
