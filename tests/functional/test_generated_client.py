@@ -1,0 +1,87 @@
+"""A client that a generator makes of the document files requests, follows them and fetches what they made."""
+
+import csv
+import importlib
+import io
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from chatbots.authentication import sign
+from chatbots.models import Chatbot
+from tests import factories
+from tests.calls import ALICE, SigningCaller, TokenCaller
+
+SECRET = "a_secure_secret"
+PACKAGE = "generated_compliance_client"
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch) -> Iterator[ModuleType]:
+    """The package that openapi-python-client makes, without a word of warning."""
+    call_command("spectacular", format="openapi-json", file=str(tmp_path / "document.json"))
+    (tmp_path / "config.yaml").write_text("post_hooks: []\n")  # they would tidy it up
+    argv = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]
+    argv += ["--path", "document.json", "--config", "config.yaml", "--output-path", PACKAGE]
+    made = subprocess.run(argv, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert (made.returncode, made.stdout.strip(), made.stderr) == (0, f"Generating {PACKAGE}", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(PACKAGE)
+    for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
+        del sys.modules[name]
+
+
+def _call(name: str) -> ModuleType:
+    return importlib.import_module(f"{PACKAGE}.api.{name}")
+
+
+def _models() -> Any:
+    return importlib.import_module(f"{PACKAGE}.models")
+
+
+def _signs(request: Any) -> None:
+    timestamp = str(int(time.time()))
+    signature = sign(secret=SECRET, timestamp=timestamp, body=request.content)
+    request.headers.update({"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": signature})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
+    client: Any, live_server, chatbot: Chatbot, storage
+):
+    SigningCaller(chatbot, SECRET)
+    token = TokenCaller(chatbot).token
+    conversation = factories.conversation_of(chatbot, "alice-77", messages=2, text="My parcel is late.")
+    slug = chatbot.slug
+
+    with client.AuthenticatedClient(live_server.url, token, follow_redirects=True) as caller:
+        filed = _call("requests.file_export").sync(slug, client=caller, body=_models().ExportBody(**ALICE))
+        assert (filed.kind.value, filed.status.value, filed.result) == ("export", "accepted", None)
+        call_command("process_requests", stdout=io.StringIO())
+        followed = _call("requests.get_request").sync(slug, filed.request_id, client=caller)
+        assert (followed.status.value, followed.export.rows) == ("completed", 2)
+        file = _call("requests.download_export").sync_detailed(slug, filed.request_id, client=caller)
+        rows = list(csv.DictReader(io.StringIO(file.content.decode())))
+        assert [row["text"] for row in rows] == ["My parcel is late."] * 2
+
+        with client.Client(live_server.url, httpx_args={"event_hooks": {"request": [_signs]}}) as signer:
+            body = _models().DeletionBody(**ALICE, action="delete")
+            deletion = _call("requests.file_deletion").sync(slug, client=signer, body=body)
+        call_command("process_requests", stdout=io.StringIO())
+        followed = _call("requests.get_request").sync(slug, deletion.request_id, client=caller)
+        assert (followed.status.value, followed.counts.conversations) == ("completed", 1)
+
+        unknown = _call("requests.file_export").sync(
+            slug, client=caller, body=_models().ExportBody.from_dict(ALICE | {"unique_chatter_identifier_key": "no"})
+        )
+        assert isinstance(unknown, _models().Problem)
+        assert unknown.code.value == "unknown_uci_key"
+    conversation.refresh_from_db()
+    assert conversation.deleted_at is not None
