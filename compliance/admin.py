@@ -55,6 +55,7 @@ class ComplianceRequestAdmin(ScopedReadOnlyAdmin):
         "id",
         "chatbot",
         "kind",
+        "selector",
         "origin",
         "reference",
         "status",
@@ -89,8 +90,8 @@ class ComplianceRequestAdmin(ScopedReadOnlyAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ComplianceRequest]:
-        # The value is not even read.
-        return super().get_queryset(request).defer("uci_value", "uci_digest")
+        # Neither value nor digests are even read.
+        return super().get_queryset(request).defer("uci_value", "uci_digest", "conversation_digests")
 
     @admin.display(ordering="received_at")
     def age(self, request: ComplianceRequest) -> str:

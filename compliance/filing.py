@@ -5,7 +5,8 @@ later waits at the unique index of Replay until the first has ended. If that one
 nothing; if it rolled back, the later stores its own.
 
 The statement also looks again at what its caller may know from earlier: that the variable is or was the UCI of
-that name, and that an export has a bucket to go to. So whatever is remembered between calls is never relied on.
+that name, where one is named, and that an export has a bucket to go to. So whatever is remembered between calls is
+never relied on.
 """
 
 import json
@@ -24,6 +25,7 @@ from compliance.replays import ReplayKey, remembering
 
 _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
+    "conversation_digests",
     *("reference", "erase_exports", "include_shared", "include_files"),
 )
 # Counted from now by the database's clock; null where no time is given.
@@ -32,9 +34,7 @@ _FROM_NOW = ("not_before", "due_at")
 # No change-log entry without a request, and no request unless each of its keys was new.
 _FILE = """
 WITH fits AS MATERIALIZED (
-    SELECT FROM chatbots_variable
-     WHERE id = %s AND chatbot_id = %s AND name = %s AND (is_uci OR was_uci)
-       AND (NOT %s OR EXISTS (SELECT FROM chatbots_bucket WHERE chatbot_id = %s))
+    SELECT FROM {subject} WHERE (NOT %s OR EXISTS (SELECT FROM chatbots_bucket WHERE chatbot_id = %s))
 ), remembered AS ({remembering}), filed AS (
     INSERT INTO compliance_compliancerequest ({columns})
     SELECT {values} FROM fits WHERE (SELECT count(*) FROM remembered) = %s
@@ -45,12 +45,15 @@ WITH fits AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM remembered), filed.* FROM (SELECT) AS always LEFT JOIN filed ON TRUE
 """
+_BY_UCI = """(
+    SELECT FROM chatbots_variable WHERE id = %s AND chatbot_id = %s AND name = %s AND (is_uci OR was_uci)) AS uci"""
+_BY_CONVERSATIONS = "(SELECT) AS always"
 
 
 def file(
     request: ComplianceRequest,
     *,
-    uci_key: str,
+    uci_key: str | None,
     grace: timedelta | None,
     due_in: timedelta,
     entry: Entry,
@@ -59,12 +62,13 @@ def file(
     """Store an unsaved request, and fill in what the database gave it. Return False, with nothing stored, if
     the variable does not fit, an export has no bucket, or one of the replay's keys has its answer already.
 
-    Of the request, only the fields in `_GIVEN` may differ from their defaults.
+    `uci_key` is the variable's name, None for a request by conversations. Of the request, only the fields in `_GIVEN`
+    may differ from their defaults.
     """
     keys = list(replay.each()) if replay else []
     remembered, remembered_values = remembering(keys, request, provided="fits")
     values = [
-        *(request.variable_id, request.chatbot_id, uci_key),
+        *((request.variable_id, request.chatbot_id, uci_key) if uci_key is not None else ()),
         *(request.kind == ComplianceRequest.Kind.EXPORT, request.chatbot_id),
         *remembered_values,
         *(getattr(request, name) for name in _GIVEN),
@@ -72,7 +76,7 @@ def file(
         len(keys),
         *(entry.chatbot_id, entry.request_id, entry.event, entry.actor, json.dumps(entry.data)),
     ]
-    statement = _statement().replace("{remembering}", remembered)
+    statement = _statement(_BY_CONVERSATIONS if uci_key is None else _BY_UCI).replace("{remembering}", remembered)
     # By itself the statement is a transaction. Only one of two keys can be new without the other.
     with transaction.atomic() if len(keys) > 1 else nullcontext(), connection.cursor() as cursor:
         cursor.execute(statement, values)
@@ -95,7 +99,7 @@ def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
 
 
 @cache
-def _statement() -> str:
+def _statement(subject: str) -> str:
     """Return the statement; `{remembering}` is left open.
 
     All that is the same in every call stands in it as a literal: psycopg goes through a statement of more than 50
@@ -108,6 +112,7 @@ def _statement() -> str:
     }
     from_now = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
     return _FILE.format(
+        subject=subject,
         remembering="{remembering}",
         columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
         values=", ".join([*(["%s"] * len(_GIVEN)), *from_now, *defaults.values()]),

@@ -26,7 +26,7 @@ class Way(StrEnum):
     ITSELF = "is the conversation"
     CONVERSATION = "by its conversation"
     FILE = "by its conversation, after its object in storage is gone"
-    CHATTER = "by variable and keyed digest of the UCI value"
+    CHATTER = "by variable and keyed digest of the UCI value, or by keyed digests of conversations' ids"
     DAY = "by the days on which the erased messages were sent"
     CALL = "by the keyed digest of a call; it names no chatter"
 
@@ -150,6 +150,7 @@ STORES: tuple[Store, ...] = (
         {
             "uci_value": (Fate.EMPTIED, "who asked; forgotten when the request is final"),
             "uci_digest": (Fate.LEDGER, "answers whether this chatter was erased"),
+            "conversation_digests": (Fate.LEDGER, "names the conversations; answers whether they were erased"),
             **dict.fromkeys(
                 (
                     "id",
@@ -159,6 +160,7 @@ STORES: tuple[Store, ...] = (
                     "origin",
                     "status",
                     "hold_reason",
+                    "pending_export_id",
                     "variable",
                     "erase_exports",
                     "include_files",
@@ -187,7 +189,7 @@ STORES: tuple[Store, ...] = (
                 ),
                 (Fate.KEPT, "the record that the request was made and met"),
             ),
-            "reference": (Fate.KEPT, "the client's own ticket; refused where it contains the UCI value"),
+            "reference": (Fate.KEPT, "the client's own ticket; refused where it contains the UCI value or an id"),
             **dict.fromkeys(
                 (
                     "conversations_total",

@@ -1,4 +1,4 @@
-"""Find requests again: a chatbot's newest, and those about one chatter."""
+"""Find requests again: a chatbot's newest, and those about one chatter or certain conversations."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from chatbots.models import Chatbot
 from chatbots.secrets import digest
 from compliance.models import ComplianceRequest
 from compliance.operations.filing import find_uci
-from compliance.selectors import ByUci
+from compliance.selectors import ByConversations, Selector
 
 # Of one chatter: the newest are shown, and so many are looked at to say how many more there are.
 MOST_OF_CHATTER = 200
@@ -62,16 +62,21 @@ class OfChatter(NamedTuple):
     left_out: int
 
 
-def about(chatbot: Chatbot, who: ByUci) -> OfChatter:
-    """Return the requests about a chatter, as long as their digests are kept.
+def about(chatbot: Chatbot, who: Selector) -> OfChatter:
+    """Return the requests about a chatter, or that name one of these conversations, as long as digests are kept.
 
     Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`).
     """
     who.check()
-    variable_id = find_uci(chatbot, who.key)
-    found = ComplianceRequest.objects.filter(
-        chatbot=chatbot, variable=variable_id, uci_digest=digest("chatter", variable_id, who.value)
-    )
+    if isinstance(who, ByConversations):
+        # Digests are those of this chatbot's ids.
+        digests = [digest("conversation", chatbot.pk, one) for one in who.ids]
+        found = ComplianceRequest.objects.filter(conversation_digests__overlap=digests)
+    else:
+        variable_id = find_uci(chatbot, who.key)
+        found = ComplianceRequest.objects.filter(
+            chatbot=chatbot, variable=variable_id, uci_digest=digest("chatter", variable_id, who.value)
+        )
     ids = list(found.order_by("-seq").values_list("pk", flat=True)[:_MOST_COUNTED])
     shown = ids[:MOST_OF_CHATTER]
     requests = ComplianceRequest.objects.filter(pk__in=shown).select_related("export").order_by("-seq")

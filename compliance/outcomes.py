@@ -24,7 +24,7 @@ Status = ComplianceRequest.Status
 MOST_FILES = 100
 
 # Each deletion's own, and, as long as they lie there, the chatter's hosted ones that an earlier deletion had left
-# already. OFFSET 0 keeps PostgreSQL at look-ups.
+# already; of a deletion by ids those that name one of its conversations. OFFSET 0 keeps PostgreSQL at look-ups.
 _KEPT = """
 WITH met AS (
     SELECT ours.id AS deletion_id, lying.id AS export_id
@@ -34,11 +34,14 @@ WITH met AS (
     SELECT ours.id, lying.id
       FROM unnest(%(ids)s::uuid[]) AS ours(id)
      CROSS JOIN LATERAL (
-           SELECT variable_id, uci_digest, seq FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS d
+           SELECT variable_id, uci_digest, conversation_digests, seq
+             FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS d
      CROSS JOIN LATERAL (
            SELECT id FROM compliance_compliancerequest
             WHERE variable_id = d.variable_id AND uci_digest = d.uci_digest AND seq < d.seq AND kind = 'export'
-           OFFSET 0) AS made
+            UNION ALL
+           SELECT id FROM compliance_compliancerequest
+            WHERE conversation_digests && d.conversation_digests AND seq < d.seq AND kind = 'export') AS made
      CROSS JOIN LATERAL (
            SELECT id FROM compliance_export
             WHERE request_id = made.id AND hosting = 'hosted' AND finished_at IS NOT NULL AND key IS NOT NULL

@@ -1,10 +1,15 @@
-"""Whom a request is about."""
+"""Whom a request is about: one chatter, or certain conversations."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.conf import settings
 
 from compliance.errors import Refused
+
+MOST_CONVERSATIONS = 100
+LONGEST_ID = 200
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,48 @@ class ByUci:
         pointer = "/unique_chatter_identifier_value"
         if self.value in settings.UCI_PLACEHOLDERS:
             raise Refused("invalid", "This value is a placeholder that identifies nobody.", pointer=pointer)
-        unwanted = any(character == "\0" or "\ud800" <= character <= "\udfff" for character in self.value)
-        if len(self.value) > 512 or unwanted:
+        if len(self.value) > 512 or _cannot_be_stored(self.value):
             detail = "The value must be 1 to 512 characters, without NUL or unpaired surrogates."
             raise Refused("invalid", detail, pointer=pointer)
+
+    def is_in(self, text: str) -> bool:
+        """Say whether the text tells whom this names."""
+        return self.value in text
+
+
+@dataclass(frozen=True)
+class ByConversations:
+    """Certain conversations, by the ids that the platform gave them. Of an id that nothing has, nothing is held."""
+
+    ids: tuple[str, ...]
+
+    def check(self) -> None:
+        """Raise Refused(`invalid`) at the first fault; see `faults`."""
+        for fault in self.faults():
+            raise fault
+
+    def faults(self) -> Iterator[Refused]:
+        """Yield what is wrong with the ids, each with a pointer; no detail quotes one."""
+        pointer = "/conversation_ids"
+        if not 1 <= len(self.ids) <= MOST_CONVERSATIONS:
+            yield Refused("invalid", f"Name 1 to {MOST_CONVERSATIONS} conversations.", pointer=pointer)
+            return
+        seen: Counter[str] = Counter()
+        for place, one in enumerate(self.ids):
+            seen[one] += 1
+            if not 1 <= len(one) <= LONGEST_ID or _cannot_be_stored(one):
+                detail = f"An id must be 1 to {LONGEST_ID} characters, without NUL or unpaired surrogates."
+                yield Refused("invalid", detail, pointer=f"{pointer}/{place}")
+            elif seen[one] > 1:
+                yield Refused("invalid", "This id stands in the list twice.", pointer=f"{pointer}/{place}")
+
+    def is_in(self, text: str) -> bool:
+        """Say whether the text tells what this names."""
+        return any(one in text for one in self.ids)
+
+
+Selector = ByUci | ByConversations
+
+
+def _cannot_be_stored(text: str) -> bool:
+    return any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

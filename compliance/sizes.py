@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from compliance.claims import HeldClaim
+from conversations.named import NAMED
 
 # More than this takes more than a few tenths of a second.
 LARGE_MESSAGES = 10_000
@@ -20,31 +21,29 @@ LARGE_FILE_BYTES = 64 * 1024 * 1024
 
 # OFFSET 0 keeps PostgreSQL from looking through all requests of the chatbots, too, when it knows how few these are.
 # Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one of 1,001.
-_MEASURE = """
+_MEASURE = f"""
 SELECT r.id, named.conversations, named.messages, held.files, held.bytes
   FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
   JOIN chatbots_chatbot b ON b.id = r.chatbot_id
  CROSS JOIN LATERAL (
     SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
       FROM (SELECT c.message_count
-              FROM conversations_identity i JOIN conversations_conversation c ON c.id = i.conversation_id
-             WHERE i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+              FROM ({NAMED}) AS named JOIN conversations_conversation c ON c.id = named.conversation_id
              LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS named
  CROSS JOIN LATERAL (
     SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
       FROM (SELECT f.size
-              FROM conversations_identity i
+              FROM ({NAMED}) AS named
              CROSS JOIN LATERAL (
                    SELECT size FROM conversations_uploadedfile
-                    WHERE conversation_id = i.conversation_id AND state = 'stored' OFFSET 0) AS f
+                    WHERE conversation_id = named.conversation_id AND state = 'stored' OFFSET 0) AS f
              WHERE r.include_files
-               AND i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
              LIMIT %(files)s + 1) AS each) AS held
-"""
+"""  # noqa: S608  (a text of ours)
 
 
 class Size(NamedTuple):
-    """Conversations and messages that name the chatter; counted up to what the guard needs to know.
+    """Conversations and messages that the request names; counted up to what the guard needs to know.
 
     `files` and their bytes only of an export that copies them, counted up to what is large.
     """

@@ -22,6 +22,8 @@ from django.conf import settings
 from psycopg import Connection, sql
 from psycopg.abc import Buffer
 
+from conversations.named import NAMED
+
 # Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
 # `+33 6 12 34 56 78`, `+1 (555) 123-4567` (5 to 15 digits, as in E.164, at most two separators in between).
 NUMBER = "[+-]([0-9]+([.,][0-9]+)*|[.,][0-9]+)([eE][+-]?[0-9]+)?"
@@ -153,18 +155,19 @@ CASE WHEN left({text}, 1) IN ('''', '=', '@', E'\t', E'\r')
 """)
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
 
-# What is held of each file's chatter. A shared conversation has other identities beside the chatter's.
-_HELD = sql.SQL("""
-SELECT w.place, c.id,
-       w.include_shared OR NOT EXISTS (
-           SELECT FROM conversations_identity other WHERE other.conversation_id = c.id AND other.id <> i.id
+# What is held of what each file is about. A shared conversation has other identities beside the chatter's; one that
+# is named by its id has no chatter from whom others could be told apart.
+_HELD = sql.SQL(f"""
+SELECT r.place, c.id,
+       r.include_shared OR NOT EXISTS (
+           SELECT FROM conversations_identity other
+            WHERE other.conversation_id = c.id AND other.id <> named.identity_id
        ) AS is_chosen
-  FROM ({wanted}) w
-  JOIN conversations_identity i
-    ON i.chatbot_id = w.chatbot_id AND i.variable_id = w.variable_id AND i.value = w.value
-  JOIN conversations_conversation c ON c.id = i.conversation_id
+  FROM ({{wanted}}) r
+ CROSS JOIN LATERAL ({NAMED}) AS named
+  JOIN conversations_conversation c ON c.id = named.conversation_id
  WHERE c.deletion_request_id IS NULL
-""")
+""")  # noqa: S608  (a text of ours)
 _CHOSEN = sql.SQL("SELECT place, id FROM ({held}) held WHERE is_chosen")
 _COUNT = sql.SQL("""
 WITH held AS MATERIALIZED ({held})
@@ -216,12 +219,12 @@ class StoredFile(NamedTuple):
 
 
 class Transcripts:
-    """The files of some chatters: the live conversations of each UCI value, neither marked nor erased.
+    """The files of some chatters, or of certain conversations: those that are neither marked nor erased.
 
-    `wanted` is a query with a row for each file: `place` (a number of the caller's, unique), `chatbot_id`,
-    `variable_id`, `value`, `include_shared` (else shared conversations are left out). It becomes part of a COPY,
-    which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity, pg_stat_statements):
-    so it names a table where the values stand, and never a value itself.
+    `wanted` is a query with a row for each file: `place` (a number of the caller's, unique), `chatbot_id`, what
+    `conversations.named` asks for, `include_shared` (else a chatter's shared conversations are left out). It becomes
+    part of a COPY, which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity,
+    pg_stat_statements): so it names a table where the values stand, and never a value itself.
 
     All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors.
     """

@@ -180,6 +180,22 @@ def export_of(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
     return _request(chatbot, value, ComplianceRequest.Kind.EXPORT, **fields)
 
 
+def of_conversations(chatbot: Chatbot, *ids: str, kind: str = "deletion", **fields: Any) -> ComplianceRequest:
+    """A request by the platform's ids of conversations."""
+    digests = [digest("conversation", chatbot.pk, one) for one in ids]
+    request = RequestFactory.create(
+        chatbot=chatbot,
+        kind=kind,
+        variable=None,
+        uci_value=None,
+        uci_digest=None,
+        conversation_digests=digests,
+        **fields,
+    )
+    request.refresh_from_db()
+    return request
+
+
 def _request(chatbot: Chatbot, value: str, kind: ComplianceRequest.Kind, **fields: Any) -> ComplianceRequest:
     request = RequestFactory.create(chatbot=chatbot, uci_value=value, kind=kind, **fields)
     request.refresh_from_db()

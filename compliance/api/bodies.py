@@ -1,30 +1,48 @@
 """The bodies of the calls that file requests: strict, so that nothing is guessed about whom to erase."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from rest_framework.request import Request
 
 from chatbots.api.views import json_body
 from chatbots.models import Chatbot
 from compliance.errors import Refused
-from compliance.selectors import ByUci
+from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from config.bodies import parse_json, raw_body
 from config.problems import FieldError, Problem
 from conversations.documents import error_at
 
+# The limits are those of `ByConversations`, told field by field.
+_ConversationId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
 
-class _NamesChatter(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+# The two ways to say whom a call is about; `_selector_errors` tells what is wrong.
+_BY_UCI = ("unique_chatter_identifier_key", "unique_chatter_identifier_value")
+_BY_CONVERSATIONS = "conversation_ids"
+_ONE_OF_TWO_WAYS: list[JsonValue] = [{"required": list(_BY_UCI)}, {"required": [_BY_CONVERSATIONS]}]
 
-    unique_chatter_identifier_key: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")
+
+class _NamesSomebody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"oneOf": _ONE_OF_TWO_WAYS})
+
+    unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[^\x00]*$")
     # The limit is also what makes pydantic look for unpaired surrogates.
-    unique_chatter_identifier_value: str = Field(max_length=512)
+    unique_chatter_identifier_value: str | None = Field(None, max_length=512)
+    conversation_ids: list[_ConversationId] | None = Field(None, min_length=1, max_length=MOST_CONVERSATIONS)
+
+    @property
+    def about(self) -> Selector:
+        """Whom the call is about. Only of a body that `validate` returned."""
+        if self.conversation_ids is not None:
+            return ByConversations(tuple(self.conversation_ids))
+        return ByUci(self.unique_chatter_identifier_key or "", self.unique_chatter_identifier_value or "")
 
     @field_validator("unique_chatter_identifier_value")
     @classmethod
-    def _identifies_somebody(cls, value: str) -> str:
+    def _identifies_somebody(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         try:
             ByUci("", value).check()
         except Refused as refused:
@@ -32,7 +50,7 @@ class _NamesChatter(BaseModel):
         return value
 
 
-class _RequestBody(_NamesChatter):
+class _RequestBody(_NamesSomebody):
     """What both kinds have. `null` is as absent where a field is optional."""
 
     reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
@@ -53,7 +71,7 @@ Body = TypeVar("Body", DeletionBody, ExportBody)
 Shape = TypeVar("Shape", bound=BaseModel)
 
 
-class ChatterBody(_NamesChatter):
+class SelectorBody(_NamesSomebody):
     """Whom a call is about, and nothing else."""
 
 
@@ -81,12 +99,44 @@ def parse_as(shape: type[Shape], raw: bytes) -> Shape:
 
 def validate(shape: type[Shape], value: Any) -> Shape:
     """Return what a body, or a part of one, says. Raises Problem(`invalid`) that names every field at fault."""
+    errors: list[FieldError] = []
+    body = None
     try:
-        return shape.model_validate(value)
+        body = shape.model_validate(value)
     except ValidationError as error:
         errors = [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
-    # Raised outside the except block: its context would hold what was sent.
-    raise _not_valid(errors)
+    if issubclass(shape, _NamesSomebody):
+        known = {error["pointer"] for error in errors}
+        errors += [error for error in _selector_errors(value) if error["pointer"] not in known]
+    if body is None or errors:
+        # Raised outside the except block: its context would hold what was sent.
+        raise _not_valid(errors)
+    return body
+
+
+def _selector_errors(given: Any) -> list[FieldError]:
+    """Return what is wrong with the two ways to say whom a call is about; exactly one has to be taken."""
+    if not isinstance(given, dict):
+        return []
+    ids = given.get(_BY_CONVERSATIONS)
+    if ids is None:
+        return [
+            FieldError(pointer=f"/{name}", code="wrong_type", detail="Must be a string.")
+            if name in given
+            else FieldError(pointer=f"/{name}", code="missing", detail="This field is required, or conversation_ids.")
+            for name in _BY_UCI
+            if given.get(name) is None
+        ]
+    if any(given.get(name) is not None for name in _BY_UCI):
+        detail = "Name a chatter or conversations, not both in one call."
+        return [FieldError(pointer=f"/{_BY_CONVERSATIONS}", code="conflict", detail=detail)]
+    if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
+        return []
+    # What is too long, or cannot be stored, is told already.
+    return [
+        FieldError(pointer=fault.pointer, code="repeated_id", detail=fault.detail)
+        for fault in ByConversations(tuple(ids)).faults()
+    ]
 
 
 def require_no_body(request: Request) -> None:
@@ -105,6 +155,9 @@ _WORDS = {
     "extra_forbidden": ("unknown_field", "This call has no such field."),
     "model_type": ("wrong_type", "Must be an object."),
     "string_type": ("wrong_type", "Must be a string."),
+    "list_type": ("wrong_type", "Must be a list."),
+    "too_short": ("too_short", "Must name at least {min_length} conversation(s)."),
+    "too_long": ("too_long", "Must name at most {max_length} conversations."),
     "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
     "bool_type": ("wrong_type", "Must be true or false."),
     "literal_error": ("unknown_value", "Must be {expected}, to fit the path."),

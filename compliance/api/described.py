@@ -1,7 +1,7 @@
 """The calls that file and follow a request, as the document of the API tells of them."""
 
 from compliance.api.bodies import DeletionBody, ExportBody
-from compliance.api.examples import CHATTER, DELETED, EXPORTED, request
+from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
 from compliance.api.shapes import RequestObject
 from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe
 from config.openapi.document import REQUESTS
@@ -30,9 +30,10 @@ file_deletion = describe(
     id="fileDeletion",
     summary="File a deletion",
     description="""
-        Erases what is held of the chatter's conversations. The answer comes at once, with `"status": "accepted"`: the
-        request is stored, not done. A chatter of whom nothing is held is no error: the request completes with
-        `"result": "nothing_found"`. Conversations in which another chatter took part too are erased as well.
+        Erases what is held of the chatter's conversations, or of the conversations with these ids, whoever was in
+        them. The answer comes at once, with `"status": "accepted"`: the request is stored, not done. If nothing is
+        held, that is no error: the request completes with `"result": "nothing_found"`. Conversations in which another
+        chatter took part too are erased as well.
         """,
     tag=REQUESTS,
     parameters=[IDEMPOTENCY_KEY],
@@ -41,6 +42,7 @@ file_deletion = describe(
             DeletionBody,
             {
                 "chatter": Example("The chatter with member_id 42", CHATTER),
+                "conversations": Example("Two conversations", CONVERSATIONS),
                 "all_fields": Example(
                     "With your ticket's number, and the chatter's exports too",
                     CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
@@ -63,9 +65,9 @@ file_export = describe(
     id="fileExport",
     summary="File an export",
     description="""
-        Writes the chatter's conversations into a CSV file, in the operator's bucket or in yours. The answer comes at
-        once; `export` in the request object tells where the file is once the request is completed. Nothing found
-        makes a file with the header alone.
+        Writes the chatter's conversations, or those with these ids, into a CSV file, in the operator's bucket or in
+        yours. The answer comes at once; `export` in the request object tells where the file is once the request is
+        completed. Nothing found makes a file with the header alone.
         """,
     tag=REQUESTS,
     parameters=[IDEMPOTENCY_KEY],
@@ -74,6 +76,7 @@ file_export = describe(
             ExportBody,
             {
                 "chatter": Example("The chatter with member_id 42", CHATTER),
+                "conversations": Example("Two conversations", CONVERSATIONS),
                 "all_fields": Example(
                     "With shared conversations and uploaded files",
                     CHATTER

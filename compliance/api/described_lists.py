@@ -1,7 +1,7 @@
 """The calls that find requests again or decide on them, as the document of the API tells of them."""
 
-from compliance.api.bodies import ChatterBody, NoBody
-from compliance.api.examples import CHATTER, DELETED, EXPORTED, request
+from compliance.api.bodies import NoBody, SelectorBody
+from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
 from compliance.api.shapes import RequestObject, RequestPage, RequestsOfChatter
 from config.openapi.describing import Answer, Body, Example, Parameter, describe
 from config.openapi.document import REQUESTS
@@ -60,14 +60,23 @@ list_requests = describe(
 
 look_up_requests = describe(
     id="lookUpRequests",
-    summary="Find the requests about a chatter",
+    summary="Find the requests about a chatter, or about conversations",
     description="""
-        The newest first, 200 at most. Found are those whose digest of the value is kept: all that are not over, and
-        those that ended in the last 90 days, unless the operator says otherwise. A POST, since a value stands in no
-        address; it changes nothing.
+        The newest first, 200 at most. With `conversation_ids`: those that name one of these conversations by its id.
+        Found are those whose digests are kept: all that are not over, and those that ended in the last 90 days,
+        unless the operator says otherwise. A POST, since neither a value nor an id stands in an address; it changes
+        nothing.
         """,
     tag=REQUESTS,
-    bodies=[Body(ChatterBody, {"chatter": Example("The chatter with member_id 42", CHATTER)})],
+    bodies=[
+        Body(
+            SelectorBody,
+            {
+                "chatter": Example("The chatter with member_id 42", CHATTER),
+                "conversations": Example("Two conversations", CONVERSATIONS),
+            },
+        )
+    ],
     answers={
         200: Answer(
             "The requests.",

@@ -4,6 +4,7 @@ from typing import Any
 
 _ID = "01a20e4f-2ccd-727b-ad28-e544e31ea60e"
 CHATTER = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "42"}
+CONVERSATIONS = {"conversation_ids": ["c-1001", "c-1002"]}
 NOTHING_YET = {
     "conversations": 0,
     "messages": 0,
@@ -22,6 +23,7 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "kind": kind,
         "status": "accepted",
         "hold_reason": None,
+        "selector": "uci",
         "result": None,
         "reference": "TICKET-7",
         "received_at": "2026-11-24T16:06:39.565862Z",

@@ -19,7 +19,6 @@ from compliance.api.bodies import DeletionBody, ExportBody, parse_body
 from compliance.api.calls import ComplianceView, answer_with
 from compliance.models import ComplianceRequest
 from compliance.replays import ReplayKey, replay_key
-from compliance.selectors import ByUci
 from config.problems import Problem
 
 Scope = ApiKey.Scope
@@ -66,7 +65,7 @@ def _file(call: Request, raw: bytes, body: DeletionBody | ExportBody, *, kind: K
     filed = operations.submit(
         chatbot=caller.chatbot,
         kind=kind,
-        about=ByUci(body.unique_chatter_identifier_key, body.unique_chatter_identifier_value),
+        about=body.about,
         origin=ComplianceRequest.Origin.API,
         actor=caller.actor,
         reference=body.reference or "",

@@ -1,4 +1,4 @@
-"""Find requests again: the chatbot's newest by filter, and those about one chatter."""
+"""Find requests again: the chatbot's newest by filter, and those about one chatter or certain conversations."""
 
 from typing import Annotated, Literal
 
@@ -11,9 +11,8 @@ from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from compliance import listing
 from compliance.api import described_lists
-from compliance.api.bodies import ChatterBody, parse_as
+from compliance.api.bodies import SelectorBody, parse_as
 from compliance.api.calls import ComplianceView, request_objects
-from compliance.selectors import ByUci
 from config.pagination import CursorPages, PageQuery
 from config.query import read_query
 from config.times import Instant
@@ -48,13 +47,12 @@ class RequestsView(ComplianceView):
 
 
 class LookupView(ComplianceView):
-    """The requests about one chatter. A POST, since what names a chatter stands in no address."""
+    """The requests about one chatter or certain conversations. A POST: what names them stands in no address."""
 
     scope = Scope.REQUESTS_READ
 
     @described_lists.look_up_requests
     def post(self, request: Request, **_path: str) -> Response:
-        body = parse_as(ChatterBody, json_body(request))
-        who = ByUci(body.unique_chatter_identifier_key, body.unique_chatter_identifier_value)
-        found = listing.about(caller_of(request).chatbot, who)
+        body = parse_as(SelectorBody, json_body(request))
+        found = listing.about(caller_of(request).chatbot, body.about)
         return Response({"results": request_objects(request, found.requests), "left_out": found.left_out})

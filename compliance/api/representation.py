@@ -44,6 +44,7 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
         "kind": request.kind,
         "status": request.status,
         "hold_reason": request.hold_reason,
+        "selector": request.selector,
         "result": request.result,
         "reference": request.reference,
         "received_at": rfc3339(request.received_at),

@@ -103,6 +103,8 @@ class RequestObject(Shape):
     `failed` can be retried by an operator."""
     hold_reason: ComplianceRequest.HoldReason | None
     """While on hold."""
+    selector: ComplianceRequest.Selector
+    """By what it names whom it is about: a chatter's UCI value, or conversations' ids."""
     result: ComplianceRequest.Result | None
     """Once completed."""
     reference: str

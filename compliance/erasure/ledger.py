@@ -32,7 +32,7 @@ SELECT ours.id, marked.external_id_digest
 """
 
 _REQUESTS = """
-SELECT id, chatbot_id, variable_id, uci_digest, cut_at FROM compliance_compliancerequest
+SELECT id, chatbot_id, variable_id, uci_digest, conversation_digests, cut_at FROM compliance_compliancerequest
  WHERE id = ANY(%s) ORDER BY seq
 """
 
@@ -40,7 +40,10 @@ Line = dict[str, Any]
 
 
 def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
-    """Return what the ledger has to say of each of these deletions, in the order of filing."""
+    """Return what the ledger has to say of each of these deletions, in the order of filing.
+
+    The conversations are those that bear its mark, and those that it named by their ids: others may have marked them.
+    """
     digests: dict[UUID, list[str]] = defaultdict(list)
     with connection.cursor() as cursor:
         cursor.execute(_CONVERSATIONS, [array(request_ids)])
@@ -54,9 +57,11 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
                 "variable": variable_id,
                 "chatter": bytes(digest or b"").hex(),
                 "cut_at": cut_at.isoformat() if cut_at else None,
-                "conversations": digests[request_id],
+                "conversations": list(
+                    dict.fromkeys([*digests[request_id], *(bytes(one).hex() for one in named or ())])
+                ),
             }
-            for request_id, chatbot_id, variable_id, digest, cut_at in cursor.fetchall()
+            for request_id, chatbot_id, variable_id, digest, named, cut_at in cursor.fetchall()
         }
 
 

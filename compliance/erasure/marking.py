@@ -26,6 +26,7 @@ from compliance.models import ComplianceRequest
 from compliance.sizes import Size
 from config.arrays import array
 from conversations import locks
+from conversations.named import NAMED
 
 HoldReason = ComplianceRequest.HoldReason
 
@@ -50,14 +51,12 @@ _GO_ON = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id
 
 # Rows are locked in id order, as intake does. A conversation already marked keeps its first mark, unless that
 # deletion has ended (it failed, or intake marked late data for it): then ours takes it over.
-_MARK = """
+_MARK = f"""
 WITH matched AS (
-    SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
-      FROM compliance_compliancerequest r
-      JOIN conversations_identity i
-        ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+    SELECT DISTINCT ON (named.conversation_id) named.conversation_id, r.id AS request_id
+      FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS named
      WHERE r.id = ANY(%(ids)s)
-     ORDER BY i.conversation_id, r.seq
+     ORDER BY named.conversation_id, r.seq
 ), free AS (
     SELECT c.id, m.request_id
       FROM matched m JOIN conversations_conversation c ON c.id = m.conversation_id
@@ -73,10 +72,11 @@ WITH matched AS (
     RETURNING f.request_id
 )
 SELECT request_id, count(*) FROM marked GROUP BY request_id
-"""
+"""  # noqa: S608  (a text of ours)
 
-# A chatter's earlier deletions that failed. What they marked may name the chatter no longer: identities go before
-# files do. So it is taken over by the mark itself, with what they still had to erase.
+# Earlier deletions of the chatter that failed. What they marked may name the chatter no longer: identities go before
+# files do. So it is taken over by the mark itself, with what they still had to erase. Of conversations that are named
+# by their ids: earlier ones that named one of them, or whose mark one bears; of those the named ones are taken over.
 _GIVEN_UP = """
 SELECT DISTINCT ON (f.seq) f.id, r.id
   FROM compliance_compliancerequest r
@@ -85,36 +85,53 @@ SELECT DISTINCT ON (f.seq) f.id, r.id
  WHERE r.id = ANY(%s) AND f.kind = 'deletion' AND f.status = 'failed'
  ORDER BY f.seq, r.seq
 """
+_GIVEN_UP_BY_ID = """
+SELECT f.id, r.id
+  FROM compliance_compliancerequest r
+  JOIN compliance_compliancerequest f ON f.conversation_digests && r.conversation_digests AND f.seq < r.seq
+ WHERE r.id = ANY(%(ids)s) AND f.kind = 'deletion' AND f.status = 'failed'
+ UNION
+SELECT f.id, r.id
+  FROM compliance_compliancerequest r
+  JOIN conversations_conversation c
+    ON c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
+  JOIN compliance_compliancerequest f ON f.id = c.deletion_request_id
+ WHERE r.id = ANY(%(ids)s) AND f.kind = 'deletion' AND f.status = 'failed'
+ ORDER BY 1, 2
+"""
 
 _TAKE_OVER = """
 WITH theirs AS (
-    SELECT c.id, heir.request_id
+    SELECT DISTINCT ON (c.id) c.id, heir.request_id
       FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
+      JOIN compliance_compliancerequest r ON r.id = heir.request_id
       JOIN conversations_conversation c ON c.deletion_request_id = heir.failed_id
+     WHERE r.conversation_digests IS NULL OR c.external_id_digest = ANY(r.conversation_digests)
+     ORDER BY c.id, r.seq
+), locked AS (
+    SELECT c.id, theirs.request_id
+      FROM theirs JOIN conversations_conversation c ON c.id = theirs.id
      ORDER BY c.id
        FOR UPDATE OF c
 ), taken AS (
-    UPDATE conversations_conversation c SET deletion_request_id = theirs.request_id
-      FROM theirs WHERE c.id = theirs.id
+    UPDATE conversations_conversation c SET deletion_request_id = locked.request_id
+      FROM locked WHERE c.id = locked.id
     RETURNING c.deletion_request_id AS request_id, c.deleted_at
 )
 SELECT request_id, count(*) FROM taken WHERE deleted_at IS NULL GROUP BY request_id
 """
 
 # Of those who go on where they stopped: what came since their cut is new, and is left alone.
-_TAKE_OVER_ENDED = """
+_TAKE_OVER_ENDED = f"""
 WITH matched AS (
-    SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
-      FROM compliance_compliancerequest r
-      JOIN conversations_identity i
-        ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
+    SELECT DISTINCT ON (named.conversation_id) named.conversation_id, r.id AS request_id
+      FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS named
      WHERE r.id = ANY(%s)
-     ORDER BY i.conversation_id, r.seq
+     ORDER BY named.conversation_id, r.seq
 ), ended AS (
     SELECT c.id, c.deletion_request_id AS ended_id, m.request_id
       FROM matched m JOIN conversations_conversation c ON c.id = m.conversation_id
-     WHERE c.deleted_at IS NULL
-       AND EXISTS (SELECT 1 FROM compliance_compliancerequest f
+     WHERE EXISTS (SELECT 1 FROM compliance_compliancerequest f
                     WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
      ORDER BY c.id
        FOR UPDATE OF c
@@ -124,7 +141,7 @@ WITH matched AS (
     RETURNING ended.ended_id, ended.request_id
 )
 SELECT DISTINCT ended_id, request_id FROM taken ORDER BY 1, 2
-"""
+"""  # noqa: S608  (a text of ours)
 
 _TAKE_OVER_EXPORTS = """
 UPDATE compliance_export e SET doomed_by = heir.request_id
@@ -146,7 +163,7 @@ UPDATE compliance_compliancerequest r
 _REMEMBER = """
 INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, request_id, expires_at)
 SELECT chatbot_id, variable_id, uci_digest, %(cut)s, id, %(cut)s + make_interval(secs => %(keep)s)
-  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
+  FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND variable_id IS NOT NULL
     ON CONFLICT (request_id) DO NOTHING
 """
 
@@ -187,7 +204,7 @@ def mark(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_MARK, {"ids": array(ids)})
         marked: Counter[UUID] = Counter(dict(cursor.fetchall()))
-    marked += _take_over(ids)
+    marked += _take_over(fresh)
     companions = dooming.companions(ids)
     _conclude(fresh, cut, totals=marked, counts={})
     dooming.doom_exports(fresh, companions, cut)
@@ -209,7 +226,7 @@ def mark_and_erase(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
         return True
     counts, shared = rows.erase(named)
     # What named the chatters is erased now and bears our mark: the rest is what the failed ones had left.
-    taken_over = _take_over(ids)
+    taken_over = _take_over(fresh)
     own = {(request.request_id, request.variable_id, request.value) for request in fresh}
     companions = {(one.request_id, one.variable_id, one.value) for one in shared} - own
     if taken_over:
@@ -230,7 +247,7 @@ def _read_fresh(request_ids: Sequence[UUID]) -> list[Fresh]:
             cursor.execute(_GO_ON, [array(again)])
             _take_over_ended(again)
     return [
-        Fresh(request_id, chatbot_id, variable_id, value, bytes(digest))
+        Fresh(request_id, chatbot_id, variable_id, value, bytes(digest) if digest else None)
         for request_id, chatbot_id, variable_id, value, digest, is_fresh in found
         if is_fresh
     ]
@@ -286,11 +303,15 @@ def _conclude(
     )
 
 
-def _take_over(request_ids: Sequence[UUID]) -> Counter[UUID]:
-    """Take over what earlier deletions of these chatters marked before they failed; return how many are live."""
+def _take_over(fresh: Sequence[Fresh]) -> Counter[UUID]:
+    """Take over what earlier deletions marked before they failed; return how many conversations are live."""
+    by_id = [request.request_id for request in fresh if request.variable_id is None]
     with connection.cursor() as cursor:
-        cursor.execute(_GIVEN_UP, [array(request_ids)])
+        cursor.execute(_GIVEN_UP, [array(request.request_id for request in fresh)])
         given_up = cursor.fetchall()
+        if by_id:
+            cursor.execute(_GIVEN_UP_BY_ID, {"ids": array(by_id)})
+            given_up += cursor.fetchall()
         if not given_up:
             return Counter()
         pairs = {"failed": [failed for failed, _ in given_up], "heirs": [heir for _, heir in given_up]}

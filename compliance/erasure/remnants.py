@@ -75,17 +75,42 @@ UPDATE conversations_conversation SET external_id_digest = NULL
                        ORDER BY deleted_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """  # noqa: S608  (a text of ours)
 
-# Not while an export of the chatter still lies somewhere: a later deletion finds it by this digest.
-_OLD_CHATTER_DIGESTS = """
+# A later deletion finds the exports of the chatter by this digest, and those of certain conversations by theirs.
+_LIES_NOWHERE = """
+NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+"""
+_OLD_CHATTER_DIGESTS = f"""
  FROM compliance_compliancerequest r
 WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
   AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+  AND {_LIES_NOWHERE}
 """
 _FORGET_CHATTER_DIGESTS = f"""
 UPDATE compliance_compliancerequest SET uci_digest = NULL
  WHERE id = ANY(ARRAY(
        SELECT r.id {_OLD_CHATTER_DIGESTS}
+        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
+"""  # noqa: S608  (a text of ours)
+
+# Once all that an export names is erased no deletion can meet it any more, wherever it lies, and no retry delivers
+# anything. A deletion that failed keeps them: it can be retried. Given up, it has forgotten them already. (No status
+# in here: PostgreSQL would look for it in the index of all requests.)
+_IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL"
+_OLD_NAMED_DIGESTS = f"""
+ FROM compliance_compliancerequest r
+WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
+  AND r.conversation_digests IS NOT NULL
+  AND (r.kind = 'export' OR {_IS_FINAL})
+  AND (({_IS_FINAL} AND {_LIES_NOWHERE})
+       OR NOT EXISTS (SELECT FROM conversations_conversation c
+                       WHERE c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
+                         AND c.deleted_at IS NULL))
+"""
+_FORGET_NAMED_DIGESTS = f"""
+UPDATE compliance_compliancerequest SET conversation_digests = NULL
+ WHERE id = ANY(ARRAY(
+       SELECT r.id {_OLD_NAMED_DIGESTS}
         ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
 """  # noqa: S608  (a text of ours)
@@ -361,4 +386,5 @@ _EXPIRING: dict[str, type[VariableValue] | type[ErasedChatter] | type[Replay]] =
 _FORGETTING = {
     "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
     "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+    "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
 }

@@ -21,6 +21,7 @@ from compliance.progress import Counts
 from compliance.sizes import Size
 from config.arrays import array
 from conversations.models import Identity, Message
+from conversations.named import NAMED
 
 # A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
 BITE_MESSAGES = 25_000
@@ -36,6 +37,7 @@ class Doomed(NamedTuple):
     request_id: UUID
     marked_by: UUID
     has_files_first: bool = False
+    is_by_id: bool = False  # named by its id, and so by none of those who were in it
 
 
 class Named(NamedTuple):
@@ -46,20 +48,33 @@ class Named(NamedTuple):
     value: str
 
 
-# Several people were in it, and files of it are left: those go first. Its identities are how the deletion of each of
-# them finds it, and none may complete while a file is still there.
+# Files of it are left, and another deletion has to find it while a file is there, or it would complete before: those
+# go first. The identities are how the deletion of each chatter finds it: of each but the one whose own deletion this
+# is, so of each where the conversation was named by its id. By its id it is found when the rows are gone, too.
 _FILES_FIRST = """
 (c.has_file_upload
  AND EXISTS (SELECT FROM conversations_uploadedfile f WHERE f.conversation_id = c.id)
- AND (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id) > 1)
+ AND (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id)
+     > CASE WHEN {is_named_by_id} THEN 0 ELSE 1 END)
 """
+_IS_MARKED_BY_ID = """EXISTS (
+    SELECT FROM compliance_compliancerequest m
+     WHERE m.id = c.deletion_request_id AND m.conversation_digests IS NOT NULL)"""
+_FILES_FIRST_OF_MARKED = _FILES_FIRST.format(is_named_by_id=_IS_MARKED_BY_ID)
+_FILES_FIRST_OF_NAMED = _FILES_FIRST.format(is_named_by_id=f"named.is_by_id OR {_IS_MARKED_BY_ID}")
+
+_NAMED_BY_REQUESTS = f"""
+SELECT r.id AS request_id, r.seq, named.conversation_id, named.identity_id IS NULL AS is_by_id
+  FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS named
+ WHERE r.id = ANY(%s)
+"""  # noqa: S608  (a text of ours)
 
 # Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
 _MARKED_BY_US = f"""
 SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
   FROM conversations_conversation c
  WHERE c.id IN (SELECT id FROM conversations_conversation c
-                 WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL AND NOT {_FILES_FIRST} LIMIT %s)
+                 WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL AND NOT {_FILES_FIRST_OF_MARKED} LIMIT %s)
    AND c.deleted_at IS NULL
  ORDER BY c.id FOR UPDATE OF c
 """  # noqa: S608  (a text of ours)
@@ -67,19 +82,18 @@ SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_re
 # Two deletions that meet in one conversation: the first mark stays, and we erase what is still there.
 _MARKED_BY_OTHERS = f"""
 SELECT c.id, c.chatbot_id, c.message_count, ours.request_id, c.deletion_request_id
-  FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
-          FROM compliance_compliancerequest r
-          JOIN conversations_identity i
-            ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
-          JOIN conversations_conversation c ON c.id = i.conversation_id AND c.deletion_request_id IS NOT NULL
-         WHERE r.id = ANY(%s) AND NOT {_FILES_FIRST}
-         ORDER BY i.conversation_id, r.seq LIMIT %s) AS ours
+  FROM (SELECT DISTINCT ON (named.conversation_id) named.conversation_id, named.request_id
+          FROM ({_NAMED_BY_REQUESTS}) AS named
+          JOIN conversations_conversation c
+            ON c.id = named.conversation_id AND c.deletion_request_id IS NOT NULL AND c.deleted_at IS NULL
+         WHERE NOT {_FILES_FIRST_OF_NAMED}
+         ORDER BY named.conversation_id, named.seq LIMIT %s) AS ours
   JOIN conversations_conversation c ON c.id = ours.conversation_id
  WHERE c.deleted_at IS NULL
  ORDER BY c.id FOR UPDATE OF c
 """  # noqa: S608  (a text of ours)
 
-# All that names the chatters, marked or not: to be marked and erased at once. A mark of a deletion under way stays;
+# All that is named, marked or not: to be marked and erased at once. A mark of a deletion under way stays;
 # that of one which has ended is taken over, with the files that hang on it (intake marks late data for a completed
 # one, and nobody would look for files under its mark once the rows are gone).
 _NAMED = f"""
@@ -88,13 +102,9 @@ SELECT c.id, c.chatbot_id, c.message_count, named.request_id,
               OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
                           WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
             THEN named.request_id ELSE c.deletion_request_id END,
-       {_FILES_FIRST}
-  FROM (SELECT DISTINCT ON (i.conversation_id) i.conversation_id, r.id AS request_id
-          FROM compliance_compliancerequest r
-          JOIN conversations_identity i
-            ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
-         WHERE r.id = ANY(%s)
-         ORDER BY i.conversation_id, r.seq) AS named
+       {_FILES_FIRST_OF_NAMED}, named.is_by_id
+  FROM (SELECT DISTINCT ON (conversation_id) * FROM ({_NAMED_BY_REQUESTS}) AS each
+         ORDER BY conversation_id, seq) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id
  WHERE c.deleted_at IS NULL
  ORDER BY c.id FOR UPDATE OF c
@@ -147,18 +157,19 @@ def erase_marked(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
 
 
 def lock_named(request_ids: Sequence[UUID]) -> list[Doomed]:
-    """Lock and return all live conversations of the chatters, in the caller's bite: no more than a bite may erase."""
+    """Lock and return all live conversations that are named, in the caller's bite: no more than a bite may erase."""
     return _lock(_NAMED, request_ids)
 
 
 def erase(doomed: Sequence[Doomed]) -> tuple[dict[UUID, Counts], list[Named]]:
     """Mark and erase these locked conversations, in the caller's bite.
 
-    Return the counts, and who was in those conversations that were shared.
+    Return the counts, and who was in those conversations that were shared, or that were named by their ids.
     """
     counts: dict[UUID, Counts] = defaultdict(Counter)
     request_of = {row.conversation_id: row.request_id for row in doomed}
     count_of = {row.conversation_id: counts[row.request_id] for row in doomed}
+    by_id = {row.conversation_id for row in doomed if row.is_by_id}
     conversations = array(request_of)
     is_extracted = extracts.has_any({row.chatbot_id for row in doomed})
     for store in stores(Way.CONVERSATION):
@@ -178,7 +189,7 @@ def erase(doomed: Sequence[Doomed]) -> tuple[dict[UUID, Counts], list[Named]]:
     shared = [
         Named(request_of[conversation], variable, value)
         for conversation, variable, value in identities
-        if people[conversation] > 1
+        if people[conversation] > 1 or conversation in by_id
     ]
     return counts, shared
 

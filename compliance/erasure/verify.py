@@ -20,8 +20,13 @@ from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.models import ComplianceRequest
 from config.arrays import array
 from conversations.models import DailyExtract, Identity
+from conversations.named import NAMED
 
 _PER_LOOK = 500
+
+# As leftovers are told, where they are not named by their table.
+_OF_CHATTER = "the chatter's identities"
+_BY_IDS = "conversations with the ids"
 
 
 @dataclass
@@ -59,7 +64,8 @@ SELECT doomed_by, count(*) FROM compliance_export WHERE doomed_by = ANY(%s) AND 
 """
 
 # Of completed deletions: what lies in clients' buckets is theirs, but its key, which bears the value, is gone here.
-# Another's export, which holds a conversation they shared, bears the other's value and keeps it.
+# Another's export, which holds a conversation they shared, bears the other's value and keeps it. The key of an export
+# of certain conversations bears nothing.
 _LEFT_KEYS = """
 SELECT e.left_by, count(*)
   FROM compliance_export e
@@ -69,7 +75,7 @@ SELECT e.left_by, count(*)
  WHERE e.left_by = ANY(%s) AND e.hosting = 'client'
    AND (f.id IS NOT NULL
         OR (e.key IS NOT NULL
-            AND (made.variable_id, made.uci_digest) IS NOT DISTINCT FROM (d.variable_id, d.uci_digest)))
+            AND made.variable_id = d.variable_id AND made.uci_digest IS NOT DISTINCT FROM d.uci_digest))
  GROUP BY 1
 """
 
@@ -86,19 +92,31 @@ SELECT ours.id, count(*)
  GROUP BY 1
 """
 
-# While the request still knows the value: the chatter under any conversation that is marked, or that began
-# before the cut (intake refuses such a one since). What began later and is unmarked is new.
-_STILL_NAMED = """
-SELECT r.id, count(*),
+# While the request still knows whom it names: the chatter under any conversation that is marked, or that began
+# before the cut (intake refuses such a one since). What began later and is unmarked is new, and so is what took an id
+# that had no conversation at the cut.
+_STILL_NAMED = f"""
+SELECT r.id, CASE WHEN r.variable_id IS NULL THEN %s ELSE %s END, count(*),
        bool_and(c.deletion_request_id IS NOT NULL AND c.deletion_request_id <> r.id
                 AND EXISTS (SELECT 1 FROM compliance_compliancerequest other
                              WHERE other.id = c.deletion_request_id
                                AND other.status IN ('accepted', 'processing', 'failed')))
   FROM compliance_compliancerequest r
-  JOIN conversations_identity i
-    ON i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
-  JOIN conversations_conversation c ON c.id = i.conversation_id
- WHERE r.id = ANY(%s) AND (c.deletion_request_id IS NOT NULL OR c.started_at < r.cut_at)
+ CROSS JOIN LATERAL ({NAMED}) AS named
+  JOIN conversations_conversation c ON c.id = named.conversation_id
+ WHERE r.id = ANY(%s)
+   AND (c.deletion_request_id IS NOT NULL OR (named.identity_id IS NOT NULL AND c.started_at < r.cut_at))
+ GROUP BY r.id
+"""  # noqa: S608  (a text of ours)
+
+
+# Of completed deletions: a conversation with such an id that began before the cut, whatever it is marked with.
+_STORED_BY_ID = """
+SELECT r.id, count(*)
+  FROM compliance_compliancerequest r
+  JOIN conversations_conversation c
+    ON c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
+ WHERE r.id = ANY(%s) AND c.deleted_at IS NULL AND c.started_at < r.cut_at
  GROUP BY r.id
 """
 
@@ -115,11 +133,11 @@ def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
             cursor.execute(statement, ids)
             for request_id, count in cursor.fetchall():
                 found[request_id].rows[table] = count
-        cursor.execute(_STILL_NAMED, ids)
-        for request_id, count, under_way in cursor.fetchall():
+        cursor.execute(_STILL_NAMED, [_BY_IDS, _OF_CHATTER, *ids])
+        for request_id, named, count, under_way in cursor.fetchall():
             # Only what others are erasing right now is worth waiting for; anything else of ours is a failure.
             found[request_id].under_way = under_way and not found[request_id].rows
-            found[request_id].rows["the chatter's identities"] = count
+            found[request_id].rows[named] = count
     return dict(found)
 
 
@@ -133,8 +151,9 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     """Look again at completed deletions, whose chatters' values are forgotten.
 
     Besides `look_again`, the keyed digest of every stored identity of the variables in question is compared
-    with those of the erased chatters: what a restored backup brought back is found. Digests are kept for
-    ERASURE_LEDGER_DAYS; an older deletion is looked at by its marks alone.
+    with those of the erased chatters, and the ids of stored conversations with those that were erased by id: what
+    a restored backup brought back is found. Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at
+    by its marks alone.
     """
     left: dict[UUID, Leftovers] = {}
     for start in range(0, len(request_ids), _PER_LOOK):
@@ -142,6 +161,8 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
         left |= look_again(some)
         for request_id, count in _left_keys(some):
             left.setdefault(request_id, Leftovers()).rows["keys in compliance_export"] = count
+        for request_id, count in _stored_by_id(some):
+            left.setdefault(request_id, Leftovers()).rows[_BY_IDS] = count
     erased = {
         (request.variable_id, bytes(request.uci_digest)): request
         for request in ComplianceRequest.objects.filter(pk__in=request_ids, uci_digest__isnull=False).order_by("seq")
@@ -155,8 +176,14 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
         request = erased.get((variable, digest("chatter", variable, value)))
         if request and request.cut_at and started_at < request.cut_at:
             rows = left.setdefault(request.pk, Leftovers()).rows
-            rows["the chatter's identities"] = rows.get("the chatter's identities", 0) + 1
+            rows[_OF_CHATTER] = rows.get(_OF_CHATTER, 0) + 1
     return Audit(verified=len(request_ids), left=left)
+
+
+def _stored_by_id(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(_STORED_BY_ID, [array(request_ids)])
+        return cast("list[tuple[UUID, int]]", cursor.fetchall())
 
 
 def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:

@@ -212,6 +212,6 @@ def _wanted(held: HeldClaim) -> sql.Composed:
     sees that the conversations are in order, and sorts all lines at once. That takes half as long again.
     """
     return sql.SQL(
-        "SELECT seq AS place, chatbot_id, variable_id, uci_value AS value, include_shared"
+        "SELECT seq AS place, chatbot_id, variable_id, uci_value, conversation_digests, include_shared"
         " FROM compliance_compliancerequest WHERE claim_id = {claim}"
     ).format(claim=sql.Literal(held.id))

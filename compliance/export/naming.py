@@ -1,8 +1,9 @@
 """The names of export files.
 
 `chatter_data_exports/<uci value>/<YYYYMMDD>_<HHMMSS>_conversation_export.csv`, the time in UTC; a second file of
-the same second ends in `_export_2.csv`. Copies of uploaded files stand beside it, in a folder that is named like the
-file with `_files` in place of `.csv`. In the hosted bucket this stands below the chatbot's slug.
+the same second ends in `_export_2.csv`. An export of certain conversations stands in the folder `!conversations`,
+which no value has: it would be percent-encoded. Copies of uploaded files stand beside it, in a folder that is named
+like the file with `_files` in place of `.csv`. In the hosted bucket this stands below the chatbot's slug.
 """
 
 import hashlib
@@ -12,8 +13,11 @@ from urllib.parse import quote
 MAX_KEY_BYTES = 900
 
 
-def export_key(*, prefix: str, value: str, at: datetime, number: int = 1) -> str:
-    """Return the key of the `number`-th export of a UCI value in the second of `at`.
+_BY_CONVERSATIONS = "!conversations"
+
+
+def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1) -> str:
+    """Return the key of the `number`-th export of a UCI value in the second of `at`; without one, of conversations.
 
     `prefix` is what stands before it in the bucket: empty, or ending in `/`.
     """
@@ -21,7 +25,8 @@ def export_key(*, prefix: str, value: str, at: datetime, number: int = 1) -> str
     file_name = f"{at.astimezone(UTC):%Y%m%d_%H%M%S}_conversation_export{suffix}.csv"
     above = f"{prefix}chatter_data_exports/"
     room = MAX_KEY_BYTES - len(above.encode()) - len(f"/{file_name}")
-    return f"{above}{_folder(value, room)}/{file_name}"
+    folder = _BY_CONVERSATIONS if value is None else _folder(value, room)
+    return f"{above}{folder}/{file_name}"
 
 
 def copy_key(key: str, *, file_id: int) -> str:

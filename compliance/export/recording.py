@@ -154,7 +154,7 @@ def _fresh_keys(
             break
         named = {
             request: export_key(
-                prefix=places[request.chatbot_id].prefix, value=str(request.uci_value), at=now, number=number
+                prefix=places[request.chatbot_id].prefix, value=request.uci_value, at=now, number=number
             )
             for request in left
         }

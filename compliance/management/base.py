@@ -16,7 +16,7 @@ from compliance import operations
 from compliance.api.representation import represent
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.selectors import ByUci
+from compliance.selectors import ByConversations, ByUci, Selector
 
 Status = ComplianceRequest.Status
 
@@ -32,29 +32,41 @@ STILL_WAITING = 6
 
 
 class FilingCommand(TeachingCommand):
-    """File one request about one chatter, and wait for it when asked to."""
+    """File one request about one chatter, or about certain conversations, and wait for it when asked to."""
 
     kind: ClassVar[ComplianceRequest.Kind]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("slug", help="The chatbot.")
-        parser.add_argument("key", help="The Unique Chatter Identifier's name, such as member_id.")
+        parser.add_argument("key", nargs="?", help="The Unique Chatter Identifier's name, such as member_id.")
         parser.add_argument(
-            "value", help='Its value. "-" reads it from standard input, away from the shell\'s history.'
+            "value",
+            nargs="?",
+            help='Its value. "-" reads it from standard input, away from the shell\'s history.',
         )
-        parser.add_argument("--reference", default="", help="Your own ticket number; must not contain the value.")
+        parser.add_argument(
+            "--conversation",
+            action="append",
+            default=[],
+            metavar="ID",
+            help="Instead of key and value: a conversation, by the platform's id. Can be given up to 100 times; "
+            '"-" reads ids from standard input, one a line.',
+        )
+        parser.add_argument(
+            "--reference", default="", help="Your own ticket number; must contain neither value nor id."
+        )
         parser.add_argument("--wait", action="store_true", help="Follow the request until it ends or is held.")
         parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")
         parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
 
     def file(self, options: dict[str, Any], **choices: bool) -> None:
         """File the request; `choices` are those of its kind, as `operations.submit` takes them."""
-        value = sys.stdin.readline().rstrip("\n") if options["value"] == "-" else options["value"]
+        about = _about(options)
         try:
             request = operations.submit(
                 chatbot=find_chatbot(options["slug"]),
                 kind=self.kind,
-                about=ByUci(options["key"], value),
+                about=about,
                 origin=ComplianceRequest.Origin.COMMAND,
                 actor="command",
                 reference=options["reference"],
@@ -68,6 +80,20 @@ class FilingCommand(TeachingCommand):
         show(self, request, as_json=options["json"])
         if options["wait"]:
             sys.exit(EXIT_CODES.get(Status(request.status), STILL_WAITING))
+
+
+def _about(options: dict[str, Any]) -> Selector:
+    """Return whom the request is about. Raises CommandError unless exactly one of the two ways was taken."""
+    key, value, conversations = options["key"], options["value"], options["conversation"]
+    if conversations and key is None:
+        return ByConversations(tuple(one for given in conversations for one in _ids(given)))
+    if conversations or value is None:
+        raise CommandError("Name one chatter by key and value, or conversations by --conversation.")
+    return ByUci(key, sys.stdin.readline().rstrip("\n") if value == "-" else value)
+
+
+def _ids(given: str) -> list[str]:
+    return sys.stdin.read().removesuffix("\n").split("\n") if given == "-" else [given]
 
 
 def _follow(request: ComplianceRequest, *, timeout: float, log: Any) -> ComplianceRequest:

@@ -5,6 +5,7 @@ ComplianceRequest is the durable queue as well as the record. Its states and who
 """
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
@@ -62,6 +63,10 @@ class ComplianceRequest(models.Model):
         DONE = "done", "Done"
         NOTHING_FOUND = "nothing_found", "Nothing found"
 
+    class Selector(models.TextChoices):
+        UCI = "uci", "One chatter, by the UCI value"
+        CONVERSATIONS = "conversations", "Conversations, by the platform's ids"
+
     class Lane(models.TextChoices):
         """How workers take a request. `alone` and `large` ones are taken one at a time."""
 
@@ -81,13 +86,20 @@ class ComplianceRequest(models.Model):
     origin = models.CharField(max_length=16, choices=Origin)
     status = models.CharField(max_length=16, choices=Status, default=Status.ACCEPTED)
     hold_reason = models.CharField(max_length=32, choices=HoldReason, null=True)
+    pending_export_id = models.UUIDField(
+        null=True, help_text="The export by another selector that a deletion was last held for."
+    )
 
-    # Who: the variable and the value, and the value's keyed digest, which outlives it by ERASURE_LEDGER_DAYS.
+    # Who: the variable and the value, and the value's keyed digest, which outlives it by ERASURE_LEDGER_DAYS. Or
+    # which conversations: the keyed digests of the platform's ids, kept as long.
     variable = models.ForeignKey(
-        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+        Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False, null=True
     )
     uci_value = models.CharField(max_length=512, null=True)
     uci_digest = models.BinaryField(max_length=32, null=True)
+    conversation_digests = ArrayField(
+        models.BinaryField(max_length=32), null=True, help_text="As Conversation.external_id_digest; 1 to 100."
+    )
 
     reference = models.CharField(max_length=64, blank=True, default="")
     erase_exports = models.BooleanField(default=False)
@@ -178,6 +190,28 @@ class ComplianceRequest(models.Model):
                 name="request_digest_kept",
                 condition=Q(uci_value__isnull=True, uci_digest__isnull=False),
             ),
+            # Requests by conversation: those that name one of certain conversations. Without a list of what is yet to
+            # be put in, which each search would have to read.
+            GinIndex(
+                name="request_of_conversations",
+                fields=["conversation_digests"],
+                fastupdate=False,
+                condition=Q(conversation_digests__isnull=False),
+            ),
+            # Those that are not over: what a claim looks at before it goes on. Empty where nobody files any.
+            models.Index(
+                name="request_by_ids_open",
+                fields=["chatbot", "seq"],
+                condition=Q(
+                    conversation_digests__isnull=False, status__in=["accepted", "on_hold", "processing", "failed"]
+                ),
+            ),
+            # All of them, by when their digests have to go.
+            models.Index(
+                Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
+                name="request_by_ids_kept",
+                condition=Q(conversation_digests__isnull=False),
+            ),
         ]
         constraints = [
             models.CheckConstraint(name="request_kind_known", condition=Q(kind__in=["deletion", "export"])),
@@ -202,9 +236,19 @@ class ComplianceRequest(models.Model):
                 | (~Q(status="on_hold") & Q(hold_reason__isnull=True)),
             ),
             models.CheckConstraint(
-                name="request_open_names_chatter",
+                name="request_has_one_selector",
+                condition=Q(variable__isnull=False, conversation_digests__isnull=True)
+                | Q(variable__isnull=True, uci_value__isnull=True, uci_digest__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="request_open_names_somebody",
                 condition=~Q(status__in=["accepted", "on_hold", "processing"])
-                | Q(uci_value__isnull=False, uci_digest__isnull=False),
+                | Q(uci_value__isnull=False, uci_digest__isnull=False)
+                | Q(conversation_digests__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="request_names_some_conversations",
+                condition=Q(conversation_digests__isnull=True) | Q(conversation_digests__len__range=(1, 100)),
             ),
             models.CheckConstraint(
                 name="request_final_forgets_chatter",
@@ -235,3 +279,8 @@ class ComplianceRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+    @property
+    def selector(self) -> Selector:
+        """Say by what the request names whom it is about; so also when it has forgotten whom."""
+        return self.Selector.UCI if self.variable_id is not None else self.Selector.CONVERSATIONS

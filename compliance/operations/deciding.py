@@ -105,7 +105,8 @@ def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
 
 
 def is_retryable(request: ComplianceRequest) -> bool:
-    return request.status == Status.FAILED and request.uci_value is not None
+    names_somebody = request.uci_value is not None or request.conversation_digests is not None
+    return request.status == Status.FAILED and names_somebody
 
 
 def _lock(request_id: UUID) -> ComplianceRequest:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Q
@@ -13,7 +14,7 @@ from chatbots.secrets import digest
 from compliance import filing, queue, replays
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.selectors import ByUci
+from compliance.selectors import ByConversations, ByUci, Selector
 
 Kind = ComplianceRequest.Kind
 
@@ -35,7 +36,7 @@ def submit(
     *,
     chatbot: Chatbot,
     kind: Kind,
-    about: ByUci,
+    about: Selector,
     origin: ComplianceRequest.Origin,
     actor: str,
     reference: str = "",
@@ -44,17 +45,19 @@ def submit(
     include_files: bool = False,
     replay: replays.ReplayKey | None = None,
 ) -> ComplianceRequest:
-    """File a request about one chatter and return it; with `replay`, the same call returns the same request.
+    """File a request about one chatter, or about certain conversations, and return it.
 
+    With `replay`, the same call returns the same request.
     `actor` is kind and id, as in the change log (`api:<key prefix>`, `command`). Raises Refused with the codes
     `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
     `idempotency_conflict`; nothing is stored then.
     """
     for _ in range(_ATTEMPTS):
         try:
-            variable_id = _variable_to_search(chatbot, about.key)
+            _require_compliance(chatbot)
+            scope = _variable_to_search(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
             about.check()
-            _check_reference(reference, about.value)
+            _check_reference(reference, about)
         except Refused:
             # A call that was answered is answered alike whatever has changed since.
             if replay and (answered := replays.recall(chatbot, replay)):
@@ -66,9 +69,7 @@ def submit(
             kind=kind,
             origin=origin,
             filed_by=actor,
-            variable_id=variable_id,
-            uci_value=about.value,
-            uci_digest=digest("chatter", variable_id, about.value),
+            **_names(about, scope),
             reference=reference,
             erase_exports=erase_exports,
             include_shared=include_shared,
@@ -83,7 +84,7 @@ def submit(
         )
         filed = filing.file(
             request,
-            uci_key=about.key,
+            uci_key=about.key if isinstance(about, ByUci) else None,
             grace=_grace(chatbot, origin) or None,
             due_in=settings.DUE_DAYS,
             entry=entry,
@@ -94,7 +95,8 @@ def submit(
             return request
         if replay and (answered := replays.recall(chatbot, replay)):
             return answered
-        _forget_variable(chatbot, about.key)
+        if isinstance(about, ByUci):
+            _forget_variable(chatbot, about.key)
         if kind == Kind.EXPORT and not Bucket.objects.filter(chatbot=chatbot).exists():
             raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
@@ -123,12 +125,24 @@ def find_uci(chatbot: Chatbot, uci_key: str) -> int:
     return ucis[uci_key]
 
 
-def _check_reference(reference: str, uci_value: str) -> None:
+def _names(about: Selector, scope: int) -> dict[str, Any]:
+    """Return the columns that say whom the request is about. Of conversations no id is kept, only its digest.
+
+    `scope` is that of the digests: the variable of a value, the chatbot of ids.
+    """
+    if isinstance(about, ByConversations):
+        return {"conversation_digests": [digest("conversation", scope, one) for one in about.ids]}
+    return {"variable_id": scope, "uci_value": about.value, "uci_digest": digest("chatter", scope, about.value)}
+
+
+def _check_reference(reference: str, about: Selector) -> None:
     if reference and not _REFERENCE.fullmatch(reference):
         raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
-    if reference and uci_value in reference:
+    if reference and about.is_in(reference):
         raise Refused(
-            "invalid", "The reference must not contain the chatter's value: it is kept.", pointer="/reference"
+            "invalid",
+            "The reference must contain neither the chatter's value nor a conversation's id: it is kept.",
+            pointer="/reference",
         )
 
 
@@ -137,13 +151,16 @@ def _grace(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta:
     return max(grace, CONSOLE_GRACE) if origin == ComplianceRequest.Origin.CONSOLE else grace
 
 
-def _variable_to_search(chatbot: Chatbot, uci_key: str) -> int:
-    """Return the id of the variable; from memory, where it was read before."""
+def _require_compliance(chatbot: Chatbot) -> None:
     if not chatbot.compliance_enabled:
         raise Refused(
             "compliance_disabled",
             "Data compliance is switched off for this chatbot. Switch it on in its settings.",
         )
+
+
+def _variable_to_search(chatbot: Chatbot, uci_key: str) -> int:
+    """Return the id of the variable; from memory, where it was read before."""
     known = _VARIABLES.get((chatbot.pk, uci_key))
     if known is None:
         known = _VARIABLES[chatbot.pk, uci_key] = find_uci(chatbot, uci_key)

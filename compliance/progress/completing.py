@@ -10,15 +10,28 @@ from chatbots import changelog
 from compliance.claims import HeldClaim
 from compliance.progress.claimed import ACTOR
 from config.arrays import array
+from conversations.named import NAMED
 
-_FORGET_FAILED = """
+# One that named conversations forgets them when nothing is left of any: with the rest it can still be retried.
+_FORGET_FAILED = f"""
+WITH of_conversations AS (
+    UPDATE compliance_compliancerequest SET conversation_digests = NULL
+     WHERE id IN (
+           SELECT r.id
+             FROM compliance_compliancerequest done
+             JOIN compliance_compliancerequest r
+               ON r.conversation_digests && done.conversation_digests AND r.seq < done.seq
+            WHERE done.id = ANY(%(ids)s) AND done.claim_id = %(claim)s AND done.conversation_digests IS NOT NULL
+              AND r.status = 'failed' AND (r.kind = 'export' OR r.failed_at <= done.cut_at)
+              AND NOT EXISTS ({NAMED}))
+)
 UPDATE compliance_compliancerequest earlier SET uci_value = NULL
   FROM compliance_compliancerequest r
- WHERE r.id = ANY(%s) AND r.claim_id = %s
+ WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s
    AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
    AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
    AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
-"""
+"""  # noqa: S608  (a text of ours)
 
 _COMPLETE = """
 UPDATE compliance_compliancerequest
@@ -33,14 +46,14 @@ RETURNING id, chatbot_id, result, conversations, messages, files, exports
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
-    """Complete deletions whose second look found nothing; the chatters' earlier failed requests forget them too.
+    """Complete deletions whose second look found nothing; earlier failed requests forget whom they named, too.
 
     Not a deletion that failed after the mark: the mark has not taken over what that one left.
     """
     with held.bite() as now:
         ids = list(request_ids)
         with connection.cursor() as cursor:
-            cursor.execute(_FORGET_FAILED, [array(ids), held.id])
+            cursor.execute(_FORGET_FAILED, {"ids": array(ids), "claim": held.id})
         complete(held, ids, now)
 
 

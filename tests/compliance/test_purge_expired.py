@@ -19,7 +19,7 @@ from conversations.models import Conversation, DailyExtract, ErasedChatter, Uplo
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.extracting import FIRST, extract_of, planned
-from tests.factories import conversation_of, deletion_of
+from tests.factories import conversation_of, deletion_of, of_conversations
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +54,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     """Something of each store whose time is over, beside something of each whose time is not; returns the counts."""
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
+    of_conversations(chatbot, "c-1")
     drain()
     past = timezone.now() - LATE
     ErasedChatter.objects.update(expires_at=past)
@@ -91,6 +92,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "replays": 1,
         "conversation_digests": 1,
         "chatter_digests": 1,
+        "named_conversation_digests": 1,
     }
 
 

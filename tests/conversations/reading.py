@@ -19,8 +19,8 @@ from tests import factories
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 WANTED = """
-SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {value} AS value,
-       {shared} AS include_shared
+SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {value} AS uci_value,
+       NULL::bytea[] AS conversation_digests, {shared} AS include_shared
 """
 
 

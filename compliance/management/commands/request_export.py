@@ -7,12 +7,16 @@ from compliance.models import ComplianceRequest
 
 
 class Command(FilingCommand):
-    help = "File an export: put a CSV of all messages of one chatter's conversations into the bucket."
+    help = (
+        "File an export: put a CSV of all messages of one chatter's conversations, or of certain conversations,\n"
+        "into the bucket."
+    )
     examples = """\
 examples:
   manage.py request_export acme member_id 42 --wait
   manage.py request_export acme member_id 42 --include-shared --json
   manage.py request_export acme member_id 42 --include-files --wait
+  manage.py request_export acme --conversation - --wait < ids.txt
 
 exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refused, 3 failed, 4 on hold,
 5 rejected or cancelled, 6 still waiting when the time-out came
