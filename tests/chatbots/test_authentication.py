@@ -152,18 +152,29 @@ def test_an_unknown_slug_looks_like_a_bad_signature(chatbot):
     assert {**bad, "request_id": ""} == {**unknown, "request_id": ""}
 
 
-def test_an_unknown_slug_costs_the_work_of_one_key(chatbot, monkeypatch):
-    caller, tried = SigningCaller(chatbot), []
-    original = authentication._is_made_with
+def test_a_wrong_signature_costs_the_same_work_however_many_keys_there_are(chatbot, neighbour, monkeypatch):
+    caller, work = SigningCaller(chatbot), []
+    for number in range(3):
+        SigningCaller(neighbour, secret=f"secret number {number}")
 
-    def counting(*args):
-        tried.append(args[1])
-        return original(*args)
+    def counting(name):
+        original = getattr(authentication, name)
 
-    monkeypatch.setattr(authentication, "_is_made_with", counting)
-    caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE)
-    caller.post(DELETION, ALICE)
-    assert len(tried) == 2
+        def call(*args, **kwargs):
+            work.append(name)
+            return original(*args, **kwargs)
+
+        return call
+
+    for name in ("_is_made_with", "decrypt"):
+        monkeypatch.setattr(authentication, name, counting(name))
+    caller.secret = "another secret"
+    counts = []
+    for slug in ("nobody", chatbot.slug, neighbour.slug):
+        work.clear()
+        problem(caller.post(f"/api/v1/chatbots/{slug}/data-deletion", ALICE), 401, "invalid_signature")
+        counts.append(sorted(work))
+    assert counts == [["_is_made_with"] * 4 + ["decrypt"] * 4] * 3
 
 
 def test_the_stand_in_for_a_missing_secret_opens_nothing(chatbot):

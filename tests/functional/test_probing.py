@@ -1,0 +1,106 @@
+"""What a key of one chatbot learns of another's: nothing. Not by answers, nor by headers, nor by the work they cost.
+
+Every call of the API is made, as the resolver has them. In place of time stands what the database was asked: a test
+that measured would fail on a busy day.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from chatbots.models import Chatbot
+from conversations.models import DailyExtract
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller
+from tests.conversations.forms import BOUNDARY, FORM, file
+from tests.every_call import AnyCall, every_call
+from tests.factories import conversation_of, export_of
+
+CALLS = pytest.mark.parametrize("call", every_call(), ids=str)
+CALLS_WITH_PARAMETERS = pytest.mark.parametrize("call", [one for one in every_call() if one.parameters], ids=str)
+CALLERS = pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller, Caller])
+
+# What gets a call as far as to look for what its path names, where an empty object does not.
+_BODIES: Mapping[str, tuple[bytes, str]] = {
+    "conversations/<int:number>/files": (
+        f"--{BOUNDARY}\r\n".encode() + file(b"x") + f"\r\n--{BOUNDARY}--\r\n".encode(),
+        FORM,
+    ),
+}
+
+
+class Seen(NamedTuple):
+    """All that a caller can see of an answer, and what the database was asked for it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    statements: list[str]
+
+
+@pytest.fixture
+def theirs(neighbour: Chatbot) -> dict[str, Any]:
+    """Something of the neighbour for each parameter that a path can have."""
+    midnight = datetime(2026, 11, 20, tzinfo=UTC)
+    DailyExtract.objects.create(
+        chatbot=neighbour, day=midnight.date(), starts_at=midnight, ends_at=midnight + timedelta(days=1)
+    )
+    return {
+        "request_id": export_of(neighbour, "42").pk,
+        "number": conversation_of(neighbour, "42").pk,
+        "day": "2026-11-20",
+    }
+
+
+def body_of(call: AnyCall) -> tuple[bytes, str]:
+    if call.method != "POST":
+        return b"", ""
+    body = {} if call.parameters else ALICE
+    return _BODIES.get(call.path, (json.dumps(body).encode(), "application/json"))
+
+
+def look(call: AnyCall, caller: Caller, slug: str, values: Mapping[str, Any]) -> Seen:
+    raw, content_type = body_of(call)
+    url = f"/api/v1/chatbots/{slug}/{call.below_slug(**values)}"
+    headers = {**caller.credentials(raw), "X-Request-ID": "the-same-for-all"}
+    with CaptureQueriesContext(connection) as captured:
+        response = caller.client.generic(call.method, url, raw, content_type, headers=headers)
+    statements = [re.sub(r"'[^']*'|\b\d+\b", "?", query["sql"]) for query in captured.captured_queries]
+    seen = {name: value for name, value in response.items() if name != "RateLimit-Remaining"}
+    return Seen(response.status_code, seen, response.getvalue(), statements)
+
+
+@CALLS
+@CALLERS
+def test_a_chatbot_of_somebody_else_is_as_none(chatbot, neighbour, theirs, call, caller_type):
+    caller = caller_type(chatbot)
+    SigningCaller(neighbour, secret="of the neighbour")
+    # The first use of a key in a minute is written down, wherever it is used.
+    look(call, caller, "nobody", theirs)
+
+    there, nowhere = look(call, caller, neighbour.slug, theirs), look(call, caller, "nobody", theirs)
+
+    assert there == nowhere
+    assert there.status == (404 if caller_type is TokenCaller else 401)
+
+
+@CALLS_WITH_PARAMETERS
+def test_what_is_somebody_else_s_is_as_what_never_was(chatbot, theirs, call):
+    caller = TokenCaller(chatbot)
+    look(call, caller, chatbot.slug, {})
+
+    there, nowhere = look(call, caller, chatbot.slug, theirs), look(call, caller, chatbot.slug, {})
+
+    assert there == nowhere
+    assert there.status == 404, "Give the call a body in _BODIES that it takes."
+
+
+@CALLS_WITH_PARAMETERS
+def test_each_call_finds_what_is_its_own(neighbour, theirs, call):
+    # Or the test above would prove nothing.
+    assert look(call, TokenCaller(neighbour), neighbour.slug, theirs).status != 404
