@@ -17,14 +17,19 @@ from conversations.documents import error_at
 # The limits are those of `ByConversations`, told field by field.
 _ConversationId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
 
-# The two ways to say whom a call is about; `_selector_errors` tells what is wrong.
+# The two ways to say whom a call is about; `_selector_errors` tells what is wrong. As a condition and not as two
+# alternatives, of which generators of clients would make a class each, without the other fields.
 _BY_UCI = ("unique_chatter_identifier_key", "unique_chatter_identifier_value")
 _BY_CONVERSATIONS = "conversation_ids"
-_ONE_OF_TWO_WAYS: list[JsonValue] = [{"required": list(_BY_UCI)}, {"required": [_BY_CONVERSATIONS]}]
+_ONE_OF_TWO_WAYS: dict[str, JsonValue] = {
+    "if": {"required": [_BY_CONVERSATIONS]},
+    "then": {"not": {"anyOf": [{"required": [name]} for name in _BY_UCI]}},
+    "else": {"required": list(_BY_UCI)},
+}
 
 
 class _NamesSomebody(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra={"oneOf": _ONE_OF_TWO_WAYS})
+    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_ONE_OF_TWO_WAYS)
 
     unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[^\x00]*$")
     # The limit is also what makes pydantic look for unpaired surrogates.
