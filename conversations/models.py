@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
 from chatbots.models import Chatbot, Variable
+from conversations.folding import FOLDED_HASH, VALUE_HASH
 
 # In SQL, whatever the session's time zone: an erased conversation keeps only the UTC day it began.
 _STARTED_AT_IS_A_UTC_DAY = Exact(
@@ -177,6 +178,8 @@ class Identity(_OfConversation):
         indexes = [
             # Every deletion and export starts here: the conversations of one chatter.
             models.Index(name="identity_chatter", fields=["chatbot", "variable", "value"]),
+            # The values that look like another's, each found once however often it is there.
+            models.Index(F("chatbot"), FOLDED_HASH, F("variable"), VALUE_HASH, name="identity_folded"),
         ]
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import connection, transaction
 
 # The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
 # for ever. A gigabyte at a megabyte a second takes 17 minutes.
@@ -29,3 +29,26 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
         for name, value in (_BY_INDEX | settings).items():
             reader.execute("SELECT set_config(%s, %s, TRUE)", [name, value])
         yield reader
+
+
+@contextmanager
+def one_instant() -> Iterator[None]:
+    """Let all that the caller reads meanwhile be of one instant, on Django's connection; writing is refused.
+
+    For what takes moments. Within a transaction, what that one sees is seen, as it is.
+    """
+    if connection.in_atomic_block:
+        yield
+        return
+    connection.ensure_connection()
+    reader = connection.connection
+    before = reader.isolation_level, reader.read_only
+    reader.isolation_level, reader.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('enable_seqscan', 'off', TRUE)")
+            yield
+    finally:
+        if not reader.closed:
+            reader.isolation_level, reader.read_only = before

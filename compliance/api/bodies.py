@@ -1,6 +1,6 @@
 """The bodies of the calls that file requests: strict, so that nothing is guessed about whom to erase."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
@@ -71,6 +71,18 @@ class ExportBody(_RequestBody):
     include_shared: bool | None = None
     include_files: bool | None = None
 
+
+class PreviewBody(_RequestBody):
+    """What either kind of request can have."""
+
+    action: Literal["delete", "export"] | None = None
+    erase_exports: bool | None = None
+    include_shared: bool | None = None
+    include_files: bool | None = None
+
+
+# The body of a request, by its `action`.
+BODIES: Mapping[str, type[DeletionBody | ExportBody]] = {"delete": DeletionBody, "export": ExportBody}
 
 Body = TypeVar("Body", DeletionBody, ExportBody)
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -165,7 +177,7 @@ _WORDS = {
     "too_long": ("too_long", "Must name at most {max_length} conversations."),
     "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
     "bool_type": ("wrong_type", "Must be true or false."),
-    "literal_error": ("unknown_value", "Must be {expected}, to fit the path."),
+    "literal_error": ("unknown_value", "Must be {expected} here."),
     "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
     "string_too_long": ("too_long", "Must have at most {max_length} characters."),
     "string_pattern_mismatch": ("wrong_pattern", "Must match {pattern}."),

@@ -19,6 +19,9 @@ from config.problems import FieldError, Problem
 Scope = ApiKey.Scope
 
 
+# The kind of request that a body's `action` names.
+KINDS = {"delete": ComplianceRequest.Kind.DELETION, "export": ComplianceRequest.Kind.EXPORT}
+
 # What a key needs to file, preview or withdraw a request of the kind.
 WRITE_SCOPES = {
     ComplianceRequest.Kind.DELETION: Scope.DELETIONS_WRITE,

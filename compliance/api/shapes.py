@@ -147,3 +147,67 @@ class RequestsOfChatter(Shape):
     results: list[RequestObject]
     left_out: int
     """How many older ones there are beside these; more than 9,800 are not counted."""
+
+
+class KeptByDeletion(Shape):
+    """What a deletion would leave."""
+
+    conversations: int
+    """Entries "Deleted conversation", with what may be kept."""
+    exports: int
+    """Hosted exports within their grace: they go when it is over."""
+    delivered_exports: int
+    """Exports in your own bucket, which are yours."""
+    delivered_extracts: int
+    """Daily extracts in your own bucket, which are yours."""
+
+
+class PreviewedDeletion(Shape):
+    """What a deletion would do."""
+
+    erased: Counts
+    """As a deletion counts. `messages` is the sum of what the conversations count themselves."""
+    shared_conversations: int
+    """Of the conversations, those in which another chatter took part too."""
+    exports_that_go: list[UUID]
+    """The requests whose hosted files would be removed, the newest 100."""
+    kept: KeptByDeletion
+    held_by: list[ComplianceRequest.HoldReason]
+    """What would put it on hold."""
+
+
+class PreviewedExport(Shape):
+    """What an export would hold."""
+
+    conversations: int
+    messages: int
+    files: int
+    """Copies of uploaded files; 0 without `include_files`."""
+    shared_left_out: int
+    """Conversations with another chatter in them; 0 with `include_shared`."""
+    refused: Literal["export_destination_missing"] | None
+    """The code by which the export would be refused."""
+
+
+class SimilarChatter(Shape):
+    """Another chatter of the chatbot whose value looks like yours."""
+
+    unique_chatter_identifier_key: str
+    unique_chatter_identifier_value: str
+    conversations: int
+    """Those that are not being deleted. 1,000 stands for so many or more."""
+    differs_in: list[Literal["key", "case", "padding"]]
+    """`padding`: spaces around it, or leading zeros."""
+
+
+class PreviewAnswer(Shape):
+    """What requests would do if they were carried out now."""
+
+    deletion: PreviewedDeletion | None
+    export: PreviewedExport | None
+    at_least: bool
+    """There are more conversations than were looked at (10,000): the numbers are lower bounds."""
+    open_requests: list[UUID]
+    """Requests about the chatter that are not over; they go first. The oldest 100."""
+    similar: list[SimilarChatter]
+    """At most 20."""

@@ -1,12 +1,13 @@
 from django.urls import path
 
-from compliance.api import deciding, filing, lists, requests
+from compliance.api import deciding, filing, lists, preview, requests
 
 app_name = "compliance-api"
 
 urlpatterns = [
     path("data-deletion", filing.DataDeletionView.as_view(), name="data-deletion"),
     path("data-export", filing.DataExportView.as_view(), name="data-export"),
+    path("preview", preview.PreviewView.as_view(), name="preview"),
     path("requests", lists.RequestsView.as_view(), name="requests"),
     path("requests/lookup", lists.LookupView.as_view(), name="lookup"),
     path("requests/<uuid:request_id>", requests.RequestView.as_view(), name="request"),

@@ -102,6 +102,18 @@ def submit(
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
+def check(chatbot: Chatbot, about: Selector, reference: str = "") -> dict[str, Any]:
+    """Raise Refused as `submit` does, save for an export without a bucket.
+
+    Return the columns that say whom a request would be about.
+    """
+    _require_compliance(chatbot)
+    scope = find_uci(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
+    about.check()
+    _check_reference(reference, about)
+    return _names(about, scope)
+
+
 def find_uci(chatbot: Chatbot, uci_key: str) -> int:
     """Return the id of a chatbot's present or former UCI of this name.
 

@@ -114,6 +114,7 @@ class _Day:
     def work(self) -> None:
         for step in (
             self.intake,
+            self.previewing,
             self.filing,
             self.deciding,
             self.draining,
@@ -154,6 +155,15 @@ class _Day:
             chunks=[b"photo"],
             message_external_id="m0",
         )
+
+    def previewing(self) -> None:
+        for value in (self.members[0], self._member_with_files(), "nobody", f"00{self.members[1].upper()} "):
+            body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": value}
+            answer = self.token.post("preview", body | {"include_files": True, "include_shared": True})
+            assert answer.status_code == 200
+        assert answer.json()["similar"][0]["unique_chatter_identifier_value"] == self.members[1]
+        by_id = self.token.post("preview", {"conversation_ids": [f"{self.name} {number}" for number in range(100)]})
+        assert by_id.json()["deletion"]["erased"]["conversations"] == 100
 
     def filing(self) -> None:
         with self.watch.paused():

@@ -1,0 +1,107 @@
+"""Show what a request would do, before it is filed."""
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import json_body
+from chatbots.authentication import Caller, caller_of
+from compliance import previewing
+from compliance.api import described_preview
+from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
+from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView
+from compliance.models import ComplianceRequest
+from compliance.previewing import Export, Options, Preview
+from compliance.previewing.deleting import Deletion
+from compliance.similar import Similar
+from config.bodies import parse_json
+
+Kind = ComplianceRequest.Kind
+
+
+class PreviewView(WritingView):
+    @described_preview.preview_request
+    def post(self, request: Request, **_path: str) -> Response:
+        body = _parse(json_body(request))
+        caller = caller_of(request)
+        kinds = _kinds(caller, body.action)
+        found = previewing.preview(
+            chatbot=caller.chatbot,
+            about=body.about,
+            options=Options(
+                deletion=Kind.DELETION in kinds,
+                export=Kind.EXPORT in kinds,
+                erase_exports=getattr(body, "erase_exports", None) or False,
+                include_shared=getattr(body, "include_shared", None) or False,
+                include_files=getattr(body, "include_files", None) or False,
+            ),
+            reference=body.reference or "",
+        )
+        return Response(represent(found))
+
+
+def _parse(raw: bytes) -> DeletionBody | ExportBody | PreviewBody:
+    """Read the body: with `action` as that of the request, without with the options of both."""
+    value = parse_json(raw)
+    action = value.get("action") if isinstance(value, dict) else None
+    if isinstance(action, str) and action in BODIES:
+        return validate(BODIES[action], value)
+    return validate(PreviewBody, value)
+
+
+def _kinds(caller: Caller, action: str | None) -> list[Kind]:
+    """Return the kinds to show: the one that is named, else those that the key may file. Raises Problem."""
+    if action is None:
+        return [kind for kind, scope in WRITE_SCOPES.items() if caller.has_scope(scope)]
+    caller.require_scope(WRITE_SCOPES[KINDS[action]])
+    return [KINDS[action]]
+
+
+def represent(preview: Preview) -> dict[str, Any]:
+    """Return a preview in the words of the contract."""
+    return {
+        "deletion": _deletion(preview.deletion),
+        "export": _export(preview.export),
+        "at_least": preview.at_least,
+        "open_requests": [str(request_id) for request_id in preview.open_requests],
+        "similar": [_similar(one) for one in preview.similar],
+    }
+
+
+def _deletion(deletion: Deletion | None) -> dict[str, Any] | None:
+    if deletion is None:
+        return None
+    return {
+        "erased": deletion.erased,
+        "shared_conversations": deletion.shared_conversations,
+        "exports_that_go": [str(request_id) for request_id in deletion.exports_that_go],
+        "kept": {
+            "conversations": deletion.erased["conversations"],
+            "exports": deletion.kept_exports,
+            "delivered_exports": deletion.delivered_exports,
+            "delivered_extracts": deletion.delivered_extracts,
+        },
+        "held_by": deletion.held_by,
+    }
+
+
+def _export(export: Export | None) -> dict[str, Any] | None:
+    if export is None:
+        return None
+    return {
+        "conversations": export.conversations,
+        "messages": export.messages,
+        "files": export.files,
+        "shared_left_out": export.shared_left_out,
+        "refused": export.refused,
+    }
+
+
+def _similar(similar: Similar) -> dict[str, Any]:
+    return {
+        "unique_chatter_identifier_key": similar.key,
+        "unique_chatter_identifier_value": similar.value,
+        "conversations": similar.conversations,
+        "differs_in": similar.differs_in,
+    }

@@ -1,0 +1,91 @@
+"""What a deletion and an export would do now, without doing any of it.
+
+The questions are those of the mark (`erasure/marking.py`, `erasure/dooming.py`), of the claims (`sizes.py`) and of
+the file (`conversations/transcripts.py`), asked without a request. Tests file what they preview, and compare.
+
+No message is counted one by one: each conversation keeps how many it has. What is looked at is bounded.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from chatbots.models import Bucket, Chatbot
+from compliance import similar
+from compliance.operations.filing import check
+from compliance.previewing.deleting import MOST_NAMED, Deletion, count_files, deletion
+from compliance.previewing.finding import Finds, Subject, find, look_ahead
+from compliance.selectors import Selector
+from compliance.similar import Similar
+from conversations.snapshots import one_instant
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which kinds of request are meant, and what they would ask for beside whom they are about."""
+
+    deletion: bool = True
+    export: bool = True
+    erase_exports: bool = False
+    include_shared: bool = False
+    include_files: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export would hold. `refused` is the code by which its filing would be refused now."""
+
+    conversations: int
+    messages: int
+    files: int
+    shared_left_out: int
+    refused: str | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """`at_least`: there are more conversations than were looked at."""
+
+    deletion: Deletion | None
+    export: Export | None
+    open_requests: list[UUID]
+    similar: list[Similar]
+    at_least: bool
+
+
+def preview(*, chatbot: Chatbot, about: Selector, options: Options, reference: str = "") -> Preview:
+    """Return what requests about a chatter, or certain conversations, would do if they were carried out now.
+
+    All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
+    """
+    with one_instant():
+        subject = Subject(chatbot, **check(chatbot, about, reference))
+        ahead = look_ahead(subject)
+        finds = find(subject, ahead)
+        return Preview(
+            deletion=deletion(subject, finds, ahead, erase_exports=options.erase_exports)
+            if options.deletion
+            else None,
+            export=_export(subject, finds, options) if options.export else None,
+            open_requests=ahead.open[:MOST_NAMED],
+            similar=_similar(subject),
+            at_least=finds.at_least,
+        )
+
+
+def _export(subject: Subject, finds: Finds, options: Options) -> Export:
+    is_all = options.include_shared or subject.is_by_id
+    chosen = [one for one in finds.unmarked if is_all or one.people <= 1]
+    has_bucket = Bucket.objects.filter(chatbot=subject.chatbot).exists()
+    return Export(
+        conversations=len(chosen),
+        messages=sum(one.message_count for one in chosen),
+        files=count_files([one.number for one in chosen], only_stored=True) if options.include_files else 0,
+        shared_left_out=len(finds.unmarked) - len(chosen),
+        refused=None if has_bucket else "export_destination_missing",
+    )
+
+
+def _similar(subject: Subject) -> list[Similar]:
+    if subject.variable_id is None or subject.uci_value is None:
+        return []
+    return similar.find(chatbot_id=subject.chatbot.pk, variable_id=subject.variable_id, value=subject.uci_value)

@@ -1,0 +1,229 @@
+"""What a deletion would erase, keep and be held by."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+from psycopg import sql
+
+from chatbots.models import Chatbot
+from chatbots.secrets import digest
+from compliance.erasure import extracts
+from compliance.inventory import Way, stores
+from compliance.models import ComplianceRequest
+from compliance.previewing.finding import Ahead, Finds, Found, Subject, rows
+from compliance.whereabouts import HOSTED, OUT_OF_REACH
+from config.arrays import array
+from conversations.models import UploadedFile
+
+HoldReason = ComplianceRequest.HoldReason
+
+# Of the ids that the answer names.
+MOST_NAMED = 100
+# The messages whose days are looked up one by one: as many as a deletion erases in one bite. Beyond, a conversation
+# counts for each day from its beginning to its last message.
+EXACT_MESSAGES = 25_000
+
+_COUNT_ROWS = sql.SQL("""
+SELECT count(*)
+  FROM unnest(%s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (SELECT FROM {table} WHERE conversation_id = ours.id AND {condition} OFFSET 0) AS held
+""")
+_ALL, _STORED = sql.SQL("TRUE"), sql.SQL("state = 'stored'")
+
+_PEOPLE = """
+SELECT DISTINCT i.variable_id, i.value
+  FROM unnest(%s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT variable_id, value FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
+"""
+
+# As `erasure.dooming` meets them: the exports of everybody who was in these conversations, and those that named one
+# of them by its id. What a deletion that failed had doomed goes in any case.
+_EXPORTS = f"""
+WITH asked AS (
+    SELECT x.id
+      FROM unnest(%(variables)s::bigint[], %(digests)s::bytea[]) AS whose(variable_id, digest)
+     CROSS JOIN LATERAL (
+           SELECT id FROM compliance_compliancerequest
+            WHERE variable_id = whose.variable_id AND uci_digest = whose.digest AND kind = 'export' OFFSET 0) AS x
+     UNION
+    SELECT id FROM compliance_compliancerequest
+     WHERE conversation_digests && (
+           SELECT array_agg(external_id_digest) FROM (
+                  SELECT c.external_id_digest FROM unnest(%(numbers)s::bigint[]) AS ours(id)
+                   CROSS JOIN LATERAL (
+                         SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS c
+                   UNION ALL
+                  SELECT unnest(%(conversations)s::bytea[])) AS named(external_id_digest))
+       AND kind = 'export'
+), met AS (
+    SELECT e.* FROM asked
+     CROSS JOIN LATERAL (
+           SELECT * FROM compliance_export WHERE request_id = asked.id AND key IS NOT NULL OFFSET 0) AS e
+     UNION
+    SELECT e.* FROM unnest(%(failed)s::uuid[]) AS failed(id)
+     CROSS JOIN LATERAL (
+           SELECT * FROM compliance_export WHERE doomed_by = failed.id AND key IS NOT NULL OFFSET 0) AS e
+)
+SELECT e.request_id, e.finished_at, e.hosting, e.finished_at IS NULL AND {OUT_OF_REACH},
+       coalesce(e.finished_at > now() - make_interval(secs => %(grace)s), FALSE),
+       coalesce(e.doomed_by = ANY(%(failed)s::uuid[]), FALSE)
+  FROM met AS e
+ ORDER BY e.finished_at DESC NULLS FIRST, e.request_id
+"""  # noqa: S608  (a text of ours)
+
+_HOURS = """
+SELECT min(m.sent_at), max(m.sent_at)
+  FROM unnest(%s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT sent_at FROM conversations_message WHERE conversation_id = ours.id OFFSET 0) AS m
+ GROUP BY date_trunc('hour', m.sent_at)
+"""
+
+# As `erasure.extracts` flags them. A day that has no file yet is made without what is erased, and counts for nothing.
+_DAYS = """
+WITH met AS (
+    SELECT e.id
+      FROM unnest(%(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS said(first, last)
+     CROSS JOIN LATERAL (
+           SELECT id FROM conversations_dailyextract
+            WHERE chatbot_id = %(chatbot)s
+              AND day BETWEEN (said.first AT TIME ZONE 'UTC')::date - 2 AND (said.last AT TIME ZONE 'UTC')::date + 2
+              AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0) AS e
+     UNION
+    SELECT theirs.extract_id
+      FROM unnest(%(failed)s::uuid[]) AS failed(id)
+     CROSS JOIN LATERAL (
+           SELECT extract_id FROM conversations_extracterasure WHERE request_id = failed.id OFFSET 0) AS theirs
+)
+SELECT count(*) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL),
+       count(*) FILTER (WHERE e.hosting = 'client' AND e.made_version IS NOT NULL)
+  FROM met
+ CROSS JOIN LATERAL (
+       SELECT hosting, key, made_version FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
+"""
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What a deletion would erase and keep. `erased` by the request's counters."""
+
+    erased: dict[str, int]
+    shared_conversations: int
+    kept_exports: int
+    delivered_exports: int
+    delivered_extracts: int
+    exports_that_go: list[UUID]
+    held_by: list[HoldReason]
+
+
+def deletion(subject: Subject, finds: Finds, ahead: Ahead, *, erase_exports: bool) -> Deletion:
+    numbers = [conversation.number for conversation in finds.free]
+    erased = {"conversations": len(numbers), "messages": sum(one.message_count for one in finds.free)}
+    for store in stores(Way.CONVERSATION):
+        if store.counter != "messages":
+            erased[store.counter] = count_rows(store.table, numbers)
+    erased["files"] = count_files([*numbers, *finds.erased_with_files])
+    met = _exports_met(subject, numbers, ahead)
+    goes = [one for one in met if one.goes(erase_exports=erase_exports)]
+    stays = [one for one in met if not one.goes(erase_exports=erase_exports)]
+    hosted, delivered = _days(subject.chatbot, finds.free, ahead)
+    return Deletion(
+        erased=erased | {"exports": len(goes), "extracts": hosted},
+        shared_conversations=sum(one.people > 1 for one in finds.free),
+        kept_exports=sum(one.is_hosted for one in stays),
+        delivered_exports=sum(not one.is_hosted for one in stays),
+        delivered_extracts=delivered,
+        exports_that_go=[one.request_id for one in goes[:MOST_NAMED]],
+        held_by=_held_by(subject.chatbot, finds, ahead),
+    )
+
+
+def count_files(numbers: Collection[int], *, only_stored: bool = False) -> int:
+    """Return how many uploaded files these conversations have."""
+    return count_rows(UploadedFile._meta.db_table, numbers, condition=_STORED if only_stored else _ALL)
+
+
+def count_rows(table: str, numbers: Collection[int], *, condition: sql.SQL = _ALL) -> int:
+    """Return how many rows of a table these conversations have."""
+    statement = _COUNT_ROWS.format(table=sql.Identifier(table), condition=condition)
+    [(number,)] = rows(statement, [array(numbers)])
+    return int(number)
+
+
+def _held_by(chatbot: Chatbot, finds: Finds, ahead: Ahead) -> list[HoldReason]:
+    """Return what would hold the deletion, in the order in which it is asked."""
+    holds = {
+        HoldReason.EXPORT_PENDING: ahead.holds_deletions,
+        HoldReason.TOO_MANY_CONVERSATIONS: finds.named > chatbot.max_conversations_per_deletion,
+        HoldReason.AWAITING_APPROVAL: chatbot.four_eyes,
+    }
+    return [reason for reason, holds_it in holds.items() if holds_it]
+
+
+class _Met(NamedTuple):
+    """An export that holds what the deletion would erase."""
+
+    request_id: UUID
+    finished_at: datetime | None
+    hosting: str
+    is_out_of_reach: bool
+    is_fresh: bool
+    is_doomed: bool
+
+    @property
+    def is_hosted(self) -> bool:
+        return self.hosting == HOSTED
+
+    def goes(self, *, erase_exports: bool) -> bool:
+        if self.is_hosted:
+            return self.is_doomed or erase_exports or not self.is_fresh
+        return self.finished_at is None and not self.is_out_of_reach
+
+
+def _exports_met(subject: Subject, numbers: Sequence[int], ahead: Ahead) -> list[_Met]:
+    whose = set(rows(_PEOPLE, [array(numbers)]))
+    if not subject.is_by_id:
+        whose.add((subject.variable_id, subject.uci_value))
+    values = {
+        "variables": array(variable for variable, _ in whose),
+        "digests": [digest("chatter", variable, value) for variable, value in whose],
+        "numbers": array(numbers),
+        "conversations": subject.conversation_digests,
+        "failed": array(ahead.failed_deletions),
+        "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),
+    }
+    return [_Met(*row) for row in rows(_EXPORTS, values)]
+
+
+def _days(chatbot: Chatbot, conversations: Sequence[Found], ahead: Ahead) -> tuple[int, int]:
+    """Return how many hosted days would be made again, and how many delivered ones would be left."""
+    if not extracts.has_any([chatbot.pk]):
+        return 0, 0
+    if sum(one.message_count for one in conversations) <= EXACT_MESSAGES:
+        spans = rows(_HOURS, [array(one.number for one in conversations)])
+    else:
+        spans = _united(sorted((one.first, one.last) for one in conversations))
+    values = {
+        "chatbot": chatbot.pk,
+        "firsts": [first for first, _ in spans],
+        "lasts": [last for _, last in spans],
+        "failed": array(ahead.failed_deletions),
+    }
+    [(hosted, delivered)] = rows(_DAYS, values)
+    return hosted, delivered
+
+
+def _united(spans: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    """Return spans of time, in order, with those that overlap made one."""
+    united: list[tuple[datetime, datetime]] = []
+    for first, last in spans:
+        if united and first <= united[-1][1]:
+            united[-1] = united[-1][0], max(united[-1][1], last)
+        else:
+            united.append((first, last))
+    return united

@@ -1,0 +1,96 @@
+"""Values that look like the one that a request would name: the commonest mistake of whoever files one.
+
+Another key, another case, spaces around it or leading zeros make another chatter. Found by an index that holds each
+value's folded hash (`conversations.folding`): one look-up for each value that is found, however many conversations
+have it.
+"""
+
+from typing import NamedTuple
+
+from django.db import connection
+
+from conversations.folding import SPACES, folded, folded_hash, value_hash
+
+MOST_FOUND = 20
+# A value that is in so many conversations or more is counted no further.
+MOST_COUNTED = 1_000
+
+# From one value to the next, by skipping along the index. The own one is among them, and what only shares the hash.
+_SIMILAR = f"""
+WITH RECURSIVE alike(variable_id, hash, value, steps) AS (
+    (SELECT i.variable_id, {value_hash("i.value")}, i.value, 1
+       FROM conversations_identity i
+      WHERE i.chatbot_id = %(chatbot)s AND {folded_hash("i.value")} = {folded_hash("%(value)s::text")}
+      ORDER BY i.variable_id, {value_hash("i.value")} LIMIT 1)
+    UNION ALL
+    SELECT another.*, alike.steps + 1
+      FROM alike
+     CROSS JOIN LATERAL (
+           SELECT i.variable_id, {value_hash("i.value")}, i.value
+             FROM conversations_identity i
+            WHERE i.chatbot_id = %(chatbot)s AND {folded_hash("i.value")} = {folded_hash("%(value)s::text")}
+              AND (i.variable_id, {value_hash("i.value")}) > (alike.variable_id, alike.hash)
+            ORDER BY i.variable_id, {value_hash("i.value")} LIMIT 1) AS another
+     WHERE alike.steps < %(steps)s
+)
+SELECT alike.variable_id, v.name, alike.value, live.conversations
+  FROM alike
+ CROSS JOIN LATERAL (SELECT name FROM chatbots_variable WHERE id = alike.variable_id OFFSET 0) AS v
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS conversations
+         FROM (SELECT FROM conversations_identity i
+                CROSS JOIN LATERAL (
+                      SELECT FROM conversations_conversation
+                       WHERE id = i.conversation_id AND deletion_request_id IS NULL OFFSET 0) AS c
+                WHERE i.chatbot_id = %(chatbot)s AND i.variable_id = alike.variable_id AND i.value = alike.value
+                LIMIT %(most)s) AS each) AS live
+ WHERE {folded("alike.value")} = {folded("%(value)s::text")}
+   AND (alike.variable_id, alike.value) IS DISTINCT FROM (%(variable)s, %(value)s)
+"""  # noqa: S608  (texts of ours)
+
+
+class Similar(NamedTuple):
+    """Another chatter whose value looks like the one asked for; `differs_in` says how it differs."""
+
+    key: str
+    value: str
+    conversations: int
+    differs_in: list[str]
+
+
+def find(*, chatbot_id: int, variable_id: int, value: str) -> list[Similar]:
+    """Return the chatters with live conversations whose values look like this one's, under any key; 20 at most."""
+    values: dict[str, str | int] = {
+        "chatbot": chatbot_id,
+        "variable": variable_id,
+        "value": value,
+        "steps": 2 * MOST_FOUND,
+        "most": MOST_COUNTED,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_SIMILAR, values)
+        found = cursor.fetchall()
+    return [
+        Similar(name, other, conversations, _differences(value, other, is_other_key=other_variable != variable_id))
+        for other_variable, name, other, conversations in found
+        if conversations
+    ][:MOST_FOUND]
+
+
+def _differences(value: str, other: str, *, is_other_key: bool) -> list[str]:
+    before, core, after = _parts(value)
+    other_before, other_core, other_after = _parts(other)
+    differences = {
+        "key": is_other_key,
+        "case": core != other_core,
+        "padding": (before, after) != (other_before, other_after),
+    }
+    return [name for name, differs in differences.items() if differs]
+
+
+def _parts(value: str) -> tuple[str, str, str]:
+    """Return the padding before a value, what it pads, and the padding after it; of zeros alone one is left."""
+    bare = value.strip(SPACES)
+    core = bare.lstrip("0") or bare[:1]
+    before, _, after = value.partition(core) if core else (value, "", "")
+    return before, core, after

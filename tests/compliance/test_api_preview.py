@@ -1,0 +1,438 @@
+"""A preview over HTTP tells what a deletion and an export then really do, and writes nothing."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import InternalError, connection, transaction
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
+from compliance import similar as similar_values
+from compliance.erasure import objects
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest, Export
+from compliance.previewing import deleting, finding
+from conversations import uploads
+from conversations.models import Conversation, DailyExtract, Message
+from tests.calls import SigningCaller, TokenCaller, pointers, problem
+from tests.compliance.conftest import Drain
+from tests.extracting import FIRST, conversation_on, day_after, make_all, noon, planned
+from tests.factories import IdentityFactory, VariableValueFactory, conversation_of, deletion_of, export_of, uci_of
+from tests.functional.support import dump
+from tests.functional.test_races import Elsewhere
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
+NOTHING = {
+    "deletion": {
+        "erased": dict.fromkeys(
+            ["conversations", "messages", "identities", "variable_values", "files", "exports", "extracts"], 0
+        ),
+        "shared_conversations": 0,
+        "exports_that_go": [],
+        "kept": dict.fromkeys(["conversations", "exports", "delivered_exports", "delivered_extracts"], 0),
+        "held_by": [],
+    },
+    "export": {"conversations": 0, "messages": 0, "files": 0, "shared_left_out": 0, "refused": None},
+    "at_least": False,
+    "open_requests": [],
+    "similar": [],
+}
+
+Preview = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+@pytest.fixture
+def preview(caller: TokenCaller) -> Preview:
+    """Preview requests about a chatter, and look that nothing was written."""
+
+    def ask(value: str = "alice", **fields: Any) -> dict[str, Any]:
+        before = dump()
+        response = caller.post("preview", body(value, **fields))
+        assert response.status_code == 200, response.content
+        assert dump() == before
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    caller.get("requests")  # notes that the key was used
+    return ask
+
+
+def body(value: str = "alice", **fields: Any) -> dict[str, Any]:
+    return {KEY: "member_id", VALUE: value, **fields}
+
+
+def carried_out(caller: TokenCaller, path: str, drain: Drain, value: str = "alice", **fields: Any) -> dict[str, Any]:
+    """File a request, carry it out, and return the request object."""
+    filed = caller.post(path, body(value, **fields))
+    drain()
+    answer: dict[str, Any] = caller.get(f"requests/{filed.json()['request_id']}").json()
+    assert answer["status"] == "completed"
+    return answer
+
+
+def as_told(deletion: dict[str, Any]) -> dict[str, Any]:
+    """Return of a deletion that is done what its preview had to say."""
+    kept = deletion["kept_exports"]
+    return {
+        "erased": deletion["counts"],
+        "kept": {
+            "conversations": Conversation.objects.filter(deletion_request_id=deletion["request_id"]).count(),
+            "exports": sum(one["hosting"] == "hosted" for one in kept),
+            "delivered_exports": sum(one["hosting"] == "client" for one in kept),
+            "delivered_extracts": len(deletion["delivered_extracts"]),
+        },
+    }
+
+
+def exported(chatbot: Chatbot, value: str, drain: Drain, *, days_ago: int, **fields: Any) -> Export:
+    """An export of a chatter that was finished some days ago."""
+    request = export_of(chatbot, value)
+    drain()
+    Export.objects.filter(request=request).update(finished_at=timezone.now() - timedelta(days=days_ago), **fields)
+    return Export.objects.get(request=request)
+
+
+def filled(chatbot: Chatbot) -> None:
+    """Alice has two conversations of her own on two days, with all that hangs on them, and one with bob."""
+    own = conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST)))
+    VariableValueFactory.create(conversation=own)
+    for name in ("one.jpg", "two.jpg"):
+        uploads.receive(conversation=own, name=name, content_type="image/jpeg", chunks=[b"content"])
+    conversation_on(chatbot, "alice", noon(day_after(FIRST, 3)))
+    IdentityFactory.create(
+        conversation=conversation_on(chatbot, "alice", noon()), variable=uci_of(chatbot), value="bob"
+    )
+    conversation_on(chatbot, "bob", noon(day_after(FIRST, 2)))
+
+
+def a_clients_file(export: Export) -> None:
+    Export.objects.filter(pk=export.pk).update(hosting="client", bucket="clients", expires_at=None)
+
+
+def deliver(extract: DailyExtract) -> None:
+    DailyExtract.objects.filter(pk=extract.pk).update(hosting="client", bucket="clients", expires_at=None)
+
+
+@pytest.mark.parametrize("erase_exports", [False, True])
+def test_a_deletion_does_what_its_preview_told(caller, chatbot, preview, drain, erase_exports):
+    filled(chatbot)
+    planned(chatbot, FIRST, day_after(FIRST, 3))
+    make_all()
+    deliver(DailyExtract.objects.get(day=day_after(FIRST, 3)))
+    old, fresh = exported(chatbot, "alice", drain, days_ago=8), exported(chatbot, "alice", drain, days_ago=1)
+    of_bob = exported(chatbot, "bob", drain, days_ago=9)
+    theirs = exported(chatbot, "alice", drain, days_ago=30)
+    a_clients_file(theirs)
+    exported(chatbot, "carol", drain, days_ago=30)
+    gone = [str(export.request_id) for export in (fresh, old, of_bob) if erase_exports or export is not fresh]
+
+    told = preview(action="delete", erase_exports=erase_exports)
+
+    assert told["export"] is None
+    assert told["deletion"]["erased"] == {
+        "conversations": 3,
+        "messages": 4,
+        "identities": 4,
+        "variable_values": 1,
+        "files": 2,
+        "exports": len(gone),
+        "extracts": 2,
+    }
+    assert told["deletion"]["shared_conversations"] == 1
+    assert told["deletion"]["exports_that_go"] == gone
+    assert told["deletion"]["kept"]["delivered_exports"] == told["deletion"]["kept"]["delivered_extracts"] == 1
+    done = carried_out(caller, "data-deletion", drain, erase_exports=erase_exports)
+    assert as_told(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
+    assert ComplianceRequest.objects.get(pk=done["request_id"]).shared_conversations == 1
+    removed = Export.objects.filter(removed_at__isnull=False).values_list("request_id", flat=True)
+    assert {str(request_id) for request_id in removed} == set(gone)
+
+
+@pytest.mark.parametrize(("include_shared", "include_files"), [(False, True), (True, False), (True, True)])
+def test_an_export_does_what_its_preview_told(chatbot, preview, drain, include_shared, include_files):
+    filled(chatbot)
+    caller, options = TokenCaller(chatbot), {"include_shared": include_shared, "include_files": include_files}
+
+    told = preview(action="export", **options)
+
+    assert told["deletion"] is None
+    assert told["export"] == {
+        "conversations": 2 + include_shared,
+        "messages": 3 + include_shared,
+        "files": 2 * include_files,
+        "shared_left_out": 1 - include_shared,
+        "refused": None,
+    }
+    done = carried_out(caller, "data-export", drain, **options)
+    counts = {name: done["counts"][name] for name in ("conversations", "messages", "files")}
+    assert counts == {name: told["export"][name] for name in counts}
+    request = ComplianceRequest.objects.get(pk=done["request_id"])
+    assert request.shared_conversations == told["export"]["shared_left_out"]
+
+
+@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
+def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, path):
+    named = [
+        conversation_of(chatbot, *people, external_id=f"c-{number}")
+        for number, people in enumerate([(), ("alice",), ("alice", "bob"), ("carol",)])
+    ]
+    uploads.receive(conversation=named[1], name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
+    exported(chatbot, "bob", drain, days_ago=8), exported(chatbot, "carol", drain, days_ago=8)
+    ids = {"conversation_ids": ["c-0", "c-1", "c-2", "unknown"]}
+    kept = caller.post("data-export", ids).json()["request_id"]
+    drain()
+    files = {"include_files": True} if path == "data-export" else {}
+
+    told = caller.post("preview", ids | files).json()
+
+    assert told["similar"] == told["open_requests"] == []
+    filed = caller.post(path, ids | files)
+    drain()
+    done = caller.get(f"requests/{filed.json()['request_id']}").json()
+    assert done["counts"]["conversations"] == 3
+    if path == "data-deletion":
+        assert as_told(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
+        assert (told["deletion"]["shared_conversations"], told["deletion"]["kept"]["exports"]) == (1, 1)
+        assert [one["request_id"] for one in done["kept_exports"]] == [kept]
+    else:
+        assert told["export"].items() >= {"files": 1, "shared_left_out": 0}.items()
+        assert done["counts"].items() >= {name: told["export"][name] for name in ("messages", "files")}.items()
+
+
+def test_nothing_found_is_told_as_nothing(preview, neighbour):
+    conversation_of(neighbour, "alice")
+    assert preview() == NOTHING
+
+
+def test_what_another_deletion_has_marked_is_not_counted_again(caller, chatbot, preview, drain):
+    shared, own = conversation_of(chatbot, "alice", "bob", messages=3), conversation_of(chatbot, "alice")
+    others = deletion_of(chatbot, "bob", status="processing", started_at=timezone.now(), cut_at=timezone.now())
+    Conversation.objects.filter(pk=shared.pk).update(deletion_request_id=others.pk)
+    told = preview()
+    assert told["deletion"]["erased"]["conversations"] == told["export"]["conversations"] == 1
+    assert told["deletion"]["erased"]["messages"] == told["export"]["messages"] == own.message_count
+    # One that has ended without erasing it leaves it to the next.
+    ComplianceRequest.objects.update(status="failed", failed_at=timezone.now(), error_code="x")
+    told = preview()
+    assert (told["deletion"]["erased"]["conversations"], told["export"]["conversations"]) == (2, 1)
+    done = carried_out(caller, "data-deletion", drain)
+    assert as_told(done)["erased"] == told["deletion"]["erased"]
+
+
+def test_what_a_deletion_that_failed_had_still_to_do_is_told(caller, chatbot, preview, drain, monkeypatch):
+    conversation = conversation_of(chatbot, "alice", messages=4)
+    uploads.receive(conversation=conversation, name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
+    failed = deletion_of(chatbot, "alice")
+    refused = StepFailed("storage_locked", "Grant it.", retryable=False)
+    monkeypatch.setattr(objects, "erase_files", lambda _bite, ids: dict.fromkeys(ids, refused))
+    drain()
+    monkeypatch.undo()
+    # The rows of the one are erased, its file is not; of another one the identity is.
+    left = conversation_of(chatbot, messages=3)
+    Conversation.objects.filter(pk=left.pk).update(deletion_request_id=failed.pk)
+    told = preview()
+    assert told["deletion"]["erased"] | {"files": 1, "conversations": 1, "messages": 3} == told["deletion"]["erased"]
+    assert told["export"]["conversations"] == 0
+    done = carried_out(caller, "data-deletion", drain)
+    assert done["counts"] == told["deletion"]["erased"]
+
+
+def test_all_of_a_preview_is_of_one_instant_and_cannot_write(chatbot, caller, monkeypatch):
+    conversation_of(chatbot, "alice")
+    find = similar_values.find
+
+    def late(**asked: Any) -> Any:
+        Elsewhere(lambda: conversation_of(chatbot, "ALICE")).end()
+        with connection.cursor() as cursor, pytest.raises(InternalError), transaction.atomic():
+            cursor.execute("DELETE FROM conversations_message")
+        return find(**asked)
+
+    monkeypatch.setattr(similar_values, "find", late)
+    assert caller.post("preview", body()).json()["similar"] == []
+    monkeypatch.undo()
+    assert len(caller.post("preview", body()).json()["similar"]) == 1
+
+
+def test_what_would_hold_a_deletion_is_told(chatbot, preview):
+    for _ in range(3):
+        conversation_of(chatbot, "alice", messages=0)
+    assert preview()["deletion"]["held_by"] == []
+    Chatbot.objects.update(max_conversations_per_deletion=2, four_eyes=True)
+    failed = export_of(chatbot, "alice", status="failed", failed_at=timezone.now(), error_code="x")
+    waiting = deletion_of(chatbot, "alice")
+    told = preview()
+    assert told["deletion"]["held_by"] == ["export_pending", "too_many_conversations", "awaiting_approval"]
+    assert told["open_requests"] == [str(waiting.pk)]
+    ComplianceRequest.objects.filter(pk=failed.pk).update(uci_value=None)
+    Chatbot.objects.update(max_conversations_per_deletion=3, four_eyes=False)
+    assert preview()["deletion"]["held_by"] == []
+
+
+def test_more_conversations_than_are_looked_at_are_told_as_so_many_or_more(chatbot, preview, monkeypatch):
+    Chatbot.objects.update(max_conversations_per_deletion=2)
+    for _ in range(5):
+        conversation_of(chatbot, "alice", messages=1)
+    monkeypatch.setattr(finding, "MOST_FOUND", 3)
+    told = preview()
+    assert told["at_least"] is True
+    assert told["deletion"]["erased"]["conversations"] == told["export"]["conversations"] == 4
+    assert told["deletion"]["held_by"] == ["too_many_conversations"]
+
+
+def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot, preview, monkeypatch, storage):
+    conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST, 2)))
+    Conversation.objects.update(last_message_at=noon(day_after(FIRST, 2)))
+    conversation_on(chatbot, "alice", noon(day_after(FIRST)))
+    planned(chatbot, FIRST, day_after(FIRST, 3))
+    make_all()
+    Message.objects.filter(sent_at=noon(day_after(FIRST))).delete()
+    assert preview()["deletion"]["erased"]["extracts"] == 2
+    monkeypatch.setattr(deleting, "EXACT_MESSAGES", 1)
+    assert preview()["deletion"]["erased"]["extracts"] == 3
+
+
+def test_an_export_without_a_bucket_is_told_with_the_deletion(preview):
+    Bucket.objects.all().delete()
+    told = preview()
+    assert told["export"]["refused"] == "export_destination_missing"
+    assert told["deletion"] is not None
+
+
+# --- Similar ---------------------------------------------------------------------------------------------
+
+
+def similar(answer: dict[str, Any]) -> list[tuple[str, str, int, list[str]]]:
+    return sorted((one[KEY], one[VALUE], one["conversations"], one["differs_in"]) for one in answer["similar"])
+
+
+def test_values_that_look_alike_are_told_whether_something_was_found_or_not(chatbot, neighbour, preview):
+    email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
+    for value in ("ab-7", "AB-7", " ab-7", "00ab-7\u00a0", "ab-70", "ab-8"):
+        conversation_of(chatbot, value, messages=0)
+    for _ in range(2):
+        IdentityFactory.create(conversation=conversation_of(chatbot, messages=0), variable=email, value="ab-7")
+    IdentityFactory.create(conversation=conversation_of(chatbot, messages=0), variable=email, value="0Ab-7")
+    conversation_of(neighbour, "AB-7")
+    alike = [
+        ("email", "0Ab-7", 1, ["key", "case", "padding"]),
+        ("email", "ab-7", 2, ["key"]),
+        ("member_id", " ab-7", 1, ["padding"]),
+        ("member_id", "00ab-7\u00a0", 1, ["padding"]),
+        ("member_id", "AB-7", 1, ["case"]),
+    ]
+    assert similar(preview("ab-7")) == alike
+    assert similar(preview("Ab-7"))[-1] == ("member_id", "ab-7", 1, ["case"])
+    Conversation.objects.filter(pk__in=Conversation.objects.filter(identity__value="AB-7")).update(
+        deletion_request_id=deletion_of(chatbot, "x").pk
+    )
+    assert similar(preview("ab-7")) == alike[:-1]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "differs_in"),
+    [
+        ("0", "000", ["padding"]),
+        ("000", "0", ["padding"]),
+        ("007", " 7", ["padding"]),
+        ("ÉLOÏSE", "éloïse", ["case"]),
+        ("\u3000\u20037\ufeff\t", "7", ["padding"]),
+        ("0" * 511 + "A", "a", ["case", "padding"]),
+        ("😀" * 511 + "a", "😀" * 511 + "A", ["case"]),
+        ("Ⱥ" * 512, "ⱥ" * 512, ["case"]),
+        (" ", "0", None),
+        (" ", "\u2003", ["padding"]),
+        ("1", "10", None),
+        ("a b", "ab", None),
+    ],
+)
+def test_a_look_alike_is_told_by_what_differs(chatbot, caller, stored, asked, differs_in):
+    conversation_of(chatbot, stored, messages=0)
+    answer = caller.post("preview", body(asked)).json()
+    assert answer["similar"] == (
+        [{KEY: "member_id", VALUE: stored, "conversations": 1, "differs_in": differs_in}] if differs_in else []
+    )
+
+
+def test_look_alikes_are_bounded_however_many_there_are(chatbot, caller):
+    chatters = ["7", *(f"{'0' * number}7" for number in range(1, 40))]
+    for value in chatters:
+        conversation_of(chatbot, value, messages=0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)"
+            " SELECT c.chatbot_id, c.id, c.uci_variable_id, '000007' FROM conversations_conversation c"
+            " WHERE NOT EXISTS (SELECT FROM conversations_identity WHERE conversation_id = c.id AND value = '000007')"
+        )
+    found = caller.post("preview", body("7")).json()["similar"]
+    assert len(found) == 20
+    assert all(one["conversations"] in {1, 40} for one in found)
+
+
+# --- Refusals --------------------------------------------------------------------------------------------
+
+
+def test_a_preview_shows_what_the_key_may_file(chatbot):
+    for scope, shown, hidden in (
+        ("deletions:write", "deletion", "export"),
+        ("exports:write", "export", "deletion"),
+    ):
+        weak = TokenCaller(chatbot, scopes=[scope])
+        answer = weak.post("preview", body()).json()
+        assert (answer[shown] is None, answer[hidden] is None) == (False, True)
+        action = "export" if shown == "deletion" else "delete"
+        problem(weak.post("preview", body(action=action)), 403, "scope_missing")
+    problem(TokenCaller(chatbot, scopes=["requests:read"]).post("preview", body()), 403, "scope_missing")
+
+
+def test_a_preview_is_refused_as_a_filing_is(caller, chatbot, neighbour):
+    assert pointers(caller.post("preview", body("null"))) == {f"/{VALUE}": "invalid"}
+    assert pointers(caller.post("preview", body(reference="T-alice"))) == {"/reference": "invalid"}
+    assert pointers(caller.post("preview", body(action="erase"))) == {"/action": "unknown_value"}
+    assert pointers(caller.post("preview", body(action=["delete"]))) == {"/action": "unknown_value"}
+    assert pointers(caller.post("preview", body(action="delete", include_files=True))) == {
+        "/include_files": "unknown_field"
+    }
+    assert pointers(caller.post("preview", body(action="export", erase_exports=True))) == {
+        "/erase_exports": "unknown_field"
+    }
+    problem(caller.post("preview", body() | {KEY: "plan"}), 400, "unknown_uci_key")
+    problem(SigningCaller(chatbot).post("preview", body()), 401, "not_authenticated")
+    problem(caller.post("/api/v1/chatbots/neighbour/preview", body()), 404, "not_found")
+    Variable.objects.update(is_uci=False)
+    problem(caller.post("preview", body()), 409, "uci_not_designated")
+    Chatbot.objects.update(compliance_enabled=False)
+    problem(caller.post("preview", body()), 409, "compliance_disabled")
+    assert not ComplianceRequest.objects.exists()
+    assert not ChangeLogEntry.objects.filter(event__startswith="request.").exists()
+
+
+json_values = st.none() | st.booleans() | st.integers() | st.text(st.characters(), max_size=20) | st.lists(st.none())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sent=st.fixed_dictionaries(
+        {VALUE: st.text(st.characters(), max_size=20) | json_values},
+        optional={KEY: json_values, "action": json_values | st.just("delete"), "include_files": json_values},
+    )
+)
+def test_no_body_breaks_a_preview(caller, sent):
+    assert caller.post("preview", body() | sent).status_code in {200, 400}
+
+
+def test_nothing_of_the_chatter_is_logged(caller, chatbot, caplog):
+    caplog.set_level("DEBUG")
+    conversation_of(chatbot, "ALICE-77")
+    assert caller.post("preview", body("alice-77")).json()["similar"]
+    assert "alice-77" not in caplog.text.lower()
