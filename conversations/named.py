@@ -3,15 +3,18 @@
 # For a row `r` with `chatbot_id` and either `variable_id` and `uci_value`, or `conversation_digests`: one branch
 # finds its conversations and the other nothing, since it compares with null. Of all of them something is left: an
 # erased one has no identity any more, and is named by its id only while files of it are there. `identity_id` is null
-# for what is named by its id. To be used as `CROSS JOIN LATERAL ({NAMED}) AS named`.
+# for what is named by its id. To be used as `CROSS JOIN LATERAL ({NAMED}) AS named`. OFFSET 0 keeps PostgreSQL at one
+# look-up for each id: without statistics it may read all of the chatbot's conversations instead.
 NAMED = """
 SELECT i.conversation_id, i.id AS identity_id
   FROM conversations_identity i
  WHERE i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.value = r.uci_value
  UNION ALL
 SELECT c.id, NULL
-  FROM conversations_conversation c
- WHERE c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
-   AND (c.deleted_at IS NULL
+  FROM unnest(r.conversation_digests) AS given(digest)
+ CROSS JOIN LATERAL (
+       SELECT id, deleted_at, has_file_upload FROM conversations_conversation
+        WHERE chatbot_id = r.chatbot_id AND external_id_digest = given.digest OFFSET 0) AS c
+ WHERE (c.deleted_at IS NULL
         OR (c.has_file_upload AND EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = c.id)))
 """
