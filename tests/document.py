@@ -116,6 +116,6 @@ def _strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     strict = {key: _strict(part) for key, part in schema.items()}
-    if isinstance(schema.get("properties"), dict) and "additionalProperties" not in schema:
+    if schema.get("type") == "object" and "properties" in schema and "additionalProperties" not in schema:
         strict["additionalProperties"] = False
     return strict

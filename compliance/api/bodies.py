@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
+from django.conf import settings
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from rest_framework.request import Request
 
@@ -22,19 +23,38 @@ _ConversationId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, patt
 _BY_UCI = ("unique_chatter_identifier_key", "unique_chatter_identifier_value")
 _BY_CONVERSATIONS = "conversation_ids"
 _ONE_OF_TWO_WAYS: dict[str, JsonValue] = {
-    "if": {"required": [_BY_CONVERSATIONS]},
-    "then": {"not": {"anyOf": [{"required": [name]} for name in _BY_UCI]}},
-    "else": {"required": list(_BY_UCI)},
+    "if": {"title": "A chatter", "properties": {_BY_CONVERSATIONS: {"type": "null"}}},
+    "then": {
+        "required": list(_BY_UCI),
+        "properties": {name: {"type": "string"} for name in _BY_UCI},
+    },
+    "else": {"title": "Conversations", "properties": {name: {"type": "null"} for name in _BY_UCI}},
+}
+# What the document of the API says beyond the field itself; `ByUci.check` tells what is wrong.
+_NO_PLACEHOLDER: dict[str, JsonValue] = {
+    "minLength": 1,
+    "pattern": r"^[^\x00]*$",
+    "not": {"enum": [*sorted(settings.UCI_PLACEHOLDERS)]},
 }
 
 
 class _NamesSomebody(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", json_schema_extra=_ONE_OF_TWO_WAYS)
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        json_schema_extra=_ONE_OF_TWO_WAYS,
+    )
 
     unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[^\x00]*$")
+    """The name of the chatbot's UCI, present or former."""
     # The limit is also what makes pydantic look for unpaired surrogates.
-    unique_chatter_identifier_value: str | None = Field(None, max_length=512)
-    conversation_ids: list[_ConversationId] | None = Field(None, min_length=1, max_length=MOST_CONVERSATIONS)
+    unique_chatter_identifier_value: str | None = Field(None, max_length=512, json_schema_extra=_NO_PLACEHOLDER)
+    """The chatter: an exact string. Placeholders that broken integrations send are refused."""
+    conversation_ids: list[_ConversationId] | None = Field(
+        None, min_length=1, max_length=MOST_CONVERSATIONS, json_schema_extra={"uniqueItems": True}
+    )
+    """Instead of a chatter: the platform's ids of the conversations."""
 
     @property
     def about(self) -> Selector:
@@ -59,17 +79,27 @@ class _RequestBody(_NamesSomebody):
     """What both kinds have. `null` is as absent where a field is optional."""
 
     reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
+    """Your own ticket. It is kept, so it must not contain whom the request is about."""
 
 
 class DeletionBody(_RequestBody):
+    """Whom to delete."""
+
     action: Literal["delete"] | None = None
+    """Keeps a captured call from being sent to the other path. Required if your chatbot is set so."""
     erase_exports: bool | None = None
+    """Remove the chatter's fresh exports too, which otherwise live until their grace is over."""
 
 
 class ExportBody(_RequestBody):
+    """Whom to export."""
+
     action: Literal["export"] | None = None
+    """Keeps a captured call from being sent to the other path. Required if your chatbot is set so."""
     include_shared: bool | None = None
+    """Include conversations in which another chatter took part too."""
     include_files: bool | None = None
+    """Copy the uploaded files of the conversations beside the CSV."""
 
 
 class PreviewBody(_RequestBody):

@@ -87,7 +87,7 @@ look_up_requests = describe(
     refuses=["unknown_uci_key", "uci_not_designated"],
 )
 
-_NOTHING = Body(NoBody, {"empty": Example("An empty object; no body at all is as good", {})})
+_NOTHING = Body(NoBody, {"empty": Example("An empty object; no body at all is as good", {})}, optional=True)
 
 cancel_request = describe(
     id="cancelRequest",

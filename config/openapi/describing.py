@@ -26,11 +26,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Body:
-    """A body that the call takes. `examples` by a short name."""
+    """A body that the call takes. `examples` by a short name; `encoding` of a form's parts, as OpenAPI has it.
+
+    An `optional` one may be left out.
+    """
 
     schema: Schema
     examples: Mapping[str, Example]
     media_type: str = JSON
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    optional: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ _CALL_WITH_BODY = ("invalid", "too_large", "unsupported_media_type")
 _REQUEST_ID = Parameter(
     name="X-Request-ID",
     place="header",
-    description="Your own id of this call, which comes back in the answer's header and in errors. Without it, or "
-    "where it is not well formed, we make one.",
-    schema={"type": "string", "pattern": "^[A-Za-z0-9._-]{8,64}$"},
+    description="Your own id of this call, which comes back in the answer's header and in errors: 8 to 64 letters, "
+    "digits, `.`, `_` or `-`. Of anything else, or without it, we make one.",
+    schema={"type": "string"},
     example="01a20e51-5222-7346-9cec-2e7f057cd17a",
 )
 
@@ -117,7 +117,10 @@ class CallSchema(AutoSchema):
             "responses": self._answers(call) | self._problems(call),
         }
         if call.bodies:
-            operation["requestBody"] = {"required": True, "content": self._content(*call.bodies, mode="validation")}
+            operation["requestBody"] = {
+                "required": not all(body.optional for body in call.bodies),
+                "content": self._content(*call.bodies, mode="validation"),
+            }
         if self.method == "POST":
             operation["x-codeSamples"] = samples_of(call, path=path, signed=self._takes_signature)
         if call.callbacks:
@@ -193,7 +196,11 @@ class CallSchema(AutoSchema):
 
     def _content(self, *bodies: Body, mode: JsonSchemaMode) -> dict[str, Any]:
         return {
-            body.media_type: {"schema": self._schema(body.schema, mode), "examples": _examples(body.examples)}
+            body.media_type: {
+                "schema": self._schema(body.schema, mode),
+                "examples": _examples(body.examples),
+                **({"encoding": body.encoding} if body.encoding else {}),
+            }
             for body in bodies
         }
 

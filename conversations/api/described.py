@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.conf import settings
+
 from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe, problem_example
 from config.openapi.document import CONVERSATIONS, EXTRACTS
 from conversations.api.shapes import Conversations, DocumentResults, Extracts, StoredFile
@@ -92,6 +94,7 @@ store_file = describe(
             _FILE_FORM,
             {"picture": Example("A picture of a message", {"message_id": "m1", "file": "(the bytes of photo.jpg)"})},
             media_type="multipart/form-data",
+            encoding={"file": {"contentType": ", ".join(settings.UPLOAD_TYPES)}},
         )
     ],
     answers={
