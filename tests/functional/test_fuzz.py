@@ -1,0 +1,103 @@
+"""schemathesis calls the whole API, as the document tells of it, and finds nothing that is not so.
+
+`make fuzz` is the long run. FUZZ_EXAMPLES and FUZZ_SEED make another one of this test.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from conversations.models import Conversation, DailyExtract
+from tests import factories
+from tests.calls import SigningCaller, TokenCaller
+from tests.document import operations
+from tests.functional.support import ROOT
+from tests.functional.web import web_server
+
+SECRET = "a_secure_secret"
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "1")
+SEED = os.environ.get("FUZZ_SEED", "1")
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def _world(chatbot: Chatbot) -> dict[str, Any]:
+    """Fill the chatbot with something of each kind, and return what of it stands in addresses."""
+    for value in ("1", "2", "3", "4"):
+        factories.conversation_of(chatbot, value, messages=2, external_id=f"c-{value}")
+    done = [factories.export_of(chatbot, "1"), factories.deletion_of(chatbot, "2")]
+    call_command("process_requests", stdout=io.StringIO())
+    now = timezone.now()
+    held = {"status": "on_hold", "hold_reason": "too_many_conversations", "held_at": now}
+    open_ones = [
+        factories.deletion_of(chatbot, "3", **held),
+        factories.export_of(chatbot, "3", **held),
+        factories.deletion_of(chatbot, "4"),
+        factories.export_of(chatbot, "4"),
+        factories.export_of(chatbot, "4", status="failed", failed_at=now, error_code="storage_unavailable"),
+    ]
+    DailyExtract.objects.create(
+        chatbot=chatbot,
+        day=date(2026, 11, 23),
+        starts_at=datetime(2026, 11, 23, tzinfo=UTC),
+        ends_at=datetime(2026, 11, 24, tzinfo=UTC),
+        state="done",
+        key=f"{chatbot.slug}/daily_conversations_extracts/2026-11-23_conversations_extract.csv",
+        rows=0,
+        bytes=0,
+        sha256="0" * 64,
+        finished_at=now,
+        expires_at=now + timedelta(days=40),
+    )
+    return {
+        "slug": chatbot.slug,
+        "request_id": [str(request.pk) for request in (*done, *open_ones)],
+        "number": list(Conversation.objects.order_by("pk").values_list("pk", flat=True)),
+        "day": ["2026-11-23"],
+        "cursor": _cursors(chatbot),
+    }
+
+
+def _cursors(chatbot: Chatbot) -> dict[str, str]:
+    """Return a cursor of each call that has pages, by its path in the document."""
+    caller = TokenCaller(chatbot)
+    found = {}
+    for operation in operations():
+        if any(one.get("name") == "cursor" for one in operation.said["parameters"]):
+            path = operation.path.split("{slug}/")[1].replace("{number}", str(Conversation.objects.first().pk))
+            following = caller.get(f"{path}?limit=1").json()["next"]
+            found[operation.path] = following.split("cursor=")[1].split("&")[0]
+    return found
+
+
+def test_the_api_is_as_its_document_says_whatever_is_sent(chatbot: Chatbot, storage, tmp_path):
+    environment = os.environ | {
+        "TOKEN": str(TokenCaller(chatbot).token),
+        "SECRET": SigningCaller(chatbot, SECRET).secret,
+        "WORLD": json.dumps(_world(chatbot)),
+        "SCHEMATHESIS_HOOKS": "tests.functional.fuzz_hooks",
+    }
+    with web_server(RATE_LIMIT_PER_MINUTE="0") as server:
+        argv = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", "tests/functional/fuzz.toml"]
+        argv += [
+            "run",
+            "--checks",
+            "all",
+            f"http://127.0.0.1:{server.port}/api/schema/",
+            "--seed",
+            SEED,
+            "--max-examples",
+            EXAMPLES,
+        ]
+        run = subprocess.run(argv, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
