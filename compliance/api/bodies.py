@@ -102,13 +102,29 @@ class ExportBody(_RequestBody):
     """Copy the uploaded files of the conversations beside the CSV."""
 
 
+# With an action, a preview takes what that request takes.
+_OPTIONS_OF_AN_ACTION: list[JsonValue] = [
+    {"properties": {"action": {"type": "null"}}},
+    {"properties": {"action": {"const": "delete"}, "include_shared": False, "include_files": False}},
+    {"properties": {"action": {"const": "export"}, "erase_exports": False}},
+]
+
+
 class PreviewBody(_RequestBody):
     """What either kind of request can have."""
 
+    model_config = ConfigDict(
+        json_schema_extra=_ONE_OF_TWO_WAYS | {"dependentSchemas": {"action": {"anyOf": _OPTIONS_OF_AN_ACTION}}}
+    )
+
     action: Literal["delete", "export"] | None = None
+    """Shows this kind alone; without it each kind that the key may file."""
     erase_exports: bool | None = None
+    """Of a deletion."""
     include_shared: bool | None = None
+    """Of an export."""
     include_files: bool | None = None
+    """Of an export."""
 
 
 # The body of a request, by its `action`.
