@@ -2,7 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -222,6 +222,22 @@ def test_a_minute_that_begins_far_ahead_is_of_a_wrong_clock(chatbot):
     assert allowed(RateLimiter(), key, 2) == 1
     RateLimitWindow.objects.update(began_at=F("began_at") + timedelta(days=1))
     assert allowed(RateLimiter(), key, 2) == 1
+
+
+def test_a_permit_that_comes_late_is_spent_but_its_block_is_not_kept(chatbot, web, monkeypatch):
+    """A thread asked at the end of a minute, and another one has begun the next meanwhile."""
+    key, take = key_of(chatbot), rate_limits._take
+    assert web.take(key).remaining == 5_999
+
+    def late(*asked: Any) -> tuple[datetime, int, float]:
+        began_at, taken, left_seconds = take(*asked)
+        return began_at - timedelta(minutes=1), taken, left_seconds
+
+    monkeypatch.setattr(rate_limits, "_take", late)
+    assert [web.take(key).remaining for _ in range(9)] == [*range(5_998, 5_989, -1)]
+    assert web.take(key).allowed
+    monkeypatch.undo()
+    assert web._windows[key.pk].ours == 0
 
 
 def test_the_count_waits_for_no_disk(db):
