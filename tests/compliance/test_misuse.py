@@ -1,0 +1,150 @@
+"""A signed call in wrong hands: captured and sent elsewhere, sent again, sent late, signed with a key that is over.
+
+A signature covers timestamp and body, and neither the path nor any header: that is the product's format. So some of
+what is tried here is accepted, and docs/api.md says so; the tests show what keeps it from happening.
+"""
+
+import io
+import json
+import time
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
+from tests.every_call import every_call
+
+DELETION, EXPORT = "data-deletion", "data-export"
+SIGNED_CALLS = {DELETION, EXPORT, "requests/batch"}
+
+
+class Captured:
+    """A call as somebody read it on its way: body and headers, to be sent to any path."""
+
+    def __init__(self, caller: SigningCaller, body: Any) -> None:
+        self.chatbot = caller.chatbot
+        self.raw = json.dumps(body).encode()
+        self.headers = caller.credentials(self.raw)
+
+    def send(self, path: str, *, chatbot: Chatbot | None = None, **headers: str) -> Any:
+        return Caller(chatbot or self.chatbot).post(path, self.raw, **{**self.headers, **headers})
+
+
+def kinds() -> list[str]:
+    return list(ComplianceRequest.objects.order_by("seq").values_list("kind", flat=True))
+
+
+# --- Sent to another path --------------------------------------------------------------------------------
+
+
+def test_an_export_that_says_so_cannot_become_a_deletion(chatbot):
+    captured = Captured(SigningCaller(chatbot), ALICE | {"action": "export"})
+    assert captured.send(EXPORT).status_code == 200
+    assert pointers(captured.send(DELETION)) == {"/action": "unknown_value"}
+    assert kinds() == ["export"]
+
+
+def test_an_export_of_a_key_for_exports_alone_cannot_become_a_deletion(chatbot):
+    captured = Captured(SigningCaller(chatbot, scopes=["exports:write"]), ALICE)
+    assert captured.send(EXPORT).status_code == 200
+    problem(captured.send(DELETION), 403, "scope_missing")
+    assert kinds() == ["export"]
+
+
+def test_an_export_without_an_action_cannot_become_a_deletion_where_the_chatbot_demands_one(chatbot):
+    Chatbot.objects.update(require_action=True)
+    captured = Captured(SigningCaller(chatbot), ALICE)
+    assert pointers(captured.send(DELETION)) == {"/action": "missing"}
+    assert kinds() == []
+
+
+def test_an_export_with_none_of_these_guards_becomes_a_deletion(chatbot):
+    """Documented in docs/api.md: the signature itself does not tell the two apart."""
+    captured = Captured(SigningCaller(chatbot), ALICE)
+    assert [captured.send(path).status_code for path in (EXPORT, DELETION)] == [200, 200]
+    assert kinds() == ["export", "deletion"]
+
+
+@pytest.mark.parametrize("secrets_differ", [True, False])
+def test_a_call_can_be_sent_to_another_chatbot_only_if_both_have_one_secret(chatbot, neighbour, secrets_differ):
+    """Documented in docs/api.md: a secret of its own for each chatbot, also where it is taken over."""
+    captured = Captured(SigningCaller(chatbot, secret="first secret"), ALICE | {"action": "delete"})
+    SigningCaller(neighbour, secret="second secret" if secrets_differ else "first secret")
+    answer = captured.send(DELETION, chatbot=neighbour)
+    if secrets_differ:
+        problem(answer, 401, "invalid_signature")
+    else:
+        assert answer.status_code == 200
+    assert ComplianceRequest.objects.filter(chatbot=neighbour).count() == (0 if secrets_differ else 1)
+
+
+@pytest.mark.parametrize("call", [one for one in every_call() if one.method != "HEAD"], ids=str)
+def test_a_signature_serves_the_filings_alone_and_no_call_beside_a_token_there(chatbot, call):
+    caller, token = SigningCaller(chatbot), TokenCaller(chatbot)
+    path, raw = call.below_slug(), json.dumps(ALICE | {"action": "export"}).encode() if call.method == "POST" else b""
+    credentials = caller.credentials(raw)
+
+    def send(**headers: str) -> Any:
+        return Caller(chatbot).post(path, raw, **headers) if raw else Caller(chatbot).get(path, **headers)
+
+    alone, beside_a_token = send(**credentials), send(**credentials, **token.credentials(raw))
+
+    if call.path in SIGNED_CALLS:
+        assert alone.status_code != 401
+        problem(beside_a_token, 401, "not_authenticated")
+    else:
+        problem(alone, 401, "not_authenticated")
+        # It is the token's call.
+        assert beside_a_token.status_code != 401
+
+
+def test_another_spelling_of_the_path_is_the_same_call(chatbot):
+    captured = Captured(SigningCaller(chatbot), ALICE)
+    answers = [captured.send(path) for path in (DELETION, f"{DELETION}?again=1", "data%2Ddeletion")]
+    assert {answer.json()["request_id"] for answer in answers} == {str(ComplianceRequest.objects.get().pk)}
+
+
+# --- Sent late or early -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead", [-300, 300])
+def test_a_clock_may_be_five_minutes_off_to_either_side_and_not_a_moment_more(chatbot, monkeypatch, ahead):
+    caller, now = SigningCaller(chatbot), 1_800_000_000
+    caller.timestamp = str(now + ahead)
+    captured = Captured(caller, ALICE)
+
+    def send_at(moment: float) -> Any:
+        monkeypatch.setattr("chatbots.authentication.time.time", lambda: moment)
+        return captured.send(DELETION)
+
+    beyond = -0.001 if ahead > 0 else 0.001
+    problem(send_at(now + beyond), 401, "stale_timestamp")
+    assert kinds() == []
+    assert send_at(now).status_code == 200
+
+
+def test_a_call_that_was_answered_is_refused_like_any_other_once_it_is_stale(chatbot, monkeypatch):
+    captured = Captured(SigningCaller(chatbot), ALICE)
+    assert captured.send(DELETION).status_code == 200
+    later = time.time() + 302
+    monkeypatch.setattr("chatbots.authentication.time.time", lambda: later)
+    problem(captured.send(DELETION), 401, "stale_timestamp")
+
+
+# --- Keys that are over ----------------------------------------------------------------------------------
+
+
+def test_a_secret_is_changed_without_a_gap_and_the_old_one_ends_at_once(chatbot):
+    old, new = SigningCaller(chatbot, secret="old secret"), SigningCaller(chatbot, secret="new secret")
+    captured = Captured(old, ALICE)
+    assert [captured.send(DELETION).status_code, new.post(DELETION, ALICE).status_code] == [200, 200]
+
+    call_command("revoke_api_key", old.api_key.prefix, stdout=io.StringIO())
+
+    # Neither a call of before, which had an answer, nor a new one.
+    problem(captured.send(DELETION), 401, "invalid_signature")
+    problem(old.post(DELETION, ALICE | {"reference": "later"}), 401, "invalid_signature")
+    assert new.post(DELETION, ALICE | {"reference": "later"}).status_code == 200
