@@ -1,0 +1,108 @@
+"""The daily files of a chatbot, and which deletions they still have to be cleaned of."""
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from chatbots.models import Chatbot
+
+
+class DailyExtract(models.Model):
+    """The file of one day's messages of a chatbot.
+
+    `day` is in the chatbot's time zone. Its instants are fixed when the row is made, so that a later change of the
+    time zone makes no message fall into two files or between them. The key and the multipart upload's id are
+    recorded before the first byte is sent.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending", "To be made"
+        DONE = "done", "Done"
+        STALE = "stale", "To be made again"
+        FAILED = "failed", "Failed"
+        EXPIRED = "expired", "Expired"
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    day = models.DateField()
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField(help_text="The first instant that is no longer of the day.")
+    state = models.CharField(max_length=8, choices=State, default=State.PENDING)
+    version = models.PositiveIntegerField(
+        default=1, help_text="Goes up with each erasure or late message: what was read before no longer holds."
+    )
+    made_version = models.PositiveIntegerField(null=True, help_text="The version that the file was read at.")
+    hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file lies, as in Bucket.")
+    bucket = models.CharField(max_length=63, blank=True, default="", help_text="The name of a client's bucket.")
+    key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is gone.")
+    upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
+    rows = models.BigIntegerField(null=True)
+    bytes = models.BigIntegerField(null=True)
+    sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
+    finished_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    stale_at = models.DateTimeField(null=True, help_text="Since when it has to be made again.")
+    token = models.UUIDField(null=True, help_text="Fencing token of the worker that makes it.")
+    claimed_until = models.DateTimeField(null=True, help_text="By the database's clock.")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    not_before = models.DateTimeField(null=True, help_text="Not tried earlier: back-off after an error.")
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    error_detail = models.CharField(max_length=500, blank=True, default="", help_text="Ours, never a library's text.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="dailyextract_once_per_day", fields=["chatbot", "day"]),
+            models.CheckConstraint(
+                name="dailyextract_state_known",
+                condition=Q(state__in=["pending", "done", "stale", "failed", "expired"]),
+            ),
+            models.CheckConstraint(
+                name="dailyextract_done_is_whole",
+                condition=~Q(state="done")
+                | Q(
+                    rows__isnull=False,
+                    bytes__isnull=False,
+                    sha256__isnull=False,
+                    finished_at__isnull=False,
+                    key__isnull=False,
+                    upload_id__isnull=True,
+                    made_version=F("version"),
+                ),
+            ),
+            models.CheckConstraint(
+                name="dailyextract_failed_has_error", condition=~Q(state="failed") | ~Q(error_code="")
+            ),
+            models.CheckConstraint(name="dailyextract_day_has_length", condition=Q(starts_at__lt=F("ends_at"))),
+        ]
+        indexes = [
+            # What has to be made, or made again.
+            models.Index(name="dailyextract_due", fields=["id"], condition=Q(state__in=["pending", "stale"])),
+            # The objects whose days are over.
+            models.Index(name="dailyextract_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"extract {self.pk}"
+
+
+class ExtractErasure(models.Model):
+    """That a deletion erased messages which an extract may hold.
+
+    A hosted extract is clean of them once it was made from `version` or later; the deletion waits for that. One in a
+    client's bucket is the client's: the row is how the deletion's status names it.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    extract = models.ForeignKey(DailyExtract, on_delete=models.CASCADE, related_name="erasures", db_index=False)
+    request_id = models.UUIDField()
+    version = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [
+            # Also the way from a deletion to the extracts it waits for.
+            models.UniqueConstraint(name="extracterasure_once", fields=["request_id", "extract"]),
+        ]
+        indexes = [models.Index(name="extracterasure_extract", fields=["extract"])]
+
+    def __str__(self) -> str:
+        return f"erasure from extract {self.extract_id}"
