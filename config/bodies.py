@@ -62,11 +62,21 @@ def discard_body(request: HttpRequest, *, most: int) -> None:
 
 def require_json(request: HttpRequest) -> None:
     """Raise Problem(`unsupported_media_type`) unless the body is declared as plain JSON in UTF-8."""
+    media_type(request, "application/json")
+
+
+def media_type(request: HttpRequest, *taken: str) -> str:
+    """Return which of the media types that a call takes its body is declared as, plain and in UTF-8.
+
+    Raises Problem(`unsupported_media_type`).
+    """
     charset = (request.content_params or {}).get("charset", "utf-8").lower()
-    if request.content_type != "application/json" or charset not in {"utf-8", "utf8"}:
-        raise Problem("unsupported_media_type", "Send the header Content-Type: application/json, and UTF-8.")
+    if request.content_type not in taken or charset not in {"utf-8", "utf8"}:
+        offer = " or ".join(taken)
+        raise Problem("unsupported_media_type", f"Send the header Content-Type: {offer}, and UTF-8.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
+    return request.content_type
 
 
 def parse_json(raw: bytes) -> Any:

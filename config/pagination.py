@@ -12,7 +12,8 @@ have not given out.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from itertools import accumulate
+from typing import Any, cast
 
 import pydantic
 from django.core.exceptions import ValidationError
@@ -32,8 +33,10 @@ from config.query import Query, Whole
 class PageQuery(Query):
     """The parameters of every list call. One with other limits declares `limit` anew."""
 
-    cursor: Annotated[str, pydantic.Field(max_length=2_000)] | None = None
-    limit: Annotated[Whole, pydantic.Field(ge=1, le=200)] = 50
+    cursor: str | None = pydantic.Field(None, max_length=2_000, examples=["v1:k1:Zm9sbG93IG5leHQgYXMgaXQgaXM="])
+    """Where the page begins, as in the `next` or `previous` of an answer. It holds for this call alone."""
+    limit: Whole = pydantic.Field(50, ge=1, le=200, examples=[50])
+    """The most results of a page."""
 
 
 class CursorPages(CursorPagination):
@@ -127,6 +130,20 @@ class CursorPages(CursorPagination):
 
     def _binding(self, request: Request) -> str:
         return f"cursor:{request.path_info}:{','.join(self.ordering)}"
+
+
+class BoundedPages(CursorPages):
+    """Pages that end early where their rows are long: the queryset gives dictionaries, with `size` in bytes.
+
+    Made of the columns of the order and `size` alone, so that what is long is read for the rows of the page only.
+    """
+
+    most_bytes = 8 * 1024 * 1024
+
+    def fitting(self, rows: list[Any]) -> list[Any]:
+        sums = accumulate(row["size"] for row in rows)
+        within = sum(size <= self.most_bytes for size in sums)
+        return rows[: max(within, 1)]  # or it would never get beyond one that is longer
 
 
 def _turned(name: str) -> str:

@@ -8,6 +8,7 @@ own and Literal:
 | --- | --- |
 | `config.times.Instant` | RFC 3339 with a time zone, such as `2026-11-24T09:00:00Z` |
 | `Day` | `2026-11-24` |
+| `Month` | `2026-11`; read as its first day |
 | `Flag` | `true` or `false` |
 | `Whole` | a whole number, digits alone |
 """
@@ -17,18 +18,21 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
 from config.problems import FieldError, Problem
-from config.times import RFC_3339
+from config.times import EARLIEST, LATEST, RFC_3339
 
 
 class Query(BaseModel):
-    """The parameters that a call takes. Field names are theirs; an alias where Python has the name (`from`)."""
+    """The parameters that a call takes. Field names are theirs; an alias where Python has the name (`from`).
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The API's document takes them from here: the string under a field is its description, and `examples` has one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 Shape = TypeVar("Shape", bound=Query)
@@ -52,6 +56,17 @@ def _day(text: Any) -> date:
         raise PydanticCustomError("not_a_day", "Not a day.") from None
 
 
+def _month(text: Any) -> date:
+    try:
+        month = parse_day(f"{text}-01")
+    except ValueError:
+        month = date.min
+    # As for instants: whatever is reckoned from it stays within the years that there are.
+    if not EARLIEST.date() <= month < LATEST.date():
+        raise PydanticCustomError("not_a_month", "Not a month.")
+    return month
+
+
 def _whole(text: Any) -> int:
     if not _DIGITS.fullmatch(text):
         raise PydanticCustomError("not_whole", "Not a whole number.")
@@ -65,6 +80,11 @@ def _flag(text: Any) -> bool:
 
 
 Day = Annotated[date, BeforeValidator(_day)]
+Month = Annotated[
+    date,
+    BeforeValidator(_month),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}),
+]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
@@ -98,6 +118,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "not_a_flag": ("unknown_value", "Must be true or false."),
     "not_whole": ("invalid", "Must be a whole number."),
     "not_a_day": ("invalid", "Must be a day such as 2026-11-24."),
+    "not_a_month": ("invalid", "Must be a month such as 2026-11."),
     "greater_than_equal": ("out_of_range", "Must be {ge} or more."),
     "less_than_equal": ("out_of_range", "Must be {le} or less."),
     "less_than": ("out_of_range", "Must be before {lt}."),

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import GetPydanticSchema
+from pydantic import GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 
 # Every moment in between can be shown in every time zone without leaving the years 1 to 9999.
@@ -21,7 +21,11 @@ _SCHEMA = core_schema.chain_schema(
 )
 
 # For pydantic: a text in RFC 3339 that names its time zone, from EARLIEST to before LATEST.
-Instant = Annotated[datetime, GetPydanticSchema(lambda _source, _handler: _SCHEMA)]
+Instant = Annotated[
+    datetime,
+    GetPydanticSchema(lambda _source, _handler: _SCHEMA),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 def rfc3339(at: datetime | None) -> str | None:

@@ -15,8 +15,9 @@ from config.problems import Problem
 class ChatbotView(APIView):
     """A call to one chatbot. Refuses in this order: method, authentication, rate limit, scope; then the view's own.
 
-    `scope` is what the caller's key must allow. Where the path alone does not tell, `either_scope` names those of
-    which it needs one, and the view asks for the right one. Views that take a signature too name both authenticators.
+    `scope` is what the caller's key must allow; `post_scope`, for POST, where that is another. Where the path alone
+    does not tell, `either_scope` names those of which it needs one, and the view asks for the right one. Views that
+    take a signature too name both authenticators.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -24,6 +25,7 @@ class ChatbotView(APIView):
     permission_classes = []  # `initial` asks for the scope
     scope: str
     either_scope: Sequence[str] = ()
+    post_scope: str | None = None
 
     @property
     def default_response_headers(self) -> dict[str, str]:
@@ -36,11 +38,11 @@ class ChatbotView(APIView):
         if request.auth is None:
             raise Problem("not_authenticated", self._how_to_authenticate())
         self._count_call(caller_of(request))
-        self.require_scope(caller_of(request))
+        caller_of(request).require_one_of(self.scopes_of(request.method))
 
-    def require_scope(self, caller: Caller) -> None:
-        """Raise Problem(`scope_missing`) unless the caller's key allows the call."""
-        caller.require_one_of(self.either_scope or [self.scope])
+    def scopes_of(self, method: str | None) -> Sequence[str]:
+        """Return the scopes of which a key needs one to call by this method."""
+        return self.either_scope or [self.post_scope if method == "POST" and self.post_scope else self.scope]
 
     def _count_call(self, caller: Caller) -> None:
         """Put what the key may still do into the answer's headers, whatever it will be. Raises Problem."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from config.problems import CODES, FieldError, Problem
+from config.query import Query
 
 JSON = "application/json"
 
@@ -69,6 +70,30 @@ class Parameter:
     example: Any
     place: Literal["query", "header"] = "query"
     required: bool = False
+
+
+def parameters_of(query: type[Query]) -> list[Parameter]:
+    """Return the parameters that a call takes, from the model that reads them."""
+    schema = query.model_json_schema()
+    return [
+        Parameter(
+            name,
+            said.pop("description"),
+            _plain(said, schema.get("$defs", {})),
+            said["examples"][0],
+            required=name in schema.get("required", ()),
+        )
+        for name, said in schema.get("properties", {}).items()
+    ]
+
+
+def _plain(said: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter as it stands in an address: there is no null, and lists are in place."""
+    [schema] = [one for one in said.get("anyOf", [said]) if one != {"type": "null"}]
+    if "$ref" in schema:
+        schema = parts[schema["$ref"].rpartition("/")[2]]
+    plain = {key: schema[key] for key in schema.keys() - {"title", "description", "examples", "default"}}
+    return plain if said.get("default") is None else plain | {"default": said["default"]}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
     name = "token"
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
-        return [{self.name: [scope]} for scope in scopes_of(auto_schema.view)]
+        return [{self.name: [scope]} for scope in scopes_of(auto_schema.view, auto_schema.method)]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:  # noqa: ARG002
         return {
@@ -41,7 +41,7 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
     name = ["signatureTimestamp", "signature"]
 
     def get_security_requirement(self, auto_schema: AutoSchema) -> list[dict[str, list[Any]]]:
-        return [{name: [scope] for name in self.name} for scope in scopes_of(auto_schema.view)]
+        return [{name: [scope] for name in self.name} for scope in scopes_of(auto_schema.view, auto_schema.method)]
 
     def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:  # noqa: ARG002
         return [
@@ -62,9 +62,9 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
         ]
 
 
-def scopes_of(view: Any) -> list[str]:
+def scopes_of(view: Any, method: str) -> list[str]:
     """Return the scopes of which a key needs one to call this view (`chatbots.api.views.ChatbotView`)."""
-    return [str(scope) for scope in view.either_scope or [view.scope]]
+    return [str(scope) for scope in view.scopes_of(method)]
 
 
 def reference_to(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> dict[str, Any]:

@@ -37,6 +37,7 @@ _IN_PATH: Mapping[str, tuple[str, Any]] = {
     "slug": ("The chatbot's name in addresses.", "acme"),
     "request_id": ("The request, as its filing answered.", "01a20e4f-2ccd-727b-ad28-e544e31ea60e"),
     "number": ("The conversation's number, as its storing answered. The platform's id stands in no path.", 17),
+    "file_id": ("The file's number, as its storing answered.", 5),
     "day": ("A day in the chatbot's time zone.", "2026-11-23"),
 }
 _PATH_SCHEMAS: Mapping[str, dict[str, Any]] = {
@@ -136,7 +137,7 @@ class CallSchema(AutoSchema):
 
     def _who_may_call(self) -> str:
         how = "a signature or a token" if self._takes_signature else "a token"
-        scopes = " or ".join(f"`{scope}`" for scope in scopes_of(self.view))
+        scopes = " or ".join(f"`{scope}`" for scope in scopes_of(self.view, self.method))
         return f"Takes {how}. The key needs the scope {scopes}."
 
     # --- Parameters

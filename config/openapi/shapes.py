@@ -11,6 +11,15 @@ class Shape(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+class Page(Shape):
+    """The base of a page of a list, which adds its `results`."""
+
+    next: str | None
+    """The address of the next page; null on the last one."""
+    previous: str | None
+    """The address of the page before; null on the first one."""
+
+
 class FieldAtFault(Shape):
     """One field that is wrong."""
 
