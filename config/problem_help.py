@@ -100,7 +100,7 @@ HELP: Mapping[str, Help] = {
         "An operator can have it made once more.",
     ),
     "conversation_deleted": Help(
-        "In a result, or for a file: the conversation was deleted.",
+        "In a result, for a transcript or a file: the conversation was deleted, or is being deleted.",
         "Stop sending it.",
     ),
     "chatter_erased": Help(
@@ -108,12 +108,12 @@ HELP: Mapping[str, Help] = {
         "Stop sending it.",
     ),
     "too_large": Help(
-        "The body or the file is over the limit.",
-        "Send fewer documents at once, or a smaller file.",
+        "The body or the file is over the limit, or the answer would be.",
+        "Send fewer documents or ids at once, or a smaller file.",
     ),
     "unsupported_media_type": Help(
-        "The body is not declared as `application/json` in UTF-8 (a file: as a form), or it is encoded; or "
-        "files of this type are not taken.",
+        "The body is not declared as `application/json` in UTF-8 (a file: as a form; documents: also as "
+        "`application/x-ndjson`), or it is encoded; or files of this type are not taken.",
         "Set the header.",
     ),
     "rate_limited": Help(

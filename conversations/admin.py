@@ -129,19 +129,19 @@ class ConversationAdmin(ScopedReadOnlyAdmin):
     def conversation(self, conversation: Conversation) -> str:
         if conversation.deleted_at is not None:
             return "Deleted conversation"
-        if _is_closed(conversation):
+        if conversation.is_closed:
             return "Conversation being deleted"
         url = reverse("admin:conversations_conversation_change", args=[conversation.pk])
         return format_html('<a href="{}">Conversation</a>', url)
 
     @admin.display(ordering="started_at")
     def started(self, conversation: Conversation) -> str:
-        pattern = "%Y-%m-%d" if _is_closed(conversation) else "%Y-%m-%d %H:%M"
+        pattern = "%Y-%m-%d" if conversation.is_closed else "%Y-%m-%d %H:%M"
         return timezone.localtime(conversation.started_at).strftime(pattern)
 
     @admin.display
     def messages(self, conversation: Conversation) -> int | None:
-        return None if _is_closed(conversation) else conversation.message_count
+        return None if conversation.is_closed else conversation.message_count
 
     def change_view(
         self,
@@ -185,18 +185,13 @@ class ConversationAdmin(ScopedReadOnlyAdmin):
     def _refuse_closed(self, request: HttpRequest, object_id: str) -> HttpResponse | None:
         """Answer 410 for a conversation that cannot be opened; None leaves the answer to Django."""
         found = self.get_object(request, object_id)
-        if found is None or not _is_closed(found):
+        if found is None or not found.is_closed:
             return None
         return _text("This conversation was deleted. It cannot be opened.", status=410)
 
 
 def _text(text: str, *, status: int) -> HttpResponse:
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
-
-
-def _is_closed(conversation: Conversation) -> bool:
-    """From the mark on nobody opens it, as in the API."""
-    return conversation.deletion_request_id is not None
 
 
 @admin.register(DailyExtract)

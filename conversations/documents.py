@@ -124,7 +124,7 @@ def parse_document(raw: bytes) -> Document:
     try:
         document = _ADAPTER.validate_json(raw)
     except ValidationError as error:
-        errors = _in_our_words(error)
+        errors = errors_of(error)
     else:
         if _is_plain(document, raw):
             return document
@@ -135,6 +135,13 @@ def parse_document(raw: bytes) -> Document:
     if errors:
         raise DocumentInvalid(_at_most(errors), document_id=_readable_id(data))
     return document
+
+
+def errors_of(error: ValidationError) -> list[DocumentError]:
+    """Return what pydantic found wrong, in our codes and words."""
+    if error.error_count() > _MAX_ERRORS_READ:
+        return [_too_many(error.error_count())]
+    return [_translated(one) for one in error.errors(include_url=False)]
 
 
 def error_at(path: tuple[str | int, ...], code: str, detail: str) -> DocumentError:
@@ -161,15 +168,18 @@ _ADAPTER: TypeAdapter[Document] = TypeAdapter(Document)
 # pydantic's error types -> our code and words. The words in braces are limits and offers of ours.
 _WORDS: dict[str, tuple[str, str]] = {
     "missing": ("missing", "This field is required."),
-    "extra_forbidden": ("unknown_field", "The document has no such field."),
+    "extra_forbidden": ("unknown_field", "There is no such field."),
     "string_type": ("wrong_type", "Must be a string."),
+    "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
     "bool_type": ("wrong_type", "Must be true or false."),
     "int_type": ("wrong_type", "Must be a whole number."),
     "float_type": ("wrong_type", "Must be a number."),
     "list_type": ("wrong_type", "Must be a list."),
     "dict_type": ("wrong_type", "Must be an object."),
+    "model_type": ("wrong_type", "Must be an object."),
     "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
     "string_too_long": ("too_long", "Must have at most {max_length} characters."),
+    "too_short": ("too_short", "Must have at least {min_length} entry."),
     "too_long": ("too_long", "Must have at most {max_length} entries."),
     "literal_error": ("unknown_value", "Must be {expected}."),
     "greater_than_equal": ("out_of_range", "Must be {ge} or more."),
@@ -182,12 +192,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "datetime_from_date_parsing": ("invalid_time", "Must be an RFC 3339 time such as 2026-11-23T09:00:00Z."),
     "timezone_aware": ("time_zone_missing", "Must name its time zone: Z or an offset such as +01:00."),
 }
-
-
-def _in_our_words(error: ValidationError) -> list[DocumentError]:
-    if error.error_count() > _MAX_ERRORS_READ:
-        return [_too_many(error.error_count())]
-    return [_translated(one) for one in error.errors(include_url=False)]
 
 
 def _translated(one: Any) -> DocumentError:

@@ -1,4 +1,4 @@
-"""Hand a file of a conversation out to staff, by a link of minutes."""
+"""Hand a file of a conversation out, to staff or to a developer, by a link of minutes."""
 
 from django.db import transaction
 

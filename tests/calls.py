@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.test import Client
@@ -90,6 +90,18 @@ class SigningCaller(Caller):
             "X-Mindsay-Timestamp": timestamp,
             "X-Mindsay-Signature": sign(secret=self.secret, timestamp=timestamp, body=body),
         }
+
+
+def results_of(caller: Caller, path: str, *, towards: str = "next") -> Iterator[list[Any]]:
+    """Yield the results of a list call page by page, to its end."""
+    url: str | None = path
+    while url:
+        response = caller.get(url)
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer.keys() == {"results", "next", "previous"}
+        yield answer["results"]
+        url = answer[towards] and answer[towards].removeprefix("http://testserver")
 
 
 def problem(response: Any, status: int, code: str) -> dict[str, Any]:

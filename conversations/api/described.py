@@ -1,12 +1,20 @@
 """The calls about conversations and daily extracts, as the document of the API tells of them."""
 
+import json
 from typing import Any
 
 from django.conf import settings
 
-from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe, problem_example
+from config.openapi.describing import Answer, Body, Example, Link, describe, parameters_of, problem_example
 from config.openapi.document import CONVERSATIONS, EXTRACTS
-from conversations.api.shapes import Conversations, DocumentResults, Extracts, StoredFile
+from conversations.api.bodies import JSON_LINES
+from conversations.api.queries import ExtractsQuery
+from conversations.api.shapes import (
+    Conversations,
+    DocumentResults,
+    Extracts,
+    StoredFile,
+)
 
 _DOCUMENT = {
     "id": "c-2001",
@@ -26,6 +34,8 @@ _MORE = {"id": "c-2002", "channel": "whatsapp", "started_at": "2026-11-23T10:00:
 _CREATED = {"id": "c-2001", "number": 17, "outcome": "created", "error": None}
 _REFUSED = {"id": "c-2002", "number": None, "outcome": "refused", "error": problem_example("chatter_erased")}
 
+_LINES = {"type": "string", "description": "A document a line, up to 1,000. Empty lines do not count."}
+
 store_conversations = describe(
     id="storeConversations",
     summary="Store conversations",
@@ -39,7 +49,12 @@ store_conversations = describe(
         Body(
             Conversations,
             {"one": Example("One document", _DOCUMENT), "list": Example("A list", [_DOCUMENT, _MORE])},
-        )
+        ),
+        Body(
+            _LINES,
+            {"two": Example("Two documents", "".join(f"{json.dumps(one)}\n" for one in (_DOCUMENT, _MORE)))},
+            media_type=JSON_LINES,
+        ),
     ],
     answers={
         200: Answer(
@@ -120,17 +135,12 @@ store_file = describe(
     refuses=["conversation_deleted"],
 )
 
-_A_DAY = {"type": "string", "format": "date"}
-
 list_extracts = describe(
     id="listExtracts",
     summary="List daily extracts",
     description="The days from `from` to `to`, newest first; without them the last 31.",
     tag=EXTRACTS,
-    parameters=[
-        Parameter("from", "The first day; at most 366 before `to`.", _A_DAY, "2026-11-01"),
-        Parameter("to", "The last day.", _A_DAY, "2026-11-30"),
-    ],
+    parameters=parameters_of(ExtractsQuery),
     answers={
         200: Answer(
             "The extracts.",

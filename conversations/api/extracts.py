@@ -5,7 +5,6 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponseRedirect
-from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -14,9 +13,10 @@ from chatbots.authentication import caller_of
 from chatbots.buckets import StorageError, hosted_storage
 from chatbots.models import ApiKey, Bucket
 from config.problems import FieldError, Problem
-from config.query import Day, Query, parse_day, read_query
+from config.query import parse_day, read_query
 from config.times import rfc3339
 from conversations.api import described
+from conversations.api.queries import ExtractsQuery
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -24,11 +24,6 @@ State = DailyExtract.State
 # So many days are listed, counted back from the last.
 DEFAULT_DAYS = timedelta(days=31)
 MOST_DAYS = timedelta(days=366)
-
-
-class ExtractsQuery(Query):
-    first: Day | None = Field(None, alias="from")
-    last: Day | None = Field(None, alias="to")
 
 
 class ExtractsView(ChatbotView):

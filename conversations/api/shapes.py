@@ -2,14 +2,15 @@
 
 from datetime import date, datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import Field, RootModel
 
 from chatbots.models import Bucket
-from config.openapi.shapes import Problem, Shape
+from config.openapi.shapes import Page, Problem, Shape
 from conversations.documents import Document
 from conversations.intake import MAX_DOCUMENTS
-from conversations.models import DailyExtract
+from conversations.models import Conversation, DailyExtract, Message
 
 
 class Conversations(RootModel[Document | Annotated[list[Document], Field(max_length=MAX_DOCUMENTS)]]):
@@ -34,17 +35,146 @@ class DocumentResults(Shape):
     results: list[DocumentResult]
 
 
-class StoredFile(Shape):
-    """A file that was stored, whole."""
+class File(Shape):
+    """A stored file."""
 
     file_id: int
-    number: int
-    """Of the conversation."""
     name: str
     content_type: str
     bytes: int
     sha256: str
+    """Of its content, in lower-case hex."""
+
+
+class FileOfConversation(File):
+    """A stored file, and the message that it came with."""
+
     message_id: str | None
+    """The platform's id."""
+
+
+class StoredFile(FileOfConversation):
+    """A file that was stored, whole."""
+
+    number: int
+    """Of the conversation."""
+
+
+class Files(Page):
+    """A page of a conversation's files."""
+
+    results: list[FileOfConversation]
+
+
+class Satisfaction(Shape):
+    """What the chatter thought of it."""
+
+    score: int | None
+    vote: Conversation.CsatVote | None
+    comment: str | None
+    """Null of a deleted conversation."""
+
+
+class Identifier(Shape):
+    """Who a chatter is: a Unique Chatter Identifier and its value."""
+
+    key: str
+    value: str
+
+
+class LoggedConversation(Shape):
+    """A conversation of the log. A deleted one keeps number, the day it began, channel, flags, scores and vote."""
+
+    number: int
+    """Ours; it never changes."""
+    id: str | None
+    """The platform's; null of a deleted conversation."""
+    deleted: bool
+    """Whether it is deleted, or marked to be: from the mark on nobody opens it any more."""
+    label: Literal["Deleted conversation"] | None
+    deletion_request_id: UUID | None
+    """The request that deletes it."""
+    channel: Conversation.Channel
+    language: str | None
+    user_name: str | None
+    started_at: datetime
+    """Of a deleted conversation the UTC day, at midnight."""
+    last_message_at: datetime | None
+    message_count: int | None
+    file_upload: bool
+    agent_handover: bool
+    push: bool
+    score: float | None
+    csat: Satisfaction
+    unique_chatter_identifiers: list[Identifier]
+    """Empty where the conversation names no chatter: no request finds it then. The first 100; two where two people
+    used one window."""
+
+
+class ConversationLog(Page):
+    """A page of the log, newest first."""
+
+    results: list[LoggedConversation]
+
+
+class FoundConversation(Shape):
+    """What was found under an id."""
+
+    id: str
+    """As it was sent."""
+    conversation: LoggedConversation | None
+
+
+class FoundConversations(Shape):
+    """What was found under each id, in order."""
+
+    results: list[FoundConversation]
+
+
+class SaidMessage(Shape):
+    """A message, in the names of the document that it came with."""
+
+    id: str
+    sender: Message.Sender
+    kind: Message.Kind
+    text: str
+    sent_at: datetime
+    files: list[File]
+    """The files that came with it."""
+
+
+class Transcript(Page):
+    """A page of what was said, in order."""
+
+    results: list[SaidMessage]
+
+
+class ChannelUsage(Shape):
+    """How many conversations began on a channel."""
+
+    channel: Conversation.Channel
+    conversations: int
+    """All, deleted ones included."""
+    deleted: int
+    """How many of them are deleted by now."""
+
+
+class MonthUsage(Shape):
+    """How many conversations began in a month, in UTC."""
+
+    month: str
+    channels: list[ChannelUsage]
+    """Every channel, in a fixed order."""
+    conversations: int
+    deleted: int
+
+
+class Usage(Shape):
+    """How many conversations began, by month and channel. Every month of the range is there."""
+
+    first: str = Field(alias="from")
+    last: str = Field(alias="to")
+    months: list[MonthUsage]
 
 
 class ExtractFailure(Shape):

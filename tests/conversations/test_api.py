@@ -141,7 +141,7 @@ def test_a_body_that_is_no_json_object_or_list_is_refused(caller, raw):
     assert not Conversation.objects.exists()
 
 
-@pytest.mark.parametrize("content_type", ["application/x-ndjson", "text/plain", ""])
+@pytest.mark.parametrize("content_type", ["application/jsonl", "text/plain", ""])
 def test_a_body_of_another_type_is_refused(caller, content_type):
     response = caller.post(CONVERSATIONS, document(), Content_Type=content_type)
     problem(response, 415, "unsupported_media_type")

@@ -61,6 +61,7 @@ KNOWN = (
     Known("ORDER BY deleted_at LIMIT", _A_THIRD),
     # The lists of the API and of the admin.
     Known("finding, without statistics", _NO_COUNT_YET),
+    Known('"started_at" AS "started_at", "conversations_conversation"."id" AS "id"', _NO_COUNT_YET),
     Known("looking, without statistics", _NO_COUNT_YET),
 )
 
@@ -123,6 +124,7 @@ class _Day:
             self.extracting,
             self.sweeping,
             self.verify,
+            self.reading,
             self.looking,
         ):
             with self.watch.step(f"{step.__name__}, {self.name}"):
@@ -254,6 +256,27 @@ class _Day:
             completed = ComplianceRequest.objects.filter(kind=Kind.DELETION, status=Status.COMPLETED).latest("seq")
         audit = verify.audit([completed.pk])
         assert (audit.verified, audit.left) == (1, {})
+
+    def reading(self) -> None:
+        """The log, look-ups, transcripts and counts as the API gives them."""
+        with self.watch.paused():
+            assert results(self.chatbot, parsed(f"{self.name} read", custom_variables={})) == ["created"]
+            conversation = Conversation.objects.get(chatbot=self.chatbot, external_id=f"{self.name} read")
+        one = f"conversations/{conversation.pk}"
+        channels, states = ("channel=whatsapp", "channel=other"), ("deleted=true", "deleted=false")
+        window = "started_after=2020-01-01T00:00:00Z&started_before=2090-01-01T00:00:00Z"
+        month = f"{timezone.now() - timedelta(days=400):%Y-%m}"
+        for path in (
+            *(f"conversations?{query}" for query in ("", window, *channels, *states)),
+            *(one, f"{one}/messages", f"{one}/files", f"usage?from={month}&to={month}"),
+        ):
+            answer = self.token.get(path)
+            assert answer.status_code == 200
+            if answer.json().get("next"):
+                assert self.token.get(answer.json()["next"].removeprefix("http://testserver")).status_code == 200
+        ids = [conversation.external_id, *(f"unknown {number}" for number in range(999))]
+        found = self.token.post("conversations/lookup", {"ids": ids}).json()["results"]
+        assert [one["conversation"] is None for one in found] == [False] + [True] * 999
 
     def looking(self) -> None:
         with self.watch.paused():

@@ -1,0 +1,280 @@
+"""The conversations log over HTTP: pages, filters, one, look-ups; and nothing of a deleted one but what is kept."""
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Chatbot
+from conversations import log
+from conversations.models import Conversation
+from tests.calls import SigningCaller, TokenCaller, pointers, problem, results_of
+from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
+from tests.factories import NOON, ConversationFactory, IdentityFactory, conversation_of
+
+pytestmark = pytest.mark.django_db
+
+CALLS = ("conversations", "conversations/{number}", "conversations/lookup")
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot, scopes=["conversations:read"])
+
+
+def listed(caller: TokenCaller, query: str = "", **parameters: Any) -> list[int]:
+    path = f"conversations?{query or urlencode(parameters)}"
+    return [one["number"] for results in results_of(caller, path) for one in results]
+
+
+def looked_up(caller: TokenCaller, *ids: str) -> list[Any]:
+    response = caller.post("conversations/lookup", {"ids": ids})
+    assert response.status_code == 200
+    results = response.json()["results"]
+    assert [result["id"] for result in results] == list(ids)
+    return [result["conversation"] for result in results]
+
+
+def test_a_conversation_is_shown_whole_in_each_call(chatbot: Chatbot, caller: TokenCaller) -> None:
+    conversation = planted(chatbot)
+    IdentityFactory.create(conversation=conversation, value="second")
+    shown = {
+        "number": conversation.pk,
+        "id": f"{PLANTED} 0",
+        "deleted": False,
+        "label": None,
+        "deletion_request_id": None,
+        "channel": "whatsapp",
+        "language": f"{PLANTED} language",
+        "user_name": f"{PLANTED} name",
+        "started_at": "2026-11-01T12:00:00.000000Z",
+        "last_message_at": "2026-11-01T12:03:00.000000Z",
+        "message_count": 2,
+        "file_upload": False,
+        "agent_handover": False,
+        "push": True,
+        "score": 7.5,
+        "csat": {"score": 4, "vote": "positive", "comment": f"{PLANTED} comment"},
+        "unique_chatter_identifiers": [
+            {"key": "member_id", "value": f"{PLANTED} value 0"},
+            {"key": "member_id", "value": "second"},
+        ],
+    }
+    response = caller.get("conversations")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json() == {"results": [shown], "next": None, "previous": None}
+    assert caller.get(f"conversations/{conversation.pk}").json() == shown
+    assert looked_up(caller, f"{PLANTED} 0") == [shown]
+
+
+@pytest.mark.parametrize("close", [mark, erase])
+def test_of_a_closed_one_only_what_is_kept_leaves(chatbot: Chatbot, caller: TokenCaller, close: Any) -> None:
+    conversation = planted(chatbot)
+    close(conversation)
+    shown: dict[str, Any] = {
+        "number": conversation.pk,
+        "id": None,
+        "deleted": True,
+        "label": "Deleted conversation",
+        "deletion_request_id": str(DELETION),
+        "channel": "whatsapp",
+        "language": None,
+        "user_name": None,
+        "started_at": "2026-11-01T00:00:00.000000Z",
+        "last_message_at": None,
+        "message_count": None,
+        "file_upload": False,
+        "agent_handover": False,
+        "push": True,
+        "score": 7.5,
+        "csat": {"score": 4, "vote": "positive", "comment": None},
+        "unique_chatter_identifiers": [],
+    }
+    assert caller.get(f"conversations/{conversation.pk}").json() == shown
+    for path in ("conversations", "conversations?deleted=true", "conversations?channel=whatsapp"):
+        response = caller.get(path)
+        assert response.json()["results"] == [shown]
+        assert PLANTED not in response.content.decode()
+    assert looked_up(caller, f"{PLANTED} 0") == [shown]
+    if close is erase:
+        Conversation.objects.update(external_id_digest=None)  # once the ledger's days are over
+        assert looked_up(caller, f"{PLANTED} 0") == [None]
+
+
+def test_the_log_is_newest_first_and_complete_also_among_equal_instants(
+    chatbot: Chatbot, caller: TokenCaller
+) -> None:
+    rows = [ConversationFactory.create(chatbot=chatbot, started_at=NOON - timedelta(days=n // 4)) for n in range(11)]
+    newest_first = [row.pk for row in sorted(rows, key=lambda row: (row.started_at, row.pk), reverse=True)]
+    for limit in (1, 3, 4, 200):
+        assert listed(caller, limit=limit) == newest_first
+    assert len(caller.get("conversations").json()["results"]) == 11
+
+
+def test_what_is_erased_between_pages_is_missed_by_nobody(chatbot: Chatbot, caller: TokenCaller) -> None:
+    rows = [conversation_of(chatbot, "42", messages=0, started_at=NOON - timedelta(minutes=n)) for n in range(6)]
+    pages = results_of(caller, "conversations?limit=2")
+    seen = next(pages)
+    for row in (rows[0], rows[3]):  # one that was shown, one that was not
+        erase(row)
+    seen += [one for results in pages for one in results]
+    assert [one["number"] for one in seen if not one["deleted"]] == [rows[n].pk for n in (0, 1, 2, 4, 5)]
+    # At the midnight of their day now: the one that was shown comes again, as deleted.
+    assert [one["number"] for one in seen if one["deleted"]] == [rows[3].pk, rows[0].pk]
+
+
+def test_it_is_filtered_by_time_channel_and_deletion(chatbot: Chatbot, caller: TokenCaller) -> None:
+    old, middle, new = (
+        conversation_of(chatbot, "42", messages=0, started_at=NOON + timedelta(hours=n), channel=channel)
+        for n, channel in enumerate(("widget", "whatsapp", "widget"))
+    )
+    mark(new)
+    assert listed(caller, started_after="2026-11-01T13:00:00Z") == [new.pk, middle.pk]
+    assert listed(caller, started_before="2026-11-01T13:00:00Z") == [old.pk]
+    assert listed(caller, started_after="2026-11-01T13:00:00+01:00", started_before="2026-11-01T12:00:01Z") == [
+        old.pk
+    ]
+    assert listed(caller, started_after="2026-11-02T00:00:00Z") == []
+    assert listed(caller, channel="widget") == [new.pk, old.pk]
+    assert listed(caller, deleted="true") == [new.pk]
+    assert listed(caller, deleted="false") == [middle.pk, old.pk]
+    assert listed(caller, channel="widget", deleted="false", limit=1) == [old.pk]
+
+
+def test_pages_and_look_ups_take_as_many_queries_for_one_as_for_many(chatbot: Chatbot, caller: TokenCaller) -> None:
+    def queries() -> list[int]:
+        counts = []
+        for call in (
+            lambda: caller.get("conversations?limit=200"),
+            lambda: caller.get(f"conversations/{Conversation.objects.latest('id').pk}"),
+            lambda: caller.post("conversations/lookup", {"ids": [f"{PLANTED} {n}" for n in range(30)]}),
+        ):
+            with CaptureQueriesContext(connection) as captured:
+                assert call().status_code == 200
+            counts.append(len(captured))
+        return counts
+
+    planted(chatbot)
+    caller.get("conversations")  # the first call of a minute notes the key's use
+    few = queries()
+    for number in range(1, 30):
+        planted(chatbot, number, messages=1)
+    assert queries() == few
+    assert max(few) <= 5
+
+
+def test_long_comments_end_a_page_early_and_a_look_up_asks_for_fewer(
+    chatbot: Chatbot, caller: TokenCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [ConversationFactory.create(chatbot=chatbot, csat_comment="x" * 100) for _ in range(5)]
+    monkeypatch.setattr(log.LogPages, "most_bytes", 250)
+    monkeypatch.setattr(log, "MOST_BYTES", 250)
+    pages = list(results_of(caller, "conversations"))
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [one["number"] for page in pages for one in page] == [row.pk for row in reversed(rows)]
+    assert len(looked_up(caller, rows[0].external_id, rows[1].external_id)) == 2
+    problem(caller.post("conversations/lookup", {"ids": [row.external_id for row in rows]}), 413, "too_large")
+
+
+def test_look_ups_answer_in_order_with_repetitions_and_strangers(
+    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
+) -> None:
+    first, second = (conversation_of(chatbot, "42", messages=0, external_id=one) for one in ("a", "b"))
+    conversation_of(neighbour, "42", external_id="theirs")
+    found = looked_up(caller, "b", "nobody's", "a", "b", "theirs", "a\0", "\U0001f600")
+    assert [one and one["number"] for one in found] == [second.pk, None, first.pk, second.pk, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("body", "at_fault"),
+    [
+        ({}, {"/ids": "missing"}),
+        ([], {"": "wrong_type"}),
+        ({"ids": []}, {"/ids": "too_short"}),
+        ({"ids": ["x"] * 1_001}, {"/ids": "too_long"}),
+        ({"ids": [5]}, {"/ids/0": "wrong_type"}),
+        ({"ids": ["x", ""]}, {"/ids/1": "too_short"}),
+        ({"ids": ["x" * 201]}, {"/ids/0": "too_long"}),
+        ({"ids": ["\ud800"]}, {"/ids/0": "unpaired_surrogate"}),
+        ({"ids": ["x"], "id": "x"}, {"/id": "unknown_field"}),
+        ({"ids": ["x"], f"{PLANTED} name": 1}, {"": "unknown_field"}),
+        (b"{", {}),
+        (b'{"ids": ["a"], "ids": ["b"]}', {}),
+    ],
+)
+def test_look_ups_that_are_none_are_refused(caller: TokenCaller, body: Any, at_fault: dict[str, str]) -> None:
+    response = caller.post("conversations/lookup", body)
+    assert pointers(response) == at_fault
+    assert PLANTED not in response.content.decode()
+
+
+def test_a_thousand_ids_are_looked_up_at_once(chatbot: Chatbot, caller: TokenCaller) -> None:
+    ConversationFactory.create(chatbot=chatbot, external_id="id 999")
+    found = looked_up(caller, *(f"id {n}" for n in range(1_000)))
+    assert [one is not None for one in found] == [False] * 999 + [True]
+
+
+@pytest.mark.parametrize(
+    ("query", "at_fault"),
+    [
+        ("started_after=yesterday", {"/started_after": "invalid_time"}),
+        ("started_before=2026-11-01T00:00:00", {"/started_before": "time_zone_missing"}),
+        ("channel=pigeon", {"/channel": "unknown_value"}),
+        ("channel=Widget", {"/channel": "unknown_value"}),
+        ("deleted=yes", {"/deleted": "unknown_value"}),
+        ("limit=201", {"/limit": "out_of_range"}),
+        ("cursor=abc", {"/cursor": "invalid"}),
+        ("cursor=", {"/cursor": "invalid"}),
+        ("user_name=Ada", {"/user_name": "unknown_field"}),
+        ("channel=widget&channel=widget", {"/channel": "repeated_field"}),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(caller: TokenCaller, query: str, at_fault: dict[str, str]) -> None:
+    assert pointers(caller.get(f"conversations?{query}")) == at_fault
+
+
+def test_single_ones_take_no_parameters(chatbot: Chatbot, caller: TokenCaller) -> None:
+    number = ConversationFactory.create(chatbot=chatbot).pk
+    assert pointers(caller.get(f"conversations/{number}?deleted=true")) == {"/deleted": "unknown_field"}
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+PARAMETERS = st.sampled_from(["started_after", "started_before", "channel", "deleted", "limit", "cursor"])
+VALUES = TEXTS | st.sampled_from(["true", "widget", "2026-11-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "1", "\0"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(PARAMETERS | TEXTS, VALUES), max_size=4))
+def test_no_parameters_break_a_call(caller: TokenCaller, pairs: list[tuple[str, str]]) -> None:
+    assert caller.get(f"conversations?{urlencode(pairs)}").status_code in {200, 400}
+
+
+@pytest.mark.parametrize("number", ["0", "9" * 18, "9" * 19, "9" * 300])
+def test_a_number_that_is_nobodys_is_not_found(caller: TokenCaller, number: str) -> None:
+    problem(caller.get(f"conversations/{number}"), 404, "not_found")
+
+
+def test_another_chatbots_learn_nothing(chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller) -> None:
+    theirs = planted(neighbour)
+    problem(caller.get(f"conversations/{theirs.pk}"), 404, "not_found")
+    assert listed(caller) == []
+    assert looked_up(caller, theirs.external_id) == [None]
+    for path in ("conversations", f"conversations/{theirs.pk}"):
+        problem(caller.get(f"/api/v1/chatbots/{neighbour.slug}/{path}"), 404, "not_found")
+
+
+def test_it_needs_the_scope_and_a_token(chatbot: Chatbot) -> None:
+    number = ConversationFactory.create(chatbot=chatbot).pk
+    writer = TokenCaller(chatbot, scopes=["conversations:write", "requests:read"])
+    for path in ("conversations", f"conversations/{number}"):
+        problem(writer.get(path), 403, "scope_missing")
+        problem(SigningCaller(chatbot, secret=path).get(path), 401, "not_authenticated")
+    problem(writer.post("conversations/lookup", {"ids": ["x"]}), 403, "scope_missing")
+    problem(writer.get("conversations/lookup"), 405, "method_not_allowed")
+    assert "conversations:read" in writer.get("conversations").json()["detail"]
+    assert writer.post("conversations", []).status_code == 200

@@ -1,0 +1,281 @@
+"""The transcript and the files of a conversation over HTTP: closed from the mark on, also by one in between."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from conversations import messages, uploads
+from conversations.models import Conversation, Message
+from tests.calls import TokenCaller, pointers, problem, results_of
+from tests.conversations.closing import PLANTED, erase, mark, planted, stored_file
+from tests.factories import NOON, MessageFactory, conversation_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot, scopes=["conversations:read"])
+
+
+def said(caller: TokenCaller, conversation: Conversation, query: str = "") -> list[str]:
+    path = f"conversations/{conversation.pk}/messages{query}"
+    return [one["id"] for results in results_of(caller, path) for one in results]
+
+
+def test_messages_are_shown_in_order_with_their_files(chatbot: Chatbot, caller: TokenCaller) -> None:
+    conversation = conversation_of(chatbot, "42", messages=0)
+    late = MessageFactory.create(conversation=conversation, external_id="late", sent_at=NOON, text="\U0001f600")
+    MessageFactory.create(
+        conversation=conversation,
+        external_id="early",
+        sender="bot",
+        kind="event",
+        sent_at=NOON - timedelta(1),
+        text="",
+    )
+    file = stored_file(conversation, message_id=late.pk)
+    stored_file(conversation, message_id=late.pk, state="uploading", size=None, sha256=None)
+    response = caller.get(f"conversations/{conversation.pk}/messages")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json() == {
+        "results": [
+            {
+                "id": "early",
+                "sender": "bot",
+                "kind": "event",
+                "text": "",
+                "sent_at": "2026-10-31T12:00:00.000000Z",
+                "files": [],
+            },
+            {
+                "id": "late",
+                "sender": "user",
+                "kind": "text",
+                "text": "\U0001f600",
+                "sent_at": "2026-11-01T12:00:00.000000Z",
+                "files": [
+                    {
+                        "file_id": file.pk,
+                        "name": file.name,
+                        "content_type": "image/jpeg",
+                        "bytes": 7,
+                        "sha256": "0" * 64,
+                    }
+                ],
+            },
+        ],
+        "next": None,
+        "previous": None,
+    }
+
+
+def test_pages_hold_each_message_once_also_of_one_instant(chatbot: Chatbot, caller: TokenCaller) -> None:
+    conversation, other = (conversation_of(chatbot, "42", messages=0) for _ in range(2))
+    MessageFactory.create_batch(3, conversation=other, sent_at=NOON)
+    for n in range(9):
+        MessageFactory.create(conversation=conversation, external_id=str(n), sent_at=NOON + timedelta(n // 6))
+    for limit in (1, 4, 9, 1_000):
+        assert said(caller, conversation, f"?limit={limit}") == [str(n) for n in range(9)]
+    *_, last = results_of(caller, f"conversations/{conversation.pk}/messages?limit=4")
+    assert [one["id"] for one in last] == ["8"]
+
+
+def test_a_page_ends_early_where_messages_are_long(
+    chatbot: Chatbot, caller: TokenCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = conversation_of(chatbot, "42", messages=0)
+    for n, size in enumerate((40, 40, 40, 900, 1, 1)):
+        # Two bytes a character.
+        MessageFactory.create(
+            conversation=conversation, external_id=str(n), text="é" * size, sent_at=NOON + timedelta(seconds=n)
+        )
+    monkeypatch.setattr(messages.MessagePages, "most_bytes", 200)
+    path = f"conversations/{conversation.pk}/messages"
+    pages = [[one["id"] for one in page] for page in results_of(caller, path)]
+    assert pages == [["0", "1"], ["2"], ["3"], ["4", "5"]]
+
+
+def test_the_greatest_messages_are_read_a_page_at_a_time(chatbot: Chatbot, caller: TokenCaller) -> None:
+    conversation = conversation_of(chatbot, "42", messages=0)
+    MessageFactory.create_batch(25, conversation=conversation, text="\U0001f600" * 100_000, sent_at=NOON)
+    pages = list(results_of(caller, f"conversations/{conversation.pk}/messages?limit=1000"))
+    assert [len(page) for page in pages] == [20, 5]
+
+
+def test_a_page_takes_as_many_queries_for_one_as_for_many(chatbot: Chatbot, caller: TokenCaller) -> None:
+    conversation = planted(chatbot, messages=1)
+    path = f"conversations/{conversation.pk}"
+    calls = [f"{path}/messages", f"{path}/files"]
+
+    def queries() -> list[int]:
+        counts = []
+        for call in calls:
+            with CaptureQueriesContext(connection) as captured:
+                assert caller.get(call).status_code == 200
+            counts.append(len(captured))
+        return counts
+
+    caller.get(path)  # the first call of a minute notes the key's use
+    few = queries()
+    for message in MessageFactory.create_batch(30, conversation=conversation):
+        stored_file(conversation, message_id=message.pk)
+    assert queries() == few
+    assert max(few) <= 6
+
+
+def test_files_are_listed_also_without_a_message(chatbot: Chatbot, caller: TokenCaller) -> None:
+    conversation = planted(chatbot)
+    alone = stored_file(conversation, name="alone.pdf", content_type="application/pdf")
+    stored_file(conversation, state="uploading", size=None, sha256=None)
+    path = f"conversations/{conversation.pk}/files"
+    [[first, second]] = list(results_of(caller, path))
+    assert first["message_id"] == Message.objects.filter(conversation=conversation).earliest("id").external_id
+    assert second == {
+        "file_id": alone.pk,
+        "message_id": None,
+        "name": "alone.pdf",
+        "content_type": "application/pdf",
+        "bytes": 7,
+        "sha256": "0" * 64,
+    }
+    assert list(results_of(caller, f"{path}?limit=1")) == [[first], [second]]
+
+
+def test_a_file_is_fetched_through_a_link_and_the_change_log_tells(
+    chatbot: Chatbot, caller: TokenCaller, storage: ObjectStorage
+) -> None:
+    conversation = conversation_of(chatbot, "42")
+    file = uploads.receive(
+        conversation=conversation, name=f"{PLANTED}.txt", content_type="text/plain", chunks=[b"content"]
+    )
+    response = caller.get(f"conversations/{conversation.pk}/files/{file.pk}/download")
+    assert (response.status_code, response.headers["Cache-Control"]) == (302, "no-store")
+    assert PLANTED not in response.headers["Location"]
+    with urlopen(response.headers["Location"]) as answer:  # noqa: S310  of our own storage
+        assert answer.read() == b"content"
+    entry = ChangeLogEntry.objects.get(event="file.downloaded")
+    assert entry.actor == f"api:{caller.api_key.prefix}"
+    assert entry.data == {"file": file.pk, "conversation": conversation.pk}
+
+
+def calls_of(conversation: Conversation) -> list[str]:
+    path = f"conversations/{conversation.pk}"
+    return [f"{path}/messages", f"{path}/files", f"{path}/files/{_file_of(conversation)}/download"]
+
+
+def _file_of(conversation: Conversation) -> int:
+    file = messages.stored_files(conversation).first()
+    return file.pk if file else 1
+
+
+@pytest.mark.parametrize("close", [mark, erase])
+def test_a_closed_conversation_is_opened_by_no_call(
+    chatbot: Chatbot, caller: TokenCaller, close: Callable[[Conversation], None]
+) -> None:
+    conversation = planted(chatbot)
+    calls = calls_of(conversation)
+    close(conversation)
+    for path in calls:
+        response = caller.get(path)
+        problem(response, 410, "conversation_deleted")
+        assert PLANTED not in response.content.decode()
+    assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
+
+
+@contextmanager
+def marked_once_read(conversation: Conversation, table: str) -> Iterator[list[str]]:
+    """Let a deletion mark the conversation right after the first statement that reads from the table."""
+    done: list[str] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        result = execute(sql, params, many, context)
+        if f'FROM "{table}"' in sql and not done:
+            done.append(sql)
+            mark(conversation)
+        return result
+
+    with connection.execute_wrapper(watch):
+        yield done
+
+
+def test_a_mark_that_comes_while_it_is_read_closes_it(chatbot: Chatbot, caller: TokenCaller) -> None:
+    tables = ("conversations_message", "conversations_uploadedfile", "conversations_uploadedfile")
+    for number, (table, place) in enumerate(zip(tables, range(3), strict=True)):
+        conversation = planted(chatbot, number)
+        with marked_once_read(conversation, table) as done:
+            response = caller.get(calls_of_before(conversation)[place])
+        assert done
+        problem(response, 410, "conversation_deleted")
+        assert PLANTED not in response.content.decode()
+
+
+def calls_of_before(conversation: Conversation) -> list[str]:
+    path = f"conversations/{conversation.pk}"
+    return [f"{path}/messages", f"{path}/files", f"{path}/files/1/download"]
+
+
+def test_a_mark_between_finding_and_reading_an_entry_of_the_log_hides_it(
+    chatbot: Chatbot, caller: TokenCaller
+) -> None:
+    conversation = planted(chatbot)
+    with marked_once_read(conversation, "conversations_conversation") as done:
+        response = caller.get("conversations")
+    assert done
+    assert response.json()["results"][0]["deleted"]
+    assert PLANTED not in response.content.decode()
+
+
+def test_strangers_and_strange_numbers_are_not_found(
+    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
+) -> None:
+    theirs, ours, other = planted(neighbour), planted(chatbot, 1), planted(chatbot, 2)
+    for path in calls_of(theirs):
+        problem(caller.get(path), 404, "not_found")
+        problem(caller.get(f"/api/v1/chatbots/{neighbour.slug}/{path}"), 404, "not_found")
+    stranger = _file_of(other)
+    for file in (stranger, 0, 10**19):
+        problem(caller.get(f"conversations/{ours.pk}/files/{file}/download"), 404, "not_found")
+    for path in ("messages", "files", "files/1/download"):
+        problem(caller.get(f"conversations/{10**30}/{path}"), 404, "not_found")
+
+
+def test_they_need_the_scope(chatbot: Chatbot) -> None:
+    conversation = planted(chatbot)
+    writer = TokenCaller(chatbot, scopes=["conversations:write"])
+    for path in calls_of(conversation):
+        problem(writer.get(path), 403, "scope_missing")
+    reader = TokenCaller(chatbot, scopes=["conversations:read"])
+    problem(reader.post(f"conversations/{conversation.pk}/files", b""), 403, "scope_missing")
+    problem(reader.post("conversations", {}), 403, "scope_missing")
+
+
+@pytest.mark.parametrize(
+    ("query", "at_fault"),
+    [
+        ("limit=1001", {"/limit": "out_of_range"}),
+        ("cursor=abc", {"/cursor": "invalid"}),
+        ("sender=user", {"/sender": "unknown_field"}),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(
+    chatbot: Chatbot, caller: TokenCaller, query: str, at_fault: dict[str, str]
+) -> None:
+    path = f"conversations/{conversation_of(chatbot, '42').pk}/messages"
+    assert pointers(caller.get(f"{path}?{query}")) == at_fault
+    assert pointers(caller.get(f"{path.replace('messages', 'files/1/download')}?a=b")) == {"/a": "unknown_field"}
+
+
+def test_a_cursor_of_one_conversation_opens_no_other(chatbot: Chatbot, caller: TokenCaller) -> None:
+    first, second = (conversation_of(chatbot, "42") for _ in range(2))
+    link = caller.get(f"conversations/{first.pk}/messages?limit=1").json()["next"]
+    other = link.removeprefix("http://testserver").replace(f"/{first.pk}/", f"/{second.pk}/")
+    assert pointers(caller.get(other)) == {"/cursor": "invalid"}
