@@ -1,13 +1,9 @@
-"""Keep calls to clients' buckets out of private networks: an endpoint is a client's word, the network ours.
+"""Keep calls to clients' buckets out of private networks (`chatbots.network_guard`), through botocore.
 
-Addresses are judged twice: when the endpoint is set, and for each connection, on the address that the socket has
-really reached and before a byte is sent, since a name can resolve to something else a moment later.
 `BUCKET_PRIVATE_NETWORKS` lists what is allowed all the same. The hosted bucket is the operator's and is not judged.
 """
 
 import os
-import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +13,8 @@ from botocore.exceptions import BotoCoreError, HTTPClientError
 from botocore.httpsession import URLLib3Session
 from django.conf import settings
 
-# IPv6 addresses that carry an IPv4 address in their last 32 bits: IPv4-compatible ones, and those of NAT64.
-_CARRIERS = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
-# Site-local, and NAT64 of one network's own: Python takes both for global.
-_LOCAL = (IPv6Network("fec0::/10"), IPv6Network("64:ff9b:1::/48"))
+from chatbots import network_guard
+from chatbots.network_guard import Guarded, Networks, addresses_of
 
 
 class AddressRefused(BotoCoreError):
@@ -45,7 +39,7 @@ def check_endpoint(url: str) -> str:
     scheme, host, port = _parts(url)
     default = 80 if scheme == "http" else 443
     try:
-        addresses = _addresses_of(host, port or default)
+        addresses = addresses_of(host, port or default)
     except (OSError, UnicodeError):
         raise EndpointRefused("The name of the endpoint does not resolve. Look at its spelling.") from None
     if not all(is_allowed(address) for address in addresses):
@@ -61,10 +55,7 @@ def check_endpoint(url: str) -> str:
 
 def is_allowed(address: str, *, encrypted: bool = True) -> bool:
     """Say whether clients' buckets may lie at this IP address; without encryption only in a listed network."""
-    meant = _meant(address)
-    if any(meant in network for network in settings.BUCKET_PRIVATE_NETWORKS):
-        return True
-    return encrypted and meant.is_global and not (meant.is_multicast or any(meant in local for local in _LOCAL))
+    return network_guard.is_allowed(address, networks=settings.BUCKET_PRIVATE_NETWORKS, encrypted=encrypted)
 
 
 class GuardedSender:
@@ -84,30 +75,12 @@ class GuardedSender:
         return self._session.send(request)
 
 
-class _Guarded:
-    """Mixed into a connection of botocore's: looks whom it speaks to before it speaks."""
+class _Guarded(Guarded):
+    refusal = AddressRefused
 
-    _dns_host: str
-    host: str
-    port: int
-    encrypted: bool
-
-    def _new_conn(self) -> socket.socket:
-        # Before a connection is made, so that nothing inside is even knocked at; after it, since the name may
-        # have been answered differently the second time.
-        for address in _addresses_of(self._dns_host, self.port):
-            self._check(address)
-        made: socket.socket = super()._new_conn()  # type: ignore[misc]
-        try:
-            self._check(made.getpeername()[0])
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    def _check(self, address: str) -> None:
-        if not is_allowed(address, encrypted=self.encrypted):
-            raise AddressRefused
+    def networks(self) -> Networks:
+        networks: Networks = settings.BUCKET_PRIVATE_NETWORKS
+        return networks
 
 
 # The stubs see a conflict between the bases that botocore gives its own connections.
@@ -158,20 +131,3 @@ def _parts(url: str) -> tuple[str, str, int | None]:
     if "@" in found.netloc or found.path.strip("/") or "?" in url or "#" in url:
         raise EndpointRefused("Give scheme, host and port alone: no login, no path, no query.")
     return scheme, host, port
-
-
-def _addresses_of(host: str, port: int) -> list[str]:
-    """Ask the name service for all addresses of a host. Raises OSError."""
-    answers = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    return [str(answer[4][0]) for answer in answers]
-
-
-def _meant(address: str) -> IPv4Address | IPv6Address:
-    """Return the address itself, or the IPv4 address that packets to it end up at."""
-    found = ip_address(address.partition("%")[0])  # a link-local one has its interface behind it
-    if isinstance(found, IPv4Address):
-        return found
-    carried = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
-    if carried is None and int(found) > 1 and any(found in carrier for carrier in _CARRIERS):
-        carried = IPv4Address(int(found) & 0xFFFF_FFFF)
-    return carried or found

@@ -90,7 +90,7 @@ def test_it_knows_aws_by_its_own_addresses(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     """Else two chatbots could write over each other's extracts, which have the same keys."""
-    monkeypatch.setattr(guard, "_addresses_of", lambda *_: ["93.184.215.14"])
+    monkeypatch.setattr(guard, "addresses_of", lambda *_: ["93.184.215.14"])
     set_(chatbot, KEY)
     assert refused(neighbour, with_(KEY, endpoint=f"https://{host}")).keys() == {"prefix"}
 
@@ -100,7 +100,7 @@ def test_it_takes_the_operators_bucket_for_no_clients(
     chatbot: Chatbot, settings: Any, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
 ) -> None:
     """reconcile_storage --fix would remove a client's files there: no hosted row names them."""
-    monkeypatch.setattr(guard, "_addresses_of", lambda *_: ["127.0.0.1"])
+    monkeypatch.setattr(guard, "addresses_of", lambda *_: ["127.0.0.1"])
     settings.S3_ENDPOINT_URL, settings.S3_BUCKET = endpoint, KEY.bucket
     theirs = endpoint if endpoint and "internal" in endpoint else ""
     assert refused(chatbot, with_(KEY, endpoint=theirs)).keys() == {"bucket"}

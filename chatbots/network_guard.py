@@ -1,0 +1,72 @@
+"""Keep calls to addresses that clients name out of private networks: the address is their word, the network ours.
+
+Addresses are judged when one is set, and for each connection: before it is made, and on the address that the
+socket has really reached and before a byte is sent, since a name can resolve to something else a moment later.
+"""
+
+import socket
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+Networks = Collection[IPv4Network | IPv6Network]
+
+# IPv6 addresses that carry an IPv4 address in their last 32 bits: IPv4-compatible ones, and those of NAT64.
+_CARRIERS = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
+# Site-local, and NAT64 of one network's own: Python takes both for global.
+_LOCAL = (IPv6Network("fec0::/10"), IPv6Network("64:ff9b:1::/48"))
+
+
+def is_allowed(address: str, *, networks: Networks, encrypted: bool = True) -> bool:
+    """Say whether this IP address may be called: a public one, or one in `networks`; in the clear only the latter."""
+    meant = _meant(address)
+    if any(meant in network for network in networks):
+        return True
+    return encrypted and meant.is_global and not (meant.is_multicast or any(meant in local for local in _LOCAL))
+
+
+def addresses_of(host: str, port: int) -> list[str]:
+    """Ask the name service for all addresses of a host. Raises OSError, UnicodeError."""
+    answers = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    return [str(answer[4][0]) for answer in answers]
+
+
+class Guarded:
+    """Mixed into a connection of urllib3's: looks whom it speaks to before it speaks."""
+
+    _dns_host: str
+    host: str
+    port: int
+    encrypted: bool
+    refusal: type[Exception]  # what is raised when an address is refused
+
+    def networks(self) -> Networks:
+        """Return the private networks that are allowed all the same."""
+        raise NotImplementedError
+
+    def _new_conn(self) -> socket.socket:
+        # Before a connection is made, so that nothing inside is even knocked at; after it, since the name may
+        # have been answered differently the second time.
+        for address in addresses_of(self._dns_host, self.port):
+            self._check(address)
+        made: socket.socket = super()._new_conn()  # type: ignore[misc]
+        try:
+            self._check(made.getpeername()[0])
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def _check(self, address: str) -> None:
+        if not is_allowed(address, networks=self.networks(), encrypted=self.encrypted):
+            raise self.refusal
+
+
+def _meant(address: str) -> IPv4Address | IPv6Address:
+    """Return the address itself, or the IPv4 address that packets to it end up at."""
+    found = ip_address(address.partition("%")[0])  # a link-local one has its interface behind it
+    if isinstance(found, IPv4Address):
+        return found
+    carried = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+    if carried is None and int(found) > 1 and any(found in carrier for carrier in _CARRIERS):
+        carried = IPv4Address(int(found) & 0xFFFF_FFFF)
+    return carried or found
