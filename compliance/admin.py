@@ -5,35 +5,25 @@ everything; of a chatbot's members, officers approve and reject, and support ret
 do too. Viewers watch.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from chatbots.admin_scope import (
-    ChatbotFilter,
-    Role,
-    ScopedReadOnlyAdmin,
-    actor_of,
-    chatbots_with_role,
-    is_superuser,
-    within_scope,
-)
+from chatbots.admin_scope import ChatbotFilter, Role, actor_of
 from compliance import operations
-from compliance.errors import Refused
+from compliance.admin_actions import DECIDE, TEND, ActingAdmin
 from compliance.models import ComplianceRequest
-
-DECIDE = (Role.OFFICER,)
-TEND = (Role.SUPPORT, Role.OFFICER)
 
 
 @admin.register(ComplianceRequest)
-class ComplianceRequestAdmin(ScopedReadOnlyAdmin):
+class ComplianceRequestAdmin(ActingAdmin):
+    noun = "request"
+    acts_in_order = "seq"
     list_display = (
         "id",
         "chatbot",
@@ -97,12 +87,6 @@ class ComplianceRequestAdmin(ScopedReadOnlyAdmin):
     def age(self, request: ComplianceRequest) -> str:
         return timesince(request.received_at, timezone.now(), depth=1)
 
-    def has_decide_permission(self, request: HttpRequest) -> bool:
-        return is_superuser(request) or bool(chatbots_with_role(request, DECIDE))
-
-    def has_tend_permission(self, request: HttpRequest) -> bool:
-        return is_superuser(request) or bool(chatbots_with_role(request, TEND))
-
     @admin.action(permissions=["decide"], description="Approve: let held requests go on")
     def approve(self, request: HttpRequest, queryset: QuerySet[ComplianceRequest]) -> None:
         self._act(request, queryset, operations.approve, roles=DECIDE, done="approved")
@@ -128,24 +112,5 @@ class ComplianceRequestAdmin(ScopedReadOnlyAdmin):
         roles: tuple[Role, ...],
         done: str,
     ) -> None:
-        """Call the operation for each selected request whose chatbot gives the user a role; say how it went."""
-        selected = list(queryset.order_by("seq").values_list("pk", flat=True))
-        allowed = set(within_scope(queryset, request, chatbot="chatbot_id", roles=roles).values_list("pk", flat=True))
-        went: Counter[str] = Counter()
-        refused: Counter[str] = Counter()
-        for request_id in selected:
-            if request_id not in allowed:
-                refused["Your role in this chatbot does not allow it."] += 1
-                continue
-            try:
-                operation(request_id=request_id, actor=actor_of(request))
-            except Refused as refusal:
-                refused[refusal.detail] += 1
-            else:
-                went[done] += 1
-        self._say(request, went, level=messages.SUCCESS)
-        self._say(request, refused, level=messages.ERROR)
-
-    def _say(self, request: HttpRequest, outcomes: Counter[str], *, level: int) -> None:
-        for outcome, number in outcomes.items():
-            self.message_user(request, f"{number} request{'s' * (number != 1)}: {outcome}", level)
+        actor = actor_of(request)
+        self.act(request, queryset, lambda key: operation(request_id=key, actor=actor), roles=roles, done=done)
