@@ -18,9 +18,11 @@ from chatbots.admin_scope import (
     ReadOnlyInline,
     ScopedReadOnlyAdmin,
     TabularInline,
+    UntransactedAdmin,
     actor_of,
     is_superuser,
 )
+from chatbots.callback_urls import receiver_of
 from chatbots.changelog import VOCABULARY
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
 
@@ -41,7 +43,10 @@ class ChatbotForm(ModelForm):
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
-        operations.check_settings(chatbot=self.instance, changes=self.cleaned_data)
+        operations.check_settings(
+            chatbot=self.instance,
+            changes={name: self.cleaned_data[name] for name in self.changed_data if name in self.cleaned_data},
+        )
         return cleaned
 
 
@@ -76,14 +81,23 @@ class MembershipInline(TabularInline):
 
 
 @admin.register(Chatbot)
-class ChatbotAdmin(ScopedReadOnlyAdmin):
+class ChatbotAdmin(UntransactedAdmin, ScopedReadOnlyAdmin):
     chatbot_lookup = "id"
     list_display = ("slug", "name", "timezone", "compliance_enabled", "four_eyes")
     ordering = ("slug",)
     form = ChatbotForm
-    fields = ("slug", *operations.SETTINGS, "created_at")
-    readonly_fields = ("slug", "created_at")
+    fields: ClassVar = ("slug", *operations.SETTINGS, "created_at")
+    readonly_fields = ("slug", "callback_receiver", "created_at")
     inlines = (VariableInline, MembershipInline)
+
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:  # noqa: ARG002
+        if is_superuser(request):
+            return self.fields
+        return ["callback_receiver" if name == "callback_url" else name for name in self.fields]
+
+    @admin.display(description="Callbacks go to")
+    def callback_receiver(self, chatbot: Chatbot) -> str | None:
+        return receiver_of(chatbot.callback_url)
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         # Superusers only: an officer who could lift the guard could also approve what it held.

@@ -7,10 +7,9 @@ from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
-from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 
-from chatbots.admin_scope import ScopedReadOnlyAdmin, actor_of, is_superuser
+from chatbots.admin_scope import ScopedReadOnlyAdmin, UntransactedAdmin, actor_of, is_superuser
 from chatbots.bucket_operations import ClientBucket, check_bucket, check_settings, set_bucket
 from chatbots.models import Bucket
 
@@ -60,7 +59,7 @@ class BucketForm(ModelForm):
         """Leave the row alone: the operation makes it whole and asks the constraints."""
 
 
-class BucketAdmin(ScopedReadOnlyAdmin):
+class BucketAdmin(UntransactedAdmin, ScopedReadOnlyAdmin):
     list_display = ("chatbot", "hosting", "bucket", "prefix", "last_checked_at", "last_error")
     list_select_related = ("chatbot",)
     ordering = ("chatbot__slug",)
@@ -87,7 +86,6 @@ class BucketAdmin(ScopedReadOnlyAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return is_superuser(request)
 
-    @method_decorator(csrf_protect)
     @method_decorator(sensitive_post_parameters("secret"))
     def changeform_view(
         self,
@@ -96,10 +94,7 @@ class BucketAdmin(ScopedReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        # Django's own opens a transaction around all this, and the name service is asked about an endpoint.
-        opened: Any = self
-        answer: HttpResponse = opened._changeform_view(request, object_id, form_url, extra_context)
-        return answer
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: Bucket, form: Any, change: bool) -> None:  # noqa: ARG002
         chatbot = form.cleaned_data.get("chatbot") or obj.chatbot

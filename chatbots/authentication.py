@@ -14,7 +14,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -185,6 +185,26 @@ def _key_of_token(token: str) -> ApiKey | None:
 def _active_keys(key_type: ApiKey.Type) -> QuerySet[ApiKey]:
     unexpired = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
     return ApiKey.objects.filter(unexpired, type=key_type, revoked_at__isnull=True).select_related("chatbot")
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """What we sign with ourselves. `secret` is None while the key ring does not open it."""
+
+    prefix: str
+    secret: str | None
+
+
+def newest_signing_keys(chatbot_ids: Collection[int]) -> dict[int, SigningKey]:
+    """Return the newest active signing key of each of the chatbots that have one, by the chatbot's id."""
+    keys = _active_keys(ApiKey.Type.SIGNING).filter(chatbot__in=chatbot_ids)
+    newest = keys.order_by("chatbot_id", "-created_at", "-pk").distinct("chatbot_id")
+    return {key.chatbot_id: SigningKey(key.prefix, _secret_of(key)) for key in newest}
+
+
+def has_signing_key(chatbot: Chatbot) -> bool:
+    """Say whether the chatbot has an active signing key."""
+    return _active_keys(ApiKey.Type.SIGNING).filter(chatbot=chatbot).exists()
 
 
 def _note_use(key: ApiKey) -> None:

@@ -34,6 +34,8 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.failed": frozenset({"code", "attempts"}),
     "request.retried": frozenset(),
     "request.completed": frozenset({"result", "conversations", "messages", "files", "exports"}),
+    "callback.given_up": frozenset({"callback", "event", "code", "attempts"}),
+    "callback.resent": frozenset({"callback", "event"}),
     "request.late_data_erased": frozenset({"conversations", "messages", "files"}),
 }
 

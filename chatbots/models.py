@@ -10,6 +10,9 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+# In the one form of `chatbots.callback_urls`: no login, no query, no fragment.
+CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
+
 
 class Chatbot(models.Model):
     class RetentionDays(models.IntegerChoices):
@@ -39,10 +42,22 @@ class Chatbot(models.Model):
     grace_minutes = models.PositiveIntegerField(
         default=0, help_text="How long a request can be cancelled before it is taken up."
     )
+    callback_url = models.CharField(
+        "callback URL",
+        max_length=500,
+        blank=True,
+        default="",
+        help_text="Who is told what became of a request that names no address itself. Signed with the newest signing "
+        "key. Empty: nobody.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                name="chatbot_callback_url_shape",
+                condition=Q(callback_url="") | Q(callback_url__regex=CALLBACK_URL),
+            ),
             models.CheckConstraint(
                 name="chatbot_retention_days_offered",
                 condition=Q(retention_days__isnull=True) | Q(retention_days__in=[90, 180, 365, 730, 1095]),

@@ -19,6 +19,7 @@ from django.utils.timezone import now
 
 from chatbots import changelog
 from chatbots.authentication import secret_binding, token_digest
+from chatbots.callback_urls import CallbackUrlRefused, check_reachable, in_one_form
 from chatbots.models import ApiKey, Bucket, Chatbot, Membership, Variable
 from chatbots.secrets import encrypt
 
@@ -38,7 +39,10 @@ SETTINGS = (
     "four_eyes",
     "require_action",
     "grace_minutes",
+    "callback_url",
 )
+# Of these the change log tells only that they changed.
+_UNTOLD = ("name", "callback_url")
 
 _EXTRACTS_NEED_A_BUCKET = "Extracts need a bucket to go to. Set one first: with --hosted-bucket, or with set_bucket."
 
@@ -76,10 +80,12 @@ def create_chatbot(
     enable_compliance: bool = False,
     hosted_bucket: bool = False,
     enable_extracts: bool = False,
+    callback_url: str = "",
 ) -> Chatbot:
     """Create a chatbot with its variables, one of which may be its UCI, and the hosted bucket for exports.
 
-    `actor` is kind and id as in the change log, `timezone` an IANA name. Raises ValidationError.
+    `actor` is kind and id as in the change log, `timezone` an IANA name. Asks the name service about a callback
+    URL, so do not call it in a transaction. Raises ValidationError.
     """
     chatbot = Chatbot(
         slug=slug,
@@ -87,6 +93,7 @@ def create_chatbot(
         timezone=timezone,
         compliance_enabled=enable_compliance,
         extracts_enabled=enable_extracts,
+        callback_url=_checked_callback_url(callback_url),
     )
     chatbot.clean_fields()
     chatbot.validate_constraints()
@@ -115,9 +122,13 @@ def change_chatbot(
     variables: Sequence[NewVariable] = (),
     uci: str | None = None,
 ) -> Chatbot:
-    """Change settings, add variables, then designate the UCI: all of it or nothing. Raises ValidationError."""
+    """Change settings, add variables, then designate the UCI: all of it or nothing. Raises ValidationError.
+
+    Asks the name service about a callback URL, so do not call it in a transaction.
+    """
+    checked = check_settings(chatbot=chatbot, changes=changes or {})
     with transaction.atomic():
-        changed = change_settings(chatbot=chatbot, changes=changes or {}, actor=actor)
+        changed = _change_settings(chatbot=chatbot, changes=checked, actor=actor)
         for variable in variables:
             add_variable(chatbot=chatbot, variable=variable, actor=actor)
         if uci is not None:
@@ -142,22 +153,32 @@ def add_variable(*, chatbot: Chatbot, variable: NewVariable, actor: str) -> Vari
     return known
 
 
-def check_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> None:
-    """Raise ValidationError for changes that a chatbot as it is now cannot have."""
-    if changes.get("extracts_enabled") and not Bucket.objects.filter(chatbot=chatbot).exists():
-        raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
+def check_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
+    """Return changes in their one form. Asks the name service about a callback URL.
+
+    Raises ValidationError for changes that a chatbot as it is now cannot have.
+    """
+    _check_extracts(chatbot, changes)
+    checked = dict(changes)
+    if "callback_url" in checked:
+        checked["callback_url"] = _checked_callback_url(str(checked["callback_url"]))
+    return checked
 
 
 def change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool], actor: str) -> Chatbot:
     """Change settings of a chatbot, by their names in SETTINGS; each that differs is a change-log entry.
 
-    Raises ValidationError.
+    Asks the name service about a callback URL, so do not call it in a transaction. Raises ValidationError.
     """
+    return _change_settings(chatbot=chatbot, changes=check_settings(chatbot=chatbot, changes=changes), actor=actor)
+
+
+def _change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool], actor: str) -> Chatbot:
     if unknown := changes.keys() - set(SETTINGS):
         raise ValidationError(dict.fromkeys(sorted(unknown), "This cannot be changed."))
     with transaction.atomic():
         current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
-        check_settings(chatbot=chatbot, changes=changes)
+        _check_extracts(chatbot, changes)
         changed = [name for name, value in changes.items() if getattr(current, name) != value]
         for name in changed:
             setattr(current, name, changes[name])
@@ -165,8 +186,7 @@ def change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool]
         _check_timezone(current.timezone)
         current.save(update_fields=changed)
         for name in changed:
-            # Of the name, which is free text, only that it changed.
-            data = {"setting": name} | ({} if name == "name" else {"value": changes[name]})
+            data = {"setting": name} | ({} if name in _UNTOLD else {"value": changes[name]})
             changelog.record("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)
     return current
 
@@ -283,6 +303,25 @@ def _insert(chatbot: Chatbot) -> None:
     else:
         return
     raise ValidationError({"slug": message})
+
+
+def _check_extracts(chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> None:
+    if changes.get("extracts_enabled") and not Bucket.objects.filter(chatbot=chatbot).exists():
+        raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
+
+
+def _checked_callback_url(url: str) -> str:
+    """Return it in its one form, after a look where it leads; empty stays empty."""
+    if not url:
+        return ""
+    try:
+        checked = in_one_form(url)
+        check_reachable(checked)
+    except CallbackUrlRefused as refused:
+        message = str(refused)
+    else:
+        return checked
+    raise ValidationError({"callback_url": message})
 
 
 def _check_timezone(name: str) -> None:

@@ -23,6 +23,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from chatbots import changelog
+from compliance.callbacks.announcing import announce
 from compliance.errors import ClaimLost
 from compliance.models import ComplianceRequest
 from config.arrays import array
@@ -41,13 +42,13 @@ CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 100, ComplianceRequest.Kind.DELETIO
 
 # Claims and bites find their rows by key. Without statistics (a table just filled), or with a thousand keys at
 # once, the planner turns to reading whole tables; so it may not, until the transaction ends.
-_BY_INDEX = """
+BY_INDEX = """
 set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
 set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE)
 """
 _KEEP = f"""
 UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
- WHERE id = %s AND token = %s RETURNING clock_timestamp(), {_BY_INDEX}
+ WHERE id = %s AND token = %s RETURNING clock_timestamp(), {BY_INDEX}
 """  # noqa: S608  (a constant of ours)
 
 # Where something waits, by skipping along the index instead of reading all that waits.
@@ -238,7 +239,7 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
         chatbots = [row[0] for row in cursor.fetchall()]
         if not chatbots or (lane is Lane.LARGE and not _large_lane_has_room(cursor)):
             return None
-        cursor.execute(f"SELECT {_BY_INDEX}")
+        cursor.execute(f"SELECT {BY_INDEX}")
         picked, is_large = _draw(cursor, kind, lane, chatbots)
         if not picked:
             return None
@@ -369,6 +370,7 @@ def break_expired() -> int:
         with connection.cursor() as cursor:
             cursor.execute(_BREAK_EXPIRED, {"most": MAX_ATTEMPTS})
             lost = cursor.fetchall()
+        announce([request_id for request_id, _, _, status in lost if status == "failed"])
         changelog.record_all(
             [
                 changelog.entry(

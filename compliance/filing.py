@@ -26,7 +26,7 @@ from compliance.replays import ReplayKey, remembering
 _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
     "conversation_digests",
-    *("reference", "erase_exports", "include_shared", "include_files"),
+    *("reference", "callback_url", "erase_exports", "include_shared", "include_files"),
 )
 # Counted from now by the database's clock; null where no time is given.
 _FROM_NOW = ("not_before", "due_at")

@@ -28,6 +28,7 @@ class Way(StrEnum):
     FILE = "by its conversation, after its object in storage is gone"
     CHATTER = "by variable and keyed digest of the UCI value, or by keyed digests of conversations' ids"
     DAY = "by the days on which the erased messages were sent"
+    REQUEST = "by its request; it names no chatter"
     CALL = "by the keyed digest of a call; it names no chatter"
 
 
@@ -190,6 +191,10 @@ STORES: tuple[Store, ...] = (
                 (Fate.KEPT, "the record that the request was made and met"),
             ),
             "reference": (Fate.KEPT, "the client's own ticket; refused where it contains the UCI value or an id"),
+            "callback_url": (
+                Fate.EMPTIED,
+                "the client's own address, once told the end there; refused where it contains the UCI value or an id",
+            ),
             **dict.fromkeys(
                 (
                     "conversations_total",
@@ -285,6 +290,21 @@ STORES: tuple[Store, ...] = (
             ("id", "chatbot", "extract", "request_id", "version"),
             (Fate.KEPT, "which days' files a deletion touched; names nobody"),
         ),
+    ),
+    Store(
+        compliance.Callback,
+        Way.REQUEST,
+        {
+            "url": (Fate.EMPTIED, "the client's own address, once it was told; else it goes with its row"),
+            **dict.fromkeys(
+                (
+                    *("id", "chatbot", "request", "status", "hold_reason", "result", "error_code", "occurred_at"),
+                    *("state", "attempts", "next_attempt_at", "token", "give_up_at", "last_status", "last_error"),
+                    *("created_at", "delivered_at", "expires_at"),
+                ),
+                (Fate.EXPIRES, "that the client was told of its request: codes and times, for CALLBACK_DAYS"),
+            ),
+        },
     ),
     Store(
         compliance.Replay,

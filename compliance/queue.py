@@ -1,18 +1,26 @@
 """Nudge the workers, and declare what runs on a schedule. The only module that knows django-q2.
 
-The rows of ComplianceRequest are the queue. A django-q2 task only says "there is work" and carries no data, so
-one that is lost, repeated, late or out of order loses and repeats nothing; a sweep says it again every minute.
+The rows of ComplianceRequest and of Callback are the queues. A django-q2 task only says "there is work" and carries
+no data, so one that is lost, repeated, late or out of order loses and repeats nothing; a sweep says it again every
+minute.
 """
+
+from collections.abc import Callable
+from functools import lru_cache
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
 _BELL_LOCK = 0x6463_6162  # "dcab": the advisory lock that one ringer at a time holds
 
-_IS_TASK_WAITING = "SELECT EXISTS (SELECT FROM django_q_ormq WHERE key = %s AND lock <= %s)"
+_DRAIN = "compliance.tasks.drain"
+_DELIVER = "compliance.tasks.deliver_callbacks"
+
+# A handful wait at most. Whoever finds more inserts one too many, which does no harm.
+_WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s AND lock <= %s LIMIT 20"
 
 # Name -> what runs and how often. `sync_schedules` makes the table of django-q2 equal to this.
 SCHEDULES = {
@@ -25,29 +33,57 @@ def ring_after_commit() -> None:
     transaction.on_commit(ring, robust=True)
 
 
+def call_messenger_after_commit() -> None:
+    """Have callbacks sent once the caller's transaction has committed. Never fails the caller."""
+    transaction.on_commit(call_messenger, robust=True)
+
+
+def call_messenger() -> None:
+    """Insert one task that sends callbacks, unless one that no worker has taken yet is waiting."""
+    _insert_unless(_DELIVER, _is_messenger_waiting)
+
+
 def ring() -> None:
-    """Insert one drain task, unless one that no worker has taken yet is waiting.
+    """Insert one drain task, unless one that no worker has taken yet is waiting; a sweep drains too.
 
     Ten thousand calls in a breath make a handful of tasks. Most callers only look, and need no lock for it: a
     task that is seen waiting was not taken when we looked, our rows were committed before we looked, so the drain
     that takes it, later than our look, sees them. Who sees none goes in one after the other and looks again,
     for the one before may have inserted the task that both missed; else each of them would insert one.
     """
-    if _is_task_waiting():
+    _insert_unless(_DRAIN, _is_drain_waiting)
+
+
+def _insert_unless(task: str, is_waiting: Callable[[], bool]) -> None:
+    if is_waiting():
         return
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_BELL_LOCK])
-        if not _is_task_waiting():
-            async_task("compliance.tasks.drain")
+        if not is_waiting():
+            async_task(task)
 
 
-def _is_task_waiting() -> bool:
+def _is_drain_waiting() -> bool:
+    return any(task != _DELIVER for task in _waiting())
+
+
+def _is_messenger_waiting() -> bool:
+    return _DELIVER in _waiting()
+
+
+def _waiting() -> list[str]:
+    """Return what the tasks that nobody has taken would run."""
     # In plain SQL, since every call that files a request asks it. django-q2 locks a task it takes until later.
     name = str(settings.Q_CLUSTER["name"])
     with connection.cursor() as cursor:
-        cursor.execute(_IS_TASK_WAITING, [name, timezone.now()])
-        [(is_waiting,)] = cursor.fetchall()
-    return bool(is_waiting)
+        cursor.execute(_WAITING, [name, timezone.now()])
+        return [_task_in(payload) for (payload,) in cursor.fetchall()]
+
+
+@lru_cache(maxsize=64)
+def _task_in(payload: str) -> str:
+    """Return what a task runs, or nothing of one whose signature does not fit. Each is looked into once a process."""
+    return str(OrmQ(payload=payload).task.get("func", ""))
 
 
 def sync_schedules() -> list[str]:

@@ -28,6 +28,11 @@ class ByUci:
             detail = "The value must be 1 to 512 characters, without NUL or unpaired surrogates."
             raise Refused("invalid", detail, pointer=pointer)
 
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What is said of whom, which nothing that is kept may contain."""
+        return (self.value,)
+
     def is_in(self, text: str) -> bool:
         """Say whether the text tells whom this names."""
         return self.value in text
@@ -58,6 +63,11 @@ class ByConversations:
                 yield Refused("invalid", detail, pointer=f"{pointer}/{place}")
             elif seen[one] > 1:
                 yield Refused("invalid", "This id stands in the list twice.", pointer=f"{pointer}/{place}")
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What is said of what, which nothing that is kept may contain."""
+        return self.ids
 
     def is_in(self, text: str) -> bool:
         """Say whether the text tells what this names."""

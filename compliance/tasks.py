@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 
 from compliance import queue, worker
+from compliance.callbacks import claiming, delivering
 from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
@@ -45,5 +46,14 @@ def drain() -> None:
 def sweep() -> None:
     """Run every minute: what is due by time, and a nudge in case one was lost."""
     worker.sweep()
+    if claiming.is_due():
+        queue.call_messenger()
     if worker.drain(call_for_help=queue.ring):
         queue.ring()
+
+
+@_quiet
+def deliver_callbacks() -> None:
+    """Send callbacks that are due. Calls for another turn if it leaves some behind."""
+    if delivering.deliver():
+        queue.call_messenger()

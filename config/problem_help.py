@@ -67,6 +67,14 @@ HELP: Mapping[str, Help] = {
         "The chatbot has no bucket for exports.",
         "Have one set up.",
     ),
+    "signing_key_missing": Help(
+        "Callbacks are signed, and the chatbot has no active signing key.",
+        "Have one made, or leave `callback_url` out.",
+    ),
+    "callback_url_forgotten": Help(
+        "The callbacks were delivered, so the request's address is forgotten, and the chatbot has none.",
+        "Have the chatbot's address set.",
+    ),
     "idempotency_conflict": Help(
         "The `Idempotency-Key` came with another body before.",
         "Use a new key for a new call.",

@@ -128,6 +128,12 @@ STS_IDENTITY_ARN = env.str("STS_IDENTITY_ARN", "")
 STS_REGION = env.str("STS_REGION", "") or S3_REGION
 STS_ENDPOINT_URL: str | None = env.str("STS_ENDPOINT_URL", "") or None
 
+# --- Callbacks -----------------------------------------------------------------------------------------
+
+# Private networks in which clients' receivers may lie all the same.
+CALLBACK_PRIVATE_NETWORKS = env.networks("CALLBACK_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128" if DEVELOPMENT else "")
+CALLBACK_DAYS = env.days("CALLBACK_DAYS", "30")
+
 # --- What the product promises -------------------------------------------------------------------------
 
 # Values that broken integrations send for "nobody": they identify no chatter.
@@ -219,7 +225,8 @@ LOGGING = {
         # These name buckets, keys and parameters at their lower levels.
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},
-        "urllib3": {"level": "WARNING"},
+        # It warns of an answer with broken headers, and tells the address that was called.
+        "urllib3": {"level": "ERROR"},
         "django.db.backends": {"level": "WARNING"},
     },
 }

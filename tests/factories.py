@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
-from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory
+from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory, Trait
 from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, Bucket, Chatbot, Variable
 from chatbots.secrets import digest
-from compliance.models import Claim, ComplianceRequest, Export
+from compliance.models import Callback, Claim, ComplianceRequest, Export
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 
 NOON = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -156,6 +156,34 @@ class ExportFactory(DjangoModelFactory[Export]):
 
     request = SubFactory(RequestFactory, kind=ComplianceRequest.Kind.EXPORT)
     chatbot = LazyAttribute(lambda row: row.request.chatbot)
+
+
+class CallbackFactory(DjangoModelFactory[Callback]):
+    """That a request was cancelled, told to a receiver that nobody has."""
+
+    class Meta:
+        model = Callback
+
+    id = LazyFunction(uuid7)
+    request = SubFactory(RequestFactory)
+    chatbot = LazyAttribute(lambda row: row.request.chatbot)
+    status = "cancelled"
+    occurred_at = LazyFunction(timezone.now)
+    url = "https://hooks.example.com/privacy-5813"
+    next_attempt_at = LazyFunction(timezone.now)
+    give_up_at = LazyFunction(lambda: timezone.now() + timedelta(days=1))
+    expires_at = LazyFunction(lambda: timezone.now() + timedelta(days=30))
+
+    class Params:
+        given_up = Trait(state="given_up", next_attempt_at=None, last_error="no_answer", attempts=30)
+        delivered = Trait(
+            state="delivered",
+            next_attempt_at=None,
+            url="",
+            attempts=1,
+            last_status=200,
+            delivered_at=LazyFunction(timezone.now),
+        )
 
 
 def conversation_of(

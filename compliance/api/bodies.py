@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from rest_framework.request import Request
 
 from chatbots.api.views import json_body
+from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_form
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
@@ -80,6 +81,22 @@ class _RequestBody(_NamesSomebody):
 
     reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
     """Your own ticket. It is kept, so it must not contain whom the request is about."""
+    callback_url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_CHARACTERS,
+        json_schema_extra={"format": "uri", "examples": ["https://hooks.example.com/privacy"]},
+    )
+    """Who is told what became of it, in place of the chatbot's address."""
+
+    @field_validator("callback_url")
+    @classmethod
+    def _can_be_called(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else in_one_form(value)
+        except CallbackUrlRefused as refused:
+            fault = str(refused)
+        raise ValueError(fault)
 
 
 class DeletionBody(_RequestBody):

@@ -1,6 +1,7 @@
 """The calls that file and follow a request, as the document of the API tells of them."""
 
 from compliance.api.bodies import DeletionBody, ExportBody
+from compliance.api.described_callbacks import request_changed
 from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
 from compliance.api.shapes import RequestObject
 from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe
@@ -58,7 +59,14 @@ file_deletion = describe(
             links={"follow": _FOLLOW},
         )
     },
-    refuses=["unknown_uci_key", "compliance_disabled", "uci_not_designated", "idempotency_conflict"],
+    refuses=[
+        "unknown_uci_key",
+        "compliance_disabled",
+        "uci_not_designated",
+        "signing_key_missing",
+        "idempotency_conflict",
+    ],
+    callbacks={"requestChanged": request_changed},
 )
 
 file_export = describe(
@@ -98,8 +106,10 @@ file_export = describe(
         "compliance_disabled",
         "uci_not_designated",
         "export_destination_missing",
+        "signing_key_missing",
         "idempotency_conflict",
     ],
+    callbacks={"requestChanged": request_changed},
 )
 
 get_request = describe(

@@ -55,5 +55,5 @@ preview_request = describe(
         )
     ],
     answers={200: Answer("What would be done.", PreviewAnswer, {"both": Example("Both kinds", _PREVIEW)})},
-    refuses=["unknown_uci_key", "compliance_disabled", "uci_not_designated"],
+    refuses=["unknown_uci_key", "compliance_disabled", "uci_not_designated", "signing_key_missing"],
 )

@@ -69,6 +69,7 @@ def _file(call: Request, raw: bytes, body: DeletionBody | ExportBody, *, kind: K
         origin=ComplianceRequest.Origin.API,
         actor=caller.actor,
         reference=body.reference or "",
+        callback_url=body.callback_url or "",
         replay=_replay(call, raw),
         **options,
     )

@@ -37,6 +37,7 @@ class PreviewView(WritingView):
                 include_files=getattr(body, "include_files", None) or False,
             ),
             reference=body.reference or "",
+            callback_url=body.callback_url or "",
         )
         return Response(represent(found))
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import deciding, filing, lists, preview, requests
+from compliance.api import callbacks, deciding, filing, lists, preview, requests
 
 app_name = "compliance-api"
 
@@ -12,6 +12,8 @@ urlpatterns = [
     path("requests/lookup", lists.LookupView.as_view(), name="lookup"),
     path("requests/<uuid:request_id>", requests.RequestView.as_view(), name="request"),
     path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),
+    path("requests/<uuid:request_id>/callbacks", callbacks.CallbacksView.as_view(), name="callbacks"),
+    path("requests/<uuid:request_id>/callbacks/resend", callbacks.ResendView.as_view(), name="resend"),
     path("requests/<uuid:request_id>/cancel", deciding.CancelView.as_view(), name="cancel"),
     path("requests/<uuid:request_id>/approve", deciding.ApproveView.as_view(), name="approve"),
     path("requests/<uuid:request_id>/reject", deciding.RejectView.as_view(), name="reject"),

@@ -116,6 +116,20 @@ UPDATE compliance_compliancerequest SET conversation_digests = NULL
 """  # noqa: S608  (a text of ours)
 
 
+# With what was never told of a final state goes the address of its request.
+_OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
+_DELETE_CALLBACKS = f"""
+WITH old AS (
+    SELECT id, request_id, status {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+), forgotten AS (
+    UPDATE compliance_compliancerequest r SET callback_url = ''
+      FROM old
+     WHERE r.id = old.request_id AND r.callback_url <> '' AND old.status IN ('completed', 'rejected', 'cancelled')
+)
+DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
+"""  # noqa: S608  (a text of ours)
+
+
 class Turn:
     """One removal of what has expired: how long each of its tasks may take, what went, what storage refused.
 
@@ -174,7 +188,8 @@ def erase_late_data() -> None:
 
 
 def remove_expired(turn: Turn | None = None) -> Turn:
-    """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls.
+    """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls,
+    callbacks.
 
     By default a bounded share of it, as the sweep does. Returns the turn.
     """
@@ -382,8 +397,9 @@ _EXPIRING: dict[str, type[VariableValue] | type[ErasedChatter] | type[Replay]] =
     "erased_chatters": ErasedChatter,
     "replays": Replay,
 }
-# Store -> which rows have a digest whose time is over, and the statement that forgets a batch of them.
+# Store -> which rows have something whose time is over, and the statement that forgets a batch of them.
 _FORGETTING = {
+    "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
     "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
     "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
     "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),

@@ -55,6 +55,12 @@ class FilingCommand(TeachingCommand):
         parser.add_argument(
             "--reference", default="", help="Your own ticket number; must contain neither value nor id."
         )
+        parser.add_argument(
+            "--callback-url",
+            default="",
+            metavar="URL",
+            help="Who is told what became of it, in place of the chatbot's; must contain neither value nor id.",
+        )
         parser.add_argument("--wait", action="store_true", help="Follow the request until it ends or is held.")
         parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")
         parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
@@ -70,6 +76,7 @@ class FilingCommand(TeachingCommand):
                 origin=ComplianceRequest.Origin.COMMAND,
                 actor="command",
                 reference=options["reference"],
+                callback_url=options["callback_url"],
                 replay=None,
                 **choices,
             )

@@ -1,7 +1,8 @@
-"""What is owed, and the proof: requests, the claims of workers on them, exports, remembered calls."""
+"""What is owed, and the proof: requests, the claims of workers on them, exports, remembered calls, callbacks."""
 
+from compliance.models.callbacks import Callback
 from compliance.models.exports import Export, ExportFile
 from compliance.models.replays import Replay
 from compliance.models.requests import Claim, ComplianceRequest
 
-__all__ = ["Claim", "ComplianceRequest", "Export", "ExportFile", "Replay"]
+__all__ = ["Callback", "Claim", "ComplianceRequest", "Export", "ExportFile", "Replay"]

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 
-from chatbots.models import Chatbot, Variable
+from chatbots.models import CALLBACK_URL, Chatbot, Variable
 
 
 class Claim(models.Model):
@@ -102,6 +102,9 @@ class ComplianceRequest(models.Model):
     )
 
     reference = models.CharField(max_length=64, blank=True, default="")
+    callback_url = models.CharField(
+        max_length=500, blank=True, default="", help_text="Emptied once a final state was told there."
+    )
     erase_exports = models.BooleanField(default=False)
     include_shared = models.BooleanField(default=False)
     include_files = models.BooleanField(default=False)
@@ -274,6 +277,10 @@ class ComplianceRequest(models.Model):
             models.CheckConstraint(
                 name="request_reference_shape",
                 condition=Q(reference="") | Q(reference__regex=r"^[A-Za-z0-9._:-]{1,64}$"),
+            ),
+            models.CheckConstraint(
+                name="request_callback_url_shape",
+                condition=Q(callback_url="") | Q(callback_url__regex=CALLBACK_URL),
             ),
         ]
 

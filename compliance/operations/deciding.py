@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from compliance import queue
+from compliance.callbacks.announcing import announce
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
@@ -132,6 +133,7 @@ def _end(request: ComplianceRequest, status: Status) -> None:
     field = "rejected_at" if status == Status.REJECTED else "cancelled_at"
     setattr(request, field, Now())
     request.save(update_fields=["status", "hold_reason", "uci_value", field])
+    announce([request.pk])
 
 
 def _record(event: str, request: ComplianceRequest, actor: str) -> None:

@@ -9,6 +9,8 @@ from django.db.models import Q
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
+from chatbots.authentication import has_signing_key
+from chatbots.callback_urls import CallbackUrlRefused, contains, in_one_form
 from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.secrets import digest
 from compliance import filing, queue, replays
@@ -40,6 +42,7 @@ def submit(
     origin: ComplianceRequest.Origin,
     actor: str,
     reference: str = "",
+    callback_url: str = "",
     erase_exports: bool = False,
     include_shared: bool = False,
     include_files: bool = False,
@@ -50,7 +53,7 @@ def submit(
     With `replay`, the same call returns the same request.
     `actor` is kind and id, as in the change log (`api:<key prefix>`, `command`). Raises Refused with the codes
     `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
-    `idempotency_conflict`; nothing is stored then.
+    `signing_key_missing`, `idempotency_conflict`; nothing is stored then.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -58,6 +61,7 @@ def submit(
             scope = _variable_to_search(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
             about.check()
             _check_reference(reference, about)
+            receiver = _checked_callback_url(callback_url, about, chatbot)
         except Refused:
             # A call that was answered is answered alike whatever has changed since.
             if replay and (answered := replays.recall(chatbot, replay)):
@@ -71,6 +75,7 @@ def submit(
             filed_by=actor,
             **_names(about, scope),
             reference=reference,
+            callback_url=receiver,
             erase_exports=erase_exports,
             include_shared=include_shared,
             include_files=include_files,
@@ -102,7 +107,7 @@ def submit(
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
-def check(chatbot: Chatbot, about: Selector, reference: str = "") -> dict[str, Any]:
+def check(chatbot: Chatbot, about: Selector, reference: str = "", callback_url: str = "") -> dict[str, Any]:
     """Raise Refused as `submit` does, save for an export without a bucket.
 
     Return the columns that say whom a request would be about.
@@ -111,6 +116,7 @@ def check(chatbot: Chatbot, about: Selector, reference: str = "") -> dict[str, A
     scope = find_uci(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
     about.check()
     _check_reference(reference, about)
+    _checked_callback_url(callback_url, about, chatbot)
     return _names(about, scope)
 
 
@@ -156,6 +162,26 @@ def _check_reference(reference: str, about: Selector) -> None:
             "The reference must contain neither the chatter's value nor a conversation's id: it is kept.",
             pointer="/reference",
         )
+
+
+def _checked_callback_url(url: str, about: Selector, chatbot: Chatbot) -> str:
+    """Return it in its one form. Where it leads is looked at when it is called: the name service may be slow."""
+    if not url:
+        return ""
+    try:
+        checked = in_one_form(url)
+    except CallbackUrlRefused as error:
+        fault = str(error)
+    else:
+        named = any(contains(checked, value) for value in about.values)
+        fault = "The address must not contain the chatter's value, nor a conversation's id." if named else ""
+    if fault:
+        raise Refused("invalid", fault, pointer="/callback_url")
+    if not has_signing_key(chatbot):
+        raise Refused(
+            "signing_key_missing", "Callbacks are signed, and this chatbot has no active signing key. Make one first."
+        )
+    return checked
 
 
 def _grace(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta:

@@ -52,13 +52,15 @@ class Preview:
     at_least: bool
 
 
-def preview(*, chatbot: Chatbot, about: Selector, options: Options, reference: str = "") -> Preview:
+def preview(
+    *, chatbot: Chatbot, about: Selector, options: Options, reference: str = "", callback_url: str = ""
+) -> Preview:
     """Return what requests about a chatter, or certain conversations, would do if they were carried out now.
 
     All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
     """
     with one_instant():
-        subject = Subject(chatbot, **check(chatbot, about, reference))
+        subject = Subject(chatbot, **check(chatbot, about, reference, callback_url))
         ahead = look_ahead(subject)
         finds = find(subject, ahead)
         return Preview(

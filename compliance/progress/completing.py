@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots import changelog
+from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.progress.claimed import ACTOR
 from config.arrays import array
@@ -15,7 +16,7 @@ from conversations.named import NAMED
 # One that named conversations forgets them when nothing is left of any: with the rest it can still be retried.
 _FORGET_FAILED = f"""
 WITH of_conversations AS (
-    UPDATE compliance_compliancerequest SET conversation_digests = NULL
+    UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
      WHERE id IN (
            SELECT r.id
              FROM compliance_compliancerequest done
@@ -25,7 +26,7 @@ WITH of_conversations AS (
               AND r.status = 'failed' AND (r.kind = 'export' OR r.failed_at <= done.cut_at)
               AND NOT EXISTS ({NAMED}))
 )
-UPDATE compliance_compliancerequest earlier SET uci_value = NULL
+UPDATE compliance_compliancerequest earlier SET uci_value = NULL, callback_url = ''
   FROM compliance_compliancerequest r
  WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s
    AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
@@ -62,6 +63,7 @@ def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> Non
     with connection.cursor() as cursor:
         cursor.execute(_COMPLETE, [now, array(request_ids), held.id])
         done = cursor.fetchall()
+    announce([row[0] for row in done])
     changelog.record_all(
         [
             changelog.entry(

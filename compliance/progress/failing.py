@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from chatbots.buckets import errors
+from compliance.callbacks.announcing import announce
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
@@ -56,6 +57,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                     "failed_at",
                 ]
             )
+        announce([request.pk for request in requests if request.status == Status.FAILED])
         for status, event in ((Status.ACCEPTED, "request.given_back"), (Status.FAILED, "request.failed")):
             log(
                 event,

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from chatbots import changelog
+from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
 from compliance.progress.claimed import ACTOR, claimed, log
@@ -33,6 +34,7 @@ def hold(held: HeldClaim, reasons: Mapping[UUID, ComplianceRequest.HoldReason]) 
             ComplianceRequest.objects.filter(pk__in=ids, claim=held.id).update(
                 status=Status.ON_HOLD, hold_reason=reason, held_at=now, claim=None
             )
+        announce([request.pk for request in requests])
         log("request.held", requests, lambda request: {"reason": str(reasons[request.pk])})
 
 

@@ -42,6 +42,7 @@ def test_create_chatbot_answers_a_script_with_one_document():
         "compliance_enabled": True,
         "hosted_bucket": True,
         "extracts_enabled": False,
+        "callback_receiver": None,
     }
     assert err == ""
     assert Variable.objects.get(is_uci=True).name == "member_id"

@@ -33,6 +33,7 @@ def test_it_changes_what_is_named_and_nothing_else(chatbot: Chatbot, neighbour: 
         "four_eyes": True,
         "require_action": False,
         "grace_minutes": 15,
+        "callback_receiver": None,
         "variables": ["custom:member_id", "user_channel:plan", "custom:customer"],
         "uci": "customer",
     }

@@ -142,7 +142,7 @@ def test_a_reference_that_holds_the_value_is_refused(caller, reference):
     [
         ("data-deletion", "include_shared"),
         ("data-export", "erase_exports"),
-        ("data-deletion", "callback_url"),
+        ("data-deletion", "callback"),
         ("data-deletion", "include_files"),
         ("data-deletion", "unique_chatter_identifier"),
     ],

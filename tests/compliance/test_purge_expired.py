@@ -81,6 +81,8 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "44"))
     storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
+    factories.CallbackFactory.create(request=request, expires_at=past, delivered=True)
+    factories.CallbackFactory.create(request=request, delivered=True)
     return {
         "exports": 3,
         "extracts": 1,
@@ -90,6 +92,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "variable_values": 1,
         "erased_chatters": 1,
         "replays": 1,
+        "callbacks": 1,
         "conversation_digests": 1,
         "chatter_digests": 1,
         "named_conversation_digests": 1,

@@ -24,6 +24,7 @@ TABLES = (
     "compliance_compliancerequest",
     "compliance_export",
     "compliance_replay",
+    "compliance_callback",
     "chatbots_changelogentry",
 )
 
@@ -47,13 +48,13 @@ _STATEMENTS = {
     # A request's conversation is the one of its number; that is all the fillings have to agree on.
     "requests": f"""
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
-       filed_by, reference, erase_exports, include_shared, include_files, approved_by, approved_holds, attempts, lane,
-       error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at, completed_at, result,
-       conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
+       filed_by, reference, callback_url, erase_exports, include_shared, include_files, approved_by, approved_holds,
+       attempts, lane, error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at, completed_at,
+       result, conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
        exports, extracts)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
-       'completed', uci_id, sha256(n::text::bytea), 'api:filling', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
-       '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
+       'completed', uci_id, sha256(n::text::bytea), 'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0,
+       'normal', '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
   FROM generate_series(1, {REQUESTS}) AS n {_OWNER}
   CROSS JOIN LATERAL (SELECT now() - interval '80 days' + n * interval '2 minutes' AS t) AS filed
  ORDER BY n
@@ -84,6 +85,19 @@ INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id
 SELECT chatbot_id, '/api/v1/chatbots/' || chatbot_id || '/data-deletion', uci_digest, uci_digest, id,
        now() + interval '1 day'
   FROM compliance_compliancerequest
+""",
+    # One for each request, told; of every tenth one more, which is tried again in an hour.
+    "callbacks": """
+INSERT INTO compliance_callback (id, chatbot_id, request_id, status, result, error_code, occurred_at, url, state,
+       attempts, next_attempt_at, give_up_at, last_status, last_error, delivered_at, expires_at)
+SELECT gen_random_uuid(), chatbot_id, id, 'completed', 'done', '', completed_at + waits * interval '1 second',
+       CASE waits WHEN 1 THEN 'http://127.0.0.1:9/' ELSE '' END,
+       CASE waits WHEN 1 THEN 'waiting' ELSE 'delivered' END, 1,
+       CASE waits WHEN 1 THEN now() + interval '1 hour' END, now() + interval '1 day',
+       CASE waits WHEN 1 THEN 500 ELSE 200 END, CASE waits WHEN 1 THEN 'bad_status' ELSE '' END,
+       CASE waits WHEN 0 THEN completed_at END, now() + interval '30 days'
+  FROM compliance_compliancerequest CROSS JOIN generate_series(0, 1) AS waits
+ WHERE waits = 0 OR seq %% 10 = 0
 """,
     "erased conversations": f"""
 INSERT INTO conversations_conversation (chatbot_id, external_id_digest, channel, started_at, has_file_upload,

@@ -22,7 +22,10 @@ WORLD: dict[str, Any] = json.loads(os.environ["WORLD"])
 # pointer and the code of the field at fault.
 CANNOT_BE_SAID = {
     ("/from", "too_long"),  # more days than 366 between two parameters
+    ("/received_after", "out_of_range"),  # a time before 1970
+    ("/received_before", "out_of_range"),
     ("/reference", "invalid"),  # it tells whom the request is about
+    ("/callback_url", "invalid"),  # it tells whom the request is about, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
 }
 

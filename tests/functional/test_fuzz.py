@@ -46,6 +46,9 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
         factories.export_of(chatbot, "4"),
         factories.export_of(chatbot, "4", status="failed", failed_at=now, error_code="storage_unavailable"),
     ]
+    for request in done:
+        factories.CallbackFactory.create(request=request, delivered=True)
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="http://127.0.0.1:9/nobody")
     DailyExtract.objects.create(
         chatbot=chatbot,
         day=date(2026, 11, 23),

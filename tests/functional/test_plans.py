@@ -17,8 +17,10 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import operations, worker
+from compliance.callbacks import delivering
+from compliance.callbacks.delivering import RECEIVERS
 from compliance.erasure import extracts, verify
-from compliance.models import Claim, ComplianceRequest
+from compliance.models import Callback, Claim, ComplianceRequest
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
@@ -59,6 +61,7 @@ KNOWN = (
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
     Known("ORDER BY deleted_at LIMIT", _A_THIRD),
+    Known("FROM compliance_callback WHERE expires_at < now()", _A_THIRD),
     # The lists of the API and of the admin.
     Known("finding, without statistics", _NO_COUNT_YET),
     Known('"started_at" AS "started_at", "conversations_conversation"."id" AS "id"', _NO_COUNT_YET),
@@ -111,6 +114,9 @@ class _Day:
         self.watch, self.chatbot, self.admin, self.name = watch, chatbot, admin, name
         self.token = TokenCaller(chatbot)
         self.members = [f"{name} {number}" for number in range(CHATTERS)]
+        self._path = name.replace(" ", "-")
+        # Nobody listens there.
+        Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=f"http://127.0.0.1:9/{self._path}")
 
     def work(self) -> None:
         for step in (
@@ -119,6 +125,7 @@ class _Day:
             self.filing,
             self.deciding,
             self.draining,
+            self.telling,
             self.finding,
             self.late_data,
             self.extracting,
@@ -223,6 +230,18 @@ class _Day:
         body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": self.members[0]}
         assert len(self.token.post("requests/lookup", body).json()["results"]) >= 2
 
+    def telling(self) -> None:
+        with self.watch.paused():
+            RECEIVERS.forget()
+        assert not delivering.deliver(seconds=60)
+        assert not delivering.deliver(seconds=60)  # what is put off now
+        with self.watch.paused():
+            told = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}")
+            assert told.filter(state="waiting", last_error__in=["no_answer", "receiver_resting"]).count() > 50
+            one = told.latest("id")
+        assert self.token.get(f"requests/{one.request_id}/callbacks").status_code == 200
+        assert self.token.post(f"requests/{one.request_id}/callbacks/resend", {}).status_code == 200
+
     def late_data(self) -> None:
         known = [update(f"{self.name} {number}", csat={"score": 1}) for number in range(CHATTERS)]
         assert set(results(self.chatbot, *known)) == {"conversation_deleted"}
@@ -282,9 +301,10 @@ class _Day:
         with self.watch.paused():
             request = ComplianceRequest.objects.filter(chatbot=self.chatbot).latest("id")
             entry = ChangeLogEntry.objects.latest("id")
+            callback = Callback.objects.filter(chatbot=self.chatbot).latest("id")
             conversation = Conversation.objects.filter(chatbot=self.chatbot, deleted_at=None).latest("id")
         assert self.token.get(f"requests/{request.pk}").status_code == 200
-        for row in (request, entry, conversation):
+        for row in (request, entry, conversation, callback):
             name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
             pages = [
                 reverse(f"{name}_changelist"),

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
+from chatbots.callback_urls import receiver_of
 from chatbots.management.base import TeachingCommand, as_command_error, parse_variable
 from chatbots.models import Variable
 from chatbots.operations import create_chatbot
@@ -50,6 +51,12 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
         parser.add_argument(
             "--enable-extracts", action="store_true", help="write the extract of each day; needs --hosted-bucket"
         )
+        parser.add_argument(
+            "--callback-url",
+            default="",
+            metavar="URL",
+            help="who is told what became of a request; needs a signing key",
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -63,6 +70,7 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
                 enable_compliance=options["enable_compliance"],
                 hosted_bucket=options["hosted_bucket"],
                 enable_extracts=options["enable_extracts"],
+                callback_url=options["callback_url"],
                 actor="command",
             )
         except ValidationError as error:
@@ -79,6 +87,7 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
                         "compliance_enabled": chatbot.compliance_enabled,
                         "hosted_bucket": options["hosted_bucket"],
                         "extracts_enabled": chatbot.extracts_enabled,
+                        "callback_receiver": receiver_of(chatbot.callback_url),
                     }
                 )
             )

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
+from chatbots.callback_urls import receiver_of
 from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot, parse_variable
 from chatbots.models import Variable
 from chatbots.operations import SETTINGS, change_chatbot
@@ -23,8 +24,9 @@ examples:
   manage.py set_chatbot acme --timezone Europe/Paris --enable-extracts
   manage.py set_chatbot acme --variable custom:customer_id --uci customer_id
   manage.py set_chatbot acme --disable-compliance --json
+  manage.py set_chatbot acme --callback-url http://127.0.0.1:9000/privacy
 
-Extracts need a bucket: see set_bucket.
+Extracts need a bucket: see set_bucket. Callbacks are signed with the newest signing key: see create_api_key.
 
 exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wrong
 """
@@ -56,6 +58,11 @@ exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wro
             "--require-action", action=BooleanOptionalAction, help='a request must carry "action" in its body'
         )
         parser.add_argument("--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled")
+        parser.add_argument(
+            "--callback-url",
+            metavar="URL",
+            help='who is told what became of a request that names no address itself; "" for nobody',
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -73,7 +80,9 @@ exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wro
             variables = chatbot.variables.order_by("pk")
             shown = {
                 "slug": chatbot.slug,
-                **{name: getattr(chatbot, name) for name in SETTINGS},
+                **{name: getattr(chatbot, name) for name in SETTINGS if name != "callback_url"},
+                # The rest of the address may be a secret.
+                "callback_receiver": receiver_of(chatbot.callback_url),
                 "variables": [f"{one.category}:{one.name}" for one in variables],
                 "uci": next((one.name for one in variables if one.is_uci), None),
             }

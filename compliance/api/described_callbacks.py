@@ -1,0 +1,122 @@
+"""Callbacks, as the document of the API tells of them: the calls about them, and the call that is ours."""
+
+from typing import Any
+
+from compliance.api.bodies import NoBody
+from compliance.api.shapes_callbacks import CallbacksOfRequest, Told
+from config.openapi.describing import JSON, Answer, Body, Callback, Example, describe
+from config.openapi.document import REQUESTS
+
+_ID = "01a20e4f-9a41-7c0e-8d2f-3c1f5e0b7a66"
+_DELIVERED = {
+    "callback_id": _ID,
+    "event": "request.completed",
+    "occurred_at": "2026-11-24T16:06:40.005480Z",
+    "state": "delivered",
+    "receiver": None,
+    "attempts": 1,
+    "next_attempt_at": None,
+    "last_status": 200,
+    "last_error": None,
+    "delivered_at": "2026-11-24T16:06:40.310022Z",
+}
+_WAITING = _DELIVERED | {
+    "state": "waiting",
+    "receiver": "https://hooks.example.com",
+    "attempts": 0,
+    "next_attempt_at": "2026-11-24T18:20:01.204431Z",
+    "last_status": None,
+    "delivered_at": None,
+}
+_TOLD = {
+    "callback_id": _ID,
+    "event": "request.completed",
+    "chatbot": "acme",
+    "request_id": "01a20e4f-2ccd-727b-ad28-e544e31ea60e",
+    "kind": "deletion",
+    "reference": "TICKET-7",
+    "status": "completed",
+    "hold_reason": None,
+    "result": "done",
+    "error_code": None,
+    "occurred_at": "2026-11-24T16:06:40.005480Z",
+}
+
+list_callbacks = describe(
+    id="listCallbacks",
+    summary="See what you were told of a request",
+    description="""
+        The callbacks that are on record, in the order of events; empty where neither the request nor the chatbot
+        names an address. They are kept for 30 days, unless the operator says otherwise.
+        """,
+    tag=REQUESTS,
+    answers={
+        200: Answer(
+            "The callbacks.",
+            CallbacksOfRequest,
+            {"delivered": Example("Told at the first attempt", {"callbacks": [_DELIVERED]})},
+        )
+    },
+)
+
+resend_callbacks = describe(
+    id="resendCallbacks",
+    summary="Be told of a request again",
+    description="""
+        Sends all callbacks of the request again, those that were delivered too, with the same `callback_id`. Needs
+        the write scope of the request's kind. They go to the request's own address; once that is forgotten, to the
+        chatbot's.
+        """,
+    tag=REQUESTS,
+    bodies=[Body(NoBody, {"empty": Example("An empty object; no body at all is as good", {})}, optional=True)],
+    answers={
+        200: Answer(
+            "The callbacks, waiting.",
+            CallbacksOfRequest,
+            {"waiting": Example("About to be sent", {"callbacks": [_WAITING]})},
+        )
+    },
+    refuses=["callback_url_forgotten"],
+)
+
+
+def _header(name: str, description: str, example: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
+request_changed = Callback(
+    expression="{$request.body#/callback_url}",
+    operation={
+        "summary": "A request reached a state",
+        "description": "Our call to your receiver. Any 2xx is a success; anything else is tried again for a day, but "
+        "410 ends it. Redirects are not followed. The body of your answer is not read.",
+        "parameters": [
+            _header("X-Mindsay-Request-Timestamp", "When it was sent, in Unix seconds.", "1795536400"),
+            _header(
+                "X-Mindsay-Signature",
+                "HMAC-SHA256 of the timestamp directly followed by the body, under the secret of a signing key, as "
+                "lower-case hex.",
+                "66f3778d4b2850a1a64fbb190a552ede968527cefc440c1d2f9d5c5fede77b93",
+            ),
+            _header("X-Mindsay-Key", "The prefix of that key.", "3f9a52c1d07e"),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {
+                    # No definitions beside it: its lists are closed by Literal.
+                    "schema": Told.model_json_schema(mode="serialization"),
+                    "examples": {"completed": {"summary": "A deletion that is done", "value": _TOLD}},
+                }
+            },
+        },
+        "responses": {"2XX": {"description": "Received."}, "410": {"description": "Do not try again."}},
+    },
+)

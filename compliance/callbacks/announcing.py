@@ -1,0 +1,54 @@
+"""Queue callbacks, in the transaction in which requests reach a state."""
+
+from collections.abc import Collection
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from uuid_utils.compat import uuid7
+
+from compliance import queue
+from config.arrays import array
+
+# How long an undeliverable callback is tried.
+TRIED_FOR = timedelta(days=1)
+
+# A request's own address goes before its chatbot's. Who has neither is told nothing.
+_ANNOUNCE = """
+INSERT INTO compliance_callback (id, chatbot_id, request_id, status, hold_reason, result, error_code, occurred_at,
+                                 url, state, attempts, next_attempt_at, give_up_at, last_error, expires_at)
+SELECT made.id, r.chatbot_id, r.id, r.status, r.hold_reason, r.result,
+       CASE r.status WHEN 'failed' THEN r.error_code ELSE '' END,
+       CASE r.status WHEN 'completed' THEN r.completed_at WHEN 'failed' THEN r.failed_at
+                     WHEN 'on_hold' THEN r.held_at WHEN 'rejected' THEN r.rejected_at
+                     WHEN 'cancelled' THEN r.cancelled_at END,
+       coalesce(nullif(r.callback_url, ''), c.callback_url), 'waiting', 0, statement_timestamp(),
+       statement_timestamp() + make_interval(secs => %(tried)s), '',
+       statement_timestamp() + make_interval(secs => %(kept)s)
+  FROM unnest(%(ids)s::uuid[], %(request_ids)s::uuid[]) AS made(id, request_id)
+  JOIN compliance_compliancerequest r ON r.id = made.request_id
+  JOIN chatbots_chatbot c ON c.id = r.chatbot_id
+ WHERE r.callback_url <> '' OR c.callback_url <> ''
+"""
+
+
+def announce(request_ids: Collection[UUID]) -> None:
+    """Queue callbacks for requests that have just reached a state that is told (see Callback).
+
+    In the caller's transaction and by one statement; after commit a nudge to the workers.
+    """
+    if not request_ids:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _ANNOUNCE,
+            {
+                "ids": array(uuid7() for _ in request_ids),
+                "request_ids": array(request_ids),
+                "tried": TRIED_FOR.total_seconds(),
+                "kept": settings.CALLBACK_DAYS.total_seconds(),
+            },
+        )
+        if cursor.rowcount:
+            queue.call_messenger_after_commit()

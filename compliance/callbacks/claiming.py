@@ -1,0 +1,271 @@
+"""Take callbacks that are due, and note what became of them.
+
+A row that is taken bears the taker's token, and may be taken by others when its lease is over: `next_attempt_at` is
+then the lease's end. Whoever lost a row in this way writes nothing to it. All times are the database's.
+"""
+
+import logging
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+from chatbots import changelog
+from chatbots.callback_urls import receiver_of
+from compliance.claims import BY_INDEX
+from compliance.models import Callback
+from config.arrays import array
+
+logger = logging.getLogger(__name__)
+
+State = Callback.State
+Failure = Callback.Failure
+
+# Three times what a call may take: a worker that was killed is known by it.
+LEASE_SECONDS = 30
+# Of one chatbot at a time: a slow receiver must not hold all threads.
+PER_CHATBOT = 4
+
+# The receiver's word that nobody will ever listen at this address.
+GONE = 410
+# The wait before a further attempt is drawn from the whole range up to a limit that doubles each time.
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30, 7200
+# Of those that go to a receiver that rests, how many are put off at a time.
+_PUT_OFF = 5_000
+
+_ACTOR = "worker"
+
+# One worker at a time looks whether it may send, and takes.
+_MESSENGER_LOCK = 0x6463_636D  # "dccm"
+_OTHERS_AT_WORK = """
+SELECT count(DISTINCT token) FROM compliance_callback
+ WHERE token IS NOT NULL AND token <> %s AND next_attempt_at > clock_timestamp()
+"""
+
+# Chatbots that have something due, by skipping along the index instead of reading all that waits.
+_CHATBOTS = """
+WITH RECURSIVE waiting(chatbot_id) AS (
+    (SELECT chatbot_id FROM compliance_callback WHERE state = 'waiting' ORDER BY chatbot_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT c.chatbot_id FROM compliance_callback c
+             WHERE c.state = 'waiting' AND c.chatbot_id > w.chatbot_id ORDER BY c.chatbot_id LIMIT 1)
+      FROM waiting w WHERE w.chatbot_id IS NOT NULL
+)
+SELECT chatbot_id FROM waiting
+ WHERE chatbot_id IS NOT NULL
+   AND EXISTS (SELECT FROM compliance_callback c
+                WHERE c.state = 'waiting' AND c.chatbot_id = waiting.chatbot_id
+                  AND c.next_attempt_at <= statement_timestamp())
+"""
+
+# An earlier event of the same request goes first, while it is due or on its way; not while it waits for another
+# attempt, so that what cannot be delivered holds nothing up. (Only what waits has a time or a token. Asked for its
+# state too, PostgreSQL without statistics reads all that waits to find these few.)
+_TAKE = """
+WITH picked AS (
+    SELECT chosen.id
+      FROM unnest(%(chatbots)s::bigint[], %(shares)s::int[]) AS due(chatbot_id, share)
+     CROSS JOIN LATERAL (
+        SELECT c.id
+          FROM compliance_callback c
+         WHERE c.state = 'waiting' AND c.chatbot_id = due.chatbot_id
+           AND c.next_attempt_at <= statement_timestamp()
+           AND NOT EXISTS (
+               SELECT FROM compliance_callback earlier
+                WHERE earlier.request_id = c.request_id AND earlier.occurred_at < c.occurred_at
+                  AND (earlier.token IS NOT NULL OR earlier.next_attempt_at <= statement_timestamp()))
+         ORDER BY c.next_attempt_at
+         LIMIT due.share
+           FOR UPDATE OF c SKIP LOCKED
+     ) AS chosen
+), taken AS (
+    UPDATE compliance_callback c
+       SET token = %(token)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(lease)s)
+      FROM picked WHERE c.id = picked.id
+    RETURNING c.*
+)
+SELECT t.id, t.chatbot_id, b.slug, t.request_id, r.kind, r.reference, t.status, t.hold_reason, t.result, t.error_code,
+       t.occurred_at, t.url
+  FROM taken t
+  JOIN compliance_compliancerequest r ON r.id = t.request_id
+  JOIN chatbots_chatbot b ON b.id = t.chatbot_id
+"""
+
+# What was told of a final state needs no address any more, nor does its request.
+_NOTE = f"""
+WITH outcome AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(statuses)s::int[], %(errors)s::text[]) AS one(id, status, error)
+), noted AS (
+    UPDATE compliance_callback c
+       SET token = NULL, attempts = c.attempts + 1, last_status = o.status, last_error = o.error,
+           url = CASE o.error WHEN '' THEN '' ELSE c.url END,
+           delivered_at = CASE o.error WHEN '' THEN statement_timestamp() END,
+           state = CASE WHEN o.error = '' THEN 'delivered'
+                        WHEN o.status = {GONE} OR c.give_up_at <= statement_timestamp() THEN 'given_up'
+                        ELSE 'waiting' END,
+           next_attempt_at = CASE
+               WHEN o.error <> '' AND o.status IS DISTINCT FROM {GONE} AND c.give_up_at > statement_timestamp()
+               THEN least(c.give_up_at, statement_timestamp() + make_interval(secs => 1 + random() * (
+                    least({_LONGEST_WAIT_SECONDS}, {_FIRST_WAIT_SECONDS} * power(2, least(c.attempts, 20))) - 1)))
+               END
+      FROM outcome o
+     WHERE c.id = o.id AND c.token = %(token)s
+    RETURNING c.*
+), forgotten AS (
+    UPDATE compliance_compliancerequest r SET callback_url = ''
+      FROM noted n
+     WHERE r.id = n.request_id AND r.callback_url <> ''
+       AND n.state = 'delivered' AND n.status IN ('completed', 'rejected', 'cancelled')
+)
+SELECT id, chatbot_id, request_id, status, state, attempts, last_status, last_error FROM noted ORDER BY id
+"""  # noqa: S608  (constants of ours)
+
+# No attempt is lost. What has been tried for long enough is given up, though it was not tried just now.
+_REST = """
+UPDATE compliance_callback c
+   SET token = NULL, last_error = 'receiver_resting',
+       state = CASE WHEN c.give_up_at <= statement_timestamp() THEN 'given_up' ELSE 'waiting' END,
+       next_attempt_at = CASE WHEN c.give_up_at > statement_timestamp()
+                              THEN least(c.give_up_at, statement_timestamp() + make_interval(secs => %(wait)s)) END
+ WHERE c.id = ANY(ARRAY(
+       SELECT d.id FROM compliance_callback d
+        WHERE d.state = 'waiting' AND d.chatbot_id = %(chatbot)s AND starts_with(d.url, %(receiver)s)
+          AND (d.next_attempt_at <= statement_timestamp() OR d.id = ANY(%(taken)s::uuid[]) AND d.token = %(token)s)
+        ORDER BY d.next_attempt_at LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+RETURNING id, chatbot_id, request_id, status, state, attempts, last_status, last_error
+"""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A callback in the hands of the worker that took it: what is told, and to whom."""
+
+    id: UUID
+    chatbot_id: int
+    slug: str
+    request_id: UUID
+    kind: str
+    reference: str
+    status: str
+    hold_reason: str | None
+    result: str | None
+    error_code: str
+    occurred_at: datetime
+    url: str
+
+    @property
+    def receiver(self) -> tuple[int, str]:
+        """Who is told: a host may serve several chatbots, and none of them may pay for another."""
+        return self.chatbot_id, receiver_of(self.url) or ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a call. `error` is empty when it was delivered; `status` is that of the answer, if one came."""
+
+    status: int | None = None
+    error: Failure | None = None
+
+
+def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
+    """Take callbacks that are due, at most `room`; `busy` says how many each chatbot has on its way already.
+
+    Each chatbot gives an equal share, so nobody's backlog keeps another waiting. Nothing is taken while as many other
+    workers send as may at a time: one of a cluster's workers is always left for requests.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
+        cursor.execute(_OTHERS_AT_WORK, [token])
+        [(others,)] = cursor.fetchall()
+        if others >= max(1, int(str(settings.Q_CLUSTER["workers"])) - 1):
+            return []
+        shares = _shares(cursor, room, busy)
+        if not shares:
+            return []
+        cursor.execute(
+            _TAKE,
+            {
+                "token": token,
+                "lease": LEASE_SECONDS,
+                "chatbots": array(shares),
+                "shares": array(shares.values()),
+            },
+        )
+        return [Taken(*row) for row in cursor.fetchall()]
+
+
+def is_due() -> bool:
+    """Say whether callbacks wait that may be sent now."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT EXISTS ({_CHATBOTS})")
+        [(due,)] = cursor.fetchall()
+    return bool(due)
+
+
+def note(token: UUID, outcomes: Mapping[UUID, Outcome]) -> None:
+    """Write down what became of calls. What was lost to another worker meanwhile is left out."""
+    values = {
+        "token": token,
+        "ids": array(outcomes),
+        "statuses": [outcome.status for outcome in outcomes.values()],
+        "errors": [str(outcome.error or "") for outcome in outcomes.values()],
+    }
+    _write(_NOTE, values)
+
+
+def let_rest(token: UUID, taken: Collection[Taken], *, receiver: tuple[int, str], seconds: float) -> None:
+    """Put off what would go to a receiver that rests: what was taken, and what else is due, many at a time."""
+    chatbot_id, origin = receiver
+    values = {
+        "token": token,
+        "wait": seconds,
+        "chatbot": chatbot_id,
+        "receiver": f"{origin}/",
+        "taken": array(one.id for one in taken),
+        "most": _PUT_OFF,
+    }
+    _write(_REST, values)
+
+
+def _shares(cursor: CursorWrapper, room: int, busy: Mapping[int, int]) -> dict[int, int]:
+    """Return how many may be taken of which chatbot. Where there are more chatbots than room, a lot decides."""
+    cursor.execute(_CHATBOTS)
+    free = {row[0]: PER_CHATBOT - busy.get(row[0], 0) for row in cursor.fetchall()}
+    waiting = [chatbot for chatbot, most in free.items() if most > 0]
+    drawn = random.sample(waiting, min(room, len(waiting)))
+    return {chatbot: min(free[chatbot], room // len(drawn)) for chatbot in drawn}
+
+
+def _write(statement: str, values: dict[str, Any]) -> None:
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {BY_INDEX}")
+            cursor.execute(statement, values)
+            written = cursor.fetchall()
+        changelog.record_all(_given_up(written))
+    for callback_id, _, _, _, state, attempts, status, error in written:
+        if state == State.DELIVERED:
+            logger.info("callback.delivered callback=%s attempts=%s", callback_id, attempts)
+        elif error != Failure.RECEIVER_RESTING or state == State.GIVEN_UP:
+            told = "callback.given_up" if state == State.GIVEN_UP else "callback.attempt_failed"
+            logger.warning("%s callback=%s code=%s status=%s attempts=%s", told, callback_id, error, status, attempts)
+
+
+def _given_up(written: Sequence[tuple[Any, ...]]) -> list[changelog.Entry]:
+    return [
+        changelog.entry(
+            "callback.given_up",
+            chatbot_id=chatbot_id,
+            request_id=request_id,
+            actor=_ACTOR,
+            data={"callback": str(callback_id), "event": f"request.{status}", "code": error, "attempts": attempts},
+        )
+        for callback_id, chatbot_id, request_id, status, state, attempts, _, error in written
+        if state == State.GIVEN_UP
+    ]

@@ -1,0 +1,159 @@
+"""A worker's turn at sending callbacks: a few threads call, one looks after the rows.
+
+A receiver that is slow or gone holds up neither other receivers nor the worker: of one chatbot only so many are on
+their way at a time, a receiver that fails several times in a row is left alone for a while, and a turn is bounded.
+"""
+
+import ssl
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cached_property
+from uuid import UUID, uuid4
+
+from chatbots.authentication import newest_signing_keys
+from compliance.callbacks import claiming
+from compliance.callbacks.claiming import Outcome, Taken
+from compliance.callbacks.sending import Call
+from compliance.models import Callback
+
+Failure = Callback.Failure
+Receiver = tuple[int, str]
+
+# No new call is begun later in a turn; those on their way may take as long as a call may.
+TURN_SECONDS = 10.0
+THREADS = 32
+# While calls are on their way, others are looked for so often.
+_LOOK_SECONDS = 0.2
+
+# After so many failures in a row a receiver rests, and twice as long each time it fails again.
+FAILURES = 3
+_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 30.0, 300.0
+
+
+class Receivers:
+    """Who failed lately, as this process has seen it. In memory: what it costs to find out anew is bounded."""
+
+    def __init__(self) -> None:
+        self._failures: Counter[Receiver] = Counter()
+        self._rests_until: dict[Receiver, float] = {}
+
+    def rest_of(self, receiver: Receiver) -> float:
+        """Return for how many seconds a receiver is to be left alone; 0 if it may be called."""
+        return max(0.0, self._rests_until.get(receiver, 0.0) - time.monotonic())
+
+    def answered(self, receiver: Receiver) -> None:
+        self._failures.pop(receiver, None)
+        self._rests_until.pop(receiver, None)
+
+    def failed(self, receiver: Receiver) -> None:
+        # Those that were on their way together count as one failure more.
+        if self.rest_of(receiver):
+            return
+        self._failures[receiver] += 1
+        over = self._failures[receiver] - FAILURES
+        if over >= 0:
+            rest = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2 ** min(over, 10))
+            self._rests_until[receiver] = time.monotonic() + rest
+
+    def forget(self) -> None:
+        self._failures.clear()
+        self._rests_until.clear()
+
+
+RECEIVERS = Receivers()
+
+
+def deliver(*, seconds: float = TURN_SECONDS) -> bool:
+    """Send callbacks that are due until none is, or the time is over; return whether some may be left.
+
+    Nothing is sent while other workers see to it. What was on its way when a worker was killed is sent again when its
+    lease is over: each event is told at least once.
+    """
+    turn = _Turn(end=time.monotonic() + seconds)
+    try:
+        return turn.run()
+    finally:
+        turn.close()
+
+
+class _Turn:
+    def __init__(self, *, end: float) -> None:
+        self._end = end
+        self._token: UUID = uuid4()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="callback")
+        self._calls: dict[Future[Outcome], Call] = {}
+
+    def run(self) -> bool:
+        while True:
+            is_over = time.monotonic() >= self._end
+            found = 0 if is_over else self._begin_some()
+            if self._calls:
+                self._note(self._ended())
+            elif not found:
+                return is_over
+
+    def close(self) -> None:
+        """Leave what is still on its way to its threads, if an error ended the turn: the leases run out."""
+        for call in self._calls.values():
+            call.abort()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _begin_some(self) -> int:
+        """Take what is due, and return how many that were."""
+        room = THREADS - len(self._calls)
+        if not room:
+            return 0
+        busy = Counter(call.callback.chatbot_id for call in self._calls.values())
+        taken = claiming.take(self._token, room=room, busy=busy)
+        keys = newest_signing_keys({callback.chatbot_id for callback in taken}) if taken else {}
+        unsigned: dict[UUID, Outcome] = {}
+        resting: dict[Receiver, list[Taken]] = {}
+        for callback in taken:
+            key = keys.get(callback.chatbot_id)
+            if RECEIVERS.rest_of(callback.receiver):
+                resting.setdefault(callback.receiver, []).append(callback)
+            elif key is None:
+                unsigned[callback.id] = Outcome(error=Failure.SIGNING_KEY_MISSING)
+            elif key.secret is None:
+                unsigned[callback.id] = Outcome(error=Failure.SIGNING_KEY_UNREADABLE)
+            else:
+                call = Call(callback, key=key.prefix, secret=key.secret, tls=self._tls)
+                self._calls[self._threads.submit(call.run)] = call
+        for receiver, callbacks in resting.items():
+            claiming.let_rest(self._token, callbacks, receiver=receiver, seconds=RECEIVERS.rest_of(receiver))
+        if unsigned:
+            claiming.note(self._token, unsigned)
+        return len(taken)
+
+    def _ended(self) -> dict[UUID, tuple[Receiver, Outcome]]:
+        """Wait a little, and return the calls that are over: by themselves, or because their time is."""
+        left = min(call.deadline for call in self._calls.values()) - time.monotonic()
+        done, _ = wait(self._calls, timeout=max(0.0, min(left, _LOOK_SECONDS)), return_when=FIRST_COMPLETED)
+        late = [
+            future for future, call in self._calls.items() if future not in done and time.monotonic() >= call.deadline
+        ]
+        ended = {}
+        for future in (*done, *late):
+            call = self._calls.pop(future)
+            if future in done:
+                outcome = future.result()
+            else:
+                outcome = call.so_far()
+                call.abort()
+            ended[call.callback.id] = (call.callback.receiver, outcome)
+        return ended
+
+    def _note(self, ended: dict[UUID, tuple[Receiver, Outcome]]) -> None:
+        for receiver, outcome in ended.values():
+            if outcome.error is None:
+                RECEIVERS.answered(receiver)
+            elif outcome.status != claiming.GONE:  # which speaks of one address, not of its host
+                RECEIVERS.failed(receiver)
+        if ended:
+            claiming.note(self._token, {callback_id: outcome for callback_id, (_, outcome) in ended.items()})
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """What trusts the certificates that this machine trusts."""
+        return ssl.create_default_context()

@@ -1,0 +1,112 @@
+"""Callbacks: what a client is told of its requests, and what became of telling it."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from chatbots.models import CALLBACK_URL, Chatbot
+from compliance.models.requests import ComplianceRequest
+
+_Status = ComplianceRequest.Status
+
+
+class Callback(models.Model):
+    """That a request has reached a state, to be told to the client's receiver. The rows that wait are the queue.
+
+    The state of the request is a copy: a request that failed can have been retried since. Times are the database's.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        DELIVERED = "delivered", "Delivered"
+        GIVEN_UP = "given_up", "Given up"
+
+    class Failure(models.TextChoices):
+        """Why the last attempt failed, or was not made. Ours, never a library's text."""
+
+        NO_ANSWER = "no_answer", "The receiver did not answer in time, or closed the connection"
+        NAME_UNKNOWN = "name_unknown", "The name of the host does not resolve"
+        ADDRESS_REFUSED = "address_refused", "The address leads into a private network"
+        TLS_FAILED = "tls_failed", "The connection could not be encrypted, or the certificate does not fit"
+        BAD_ANSWER = "bad_answer", "What came back is not HTTP"
+        BAD_STATUS = "bad_status", "The answer is not one of success"
+        SIGNING_KEY_MISSING = "signing_key_missing", "The chatbot has no active signing key"
+        SIGNING_KEY_UNREADABLE = "signing_key_unreadable", "The key ring does not open the newest signing key"
+        RECEIVER_RESTING = "receiver_resting", "Not tried: the receiver failed several times just before"
+
+    id = models.UUIDField(
+        primary_key=True, help_text="UUIDv7. The same in each attempt: receivers drop repeats by it."
+    )
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="callbacks", db_index=False)
+    status = models.CharField(max_length=16, choices=_Status)
+    hold_reason = models.CharField(max_length=32, choices=ComplianceRequest.HoldReason, null=True)
+    result = models.CharField(max_length=16, choices=ComplianceRequest.Result, null=True)
+    error_code = models.CharField(max_length=64, blank=True, default="")
+    occurred_at = models.DateTimeField(help_text="When the request reached the state.")
+    url = models.CharField(max_length=500, blank=True, default="", help_text="Emptied once delivered.")
+
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    attempts = models.PositiveIntegerField(default=0, help_text="Calls that were made, since it was last sent again.")
+    next_attempt_at = models.DateTimeField(
+        null=True, help_text="When it may be taken; while somebody sends it, when others may."
+    )
+    token = models.UUIDField(
+        null=True, help_text="Fencing token of who sends it. Whoever has another writes nothing."
+    )
+    give_up_at = models.DateTimeField(help_text="The last attempt is made then.")
+    last_status = models.PositiveSmallIntegerField(null=True, help_text="Of the receiver's last answer.")
+    last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    delivered_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(help_text="The row goes then, unless it waits.")
+
+    class Meta:
+        indexes = [
+            # What may be sent, per chatbot.
+            models.Index(name="callback_due", fields=["chatbot", "next_attempt_at"], condition=Q(state="waiting")),
+            # Who is sending.
+            models.Index(name="callback_taken", fields=["token"], condition=Q(token__isnull=False)),
+            models.Index(name="callback_expiry", fields=["expires_at"]),
+            models.Index("chatbot", models.F("id").desc(), name="callback_newest"),
+        ]
+        constraints = [
+            # Also finds a request's callbacks, in the order of events.
+            models.UniqueConstraint(name="callback_once", fields=["request", "occurred_at", "status"]),
+            models.CheckConstraint(
+                # The states that are told: an event is `request.` and one of them.
+                name="callback_status_told",
+                condition=Q(status__in=["completed", "failed", "on_hold", "rejected", "cancelled"]),
+            ),
+            models.CheckConstraint(
+                name="callback_hold_has_reason",
+                condition=Q(status="on_hold", hold_reason__isnull=False)
+                | (~Q(status="on_hold") & Q(hold_reason__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="callback_completed_has_result",
+                condition=Q(status="completed", result__isnull=False)
+                | (~Q(status="completed") & Q(result__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="callback_failed_has_error",
+                condition=(Q(status="failed") & ~Q(error_code="")) | (~Q(status="failed") & Q(error_code="")),
+            ),
+            models.CheckConstraint(name="callback_url_shape", condition=Q(url="") | Q(url__regex=CALLBACK_URL)),
+            models.CheckConstraint(
+                name="callback_state_fits",
+                condition=(Q(state="waiting", next_attempt_at__isnull=False, delivered_at__isnull=True) & ~Q(url=""))
+                | Q(
+                    state="delivered", next_attempt_at__isnull=True, delivered_at__isnull=False, url="", last_error=""
+                )
+                | (Q(state="given_up", next_attempt_at__isnull=True, delivered_at__isnull=True) & ~Q(last_error="")),
+            ),
+            models.CheckConstraint(name="callback_taken_waits", condition=Q(token__isnull=True) | Q(state="waiting")),
+        ]
+
+    def __str__(self) -> str:
+        return f"callback {self.pk}"
+
+    @property
+    def event(self) -> str:
+        return f"request.{self.status}"

@@ -1,0 +1,312 @@
+"""From a call that names an address to the signed call there, and what happens when nobody listens."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from chatbots.operations import create_api_key, revoke_api_key
+from compliance import claims, operations
+from compliance.callbacks import claiming
+from compliance.callbacks.delivering import RECEIVERS, deliver
+from compliance.erasure.remnants import remove_expired
+from compliance.models import Callback, Claim, ComplianceRequest
+from tests.calls import ALICE, SigningCaller
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, uci_of
+from tests.functional.support import dump
+from tests.receivers import Receiver, receiving
+
+State = Callback.State
+
+pytestmark = pytest.mark.django_db
+
+
+def file(caller: SigningCaller, url: str, path: str = "data-deletion", **fields: Any) -> ComplianceRequest:
+    answer = caller.post(path, ALICE | {"callback_url": url} | fields)
+    assert answer.status_code == 200, answer.content
+    return ComplianceRequest.objects.get(pk=answer.json()["request_id"])
+
+
+def due_now() -> None:
+    """What the passing of time does."""
+    Callback.objects.filter(state=State.WAITING).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+
+
+def only() -> Callback:
+    return Callback.objects.get()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_tells_of_a_completion_once_signed_and_without_a_word_about_the_chatter(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain
+) -> None:
+    conversation_of(chatbot, "alice-77", user_name="Ada")
+    url = receiver.url("/hooks/privacy-5813")
+    request = file(signing, url, reference="TICKET-7")
+    drain()
+
+    assert not deliver()
+    assert not deliver()
+
+    [received] = receiver.received
+    request.refresh_from_db()
+    assert received.path == "/hooks/privacy-5813"
+    assert received.headers["Content-Type"] == "application/json"
+    assert received.headers["X-Mindsay-Key"] == signing.api_key.prefix
+    assert received.is_signed_with(signing.secret)
+    assert not received.is_signed_with("another secret")
+    assert received.told == {
+        "callback_id": str(only().pk),
+        "event": "request.completed",
+        "chatbot": "acme",
+        "request_id": str(request.pk),
+        "kind": "deletion",
+        "reference": "TICKET-7",
+        "status": "completed",
+        "hold_reason": None,
+        "result": "done",
+        "error_code": None,
+        "occurred_at": request.completed_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    callback = only()
+    assert (callback.state, callback.attempts, callback.last_status, callback.url) == ("delivered", 1, 200, "")
+    assert request.callback_url == ""
+    text = dump()
+    assert str(callback.pk) in text
+    assert "privacy-5813" not in text
+    assert "alice-77" not in text
+
+
+def test_it_tells_the_chatbots_receiver_unless_the_request_names_its_own(
+    chatbot: Chatbot, neighbour: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/chatbot"))
+    requests = [deletion_of(chatbot, "1"), deletion_of(chatbot, "2", callback_url=receiver.url("/own"))]
+    theirs = deletion_of(neighbour, "1")
+    for request in (*requests, theirs):
+        operations.cancel(request_id=request.pk, actor="command")
+
+    deliver()
+
+    told = {one.told["request_id"]: one.path for one in receiver.received}
+    assert told == {str(requests[0].pk): "/chatbot", str(requests[1].pk): "/own"}
+    assert Callback.objects.count() == 2
+    assert set(receiver.events) == {"request.cancelled"}
+    assert Chatbot.objects.get(pk=chatbot.pk).callback_url == receiver.url("/chatbot")
+
+
+def test_it_tells_each_state_in_order(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain
+) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    held = file(signing, receiver.url())
+    drain()
+    operations.reject(request_id=held.pk, actor="user:1")
+
+    deliver()
+
+    assert [(one.told["event"], one.told["hold_reason"]) for one in receiver.received] == [
+        ("request.on_hold", "awaiting_approval"),
+        ("request.rejected", None),
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_tells_a_failure_and_keeps_the_address_for_the_retry(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = file(signing, receiver.url(), "data-export")
+    chatbot.bucket.delete()
+    drain()
+    deliver()
+    request.refresh_from_db()
+    assert [one.told["error_code"] for one in receiver.received] == ["export_destination_missing"]
+    assert request.callback_url == receiver.url()
+
+    chatbot.bucket.save(force_insert=True)
+    operations.retry(request_id=request.pk, actor="command")
+    drain()
+    deliver()
+
+    request.refresh_from_db()
+    assert receiver.events == ["request.failed", "request.completed"]
+    assert request.callback_url == ""
+
+
+def test_a_lost_worker_s_last_attempt_is_told(chatbot: Chatbot, signing: SigningCaller, receiver: Receiver) -> None:
+    request = deletion_of(chatbot, "1", callback_url=receiver.url(), attempts=claims.MAX_ATTEMPTS - 1)
+    claims.take(ComplianceRequest.Kind.DELETION)
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    claims.break_expired()
+
+    deliver()
+
+    request.refresh_from_db()
+    assert (receiver.events, request.status) == (["request.failed"], "failed")
+    assert receiver.received[0].told["error_code"] == "worker_lost"
+
+
+def test_it_tries_again_with_a_growing_wait_and_the_same_id(chatbot: Chatbot, signing: SigningCaller) -> None:
+    with receiving(500, 503, 302, 200, headers={"Location": "http://127.0.0.1:9/elsewhere"}) as receiver:
+        request = deletion_of(chatbot, "1", callback_url=receiver.url())
+        operations.cancel(request_id=request.pk, actor="command")
+        waits = []
+        for status in (500, 503, 302):
+            deliver()
+            callback = only()
+            assert (callback.state, callback.last_error, callback.last_status) == ("waiting", "bad_status", status)
+            waits.append((callback.next_attempt_at - timezone.now()).total_seconds())
+            due_now()
+        RECEIVERS.forget()
+        deliver()
+
+    assert len({one.told["callback_id"] for one in receiver.received}) == 1
+    assert len(receiver.received) == 4  # a redirect is an answer, and nobody goes there
+    assert only().state == State.DELIVERED
+    # Drawn from one second up to 30, 60, 120.
+    assert all(-1 < wait <= most for wait, most in zip(waits, (30, 60, 120), strict=True))
+
+
+def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(
+    chatbot: Chatbot, signing: SigningCaller
+) -> None:
+    with receiving(500) as receiver:
+        request = deletion_of(chatbot, "1", callback_url=receiver.url())
+        operations.cancel(request_id=request.pk, actor="command")
+        assert abs((only().give_up_at - only().created_at) - timedelta(days=1)) < timedelta(seconds=1)
+
+        Callback.objects.update(attempts=60)
+        deliver()
+        assert timedelta() < only().next_attempt_at - timezone.now() <= timedelta(hours=2)
+
+        due_now()
+        Callback.objects.update(give_up_at=timezone.now() - timedelta(seconds=1))
+        deliver()
+
+    callback = only()
+    assert (callback.state, callback.next_attempt_at, callback.attempts) == ("given_up", None, 62)
+    entry = ChangeLogEntry.objects.get(event="callback.given_up")
+    assert (entry.request_id, entry.data["code"], entry.data["event"]) == (
+        request.pk,
+        "bad_status",
+        "request.cancelled",
+    )
+    assert "127.0.0.1" not in json.dumps(entry.data)
+
+
+def test_gone_is_given_up_at_once(chatbot: Chatbot, signing: SigningCaller) -> None:
+    with receiving(410) as receiver:
+        request = deletion_of(chatbot, "1", callback_url=receiver.url())
+        operations.cancel(request_id=request.pk, actor="command")
+        deliver()
+    assert (only().state, only().last_status) == ("given_up", 410)
+
+
+def test_what_a_killed_worker_had_sent_is_sent_again_and_it_writes_nothing(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = deletion_of(chatbot, "1", callback_url=receiver.url())
+    operations.cancel(request_id=request.pk, actor="command")
+    note, notes = claiming.note, []
+    with monkeypatch.context() as patch:
+        patch.setattr(claiming, "note", lambda *call: notes.append(call))
+        deliver()
+    assert len(receiver.received) == 1
+    assert only().state == State.WAITING
+    assert not deliver()  # its lease runs
+    assert len(receiver.received) == 1
+
+    due_now()
+    deliver()
+    assert [one.told["callback_id"] for one in receiver.received] == [str(only().pk)] * 2
+    delivered = Callback.objects.values().get()
+    assert delivered["state"] == State.DELIVERED
+
+    # The worker lives after all, and comes late.
+    note(*notes[0])
+    assert Callback.objects.values().get() == delivered
+
+
+def test_it_signs_with_the_newest_key_that_is_active(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    newest = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="new", actor="command")
+    for value in "12":
+        request = deletion_of(chatbot, value, callback_url=receiver.url())
+        operations.cancel(request_id=request.pk, actor="command")
+        deliver()
+        if value == "1":
+            revoke_api_key(prefix=newest.api_key.prefix, actor="command")
+
+    first, second = receiver.received
+    assert first.headers["X-Mindsay-Key"] == newest.api_key.prefix
+    assert first.is_signed_with(newest.secret)
+    assert second.headers["X-Mindsay-Key"] == signing.api_key.prefix
+    assert second.is_signed_with(signing.secret)
+
+
+def test_without_a_key_it_waits_for_one(chatbot: Chatbot, receiver: Receiver) -> None:
+    request = deletion_of(chatbot, "1", callback_url=receiver.url())
+    operations.cancel(request_id=request.pk, actor="command")
+    deliver()
+    assert (only().state, only().last_error) == ("waiting", "signing_key_missing")
+
+    SigningCaller(chatbot)
+    due_now()
+    deliver()
+    assert only().state == State.DELIVERED
+
+
+def test_it_keeps_no_address_longer_than_its_days(chatbot: Chatbot, signing: SigningCaller) -> None:
+    with receiving(410) as receiver:
+        request = deletion_of(chatbot, "1", callback_url=receiver.url("/secret-path"))
+        operations.cancel(request_id=request.pk, actor="command")
+        deliver()
+        waiting = deletion_of(chatbot, "2", callback_url=receiver.url("/secret-path"))
+        operations.cancel(request_id=waiting.pk, actor="command")
+        remove_expired()
+        assert Callback.objects.count() == 2
+
+    Callback.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+    remove_expired()
+    request.refresh_from_db()
+    assert request.callback_url == ""
+    assert only().request_id == waiting.pk  # still to be told
+
+
+def test_a_thousand_completions_are_queued_by_one_statement_a_claim(
+    chatbot: Chatbot, receiver: Receiver, drain: Drain
+) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url())
+    uci = uci_of(chatbot)
+    ComplianceRequest.objects.bulk_create(
+        ComplianceRequest(
+            id=uuid7(),
+            chatbot=chatbot,
+            kind=ComplianceRequest.Kind.DELETION,
+            origin=ComplianceRequest.Origin.API,
+            variable=uci,
+            uci_value=f"chatter {n}",
+            uci_digest=n.to_bytes(32),
+            filed_by="api:test",
+            due_at=timezone.now(),
+        )
+        for n in range(1000)
+    )
+    queued: list[int] = []
+
+    def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        queued.extend([1] * ("INSERT INTO compliance_callback" in str(sql)))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(count):
+        drain()
+
+    assert len(queued) == 2  # claims of 500
+    assert Callback.objects.filter(status="completed").count() == 1000

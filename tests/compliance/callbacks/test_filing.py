@@ -1,0 +1,173 @@
+"""Which addresses a request, and a chatbot, may name."""
+
+import io
+import json
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import IntegrityError, transaction
+from django.test import Client
+from pytest_django import Settings
+
+from chatbots import callback_urls
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership
+from compliance.models import ComplianceRequest
+from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
+from tests.chatbots.test_admin import page_of, settings_of
+from tests.chatbots.test_guard import PUBLIC, resolve_to
+
+pytestmark = pytest.mark.django_db
+
+URL = "https://hooks.example.com/privacy-5813"
+
+
+def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> None:
+        raise AssertionError("the name service was asked")
+
+    monkeypatch.setattr(callback_urls, "addresses_of", ask)
+
+
+@pytest.mark.parametrize("path", ["data-deletion", "data-export"])
+def test_a_request_can_name_an_address_and_nobody_is_asked_where_it_leads(
+    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    asks_nobody(monkeypatch)
+    answer = signing.post(path, ALICE | {"callback_url": "HTTPS://Hooks.Example.com:443/Privacy%20x"})
+    assert answer.status_code == 200
+    assert "callback" not in answer.text
+    assert ComplianceRequest.objects.get().callback_url == "https://hooks.example.com/Privacy%20x"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "hooks.example.com", "ftp://hooks.example.com/", "https://", "https:///x", "http://hooks.example.com/"),
+        *("https://u:p@hooks.example.com/", "https://hooks.example.com/?a=1", "https://hooks.example.com/#a"),
+        *("https://hooks.example.com:0/", "https://hooks.example.com:99999/", "https://hooks.exämple.com/"),
+        *(" https://hooks.example.com/", "https://hooks.example.com/a b", "https://hooks.example.com/%zz"),
+        *("https://hooks.example.com/\n", "https://hooks.example.com\\@x/", "https://hooks_.-example.com/"),
+        *("https://127.0.0.1/", "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://169.254.169.254/latest"),
+        *(
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://127.1/",
+            "https://0177.0.0.1/",
+            "https://[fe80::1%25a]/",
+        ),
+        f"https://hooks.example.com/{'x' * 500}",
+        *("https://hooks.example.com/alice-77", "https://alice-77.example.com/", "https://x.example.com/ALICE-77/x"),
+        *("https://hooks.example.com/%61lice%2D77", "https://hooks.example.com/%2561lice-77"),
+    ],
+)
+@pytest.mark.usefixtures("nothing_listed")
+def test_it_refuses_an_address_that_cannot_be_called_or_names_the_chatter(
+    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    asks_nobody(monkeypatch)
+    answer = signing.post("data-deletion", ALICE | {"callback_url": url})
+    assert list(pointers(answer)) == ["/callback_url"]
+    assert "alice" not in answer.text.lower()
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_it_refuses_an_address_that_names_a_conversation(chatbot: Chatbot, signing: SigningCaller) -> None:
+    body = {"conversation_ids": ["c-1", "conv 2"], "callback_url": "https://hooks.example.com/conv%202"}
+    assert list(pointers(signing.post("data-deletion", body))) == ["/callback_url"]
+    answer = signing.post("data-deletion", body | {"callback_url": URL})
+    assert answer.status_code == 200, answer.content
+
+
+def test_plain_http_is_for_listed_networks(chatbot: Chatbot, signing: SigningCaller, settings: Settings) -> None:
+    for url in ("http://127.0.0.1:9000/x", "http://receiver.internal/x"):
+        assert signing.post("data-deletion", ALICE | {"callback_url": url}).status_code == 200
+    assert pointers(signing.post("data-deletion", ALICE | {"callback_url": f"http://{PUBLIC}/x"}))
+
+
+def test_without_a_signing_key_no_address_is_taken(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    SigningCaller(neighbour)
+    caller = TokenCaller(chatbot)
+    body = ALICE | {"callback_url": URL}
+    problem(caller.post("data-deletion", body), 409, "signing_key_missing")
+    assert not ComplianceRequest.objects.exists()
+    key = SigningCaller(chatbot).api_key
+    assert caller.post("data-deletion", body).status_code == 200
+    ApiKey.objects.filter(pk=key.pk).update(revoked_at=key.created_at)
+    problem(caller.post("data-export", body), 409, "signing_key_missing")
+
+
+def test_the_commands_take_an_address(chatbot: Chatbot, signing: SigningCaller) -> None:
+    for command in ("request_deletion", "request_export"):
+        call_command(command, "acme", "member_id", "42", "--callback-url", URL, "--json", stdout=io.StringIO())
+    assert {request.callback_url for request in ComplianceRequest.objects.all()} == {URL}
+    with pytest.raises(CommandError, match="must not contain"):
+        call_command("request_deletion", "acme", "member_id", "5813", "--callback-url", URL)
+
+
+def test_the_database_holds_the_shape(chatbot: Chatbot) -> None:
+    for url in ("https://u@hooks.example.com/", "https://hooks.example.com/?q", "https://hooks.example.com", "x"):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=url)
+
+
+def test_a_chatbots_address_is_looked_up_and_told_to_no_log(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = resolve_to(monkeypatch, PUBLIC)
+    out = io.StringIO()
+    call_command("set_chatbot", "acme", "--callback-url", "https://Hooks.Example.com/secret", "--json", stdout=out)
+    shown = json.loads(out.getvalue())
+    assert asked == ["hooks.example.com"]
+    assert shown["callback_receiver"] == "https://hooks.example.com"
+    assert "secret" not in out.getvalue()
+    assert Chatbot.objects.get(pk=chatbot.pk).callback_url == "https://hooks.example.com/secret"
+    assert ChangeLogEntry.objects.get().data == {"setting": "callback_url"}
+
+    call_command("set_chatbot", "acme", "--callback-url", "", stdout=io.StringIO())
+    assert Chatbot.objects.get(pk=chatbot.pk).callback_url == ""
+    out = io.StringIO()
+    words = ["create_chatbot", "other", "--name", "Other", "--json", "--callback-url", "https://hooks.example.com/x"]
+    call_command(*words, stdout=out)
+    assert json.loads(out.getvalue())["callback_receiver"] == "https://hooks.example.com"
+
+
+@pytest.mark.usefixtures("nothing_listed")
+def test_a_chatbots_address_that_leads_inside_is_refused(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve_to(monkeypatch, "10.0.0.1")
+    with pytest.raises(CommandError, match="CALLBACK_PRIVATE_NETWORKS"):
+        call_command("set_chatbot", "acme", "--callback-url", "https://hooks.example.com/")
+    monkeypatch.undo()
+    with pytest.raises(CommandError, match="does not resolve"):
+        call_command("set_chatbot", "acme", "--callback-url", "https://nobody.invalid/")
+
+
+def test_the_admin_sets_it_and_shows_members_its_host_alone(
+    admin_client: Client, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve_to(monkeypatch, PUBLIC)
+    admin_client.post(page_of(chatbot), settings_of(chatbot, callback_url="https://hooks.example.com/secret"))
+    chatbot.refresh_from_db()
+    assert chatbot.callback_url == "https://hooks.example.com/secret"
+    monkeypatch.undo()
+    # Unchanged, so nobody is asked about it.
+    asks_nobody(monkeypatch)
+    assert admin_client.post(page_of(chatbot), settings_of(chatbot, grace_minutes=5)).status_code == 302
+    refused = admin_client.post(page_of(chatbot), settings_of(chatbot, callback_url="https://u@hooks.example.com/"))
+    assert "no login" in refused.text
+
+    user = User.objects.create_user("viewer", is_staff=True)
+    Membership.objects.create(chatbot=chatbot, user=user, role=Membership.Role.VIEWER)
+    viewer = Client()
+    viewer.force_login(user)
+    shown = viewer.get(page_of(chatbot)).text
+    assert "https://hooks.example.com" in shown
+    assert "secret" not in shown
+
+
+def test_a_preview_refuses_what_filing_would(chatbot: Chatbot) -> None:
+    caller = TokenCaller(chatbot)
+    problem(caller.post("preview", ALICE | {"callback_url": URL}), 409, "signing_key_missing")
+    SigningCaller(chatbot)
+    assert caller.post("preview", ALICE | {"callback_url": URL}).status_code == 200
+    assert pointers(caller.post("preview", ALICE | {"callback_url": "https://x.example.com/alice-77"}))

@@ -1,0 +1,175 @@
+"""Seeing what became of callbacks, and sending them again: over HTTP, in the admin, by command."""
+
+import io
+import json
+from contextlib import nullcontext
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from compliance.api.shapes_callbacks import Told
+from compliance.callbacks.delivering import deliver
+from compliance.models import Callback, ComplianceRequest
+from tests.calls import SigningCaller, TokenCaller, problem
+from tests.factories import CallbackFactory, deletion_of, export_of
+from tests.receivers import Receiver
+
+LIST = "admin:compliance_callback_changelist"
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def request_(chatbot: Chatbot) -> ComplianceRequest:
+    return deletion_of(chatbot, "42")
+
+
+def paths(request: ComplianceRequest) -> tuple[str, str]:
+    return f"requests/{request.pk}/callbacks", f"requests/{request.pk}/callbacks/resend"
+
+
+def test_it_shows_how_far_each_is_and_of_the_address_the_host_alone(
+    chatbot: Chatbot, request_: ComplianceRequest
+) -> None:
+    caller = TokenCaller(chatbot, ["requests:read"])
+    assert caller.get(paths(request_)[0]).json() == {"callbacks": []}
+    given_up = CallbackFactory.create(request=request_, given_up=True, last_status=500)
+    delivered = CallbackFactory.create(request=request_, delivered=True)
+
+    answer = caller.get(paths(request_)[0])
+
+    first, second = answer.json()["callbacks"]
+    assert (first["callback_id"], first["state"], first["receiver"], first["last_error"], first["last_status"]) == (
+        *(str(given_up.pk), "given_up", "https://hooks.example.com"),
+        *("no_answer", 500),
+    )
+    assert (second["callback_id"], second["state"], second["receiver"]) == (str(delivered.pk), "delivered", None)
+    assert "5813" not in answer.text
+
+
+def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
+    chatbot: Chatbot, request_: ComplianceRequest, signing: SigningCaller, receiver: Receiver
+) -> None:
+    ComplianceRequest.objects.filter(pk=request_.pk).update(callback_url=receiver.url("/own"))
+    given_up = CallbackFactory.create(request=request_, given_up=True)
+    caller = TokenCaller(chatbot, ["deletions:write"])
+
+    answer = caller.post(paths(request_)[1], b"")
+    deliver()
+
+    assert answer.status_code == 200
+    assert [one["state"] for one in answer.json()["callbacks"]] == ["waiting"]
+    [received] = receiver.received
+    assert (received.path, received.told["callback_id"]) == ("/own", str(given_up.pk))
+    assert Told.model_validate(received.told).model_dump().keys() == received.told.keys()
+    entry = ChangeLogEntry.objects.get(request_id=request_.pk)
+    assert (entry.event, entry.actor) == ("callback.resent", f"api:{caller.api_key.prefix}")
+    assert entry.data == {"callback": str(given_up.pk), "event": "request.cancelled"}
+
+    # Its own address is forgotten now, and the chatbot has none.
+    problem(caller.post(paths(request_)[1], {}), 409, "callback_url_forgotten")
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/chatbot"))
+    assert caller.post(paths(request_)[1], {}).status_code == 200
+    deliver()
+    assert [one.path for one in receiver.received] == ["/own", "/chatbot"]
+
+
+def test_it_asks_for_the_write_scope_of_the_kind(chatbot: Chatbot, request_: ComplianceRequest) -> None:
+    export = export_of(chatbot, "42")
+    for request in (request_, export):
+        CallbackFactory.create(request=request, given_up=True)
+    reading, exporting = TokenCaller(chatbot, ["requests:read"]), TokenCaller(chatbot, ["exports:write"])
+    problem(reading.post(paths(request_)[1], {}), 403, "scope_missing")
+    problem(exporting.post(paths(request_)[1], {}), 403, "scope_missing")
+    problem(exporting.get(paths(export)[0]), 403, "scope_missing")
+    assert exporting.post(paths(export)[1], {}).status_code == 200
+    problem(TokenCaller(chatbot).post(paths(request_)[1], {"x": 1}), 400, "invalid")
+
+
+def test_a_neighbour_sees_and_sends_nothing(
+    chatbot: Chatbot, neighbour: Chatbot, request_: ComplianceRequest
+) -> None:
+    CallbackFactory.create(request=request_, given_up=True)
+    before = list(Callback.objects.values())
+    other = TokenCaller(neighbour)
+    for path in paths(request_):
+        ask: Any = other.post if path.endswith("resend") else other.get
+        problem(ask(*((path, {}) if path.endswith("resend") else (path,))), 404, "not_found")
+    problem(TokenCaller(chatbot).post(paths(deletion_of(chatbot, "1"))[1], {}), 404, "not_found")
+    assert list(Callback.objects.values()) == before
+
+
+def test_what_is_on_its_way_is_left_to_who_sends_it(chatbot: Chatbot, request_: ComplianceRequest) -> None:
+    callback = CallbackFactory.create(request=request_, token=uuid4())
+    Callback.objects.update(next_attempt_at=callback.give_up_at)
+    before = Callback.objects.values().get()
+    assert TokenCaller(chatbot).post(paths(request_)[1], {}).status_code == 200
+    assert Callback.objects.values().get() == before
+
+
+def resend(*words: str, code: int = 0) -> dict[str, Any]:
+    out = io.StringIO()
+    with pytest.raises(SystemExit) if code else nullcontext() as ended:
+        call_command("resend_callbacks", *words, "--json", stdout=out)
+    assert not ended or ended.value.code == code
+    return dict(json.loads(out.getvalue()))
+
+
+def test_the_command_sends_one_request_or_all_that_were_given_up(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    requests = [deletion_of(chatbot, "1"), deletion_of(chatbot, "2"), deletion_of(neighbour, "1")]
+    for request in requests:
+        CallbackFactory.create(request=request, given_up=True)
+    CallbackFactory.create(request=requests[0], delivered=True)
+
+    assert resend("--given-up", "--dry-run") == {"dry_run": True, "resent": 3, "forgotten": 0}
+    assert resend("--given-up", "--chatbot", "neighbour", "--dry-run")["resent"] == 1
+    assert Callback.objects.filter(state="given_up").count() == 3
+    assert not ChangeLogEntry.objects.exists()
+
+    assert resend(str(requests[0].pk), code=3) == {"dry_run": False, "resent": 1, "forgotten": 1}
+    assert resend("--given-up") == {"dry_run": False, "resent": 2, "forgotten": 0}
+    assert Callback.objects.filter(state="waiting", attempts=0).count() == 3
+    assert ChangeLogEntry.objects.filter(event="callback.resent", actor="command").count() == 3
+    for words in (
+        [],
+        ["--chatbot", "acme", str(requests[0].pk)],
+        [str(uuid4())],
+        ["x"],
+        ["--given-up", "--chatbot", "x"],
+    ):
+        with pytest.raises(CommandError):
+            resend(*words)
+
+
+def test_the_admin_lists_them_and_lets_support_send_them_again(
+    chatbot: Chatbot, neighbour: Chatbot, request_: ComplianceRequest
+) -> None:
+    ours = CallbackFactory.create(request=request_, given_up=True)
+    theirs = CallbackFactory.create(request=deletion_of(neighbour, "42"), given_up=True)
+    user = User.objects.create_user("staff", is_staff=True)
+    membership = Membership.objects.create(chatbot=chatbot, user=user, role=Membership.Role.VIEWER)
+    client = Client()
+    client.force_login(user)
+    selected = {"action": "send_again", "_selected_action": [str(ours.pk), str(theirs.pk)]}
+
+    listed = client.get(reverse(LIST)).text
+    opened = client.get(reverse("admin:compliance_callback_change", args=[ours.pk])).text
+    assert str(ours.pk) in listed
+    assert str(theirs.pk) not in listed
+    assert "request.cancelled" in listed
+    assert "https://hooks.example.com" in opened
+    assert "5813" not in listed + opened
+    client.post(reverse(LIST), selected)
+    assert set(Callback.objects.values_list("state", flat=True)) == {"given_up"}
+
+    membership.role = Membership.Role.SUPPORT
+    membership.save()
+    assert "1 callback: to be sent again" in client.post(reverse(LIST), selected, follow=True).text
+    assert dict(Callback.objects.values_list("pk", "state")) == {ours.pk: "waiting", theirs.pk: "given_up"}
+    assert ChangeLogEntry.objects.get().actor == f"user:{user.pk}"

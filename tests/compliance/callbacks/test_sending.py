@@ -1,0 +1,272 @@
+"""What the sender does on the network: against real servers, and name services that lie."""
+
+import datetime as dt
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from compliance.callbacks import delivering, sending
+from compliance.callbacks.delivering import RECEIVERS, deliver
+from compliance.models import Callback
+from tests.calls import SigningCaller
+from tests.chatbots.test_guard import PUBLIC, resolve_to
+from tests.factories import CallbackFactory, deletion_of
+from tests.receivers import Receiver, receiving
+
+State = Callback.State
+
+pytestmark = pytest.mark.django_db
+
+
+def callback_to(chatbot: Chatbot, url: str, value: str = "1") -> Callback:
+    return CallbackFactory.create(request=deletion_of(chatbot, value), url=url)
+
+
+def after_a_turn(callback: Callback) -> tuple[str, int | None, str]:
+    deliver()
+    callback.refresh_from_db()
+    return callback.state, callback.last_status, callback.last_error
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        server.settimeout(0.2)
+        yield server
+
+
+def of(server: socket.socket, scheme: str = "http", host: str = "127.0.0.1") -> str:
+    return f"{scheme}://{host}:{server.getsockname()[1]}/hook"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of its own for hooks.example.com and 127.0.0.1, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hooks.example.com")])
+    now = dt.datetime.now(dt.UTC)
+    names = [x509.DNSName("hooks.example.com"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=3650))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "receiver.pem"
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_it_speaks_tls_to_whom_the_machine_trusts_and_to_nobody_else(
+    chatbot: Chatbot, signing: SigningCaller, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with receiving(tls=tls) as receiver:
+        trusted, strange = callback_to(chatbot, receiver.url()), callback_to(chatbot, receiver.url("/x"), "2")
+        Callback.objects.filter(pk=trusted.pk).update(next_attempt_at=timezone.now() + dt.timedelta(hours=1))
+        assert after_a_turn(strange) == ("waiting", None, "tls_failed")
+        assert receiver.received == []
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        Callback.objects.filter(pk=trusted.pk).update(next_attempt_at=timezone.now())
+        assert after_a_turn(trusted) == ("delivered", 200, "")
+        wrong_name = callback_to(chatbot, receiver.url(host="localhost"), "3")
+        assert after_a_turn(wrong_name) == ("waiting", None, "tls_failed")
+
+
+@pytest.mark.usefixtures("nothing_listed")
+def test_it_does_not_knock_at_what_lies_inside(
+    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket
+) -> None:
+    for value, host in enumerate(("127.0.0.1", "localhost")):
+        callback = callback_to(chatbot, of(listener, "https", host), str(value))
+        assert after_a_turn(callback) == ("waiting", None, "address_refused")
+    with pytest.raises(TimeoutError):
+        listener.accept()
+
+
+@pytest.mark.usefixtures("nothing_listed")
+def test_it_sends_nothing_when_the_name_changes_its_answer(
+    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = callback_to(chatbot, of(listener, "https", "rebinding.example.com"))
+    # Public when the connection is about to be made; inside when it is made.
+    asked = resolve_to(monkeypatch, PUBLIC, "127.0.0.1")
+    assert after_a_turn(callback) == ("waiting", None, "address_refused")
+    assert asked == ["rebinding.example.com"] * 2
+    connection, _ = listener.accept()
+    with connection:
+        assert connection.recv(1) == b""
+
+
+def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
+    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = callback_to(chatbot, "http://hooks.example.com/x")
+    resolve_to(monkeypatch, PUBLIC)
+    assert after_a_turn(callback) == ("waiting", None, "address_refused")
+
+
+def test_it_goes_past_a_proxy(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert after_a_turn(callback_to(chatbot, receiver.url())) == ("delivered", 200, "")
+
+
+def test_it_tells_failures_apart_without_a_word_of_the_address(
+    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = listener.getsockname()[1]
+    answers = {
+        b"garbage\r\n\r\n": ("waiting", None, "bad_answer"),
+        b"": ("waiting", None, "no_answer"),
+        b"HTTP/1.1 200 OK\r\n: broken\r\nfolded header\r\n\r\n": ("delivered", 200, ""),
+        b"HTTP/1.1 204 No Content\r\n\r\n": ("delivered", 204, ""),
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000\r\n\r\nx": ("waiting", 404, "bad_status"),
+    }
+
+    def answer(raw: bytes) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(raw)
+
+    listener.settimeout(10)
+    with ThreadPoolExecutor(1) as server:
+        for number, (raw, expected) in enumerate(answers.items()):
+            RECEIVERS.forget()
+            answering = server.submit(answer, raw)
+            assert after_a_turn(callback_to(chatbot, of(listener), str(number))) == expected
+            answering.result(timeout=10)
+    listener.close()
+    RECEIVERS.forget()
+    assert after_a_turn(callback_to(chatbot, f"http://127.0.0.1:{port}/hook", "refused")) == (
+        *("waiting", None),
+        "no_answer",
+    )
+    assert after_a_turn(callback_to(chatbot, "https://nobody.invalid/hook", "unknown")) == (
+        *("waiting", None),
+        "name_unknown",
+    )
+    assert "127.0.0.1" not in caplog.text
+    assert "nobody.invalid" not in caplog.text
+    assert "/hook" not in caplog.text
+
+
+@pytest.mark.parametrize("trickle", [False, True])
+def test_a_call_is_over_in_time_whatever_the_receiver_does(
+    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch, trickle: bool
+) -> None:
+    """Also where each wait of its own is short: a header every few milliseconds, for ever."""
+    monkeypatch.setattr(sending, "CALL_SECONDS", 0.5)
+    ended = threading.Event()
+
+    def speak_slowly() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            try:
+                while trickle:
+                    connection.sendall(b"H")
+                    time.sleep(0.01)
+                while connection.recv(65536):
+                    pass
+            except OSError:
+                pass
+            ended.set()
+
+    listener.settimeout(10)
+    with ThreadPoolExecutor(1) as server:
+        server.submit(speak_slowly)
+        assert after_a_turn(callback_to(chatbot, of(listener))) == ("waiting", None, "no_answer")
+        assert ended.wait(5)
+
+
+def test_a_slow_receiver_does_not_hold_up_another_chatbots(
+    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
+) -> None:
+    """The neighbour's receiver answers only once the other chatbot's callbacks have all arrived."""
+    SigningCaller(chatbot)
+    SigningCaller(neighbour)
+    arrived = threading.Event()
+    receiver.before_answer = lambda: arrived.set() if len(receiver.received) == 20 else None
+    with receiving(before_answer=lambda: arrived.wait(8)) as slow:
+        for n in range(20):
+            callback_to(neighbour, slow.url(), str(n))
+        late = [callback_to(chatbot, receiver.url(), str(n)) for n in range(20)]
+        Callback.objects.filter(pk__in=[one.pk for one in late]).update(
+            next_attempt_at=timezone.now() + dt.timedelta(milliseconds=1)
+        )
+        deliver()
+        assert arrived.is_set()
+    assert Callback.objects.filter(state=State.DELIVERED).count() == 40
+
+
+def test_a_receiver_that_failed_several_times_in_this_turn_is_left_for_later(
+    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
+) -> None:
+    for owner in (chatbot, neighbour):
+        SigningCaller(owner)
+    with receiving(500) as broken:
+        for n in range(30):
+            callback_to(chatbot, broken.url(), str(n))
+        other = callback_to(chatbot, receiver.url(), "other")
+        theirs = callback_to(neighbour, broken.url())
+        deliver()
+        ours = [one for one in broken.received if one.told["chatbot"] == "acme"]
+    assert delivering.FAILURES <= len(ours) <= delivering.FAILURES + 4
+    resting = Callback.objects.filter(last_error="receiver_resting")
+    assert resting.count() == 30 - len(ours)
+    assert set(resting.values_list("attempts", "state")) == {(0, "waiting")}
+    assert resting.earliest("next_attempt_at").next_attempt_at > timezone.now() + dt.timedelta(seconds=20)
+    for callback, expected in ((other, ("delivered", 200)), (theirs, ("waiting", 500))):
+        callback.refresh_from_db()
+        assert (callback.state, callback.last_status) == expected
+
+    # What has been tried for a day is given up, though the receiver rests.
+    Callback.objects.filter(pk=resting[0].pk).update(
+        next_attempt_at=timezone.now(), give_up_at=timezone.now() - dt.timedelta(seconds=1)
+    )
+    deliver()
+    assert Callback.objects.get(state=State.GIVEN_UP).last_error == "receiver_resting"
+
+
+def test_while_another_worker_sends_nothing_is_taken(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
+) -> None:
+    """Of two workers one is always left for requests; a worker that was killed is in nobody's way for long."""
+    callback, token = callback_to(chatbot, receiver.url()), uuid4()
+    on_its_way = callback_to(chatbot, receiver.url(), "2")
+    Callback.objects.filter(pk=on_its_way.pk).update(
+        token=token, next_attempt_at=timezone.now() + dt.timedelta(seconds=30)
+    )
+    assert settings.Q_CLUSTER["workers"] == 2
+    assert after_a_turn(callback) == ("waiting", None, "")
+    Callback.objects.filter(pk=on_its_way.pk).update(next_attempt_at=timezone.now())
+    assert after_a_turn(callback) == ("delivered", 200, "")

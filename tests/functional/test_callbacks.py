@@ -1,0 +1,32 @@
+"""A real cluster tells a real receiver, at once."""
+
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance.models import Callback, ComplianceRequest
+from scripts.processes import Processes
+from tests.calls import ALICE, SigningCaller
+from tests.functional.support import manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
+from tests.receivers import Receiver, receiving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_cluster_tells_of_a_completion(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    signing = SigningCaller(chatbot)
+    with receiving() as receiver, Processes() as processes:
+        processes.start(
+            "worker", manage("qcluster"), env=worker_environment() | {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
+        )
+        answer = signing.post("data-deletion", ALICE | {"callback_url": receiver.url()})
+        wait_until(lambda: _delivered(receiver))
+        [received] = receiver.received
+    assert received.is_signed_with(signing.secret)
+    assert received.told["request_id"] == answer.json()["request_id"]
+    assert ComplianceRequest.objects.get().callback_url == ""
+
+
+def _delivered(receiver: Receiver) -> bool:
+    return bool(receiver.received) and Callback.objects.filter(state="delivered").exists()

@@ -1,0 +1,92 @@
+"""A client's receiver: a real server on this machine that answers as a test wants, and keeps what came."""
+
+import hashlib
+import hmac
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Received:
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def told(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.body)
+        return told
+
+    def is_signed_with(self, secret: str) -> bool:
+        """Verify as a client would, with nothing of ours."""
+        message = self.headers["X-Mindsay-Request-Timestamp"].encode() + self.body
+        expected = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+        return hmac.compare_digest(expected, self.headers["X-Mindsay-Signature"])
+
+
+@dataclass
+class Receiver:
+    """`answers` are given in turn, the last one for ever. `before_answer` is called by the server's thread."""
+
+    answers: list[int] = field(default_factory=lambda: [200])
+    headers: dict[str, str] = field(default_factory=dict)
+    before_answer: Callable[[], None] = lambda: None
+    received: list[Received] = field(default_factory=list)
+    scheme: str = "http"
+    port: int = 0
+
+    def url(self, path: str = "/hook", host: str = "127.0.0.1") -> str:
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+    @property
+    def events(self) -> list[str]:
+        return [one.told["event"] for one in self.received]
+
+    def _answer(self) -> int:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@contextmanager
+def receiving(*answers: int, tls: ssl.SSLContext | None = None, **options: Any) -> Iterator[Receiver]:
+    receiver = Receiver(answers=list(answers or [200]), scheme="https" if tls else "http", **options)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.received.append(Received(self.path, dict(self.headers.items()), body))
+            receiver.before_answer()
+            self.send_response(receiver._answer())
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"thank you")
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  its own name
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Say nothing of connections that the other side has ended."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    receiver.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
