@@ -15,10 +15,12 @@ from contextlib import nullcontext
 from datetime import timedelta
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 from django.db import connection, transaction
 from psycopg import sql
 
+from chatbots import changelog
 from chatbots.changelog import Entry
 from compliance.models import ComplianceRequest
 from compliance.replays import ReplayKey, remembering
@@ -30,6 +32,7 @@ _GIVEN = (
 )
 # Counted from now by the database's clock; null where no time is given.
 _FROM_NOW = ("not_before", "due_at")
+_TIMES = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
 
 # No change-log entry without a request, and no request unless each of its keys was new.
 _FILE = """
@@ -44,6 +47,13 @@ WITH fits AS MATERIALIZED (
     SELECT %s, %s, %s, %s, %s FROM filed
 )
 SELECT (SELECT count(*) FROM remembered), filed.* FROM (SELECT) AS always LEFT JOIN filed ON TRUE
+"""
+# `seq` is drawn in the order of the places.
+_FILE_MANY = """
+INSERT INTO compliance_compliancerequest ({columns})
+SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS given({given})
+ ORDER BY given.place
+RETURNING {returned}
 """
 _BY_UCI = """(
     SELECT FROM chatbots_variable WHERE id = %s AND chatbot_id = %s AND name = %s AND (is_uci OR was_uci)) AS uci"""
@@ -90,6 +100,36 @@ def file(
     return filed
 
 
+def file_all(
+    requests: Sequence[ComplianceRequest], *, grace: timedelta | None, due_in: timedelta, entries: Sequence[Entry]
+) -> None:
+    """Store many unsaved requests with their change-log entries in the caller's transaction, and fill in what the
+    database gave them. They are in the line in the order in which they are given.
+
+    Nothing is looked at again: the caller has read in this transaction that each variable and bucket is there. Of
+    each request, only the fields in `_GIVEN` may differ from their defaults.
+    """
+    given = [
+        {name: _as_json(getattr(request, name)) for name in _GIVEN} | {"place": place}
+        for place, request in enumerate(requests)
+    ]
+    with connection.cursor() as cursor:
+        values = [grace.total_seconds() if grace else None, due_in.total_seconds(), json.dumps(given)]
+        cursor.execute(_statement_for_many(), values)
+        stored = {request_id: columns for request_id, *columns in cursor.fetchall()}
+    for request in requests:
+        _take_over(request, stored[request.pk])
+    changelog.record_all(entries)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    return str(value) if isinstance(value, UUID) else value
+
+
 def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
     for name, value in zip(_returned(), given, strict=True):
         setattr(request, name, value)
@@ -105,19 +145,39 @@ def _statement(subject: str) -> str:
     All that is the same in every call stands in it as a literal: psycopg goes through a statement of more than 50
     parameters anew each time, and remembers what it found in others.
     """
-    defaults = {
-        field.attname: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
-        for field in ComplianceRequest._meta.concrete_fields
-        if not field.has_db_default() and field.attname not in (*_GIVEN, *_FROM_NOW)
-    }
-    from_now = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
+    defaults = _defaults()
     return _FILE.format(
         subject=subject,
         remembering="{remembering}",
         columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
-        values=", ".join([*(["%s"] * len(_GIVEN)), *from_now, *defaults.values()]),
+        values=", ".join([*(["%s"] * len(_GIVEN)), *_TIMES, *defaults.values()]),
         returned=", ".join(_returned()),
     )
+
+
+@cache
+def _statement_for_many() -> str:
+    defaults = _defaults()
+    types = {
+        field.attname: field.rel_db_type(connection) if field.is_relation else field.db_type(connection)
+        for field in ComplianceRequest._meta.concrete_fields
+    }
+    types = {name: str(types[name]) for name in _GIVEN}
+    return _FILE_MANY.format(
+        columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
+        values=", ".join([*(f"given.{name}" for name in _GIVEN), *_TIMES, *defaults.values()]),
+        given=", ".join(["place int", *(f"{name} {kind}" for name, kind in types.items())]),
+        returned=", ".join(["id", *_returned()]),
+    )
+
+
+@cache
+def _defaults() -> dict[str, str]:
+    return {
+        field.attname: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
+        for field in ComplianceRequest._meta.concrete_fields
+        if not field.has_db_default() and field.attname not in (*_GIVEN, *_FROM_NOW)
+    }
 
 
 @cache

@@ -23,8 +23,14 @@ Status = ComplianceRequest.Status
 # An export can have any number of files; the answer stays small.
 MOST_FILES = 100
 
+# OFFSET 0 keeps PostgreSQL at look-ups, here and below.
+_EXPORTS = """
+SELECT e.* FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE request_id = ours.id OFFSET 0) AS e
+"""
+
 # Each deletion's own, and, as long as they lie there, the chatter's hosted ones that an earlier deletion had left
-# already; of a deletion by ids those that name one of its conversations. OFFSET 0 keeps PostgreSQL at look-ups.
+# already; of a deletion by ids those that name one of its conversations.
 _KEPT = """
 WITH met AS (
     SELECT ours.id AS deletion_id, lying.id AS export_id
@@ -130,7 +136,7 @@ def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:
     known = [cast("Export | None", field.get_cached_value(request, None)) for request in requests]
     found = {export.request_id: export for export in known if export is not None}
     if unknown:
-        found |= {export.request_id: export for export in Export.objects.filter(request__in=unknown)}
+        found |= {export.request_id: export for export in Export.objects.raw(_EXPORTS, [array(unknown)])}
     return found
 
 

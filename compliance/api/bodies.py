@@ -11,6 +11,7 @@ from chatbots.api.views import json_body
 from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_form
 from chatbots.models import Chatbot
 from compliance.errors import Refused
+from compliance.operations import MAX_BATCH
 from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from config.bodies import parse_json, raw_body
 from config.problems import FieldError, Problem
@@ -147,6 +148,38 @@ class PreviewBody(_RequestBody):
 # The body of a request, by its `action`.
 BODIES: Mapping[str, type[DeletionBody | ExportBody]] = {"delete": DeletionBody, "export": ExportBody}
 
+
+class DeletionItem(DeletionBody):
+    """A deletion in a batch."""
+
+    action: Literal["delete"]
+
+
+class ExportItem(ExportBody):
+    """An export in a batch."""
+
+    action: Literal["export"]
+
+
+_ITEMS = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class BatchBody(BaseModel):
+    """The list of a batch as it is read: its items are judged one by one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    requests: list[Any] = _ITEMS
+
+
+class Batch(BaseModel):
+    """Up to 1,000 requests, to be filed in this order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests: list[DeletionItem | ExportItem] = _ITEMS
+
+
 Body = TypeVar("Body", DeletionBody, ExportBody)
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -169,7 +202,7 @@ def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
     body = parse_as(shape, raw)
     if body.action or not chatbot.require_action:
         return body
-    raise _not_valid([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
+    raise not_valid([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
 
 
 def parse_as(shape: type[Shape], raw: bytes) -> Shape:
@@ -190,7 +223,7 @@ def validate(shape: type[Shape], value: Any) -> Shape:
         errors += [error for error in _selector_errors(value) if error["pointer"] not in known]
     if body is None or errors:
         # Raised outside the except block: its context would hold what was sent.
-        raise _not_valid(errors)
+        raise not_valid(errors)
     return body
 
 
@@ -225,7 +258,8 @@ def require_no_body(request: Request) -> None:
         parse_as(NoBody, json_body(request))
 
 
-def _not_valid(errors: Sequence[FieldError]) -> Problem:
+def not_valid(errors: Sequence[FieldError]) -> Problem:
+    """Return the refusal of a body, or of a part of one, with these fields at fault."""
     return Problem("invalid", "The body is not one that this call takes: see errors.", errors=errors)
 
 
@@ -236,8 +270,8 @@ _WORDS = {
     "model_type": ("wrong_type", "Must be an object."),
     "string_type": ("wrong_type", "Must be a string."),
     "list_type": ("wrong_type", "Must be a list."),
-    "too_short": ("too_short", "Must name at least {min_length} conversation(s)."),
-    "too_long": ("too_long", "Must name at most {max_length} conversations."),
+    "too_short": ("too_short", "Must have at least {min_length} entry or entries."),
+    "too_long": ("too_long", "Must have at most {max_length} entries."),
     "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
     "bool_type": ("wrong_type", "Must be true or false."),
     "literal_error": ("unknown_value", "Must be {expected} here."),

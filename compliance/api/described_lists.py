@@ -2,11 +2,10 @@
 
 from compliance.api.bodies import NoBody, SelectorBody
 from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
+from compliance.api.queries import RequestsQuery
 from compliance.api.shapes import RequestObject, RequestPage, RequestsOfChatter
-from config.openapi.describing import Answer, Body, Example, Parameter, describe
+from config.openapi.describing import Answer, Body, Example, describe, parameters_of
 from config.openapi.document import REQUESTS
-
-_TIME = {"type": "string", "format": "date-time"}
 
 list_requests = describe(
     id="listRequests",
@@ -16,38 +15,7 @@ list_requests = describe(
         Requests that come meanwhile shift nothing.
         """,
     tag=REQUESTS,
-    parameters=[
-        Parameter(
-            "status",
-            "Requests that are in this state now.",
-            {
-                "type": "string",
-                "enum": ["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"],
-            },
-            "on_hold",
-        ),
-        Parameter("kind", "Deletions or exports.", {"type": "string", "enum": ["deletion", "export"]}, "deletion"),
-        Parameter(
-            "reference",
-            "Requests with exactly this reference.",
-            {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
-            "TICKET-7",
-        ),
-        Parameter("received_after", "Requests received at this instant or later.", _TIME, "2026-11-01T00:00:00Z"),
-        Parameter("received_before", "Requests received before this instant.", _TIME, "2026-12-01T00:00:00Z"),
-        Parameter(
-            "limit",
-            "How many a page has at most.",
-            {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
-            50,
-        ),
-        Parameter(
-            "cursor",
-            "Where a page begins; it stands in `next` and `previous`.",
-            {"type": "string", "maxLength": 2000},
-            "v1:k1:Zm9sbG93IG5leHQgYXMgaXQgaXM=",
-        ),
-    ],
+    parameters=parameters_of(RequestsQuery),
     answers={
         200: Answer(
             "A page of requests.",

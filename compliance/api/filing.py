@@ -70,13 +70,13 @@ def _file(call: Request, raw: bytes, body: DeletionBody | ExportBody, *, kind: K
         actor=caller.actor,
         reference=body.reference or "",
         callback_url=body.callback_url or "",
-        replay=_replay(call, raw),
+        replay=replay_of(call, raw),
         **options,
     )
     return answer_with(call, filed)
 
 
-def _replay(call: Request, raw: bytes) -> ReplayKey | None:
+def replay_of(call: Request, raw: bytes) -> ReplayKey | None:
     """Return what makes this call the same as another. Raises Problem(`invalid`)."""
     caller = caller_of(call)
     idempotency_key = call.headers.get("Idempotency-Key")

@@ -1,8 +1,5 @@
 """Find requests again: the chatbot's newest by filter, and those about one chatter or certain conversations."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,19 +10,11 @@ from compliance import listing
 from compliance.api import described_lists
 from compliance.api.bodies import SelectorBody, parse_as
 from compliance.api.calls import ComplianceView, request_objects
+from compliance.api.queries import RequestsQuery
 from config.pagination import CursorPages, PageQuery
 from config.query import read_query
-from config.times import Instant
 
 Scope = ApiKey.Scope
-
-
-class RequestsQuery(PageQuery):
-    status: Literal["accepted", "on_hold", "processing", "completed", "failed", "cancelled", "rejected"] | None = None
-    kind: Literal["deletion", "export"] | None = None
-    reference: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")] | None = None
-    received_after: Instant | None = None
-    received_before: Instant | None = None
 
 
 class RequestPages(CursorPages):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chatbots.models import Bucket
 from compliance.models import ComplianceRequest
-from config.openapi.shapes import Shape
+from config.openapi.shapes import Problem, Shape
 
 
 class Progress(Shape):
@@ -211,3 +211,16 @@ class PreviewAnswer(Shape):
     """Requests about the chatter that are not over; they go first. The oldest 100."""
     similar: list[SimilarChatter]
     """At most 20."""
+
+
+class RefusedItem(Shape):
+    """Why an item of a batch was refused."""
+
+    error: Problem
+    """Its pointers begin at the item."""
+
+
+class BatchAnswer(Shape):
+    """What became of each item of a batch, in order."""
+
+    results: list[RequestObject | RefusedItem]

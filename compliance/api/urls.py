@@ -1,6 +1,6 @@
 from django.urls import path
 
-from compliance.api import callbacks, deciding, filing, lists, preview, requests
+from compliance.api import batch, callbacks, deciding, filing, lists, preview, requests
 
 app_name = "compliance-api"
 
@@ -9,6 +9,7 @@ urlpatterns = [
     path("data-export", filing.DataExportView.as_view(), name="data-export"),
     path("preview", preview.PreviewView.as_view(), name="preview"),
     path("requests", lists.RequestsView.as_view(), name="requests"),
+    path("requests/batch", batch.BatchView.as_view(), name="batch"),
     path("requests/lookup", lists.LookupView.as_view(), name="lookup"),
     path("requests/<uuid:request_id>", requests.RequestView.as_view(), name="request"),
     path("requests/<uuid:request_id>/download", requests.DownloadView.as_view(), name="download"),

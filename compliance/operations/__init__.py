@@ -9,12 +9,15 @@ change-log entry, and after commit a nudge to the workers. What workers report i
     failed -> accepted                                 (retry, at the end of the line)
 """
 
+from compliance.operations.batches import MAX_BATCH, submit_all
 from compliance.operations.deciding import approve, cancel, is_retryable, reject, retry
 from compliance.operations.exports import download_link
-from compliance.operations.filing import CONSOLE_GRACE, submit
+from compliance.operations.filing import CONSOLE_GRACE, Asked, submit
 
 __all__ = [
     "CONSOLE_GRACE",
+    "MAX_BATCH",
+    "Asked",
     "approve",
     "cancel",
     "download_link",
@@ -22,4 +25,5 @@ __all__ = [
     "reject",
     "retry",
     "submit",
+    "submit_all",
 ]

@@ -1,8 +1,11 @@
 """File a request: check what is asked, store it in one statement, nudge the workers."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db.models import Q
@@ -24,7 +27,7 @@ _REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 # A second attempt is made when what is remembered of a variable is no longer so, or when the answer to the same
 # call was gone by the time it was looked for.
-_ATTEMPTS = 5
+ATTEMPTS = 5
 
 # Chatbot and name -> the id of a variable that is or was the UCI, as this process has read it. `filing` asks the
 # database again, so an entry that is no longer true costs a second look and nothing else.
@@ -32,6 +35,66 @@ _VARIABLES: dict[tuple[int, str], int] = {}
 
 # A person who files in the console can always think again for this long.
 CONSOLE_GRACE = timedelta(minutes=15)
+
+
+class Setup:
+    """What a chatbot has that requests need: each read once, when it is asked for."""
+
+    def __init__(self, chatbot: Chatbot) -> None:
+        self.chatbot = chatbot
+
+    @cached_property
+    def ucis(self) -> dict[str, int]:
+        """The chatbot's present and former UCIs, name and id."""
+        ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=self.chatbot)
+        return dict(ucis.values_list("name", "pk"))
+
+    @cached_property
+    def has_bucket(self) -> bool:
+        """Whether exports have somewhere to go."""
+        return Bucket.objects.filter(chatbot=self.chatbot).exists()
+
+    @cached_property
+    def has_signing_key(self) -> bool:
+        return has_signing_key(self.chatbot)
+
+
+class Checked(NamedTuple):
+    """What was asked for, as it is stored: the columns that say whom it is about, and the callback's URL."""
+
+    names: dict[str, Any]
+    callback_url: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that is to be filed: its kind, whom it is about, and its options."""
+
+    kind: Kind
+    about: Selector
+    reference: str = ""
+    callback_url: str = ""
+    erase_exports: bool = False
+    include_shared: bool = False
+    include_files: bool = False
+
+    def unsaved(
+        self, chatbot: Chatbot, checked: Checked, *, origin: ComplianceRequest.Origin, actor: str
+    ) -> ComplianceRequest:
+        """Return the request, not stored yet."""
+        return ComplianceRequest(
+            id=uuid7(),
+            chatbot=chatbot,
+            kind=self.kind,
+            origin=origin,
+            filed_by=actor,
+            **checked.names,
+            reference=self.reference,
+            callback_url=checked.callback_url,
+            erase_exports=self.erase_exports,
+            include_shared=self.include_shared,
+            include_files=self.include_files,
+        )
 
 
 def submit(
@@ -55,44 +118,26 @@ def submit(
     `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
     `signing_key_missing`, `idempotency_conflict`; nothing is stored then.
     """
-    for _ in range(_ATTEMPTS):
+    asked = Asked(kind, about, reference, callback_url, erase_exports, include_shared, include_files)
+    for _ in range(ATTEMPTS):
         try:
-            _require_compliance(chatbot)
+            require_compliance(chatbot)
             scope = _variable_to_search(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
             about.check()
             _check_reference(reference, about)
-            receiver = _checked_callback_url(callback_url, about, chatbot)
+            checked = Checked(_names(about, scope), _checked_callback_url(callback_url, about, Setup(chatbot)))
         except Refused:
             # A call that was answered is answered alike whatever has changed since.
             if replay and (answered := replays.recall(chatbot, replay)):
                 return answered
             raise
-        request = ComplianceRequest(
-            id=uuid7(),
-            chatbot=chatbot,
-            kind=kind,
-            origin=origin,
-            filed_by=actor,
-            **_names(about, scope),
-            reference=reference,
-            callback_url=receiver,
-            erase_exports=erase_exports,
-            include_shared=include_shared,
-            include_files=include_files,
-        )
-        entry = changelog.entry(
-            "request.accepted",
-            chatbot_id=chatbot.pk,
-            request_id=request.pk,
-            actor=actor,
-            data={"kind": kind.value, "origin": origin.value},
-        )
+        request = asked.unsaved(chatbot, checked, origin=origin, actor=actor)
         filed = filing.file(
             request,
             uci_key=about.key if isinstance(about, ByUci) else None,
-            grace=_grace(chatbot, origin) or None,
+            grace=grace_of(chatbot, origin),
             due_in=settings.DUE_DAYS,
-            entry=entry,
+            entry=accepted(request),
             replay=replay,
         )
         if filed:
@@ -102,22 +147,19 @@ def submit(
             return answered
         if isinstance(about, ByUci):
             _forget_variable(chatbot, about.key)
-        if kind == Kind.EXPORT and not Bucket.objects.filter(chatbot=chatbot).exists():
-            raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
+        if kind == Kind.EXPORT and not Setup(chatbot).has_bucket:
+            raise no_bucket()
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
-def check(chatbot: Chatbot, about: Selector, reference: str = "", callback_url: str = "") -> dict[str, Any]:
-    """Raise Refused as `submit` does, save for an export without a bucket.
-
-    Return the columns that say whom a request would be about.
-    """
-    _require_compliance(chatbot)
-    scope = find_uci(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
+def check(setup: Setup, about: Selector, reference: str = "", callback_url: str = "") -> Checked:
+    """Raise Refused as `submit` does, save for an export without a bucket."""
+    require_compliance(setup.chatbot)
+    scope = one_of(setup.ucis, about.key) if isinstance(about, ByUci) else setup.chatbot.pk
     about.check()
     _check_reference(reference, about)
-    _checked_callback_url(callback_url, about, chatbot)
-    return _names(about, scope)
+    receiver = _checked_callback_url(callback_url, about, setup)
+    return Checked(_names(about, scope), receiver)
 
 
 def find_uci(chatbot: Chatbot, uci_key: str) -> int:
@@ -125,10 +167,11 @@ def find_uci(chatbot: Chatbot, uci_key: str) -> int:
 
     Raises Refused (`uci_not_designated`, `unknown_uci_key`).
     """
-    ucis = {
-        variable.name: variable.pk
-        for variable in Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=chatbot)
-    }
+    return one_of(Setup(chatbot).ucis, uci_key)
+
+
+def one_of(ucis: Mapping[str, int], uci_key: str) -> int:
+    """As `find_uci`, of UCIs that are read."""
     if not ucis:
         raise Refused(
             "uci_not_designated",
@@ -164,7 +207,7 @@ def _check_reference(reference: str, about: Selector) -> None:
         )
 
 
-def _checked_callback_url(url: str, about: Selector, chatbot: Chatbot) -> str:
+def _checked_callback_url(url: str, about: Selector, setup: Setup) -> str:
     """Return it in its one form. Where it leads is looked at when it is called: the name service may be slow."""
     if not url:
         return ""
@@ -177,19 +220,36 @@ def _checked_callback_url(url: str, about: Selector, chatbot: Chatbot) -> str:
         fault = "The address must not contain the chatter's value, nor a conversation's id." if named else ""
     if fault:
         raise Refused("invalid", fault, pointer="/callback_url")
-    if not has_signing_key(chatbot):
+    if not setup.has_signing_key:
         raise Refused(
             "signing_key_missing", "Callbacks are signed, and this chatbot has no active signing key. Make one first."
         )
     return checked
 
 
-def _grace(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta:
+def no_bucket() -> Refused:
+    return Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
+
+
+def accepted(request: ComplianceRequest) -> changelog.Entry:
+    """Return the change-log entry of a request that is filed."""
+    return changelog.entry(
+        "request.accepted",
+        chatbot_id=request.chatbot_id,
+        request_id=request.pk,
+        actor=request.filed_by,
+        data={"kind": str(request.kind), "origin": str(request.origin)},
+    )
+
+
+def grace_of(chatbot: Chatbot, origin: ComplianceRequest.Origin) -> timedelta | None:
+    """Return how long a request that is filed now waits before it is taken up, None for not at all."""
     grace = timedelta(minutes=chatbot.grace_minutes)
-    return max(grace, CONSOLE_GRACE) if origin == ComplianceRequest.Origin.CONSOLE else grace
+    return (max(grace, CONSOLE_GRACE) if origin == ComplianceRequest.Origin.CONSOLE else grace) or None
 
 
-def _require_compliance(chatbot: Chatbot) -> None:
+def require_compliance(chatbot: Chatbot) -> None:
+    """Raise Refused(`compliance_disabled`) where data compliance is switched off."""
     if not chatbot.compliance_enabled:
         raise Refused(
             "compliance_disabled",

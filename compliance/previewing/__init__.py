@@ -11,7 +11,7 @@ from uuid import UUID
 
 from chatbots.models import Bucket, Chatbot
 from compliance import similar
-from compliance.operations.filing import check
+from compliance.operations.filing import Setup, check
 from compliance.previewing.deleting import MOST_NAMED, Deletion, count_files, deletion
 from compliance.previewing.finding import Finds, Subject, find, look_ahead
 from compliance.selectors import Selector
@@ -60,7 +60,7 @@ def preview(
     All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
     """
     with one_instant():
-        subject = Subject(chatbot, **check(chatbot, about, reference, callback_url))
+        subject = Subject(chatbot, **check(Setup(chatbot), about, reference, callback_url).names)
         ahead = look_ahead(subject)
         finds = find(subject, ahead)
         return Preview(

@@ -87,6 +87,6 @@ def filter_failure(_context: Any, failure: Any, _case: Any, response: Any) -> bo
             faults = {(error["pointer"], error["code"]) for error in response.json()["errors"]}
             return not faults or not faults <= CANNOT_BE_SAID
         case "AcceptedNegativeData" if response.status_code == 200:
-            outcomes = [result.get("outcome") for result in response.json().get("results", [])]
-            return "refused" not in outcomes
+            results = response.json().get("results", [])
+            return not any(result.get("outcome") == "refused" or result.keys() == {"error"} for result in results)
     return True

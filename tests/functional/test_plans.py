@@ -188,6 +188,18 @@ class _Day:
                     self.token.post(path, body, Idempotency_Key=f"{self.name} {path} {value}"),
                 ]
                 assert [answer.status_code for answer in calls] == [200, 200, 200]
+        batch_of = {
+            "requests": [
+                {
+                    "action": "delete" if number % 20 else "export",
+                    "unique_chatter_identifier_key": "member_id",
+                    "unique_chatter_identifier_value": f"{self.name} batch {number}",
+                }
+                for number in range(200)
+            ]
+        }
+        for _ in range(2):
+            assert signing.post("requests/batch", batch_of, Idempotency_Key=f"{self.name} batch").status_code == 200
         with self.watch.paused():
             for value in self.members[1:]:
                 factories.deletion_of(self.chatbot, value)

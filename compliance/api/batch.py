@@ -1,0 +1,83 @@
+"""File up to a thousand requests with one call."""
+
+from typing import Any
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import json_body
+from chatbots.authentication import Caller, caller_of
+from compliance import operations
+from compliance.api import described_batch
+from compliance.api.bodies import BODIES, BatchBody, not_valid, parse_as, validate
+from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView, as_problem, request_objects
+from compliance.api.filing import FilingView, replay_of
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.operations import Asked
+from config.problems import FieldError, Problem
+
+
+class BatchView(WritingView):
+    """Answers 200 with a request or a problem for each item, in order, also when all are refused."""
+
+    authentication_classes = FilingView.authentication_classes
+
+    @described_batch.file_batch
+    def post(self, request: Request, **_path: str) -> Response:
+        raw = json_body(request)
+        caller = caller_of(request)
+        items = [_read(item, caller) for item in parse_as(BatchBody, raw).requests]
+        outcomes = operations.submit_all(
+            chatbot=caller.chatbot,
+            asked={place: item for place, item in enumerate(items) if isinstance(item, Asked)},
+            origin=ComplianceRequest.Origin.API,
+            actor=caller.actor,
+            replay=replay_of(request, raw),
+        )
+        filed = [outcome for outcome in outcomes.values() if isinstance(outcome, ComplianceRequest)]
+        shown = dict(zip((one.pk for one in filed), request_objects(request, filed), strict=True))
+        results = []
+        for place, item in enumerate(items):
+            outcome = outcomes.get(place, item)
+            if isinstance(outcome, ComplianceRequest):
+                results.append(shown[outcome.pk])
+            else:
+                results.append({"error": _problem(outcome).as_dict()})
+        return Response({"results": results})
+
+
+def _read(item: Any, caller: Caller) -> Asked | Problem:
+    """Return what an item asks for, or what is wrong with it; pointers are those within the item."""
+    try:
+        return _asked(item, caller)
+    except Problem as problem:
+        # Without what led to it, which would hold what was sent.
+        return problem.with_traceback(None)
+
+
+def _asked(item: Any, caller: Caller) -> Asked:
+    action = item.get("action", ...) if isinstance(item, dict) else "delete"
+    if action is None or action is ...:
+        raise not_valid([FieldError(pointer="/action", code="missing", detail="This field is required.")])
+    if not isinstance(action, str) or action not in BODIES:
+        offer = " or ".join(f"'{known}'" for known in BODIES)
+        raise not_valid([FieldError(pointer="/action", code="unknown_value", detail=f"Must be {offer}.")])
+    body = validate(BODIES[action], item)
+    caller.require_scope(WRITE_SCOPES[KINDS[action]])
+    options = ("erase_exports", "include_shared", "include_files")
+    return Asked(
+        kind=KINDS[action],
+        about=body.about,
+        reference=body.reference or "",
+        callback_url=body.callback_url or "",
+        **{name: getattr(body, name, None) or False for name in options},
+    )
+
+
+def _problem(outcome: Refused | Problem | Asked) -> Problem:
+    if isinstance(outcome, Refused):
+        return as_problem(outcome)
+    if isinstance(outcome, Problem):
+        return outcome
+    raise TypeError("An item that could be read has neither a request nor a refusal.")

@@ -1,0 +1,56 @@
+"""The batch, as the document of the API tells of it."""
+
+from compliance.api.bodies import Batch
+from compliance.api.described import IDEMPOTENCY_KEY
+from compliance.api.examples import CHATTER, request
+from compliance.api.shapes import BatchAnswer
+from config.openapi.describing import Answer, Body, Example, describe, problem_example
+from config.openapi.document import REQUESTS
+
+_OTHER = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "43"}
+
+file_batch = describe(
+    id="fileBatch",
+    summary="File many requests",
+    description="""
+        Up to 1,000 deletions and exports, each with its `action`, filed in the order of the list. Each item has its
+        own result in the same place: a request object, or an object with `error` alone. An item that is refused does
+        not hinder the others; those that are not are stored all together. Two equal items are two requests.
+
+        Each item needs the write scope of its kind. Pointers in an item's problem begin at the item. The same call
+        sent again, known by its signature or its `Idempotency-Key`, gets the same requests; items that were refused
+        are tried again.
+        """,
+    tag=REQUESTS,
+    parameters=[IDEMPOTENCY_KEY],
+    bodies=[
+        Body(
+            Batch,
+            {
+                "two": Example(
+                    "An export and a deletion of one chatter, and a deletion of another",
+                    {
+                        "requests": [
+                            {"action": "export", **CHATTER},
+                            {"action": "delete", **CHATTER, "reference": "TICKET-7"},
+                            {"action": "delete", **_OTHER},
+                        ]
+                    },
+                )
+            },
+        )
+    ],
+    answers={
+        200: Answer(
+            "What became of each item, in order; also when all were refused.",
+            BatchAnswer,
+            {
+                "mixed": Example(
+                    "One was filed, one refused",
+                    {"results": [request("deletion"), {"error": problem_example("unknown_uci_key")}]},
+                )
+            },
+        )
+    },
+    refuses=["compliance_disabled", "idempotency_conflict"],
+)

@@ -1,0 +1,117 @@
+"""Remember which requests answered the items of a batch, so that the same call again gets the same ones.
+
+An item is known by the call's key and its place in the list, and by the digest of the whole body. Beside the items
+the call is known as such, by its first request: so another body under its key is found out whatever its items are,
+and of two equal calls at once the later waits for the earlier there.
+
+An item that was refused is not remembered: sent again, it is filed if nothing is in its way any more.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from chatbots.models import Chatbot
+from chatbots.secrets import digest
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.replays import ReplayKey
+from config.arrays import array
+
+# OFFSET 0 keeps PostgreSQL at one look-up for each digest.
+_RECALL = """
+SELECT asked.digest, found.body_digest, found.request_id
+  FROM unnest(%s::bytea[]) AS asked(digest)
+ CROSS JOIN LATERAL (
+       SELECT body_digest, request_id FROM compliance_replay
+        WHERE chatbot_id = %s AND path = %s AND digest = asked.digest AND expires_at > statement_timestamp()
+       OFFSET 0) AS found
+"""
+
+_REQUESTS = """
+SELECT r.* FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (SELECT * FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS r
+"""
+
+# As `replays` does it for one call. The call as such comes first: whoever has the same waits there and holds nothing.
+_REMEMBER = """
+INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, expires_at)
+SELECT %(chatbot)s, %(path)s, call.digest, %(body)s, call.request_id,
+       statement_timestamp() + make_interval(secs => call.kept)
+  FROM unnest(%(digests)s::bytea[], %(requests)s::uuid[], %(kept)s::float8[]) WITH ORDINALITY
+         AS call(digest, request_id, kept, place)
+ ORDER BY call.place
+    ON CONFLICT (chatbot_id, path, digest) DO UPDATE
+   SET body_digest = excluded.body_digest, request_id = excluded.request_id, expires_at = excluded.expires_at
+ WHERE compliance_replay.expires_at <= statement_timestamp()
+RETURNING id
+"""
+
+
+@dataclass
+class Recalled:
+    """What is remembered of a call: its requests by the items' places, and the digests that were found."""
+
+    requests: dict[int, ComplianceRequest] = field(default_factory=dict)
+    digests: set[bytes] = field(default_factory=set)
+
+
+def recall(chatbot: Chatbot, key: ReplayKey, places: Iterable[int]) -> Recalled:
+    """Return what is remembered of a batch. Raises Refused(`idempotency_conflict`) if the key had another body."""
+    place_of = {one.digest: place for place in places for one in _item(key, place)}
+    asked = [*(one.digest for one in key.each()), *place_of]
+    with connection.cursor() as cursor:
+        cursor.execute(_RECALL, [asked, chatbot.pk, key.path])
+        found = [(bytes(digest), bytes(body), request_id) for digest, body, request_id in cursor.fetchall()]
+    if any(body != key.body_digest for _, body, _ in found):
+        raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
+    recalled = Recalled(digests={digest for digest, _, _ in found})
+    request_of = {digest: request_id for digest, _, request_id in found}
+    ids: dict[int, UUID] = {}
+    # In the order of the keys, as for one call: what the Idempotency-Key names counts before what the signature does.
+    for item_digest, place in place_of.items():
+        if item_digest in request_of:
+            ids.setdefault(place, request_of[item_digest])
+    requests = {one.pk: one for one in ComplianceRequest.objects.raw(_REQUESTS, [array(ids.values())])}
+    recalled.requests = {place: requests[request_id] for place, request_id in ids.items()}
+    return recalled
+
+
+def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapping[int, UUID]) -> bool:
+    """Remember these requests by their items' places, beside what was recalled, in the caller's transaction.
+
+    Return whether all of it was new. If not, another call has come in between: the caller rolls back and recalls.
+    """
+    wanted = [(one, request_id) for one, request_id in _known_as(key, answers) if one.digest not in recalled.digests]
+    if not wanted:
+        return True
+    values: dict[str, Any] = {
+        "chatbot": chatbot.pk,
+        "path": key.path,
+        "body": key.body_digest,
+        "digests": [one.digest for one, _ in wanted],
+        "requests": [request_id for _, request_id in wanted],
+        "kept": [one.expires_in.total_seconds() for one, _ in wanted],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_REMEMBER, values)
+        return len(cursor.fetchall()) == len(wanted)
+
+
+def _known_as(key: ReplayKey, answers: Mapping[int, UUID]) -> Iterator[tuple[ReplayKey, UUID]]:
+    places = sorted(answers)
+    for one in key.each() if places else ():
+        yield one, answers[places[0]]
+    for place in places:
+        for one in _item(key, place):
+            yield one, answers[place]
+
+
+def _item(key: ReplayKey, place: int) -> Iterator[ReplayKey]:
+    """Yield the keys of an item, in the order of the call's."""
+    for one in key.each():
+        derived = digest("replay", place, one.digest)
+        yield ReplayKey(one.path, derived, one.body_digest, one.expires_in)
