@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from django.db import DatabaseError, connection
 
-from compliance import claims, progress
+from compliance import claims, line, progress
 from compliance.claims import HeldClaim
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, remnants
@@ -44,7 +44,7 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
     while time.monotonic() < end:
         progress.release_export_pending()
         idle = True
-        for kind, lane in claims.waiting():
+        for kind, lane in line.waiting():
             held = claims.take(kind, lane)
             if held is None:
                 continue

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
-from compliance import claims, worker
+from compliance import claims, line, worker
 from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
 from tests import factories
@@ -90,7 +90,7 @@ def test_it_does_not_count_deletions_of_a_client_with_its_own_bucket(chatbot: Ch
 def test_one_client_and_many_hosted_backlogs_both_get_turns(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(claims.CLAIM_SIZE, Kind.EXPORT, 2)
+    monkeypatch.setitem(line.CLAIM_SIZE, Kind.EXPORT, 2)
     client = of_client("first")
     for each in (chatbot, client):
         for number in range(40):

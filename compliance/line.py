@@ -1,0 +1,199 @@
+"""The line: which requests may be taken next, and in which order. Read in the transaction that makes the claim."""
+
+import os
+import random
+import socket
+from collections import Counter
+from collections.abc import Collection
+from typing import Any, cast
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+from django.db.backends.utils import CursorWrapper
+
+from compliance.models import ComplianceRequest
+from config.arrays import array
+
+Lane = ComplianceRequest.Lane
+
+# How many requests one claim takes of the normal lane; of the others it is one. Deletions are erased set-wise: 500
+# take a fifth less than 200 each, and hold intake's lock for some 150 ms. Exports share a snapshot, one COPY and a
+# few bites.
+CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 100, ComplianceRequest.Kind.DELETION: 500}
+
+# Where something waits, by skipping along the index instead of reading all that waits.
+_LANES = """
+SELECT k.kind, l.lane FROM unnest(%(kinds)s::text[]) AS k(kind) CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
+ WHERE EXISTS (SELECT 1 FROM compliance_compliancerequest r
+                WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = k.kind AND r.lane = l.lane)
+"""
+_CHATBOTS = """
+WITH RECURSIVE waiting(chatbot_id) AS (
+    (SELECT chatbot_id FROM compliance_compliancerequest
+      WHERE status = 'accepted' AND claim_id IS NULL AND kind = %(kind)s AND lane = %(lane)s
+      ORDER BY chatbot_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.chatbot_id FROM compliance_compliancerequest r
+             WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s AND r.lane = %(lane)s
+               AND r.chatbot_id > w.chatbot_id ORDER BY r.chatbot_id LIMIT 1)
+      FROM waiting w WHERE w.chatbot_id IS NOT NULL
+)
+SELECT chatbot_id FROM waiting WHERE chatbot_id IS NOT NULL
+"""
+
+_IN_CLIENTS_BUCKETS = """
+SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
+"""
+
+# A share for each chatbot, in the order of its line. An earlier request of the same chatter that is accepted or
+# under way goes first. Exports of one chatter may come along with an earlier one whose turn it is too; a deletion
+# may not, since it would be complete while the earlier one, which bears the marks, can still fail.
+_PICK = """
+SELECT picked.id, waiting.chatbot_id
+  FROM unnest(%(chatbots)s::bigint[]) AS waiting(chatbot_id)
+ CROSS JOIN LATERAL (
+    SELECT r.id
+      FROM compliance_compliancerequest r
+     WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = %(kind)s AND r.lane = %(lane)s
+       AND r.chatbot_id = waiting.chatbot_id AND r.id <> ALL(%(picked)s::uuid[])
+       AND coalesce(r.not_before, r.queued_at) <= statement_timestamp()
+       AND NOT EXISTS (
+           SELECT 1 FROM compliance_compliancerequest earlier
+            WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
+              AND earlier.seq < r.seq AND earlier.status = 'processing')
+       AND NOT EXISTS (
+           SELECT 1 FROM compliance_compliancerequest earlier
+            WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
+              AND earlier.seq < r.seq AND earlier.status = 'accepted'
+              AND NOT (%(together)s AND earlier.claim_id IS NULL AND earlier.kind = r.kind
+                       AND earlier.lane = r.lane
+                       AND coalesce(earlier.not_before, earlier.queued_at) <= coalesce(r.not_before, r.queued_at)))
+     ORDER BY coalesce(r.not_before, r.queued_at), r.seq
+     LIMIT %(share)s
+       FOR UPDATE OF r SKIP LOCKED
+ ) AS picked
+"""
+
+_ASKED_AT_ONCE = 50
+
+# One worker at a time looks whether the large lane has room, and takes it.
+_LARGE_LANE_LOCK = 0x6463_6C6C  # "dcll"
+_LARGE_AT_WORK = """
+SELECT count(*) FROM compliance_claim
+ WHERE is_large AND expires_at > clock_timestamp() AND starts_with(owner, %s)
+"""
+
+
+def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
+    """Return the kinds and lanes in which requests wait, the normal lane first. Not all of them can be taken."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": list(Lane)})
+        found = {(ComplianceRequest.Kind(kind), Lane(lane)) for kind, lane in cursor.fetchall()}
+    return [(kind, lane) for lane in Lane for kind in CLAIM_SIZE if (kind, lane) in found]
+
+
+def chatbots_waiting(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane) -> list[int]:
+    """Return the chatbots of which something waits. Not all of it can be taken."""
+    cursor.execute(_CHATBOTS, {"kind": kind, "lane": lane})
+    return [row[0] for row in cursor.fetchall()]
+
+
+def draw(
+    cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]
+) -> tuple[list[UUID], bool]:
+    """Lock the next requests, and return them and whether they count as large.
+
+    Exports are drawn by lot: those of the hosted bucket together, or those of one client's bucket. The hosted ones
+    have a lot for each claim that a turn for all their chatbots takes, so nobody's turns are rarer than another's.
+    """
+    if kind != ComplianceRequest.Kind.EXPORT:
+        return _pick(cursor, kind, lane, chatbots), lane is Lane.LARGE
+    cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
+    clients = {row[0] for row in cursor.fetchall()}
+    hosted = [chatbot for chatbot in chatbots if chatbot not in clients]
+    if not clients:
+        return _pick(cursor, kind, lane, hosted), lane is Lane.LARGE
+    hosted_lots = -(-len(hosted) // (CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1))
+    to_clients = random.randrange(hosted_lots + len(clients)) >= hosted_lots  # noqa: S311  (a lot, not a secret)
+    # Where nothing of the one can be taken, of the other.
+    for client_turn in (to_clients, not to_clients):
+        if client_turn and (lane is Lane.LARGE or large_lane_has_room(cursor)):
+            picked = _pick(cursor, kind, lane, _one_that_can(cursor, kind, lane, clients))
+            if picked:
+                return picked, True
+        elif not client_turn:
+            picked = _pick(cursor, kind, lane, hosted)
+            if picked:
+                return picked, lane is Lane.LARGE
+    return [], False
+
+
+def _one_that_can(
+    cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: Collection[int]
+) -> list[int]:
+    """Return one of the chatbots that have something to take, by lot, or none."""
+    left = random.sample(list(chatbots), len(chatbots))
+    while left:
+        asked, left = left[:_ASKED_AT_ONCE], left[_ASKED_AT_ONCE:]
+        found = _ask(cursor, kind, lane, asked, share=1, picked=[])
+        if found:
+            return [random.choice(found)[1]]  # noqa: S311  (a lot, not a secret)
+    return []
+
+
+def _pick(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
+    """Lock the next requests, as many as a claim has room for, and return them.
+
+    Each chatbot gives an equal share; what some could not give (theirs must wait) is asked of those that may have
+    more. Where there are more chatbots than room, who gets a turn is drawn by lot: so nobody's backlog, however
+    old, keeps another waiting for long, and nothing needs to be remembered.
+    """
+    size = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
+    picked: list[UUID] = []
+    left = random.sample(chatbots, len(chatbots))
+    while left and len(picked) < size:
+        room = size - len(picked)
+        # Where one is wanted, many are asked all the same: most may have nothing that can be taken.
+        asked, left = left[: max(room, _ASKED_AT_ONCE)], left[max(room, _ASKED_AT_ONCE) :]
+        share = -(-room // len(asked))
+        found = _ask(cursor, kind, lane, asked, share=share, picked=picked)
+        picked += [request_id for request_id, _ in found]
+        given = Counter(chatbot for _, chatbot in found)
+        left += [chatbot for chatbot in asked if given[chatbot] == share]
+    return picked[:size]
+
+
+def _ask(
+    cursor: CursorWrapper,
+    kind: ComplianceRequest.Kind,
+    lane: Lane,
+    chatbots: list[int],
+    *,
+    share: int,
+    picked: list[UUID],
+) -> list[tuple[UUID, int]]:
+    """Lock up to `share` requests of each chatbot beside those picked; return them with their chatbots."""
+    values: dict[str, Any] = {
+        "kind": kind,
+        "lane": lane,
+        "chatbots": array(chatbots),
+        "share": share,
+        "picked": array(picked),
+        "together": kind == ComplianceRequest.Kind.EXPORT and lane is Lane.NORMAL,
+    }
+    cursor.execute(_PICK, values)
+    return cast("list[tuple[UUID, int]]", cursor.fetchall())
+
+
+def large_lane_has_room(cursor: CursorWrapper) -> bool:
+    """Say whether one more large claim may be at work in this cluster; keep others from asking until the end."""
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LARGE_LANE_LOCK])
+    cursor.execute(_LARGE_AT_WORK, [cluster()])
+    at_work: int = cursor.fetchone()[0]
+    return at_work < max(1, int(str(settings.Q_CLUSTER["workers"])) - 1)
+
+
+def cluster() -> str:
+    """How the owners of this cluster's claims begin: its workers have one parent."""
+    return f"{socket.gethostname()}:{os.getppid()}:"
