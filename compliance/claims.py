@@ -56,6 +56,10 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
         WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
           AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')
           AND earlier.id <> ALL(%(picked)s::uuid[]))
+   AND (r.conversation_digests IS NULL OR NOT EXISTS (
+       SELECT 1 FROM compliance_compliancerequest earlier
+        WHERE earlier.conversation_digests && r.conversation_digests
+          AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')))
 RETURNING r.id, made.id
 """
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots.secrets import digest
+from compliance.erasure import by_ids
 from config.arrays import array
 
 # The request by which it was met, variable and value.
@@ -29,11 +30,6 @@ SELECT DISTINCT r.id, i.variable_id, i.value
 # Exports of certain conversations hold what is erased, whoever was in it. Those that a deletion by ids names are its
 # own, also if they are erased already; such a deletion may come later than the one that erased them. Where nobody has
 # filed such an export the first condition is false, and nothing is looked up.
-_IS_ANY_BY_ID = """
-(SELECT TRUE FROM compliance_compliancerequest
-  WHERE conversation_digests IS NOT NULL
-  ORDER BY coalesce(completed_at, cancelled_at, rejected_at, failed_at) LIMIT 1)
-"""
 _EXPORTS_BY_ID = f"""
 SELECT x.id, erased.request_id, bool_or(erased.is_own)
   FROM (SELECT c.deletion_request_id AS request_id, c.external_id_digest AS digest, FALSE AS is_own
@@ -46,7 +42,7 @@ SELECT x.id, erased.request_id, bool_or(erased.is_own)
          WHERE r.id = ANY(%(deletions)s)) AS erased
   JOIN compliance_compliancerequest x
     ON x.conversation_digests @> ARRAY[erased.digest] AND x.kind = 'export'
- WHERE {_IS_ANY_BY_ID}
+ WHERE {by_ids.IS_ANY}
  GROUP BY 1, 2
 """  # noqa: S608  (a text of ours)
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots.secrets import digest
+from compliance.erasure import by_ids
 from compliance.errors import StepFailed
 from compliance.progress import Counts
 from config.arrays import array
@@ -54,15 +55,29 @@ SELECT locked.chatbot_id, locked.id, met.request_id, locked.version FROM locked 
     ON CONFLICT (request_id, extract_id) DO UPDATE SET version = excluded.version
 """
 
-# Who else is in these conversations. Their identities go with the last of the messages, not before.
-_COMPANIONS = """
-SELECT i.conversation_id, i.variable_id, i.value
-  FROM unnest(%s::bigint[]) AS ours(id)
+# Who else is in these conversations, and which other deletions name one by its id. The identities go with the last of
+# the messages, not before. Where a conversation is erased by its id, whoever is in it is somebody else.
+_COMPANIONS = f"""
+WITH ours AS MATERIALIZED (
+    SELECT * FROM unnest(%(conversations)s::bigint[], %(requests)s::uuid[]) AS ours(id, request_id)
+)
+SELECT i.conversation_id, i.variable_id, i.value, NULL::uuid
+  FROM ours
  CROSS JOIN LATERAL (
        SELECT conversation_id, variable_id, value, count(*) OVER () AS people
          FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
  WHERE i.people > 1
-"""
+    OR ours.request_id IN (SELECT id FROM compliance_compliancerequest
+                            WHERE id IN (SELECT request_id FROM ours) AND conversation_digests IS NOT NULL)
+ UNION ALL
+SELECT c.id, NULL, NULL, r.id
+  FROM ours
+  JOIN conversations_conversation c ON c.id = ours.id
+  JOIN compliance_compliancerequest r
+    ON r.conversation_digests @> ARRAY[c.external_id_digest] AND r.kind = 'deletion'
+   AND r.status IN ('accepted', 'on_hold', 'processing', 'failed')
+ WHERE {by_ids.IS_ANY_OPEN}
+"""  # noqa: S608  (a text of ours)
 _THEIR_DELETIONS = """
 SELECT DISTINCT whose.conversation_id, r.id
   FROM unnest(%s::bigint[], %s::bigint[], %s::bytea[]) AS whose(conversation_id, variable_id, digest)
@@ -201,16 +216,21 @@ def flag(said: Sequence[Said]) -> None:
 
 def _said_for_companions(said: Sequence[Said]) -> list[Said]:
     with connection.cursor() as cursor:
-        cursor.execute(_COMPANIONS, [array({one.conversation_id for one in said})])
-        people = cursor.fetchall()
-        if not people:
+        ours = {one.conversation_id: one.request_id for one in said}
+        cursor.execute(_COMPANIONS, {"conversations": array(ours), "requests": array(ours.values())})
+        met = cursor.fetchall()
+        if not met:
             return []
+        deletions: dict[int, set[UUID]] = defaultdict(set)
+        for conversation, _, _, request_id in met:
+            if request_id is not None:
+                deletions[conversation].add(request_id)
+        people = [row for row in met if row[3] is None]
         conversations, variables = array(row[0] for row in people), array(row[1] for row in people)
-        digests = [digest("chatter", variable, value) for _, variable, value in people]
+        digests = [digest("chatter", variable, value) for _, variable, value, _ in people]
         cursor.execute(_THEIR_DELETIONS, [conversations, variables, digests])
-        deletions: dict[int, list[UUID]] = defaultdict(list)
         for conversation, request_id in cursor.fetchall():
-            deletions[conversation].append(request_id)
+            deletions[conversation].add(request_id)
     return [
         one._replace(request_id=other)
         for one in said

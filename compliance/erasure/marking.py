@@ -11,7 +11,7 @@ commits by itself, since it holds intake's lock.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -20,7 +20,7 @@ from django.db import connection
 from chatbots import changelog
 from compliance import progress
 from compliance.claims import HeldClaim
-from compliance.erasure import dooming, extracts, rows
+from compliance.erasure import by_ids, dooming, extracts, owed, rows
 from compliance.erasure.dooming import Fresh
 from compliance.models import ComplianceRequest
 from compliance.sizes import Size
@@ -31,16 +31,22 @@ from conversations.named import NAMED
 HoldReason = ComplianceRequest.HoldReason
 
 # An earlier export can be in the line again since the claim was made (a retry): it too has to go first.
-_ASK_AGAIN = """
+_ASK_AGAIN = f"""
 SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
                 WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
                   AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
                   AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))
+       OR (r.conversation_digests IS NOT NULL AND EXISTS (
+           SELECT 1 FROM compliance_compliancerequest earlier
+            WHERE earlier.conversation_digests && r.conversation_digests
+              AND earlier.seq < r.seq AND earlier.kind = 'export'
+              AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))),
+       CASE WHEN r.conversation_digests IS NOT NULL THEN 'by_ids' WHEN {by_ids.IS_ANY_OPEN} THEN 'may_meet_ids' END
   FROM compliance_compliancerequest r JOIN chatbots_chatbot c ON c.id = r.chatbot_id
  WHERE r.claim_id = %s
  ORDER BY r.seq
-"""
+"""  # noqa: S608  (a text of ours)
 
 _FRESH = """
 SELECT id, chatbot_id, variable_id, uci_value, uci_digest, cut_at IS NULL
@@ -168,27 +174,55 @@ SELECT chatbot_id, variable_id, uci_digest, %(cut)s, id, %(cut)s + make_interval
 """
 
 
+class _Asked(NamedTuple):
+    """What `admit` has to know of a deletion. `meets` says what else may meet it, if anything."""
+
+    request_id: UUID
+    has_marked: bool
+    approved: list[str]
+    four_eyes: bool
+    guard: int
+    export_pending: bool
+    meets: str | None
+
+
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
     """Ask again before anything is touched. Put on hold what must wait; return the requests that go on."""
     with connection.cursor() as cursor:
         cursor.execute(_ASK_AGAIN, [held.id])
-        asked = cursor.fetchall()
+        asked = [_Asked(*row) for row in cursor.fetchall()]
+    pending = _exports_by_the_other_selector(asked)
     going: list[UUID] = []
     reasons: dict[UUID, HoldReason] = {}
-    for request_id, has_marked, approved, four_eyes, guard, export_pending in asked:
+    for one in asked:
+        size = sizes.get(one.request_id)
         found = {
-            HoldReason.EXPORT_PENDING: export_pending,
-            HoldReason.TOO_MANY_CONVERSATIONS: request_id in sizes and sizes[request_id].conversations > guard,
-            HoldReason.AWAITING_APPROVAL: four_eyes,
+            HoldReason.EXPORT_PENDING: one.export_pending or one.request_id in pending,
+            HoldReason.TOO_MANY_CONVERSATIONS: size is not None and size.conversations > one.guard,
+            HoldReason.AWAITING_APPROVAL: one.four_eyes,
         }
-        reason = next((reason for reason, holds in found.items() if holds and reason not in approved), None)
-        if reason is None or has_marked:
-            going.append(request_id)
+        reason = next((reason for reason, holds in found.items() if holds and reason not in one.approved), None)
+        if reason is None or one.has_marked:
+            going.append(one.request_id)
         else:
-            reasons[request_id] = reason
+            reasons[one.request_id] = reason
     if reasons:
-        progress.hold(held, reasons)
+        waiting = {each for each, reason in reasons.items() if reason == HoldReason.EXPORT_PENDING}
+        progress.hold(held, reasons, pending={each: pending[each] for each in waiting & pending.keys()})
     return going
+
+
+def _exports_by_the_other_selector(asked: Sequence[_Asked]) -> dict[UUID, UUID]:
+    """Return which of these deletions have to wait for an export that names its subject otherwise, and for which."""
+    fresh = [one for one in asked if not one.has_marked and HoldReason.EXPORT_PENDING not in one.approved]
+    by_ids = [one.request_id for one in fresh if one.meets == "by_ids"]
+    may_meet_ids = [one.request_id for one in fresh if one.meets == "may_meet_ids"]
+    pending: dict[UUID, UUID] = {}
+    if by_ids:
+        pending |= owed.by_exports_of_chatters(by_ids)
+    if may_meet_ids:
+        pending |= owed.by_exports_of_conversations(may_meet_ids)
+    return pending
 
 
 def mark(held: HeldClaim, request_ids: Sequence[UUID]) -> None:

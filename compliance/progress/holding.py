@@ -10,6 +10,7 @@ from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
 from compliance.progress.claimed import ACTOR, claimed, log
+from config.arrays import array
 
 Status = ComplianceRequest.Status
 
@@ -21,14 +22,39 @@ UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NUL
         WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
           AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')
           AND earlier.uci_value IS NOT NULL)
+   AND (r.conversation_digests IS NULL OR NOT EXISTS (
+       SELECT 1 FROM compliance_compliancerequest earlier
+        WHERE earlier.conversation_digests && r.conversation_digests
+          AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')))
+   AND NOT EXISTS (
+       SELECT 1 FROM compliance_compliancerequest e
+        WHERE e.id = r.pending_export_id AND e.status IN ('accepted', 'on_hold', 'processing', 'failed')
+          AND (e.uci_value IS NOT NULL OR e.conversation_digests IS NOT NULL))
 RETURNING r.id, r.chatbot_id
 """
 
 
-def hold(held: HeldClaim, reasons: Mapping[UUID, ComplianceRequest.HoldReason]) -> None:
-    """Put requests on hold, out of the claim, before anything of theirs is touched."""
+_WAIT_FOR = """
+UPDATE compliance_compliancerequest r SET pending_export_id = pending.export_id
+  FROM unnest(%s::uuid[], %s::uuid[]) AS pending(id, export_id) WHERE r.id = pending.id AND r.claim_id = %s
+"""
+
+
+def hold(
+    held: HeldClaim,
+    reasons: Mapping[UUID, ComplianceRequest.HoldReason],
+    *,
+    pending: Mapping[UUID, UUID],
+) -> None:
+    """Put requests on hold, out of the claim, before anything of theirs is touched.
+
+    `pending` says of those held for an export by the other selector which one it is: the line does not order them.
+    """
     with held.bite() as now:
         requests = claimed(held, reasons)
+        if pending:
+            with connection.cursor() as cursor:
+                cursor.execute(_WAIT_FOR, [array(pending), array(pending.values()), held.id])
         for reason in set(reasons.values()):
             ids = [request_id for request_id, why in reasons.items() if why == reason]
             ComplianceRequest.objects.filter(pk__in=ids, claim=held.id).update(
@@ -39,10 +65,11 @@ def hold(held: HeldClaim, reasons: Mapping[UUID, ComplianceRequest.HoldReason]) 
 
 
 def release_export_pending() -> int:
-    """Let deletions go on whose earlier export is no longer failed or on hold; return how many.
+    """Let deletions go on whose earlier export is no longer failed or on hold, or, by the other selector, is over.
 
-    Whether that export is delivered, given up (it has forgotten the chatter) or in the line again: in each case
-    the order of the line is enough from here. Set-wise and cheap, so every drain and sweep begins with it.
+    Return how many. Whether that export is delivered, given up (it has forgotten the chatter) or in the line again:
+    in each case the order of the line is enough from here. Set-wise and cheap, so every drain and sweep begins with
+    it.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:

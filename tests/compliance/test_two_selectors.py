@@ -1,0 +1,362 @@
+"""Requests that meet in a conversation: by the platform's ids, by chatters, and by one of each.
+
+With real commits: an export reads its snapshot on a connection of its own.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.buckets import ObjectStorage, errors
+from chatbots.buckets.removal import Removal, Removed
+from chatbots.models import Chatbot
+from compliance import claims, line, operations, worker
+from compliance.api.representation import represent
+from compliance.erasure import engine, rows
+from compliance.models import ComplianceRequest, Export
+from compliance.sizes import measure
+from conversations.models import Conversation, Identity, Message, UploadedFile
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.extracting import extract_of, lines, make_all, noon, planned
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+
+Status = ComplianceRequest.Status
+Kind = ComplianceRequest.Kind
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SELECTORS = ["uci", "ids"]
+PAIRS = [(first, second) for first in SELECTORS for second in SELECTORS]
+FAILED = {"status": Status.FAILED, "error_code": "storage_locked"}
+HELD = ("on_hold", "export_pending")
+
+
+def about(chatbot: Chatbot, who: str, selector: str, kind: str, **fields: Any) -> ComplianceRequest:
+    """A request about a chatter, or about the conversation of that chatter."""
+    if selector == "ids":
+        return of_conversations(chatbot, f"c-{who}", kind=kind, **fields)
+    return (deletion_of if kind == "deletion" else export_of)(chatbot, who, **fields)
+
+
+def paired(chatbot: Chatbot, **of_export: Any) -> dict[str, tuple[ComplianceRequest, ComplianceRequest]]:
+    """For each pair of selectors somebody with a conversation, an export, and a deletion filed after it."""
+    pairs = {}
+    for first, second in PAIRS:
+        who = f"{first}-{second}"
+        conversation_of(chatbot, who, external_id=f"c-{who}")
+        export = about(chatbot, who, first, "export", **of_export)
+        pairs[who] = export, about(chatbot, who, second, "deletion")
+    return pairs
+
+
+def state(request: ComplianceRequest) -> tuple[str, str | None]:
+    request.refresh_from_db()
+    return request.status, request.hold_reason
+
+
+def test_a_deletion_waits_for_an_earlier_export_that_failed(chatbot: Chatbot, drain: Drain) -> None:
+    pairs = paired(chatbot, failed_at=timezone.now(), **FAILED)
+    conversation_of(chatbot, "43", external_id="c-43")
+    others = [deletion_of(chatbot, "43"), of_conversations(chatbot, "c-43", "c-none")]
+    drain()
+    drain()
+
+    assert {who: state(deletion) for who, (_, deletion) in pairs.items()} == dict.fromkeys(pairs, HELD)
+    assert Message.objects.count() == 2 * len(pairs)
+    assert [state(other)[0] for other in others] == ["completed", "completed"]
+
+    for export, _ in pairs.values():
+        operations.retry(request_id=export.pk, actor="command")
+    drain()
+    assert {state(request)[0] for pair in pairs.values() for request in pair} == {"completed"}
+    assert {request.messages for pair in pairs.values() for request in pair} == {2}
+    assert Message.objects.count() == 0
+
+
+def test_an_export_that_still_waits_is_delivered_before_a_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
+    pairs = paired(chatbot, not_before=timezone.now() + timedelta(hours=1))
+    drain()
+    in_line = ("accepted", None)
+    assert {who: state(deletion) for who, (_, deletion) in pairs.items()} == {
+        "uci-uci": in_line,
+        "uci-ids": HELD,
+        "ids-uci": HELD,
+        "ids-ids": in_line,
+    }
+
+    ComplianceRequest.objects.update(not_before=None)
+    drain()
+    assert {state(request)[0] for pair in pairs.values() for request in pair} == {"completed"}
+    assert {request.messages for pair in pairs.values() for request in pair} == {2}
+
+
+@pytest.mark.parametrize("end", [operations.approve, operations.cancel])
+def test_a_deletion_goes_on_when_someone_approves_or_gives_up_the_export(
+    chatbot: Chatbot, drain: Drain, end: Callable[..., object]
+) -> None:
+    pairs = paired(chatbot, status=Status.ON_HOLD, hold_reason="awaiting_approval", held_at=timezone.now())
+    drain()
+    assert {state(deletion) for _, deletion in pairs.values()} == {HELD}
+
+    for export, deletion in pairs.values():
+        end(request_id=(deletion if end is operations.approve else export).pk, actor="command")
+    drain()
+    assert {state(deletion)[0] for _, deletion in pairs.values()} == {"completed"}
+    assert {deletion.messages for _, deletion in pairs.values()} == {2}
+
+
+def test_an_export_that_owes_nothing_of_it_holds_no_deletion(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain
+) -> None:
+    for one in (chatbot, neighbour):
+        conversation_of(one, "42", "43", external_id="c-42")
+    for owner, who, selector in (
+        (neighbour, "42", "ids"),
+        (neighbour, "42", "uci"),
+        (chatbot, "44", "ids"),
+        (chatbot, "44", "uci"),
+        # It would leave the shared conversation out.
+        (chatbot, "42", "uci"),
+    ):
+        about(owner, who, selector, "export", failed_at=timezone.now(), **FAILED)
+    deletion = of_conversations(chatbot, "c-42")
+
+    drain()
+    assert state(deletion)[0] == "completed"
+    assert Message.objects.filter(chatbot=neighbour).count() == 2
+
+
+def test_an_export_with_shared_conversations_holds_the_deletion_of_one(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", "43", external_id="c-42")
+    export_of(chatbot, "42", include_shared=True, failed_at=timezone.now(), **FAILED)
+    deletion = of_conversations(chatbot, "c-42")
+    drain()
+    assert state(deletion) == HELD
+
+
+def test_requests_that_have_a_conversation_in_common_go_one_after_the_other(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, "42", external_id="c-2")
+    first = of_conversations(chatbot, "c-1", "c-2")
+    second = of_conversations(chatbot, "c-2", "c-3")
+    third = of_conversations(chatbot, "c-3")
+    apart = of_conversations(chatbot, "c-4")
+    behind = of_conversations(chatbot, "c-4", kind="export")
+
+    held = claims.take(Kind.DELETION)
+    assert held
+    assert set(held.request_ids) == {first.pk, apart.pk}
+    assert claims.take(Kind.DELETION) is None
+    assert claims.take(Kind.EXPORT) is None
+    held.let_go()
+    drain()
+
+    requests = [first, second, third, apart, behind]
+    assert {state(request)[0] for request in requests} == {"completed"}
+    assert [request.result for request in requests] == ["done", *["nothing_found"] * 4]
+    assert first.completed_at <= second.cut_at <= second.completed_at <= third.cut_at
+
+
+def test_a_failed_export_is_given_up_when_nothing_of_it_is_left(chatbot: Chatbot, drain: Drain) -> None:
+    for number in (1, 2):
+        conversation_of(chatbot, "42", external_id=f"c-{number}")
+    export = of_conversations(chatbot, "c-1", "c-2", kind="export", failed_at=timezone.now(), **FAILED)
+    deletions = [of_conversations(chatbot, f"c-{number}") for number in (1, 2)]
+    drain()
+    assert [state(deletion) for deletion in deletions] == [HELD, HELD]
+
+    operations.approve(request_id=deletions[0].pk, actor="command")
+    drain()
+    export.refresh_from_db()
+    assert operations.is_retryable(export)
+    assert state(deletions[1]) == HELD
+
+    operations.approve(request_id=deletions[1].pk, actor="command")
+    drain()
+    export.refresh_from_db()
+    assert (state(deletions[1])[0], export.conversation_digests) == ("completed", None)
+    assert not operations.is_retryable(export)
+
+
+def exported(chatbot: Chatbot, drain: Drain, *ids: str, age: timedelta = timedelta()) -> Export:
+    request = of_conversations(chatbot, *ids, kind="export")
+    drain()
+    Export.objects.filter(request=request).update(finished_at=timezone.now() - age)
+    return Export.objects.get(request=request)
+
+
+def test_exports_that_hold_what_a_deletion_erases_go_unless_they_are_fresh(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
+) -> None:
+    old = settings.EXPORT_GRACE_DAYS + timedelta(seconds=1)
+    cases = {f"{selector}-{erases}": (selector, erases) for selector in SELECTORS for erases in (True, False)}
+    for one in (chatbot, neighbour):
+        for who in (*cases, "43"):
+            conversation_of(one, who, external_id=f"c-{who}")
+    stale = {who: exported(chatbot, drain, f"c-{who}", "c-43", age=old) for who in cases}
+    fresh = {who: exported(chatbot, drain, f"c-{who}") for who in cases}
+    unmet = [exported(chatbot, drain, "c-43", age=old), exported(neighbour, drain, "c-uci-True", age=old)]
+    deletions = {
+        who: about(chatbot, who, selector, "deletion", erase_exports=erases)
+        for who, (selector, erases) in cases.items()
+    }
+    drain()
+
+    for who, deletion in deletions.items():
+        erases = deletion.erase_exports
+        assert not storage.exists(str(stale[who].key)), who
+        assert storage.exists(str(fresh[who].key)) is not erases, who
+        deletion.refresh_from_db()
+        assert (deletion.status, deletion.exports) == ("completed", 2 if erases else 1), who
+        kept = represent(deletion, status_url="", shows_key=True)["kept_exports"]
+        assert [export["request_id"] for export in kept] == ([] if erases else [str(fresh[who].request_id)]), who
+        if not erases:
+            grace = timezone.now() + settings.EXPORT_GRACE_DAYS
+            assert Export.objects.get(pk=fresh[who].pk).expires_at <= grace
+    assert [storage.exists(str(export.key)) for export in unmet] == [True, True]
+
+
+def test_another_deletion_by_the_same_ids_meets_the_export_that_the_first_one_kept(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", external_id="c-42")
+    export = exported(chatbot, drain, "c-42")
+    unknown = exported(chatbot, drain, "c-none")
+    of_conversations(chatbot, "c-42")
+    drain()
+    assert storage.exists(str(export.key))
+
+    of_conversations(chatbot, "c-42", "c-none", erase_exports=True)
+    drain()
+    assert not storage.exists(str(export.key))
+    assert storage.exists(str(unknown.key)), "it holds nothing of what was erased"
+
+
+def test_exports_of_the_people_in_a_conversation_go_with_it(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", external_id="c-42")
+    conversation_of(chatbot, "43", "44", external_id="c-43")
+    exports = [export_of(chatbot, value, include_shared=True) for value in ("42", "43", "44", "45")]
+    drain()
+    of_conversations(chatbot, "c-42", "c-43", erase_exports=True)
+    drain()
+    keys = Export.objects.order_by("request__seq").values_list("key", flat=True)
+    assert [key is not None for key in keys] == [False, False, False, True]
+    assert Export.objects.filter(request=exports[3]).exists()
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Keys that the storage refuses to remove."""
+    keys: set[str] = set()
+    remove = Removal.remove
+
+    def refuse(self: Removal, asked: list[str]) -> Removed:
+        removed = remove(self, [key for key in asked if key not in keys])
+        removed.failed |= {key: errors.locked() for key in asked if key in keys}
+        return removed
+
+    monkeypatch.setattr(Removal, "remove", refuse)
+    return keys
+
+
+def drain_all() -> None:
+    """As time passes: whoever waits for another is tried again."""
+    for _ in range(3):
+        worker.drain(seconds=30)
+        ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
+
+
+def test_none_completes_while_a_file_is_there(chatbot: Chatbot, storage: ObjectStorage, locked: set[str]) -> None:
+    pairs = {
+        f"{first}-{second}-{at_once}": (first, second, at_once)
+        for first, second in PAIRS
+        for at_once in (True, False)
+    }
+    requests = {}
+    for who, (first, _, _) in pairs.items():
+        conversation = conversation_of(chatbot, who, external_id=f"c-{who}", has_file_upload=True)
+        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{who}")
+        storage.put(f"uploads/1/{who}", b"picture", "image/jpeg")
+        locked.add(f"uploads/1/{who}")
+        requests[who] = [about(chatbot, who, first, "deletion")]
+    for is_first in (True, False):
+        for who, (_, second, at_once) in pairs.items():
+            if at_once is is_first:
+                requests[who].append(about(chatbot, who, second, "deletion"))
+        drain_all()
+
+    for who, both in requests.items():
+        assert [state(request)[0] for request in both] == ["failed", "failed"], who
+        assert storage.exists(f"uploads/1/{who}")
+
+    locked.clear()
+    for place in (1, 0):
+        for both in requests.values():
+            both[place].refresh_from_db()
+            if operations.is_retryable(both[place]):
+                operations.retry(request_id=both[place].pk, actor="command")
+        drain_all()
+    for who, both in requests.items():
+        assert state(both[1])[0] == "completed", who
+        assert state(both[0])[0] == "completed" or not operations.is_retryable(both[0]), who
+    assert not Conversation.objects.filter(deleted_at=None).exists()
+    assert not [model for model in (Message, Identity, UploadedFile) if model._default_manager.exists()]
+    assert [version.key for version in storage.versions() if version.key.startswith("uploads/")] == []
+
+
+def test_both_wait_for_the_days_of_what_they_share(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    for value in ("42", "43", "44"):
+        conversation = conversation_of(chatbot, value, external_id=f"c-{value}", messages=0, started_at=noon())
+        factories.MessageFactory.create(conversation=conversation, text=f"of {value}", sent_at=noon())
+    planned(chatbot)
+    make_all()
+    requests = [
+        about(chatbot, who, selector, "deletion")
+        for who, selectors in (("42", ("uci", "ids")), ("44", ("ids", "uci")))
+        for selector in selectors
+    ]
+    while held := claims.take(Kind.DELETION):
+        engine.run(held, measure(held), deadline=float("inf"))
+        held.let_go()
+    assert {state(request)[0] for request in requests} == {"accepted"}
+
+    drain_all()
+    assert {state(request)[0] for request in requests} == {"completed"}
+    assert {line["text"] for line in lines(storage, extract_of(chatbot))} == {"of 43"}
+
+
+def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage
+) -> None:
+    monkeypatch.setattr(rows, "BITE_CONVERSATIONS", 3)
+    monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 4)
+    for number in range(24):
+        conversation_of(chatbot, f"u-{number % 6}", external_id=f"c-{number}", messages=1)
+    requests = [deletion_of(chatbot, f"u-{number}") for number in range(6)]
+    requests += [of_conversations(chatbot, *(f"c-{n}" for n in range(first, 24, 8))) for first in range(8)]
+
+    def work() -> None:
+        try:
+            worker.drain(seconds=30)
+        finally:
+            connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+    drain_all()
+
+    assert {state(request)[0] for request in requests} == {"completed"}
+    assert sum(request.conversations for request in requests) == 24
+    assert sum(request.messages for request in requests) == 24
+    assert not Conversation.objects.filter(deleted_at=None).exists()
