@@ -19,6 +19,7 @@ from django.db import connection, transaction
 
 from chatbots import changelog
 from compliance import line
+from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.errors import ClaimLost
 from compliance.models import ComplianceRequest
@@ -43,7 +44,7 @@ UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs 
 """  # noqa: S608  (a constant of ours)
 
 # Whoever was picked to come along with an earlier one that another worker has just taken is left.
-_MAKE = """
+_MAKE = f"""
 WITH made AS (
     INSERT INTO compliance_claim (owner, token, is_large, expires_at)
     VALUES (%(owner)s, %(token)s, %(large)s, clock_timestamp() + make_interval(secs => %(lease)s)) RETURNING id
@@ -57,11 +58,10 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
           AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')
           AND earlier.id <> ALL(%(picked)s::uuid[]))
    AND (r.conversation_digests IS NULL OR NOT EXISTS (
-       SELECT 1 FROM compliance_compliancerequest earlier
-        WHERE earlier.conversation_digests && r.conversation_digests
-          AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')))
+       SELECT 1 FROM {SHARING} AS earlier
+        WHERE earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')))
 RETURNING r.id, made.id
-"""
+"""  # noqa: S608  (a constant of ours)
 
 _BREAK_EXPIRED = """
 WITH lost AS (

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from compliance.by_ids import SHARING
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, Export
 from config.arrays import array
@@ -31,7 +32,7 @@ SELECT e.* FROM unnest(%s::uuid[]) AS ours(id)
 
 # Each deletion's own, and, as long as they lie there, the chatter's hosted ones that an earlier deletion had left
 # already; of a deletion by ids those that name one of its conversations.
-_KEPT = """
+_KEPT = f"""
 WITH met AS (
     SELECT ours.id AS deletion_id, lying.id AS export_id
       FROM unnest(%(ids)s::uuid[]) AS ours(id)
@@ -41,13 +42,12 @@ WITH met AS (
       FROM unnest(%(ids)s::uuid[]) AS ours(id)
      CROSS JOIN LATERAL (
            SELECT variable_id, uci_digest, conversation_digests, seq
-             FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS d
+             FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS r
      CROSS JOIN LATERAL (
            SELECT id FROM compliance_compliancerequest
-            WHERE variable_id = d.variable_id AND uci_digest = d.uci_digest AND seq < d.seq AND kind = 'export'
+            WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND seq < r.seq AND kind = 'export'
             UNION ALL
-           SELECT id FROM compliance_compliancerequest
-            WHERE conversation_digests && d.conversation_digests AND seq < d.seq AND kind = 'export') AS made
+           SELECT id FROM {SHARING} AS sharing WHERE seq < r.seq AND kind = 'export') AS made
      CROSS JOIN LATERAL (
            SELECT id FROM compliance_export
             WHERE request_id = made.id AND hosting = 'hosted' AND finished_at IS NOT NULL AND key IS NOT NULL
@@ -56,7 +56,7 @@ WITH met AS (
 SELECT met.deletion_id, e.request_id, e.hosting, e.finished_at, e.sha256, e.expires_at, e.removed_at
   FROM met CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = met.export_id OFFSET 0) AS e
  ORDER BY e.finished_at NULLS LAST, e.id
-"""
+"""  # noqa: S608  (a constant of ours)
 
 _COPIES = """
 SELECT ours.id, f.file_id, f.key, f.bytes, f.sha256

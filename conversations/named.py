@@ -1,10 +1,10 @@
-"""Which conversations a request names, as SQL and in one place: those of one chatter, or those with certain ids."""
+"""Which live conversations a request names, as SQL and in one place: those of one chatter, or those with certain ids."""
 
 # For a row `r` with `chatbot_id` and either `variable_id` and `uci_value`, or `conversation_digests`: one branch
 # finds its conversations and the other nothing, since it compares with null. Of all of them something is left: an
 # erased one has no identity any more, and is named by its id only while files of it are there. `identity_id` is null
 # for what is named by its id. To be used as `CROSS JOIN LATERAL ({NAMED}) AS named`. OFFSET 0 keeps PostgreSQL at one
-# look-up for each id: without statistics it may read all of the chatbot's conversations instead.
+# look-up for each id: without statistics it may read all of the chatbot's conversations instead, or all files.
 NAMED = """
 SELECT i.conversation_id, i.id AS identity_id
   FROM conversations_identity i
@@ -15,6 +15,8 @@ SELECT c.id, NULL
  CROSS JOIN LATERAL (
        SELECT id, deleted_at, has_file_upload FROM conversations_conversation
         WHERE chatbot_id = r.chatbot_id AND external_id_digest = given.digest OFFSET 0) AS c
- WHERE (c.deleted_at IS NULL
-        OR (c.has_file_upload AND EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = c.id)))
+ WHERE r.conversation_digests IS NOT NULL
+   AND (c.deleted_at IS NULL
+        OR (c.has_file_upload
+            AND EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = c.id OFFSET 0)))
 """

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots.secrets import digest
-from compliance.erasure import by_ids
+from compliance import by_ids
 from config.arrays import array
 
 # The request by which it was met, variable and value.
@@ -31,18 +31,17 @@ SELECT DISTINCT r.id, i.variable_id, i.value
 # own, also if they are erased already; such a deletion may come later than the one that erased them. Where nobody has
 # filed such an export the first condition is false, and nothing is looked up.
 _EXPORTS_BY_ID = f"""
-SELECT x.id, erased.request_id, bool_or(erased.is_own)
-  FROM (SELECT c.deletion_request_id AS request_id, c.external_id_digest AS digest, FALSE AS is_own
+SELECT x.id, c.request_id, bool_or(c.is_own)
+  FROM (SELECT c.deletion_request_id AS request_id, c.external_id_digest, FALSE AS is_own
           FROM conversations_conversation c WHERE c.deletion_request_id = ANY(%(deletions)s)
          UNION ALL
         SELECT r.id, c.external_id_digest, TRUE
           FROM compliance_compliancerequest r
           JOIN conversations_conversation c
             ON c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
-         WHERE r.id = ANY(%(deletions)s)) AS erased
-  JOIN compliance_compliancerequest x
-    ON x.conversation_digests @> ARRAY[erased.digest] AND x.kind = 'export'
- WHERE {by_ids.IS_ANY}
+         WHERE r.id = ANY(%(deletions)s)) AS c
+ CROSS JOIN LATERAL {by_ids.NAMING} AS x
+ WHERE x.kind = 'export' AND {by_ids.IS_ANY}
  GROUP BY 1, 2
 """  # noqa: S608  (a text of ours)
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots.secrets import digest
-from compliance.erasure import by_ids
+from compliance import by_ids
 from compliance.errors import StepFailed
 from compliance.progress import Counts
 from config.arrays import array
@@ -60,6 +60,12 @@ SELECT locked.chatbot_id, locked.id, met.request_id, locked.version FROM locked 
 _COMPANIONS = f"""
 WITH ours AS MATERIALIZED (
     SELECT * FROM unnest(%(conversations)s::bigint[], %(requests)s::uuid[]) AS ours(id, request_id)
+), by_ids AS MATERIALIZED (
+    SELECT r.id
+      FROM (SELECT DISTINCT request_id FROM ours) AS each
+     CROSS JOIN LATERAL (
+           SELECT id FROM compliance_compliancerequest
+            WHERE id = each.request_id AND conversation_digests IS NOT NULL OFFSET 0) AS r
 )
 SELECT i.conversation_id, i.variable_id, i.value, NULL::uuid
   FROM ours
@@ -67,16 +73,13 @@ SELECT i.conversation_id, i.variable_id, i.value, NULL::uuid
        SELECT conversation_id, variable_id, value, count(*) OVER () AS people
          FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
  WHERE i.people > 1
-    OR ours.request_id IN (SELECT id FROM compliance_compliancerequest
-                            WHERE id IN (SELECT request_id FROM ours) AND conversation_digests IS NOT NULL)
+    OR ours.request_id IN (SELECT id FROM by_ids)
  UNION ALL
 SELECT c.id, NULL, NULL, r.id
   FROM ours
   JOIN conversations_conversation c ON c.id = ours.id
-  JOIN compliance_compliancerequest r
-    ON r.conversation_digests @> ARRAY[c.external_id_digest] AND r.kind = 'deletion'
-   AND r.status IN ('accepted', 'on_hold', 'processing', 'failed')
- WHERE {by_ids.IS_ANY_OPEN}
+ CROSS JOIN LATERAL {by_ids.NAMING} AS r
+ WHERE r.kind = 'deletion' AND r.status IN ('accepted', 'on_hold', 'processing', 'failed') AND {by_ids.IS_ANY_OPEN}
 """  # noqa: S608  (a text of ours)
 _THEIR_DELETIONS = """
 SELECT DISTINCT whose.conversation_id, r.id

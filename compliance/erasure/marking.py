@@ -18,9 +18,9 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots import changelog
-from compliance import progress
+from compliance import by_ids, progress
 from compliance.claims import HeldClaim
-from compliance.erasure import by_ids, dooming, extracts, owed, rows
+from compliance.erasure import dooming, extracts, owed, rows
 from compliance.erasure.dooming import Fresh
 from compliance.models import ComplianceRequest
 from compliance.sizes import Size
@@ -38,9 +38,8 @@ SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversa
                   AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
                   AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))
        OR (r.conversation_digests IS NOT NULL AND EXISTS (
-           SELECT 1 FROM compliance_compliancerequest earlier
-            WHERE earlier.conversation_digests && r.conversation_digests
-              AND earlier.seq < r.seq AND earlier.kind = 'export'
+           SELECT 1 FROM {by_ids.SHARING} AS earlier
+            WHERE earlier.seq < r.seq AND earlier.kind = 'export'
               AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))),
        CASE WHEN r.conversation_digests IS NOT NULL THEN 'by_ids' WHEN {by_ids.IS_ANY_OPEN} THEN 'may_meet_ids' END
   FROM compliance_compliancerequest r JOIN chatbots_chatbot c ON c.id = r.chatbot_id
@@ -91,11 +90,11 @@ SELECT DISTINCT ON (f.seq) f.id, r.id
  WHERE r.id = ANY(%s) AND f.kind = 'deletion' AND f.status = 'failed'
  ORDER BY f.seq, r.seq
 """
-_GIVEN_UP_BY_ID = """
+_GIVEN_UP_BY_ID = f"""
 SELECT f.id, r.id
   FROM compliance_compliancerequest r
-  JOIN compliance_compliancerequest f ON f.conversation_digests && r.conversation_digests AND f.seq < r.seq
- WHERE r.id = ANY(%(ids)s) AND f.kind = 'deletion' AND f.status = 'failed'
+ CROSS JOIN LATERAL {by_ids.SHARING} AS f
+ WHERE r.id = ANY(%(ids)s) AND f.seq < r.seq AND f.kind = 'deletion' AND f.status = 'failed'
  UNION
 SELECT f.id, r.id
   FROM compliance_compliancerequest r
@@ -104,7 +103,7 @@ SELECT f.id, r.id
   JOIN compliance_compliancerequest f ON f.id = c.deletion_request_id
  WHERE r.id = ANY(%(ids)s) AND f.kind = 'deletion' AND f.status = 'failed'
  ORDER BY 1, 2
-"""
+"""  # noqa: S608  (a text of ours)
 
 _TAKE_OVER = """
 WITH theirs AS (

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots.secrets import digest
+from compliance.by_ids import NAMING
 from config.arrays import array
 from conversations.named import NAMED
 
@@ -19,10 +20,9 @@ SELECT DISTINCT ON (r.id) r.id, e.id
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({NAMED}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deletion_request_id IS NULL
-  JOIN compliance_compliancerequest e
-    ON e.conversation_digests @> ARRAY[c.external_id_digest] AND e.seq < r.seq AND e.kind = 'export'
+ CROSS JOIN LATERAL {NAMING} AS e
+ WHERE r.id = ANY(%s) AND e.seq < r.seq AND e.kind = 'export'
    AND e.status IN ('accepted', 'on_hold', 'processing', 'failed')
- WHERE r.id = ANY(%s)
  ORDER BY r.id, e.seq DESC
 """  # noqa: S608  (a text of ours)
 

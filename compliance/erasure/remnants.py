@@ -100,7 +100,7 @@ _IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL
 _OLD_NAMED_DIGESTS = f"""
  FROM compliance_compliancerequest r
 WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
-  AND r.conversation_digests IS NOT NULL
+  AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
   AND (r.kind = 'export' OR {_IS_FINAL})
   AND (({_IS_FINAL} AND {_LIES_NOWHERE})
        OR NOT EXISTS (SELECT FROM conversations_conversation c

@@ -59,7 +59,7 @@ _FILES_FIRST = """
 """
 _IS_MARKED_BY_ID = """EXISTS (
     SELECT FROM compliance_compliancerequest m
-     WHERE m.id = c.deletion_request_id AND m.conversation_digests IS NOT NULL)"""
+     WHERE m.id = c.deletion_request_id AND m.conversation_digests IS NOT NULL OFFSET 0)"""
 _FILES_FIRST_OF_MARKED = _FILES_FIRST.format(is_named_by_id=_IS_MARKED_BY_ID)
 _FILES_FIRST_OF_NAMED = _FILES_FIRST.format(is_named_by_id=f"named.is_by_id OR {_IS_MARKED_BY_ID}")
 

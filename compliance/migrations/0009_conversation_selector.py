@@ -70,7 +70,7 @@ class Migration(migrations.Migration):
                 django.db.models.functions.comparison.Coalesce(
                     "completed_at", "cancelled_at", "rejected_at", "failed_at"
                 ),
-                condition=models.Q(("conversation_digests__isnull", False)),
+                condition=models.Q(("chatbot__gt", 0), ("conversation_digests__isnull", False)),
                 name="request_by_ids_kept",
             ),
         ),

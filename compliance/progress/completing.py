@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots import changelog
+from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.progress.claimed import ACTOR
@@ -18,13 +19,12 @@ _FORGET_FAILED = f"""
 WITH of_conversations AS (
     UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
      WHERE id IN (
-           SELECT r.id
-             FROM compliance_compliancerequest done
-             JOIN compliance_compliancerequest r
-               ON r.conversation_digests && done.conversation_digests AND r.seq < done.seq
-            WHERE done.id = ANY(%(ids)s) AND done.claim_id = %(claim)s AND done.conversation_digests IS NOT NULL
-              AND r.status = 'failed' AND (r.kind = 'export' OR r.failed_at <= done.cut_at)
-              AND NOT EXISTS ({NAMED}))
+           SELECT earlier.id
+             FROM compliance_compliancerequest r
+            CROSS JOIN LATERAL {SHARING} AS earlier
+            WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s AND earlier.seq < r.seq
+              AND earlier.status = 'failed' AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
+              AND NOT EXISTS (SELECT FROM (SELECT earlier.*) AS r CROSS JOIN LATERAL ({NAMED}) AS named))
 )
 UPDATE compliance_compliancerequest earlier SET uci_value = NULL, callback_url = ''
   FROM compliance_compliancerequest r

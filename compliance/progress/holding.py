@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from chatbots import changelog
+from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
@@ -14,7 +15,7 @@ from config.arrays import array
 
 Status = ComplianceRequest.Status
 
-_RELEASE = """
+_RELEASE = f"""
 UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NULL
  WHERE r.status = 'on_hold' AND r.hold_reason = 'export_pending'
    AND NOT EXISTS (
@@ -23,15 +24,14 @@ UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NUL
           AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')
           AND earlier.uci_value IS NOT NULL)
    AND (r.conversation_digests IS NULL OR NOT EXISTS (
-       SELECT 1 FROM compliance_compliancerequest earlier
-        WHERE earlier.conversation_digests && r.conversation_digests
-          AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')))
+       SELECT 1 FROM {SHARING} AS earlier
+        WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')))
    AND NOT EXISTS (
        SELECT 1 FROM compliance_compliancerequest e
         WHERE e.id = r.pending_export_id AND e.status IN ('accepted', 'on_hold', 'processing', 'failed')
           AND (e.uci_value IS NOT NULL OR e.conversation_digests IS NOT NULL))
 RETURNING r.id, r.chatbot_id
-"""
+"""  # noqa: S608  (a constant of ours)
 
 
 _WAIT_FOR = """

@@ -30,7 +30,7 @@ TABLES = (
 
 LIVE = 100_000  # conversations, of ten messages each
 ERASED = 50_000
-REQUESTS = 50_000  # every fifth an export, the others deletions
+REQUESTS = 50_000  # every fifth an export, the others deletions; every fourth names conversations
 
 # `chatbots` is an array of (chatbot, UCI variable, plan variable), the big one first; every fifth row
 # goes to another.
@@ -48,15 +48,19 @@ _STATEMENTS = {
     # A request's conversation is the one of its number; that is all the fillings have to agree on.
     "requests": f"""
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
-       filed_by, reference, callback_url, erase_exports, include_shared, include_files, approved_by, approved_holds,
-       attempts, lane, error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at, completed_at,
-       result, conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
+       conversation_digests, filed_by, reference, callback_url, erase_exports, include_shared, include_files,
+       approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at,
+       completed_at, result,
+       conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
        exports, extracts)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
-       'completed', uci_id, sha256(n::text::bytea), 'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0,
-       'normal', '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
+       'completed', CASE WHEN NOT is_by_ids THEN uci_id END, CASE WHEN NOT is_by_ids THEN sha256(n::text::bytea) END,
+       CASE WHEN is_by_ids THEN ARRAY[sha256(('live' || n)::bytea), sha256(('live' || n + 1)::bytea)] END,
+       'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
+       '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
   FROM generate_series(1, {REQUESTS}) AS n {_OWNER}
-  CROSS JOIN LATERAL (SELECT now() - interval '80 days' + n * interval '2 minutes' AS t) AS filed
+  CROSS JOIN LATERAL (
+        SELECT now() - interval '80 days' + n * interval '2 minutes' AS t, n %% 4 = 3 AS is_by_ids) AS filed
  ORDER BY n
 """,
     "change log": """
@@ -78,11 +82,11 @@ SELECT chatbot_id, id, 'hosted', '', '', CASE WHEN is_young THEN 'filling/' || s
     "erased chatters": """
 INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, request_id, expires_at)
 SELECT chatbot_id, variable_id, uci_digest, cut_at, id, cut_at + interval '90 days'
-  FROM compliance_compliancerequest WHERE kind = 'deletion'
+  FROM compliance_compliancerequest WHERE kind = 'deletion' AND variable_id IS NOT NULL
 """,
     "replays": """
 INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, expires_at)
-SELECT chatbot_id, '/api/v1/chatbots/' || chatbot_id || '/data-deletion', uci_digest, uci_digest, id,
+SELECT chatbot_id, '/api/v1/chatbots/' || chatbot_id || '/data-deletion', sha256(id::text::bytea), '', id,
        now() + interval '1 day'
   FROM compliance_compliancerequest
 """,

@@ -188,6 +188,9 @@ class _Day:
                     self.token.post(path, body, Idempotency_Key=f"{self.name} {path} {value}"),
                 ]
                 assert [answer.status_code for answer in calls] == [200, 200, 200]
+            for number in (7, 8):
+                ids = [f"{self.name} {number}", f"{self.name} {number + CHATTERS}", "nobody's"]
+                assert self.token.post(path, {"conversation_ids": ids}).status_code == 200
         batch_of = {
             "requests": [
                 {
@@ -241,6 +244,8 @@ class _Day:
                 assert self.token.get(answer.json()["next"].removeprefix("http://testserver")).status_code == 200
         body = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": self.members[0]}
         assert len(self.token.post("requests/lookup", body).json()["results"]) >= 2
+        by_ids = {"conversation_ids": [f"{self.name} 7", f"{self.name} 8"]}
+        assert len(self.token.post("requests/lookup", by_ids).json()["results"]) == 4
 
     def telling(self) -> None:
         with self.watch.paused():
