@@ -1,18 +1,32 @@
 """Requests that name conversations by the platform's ids, instead of a chatter."""
 
 import csv
+import hashlib
 import io
+import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import CommandError
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance.models import ComplianceRequest
+from compliance import operations, worker
+from compliance.erasure import ledger, marking, objects, rows, verify
+from compliance.models import Claim, ComplianceRequest, Export
 from conversations.models import Conversation, Identity, Message
+from tests import factories
 from tests.calls import TokenCaller
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of
+from tests.compliance.test_commands import run
+from tests.conversations.documents import document
+from tests.factories import NOON, conversation_of, export_of, of_conversations
+from tests.functional.support import dump, everything_in
 
 Status = ComplianceRequest.Status
 
@@ -71,3 +85,151 @@ def test_an_export_holds_the_named_conversations_and_no_other(
     assert told["export"]["key"].startswith(f"{chatbot.slug}/chatter_data_exports/!conversations/")
     assert status(none)["result"] == "nothing_found"
     assert status(none)["export"]["key"] != told["export"]["key"]
+
+
+def test_nothing_is_left_of_what_was_named(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    planted = ["their-words", "their-value", "their-id-77", "their-name", "their-photo.jpg", "their-picture"]
+    for one, words in ((chatbot, "their"), (neighbour, "other")):
+        conversation = conversation_of(
+            one,
+            f"{words}-value",
+            text=f"{words}-words",
+            external_id=f"{words}-id-77",
+            user_name=f"{words}-name",
+            has_file_upload=True,
+        )
+        key = f"uploads/{one.pk}/1"
+        name, sha256 = f"{words}-photo.jpg", hashlib.sha256(f"{words}-picture".encode()).hexdigest()
+        factories.UploadedFileFactory.create(
+            conversation=conversation, object_key=key, name=name, size=13, sha256=sha256, state="stored"
+        )
+        storage.put(key, f"{words}-picture".encode(), "image/jpeg")
+        export_of(one, f"{words}-value", include_files=True)
+        of_conversations(one, f"{words}-id-77", kind="export", include_files=True)
+    # The request itself tells nothing, not even while it waits.
+    drain()
+    before = dump() + everything_in(storage)
+    assert [text for text in planted if text not in before] == []
+    file(chatbot, "data-deletion", "their-id-77", erase_exports=True)
+    assert dump().count("their-id-77") == before.count("their-id-77") - everything_in(storage).count("their-id-77")
+
+    drain()
+
+    after = dump() + everything_in(storage)
+    assert [text for text in planted if text in after] == []
+    others = [text.replace("their", "other") for text in planted]
+    assert [text for text in others if text not in after] == []
+
+
+def test_a_conversation_that_comes_again_is_refused_as_deleted(chatbot: Chatbot, drain: Drain) -> None:
+    sent = document("c-1", custom_variables={})
+    caller = TokenCaller(chatbot)
+    assert caller.post("conversations", sent).json()["results"][0]["outcome"] == "created"
+    file(chatbot, "data-deletion", "c-1")
+    drain()
+    again = caller.post("conversations", sent).json()["results"][0]
+    assert (again["outcome"], again["error"]["code"]) == ("refused", "conversation_deleted")
+
+
+def test_a_worker_that_is_killed_after_each_step_leaves_it_to_the_next(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BITE_CONVERSATIONS", 2)
+    for number in range(6):
+        one = conversation_of(chatbot, f"u-{number}", external_id=f"c-{number}", has_file_upload=number == 0)
+        if number == 0:
+            factories.UploadedFileFactory.create(conversation=one, object_key="uploads/1/a")
+            storage.put("uploads/1/a", b"photo", "image/jpeg")
+    kept = conversation_of(chatbot, "u-0", external_id="c-kept")
+    request = of_conversations(chatbot, *(f"c-{number}" for number in range(6)))
+
+    for module, step in ((marking, "mark"), (rows, "erase_bite"), (objects, "erase_files"), (ledger, "write")):
+        original = getattr(module, step)
+
+        def dies(*args: Any, _original: Any = original, **options: Any) -> Any:
+            _original(*args, **options)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, step, dies)
+            with pytest.raises(KeyboardInterrupt):
+                worker.drain()
+        Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert not worker.drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.attempts, request.result) == (Status.COMPLETED, 4, "done")
+    assert (request.conversations, request.messages, request.identities, request.files) == (6, 12, 6, 1)
+    assert list(Conversation.objects.filter(deleted_at=None)) == [kept]
+    assert verify.audit([request.pk]).left == {}
+
+
+def test_what_a_backup_brought_back_is_found_by_its_id(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_of(chatbot, external_id="c-1")
+    request = of_conversations(chatbot, "c-1", "c-2")
+    drain()
+    assert run("verify_erasure", "--all", "--json") == (0, '{"verified": 1, "left": {}}\n')
+
+    conversation_of(chatbot, external_id="c-2", started_at=NOON.replace(year=2020))
+    code, out = run("verify_erasure", "--all", "--json")
+    left = {"conversations with the ids": 1}
+    assert (code, json.loads(out)["left"]) == (3, {str(request.pk): left})
+
+
+def test_digests_are_forgotten_after_the_ledgers_days(
+    chatbot: Chatbot, drain: Drain, settings: Settings, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, external_id="c-1")
+    conversation_of(chatbot, external_id="c-live")
+    erased, nothing = of_conversations(chatbot, "c-1"), of_conversations(chatbot, "c-2")
+    lies, gone = (of_conversations(chatbot, name, kind="export") for name in ("c-live", "c-2"))
+    drain()
+    late = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1)
+    ComplianceRequest.objects.update(completed_at=late)
+    failed = {"status": Status.FAILED, "error_code": "x", "failed_at": late}
+    owes = of_conversations(chatbot, "c-live", kind="export", **failed)
+    owes_nothing = of_conversations(chatbot, "c-3", kind="export", **failed)
+    tries = of_conversations(chatbot, "c-3", **failed)
+    fresh = of_conversations(chatbot, "c-9", status=Status.REJECTED, rejected_at=timezone.now())
+    Export.objects.filter(request=gone).update(key=None)
+
+    worker.sweep()
+
+    requests = [erased, nothing, gone, owes_nothing, lies, owes, tries, fresh]
+    for request in requests:
+        request.refresh_from_db()
+    assert [request.conversation_digests is None for request in requests] == [True] * 4 + [False] * 4
+    assert [operations.is_retryable(request) for request in (owes, tries, owes_nothing)] == [True, True, False]
+    assert status(erased)["selector"] == "conversations"
+
+
+def test_commands_name_conversations_too(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, external_id="c-1")
+    conversation_of(chatbot, external_id=" c 2")
+    monkeypatch.setattr("sys.stdin", io.StringIO("c-1\n c 2\n"))
+    run("request_export", "acme", "--conversation", "-", "--reference", "T-1")
+    run("request_deletion", "acme", "--conversation", "c-1", "--conversation", "c-none", "--json")
+    assert run("process_requests") == (0, "All requests, by state: 2 completed.\n")
+    assert list(ComplianceRequest.objects.order_by("seq").values_list("conversations", flat=True)) == [2, 1]
+    assert run("reconcile_storage")[0] == 0
+
+    for words in (["member_id", "42", "--conversation", "c-1"], [], ["member_id"]):
+        with pytest.raises(CommandError, match="Name one chatter"):
+            run("request_deletion", "acme", *words)
+    with pytest.raises(CommandError, match=r"^invalid: ") as refused:
+        run("request_deletion", "acme", "--conversation", "c-1", "--conversation", "c-1")
+    assert refused.value.returncode == 2
+
+
+def test_the_admin_shows_such_a_request_and_none_of_its_digests(chatbot: Chatbot, admin_client: Client) -> None:
+    request = of_conversations(chatbot, "c-1")
+    page = admin_client.get(reverse("admin:compliance_compliancerequest_change", args=[request.pk]))
+    assert page.status_code == 200
+    assert '<div class="readonly">conversations</div>' in page.content.decode()
+    assert request.conversation_digests
+    assert bytes(request.conversation_digests[0]).hex() not in page.content.decode()
+    assert admin_client.get(reverse("admin:compliance_compliancerequest_changelist")).status_code == 200

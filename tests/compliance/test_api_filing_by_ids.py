@@ -1,0 +1,148 @@
+"""Filing over HTTP by the platform's ids of conversations: what is taken, what is refused and how, what is kept."""
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Bucket, Chatbot, Variable
+from chatbots.secrets import digest
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.calls import ALICE, SigningCaller, TokenCaller
+
+PATHS = pytest.mark.parametrize("path", ["data-deletion", "data-export"])
+IDS = "conversation_ids"
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+def pointers(response) -> dict[str, str]:
+    assert (response.status_code, response.json()["code"]) == (400, "invalid")
+    assert not ComplianceRequest.objects.exists()
+    return {error["pointer"]: error["code"] for error in response.json()["errors"]}
+
+
+@PATHS
+def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, neighbour, path):
+    names = ["c-1001", " spaced ", "é" * 200]
+    answer = caller.post(path, {IDS: names, "reference": "T-7"})
+    assert answer.status_code == 200
+    assert (answer.json()["status"], answer.json()["selector"]) == ("accepted", "conversations")
+    request = ComplianceRequest.objects.get()
+    kept = [bytes(one) for one in request.conversation_digests]
+    assert kept == [digest("conversation", chatbot.pk, name) for name in names]
+    assert kept != [digest("conversation", neighbour.pk, name) for name in names]
+    assert (request.variable, request.uci_value, request.uci_digest) == (None, None, None)
+    assert not any(name in answer.content.decode() for name in names)
+    assert SigningCaller(chatbot).post(path, {IDS: names}).status_code == 200
+    assert caller.post(path, ALICE | {IDS: None}).json()["selector"] == "uci"
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        ({}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
+        ({IDS: None}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
+        (ALICE | {IDS: ["c-1"]}, {f"/{IDS}": "conflict"}),
+        ({"unique_chatter_identifier_key": "member_id", IDS: ["c-1"]}, {f"/{IDS}": "conflict"}),
+        ({IDS: []}, {f"/{IDS}": "too_short"}),
+        ({IDS: [str(n) for n in range(101)]}, {f"/{IDS}": "too_long"}),
+        ({IDS: "c-1"}, {f"/{IDS}": "wrong_type"}),
+        ({IDS: {"0": "c-1"}}, {f"/{IDS}": "wrong_type"}),
+        ({IDS: ["c-1", 2, None]}, {f"/{IDS}/1": "wrong_type", f"/{IDS}/2": "wrong_type"}),
+        (
+            {IDS: ["", "x" * 201, "a\0b", "\ud800", "c-1"]},
+            {
+                f"/{IDS}/0": "too_short",
+                f"/{IDS}/1": "too_long",
+                f"/{IDS}/2": "wrong_pattern",
+                f"/{IDS}/3": "unpaired_surrogate",
+            },
+        ),
+        ({IDS: ["c-1", "c-2", "c-1", "c-1"]}, {f"/{IDS}/2": "repeated_id", f"/{IDS}/3": "repeated_id"}),
+        ({IDS: ["c-1"], "reference": "about:c-1"}, {"/reference": "invalid"}),
+        ({IDS: ["c-1"], "more": 1, "reference": "a b"}, {"/more": "unknown_field", "/reference": "wrong_pattern"}),
+    ],
+)
+@PATHS
+def test_what_is_refused_is_told_by_pointer_and_never_quoted(caller, path, body, errors):
+    response = caller.post(path, body)
+    assert pointers(response) == errors
+    assert "c-1" not in response.content.decode()
+
+
+@PATHS
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ids=st.one_of(st.lists(st.one_of(st.text(max_size=220), st.none(), st.integers())), st.text(), st.integers()))
+def test_no_list_of_ids_breaks_a_call_or_is_quoted(caller, path, ids):
+    with transaction.atomic():
+        response = caller.post(path, {IDS: ids})
+        if response.status_code == 200:
+            assert ComplianceRequest.objects.count() == 1
+        else:
+            assert pointers(response).keys() <= {f"/{IDS}", *(f"/{IDS}/{n}" for n in range(101))} | {
+                f"/{name}" for name in ALICE
+            }
+        transaction.set_rollback(True)
+
+
+def test_no_uci_is_needed_but_the_feature_is_and_for_an_export_a_bucket(caller, chatbot):
+    Variable.objects.update(is_uci=False)
+    Bucket.objects.all().delete()
+    body = {IDS: ["c-1"]}
+    assert caller.post("data-deletion", body).status_code == 200
+    assert caller.post("data-export", body).json()["code"] == "export_destination_missing"
+    Chatbot.objects.update(compliance_enabled=False)
+    assert caller.post("data-deletion", body).json()["code"] == "compliance_disabled"
+    assert ComplianceRequest.objects.count() == 1
+
+
+@PATHS
+def test_the_same_call_again_has_the_same_answer(caller, path):
+    first = caller.post(path, {IDS: ["c-1"]}, Idempotency_Key="k")
+    again = caller.post(path, {IDS: ["c-1"]}, Idempotency_Key="k")
+    assert first.json()["request_id"] == again.json()["request_id"]
+    assert caller.post(path, {IDS: ["c-2"]}, Idempotency_Key="k").json()["code"] == "idempotency_conflict"
+    assert ComplianceRequest.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_takes_three_statements():
+    caller = SigningCaller(factories.ready_chatbot(slug="acme"))
+    caller.post("data-deletion", {IDS: ["c-1"]})
+    with CaptureQueriesContext(connection) as queries:
+        assert caller.post("data-deletion", {IDS: ["c-2", "c-3"]}).status_code == 200
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "WITH", "SELECT"]
+
+
+def test_those_about_a_conversation_are_found_again(caller, neighbour):
+    answers = [caller.post("data-export", {IDS: ids}).json() for ids in (["c-1", "c-2"], ["c-2"], ["c-3"])]
+    TokenCaller(neighbour).post("data-export", {IDS: ["c-2"]})
+    found = caller.post("requests/lookup", {IDS: ["c-2", "c-unknown"]}).json()
+    assert [one["request_id"] for one in found["results"]] == [answers[1]["request_id"], answers[0]["request_id"]]
+    assert caller.post("requests/lookup", {}).json()["code"] == "invalid"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"conversation_digests": [b"1" * 32]},
+        {"variable": None, "uci_value": None, "uci_digest": None},
+        {"variable": None},
+        {"variable": None, "uci_value": None, "uci_digest": None, "conversation_digests": []},
+        {"variable": None, "uci_value": None, "uci_digest": None, "conversation_digests": [b"1" * 32] * 101},
+        {"uci_value": None, "uci_digest": None},
+    ],
+    ids=["both", "neither", "a value without its variable", "none", "too many", "a variable alone"],
+)
+def test_the_database_takes_no_open_request_without_exactly_one_selector(chatbot, columns):
+    request = factories.RequestFactory.create(chatbot=chatbot)
+    with pytest.raises(IntegrityError, match="request_"), transaction.atomic():
+        ComplianceRequest.objects.filter(pk=request.pk).update(**columns)
