@@ -1,4 +1,4 @@
-"""Which live conversations a request names, as SQL and in one place: those of one chatter, or those with certain ids."""
+"""Which conversations a request names, as SQL and in one place: those of one chatter, or those with certain ids."""
 
 # For a row `r` with `chatbot_id` and either `variable_id` and `uci_value`, or `conversation_digests`: one branch
 # finds its conversations and the other nothing, since it compares with null. Of all of them something is left: an

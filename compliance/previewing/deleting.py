@@ -11,6 +11,7 @@ from psycopg import sql
 
 from chatbots.models import Chatbot
 from chatbots.secrets import digest
+from compliance.by_ids import IS_ANY_OPEN, NAMING
 from compliance.erasure import extracts
 from compliance.inventory import Way, stores
 from compliance.models import ComplianceRequest
@@ -76,6 +77,31 @@ SELECT e.request_id, e.finished_at, e.hosting, e.finished_at IS NULL AND {OUT_OF
  ORDER BY e.finished_at DESC NULLS FIRST, e.request_id
 """  # noqa: S608  (a text of ours)
 
+# As `erasure.owed` asks for exports that name the same by the other selector; of those that wait for a person.
+_PEOPLE_AND_HOW_MANY = """
+SELECT DISTINCT i.variable_id, i.value, i.people > 1
+  FROM unnest(%s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT variable_id, value, count(*) OVER () AS people
+         FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
+"""
+_OWED_TO_CHATTERS = """
+SELECT EXISTS (
+    SELECT FROM unnest(%(variables)s::bigint[], %(digests)s::bytea[], %(shared)s::boolean[])
+                  AS whose(variable_id, digest, is_shared)
+      JOIN compliance_compliancerequest e
+        ON e.variable_id = whose.variable_id AND e.uci_digest = whose.digest AND e.status IN ('failed', 'on_hold')
+     WHERE e.kind = 'export' AND e.uci_value IS NOT NULL AND (e.include_shared OR NOT whose.is_shared))
+"""
+_OWED_BY_IDS = f"""
+SELECT EXISTS (
+    SELECT FROM unnest(%s::bigint[]) AS ours(id)
+     CROSS JOIN LATERAL (
+           SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS c
+     CROSS JOIN LATERAL {NAMING} AS e
+     WHERE e.kind = 'export' AND e.status IN ('failed', 'on_hold') AND {IS_ANY_OPEN})
+"""  # noqa: S608  (texts of ours)
+
 _HOURS = """
 SELECT min(m.sent_at), max(m.sent_at)
   FROM unnest(%s::bigint[]) AS ours(id)
@@ -139,7 +165,7 @@ def deletion(subject: Subject, finds: Finds, ahead: Ahead, *, erase_exports: boo
         delivered_exports=sum(not one.is_hosted for one in stays),
         delivered_extracts=delivered,
         exports_that_go=[one.request_id for one in goes[:MOST_NAMED]],
-        held_by=_held_by(subject.chatbot, finds, ahead),
+        held_by=_held_by(subject, finds, ahead),
     )
 
 
@@ -155,14 +181,30 @@ def count_rows(table: str, numbers: Collection[int], *, condition: sql.SQL = _AL
     return int(number)
 
 
-def _held_by(chatbot: Chatbot, finds: Finds, ahead: Ahead) -> list[HoldReason]:
+def _held_by(subject: Subject, finds: Finds, ahead: Ahead) -> list[HoldReason]:
     """Return what would hold the deletion, in the order in which it is asked."""
     holds = {
-        HoldReason.EXPORT_PENDING: ahead.holds_deletions,
-        HoldReason.TOO_MANY_CONVERSATIONS: finds.named > chatbot.max_conversations_per_deletion,
-        HoldReason.AWAITING_APPROVAL: chatbot.four_eyes,
+        HoldReason.EXPORT_PENDING: ahead.holds_deletions or _is_owed_otherwise(subject, finds),
+        HoldReason.TOO_MANY_CONVERSATIONS: finds.named > subject.chatbot.max_conversations_per_deletion,
+        HoldReason.AWAITING_APPROVAL: subject.chatbot.four_eyes,
     }
     return [reason for reason, holds_it in holds.items() if holds_it]
+
+
+def _is_owed_otherwise(subject: Subject, finds: Finds) -> bool:
+    """Say whether an export by the other selector owes one of these conversations."""
+    numbers = array(conversation.number for conversation in finds.unmarked)
+    if subject.is_by_id:
+        whose = rows(_PEOPLE_AND_HOW_MANY, [numbers])
+        values = {
+            "variables": array(variable for variable, _, _ in whose),
+            "digests": [digest("chatter", variable, value) for variable, value, _ in whose],
+            "shared": [is_shared for _, _, is_shared in whose],
+        }
+        [(is_owed,)] = rows(_OWED_TO_CHATTERS, values)
+    else:
+        [(is_owed,)] = rows(_OWED_BY_IDS, [numbers])
+    return bool(is_owed)
 
 
 class _Met(NamedTuple):

@@ -23,6 +23,7 @@ from compliance.models import ComplianceRequest, Export
 from compliance.sizes import measure
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests import factories
+from tests.calls import TokenCaller
 from tests.compliance.conftest import Drain
 from tests.extracting import extract_of, lines, make_all, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
@@ -71,6 +72,11 @@ def test_a_deletion_waits_for_an_earlier_export_that_failed(chatbot: Chatbot, dr
     assert {who: state(deletion) for who, (_, deletion) in pairs.items()} == dict.fromkeys(pairs, HELD)
     assert Message.objects.count() == 2 * len(pairs)
     assert [state(other)[0] for other in others] == ["completed", "completed"]
+    caller = TokenCaller(chatbot)
+    for who, (_, deletion) in pairs.items():
+        by_uci = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": who}
+        body = by_uci if deletion.selector == "uci" else {"conversation_ids": [f"c-{who}"]}
+        assert caller.post("preview", body).json()["deletion"]["held_by"] == ["export_pending"], who
 
     for export, _ in pairs.values():
         operations.retry(request_id=export.pk, actor="command")
