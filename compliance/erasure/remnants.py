@@ -24,6 +24,7 @@ from chatbots import changelog
 from chatbots.buckets import OpenUpload, StorageError, hosted_storage
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
+from compliance.erasure.forgetting import FORGETTING
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, ExportFile, Replay
 from compliance.storage_walk import stale_uploads
@@ -64,70 +65,6 @@ SELECT id FROM compliance_compliancerequest
                        WHERE deletion_request_id IS NOT NULL AND deleted_at IS NULL))
  LIMIT 100
 """
-
-_OLD_CONVERSATION_DIGESTS = """
- FROM conversations_conversation
-WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
-"""
-_FORGET_CONVERSATION_DIGESTS = f"""
-UPDATE conversations_conversation SET external_id_digest = NULL
- WHERE id = ANY(ARRAY(SELECT id {_OLD_CONVERSATION_DIGESTS}
-                       ORDER BY deleted_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
-"""  # noqa: S608  (a text of ours)
-
-# A later deletion finds the exports of the chatter by this digest, and those of certain conversations by theirs.
-_LIES_NOWHERE = """
-NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
-"""
-_OLD_CHATTER_DIGESTS = f"""
- FROM compliance_compliancerequest r
-WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
-  AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
-  AND {_LIES_NOWHERE}
-"""
-_FORGET_CHATTER_DIGESTS = f"""
-UPDATE compliance_compliancerequest SET uci_digest = NULL
- WHERE id = ANY(ARRAY(
-       SELECT r.id {_OLD_CHATTER_DIGESTS}
-        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
-        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
-"""  # noqa: S608  (a text of ours)
-
-# Once all that an export names is erased no deletion can meet it any more, wherever it lies, and no retry delivers
-# anything. A deletion that failed keeps them: it can be retried. Given up, it has forgotten them already. (No status
-# in here: PostgreSQL would look for it in the index of all requests.)
-_IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL"
-_OLD_NAMED_DIGESTS = f"""
- FROM compliance_compliancerequest r
-WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
-  AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
-  AND (r.kind = 'export' OR {_IS_FINAL})
-  AND (({_IS_FINAL} AND {_LIES_NOWHERE})
-       OR NOT EXISTS (SELECT FROM conversations_conversation c
-                       WHERE c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
-                         AND c.deleted_at IS NULL))
-"""
-_FORGET_NAMED_DIGESTS = f"""
-UPDATE compliance_compliancerequest SET conversation_digests = NULL
- WHERE id = ANY(ARRAY(
-       SELECT r.id {_OLD_NAMED_DIGESTS}
-        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
-        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
-"""  # noqa: S608  (a text of ours)
-
-
-# With what was never told of a final state goes the address of its request.
-_OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
-_DELETE_CALLBACKS = f"""
-WITH old AS (
-    SELECT id, request_id, status {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-), forgotten AS (
-    UPDATE compliance_compliancerequest r SET callback_url = ''
-      FROM old
-     WHERE r.id = old.request_id AND r.callback_url <> '' AND old.status IN ('completed', 'rejected', 'cancelled')
-)
-DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
-"""  # noqa: S608  (a text of ours)
 
 
 class Turn:
@@ -201,7 +138,7 @@ def remove_expired(turn: Turn | None = None) -> Turn:
     _remove_expired_ledger(turn)
     for store, model in _EXPIRING.items():
         _in_batches(turn, store, _DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)))
-    for store, (_, statement) in _FORGETTING.items():
+    for store, (_, statement) in FORGETTING.items():
         _in_batches(turn, store, sql.SQL(statement))
     return turn
 
@@ -219,7 +156,7 @@ def count_expired() -> dict[str, int]:
         counts[store] = model._default_manager.filter(expires_at__lt=Now()).count()
     kept = settings.ERASURE_LEDGER_DAYS.total_seconds()
     with connection.cursor() as cursor:
-        for store, (old, _) in _FORGETTING.items():
+        for store, (old, _) in FORGETTING.items():
             cursor.execute(f"SELECT count(*) {old}", {"kept": kept})
             [(counts[store],)] = cursor.fetchall()
     return counts
@@ -396,11 +333,4 @@ _EXPIRING: dict[str, type[VariableValue] | type[ErasedChatter] | type[Replay]] =
     "variable_values": VariableValue,
     "erased_chatters": ErasedChatter,
     "replays": Replay,
-}
-# Store -> which rows have something whose time is over, and the statement that forgets a batch of them.
-_FORGETTING = {
-    "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
-    "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
-    "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
-    "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
 }

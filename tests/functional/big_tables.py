@@ -49,8 +49,8 @@ _STATEMENTS = {
     "requests": f"""
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
        conversation_digests, filed_by, reference, callback_url, erase_exports, include_shared, include_files,
-       approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at, started_at, cut_at,
-       completed_at, result,
+       approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at,
+       started_at, cut_at, completed_at, result,
        conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
        exports, extracts)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',

@@ -1,0 +1,76 @@
+"""What is forgotten when its time is over, beside what says so by itself: digests, and what was to be told.
+
+Each store has a condition that says which rows are due, for whoever counts, and a statement that sees to a batch.
+"""
+
+_OLD_CONVERSATION_DIGESTS = """
+ FROM conversations_conversation
+WHERE deleted_at < now() - make_interval(secs => %(kept)s) AND external_id_digest IS NOT NULL
+"""
+_FORGET_CONVERSATION_DIGESTS = f"""
+UPDATE conversations_conversation SET external_id_digest = NULL
+ WHERE id = ANY(ARRAY(SELECT id {_OLD_CONVERSATION_DIGESTS}
+                       ORDER BY deleted_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608  (a text of ours)
+
+# A later deletion finds the exports of the chatter by this digest, and those of certain conversations by theirs.
+_LIES_NOWHERE = """
+NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
+"""
+_OLD_CHATTER_DIGESTS = f"""
+ FROM compliance_compliancerequest r
+WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
+  AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
+  AND {_LIES_NOWHERE}
+"""
+_FORGET_CHATTER_DIGESTS = f"""
+UPDATE compliance_compliancerequest SET uci_digest = NULL
+ WHERE id = ANY(ARRAY(
+       SELECT r.id {_OLD_CHATTER_DIGESTS}
+        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
+"""  # noqa: S608  (a text of ours)
+
+# Once all that an export names is erased no deletion can meet it any more, wherever it lies, and no retry delivers
+# anything. A deletion that failed keeps them: it can be retried. Given up, it has forgotten them already. (No status
+# in here: PostgreSQL would look for it in the index of all requests.)
+_IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL"
+_OLD_NAMED_DIGESTS = f"""
+ FROM compliance_compliancerequest r
+WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
+  AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
+  AND (r.kind = 'export' OR {_IS_FINAL})
+  AND (({_IS_FINAL} AND {_LIES_NOWHERE})
+       OR NOT EXISTS (SELECT FROM conversations_conversation c
+                       WHERE c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
+                         AND c.deleted_at IS NULL))
+"""
+_FORGET_NAMED_DIGESTS = f"""
+UPDATE compliance_compliancerequest
+   SET conversation_digests = NULL, callback_url = CASE status WHEN 'failed' THEN '' ELSE callback_url END
+ WHERE id = ANY(ARRAY(
+       SELECT r.id {_OLD_NAMED_DIGESTS}
+        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
+"""  # noqa: S608  (a text of ours)
+
+# With what was never told of a final state goes the address of its request.
+_OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
+_DELETE_CALLBACKS = f"""
+WITH old AS (
+    SELECT id, request_id, status {_OLD_CALLBACKS} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+), forgotten AS (
+    UPDATE compliance_compliancerequest r SET callback_url = ''
+      FROM old
+     WHERE r.id = old.request_id AND r.callback_url <> '' AND old.status IN ('completed', 'rejected', 'cancelled')
+)
+DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
+"""  # noqa: S608  (a text of ours)
+
+# Store -> which rows have something whose time is over, and the statement that forgets a batch of them.
+FORGETTING = {
+    "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
+    "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
+    "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+    "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
+}
