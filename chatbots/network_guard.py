@@ -12,8 +12,11 @@ Networks = Collection[IPv4Network | IPv6Network]
 
 # IPv6 addresses that carry an IPv4 address in their last 32 bits: IPv4-compatible ones, and those of NAT64.
 _CARRIERS = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
-# Site-local, and NAT64 of one network's own: Python takes both for global.
-_LOCAL = (IPv6Network("fec0::/10"), IPv6Network("64:ff9b:1::/48"))
+# Python takes these for public. Clouds speak to their own machines from there: Oracle's, and Azure's.
+_INSIDE = (IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
+# All of IPv6 that is given out. Python takes most of the rest for public too, such as site-local addresses and those
+# that a translator maps to IPv4.
+_GIVEN_OUT = IPv6Network("2000::/3")
 
 
 def is_allowed(address: str, *, networks: Networks, encrypted: bool = True) -> bool:
@@ -21,7 +24,7 @@ def is_allowed(address: str, *, networks: Networks, encrypted: bool = True) -> b
     meant = _meant(address)
     if any(meant in network for network in networks):
         return True
-    return encrypted and meant.is_global and not (meant.is_multicast or any(meant in local for local in _LOCAL))
+    return encrypted and _is_public(meant)
 
 
 def addresses_of(host: str, port: int) -> list[str]:
@@ -59,6 +62,12 @@ class Guarded:
     def _check(self, address: str) -> None:
         if not is_allowed(address, networks=self.networks(), encrypted=self.encrypted):
             raise self.refusal
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if not address.is_global or address.is_multicast:
+        return False
+    return address in _GIVEN_OUT or (address.version == 4 and not any(address in network for network in _INSIDE))
 
 
 def _meant(address: str) -> IPv4Address | IPv6Address:

@@ -76,6 +76,8 @@ def refused(call: Callable[[], object]) -> tuple[str, bool]:
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1"),
         *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::5db8:d70e", "2002:7f00:1::", "2002:a9fe:a9fe::1"),
         "2001:0:0:0:0:0:80ff:fffe",  # Teredo, for 127.0.0.1
+        *("::ffff:0:7f00:1", "4000::1", "fe00::1"),  # one that a translator maps to 127.0.0.1, others not given out
+        *("192.0.0.192", "168.63.129.16"),  # clouds' own
     ],
 )
 def test_it_refuses_an_address_inside(settings: Settings, address: str) -> None:
