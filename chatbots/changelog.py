@@ -22,6 +22,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "apikey.created": frozenset({"prefix", "type"}),
     "apikey.revoked": frozenset({"prefix"}),
     "file.downloaded": frozenset({"file", "conversation"}),
+    "export.downloaded": frozenset({"file"}),
     "storage.reconciled": frozenset({"orphans", "old_versions", "uploads", "exports", "extracts"}),
     "request.accepted": frozenset({"kind", "origin"}),
     "request.held": frozenset({"reason"}),

@@ -139,7 +139,8 @@ download_export = describe(
     summary="Fetch the file of an export",
     description="""
         Leads to a hosted file by a link that works for 5 minutes and needs no key. The link bears the chatter's
-        value: keep it out of logs. What lies in your own bucket is fetched there.
+        value: keep it out of logs. The change log tells which key asked for it. What lies in your own bucket is
+        fetched there.
         """,
     tag=REQUESTS,
     parameters=[

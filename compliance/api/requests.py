@@ -7,6 +7,7 @@ from uuid import UUID
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from compliance import operations
 from compliance.api import described
@@ -31,7 +32,8 @@ class DownloadView(ComplianceView):
 
     @described.download_export
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        link = operations.download_link(find_request(request, request_id), file_id=_file_id(request))
+        found = find_request(request, request_id)
+        link = operations.download_link(found, actor=caller_of(request).actor, file_id=_file_id(request))
         return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
 
 

@@ -1,6 +1,9 @@
 """Where the files of exports are, for whoever asks."""
 
-from chatbots.buckets import hosted_storage
+from django.db import transaction
+
+from chatbots import changelog
+from chatbots.buckets import StorageError, hosted_storage
 from chatbots.models import Bucket
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
@@ -8,10 +11,11 @@ from compliance.models import ComplianceRequest, Export
 Kind = ComplianceRequest.Kind
 
 
-def download_link(request: ComplianceRequest, *, file_id: int | None = None) -> str:
+def download_link(request: ComplianceRequest, *, actor: str, file_id: int | None = None) -> str:
     """Return an address of minutes for an export's file, or for the copy of an uploaded file beside it.
 
-    It bears the chatter's value. Raises Refused (`not_found`, `not_ready`, `in_client_bucket`, `export_expired`).
+    It bears the chatter's value. The change log tells who asked for it. Raises Refused (`not_found`, `not_ready`,
+    `in_client_bucket`, `export_expired`, `unavailable`).
     """
     if request.kind != Kind.EXPORT:
         raise Refused("not_found", "This request makes no export.")
@@ -21,11 +25,34 @@ def download_link(request: ComplianceRequest, *, file_id: int | None = None) -> 
     if export.hosting == Bucket.Hosting.CLIENT:
         raise Refused("in_client_bucket", "The export was written into your own bucket. Fetch it there.")
     if export.key is None or export.doomed_by:
-        raise Refused("export_expired", "The export's time is over, or a deletion has removed it.")
+        raise _expired()
+    try:
+        link = _link(export, export.key, file_id)
+    except StorageError:
+        raise Refused("unavailable", "The storage cannot be used for now.") from None
+    with transaction.atomic():
+        # A deletion that met it meanwhile waits, or is seen.
+        if not Export.objects.select_for_update().filter(pk=export.pk, key=export.key, doomed_by=None):
+            raise _expired()
+        changelog.record(
+            "export.downloaded",
+            chatbot_id=request.chatbot_id,
+            request_id=request.pk,
+            actor=actor,
+            data={"file": file_id},
+        )
+    return link
+
+
+def _link(export: Export, key: str, file_id: int | None) -> str:
     if file_id is None:
-        return hosted_storage().link(export.key, filename=export.key.rpartition("/")[2])
+        return hosted_storage().link(key, filename=key.rpartition("/")[2])
     copy = export.copies.filter(file_id=file_id).first()
     if copy is None:
         raise Refused("not_found", "There is no copy of this file beside the export.")
     # Its name is stored with it, and so stands in no address.
     return hosted_storage().link(copy.key)
+
+
+def _expired() -> Refused:
+    return Refused("export_expired", "The export's time is over, or a deletion has removed it.")

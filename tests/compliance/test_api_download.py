@@ -1,13 +1,14 @@
 """The way to an export's file over HTTP."""
 
 import urllib.request
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
-from chatbots.models import Chatbot
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, Export
 from conversations import uploads
 from tests import factories
@@ -47,10 +48,16 @@ def test_it_leads_to_the_copy_of_a_file(caller, chatbot: Chatbot, storage: Objec
     request = export_of(chatbot, "42", include_files=True)
     carry_out(taken(request))
     answer = download(caller, request, f"?file={file.pk}")
-    assert "caf" not in answer.headers["Location"]
+    assert "café" not in unquote(answer.headers["Location"])
     with urllib.request.urlopen(answer.headers["Location"]) as copy:  # noqa: S310  (our own server)
         assert copy.read() == b"content"
         assert "café.jpg" in unquote(copy.headers["Content-Disposition"])
+    entry = ChangeLogEntry.objects.get(event="export.downloaded")
+    assert (entry.request_id, entry.data, entry.actor) == (
+        request.pk,
+        {"file": file.pk},
+        f"api:{caller.api_key.prefix}",
+    )
     problem(download(caller, request, f"?file={file.pk + 1}"), 404, "not_found")
     problem(download(caller, request, "?file=../1"), 400, "invalid")
 
@@ -75,6 +82,35 @@ def test_one_whose_time_is_over_is_told(caller, chatbot: Chatbot, storage: Objec
     else:
         Export.objects.update(doomed_by=deletion_of(chatbot, "42").pk)
     problem(download(caller, export.request), 409, "export_expired")
+    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
+
+
+def test_one_that_a_deletion_meets_meanwhile_is_not_handed_out(
+    caller, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = exported(chatbot)
+    link = ObjectStorage.link
+
+    def doomed_meanwhile(self: ObjectStorage, key: str, **options: Any) -> str:
+        Export.objects.update(doomed_by=deletion_of(chatbot, "42").pk)
+        return link(self, key, **options)
+
+    monkeypatch.setattr(ObjectStorage, "link", doomed_meanwhile)
+    problem(download(caller, export.request), 409, "export_expired")
+    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
+
+
+def test_without_the_storage_it_asks_to_come_again(
+    caller, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = exported(chatbot)
+
+    def refused(*_args: object, **_options: object) -> None:
+        raise StorageError("storage_access_denied", "The storage refused.")
+
+    monkeypatch.setattr(ObjectStorage, "link", refused)
+    problem(download(caller, export.request), 503, "unavailable")
+    assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
 
 def test_a_deletion_has_no_file(caller, chatbot: Chatbot) -> None:
