@@ -19,7 +19,7 @@ from conversations.models import DailyExtract
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.every_call import AnyCall, every_call
-from tests.factories import conversation_of, export_of
+from tests.factories import CallbackFactory, UploadedFileFactory, conversation_of, export_of
 
 CALLS = pytest.mark.parametrize("call", every_call(), ids=str)
 CALLS_WITH_PARAMETERS = pytest.mark.parametrize("call", [one for one in every_call() if one.parameters], ids=str)
@@ -50,9 +50,13 @@ def theirs(neighbour: Chatbot) -> dict[str, Any]:
     DailyExtract.objects.create(
         chatbot=neighbour, day=midnight.date(), starts_at=midnight, ends_at=midnight + timedelta(days=1)
     )
+    request, conversation = export_of(neighbour, "42"), conversation_of(neighbour, "42")
+    CallbackFactory.create(request=request)
+    file = UploadedFileFactory.create(conversation=conversation, state="stored", size=1, sha256="0" * 64)
     return {
-        "request_id": export_of(neighbour, "42").pk,
-        "number": conversation_of(neighbour, "42").pk,
+        "request_id": request.pk,
+        "number": conversation.pk,
+        "file_id": file.pk,
         "day": "2026-11-20",
     }
 
