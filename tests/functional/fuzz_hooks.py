@@ -27,6 +27,7 @@ CANNOT_BE_SAID = {
     ("/reference", "invalid"),  # it tells whom the request is about
     ("/callback_url", "invalid"),  # it tells whom the request is about, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
+    ("/message_id", "out_of_order"),  # it comes after the file
 }
 
 
