@@ -22,8 +22,11 @@ WORLD: dict[str, Any] = json.loads(os.environ["WORLD"])
 # pointer and the code of the field at fault.
 CANNOT_BE_SAID = {
     ("/from", "too_long"),  # more days than 366 between two parameters
-    ("/received_after", "out_of_range"),  # a time before 1970
+    ("/cursor", "invalid"),  # it is another conversation's
+    ("/received_after", "out_of_range"),  # a year before 1970
     ("/received_before", "out_of_range"),
+    ("/started_after", "out_of_range"),
+    ("/started_before", "out_of_range"),
     ("/reference", "invalid"),  # it tells whom the request is about
     ("/callback_url", "invalid"),  # it tells whom the request is about, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
@@ -61,12 +64,17 @@ class Key:
         case._auth = key
 
 
+@schemathesis.serializer("application/x-ndjson")
+def as_it_is(_context: Any, value: Any) -> bytes:
+    return value.encode(errors="replace") if isinstance(value, str) else json.dumps(value).encode()
+
+
 @schemathesis.hook
 def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
     """Say in the document what is so for this chatbot alone: what else comes is rightly refused."""
     parameters = raw_schema["components"]["parameters"]
     parameters["slug"]["schema"]["enum"] = [WORLD["slug"]]
-    for name in ("request_id", "number", "day"):
+    for name in ("request_id", "number", "file_id", "day"):
         parameters[name]["schema"]["enum"] = WORLD[name]
         parameters[name]["example"] = WORLD[name][0]
     for schema in raw_schema["components"]["schemas"].values():

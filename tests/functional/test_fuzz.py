@@ -35,6 +35,8 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
     """Fill the chatbot with something of each kind, and return what of it stands in addresses."""
     for value in ("1", "2", "3", "4"):
         factories.conversation_of(chatbot, value, messages=2, external_id=f"c-{value}")
+    stored = {"conversation": _first_conversation(), "size": 3, "sha256": "0" * 64, "state": "stored"}
+    files = [factories.UploadedFileFactory.create(chatbot=chatbot, **stored) for _ in range(2)]
     done = [factories.export_of(chatbot, "1"), factories.deletion_of(chatbot, "2")]
     call_command("process_requests", stdout=io.StringIO())
     now = timezone.now()
@@ -66,9 +68,14 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
         "slug": chatbot.slug,
         "request_id": [str(request.pk) for request in (*done, *open_ones)],
         "number": list(Conversation.objects.order_by("pk").values_list("pk", flat=True)),
+        "file_id": [file.pk for file in files],
         "day": ["2026-11-23"],
         "cursor": _cursors(chatbot),
     }
+
+
+def _first_conversation() -> Conversation:
+    return Conversation.objects.earliest("pk")
 
 
 def _cursors(chatbot: Chatbot) -> dict[str, str]:
@@ -77,7 +84,7 @@ def _cursors(chatbot: Chatbot) -> dict[str, str]:
     found = {}
     for operation in operations():
         if any(one.get("name") == "cursor" for one in operation.said["parameters"]):
-            path = operation.path.split("{slug}/")[1].replace("{number}", str(Conversation.objects.first().pk))
+            path = operation.path.split("{slug}/")[1].replace("{number}", str(_first_conversation().pk))
             following = caller.get(f"{path}?limit=1").json()["next"]
             found[operation.path] = following.split("cursor=")[1].split("&")[0]
     return found

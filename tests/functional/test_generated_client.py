@@ -3,6 +3,7 @@
 import csv
 import importlib
 import io
+import re
 import subprocess
 import sys
 import time
@@ -25,13 +26,17 @@ PACKAGE = "generated_compliance_client"
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch) -> Iterator[ModuleType]:
-    """The package that openapi-python-client makes, without a word of warning."""
+    """The package that openapi-python-client makes. It warns of nothing but JSON Lines, which it does not know."""
     call_command("spectacular", format="openapi-json", file=str(tmp_path / "document.json"))
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")  # they would tidy it up
     argv = [str(Path(sys.executable).with_name("openapi-python-client")), "generate", "--meta", "none"]
     argv += ["--path", "document.json", "--config", "config.yaml", "--output-path", PACKAGE]
     made = subprocess.run(argv, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert (made.returncode, made.stdout.strip(), made.stderr) == (0, f"Generating {PACKAGE}", "")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert re.findall(r"(?:WARNING|Unable to|Unsupported).*", made.stdout + made.stderr) == [
+        "WARNING parsing POST /api/v1/chatbots/{slug}/conversations within conversations.",
+        "Unsupported content type application/x-ndjson",
+    ]
     monkeypatch.syspath_prepend(tmp_path)
     yield importlib.import_module(PACKAGE)
     for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
@@ -62,6 +67,11 @@ def test_it_exports_a_chatter_with_a_token_and_deletes_one_with_a_signature(
     slug = chatbot.slug
 
     with client.AuthenticatedClient(live_server.url, token, follow_redirects=True) as caller:
+        document = _models().Document.from_dict(
+            {"id": "c-9", "channel": "widget", "started_at": "2026-11-23T09:00:00Z"}
+        )
+        stored = _call("conversations.store_conversations").sync(slug, client=caller, body=[document])
+        assert [result.outcome.value for result in stored.results] == ["created"]
         filed = _call("requests.file_export").sync(slug, client=caller, body=_models().ExportBody(**ALICE))
         assert (filed.kind.value, filed.status.value, filed.result) == ("export", "accepted", None)
         call_command("process_requests", stdout=io.StringIO())
