@@ -3,8 +3,9 @@
 from compliance.api.bodies import DeletionBody, ExportBody
 from compliance.api.described_callbacks import request_changed
 from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
+from compliance.api.links import from_request
 from compliance.api.shapes import RequestObject
-from config.openapi.describing import Answer, Body, Example, Link, Parameter, describe
+from config.openapi.describing import Answer, Body, Example, Parameter, describe
 from config.openapi.document import REQUESTS
 
 IDEMPOTENCY_KEY = Parameter(
@@ -14,17 +15,6 @@ IDEMPOTENCY_KEY = Parameter(
     "24 hours; with another body 409 `idempotency_conflict`.",
     schema={"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
     example="erase-ticket-7",
-)
-
-_FOLLOW = Link(
-    operation_id="getRequest",
-    parameters={"request_id": "$response.body#/request_id"},
-    description="Follow the request until it is final.",
-)
-_DOWNLOAD = Link(
-    operation_id="downloadExport",
-    parameters={"request_id": "$response.body#/request_id"},
-    description="Fetch the file once the export is completed.",
 )
 
 file_deletion = describe(
@@ -56,7 +46,7 @@ file_deletion = describe(
             "The request. The same call sent again answers with the same request, as it stands then.",
             RequestObject,
             {"accepted": Example("Just filed", request("deletion"))},
-            links={"follow": _FOLLOW},
+            links=from_request("follow", "cancel", "callbacks"),
         )
     },
     refuses=[
@@ -98,7 +88,7 @@ file_export = describe(
             "The request. The same call sent again answers with the same request, as it stands then.",
             RequestObject,
             {"accepted": Example("Just filed", request("export"))},
-            links={"follow": _FOLLOW, "download": _DOWNLOAD},
+            links=from_request("follow", "download", "cancel", "callbacks"),
         )
     },
     refuses=[
@@ -129,7 +119,7 @@ get_request = describe(
                     request("deletion", status="on_hold", hold_reason="too_many_conversations"),
                 ),
             },
-            links={"download": _DOWNLOAD},
+            links=from_request("download", "cancel", "approve", "reject", "resend"),
         )
     },
 )

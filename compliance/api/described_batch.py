@@ -3,6 +3,7 @@
 from compliance.api.bodies import Batch
 from compliance.api.described import IDEMPOTENCY_KEY
 from compliance.api.examples import CHATTER, request
+from compliance.api.links import from_request
 from compliance.api.shapes import BatchAnswer
 from config.openapi.describing import Answer, Body, Example, describe, problem_example
 from config.openapi.document import REQUESTS
@@ -50,6 +51,7 @@ file_batch = describe(
                     {"results": [request("deletion"), {"error": problem_example("unknown_uci_key")}]},
                 )
             },
+            links=from_request("follow", "cancel", at="/results/0"),
         )
     },
     refuses=["compliance_disabled", "idempotency_conflict"],

@@ -2,6 +2,7 @@
 
 from compliance.api.bodies import NoBody, SelectorBody
 from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
+from compliance.api.links import from_request
 from compliance.api.queries import RequestsQuery
 from compliance.api.shapes import RequestObject, RequestPage, RequestsOfChatter
 from config.openapi.describing import Answer, Body, Example, describe, parameters_of
@@ -21,6 +22,7 @@ list_requests = describe(
             "A page of requests.",
             RequestPage,
             {"page": Example("The only page", {"results": [EXPORTED, DELETED], "next": None, "previous": None})},
+            links=from_request("follow", "download", "cancel", "approve", at="/results/0"),
         )
     },
     refuses=["invalid"],
@@ -50,6 +52,7 @@ look_up_requests = describe(
             "The requests.",
             RequestsOfChatter,
             {"found": Example("One export and one deletion", {"results": [DELETED, EXPORTED], "left_out": 0})},
+            links=from_request("follow", at="/results/0"),
         )
     },
     refuses=["unknown_uci_key", "uci_not_designated"],

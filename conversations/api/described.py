@@ -69,7 +69,17 @@ store_conversations = describe(
                     operation_id="storeFile",
                     parameters={"number": "$response.body#/results/0/number"},
                     description="Store a file of the first conversation.",
-                )
+                ),
+                "conversation": Link(
+                    operation_id="getConversation",
+                    parameters={"number": "$response.body#/results/0/number"},
+                    description="Look at the first conversation.",
+                ),
+                "messages": Link(
+                    operation_id="listMessages",
+                    parameters={"number": "$response.body#/results/0/number"},
+                    description="Read the first conversation.",
+                ),
             },
         )
     },

@@ -48,13 +48,15 @@ def environment(live_server, chatbot: Chatbot, storage, tmp_path: Path) -> Envir
     def made(operation: str) -> dict[str, str]:
         conversation = factories.conversation_of(chatbot, "42", messages=0)
         factories.MessageFactory.create(conversation=conversation, external_id="m1")
+        request = _request_for(operation, chatbot)
+        factories.CallbackFactory.create(request=request)
         return {
             "PATH": os.environ["PATH"],
             "API": f"{live_server.url}/api/v1/chatbots/{chatbot.slug}",
             "SECRET": SECRET,
             "TOKEN": token,
             "NUMBER": str(conversation.pk),
-            "REQUEST_ID": str(_request_for(operation, chatbot).pk),
+            "REQUEST_ID": str(request.pk),
             "FILE": str(picture),
         }
 

@@ -51,6 +51,8 @@ def _world(chatbot: Chatbot) -> dict[str, Any]:
     for request in done:
         factories.CallbackFactory.create(request=request, delivered=True)
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="http://127.0.0.1:9/nobody")
+    for request in open_ones:
+        factories.CallbackFactory.create(request=request)
     DailyExtract.objects.create(
         chatbot=chatbot,
         day=date(2026, 11, 23),
