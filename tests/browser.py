@@ -64,9 +64,10 @@ def open_page(browser: Browser, url: str, *, width: int = 1280) -> Watched:
     return watched
 
 
-def barriers(page: Page) -> dict[str, list[str]]:
-    """Return what axe finds serious or critical: rule -> selectors of the elements."""
-    found = Axe().run(page).response["violations"]
+def barriers(page: Page, *, beside: str = "") -> dict[str, list[str]]:
+    """Return what axe finds serious or critical: rule -> selectors of the elements. `beside` is left out."""
+    context = {"exclude": [[beside]]} if beside else None
+    found = Axe().run(page, context=context).response["violations"]
     return {
         one["id"]: [target for node in one["nodes"] for target in map(str, node["target"])]
         for one in found
