@@ -19,7 +19,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from compliance.callbacks import delivering, sending
+from compliance.callbacks import claiming, delivering, sending
 from compliance.callbacks.delivering import RECEIVERS, deliver
 from compliance.models import Callback
 from tests.calls import SigningCaller
@@ -255,6 +255,17 @@ def test_a_receiver_that_failed_several_times_in_this_turn_is_left_for_later(
     )
     deliver()
     assert Callback.objects.get(state=State.GIVEN_UP).last_error == "receiver_resting"
+
+
+def test_what_goes_elsewhere_or_is_another_chatbots_does_not_wait_with_what_goes_to_a_receiver_that_rests(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    waits = callback_to(chatbot, "https://hooks.example.com/a", "1")
+    callback_to(chatbot, "https://hooks.example.com.test/a", "2")
+    callback_to(chatbot, "https://hooks.example.com:8443/a", "3")
+    callback_to(neighbour, "https://hooks.example.com/a")
+    claiming.let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
+    assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
 
 
 def test_while_another_worker_sends_nothing_is_taken(
