@@ -16,7 +16,7 @@ from compliance.callbacks import claiming
 from compliance.callbacks.delivering import RECEIVERS, deliver
 from compliance.erasure.remnants import remove_expired
 from compliance.models import Callback, Claim, ComplianceRequest
-from tests.calls import ALICE, SigningCaller
+from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, uci_of
 from tests.functional.support import dump
@@ -81,6 +81,22 @@ def test_it_tells_of_a_completion_once_signed_and_without_a_word_about_the_chatt
     assert str(callback.pk) in text
     assert "privacy-5813" not in text
     assert "alice-77" not in text
+
+
+def test_what_a_receiver_got_signed_files_nothing(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    operations.cancel(request_id=file(signing, receiver.url()).pk, actor="test")
+    deliver()
+    [received] = receiver.received
+    # One secret signs both ways, over timestamp and body alone: it is the body that no call takes.
+    signed = {
+        "X-Mindsay-Timestamp": received.headers["X-Mindsay-Request-Timestamp"],
+        "X-Mindsay-Signature": received.headers["X-Mindsay-Signature"],
+    }
+    for path in ("data-deletion", "data-export", "requests/batch"):
+        problem(Caller(chatbot).post(path, received.body, **signed), 400, "invalid")
+    assert ComplianceRequest.objects.count() == 1
 
 
 def test_it_tells_the_chatbots_receiver_unless_the_request_names_its_own(
