@@ -6,6 +6,8 @@ from chatbots.models import Bucket, Chatbot
 from chatbots.secrets import encrypt
 from tests.s3_server import ADMIN, Identity, S3Server
 
+# Whose keys reach the bucket of an embedded server alone.
+CLIENT = Identity("client", [f"{right}:clients" for right in ("Read", "Write", "List")])
 PREFIX = "from-platform/"
 
 

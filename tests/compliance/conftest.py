@@ -9,7 +9,9 @@ from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ExportFile
+from tests.clients import CLIENT, use_client_bucket
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, empty, export_with, extract_with, file_of, put
+from tests.s3_server import S3Server, running
 
 Drain = Callable[[], None]
 
@@ -47,3 +49,19 @@ def whole(chatbot: Chatbot, storage: ObjectStorage) -> list[str]:
     today = f"{ledger.PREFIX}{timezone.now():%Y-%m-%d}/0af3.json"
     put(storage, EXPORT, COPY, EXTRACT, today)
     return sorted([file.object_key, EXPORT, COPY, EXTRACT, today])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running(CLIENT) as server:
+        yield server
+
+
+@pytest.fixture
+def clients(server: S3Server, chatbot: Chatbot) -> Iterator[ObjectStorage]:
+    """The client's bucket, to which the chatbot's exports go."""
+    use_client_bucket(chatbot, server, identity=CLIENT)
+    clients = server.storage()
+    empty(clients)
+    yield clients
+    empty(clients)

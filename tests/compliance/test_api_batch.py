@@ -1,8 +1,6 @@
 """Many requests by one call: each item is judged by itself, what can be filed is stored at once, and never twice."""
 
-import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,13 +11,12 @@ from hypothesis import strategies as st
 
 from chatbots import changelog
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from compliance import batch_replays, filing, queue
+from compliance import filing, queue
 from compliance.api import batch
 from compliance.models import ComplianceRequest, Replay
 from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.test_api_requests import FIELDS
-from tests.functional.test_races import Elsewhere, Gate
 
 PATH = "requests/batch"
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"
@@ -370,57 +367,3 @@ def test_an_expired_row_is_no_answer_and_is_overwritten(caller):
     assert not set(first) & set(second)
     assert ids(caller.post(PATH, items("bob", "alice"), **IDEMPOTENCY)) == second
     assert Replay.objects.count() == 3
-
-
-# --- At once -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bot(transactional_db: None) -> Chatbot:
-    return factories.ready_chatbot(slug="acme")
-
-
-def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls, each of which looks whether it was answered before any of them stores."""
-    gate, recall = Gate(), batch_replays.recall
-    looked: list[int] = []
-
-    def recalled(*asked: Any) -> Any:
-        found = recall(*asked)
-        if len(looked) < len(calls):
-            looked.append(1)
-            if len(looked) == len(calls):
-                gate.open()
-            gate.passed()
-        return found
-
-    monkeypatch.setattr(batch_replays, "recall", recalled)
-    return [one.end() for one in [Elsewhere(call) for call in calls]]
-
-
-def test_equal_batches_at_once_file_each_item_once(bot, monkeypatch):
-    caller, raw = TokenCaller(bot), json.dumps(items(*map(str, range(50)))).encode()
-    answers = begun_together(monkeypatch, *[lambda: caller.post(PATH, raw, **IDEMPOTENCY)] * 6)
-    assert len({tuple(ids(answer)) for answer in answers}) == 1
-    assert (filed(), Replay.objects.count()) == (50, 51)
-    assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 50
-
-
-def test_one_signature_at_once_under_many_keys_files_each_item_once(bot, monkeypatch):
-    caller, raw = SigningCaller(bot), json.dumps(items(*map(str, range(20)))).encode()
-    caller.timestamp = str(int(time.time()))
-    calls = [lambda n=n: caller.post(PATH, raw, Idempotency_Key=f"key {n}") for n in range(5)]
-    answers = begun_together(monkeypatch, *calls, lambda: caller.post(PATH, raw))
-    assert len({tuple(ids(answer)) for answer in answers}) == 1
-    assert (filed(), Replay.objects.count()) == (20, 6 * 21)
-
-
-def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, monkeypatch):
-    caller = TokenCaller(bot)
-    bodies = [items("alice", "bob"), items("carol")]
-    answers = begun_together(
-        monkeypatch, *[lambda body=body: caller.post(PATH, body, **IDEMPOTENCY) for body in bodies]
-    )
-    assert sorted(answer.status_code for answer in answers) == [200, 409]
-    [won] = [answer for answer in answers if answer.status_code == 200]
-    assert filed() == len(ids(won)) == Replay.objects.count() - 1

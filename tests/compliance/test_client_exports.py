@@ -1,12 +1,10 @@
 """Exports into a client's own bucket, and what a deletion does to them."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Bucket, Chatbot
@@ -15,7 +13,7 @@ from compliance.api.representation import represent
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export
 from tests import factories
-from tests.clients import PREFIX, empty, use_client_bucket, use_hosted_bucket
+from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import (
     COMPLETED,
@@ -27,29 +25,11 @@ from tests.compliance.exporting import (
     patch_pieces,
     taken,
 )
-from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
-from tests.s3_server import Identity, S3Server, running
+from tests.s3_server import Identity, S3Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-CLIENT = Identity("client", [f"{right}:clients" for right in ("Read", "Write", "List")])
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with running(CLIENT) as server:
-        yield server
-
-
-@pytest.fixture
-def clients(server: S3Server, chatbot: Chatbot) -> Iterator[ObjectStorage]:
-    """The client's bucket, to which the chatbot's exports go."""
-    use_client_bucket(chatbot, server, identity=CLIENT)
-    clients = server.storage()
-    empty(clients)
-    yield clients
-    empty(clients)
 
 
 def delivered(chatbot: Chatbot, value: str = "42", **fields: Any) -> Export:
@@ -389,32 +369,3 @@ def test_a_deletion_that_comes_while_it_is_written_leaves_no_object_and_no_open_
     assert is_empty(clients)
     assert outcome(export)[:2] == ("accepted", "storage_incomplete")
     assert Export.objects.get().key is None
-
-
-@pytest.mark.parametrize("selector", ["uci", "ids"])
-def test_a_deletion_names_an_export_by_ids_and_leaves_it(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, settings: Settings, selector: str
-) -> None:
-    conversation_of(chatbot, "42", external_id="c-42")
-    request = of_conversations(chatbot, "c-42", kind="export")
-    carry_out(taken(request))
-    assert outcome(request) == COMPLETED
-    export = export_of_request(request)
-    assert export.key is not None
-    assert export.key.startswith(f"{PREFIX}chatter_data_exports/!conversations/")
-    how = {"erase_exports": True}
-    deletion = deletion_of(chatbot, "42", **how) if selector == "uci" else of_conversations(chatbot, "c-42", **how)
-
-    drain()
-
-    assert outcome(deletion) == COMPLETED
-    kept = represent(deletion, status_url="", shows_key=True)["kept_exports"]
-    assert [(one["request_id"], one["hosting"]) for one in kept] == [(str(request.pk), "client")]
-    assert clients.exists(export.key)
-    assert verify.audit([deletion.pk]).left == {}
-    # It can be met by no other deletion, so the ids' digests need not be kept for as long as it lies there.
-    late = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1)
-    ComplianceRequest.objects.update(completed_at=late)
-    worker.sweep()
-    request.refresh_from_db()
-    assert (request.conversation_digests, clients.exists(export.key)) == (None, True)

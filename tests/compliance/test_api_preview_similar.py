@@ -1,0 +1,85 @@
+"""What a preview tells of values that look like the one that was given: the commonest mistake."""
+
+import pytest
+from django.db import connection
+
+from chatbots.models import Chatbot, Variable
+from conversations.models import Conversation
+from tests.calls import TokenCaller
+from tests.compliance.test_api_preview import KEY, VALUE, body
+from tests.factories import IdentityFactory, conversation_of, deletion_of
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def caller(chatbot: Chatbot) -> TokenCaller:
+    return TokenCaller(chatbot)
+
+
+def similar(caller: TokenCaller, value: str) -> list[tuple[str, str, int, list[str]]]:
+    answer = caller.post("preview", body(value)).json()
+    return sorted((one[KEY], one[VALUE], one["conversations"], one["differs_in"]) for one in answer["similar"])
+
+
+def test_values_that_look_alike_are_told_whether_something_was_found_or_not(chatbot, neighbour, caller):
+    email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
+    for value in ("ab-7", "AB-7", " ab-7", "00ab-7\u00a0", "ab-70", "ab-8"):
+        conversation_of(chatbot, value, messages=0)
+    for _ in range(2):
+        IdentityFactory.create(conversation=conversation_of(chatbot, messages=0), variable=email, value="ab-7")
+    IdentityFactory.create(conversation=conversation_of(chatbot, messages=0), variable=email, value="0Ab-7")
+    conversation_of(neighbour, "AB-7")
+    alike = [
+        ("email", "0Ab-7", 1, ["key", "case", "padding"]),
+        ("email", "ab-7", 2, ["key"]),
+        ("member_id", " ab-7", 1, ["padding"]),
+        ("member_id", "00ab-7\u00a0", 1, ["padding"]),
+        ("member_id", "AB-7", 1, ["case"]),
+    ]
+    assert similar(caller, "ab-7") == alike
+    assert similar(caller, "Ab-7")[-1] == ("member_id", "ab-7", 1, ["case"])
+    Conversation.objects.filter(pk__in=Conversation.objects.filter(identity__value="AB-7")).update(
+        deletion_request_id=deletion_of(chatbot, "x").pk
+    )
+    assert similar(caller, "ab-7") == alike[:-1]
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "differs_in"),
+    [
+        ("0", "000", ["padding"]),
+        ("000", "0", ["padding"]),
+        ("007", " 7", ["padding"]),
+        ("ÉLOÏSE", "éloïse", ["case"]),
+        ("\u3000\u20037\ufeff\t", "7", ["padding"]),
+        ("0" * 511 + "A", "a", ["case", "padding"]),
+        ("😀" * 511 + "a", "😀" * 511 + "A", ["case"]),
+        ("Ⱥ" * 512, "ⱥ" * 512, ["case"]),
+        (" ", "0", None),
+        (" ", "\u2003", ["padding"]),
+        ("1", "10", None),
+        ("a b", "ab", None),
+    ],
+)
+def test_a_look_alike_is_told_by_what_differs(chatbot, caller, stored, asked, differs_in):
+    conversation_of(chatbot, stored, messages=0)
+    answer = caller.post("preview", body(asked)).json()
+    assert answer["similar"] == (
+        [{KEY: "member_id", VALUE: stored, "conversations": 1, "differs_in": differs_in}] if differs_in else []
+    )
+
+
+def test_look_alikes_are_bounded_however_many_there_are(chatbot, caller):
+    chatters = ["7", *(f"{'0' * number}7" for number in range(1, 40))]
+    for value in chatters:
+        conversation_of(chatbot, value, messages=0)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)"
+            " SELECT c.chatbot_id, c.id, c.uci_variable_id, '000007' FROM conversations_conversation c"
+            " WHERE NOT EXISTS (SELECT FROM conversations_identity WHERE conversation_id = c.id AND value = '000007')"
+        )
+    found = caller.post("preview", body("7")).json()["similar"]
+    assert len(found) == 20
+    assert all(one["conversations"] in {1, 40} for one in found)
