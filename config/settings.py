@@ -149,6 +149,8 @@ EXTRACT_DELAY = timedelta(minutes=env.int("EXTRACT_DELAY_MINUTES", 10, validate=
 
 # --- API -----------------------------------------------------------------------------------------------
 
+# What one statement of a web call may take; 0 for as long as it likes. Workers and commands are not bound by it.
+WEB_STATEMENT_SECONDS = env.int("WEB_STATEMENT_SECONDS", 30, validate=Range(min=0))
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024, validate=Range(min=1))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 # Of one key that has no limit of its own. 0 switches all limits off.

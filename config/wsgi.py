@@ -10,6 +10,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 embedded.start()
 django.setup(set_prefix=False)
 
+from django.conf import settings  # noqa: E402  (needs the environment that the embedded servers give)
+
 from config.handler import Handler  # noqa: E402  (needs the apps)
+
+# A call that asks the database for too much gets 503 and frees its thread.
+if settings.WEB_STATEMENT_SECONDS:
+    options = settings.DATABASES["default"]["OPTIONS"]
+    limit = f"-c statement_timeout={settings.WEB_STATEMENT_SECONDS}s"
+    options["options"] = f"{options.get('options', '')} {limit}".strip()
 
 application = Handler()

@@ -1,0 +1,29 @@
+"""A call whose statement takes too long is ended, and its thread is free for others."""
+
+import pytest
+from django.db import connection, transaction
+
+from tests import factories
+from tests.calls import TokenCaller
+from tests.functional.web import web_server
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_call_that_waits_too_long_for_the_database_is_told_to_come_again():
+    caller = TokenCaller(factories.ready_chatbot(slug="acme"))
+    with web_server(WEB_STATEMENT_SECONDS="1") as server:
+        client = server.connect()
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE compliance_compliancerequest IN ACCESS EXCLUSIVE MODE")
+            client.request("GET", caller.url("requests"), headers=caller.credentials(b""))
+            response = client.getresponse()
+            said = response.read()
+        assert (response.status, response.headers["Retry-After"]) == (503, "5"), said
+        assert b'"code":"unavailable"' in said
+        # The connection to the database is good for the next call.
+        client.request("GET", caller.url("requests"), headers=caller.credentials(b""))
+        again = client.getresponse()
+        again.read()
+        client.close()
+    assert again.status == 200
