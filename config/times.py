@@ -11,8 +11,9 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 # The pattern is there because pydantic would also take "1575215418" as Unix time. The offset is optional in
-# it so that its absence gets an error of its own.
-RFC_3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?$"
+# it so that its absence gets an error of its own. PostgreSQL takes none of 16 hours or more; places have 14 at most.
+_OFFSET = r"[Zz]|[+-](0[0-9]|1[0-5]):[0-9]{2}"
+RFC_3339 = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]+)?({_OFFSET})?$"
 _SCHEMA = core_schema.chain_schema(
     [
         core_schema.str_schema(strict=True, pattern=RFC_3339),

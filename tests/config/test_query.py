@@ -61,6 +61,7 @@ def test_parameters_are_read_as_what_they_are() -> None:
         ("since=", {"/since": "invalid_time"}),
         ("since=1575215418", {"/since": "invalid_time"}),
         ("since=2026-02-30T00:00:00Z", {"/since": "invalid_time"}),
+        ("since=2026-11-24T09:00:00%2B16:00", {"/since": "invalid_time"}),
         ("since=2026-11-24T09:00:00", {"/since": "time_zone_missing"}),
         ("since=1969-11-24T09:00:00Z", {"/since": "out_of_range"}),
         ("since=2026-11-24T09:00:00+01:00", {"/since": "invalid_time"}),

@@ -78,6 +78,13 @@ def test_a_list_is_answered_in_order_and_a_bad_document_sinks_no_other(caller):
     assert Conversation.objects.count() == 2
 
 
+def test_a_time_with_an_offset_that_the_database_does_not_take_sinks_no_other(caller):
+    times = ("2026-11-23T09:00:00+16:00", "2026-11-23T09:00:00-20:21", "2026-11-23T09:00:00-15:59")
+    answered = results(caller.post(CONVERSATIONS, [document(n, started_at=time) for n, time in enumerate(times)]))
+    assert [result["outcome"] for result in answered] == ["refused", "refused", "created"]
+    assert answered[0]["error"]["errors"][0]["code"] == "invalid_time"
+
+
 def test_200_also_when_all_are_refused(caller):
     answered = results(caller.post(CONVERSATIONS, [{}, {"id": "c-1"}]))
     assert [result["outcome"] for result in answered] == ["refused", "refused"]

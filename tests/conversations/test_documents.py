@@ -78,6 +78,8 @@ def test_it_takes_null_as_absent_and_asks_for_a_required_field_that_is_null() ->
         ({"started_at": "1575215418"}, "/started_at", "invalid_time"),
         ({"started_at": 1575215418}, "/started_at", "wrong_type"),
         ({"started_at": "2026-02-30T09:00:00Z"}, "/started_at", "invalid_time"),
+        ({"started_at": "2026-11-23T09:00:00+16:00"}, "/started_at", "invalid_time"),
+        ({"started_at": "2026-11-23T09:00:00-23:59"}, "/started_at", "invalid_time"),
         ({"started_at": "0001-01-01T00:00:00+14:00"}, "/started_at", "out_of_range"),
         ({"started_at": "9999-12-31T23:59:59-14:00"}, "/started_at", "out_of_range"),
         ({"agent_handover": 1}, "/agent_handover", "wrong_type"),
@@ -242,9 +244,9 @@ def test_it_survives_any_bytes(raw: bytes) -> None:
         max_value=LATEST.replace(tzinfo=None) - timedelta(microseconds=1),
         timezones=st.just(UTC),
     ),
-    st.integers(-23 * 60 - 59, 23 * 60 + 59),
+    st.integers(-15 * 60 - 59, 15 * 60 + 59),
 )
-def test_it_keeps_the_moment_of_a_time_in_any_offset(moment: datetime, minutes: int) -> None:
+def test_it_keeps_the_moment_of_a_time_in_any_offset_below_16_hours(moment: datetime, minutes: int) -> None:
     local = moment.astimezone(timezone(timedelta(minutes=minutes)))
 
     read = taken(started_at=local.isoformat())["started_at"]
