@@ -47,6 +47,6 @@ fmt: $(READY)
 	$(BIN)/ruff format .
 
 clean:  ## what can be made again; var/, the data of this copy, stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
+	rm -rf .venv node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis staticfiles
 	rm -f .coverage .coverage.*
 	find . -name __pycache__ -not -path './var/*' -prune -exec rm -rf {} +
