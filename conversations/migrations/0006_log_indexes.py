@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 models.F("chatbot"),
                 models.OrderBy(models.F("started_at"), descending=True),
                 models.OrderBy(models.F("id"), descending=True),
-                condition=models.Q(("deletion_request_id__isnull", False)),
+                condition=models.Q(("chatbot__gt", 0), ("deletion_request_id__isnull", False)),
                 name="conversation_log_closed",
             ),
         ),
