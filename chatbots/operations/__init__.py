@@ -1,0 +1,26 @@
+"""Set up chatbots: every change of a chatbot, its variables, its keys and its members that a person asks for.
+
+Commands and console each make one call into here. Each operation is one transaction, change-log entries
+included. What cannot be done raises ValidationError, its messages by field, each saying what to do.
+"""
+
+from chatbots.operations.chatbots import SETTINGS, change_chatbot, change_settings, check_settings, create_chatbot
+from chatbots.operations.keys import SIGNING_SCOPES, NewApiKey, create_api_key, revoke_api_key
+from chatbots.operations.members import set_role
+from chatbots.operations.variables import NewVariable, add_variable, designate_uci
+
+__all__ = [
+    "SETTINGS",
+    "SIGNING_SCOPES",
+    "NewApiKey",
+    "NewVariable",
+    "add_variable",
+    "change_chatbot",
+    "change_settings",
+    "check_settings",
+    "create_api_key",
+    "create_chatbot",
+    "designate_uci",
+    "revoke_api_key",
+    "set_role",
+]

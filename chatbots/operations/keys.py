@@ -1,0 +1,112 @@
+"""Keys with which a client's systems call."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.timezone import now
+
+from chatbots import changelog
+from chatbots.authentication import secret_binding, token_digest
+from chatbots.models import ApiKey, Chatbot
+from chatbots.secrets import encrypt
+
+Scope = ApiKey.Scope
+
+# A signature covers no path, so it serves only the calls that these two scopes allow.
+SIGNING_SCOPES = (Scope.DELETIONS_WRITE, Scope.EXPORTS_WRITE)
+
+
+@dataclass(frozen=True)
+class NewApiKey:
+    """A key just created. `secret` is to be shown once: it is kept encrypted or as a digest.
+
+    It is None for a signing key that took over a secret its owner has already.
+    """
+
+    api_key: ApiKey
+    secret: str | None
+
+
+def create_api_key(
+    *,
+    chatbot: Chatbot,
+    type: ApiKey.Type,  # noqa: A002  the field's name
+    label: str,
+    actor: str,
+    scopes: Sequence[str] = (),
+    expires_at: datetime | None = None,
+    rate_limit: int | None = None,
+    taken_over_secret: str | None = None,
+) -> NewApiKey:
+    """Create a key and return it with its secret, which cannot be shown again.
+
+    A signing key has both of SIGNING_SCOPES unless told otherwise; a token needs at least one scope. `rate_limit`
+    is in calls a minute; None is the limit of the settings, as that is when a call comes.
+    `taken_over_secret` is for clients that sign already: it becomes the signing key's secret. Raises
+    ValidationError.
+    """
+    api_key = ApiKey(
+        chatbot=chatbot,
+        type=type,
+        label=label,
+        prefix=secrets.token_hex(6),
+        scopes=_checked_scopes(type, scopes),
+        expires_at=expires_at,
+        rate_limit=rate_limit,
+    )
+    secret = _give_secret(api_key, taken_over_secret)
+    api_key.clean_fields(exclude=["chatbot"])
+    api_key.validate_constraints(exclude=["chatbot", "prefix"])
+    with transaction.atomic():
+        api_key.save(force_insert=True)
+        changelog.record(
+            "apikey.created",
+            chatbot_id=chatbot.pk,
+            actor=actor,
+            data={"prefix": api_key.prefix, "type": str(api_key.type)},
+        )
+    return NewApiKey(api_key, None if taken_over_secret else secret)
+
+
+def revoke_api_key(*, prefix: str, actor: str) -> ApiKey:
+    """End a key, for good: the next call with it is refused. Raises ValidationError (no such key, ended before)."""
+    with transaction.atomic():
+        api_key = ApiKey.objects.select_for_update().filter(prefix=prefix).first()
+        if api_key is None:
+            raise ValidationError({"prefix": "There is no key with this prefix."})
+        if api_key.revoked_at is not None:
+            raise ValidationError({"prefix": "This key was revoked before."})
+        api_key.revoked_at = now()
+        api_key.save(update_fields=["revoked_at"])
+        changelog.record("apikey.revoked", chatbot_id=api_key.chatbot_id, actor=actor, data={"prefix": prefix})
+    return api_key
+
+
+def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:
+    """Return the scopes of a key in the order of Scope, each once."""
+    offered = [scope.value for scope in (SIGNING_SCOPES if key_type == ApiKey.Type.SIGNING else Scope)]
+    if not scopes and key_type == ApiKey.Type.SIGNING:
+        return offered
+    if not scopes or not set(scopes) <= set(offered):
+        message = f"Give a {key_type.value} key at least one of, and only: {', '.join(offered)}."
+        raise ValidationError({"scopes": message})
+    return [scope for scope in offered if scope in scopes]
+
+
+def _give_secret(api_key: ApiKey, taken_over: str | None) -> str:
+    """Put a secret into the key, in the form its type keeps, and return it."""
+    if api_key.type == ApiKey.Type.TOKEN:
+        if taken_over is not None:
+            raise ValidationError({"secret": "Only a signing key can take over a secret."})
+        token = f"dca_{api_key.prefix}_{secrets.token_hex(32)}"
+        api_key.secret_sha256 = token_digest(token)
+        return token
+    secret = secrets.token_urlsafe(32) if taken_over is None else taken_over
+    if not 8 <= len(secret) <= 512 or not secret.isprintable():
+        raise ValidationError({"secret": "The secret must have 8 to 512 printable characters."})
+    api_key.secret_encrypted = encrypt(secret, bound_to=secret_binding(api_key.prefix))
+    return secret
