@@ -20,6 +20,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),
     "extract.ordered": frozenset({"day"}),
     "apikey.created": frozenset({"prefix", "type"}),
+    "apikey.changed": frozenset({"prefix", "rate_limit"}),
     "apikey.revoked": frozenset({"prefix"}),
     "file.downloaded": frozenset({"file", "conversation"}),
     "export.downloaded": frozenset({"file"}),

@@ -60,7 +60,7 @@ def create_api_key(
     )
     secret = _give_secret(api_key, taken_over_secret)
     api_key.clean_fields(exclude=["chatbot"])
-    api_key.validate_constraints(exclude=["chatbot", "prefix"])
+    _check_rate_limit(api_key)
     with transaction.atomic():
         api_key.save(force_insert=True)
         changelog.record(
@@ -72,18 +72,59 @@ def create_api_key(
     return NewApiKey(api_key, None if taken_over_secret else secret)
 
 
-def revoke_api_key(*, prefix: str, actor: str) -> ApiKey:
-    """End a key, for good: the next call with it is refused. Raises ValidationError (no such key, ended before)."""
+def revoke_api_key(*, prefix: str, actor: str, chatbot: Chatbot | None = None) -> ApiKey:
+    """End a key, for good: the next call with it is refused. With `chatbot`, one of this chatbot only.
+
+    Raises ValidationError (no such key, ended before).
+    """
     with transaction.atomic():
-        api_key = ApiKey.objects.select_for_update().filter(prefix=prefix).first()
-        if api_key is None:
-            raise ValidationError({"prefix": "There is no key with this prefix."})
-        if api_key.revoked_at is not None:
-            raise ValidationError({"prefix": "This key was revoked before."})
+        api_key = _active_key(prefix, chatbot)
         api_key.revoked_at = now()
         api_key.save(update_fields=["revoked_at"])
         changelog.record("apikey.revoked", chatbot_id=api_key.chatbot_id, actor=actor, data={"prefix": prefix})
     return api_key
+
+
+def change_api_key_rate_limit(*, chatbot: Chatbot, prefix: str, rate_limit: int | None, actor: str) -> ApiKey:
+    """Let a key make `rate_limit` calls a minute; None is the limit of the settings, as that is when a call comes.
+
+    Counts from the next call on. A limit that stays as it is makes no entry in the change log. Raises ValidationError
+    (no such key, revoked, out of range).
+    """
+    with transaction.atomic():
+        api_key = _active_key(prefix, chatbot)
+        if api_key.rate_limit == rate_limit:
+            return api_key
+        api_key.rate_limit = rate_limit
+        api_key.clean_fields(exclude=["chatbot"])
+        _check_rate_limit(api_key)
+        api_key.save(update_fields=["rate_limit"])
+        changelog.record(
+            "apikey.changed",
+            chatbot_id=chatbot.pk,
+            actor=actor,
+            data={"prefix": prefix, "rate_limit": rate_limit},
+        )
+    return api_key
+
+
+def _active_key(prefix: str, chatbot: Chatbot | None) -> ApiKey:
+    """Return the key, locked. Raises ValidationError where there is none, or it has ended."""
+    found = ApiKey.objects.select_for_update().filter(prefix=prefix)
+    api_key = (found if chatbot is None else found.filter(chatbot=chatbot)).first()
+    if api_key is None:
+        raise ValidationError({"prefix": "There is no key with this prefix."})
+    if api_key.revoked_at is not None:
+        raise ValidationError({"prefix": "This key was revoked before."})
+    return api_key
+
+
+def _check_rate_limit(api_key: ApiKey) -> None:
+    """Name the field that a constraint is about: fields and secret were checked, so it is the limit's range."""
+    try:
+        api_key.validate_constraints(exclude=["chatbot", "prefix"])
+    except ValidationError as error:
+        raise ValidationError({"rate_limit": error.messages}) from None
 
 
 def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:

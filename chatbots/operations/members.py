@@ -1,6 +1,7 @@
 """Who of the staff may do what with a chatbot."""
 
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from chatbots import changelog
@@ -8,12 +9,20 @@ from chatbots.models import Chatbot, Membership
 
 
 def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, actor: str) -> None:
-    """Give a staff user a role in a chatbot, in place of the one they have; None takes it away."""
+    """Give a staff user a role in a chatbot, in place of the one they have; None takes it away.
+
+    What stays as it is makes no entry in the change log. Raises ValidationError for a role for somebody who cannot
+    log in to the console.
+    """
+    if role is not None and not (user.is_staff and user.is_active):
+        raise ValidationError({"user": "Only active staff can have a role. Make this user staff first."})
     with transaction.atomic():
+        known = Membership.objects.select_for_update().filter(chatbot=chatbot, user=user).first()
         if role is None:
-            Membership.objects.filter(chatbot=chatbot, user=user).delete()
-            changelog.record("membership.removed", chatbot_id=chatbot.pk, actor=actor, data={"user": user.pk})
-        else:
+            if known is not None:
+                known.delete()
+                changelog.record("membership.removed", chatbot_id=chatbot.pk, actor=actor, data={"user": user.pk})
+        elif known is None or known.role != role:
             Membership.objects.update_or_create(chatbot=chatbot, user=user, defaults={"role": role})
             changelog.record(
                 "membership.set",

@@ -3,13 +3,22 @@
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError
 
 from chatbots.authentication import secret_binding, token_digest
-from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Variable
-from chatbots.operations import NewVariable, create_api_key, create_chatbot, designate_uci, revoke_api_key
+from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
+from chatbots.operations import (
+    NewVariable,
+    change_api_key_rate_limit,
+    create_api_key,
+    create_chatbot,
+    designate_uci,
+    revoke_api_key,
+    set_role,
+)
 from chatbots.secrets import decrypt
 from tests.factories import ChatbotFactory, VariableFactory
 
@@ -228,3 +237,50 @@ def test_a_key_is_revoked_by_command(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"Revoked the key {new.api_key.prefix} (CRM).\n"
     with pytest.raises(CommandError, match="revoked before"):
         call_command("revoke_api_key", new.api_key.prefix)
+
+
+def test_the_limit_of_a_key_changes_with_an_entry_in_the_change_log() -> None:
+    chatbot = ChatbotFactory.create()
+    prefix = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key.prefix
+
+    for limit in (500, 500, None):
+        change_api_key_rate_limit(chatbot=chatbot, prefix=prefix, rate_limit=limit, actor="user:1")
+        assert ApiKey.objects.get().rate_limit == limit
+
+    entries = ChangeLogEntry.objects.filter(event="apikey.changed").order_by("id")
+    assert [entry.data for entry in entries] == [{"prefix": prefix, "rate_limit": one} for one in (500, None)]
+    assert {entry.actor for entry in entries} == {"user:1"}
+
+
+def test_a_limit_is_refused_out_of_range_and_for_keys_that_are_not_there() -> None:
+    chatbot = ChatbotFactory.create()
+    prefix = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key.prefix
+
+    def refused(**changes: Any) -> dict[str, list[str]]:
+        asked = {"chatbot": chatbot, "prefix": prefix, "rate_limit": 5, "actor": "command"} | changes
+        with pytest.raises(ValidationError) as caught:
+            change_api_key_rate_limit(**asked)
+        return caught.value.message_dict
+
+    assert list(refused(rate_limit=0)) == list(refused(rate_limit=1_000_001)) == ["rate_limit"]
+    assert refused(prefix="nobody") == refused(chatbot=ChatbotFactory.create())
+    with pytest.raises(ValidationError, match="no key"):
+        revoke_api_key(prefix=prefix, chatbot=ChatbotFactory.create(), actor="command")
+    revoke_api_key(prefix=prefix, chatbot=chatbot, actor="command")
+    assert "revoked" in refused()["prefix"][0]
+    assert ApiKey.objects.get().rate_limit is None
+
+
+def test_a_role_goes_to_active_staff_only_and_stays_off_the_record_when_nothing_changes() -> None:
+    chatbot = ChatbotFactory.create()
+    sam = User.objects.create_user("sam", is_staff=True)
+    officer = Membership.Role.OFFICER
+
+    for role in (None, officer, officer, None, None):
+        set_role(chatbot=chatbot, user=sam, role=role, actor="command")
+
+    assert events() == ["membership.set", "membership.removed"]
+    for user in (User.objects.create_user("eve"), User.objects.create_user("al", is_staff=True, is_active=False)):
+        with pytest.raises(ValidationError, match="active staff"):
+            set_role(chatbot=chatbot, user=user, role=officer, actor="command")
+    assert not Membership.objects.exists()
