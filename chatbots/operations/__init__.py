@@ -5,7 +5,13 @@ included. What cannot be done raises ValidationError, its messages by field, eac
 """
 
 from chatbots.operations.chatbots import SETTINGS, change_chatbot, change_settings, check_settings, create_chatbot
-from chatbots.operations.keys import SIGNING_SCOPES, NewApiKey, change_api_key_rate_limit, create_api_key, revoke_api_key
+from chatbots.operations.keys import (
+    SIGNING_SCOPES,
+    NewApiKey,
+    change_api_key_rate_limit,
+    create_api_key,
+    revoke_api_key,
+)
 from chatbots.operations.members import set_role
 from chatbots.operations.variables import NewVariable, add_variable, designate_uci
 

@@ -26,19 +26,35 @@ def samples_of(call: Call, *, path: str, signed: bool) -> list[dict[str, str]]:
     below = path.split("{slug}/", 1)[1]
     body = next((body for body in call.bodies if body.media_type in {JSON, _FORM}), None)
     example: Any = next(iter(body.examples.values())).value if body else None
+    if body is not None and body.media_type == _FORM:
+        form = {"message_id": example["message_id"], "type": "image/jpeg"}
+        return _samples(below, api=_API, body=None, form=form, signed=signed)
+    return _samples(below, api=_API, body=example, form=None, signed=signed)
+
+
+def signed_samples(below: str, *, api: str, body: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the samples of a POST with a signature, as `samples_of` does.
+
+    `below` is the path below `api`, the address of a chatbot's API as a comment of the sample names it.
+    """
+    return _samples(below, api=api, body=body, form=None, signed=True)
+
+
+def _samples(
+    below: str, *, api: str, body: Any, form: Mapping[str, str] | None, signed: bool
+) -> list[dict[str, str]]:
     in_path = [name.upper() for name in re.findall(r"{(\w+)}", below)]
-    is_form = body is not None and body.media_type == _FORM
     context = {
-        "api": _API,
+        "api": api,
         "signed": signed,
-        "variables": ["SECRET" if signed else "TOKEN", *in_path, *(["FILE"] if is_form else [])],
+        "variables": ["SECRET" if signed else "TOKEN", *in_path, *(["FILE"] if form else [])],
         "path": {
             "bash": _with_variables(below, "${}"),
             "python": _with_variables(below, "{{os.environ['{}']}}"),
             "javascript": _with_variables(below, "${{{}}}"),
         },
-        "body": _written(example) if body and not is_form else None,
-        "form": {"message_id": example["message_id"], "type": "image/jpeg"} if is_form else None,
+        "body": None if body is None else _written(body),
+        "form": form,
     }
     return [
         {"lang": language, "label": label, "source": _rendered(template, context)}
