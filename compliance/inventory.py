@@ -326,6 +326,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.Membership": "staff, not chatters",
     "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
     "compliance.Claim": "which worker works; ids and times",
+    "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
     "auth.User": "staff, not chatters",
     "auth.Group": "staff, not chatters",
     "auth.Permission": "names of permissions",

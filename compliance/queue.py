@@ -1,18 +1,27 @@
-"""Nudge the workers, and declare what runs on a schedule. The only module that knows django-q2.
+"""Nudge the workers, declare what runs on a schedule, and tell of both. The only module that knows django-q2.
 
 The rows of ComplianceRequest and of Callback are the queues. A django-q2 task only says "there is work" and carries
 no data, so one that is lost, repeated, late or out of order loses and repeats nothing; a sweep says it again every
 minute.
 """
 
+import os
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
-from django_q.models import OrmQ, Schedule
+from django_q.brokers.orm import ORM
+from django_q.conf import Conf
+from django_q.models import OrmQ, Schedule, Task
+from django_q.signing import SignedPackage
 from django_q.tasks import async_task
+
+from compliance import heartbeats
 
 _BELL_LOCK = 0x6463_6162  # "dcab": the advisory lock that one ringer at a time holds
 
@@ -99,3 +108,44 @@ def sync_schedules() -> list[str]:
             else:
                 Schedule.objects.create(name=name, **declared, repeats=-1)
     return list(SCHEDULES)
+
+
+class Broker(ORM):  # type: ignore[misc]  # django-q2 has no types
+    """django-q2's queue in the database. What it tells of a cluster is written where others can read it."""
+
+    def set_stat(self, key: str, value: str, timeout: int) -> None:  # noqa: ARG002  (its signature)
+        """Note a sign of life. django-q2 calls this twice a second, in the process that guards the workers."""
+        stat = SignedPackage.loads(value)
+        heartbeats.seen(
+            cluster_id=stat.cluster_id,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            workers=Conf.WORKERS,
+            stopped=stat.status == Conf.STOPPED,
+        )
+
+
+@dataclass(frozen=True)
+class FailedTask:
+    """A task that ended with an error. What it was is in the worker's log of that time, at `task.failed`."""
+
+    name: str
+    started_at: datetime
+    stopped_at: datetime
+
+
+def failed_tasks(most: int = 50) -> list[FailedTask]:
+    """Return the tasks that failed last. Their arguments and results, which are pickles, are not even read."""
+    rows = Task.objects.filter(success=False).order_by("-started").values_list("func", "started", "stopped")[:most]
+    return [FailedTask(func.rpartition(".")[2], started, stopped) for func, started, stopped in rows]
+
+
+def tasks_waiting(most: int = 1_000) -> int:
+    """Return how many tasks no worker has taken yet, counted up to `most`."""
+    waiting = OrmQ.objects.filter(key=settings.Q_CLUSTER["name"], lock__lte=timezone.now())
+    return len(waiting.values_list("pk", flat=True)[:most])
+
+
+def next_sweep() -> datetime | None:
+    """Return when the sweep is to run next, or None where it is on no schedule."""
+    found: datetime | None = Schedule.objects.filter(name="sweep").values_list("next_run", flat=True).first()
+    return found

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 
-from compliance import queue, worker
+from compliance import heartbeats, queue, worker
 from compliance.callbacks import claiming, delivering
 from config.logs import describe_kind
 
@@ -23,6 +23,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
     @wraps(task)
     def run() -> None:
         failure = ""
+        heartbeats.worked()
         try:
             task()
         except Exception as error:

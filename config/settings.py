@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "config.request_id.RequestIdMiddleware",
+    "config.probes.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -184,6 +185,7 @@ REST_FRAMEWORK = {
 Q_CLUSTER = {
     "name": "data-compliance",
     "orm": "default",
+    "broker_class": "compliance.queue.Broker",
     "workers": env.int("WORKERS", 2, validate=Range(min=1)),
     "poll": 0.2,
     "queue_limit": 1,

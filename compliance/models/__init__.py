@@ -2,7 +2,8 @@
 
 from compliance.models.callbacks import Callback
 from compliance.models.exports import Export, ExportFile
+from compliance.models.heartbeats import Heartbeat
 from compliance.models.replays import Replay
 from compliance.models.requests import Claim, ComplianceRequest
 
-__all__ = ["Callback", "Claim", "ComplianceRequest", "Export", "ExportFile", "Replay"]
+__all__ = ["Callback", "Claim", "ComplianceRequest", "Export", "ExportFile", "Heartbeat", "Replay"]

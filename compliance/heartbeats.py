@@ -1,0 +1,148 @@
+"""Which clusters are alive: each writes down that it is there, and that its workers take up tasks.
+
+django-q2's own sign of life lies in a cache of the process that writes it, where nobody else sees it. These are two
+signs. The process that guards the workers says that it is there. That is not enough: after a worker was killed at the
+wrong moment the guard goes on while no worker takes up anything. So the workers say when they took up a task, too.
+All times are the database's.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from django.db import Error, connection
+
+from compliance.line import cluster
+from compliance.models import Heartbeat
+from config.logs import describe_kind
+from config.version import VERSION
+
+logger = logging.getLogger(__name__)
+
+# A process writes at most so often.
+BEAT_SECONDS = 10.0
+# Who was not seen for so long is gone.
+GONE_AFTER = timedelta(minutes=2)
+# Each minute brings a task, which goes to any of the clusters: who gets none for this long, times the clusters, has
+# workers that take up nothing.
+STALLED_AFTER = timedelta(minutes=10)
+# Rows of clusters that are gone go after this long.
+_KEPT = "1 day"
+
+_SEEN = f"""
+WITH old AS (DELETE FROM compliance_heartbeat WHERE seen_at < statement_timestamp() - interval '{_KEPT}')
+INSERT INTO compliance_heartbeat AS known (id, name, version, workers, started_at, seen_at, stopped_at)
+VALUES (%(id)s, %(name)s, %(version)s, %(workers)s, statement_timestamp(), statement_timestamp(),
+        CASE WHEN %(stopped)s THEN statement_timestamp() END)
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = excluded.stopped_at
+"""  # noqa: S608  (a constant of ours)
+
+# Of two starts that had the same number of a process the later one: the other is over.
+_WORKED = """
+UPDATE compliance_heartbeat SET worked_at = statement_timestamp()
+ WHERE id = (SELECT id FROM compliance_heartbeat WHERE name = %s ORDER BY started_at DESC LIMIT 1)
+"""
+
+
+class Condition(StrEnum):
+    ALIVE = "alive"
+    STALLED = "stalled"
+    GONE = "gone"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that was seen within a day, and what can be said of it."""
+
+    name: str
+    version: str
+    workers: int
+    started_at: datetime
+    seen_at: datetime
+    worked_at: datetime | None
+    condition: Condition
+
+
+class _Pulse:
+    """Lets one beat through every BEAT_SECONDS."""
+
+    def __init__(self) -> None:
+        self._last = -BEAT_SECONDS
+
+    def is_due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < BEAT_SECONDS:
+            return False
+        self._last = now
+        return True
+
+    def forget(self) -> None:
+        self._last = -BEAT_SECONDS
+
+
+SEEN, WORKED = _Pulse(), _Pulse()
+
+
+def seen(*, cluster_id: UUID, name: str, workers: int, stopped: bool) -> None:
+    """Note that a cluster is there, at most every BEAT_SECONDS, or that it has stopped. Never fails the caller."""
+    if stopped or SEEN.is_due():
+        values = {"id": cluster_id, "name": name, "version": VERSION, "workers": workers, "stopped": stopped}
+        _quietly(lambda: _execute(_SEEN, values))
+
+
+def worked() -> None:
+    """Note that a worker of this process' cluster takes up a task, at most every BEAT_SECONDS. Never fails."""
+    if WORKED.is_due():
+        _quietly(lambda: _execute(_WORKED, [cluster().rstrip(":")]))
+
+
+def clusters(*, now: datetime) -> list[Cluster]:
+    """Return the clusters of the last day, the newest first. `now` is the database's time."""
+    rows = list(Heartbeat.objects.order_by("-started_at", "-id"))
+    present = sum(_is_present(row, now) for row in rows)
+    return [
+        Cluster(
+            row.name,
+            row.version,
+            row.workers,
+            row.started_at,
+            row.seen_at,
+            row.worked_at,
+            _condition(row, now, STALLED_AFTER * present),
+        )
+        for row in rows
+    ]
+
+
+def _condition(row: Heartbeat, now: datetime, patience: timedelta) -> Condition:
+    if row.stopped_at is not None:
+        return Condition.STOPPED
+    if not _is_present(row, now):
+        return Condition.GONE
+    if now - (row.worked_at or row.started_at) > patience:
+        return Condition.STALLED
+    return Condition.ALIVE
+
+
+def _is_present(row: Heartbeat, now: datetime) -> bool:
+    return row.stopped_at is None and now - row.seen_at <= GONE_AFTER
+
+
+def _execute(statement: str, values: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def _quietly(beat: Callable[[], None]) -> None:
+    # What writes it lives on whatever happens here: the guard of the workers, and a worker with a task in hand.
+    try:
+        beat()
+    except Error as error:
+        logger.warning("heartbeat.failed %s", describe_kind(error))
+        connection.close()

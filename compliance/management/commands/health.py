@@ -1,0 +1,71 @@
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import OperationalError
+
+from chatbots.management.base import TeachingCommand
+from compliance import health
+from compliance.health import Health
+from config.logs import describe_kind
+
+
+class Command(TeachingCommand):
+    help = (
+        "Say whether the service is at work: which clusters are alive, how long the oldest request has waited that "
+        "could be taken up, whether the sweep runs. Reads only, and little."
+    )
+    examples = """\
+examples:
+  manage.py health
+  manage.py health --json
+
+Run it every few minutes and alarm on the exit code. It says nothing of single requests that failed or are held: the
+console and the mails to officers do.
+
+exit codes: 0 all is well, 1 something is wrong (each problem has a code and says what to do), or the database does
+not answer
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Print one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            found = health.look()
+        except OperationalError as error:
+            raise CommandError(f"The database does not answer: {describe_kind(error)}.") from None
+        if options["json"]:
+            self.stdout.write(json.dumps(_document(found), cls=DjangoJSONEncoder))
+        else:
+            self._tell(found)
+        if found.problems:
+            raise SystemExit(1)
+
+    def _tell(self, found: Health) -> None:
+        for cluster in found.clusters:
+            self.stdout.write(
+                f"cluster {cluster.name}: {cluster.condition}, last seen {cluster.seen_at:%Y-%m-%d %H:%M:%S}"
+            )
+        waits = f"{found.oldest.age.total_seconds():,.0f} seconds" if found.oldest else "nothing waits"
+        self.stdout.write(f"oldest request that may be taken up: {waits}")
+        for problem in found.problems:
+            self.stdout.write(f"{problem.code}: {problem.detail}")
+        if not found.problems:
+            self.stdout.write("All is well.")
+
+
+def _document(found: Health) -> dict[str, Any]:
+    return {
+        "at": found.at,
+        "well": not found.problems,
+        "problems": [problem._asdict() for problem in found.problems],
+        "clusters": [asdict(cluster) for cluster in found.clusters],
+        "oldest_waiting_seconds": found.oldest.age.total_seconds() if found.oldest else 0,
+        "claims": len(found.claims),
+        "expired_claims": len(found.expired_claims),
+        "tasks_waiting": found.tasks_waiting,
+        "next_sweep": found.next_sweep,
+    }

@@ -1,0 +1,21 @@
+"""Which clusters of workers are there: what each wrote of itself."""
+
+from django.db import models
+
+
+class Heartbeat(models.Model):
+    """That a cluster was there, by the database's clock (`compliance.heartbeats`). One row for each start of one."""
+
+    id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster: another one at each start.")
+    name = models.CharField(max_length=100, help_text="Host and process: as the owners of its claims begin.")
+    version = models.CharField(max_length=32)
+    workers = models.PositiveSmallIntegerField(help_text="Processes that carry out tasks.")
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(help_text="When the process that guards its workers wrote last.")
+    worked_at = models.DateTimeField(null=True, help_text="When one of its workers took up a task last.")
+    stopped_at = models.DateTimeField(null=True, help_text="When it was told to stop, and did.")
+
+    # No index but the key: there are a handful of rows, and each beat renews one in place.
+
+    def __str__(self) -> str:
+        return f"cluster {self.name}"

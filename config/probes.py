@@ -1,0 +1,46 @@
+"""Addresses for load balancers: `/healthz` (this process answers) and `/readyz` (its database does, too).
+
+They stand before all else: a load balancer calls by address and over plain HTTP, which the settings otherwise refuse.
+The answers say no more than yes or no; `manage.py health` says the rest.
+"""
+
+from collections.abc import Callable
+
+from django.db import Error, connection
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+
+
+class ProbesMiddleware:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        probe = _PROBES.get(request.path_info)
+        return self.get_response(request) if probe is None else _answer(request, probe)
+
+
+def _answer(request: HttpRequest, probe: Callable[[], bool]) -> HttpResponse:
+    if request.method not in {"GET", "HEAD"}:
+        return HttpResponseNotAllowed(["GET", "HEAD"])
+    well = probe()
+    answer = HttpResponse("ok\n" if well else "unavailable\n", status=200 if well else 503, content_type="text/plain")
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+def _process_answers() -> bool:
+    return True
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except Error:
+        # What is broken is not asked again.
+        connection.close()
+        return False
+    return True
+
+
+_PROBES = {"/healthz": _process_answers, "/readyz": _database_answers}

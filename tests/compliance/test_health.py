@@ -1,0 +1,180 @@
+"""What is said of the service: its clusters, what waits, the sweep. By `manage.py health`, and for the console."""
+
+import json
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from django_q.models import OrmQ, Schedule, Task
+
+from chatbots.models import Chatbot
+from compliance import health, heartbeats, line, queue, tasks
+from compliance.heartbeats import Condition
+from compliance.models import Claim, ComplianceRequest, Heartbeat
+from tests.factories import ClaimFactory, deletion_of, export_of
+
+pytestmark = pytest.mark.django_db
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def _no_beat_before() -> None:
+    heartbeats.SEEN.forget()
+    heartbeats.WORKED.forget()
+
+
+def cluster(name: str = "host:7", *, seen: timedelta = MINUTE, worked: timedelta | None = MINUTE) -> Heartbeat:
+    now = timezone.now()
+    return Heartbeat.objects.create(
+        id=uuid4(),
+        name=name,
+        version="1",
+        workers=2,
+        started_at=now - timedelta(hours=1),
+        seen_at=now - seen,
+        worked_at=None if worked is None else now - worked,
+    )
+
+
+def waiting(chatbot: Chatbot, age: timedelta, **fields: Any) -> ComplianceRequest:
+    return deletion_of(chatbot, "42", queued_at=timezone.now() - age, **fields)
+
+
+def codes() -> list[str]:
+    return [problem.code for problem in health.look().problems]
+
+
+def told() -> tuple[int, dict[str, Any]]:
+    out = StringIO()
+    code: Any = 0
+    try:
+        call_command("health", json=True, stdout=out)
+    except SystemExit as end:
+        code = end.code
+    return code, json.loads(out.getvalue())
+
+
+def test_it_is_well_while_a_cluster_works_and_nothing_waits_long(chatbot: Chatbot) -> None:
+    cluster()
+    waiting(chatbot, MINUTE)
+
+    code, document = told()
+
+    assert (code, document["well"], document["problems"]) == (0, True, [])
+    assert [one["condition"] for one in document["clusters"]] == ["alive"]
+    assert 60 <= document["oldest_waiting_seconds"] < 120
+    out = StringIO()
+    call_command("health", stdout=out)
+    assert out.getvalue().endswith("All is well.\n")
+
+
+def test_it_ends_with_1_and_names_each_problem(chatbot: Chatbot) -> None:
+    cluster(seen=3 * MINUTE)
+    waiting(chatbot, 11 * MINUTE)
+    Schedule.objects.filter(name="sweep").update(next_run=timezone.now() - 6 * MINUTE)
+    claim = ClaimFactory.create(expires_at=timezone.now() - 6 * MINUTE)
+
+    code, document = told()
+
+    assert code == 1
+    assert [one["code"] for one in document["problems"]] == [
+        "no_cluster",
+        "work_waits",
+        "sweep_late",
+        "claims_expired",
+    ]
+    assert document["expired_claims"] == 1
+    Claim.objects.filter(pk=claim.pk).delete()
+    Schedule.objects.all().delete()
+    assert "sweep_missing" in codes()
+
+
+def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
+    cluster(worked=11 * MINUTE)
+    assert codes() == ["cluster_stalled"]
+    # With two of them, a lot decides who gets the minute's task.
+    cluster("host:8", worked=None)
+    conditions = {one.name: one.condition for one in health.look().clusters}
+    assert conditions == {"host:7": Condition.ALIVE, "host:8": Condition.STALLED}
+
+
+def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
+    beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
+    heartbeats.seen(**beat, stopped=False)
+    first = Heartbeat.objects.get()
+    Heartbeat.objects.update(version="old")
+    heartbeats.seen(**beat, stopped=False)
+    assert Heartbeat.objects.get().version == "old"
+
+    heartbeats.seen(**beat, stopped=True)
+
+    last = Heartbeat.objects.get()
+    assert last.started_at == first.started_at
+    assert [one.condition for one in health.look().clusters] == [Condition.STOPPED]
+    Heartbeat.objects.update(seen_at=timezone.now() - timedelta(days=2))
+    heartbeats.seen(**beat | {"cluster_id": uuid4()}, stopped=True)
+    assert Heartbeat.objects.count() == 1, "what is long gone goes"
+
+
+def test_a_task_is_a_sign_of_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = line.cluster().rstrip(":")
+    ours, other = cluster(name, worked=None), cluster(f"{name}1", worked=None)
+
+    tasks.deliver_callbacks()
+
+    ours.refresh_from_db()
+    other.refresh_from_db()
+    assert ours.worked_at is not None
+    assert other.worked_at is None
+
+
+def test_what_waits_is_what_may_be_taken_up(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    now = timezone.now()
+    waiting(chatbot, 9 * MINUTE, not_before=now + MINUTE)  # its time has not come
+    waiting(chatbot, 8 * MINUTE, claim=ClaimFactory.create())
+    waiting(chatbot, 7 * MINUTE, status="on_hold", hold_reason="export_pending", held_at=now)
+    backed_off = waiting(chatbot, 6 * MINUTE, not_before=now - MINUTE, lane="alone")
+    assert health.oldest_waiting().request_id == backed_off.pk
+    oldest = export_of(chatbot, "43", queued_at=now - 5 * MINUTE)
+    theirs = waiting(neighbour, 6 * MINUTE, lane="large")
+
+    assert health.oldest_waiting().request_id == theirs.pk
+    scoped = health.oldest_waiting([chatbot.pk])
+    assert scoped.request_id == oldest.pk
+    assert 5 * MINUTE <= scoped.age < 6 * MINUTE
+    assert health.oldest_waiting([]) is None
+
+
+def test_claims_are_those_with_requests_of_the_chatbots_asked_about(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    mixed, theirs = ClaimFactory.create(), ClaimFactory.create()
+    for owner, claim in ((chatbot, mixed), (neighbour, mixed), (neighbour, theirs)):
+        deletion_of(owner, "42", claim=claim)
+
+    assert [(one.id, one.requests) for one in health.look().claims] == [(mixed.pk, 2), (theirs.pk, 1)]
+    assert [(one.id, one.requests) for one in health.look(chatbots=[chatbot.pk]).claims] == [(mixed.pk, 1)]
+
+
+def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> None:
+    now = timezone.now()
+    for number, func in enumerate(("compliance.tasks.drain", "compliance.tasks.sweep")):
+        Task.objects.create(
+            id=f"{number:032}",
+            name="made-up",
+            func=func,
+            started=now + number * MINUTE,
+            stopped=now,
+            success=False,
+            result="a text of a library",
+        )
+    queue.ring()
+
+    assert [one.name for one in queue.failed_tasks()] == ["sweep", "drain"]
+    assert "library" not in repr(queue.failed_tasks())
+    assert queue.tasks_waiting() == 1
+    OrmQ.objects.update(lock=now + MINUTE)
+    assert queue.tasks_waiting() == 0

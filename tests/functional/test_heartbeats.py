@@ -1,0 +1,33 @@
+"""Real clusters: that they live, that one was stopped, that one was killed."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from compliance import health, queue
+from compliance.heartbeats import Condition
+from compliance.models import Heartbeat
+from scripts.processes import Processes
+from tests.functional.support import manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_clusters_are_seen_alive_stopped_and_gone(storage: object) -> None:
+    """Over two seconds: two clusters have to start."""
+    queue.ring()
+    with Processes() as processes:
+        for name in ("killed", "stopped"):
+            processes.start(name, manage("qcluster"), env=worker_environment())
+        wait_until(lambda: health.look().alive == 2 and Heartbeat.objects.filter(worked_at__isnull=False).exists())
+        assert not health.look().problems
+        processes.kill("killed")
+    wait_until(lambda: Heartbeat.objects.filter(stopped_at__isnull=False).count() == 1)
+
+    # What the passing of three minutes does.
+    Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=3))
+
+    assert {cluster.condition for cluster in health.look().clusters} == {Condition.GONE, Condition.STOPPED}
+    assert [problem.code for problem in health.look().problems] == ["no_cluster"]
