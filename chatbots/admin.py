@@ -13,7 +13,9 @@ from django.http import HttpRequest
 
 from chatbots import operations
 from chatbots.admin_buckets import BucketAdmin
-from chatbots.admin_scope import (
+from chatbots.callback_urls import receiver_of
+from chatbots.changelog import VOCABULARY
+from chatbots.console.scope import (
     ChatbotFilter,
     ReadOnlyInline,
     ScopedReadOnlyAdmin,
@@ -22,8 +24,6 @@ from chatbots.admin_scope import (
     actor_of,
     is_superuser,
 )
-from chatbots.callback_urls import receiver_of
-from chatbots.changelog import VOCABULARY
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
 
 # Generic in the stubs alone.

@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
-from chatbots.admin_scope import ScopedReadOnlyAdmin, UntransactedAdmin, actor_of, is_superuser
 from chatbots.bucket_operations import ClientBucket, check_bucket, check_settings, set_bucket
+from chatbots.console.scope import ScopedReadOnlyAdmin, UntransactedAdmin, actor_of, is_superuser
 from chatbots.models import Bucket
 
 # Generic in the stubs alone.

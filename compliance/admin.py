@@ -14,7 +14,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from chatbots.admin_scope import ChatbotFilter, Role, actor_of
+from chatbots.console.scope import ChatbotFilter, Role, actor_of
 from compliance import operations
 from compliance.admin_actions import DECIDE, TEND, ActingAdmin
 from compliance.admin_callbacks import CallbackAdmin

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from chatbots.admin_scope import Role, ScopedReadOnlyAdmin, chatbots_with_role, is_superuser, within_scope
+from chatbots.console.scope import Role, ScopedReadOnlyAdmin, chatbots_with_role, is_superuser, within_scope
 from compliance.errors import Refused
 
 DECIDE = (Role.OFFICER,)

@@ -6,8 +6,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from chatbots.admin_scope import ChatbotFilter, actor_of
 from chatbots.callback_urls import receiver_of
+from chatbots.console.scope import ChatbotFilter, actor_of
 from compliance.admin_actions import TEND, ActingAdmin
 from compliance.callbacks import resending
 from compliance.models import Callback

@@ -40,7 +40,7 @@ INSTALLED_APPS = [
     "chatbots",
     "conversations",
     "compliance",
-    "django.contrib.admin",
+    "chatbots.console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -15,7 +15,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.views.decorators.http import require_GET
 
-from chatbots.admin_scope import (
+from chatbots.buckets import StorageError
+from chatbots.console.scope import (
     ChatbotFilter,
     ReadOnlyInline,
     Role,
@@ -25,7 +26,6 @@ from chatbots.admin_scope import (
     is_superuser,
     within_scope,
 )
-from chatbots.buckets import StorageError
 from conversations import downloads
 from conversations.extracts import ordering
 from conversations.models import Conversation, DailyExtract, UploadedFile

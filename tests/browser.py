@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import connections
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.people import client_of
 
 CHROMIUM = shutil.which("chromium")
 
@@ -52,7 +56,31 @@ def browser() -> Iterator[Browser]:
 
 
 def open_page(browser: Browser, url: str, *, width: int = 1280) -> Watched:
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    return _watch(browser.new_page(viewport={"width": width, "height": 900}), url)
+
+
+def signed_in(
+    browser: Browser,
+    server: str,
+    user: User,
+    path: str,
+    *,
+    width: int = 1280,
+    dark: bool = False,
+    script: bool = True,
+) -> Watched:
+    """Open a page of the console as a staff user. `server` is its address, such as `live_server.url`."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        java_script_enabled=script,
+    )
+    session = client_of(user).cookies[settings.SESSION_COOKIE_NAME].value
+    context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": server}])
+    return _watch(context.new_page(), server + path)
+
+
+def _watch(page: Page, url: str) -> Watched:
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     watched = Watched(page)
@@ -73,3 +101,17 @@ def barriers(page: Page, *, beside: str = "") -> dict[str, list[str]]:
         for one in found
         if one["impact"] in {"serious", "critical"}
     }
+
+
+def stays_at_home(watched: Watched, server: str) -> None:
+    """Fail if the page has asked another host, had something blocked, or met an error."""
+    assert [asked for asked in watched.asked if not asked.startswith((server, "data:", "blob:"))] == []
+    assert watched.blocked == []
+    assert watched.errors == []
+
+
+def fits(page: Page, *, width: int = 360) -> bool:
+    """Say whether a page needs no scrolling to the side on a screen so wide."""
+    page.set_viewport_size({"width": width, "height": 800})
+    needed: int = page.evaluate("document.documentElement.scrollWidth")
+    return needed <= width

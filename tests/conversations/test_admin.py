@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from chatbots.admin_scope import ShortPaginator
+from chatbots.console.scope import ShortPaginator
 from chatbots.models import Chatbot, Membership
 from conversations.admin import ConversationAdmin
 from conversations.models import Conversation

@@ -28,6 +28,11 @@ else:
 
 Role = Membership.Role
 
+# What roles allow: to look, to file and tend requests, to decide on them and on what is set up.
+READ: tuple[Role, ...] = (Role.VIEWER, Role.SUPPORT, Role.OFFICER)
+TEND: tuple[Role, ...] = (Role.SUPPORT, Role.OFFICER)
+DECIDE: tuple[Role, ...] = (Role.OFFICER,)
+
 _Row = TypeVar("_Row", bound=Model)
 
 
@@ -60,6 +65,16 @@ def within_scope(
     if is_superuser(request):
         return queryset
     return queryset.filter(**{f"{chatbot}__in": chatbots_with_role(request, roles)})
+
+
+def visible_chatbots(request: HttpRequest) -> list[Chatbot]:
+    """Return the chatbots that the user may see, by name."""
+    return list(within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id"))
+
+
+def may(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> bool:
+    """Say whether the user has one of the roles in a chatbot. Superusers have all of them."""
+    return is_superuser(request) or chatbot.pk in chatbots_with_role(request, roles)
 
 
 class ShortPaginator(Paginator):

@@ -1,0 +1,5 @@
+"""The paths of this app's pages; `config/urls.py` joins them with those of the other apps."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

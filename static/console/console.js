@@ -1,0 +1,70 @@
+// Small helps for every page of the console. All of it works without: menus stand open, dialogs are sections, what is
+// to be copied can be selected.
+"use strict";
+{
+  const menu = document.querySelector(".side .menu");
+  if (menu) {
+    const side = menu.closest(".side");
+    const show = (open) => {
+      side.classList.toggle("folded", !open);
+      menu.setAttribute("aria-expanded", String(open));
+    };
+    show(false); // wide screens show the drawer all the same
+    menu.addEventListener("click", () => show(side.classList.contains("folded")));
+    side.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !side.classList.contains("folded")) {
+        show(false);
+        menu.focus();
+      }
+    });
+  }
+
+  // <button data-opens="id-of-dialog">; the dialog's own buttons with data-closes close it.
+  for (const dialog of document.querySelectorAll("dialog[open]:not([data-stays])")) dialog.close();
+  for (const opener of document.querySelectorAll("[data-opens]")) {
+    const dialog = document.getElementById(opener.dataset.opens);
+    if (!dialog) continue;
+    opener.hidden = false;
+    opener.addEventListener("click", (event) => {
+      event.preventDefault();
+      dialog.showModal();
+    });
+    dialog.addEventListener("close", () => opener.focus());
+    for (const closer of dialog.querySelectorAll("[data-closes]")) {
+      closer.hidden = false;
+      closer.addEventListener("click", () => dialog.close());
+    }
+  }
+  for (const dialog of document.querySelectorAll("dialog[data-stays]")) {
+    dialog.close();
+    dialog.showModal(); // it came back with errors
+  }
+
+  // <div class="copyable"><pre>…</pre><button data-copies="id" hidden>Copy</button></div>
+  for (const copier of document.querySelectorAll("[data-copies]")) {
+    const source = document.getElementById(copier.dataset.copies);
+    if (!source || !navigator.clipboard) continue;
+    copier.hidden = false;
+    const said = copier.textContent;
+    copier.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(source.textContent);
+      copier.textContent = "Copied";
+      setTimeout(() => (copier.textContent = said), 2000);
+    });
+  }
+
+  // A form is sent once: a second click on its button does nothing.
+  for (const form of document.querySelectorAll("form[data-once]")) {
+    form.addEventListener("submit", (event) => {
+      if (form.dataset.sent) event.preventDefault();
+      form.dataset.sent = "yes";
+    });
+    addEventListener("pageshow", () => delete form.dataset.sent);
+  }
+
+  // <select data-submits> sends its form when it is changed; its button is for whoever has no script.
+  for (const select of document.querySelectorAll("select[data-submits]")) {
+    select.addEventListener("change", () => select.form.requestSubmit());
+    for (const button of select.form.querySelectorAll("[data-noscript]")) button.hidden = true;
+  }
+}

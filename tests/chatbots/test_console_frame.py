@@ -1,0 +1,59 @@
+"""The frame around all pages: who gets in, what it shows, how it looks on a phone and in the dark."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from playwright.sync_api import Browser, expect
+
+from chatbots.models import Chatbot
+from tests.browser import barriers, browser, fits, needs_chromium, signed_in, stays_at_home
+from tests.people import Role, member, staff
+
+RECORDS = "/admin/records/"
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    with browser() as launched:
+        yield launched
+
+
+def test_it_offers_a_superuser_what_it_does_not_offer_a_member(admin_client: Client, chatbot: Chatbot) -> None:
+    users = f'href="{reverse("admin:auth_user_changelist")}"'
+
+    assert users in admin_client.get(RECORDS).text
+    assert users not in member(chatbot, Role.OFFICER).get(RECORDS).text
+
+
+def test_it_shows_no_history_of_what_one_did(admin_client: Client) -> None:
+    assert "Recent actions" not in admin_client.get(RECORDS).text
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_the_frame_is_easy_to_use_wide_and_narrow_light_and_dark(live_server, chromium, admin_user: User, chatbot):
+    for dark in (False, True):
+        watched = signed_in(chromium, live_server.url, admin_user, RECORDS, dark=dark)
+        assert barriers(watched.page) == {}
+        stays_at_home(watched, live_server.url)
+        assert fits(watched.page)
+
+    page = watched.page
+    menu = page.get_by_role("button", name="Menu")
+    entry = page.get_by_role("navigation").get_by_role("link", name="Users")
+    expect(entry).to_be_hidden()
+    menu.press("Enter")
+    expect(entry).to_be_visible()
+    entry.press("Escape")
+    expect(entry).to_be_hidden()
+    expect(menu).to_be_focused()
+
+    page.get_by_role("button", name="Menu").press("Enter")
+    page.get_by_role("button", name="Theme").click()  # with a dark system, from its theme to the light one
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+    plain = signed_in(chromium, live_server.url, staff(chatbot), RECORDS, width=360, script=False)
+    expect(plain.page.get_by_role("button", name="Log out")).to_be_visible()
