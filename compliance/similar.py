@@ -5,6 +5,7 @@ value's folded hash (`conversations.folding`): one look-up for each value that i
 have it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.db import connection
@@ -20,7 +21,7 @@ _SIMILAR = f"""
 WITH RECURSIVE alike(variable_id, hash, value, steps) AS (
     (SELECT i.variable_id, {value_hash("i.value")}, i.value, 1
        FROM conversations_identity i
-      WHERE i.chatbot_id = %(chatbot)s AND {folded_hash("i.value")} = {folded_hash("%(value)s::text")}
+      WHERE i.chatbot_id = %(chatbot)s AND {folded_hash("i.value")} = {folded_hash("asked.value")}
       ORDER BY i.variable_id, {value_hash("i.value")} LIMIT 1)
     UNION ALL
     SELECT another.*, alike.steps + 1
@@ -28,7 +29,7 @@ WITH RECURSIVE alike(variable_id, hash, value, steps) AS (
      CROSS JOIN LATERAL (
            SELECT i.variable_id, {value_hash("i.value")}, i.value
              FROM conversations_identity i
-            WHERE i.chatbot_id = %(chatbot)s AND {folded_hash("i.value")} = {folded_hash("%(value)s::text")}
+            WHERE i.chatbot_id = %(chatbot)s AND {folded_hash("i.value")} = {folded_hash("asked.value")}
               AND (i.variable_id, {value_hash("i.value")}) > (alike.variable_id, alike.hash)
             ORDER BY i.variable_id, {value_hash("i.value")} LIMIT 1) AS another
      WHERE alike.steps < %(steps)s
@@ -44,9 +45,14 @@ SELECT alike.variable_id, v.name, alike.value, live.conversations
                        WHERE id = i.conversation_id AND deletion_request_id IS NULL OFFSET 0) AS c
                 WHERE i.chatbot_id = %(chatbot)s AND i.variable_id = alike.variable_id AND i.value = alike.value
                 LIMIT %(most)s) AS each) AS live
- WHERE {folded("alike.value")} = {folded("%(value)s::text")}
-   AND (alike.variable_id, alike.value) IS DISTINCT FROM (%(variable)s, %(value)s)
+ WHERE {folded("alike.value")} = {folded("asked.value")}
+   AND (alike.variable_id, alike.value) IS DISTINCT FROM (%(variable)s, asked.value)
 """  # noqa: S608  (texts of ours)
+_SIMILAR_TO_EACH = f"""
+SELECT asked.place, alike.*
+  FROM unnest(%(values)s::text[]) WITH ORDINALITY AS asked(value, place)
+ CROSS JOIN LATERAL ({_SIMILAR}) AS alike
+"""  # noqa: S608  (a text of ours)
 
 
 class Similar(NamedTuple):
@@ -60,21 +66,35 @@ class Similar(NamedTuple):
 
 def find(*, chatbot_id: int, variable_id: int, value: str) -> list[Similar]:
     """Return the chatters with live conversations whose values look like this one's, under any key; 20 at most."""
-    values: dict[str, str | int] = {
+    [found] = find_each(chatbot_id=chatbot_id, variable_id=variable_id, values=[value])
+    return found
+
+
+def find_each(
+    *,
+    chatbot_id: int,
+    variable_id: int,
+    values: Sequence[str],
+    most: int = MOST_FOUND,
+    most_counted: int = MOST_COUNTED,
+) -> list[list[Similar]]:
+    """As `find`, for each of these values, in their order; `most` at most for each."""
+    asked: dict[str, int | list[str]] = {
         "chatbot": chatbot_id,
         "variable": variable_id,
-        "value": value,
-        "steps": 2 * MOST_FOUND,
-        "most": MOST_COUNTED,
+        "values": list(values),
+        "steps": 2 * most,
+        "most": most_counted,
     }
+    each: list[list[Similar]] = [[] for _ in values]
     with connection.cursor() as cursor:
-        cursor.execute(_SIMILAR, values)
-        found = cursor.fetchall()
-    return [
-        Similar(name, other, conversations, _differences(value, other, is_other_key=other_variable != variable_id))
-        for other_variable, name, other, conversations in found
-        if conversations
-    ][:MOST_FOUND]
+        cursor.execute(_SIMILAR_TO_EACH, asked)
+        for place, other_variable, name, other, conversations in cursor.fetchall():
+            value, found = values[place - 1], each[place - 1]
+            if conversations and len(found) < most:
+                differences = _differences(value, other, is_other_key=other_variable != variable_id)
+                found.append(Similar(name, other, conversations, differences))
+    return each
 
 
 def _differences(value: str, other: str, *, is_other_key: bool) -> list[str]:

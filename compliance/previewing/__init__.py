@@ -12,7 +12,7 @@ from uuid import UUID
 from chatbots.models import Bucket, Chatbot
 from compliance import similar
 from compliance.operations.filing import Setup, check
-from compliance.previewing.deleting import MOST_NAMED, Deletion, count_files, deletion
+from compliance.previewing.deleting import MOST_NAMED, Deletion, Named, count_files, deletion, named
 from compliance.previewing.finding import Finds, Subject, find, look_ahead
 from compliance.selectors import Selector
 from compliance.similar import Similar
@@ -39,6 +39,7 @@ class Export:
     files: int
     shared_left_out: int
     refused: str | None
+    found: Named
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def _export(subject: Subject, finds: Finds, options: Options) -> Export:
         files=count_files([one.number for one in chosen], only_stored=True) if options.include_files else 0,
         shared_left_out=len(finds.unmarked) - len(chosen),
         refused=None if has_bucket else "export_destination_missing",
+        found=named(chosen),
     )
 
 

@@ -1,8 +1,9 @@
 """What a deletion would erase, keep and be held by."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from heapq import nlargest
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from psycopg import sql
 
 from chatbots.models import Chatbot
 from chatbots.secrets import digest
-from compliance.by_ids import IS_ANY_OPEN, NAMING
+from compliance.by_ids import IS_ANY, IS_ANY_OPEN, NAMING
 from compliance.erasure import extracts
 from compliance.inventory import Way, stores
 from compliance.models import ComplianceRequest
@@ -43,7 +44,8 @@ SELECT DISTINCT i.variable_id, i.value
 """
 
 # As `erasure.dooming` meets them: the exports of everybody who was in these conversations, and those that named one
-# of them by its id. What a deletion that failed had doomed goes in any case.
+# of them by its id. One look-up for each conversation: the index takes the square of what it is asked for at once.
+# What a deletion that failed had doomed goes in any case.
 _EXPORTS = f"""
 WITH asked AS (
     SELECT x.id
@@ -52,15 +54,15 @@ WITH asked AS (
            SELECT id FROM compliance_compliancerequest
             WHERE variable_id = whose.variable_id AND uci_digest = whose.digest AND kind = 'export' OFFSET 0) AS x
      UNION
-    SELECT id FROM compliance_compliancerequest
-     WHERE conversation_digests && (
-           SELECT array_agg(external_id_digest) FROM (
-                  SELECT c.external_id_digest FROM unnest(%(numbers)s::bigint[]) AS ours(id)
-                   CROSS JOIN LATERAL (
-                         SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS c
-                   UNION ALL
-                  SELECT unnest(%(conversations)s::bytea[])) AS named(external_id_digest))
-       AND kind = 'export'
+    SELECT x.id
+      FROM (SELECT external_id_digest
+              FROM unnest(%(numbers)s::bigint[]) AS ours(id)
+             CROSS JOIN LATERAL (
+                   SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS each
+             UNION ALL
+            SELECT unnest(%(conversations)s::bytea[])) AS c(external_id_digest)
+     CROSS JOIN LATERAL {NAMING} AS x
+     WHERE x.kind = 'export' AND {IS_ANY}
 ), met AS (
     SELECT e.* FROM asked
      CROSS JOIN LATERAL (
@@ -94,12 +96,12 @@ SELECT EXISTS (
      WHERE e.kind = 'export' AND e.uci_value IS NOT NULL AND (e.include_shared OR NOT whose.is_shared))
 """
 _OWED_BY_IDS = f"""
-SELECT EXISTS (
-    SELECT FROM unnest(%s::bigint[]) AS ours(id)
-     CROSS JOIN LATERAL (
-           SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS c
-     CROSS JOIN LATERAL {NAMING} AS e
-     WHERE e.kind = 'export' AND e.status IN ('failed', 'on_hold') AND {IS_ANY_OPEN})
+SELECT DISTINCT ours.id
+  FROM unnest(%s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS c
+ CROSS JOIN LATERAL {NAMING} AS e
+ WHERE e.kind = 'export' AND e.status IN ('failed', 'on_hold') AND {IS_ANY_OPEN}
 """  # noqa: S608  (texts of ours)
 
 _HOURS = """
@@ -134,6 +136,18 @@ SELECT count(*) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL),
 """
 
 
+class Named(NamedTuple):
+    """The conversations of a preview: the newest of them, and the highest number of all."""
+
+    newest: list[Found]
+    highest: int
+
+
+def named(conversations: Sequence[Found]) -> Named:
+    newest = nlargest(MOST_NAMED, conversations, key=lambda one: (one.first, one.number))
+    return Named(newest, max((one.number for one in conversations), default=0))
+
+
 @dataclass(frozen=True)
 class Deletion:
     """What a deletion would erase and keep. `erased` by the request's counters."""
@@ -145,19 +159,40 @@ class Deletion:
     delivered_extracts: int
     exports_that_go: list[UUID]
     held_by: list[HoldReason]
+    found: Named
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Whom a deletion, or several together, would name, and which deletions of them failed before."""
+
+    chatbot: Chatbot
+    people: Set[tuple[int | None, str | None]]
+    conversation_digests: Sequence[bytes] | None
+    failed_deletions: Sequence[UUID]
 
 
 def deletion(subject: Subject, finds: Finds, ahead: Ahead, *, erase_exports: bool) -> Deletion:
+    asked = Asked(
+        chatbot=subject.chatbot,
+        people=set() if subject.is_by_id else {(subject.variable_id, subject.uci_value)},
+        conversation_digests=subject.conversation_digests,
+        failed_deletions=ahead.failed_deletions,
+    )
+    return count(asked, finds, erase_exports=erase_exports, held_by=_held_by(subject, finds, ahead))
+
+
+def count(asked: Asked, finds: Finds, *, erase_exports: bool, held_by: list[HoldReason]) -> Deletion:
     numbers = [conversation.number for conversation in finds.free]
     erased = {"conversations": len(numbers), "messages": sum(one.message_count for one in finds.free)}
     for store in stores(Way.CONVERSATION):
         if store.counter != "messages":
             erased[store.counter] = count_rows(store.table, numbers)
     erased["files"] = count_files([*numbers, *finds.erased_with_files])
-    met = _exports_met(subject, numbers, ahead)
+    met = _exports_met(asked, numbers)
     goes = [one for one in met if one.goes(erase_exports=erase_exports)]
     stays = [one for one in met if not one.goes(erase_exports=erase_exports)]
-    hosted, delivered = _days(subject.chatbot, finds.free, ahead)
+    hosted, delivered = _days(asked, finds.free)
     return Deletion(
         erased=erased | {"exports": len(goes), "extracts": hosted},
         shared_conversations=sum(one.people > 1 for one in finds.free),
@@ -165,7 +200,8 @@ def deletion(subject: Subject, finds: Finds, ahead: Ahead, *, erase_exports: boo
         delivered_exports=sum(not one.is_hosted for one in stays),
         delivered_extracts=delivered,
         exports_that_go=[one.request_id for one in goes[:MOST_NAMED]],
-        held_by=_held_by(subject, finds, ahead),
+        held_by=held_by,
+        found=named(finds.free),
     )
 
 
@@ -182,11 +218,16 @@ def count_rows(table: str, numbers: Collection[int], *, condition: sql.SQL = _AL
 
 
 def _held_by(subject: Subject, finds: Finds, ahead: Ahead) -> list[HoldReason]:
-    """Return what would hold the deletion, in the order in which it is asked."""
+    is_owed = ahead.holds_deletions or _is_owed_otherwise(subject, finds)
+    return holds(subject.chatbot, named=finds.named, is_owed=is_owed)
+
+
+def holds(chatbot: Chatbot, *, named: int, is_owed: bool) -> list[HoldReason]:
+    """Return what would hold a deletion, in the order in which it is asked."""
     holds = {
-        HoldReason.EXPORT_PENDING: ahead.holds_deletions or _is_owed_otherwise(subject, finds),
-        HoldReason.TOO_MANY_CONVERSATIONS: finds.named > subject.chatbot.max_conversations_per_deletion,
-        HoldReason.AWAITING_APPROVAL: subject.chatbot.four_eyes,
+        HoldReason.EXPORT_PENDING: is_owed,
+        HoldReason.TOO_MANY_CONVERSATIONS: named > chatbot.max_conversations_per_deletion,
+        HoldReason.AWAITING_APPROVAL: chatbot.four_eyes,
     }
     return [reason for reason, holds_it in holds.items() if holds_it]
 
@@ -202,9 +243,13 @@ def _is_owed_otherwise(subject: Subject, finds: Finds) -> bool:
             "shared": [is_shared for _, _, is_shared in whose],
         }
         [(is_owed,)] = rows(_OWED_TO_CHATTERS, values)
-    else:
-        [(is_owed,)] = rows(_OWED_BY_IDS, [numbers])
-    return bool(is_owed)
+        return bool(is_owed)
+    return bool(owed_by_ids(one.number for one in finds.unmarked))
+
+
+def owed_by_ids(numbers: Iterable[int]) -> set[int]:
+    """Return those of these conversations that an export by ids owes, which waits for a person."""
+    return {number for (number,) in rows(_OWED_BY_IDS, [array(numbers)])}
 
 
 class _Met(NamedTuple):
@@ -227,34 +272,32 @@ class _Met(NamedTuple):
         return self.finished_at is None and not self.is_out_of_reach
 
 
-def _exports_met(subject: Subject, numbers: Sequence[int], ahead: Ahead) -> list[_Met]:
-    whose = set(rows(_PEOPLE, [array(numbers)]))
-    if not subject.is_by_id:
-        whose.add((subject.variable_id, subject.uci_value))
+def _exports_met(asked: Asked, numbers: Sequence[int]) -> list[_Met]:
+    whose = {*rows(_PEOPLE, [array(numbers)]), *asked.people}
     values = {
         "variables": array(variable for variable, _ in whose),
         "digests": [digest("chatter", variable, value) for variable, value in whose],
         "numbers": array(numbers),
-        "conversations": subject.conversation_digests,
-        "failed": array(ahead.failed_deletions),
+        "conversations": asked.conversation_digests,
+        "failed": array(asked.failed_deletions),
         "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),
     }
     return [_Met(*row) for row in rows(_EXPORTS, values)]
 
 
-def _days(chatbot: Chatbot, conversations: Sequence[Found], ahead: Ahead) -> tuple[int, int]:
+def _days(asked: Asked, conversations: Sequence[Found]) -> tuple[int, int]:
     """Return how many hosted days would be made again, and how many delivered ones would be left."""
-    if not extracts.has_any([chatbot.pk]):
+    if not extracts.has_any([asked.chatbot.pk]):
         return 0, 0
     if sum(one.message_count for one in conversations) <= EXACT_MESSAGES:
         spans = rows(_HOURS, [array(one.number for one in conversations)])
     else:
         spans = _united(sorted((one.first, one.last) for one in conversations))
     values = {
-        "chatbot": chatbot.pk,
+        "chatbot": asked.chatbot.pk,
         "firsts": [first for first, _ in spans],
         "lasts": [last for _, last in spans],
-        "failed": array(ahead.failed_deletions),
+        "failed": array(asked.failed_deletions),
     }
     [(hosted, delivered)] = rows(_DAYS, values)
     return hosted, delivered

@@ -21,6 +21,7 @@ from compliance.callbacks import delivering
 from compliance.callbacks.delivering import RECEIVERS
 from compliance.erasure import extracts, verify
 from compliance.models import Callback, Claim, ComplianceRequest
+from compliance.previewing.many import Line, OptionsOfMany, preview_many
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
@@ -173,6 +174,11 @@ class _Day:
         assert answer.json()["similar"][0]["unique_chatter_identifier_value"] == self.members[1]
         by_id = self.token.post("preview", {"conversation_ids": [f"{self.name} {number}" for number in range(100)]})
         assert by_id.json()["deletion"]["erased"]["conversations"] == 100
+        lines = [Line(value) for value in [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]]
+        for kind in Kind:
+            of_many = OptionsOfMany(kind, include_files=True)
+            told = preview_many(chatbot=self.chatbot, key="member_id", lines=lines, options=of_many)
+            assert told.outlooks[-1].similar
 
     def filing(self) -> None:
         with self.watch.paused():

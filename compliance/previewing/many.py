@@ -1,0 +1,196 @@
+"""What deletions or exports of many chatters would do, found out set-wise: one question each, not one a chatter.
+
+The questions are those of the preview of one. Tests compare the two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from chatbots.models import Bucket, Chatbot
+from compliance import similar
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.operations.filing import Setup, check, one_of, require_compliance
+from compliance.previewing.deleting import Asked, Deletion, count, count_files, holds, owed_by_ids
+from compliance.previewing.finding import Ahead, Chatters, Finds, Found, TooMuch, find_each, look_ahead_each
+from compliance.selectors import ByUci
+from compliance.similar import Similar
+from conversations.snapshots import one_instant
+
+HoldReason = ComplianceRequest.HoldReason
+
+# Of the values that look like one of many, and of their conversations.
+MOST_ALIKE = 3
+MOST_ALIKE_COUNTED = 100
+
+
+@dataclass(frozen=True)
+class Line:
+    """One of many: whom it names, and its reference."""
+
+    value: str
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a request of one line would do. `refused`: why it could not be filed; then nothing else is told."""
+
+    conversations: int = 0
+    messages: int = 0
+    shared: int = 0
+    at_least: bool = False
+    open_requests: list[UUID] = field(default_factory=list)
+    similar: list[Similar] = field(default_factory=list)
+    held_by: list[HoldReason] = field(default_factory=list)
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True)
+class Together:
+    """What all of it would do: a conversation that two of them have counts once. `deletion` of deletions."""
+
+    conversations: int
+    messages: int
+    files: int
+    shared: int
+    highest: int
+    deletion: Deletion | None
+
+
+@dataclass(frozen=True)
+class PreviewOfMany:
+    """By line, in the order of the lines. `has_bucket`: an export has somewhere to go."""
+
+    outlooks: list[Outlook]
+    together: Together
+    has_bucket: bool
+
+
+@dataclass(frozen=True)
+class OptionsOfMany:
+    """What each of the requests would ask for."""
+
+    kind: ComplianceRequest.Kind
+    erase_exports: bool = False
+    include_shared: bool = False
+    include_files: bool = False
+
+    @property
+    def is_deletion(self) -> bool:
+        return self.kind == ComplianceRequest.Kind.DELETION
+
+
+def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], options: OptionsOfMany) -> PreviewOfMany:
+    """Return what requests about these chatters, each named once, would do if they were carried out now.
+
+    All of it is of one instant. Raises Refused for the whole: `compliance_disabled`, `uci_not_designated`,
+    `unknown_uci_key`, and `invalid` if they have more conversations together than a preview looks at.
+    """
+    with one_instant():
+        require_compliance(chatbot)
+        setup = Setup(chatbot)
+        one_of(setup.ucis, key)
+        judged = [_judge(setup, key, line) for line in lines]
+        chatters = _chatters(setup, key, lines, judged)
+        ahead = look_ahead_each(chatters)
+        try:
+            finds = find_each(chatters, ahead)
+        except TooMuch:
+            finds = []
+        if len(finds) != len(ahead):
+            raise Refused("invalid", "These have too many conversations for one preview. Name fewer at once.")
+        outlooks = iter(_outlooks(chatters, ahead, finds, options))
+        return PreviewOfMany(
+            outlooks=[Outlook(refused=one) if isinstance(one, Refused) else next(outlooks) for one in judged],
+            together=_together(chatters, ahead, finds, options),
+            has_bucket=Bucket.objects.filter(chatbot=chatbot).exists(),
+        )
+
+
+def _judge(setup: Setup, key: str, line: Line) -> bytes | Refused:
+    """Return the digest of whom a line names, or why it cannot be filed."""
+    try:
+        names = check(setup, ByUci(key, line.value), line.reference).names
+    except Refused as refusal:
+        return refusal.with_traceback(None)
+    digest: bytes = names["uci_digest"]
+    return digest
+
+
+def _chatters(setup: Setup, key: str, lines: Sequence[Line], judged: Sequence[bytes | Refused]) -> Chatters:
+    good = [(line.value, one) for line, one in zip(lines, judged, strict=True) if not isinstance(one, Refused)]
+    return Chatters(
+        chatbot=setup.chatbot,
+        variable_id=setup.ucis[key],
+        values=[value for value, _ in good],
+        digests=[digest for _, digest in good],
+    )
+
+
+def _outlooks(
+    chatters: Chatters, ahead: Sequence[Ahead], finds: Sequence[Finds], options: OptionsOfMany
+) -> list[Outlook]:
+    owed = owed_by_ids({one.number for each in finds for one in each.unmarked}) if options.is_deletion else set()
+    alike = similar.find_each(
+        chatbot_id=chatters.chatbot.pk,
+        variable_id=chatters.variable_id,
+        values=chatters.values,
+        most=MOST_ALIKE,
+        most_counted=MOST_ALIKE_COUNTED,
+    )
+    return [
+        Outlook(
+            conversations=len(chosen := _chosen(its_finds, options)),
+            messages=sum(one.message_count for one in chosen),
+            shared=_shared(its_finds, options),
+            at_least=its_finds.at_least,
+            open_requests=its_ahead.open,
+            similar=its_alike,
+            held_by=_held_by(chatters.chatbot, its_finds, its_ahead, owed) if options.is_deletion else [],
+        )
+        for its_ahead, its_finds, its_alike in zip(ahead, finds, alike, strict=True)
+    ]
+
+
+def _held_by(chatbot: Chatbot, finds: Finds, ahead: Ahead, owed: set[int]) -> list[HoldReason]:
+    is_owed = ahead.holds_deletions or any(one.number in owed for one in finds.unmarked)
+    return holds(chatbot, named=finds.named, is_owed=is_owed)
+
+
+def _chosen(finds: Finds, options: OptionsOfMany) -> list[Found]:
+    if options.is_deletion:
+        return finds.free
+    return [one for one in finds.unmarked if options.include_shared or one.people <= 1]
+
+
+def _shared(finds: Finds, options: OptionsOfMany) -> int:
+    return sum(one.people > 1 for one in (finds.free if options.is_deletion else finds.unmarked))
+
+
+def _together(chatters: Chatters, ahead: Sequence[Ahead], finds: Sequence[Finds], options: OptionsOfMany) -> Together:
+    chosen = {one.number: one for each in finds for one in _chosen(each, options)}
+    shared = sum(_shared(each, options) for each in finds)
+    deletion = None
+    if options.is_deletion:
+        asked = Asked(
+            chatbot=chatters.chatbot,
+            people={(chatters.variable_id, value) for value in chatters.values},
+            conversation_digests=None,
+            failed_deletions=[request_id for one in ahead for request_id in one.failed_deletions],
+        )
+        erased = {number for each in finds for number in each.erased_with_files}
+        united = Finds(free=list(chosen.values()), erased_with_files=[*erased])
+        deletion = count(asked, united, erase_exports=options.erase_exports, held_by=[])
+        files, shared = deletion.erased["files"], deletion.shared_conversations
+    else:
+        files = count_files(chosen, only_stored=True) if options.include_files else 0
+    return Together(
+        conversations=len(chosen),
+        messages=sum(one.message_count for one in chosen.values()),
+        files=files,
+        shared=shared,
+        highest=max(chosen, default=0),
+        deletion=deletion,
+    )

@@ -1,0 +1,166 @@
+"""A preview of many chatters says of each what its own preview says, whatever lies there, with as many questions."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from chatbots.models import Chatbot, Variable
+from compliance import previewing
+from compliance.erasure import objects
+from compliance.errors import Refused, StepFailed
+from compliance.models import ComplianceRequest
+from compliance.previewing import Options, finding
+from compliance.previewing.many import Line, OptionsOfMany, Outlook, PreviewOfMany, preview_many
+from compliance.selectors import ByUci
+from conversations import uploads
+from conversations.models import Conversation
+from tests.compliance.test_api_preview import exported, filled
+from tests.factories import IdentityFactory, conversation_of, deletion_of, export_of, of_conversations, uci_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Kind = ComplianceRequest.Kind
+
+
+def many(chatbot: Chatbot, *values: str, kind: Kind = Kind.DELETION, **options: bool) -> PreviewOfMany:
+    lines = [Line(value) for value in values]
+    return preview_many(chatbot=chatbot, key="member_id", lines=lines, options=OptionsOfMany(kind, **options))
+
+
+def alone(chatbot: Chatbot, value: str, **options: bool) -> previewing.Preview:
+    return previewing.preview(chatbot=chatbot, about=ByUci("member_id", value), options=Options(**options))
+
+
+def as_outlook(one: previewing.Preview, kind: Kind) -> Outlook:
+    """What the preview of one says, in the words of many."""
+    similar = one.similar[:3]
+    if kind == Kind.DELETION:
+        assert one.deletion is not None
+        erased = one.deletion.erased
+        counts: dict[str, Any] = {
+            "conversations": erased["conversations"],
+            "messages": erased["messages"],
+            "shared": one.deletion.shared_conversations,
+            "held_by": one.deletion.held_by,
+        }
+    else:
+        assert one.export is not None
+        counts = {"conversations": one.export.conversations, "messages": one.export.messages}
+    return Outlook(open_requests=one.open_requests, similar=similar, at_least=one.at_least, **counts)
+
+
+def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monkeypatch, storage):
+    filled(chatbot)
+    filled(neighbour)
+    exported(chatbot, "alice", drain, days_ago=30)
+    exported(chatbot, "bob", drain, days_ago=1)
+    for value in ("gone", "held", "Alice", "owed", "many", "many", "many"):
+        conversation_of(chatbot, value)
+    owed = conversation_of(chatbot, "owed", external_id="owed-1")
+    failing = conversation_of(chatbot, "failing")
+    uploads.receive(conversation=failing, name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
+    failed = deletion_of(chatbot, "failing")
+    refused = StepFailed("storage_locked", "Grant it.", retryable=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "erase_files", lambda _bite, ids: dict.fromkeys(ids, refused))
+        drain()
+    left = conversation_of(chatbot, messages=3)
+    Conversation.objects.filter(pk=left.pk).update(deletion_request_id=failed.pk)
+    deletion_of(chatbot, "gone")
+    drain()
+    export_of(chatbot, "held", status="failed", failed_at=owed.started_at, error_code="x")
+    of_conversations(chatbot, "owed-1", kind="export", status="failed", failed_at=owed.started_at, error_code="x")
+    deletion_of(chatbot, "alice")
+    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=2, four_eyes=True)
+    chatbot.refresh_from_db()
+    values = ["alice", "bob", "gone", "held", "owed", "many", "failing", "nobody"]
+    for kind in Kind:
+        found = many(chatbot, *values, kind=kind, include_files=True)
+        for value, outlook in zip(values, found.outlooks, strict=True):
+            expected = as_outlook(alone(chatbot, value, include_files=True), kind)
+            if kind == Kind.EXPORT:
+                expected = Outlook(**{**vars(expected), "shared": outlook.shared})
+            assert outlook == expected, value
+    reasons = {value: one.held_by for value, one in zip(values, many(chatbot, *values).outlooks, strict=True)}
+    assert "export_pending" in reasons["held"]
+    assert "export_pending" in reasons["owed"]
+    assert "too_many_conversations" in reasons["many"]
+    assert {value: one.conversations for value, one in zip(values, found.outlooks, strict=True)}["failing"] == 0
+    assert many(chatbot, "failing").outlooks[0].conversations == 1
+    assert reasons["nobody"] == ["awaiting_approval"]
+
+
+def test_together_they_are_told_what_a_preview_of_one_tells_and_shared_ones_once(chatbot, drain, storage):
+    filled(chatbot)
+    exported(chatbot, "alice", drain, days_ago=30)
+    exported(chatbot, "alice", drain, days_ago=1)
+    for erase_exports in (False, True):
+        together = many(chatbot, "alice", "nobody", erase_exports=erase_exports).together
+        assert together.deletion == alone(chatbot, "alice", erase_exports=erase_exports).deletion
+    export = alone(chatbot, "alice", include_files=True).export
+    assert export is not None
+    told = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True).together
+    assert (told.conversations, told.messages, told.files, told.shared) == (
+        *(export.conversations, export.messages, export.files),
+        export.shared_left_out,
+    )
+    both = many(chatbot, "alice", "bob")
+    assert [one.conversations for one in both.outlooks] == [3, 2]
+    assert both.together.conversations == 4
+
+
+def test_what_cannot_be_filed_is_told_line_by_line(chatbot, neighbour):
+    conversation_of(chatbot, "42")
+    lines = [
+        Line("42"),
+        Line("anonymous"),
+        Line(""),
+        Line("a\0b"),
+        Line("\ud800"),
+        Line("x" * 513),
+        Line("77", reference="T-77"),
+        Line("78", reference="not one"),
+    ]
+    told = preview_many(chatbot=chatbot, key="member_id", lines=lines, options=OptionsOfMany(Kind.DELETION))
+    assert [one.refused.pointer if one.refused else None for one in told.outlooks] == [
+        None,
+        *["/unique_chatter_identifier_value"] * 5,
+        *["/reference"] * 2,
+    ]
+    assert [one.conversations for one in told.outlooks] == [1, *[0] * 7]
+
+
+def test_what_cannot_be_previewed_at_all_is_refused(chatbot, monkeypatch):
+    conversation_of(chatbot, "42")
+    conversation_of(chatbot, "43")
+
+    def code(key: str = "member_id") -> str:
+        with pytest.raises(Refused) as refused:
+            preview_many(
+                chatbot=chatbot, key=key, lines=[Line("42"), Line("43")], options=OptionsOfMany(Kind.DELETION)
+            )
+        return refused.value.code
+
+    assert code("plan") == "unknown_uci_key"
+    monkeypatch.setattr(finding, "MOST_IN_ALL", 1)
+    assert code() == "invalid"
+    monkeypatch.undo()
+    Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
+    assert code() == "uci_not_designated"
+    chatbot.compliance_enabled = False
+    assert code() == "compliance_disabled"
+
+
+def test_a_thousand_take_as_many_questions_as_ten(chatbot):
+    IdentityFactory.create(conversation=conversation_of(chatbot, "v1"), variable=uci_of(chatbot), value="V2")
+
+    def questions(number: int) -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as asked:
+            assert len(many(chatbot, *(f"v{one}" for one in range(number))).outlooks) == number
+        return len(asked)
+
+    assert questions(10) == questions(1_000)
