@@ -6,9 +6,7 @@ Exit code 0 if every fact holds; 1 with the first that does not, and with the pl
 import fcntl
 import io
 import json
-import os
 import secrets
-import shutil
 import subprocess
 import sys
 import time
@@ -21,26 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VAR_DIR = ROOT / "var" / "demo"
-# Settings that would lead away from servers of the demo's own, by the beginning of their names.
-FOREIGN = ("DATABASE_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "ENCRYPTION_KEYS", "DIGEST_KEY", "SECURE_", "S3_")
 
 sys.path.insert(0, str(ROOT))
-for variable in [name for name in os.environ if name.startswith(FOREIGN)]:
-    del os.environ[variable]
-os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "VAR_DIR": str(VAR_DIR)}
-# The children read their settings themselves, from the same environment as this script does.
-ENVIRONMENT = dict(os.environ)
 
-import django  # noqa: E402
+from scripts import own_copy  # noqa: E402
+
+ENVIRONMENT = own_copy.begin(VAR_DIR)
+
 from django.core.management import call_command  # noqa: E402
-from django.db import connections  # noqa: E402
 
 from config import embedded  # noqa: E402
 from scripts import demo_conversations as sample  # noqa: E402
 from scripts.demo_client import Browser, Client  # noqa: E402
 from scripts.demo_conversations import SLUG, UCI  # noqa: E402
 from scripts.demo_story import Story, Wrong, require  # noqa: E402
-from scripts.processes import Processes, exit_on_sigterm, free_port, wait_for_http  # noqa: E402
+from scripts.processes import Processes, exit_on_sigterm  # noqa: E402
 
 if TYPE_CHECKING:
     from scripts.demo_chapters import Scene
@@ -57,7 +50,8 @@ def main() -> int:
         "Tern Ferries and its passengers are invented.",
     )
     try:
-        with _alone(), _servers(), Processes() as processes:
+        _refuse_foreign_settings()
+        with _alone(), own_copy.servers(VAR_DIR), Processes() as processes:
             _tell(story, processes, began)
     except (Wrong, TimeoutError, embedded.EmbeddedError) as error:
         story.wrong(str(error))
@@ -96,7 +90,7 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
 
     call_command("migrate", verbosity=0)
     call_command("sync_schedules", stdout=io.StringIO())
-    address = _start_web_and_worker(processes)
+    address = own_copy.start_web_and_worker(processes, ENVIRONMENT, VAR_DIR)
     story.fact(
         f"PostgreSQL, S3, web server and workers are up, the tables are made ({time.monotonic() - began:.0f} s)"
     )
@@ -127,17 +121,6 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     return scene
 
 
-def _start_web_and_worker(processes: Processes) -> str:
-    address = f"127.0.0.1:{free_port()}"
-    gunicorn = ["-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--workers", "2", "--threads", "4"]
-    web = [sys.executable, *gunicorn, "--bind", address, "--log-level", "info"]
-    processes.start("web", web, ENVIRONMENT, cwd=ROOT, log=VAR_DIR / "web.log")
-    worker = [sys.executable, "manage.py", "qcluster"]
-    processes.start("worker", worker, ENVIRONMENT, cwd=ROOT, log=VAR_DIR / "worker.log")
-    wait_for_http(f"http://{address}/admin/login/", timeout=60, processes=processes)
-    return f"http://{address}"
-
-
 def _staff_browser(address: str) -> Browser:
     from django.contrib.auth.models import User  # noqa: PLC0415  as above
 
@@ -157,25 +140,8 @@ def _manage(command: str, *words: str) -> dict[str, Any]:
     return told
 
 
-@contextmanager
-def _servers() -> Iterator[None]:
-    """Empty the demo's folder and start the embedded servers there; the commands that follow join them."""
-    _refuse_foreign_settings()
-    shutil.rmtree(VAR_DIR, ignore_errors=True)
-    VAR_DIR.mkdir(parents=True)
-    try:
-        embedded.start()
-        django.setup()
-        yield
-    finally:
-        connections.close_all()
-        embedded.stop()
-
-
 def _refuse_foreign_settings() -> None:
-    file = ROOT / ".env"
-    names = {line.partition("=")[0].strip() for line in file.read_text().splitlines()} if file.exists() else set()
-    foreign = sorted(name for name in names if name.startswith(FOREIGN))
+    foreign = own_copy.foreign_settings()
     require(
         not foreign,
         f"The demo runs servers of its own, but .env sets {', '.join(foreign)}. Move .env away while it runs.",

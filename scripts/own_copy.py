@@ -1,0 +1,65 @@
+"""A copy of the service for a script alone: its own folder, servers and keys, whatever the environment says.
+
+`begin` comes before Django is imported: settings read the environment once.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.processes import Processes, free_port, wait_for_http
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Settings that would lead away from servers of the copy's own, by the beginning of their names.
+_FOREIGN = ("DATABASE_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "ENCRYPTION_KEYS", "DIGEST_KEY", "SECURE_", "S3_")
+
+
+def begin(var_dir: Path) -> dict[str, str]:
+    """Make this process's environment that of the copy, and return it for the programs that it starts."""
+    for variable in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        del os.environ[variable]
+    os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "VAR_DIR": str(var_dir)}
+    # The children read their settings themselves, from the same environment as this process does.
+    return dict(os.environ)
+
+
+def foreign_settings() -> list[str]:
+    """Return what a file `.env` sets that would lead away from the copy's servers."""
+    file = ROOT / ".env"
+    names = {line.partition("=")[0].strip() for line in file.read_text().splitlines()} if file.exists() else set()
+    return sorted(name for name in names if name.startswith(_FOREIGN))
+
+
+@contextmanager
+def servers(var_dir: Path) -> Iterator[None]:
+    """Empty the copy's folder and start the embedded servers there; programs that follow join them."""
+    import django  # noqa: PLC0415  after `begin`
+    from django.db import connections  # noqa: PLC0415  as above
+
+    from config import embedded  # noqa: PLC0415  as above
+
+    shutil.rmtree(var_dir, ignore_errors=True)
+    var_dir.mkdir(parents=True)
+    try:
+        embedded.start()
+        django.setup()
+        yield
+    finally:
+        connections.close_all()
+        embedded.stop()
+
+
+def start_web_and_worker(processes: Processes, environment: dict[str, str], var_dir: Path) -> str:
+    """Start a web server and a cluster, wait until the first answers, and return its address."""
+    address = f"127.0.0.1:{free_port()}"
+    gunicorn = ["-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--workers", "2", "--threads", "4"]
+    web = [sys.executable, *gunicorn, "--bind", address, "--log-level", "info"]
+    processes.start("web", web, environment, cwd=ROOT, log=var_dir / "web.log")
+    worker = [sys.executable, "manage.py", "qcluster"]
+    processes.start("worker", worker, environment, cwd=ROOT, log=var_dir / "worker.log")
+    wait_for_http(f"http://{address}/admin/login/", timeout=60, processes=processes)
+    return f"http://{address}"
