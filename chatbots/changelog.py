@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.db import connection
@@ -28,13 +28,13 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.accepted": frozenset({"kind", "origin"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),
-    "request.approved": frozenset(),
-    "request.rejected": frozenset(),
-    "request.cancelled": frozenset(),
+    "request.approved": frozenset({"reason"}),
+    "request.rejected": frozenset({"reason"}),
+    "request.cancelled": frozenset({"reason"}),
     "request.started": frozenset({"conversations"}),
     "request.given_back": frozenset({"code", "attempts"}),
     "request.failed": frozenset({"code", "attempts"}),
-    "request.retried": frozenset(),
+    "request.retried": frozenset({"reason"}),
     "request.completed": frozenset({"result", "conversations", "messages", "files", "exports"}),
     "callback.given_up": frozenset({"callback", "event", "code", "attempts"}),
     "callback.resent": frozenset({"callback", "event"}),
@@ -73,9 +73,13 @@ def entry(
 
 def record(
     event: str, *, chatbot_id: int, actor: str, request_id: UUID | None = None, data: Data | None = None
-) -> None:
-    """Append one entry, in the caller's transaction."""
-    record_all([entry(event, chatbot_id=chatbot_id, request_id=request_id, actor=actor, data=data)])
+) -> int:
+    """Append one entry, in the caller's transaction, and return its id."""
+    one = entry(event, chatbot_id=chatbot_id, request_id=request_id, actor=actor, data=data)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_APPEND} RETURNING id", [_as_json([one])])
+        [(entry_id,)] = cursor.fetchall()
+    return cast("int", entry_id)
 
 
 def record_all(entries: Sequence[Entry]) -> None:
@@ -83,4 +87,8 @@ def record_all(entries: Sequence[Entry]) -> None:
     if not entries:
         return
     with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [json.dumps([each._asdict() for each in entries], default=str)])
+        cursor.execute(_APPEND, [_as_json(entries)])
+
+
+def _as_json(entries: Sequence[Entry]) -> str:
+    return json.dumps([each._asdict() for each in entries], default=str)

@@ -307,6 +307,20 @@ STORES: tuple[Store, ...] = (
         },
     ),
     Store(
+        compliance.RequestNote,
+        Way.CHATTER,
+        {
+            "text": (
+                Fate.EMPTIED,
+                "free words of staff, which may name the person; at the latest after ERASURE_LEDGER_DAYS",
+            ),
+            **dict.fromkeys(
+                ("id", "chatbot", "request", "entry_id", "created_at"),
+                (Fate.KEPT, "that there was a note on a decision, and when"),
+            ),
+        },
+    ),
+    Store(
         compliance.Replay,
         Way.CALL,
         dict.fromkeys(

@@ -12,6 +12,7 @@ from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_f
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.operations import MAX_BATCH
+from compliance.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from config.bodies import parse_json, raw_body
 from config.problems import FieldError, Problem
@@ -194,6 +195,31 @@ class NoBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class _DecisionBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class CancelBody(_DecisionBody):
+    """Why a request is withdrawn."""
+
+    reason: CancelReason | None = None
+    """Kept in the change log."""
+
+
+class ApproveBody(_DecisionBody):
+    """Why a held request may go on."""
+
+    reason: ApproveReason | None = None
+    """Kept in the change log."""
+
+
+class RejectBody(_DecisionBody):
+    """Why a held request ends."""
+
+    reason: RejectReason | None = None
+    """Kept in the change log."""
+
+
 def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
     """Read the body of a deletion or export. Raises Problem(`invalid`) that names every field at fault.
 
@@ -258,6 +284,12 @@ def require_no_body(request: Request) -> None:
         parse_as(NoBody, json_body(request))
 
 
+def read_reason(request: Request, shape: type[CancelBody | ApproveBody | RejectBody]) -> str | None:
+    """Return the reason of a decision, or None: the body may be empty. Raises as `require_no_body` does."""
+    body = parse_as(shape, json_body(request)) if raw_body(request._request) else shape()
+    return body.reason
+
+
 def not_valid(errors: Sequence[FieldError]) -> Problem:
     """Return the refusal of a body, or of a part of one, with these fields at fault."""
     return Problem("invalid", "The body is not one that this call takes: see errors.", errors=errors)
@@ -274,6 +306,7 @@ _WORDS = {
     "too_long": ("too_long", "Must have at most {max_length} entries."),
     "string_unicode": ("unpaired_surrogate", "Must not hold an unpaired surrogate."),
     "bool_type": ("wrong_type", "Must be true or false."),
+    "enum": ("unknown_value", "Must be {expected} here."),
     "literal_error": ("unknown_value", "Must be {expected} here."),
     "string_too_short": ("too_short", "Must have at least {min_length} character(s)."),
     "string_too_long": ("too_long", "Must have at most {max_length} characters."),

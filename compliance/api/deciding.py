@@ -9,7 +9,7 @@ from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from compliance import operations
 from compliance.api import described_lists
-from compliance.api.bodies import require_no_body
+from compliance.api.bodies import ApproveBody, CancelBody, RejectBody, read_reason
 from compliance.api.calls import WRITE_SCOPES, ComplianceView, WritingView, answer_with, find_request
 from compliance.models import ComplianceRequest
 
@@ -17,10 +17,10 @@ from compliance.models import ComplianceRequest
 class CancelView(WritingView):
     @described_lists.cancel_request
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        require_no_body(request)
+        reason = read_reason(request, CancelBody)
         caller, found = caller_of(request), find_request(request, request_id)
         caller.require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
-        return answer_with(request, operations.cancel(request_id=found.pk, actor=caller.actor))
+        return answer_with(request, operations.cancel(request_id=found.pk, actor=caller.actor, reason=reason))
 
 
 class ApproveView(ComplianceView):
@@ -28,9 +28,11 @@ class ApproveView(ComplianceView):
 
     @described_lists.approve_request
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        require_no_body(request)
+        reason = read_reason(request, ApproveBody)
         found = find_request(request, request_id)
-        return answer_with(request, operations.approve(request_id=found.pk, actor=caller_of(request).actor))
+        return answer_with(
+            request, operations.approve(request_id=found.pk, actor=caller_of(request).actor, reason=reason)
+        )
 
 
 class RejectView(ComplianceView):
@@ -38,6 +40,8 @@ class RejectView(ComplianceView):
 
     @described_lists.reject_request
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        require_no_body(request)
+        reason = read_reason(request, RejectBody)
         found = find_request(request, request_id)
-        return answer_with(request, operations.reject(request_id=found.pk, actor=caller_of(request).actor))
+        return answer_with(
+            request, operations.reject(request_id=found.pk, actor=caller_of(request).actor, reason=reason)
+        )

@@ -1,6 +1,8 @@
 """The calls that find requests again or decide on them, as the document of the API tells of them."""
 
-from compliance.api.bodies import NoBody, SelectorBody
+from pydantic import BaseModel
+
+from compliance.api.bodies import ApproveBody, CancelBody, RejectBody, SelectorBody
 from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
 from compliance.api.links import from_request
 from compliance.api.queries import RequestsQuery
@@ -58,7 +60,14 @@ look_up_requests = describe(
     refuses=["unknown_uci_key", "uci_not_designated"],
 )
 
-_NOTHING = Body(NoBody, {"empty": Example("An empty object; no body at all is as good", {})}, optional=True)
+
+def _reason(shape: type[BaseModel], reason: str, summary: str) -> Body:
+    examples = {
+        "reason": Example(summary, {"reason": reason}),
+        "empty": Example("Without a reason; no body at all is as good", {}),
+    }
+    return Body(shape, examples, optional=True)
+
 
 cancel_request = describe(
     id="cancelRequest",
@@ -68,7 +77,7 @@ cancel_request = describe(
         already is answered as it is.
         """,
     tag=REQUESTS,
-    bodies=[_NOTHING],
+    bodies=[_reason(CancelBody, "withdrawn_by_person", "The person has withdrawn it")],
     answers={
         200: Answer(
             "The request, cancelled.",
@@ -92,7 +101,7 @@ approve_request = describe(
         four eyes, the key must be another than the one that filed.
         """,
     tag=REQUESTS,
-    bodies=[_NOTHING],
+    bodies=[_reason(ApproveBody, "verified_with_client", "Verified with the client")],
     answers={
         200: Answer("The request, accepted.", RequestObject, {"approved": Example("Approved", request("deletion"))})
     },
@@ -104,7 +113,7 @@ reject_request = describe(
     summary="End a held request",
     description="It is not carried out, and forgets whom it named.",
     tag=REQUESTS,
-    bodies=[_NOTHING],
+    bodies=[_reason(RejectBody, "identity_not_confirmed", "The person's identity is not confirmed")],
     answers={
         200: Answer(
             "The request, rejected.",

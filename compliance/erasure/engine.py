@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from compliance import progress
+from compliance import notes, progress
 from compliance.claims import HeldClaim
 from compliance.erasure import extracts, ledger, marking, objects, rows, verify
 from compliance.errors import StepFailed
@@ -105,6 +105,7 @@ def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID], erased: Mapping[
 def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
     """Look again, and complete in the same transaction what left nothing. The last bite: the claim is over."""
     with held.bite():
+        notes.empty(request_ids)
         left = verify.look_again(request_ids)
         waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
         # A deletion that shares a conversation has erased it since we looked, and noted its days for us too.

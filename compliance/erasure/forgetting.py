@@ -1,4 +1,4 @@
-"""What is forgotten when its time is over, beside what says so by itself: digests, and what was to be told.
+"""What is forgotten when its time is over, beside what says so by itself: digests, notes, and what was to be told.
 
 Each store has a condition that says which rows are due, for whoever counts, and a statement that sees to a batch.
 """
@@ -67,10 +67,21 @@ WITH old AS (
 DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
 """  # noqa: S608  (a text of ours)
 
+# A deletion of the chatter has emptied its notes before; those of whoever was never erased go by their age alone.
+_OLD_NOTES = """
+ FROM compliance_requestnote
+WHERE text IS NOT NULL AND created_at < now() - make_interval(secs => %(kept)s)
+"""
+_EMPTY_NOTES = f"""
+UPDATE compliance_requestnote SET text = NULL
+ WHERE id = ANY(ARRAY(SELECT id {_OLD_NOTES} ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
+"""  # noqa: S608  (a text of ours)
+
 # Store -> which rows have something whose time is over, and the statement that forgets a batch of them.
 FORGETTING = {
     "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
     "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
     "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
+    "notes": (_OLD_NOTES, _EMPTY_NOTES),
     "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
 }

@@ -1,8 +1,8 @@
 """Look again: what is left of what a deletion had to erase, read from the data and never from the plan.
 
 Searched are the conversations, everything that hangs on one, the exports that had to go, the days' extracts that may
-hold erased messages, and the chatter's identities. Objects are looked for again by `purge`, when they are removed.
-`Leftovers` name stores and count rows; they hold no content.
+hold erased messages, the chatter's identities, and the notes on the chatter's requests. Objects are looked for again
+by `purge`, when they are removed. `Leftovers` name stores and count rows; they hold no content.
 """
 
 from collections import defaultdict
@@ -16,8 +16,9 @@ from django.db import connection
 from psycopg import sql
 
 from chatbots.secrets import digest
+from compliance import notes
 from compliance.inventory import CONVERSATION, Fate, Way, stores
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, RequestNote
 from config.arrays import array
 from conversations.models import DailyExtract, Identity
 from conversations.named import NAMED
@@ -138,6 +139,8 @@ def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
             # Only what others are erasing right now is worth waiting for; anything else of ours is a failure.
             found[request_id].under_way = under_way and not found[request_id].rows
             found[request_id].rows[named] = count
+    for request_id, count in notes.left(request_ids).items():
+        found[request_id].rows[RequestNote._meta.db_table] = count
     return dict(found)
 
 

@@ -1,26 +1,39 @@
-"""What people and clients decide of a request that is filed: approve, reject, cancel, retry."""
+"""What people and clients decide of a request that is filed: approve, reject, cancel, retry.
 
+A decision may have a reason, one of `compliance.reasons` for it, and a note in free words, which may name somebody:
+`compliance.notes` says when it goes. Both are optional here. All raise Refused(`invalid`) for a reason or a note
+that they do not take.
+"""
+
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
 
 from chatbots import changelog
-from compliance import queue
+from compliance import notes, queue, reasons
 from compliance.callbacks.announcing import announce
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.reasons import Decision
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
 
-def approve(*, request_id: UUID, actor: str) -> ComplianceRequest:
+class _Why(NamedTuple):
+    reason: str | None
+    note: str
+
+
+def approve(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """Let a held request go on, past what held it. What else there is to hold it is asked about anew.
 
     Raises Refused (`not_found`, `not_held`, `own_request`).
     """
+    why = _why(Decision.APPROVE, reason, note)
     with transaction.atomic():
         request = _lock(request_id)
         _require_held(request)
@@ -30,29 +43,31 @@ def approve(*, request_id: UUID, actor: str) -> ComplianceRequest:
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
-        _record("request.approved", request, actor)
+        _record("request.approved", request, actor, why)
         queue.ring_after_commit()
     request.refresh_from_db()
     return request
 
 
-def reject(*, request_id: UUID, actor: str) -> ComplianceRequest:
+def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """End a held request without carrying it out. Raises Refused (`not_found`, `not_held`)."""
+    why = _why(Decision.REJECT, reason, note)
     with transaction.atomic():
         request = _lock(request_id)
         _require_held(request)
         _end(request, Status.REJECTED)
-        _record("request.rejected", request, actor)
+        _record("request.rejected", request, actor, why)
         queue.ring_after_commit()
     request.refresh_from_db()
     return request
 
 
-def cancel(*, request_id: UUID, actor: str) -> ComplianceRequest:
+def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """Withdraw a request that has not begun. One that is cancelled already is returned as it is.
 
     Raises Refused (`not_found`, `not_cancellable`).
     """
+    why = _why(Decision.CANCEL, reason, note)
     with transaction.atomic():
         request = _lock(request_id)
         if request.status == Status.CANCELLED:
@@ -62,17 +77,18 @@ def cancel(*, request_id: UUID, actor: str) -> ComplianceRequest:
         if not waiting or has_marked:
             raise Refused("not_cancellable", "The request has begun or is already final.")
         _end(request, Status.CANCELLED)
-        _record("request.cancelled", request, actor)
+        _record("request.cancelled", request, actor, why)
         queue.ring_after_commit()
     request.refresh_from_db()
     return request
 
 
-def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
+def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """Put a failed request at the end of the line, with fresh attempts, and so the extracts that it waits for.
 
     Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased since).
     """
+    why = _why(Decision.RETRY, reason, note)
     with transaction.atomic():
         request = _lock(request_id)
         if not is_retryable(request):
@@ -99,7 +115,7 @@ def retry(*, request_id: UUID, actor: str) -> ComplianceRequest:
             ]
         )
         extracts.try_again(request.pk)
-        _record("request.retried", request, actor)
+        _record("request.retried", request, actor, why)
         queue.ring_after_commit()
     request.refresh_from_db()
     return request
@@ -136,5 +152,12 @@ def _end(request: ComplianceRequest, status: Status) -> None:
     announce([request.pk])
 
 
-def _record(event: str, request: ComplianceRequest, actor: str) -> None:
-    changelog.record(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor)
+def _why(decision: Decision, reason: str | None, note: str) -> _Why:
+    reasons.check(decision, reason)
+    return _Why(reason, notes.checked(note))
+
+
+def _record(event: str, request: ComplianceRequest, actor: str, why: _Why) -> None:
+    data = {"reason": why.reason} if why.reason else {}
+    entry_id = changelog.record(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor, data=data)
+    notes.write(request, entry_id=entry_id, text=why.note)

@@ -56,6 +56,22 @@ def test_a_decision_is_answered_with_the_request_object(caller, chatbot, decisio
         assert ChangeLogEntry.objects.get(request_id=request.pk).actor == f"api:{caller.api_key.prefix}"
 
 
+@pytest.mark.parametrize(
+    ("decision", "reason", "of_another"),
+    [
+        ("cancel", "withdrawn_by_person", "expected_volume"),
+        ("approve", "expected_volume", "duplicate"),
+        ("reject", "identity_not_confirmed", "withdrawn_by_person"),
+    ],
+)
+def test_a_decision_may_say_why_by_a_code(caller, chatbot, decision, reason, of_another):
+    request = held(chatbot)
+    answer = caller.post(f"requests/{request.pk}/{decision}", {"reason": of_another})
+    assert pointers(answer) == {"/reason": "unknown_value"}
+    assert caller.post(f"requests/{request.pk}/{decision}", {"reason": reason}).status_code == 200
+    assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": reason}
+
+
 def test_a_waiting_request_of_either_kind_is_cancelled_and_forgets_whom_it_named(caller, chatbot):
     for request in (deletion_of(chatbot, "alice-77"), export_of(chatbot, "alice-77")):
         assert caller.post(f"requests/{request.pk}/cancel", {}).json()["status"] == "cancelled"
@@ -141,13 +157,16 @@ def test_neither_a_signature_nor_nobody_decides(chatbot, decision):
 @pytest.mark.parametrize(
     ("body", "at_fault"),
     [
-        ({"reason": "x"}, {"/reason": "unknown_field"}),
+        ({"comment": "x"}, {"/comment": "unknown_field"}),
+        ({"reason": ""}, {"/reason": "unknown_value"}),
+        ({"reason": 7}, {"/reason": "unknown_value"}),
+        ({"reason": "try_again"}, {"/reason": "unknown_value"}),
         ([], {"": "wrong_type"}),
         (None, {"": "wrong_type"}),
         (b"{", {}),
     ],
 )
-def test_a_body_that_says_something_is_refused(caller, chatbot, decision, body, at_fault):
+def test_a_body_that_says_something_else_is_refused(caller, chatbot, decision, body, at_fault):
     request = held(chatbot)
     assert pointers(caller.post(f"requests/{request.pk}/{decision}", body)) == at_fault
     problem(

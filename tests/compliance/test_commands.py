@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from django_q.models import Schedule
 
+from chatbots.models import ChangeLogEntry
 from compliance import worker
 from compliance.models import ComplianceRequest
 from tests import factories
@@ -105,13 +106,16 @@ def test_it_says_what_to_do_when_it_refuses(chatbot) -> None:
 
 def test_held_requests_are_decided(chatbot) -> None:
     held = {"status": Status.ON_HOLD, "hold_reason": "export_pending", "held_at": timezone.now()}
-    for command, status in (
-        ("approve_request", "accepted"),
-        ("reject_request", "rejected"),
-        ("cancel_request", "cancelled"),
+    for command, status, reason in (
+        ("approve_request", "accepted", "verified_with_client"),
+        ("reject_request", "rejected", "legal_obligation"),
+        ("cancel_request", "cancelled", "withdrawn_by_person"),
     ):
         request = deletion_of(chatbot, command, **held)
-        assert run(command, str(request.pk))[1] == f"deletion {request.pk}: {status}\n"
+        for unknown in ("cause_mended", ""):
+            assert refused(command, str(request.pk), "--reason", unknown).returncode == 1
+        assert run(command, str(request.pk), "--reason", reason)[1] == f"deletion {request.pk}: {status}\n"
+        assert ChangeLogEntry.objects.get(request_id=request.pk).data == {"reason": reason}
 
 
 def test_a_failed_request_is_retried_and_shown_as_json(chatbot) -> None:

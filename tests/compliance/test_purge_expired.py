@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
-from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger, remnants
-from compliance.models import Export, Replay
+from compliance.models import Export, Replay, RequestNote
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -83,6 +82,8 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     Replay.objects.create(chatbot=chatbot, path="x", digest=b"x", body_digest=b"x", request=request, expires_at=past)
     factories.CallbackFactory.create(request=request, expires_at=past, delivered=True)
     factories.CallbackFactory.create(request=request, delivered=True)
+    for number, at in enumerate((past, timezone.now())):
+        RequestNote.objects.create(chatbot=chatbot, request=request, entry_id=number, text="words", created_at=at)
     return {
         "exports": 3,
         "extracts": 1,
@@ -95,6 +96,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "callbacks": 1,
         "conversation_digests": 1,
         "chatter_digests": 1,
+        "notes": 1,
         "named_conversation_digests": 1,
     }
 
@@ -188,7 +190,7 @@ def test_it_names_nobody(expired, storage, capsys, caplog) -> None:
     assert "old0" not in said
 
 
-def test_it_says_that_the_storage_is_away(chatbot: Chatbot, settings: Settings, monkeypatch) -> None:
+def test_it_says_that_the_storage_is_away(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
     def down(*_args: object) -> None:
         raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
 

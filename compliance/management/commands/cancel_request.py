@@ -1,5 +1,6 @@
 from compliance import operations
 from compliance.management.deciding import DecidingCommand
+from compliance.reasons import Decision
 
 
 class Command(DecidingCommand):
@@ -7,7 +8,9 @@ class Command(DecidingCommand):
     examples = """\
 examples:
   manage.py cancel_request 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f
+  manage.py cancel_request 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f --reason withdrawn_by_person
 
 exit codes: 0 done, 2 refused (there is no such request, or it has begun)
 """
+    decision = Decision.CANCEL
     operation = staticmethod(operations.cancel)
