@@ -1,6 +1,7 @@
 """Real PostgreSQL and a real S3 server for every test: a database and a bucket for each xdist worker."""
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,13 @@ from tests import factories
 
 embedded.start()
 django_settings.S3_BUCKET = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was left out where there is no browser, and how to get it."""
+    if shutil.which("chromium") is None:
+        how = "apt-get install --no-install-recommends chromium"
+        terminalreporter.write_line(f"No browser here, so the tests of pages were skipped. To run them too: {how}")
 
 
 @pytest.fixture(scope="session")
