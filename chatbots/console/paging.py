@@ -35,7 +35,9 @@ def page_of(
     cursor = request.GET.get("cursor")
     if cursor is not None and len(cursor) > _MOST_OF_CURSOR:
         raise Http404
-    pages = CursorPages(PageQuery(cursor=cursor, limit=size))
+    # Parameters are read as they stand in an address: as texts.
+    given = {"limit": str(size)} | ({} if cursor is None else {"cursor": cursor})
+    pages = CursorPages(PageQuery.model_validate(given))
     pages.ordering = ordering
     try:
         rows = pages.paginate_queryset(queryset, cast("Request", request))
