@@ -27,9 +27,11 @@
     opener.hidden = false;
     opener.addEventListener("click", (event) => {
       event.preventDefault();
+      opener.dataset.opened = "yes";
       dialog.showModal();
     });
-    dialog.addEventListener("close", () => opener.focus());
+    // Told of its closing above only later, when nobody has opened it.
+    dialog.addEventListener("close", () => opener.dataset.opened && opener.focus());
     for (const closer of dialog.querySelectorAll("[data-closes]")) {
       closer.hidden = false;
       closer.addEventListener("click", () => dialog.close());
