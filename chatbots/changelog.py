@@ -15,6 +15,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "chatbot.changed": frozenset({"setting", "value"}),
     "membership.set": frozenset({"user", "role"}),
     "membership.removed": frozenset({"user"}),
+    "membership.mails_set": frozenset({"user", "wanted"}),
     "variable.created": frozenset({"variable", "category"}),
     "variable.designated_uci": frozenset({"variable"}),
     "bucket.set": frozenset({"hosting", "access", "sse", "changed"}),

@@ -280,6 +280,9 @@ class Membership(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=8, choices=Role)
+    mails = models.BooleanField(
+        default=True, help_text="Whether an officer gets mails of what fails, is held or gets late. Their own choice."
+    )
 
     class Meta:
         constraints = [

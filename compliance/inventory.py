@@ -341,6 +341,8 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
     "compliance.Claim": "which worker works; ids and times",
     "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
+    "compliance.Notice": "that officers are to hear of a request; its id, a code and times",
+    "compliance.Mailbox": "what officers were told by mail; staff, not chatters",
     "auth.User": "staff, not chatters",
     "auth.Group": "staff, not chatters",
     "auth.Permission": "names of permissions",

@@ -27,6 +27,7 @@ _BELL_LOCK = 0x6463_6162  # "dcab": the advisory lock that one ringer at a time 
 
 _DRAIN = "compliance.tasks.drain"
 _DELIVER = "compliance.tasks.deliver_callbacks"
+_MAIL = "compliance.tasks.send_mails"
 
 # A handful wait at most. Whoever finds more inserts one too many, which does no harm.
 _WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s AND lock <= %s LIMIT 20"
@@ -52,6 +53,11 @@ def call_messenger() -> None:
     _insert_unless(_DELIVER, _is_messenger_waiting)
 
 
+def call_postman() -> None:
+    """Insert one task that sends mails, unless one that no worker has taken yet is waiting."""
+    _insert_unless(_MAIL, _is_postman_waiting)
+
+
 def ring() -> None:
     """Insert one drain task, unless one that no worker has taken yet is waiting; a sweep drains too.
 
@@ -73,11 +79,15 @@ def _insert_unless(task: str, is_waiting: Callable[[], bool]) -> None:
 
 
 def _is_drain_waiting() -> bool:
-    return any(task != _DELIVER for task in _waiting())
+    return any(task not in {_DELIVER, _MAIL} for task in _waiting())
 
 
 def _is_messenger_waiting() -> bool:
     return _DELIVER in _waiting()
+
+
+def _is_postman_waiting() -> bool:
+    return _MAIL in _waiting()
 
 
 def _waiting() -> list[str]:

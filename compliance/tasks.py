@@ -8,8 +8,11 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 
+from django.conf import settings
+
 from compliance import heartbeats, queue, worker
 from compliance.callbacks import claiming, delivering
+from compliance.mails import delivering as mails
 from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,8 @@ def sweep() -> None:
     worker.sweep()
     if claiming.is_due():
         queue.call_messenger()
+    if settings.MAILS:
+        queue.call_postman()
     if worker.drain(call_for_help=queue.ring):
         queue.ring()
 
@@ -58,3 +63,10 @@ def deliver_callbacks() -> None:
     """Send callbacks that are due. Calls for another turn if it leaves some behind."""
     if delivering.deliver():
         queue.call_messenger()
+
+
+@_quiet
+def send_mails() -> None:
+    """Tell officers by mail of what is new. Calls for another turn if it leaves some behind."""
+    if mails.deliver():
+        queue.call_postman()

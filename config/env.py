@@ -13,8 +13,10 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
+import dj_email_url
 from environs import EnvValidationError, FileAwareEnv
 from marshmallow import ValidationError
 
@@ -122,6 +124,32 @@ def parse_postgres_url(text: str) -> dict[str, Any]:
     return parsed
 
 
+def parse_mail_url(text: str) -> dict[str, Any]:
+    """Turn `smtp://…` or `submission://…` into Django's settings of mail; raises ValidationError.
+
+    `submission` begins with STARTTLS; `?ssl=true` has TLS from the first byte.
+    """
+    try:
+        parsed = dict(dj_email_url.parse(text))
+    except ValueError:
+        parsed = {}
+    speaks_smtp = text.startswith(("smtp://", "submission://")) and parsed.get("EMAIL_HOST")
+    writes_files = text.startswith("file:///") and parsed.get("EMAIL_FILE_PATH")
+    if not (speaks_smtp or writes_files):
+        raise ValidationError("Must be submission://user:password@host:587 or smtp://host:25, percent-encoded.")
+    if writes_files:
+        parsed["EMAIL_FILE_PATH"] = f"/{parsed['EMAIL_FILE_PATH']}"
+    return parsed
+
+
+def parse_origin(text: str) -> str:
+    """Return the address of a site, without a slash at its end. Raises ValidationError."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValidationError("Must be the address of the site, such as https://compliance.example.com.")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def describe_bad_settings(error: EnvValidationError) -> str:
     """Return what `env.seal()` found, one setting a line; no value is quoted."""
     found = error.error_messages
@@ -136,6 +164,8 @@ env.add_parser("days", parse_days)
 env.add_parser("networks", parse_networks)
 env.add_parser("media_types", parse_media_types)
 env.add_parser("postgres_url", parse_postgres_url)
+env.add_parser("mail_url", parse_mail_url)
+env.add_parser("origin", parse_origin)
 env.add_parser("single_key", parse_single_key)
 env.add_parser("key_ring", parse_key_ring)
 env.read_env(str(BASE_DIR / ".env"), recurse=False)

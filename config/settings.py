@@ -135,6 +135,22 @@ STS_ENDPOINT_URL: str | None = env.str("STS_ENDPOINT_URL", "") or None
 CALLBACK_PRIVATE_NETWORKS = env.networks("CALLBACK_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128" if DEVELOPMENT else "")
 CALLBACK_DAYS = env.days("CALLBACK_DAYS", "30")
 
+# --- Mails to officers -----------------------------------------------------------------------------------
+
+# Off where no server for mail is named.
+_mail: dict[str, Any] = (env.mail_url("EMAIL_URL") or {}) if env.str("EMAIL_URL", "") else {}
+MAILS = bool(_mail)
+EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
+EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH")
+# Of each step of the conversation with the server.
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL") if MAILS else env.str("DEFAULT_FROM_EMAIL", "")
+# Where people reach the console: what a mail's links begin with.
+CONSOLE_URL = env.origin("CONSOLE_URL") if env.str("CONSOLE_URL", "") else ""
+
 # --- What the product promises -------------------------------------------------------------------------
 
 # Values that broken integrations send for "nobody": they identify no chatter.

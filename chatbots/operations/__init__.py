@@ -12,7 +12,7 @@ from chatbots.operations.keys import (
     create_api_key,
     revoke_api_key,
 )
-from chatbots.operations.members import set_role
+from chatbots.operations.members import set_mails, set_role
 from chatbots.operations.variables import NewVariable, add_variable, designate_uci
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "create_chatbot",
     "designate_uci",
     "revoke_api_key",
+    "set_mails",
     "set_role",
 ]

@@ -1,11 +1,15 @@
 """Who of the staff may do what with a chatbot."""
 
+from collections.abc import Mapping
+
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from chatbots import changelog
 from chatbots.models import Chatbot, Membership
+
+Role = Membership.Role
 
 
 def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, actor: str) -> None:
@@ -30,3 +34,22 @@ def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, acto
                 actor=actor,
                 data={"user": user.pk, "role": role.value},
             )
+
+
+def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
+    """Say of which chatbots an officer wants mails. `wanted` is by chatbot; those with another role are left out.
+
+    What stays as it is makes no entry in the change log.
+    """
+    with transaction.atomic():
+        known = Membership.objects.select_for_update().filter(user=user, role=Role.OFFICER, chatbot__in=wanted)
+        for membership in known.order_by("pk"):
+            if membership.mails != wanted[membership.chatbot_id]:
+                membership.mails = wanted[membership.chatbot_id]
+                membership.save(update_fields=["mails"])
+                changelog.record(
+                    "membership.mails_set",
+                    chatbot_id=membership.chatbot_id,
+                    actor=actor,
+                    data={"user": user.pk, "wanted": membership.mails},
+                )

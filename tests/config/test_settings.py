@@ -137,3 +137,22 @@ def test_what_is_no_media_type_is_told_by_the_settings_name(value: str) -> None:
 
     assert process.returncode != 0
     assert "UPLOAD_TYPES" in process.stderr
+
+
+def test_mails_are_off_until_a_server_and_a_sender_are_named() -> None:
+    expression = (
+        "settings.MAILS, settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS, settings.CONSOLE_URL"
+    )
+    assert read(PRODUCTION, expression).stdout == "False None None False \n"
+    server = {
+        "EMAIL_URL": "submission://me:s%40crecy@mail.example.com",
+        "CONSOLE_URL": "https://console.example.com/",
+    }
+    told = manage(PRODUCTION | server, "check")
+    assert "DEFAULT_FROM_EMAIL" in told.stderr
+    told = read(PRODUCTION | server | {"DEFAULT_FROM_EMAIL": "dca@example.com"}, expression)
+    assert told.stdout == "True mail.example.com 587 True https://console.example.com\n"
+    wrong = {"EMAIL_URL": "imap://me:too-secret@mail.example.com", "CONSOLE_URL": "console.example.com"}
+    told = manage(PRODUCTION | wrong, "check")
+    assert [line.split(":")[0].strip() for line in told.stderr.splitlines()[1:]] == ["EMAIL_URL", "CONSOLE_URL"]
+    assert "too-secret" not in told.stderr

@@ -8,11 +8,15 @@ from django.db.models import Count
 from chatbots.management.base import TeachingCommand
 from compliance import worker
 from compliance.callbacks import delivering
+from compliance.mails import delivering as mails
 from compliance.models import ComplianceRequest
 
 
 class Command(TeachingCommand):
-    help = "Carry out waiting requests here and now, without a cluster, and send callbacks. Safe to run beside one."
+    help = (
+        "Carry out waiting requests here and now, without a cluster, and send callbacks and mails. "
+        "Safe to run beside one."
+    )
     examples = """\
 examples:
   manage.py process_requests
@@ -33,6 +37,7 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
         worker.sweep()
         left = worker.drain(seconds=options["seconds"])
         delivering.deliver()
+        mails.deliver()
         states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
         if options["json"]:
             self.stdout.write(json.dumps({"requests": states, "time_over": left}))

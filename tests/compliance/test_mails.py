@@ -1,0 +1,259 @@
+"""Mails to officers: what they are told, once, and what becomes of a mail that cannot be sent."""
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from django_q.models import OrmQ
+from pytest_django import Settings
+
+from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from chatbots.operations import set_mails
+from compliance import operations, tasks
+from compliance.mails import delivering, finding
+from compliance.models import ComplianceRequest, Mailbox, Notice
+from tests.factories import deletion_of, export_of
+from tests.mail_server import MailServer, mail_server
+
+Role = Membership.Role
+
+VALUE = "jane.doe@example.org"
+DAY = timedelta(days=1)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[MailServer]:
+    with mail_server() as server:
+        settings.MAILS = True
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", server.port, 10
+        settings.DEFAULT_FROM_EMAIL = "compliance@example.com"
+        settings.CONSOLE_URL = "https://console.example.com"
+        yield server
+
+
+@pytest.fixture
+def officer(chatbot: Chatbot) -> User:
+    return member(chatbot, "ada")
+
+
+def member(chatbot: Chatbot, name: str, role: Role = Role.OFFICER, **fields: Any) -> User:
+    user, _ = User.objects.get_or_create(
+        username=name, defaults={"email": f"{name}@example.com", "is_staff": True} | fields
+    )
+    Membership.objects.create(chatbot=chatbot, user=user, role=role)
+    return user
+
+
+def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    given = {"status": "failed", "failed_at": timezone.now(), "error_code": "storage_unavailable"} | fields
+    return export_of(chatbot, VALUE, **given)
+
+
+def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    given = {"status": "on_hold", "held_at": timezone.now(), "hold_reason": "too_many_conversations"} | fields
+    return deletion_of(chatbot, VALUE, **given)
+
+
+def an_hour_passes() -> None:
+    Mailbox.objects.update(next_at=timezone.now())
+
+
+def test_an_officer_is_told_of_each_event_once_and_of_nobody(
+    server: MailServer, officer: User, chatbot: Chatbot
+) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(name="Acme\nsupport", timezone="Europe/Paris")
+    now = timezone.now()
+    due = {
+        "late": now - DAY,
+        "soon": now + 2 * DAY,
+        "in time": now + 4 * DAY,
+        "late long ago": now - 8 * DAY,
+    }
+    filed = {name: deletion_of(chatbot, VALUE, due_at=at, reference="T-1") for name, at in due.items()}
+    ComplianceRequest.objects.update(received_at=now - 30 * DAY)
+    fast = deletion_of(chatbot, VALUE, due_at=now + DAY)  # it was due soon from the first moment on
+    over = deletion_of(chatbot, VALUE, due_at=now - DAY)
+    operations.cancel(request_id=over.pk, actor="command")
+    told = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
+
+    assert not delivering.deliver()
+    an_hour_passes()
+    assert not delivering.deliver()
+
+    [mail] = server.mails
+    text = mail.get_content()
+    places = [text.index(str(request.pk)) for request in told]
+    assert places == sorted(places), "the worst first"
+    assert not any(str(one.pk) in text for one in (filed["in time"], filed["late long ago"], fast, over))
+    assert mail["To"] == "ada@example.com"
+    assert mail["Subject"] == ("[Data Compliance] 4 requests need you: 1 overdue, 1 failed, 1 on hold, 1 due soon")
+    assert "Failed: storage_unavailable" in text
+    assert "On hold: More conversations than the chatbot's guard allows" in text
+    assert "chatbot Acme support" in text
+    assert "(Europe/Paris)" in text
+    assert f"https://console.example.com/admin/requests/{told[0].pk}/" in text
+    assert VALUE not in mail.as_string()
+    assert "T-1" not in mail.as_string()
+    assert Notice.objects.count() == 4
+
+
+def test_what_fails_again_after_a_retry_is_told_again(server: MailServer, officer: User, chatbot: Chatbot) -> None:
+    request = failed(chatbot)
+    delivering.deliver()
+    operations.retry(request_id=request.pk, actor="command")
+    ComplianceRequest.objects.filter(pk=request.pk).update(
+        status="failed", failed_at=timezone.now(), error_code="internal_error"
+    )
+
+    an_hour_passes()
+    delivering.deliver()
+
+    assert ["internal_error" in mail.get_content() for mail in server.mails] == [False, True]
+
+
+def test_what_is_over_before_the_mail_is_not_told(server: MailServer, officer: User, chatbot: Chatbot) -> None:
+    request = held(chatbot)
+    finding.find_news()
+    operations.approve(request_id=request.pk, actor="command")
+
+    delivering.deliver()
+
+    assert server.mails == []
+    assert Mailbox.objects.get().told == Notice.objects.get().pk
+
+
+def test_a_mail_gathers_fifty_and_counts_the_rest_and_the_next_waits_an_hour(
+    server: MailServer, officer: User, chatbot: Chatbot, settings: Settings
+) -> None:
+    settings.CONSOLE_URL = ""
+    requests = [held(chatbot) for _ in range(53)]
+    delivering.deliver()
+    held(chatbot)
+    delivering.deliver()
+
+    [mail] = server.mails
+    text = mail.get_content()
+    assert text.count("* Deletion ") == 50
+    assert "and 3 more." in text
+    assert "http" not in text
+    assert str(requests[0].pk) in text
+
+    an_hour_passes()
+    delivering.deliver()
+    assert server.mails[1]["Subject"].startswith("[Data Compliance] 1 request needs you: 1 on hold")
+
+
+def test_it_goes_to_active_officers_of_the_chatbot_who_want_it(
+    server: MailServer, chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    both = member(chatbot, "both")
+    Membership.objects.create(chatbot=neighbour, user=both, role=Role.OFFICER)
+    member(chatbot, "viewer", Role.VIEWER)
+    member(chatbot, "support", Role.SUPPORT)
+    member(chatbot, "gone", is_active=False)
+    member(chatbot, "former", is_staff=False)
+    member(chatbot, "silent", email="")
+    theirs = member(neighbour, "theirs")
+    quiet = member(chatbot, "quiet")
+    set_mails(user=quiet, wanted={chatbot.pk: False, neighbour.pk: False}, actor="user:1")
+    set_mails(user=both, wanted={neighbour.pk: False}, actor="user:1")
+    ours, other = failed(chatbot), failed(neighbour)
+
+    while delivering.deliver():
+        pass
+
+    assert {mail["To"] for mail in server.mails} == {"both@example.com", "theirs@example.com"}
+    [to_both] = server.to("both@example.com")
+    assert str(ours.pk) in to_both.get_content()
+    assert str(other.pk) not in to_both.get_content()
+    set_mails(user=theirs, wanted={neighbour.pk: True}, actor="user:1")  # as it was
+    entries = ChangeLogEntry.objects.filter(event="membership.mails_set").order_by("id")
+    assert [(one.chatbot_id, one.data) for one in entries] == [
+        (chatbot.pk, {"user": quiet.pk, "wanted": False}),
+        (neighbour.pk, {"user": both.pk, "wanted": False}),
+    ]
+
+
+def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
+    server: MailServer, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, taken = member(chatbot, "refused"), member(chatbot, "taken")
+    server.refuses.add("refused@example.com")
+    failed(chatbot)
+
+    with caplog.at_level(logging.INFO):
+        delivering.deliver()
+        delivering.deliver()
+
+    assert [mail["To"] for mail in server.mails] == ["taken@example.com"]
+    box = Mailbox.objects.get(user=refused)
+    assert (box.last_error, box.attempts, box.told, box.token) == ("recipient_refused", 1, 0, None)
+    assert Mailbox.objects.get(user=taken).attempts == 0
+    assert f"mail.failed user={refused.pk} code=recipient_refused" in caplog.text
+    assert "@" not in caplog.text
+
+    server.refuses.clear()
+    an_hour_passes()
+    delivering.deliver()
+    assert len(server.to("refused@example.com")) == 1
+    assert Mailbox.objects.get(user=refused).last_error == ""
+
+
+def test_a_server_that_says_nothing_costs_one_wait(
+    server: MailServer, chatbot: Chatbot, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.silent, settings.EMAIL_TIMEOUT = True, 0.2
+    member(chatbot, "ada")
+    member(chatbot, "grace")
+    failed(chatbot)
+
+    assert not delivering.deliver()
+
+    assert server.connections == 1
+    assert sorted(Mailbox.objects.values_list("last_error", flat=True)) == ["", "no_answer"]
+
+
+def test_whoever_is_being_told_is_left_alone(server: MailServer, officer: User, chatbot: Chatbot) -> None:
+    failed(chatbot)
+    finding.find_news()
+    from compliance.mails import telling
+
+    news = telling.take()
+
+    assert telling.take() is None
+    Mailbox.objects.update(claimed_until=timezone.now())  # as when the worker was killed
+    again = telling.take()
+    telling.note_told(news, mailed=True)
+    assert Mailbox.objects.get().told == 0, "it has another's token"
+    telling.note_told(again, mailed=True)
+    assert Mailbox.objects.get().told == again.last
+
+
+def test_the_sweep_calls_for_mails_where_a_server_is_named(
+    server: MailServer, officer: User, chatbot: Chatbot, settings: Settings, storage: object
+) -> None:
+    held(chatbot)
+    settings.MAILS = False
+    tasks.sweep()
+    assert not OrmQ.objects.exists()
+    tasks.send_mails()
+    assert not Notice.objects.exists()
+
+    settings.MAILS = True
+    tasks.sweep()
+    tasks.sweep()
+
+    assert [one.task["func"] for one in OrmQ.objects.all()] == ["compliance.tasks.send_mails"]
+    tasks.send_mails()
+    assert len(server.mails) == 1
+    Notice.objects.update(created_at=timezone.now() - 31 * DAY)
+    ComplianceRequest.objects.update(held_at=timezone.now() - 31 * DAY)
+    finding.find_news()
+    assert not Notice.objects.exists(), "old notices go"
