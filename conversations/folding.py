@@ -25,6 +25,11 @@ def folded_hash(value: str) -> str:
     return f"hashtextextended({folded(value)}, 0)"
 
 
+def folded_name(name: str) -> str:
+    """Return the SQL of a user name as it is looked up. In the order of its bytes, in which beginnings are ranges."""
+    return f'(lower(btrim({name}, {_SPACES})) COLLATE "C")'
+
+
 def value_hash(value: str) -> str:
     return f"hashtextextended({value}, 0)"
 
@@ -32,3 +37,4 @@ def value_hash(value: str) -> str:
 # The same for the index of a model.
 FOLDED_HASH = Func(F("value"), template=folded_hash("%(expressions)s"), output_field=CharField())
 VALUE_HASH = Func(F("value"), template=value_hash("%(expressions)s"), output_field=CharField())
+FOLDED_NAME = Func(F("user_name"), template=folded_name("%(expressions)s"), output_field=CharField())

@@ -22,7 +22,8 @@ from compliance.callbacks.delivering import RECEIVERS
 from compliance.erasure import extracts, verify
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.previewing.many import Line, OptionsOfMany, preview_many
-from conversations import uploads
+from conversations import browsing, finding, uploads
+from conversations.browsing import Csat, Filters, State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
@@ -56,6 +57,11 @@ KNOWN = (
     Known(
         "(through a cursor on the server)",
         "verify_erasure: the value is forgotten, so each stored identity of the variable is digested and compared.",
+        even_with_statistics=True,
+    ),
+    Known(
+        "looked.place = 20000",
+        "The filters of the console's log look at so many entries of the index at most.",
         even_with_statistics=True,
     ),
     # The sweep, once a minute, outside all locks that anybody waits for.
@@ -133,6 +139,7 @@ class _Day:
             self.sweeping,
             self.verify,
             self.reading,
+            self.browsing,
             self.looking,
         ):
             with self.watch.step(f"{step.__name__}, {self.name}"):
@@ -319,6 +326,37 @@ class _Day:
         ids = [conversation.external_id, *(f"unknown {number}" for number in range(999))]
         found = self.token.post("conversations/lookup", {"ids": ids}).json()["results"]
         assert [one["conversation"] is None for one in found] == [False] + [True] * 999
+
+    def browsing(self) -> None:
+        """The log as the console filters it, in a wide window, and its look-ups."""
+        now = timezone.now()
+        for filters in (
+            Filters(),
+            Filters(channel=Conversation.Channel.WHATSAPP),
+            Filters(has_agent_handover=True),
+            Filters(csat=Csat.COMMENT),
+            Filters(has_push=True, language="fr"),
+            *(Filters(state=state) for state in State),
+        ):
+            page = browsing.read_page(
+                chatbot=self.chatbot, filters=filters, starts_at=now - timedelta(days=800), ends_at=now
+            )
+            if page.older:
+                browsing.read_page(
+                    chatbot=self.chatbot,
+                    filters=filters,
+                    starts_at=now - timedelta(days=800),
+                    ends_at=now,
+                    behind=page.older,
+                )
+        browsing.newest_before(self.chatbot, now - timedelta(days=30))
+        with self.watch.paused():
+            variable_id = factories.uci_of(self.chatbot).pk
+            closed = Conversation.objects.filter(chatbot=self.chatbot, deleted_at__isnull=False).latest("id")
+        assert finding.by_name(chatbot=self.chatbot, name="some").has_more
+        assert finding.by_id(chatbot=self.chatbot, external_id=f"{self.name} read").rows
+        assert finding.by_value(chatbot=self.chatbot, variable_id=variable_id, value="member-20000").rows
+        assert finding.by_request(chatbot=self.chatbot, request_id=closed.deletion_request_id).rows
 
     def looking(self) -> None:
         with self.watch.paused():

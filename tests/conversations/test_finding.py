@@ -1,0 +1,93 @@
+"""Conversations found again by what somebody knows of them."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chatbots.models import Chatbot
+from conversations import finding
+from conversations.finding import Found
+from conversations.models import Conversation
+from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
+from tests.factories import NOON, ConversationFactory, conversation_of, uci_of
+
+pytestmark = pytest.mark.django_db
+
+
+def numbers(found: Found) -> list[int]:
+    return [row.number for row in found.rows]
+
+
+def named(chatbot: Chatbot, *names: str) -> list[int]:
+    return [ConversationFactory.create(chatbot=chatbot, user_name=name).pk for name in names]
+
+
+def test_by_name_it_finds_the_exact_and_what_begins_so_whatever_the_case(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    ada, lovelace, adam, zoe, _ = named(chatbot, " ADA", "Ada Lovelace", "adam", "ZOË", "Bada")
+    named(neighbour, "Ada")
+    named(chatbot, "A%", "_da")
+
+    def by(name: str) -> list[int]:
+        return numbers(finding.by_name(chatbot=chatbot, name=name))
+
+    assert by("ada ") == [adam, lovelace, ada]
+    assert by("zoë") == [zoe]
+    assert by("ada l") == [lovelace]
+    assert by("adam") == [adam]
+    assert by("%da") == []
+
+
+@pytest.mark.parametrize("close", [mark, erase])
+def test_a_closed_one_is_not_found_by_name(chatbot: Chatbot, close: Any) -> None:
+    conversation = planted(chatbot)
+    assert numbers(finding.by_name(chatbot=chatbot, name=PLANTED)) == [conversation.pk]
+    close(conversation)
+    assert finding.by_name(chatbot=chatbot, name=PLANTED) == finding.NOTHING
+
+
+def test_by_value_it_finds_the_newest_as_the_log_shows_them(
+    chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [
+        conversation_of(chatbot, "42", messages=0, started_at=NOON + timedelta(hours=number)) for number in range(4)
+    ]
+    conversation_of(chatbot, "4", "420", messages=0)
+    conversation_of(neighbour, "42", messages=0)
+    mark(made[2])
+
+    def found() -> Found:
+        return finding.by_value(chatbot=chatbot, variable_id=uci_of(chatbot).pk, value="42")
+
+    assert numbers(found()) == [row.pk for row in reversed(made)]
+    assert [row.is_closed for row in found().rows] == [False, True, False, False]
+    monkeypatch.setattr(finding, "MOST_FOUND", 2)
+    monkeypatch.setattr(finding, "MOST_LOOKED_AT", 3)
+    assert (numbers(found()), found().has_more) == ([made[3].pk, made[2].pk], True)
+
+
+def test_by_id_it_finds_an_erased_one_while_its_digest_lives(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    conversation = planted(chatbot)
+
+    def found(of: Chatbot = chatbot) -> Found:
+        return finding.by_id(chatbot=of, external_id=f"{PLANTED} 0")
+
+    assert numbers(found()) == [conversation.pk]
+    assert found(neighbour) == finding.NOTHING
+    erase(conversation)
+    assert numbers(found()) == [conversation.pk]
+    assert PLANTED not in str(found())
+    Conversation.objects.update(external_id_digest=None)
+    assert found() == finding.NOTHING
+    assert numbers(finding.by_number(chatbot=chatbot, number=conversation.pk)) == [conversation.pk]
+    assert finding.by_number(chatbot=neighbour, number=conversation.pk).rows == []
+
+
+def test_by_request_it_finds_what_a_deletion_has_closed(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    first, second, _ = (planted(chatbot, number) for number in range(3))
+    mark(first)
+    erase(second)
+    mark(planted(neighbour))
+    assert set(numbers(finding.by_request(chatbot=chatbot, request_id=DELETION))) == {first.pk, second.pk}
