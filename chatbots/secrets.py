@@ -17,7 +17,7 @@ from django.conf import settings
 _FORMAT = "v1"
 _NONCE_BYTES = 12
 
-Purpose = Literal["conversation", "chatter", "replay", "body"]
+Purpose = Literal["conversation", "chatter", "replay", "body", "login", "authenticator", "recovery_code"]
 
 
 class SecretUnreadable(Exception):
@@ -51,7 +51,8 @@ def digest(purpose: Purpose, scope: int, value: str | bytes) -> bytes:
     """Return the 32-byte keyed digest of `value`.
 
     `scope` is the id under which the value has its meaning: the chatbot's for a conversation's id or a call,
-    the variable's for a UCI value. Equal values in different scopes have unrelated digests.
+    the variable's for a UCI value, the user's for what proves who they are. Equal values in
+    different scopes have unrelated digests.
     """
     data = value if isinstance(value, bytes) else value.encode()
     return hmac.digest(settings.DIGEST_KEY, f"{purpose}:{scope}:".encode() + data, "sha256")

@@ -50,6 +50,10 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_q",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "axes",
 ]
 
 MIDDLEWARE = [
@@ -62,8 +66,10 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "chatbots.access.sessions.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -92,6 +98,9 @@ STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 APPEND_SLASH = False
+
+# The first only counts failures and lets nobody in.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "chatbots.access.backends.StaffBackend"]
 
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -220,12 +229,13 @@ Q_CLUSTER = {
 # --- Security ------------------------------------------------------------------------------------------
 
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", not DEVELOPMENT)
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", False) else None
+BEHIND_PROXY = env.bool("BEHIND_PROXY", False)
+# How many of them add to X-Forwarded-For, each the address that called it.
+PROXY_COUNT = env.int("PROXY_COUNT", 1, validate=Range(1, 10))
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEVELOPMENT else 31_536_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", not DEVELOPMENT)
 SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", not DEVELOPMENT)
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEVELOPMENT
-SESSION_COOKIE_AGE = 8 * 3600
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
@@ -243,6 +253,39 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     }
 }
+
+# --- Who may log in ------------------------------------------------------------------------------------
+
+# A session ends so long after the log-in, and so long after the last page (chatbots/access/sessions.py).
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_IDLE = timedelta(minutes=env.int("SESSION_IDLE_MINUTES", 30, validate=Range(1, 8 * 60)))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEVELOPMENT
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+# Not "Strict": a link in a mail would lead to the log-in.
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Browsers take these names only from this very host, over HTTPS.
+SESSION_COOKIE_NAME = "sessionid" if DEVELOPMENT else "__Host-sessionid"
+CSRF_COOKIE_NAME = "csrftoken" if DEVELOPMENT else "__Host-csrftoken"
+
+SECOND_FACTOR_REQUIRED = env.bool("SECOND_FACTOR_REQUIRED", False)
+OTP_TOTP_ISSUER = "Data Compliance"
+
+LOGIN_FAILURES = env.int("LOGIN_FAILURES", 5, validate=Range(1, 100))
+LOGIN_COOLOFF = timedelta(minutes=env.int("LOGIN_COOLOFF_MINUTES", 15, validate=Range(1, 24 * 60)))
+LOGIN_RECORD_DAYS = env.days("LOGIN_RECORD_DAYS", "30")
+AXES_FAILURE_LIMIT = LOGIN_FAILURES
+AXES_COOLOFF_TIME = LOGIN_COOLOFF
+# By both together: by name, anybody could lock a person out everywhere; by address, an office one another.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+# Trying on does not put the end off, so the page can say when it is.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_HANDLER = "chatbots.access.lockouts.LeanHandler"
+AXES_USERNAME_CALLABLE = "chatbots.access.lockouts.recorded_name"
+AXES_CLIENT_IP_CALLABLE = "chatbots.access.lockouts.client_address"
+AXES_CLIENT_STR_CALLABLE = "chatbots.access.lockouts.nobody_named"
+AXES_LOCKOUT_CALLABLE = "chatbots.access.lockouts.answer"
+AXES_VERBOSE = AXES_ENABLE_ADMIN = False
 
 # --- Logs ----------------------------------------------------------------------------------------------
 
@@ -265,6 +308,8 @@ LOGGING = {
         # It warns of an answer with broken headers, and tells the address that was called.
         "urllib3": {"level": "ERROR"},
         "django.db.backends": {"level": "WARNING"},
+        # Ours say the same by number (chatbots/access/lockouts.py).
+        "axes": {"level": "ERROR"},
     },
 }
 

@@ -45,6 +45,15 @@ def form(view: View[_Given]) -> View[_Given]:
     return _of_console(require_http_methods(["GET", "HEAD", "POST"])(view))
 
 
+def polled(view: View[_Given]) -> View[_Given]:
+    """Mark a page, above `@page`, that a script asks for by itself: it keeps no session alive.
+
+    Where the session is over it answers 401, and no log-in page that the script would take for its part.
+    """
+    view.counts_as_activity = False  # type: ignore[attr-defined]  # chatbots.access.sessions looks for it
+    return view
+
+
 def _of_console(view: View[_Given]) -> View[_Given]:
     @wraps(view)
     def guarded(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from django.contrib.admin import AdminSite
 from django.http import HttpRequest
 from django.urls import path
 
+from chatbots.access.site import AccessSite
 from chatbots.console.navigation import navigation
 
 
-class ConsoleSite(AdminSite):
+class ConsoleSite(AccessSite):
     site_header = site_title = "Data Compliance"
     site_url = None
     enable_nav_sidebar = False

@@ -2,4 +2,8 @@
 
 from django.urls import URLPattern
 
-urlpatterns: list[URLPattern] = []
+import chatbots.access.urls
+
+urlpatterns: list[URLPattern] = [
+    *chatbots.access.urls.urlpatterns,
+]

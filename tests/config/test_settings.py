@@ -156,3 +156,8 @@ def test_mails_are_off_until_a_server_and_a_sender_are_named() -> None:
     told = manage(PRODUCTION | wrong, "check")
     assert [line.split(":")[0].strip() for line in told.stderr.splitlines()[1:]] == ["EMAIL_URL", "CONSOLE_URL"]
     assert "too-secret" not in told.stderr
+
+
+def test_cookies_have_names_that_no_other_host_can_set() -> None:
+    told = read(PRODUCTION, "settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, settings.SESSION_COOKIE_SECURE")
+    assert told.stdout == "__Host-sessionid __Host-csrftoken True\n"

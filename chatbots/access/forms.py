@@ -1,0 +1,76 @@
+"""Forms that ask for a code of the second factor."""
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import User
+from django.utils import timezone
+from django_otp.models import Device
+
+from chatbots.access import second_factor
+from chatbots.access.second_factor import CodeRefused, TooSoon
+
+_WRONG = "That code is not right, or was used already. Codes change every 30 seconds: type the one shown now."
+_WRONG_RECOVERY = "That recovery code is not right, or was used already."
+
+
+def code_field() -> forms.CharField:
+    return forms.CharField(
+        label="Code",
+        required=False,
+        max_length=16,
+        help_text="The six digits that your authenticator app shows now.",
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}),
+    )
+
+
+class CodeForm(forms.Form):
+    """Asks for a code of the app, or for a recovery code; `device` is what has verified it.
+
+    `was_wrong` says that somebody guessed, and not that they forgot to type or typed too soon.
+    """
+
+    code = code_field()
+    recovery_code = forms.CharField(
+        label="Recovery code",
+        required=False,
+        max_length=32,
+        help_text="One of those that you wrote down when you set the second factor up. Each works once.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+
+    def __init__(self, user: User, data: Any = None) -> None:
+        super().__init__(data)
+        self._user = user
+        self.device: Device | None = None
+        self.was_wrong = False
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        code, recovery_code = cleaned.get("code"), cleaned.get("recovery_code")
+        try:
+            if code:
+                self.device = second_factor.verify(user=self._user, code=code)
+            elif recovery_code:
+                self.device = second_factor.verify_recovery_code(user=self._user, code=recovery_code)
+            elif not self.errors:
+                self.add_error("code", "Type the code that your app shows, or a recovery code.")
+        except TooSoon as error:
+            self.add_error("code" if code else "recovery_code", _wait(error.until))
+        except CodeRefused:
+            self.was_wrong = True
+            self.add_error(*(("code", _WRONG) if code else ("recovery_code", _WRONG_RECOVERY)))
+        return cleaned
+
+
+class ConfirmForm(forms.Form):
+    """Asks for the first code of an authenticator that was just shown."""
+
+    sealed = forms.CharField(widget=forms.HiddenInput, max_length=400)
+    code = code_field()
+
+
+def _wait(until: datetime) -> str:
+    seconds = max(1, round((until - timezone.now()).total_seconds()))
+    return f"Codes were wrong just before. Try again in {seconds} seconds."

@@ -1,0 +1,114 @@
+"""Logging in: the password, then the code of the second factor for those who have one.
+
+Between the two nobody is logged in: the session says whose code is awaited, for a few minutes. Wrong codes are
+counted like wrong passwords, and only a whole log-in clears the count.
+"""
+
+import time
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth import REDIRECT_FIELD_NAME, login
+from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.crypto import constant_time_compare
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+
+from chatbots.access import lockouts, second_factor
+from chatbots.access.forms import CodeForm
+
+_AWAITED = "access_code_awaited"
+_SECONDS_TO_TYPE = 300
+
+_BACKEND = settings.AUTHENTICATION_BACKENDS[-1]
+
+# Why a session ended, as the address of the log-in page has it -> what the page says.
+ENDED = {
+    "age": "You were logged out: a log-in lasts 8 hours. Log in again to go on.",
+    "idle": "You were logged out because nothing happened for a while. Log in again to go on.",
+    "access": "You were logged out because your access was changed. Log in again to go on.",
+}
+
+
+class _PasswordView(LoginView):
+    template_name = "admin/login.html"
+    authentication_form = AdminAuthenticationForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user = form.get_user()
+        if not second_factor.is_set_up(user):
+            login(self.request, user)
+            return HttpResponseRedirect(self.get_success_url())
+        _await_code(self.request, user)
+        there = {REDIRECT_FIELD_NAME: self.get_redirect_url()} if self.get_redirect_url() else {}
+        return HttpResponseRedirect(f"{reverse('console:login_code')}{'?' if there else ''}{urlencode(there)}")
+
+    def get_default_redirect_url(self) -> str:
+        return reverse("admin:index")
+
+
+def ask_password(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+    """The log-in page of the admin. `context` is the admin's own."""
+    context |= {
+        "app_path": request.get_full_path(),
+        "username": request.user.get_username(),
+        "ended": ENDED.get(request.GET.get("ended", "")),
+    }
+    return cast("HttpResponse", _PasswordView.as_view(extra_context=context)(request))
+
+
+@sensitive_post_parameters()
+@never_cache
+@csrf_protect
+@require_http_methods(["GET", "HEAD", "POST"])
+def ask_code(request: HttpRequest) -> HttpResponse:
+    """The second step, for whoever has just given the password."""
+    user = _whose_code(request)
+    if user is None:
+        return redirect("admin:login")
+    if lockouts.is_locked(request, user):
+        return lockouts.answer(request, None, {"username": user.get_username()})
+    form = CodeForm(user, request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        request.session.flush()
+        user.otp_device = form.device  # type: ignore[attr-defined]  # django-otp takes it into the session
+        login(request, user, backend=_BACKEND)
+        return HttpResponseRedirect(_where_next(request))
+    if form.was_wrong:
+        lockouts.note_failure(request, user)
+    return render(
+        request,
+        "console/access/login_code.html",
+        {"title": "Log in: second step", "form": form, "next": request.GET.get(REDIRECT_FIELD_NAME, "")},
+    )
+
+
+def _await_code(request: HttpRequest, user: User) -> None:
+    request.session.flush()
+    request.session[_AWAITED] = {"user": user.pk, "hash": user.get_session_auth_hash(), "at": int(time.time())}
+    request.session.set_expiry(_SECONDS_TO_TYPE)
+
+
+def _whose_code(request: HttpRequest) -> User | None:
+    awaited = request.session.get(_AWAITED)
+    if awaited is None or time.time() - awaited["at"] > _SECONDS_TO_TYPE:
+        return None
+    user = second_factor.with_factor(User.objects.filter(is_active=True, is_staff=True)).filter(pk=awaited["user"])
+    found = user.first()
+    # A password that was changed meanwhile has to be given.
+    is_same = found is not None and constant_time_compare(awaited["hash"], found.get_session_auth_hash())
+    return found if is_same else None
+
+
+def _where_next(request: HttpRequest) -> str:
+    there = request.GET.get(REDIRECT_FIELD_NAME, "")
+    is_ours = url_has_allowed_host_and_scheme(there, {request.get_host()}, require_https=request.is_secure())
+    return there if is_ours else reverse("admin:index")

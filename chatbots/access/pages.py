@@ -1,0 +1,150 @@
+"""The pages on which staff set their own second factor up, renew its recovery codes and remove it."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+import segno
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.safestring import SafeString, mark_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods
+from django_otp import DEVICE_ID_SESSION_KEY
+from django_otp import login as remember_device
+
+from chatbots.access import lockouts, second_factor
+from chatbots.access.forms import CodeForm, ConfirmForm
+from chatbots.access.second_factor import AlreadySetUp, CodeRefused, Offer
+from chatbots.access.site import Standing, standing_of
+
+_View = Callable[[HttpRequest], HttpResponse]
+
+_NOT_RIGHT = (
+    "That is not the code that the app shows for this secret now. If it stays so, look at the clock of your phone: "
+    "codes depend on the time."
+)
+
+
+def _own_page(view: _View) -> _View:
+    """For staff about themselves, also for those who may see nothing else before they have a second factor."""
+
+    @sensitive_post_parameters()
+    @never_cache
+    @csrf_protect
+    @require_http_methods(["GET", "HEAD", "POST"])
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponse:
+        if standing_of(request) is Standing.OUTSIDE:
+            return redirect_to_login(request.path, reverse("admin:login"))
+        user = cast("User", request.user)
+        if lockouts.is_locked(request, user):
+            return lockouts.answer(request, None, {"username": user.get_username()})
+        return view(request)
+
+    return guarded
+
+
+@_own_page
+def overview(request: HttpRequest) -> HttpResponse:
+    """Say whether there is a second factor, and lead on."""
+    user = _user_of(request)
+    if not second_factor.is_set_up(user):
+        return redirect("console:second_factor_set_up")
+    return _page(request, "overview", "Second factor", left=second_factor.recovery_codes_left(user))
+
+
+@_own_page
+def set_up(request: HttpRequest) -> HttpResponse:
+    """Show a new secret, and take the first code of it."""
+    user = _user_of(request)
+    if second_factor.is_set_up(user):
+        return redirect("console:second_factor")
+    if request.method != "POST":
+        offered = second_factor.offer(user)
+        return _offered(request, offered, ConfirmForm(initial={"sealed": offered.sealed}))
+    form = ConfirmForm(request.POST)
+    try:
+        offered = second_factor.offer_again(user, request.POST.get("sealed", ""))
+    except CodeRefused:
+        return redirect("console:second_factor_set_up")
+    if form.is_valid():
+        try:
+            authenticator, codes = second_factor.set_up(user=user, offered=offered, code=form.cleaned_data["code"])
+        except AlreadySetUp:
+            return redirect("console:second_factor")
+        except CodeRefused:
+            form.add_error("code", _NOT_RIGHT)
+        else:
+            request.session.cycle_key()
+            remember_device(request, authenticator)
+            return _page(request, "recovery_codes", "Your recovery codes", codes=codes)
+    return _offered(request, offered, form)
+
+
+@_own_page
+def renew_recovery_codes(request: HttpRequest) -> HttpResponse:
+    def renew(user: User) -> HttpResponse:
+        codes = second_factor.renew_recovery_codes(user=user)
+        return _page(request, "recovery_codes", "Your recovery codes", codes=codes)
+
+    return _with_code(request, "renew", "New recovery codes", renew)
+
+
+@_own_page
+def remove(request: HttpRequest) -> HttpResponse:
+    def take_away(user: User) -> HttpResponse:
+        second_factor.remove(user=user, actor=f"user:{user.pk}")
+        # Or this session would end with those that the device has let in.
+        request.session.pop(DEVICE_ID_SESSION_KEY, None)
+        return redirect("console:second_factor_set_up")
+
+    return _with_code(request, "remove", "Remove the second factor", take_away)
+
+
+def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User], HttpResponse]) -> HttpResponse:
+    """Ask for a code, and do what was asked for only with a right one."""
+    user = _user_of(request)
+    if not second_factor.is_set_up(user):
+        return redirect("console:second_factor_set_up")
+    form = CodeForm(user, request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        return then(user)
+    if form.was_wrong:
+        lockouts.note_failure(request, user)
+    return _page(request, name, title, form=form)
+
+
+def _offered(request: HttpRequest, offered: Offer, form: ConfirmForm) -> HttpResponse:
+    return _page(
+        request, "set_up", "Set up a second factor", form=form, secret=offered.secret, picture=_picture(offered)
+    )
+
+
+def _picture(offered: Offer) -> SafeString:
+    """Return the secret as a QR code, inline: it is in no address and in no cache. Dark on light in both themes."""
+    code = segno.make(offered.authenticator.config_url, error="m")
+    svg = code.svg_inline(scale=5, border=3, dark="#000", light="#fff", svgclass="qr", omitsize=False)
+    return mark_safe(svg)  # noqa: S308  (shapes alone)
+
+
+def _user_of(request: HttpRequest) -> User:
+    return cast("User", request.user)
+
+
+def _page(request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponse:
+    shown = {
+        **admin.site.each_context(request),
+        "title": title,
+        "owes": standing_of(request) is Standing.OWES_SECOND_FACTOR,
+        **context,
+    }
+    page = render(request, f"console/access/{name}.html", shown)
+    page["Cache-Control"] = "no-store"
+    return page

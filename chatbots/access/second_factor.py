@@ -1,0 +1,188 @@
+"""The second factor of staff: an authenticator app (TOTP) and recovery codes for when it is lost.
+
+django-otp checks codes, slows guessing down and takes no code twice. What its tables hold is worth nothing by
+itself: the app's secret is derived from the stored seed under `DIGEST_KEY`, and of recovery codes a digest is kept.
+"""
+
+import logging
+import re
+from base64 import b32encode
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django_otp.models import Device
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
+
+from chatbots.models import Authenticator
+from chatbots.secrets import SecretUnreadable, decrypt, digest, encrypt
+
+logger = logging.getLogger(__name__)
+
+RECOVERY_CODES = 10
+
+_CODE = re.compile(r"[0-9]{6}")
+
+
+class CodeRefused(Exception):
+    """The code is not right, or was used already."""
+
+
+class TooSoon(Exception):
+    """Codes were wrong just before; the next one is looked at from `until` on."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__("Codes were wrong just before.")
+        self.until = until
+
+
+class AlreadySetUp(Exception):
+    """The user has a second factor."""
+
+
+class Offer(NamedTuple):
+    """An authenticator that is not set up yet. `sealed` brings it back: nothing is stored until it is confirmed."""
+
+    authenticator: Authenticator
+    sealed: str
+
+    @property
+    def secret(self) -> str:
+        """Return the secret as people type it: in groups of four."""
+        text = b32encode(self.authenticator.bin_key).decode()
+        return " ".join(re.findall(r".{4}", text))
+
+
+def with_factor(users: QuerySet[User]) -> QuerySet[User]:
+    """Return users who know whether they have a second factor (`has_factor`)."""
+    confirmed = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
+    return users.annotate(has_factor=Exists(confirmed))
+
+
+def is_set_up(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Return whether a user has a second factor; without a query, where the user comes from `with_factor`."""
+    known = getattr(user, "has_factor", None)
+    return _authenticators(user).exists() if known is None else bool(known)
+
+
+def offer(user: User) -> Offer:
+    """Make a new authenticator to be shown and confirmed."""
+    return _offered(user, Authenticator(user=user).key)
+
+
+def offer_again(user: User, sealed: str) -> Offer:
+    """Return an offer that was made to this user. Raises CodeRefused if it was not."""
+    try:
+        return _offered(user, decrypt(sealed, bound_to=_binding(user)))
+    except SecretUnreadable:
+        raise CodeRefused from None
+
+
+def set_up(*, user: User, offered: Offer, code: str) -> tuple[Authenticator, list[str]]:
+    """Store an authenticator whose owner has shown that it works; return it with new recovery codes.
+
+    Raises CodeRefused, or AlreadySetUp.
+    """
+    totp = TOTP(offered.authenticator.bin_key)
+    if not totp.verify(_number(code), tolerance=1):
+        raise CodeRefused
+    with transaction.atomic():
+        User.objects.select_for_update().get(pk=user.pk)
+        if _authenticators(user).exists():
+            raise AlreadySetUp
+        authenticator = offered.authenticator
+        # The code that confirmed it is used up.
+        authenticator.last_t, authenticator.drift = totp.t(), totp.drift
+        authenticator.save()
+        codes = _new_codes(user)
+    logger.info("second_factor.set_up user=%s", user.pk)
+    return authenticator, codes
+
+
+def verify(*, user: User, code: str) -> Device:
+    """Return the device of a code that the app shows now. Raises CodeRefused or TooSoon."""
+    return _verify(Authenticator.objects.filter(user=user, confirmed=True), str(_number(code)))
+
+
+def verify_recovery_code(*, user: User, code: str) -> Device:
+    """Use up a recovery code and return the device it stands for. Raises CodeRefused or TooSoon."""
+    used = _verify(StaticDevice.objects.filter(user=user, confirmed=True), _stored(user, code))
+    logger.warning("second_factor.recovery_code_used user=%s left=%s", user.pk, recovery_codes_left(user))
+    return used
+
+
+def recovery_codes_left(user: User) -> int:
+    return int(StaticToken.objects.filter(device__user=user).count())
+
+
+def renew_recovery_codes(*, user: User) -> list[str]:
+    """Replace all recovery codes of a user. Returns the new ones, which nobody can read again."""
+    with transaction.atomic():
+        User.objects.select_for_update().get(pk=user.pk)
+        codes = _new_codes(user)
+    logger.info("second_factor.recovery_codes_renewed user=%s", user.pk)
+    return codes
+
+
+def remove(*, user: User, actor: str) -> bool:
+    """Take a user's second factor away, and end the sessions that it has let in. Returns whether there was one."""
+    with transaction.atomic():
+        User.objects.select_for_update().get(pk=user.pk)
+        removed, _ = Authenticator.objects.filter(user=user).delete()
+        StaticDevice.objects.filter(user=user).delete()
+    if removed:
+        logger.warning("second_factor.removed user=%s actor=%s", user.pk, actor)
+    return bool(removed)
+
+
+def _authenticators(user: AbstractBaseUser | AnonymousUser) -> QuerySet[Authenticator]:
+    found: QuerySet[Authenticator] = Authenticator.objects.filter(user=user.pk, confirmed=True)
+    return found
+
+
+def _offered(user: User, seed: str) -> Offer:
+    authenticator = Authenticator(user=user, name="Authenticator app", key=seed)
+    return Offer(authenticator, encrypt(seed, bound_to=_binding(user)))
+
+
+def _binding(user: User) -> str:
+    return f"user:{user.pk}:authenticator"
+
+
+def _number(code: str) -> int:
+    code = "".join(code.split())
+    if not _CODE.fullmatch(code):
+        raise CodeRefused
+    return int(code)
+
+
+def _verify(devices: "QuerySet[Any]", code: str) -> Device:
+    with transaction.atomic():
+        # Two with the same code come one after the other, and the second finds it used.
+        device = devices.select_for_update().first()
+        if device is None:
+            raise CodeRefused
+        is_allowed, why_not = device.verify_is_allowed()
+        verified = is_allowed and device.verify_token(code)
+    if not is_allowed:
+        raise TooSoon(why_not["locked_until"])
+    if not verified:
+        raise CodeRefused
+    return device
+
+
+def _new_codes(user: User) -> list[str]:
+    # The device stays the same: a session that it has verified goes on.
+    device, _ = StaticDevice.objects.get_or_create(user=user, defaults={"name": "Recovery codes"})
+    device.token_set.all().delete()
+    codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]
+    StaticToken.objects.bulk_create(StaticToken(device=device, token=_stored(user, code)) for code in codes)
+    return [f"{code[:4]}-{code[4:]}" for code in codes]
+
+
+def _stored(user: User, code: str) -> str:
+    plain = "".join(re.findall(r"[a-z2-7]", code.lower()))
+    return b32encode(digest("recovery_code", user.pk, plain)).decode().lower()[:16]

@@ -1,0 +1,110 @@
+"""Sessions of staff end: a time after the log-in, a time after the last page, and with what let them in.
+
+The times are kept in the session itself. It is written at most once a minute, not at each page, and never for a
+page that asks again by itself (`counts_as_activity` of its view is False).
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.sessions.backends.base import SessionBase
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.http import urlencode
+from django_otp import DEVICE_ID_SESSION_KEY
+from django_otp.middleware import OTPMiddleware
+
+_BEGAN = "access_began"
+_SEEN = "access_seen"
+
+# The most that the noted time of the last page may lag behind.
+_NOTED_EVERY = 60
+
+
+class SessionMiddleware:
+    """Ends what is over, before the view; notes the time of the page, after it. Includes django-otp's middleware.
+
+    Calls of the API have no session, and pass.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+        self._with_device = OTPMiddleware(self._noted)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info.startswith("/api/"):
+            return self._get_response(request)
+        answer: HttpResponseBase = self._with_device(request)
+        return answer
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view: Callable[..., Any],
+        args: Any,  # noqa: ARG002
+        kwargs: Any,  # noqa: ARG002
+    ) -> HttpResponse | None:
+        if not _is_logged_in(request):
+            return None
+        reason = _why_over(request)
+        if reason is None:
+            return None
+        auth.logout(request)
+        if not _counts(view):
+            return HttpResponse(status=401)
+        if request.path == reverse("admin:login"):
+            return None
+        there = {"ended": reason} | (
+            {REDIRECT_FIELD_NAME: request.get_full_path()} if request.method in {"GET", "HEAD"} else {}
+        )
+        return HttpResponseRedirect(f"{reverse('admin:login')}?{urlencode(there)}")
+
+    def _noted(self, request: HttpRequest) -> HttpResponseBase:
+        response = self._get_response(request)
+        match = request.resolver_match
+        if match is not None and _counts(match.func) and _is_logged_in(request):
+            _note(request.session)
+        return response
+
+
+def begin(*, request: HttpRequest, **_signal: Any) -> None:
+    """Note the time of a log-in, wherever it is done: Django stores it with the new session."""
+    request.session[_BEGAN] = request.session[_SEEN] = int(time.time())
+
+
+def _counts(view: Callable[..., Any]) -> bool:
+    return bool(getattr(view, "counts_as_activity", True))
+
+
+def _is_logged_in(request: HttpRequest) -> bool:
+    # Whoever sends no cookie has no session, and one that the view has just made is in the cache of it.
+    session = request.session
+    return (session.session_key is not None or session.modified) and auth.SESSION_KEY in session
+
+
+def _why_over(request: HttpRequest) -> str | None:
+    """Return why the session of a call is over, or None."""
+    session, now = request.session, time.time()
+    if now - session.get(_BEGAN, now) > settings.SESSION_COOKIE_AGE:
+        return "age"
+    if now - session.get(_SEEN, now) > settings.SESSION_IDLE.total_seconds():
+        return "idle"
+    # django-otp takes the device's id out of the session when there is no such device.
+    had_device = DEVICE_ID_SESSION_KEY in session
+    user = request.user
+    if not (user.is_active and user.is_staff) or (had_device and getattr(user, "otp_device", None) is None):
+        return "access"
+    return None
+
+
+def _note(session: SessionBase) -> None:
+    now = int(time.time())
+    session.setdefault(_BEGAN, now)
+    every = min(_NOTED_EVERY, settings.SESSION_IDLE.total_seconds() / 10)
+    if now - session.get(_SEEN, 0) >= every:
+        session[_SEEN] = now

@@ -1,0 +1,80 @@
+"""What our admin site asks of whoever comes: who may be on its pages, and how they log in."""
+
+import enum
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, TypeVar, cast
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+
+_View = TypeVar("_View", bound=Callable[..., HttpResponseBase])
+
+
+class Standing(enum.Enum):
+    """Where somebody stands who asks for a page."""
+
+    OUTSIDE = "nobody, no staff, or without the second factor that they have"
+    OWES_SECOND_FACTOR = "staff who have to set a second factor up first"
+    INSIDE = "staff"
+
+
+def standing_of(request: HttpRequest) -> Standing:
+    from chatbots.access import second_factor  # noqa: PLC0415  (needs the models; the site is made before them)
+
+    user = request.user
+    if not (user.is_active and getattr(user, "is_staff", False)):
+        return Standing.OUTSIDE
+    if getattr(user, "otp_device", None) is not None:
+        return Standing.INSIDE
+    if second_factor.is_set_up(user):
+        return Standing.OUTSIDE
+    return Standing.OWES_SECOND_FACTOR if settings.SECOND_FACTOR_REQUIRED else Standing.INSIDE
+
+
+class AccessSite(AdminSite):
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        # What is deleted here is deleted by an operation, one at a time.
+        self.disable_action("delete_selected")
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        return standing_of(request) is Standing.INSIDE
+
+    def admin_view(self, view: _View, cacheable: bool = False) -> _View:
+        """Let staff in; those who owe a second factor come to the page that sets it up, from wherever they go."""
+        guarded = super().admin_view(view, cacheable)
+
+        def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if standing_of(request) is not Standing.OWES_SECOND_FACTOR:
+                answer: HttpResponseBase = guarded(request, *args, **kwargs)
+            elif request.path == reverse("admin:logout"):
+                answer = csrf_protect(never_cache(view))(request, *args, **kwargs)
+            else:
+                answer = never_cache(_to_set_up)(request)
+            return answer
+
+        return cast("_View", update_wrapper(inner, guarded))
+
+    @method_decorator(never_cache)
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        from chatbots.access import login  # noqa: PLC0415  (needs the models)
+
+        if request.method == "GET":
+            match standing_of(request):
+                case Standing.INSIDE:
+                    return HttpResponseRedirect(reverse("admin:index"))
+                case Standing.OWES_SECOND_FACTOR:
+                    return _to_set_up(request)
+        context = {**self.each_context(request), "title": "Log in", "subtitle": None, **(extra_context or {})}
+        return login.ask_password(request, context)
+
+
+def _to_set_up(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  a view
+    return HttpResponseRedirect(reverse("console:second_factor"))

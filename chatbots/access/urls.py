@@ -1,0 +1,13 @@
+"""The paths of log-in and second factor; they stand among those of the console."""
+
+from django.urls import path
+
+from chatbots.access import login, pages
+
+urlpatterns = [
+    path("login/code/", login.ask_code, name="login_code"),
+    path("second-factor/", pages.overview, name="second_factor"),
+    path("second-factor/set-up/", pages.set_up, name="second_factor_set_up"),
+    path("second-factor/recovery-codes/", pages.renew_recovery_codes, name="second_factor_recovery_codes"),
+    path("second-factor/remove/", pages.remove, name="second_factor_remove"),
+]

@@ -1,0 +1,143 @@
+"""Sessions of staff end, on the server's side."""
+
+import time
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import path
+
+from chatbots.access import second_factor
+from chatbots.console.pages import polled
+from tests.codes import PASSWORD, log_in, set_up
+
+PAGE = "/admin/password_change/"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Set the time of day of this process forward, by minutes."""
+    began = time.time()
+    return lambda minutes: monkeypatch.setattr("time.time", lambda: began + minutes * 60)
+
+
+@pytest.fixture
+def client(user: User) -> Client:
+    client = Client()
+    log_in(client, user)
+    assert client.get(PAGE).status_code == 200
+    return client
+
+
+def test_it_ends_after_a_time_without_a_page(client, clock):
+    for minutes in (29, 58, 87):
+        clock(minutes)
+        assert client.get(PAGE).status_code == 200
+    clock(118)
+    answer = client.get(f"{PAGE}?a=b")
+    assert answer["Location"] == "/admin/login/?ended=idle&next=%2Fadmin%2Fpassword_change%2F%3Fa%3Db"
+    assert "nothing happened for a while" in client.get(answer["Location"]).text
+    assert not Session.objects.exists()
+
+
+def test_it_ends_some_hours_after_the_log_in_however_busy(client, clock):
+    for minutes in range(0, 480, 20):
+        clock(minutes)
+        assert client.get(PAGE).status_code == 200
+    clock(481)
+    assert client.post(PAGE)["Location"] == "/admin/login/?ended=age"
+
+
+def test_it_writes_at_most_once_a_minute(client, clock):
+    def writes(minutes: float) -> int:
+        clock(minutes)
+        with CaptureQueriesContext(connection) as captured:
+            client.get(PAGE)
+        return sum(query["sql"].startswith(("UPDATE", "INSERT")) for query in captured.captured_queries)
+
+    assert [writes(minutes) for minutes in (0.5, 0.9, 1.1, 1.5, 2.2)] == [0, 0, 1, 0, 1]
+
+
+def _polled(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("a part of a page")
+
+
+urlpatterns: list[Any] = [path("polled/", polled(_polled))]
+
+
+def test_a_page_that_asks_by_itself_keeps_no_session_alive(client, clock, settings):
+    clock(20)
+    with override_urls(settings):
+        assert client.get("/polled/").status_code == 200
+        clock(40)
+        answer = client.get("/polled/")
+    assert (answer.status_code, answer.content) == (401, b"")
+    assert not Session.objects.exists()
+
+
+class override_urls:  # noqa: N801  (reads as Django's own)
+    """The polled page beside the others; none of theirs is polled yet."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+
+    def __enter__(self) -> None:
+        from config.urls import urlpatterns as real
+
+        urlpatterns[1:] = real
+        self._settings.ROOT_URLCONF = __name__
+
+    def __exit__(self, *_: object) -> None:
+        self._settings.ROOT_URLCONF = "config.urls"
+
+
+@pytest.mark.parametrize("flag", ["is_active", "is_staff"])
+def test_it_ends_with_the_right_to_be_here(client, user, flag):
+    User.objects.update(**{flag: False})
+    assert client.get(PAGE).status_code == 302
+    User.objects.update(**{flag: True})
+    assert client.get(PAGE)["Location"].startswith("/admin/login/")
+
+
+def test_it_ends_with_the_password_and_the_own_one_goes_on(client, user):
+    other = Client()
+    other.force_login(user)
+    new = {
+        "old_password": PASSWORD,
+        "new_password1": "a long new one!",
+        "new_password2": "a long new one!",
+    }
+    assert client.post(PAGE, new).status_code == 302
+    assert client.get(PAGE).status_code == 200
+    assert other.get(PAGE).status_code == 302
+
+
+def test_it_ends_with_the_device_that_let_it_in(user):
+    app, client = set_up(user), Client()
+    log_in(client, user)
+    client.post("/admin/login/code/", {"code": app.next_code()})
+    assert client.get(PAGE).status_code == 200
+    second_factor.remove(user=user, actor="command")
+    assert client.get(PAGE)["Location"].startswith("/admin/login/?ended=access")
+    assert not Session.objects.exists()
+
+
+def test_it_is_left_by_post_alone(client):
+    assert client.get("/admin/logout/").status_code == 405
+    assert client.get(PAGE).status_code == 200
+    assert client.post("/admin/logout/").status_code == 200
+    assert client.get(PAGE).status_code == 302
+
+
+def test_its_cookies_are_for_this_host_and_not_for_scripts(client):
+    for cookie in client.cookies.values():
+        assert cookie["httponly"]
+        assert cookie["samesite"] == "Lax"
+        assert cookie["path"] == "/"
+        assert cookie["domain"] == ""
+    assert {"sessionid", "csrftoken"} >= set(client.cookies) > set()

@@ -1,0 +1,63 @@
+"""What an authenticator app shows, for the tests of the second factor."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from django.contrib.auth.models import User
+from django.test import Client
+from django_otp.oath import TOTP
+
+from chatbots.access import second_factor
+from chatbots.models import Authenticator
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class App:
+    """The app of one user. Each code of `next_code` is of a later half minute than those before, as it must be."""
+
+    authenticator: Authenticator
+    recovery_codes: list[str]
+
+    def next_code(self) -> str:
+        last = Authenticator.objects.get(pk=self.authenticator.pk).last_t
+        # Codes of one step ahead are taken; who asks for more waits in vain.
+        assert last <= int(time.time()) // 30, "Forget the last code first: see `forget_codes`."
+        return code_of(self.authenticator.bin_key, last + 1)
+
+    def forget_codes(self) -> None:
+        """Let the codes of now be taken once more, in place of waiting for half a minute."""
+        Authenticator.objects.filter(pk=self.authenticator.pk).update(
+            last_t=int(time.time()) // 30 - 1, throttling_failure_count=0, throttling_failure_timestamp=None
+        )
+
+
+def code_of(key: bytes, step: int) -> str:
+    totp = TOTP(key)
+    totp.time = step * 30
+    return f"{totp.token():06d}"
+
+
+def set_up(user: User) -> App:
+    """Give a user a second factor."""
+    offered = second_factor.offer(user)
+    code = code_of(offered.authenticator.bin_key, int(time.time()) // 30)
+    app = App(*second_factor.set_up(user=user, offered=offered, code=code))
+    app.forget_codes()
+    return app
+
+
+def typed_secret(page: str) -> bytes:
+    """Return the secret that a page shows, as somebody who types it into an app."""
+    from base64 import b32decode
+
+    [shown] = re.findall(r'<code class="secret">([A-Z2-7 ]+)</code>', page)
+    return b32decode(shown.replace(" ", ""))
+
+
+def log_in(client: Client, user: User, password: str = PASSWORD, **extra: str) -> int:
+    """Give name and password on the log-in page; return the answer's status."""
+    answer = client.post("/admin/login/", {"username": user.get_username(), "password": password}, **extra)
+    return answer.status_code
