@@ -12,6 +12,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from chatbots import operations
+from chatbots.access import admin as _access_admin  # noqa: F401  (registers its models)
 from chatbots.admin_buckets import BucketAdmin
 from chatbots.callback_urls import receiver_of
 from chatbots.changelog import VOCABULARY

@@ -1,0 +1,130 @@
+"""Users in the admin: for superusers, and without a word about anybody in Django's history."""
+
+import pytest
+from axes.models import AccessAttempt
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.test import Client, RequestFactory
+
+from chatbots.models import Authenticator, Chatbot, Membership
+from tests.codes import PASSWORD, log_in, set_up
+from tests.people import client_of, member, staff
+
+CHANGED = {
+    "username": "sam.renamed",
+    "email": "s@example.com",
+    "is_active": "on",
+    "is_staff": "on",
+    "is_superuser": "on",
+}
+
+
+def page_of(user: User) -> str:
+    return f"/admin/auth/user/{user.pk}/change/"
+
+
+def test_a_user_s_page_shows_their_roles_and_offers_nothing_that_grants_nothing(user, chatbot, neighbour):
+    other = staff(chatbot, Membership.Role.OFFICER)
+    page = client_of(user).get(page_of(other)).text
+    assert (chatbot.slug in page, "Officer" in page, neighbour.slug in page) == (True, True, False)
+    assert not any(name in page for name in ('name="groups"', 'name="user_permissions"'))
+    assert not admin.site.is_registered(Group)
+
+
+@pytest.mark.parametrize("path", ["auth/user", "chatbots/authenticator", "axes/accessattempt", "axes/accesslog"])
+def test_it_is_for_superusers(chatbot, user, path):
+    assert member(chatbot, Membership.Role.OFFICER).get(f"/admin/{path}/").status_code == 403
+    assert client_of(user).get(f"/admin/{path}/").status_code == 200
+
+
+def test_django_s_history_names_users_by_number(user):
+    client, other = client_of(user), User.objects.create_user("gone.tomorrow", is_staff=True)
+    new = {
+        "username": "new.person",
+        "password1": "a long new one!",
+        "password2": "a long new one!",
+        "usable_password": "true",
+    }
+    assert client.post("/admin/auth/user/add/", new).status_code == 302
+    assert client.post(page_of(other), CHANGED | inline()).status_code == 302
+    assert client.post(f"/admin/auth/user/{other.pk}/delete/", {"post": "yes"}).status_code == 403
+    told = " ".join(f"{one.object_repr} {one.change_message}" for one in LogEntry.objects.all())
+    assert LogEntry.objects.count() == 2
+    assert f"user {other.pk}" in told
+    assert not any(name in told for name in ("gone.tomorrow", "sam.renamed", "new.person", "example.com"))
+
+
+def inline() -> dict[str, int]:
+    return {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+
+
+@pytest.mark.parametrize("flag", ["is_active", "is_staff", "is_superuser"])
+def test_nobody_shuts_themselves_out(user, flag):
+    answer = client_of(user).post(
+        page_of(user), {name: value for name, value in CHANGED.items() if name != flag} | inline()
+    )
+    assert answer.status_code == 200
+    assert "take this from yourself" in answer.text
+
+
+def test_no_page_deletes_what_is_selected(user):
+    request = RequestFactory().get("/")
+    request.user = user
+    for model_admin in admin.site._registry.values():
+        assert "delete_selected" not in model_admin.get_actions(request)
+
+
+def test_a_superuser_takes_a_lost_second_factor_away(user, chatbot, caplog):
+    other = staff(chatbot)
+    other.set_password(PASSWORD)
+    other.save()
+    app, client = set_up(other), Client()
+    log_in(client, other)
+    client.post("/admin/login/code/", {"code": app.next_code()})
+    assert client.get("/admin/password_change/").status_code == 200
+
+    boss = client_of(user)
+    assert other.username in boss.get("/admin/chatbots/authenticator/").text
+    path = f"/admin/chatbots/authenticator/{app.authenticator.pk}/delete/"
+    assert boss.post(path, {"post": "yes"}).status_code == 302
+
+    assert not Authenticator.objects.exists()
+    assert client.get("/admin/password_change/")["Location"].startswith("/admin/login/?ended=access")
+    assert f"second_factor.removed user={other.pk} actor=user:{user.pk}" in caplog.text
+    assert LogEntry.objects.get().object_repr == f"authenticator {app.authenticator.pk}"
+    assert log_in(Client(), other) == 302
+
+
+def test_no_page_shows_a_secret_of_a_device(user):
+    app = set_up(user)
+    client = Client()
+    log_in(client, user)
+    client.post("/admin/login/code/", {"code": app.next_code()})
+    page = client.get(f"/admin/chatbots/authenticator/{app.authenticator.pk}/change/")
+    assert page.status_code == 200
+    assert app.authenticator.key not in page.text
+    assert client.get("/admin/otp_totp/totpdevice/").status_code == 404
+
+
+def test_the_operator_takes_one_away_by_command(user, capsys):
+    set_up(user)
+    call_command("remove_second_factor", "sam.staff")
+    assert not Authenticator.objects.exists()
+    assert "sam.staff" not in capsys.readouterr().out
+    for name in ("sam.staff", "nobody"):
+        with pytest.raises(CommandError):
+            call_command("remove_second_factor", name)
+
+
+def test_a_superuser_lifts_a_lock_out(user, chatbot: Chatbot, settings):
+    other = staff(chatbot)
+    for _ in range(settings.LOGIN_FAILURES):
+        log_in(Client(), other, "wrong")
+    other.set_password(PASSWORD)
+    other.save()
+    assert log_in(Client(), other) == 429
+    attempt = AccessAttempt.objects.get()
+    client_of(user).post(f"/admin/axes/accessattempt/{attempt.pk}/delete/", {"post": "yes"})
+    assert log_in(Client(), other) == 302
