@@ -1,7 +1,9 @@
-"""What is forgotten when its time is over, beside what says so by itself: digests, notes, and what was to be told.
+"""What is forgotten when its time is over, beside what says so by itself: digests, notes, callbacks, log-ins.
 
 Each store has a condition that says which rows are due, for whoever counts, and a statement that sees to a batch.
 """
+
+from django.conf import settings
 
 _OLD_CONVERSATION_DIGESTS = """
  FROM conversations_conversation
@@ -77,6 +79,35 @@ UPDATE compliance_requestnote SET text = NULL
  WHERE id = ANY(ARRAY(SELECT id {_OLD_NOTES} ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """  # noqa: S608  (a text of ours)
 
+_OLD_SESSIONS = " FROM django_session WHERE expire_date < now()"
+_DELETE_SESSIONS = f"""
+DELETE FROM django_session
+ WHERE session_key IN (SELECT session_key {_OLD_SESSIONS} ORDER BY expire_date LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""  # noqa: S608  (a text of ours)
+
+_OLD_LOG_INS = " FROM axes_accesslog WHERE attempt_time < now() - make_interval(secs => %(log_ins_kept)s)"
+_DELETE_LOG_INS = f"""
+DELETE FROM axes_accesslog
+ WHERE id IN (SELECT id {_OLD_LOG_INS} ORDER BY attempt_time LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""  # noqa: S608  (a text of ours)
+
+# Those that still lock somebody out, or count towards it, are left.
+_OLD_FAILURES = " FROM axes_accessattempt WHERE attempt_time < now() - make_interval(secs => %(failures_kept)s)"
+_DELETE_FAILURES = f"""
+DELETE FROM axes_accessattempt
+ WHERE id IN (SELECT id {_OLD_FAILURES} ORDER BY attempt_time LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""  # noqa: S608  (a text of ours)
+
+
+def periods() -> dict[str, float]:
+    """Return the parameters of the conditions and statements below, in seconds."""
+    return {
+        "kept": settings.ERASURE_LEDGER_DAYS.total_seconds(),
+        "log_ins_kept": settings.LOGIN_RECORD_DAYS.total_seconds(),
+        "failures_kept": settings.LOGIN_COOLOFF.total_seconds(),
+    }
+
+
 # Store -> which rows have something whose time is over, and the statement that forgets a batch of them.
 FORGETTING = {
     "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
@@ -84,4 +115,7 @@ FORGETTING = {
     "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
     "notes": (_OLD_NOTES, _EMPTY_NOTES),
     "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
+    "sessions": (_OLD_SESSIONS, _DELETE_SESSIONS),
+    "log_ins": (_OLD_LOG_INS, _DELETE_LOG_INS),
+    "failed_log_ins": (_OLD_FAILURES, _DELETE_FAILURES),
 }

@@ -13,7 +13,6 @@ from itertools import repeat
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
@@ -24,7 +23,7 @@ from chatbots import changelog
 from chatbots.buckets import OpenUpload, StorageError, hosted_storage
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
-from compliance.erasure.forgetting import FORGETTING
+from compliance.erasure.forgetting import FORGETTING, periods
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, ExportFile, Replay
 from compliance.storage_walk import stale_uploads
@@ -126,7 +125,7 @@ def erase_late_data() -> None:
 
 def remove_expired(turn: Turn | None = None) -> Turn:
     """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls,
-    callbacks.
+    callbacks, log-ins.
 
     By default a bounded share of it, as the sweep does. Returns the turn.
     """
@@ -154,19 +153,17 @@ def count_expired() -> dict[str, int]:
     }
     for store, model in _EXPIRING.items():
         counts[store] = model._default_manager.filter(expires_at__lt=Now()).count()
-    kept = settings.ERASURE_LEDGER_DAYS.total_seconds()
     with connection.cursor() as cursor:
         for store, (old, _) in FORGETTING.items():
-            cursor.execute(f"SELECT count(*) {old}", {"kept": kept})
+            cursor.execute(f"SELECT count(*) {old}", periods())
             [(counts[store],)] = cursor.fetchall()
     return counts
 
 
 def _in_batches(turn: Turn, store: str, statement: sql.Composable) -> None:
-    kept = settings.ERASURE_LEDGER_DAYS.total_seconds()
     with connection.cursor() as cursor:
         for _ in turn.while_time_is_left(repeat(None)):
-            cursor.execute(statement, {"kept": kept, "batch": _BATCH})
+            cursor.execute(statement, {**periods(), "batch": _BATCH})
             turn.note_removed(store, cursor.rowcount)
             if cursor.rowcount < _BATCH:
                 return

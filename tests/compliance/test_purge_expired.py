@@ -6,6 +6,8 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt, AccessLog
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils import timezone
 
@@ -84,6 +86,12 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     factories.CallbackFactory.create(request=request, delivered=True)
     for number, at in enumerate((past, timezone.now())):
         RequestNote.objects.create(chatbot=chatbot, request=request, entry_id=number, text="words", created_at=at)
+    for age in (LATE, -timedelta(hours=1)):
+        Session.objects.create(session_key=f"s{age.days}", expire_date=timezone.now() - age)
+    for model, further in ((AccessLog, {}), (AccessAttempt, {"failures_since_start": 1})):
+        for name, age in (("old", LATE), ("new", timedelta(minutes=1))):
+            row = model.objects.create(username=name, **further)
+            model.objects.filter(pk=row.pk).update(attempt_time=timezone.now() - age)
     return {
         "exports": 3,
         "extracts": 1,
@@ -98,6 +106,9 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "chatter_digests": 1,
         "notes": 1,
         "named_conversation_digests": 1,
+        "sessions": 1,
+        "log_ins": 1,
+        "failed_log_ins": 1,
     }
 
 
@@ -128,6 +139,8 @@ def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, nei
     assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)
     assert Conversation.objects.filter(external_id_digest__isnull=False, deleted_at__isnull=False).count() == 1
     assert len(list(storage.keys(ledger.PREFIX))) == 2
+    assert [one.objects.get().username for one in (AccessLog, AccessAttempt)] == ["new", "new"]
+    assert Session.objects.count() == 1
 
 
 def test_what_storage_refuses_stays_and_does_not_stand_in_the_way(expired, storage, monkeypatch) -> None:

@@ -13,7 +13,7 @@ class Command(TeachingCommand):
     help = (
         "Remove everything whose time is over, to the end: hosted files after HOSTED_FILE_DAYS or their grace, "
         "uploads never finished, values of variables, digests of the erased, remembered calls, what is known of "
-        "callbacks. It cannot be undone."
+        "callbacks, ended sessions and records of log-ins. It cannot be undone."
     )
     examples = """\
 examples:
