@@ -47,11 +47,11 @@
     const source = document.getElementById(copier.dataset.copies);
     if (!source || !navigator.clipboard) continue;
     copier.hidden = false;
-    const said = copier.textContent;
+    const said = [...copier.childNodes];
     copier.addEventListener("click", async () => {
       await navigator.clipboard.writeText(source.textContent);
       copier.textContent = "Copied";
-      setTimeout(() => (copier.textContent = said), 2000);
+      setTimeout(() => copier.replaceChildren(...said), 2000);
     });
   }
 
