@@ -27,7 +27,9 @@ SETTINGS = (
 # Of these the change log tells only that they changed.
 _UNTOLD = ("name", "callback_url")
 
-_EXTRACTS_NEED_A_BUCKET = "Extracts need a bucket to go to. Set one first: with --hosted-bucket, or with set_bucket."
+_EXTRACTS_NEED_A_BUCKET = (
+    "Extracts need a bucket to go to. Set one first: in the console, with set_bucket, or with --hosted-bucket."
+)
 
 
 def create_chatbot(

@@ -60,6 +60,8 @@ def create_api_key(
     )
     secret = _give_secret(api_key, taken_over_secret)
     api_key.clean_fields(exclude=["chatbot"])
+    if expires_at is not None and expires_at <= now():
+        raise ValidationError({"expires_at": "This is past already. Give a time to come, or none."})
     _check_rate_limit(api_key)
     with transaction.atomic():
         api_key.save(force_insert=True)
