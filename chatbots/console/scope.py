@@ -28,10 +28,12 @@ else:
 
 Role = Membership.Role
 
-# What roles allow: to look, to file and tend requests, to decide on them and on what is set up.
+# What roles allow: to look, to file and tend requests, to decide on them and on what is set up. No role lets anybody
+# run the service: that is for superusers alone.
 READ: tuple[Role, ...] = (Role.VIEWER, Role.SUPPORT, Role.OFFICER)
 TEND: tuple[Role, ...] = (Role.SUPPORT, Role.OFFICER)
 DECIDE: tuple[Role, ...] = (Role.OFFICER,)
+RUN: tuple[Role, ...] = ()
 
 _Row = TypeVar("_Row", bound=Model)
 

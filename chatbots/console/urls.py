@@ -1,9 +1,13 @@
 """The paths of this app's pages; `config/urls.py` joins them with those of the other apps."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
 import chatbots.access.urls
+from chatbots.console.chatbots import chatbots as chatbots_page
+from chatbots.console.chatbots import new_chatbot
 
 urlpatterns: list[URLPattern] = [
     *chatbots.access.urls.urlpatterns,
+    path("chatbots/", chatbots_page, name="chatbots"),
+    path("chatbots/new/", new_chatbot, name="new_chatbot"),
 ]

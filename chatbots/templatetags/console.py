@@ -36,5 +36,11 @@ def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M")
     )
 
 
+@register.filter
+def thousands(number: int) -> str:
+    """Write a whole number as people read it: 12,345."""
+    return f"{number:,}"
+
+
 def _zone(name: str) -> tzinfo:
     return ZoneInfo(name)

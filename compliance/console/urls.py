@@ -2,4 +2,6 @@
 
 from django.urls import URLPattern
 
-urlpatterns: list[URLPattern] = []
+from compliance.console.settings import urls as settings
+
+urlpatterns: list[URLPattern] = [*settings.urlpatterns]

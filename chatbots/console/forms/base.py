@@ -1,0 +1,48 @@
+"""What all forms of the console's settings share."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.forms.utils import ErrorList
+
+
+class Errors(ErrorList):
+    """What is wrong with a field, in the theme's look."""
+
+    def __init__(self, initlist: Any = None, error_class: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(initlist, f"errors {error_class or ''}".strip(), *args, **kwargs)
+
+
+class ConsoleForm(forms.Form):
+    """A form whose rules are an operation's: call it when the form is valid, and give what it refuses to `refuse`."""
+
+    # Where the operation's name of a field is not the form's.
+    names: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Many forms stand on one page: each needs ids of its own.
+        kwargs.setdefault("auto_id", f"{type(self).__name__.removesuffix('Form').lower()}_%s")
+        kwargs.setdefault("label_suffix", "")
+        kwargs.setdefault("error_class", Errors)
+        super().__init__(*args, **kwargs)
+
+    def refuse(self, error: ValidationError) -> None:
+        """Show what an operation refuses, at the fields that it names."""
+        told = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+        for name, messages in told.items():
+            field = self.names.get(name, name)
+            for message in messages:
+                self.add_error(field if field in self.fields else None, message)
+
+    @property
+    def faults(self) -> list[tuple[str, str, str]]:
+        """Return (id of the input, label, message) of all that is wrong, for the summary; the id may be empty."""
+        return [
+            (self[name].id_for_label or self[name].auto_id, str(self[name].label), str(message))
+            if name in self.fields
+            else ("", "", str(message))
+            for name, messages in self.errors.items()
+            for message in messages
+        ]

@@ -1,0 +1,57 @@
+"""The chatbots at a glance: what each is set up with, and what it still lacks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.utils.timezone import now
+
+from chatbots.models import ApiKey, Bucket, Chatbot, Variable
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Something that a chatbot lacks. `section` of its settings page mends it; `text` says what follows."""
+
+    section: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    chatbot: Chatbot
+    uci: str | None
+    bucket: Bucket | None
+    gaps: Sequence[Gap]
+
+
+_NO_UCI = Gap("uci", "No UCI designated: requests cannot name a chatter")
+_NO_BUCKET = Gap("bucket", "No bucket: exports cannot be filed")
+_BUCKET_FAILED = Gap("bucket", "The bucket's last check failed")
+_NO_SIGNING_KEY = Gap("keys", "No signing key: signed calls and callbacks do not work")
+
+
+def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
+    """Return the same chatbots with all that `overview_of` looks at, read in the one query."""
+    active = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now()))
+    signing = ApiKey.objects.filter(active, chatbot=OuterRef("pk"), type=ApiKey.Type.SIGNING)
+    uci = Variable.objects.filter(chatbot=OuterRef("pk"), is_uci=True).values("name")
+    # Not even the ciphertext of a bucket's secret is read.
+    return (
+        chatbots.select_related("bucket")
+        .defer("bucket__secret_encrypted")
+        .annotate(uci_name=Subquery(uci), has_signing_key=Exists(signing))
+    )
+
+
+def overview_of(chatbot: Chatbot) -> Overview:
+    """Return what a chatbot that `with_setup` has read is set up with."""
+    uci: str | None = chatbot.uci_name  # type: ignore[attr-defined]
+    bucket: Bucket | None = getattr(chatbot, "bucket", None)
+    found = {
+        _NO_UCI: uci is None,
+        _NO_BUCKET: bucket is None,
+        _BUCKET_FAILED: bucket is not None and bool(bucket.last_error),
+        _NO_SIGNING_KEY: not chatbot.has_signing_key,  # type: ignore[attr-defined]
+    }
+    return Overview(chatbot, uci, bucket, [gap for gap, lacks in found.items() if lacks])

@@ -1,0 +1,20 @@
+// Settings of a chatbot. Without this all fields stand open, and messages at the top of the page.
+"use strict";
+{
+  // What was saved is told where one was.
+  const section = document.getElementById(location.hash.slice(1));
+  const messages = document.querySelector(".messages");
+  if (messages && section?.matches("section.card")) section.querySelector("h2").after(messages);
+
+  // What is wrong is read out first; a dialog that came back open has the focus already.
+  if (!document.querySelector("dialog[open]")) document.querySelector("[data-takes-focus]")?.focus();
+
+  // The operator's bucket has no settings.
+  for (const form of document.querySelectorAll("form[data-bucket]")) {
+    const show = () => {
+      form.querySelector(".client").hidden = form.elements.hosting.value !== "client";
+    };
+    form.addEventListener("change", show);
+    show();
+  }
+}

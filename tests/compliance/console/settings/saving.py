@@ -1,0 +1,33 @@
+"""How the tests of the settings' page save something on it."""
+
+from typing import Any
+
+from django.test import Client
+
+from chatbots.models import Chatbot
+
+
+def page_of(chatbot: Chatbot) -> str:
+    return f"/admin/settings/{chatbot.slug}/"
+
+
+def shown(client: Client, chatbot: Chatbot) -> str:
+    answer = client.get(page_of(chatbot))
+    assert answer.status_code == 200
+    return answer.text
+
+
+def save(client: Client, chatbot: Chatbot, action: str, /, **data: Any) -> Any:
+    """Post what the form of an action holds, such as `uci` or `keys/3f9a/limit`."""
+    return client.post(f"{page_of(chatbot)}{action}/", data)
+
+
+def assert_saved(answer: Any, chatbot: Chatbot, section: str) -> None:
+    assert (answer.status_code, answer.headers.get("Location")) == (302, f"{page_of(chatbot)}#{section}")
+
+
+def assert_refused(answer: Any, message: str) -> None:
+    """Fail unless the page came back and says so, in the summary and nowhere but on this page."""
+    assert answer.status_code == 200
+    assert "Not saved." in answer.text
+    assert message in answer.text
