@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.contrib import admin
 from django.core import paginator
 from django.db.models import Model, QuerySet, prefetch_related_objects
-from django.http import HttpRequest, HttpResponse
-from django.utils.decorators import method_decorator
+from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django.views.decorators.csrf import csrf_protect
 
 from chatbots.models import Chatbot, Membership
 
@@ -119,22 +117,6 @@ class ScopedReadOnlyAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return False
-
-
-class UntransactedAdmin(ModelAdmin):
-    """Its form asks the name service, and Django's own page opens a transaction around all of it."""
-
-    @method_decorator(csrf_protect)
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        opened: Any = self
-        answer: HttpResponse = opened._changeform_view(request, object_id, form_url, extra_context)
-        return answer
 
 
 class ReadOnlyInline(TabularInline):

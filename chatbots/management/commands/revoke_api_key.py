@@ -20,7 +20,7 @@ exit codes: 0 ended, 1 there is no such key, or it was ended before
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("prefix", help="of the key, as create_api_key showed it and the admin lists it")
+        parser.add_argument("prefix", help="of the key, as create_api_key showed it and the console lists it")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:

@@ -4,18 +4,18 @@ import io
 import json
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, transaction
 from django.test import Client
 from pytest_django import Settings
 
 from chatbots import callback_urls
-from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
-from tests.chatbots.test_admin import page_of, settings_of
 from tests.chatbots.test_guard import PUBLIC, resolve_to
+from tests.compliance.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
+from tests.people import member
 
 pytestmark = pytest.mark.django_db
 
@@ -142,27 +142,23 @@ def test_a_chatbots_address_that_leads_inside_is_refused(chatbot: Chatbot, monke
         call_command("set_chatbot", "acme", "--callback-url", "https://nobody.invalid/")
 
 
-def test_the_admin_sets_it_and_shows_members_its_host_alone(
+def test_the_console_sets_it_and_shows_members_its_host_alone(
     admin_client: Client, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve_to(monkeypatch, PUBLIC)
-    admin_client.post(page_of(chatbot), settings_of(chatbot, callback_url="https://hooks.example.com/secret"))
+    save(admin_client, chatbot, "rules", **rules_of(chatbot, callback_url="https://hooks.example.com/secret"))
     chatbot.refresh_from_db()
     assert chatbot.callback_url == "https://hooks.example.com/secret"
     monkeypatch.undo()
     # Unchanged, so nobody is asked about it.
     asks_nobody(monkeypatch)
-    assert admin_client.post(page_of(chatbot), settings_of(chatbot, grace_minutes=5)).status_code == 302
-    refused = admin_client.post(page_of(chatbot), settings_of(chatbot, callback_url="https://u@hooks.example.com/"))
-    assert "no login" in refused.text
+    assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, grace_minutes=5)), chatbot, "rules")
+    wrong = rules_of(chatbot, callback_url="https://u@hooks.example.com/")
+    assert_refused(save(admin_client, chatbot, "rules", **wrong), "no login")
 
-    user = User.objects.create_user("viewer", is_staff=True)
-    Membership.objects.create(chatbot=chatbot, user=user, role=Membership.Role.VIEWER)
-    viewer = Client()
-    viewer.force_login(user)
-    shown = viewer.get(page_of(chatbot)).text
-    assert "https://hooks.example.com" in shown
-    assert "secret" not in shown
+    text = shown(member(chatbot), chatbot)
+    assert "https://hooks.example.com" in text
+    assert "hooks.example.com/secret" not in text
 
 
 def test_a_preview_refuses_what_filing_would(chatbot: Chatbot) -> None:

@@ -22,6 +22,13 @@ def save(client: Client, chatbot: Chatbot, action: str, /, **data: Any) -> Any:
     return client.post(f"{page_of(chatbot)}{action}/", data)
 
 
+def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
+    """What the browser sends of the settings: switched-off checkboxes are not sent at all."""
+    names = ("name", "timezone", "max_conversations_per_deletion", "four_eyes", "grace_minutes", "require_action")
+    values = {name: getattr(chatbot, name) for name in (*names, "callback_url")} | changes
+    return {name: value for name, value in values.items() if value is not False}
+
+
 def assert_saved(answer: Any, chatbot: Chatbot, section: str) -> None:
     assert (answer.status_code, answer.headers.get("Location")) == (302, f"{page_of(chatbot)}#{section}")
 

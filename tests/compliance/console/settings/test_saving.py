@@ -9,15 +9,8 @@ from django.test import Client
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership, Variable
 from chatbots.operations import create_api_key, revoke_api_key
 from tests import factories
-from tests.compliance.console.settings.saving import assert_refused, assert_saved, save, shown
+from tests.compliance.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import Role, client_of, staff
-
-
-def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
-    """What the browser sends of the settings: switched-off checkboxes are not sent at all."""
-    names = ("name", "timezone", "max_conversations_per_deletion", "four_eyes", "grace_minutes", "require_action")
-    values = {name: getattr(chatbot, name) for name in (*names, "callback_url")} | changes
-    return {name: value for name, value in values.items() if value is not False}
 
 
 def recorded(event: str) -> list[Any]:
