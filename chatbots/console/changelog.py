@@ -1,0 +1,135 @@
+"""The change log of a chatbot, for its officers: who did what and when, newest first."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
+
+from chatbots.changelog import VOCABULARY
+from chatbots.console.pages import page, render
+from chatbots.console.paging import page_of
+from chatbots.console.scope import DECIDE, may, visible_chatbots
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+
+_KINDS = {"command": "Operator, by a command", "worker": "The workers"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An entry in words. `details` are names and values, with the address of what they lead to."""
+
+    entry: ChangeLogEntry
+    what: str
+    who: str
+    details: list[tuple[str, str, str | None]]
+    request_url: str | None
+
+
+@page
+def changelog(request: HttpRequest) -> HttpResponse:
+    readable = [one for one in visible_chatbots(request) if may(request, one, DECIDE)]
+    chatbot = _chosen(request, readable)
+    entries = ChangeLogEntry.objects.filter(chatbot=chatbot)
+    event, request_id = request.GET.get("event", ""), request.GET.get("request", "").strip()
+    problem = ""
+    if event in VOCABULARY:
+        entries = entries.filter(event=event)
+    elif event:
+        entries, problem = entries.none(), "There is no such event."
+    if request_id and (wanted := _uuid(request_id)) is not None:
+        entries = entries.filter(request_id=wanted)
+    elif request_id:
+        entries, problem = (
+            entries.none(),
+            "That is no request id. It looks like 01981f7e-0000-7000-8000-0123456789ab.",
+        )
+    found = page_of(request, entries, ordering=("-id",))
+    return render(
+        request,
+        "console/changelog.html",
+        title="Change log",
+        chatbot=chatbot,
+        chatbots=readable,
+        events=[(each, _words(each)) for each in VOCABULARY],
+        event=event,
+        request_id=request_id,
+        problem=problem,
+        page=found,
+        entries=_shown(found.rows),
+    )
+
+
+def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
+    """Return the chatbot that the address names, or the first. One at a time, so that an index serves each page."""
+    if not readable:
+        raise PermissionDenied
+    slug = request.GET.get("chatbot")
+    if slug is None:
+        return readable[0]
+    for one in readable:
+        if one.slug == slug:
+            return one
+    if any(one.slug == slug for one in visible_chatbots(request)):
+        raise PermissionDenied
+    raise Http404
+
+
+def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
+    names = _names(entries)
+    return [
+        Shown(
+            entry,
+            _words(entry.event),
+            names.get(entry.actor) or _KINDS.get(entry.actor, entry.actor),
+            [_detail(name, value, names) for name, value in entry.data.items()],
+            _url("console:request", entry.request_id) if entry.request_id else None,
+        )
+        for entry in entries
+    ]
+
+
+def _names(entries: list[ChangeLogEntry]) -> dict[str, str]:
+    """Return who stands behind the actors and users of some entries: by user name, or by the label of a key."""
+    users = {int(one) for entry in entries for one in _users_of(entry)}
+    prefixes = {entry.actor.removeprefix("api:") for entry in entries if entry.actor.startswith("api:")}
+    names = {f"user:{pk}": name for pk, name in User.objects.filter(pk__in=users).values_list("pk", "username")}
+    keys = ApiKey.objects.filter(prefix__in=prefixes).values_list("prefix", "label")
+    return names | {f"api:{prefix}": f"API key {label} ({prefix})" for prefix, label in keys}
+
+
+def _users_of(entry: ChangeLogEntry) -> Iterable[str]:
+    kind, _, number = entry.actor.partition(":")
+    if kind == "user" and number.isdecimal():
+        yield number
+    if isinstance(entry.data.get("user"), int):
+        yield str(entry.data["user"])
+
+
+def _detail(name: str, value: Any, names: dict[str, str]) -> tuple[str, str, str | None]:
+    url = _url("console:conversation", value) if name == "conversation" else None
+    text = {True: "on", False: "off", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)
+    return name.replace("_", " "), names.get(f"user:{value}", text) if name == "user" else text, url
+
+
+def _url(name: str, value: Any) -> str | None:
+    try:
+        return reverse(name, args=[value])
+    except NoReverseMatch:
+        return None
+
+
+def _words(event: str) -> str:
+    words = event.replace("apikey", "API key").replace("uci", "UCI").replace(".", " ").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,108 @@
+"""The page of the change log: for officers, of their chatbots."""
+
+import re
+from uuid import UUID
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from chatbots import changelog, operations
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from tests.people import Role, client_of, member, staff
+
+PAGE = "/admin/changelog/"
+REQUEST = UUID("018f0000-0000-7000-8000-000000000000")
+
+
+def rows(page: str) -> list[str]:
+    """Return the table's rows as plain text."""
+    _, _, body = page.partition("<tbody>")
+    found = re.findall(r"<tr>.*?</tr>", body, re.DOTALL)
+    return [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in found]
+
+
+def note(chatbot: Chatbot, count: int = 1, event: str = "request.accepted", actor: str = "worker", **further) -> None:
+    changelog.record_all([changelog.entry(event, chatbot_id=chatbot.pk, actor=actor, **further)] * count)
+
+
+@pytest.mark.parametrize(("role", "status"), [(Role.VIEWER, 403), (Role.SUPPORT, 403), (Role.OFFICER, 200)])
+def test_it_is_for_officers(chatbot, neighbour, role, status):
+    client = member(chatbot, role)
+    assert client.get(PAGE).status_code == status
+    assert (f'href="{PAGE}"' in client.get("/admin/records/").text) == (status == 200)
+    for slug in ("neighbour", "nobody"):
+        assert client.get(PAGE, {"chatbot": slug}).status_code == (404 if status == 200 else 403)
+
+
+def test_an_officer_of_one_chatbot_reads_no_other_in_which_they_only_watch(chatbot, neighbour):
+    officer = staff(chatbot, Role.OFFICER)
+    operations.set_role(chatbot=neighbour, user=officer, role=Role.VIEWER, actor="command")
+    client = client_of(officer)
+    assert client.get(PAGE, {"chatbot": "neighbour"}).status_code == 403
+    assert "neighbour" not in client.get(PAGE).text
+
+
+def test_it_says_who_did_what_in_words(chatbot, admin_user: User):
+    officer = staff(chatbot, Role.OFFICER)
+    key = operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key
+    operations.set_role(chatbot=chatbot, user=officer, role=Role.SUPPORT, actor=f"user:{admin_user.pk}")
+    note(chatbot, actor=f"api:{key.prefix}", request_id=REQUEST, data={"kind": "deletion", "origin": "api"})
+    note(chatbot, event="file.downloaded", actor="user:999999", data={"file": 3, "conversation": 17})
+    operations.set_role(chatbot=chatbot, user=officer, role=Role.OFFICER, actor="command")
+
+    page = client_of(officer).get(PAGE).text
+    told = rows(page)
+    assert f"Membership set Operator, by a command role officer , user {officer.username}" in told[0]
+    assert "File downloaded user:999999" in told[1]
+    assert "conversation 17" in told[1]
+    assert f"Request accepted API key CRM ({key.prefix}) {REQUEST} kind deletion , origin api" in told[2]
+    assert f"Membership set admin role support , user {officer.username}" in told[3]
+    assert ChangeLogEntry.objects.filter(chatbot=chatbot).count() == len(told)
+
+
+def test_it_filters_by_closed_lists_and_bears_anything_else(chatbot, neighbour, admin_client: Client):
+    note(chatbot, 2)
+    note(chatbot, event="request.held", request_id=REQUEST, data={"reason": "awaiting_approval"})
+    note(neighbour, event="request.held", request_id=REQUEST)
+
+    def shown(**filters: str) -> int:
+        answer = admin_client.get(PAGE, {"chatbot": "acme", **filters})
+        assert answer.status_code == 200
+        return len(rows(answer.text))
+
+    everything = shown()
+    assert (
+        shown(event="request.held")
+        == shown(request=str(REQUEST))
+        == shown(event="request.held", request=REQUEST.hex)
+        == 1
+    )
+    assert shown(event="request.accepted") == 2
+    assert everything == 3
+    for odd in ({"event": "no.such"}, {"event": "\0"}, {"request": "'; --"}, {"request": "\0"}):
+        answer = admin_client.get(PAGE, {"chatbot": "acme", **odd})
+        assert (answer.status_code, rows(answer.text)) == (200, [])
+        assert 'role="alert"' in answer.text
+    for odd in ({"chatbot": "\0"}, {"cursor": "x"}):
+        assert admin_client.get(PAGE, {"chatbot": "acme"} | odd).status_code == 404
+
+
+def test_it_pages_both_ways_in_few_queries_at_any_length(chatbot, django_assert_max_num_queries):
+    client = member(chatbot, Role.OFFICER)
+    note(chatbot, 10, actor="user:1", data={"kind": "deletion"})
+    with django_assert_max_num_queries(6) as few:
+        client.get(PAGE)
+    note(chatbot, 1_000, actor="user:1", data={"kind": "deletion"})
+    with django_assert_max_num_queries(len(few)) as many:
+        first = client.get(PAGE)
+    assert not any("COUNT" in query["sql"] or "OFFSET" in query["sql"] for query in many.captured_queries)
+    [older] = re.findall(r'href="([^"]+)" rel="next"', first.text)
+    second = client.get(older.replace("&amp;", "&"))
+    [newer] = re.findall(r'href="([^"]+)" rel="prev"', second.text)
+    assert client.get(newer.replace("&amp;", "&")).context["entries"] == first.context["entries"]
+    assert len(rows(first.text)) == len(rows(second.text)) == 50
+
+
+def test_it_changes_nothing(chatbot, admin_client: Client):
+    assert admin_client.post(PAGE).status_code == 405
