@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 
-from chatbots.console.scope import DECIDE, chatbots_with_role, is_superuser
+from chatbots.console.scope import DECIDE, READ, chatbots_with_role, is_superuser
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Group:
     entries: list[Entry]
 
 
-def _everybody(request: HttpRequest) -> bool:  # noqa: ARG001
-    return True
+def _everybody(request: HttpRequest) -> bool:
+    return is_superuser(request) or bool(chatbots_with_role(request, READ))
 
 
 def _decides(request: HttpRequest) -> bool:
