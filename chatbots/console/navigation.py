@@ -64,6 +64,10 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
 )
 
 
+# Pages that stand elsewhere than below the entry they belong to: where theirs begin, below the home of all.
+_ELSEWHERE = {"console:chatbots": "settings/"}
+
+
 def navigation(request: HttpRequest) -> list[Group]:
     """Return the groups of entries that this user may open; the one whose page this is, or is below it, is marked."""
     groups = (Group(label, list(_entries(request, declared))) for label, declared in _GROUPS)
@@ -78,5 +82,6 @@ def _entries(request: HttpRequest, declared: tuple[_Declared, ...]) -> Iterator[
         except NoReverseMatch:
             continue
         if may(request):
-            is_here = request.path == url or (url != home and request.path.startswith(url))
+            places = [url, *([home + _ELSEWHERE[name]] if name in _ELSEWHERE else [])]
+            is_here = request.path == url or (url != home and request.path.startswith(tuple(places)))
             yield Entry(label, url, icon, is_here)

@@ -67,6 +67,7 @@ def test_it_shows_a_member_all_but_secrets_and_only_the_controls_of_the_role(cha
 def test_a_superuser_is_offered_every_action(admin_client: Client, chatbot: Chatbot, prefix: str) -> None:
     text = shown(admin_client, chatbot)
 
+    assert 'href="/admin/chatbots/" aria-current="page"' in text
     for action in FOR_OFFICERS | FOR_SUPERUSERS:
         assert f'action="{page_of(chatbot)}{action.format(prefix=prefix)}/"' in text
 
