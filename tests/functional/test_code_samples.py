@@ -1,7 +1,9 @@
 """Each code sample of the document, run as it stands against a live server, gets the answer that it should."""
 
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 from django.conf import settings
 
 from chatbots.models import Chatbot
+from chatbots.operations import NewVariable, add_variable, designate_uci
 from compliance.models import ComplianceRequest
 from config.openapi.postman import PRE_REQUEST_SCRIPT
 from tests import factories
@@ -137,3 +140,21 @@ def test_the_script_for_postman_signs_a_call_with_the_real_crypto_js(environment
     (tmp_path / "node_modules").symlink_to(CRYPTO_JS.parent)
     answer = _run([NODE or "node", str(source)], environment("fileDeletion"))
     assert (answer["kind"], answer["status"]) == ("deletion", "accepted")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_chatbots_own_calls_file_as_the_console_shows_them(
+    environment, admin_client, chatbot, live_server, tmp_path
+):
+    name = """it's "odd" \\ $(echo) `x` </script> {{name}}"""
+    add_variable(chatbot=chatbot, variable=NewVariable("custom", name), actor="command")
+    designate_uci(chatbot=chatbot, name=name, actor="command")
+    page = admin_client.get(f"/admin/settings/{chatbot.slug}/").text
+    for kind, number, program in (("delete", 1, "bash"), ("export", 2, sys.executable), ("delete", 3, NODE)):
+        [shown] = re.findall(rf'<pre id="call-{kind}-{number}">(.*?)</pre>', page, re.DOTALL)
+        source = tmp_path / "sample.mjs"
+        source.write_text(html.unescape(shown))
+        if program:
+            answer = _run([program, str(source)], environment(""))
+            assert (answer["status"], answer["kind"][:3]) == ("accepted", kind[:3])
+    assert {request.variable.name for request in ComplianceRequest.objects.filter(origin="api")} == {name}
