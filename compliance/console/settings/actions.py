@@ -100,8 +100,9 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _told(outcome: Outcome) -> str:
-    missing = list(dict.fromkeys(step.permission for step in outcome.steps if step.error and step.error.permission))
-    return f"The bucket cannot be used as it is. Grant {'; '.join(missing)}." if missing else outcome.error
+    """Tell all that was refused; with the bucket only the first is kept."""
+    details = dict.fromkeys(step.error.detail for step in outcome.steps if step.error)
+    return " ".join(["The bucket cannot be used as it is.", *(details or [outcome.error])])
 
 
 @action

@@ -1,6 +1,7 @@
 """Secrets on the settings' page: a key's is shown once, a bucket's never."""
 
 import logging
+import re
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -17,8 +18,10 @@ from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot
 from chatbots.secrets import decrypt
 from tests import factories
 from tests.calls import TokenCaller
+from tests.clients import use_client_bucket
 from tests.compliance.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
 from tests.people import Role, client_of, staff
+from tests.s3_server import Identity, running
 
 SECRET = "a-client-s-secret"
 FILLED = {
@@ -183,3 +186,17 @@ def test_an_officer_is_told_the_outcome_of_a_check(
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
     assert "storage_bucket_missing" in shown(client, chatbot)
     assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_bucket_missing")
+
+
+def test_a_check_tells_each_thing_to_grant(chatbot: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+    reader = Identity("reader", ["Read:clients"])
+    with running(reader) as server:
+        use_client_bucket(chatbot, server, identity=reader)
+        assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+
+    text = shown(client, chatbot)
+    [told] = re.findall(r'<li class="notice error"[^>]*>(.*?)</li>', text, re.DOTALL)
+    for permission in ("s3:PutObject", "s3:ListBucket", "s3:ListBucketVersions"):
+        assert f"Grant it {permission}." in told
+    assert reader.secret_key not in text
