@@ -6,8 +6,10 @@
   const messages = document.querySelector(".messages");
   if (messages && section?.matches("section.card")) section.querySelector("h2").after(messages);
 
-  // What is wrong is read out first; a dialog that came back open has the focus already.
-  if (!document.querySelector("dialog[open]")) document.querySelector("[data-takes-focus]")?.focus();
+  // What is wrong is read out first; in a dialog that came back open it is the field itself.
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) dialog.querySelector("[aria-invalid='true']")?.focus();
+  else document.querySelector("[data-takes-focus]")?.focus();
 
   // The operator's bucket has no settings.
   for (const form of document.querySelectorAll("form[data-bucket]")) {

@@ -39,6 +39,7 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     dialog.get_by_label("Name").fill("Plan B")
     dialog.get_by_label("Name").press("Enter")
     expect(dialog).to_be_visible()  # it came back, and says why
+    expect(dialog.get_by_label("Name")).to_be_focused()
     expect(dialog.get_by_label("Name")).to_have_value("Plan B")
     expect(dialog).to_contain_text("Bad name")
     assert barriers(page) == {}
