@@ -2,6 +2,7 @@
 
 from django.urls import URLPattern
 
+from compliance.console.filing import urls as filing
 from compliance.console.settings import urls as settings
 
-urlpatterns: list[URLPattern] = [*settings.urlpatterns]
+urlpatterns: list[URLPattern] = [*settings.urlpatterns, *filing.urlpatterns]

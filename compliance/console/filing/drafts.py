@@ -82,15 +82,16 @@ class Draft:
 
 @dataclass(frozen=True)
 class Seen:
-    """The conversations that a preview counted, by request, and the highest number of all."""
+    """The conversations that a preview counted, by request and in all, and the highest number of them."""
 
     counts: tuple[int, ...]
+    total: int
     highest: int = 0
 
     @property
     def phrase(self) -> str:
         """What a person types to say that they have read how much would go."""
-        return f"DELETE {sum(self.counts)}"
+        return f"DELETE {self.total}"
 
     def is_less_than(self, now: "Seen") -> bool:
         """Say whether there is more now, or something else."""
@@ -125,27 +126,25 @@ class BrokenSeal(Exception):
     """What came back is not what was given out to this user for this chatbot."""
 
 
-def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview | PreviewOfMany, Seen]:
-    """Return the preview of a draft, and what of it is compared when it is confirmed. Raises Refused."""
-    if draft.is_many:
-        references = draft.references or ("",) * len(draft.values)
-        lines = [Line(*pair) for pair in zip(draft.values, references, strict=True)]
-        options = OptionsOfMany(Kind(draft.kind), **draft.options)
-        of_many = preview_many(chatbot=chatbot, key=draft.key, lines=lines, options=options)
-        return of_many, _seen_of_many(of_many)
-    options_of_one = Options(deletion=draft.is_deletion, export=not draft.is_deletion, **draft.options)
-    of_one = previewing.preview(chatbot=chatbot, about=draft.about, options=options_of_one, reference=draft.reference)
-    return of_one, _seen(of_one)
+def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, Seen]:
+    """Return the preview of one request, and what is compared when it is confirmed. Raises Refused."""
+    options = Options(deletion=draft.is_deletion, export=not draft.is_deletion, **draft.options)
+    found = previewing.preview(chatbot=chatbot, about=draft.about, options=options, reference=draft.reference)
+    if found.deletion is not None:
+        number, highest = found.deletion.erased["conversations"], found.deletion.found.highest
+    else:
+        number, highest = found.export.conversations if found.export else 0, 0
+    return found, Seen((number,), number, highest)
 
 
-def _seen(preview: Preview) -> Seen:
-    if preview.deletion is not None:
-        return Seen((preview.deletion.erased["conversations"],), preview.deletion.found.highest)
-    return Seen((preview.export.conversations if preview.export else 0,))
-
-
-def _seen_of_many(preview: PreviewOfMany) -> Seen:
-    return Seen(tuple(one.conversations for one in preview.outlooks), preview.together.highest)
+def look_at_many(chatbot: Chatbot, draft: Draft) -> tuple[PreviewOfMany, Seen]:
+    """As `look`, of many."""
+    references = draft.references or ("",) * len(draft.values)
+    lines = [Line(*pair) for pair in zip(draft.values, references, strict=True)]
+    options = OptionsOfMany(Kind(draft.kind), **draft.options)
+    found = preview_many(chatbot=chatbot, key=draft.key, lines=lines, options=options)
+    counts = tuple(one.conversations for one in found.outlooks)
+    return found, Seen(counts, found.together.conversations, found.together.highest)
 
 
 def seal(chatbot: Chatbot, actor: str, draft: Draft, seen: Seen, *, nonce: str = "") -> str:
@@ -197,7 +196,7 @@ def _require_confirmation(chatbot: Chatbot, sealed: Sealed, typed: str) -> None:
         return
     if " ".join(typed.split()) != sealed.seen.phrase:
         raise NotConfirmed("mistyped")
-    _, now = look(chatbot, sealed.draft)
+    _, now = (look_at_many if sealed.draft.is_many else look)(chatbot, sealed.draft)
     if sealed.seen.is_less_than(now):
         raise NotConfirmed("changed")
 

@@ -1,0 +1,10 @@
+"""The paths of these pages."""
+
+from django.urls import URLPattern, path
+
+from compliance.console.filing import many_views, views
+
+urlpatterns: list[URLPattern] = [
+    path("file/<slug:slug>/", views.file_request, name="file_request"),
+    path("file/<slug:slug>/many/", many_views.file_many, name="file_many"),
+]

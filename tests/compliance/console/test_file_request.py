@@ -1,0 +1,345 @@
+"""A person files one request: it is previewed, confirmed by typing, and filed once."""
+
+from datetime import timedelta
+from html import escape
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation
+from tests.compliance.console.filing_pages import Answer, Filer, everything
+from tests.factories import (
+    IdentityFactory,
+    as_bytes,
+    conversation_of,
+    deletion_of,
+    export_of,
+    uci_of,
+)
+from tests.people import Role, client_of, member, staff
+
+pytestmark = pytest.mark.django_db
+
+NOW = "compliance.console.filing.drafts.timezone.now"
+
+
+@pytest.fixture
+def filer(chatbot: Chatbot) -> Filer:
+    return Filer(member(chatbot, Role.SUPPORT), chatbot)
+
+
+def filed() -> ComplianceRequest:
+    return ComplianceRequest.objects.get()
+
+
+def test_a_deletion_is_previewed_then_confirmed_then_filed(chatbot, neighbour):
+    user = staff(chatbot, Role.SUPPORT)
+    filer = Filer(client_of(user), chatbot)
+    conversations = [conversation_of(chatbot, "alice", messages=3) for _ in range(2)]
+    conversation_of(neighbour, "alice")
+    before = everything()
+    preview = filer.preview(reference="T-5813")
+    assert preview.is_preview
+    assert everything() == before
+    assert "DELETE 2" in preview.text
+    assert "Messages 6 nothing" in preview.text
+    assert all(str(conversation.pk) in preview.html for conversation in conversations)
+    answer = filer.confirm(preview, "DELETE 2")
+    request = filed()
+    assert answer.status == 302
+    assert answer.response["Location"] == f"/admin/requests/{request.pk}/"
+    assert (request.kind, request.origin, request.filed_by, request.reference, request.uci_value) == (
+        *("deletion", "console", f"user:{user.pk}", "T-5813"),
+        "alice",
+    )
+    assert request.chatbot == chatbot
+    assert request.not_before is not None
+    assert request.not_before - request.received_at >= timedelta(minutes=15)
+    told = Answer(filer.client.get(f"/admin/file/{chatbot.slug}/"))
+    assert "Filed. It begins in 15 minutes; until then it can be cancelled." in told.text
+
+
+def test_an_export_needs_one_click(chatbot, filer):
+    conversation_of(chatbot, "alice", "bob")
+    conversation_of(chatbot, "alice")
+    preview = filer.preview(action="export", include_files="on", erase_exports="on")
+    assert "1 shared conversation is left out" in preview.text
+    assert filer.confirm(preview).status == 302
+    request = filed()
+    assert (request.kind, request.include_files, request.include_shared, request.erase_exports) == (
+        *("export", True),
+        *(False, False),
+    )
+
+
+def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    locations = {filer.confirm(preview, "DELETE 1").response["Location"] for _ in range(3)}
+    later = timezone.now() + timedelta(hours=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(NOW, lambda: later)
+        locations.add(filer.confirm(preview, "").response["Location"])
+    assert len(locations) == 1
+    assert filed()
+    assert filer.confirm(filer.preview(), "DELETE 1").response["Location"] not in locations
+
+
+@pytest.mark.parametrize("typed", ["", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"])
+def test_what_is_typed_has_to_be_right(chatbot, filer, typed):
+    conversation_of(chatbot, "alice")
+    answer = filer.confirm(filer.preview(), typed)
+    assert answer.is_preview
+    assert "what you typed is not what the page asks for" in answer.text
+    assert not ComplianceRequest.objects.exists()
+    assert filer.confirm(answer, " DELETE  1 ").status == 302
+
+
+def test_more_than_was_shown_is_shown_before_it_goes(chatbot, filer):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    conversation_of(chatbot, "alice")
+    answer = filer.confirm(preview, "DELETE 1")
+    assert answer.is_preview
+    assert "there is more now than you were shown" in answer.text
+    assert "DELETE 2" in answer.text
+    assert filer.confirm(answer, "DELETE 1").is_preview
+    Conversation.objects.filter(chatbot=chatbot).order_by("pk")[0].identity_set.all().delete()
+    conversation_of(chatbot, "alice")
+    assert filer.confirm(answer, "DELETE 2").is_preview, "As many, but not the same."
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_a_preview_holds_for_a_while(chatbot, filer, monkeypatch):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    later = timezone.now() + timedelta(minutes=16)
+    monkeypatch.setattr(NOW, lambda: later)
+    answer = filer.confirm(preview, "DELETE 1")
+    assert answer.is_preview
+    assert "a preview holds for 15 minutes" in answer.text
+    assert filer.confirm(answer, "DELETE 1").status == 302
+
+
+def test_a_seal_is_of_one_user_and_one_chatbot(chatbot, neighbour, filer):
+    conversation_of(chatbot, "alice")
+    sealed = filer.preview().form("file")
+    others = Filer(member(chatbot, Role.SUPPORT), chatbot)
+    of_neighbour = Filer(member(neighbour, Role.SUPPORT), neighbour)
+    cut = {**sealed, "sealed": [sealed["sealed"][0][:-8]]}
+    for person, form in ((others, sealed), (of_neighbour, sealed), (filer, cut), (filer, {"step": ["file"]})):
+        assert person.post({**form, "typed": "DELETE 1"}).status == 400
+    many = Filer(filer.client, chatbot, "many/")
+    assert many.post({**sealed, "typed": "DELETE 1"}).status == 400
+    assert filer.confirm(many.preview_many("alice"), "DELETE 1").status == 400
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_who_may_not_file_gets_no_form(chatbot, neighbour):
+    url = f"/admin/file/{chatbot.slug}/"
+    viewer = member(chatbot)
+    for page in ("", "many/"):
+        assert viewer.get(url + page).status_code == 403
+        assert viewer.post(url + page, {"step": "preview"}).status_code == 403
+        assert member(neighbour, Role.OFFICER).get(url + page).status_code == 404
+        assert Client().get(url + page).status_code == 302
+        assert member(chatbot, Role.OFFICER).get(url + page).status_code == 200
+        assert member(chatbot, Role.OFFICER).get(f"/admin/file/nobodys/{page}").status_code == 404
+
+
+def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
+    odd = " al\r\nice "
+    conversation = conversation_of(chatbot, odd, "bob", external_id="c-1")
+    other = conversation_of(neighbour, "alice")
+    page = filer.post({"conversation": conversation.pk, "action": "delete"})
+    form = page.form("preview")
+    assert "bob" in page.text
+    assert "c-1" in page.text
+    assert form["subject"] == [form["offered"][0]], "The first is chosen."
+    preview = filer.post(form)
+    assert preview.is_preview
+    assert "holds a line break" in preview.text
+    filer.confirm(preview, "DELETE 1")
+    assert filed().uci_value == odd
+    alone = filer.post({**form, "subject": form["offered"][2]})
+    assert "1 conversation by id" in alone.text
+    for number in (other.pk, conversation.pk + 10_000, "0x1", "", "²", "9" * 30):
+        assert filer.post({"conversation": number}).status == 404
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=filed().pk)
+    assert filer.post({"conversation": conversation.pk}).status == 410
+
+
+def test_a_conversation_without_identity_is_named_by_its_id(chatbot, filer):
+    conversation = conversation_of(chatbot, external_id="c-1")
+    preview = filer.post({**filer.post({"conversation": conversation.pk}).form("preview"), "action": "delete"})
+    filer.confirm(preview, "DELETE 1")
+    [digest] = filed().conversation_digests or []
+    assert as_bytes(digest) == as_bytes(conversation.external_id_digest)
+
+
+def test_conversations_are_named_by_ids_or_numbers(chatbot, neighbour, filer):
+    first, second = (conversation_of(chatbot, external_id=one) for one in ("c 1", "c-2"))
+    other = conversation_of(neighbour)
+    by_ids = filer.preview("", whom="ids", ids="c 1\r\nc-2\r\n")
+    by_numbers = filer.preview("", whom="numbers", numbers=f"{first.pk}, {second.pk}  {first.pk}")
+    assert "DELETE 2" in by_ids.text
+    assert "DELETE 2" in by_numbers.text
+    filer.confirm(by_numbers, "DELETE 2")
+    assert len(filed().conversation_digests or []) == 2
+    for numbers in (str(other.pk), "", "x", "1 " * 101, "9" * 19):
+        assert filer.preview("", whom="numbers", numbers=numbers).form("preview")
+    assert f"no open conversation {other.pk}" in filer.preview("", whom="numbers", numbers=str(other.pk)).text
+
+
+def test_who_looks_alike_is_one_click_away(chatbot, filer):
+    conversation_of(chatbot, "M00012")
+    preview = filer.preview("m00012 ", reference="T-1")
+    assert "Nothing is found." in preview.text
+    assert "The value ends with a space." in preview.text
+    assert "Did you mean M00012 ?" in preview.text
+    meant = filer.post(preview.form("preview"))
+    assert "DELETE 1" in meant.text
+    filer.confirm(meant, "DELETE 1")
+    assert (filed().uci_value, filed().reference) == ("M00012", "T-1")
+
+
+def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
+    email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
+    conversation = conversation_of(chatbot, "alice", "bob")
+    IdentityFactory.create(conversation=conversation, variable=email, value="x")
+    export = export_of(chatbot, "alice", status="failed", failed_at=timezone.now(), error_code="x")
+    open_one = deletion_of(chatbot, "alice")
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True, max_conversations_per_deletion=0)
+    text = filer.preview().text
+    assert str(open_one.pk) in text
+    assert str(export.pk) not in text
+    assert "another person has to approve" in text
+    assert "more conversations than this chatbot lets go" in text
+    assert "An earlier export of the same data is not delivered yet" in text
+    assert "In 1 of the conversations another person took part too" in text
+    assert "email (former)" in filer.preview("").text
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    without = filer.preview(action="export")
+    assert "no bucket for exports" in without.text
+    assert not [form for form in without.forms if form["step"] == ["file"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"value": ""}, "Write the value"),
+        ({"value": "anonymous"}, "placeholder"),
+        ({"value": "x" * 513}, "1 to 512 characters"),
+        ({"value": "a\0b"}, "Null characters"),
+        ({"key": "plan"}, "Choose one of this chatbot"),
+        ({"key": ""}, "Choose the UCI"),
+        ({"action": ""}, "whether to delete or to export"),
+        ({"reference": "not one"}, "The reference may have"),
+        ({"reference": "is-alice"}, "must contain neither"),
+        ({"whom": "ids", "ids": ""}, "one a line"),
+        ({"whom": "ids", "ids": "a\na"}, "stands in the list twice"),
+        ({"subject": "v1:x:y"}, "made for somebody else"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
+    answer = filer.preview(**fields)
+    assert answer.form("preview")
+    assert words in answer.text
+    assert 'class="errors"' in answer.html or "notice bad" in answer.html
+
+
+def test_a_chatbot_that_takes_no_requests_says_so(chatbot, filer):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
+    assert "switched off" in Answer(filer.client.get(filer.path)).text
+    assert "switched off" in filer.preview().text
+    refused = filer.confirm(preview, "DELETE 1")
+    assert (refused.status, "Nothing was filed." in refused.text) == (409, True)
+    Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=True)
+    export = filer.preview(action="export")
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    assert "has no bucket for exports. Set one up first." in filer.confirm(export).text
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_a_value_stays_in_the_page(chatbot, filer, caplog, monkeypatch):
+    secret = "PLANTED-5813"
+    conversation_of(chatbot, secret)
+    preview = filer.preview(secret)
+    title = preview.html.split("<title>")[1].split("</title>")[0]
+    assert secret not in title
+    assert escape(secret) in preview.html
+    answer = filer.confirm(preview, "DELETE 1")
+    assert secret not in answer.response["Location"]
+    assert secret not in str(dict(filer.client.session))
+    assert secret not in str(filer.client.cookies)
+    assert secret not in caplog.text
+    assert not ChangeLogEntry.objects.filter(data__icontains=secret).exists()
+    assert 'autocomplete="off"' in preview.html
+
+
+def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
+    for number in range(3):
+        conversation_of(chatbot, "few")
+        conversation_of(chatbot, *["many"] * (number < 1), messages=0)
+    Conversation.objects.bulk_create(
+        Conversation(
+            chatbot=chatbot,
+            external_id=f"m{number}",
+            external_id_digest=number.to_bytes(32),
+            channel="widget",
+            uci_variable=uci_of(chatbot),
+            started_at=timezone.now(),
+        )
+        for number in range(1_000)
+    )
+    IdentityFactory._meta.model.objects.bulk_create(
+        IdentityFactory._meta.model(
+            chatbot=chatbot, conversation=conversation, variable=uci_of(chatbot), value="many"
+        )
+        for conversation in Conversation.objects.filter(external_id__startswith="m")
+    )
+    asked = {}
+    for value in ("few", "many"):
+        with CaptureQueriesContext(connection) as queries:
+            preview = filer.preview(value)
+        asked[value] = len(queries)
+    assert "the newest 100 of 1001" in preview.text
+    assert asked["few"] == asked["many"] <= 25
+
+
+HOSTILE = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(list("\0\ufeff\r\n\t\"',;=\u202e\ufffd"))),
+    max_size=600,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=HOSTILE,
+    reference=HOSTILE,
+    rest=st.dictionaries(
+        st.sampled_from(
+            ["whom", "ids", "numbers", "key", "subject", "step", "action", "sealed", "typed", "conversation"]
+        ),
+        HOSTILE,
+    ),
+)
+def test_whatever_is_sent_is_answered(chatbot, filer, value, reference, rest: dict[str, Any]):
+    assert filer.preview(value, reference=reference, **rest).status in {200, 400, 404}
+    assert (
+        filer.client.post(
+            filer.path, b"\xff\xfe&value=%ff%00", content_type="application/x-www-form-urlencoded"
+        ).status_code
+        < 500
+    )
+    assert not ComplianceRequest.objects.exists()

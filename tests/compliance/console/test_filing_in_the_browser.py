@@ -1,0 +1,115 @@
+"""In a browser, a person previews a deletion, types what the page asks for, and has filed it; also without script."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.sync_api import Page, ViewportSize, expect
+from pytest_django.live_server_helper import LiveServer
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from tests.browser import barriers, browser, fits, needs_chromium, signed_in, stays_at_home
+from tests.factories import conversation_of, deletion_of
+from tests.people import Role, staff
+
+pytestmark = [pytest.mark.django_db(transaction=True), needs_chromium]
+
+WHOLE: ViewportSize = {"width": 1280, "height": 900}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+def looked_at(page: Page, name: str) -> None:
+    """Look at a page in light and dark, and on a small screen."""
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert barriers(page) == {}, (name, scheme)
+    assert fits(page), name
+    _keep(page, f"{name}-360")
+    page.set_viewport_size(WHOLE)
+    _keep(page, f"{name}-dark")
+    page.emulate_media(color_scheme="light")
+    _keep(page, f"{name}-light")
+
+
+def _keep(page: Page, name: str) -> None:
+    if folder := os.environ.get("FILING_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def test_a_person_files_after_a_preview_and_a_typed_confirmation(chatbot: Chatbot, live_server: LiveServer) -> None:
+    for _ in range(12):
+        conversation_of(chatbot, "M00012")
+    conversation_of(chatbot, "m00012")
+    conversation_of(chatbot, "M00013", "M00012")
+    deletion_of(chatbot, "M00012")
+    user = staff(chatbot, Role.SUPPORT)
+    with browser() as chromium:
+        _file_one(chromium, live_server.url, user, chatbot)
+        _file_many(chromium, live_server.url, user, chatbot)
+        _without_script(chromium, live_server.url, user, chatbot)
+
+
+def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
+    watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/")
+    page = watched.page
+    expect(page.get_by_label("Ids of conversations")).to_be_hidden()
+    looked_at(page, "one")
+    page.get_by_label("UCI value", exact=True).fill("m00012 ")
+    page.get_by_label("Delete: erase what is held").check()
+    page.get_by_role("button", name="Show what would happen").click()
+    expect(page.get_by_text("Nothing is found.")).to_be_visible()
+    looked_at(page, "one-alike")
+    page.get_by_role("button", name=re.compile("Did you mean M00012 ?[?]")).click()
+    typed = page.get_by_label("To file it, type DELETE 13")
+    expect(typed).to_be_visible()
+    looked_at(page, "one-preview")
+    button = page.get_by_role("button", name="File the deletion")
+    expect(button).to_have_attribute("aria-disabled", "true")
+    typed.fill("DELETE 12")
+    typed.press("Enter")
+    expect(page.get_by_role("status").filter(has_text="Not yet: type DELETE 13")).to_be_visible()
+    typed.fill("DELETE 13")
+    expect(button).to_have_attribute("aria-disabled", "false")
+    stays_at_home(watched, server)
+    with page.expect_response(lambda answer: answer.request.method == "POST") as answered:
+        button.click()
+    request = ComplianceRequest.objects.get(origin="console")
+    assert answered.value.headers["location"] == f"/admin/requests/{request.pk}/"
+    assert request.uci_value == "M00012"
+
+
+def _file_many(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
+    watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/many/")
+    page = watched.page
+    looked_at(page, "many")
+    page.get_by_label("Delete: erase what is held").check()
+    page.get_by_label("Paste them, one a line").fill("M00013\nM00012 \nnobody\nnull\nM00013\n")
+    page.get_by_role("button", name="Show what would happen").click()
+    typed = page.get_by_label("To file it, type DELETE 1")
+    expect(typed).to_be_visible()
+    looked_at(page, "many-preview")
+    typed.fill("DELETE 1")
+    page.get_by_role("button", name="File the deletions").click()
+    expect(page.get_by_text("3 requests filed, 1 refused.")).to_be_visible()
+    looked_at(page, "many-filed")
+    stays_at_home(watched, server)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Outcomes as CSV").click()
+    assert Path(download.value.path()).read_text().count("filed") == 3
+
+
+def _without_script(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
+    watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/", script=False)
+    page = watched.page
+    page.get_by_label("UCI value", exact=True).fill("M00013")
+    page.get_by_label("Delete: erase what is held").check()
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_label("To file it, type DELETE 1").fill("DELETE 2")
+    page.get_by_role("button", name="File the deletion").click()
+    expect(page.get_by_text("Nothing was filed: what you typed is not what the page asks for.")).to_be_visible()
+    page.get_by_label("To file it, type DELETE 1").fill("DELETE 1")
+    page.get_by_role("button", name="File the deletion").click()
+    assert ComplianceRequest.objects.filter(origin="console", uci_value="M00013").count() == 2
