@@ -1,0 +1,97 @@
+"""Every page of the console, as the resolver has them, and the table of who may open which.
+
+A page that is not in the table fails `tests/functional/test_who_may.py`: add a line for it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from chatbots.console.scope import DECIDE, READ, RUN, TEND, Role
+from tests import every_call
+
+# For each parameter of a path a value that leads to nothing.
+ANYTHING: Mapping[str, Any] = {**every_call.ANYTHING, "slug": "nobody", "prefix": "0123456789ab"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page by one method. `roles` may open it; superusers may open all.
+
+    `given` are parameters of the path that lead to no row, such as an action; `named` says that the query's
+    `chatbot` names one; `body` is what gets a POST as far as to look for what its path names.
+    """
+
+    name: str
+    roles: tuple[Role, ...]
+    method: str = "GET"
+    given: Mapping[str, str] = field(default_factory=dict)
+    named: bool = False
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([self.method, self.name, *self.given.values()])
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameters of its path that lead to a row."""
+        return [name for name in parameters_of(self.name) if name not in self.given]
+
+    def url(self, values: Mapping[str, Any]) -> str:
+        """Return its address with a value for each parameter; of ANYTHING for those that are not given."""
+        known = {**ANYTHING, **values}
+        unknown = set(self.parameters) - known.keys()
+        assert not unknown, f"Give {sorted(unknown)} a value in ANYTHING."
+        address = reverse(
+            f"console:{self.name}", kwargs={**{one: known[one] for one in self.parameters}, **self.given}
+        )
+        return f"{address}?chatbot={known['slug']}" if self.named else address
+
+
+# Of each person about themselves; no chatbot is in question.
+OF_ONESELF = frozenset(
+    {
+        *("login_code", "second_factor", "second_factor_set_up", "second_factor_recovery_codes"),
+        "second_factor_remove",
+    }
+)
+
+TABLE = (
+    Page("changelog", DECIDE),
+    Page("changelog", DECIDE, named=True),
+    Page("chatbots", READ),
+    Page("new_chatbot", RUN),
+    Page("new_chatbot", RUN, "POST"),
+    Page("settings", READ),
+    Page("switch_compliance", DECIDE, "POST"),
+    Page("switch_extracts", DECIDE, "POST"),
+    Page("choose_uci", DECIDE, "POST"),
+    Page("create_variable", DECIDE, "POST"),
+    Page("check_access", DECIDE, "POST"),
+    Page("save_bucket", RUN, "POST"),
+    Page("save_rules", RUN, "POST"),
+    Page("create_key", RUN, "POST"),
+    Page("revoke_key", RUN, "POST", body={"sure": "on"}),
+    Page("change_limit", RUN, "POST", body={"rate_limit": 10}),
+    Page("set_member", RUN, "POST"),
+)
+
+
+def patterns() -> Iterator[tuple[str, str]]:
+    """Yield name and path of each page in the namespace `console`."""
+    for one in get_resolver().url_patterns:
+        if isinstance(one, URLResolver) and one.namespace == "console":
+            for leaf in one.url_patterns:
+                assert isinstance(leaf, URLPattern)
+                assert leaf.name, f"{leaf.pattern} has no name"
+                yield leaf.name, str(leaf.pattern)
+
+
+def parameters_of(name: str) -> list[str]:
+    return re.findall(r"<(?:\w+:)?(\w+)>", dict(patterns())[name])
+
+
+__all__ = ["ANYTHING", "DECIDE", "OF_ONESELF", "READ", "RUN", "TABLE", "TEND", "Page", "parameters_of", "patterns"]
