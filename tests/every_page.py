@@ -77,6 +77,10 @@ TABLE = (
     Page("revoke_key", RUN, "POST", body={"sure": "on"}),
     Page("change_limit", RUN, "POST", body={"rate_limit": 10}),
     Page("set_member", RUN, "POST"),
+    Page("file_request", TEND),
+    Page("file_request", TEND, "POST", body={"step": "preview"}),
+    Page("file_many", TEND),
+    Page("file_many", TEND, "POST"),
 )
 
 
