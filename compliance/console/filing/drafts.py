@@ -111,7 +111,7 @@ class Sealed:
 
     @property
     def is_over(self) -> bool:
-        return not 0 <= timezone.now().timestamp() - self.at < SEAL_HOLDS.total_seconds()
+        return timezone.now().timestamp() - self.at >= SEAL_HOLDS.total_seconds()
 
 
 class NotConfirmed(Exception):
@@ -150,7 +150,7 @@ def look_at_many(chatbot: Chatbot, draft: Draft) -> tuple[PreviewOfMany, Seen]:
 def seal(chatbot: Chatbot, actor: str, draft: Draft, seen: Seen, *, nonce: str = "") -> str:
     """Return a preview for the form that confirms it. `nonce`: of the preview that this one is another look at."""
     sealed = Sealed(draft, seen, nonce or token_hex(16), timezone.now().timestamp())
-    return encrypt(json.dumps(asdict(sealed)), bound_to=_bound_to("filing", chatbot, actor))
+    return encrypt(_as_text(asdict(sealed)), bound_to=_bound_to("filing", chatbot, actor))
 
 
 def unseal(chatbot: Chatbot, actor: str, text: str) -> Sealed:
@@ -162,7 +162,7 @@ def unseal(chatbot: Chatbot, actor: str, text: str) -> Sealed:
 def seal_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
     """Return whom a draft is about, for a choice that nobody can mistype."""
     subject = replace(Draft(draft.kind), key=draft.key, values=draft.values[:1], ids=draft.ids)
-    return encrypt(json.dumps(asdict(subject)), bound_to=_bound_to("subject", chatbot, actor))
+    return encrypt(_as_text(asdict(subject)), bound_to=_bound_to("subject", chatbot, actor))
 
 
 def unseal_subject(chatbot: Chatbot, actor: str, text: str) -> Draft:
@@ -207,6 +207,11 @@ def _replay(chatbot: Chatbot, sealed: Sealed) -> ReplayKey:
     if key is None:
         raise BrokenSeal
     return key
+
+
+def _as_text(given: dict[str, Any]) -> str:
+    # Each character as itself: a form that comes back is then never larger than the one that it was made from.
+    return json.dumps(given, ensure_ascii=False)
 
 
 def _bound_to(what: str, chatbot: Chatbot, actor: str) -> str:

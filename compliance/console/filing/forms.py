@@ -90,7 +90,7 @@ class OneForm(_FilingForm):
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         if not self.errors:
-            subject = self._sealed(given["subject"]) if given["subject"] else self._named(given)
+            subject = self._subject(given)
             if subject is not None:
                 self.draft = Draft(
                     **self.options(),
@@ -100,6 +100,14 @@ class OneForm(_FilingForm):
                     references=(given["reference"],),
                 )
         return given
+
+    def _subject(self, given: dict[str, Any]) -> Draft | None:
+        if given["subject"]:
+            return self._sealed(given["subject"])
+        if self.data.get("offered"):
+            self.add_error("subject", "Choose whom the request is about.")
+            return None
+        return self._named(given)
 
     def _sealed(self, text: str) -> Draft | None:
         try:
@@ -186,7 +194,7 @@ class ManyForm(_FilingForm):
             **self.options(),
             key=given["key"],
             values=tuple(row.value for row in rows.rows),
-            references=tuple(given["reference"] if row.reference is None else row.reference for row in rows.rows),
+            references=tuple(row.reference or given["reference"] for row in rows.rows),
             rows=tuple(row.number for row in rows.rows),
             is_many=True,
         )

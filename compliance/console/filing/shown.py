@@ -119,12 +119,17 @@ def differences(similar: Similar) -> str:
 def lines(draft: Draft, found: PreviewOfMany) -> list[Line]:
     """Return the lines of many, those that need a look first."""
     shown = [
-        Line(row, value, reference, outlook, peculiarities(value), outlook.similar, holds(outlook.held_by))
+        Line(row, value, reference, outlook, _notes(draft, row, value), outlook.similar, holds(outlook.held_by))
         for row, value, reference, outlook in zip(
             draft.rows, draft.values, draft.references, found.outlooks, strict=True
         )
     ]
     return sorted(shown, key=lambda line: (not line.outlook.refused, not line.needs_a_look, line.row))
+
+
+def _notes(draft: Draft, row: int, value: str) -> list[str]:
+    is_heading = row == 1 and value.strip().casefold() == draft.key.casefold()
+    return [*(["is the name of the key: a heading?"] if is_heading else []), *peculiarities(value)]
 
 
 @dataclass(frozen=True)

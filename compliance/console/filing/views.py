@@ -102,7 +102,9 @@ def _about_conversation(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
         return refusal(request, status=410, title="Deleted conversation", text=text)
     sealed = [seal_subject(chatbot, actor_of(request), subject.draft) for subject in subjects]
     action = request.POST.get("action")
-    initial = {"subject": sealed[0], "offered": sealed, "action": action if action in KINDS else None}
+    # Of two people in one conversation, nobody is chosen for whoever clicks fast.
+    chosen = sealed[0] if len(sealed) <= 2 else None
+    initial = {"subject": chosen, "offered": sealed, "action": action if action in KINDS else None}
     return _ask(request, chatbot, _form(request, chatbot, initial=initial))
 
 

@@ -102,6 +102,15 @@ def test_a_file_files_exact_values_with_their_references(chatbot, filer):
     assert "2 requests filed, 1 refused." in answer.text
 
 
+def test_a_heading_that_nobody_named_is_noticed(filer):
+    assert "is the name of the key: a heading?" in filer.preview_many("Member_id", "M1").text
+
+
+def test_as_much_as_can_be_pasted_can_be_confirmed(filer):
+    preview = filer.preview_many(*(f"{number:04}" + "😀" * 500 for number in range(1_000)))
+    assert "1000 requests filed." in filer.confirm(preview, "DELETE 0").text
+
+
 def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     conversation_of(chatbot, "M1")
     preview = filer.preview_many("M1", "M2", "null")

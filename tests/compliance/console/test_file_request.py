@@ -163,8 +163,9 @@ def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
     form = page.form("preview")
     assert "bob" in page.text
     assert "c-1" in page.text
-    assert form["subject"] == [form["offered"][0]], "The first is chosen."
-    preview = filer.post(form)
+    assert "subject" not in form, "Of two people nobody is chosen."
+    assert "Choose whom the request is about." in filer.post(form).text
+    preview = filer.post({**form, "subject": form["offered"][0]})
     assert preview.is_preview
     assert "holds a line break" in preview.text
     filer.confirm(preview, "DELETE 1")
@@ -175,6 +176,26 @@ def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
         assert filer.post({"conversation": number}).status == 404
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=filed().pk)
     assert filer.post({"conversation": conversation.pk}).status == 410
+
+
+def test_the_chatter_of_a_conversation_is_chosen_if_there_is_one(chatbot, filer):
+    conversation = conversation_of(chatbot, "alice")
+    form = filer.post({"conversation": conversation.pk, "action": "delete"}).form("preview")
+    assert form["subject"] == [form["offered"][0]]
+    preview = filer.post(form)
+    edited = filer.post(preview.form("edit"))
+    assert "alice" in edited.text
+    assert "alice" in filer.post(edited.form("preview")).text
+
+
+def test_a_form_in_another_encoding_is_refused(chatbot, filer):
+    # As escapes, unpaired surrogates can be sent, which no answer could hold.
+    part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    body = "".join(part.format(*field) for field in (("step", "preview"), ("value", r"\ud800"))) + "--x--\r\n"
+    for page in ("", "many/"):
+        kind = "multipart/form-data; boundary=x; charset=raw_unicode_escape"
+        answer = filer.client.post(filer.path + page, body.encode(), content_type=kind)
+        assert answer.status_code == 400
 
 
 def test_a_conversation_without_identity_is_named_by_its_id(chatbot, filer):
