@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection, models, transaction
+from django.db import connection, models
 
 from chatbots.models import Chatbot
 from config.arrays import array
@@ -108,8 +108,14 @@ class Row(NamedTuple):
         return Conversation.Channel(self.channel).label
 
     @property
-    def csat_vote_label(self) -> str:
-        return Conversation.CsatVote(self.csat_vote).label if self.csat_vote else ""
+    def channel_icon(self) -> str:
+        known = {"widget", "whatsapp", "messenger", "wechat"}
+        return self.channel if self.channel in known else "other"
+
+    @property
+    def csat_label(self) -> str:
+        vote = [] if self.csat_vote is None else [str(Conversation.CsatVote(self.csat_vote).label)]
+        return ", ".join(vote + ([] if self.csat_score is None else [str(self.csat_score)]))
 
 
 @dataclass(frozen=True)
@@ -221,9 +227,10 @@ def read_page(
             until = "(started_at, id) < (%(place_at)s, %(place_number)s)"
     within = f"{since} AND {until} {plan.within}"
     statement = _PAGE.format(shown=SHOWN, fits=plan.fits, within=within, order="ASC" if is_backwards else "DESC")
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_IN_ORDER)
-        cursor.execute(statement, values)
+    with connection.cursor() as cursor:
+        # Sent together, which makes one transaction of them where there is none: the settings end with it.
+        cursor.execute(f"{_IN_ORDER};{statement}", values)
+        cursor.nextset()
         found = cursor.fetchall()
     rows = [row_of(each[2:]) for each in found if each[1]]
     more: Place | None = None

@@ -211,7 +211,7 @@ def look_for_traces(scene: Scene) -> None:
 
 
 def show_the_log(scene: Scene) -> None:
-    status, page = scene.browser.get("/admin/conversations/conversation/")
+    status, page = scene.browser.get("/admin/conversations/?since=2020-01-01")
     deleted = [*scene.of(NADIA), *scene.of(OMAR)]
     require(status == 200, f"The conversations log in the admin was answered {status}.")
     require(
@@ -220,7 +220,7 @@ def show_the_log(scene: Scene) -> None:
     )
     numbers = [scene.numbers[document["id"]] for document in deleted]
     for number in numbers:
-        status, _ = scene.browser.get(f"/admin/conversations/conversation/{number}/change/")
+        status, _ = scene.browser.get(f"/admin/conversations/{number}/")
         require(status == 410, f"A deleted conversation was opened in the admin: {status} instead of 410.")
     rows = Conversation.objects.in_bulk(numbers)
     for document, number in zip(deleted, numbers, strict=True):

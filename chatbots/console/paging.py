@@ -12,7 +12,7 @@ from config.problems import Problem
 
 _Row = TypeVar("_Row")
 
-_MOST_OF_CURSOR = 2_000
+MOST_OF_CURSOR = 2_000
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,25 @@ class Page(Generic[_Row]):
 
 
 def page_of(
-    request: HttpRequest, queryset: QuerySet[Any, _Row], *, ordering: tuple[str, ...], size: int = 50
+    request: HttpRequest,
+    queryset: QuerySet[Any, _Row],
+    *,
+    ordering: tuple[str, ...],
+    size: int = 50,
+    kind: type[CursorPages] = CursorPages,
 ) -> Page[_Row]:
     """Return the page of a list that the address asks for, by the parameter `cursor`.
 
     `ordering` is total, its last column unique, all upwards or all downwards; an index of it makes each page cheap.
-    Nothing is counted. Raises Http404 for a cursor that is not one of this list.
+    Nothing is counted. `kind` is for pages with a limit of their own. Raises Http404 for a cursor that is not one of
+    this list.
     """
     cursor = request.GET.get("cursor")
-    if cursor is not None and len(cursor) > _MOST_OF_CURSOR:
+    if cursor is not None and len(cursor) > MOST_OF_CURSOR:
         raise Http404
     # Parameters are read as they stand in an address: as texts.
     given = {"limit": str(size)} | ({} if cursor is None else {"cursor": cursor})
-    pages = CursorPages(PageQuery.model_validate(given))
+    pages = kind(PageQuery.model_validate(given))
     pages.ordering = ordering
     try:
         rows = pages.paginate_queryset(queryset, cast("Request", request))

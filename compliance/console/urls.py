@@ -1,8 +1,13 @@
 """The paths of this app's pages; `config/urls.py` joins them with those of the other apps."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
+from compliance.console import lookup
 from compliance.console.filing import urls as filing
 from compliance.console.settings import urls as settings
 
-urlpatterns: list[URLPattern] = [*settings.urlpatterns, *filing.urlpatterns]
+urlpatterns: list[URLPattern] = [
+    path("lookup/", lookup.look_up, name="lookup"),
+    *settings.urlpatterns,
+    *filing.urlpatterns,
+]

@@ -45,9 +45,9 @@ class Setup:
 
     @cached_property
     def ucis(self) -> dict[str, int]:
-        """The chatbot's present and former UCIs, name and id."""
+        """The chatbot's present and former UCIs, name and id; the present one first."""
         ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=self.chatbot)
-        return dict(ucis.values_list("name", "pk"))
+        return dict(ucis.order_by("-is_uci", "name").values_list("name", "pk"))
 
     @cached_property
     def has_bucket(self) -> bool:

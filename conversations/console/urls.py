@@ -1,5 +1,11 @@
 """The paths of this app's pages; `config/urls.py` joins them with those of the other apps."""
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from conversations.console import views
+
+urlpatterns: list[URLPattern] = [
+    path("conversations/", views.log, name="conversations"),
+    path("conversations/<int:number>/", views.transcript, name="conversation"),
+    path("conversations/<int:number>/files/<int:file_id>/", views.file, name="conversation_file"),
+]

@@ -154,7 +154,8 @@ class Watch:
     def _plan(self, connection: psycopg.Connection[Any], text: str, params: Any) -> str:
         if not text.lstrip().startswith(_EXPLAINED):
             return ""
-        return "\n".join(row[0] for row in self._ask(connection, f"EXPLAIN {text}", params))
+        last = text.rpartition(";")[2]  # of several that are sent together
+        return "\n".join(row[0] for row in self._ask(connection, f"EXPLAIN {last}", params))
 
     def _ask(self, connection: psycopg.Connection[Any], query: str, params: Any) -> list[Any]:
         cursor = psycopg.ClientCursor(connection)

@@ -22,8 +22,8 @@ from compliance.callbacks.delivering import RECEIVERS
 from compliance.erasure import extracts, verify
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.previewing.many import Line, OptionsOfMany, preview_many
-from conversations import browsing, finding, uploads
-from conversations.browsing import Csat, Filters, State
+from conversations import uploads
+from conversations.browsing import State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
@@ -328,44 +328,36 @@ class _Day:
         assert [one["conversation"] is None for one in found] == [False] + [True] * 999
 
     def browsing(self) -> None:
-        """The log as the console filters it, in a wide window, and its look-ups."""
-        now = timezone.now()
-        for filters in (
-            Filters(),
-            Filters(channel=Conversation.Channel.WHATSAPP),
-            Filters(has_agent_handover=True),
-            Filters(csat=Csat.COMMENT),
-            Filters(has_push=True, language="fr"),
-            *(Filters(state=state) for state in State),
-        ):
-            page = browsing.read_page(
-                chatbot=self.chatbot, filters=filters, starts_at=now - timedelta(days=800), ends_at=now
-            )
-            if page.older:
-                browsing.read_page(
-                    chatbot=self.chatbot,
-                    filters=filters,
-                    starts_at=now - timedelta(days=800),
-                    ends_at=now,
-                    behind=page.older,
-                )
-        browsing.newest_before(self.chatbot, now - timedelta(days=30))
+        """The console's log, filtered in a wide window, a transcript, and look-ups."""
+        log, wide = reverse("console:conversations"), f"chatbot={self.chatbot.slug}&since=2020-01-01"
+        filters = ("handover=yes", "csat=comment", "started=bot&language=fr", *(f"state={state}" for state in State))
+        for query in ("", wide, f"{wide}&channel=whatsapp", *(f"{wide}&{one}" for one in filters)):
+            page = self.admin.get(f"{log}?{query}")
+            assert page.status_code == 200
+            if page.context["older_url"]:
+                assert self.admin.get(page.context["older_url"]).status_code == 200
         with self.watch.paused():
-            variable_id = factories.uci_of(self.chatbot).pk
+            conversation = Conversation.objects.filter(chatbot=self.chatbot, deleted_at=None).latest("id")
             closed = Conversation.objects.filter(chatbot=self.chatbot, deleted_at__isnull=False).latest("id")
-        assert finding.by_name(chatbot=self.chatbot, name="some").has_more
-        assert finding.by_id(chatbot=self.chatbot, external_id=f"{self.name} read").rows
-        assert finding.by_value(chatbot=self.chatbot, variable_id=variable_id, value="member-20000").rows
-        assert finding.by_request(chatbot=self.chatbot, request_id=closed.deletion_request_id).rows
+        assert self.admin.get(reverse("console:conversation", args=[conversation.pk])).status_code == 200
+        for what, text in (
+            ("value", "member-20000"),
+            ("name", "some"),
+            ("conversation", f"{self.name} read"),
+            ("conversation", closed.pk),
+            ("request", closed.deletion_request_id),
+        ):
+            asked = {"chatbot": self.chatbot.slug, "what": what, "text": text, "key": "member_id"}
+            page = self.admin.post(reverse("console:lookup"), asked)
+            assert page.context["answer"].found.rows, what
 
     def looking(self) -> None:
         with self.watch.paused():
             request = ComplianceRequest.objects.filter(chatbot=self.chatbot).latest("id")
             entry = ChangeLogEntry.objects.latest("id")
             callback = Callback.objects.filter(chatbot=self.chatbot).latest("id")
-            conversation = Conversation.objects.filter(chatbot=self.chatbot, deleted_at=None).latest("id")
         assert self.token.get(f"requests/{request.pk}").status_code == 200
-        for row in (request, entry, conversation, callback):
+        for row in (request, entry, callback):
             name = f"admin:{row._meta.app_label}_{row._meta.model_name}"
             pages = [
                 reverse(f"{name}_changelist"),

@@ -10,10 +10,11 @@ from django.test import Client
 from django.urls import reverse
 
 from chatbots.buckets import ObjectStorage, StorageError
-from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from chatbots.models import ChangeLogEntry, Chatbot
 from conversations import downloads, uploads
 from conversations.models import Conversation, UploadedFile
 from tests.factories import UploadedFileFactory, conversation_of
+from tests.people import Role, member
 
 
 @pytest.fixture
@@ -27,19 +28,11 @@ def stored(conversation: Conversation, **fields: str) -> UploadedFile:
 
 
 def link_of(file: UploadedFile) -> str:
-    return reverse("admin:conversations_conversation_file", args=[file.conversation_id, file.pk])
+    return reverse("console:conversation_file", args=[file.conversation_id, file.pk])
 
 
 def page_of(conversation: Conversation) -> str:
-    return reverse("admin:conversations_conversation_change", args=[conversation.pk])
-
-
-def staff(chatbot: Chatbot, role: str) -> Client:
-    user = User.objects.create_user(f"staff-{role}", is_staff=True)
-    Membership.objects.create(chatbot=chatbot, user=user, role=role)
-    client = Client()
-    client.force_login(user)
-    return client
+    return reverse("console:conversation", args=[conversation.pk])
 
 
 def fetch(address: str) -> tuple[int, bytes, http.client.HTTPMessage]:
@@ -61,7 +54,7 @@ def test_a_conversations_page_lists_its_files(admin_client, conversation):
 
     text = admin_client.get(page_of(conversation)).text
 
-    for shown in ("photo.jpg", "image/jpeg", "Stored", "half.pdf", "Uploading", link_of(file)):
+    for shown in ("photo.jpg", "image/jpeg", "half.pdf", "Uploading", link_of(file)):
         assert shown in text
     for hidden in (link_of(unfinished), "another.png", link_of(of_another), file.object_key):
         assert hidden not in text
@@ -106,7 +99,7 @@ def test_a_name_cannot_mislead_the_browser(admin_client, conversation, name, tol
 
 def test_it_writes_a_download_into_the_change_log(conversation):
     file = stored(conversation)
-    client = staff(conversation.chatbot, "viewer")
+    client = member(conversation.chatbot)
 
     client.get(link_of(file))
 
@@ -116,15 +109,15 @@ def test_it_writes_a_download_into_the_change_log(conversation):
     assert entry.data == {"file": file.pk, "conversation": conversation.pk}
 
 
-@pytest.mark.parametrize("role", ["viewer", "support", "officer"])
+@pytest.mark.parametrize("role", list(Role))
 def test_each_member_of_the_chatbot_may_fetch_and_nobody_else(conversation, neighbour, role):
     file = stored(conversation)
     address = link_of(file)
     no_member = Client()
     no_member.force_login(User.objects.create_user("nobody"))
 
-    assert urlsplit(staff(conversation.chatbot, role).get(address).headers["Location"]).netloc
-    assert staff(neighbour, "officer" if role == "viewer" else "viewer").get(address).status_code == 404
+    assert urlsplit(member(conversation.chatbot, role).get(address).headers["Location"]).netloc
+    assert member(neighbour, Role.OFFICER).get(address).status_code == 404
     for stranger in (Client(), no_member):
         assert "/login/" in stranger.get(address).headers["Location"]
     assert ChangeLogEntry.objects.filter(event="file.downloaded").count() == 1
@@ -135,7 +128,7 @@ def test_a_file_is_found_below_its_own_conversation_only(admin_client, conversat
     another = conversation_of(conversation.chatbot, "43")
 
     for numbers in ([another.pk, file.pk], [conversation.pk, file.pk + 1], [10**30, file.pk]):
-        assert admin_client.get(reverse("admin:conversations_conversation_file", args=numbers)).status_code == 404
+        assert admin_client.get(reverse("console:conversation_file", args=numbers)).status_code == 404
 
 
 def test_it_hands_nothing_out_from_the_mark_on(admin_client, conversation):
@@ -180,4 +173,4 @@ def test_it_says_that_the_storage_cannot_be_used(admin_client, conversation, mon
 
     answer = admin_client.get(link_of(file))
     assert answer.status_code == 503
-    assert answer.text == "The storage's address or its settings cannot be used."
+    assert "address or its settings cannot be used." in answer.text

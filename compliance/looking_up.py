@@ -1,0 +1,117 @@
+"""Look a chatter, a conversation or a request up by what somebody knows, and answer "was 42 deleted?"."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from django.db import models
+
+from chatbots.models import Chatbot
+from compliance import listing, similar
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.operations.filing import find_uci
+from compliance.selectors import LONGEST_ID, ByConversations, ByUci
+from compliance.similar import Similar
+from conversations import finding
+from conversations.finding import NOTHING, SHORTEST_NAME, Found
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+_UNDER_WAY = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
+_LONGEST_NUMBER = 18
+
+
+class What(models.TextChoices):
+    VALUE = "value", "UCI value"
+    NAME = "name", "User name"
+    CONVERSATION = "conversation", "Conversation id or number"
+    REQUEST = "request", "Request id"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found: conversations as the log shows them, and requests, the newest first.
+
+    `deleted_by` is the newest deletion that has ended, `to_be_deleted_by` the newest that has not.
+    """
+
+    found: Found = NOTHING
+    requests: list[ComplianceRequest] = field(default_factory=list)
+    left_out: int = 0
+    similar: list[Similar] = field(default_factory=list)
+
+    @property
+    def deleted_by(self) -> ComplianceRequest | None:
+        return self._newest(lambda one: one.status == Status.COMPLETED)
+
+    @property
+    def to_be_deleted_by(self) -> ComplianceRequest | None:
+        return self._newest(lambda one: one.status in _UNDER_WAY)
+
+    @property
+    def has_open_ones(self) -> bool:
+        return any(not row.is_closed for row in self.found.rows)
+
+    def _newest(self, fits: Callable[[ComplianceRequest], bool]) -> ComplianceRequest | None:
+        return next((one for one in self.requests if one.kind != Kind.EXPORT and fits(one)), None)
+
+
+def look_up(*, chatbot: Chatbot, what: What, text: str, key: str = "") -> Answer:
+    """Return what one chatbot holds about a text. `key` names the UCI of a value.
+
+    Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`); no detail quotes the text.
+    """
+    match what:
+        case What.VALUE:
+            return _by_value(chatbot, ByUci(key, text))
+        case What.NAME:
+            return _by_name(chatbot, text)
+        case What.CONVERSATION:
+            return _by_conversation(chatbot, text)
+    return _by_request(chatbot, text)
+
+
+def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
+    about = listing.about(chatbot, who)
+    variable_id = find_uci(chatbot, who.key)
+    return Answer(
+        finding.by_value(chatbot=chatbot, variable_id=variable_id, value=who.value),
+        about.requests,
+        about.left_out,
+        similar.find(chatbot_id=chatbot.pk, variable_id=variable_id, value=who.value),
+    )
+
+
+def _by_name(chatbot: Chatbot, text: str) -> Answer:
+    name = text.strip()
+    if len(name) < SHORTEST_NAME:
+        raise Refused("invalid", f"Type {SHORTEST_NAME} characters of the name or more: fewer would find too many.")
+    return Answer(finding.by_name(chatbot=chatbot, name=name))
+
+
+def _by_conversation(chatbot: Chatbot, text: str) -> Answer:
+    if not 1 <= len(text) <= LONGEST_ID:
+        raise Refused("invalid", f"An id has 1 to {LONGEST_ID} characters.")
+    about = listing.about(chatbot, ByConversations((text,)))
+    rows = finding.by_id(chatbot=chatbot, external_id=text).rows
+    number = text.strip()
+    if number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER:
+        by_number = finding.by_number(chatbot=chatbot, number=int(number)).rows
+        rows += [row for row in by_number if row not in rows]
+    known = {one.pk for one in about.requests}
+    closing = {row.request_id for row in rows if row.request_id} - known
+    others = ComplianceRequest.objects.filter(chatbot=chatbot, pk__in=closing).select_related("export")
+    requests = sorted([*about.requests, *others], key=lambda one: one.seq, reverse=True)
+    return Answer(Found(rows, has_more=False), requests, about.left_out)
+
+
+def _by_request(chatbot: Chatbot, text: str) -> Answer:
+    try:
+        request_id = UUID(text.strip())
+    except ValueError:
+        raise Refused("invalid", "The id of a request looks like 01a20e4f-2ccd-727b-ad28-e544e31ea60e.") from None
+    requests = list(ComplianceRequest.objects.filter(chatbot=chatbot, pk=request_id).select_related("export"))
+    found = finding.by_request(chatbot=chatbot, request_id=request_id) if requests else NOTHING
+    return Answer(found, requests)

@@ -1,0 +1,148 @@
+"""The filters of the log's page: closed lists and days alone, since what is chosen stands in the address."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+from django.conf.global_settings import LANGUAGES as DJANGOS_LANGUAGES
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.http import QueryDict
+
+from config.times import EARLIEST, LATEST
+from conversations.browsing import Csat, Filters, Score, State
+from conversations.models import Conversation
+
+DEFAULT_HOURS = 48
+ONE_DAY = timedelta(days=1)
+
+# Primary subtags, as the log is filtered by them, with names: no free text gets into an address.
+LANGUAGES = dict(
+    sorted(
+        (
+            {name.partition("-")[0]: label for name, label in reversed(DJANGOS_LANGUAGES) if "-" not in name}
+            | {"zh": "Chinese", "no": "Norwegian"}
+        ).items(),
+        key=lambda one: one[1],
+    )
+)
+
+_DAYS = [MinValueValidator(EARLIEST.date()), MaxValueValidator(LATEST.date() - 2 * ONE_DAY)]
+
+
+class YesNo(models.TextChoices):
+    YES = "yes", "Yes"
+    NO = "no", "No"
+
+
+class StartedBy(models.TextChoices):
+    USER = "user", "The user"
+    BOT = "bot", "The bot, by a push"
+
+
+def _choice(label: str, choices: Any) -> forms.ChoiceField:
+    return forms.ChoiceField(label=label, choices=[("", "Any"), *choices], required=False)
+
+
+def _day(label: str) -> forms.DateField:
+    return forms.DateField(
+        label=label,
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        validators=_DAYS,
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )
+
+
+class FilterForm(forms.Form):
+    """A filter that is none of those offered is told, and not applied; the others are."""
+
+    since = _day("From day")
+    until = _day("To day")
+    channel = _choice("Channel", Conversation.Channel.choices)
+    language = _choice("Language", LANGUAGES.items())
+    score = _choice("Conversation score", Score.choices)
+    csat = _choice("CSAT", Csat.choices)
+    handover = _choice("Agent handover", YesNo.choices)
+    started = _choice("Started by", StartedBy.choices)
+    uploads = _choice("With files", YesNo.choices)
+    state = _choice("Deletion", State.choices)
+
+    use_required_attribute = False
+    label_suffix = ""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A filter that is on: what it says, and the parameter that it is."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the page was asked for: the filters and the window, of days in the chatbot's time zone."""
+
+    form: FilterForm
+    filters: Filters
+    since: date | None
+    until: date | None
+    starts_at: datetime
+    ends_at: datetime
+
+    @property
+    def has_default_window(self) -> bool:
+        return self.since is None and self.until is None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What of the form is valid and set, as it stands in an address."""
+        return {
+            name: str(value)
+            for name, value in self.form.cleaned_data.items()
+            if name in self.form.fields and value not in (None, "")
+        }
+
+    @property
+    def chips(self) -> list[Chip]:
+        return [Chip(name, f"{self.form.fields[name].label}: {self._said(name)}") for name in self.parameters]
+
+    def _said(self, name: str) -> str:
+        field, value = self.form.fields[name], self.parameters[name]
+        offered: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+        return str(dict(offered).get(value, value))
+
+
+def read(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> Asked:
+    """Read the parameters of the page. Whatever they are, there is an answer: see `FilterForm`."""
+    form = FilterForm(given)
+    form.is_valid()
+    chosen = form.cleaned_data
+    since, until = chosen.get("since"), chosen.get("until")
+    if since is None and until is None:
+        starts_at, ends_at = now - timedelta(hours=DEFAULT_HOURS), now + ONE_DAY
+    else:
+        starts_at = _midnight(since, zone) if since else EARLIEST
+        ends_at = _midnight(until + ONE_DAY, zone) if until else now + ONE_DAY
+    return Asked(form, _filters(chosen), since, until, starts_at, ends_at)
+
+
+def _filters(chosen: dict[str, Any]) -> Filters:
+    is_yes = {"yes": True, "no": False, "bot": True, "user": False}
+    return Filters(
+        channel=chosen.get("channel") or None,
+        language=chosen.get("language") or None,
+        score=Score(chosen["score"]) if chosen.get("score") else None,
+        csat=Csat(chosen["csat"]) if chosen.get("csat") else None,
+        state=State(chosen["state"]) if chosen.get("state") else None,
+        has_agent_handover=is_yes.get(chosen.get("handover", "")),
+        has_push=is_yes.get(chosen.get("started", "")),
+        has_file_upload=is_yes.get(chosen.get("uploads", "")),
+    )
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(day, time(), zone).astimezone(UTC)

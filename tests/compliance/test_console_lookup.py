@@ -1,0 +1,247 @@
+"""The look-up page: what is known of a chatter, a conversation or a request, and what is looked for nowhere else."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.http import HttpResponse
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from chatbots.models import Chatbot, Variable
+from compliance.models import ComplianceRequest
+from conversations import finding
+from conversations.models import Conversation
+from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.people import Role, client_of, member, staff
+
+pytestmark = pytest.mark.django_db
+
+PAGE = reverse("console:lookup")
+VALUE = f"{PLANTED} value 0"
+
+
+def ask(client: Client, what: str, text: str, **also: str) -> Any:
+    given = {"chatbot": "acme", "what": what, "text": text, "key": "member_id"} | also
+    return client.post(PAGE, given)
+
+
+def words_of(answer: HttpResponse) -> str:
+    return " ".join(re.sub(r"<[^>]*>", "", answer.text).split())
+
+
+def transcripts_of(answer: HttpResponse) -> list[int]:
+    return [int(number) for number in re.findall(r'href="/admin/conversations/(\d+)/"', answer.text)]
+
+
+def completed(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
+    """A deletion that has ended, as it is kept: without the value."""
+    ended = {"status": "completed", "completed_at": timezone.now(), "result": "done"} | fields
+    request = deletion_of(chatbot, value)
+    ComplianceRequest.objects.filter(pk=request.pk).update(uci_value=None, **ended)
+    return request
+
+
+def test_by_value_it_shows_conversations_and_requests(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    conversation = planted(chatbot)
+    request, export = deletion_of(chatbot, VALUE), export_of(chatbot, VALUE)
+    planted(neighbour)
+    theirs = deletion_of(neighbour, VALUE)
+
+    answer = ask(member(chatbot), "value", VALUE)
+
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert transcripts_of(answer) == [conversation.pk]
+    assert f"Not yet: request {request.pk} to delete it has the state “accepted”" in words_of(answer)
+    assert str(export.pk) in answer.text
+    assert str(theirs.pk) not in answer.text
+
+
+def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Chatbot) -> None:
+    client = member(chatbot)
+    assert "No request to delete it is known. Records by name are kept for 90 days" in words_of(
+        ask(client, "value", "42")
+    )
+    request = completed(chatbot, "42")
+    sentence = f"Yes, by request {request.pk} on {timezone.now():%Y-%m-%d}."
+    words = words_of(ask(client, "value", "42"))
+    assert sentence in words
+    assert "came in since" not in words
+    conversation_of(chatbot, "42")
+    assert f"{sentence} What is open below came in since" in words_of(ask(client, "value", "42"))
+    ComplianceRequest.objects.update(result="nothing_found")
+    assert "found nothing to delete" in words_of(ask(client, "value", "42"))
+    ComplianceRequest.objects.update(uci_digest=None)
+    assert "No request to delete it is known" in words_of(ask(client, "value", "42"))
+
+
+@pytest.mark.parametrize("close", [mark, erase])
+def test_by_id_it_shows_a_closed_one_as_deleted_and_the_request(chatbot: Chatbot, close: Any) -> None:
+    conversation = planted(chatbot)
+    ended: dict[str, Any] = (
+        {"status": "completed", "completed_at": timezone.now(), "result": "done"} if close is erase else {}
+    )
+    request = deletion_of(chatbot, VALUE, id=DELETION)
+    ComplianceRequest.objects.filter(pk=request.pk).update(uci_value=None if ended else VALUE, **ended)
+    close(conversation)
+    client = member(chatbot)
+
+    for text in (f"{PLANTED} 0", str(conversation.pk), f" {conversation.pk} "):
+        answer = ask(client, "conversation", text)
+        assert transcripts_of(answer) == []
+        assert "Deleted conversation" in answer.text
+        words = words_of(answer)
+        assert (f"Yes, by request {DELETION} on" if ended else f"Not yet: request {DELETION} to delete it") in words
+        assert f"{PLANTED} name" not in answer.text
+        assert VALUE not in answer.text
+
+
+def test_by_id_and_by_number_both_are_found(chatbot: Chatbot) -> None:
+    by_number = planted(chatbot)
+    by_id = planted(chatbot, 1, external_id=str(by_number.pk))
+    request = of_conversations(chatbot, str(by_number.pk))
+    answer = ask(member(chatbot), "conversation", str(by_number.pk))
+    assert transcripts_of(answer) == [by_id.pk, by_number.pk]
+    assert str(request.pk) in answer.text
+
+
+def test_by_name_it_finds_open_ones_and_tells_that_it_cannot_know_of_others(chatbot: Chatbot) -> None:
+    ada = planted(chatbot, user_name="Ada Lovelace")
+    erase(planted(chatbot, 1, user_name="Ada Byron"))
+    client = member(chatbot)
+    answer = ask(client, "name", " ada")
+    assert transcripts_of(answer) == [ada.pk]
+    assert "names of deleted conversations are not kept" in answer.text
+    assert "Byron" not in answer.text
+    short = ask(client, "name", "a ")
+    assert "Type 2 characters of the name or more" in short.text
+    assert transcripts_of(short) == []
+
+
+def test_by_request_it_shows_the_request_and_what_it_has_closed(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    request = completed(chatbot, VALUE, id=DELETION)
+    request = ComplianceRequest.objects.get(pk=DELETION) if request.pk != DELETION else request
+    conversation = planted(chatbot)
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=request.pk)
+    theirs = deletion_of(neighbour, "42")
+    client = member(chatbot)
+
+    answer = ask(client, "request", f" {str(request.pk).upper()} ")
+    assert "Deleted conversation" in answer.text
+    assert f"Yes, by request {request.pk}" in words_of(answer)
+    assert "has no request with this id" in ask(client, "request", str(theirs.pk)).text
+    assert "The id of a request looks like" in ask(client, "request", "42").text
+
+
+def test_values_that_look_like_it_are_offered(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "M-7")
+    client = member(chatbot)
+    answer = ask(client, "value", " m-7")
+    assert transcripts_of(answer) == []
+    assert "differs in case, padding" in words_of(answer)
+    assert 'name="text" value="M-7"' in answer.text
+
+
+def test_more_than_is_shown_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "MOST_FOUND", 2)
+    for _ in range(3):
+        conversation_of(chatbot, "42", messages=0)
+    answer = ask(member(chatbot), "value", "42")
+    assert "There are more" in answer.text
+    assert len(transcripts_of(answer)) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"text": ""}, "This field is required"),
+        ({"text": "x" * 513}, "at most 512"),
+        ({"text": "a\0b"}, "Null characters"),
+        ({"text": "null"}, "a placeholder that identifies nobody"),
+        ({"key": "plan"}, "not one of the available choices"),
+        ({"key": ""}, "The key is neither"),
+        ({"what": "everything"}, "not one of the available choices"),
+        ({"what": "conversation", "text": "x" * 201}, "An id has 1 to 200"),
+    ],
+)
+def test_what_cannot_be_looked_up_is_told_on_the_page(chatbot: Chatbot, given: dict[str, str], said: str) -> None:
+    answer = ask(member(chatbot), **{"what": "value", "text": "42", **given})
+    assert answer.status_code == 200
+    assert said in answer.text
+    assert "Was it deleted" not in answer.text
+
+
+def test_without_a_uci_it_says_so(chatbot: Chatbot) -> None:
+    Variable.objects.update(is_uci=False)
+    answer = ask(member(chatbot), "value", "42", key="")
+    assert "has no Unique Chatter Identifier" in answer.text
+
+
+def test_another_chatbots_are_not_looked_up(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    theirs = planted(neighbour)
+    deletion = deletion_of(neighbour, VALUE)
+    client = member(chatbot)
+    assert client.get(PAGE).status_code == 200
+    for slug in (neighbour.slug, "nobodys"):
+        assert client.get(PAGE, {"chatbot": slug}).status_code == 404
+        assert ask(client, "value", VALUE, chatbot=slug).status_code == 404
+    for what, text in (
+        ("value", VALUE),
+        ("name", PLANTED),
+        ("conversation", f"{PLANTED} 0"),
+        ("conversation", str(theirs.pk)),
+        ("request", str(deletion.pk)),
+    ):
+        answer = ask(client, what, text)
+        assert transcripts_of(answer) == []
+        assert "/admin/requests/" not in answer.text.partition("Was it deleted")[2]
+    assert "/login/" in ask(Client(), "value", VALUE).headers["Location"]
+
+
+@pytest.mark.parametrize(("what", "text"), [("value", VALUE), ("name", PLANTED), ("conversation", f"{PLANTED} 0")])
+def test_what_is_looked_up_is_in_no_address_session_message_history_or_log(
+    chatbot: Chatbot, caplog: pytest.LogCaptureFixture, what: str, text: str
+) -> None:
+    planted(chatbot)
+    client = client_of(staff(chatbot, Role.OFFICER))
+    with caplog.at_level("DEBUG"), CaptureQueriesContext(connection) as captured:
+        for slug in ("acme", "neighbour"):
+            answer = ask(client, what, text, chatbot=slug)
+            client.get(PAGE)
+
+    assert PLANTED not in str(answer.headers)
+    assert all(PLANTED not in record.getMessage() for record in caplog.records if record.name != "django.db.backends")
+    assert all(PLANTED not in str(session.get_decoded()) for session in Session.objects.all())
+    assert PLANTED not in str(list(LogEntry.objects.values()))
+    assert PLANTED not in str(answer.cookies)
+    written = [query["sql"] for query in captured if not query["sql"].lstrip().startswith(("SELECT", "WITH"))]
+    assert not any(PLANTED in statement for statement in written)
+    addresses = re.findall(r'(?:href|action|src)="([^"]*)"', ask(client, what, text).text)
+    assert addresses
+    assert not any(PLANTED in address or "Xq7" in address for address in addresses)
+
+
+def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
+    def queries() -> list[int]:
+        counts = []
+        for what, text in (("value", "42"), ("name", "Ada"), ("conversation", "c-1"), ("request", str(request.pk))):
+            with CaptureQueriesContext(connection) as captured:
+                assert ask(admin_client, what, text).status_code == 200
+            counts.append(len(captured))
+        return counts
+
+    request = completed(chatbot, "42")
+    conversation_of(chatbot, "42", messages=0, user_name="Ada", external_id="c-1")
+    few = queries()
+    for number in range(50):
+        conversation_of(chatbot, "42", messages=0, user_name=f"Ada {number}")
+        export_of(chatbot, "42")
+    assert queries() == few
+    assert max(few) <= 14

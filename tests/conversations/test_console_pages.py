@@ -1,0 +1,85 @@
+"""The log, a transcript and the look-up in a browser: usable by keyboard, by everybody, on a phone, in the dark."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Browser, expect
+
+from chatbots.models import Chatbot
+from tests.browser import barriers, browser, fits, needs_chromium, signed_in, stays_at_home
+from tests.conversations.closing import erase, mark, planted
+from tests.factories import MessageFactory, VariableValueFactory, deletion_of
+from tests.people import Role, staff
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    with browser() as launched:
+        yield launched
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chromium, chatbot: Chatbot, neighbour):
+    now = timezone.now()
+    conversation = planted(chatbot, started_at=now, user_name="Ada", has_agent_handover=True, csat_comment="x" * 300)
+    for number, (sender, kind) in enumerate(
+        [("bot", "quick_reply"), ("agent", "text"), ("bot", "push"), ("user", "event")]
+    ):
+        MessageFactory.create(
+            conversation=conversation,
+            sender=sender,
+            kind=kind,
+            text="مرحبا 😀 " + "long" * 1_000 * number,
+            sent_at=now + timedelta(seconds=number),
+        )
+    VariableValueFactory.create(conversation=conversation)
+    for number, close in enumerate((mark, erase), start=1):
+        close(planted(chatbot, number, started_at=now - timedelta(minutes=number)))
+    deletion_of(chatbot, "42")
+    user = staff(chatbot, Role.SUPPORT)
+    paths = (
+        "/admin/conversations/?handover=no&since=2020-01-01",
+        "/admin/conversations/?channel=other",
+        f"/admin/conversations/{conversation.pk}/",
+        "/admin/lookup/",
+    )
+    for dark in (False, True):
+        watched = signed_in(chromium, live_server.url, user, paths[0], dark=dark)
+        for path in paths:
+            watched.page.goto(live_server.url + path)
+            assert barriers(watched.page) == {}, path
+            assert fits(watched.page), path
+            watched.page.set_viewport_size({"width": 1280, "height": 900})
+        stays_at_home(watched, live_server.url)
+
+    page = signed_in(chromium, live_server.url, user, "/admin/conversations/").page
+    expect(page.get_by_role("table").get_by_text("Deletion under way")).to_have_count(1)
+    rows = page.get_by_role("row")
+    expect(rows).to_have_count(4)
+    # By keyboard: from row to row, and into the conversation. A closed one is no stop.
+    page.get_by_role("region", name="Conversations").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Ada")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name=f"Conversation {conversation.pk}")).to_be_visible()
+    messages = page.get_by_role("list").filter(has=page.locator(".bubble"))
+    expect(messages.first.get_by_role("listitem").first).to_contain_text("User,")
+    folded = page.get_by_text("The rest of").first
+    folded.press("Enter")
+    expect(folded.locator("xpath=..").locator("p")).to_be_visible()
+
+    page.emulate_media(media="print")
+    assert page.locator(".side").is_hidden()
+    assert page.locator(".bubble").first.evaluate("one => getComputedStyle(one).breakInside") == "avoid"
+
+    page.emulate_media(media="screen")
+    page.goto(live_server.url + "/admin/lookup/")
+    page.get_by_label("Text").fill("42")
+    page.get_by_label("Text").press("Enter")
+    expect(page.get_by_text("Not yet: request")).to_be_visible()
+    assert "42" not in page.url.removeprefix(live_server.url)
+    assert barriers(page) == {}
+    assert fits(page)
