@@ -17,8 +17,7 @@ from django.utils.timesince import timesince
 from chatbots.console.scope import ChatbotFilter, Role, actor_of
 from compliance import operations
 from compliance.admin_actions import DECIDE, TEND, ActingAdmin
-from compliance.admin_callbacks import CallbackAdmin
-from compliance.models import Callback, ComplianceRequest
+from compliance.models import ComplianceRequest
 
 
 @admin.register(ComplianceRequest)
@@ -115,6 +114,3 @@ class ComplianceRequestAdmin(ActingAdmin):
     ) -> None:
         actor = actor_of(request)
         self.act(request, queryset, lambda key: operation(request_id=key, actor=actor), roles=roles, done=done)
-
-
-admin.site.register(Callback, CallbackAdmin)

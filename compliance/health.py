@@ -110,10 +110,10 @@ class Health:
 
 def look(*, chatbots: Collection[int] | None = None) -> Health:
     """Look at the service: at the work of all chatbots, or of these. Five statements, none of which counts rows."""
-    now = database_time()
+    now = _database_time()
     return Health(
         at=now,
-        clusters=heartbeats.clusters(now=now),
+        clusters=heartbeats.clusters(),
         oldest=oldest_waiting(chatbots),
         claims=_claims(chatbots),
         tasks_waiting=queue.tasks_waiting(),
@@ -130,7 +130,7 @@ def oldest_waiting(chatbots: Collection[int] | None = None) -> Waiting | None:
     return Waiting(request_id, chatbot_id, since, now - since)
 
 
-def database_time() -> datetime:
+def _database_time() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement_timestamp()")
         [(now,)] = cursor.fetchall()

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error, connection
+from django.db.models.functions import Now
 
 from compliance.line import cluster
 from compliance.models import Heartbeat
@@ -102,10 +103,10 @@ def worked() -> None:
         _quietly(lambda: _execute(_WORKED, [cluster().rstrip(":")]))
 
 
-def clusters(*, now: datetime) -> list[Cluster]:
-    """Return the clusters of the last day, the newest first. `now` is the database's time."""
-    rows = list(Heartbeat.objects.order_by("-started_at", "-id"))
-    present = sum(_is_present(row, now) for row in rows)
+def clusters() -> list[Cluster]:
+    """Return the clusters of the last day, the newest first."""
+    rows = list(Heartbeat.objects.annotate(now=Now()).order_by("-started_at", "-id"))
+    present = sum(_is_present(row, row.now) for row in rows)
     return [
         Cluster(
             row.name,
@@ -114,7 +115,7 @@ def clusters(*, now: datetime) -> list[Cluster]:
             row.started_at,
             row.seen_at,
             row.worked_at,
-            _condition(row, now, STALLED_AFTER * present),
+            _condition(row, row.now, STALLED_AFTER * present),
         )
         for row in rows
     ]

@@ -44,10 +44,10 @@ def newest(
         requests = requests.filter(reference=reference).exclude(reference="")
     # An id begins with the time at which it was made: so a span of time is also a span of the index.
     if received_after is not None:
-        first = _first_id(received_after - _CLOCKS_APART)
+        first = first_id(received_after - _CLOCKS_APART)
         requests = requests.filter(received_at__gte=received_after, id__gte=first)
     if received_before is not None:
-        after = _first_id(received_before + _CLOCKS_APART)
+        after = first_id(received_before + _CLOCKS_APART)
         requests = requests.filter(received_at__lt=received_before, id__lt=after)
     return requests
 
@@ -83,7 +83,7 @@ def about(chatbot: Chatbot, who: Selector) -> OfChatter:
     return OfChatter(list(requests), len(ids) - len(shown))
 
 
-def _first_id(at: datetime) -> UUID:
+def first_id(at: datetime) -> UUID:
     """Return the lowest UUIDv7 of a millisecond."""
     milliseconds = max(0, (at - _EPOCH) // timedelta(milliseconds=1))
     return UUID(int=milliseconds << 80)

@@ -5,9 +5,11 @@ from django.urls import URLPattern, path
 from compliance.console import lookup
 from compliance.console.filing import urls as filing
 from compliance.console.settings import urls as settings
+from compliance.console.watch import urls as watch
 
 urlpatterns: list[URLPattern] = [
     path("lookup/", lookup.look_up, name="lookup"),
     *settings.urlpatterns,
+    *watch.urlpatterns,
     *filing.urlpatterns,
 ]

@@ -69,6 +69,12 @@ class Callback(models.Model):
             models.Index(name="callback_taken", fields=["token"], condition=Q(token__isnull=False)),
             models.Index(name="callback_expiry", fields=["expires_at"]),
             models.Index("chatbot", models.F("id").desc(), name="callback_newest"),
+            models.Index(
+                "chatbot",
+                models.F("id").desc(),
+                name="callback_newest_given_up",
+                condition=Q(state="given_up", chatbot__gt=0),
+            ),
         ]
         constraints = [
             # Also finds a request's callbacks, in the order of events.

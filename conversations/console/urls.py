@@ -2,10 +2,12 @@
 
 from django.urls import URLPattern, path
 
-from conversations.console import views
+from conversations.console import extracts_pages, views
 
 urlpatterns: list[URLPattern] = [
     path("conversations/", views.log, name="conversations"),
     path("conversations/<int:number>/", views.transcript, name="conversation"),
     path("conversations/<int:number>/files/<int:file_id>/", views.file, name="conversation_file"),
+    path("extracts/", extracts_pages.extracts, name="extracts"),
+    path("extracts/again/", extracts_pages.make_again, name="extracts_again"),
 ]

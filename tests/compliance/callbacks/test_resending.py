@@ -1,4 +1,4 @@
-"""Seeing what became of callbacks, and sending them again: over HTTP, in the admin, by command."""
+"""Seeing what became of callbacks, and sending them again: over HTTP, by command."""
 
 import io
 import json
@@ -7,20 +7,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.test import Client
-from django.urls import reverse
 
-from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.api.shapes_callbacks import Told
 from compliance.callbacks.delivering import deliver
 from compliance.models import Callback, ComplianceRequest
 from tests.calls import SigningCaller, TokenCaller, problem
 from tests.factories import CallbackFactory, deletion_of, export_of
 from tests.receivers import Receiver
-
-LIST = "admin:compliance_callback_changelist"
 
 pytestmark = pytest.mark.django_db
 
@@ -145,31 +140,3 @@ def test_the_command_sends_one_request_or_all_that_were_given_up(chatbot: Chatbo
     ):
         with pytest.raises(CommandError):
             resend(*words)
-
-
-def test_the_admin_lists_them_and_lets_support_send_them_again(
-    chatbot: Chatbot, neighbour: Chatbot, request_: ComplianceRequest
-) -> None:
-    ours = CallbackFactory.create(request=request_, given_up=True)
-    theirs = CallbackFactory.create(request=deletion_of(neighbour, "42"), given_up=True)
-    user = User.objects.create_user("staff", is_staff=True)
-    membership = Membership.objects.create(chatbot=chatbot, user=user, role=Membership.Role.VIEWER)
-    client = Client()
-    client.force_login(user)
-    selected = {"action": "send_again", "_selected_action": [str(ours.pk), str(theirs.pk)]}
-
-    listed = client.get(reverse(LIST)).text
-    opened = client.get(reverse("admin:compliance_callback_change", args=[ours.pk])).text
-    assert str(ours.pk) in listed
-    assert str(theirs.pk) not in listed
-    assert "request.cancelled" in listed
-    assert "https://hooks.example.com" in opened
-    assert "5813" not in listed + opened
-    client.post(reverse(LIST), selected)
-    assert set(Callback.objects.values_list("state", flat=True)) == {"given_up"}
-
-    membership.role = Membership.Role.SUPPORT
-    membership.save()
-    assert "1 callback: to be sent again" in client.post(reverse(LIST), selected, follow=True).text
-    assert dict(Callback.objects.values_list("pk", "state")) == {ours.pk: "waiting", theirs.pk: "given_up"}
-    assert ChangeLogEntry.objects.get().actor == f"user:{user.pk}"

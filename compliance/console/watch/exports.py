@@ -1,0 +1,78 @@
+"""The files of exports: where each is, and until when. A key bears the chatter's value and is not shown."""
+
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
+
+from chatbots.console.newest import Newest
+from chatbots.console.pages import page, render
+from chatbots.console.scope import TEND, may
+from chatbots.console.several import scope_of
+from chatbots.models import Bucket
+from compliance.models import ComplianceRequest, Export
+
+_FINISHED = (Q(kind=ComplianceRequest.Kind.EXPORT, status=ComplianceRequest.Status.COMPLETED),)
+_UNREAD = ("uci_value", "uci_digest", "conversation_digests")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An export's file. `where` and `tone` say what has become of it; `download` is an address while there is one."""
+
+    request: ComplianceRequest
+    export: Export
+    where: str
+    tone: str
+    download: str
+
+    @property
+    def copies(self) -> str:
+        return f"{self.request.files:,} files beside it" if self.request.files else ""
+
+
+@page
+def exports(request: HttpRequest) -> HttpResponse:
+    scope = scope_of(request)
+    # An export has the request's chatbot; that one's index is in the order of the filing.
+    completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*_UNREAD)
+    found = Newest(completed, scope.ids, branches=_FINISHED).page(request)
+    return render(
+        request,
+        "console/watch/exports.html",
+        title="Exports",
+        scope=scope,
+        page=found,
+        rows=[_row(request, one) for one in found.rows],
+        grace_days=settings.EXPORT_GRACE_DAYS.days,
+        hosted_days=settings.HOSTED_FILE_DAYS.days,
+    )
+
+
+def _row(request: HttpRequest, filed: ComplianceRequest) -> Row:
+    export = filed.export
+    where, tone = _whereabouts(export)
+    is_there = tone == "ok" and export.hosting == Bucket.Hosting.HOSTED
+    may_fetch = is_there and may(request, filed.chatbot, TEND)
+    return Row(filed, export, where, tone, _address("console:request_download", filed) if may_fetch else "")
+
+
+def _whereabouts(export: Export) -> tuple[str, str]:
+    if export.hosting == Bucket.Hosting.CLIENT:
+        return f"In the client's bucket {export.bucket}: it is the client's", "info"
+    if export.key is None:
+        return "Removed", "mute"
+    if export.doomed_by is not None:
+        return "A deletion removes it", "warn"
+    if export.left_by is not None:
+        return "Kept through a deletion: it is the copy that the person asked for", "ok"
+    return "In the hosted bucket", "ok"
+
+
+def _address(name: str, filed: ComplianceRequest) -> str:
+    try:
+        return reverse(name, args=[filed.pk])
+    except NoReverseMatch:
+        return ""

@@ -1,0 +1,219 @@
+"""Numbers of requests for the dashboard. Each is bounded: what there is more of is told as "and more"."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection
+
+from compliance.listing import first_id
+from compliance.models import ComplianceRequest
+from config.arrays import array
+
+Status = ComplianceRequest.Status
+
+# Not over, and so they can become overdue.
+OPEN = (Status.ACCEPTED, Status.PROCESSING, Status.ON_HOLD, Status.FAILED)
+DUE_SOON = timedelta(days=7)
+
+# Of each state of one chatbot, the oldest, so that those that are due are among them.
+MOST_COUNTED = 10_000
+# Of all chatbots together, roughly.
+_MOST_READ = 40_000
+# Of a period.
+MOST_OF_PERIOD = 200_000
+_MOST_SHOWN = 8
+
+# How far the clock that made a request's id may be from the database's.
+_CLOCKS_APART = timedelta(hours=1)
+
+# Each state is a range of the index whose condition is repeated here.
+_OPEN_OF_CHATBOTS = """
+  FROM unnest(%(chatbots)s::bigint[]) AS c(id)
+ CROSS JOIN unnest(%(open)s::text[]) AS s(status)
+ CROSS JOIN LATERAL (
+    SELECT o.*, row_number() OVER (ORDER BY o.id) AS place
+      FROM (SELECT r.id, r.chatbot_id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, r.received_at
+              FROM compliance_compliancerequest r
+             WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = s.status
+             ORDER BY r.id LIMIT %(most)s) AS o
+ ) AS r
+"""
+# The last one read is not counted: it says whether there is more.
+_OPEN = f"""
+SELECT r.status, r.kind, count(*) FILTER (WHERE NOT r.is_last), bool_or(r.is_last),
+       count(*) FILTER (WHERE NOT r.is_last AND r.is_late), coalesce(bool_or(r.is_last AND r.is_late), FALSE),
+       count(*) FILTER (WHERE NOT r.is_last AND r.is_soon), coalesce(bool_or(r.is_last AND r.is_soon), FALSE)
+  FROM (SELECT r.status, r.kind, r.place = %(most)s AS is_last, r.due_at < statement_timestamp() AS is_late,
+               r.due_at >= statement_timestamp()
+                 AND r.due_at <= statement_timestamp() + make_interval(secs => %(soon)s) AS is_soon
+          {_OPEN_OF_CHATBOTS}) AS r
+ GROUP BY 1, 2
+"""  # noqa: S608  (a text of ours)
+
+_NEEDS_SOMEBODY = f"""
+SELECT r.id, b.slug, b.name, r.kind, r.status, r.hold_reason, r.error_code, r.received_at, r.due_at,
+       r.due_at < statement_timestamp() AS is_overdue
+  {_OPEN_OF_CHATBOTS}
+  JOIN chatbots_chatbot b ON b.id = r.chatbot_id
+ WHERE r.status IN ('on_hold', 'failed') OR r.due_at < statement_timestamp()
+ ORDER BY is_overdue DESC, r.due_at, r.id LIMIT %(shown)s
+"""
+
+# One pass over the period: ids begin with the time. All chatbots in one condition, whose values PostgreSQL knows: it
+# then goes by chatbot where they have little of the period, and by time alone where they have most of it.
+_PERIOD = """
+WITH seen AS MATERIALIZED (
+    SELECT r.kind, r.status, (r.received_at AT TIME ZONE %(zone)s)::date AS day,
+           extract(epoch FROM r.completed_at - r.received_at) AS seconds
+      FROM compliance_compliancerequest r
+     WHERE r.chatbot_id = ANY(%(chatbots)s::bigint[]) AND r.id >= %(first)s AND r.received_at >= %(since)s
+     ORDER BY r.id DESC LIMIT %(most)s
+)
+SELECT (SELECT count(*) FROM seen),
+       (SELECT coalesce(json_agg(one), '[]') FROM (
+            SELECT kind, day, count(*) AS number FROM seen GROUP BY 1, 2) AS one),
+       (SELECT coalesce(json_agg(one), '[]') FROM (
+            SELECT kind, status, count(*) AS number FROM seen GROUP BY 1, 2) AS one),
+       (SELECT coalesce(json_agg(one), '[]') FROM (
+            SELECT kind, count(*) AS number,
+                   percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) AS seconds
+              FROM seen WHERE status = 'completed' GROUP BY 1) AS one)
+"""
+
+
+class Number(NamedTuple):
+    """A number, or the most that was counted."""
+
+    value: int
+    is_whole: bool
+
+    def __str__(self) -> str:
+        return f"{self.value:,}" if self.is_whole else f"{self.value:,}+"
+
+
+@dataclass(frozen=True)
+class OpenRequests:
+    """What is not over now, by state, and how much of it is late."""
+
+    by_status: dict[Status, Number]
+    overdue: Number
+    due_soon: Number
+
+
+@dataclass(frozen=True)
+class NeedsSomebody:
+    """A request that goes on only when somebody does something, or that is overdue."""
+
+    id: UUID
+    slug: str
+    chatbot: str
+    kind: str
+    status: str
+    hold_reason: str | None
+    error_code: str
+    received_at: datetime
+    due_at: datetime
+    is_overdue: bool
+
+    @property
+    def kind_label(self) -> str:
+        return ComplianceRequest.Kind(self.kind).label
+
+    @property
+    def short_id(self) -> str:
+        """The end of the id, which tells requests apart: its beginning is the time."""
+        return f"…{str(self.id)[-12:]}"
+
+    @property
+    def why(self) -> str:
+        status = Status(self.status)
+        if status == Status.ON_HOLD and self.hold_reason:
+            return f"{status.label}: {ComplianceRequest.HoldReason(self.hold_reason).label}"
+        return f"{status.label}: {self.error_code}" if status == Status.FAILED else status.label
+
+
+class Duration(NamedTuple):
+    """Of the completed requests of a kind: from the filing to the completion."""
+
+    number: int
+    median: timedelta
+    percentile_95: timedelta
+
+
+@dataclass(frozen=True)
+class Period:
+    """What was filed in a period: by day, by state as it is now, and how long it took where it is completed.
+
+    What a request takes is counted from its filing, all included: a grace period, a hold, the wait for a worker. That
+    is what the person waited. `is_whole` says whether all were looked at, or MOST_OF_PERIOD of them.
+    """
+
+    per_day: dict[tuple[str, date], int]
+    by_status: dict[tuple[str, str], int]
+    durations: dict[str, Duration]
+    number: int
+    is_whole: bool
+
+
+def open_now(chatbots: Collection[int]) -> OpenRequests:
+    """Count what is not over. Of each state of a chatbot the oldest are counted, up to a limit."""
+    most = MOST_COUNTED if len(chatbots) <= 1 else min(MOST_COUNTED, max(500, _MOST_READ // len(chatbots)))
+    rows = _fetch(_OPEN, _of(chatbots) | {"most": most + 1, "soon": DUE_SOON.total_seconds()})
+    return OpenRequests(
+        by_status={status: _sum([row for row in rows if row[0] == status], 2) for status in OPEN},
+        overdue=_sum(rows, 4),
+        due_soon=_sum(rows, 6),
+    )
+
+
+def needs_somebody(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> list[NeedsSomebody]:
+    """Return what needs somebody: what is overdue first, then what is held or failed, the first due first."""
+    values = _of(chatbots) | {"most": most, "shown": most}
+    return [NeedsSomebody(*row) for row in _fetch(_NEEDS_SOMEBODY, values)]
+
+
+def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Period:
+    """Return the numbers of what was filed since then, its days in a time zone."""
+    values = {
+        "chatbots": array(chatbots),
+        "zone": zone,
+        "since": since,
+        "first": first_id(since - _CLOCKS_APART),
+        "most": MOST_OF_PERIOD,
+    }
+    [(number, days, states, durations)] = _fetch(_PERIOD, values)
+    return Period(
+        per_day={(row["kind"], date.fromisoformat(row["day"])): row["number"] for row in _rows(days)},
+        by_status={(row["kind"], row["status"]): row["number"] for row in _rows(states)},
+        durations={
+            row["kind"]: Duration(row["number"], *(timedelta(seconds=each) for each in row["seconds"]))
+            for row in _rows(durations)
+        },
+        number=number,
+        is_whole=number < MOST_OF_PERIOD,
+    )
+
+
+def _of(chatbots: Collection[int]) -> dict[str, Any]:
+    return {"chatbots": array(chatbots), "open": [status.value for status in OPEN]}
+
+
+def _sum(rows: Sequence[tuple[Any, ...]], place: int) -> Number:
+    """Sum a column of _OPEN; the next one says whether there is more."""
+    return Number(sum(row[place] for row in rows), not any(row[place + 1] for row in rows))
+
+
+def _fetch(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def _rows(found: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(found) if isinstance(found, str) else found
+    return rows

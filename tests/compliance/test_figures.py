@@ -1,0 +1,167 @@
+"""The dashboard's numbers, against data whose answer is known."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from chatbots.console.charts import Series, bars
+from chatbots.models import Chatbot
+from chatbots.templatetags.figures import span
+from compliance import figures
+from compliance.listing import first_id
+from compliance.models import ComplianceRequest
+from conversations.per_day import conversations_per_day
+from tests.factories import ConversationFactory, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+
+DAY = timedelta(days=1)
+
+pytestmark = pytest.mark.django_db
+
+
+def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    return deletion_of(
+        chatbot, "42", status="on_hold", hold_reason="awaiting_approval", held_at=timezone.now(), **fields
+    )
+
+
+def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    return export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="x", **fields)
+
+
+def filed(chatbot: Chatbot, at: datetime, took: float | None = None, kind: str = "deletion") -> None:
+    """A request of that instant; completed after so many seconds."""
+    done = {} if took is None else {"status": "completed", "result": "done", "uci_value": None}
+    one = deletion_of(chatbot, "42") if kind == "deletion" else export_of(chatbot, "42")
+    ComplianceRequest.objects.filter(pk=one.pk).update(
+        id=first_id(at).hex[:12] + uuid7().hex[12:],
+        received_at=at,
+        completed_at=None if took is None else at + timedelta(seconds=took),
+        **done,
+    )
+
+
+def test_it_counts_what_is_not_over_and_what_of_it_is_late(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    now = timezone.now()
+    for due in (now - DAY, now + DAY, now + 8 * DAY):
+        deletion_of(chatbot, "42", due_at=due)
+        held(neighbour, due_at=due)
+    failed(chatbot, due_at=now - DAY)
+    filed(chatbot, now - 40 * DAY, took=1)
+    ComplianceRequest.objects.filter(status="completed").update(due_at=now - DAY)
+
+    ours = figures.open_now([chatbot.pk])
+    both = figures.open_now([chatbot.pk, neighbour.pk])
+
+    assert {status: str(number) for status, number in ours.by_status.items()} == {
+        "accepted": "3",
+        "processing": "0",
+        "on_hold": "0",
+        "failed": "1",
+    }
+    assert (str(ours.overdue), str(ours.due_soon)) == ("2", "1")
+    assert (str(both.by_status[Status.ON_HOLD]), str(both.overdue), str(both.due_soon)) == ("3", "3", "2")
+    assert str(figures.open_now([]).overdue) == "0"
+
+
+def test_it_says_that_there_is_more_than_it_counts(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MOST_COUNTED", 2)
+    now = timezone.now()
+    for due in (-2 * DAY, DAY, 2 * DAY, 20 * DAY):
+        held(chatbot, due_at=now + due)
+
+    found = figures.open_now([chatbot.pk])
+
+    assert (str(found.by_status[Status.ON_HOLD]), str(found.by_status[Status.FAILED])) == ("2+", "0")
+    assert (str(found.overdue), str(found.due_soon)) == ("1", "1+")
+
+
+def test_what_needs_somebody_begins_with_what_is_overdue(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    now = timezone.now()
+    deletion_of(chatbot, "42", due_at=now + DAY)
+    late = deletion_of(chatbot, "42", due_at=now - DAY)
+    later = failed(chatbot, due_at=now + 9 * DAY)
+    soon = held(neighbour, due_at=now + 2 * DAY)
+
+    found = figures.needs_somebody([chatbot.pk, neighbour.pk])
+
+    assert [one.id for one in found] == [late.pk, soon.pk, later.pk]
+    assert [one.why for one in found] == [
+        "Accepted",
+        "On hold: Waiting for the approval of another person",
+        "Failed: x",
+    ]
+    assert [one.id for one in figures.needs_somebody([neighbour.pk])] == [soon.pk]
+
+
+def test_it_tells_what_a_period_brought_and_how_long_it_took(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    since = datetime(2026, 10, 20, tzinfo=UTC)
+    for number in range(1, 101):
+        filed(chatbot, since + timedelta(minutes=number), took=number)
+    filed(chatbot, since + timedelta(hours=3))
+    filed(chatbot, since + 2 * DAY, took=7, kind="export")
+    filed(chatbot, since - timedelta(minutes=1), took=9_999)
+    filed(neighbour, since + timedelta(minutes=1), took=9_999)
+
+    period = figures.filed_since([chatbot.pk], since=since, zone="UTC")
+
+    assert period.per_day == {
+        ("deletion", date(2026, 10, 20)): 101,
+        ("export", date(2026, 10, 22)): 1,
+    }
+    assert period.by_status == {
+        ("deletion", "completed"): 100,
+        ("deletion", "accepted"): 1,
+        ("export", "completed"): 1,
+    }
+    # As percentile_cont has it: between the 50th and the 51st, 5 hundredths past the 95th.
+    seconds = timedelta(seconds=1)
+    assert period.durations["deletion"] == (100, 50.5 * seconds, 95.05 * seconds)
+    assert period.durations["export"] == (1, 7 * seconds, 7 * seconds)
+    assert (period.number, period.is_whole) == (102, True)
+
+
+def test_days_are_those_of_the_zone_also_when_clocks_change(chatbot: Chatbot) -> None:
+    """On 25 October 2026 Paris has 25 hours: from 22:00 to 23:00 UTC a day later."""
+    day = date(2026, 10, 25)
+    before, first, last, after = (
+        datetime(2026, 10, 24, 21, 59, tzinfo=UTC),
+        datetime(2026, 10, 24, 22, 0, tzinfo=UTC),
+        datetime(2026, 10, 25, 22, 59, tzinfo=UTC),
+        datetime(2026, 10, 25, 23, 0, tzinfo=UTC),
+    )
+    for at in (before, first, last, after):
+        filed(chatbot, at)
+        ConversationFactory.create(chatbot=chatbot, started_at=at)
+
+    period = figures.filed_since([chatbot.pk], since=before, zone="Europe/Paris")
+    began = conversations_per_day([chatbot.pk], zone="Europe/Paris", since=first, until=after + timedelta(minutes=1))
+
+    assert period.per_day == {("deletion", day - DAY): 1, ("deletion", day): 2, ("deletion", day + DAY): 1}
+    assert began == ({day: 2, day + DAY: 1}, True)
+
+
+def test_bars_stand_upon_each_other_and_end_at_a_round_number() -> None:
+    days = [date(2026, 11, 1) + number * DAY for number in range(3)]
+    series = [Series("A", {days[0]: 30, days[2]: 4}, "/a?day={day}"), Series("B", {days[0]: 10})]
+
+    chart = bars("name", "Title", series, days, zone="UTC")
+
+    assert chart.top == 50
+    assert [(piece.y, piece.height) for piece in chart.days[0].pieces] == [(40.0, 60.0), (20.0, 20.0)]
+    assert chart.days[1].pieces == []
+    assert [cell.url for cell in chart.days[2].cells] == ["/a?day=2026-11-03", ""]
+    assert chart.description == "44 in 3 days, 2026-11-01 to 2026-11-03 (UTC). Most on 2026-11-01: 40."
+    assert bars("name", "Title", series[:1], days[1:2], zone="UTC").top == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.42, "0.4 s"), (9.96, "10.0 s"), (59.6, "1 min"), (3_600, "1 h"), (3_605, "1 h"), (90_061, "1 d 1 h")],
+)
+def test_lengths_of_time_have_two_units(seconds: float, told: str) -> None:
+    assert span(timedelta(seconds=seconds)) == told

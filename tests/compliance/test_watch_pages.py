@@ -1,0 +1,312 @@
+"""The dashboard, workers, exports, callbacks and mails in the console: who sees what, and what it says."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from html import unescape
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+from django_q.models import Task
+from uuid_utils.compat import uuid7
+
+from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from compliance.models import Callback, ComplianceRequest, Export, Heartbeat, Mailbox
+from tests import factories
+from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, deletion_of, export_of
+from tests.people import client_of, member, staff
+
+Role = Membership.Role
+Status = ComplianceRequest.Status
+
+VALUE = "jane.doe@example.org"
+DAY = timedelta(days=1)
+
+pytestmark = pytest.mark.django_db
+
+_MANY_REQUESTS = """
+INSERT INTO compliance_compliancerequest
+       (id, chatbot_id, kind, origin, status, hold_reason, variable_id, uci_value, uci_digest, reference,
+        callback_url, erase_exports, include_shared, include_files, due_at, held_at, failed_at, completed_at, result,
+        filed_by, approved_by, approved_holds, attempts, lane, error_code, error_detail, conversations_total,
+        conversations, shared_conversations, messages, identities, variable_values, files, exports, extracts)
+SELECT gen_random_uuid(), %(chatbot)s, kind, 'api', status, CASE status WHEN 'on_hold' THEN 'awaiting_approval' END,
+       %(variable)s, CASE status WHEN 'completed' THEN NULL ELSE 'x' END, '\\x00', '', '', FALSE, FALSE, FALSE,
+       now() + (n %% 20 - 5) * interval '1 day', CASE status WHEN 'on_hold' THEN now() END,
+       CASE status WHEN 'failed' THEN now() END, CASE status WHEN 'completed' THEN now() END,
+       CASE status WHEN 'completed' THEN 'done' END, 'api:x', '', '{}', 0, 'normal',
+       CASE status WHEN 'failed' THEN 'x' ELSE '' END, '', 0, 0, 0, 0, 0, 0, 0, 0, 0
+  FROM generate_series(1, %(number)s) AS n
+ CROSS JOIN LATERAL (SELECT (ARRAY['accepted', 'on_hold', 'failed', 'completed'])[n %% 4 + 1] AS status,
+                            (ARRAY['deletion', 'export'])[n %% 2 + 1] AS kind) AS drawn
+"""
+
+
+def many_requests(chatbot: Chatbot, number: int) -> None:
+    values = {"chatbot": chatbot.pk, "variable": factories.uci_of(chatbot).pk, "number": number}
+    with connection.cursor() as cursor:
+        cursor.execute(_MANY_REQUESTS, values)
+    missing = ComplianceRequest.objects.filter(kind="export", status="completed", export=None)
+    Export.objects.bulk_create(_export(one) for one in missing)
+    Callback.objects.bulk_create(
+        CallbackFactory.build(request=one, chatbot=chatbot, given_up=True)
+        for one in ComplianceRequest.objects.filter(callbacks=None, chatbot=chatbot)
+    )
+
+
+def _export(request: ComplianceRequest, **fields: Any) -> Export:
+    whole = {"rows": 7, "bytes": 2_048, "sha256": "ab" * 32, "finished_at": timezone.now(), "hosting": "hosted"}
+    key = f"chatter_data_exports/{VALUE}/{uuid4()}.csv"
+    return Export(request=request, chatbot_id=request.chatbot_id, **(whole | {"key": key} | fields))
+
+
+def finished(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    request = export_of(chatbot, VALUE)
+    ComplianceRequest.objects.filter(pk=request.pk).update(
+        status="completed", completed_at=timezone.now(), result="done", uci_value=None
+    )
+    _export(request, **fields).save()
+    return request
+
+
+def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    given = {"status": "on_hold", "held_at": timezone.now(), "hold_reason": "awaiting_approval"}
+    return deletion_of(chatbot, VALUE, **(given | fields))
+
+
+def tiles(text: str) -> dict[str, str]:
+    """The numbers of the first cards, by their labels."""
+    found = re.findall(r'<p class="label">(.*?)</p><p class="value">(.*?)</p>', text)
+    return {label: re.sub("<.*?>", "", value) for label, value in found}
+
+
+def get(client: Client, name: str, **parameters: str) -> str:
+    answer = client.get(reverse(name), parameters)
+    assert answer.status_code == 200
+    assert "no-store" in answer["Cache-Control"] or "private" in answer["Cache-Control"]
+    return unescape(answer.text)
+
+
+PAGES = ("dashboard", "exports", "extracts", "callbacks", "workers", "mails")
+
+
+def test_the_dashboard_is_the_first_page_of_the_console() -> None:
+    assert reverse("console:dashboard") == reverse("admin:index") == "/admin/"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_for_staff_with_a_role(name: str, chatbot: Chatbot) -> None:
+    path = reverse(f"console:{name}")
+    assert Client().get(path).status_code == 302
+    assert client_of(User.objects.create_user("nobody", is_staff=True)).get(path).status_code == 403
+    assert client_of(User.objects.create_user("customer")).get(path).status_code == 302
+    for role in Role:
+        assert member(chatbot, role).get(path).status_code == 200
+
+
+@pytest.mark.parametrize("name", [f"console:{one}" for one in PAGES if one not in {"workers", "mails"}])
+def test_another_s_chatbot_is_not_there(name: str, chatbot: Chatbot, neighbour: Chatbot) -> None:
+    client = member(chatbot)
+    held(neighbour)
+    CallbackFactory.create(request=finished(neighbour))
+
+    for parameters in ({"chatbot": "neighbour"}, {"chatbot": "none"}):
+        assert client.get(reverse(name), parameters).status_code == 404
+    assert "neighbour" not in get(client, name).lower()
+
+
+def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    now = timezone.now()
+    held(chatbot, due_at=now - DAY)
+    deletion_of(chatbot, VALUE, due_at=now + DAY, queued_at=now - timedelta(minutes=12))
+    held(neighbour, due_at=now - DAY)
+    ConversationFactory.create(chatbot=chatbot, started_at=now)
+
+    ours = get(member(chatbot), "console:dashboard")
+
+    assert tiles(ours) | {"Longest wait for a worker": "12 min"} == tiles(ours)
+    assert tiles(ours) == {
+        "Overdue": "1",
+        "Due within 7 days": "1",
+        "On hold": "1",
+        "Failed": "0",
+        "Waiting": "1",
+        "In progress": "0",
+        "Longest wait for a worker": tiles(ours)["Longest wait for a worker"],
+        "Clusters alive": "0",
+    }
+    assert "No cluster of workers is alive" in ours
+    assert "1 in 30 days" in ours  # conversations
+    assert VALUE not in ours
+    superuser = client_of(User.objects.create_superuser("root"))
+    assert tiles(get(superuser, "console:dashboard"))["Overdue"] == "2"
+    assert tiles(get(superuser, "console:dashboard", chatbot="neighbour", days="7"))["Overdue"] == "1"
+
+
+def test_the_dashboard_names_the_zone_of_its_days(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Tokyo")
+    user = staff(chatbot)
+    assert "Times and days in Asia/Tokyo." in get(client_of(user), "console:dashboard")
+    Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)
+    assert "Times and days in UTC" in get(client_of(user), "console:dashboard")
+    assert "Times and days in Asia/Tokyo." in get(client_of(user), "console:dashboard", chatbot="acme")
+
+
+@pytest.mark.parametrize("name", [f"console:{one}" for one in PAGES])
+def test_a_page_asks_as_much_for_many_rows_as_for_few(
+    name: str, chatbot: Chatbot, neighbour: Chatbot, django_assert_max_num_queries: Callable[..., Any]
+) -> None:
+    user = staff(chatbot, Role.OFFICER)
+    Membership.objects.create(chatbot=neighbour, user=user, role=Role.OFFICER)
+    client = client_of(user)
+    asked = []
+    for number in (10, 400):
+        many_requests(chatbot, number)
+        many_requests(neighbour, 10)
+        with django_assert_max_num_queries(12) as queries:
+            get(client, name)
+        asked.append(len(queries))
+    assert asked[0] == asked[1]
+
+
+def test_exports_tell_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    now = timezone.now()
+    ready = finished(chatbot, expires_at=now + 40 * DAY)
+    kept = finished(chatbot, expires_at=now + 7 * DAY, left_by=uuid7())
+    doomed = finished(chatbot, doomed_by=uuid7())
+    removed = finished(chatbot, key=None, removed_at=now)
+    delivered = finished(chatbot, hosting="client", bucket="acme-privacy")
+    unfinished = export_of(chatbot, VALUE)
+    theirs = finished(neighbour)
+
+    text = get(member(chatbot, Role.SUPPORT), "console:exports")
+
+    places = [text.index(str(one.pk)[-12:]) for one in (delivered, removed, doomed, kept, ready)]
+    assert places == sorted(places), "the newest first"
+    assert not any(str(one.pk)[-12:] in text for one in (unfinished, theirs))
+    for said in (
+        "In the client's bucket acme-privacy",
+        "Removed",
+        "A deletion removes it",
+        "Kept through a deletion",
+        "In the hosted bucket",
+        "ab" * 32,
+    ):
+        assert said in text
+    assert VALUE not in text
+    assert "chatter_data_exports" not in text
+
+
+def test_callbacks_are_listed_by_state_event_and_error(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    request = deletion_of(chatbot, VALUE)
+    given_up = CallbackFactory.create(
+        request=request, given_up=True, status="failed", error_code="x", last_status=500
+    )
+    waits = CallbackFactory.create(request=request, last_error="tls_failed")
+    delivered = CallbackFactory.create(request=request, delivered=True)
+    CallbackFactory.create(request=deletion_of(neighbour, VALUE), given_up=True)
+    client = member(chatbot, Role.SUPPORT)
+
+    def shown(**filters: str) -> list[str]:
+        return re.findall(r'name="selected" value="([^"]+)"', get(client, "console:callbacks", **filters))
+
+    def ids(*callbacks: Callback) -> list[str]:
+        return [str(one.pk) for one in callbacks]
+
+    assert shown() == ids(delivered, waits, given_up)
+    assert shown(state="given_up") == ids(given_up)
+    assert shown(event="cancelled") == ids(delivered, waits)
+    assert shown(error="tls_failed") == ids(waits)
+    assert shown(error="no_answer", state="delivered") == []
+    assert shown(error="no_answer", event="failed", state="given_up") == ids(given_up)
+    assert shown(state="lost") == []
+    text = get(client, "console:callbacks")
+    assert "https://hooks.example.com" in text
+    assert "5813" not in text, "of an address no more than the host"
+
+
+def test_support_sends_callbacks_again_in_its_own_chatbots(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    path = reverse("console:callbacks_resend")
+    back = f"{reverse('console:callbacks')}?state=given_up"
+    ours = CallbackFactory.create(request=deletion_of(chatbot, VALUE), given_up=True)
+    forgotten = CallbackFactory.create(request=deletion_of(chatbot, VALUE), delivered=True)
+    theirs = CallbackFactory.create(request=deletion_of(neighbour, VALUE), given_up=True)
+    user = staff(chatbot, Role.SUPPORT)
+    Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)
+    client = client_of(user)
+
+    assert client.get(path).status_code == 405
+    assert member(chatbot, Role.VIEWER).post(path, {"selected": [str(ours.pk)]}).status_code == 403
+    assert member(neighbour, Role.OFFICER).post(path, {"selected": [str(ours.pk)]}).status_code == 404
+    assert client.post(path, {"selected": [str(ours.pk), str(theirs.pk)]}).status_code == 403
+    assert client.post(path, {"selected": ["x"]}).status_code == 404
+    assert Callback.objects.filter(state="waiting").count() == 0
+
+    answer = client.post(path, {"selected": [str(ours.pk), str(forgotten.pk)], "back": back})
+
+    assert answer["Location"] == back
+    said = client.get(back).text
+    assert "1 callback: to be sent again" in said
+    assert "1 callback: The address was forgotten" in said
+    assert Callback.objects.get(state="waiting").pk == ours.pk
+    assert ChangeLogEntry.objects.get(event="callback.resent").actor == f"user:{user.pk}"
+    elsewhere = client.post(path, {"selected": [str(ours.pk)], "back": "https://example.org/admin/callbacks/"})
+    assert elsewhere["Location"] == reverse("console:callbacks")
+    assert "Select callbacks first." in client.post(path, {}, follow=True).text
+
+
+def test_the_workers_page_tells_all_of_them_to_superusers_and_of_one_s_chatbots_to_others(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    now: datetime = timezone.now()
+    Heartbeat.objects.create(
+        id=uuid4(), name="host:7", version="1", workers=2, started_at=now, seen_at=now, worked_at=now
+    )
+    deletion_of(chatbot, VALUE, claim=ClaimFactory.create(owner="host:7:8"))
+    deletion_of(neighbour, VALUE, claim=ClaimFactory.create(owner="host:7:9", expires_at=now - DAY))
+    Task.objects.create(
+        id="1" * 32, name="n", func="compliance.tasks.sweep", started=now, stopped=now, success=False, result=VALUE
+    )
+
+    ours = get(member(chatbot), "console:workers")
+    alls = get(client_of(User.objects.create_superuser("root")), "console:workers")
+
+    assert tiles(ours)["Clusters alive"] == "1"
+    assert ("host:7:8" in ours, "host:7:9" in ours, "Tasks that failed" in ours) == (True, False, False)
+    assert ("host:7:8" in alls, "host:7:9" in alls, "Tasks that failed" in alls) == (True, True, True)
+    assert "its worker was lost" in alls
+    assert VALUE not in alls
+
+
+def test_without_a_cluster_the_workers_page_says_what_to_do(chatbot: Chatbot) -> None:
+    text = get(member(chatbot), "console:workers")
+    assert "manage.py qcluster" in text
+    assert "no_cluster" in text
+
+
+def test_officers_choose_of_which_chatbots_they_get_mails(
+    chatbot: Chatbot, neighbour: Chatbot, settings: Any
+) -> None:
+    settings.MAILS = True
+    user = staff(chatbot, Role.OFFICER)
+    Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)
+    Mailbox.objects.create(user=user, last_error="no_answer")
+    client, path = client_of(user), reverse("console:mails")
+    first = get(client, "console:mails")
+    assert "There is no e-mail address in your account" in first
+    assert "no_answer" in first
+    assert first.count('name="wanted"') == 1
+
+    assert client.post(path, {"wanted": [str(neighbour.pk)]}).status_code == 302
+
+    assert not Membership.objects.get(user=user, chatbot=chatbot).mails
+    assert Membership.objects.get(user=user, chatbot=neighbour).mails
+    entry = ChangeLogEntry.objects.get()
+    assert (entry.event, entry.actor) == ("membership.mails_set", f"user:{user.pk}")
+    assert "You are officer of no chatbot" in get(member(chatbot, Role.SUPPORT), "console:mails")
