@@ -47,9 +47,10 @@ class AccessSite(AdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         return standing_of(request) is Standing.INSIDE
 
-    def admin_view(self, view: _View, cacheable: bool = False) -> _View:
+    def admin_view(self, view: _View, cacheable: bool = False) -> _View:  # noqa: ARG002
         """Let staff in; those who owe a second factor come to the page that sets it up, from wherever they go."""
-        guarded = super().admin_view(view, cacheable)
+        # Cached is none: each page names whoever is logged in.
+        guarded = super().admin_view(view)
 
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if standing_of(request) is not Standing.OWES_SECOND_FACTOR:
