@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
@@ -14,7 +15,13 @@ from chatbots.console.scope import DECIDE, READ, RUN, TEND, Role
 from tests import every_call
 
 # For each parameter of a path a value that leads to nothing.
-ANYTHING: Mapping[str, Any] = {**every_call.ANYTHING, "slug": "nobody", "prefix": "0123456789ab"}
+ANYTHING: Mapping[str, Any] = {
+    **every_call.ANYTHING,
+    "slug": "nobody",
+    "prefix": "0123456789ab",
+    "callback": every_call.ANYTHING["request_id"],
+    "extract": 999_999_999,
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Page:
     """A page by one method. `roles` may open it; superusers may open all.
 
     `given` are parameters of the path that lead to no row, such as an action; `named` says that the query's
-    `chatbot` names one; `body` is what gets a POST as far as to look for what its path names.
+    `chatbot` names one; `body` is what gets a POST as far as to look for what it names, `{number}` in it a row.
     """
 
     name: str
@@ -30,7 +37,7 @@ class Page:
     method: str = "GET"
     given: Mapping[str, str] = field(default_factory=dict)
     named: bool = False
-    body: Mapping[str, Any] = field(default_factory=dict)
+    body: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return " ".join([self.method, self.name, *self.given.values()])
@@ -39,6 +46,16 @@ class Page:
     def parameters(self) -> list[str]:
         """The parameters of its path that lead to a row."""
         return [name for name in parameters_of(self.name) if name not in self.given]
+
+    @property
+    def rows(self) -> list[str]:
+        """What its path, its query and its body lead to."""
+        named = ["slug"] if self.named else []
+        return [*self.parameters, *named, *re.findall(r"{(\w+)}", "".join(self.body.values()))]
+
+    def sent(self, values: Mapping[str, Any]) -> str:
+        """Return its body, as `url` does its address."""
+        return urlencode({name: text.format(**{**ANYTHING, **values}) for name, text in self.body.items()})
 
     def url(self, values: Mapping[str, Any]) -> str:
         """Return its address with a value for each parameter; of ANYTHING for those that are not given."""
@@ -75,12 +92,32 @@ TABLE = (
     Page("save_rules", RUN, "POST"),
     Page("create_key", RUN, "POST"),
     Page("revoke_key", RUN, "POST", body={"sure": "on"}),
-    Page("change_limit", RUN, "POST", body={"rate_limit": 10}),
+    Page("change_limit", RUN, "POST", body={"rate_limit": "10"}),
     Page("set_member", RUN, "POST"),
     Page("file_request", TEND),
     Page("file_request", TEND, "POST", body={"step": "preview"}),
     Page("file_many", TEND),
     Page("file_many", TEND, "POST"),
+    Page("dashboard", READ),
+    Page("dashboard", READ, named=True),
+    Page("conversations", READ),
+    Page("conversations", READ, named=True),
+    Page("conversation", READ),
+    Page("conversation_file", READ),
+    Page("lookup", READ),
+    Page("lookup", READ, named=True),
+    Page("lookup", READ, "POST", body={"chatbot": "{slug}", "what": "conversation", "text": "c-1"}),
+    Page("exports", READ),
+    Page("exports", READ, named=True),
+    Page("extracts", READ),
+    Page("extracts", READ, named=True),
+    Page("extracts_again", DECIDE, "POST", body={"selected": "{extract}"}),
+    Page("callbacks", READ),
+    Page("callbacks", READ, named=True),
+    Page("callbacks_resend", TEND, "POST", body={"selected": "{callback}"}),
+    Page("workers", READ),
+    Page("mails", READ),
+    Page("mails", READ, "POST"),
 )
 
 
