@@ -35,6 +35,26 @@ def newest(
     `received_after` is included, `received_before` is not.
     """
     requests = ComplianceRequest.objects.filter(chatbot=chatbot).select_related("export")
+    return fitting(
+        requests,
+        status=status,
+        kind=kind,
+        reference=reference,
+        received_after=received_after,
+        received_before=received_before,
+    )
+
+
+def fitting(
+    requests: QuerySet[ComplianceRequest],
+    *,
+    status: str | None = None,
+    kind: str | None = None,
+    reference: str | None = None,
+    received_after: datetime | None = None,
+    received_before: datetime | None = None,
+) -> QuerySet[ComplianceRequest]:
+    """Return those of some requests of one chatbot that fit what is given, as `newest` does."""
     if status is not None:
         requests = requests.filter(status=status)
     if kind is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from compliance import outcomes
+from compliance.counted import counts_of
 from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, Export
 from compliance.operations import is_retryable
@@ -60,15 +61,7 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
             "extracts_total": days.total,
         },
         "waiting_for": "extracts" if days.waits and request.status in _OPEN else None,
-        "counts": {
-            "conversations": request.conversations,
-            "messages": request.messages,
-            "identities": request.identities,
-            "variable_values": request.variable_values,
-            "files": request.files,
-            "exports": request.exports,
-            "extracts": request.extracts,
-        },
+        "counts": counts_of(request),
         "export": _export(request, came_of, shows_key=shows_key),
         "kept_exports": [_kept_export(kept) for kept in came_of.kept.get(request.pk, ())],
         "delivered_extracts": [_delivered_extract(one) for one in came_of.delivered.get(request.pk, ())],

@@ -10,18 +10,30 @@ change-log entry, and after commit a nudge to the workers. What workers report i
 """
 
 from compliance.operations.batches import MAX_BATCH, submit_all
-from compliance.operations.deciding import approve, cancel, is_retryable, reject, retry
+from compliance.operations.deciding import (
+    NAMES_SOMEBODY,
+    approve,
+    cancel,
+    is_cancellable,
+    is_retryable,
+    needs_another,
+    reject,
+    retry,
+)
 from compliance.operations.exports import download_link
 from compliance.operations.filing import CONSOLE_GRACE, Asked, submit
 
 __all__ = [
     "CONSOLE_GRACE",
     "MAX_BATCH",
+    "NAMES_SOMEBODY",
     "Asked",
     "approve",
     "cancel",
     "download_link",
+    "is_cancellable",
     "is_retryable",
+    "needs_another",
     "reject",
     "retry",
     "submit",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots import changelog
@@ -37,7 +38,7 @@ def approve(*, request_id: UUID, actor: str, reason: str | None = None, note: st
     with transaction.atomic():
         request = _lock(request_id)
         _require_held(request)
-        if request.chatbot.four_eyes and request.filed_by == actor:
+        if needs_another(request, actor):
             raise Refused("own_request", "Four eyes are asked for here: another person than who filed must approve.")
         request.approved_holds.append(str(request.hold_reason))
         request.status, request.hold_reason = Status.ACCEPTED, None
@@ -72,9 +73,7 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
         request = _lock(request_id)
         if request.status == Status.CANCELLED:
             return request
-        waiting = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
-        has_marked = request.kind == Kind.DELETION and request.cut_at is not None
-        if not waiting or has_marked:
+        if not is_cancellable(request):
             raise Refused("not_cancellable", "The request has begun or is already final.")
         _end(request, Status.CANCELLED)
         _record("request.cancelled", request, actor, why)
@@ -121,9 +120,24 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
     return request
 
 
+def needs_another(request: ComplianceRequest, actor: str) -> bool:
+    """Say whether four eyes are asked for, and somebody else than the actor has to approve."""
+    return request.chatbot.four_eyes and request.filed_by == actor
+
+
+def is_cancellable(request: ComplianceRequest) -> bool:
+    waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
+    has_marked = request.kind == Kind.DELETION and request.cut_at is not None
+    return waits and not has_marked
+
+
 def is_retryable(request: ComplianceRequest) -> bool:
     names_somebody = request.uci_value is not None or request.conversation_digests is not None
     return request.status == Status.FAILED and names_somebody
+
+
+# The second half of `is_retryable`, for queries: whoever asks so does not read whom the request names.
+NAMES_SOMEBODY = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False)
 
 
 def _lock(request_id: UUID) -> ComplianceRequest:

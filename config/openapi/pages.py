@@ -3,7 +3,6 @@
 Nothing on them comes from another host, and their Content-Security-Policy forbids that anything does.
 """
 
-import re
 from collections.abc import Iterator
 from http import HTTPStatus
 from itertools import groupby
@@ -13,13 +12,12 @@ from csp.decorators import csp_replace
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from config.openapi.document import VERSION
 from config.problem_help import HELP
 from config.problems import CODES
+from config.texts import with_code
 
 _PAGES = {"docs:reference": "Reference", "docs:try": "Try a call", "docs:errors": "Errors"}
 
@@ -80,15 +78,6 @@ def _explained(code: str) -> dict[str, Any]:
     return {
         "code": code,
         "title": CODES[code][1],
-        "meaning": _with_code(help_.meaning),
-        "remedy": _with_code(help_.remedy),
+        "meaning": with_code(help_.meaning),
+        "remedy": with_code(help_.remedy),
     }
-
-
-def _with_code(text: str) -> SafeString:
-    """Return a text with what stands between backticks as code."""
-    parts = re.split(r"`([^`]*)`", text)
-    pairs = zip(parts[::2], [*parts[1::2], ""], strict=True)
-    return format_html_join(
-        "", "{}{}", ((plain, format_html("<code>{}</code>", code) if code else "") for plain, code in pairs)
-    )

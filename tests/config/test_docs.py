@@ -6,6 +6,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import get_commands
 
+from compliance.failure_help import FAILURES
 from config.openapi.postman import PRE_REQUEST_SCRIPT
 from config.problem_help import HELP
 from config.problems import CODES
@@ -51,6 +52,14 @@ def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> No
     written = re.findall(r"error_code = '([a-z_]+)'", "".join(sources))
 
     assert sorted(_first_column(OPERATING, "Failed requests")) == sorted({*raised, *written})
+
+
+def test_operating_explains_each_failure_as_the_console_does() -> None:
+    """Whoever adds a code, or changes its words, does so in docs/operating.md and in compliance/failure_help.py."""
+    table = _section(OPERATING, "Failed requests")
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
+
+    assert {code: (meaning, remedy) for code, meaning, remedy in rows} == dict(FAILURES)
 
 
 def test_api_names_each_error_code_with_its_status() -> None:
