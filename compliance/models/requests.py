@@ -187,6 +187,14 @@ class ComplianceRequest(models.Model):
             models.Index(
                 F("chatbot"), F("reference"), F("id").desc(), name="request_of_reference", condition=~Q(reference="")
             ),
+            # The newest that no client has filed by the API, as most are.
+            models.Index(
+                F("chatbot"),
+                F("origin"),
+                F("id").desc(),
+                name="request_newest_by_hand",
+                condition=~Q(origin="api") & Q(chatbot__gt=0),
+            ),
             # Requests that have forgotten the value, by when the digest has to go too.
             models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
