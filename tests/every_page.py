@@ -94,6 +94,23 @@ TABLE = (
     Page("revoke_key", RUN, "POST", body={"sure": "on"}),
     Page("change_limit", RUN, "POST", body={"rate_limit": "10"}),
     Page("set_member", RUN, "POST"),
+    Page("requests", READ),
+    Page("requests", READ, named=True),
+    Page("requests_decide", TEND, "POST"),
+    Page("request", READ),
+    Page("request_progress", READ),
+    Page("request_download", TEND),
+    Page("request_copy", TEND),
+    *(
+        Page("request_action", roles, "POST", given={"action": action}, body={f"{action}-reason": "other"})
+        for action, roles in {
+            "approve": DECIDE,
+            "reject": DECIDE,
+            "retry": TEND,
+            "cancel": TEND,
+            "resend": TEND,
+        }.items()
+    ),
     Page("file_request", TEND),
     Page("file_request", TEND, "POST", body={"step": "preview"}),
     Page("file_many", TEND),

@@ -200,7 +200,7 @@ def conversation_of(
     return conversation
 
 
-def deletion_of(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
+def deletion_of(chatbot: Chatbot, value: str | None, **fields: Any) -> ComplianceRequest:
     return _request(chatbot, value, ComplianceRequest.Kind.DELETION, **fields)
 
 
@@ -224,7 +224,7 @@ def of_conversations(chatbot: Chatbot, *ids: str, kind: str = "deletion", **fiel
     return request
 
 
-def _request(chatbot: Chatbot, value: str, kind: ComplianceRequest.Kind, **fields: Any) -> ComplianceRequest:
+def _request(chatbot: Chatbot, value: str | None, kind: ComplianceRequest.Kind, **fields: Any) -> ComplianceRequest:
     request = RequestFactory.create(chatbot=chatbot, uci_value=value, kind=kind, **fields)
     request.refresh_from_db()
     return request

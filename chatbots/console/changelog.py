@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import NoReverseMatch, reverse
 
 from chatbots.changelog import VOCABULARY
+from chatbots.console.actors import names_of
 from chatbots.console.pages import page, render
 from chatbots.console.paging import page_of
 from chatbots.console.scope import DECIDE, may, visible_chatbots
-from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
-
-_KINDS = {"command": "Operator, by a command", "worker": "The workers"}
+from chatbots.models import ChangeLogEntry, Chatbot
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,12 @@ def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
 
 
 def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
-    names = _names(entries)
+    names = names_of(one for entry in entries for one in _people(entry))
     return [
         Shown(
             entry,
             _words(entry.event),
-            names.get(entry.actor) or _KINDS.get(entry.actor, entry.actor),
+            names[entry.actor],
             [_detail(name, value, names) for name, value in entry.data.items()],
             _url("console:request", entry.request_id) if entry.request_id else None,
         )
@@ -93,21 +91,11 @@ def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
     ]
 
 
-def _names(entries: list[ChangeLogEntry]) -> dict[str, str]:
-    """Return who stands behind the actors and users of some entries: by user name, or by the label of a key."""
-    users = {int(one) for entry in entries for one in _users_of(entry)}
-    prefixes = {entry.actor.removeprefix("api:") for entry in entries if entry.actor.startswith("api:")}
-    names = {f"user:{pk}": name for pk, name in User.objects.filter(pk__in=users).values_list("pk", "username")}
-    keys = ApiKey.objects.filter(prefix__in=prefixes).values_list("prefix", "label")
-    return names | {f"api:{prefix}": f"API key {label} ({prefix})" for prefix, label in keys}
-
-
-def _users_of(entry: ChangeLogEntry) -> Iterable[str]:
-    kind, _, number = entry.actor.partition(":")
-    if kind == "user" and number.isdecimal():
-        yield number
+def _people(entry: ChangeLogEntry) -> Iterable[str]:
+    """Yield who did it, and to which user."""
+    yield entry.actor
     if isinstance(entry.data.get("user"), int):
-        yield str(entry.data["user"])
+        yield f"user:{entry.data['user']}"
 
 
 def _detail(name: str, value: Any, names: dict[str, str]) -> tuple[str, str, str | None]:

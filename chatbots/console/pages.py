@@ -105,6 +105,11 @@ def chatbot_or_404(request: HttpRequest, slug: str, *, roles: Collection[Role] =
     chatbot = within_scope(Chatbot.objects.filter(slug=slug), request, chatbot="id").first()
     if chatbot is None:
         raise Http404
+    require(request, chatbot, roles)
+    return chatbot
+
+
+def require(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> None:
+    """Raise PermissionDenied unless the user has one of the roles in a chatbot that they see."""
     if not may(request, chatbot, roles):
         raise PermissionDenied
-    return chatbot

@@ -1,5 +1,6 @@
 """Tags and filters of the console's templates."""
 
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -40,6 +41,18 @@ def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M")
 def thousands(number: int) -> str:
     """Write a whole number as people read it: 12,345."""
     return f"{number:,}"
+
+
+@register.filter
+def short_id(identifier: object) -> str:
+    """Return the last characters of a UUID: those by which people tell two apart. The first ones are a time."""
+    return str(identifier)[-8:]
+
+
+@register.filter
+def of(names: Mapping[str, str], key: str) -> str:
+    """Return what a mapping has under a key, or the key."""
+    return names.get(key, key)
 
 
 def _zone(name: str) -> tzinfo:

@@ -4,6 +4,7 @@ from django.urls import URLPattern, path
 
 from compliance.console import lookup
 from compliance.console.filing import urls as filing
+from compliance.console.requests import urls as requests
 from compliance.console.settings import urls as settings
 from compliance.console.watch import urls as watch
 
@@ -12,4 +13,5 @@ urlpatterns: list[URLPattern] = [
     *settings.urlpatterns,
     *watch.urlpatterns,
     *filing.urlpatterns,
+    *requests.urlpatterns,
 ]

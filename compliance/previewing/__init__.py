@@ -11,6 +11,7 @@ from uuid import UUID
 
 from chatbots.models import Bucket, Chatbot
 from compliance import similar
+from compliance.models import ComplianceRequest
 from compliance.operations.filing import Setup, check
 from compliance.previewing.deleting import MOST_NAMED, Deletion, Named, count_files, deletion, named
 from compliance.previewing.finding import Finds, Subject, find, look_ahead
@@ -73,6 +74,31 @@ def preview(
             similar=_similar(subject),
             at_least=finds.at_least,
         )
+
+
+def preview_filed(request: ComplianceRequest) -> Preview:
+    """Return what a deletion that waits would do if it were carried out now. It names somebody still."""
+    with one_instant():
+        subject = Subject(
+            chatbot=request.chatbot,
+            variable_id=request.variable_id,
+            uci_value=request.uci_value,
+            uci_digest=None if request.uci_digest is None else bytes(request.uci_digest),
+            conversation_digests=_as_bytes(request.conversation_digests),
+        )
+        ahead = look_ahead(subject)
+        finds = find(subject, ahead)
+        return Preview(
+            deletion=deletion(subject, finds, ahead, erase_exports=request.erase_exports),
+            export=None,
+            open_requests=ahead.open[:MOST_NAMED],
+            similar=[],
+            at_least=finds.at_least,
+        )
+
+
+def _as_bytes(digests: list[bytes | memoryview] | None) -> list[bytes] | None:
+    return None if digests is None else [bytes(one) for one in digests]
 
 
 def _export(subject: Subject, finds: Finds, options: Options) -> Export:

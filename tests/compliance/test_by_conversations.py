@@ -225,11 +225,11 @@ def test_commands_name_conversations_too(
     assert refused.value.returncode == 2
 
 
-def test_the_admin_shows_such_a_request_and_none_of_its_digests(chatbot: Chatbot, admin_client: Client) -> None:
+def test_the_console_shows_such_a_request_and_none_of_its_digests(chatbot: Chatbot, admin_client: Client) -> None:
     request = of_conversations(chatbot, "c-1")
-    page = admin_client.get(reverse("admin:compliance_compliancerequest_change", args=[request.pk]))
+    page = admin_client.get(reverse("console:request", args=[request.pk]))
     assert page.status_code == 200
-    assert '<div class="readonly">conversations</div>' in page.content.decode()
+    assert "Conversations, by the platform&#x27;s ids" in page.content.decode()
     assert request.conversation_digests
     assert bytes(request.conversation_digests[0]).hex() not in page.content.decode()
-    assert admin_client.get(reverse("admin:compliance_compliancerequest_changelist")).status_code == 200
+    assert admin_client.get(reverse("console:requests")).status_code == 200

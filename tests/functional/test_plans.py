@@ -27,6 +27,7 @@ from conversations.browsing import State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
+from tests.compliance.console.made import LISTS
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import results
 from tests.functional import big_tables
@@ -233,7 +234,7 @@ class _Day:
         failed = factories.export_of(
             self.chatbot, f"{self.name} failed", status=Status.FAILED, failed_at=now, error_code="x"
         )
-        operations.approve(request_id=held[0].pk, actor="command")
+        operations.approve(request_id=held[0].pk, actor="command", note="of somebody who will be erased")
         operations.reject(request_id=held[1].pk, actor="command")
         operations.cancel(request_id=held[2].pk, actor="command")
         operations.retry(request_id=failed.pk, actor="command")
@@ -354,21 +355,17 @@ class _Day:
     def looking(self) -> None:
         with self.watch.paused():
             request = ComplianceRequest.objects.filter(chatbot=self.chatbot).latest("id")
+            large = ComplianceRequest.objects.filter(chatbot=self.chatbot, conversations__gt=0).earliest("id")
         assert self.token.get(f"requests/{request.pk}").status_code == 200
-        of_requests = "admin:compliance_compliancerequest"
-        pages = [
-            reverse(f"{of_requests}_changelist"),
-            reverse(f"{of_requests}_changelist") + f"?chatbot={self.chatbot.slug}",
-            reverse(f"{of_requests}_change", args=[request.pk]),
-        ]
-        assert [self.admin.get(page).status_code for page in pages] == [200, 200, 200]
         # The dashboard's numbers are of what there is: `tests/compliance/test_figures.py`. These are lists.
         given_up = {"state": "given_up", "error": "no_answer", "event": "failed"}
-        for name, filters in (("exports", {}), ("callbacks", {}), ("callbacks", given_up), ("extracts", {})):
+        lists = [("exports", {}), ("callbacks", {}), ("callbacks", given_up), ("extracts", {}), *LISTS]
+        for name, filters in lists:
             for chosen in ({}, {"chatbot": self.chatbot.slug}):
                 assert self.admin.get(reverse(f"console:{name}"), filters | chosen).status_code == 200
-        for name in ("changelog", "workers"):
-            assert self.admin.get(reverse(f"console:{name}")).status_code == 200
+        pages = [reverse(f"console:{name}") for name in ("changelog", "workers")]
+        for page in (*pages, *(reverse("console:request", args=[one.pk]) for one in (request, large))):
+            assert self.admin.get(page).status_code == 200
 
     def _lose_a_claim(self) -> None:
         """Two requests were under the claim of a worker that died; the rest nobody has taken yet."""

@@ -13,9 +13,17 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from chatbots.models import Chatbot
+from compliance.models import ExportFile
 from conversations.models import DailyExtract
 from tests.every_page import ANYTHING, OF_ONESELF, TABLE, Page, patterns
-from tests.factories import ApiKeyFactory, CallbackFactory, UploadedFileFactory, conversation_of, export_of
+from tests.factories import (
+    ApiKeyFactory,
+    CallbackFactory,
+    ExportFactory,
+    UploadedFileFactory,
+    conversation_of,
+    export_of,
+)
 from tests.people import Role, client_of, member
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +51,9 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
     request, conversation = export_of(chatbot, "42"), conversation_of(chatbot, "42")
     callback = CallbackFactory.create(request=request)
     file = UploadedFileFactory.create(conversation=conversation, state="stored", size=1, sha256="0" * 64)
+    made = {"rows": 1, "bytes": 1, "sha256": "0" * 64, "finished_at": midnight}
+    export = ExportFactory.create(request=request, key=f"{chatbot.slug}/export.csv", **made)
+    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=file.pk, key=f"{chatbot.slug}/copy")
     return {
         "slug": chatbot.slug,
         "request_id": request.pk,

@@ -1,0 +1,121 @@
+"""The forms of the requests' pages."""
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, cast
+
+from django import forms
+
+from chatbots.models import Chatbot
+from compliance.console.requests.wanted import DUE, VIEWS, Wanted
+from compliance.models import ComplianceRequest
+from compliance.models.notes import MOST_CHARACTERS
+from compliance.reasons import REASONS, Decision
+
+_ANY = ("", "Any")
+
+
+def _any_of(choices: list[tuple[str, str]]) -> forms.ChoiceField:
+    return forms.ChoiceField(choices=[_ANY, *choices], required=False)
+
+
+def _date() -> forms.DateField:
+    return forms.DateField(
+        required=False, input_formats=["%Y-%m-%d"], widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
+
+
+class FilterForm(forms.Form):
+    """What a list is asked for, in its address: nothing in it names a chatter."""
+
+    use_required_attribute = False
+
+    kind = _any_of(ComplianceRequest.Kind.choices)
+    status = _any_of(ComplianceRequest.Status.choices)
+    hold_reason = _any_of(ComplianceRequest.HoldReason.choices)
+    due = _any_of([("overdue", "Overdue"), ("soon", "Within 7 days")])
+    origin = _any_of(ComplianceRequest.Origin.choices)
+    received_from = _date()
+    received_to = _date()
+    reference = forms.RegexField(
+        r"^[A-Za-z0-9._:-]{1,64}$",
+        required=False,
+        error_messages={"invalid": "A reference has 1 to 64 of A-Z a-z 0-9 . _ : -"},
+    )
+
+    def __init__(self, *args: Any, chatbots: list[Chatbot], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offered = [(one.slug, one.name) for one in chatbots]
+        self.fields = {"chatbot": _any_of(offered), **self.fields}
+        self.fields["hold_reason"].label = "Held because"
+        self.fields["status"].label = "State"
+        self.fields["received_from"].label = "Filed from (UTC)"
+        self.fields["received_to"].label = "to"
+
+    @property
+    def narrows(self) -> bool:
+        """Say whether the filters beside the chatbot are used."""
+        return any(self.data.get(name) for name in self.fields)
+
+    def wanted(self, view: str) -> Wanted:
+        """Return what is asked for. Only of a form that is valid."""
+        given = self.cleaned_data
+        return Wanted(
+            view=view if view in VIEWS else "all",
+            kind=given["kind"] or None,
+            status=given["status"] or None,
+            hold_reason=given["hold_reason"] or None,
+            due=given["due"] if given["due"] in DUE else None,
+            origin=given["origin"] or None,
+            reference=given["reference"] or None,
+            received_after=_midnight(given["received_from"]),
+            received_before=_midnight(given["received_to"], days=1),
+        )
+
+
+def _midnight(day: Any, *, days: int = 0) -> datetime | None:
+    try:
+        return None if day is None else datetime.combine(day, time(), tzinfo=UTC) + timedelta(days=days)
+    except OverflowError:  # the last day that there is
+        return None
+
+
+class DecisionForm(forms.Form):
+    """Why somebody decides so."""
+
+    reason = forms.ChoiceField(error_messages={"required": "Say why."})
+    note = forms.CharField(
+        label="Note (optional)",
+        required=False,
+        max_length=MOST_CHARACTERS,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="Seen by everybody who sees the request. Write no more about the person than is needed: a deletion "
+        "of the person empties it, but the log of what was decided, and why, stays.",
+    )
+
+    def __init__(self, *args: Any, decision: Decision, **kwargs: Any) -> None:
+        super().__init__(*args, **(kwargs | {"prefix": decision.value}))
+        reason = cast("forms.ChoiceField", self.fields["reason"])
+        reason.choices = [("", "Choose one"), *REASONS[decision].choices]
+
+
+class BulkForm(forms.Form):
+    """One decision, with its reason, on many requests."""
+
+    choice = forms.ChoiceField(error_messages={"required": "Choose what to do with the selected requests."})
+
+    def __init__(self, *args: Any, decisions: list[Decision], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choice = cast("forms.ChoiceField", self.fields["choice"])
+        choice.choices = [
+            ("", "Choose a decision and its reason"),
+            *(
+                (decision.value.title(), [(f"{decision}:{code}", words) for code, words in REASONS[decision].choices])
+                for decision in decisions
+            ),
+        ]
+
+    @property
+    def chosen(self) -> tuple[Decision, str]:
+        """The decision and its reason. Only of a form that is valid."""
+        decision, _, reason = self.cleaned_data["choice"].partition(":")
+        return Decision(decision), reason

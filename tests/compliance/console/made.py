@@ -1,0 +1,59 @@
+"""Requests in each state, as the pages meet them."""
+
+from typing import Any
+
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from tests import factories
+
+# Whom each of them names: it must stand on no page.
+VALUE = "jane.doe@example.org"
+
+Status = ComplianceRequest.Status
+
+# What the list of requests is asked for, beside a chatbot. No `received_to`: ids of large fillings are no UUIDv7, so
+# they do not say when they were filed.
+LISTS: list[tuple[str, dict[str, str]]] = [
+    ("requests", filters)
+    for filters in (
+        *({"view": view} for view in ("all", "needs-you", "under-way")),
+        *({"status": status.value} for status in Status),
+        *({"origin": origin.value} for origin in ComplianceRequest.Origin),
+        *({"due": due} for due in ("overdue", "soon")),
+        {"kind": "export"},
+        {"kind": "export", "origin": "command"},
+        {"kind": "deletion", "status": "failed"},
+        {"view": "needs-you", "due": "overdue"},
+        {"hold_reason": "export_pending"},
+        {"reference": "T-1"},
+        {"received_from": "2020-01-01", "kind": "deletion"},
+    )
+]
+
+
+def waiting(chatbot: Chatbot, *, uci_value: str | None = VALUE, **fields: Any) -> ComplianceRequest:
+    return factories.deletion_of(chatbot, uci_value, **fields)
+
+
+def held(chatbot: Chatbot, reason: str = "too_many_conversations", **fields: Any) -> ComplianceRequest:
+    return waiting(chatbot, status=Status.ON_HOLD, hold_reason=reason, held_at=timezone.now(), **fields)
+
+
+def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    given: dict[str, Any] = {"error_code": "storage_unavailable", "error_detail": "It did not answer.", "attempts": 5}
+    return waiting(chatbot, status=Status.FAILED, failed_at=timezone.now(), **given | fields)
+
+
+def completed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
+    now = timezone.now()
+    given: dict[str, Any] = {"started_at": now, "cut_at": now, "completed_at": now, "result": "done"}
+    request = waiting(chatbot)
+    ComplianceRequest.objects.filter(pk=request.pk).update(status=Status.COMPLETED, uci_value=None, **given | fields)
+    request.refresh_from_db()
+    return request
+
+
+def status_of(request: ComplianceRequest) -> str:
+    return ComplianceRequest.objects.get(pk=request.pk).status
