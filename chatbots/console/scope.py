@@ -92,33 +92,6 @@ class ShortPaginator(Paginator):
         return len(self.object_list.values_list("pk", flat=True)[: self.most])
 
 
-class ScopedReadOnlyAdmin(ModelAdmin):
-    """Shows the rows of the user's chatbots and changes nothing. A subclass may open more, for superusers."""
-
-    chatbot_lookup = "chatbot_id"
-    paginator = ShortPaginator
-    show_full_result_count = False
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return within_scope(super().get_queryset(request), request, chatbot=self.chatbot_lookup)
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
-
-    # What a call meets is always looked up in `get_queryset`, so `obj` lies within the scope already.
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return is_superuser(request) or bool(chatbots_with_role(request, tuple(Role)))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-
 class ReadOnlyInline(TabularInline):
     """Rows of a page that is within the scope already: shown, never changed."""
 
@@ -136,23 +109,3 @@ class ReadOnlyInline(TabularInline):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return False
-
-
-class ChatbotFilter(admin.SimpleListFilter):
-    """Filter by chatbot, offering those within the scope: Django's own would name all of them."""
-
-    title = "chatbot"
-    parameter_name = "chatbot"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002
-        visible = within_scope(Chatbot.objects.order_by("slug"), request, chatbot="id")
-        return list(visible.values_list("slug", "name"))
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:  # noqa: ARG002
-        chosen = self.value()
-        if chosen is None:
-            return queryset
-        if chosen not in {slug for slug, _ in self.lookup_choices}:
-            return queryset.none()
-        # By number and not by a join: PostgreSQL then knows how much of the table the chatbot has.
-        return queryset.filter(chatbot=Chatbot.objects.get(slug=chosen))
