@@ -1,7 +1,7 @@
 """Look a chatter, a conversation or a request up by what somebody knows, and answer "was 42 deleted?"."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from django.db import models
@@ -76,12 +76,17 @@ def look_up(*, chatbot: Chatbot, what: What, text: str, key: str = "") -> Answer
 def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     about = listing.about(chatbot, who)
     variable_id = find_uci(chatbot, who.key)
-    return Answer(
+    answer = Answer(
         finding.by_value(chatbot=chatbot, variable_id=variable_id, value=who.value),
         about.requests,
         about.left_out,
         similar.find(chatbot_id=chatbot.pk, variable_id=variable_id, value=who.value),
     )
+    if answer.deleted_by is None:
+        return answer
+    # An erased conversation has forgotten whose it was; the request that erased it is named on it.
+    erased = finding.by_request(chatbot=chatbot, request_id=answer.deleted_by.pk)
+    return replace(answer, found=finding.together(answer.found, erased))
 
 
 def _by_name(chatbot: Chatbot, text: str) -> Answer:

@@ -108,11 +108,6 @@ class Row(NamedTuple):
         return Conversation.Channel(self.channel).label
 
     @property
-    def channel_icon(self) -> str:
-        known = {"widget", "whatsapp", "messenger", "wechat"}
-        return self.channel if self.channel in known else "other"
-
-    @property
     def csat_label(self) -> str:
         vote = [] if self.csat_vote is None else [str(Conversation.CsatVote(self.csat_vote).label)]
         return ", ".join(vote + ([] if self.csat_score is None else [str(self.csat_score)]))

@@ -37,8 +37,9 @@ SELECT c.started_at, c.id, {SHOWN}
  ORDER BY c.started_at DESC, c.id DESC LIMIT %(most)s + 1
 """  # noqa: S608  (texts of ours)
 
-# A value's conversations lie in the index in the order in which they came, so that it is read from its end. Compared
-# as a range: of what is equal PostgreSQL would read in any direction.
+# A value's conversations lie in the index in the order in which they came, save for those that took the place of
+# removed ones, so it is read from its end: of very many, nearly the newest are looked at. Compared as a range: of what
+# is equal PostgreSQL would read in any direction.
 _OF_VALUE = """
 SELECT conversation_id AS id FROM conversations_identity
  WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND value BETWEEN %(value)s AND %(value)s
@@ -86,6 +87,13 @@ def by_id(*, chatbot: Chatbot, external_id: str) -> Found:
 
 def by_number(*, chatbot: Chatbot, number: int) -> Found:
     return Found(browsing.read_rows([number], chatbot=chatbot), has_more=False)
+
+
+def together(first: Found, second: Found) -> Found:
+    """Return what was found by two ways, each conversation once, those of the first way before the others."""
+    numbers = {row.number for row in first.rows}
+    rows = [*first.rows, *(row for row in second.rows if row.number not in numbers)]
+    return Found(rows[:MOST_FOUND], has_more=first.has_more or second.has_more or len(rows) > MOST_FOUND)
 
 
 def _found(numbers: str, chatbot: Chatbot, **values: Any) -> Found:

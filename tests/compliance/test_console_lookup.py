@@ -82,6 +82,22 @@ def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Cha
     assert "No request to delete it is known" in words_of(ask(client, "value", "42"))
 
 
+def test_by_value_it_shows_what_is_left_of_those_that_were_deleted_and_what_came_since(chatbot: Chatbot) -> None:
+    gone = planted(chatbot)
+    completed(chatbot, VALUE, id=DELETION)
+    erase(gone)
+    since = conversation_of(chatbot, VALUE)
+    client = member(chatbot)
+
+    answer = ask(client, "value", VALUE)
+
+    assert transcripts_of(answer) == [since.pk]
+    assert answer.text.count("Deleted conversation") == 1
+    assert f">{gone.pk}, " in answer.text
+    ComplianceRequest.objects.update(uci_digest=None)
+    assert "Deleted conversation" not in ask(client, "value", VALUE).text
+
+
 @pytest.mark.parametrize("close", [mark, erase])
 def test_by_id_it_shows_a_closed_one_as_deleted_and_the_request(chatbot: Chatbot, close: Any) -> None:
     conversation = planted(chatbot)

@@ -4,12 +4,9 @@ from datetime import timedelta
 from urllib.request import urlopen
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
-from django.urls import reverse
 
 from chatbots.buckets import ObjectStorage
-from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from chatbots.models import Chatbot
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller, pointers, problem
 from tests.extracting import FIRST, conversation_on, day_after, extract_of, make_all, noon, planned
@@ -104,37 +101,3 @@ def test_what_cannot_be_downloaded_is_told(made: Chatbot, change: dict[str, str]
 def test_a_day_without_a_row_is_not_found(made: Chatbot) -> None:
     problem(TokenCaller(made).get(f"extracts/{FIRST - timedelta(days=1)}/download"), 404, "not_found")
     assert pointers(TokenCaller(made).get("extracts/today/download")) == {"/day": "invalid"}
-
-
-LIST = "admin:conversations_dailyextract_changelist"
-
-
-def _staff(chatbot: Chatbot, role: str) -> Client:
-    user = User.objects.create_user(role, is_staff=True)
-    Membership.objects.create(chatbot=chatbot, user=user, role=role)
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def test_the_admin_lists_the_days_of_the_users_chatbots(made: Chatbot) -> None:
-    page = _staff(made, "viewer").get(reverse(LIST) + "?state=done")
-    assert page.status_code == 200
-    assert {extract.chatbot_id for extract in page.context["cl"].result_list} == {made.pk}
-    assert b"make_again" not in page.content
-
-
-def test_officers_may_have_a_day_made_again(made: Chatbot, neighbour: Chatbot) -> None:
-    officer = _staff(made, "officer")
-    days = [extract_of(made).pk, extract_of(neighbour).pk]
-    officer.post(reverse(LIST), {"action": "make_again", "_selected_action": days})
-    assert extract_of(made).state == "stale"
-    assert extract_of(neighbour).state == "done"
-    entry = ChangeLogEntry.objects.get(event="extract.ordered")
-    assert (entry.chatbot_id, entry.data) == (made.pk, {"day": "2026-11-01"})
-    assert make_all() == 1
-
-
-def test_viewers_may_not(made: Chatbot) -> None:
-    _staff(made, "viewer").post(reverse(LIST), {"action": "make_again", "_selected_action": [extract_of(made).pk]})
-    assert extract_of(made).state == "done"
