@@ -38,8 +38,8 @@ SELECT c.started_at, c.id, {SHOWN}
 """  # noqa: S608  (texts of ours)
 
 # A value's conversations lie in the index in the order in which they came, save for those that took the place of
-# removed ones, so it is read from its end: of very many, nearly the newest are looked at. Compared as a range: of what
-# is equal PostgreSQL would read in any direction.
+# removed ones, so it is read from its end: of very many, nearly the newest are looked at. Compared as a range: of
+# what is equal PostgreSQL would read in any direction.
 _OF_VALUE = """
 SELECT conversation_id AS id FROM conversations_identity
  WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND value BETWEEN %(value)s AND %(value)s
