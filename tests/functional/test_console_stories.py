@@ -1,0 +1,222 @@
+"""Whole stories of the console: a real browser, a real web server, a real cluster, PostgreSQL and S3.
+
+What each page shows in each state is told beside the pages. Here people do a piece of work from its beginning to its
+end.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db.models.functions import Now
+from django.utils import timezone
+from playwright.sync_api import Browser, Page, expect
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import queue
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, Message
+from scripts.processes import Processes
+from tests import factories
+from tests.browser import Watched, browser, needs_chromium, open_page, stays_at_home
+from tests.functional.support import manage, worker_environment
+from tests.functional.web import web_server
+from tests.people import Role, client_of, staff
+
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+
+REQUEST = re.compile(r"/admin/requests/([0-9a-f-]{36})/")
+MEMBER = "hopper-42"
+PASSWORD = "correct horse battery staple"
+
+
+@contextmanager
+def service() -> Iterator[tuple[str, Browser]]:
+    """A web server and a cluster at work, and a browser: the server's address, and the browser."""
+    with web_server(DEBUG="true") as server, Processes() as processes, browser() as chromium:
+        processes.start("worker", manage("qcluster"), env=worker_environment())
+        yield f"http://127.0.0.1:{server.port}", chromium
+
+
+def logged_in(chromium: Browser, server: str, user: User, path: str) -> Watched:
+    """Go to a page as somebody who has to log in first."""
+    user.set_password(PASSWORD)
+    user.save()
+    watched = open_page(chromium, server + path)
+    watched.page.get_by_label("Username").fill(user.username)
+    watched.page.get_by_label("Password").fill(PASSWORD)
+    watched.page.get_by_role("button", name="Log in").click()
+    watched.page.wait_for_url(server + path)
+    return watched
+
+
+def filed_on(page: Page) -> str:
+    """The id of the request whose page is shown."""
+    page.wait_for_url(REQUEST)
+    found = REQUEST.search(page.url)
+    assert found
+    return found[1]
+
+
+def let_the_grace_pass(request_id: str) -> None:
+    """What a person files waits for a quarter of an hour; make that time over."""
+    ComplianceRequest.objects.filter(pk=request_id).update(not_before=None, queued_at=Now())
+    queue.ring()
+
+
+def expect_state(page: Page, state: str) -> None:
+    """Wait until the page says it by itself: nobody loads it again."""
+    expect(page.locator(".now")).to_contain_text(state)
+
+
+def document(number: int, member: str, name: str) -> dict[str, object]:
+    began = timezone.now() - timedelta(hours=number)
+    said = {"id": "m1", "sender": "user", "kind": "text", "text": f"{name} was here", "sent_at": began.isoformat()}
+    return {
+        "id": f"c-{number}",
+        "channel": "widget",
+        "user_name": name,
+        "started_at": began.isoformat(),
+        "custom_variables": {"member_id": member},
+        "messages": [said, {**said, "id": "m2", "sender": "bot", "text": "How can I help?"}],
+    }
+
+
+def test_a_chatbot_is_set_up_and_one_chatter_is_deleted_and_another_exported(
+    storage: ObjectStorage, tmp_path: Path, admin_user: User
+) -> None:
+    with service() as (server, chromium):
+        watched = logged_in(chromium, server, admin_user, "/admin/chatbots/")
+        page = watched.page
+        _set_up(page)
+        _import(tmp_path)
+        _delete_ada(page)
+        # A script that still asks for progress is broken off where the page is left, which is no fault.
+        watched.blocked = [told for told in watched.blocked if "net::ERR_ABORTED" not in told]
+        stays_at_home(watched, server)
+        _export_grace(page)
+    assert set(Message.objects.values_list("text", flat=True)) == {"Grace was here", "How can I help?"}
+
+
+def _set_up(page: Page) -> None:
+    page.get_by_role("link", name="New chatbot").first.click()
+    page.get_by_label("Slug").fill("tern-ferries")
+    page.get_by_label("Name", exact=True).fill("Tern Ferries")
+    page.get_by_label("Time zone").fill("Europe/Lisbon")
+    page.get_by_role("button", name="Make the chatbot").click()
+
+    page.get_by_role("button", name="Create variable").click()
+    dialog = page.get_by_role("dialog", name="Create variable")
+    dialog.get_by_label("Custom").check()
+    dialog.get_by_label("Name").fill("member_id")
+    dialog.get_by_role("button", name="Create").click()
+    page.get_by_role("radio", name="member_id").check()
+    page.get_by_role("button", name="Save the UCI").click()
+    expect(page.get_by_text("Present UCI")).to_be_visible()
+
+    page.get_by_role("button", name="Check access").click()
+    expect(page.get_by_role("status").first).to_contain_text("can be used")
+
+
+def _import(tmp_path: Path) -> None:
+    file = tmp_path / "conversations.jsonl"
+    documents = [document(1, MEMBER, "Ada"), document(2, MEMBER, "Ada"), document(3, "43", "Grace")]
+    file.write_text("".join(json.dumps(one) + "\n" for one in documents))
+    argv = manage("import_conversations", "tern-ferries", str(file))
+    subprocess.run(argv, env=worker_environment(), check=True, capture_output=True)
+
+
+def _delete_ada(page: Page) -> None:
+    page.get_by_role("link", name="Conversations", exact=True).first.click()
+    page.get_by_role("link", name="Ada").first.click()
+    expect(page.get_by_text("Ada was here")).to_be_visible()
+    opened = page.url
+    page.get_by_role("button", name="Export or delete this chatter").click()
+    page.get_by_label("Delete: erase what is held").check()
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_label("To file it, type").fill("DELETE 2")
+    page.get_by_role("button", name="File the deletion").click()
+
+    request_id = filed_on(page)
+    expect_state(page, "Accepted")
+    let_the_grace_pass(request_id)
+    expect_state(page, "Completed")
+    assert MEMBER not in page.content()
+
+    page.get_by_role("link", name="Conversations", exact=True).first.click()
+    gone = page.get_by_role("row").filter(has_text="Deleted conversation")
+    expect(gone).to_have_count(2)
+    expect(gone.first.get_by_role("link", name=request_id)).to_be_visible()
+    expect(page.get_by_role("link", name="Ada")).to_have_count(0)
+    answer = page.request.get(opened)
+    assert answer.status == 410
+    assert "was deleted" in answer.text()
+
+
+def _export_grace(page: Page) -> None:
+    page.get_by_role("link", name="Grace").click()
+    page.get_by_role("button", name="Export or delete this chatter").click()
+    page.get_by_label("Export: make a file of what is held").check()
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_role("button", name="File the export").click()
+    let_the_grace_pass(filed_on(page))
+    expect_state(page, "Completed")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download", exact=True).click()
+    lines = download.value.path().read_text().splitlines()
+    assert len(lines) == 3
+    assert '"Grace was here"' in lines[1]
+    # The page shows what the worker has done; what it offers now comes with the next look.
+
+
+def test_a_second_person_approves_and_a_viewer_may_not(chatbot: Chatbot, neighbour: Chatbot, storage) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
+    factories.conversation_of(chatbot, MEMBER)
+    theirs = factories.conversation_of(neighbour, MEMBER)
+    filer, approver, viewer = (staff(chatbot, role) for role in (Role.OFFICER, Role.OFFICER, Role.VIEWER))
+
+    with service() as (server, chromium):
+        page = logged_in(chromium, server, filer, f"/admin/file/{chatbot.slug}/").page
+        page.get_by_role("textbox", name="UCI value").fill(MEMBER)
+        page.get_by_label("Delete: erase what is held").check()
+        page.get_by_role("button", name="Show what would happen").click()
+        page.get_by_label("To file it, type").fill("DELETE 1")
+        page.get_by_role("button", name="File the deletion").click()
+        request_id = filed_on(page)
+        let_the_grace_pass(request_id)
+        expect_state(page, "On hold")
+        page.reload()
+        expect(page.get_by_text("somebody else has to approve it")).to_be_visible()
+        expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+
+        _viewer_may_not(chromium, server, viewer, request_id, theirs)
+
+        page = logged_in(chromium, server, approver, f"/admin/requests/{request_id}/").page
+        page.get_by_role("button", name="Approve").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Reason").select_option("verified_with_client")
+        dialog.get_by_role("button", name="Approve").click()
+        expect_state(page, "Completed")
+
+    assert not Conversation.objects.filter(chatbot=chatbot, deleted_at=None).exists()
+    assert Conversation.objects.filter(chatbot=neighbour, deleted_at=None).exists()
+    approved = ChangeLogEntry.objects.get(event="request.approved")
+    assert (approved.actor, approved.data) == (f"user:{approver.pk}", {"reason": "verified_with_client"})
+
+
+def _viewer_may_not(chromium: Browser, server: str, viewer: User, request_id: str, theirs: Conversation) -> None:
+    page = logged_in(chromium, server, viewer, f"/admin/requests/{request_id}/").page
+    expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    for name in ("Approve", "Reject", "Cancel"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
+    client = client_of(viewer)
+    assert client.post(f"/admin/requests/{request_id}/approve/", {"reason": "other"}).status_code == 403
+    assert client.get("/admin/file/acme/").status_code == 403
+    assert client.get(f"/admin/conversations/{theirs.pk}/").status_code == 404
