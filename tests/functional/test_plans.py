@@ -363,9 +363,14 @@ class _Day:
         for name, filters in lists:
             for chosen in ({}, {"chatbot": self.chatbot.slug}):
                 assert self.admin.get(reverse(f"console:{name}"), filters | chosen).status_code == 200
-        pages = [reverse(f"console:{name}") for name in ("changelog", "workers")]
+        pages = [reverse("console:workers"), *self._pages_of_the_change_log(request)]
         for page in (*pages, *(reverse("console:request", args=[one.pk]) for one in (request, large))):
             assert self.admin.get(page).status_code == 200
+
+    def _pages_of_the_change_log(self, request: ComplianceRequest) -> list[str]:
+        asked = ({}, {"event": "request.completed"}, {"event": "request.held"}, {"request": request.pk})
+        log = reverse("console:changelog")
+        return [f"{log}?{urlencode({'chatbot': self.chatbot.slug, **one})}" for one in asked]
 
     def _lose_a_claim(self) -> None:
         """Two requests were under the claim of a worker that died; the rest nobody has taken yet."""
