@@ -5,7 +5,7 @@ One test and not many: filling takes most of its time, and one worker of pytest-
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -368,7 +368,12 @@ class _Day:
             assert self.admin.get(page).status_code == 200
 
     def _pages_of_the_change_log(self, request: ComplianceRequest) -> list[str]:
-        asked = ({}, {"event": "request.completed"}, {"event": "request.held"}, {"request": request.pk})
+        asked: tuple[dict[str, Any], ...] = (
+            {},
+            {"event": "request.completed"},
+            {"event": "request.held"},
+            {"request": request.pk},
+        )
         log = reverse("console:changelog")
         return [f"{log}?{urlencode({'chatbot': self.chatbot.slug, **one})}" for one in asked]
 

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 
 from chatbots.console import pages
 from chatbots.console.actors import names_of
-from chatbots.console.pages import action, page
+from chatbots.console.pages import action, page, polled
 from chatbots.console.scope import DECIDE, TEND, actor_of, may, within_scope
 from compliance import operations, outcomes
 from compliance.callbacks import resending
@@ -46,6 +46,7 @@ def request_page(request: HttpRequest, request_id: UUID) -> HttpResponse:
     return _answer(request, _find(request, request_id))
 
 
+@polled
 @page
 def progress(request: HttpRequest, request_id: UUID) -> HttpResponse:
     """The part of the page that changes while a worker is at it."""

@@ -7,14 +7,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import path
 
 from chatbots.access import second_factor
-from chatbots.console.pages import polled
 from tests.codes import PASSWORD, log_in, set_up
+from tests.factories import export_of
 
 PAGE = "/admin/password_change/"
 
@@ -63,37 +61,14 @@ def test_it_writes_at_most_once_a_minute(client, clock):
     assert [writes(minutes) for minutes in (0.5, 0.9, 1.1, 1.5, 2.2)] == [0, 0, 1, 0, 1]
 
 
-def _polled(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("a part of a page")
-
-
-urlpatterns: list[Any] = [path("polled/", polled(_polled))]
-
-
-def test_a_page_that_asks_by_itself_keeps_no_session_alive(client, clock, settings):
+def test_a_page_that_asks_by_itself_keeps_no_session_alive(client, clock, chatbot):
+    polled = f"/admin/requests/{export_of(chatbot, '42').pk}/progress/"
     clock(20)
-    with override_urls(settings):
-        assert client.get("/polled/").status_code == 200
-        clock(40)
-        answer = client.get("/polled/")
+    assert client.get(polled).status_code == 200
+    clock(40)
+    answer = client.get(polled)
     assert (answer.status_code, answer.content) == (401, b"")
     assert not Session.objects.exists()
-
-
-class override_urls:  # noqa: N801  (reads as Django's own)
-    """The polled page beside the others; none of theirs is polled yet."""
-
-    def __init__(self, settings: Any) -> None:
-        self._settings = settings
-
-    def __enter__(self) -> None:
-        from config.urls import urlpatterns as real
-
-        urlpatterns[1:] = real
-        self._settings.ROOT_URLCONF = __name__
-
-    def __exit__(self, *_: object) -> None:
-        self._settings.ROOT_URLCONF = "config.urls"
 
 
 @pytest.mark.parametrize("flag", ["is_active", "is_staff"])
