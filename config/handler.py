@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 
 
@@ -15,7 +16,7 @@ class Request(WSGIRequest):
     def _set_content_type_params(self, meta: dict[str, Any]) -> None:
         try:
             super()._set_content_type_params(meta)  # type: ignore[misc]  # not in the stubs
-        except (LookupError, ValueError):
+        except (LookupError, ValueError, SuspiciousOperation):  # the last of a query that cannot be decoded so
             self.content_type, self.content_params = "", {}
 
 

@@ -60,6 +60,7 @@ MIDDLEWARE = [
     "config.request_id.RequestIdMiddleware",
     "config.probes.ProbesMiddleware",
     "config.page_policy.PagePolicyMiddleware",
+    "config.forms.FormsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -179,7 +180,8 @@ EXTRACT_DELAY = timedelta(minutes=env.int("EXTRACT_DELAY_MINUTES", 10, validate=
 # What one statement of a web call may take; 0 for as long as it likes. Workers and commands are not bound by it.
 WEB_STATEMENT_SECONDS = env.int("WEB_STATEMENT_SECONDS", 30, validate=Range(min=0))
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024, validate=Range(min=1))
-DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+# Forms are held in memory whole, their files too: nothing of them is written to a disk.
+DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 # Of one key that has no limit of its own. 0 switches all limits off.
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", 6_000, validate=Range(0, 1_000_000))
 # Of one uploaded file, which is streamed: memory does not grow with it.

@@ -4,7 +4,6 @@ A view is a plain function below `@page` or `@action`. It finds its chatbot with
 an operation or a query, and answers with `render`, or with a redirect to a page after it has changed something.
 """
 
-import codecs
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
@@ -61,9 +60,6 @@ def _of_console(view: View[_Given]) -> View[_Given]:
         try:
             if not (is_superuser(request) or chatbots_with_role(request, READ)):
                 raise PermissionDenied(_NO_CHATBOT)
-            if not _is_in_utf8(request):
-                text = "Send the form in UTF-8, as browsers do."
-                return refusal(request, status=400, title="Not readable", text=text)
             return view(request, *args, **kwargs)
         except Http404:
             text = "There is nothing at this address, or it belongs to a chatbot that is not yours to see."
@@ -78,11 +74,6 @@ def _of_console(view: View[_Given]) -> View[_Given]:
         return answer
 
     return cast("View[_Given]", opened)
-
-
-def _is_in_utf8(request: HttpRequest) -> bool:
-    """Say whether a form is in UTF-8. Escapes as an encoding can hold unpaired surrogates, which no page can show."""
-    return request.encoding is None or codecs.lookup(request.encoding).name == "utf-8"
 
 
 def render(request: HttpRequest, template: str, *, title: str, status: int = 200, **context: Any) -> HttpResponse:

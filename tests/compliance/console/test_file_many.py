@@ -178,9 +178,10 @@ def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
 
 
 def test_a_file_of_ten_megabytes_is_refused(filer):
-    assert "This is more than 2 MB." in filer.preview_many(file=file(b'"' * 10_500_000)).text
+    assert "This is more than 2 MB." in filer.preview_many(file=file(b'"' * 9_000_000)).text
     too_much = filer.client.post(filer.path, {"step": "preview", "pasted": "x" * 10_500_000})
-    assert too_much.status_code == 400
+    assert too_much.status_code == 413
+    assert "A form may have" in too_much.text
 
 
 def test_a_thousand_rows_take_as_many_questions_as_ten(chatbot, filer):

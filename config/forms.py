@@ -1,0 +1,46 @@
+"""What every form of our pages has to be, whoever sends it: in UTF-8, and no larger than a call's body may be.
+
+Calls of the API read their bodies themselves (`config.bodies`).
+"""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+_UTF_8 = "utf-8"
+
+
+class FormsMiddleware:
+    """Refuses other forms before anything reads them.
+
+    Django takes the encoding from the header of any call. One that is not of texts (`hex`) ends as a 500, also
+    for the parameters of an address, and escapes hold unpaired surrogates, which no page can show. And it writes
+    files of forms to the disk, of any size and before it asks who sends them: chatters' values would lie there.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        is_api = request.path_info.startswith("/api/")
+        if (request.encoding or _UTF_8).lower() not in {_UTF_8, "utf8"}:
+            if not is_api:
+                return _refused(request, "Send the form in UTF-8, as browsers do.", 400)
+            request.encoding = _UTF_8  # what is wrong with the header of a body, its call says
+        if not is_api and _declared_length(request) > settings.MAX_BODY_BYTES:
+            return _refused(request, f"A form may have {settings.MAX_BODY_BYTES:,} bytes at most.", 413)
+        return self.get_response(request)
+
+
+def _declared_length(request: HttpRequest) -> int:
+    """Return what is read at most: a body of no declared length is none to Django."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return int(length) if length.isascii() and length.isdecimal() and len(length) <= 18 else 0
+
+
+def _refused(request: HttpRequest, text: str, status: int) -> HttpResponse:
+    answer = render(request, "console/outside.html", {"title": "Not taken", "text": text}, status=status)
+    answer["Cache-Control"] = "no-store"
+    return answer
