@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -104,6 +105,7 @@ def test_each_role_sees_what_the_table_says(theirs, clients) -> None:
 @pytest.mark.parametrize("page", [page for page in TABLE if page.method == "POST"], ids=str)
 def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
     check_roles(page, clients, theirs)
+    assert not LogEntry.objects.exists()
 
 
 # What is refused changes nothing, so one set of rows serves all pages of a test.
