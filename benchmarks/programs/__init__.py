@@ -11,6 +11,7 @@ NAMES = (
     "small_exports",
     "accepting",
     "fairness",
+    "log",
     "clusters",
     "large_export",
     "daily_extract",

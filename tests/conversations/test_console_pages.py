@@ -49,7 +49,8 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     for dark in (False, True):
         watched = signed_in(chromium, live_server.url, user, paths[0], dark=dark)
         for path in paths:
-            watched.page.goto(live_server.url + path)
+            # What is still loading when the page is left would count as blocked.
+            watched.page.goto(live_server.url + path, wait_until="networkidle")
             assert barriers(watched.page) == {}, path
             assert fits(watched.page), path
             watched.page.set_viewport_size({"width": 1280, "height": 900})
