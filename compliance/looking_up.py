@@ -104,7 +104,7 @@ def _by_conversation(chatbot: Chatbot, text: str) -> Answer:
     number = text.strip()
     if number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER:
         by_number = finding.by_number(chatbot=chatbot, number=int(number)).rows
-        rows += [row for row in by_number if row not in rows]
+        rows += tuple(row for row in by_number if row not in rows)
     known = {one.pk for one in about.requests}
     closing = {row.request_id for row in rows if row.request_id} - known
     others = ComplianceRequest.objects.filter(chatbot=chatbot, pk__in=closing).select_related("export")

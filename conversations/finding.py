@@ -23,11 +23,11 @@ SHORTEST_NAME = 2
 class Found(NamedTuple):
     """The newest conversations, MOST_FOUND at most, and whether there are more."""
 
-    rows: list[Row]
+    rows: tuple[Row, ...]
     has_more: bool
 
 
-NOTHING = Found([], has_more=False)
+NOTHING = Found((), has_more=False)
 
 _FOUND = f"""
 SELECT c.started_at, c.id, {SHOWN}
@@ -86,7 +86,7 @@ def by_id(*, chatbot: Chatbot, external_id: str) -> Found:
 
 
 def by_number(*, chatbot: Chatbot, number: int) -> Found:
-    return Found(browsing.read_rows([number], chatbot=chatbot), has_more=False)
+    return Found(tuple(browsing.read_rows([number], chatbot=chatbot)), has_more=False)
 
 
 def together(first: Found, second: Found) -> Found:
@@ -100,5 +100,5 @@ def _found(numbers: str, chatbot: Chatbot, **values: Any) -> Found:
     values |= {"chatbot": chatbot.pk, "most": MOST_FOUND, "looked": MOST_LOOKED_AT}
     with connection.cursor() as cursor:
         cursor.execute(_FOUND.format(numbers=numbers), values)
-        rows = [browsing.row_of(each) for each in cursor.fetchall()]
+        rows = tuple(browsing.row_of(each) for each in cursor.fetchall())
     return Found(rows[:MOST_FOUND], has_more=len(rows) > MOST_FOUND)

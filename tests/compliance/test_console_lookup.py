@@ -119,6 +119,12 @@ def test_by_id_it_shows_a_closed_one_as_deleted_and_the_request(chatbot: Chatbot
         assert VALUE not in answer.text
 
 
+def test_what_one_look_up_finds_is_not_in_the_next(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    theirs = planted(neighbour)
+    assert transcripts_of(ask(member(neighbour), "conversation", str(theirs.pk), chatbot="neighbour")) == [theirs.pk]
+    assert transcripts_of(ask(member(chatbot), "conversation", "nobody's")) == []
+
+
 def test_by_id_and_by_number_both_are_found(chatbot: Chatbot) -> None:
     by_number = planted(chatbot)
     by_id = planted(chatbot, 1, external_id=str(by_number.pk))

@@ -84,7 +84,7 @@ def test_by_id_it_finds_an_erased_one_while_its_digest_lives(chatbot: Chatbot, n
     Conversation.objects.update(external_id_digest=None)
     assert found() == finding.NOTHING
     assert numbers(finding.by_number(chatbot=chatbot, number=conversation.pk)) == [conversation.pk]
-    assert finding.by_number(chatbot=neighbour, number=conversation.pk).rows == []
+    assert finding.by_number(chatbot=neighbour, number=conversation.pk).rows == ()
 
 
 def test_by_request_it_finds_what_a_deletion_has_closed(chatbot: Chatbot, neighbour: Chatbot) -> None:
