@@ -92,7 +92,7 @@ def by_number(*, chatbot: Chatbot, number: int) -> Found:
 def together(first: Found, second: Found) -> Found:
     """Return what was found by two ways, each conversation once, those of the first way before the others."""
     numbers = {row.number for row in first.rows}
-    rows = [*first.rows, *(row for row in second.rows if row.number not in numbers)]
+    rows = (*first.rows, *(row for row in second.rows if row.number not in numbers))
     return Found(rows[:MOST_FOUND], has_more=first.has_more or second.has_more or len(rows) > MOST_FOUND)
 
 
