@@ -78,6 +78,7 @@ OF_ONESELF = frozenset(
 
 TABLE = (
     Page("changelog", DECIDE),
+    Page("file", TEND),
     Page("changelog", DECIDE, named=True),
     Page("chatbots", READ),
     Page("new_chatbot", RUN),

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from chatbots.changelog import VOCABULARY
 from chatbots.console.actors import names_of
@@ -85,7 +85,7 @@ def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
             _words(entry.event),
             names[entry.actor],
             [_detail(name, value, names) for name, value in entry.data.items()],
-            _url("console:request", entry.request_id) if entry.request_id else None,
+            reverse("console:request", args=[entry.request_id]) if entry.request_id else None,
         )
         for entry in entries
     ]
@@ -99,16 +99,9 @@ def _people(entry: ChangeLogEntry) -> Iterable[str]:
 
 
 def _detail(name: str, value: Any, names: dict[str, str]) -> tuple[str, str, str | None]:
-    url = _url("console:conversation", value) if name == "conversation" else None
+    url = reverse("console:conversation", args=[value]) if name == "conversation" else None
     text = {True: "on", False: "off", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)
     return name.replace("_", " "), names.get(f"user:{value}", text) if name == "user" else text, url
-
-
-def _url(name: str, value: Any) -> str | None:
-    try:
-        return reverse(name, args=[value])
-    except NoReverseMatch:
-        return None
 
 
 def _words(event: str) -> str:

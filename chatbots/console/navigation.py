@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
-from chatbots.console.scope import DECIDE, READ, chatbots_with_role, is_superuser
+from chatbots.console.scope import DECIDE, READ, TEND, chatbots_with_role, is_superuser
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ def _everybody(request: HttpRequest) -> bool:
     return is_superuser(request) or bool(chatbots_with_role(request, READ))
 
 
+def _tends(request: HttpRequest) -> bool:
+    return is_superuser(request) or bool(chatbots_with_role(request, TEND))
+
+
 def _decides(request: HttpRequest) -> bool:
     return is_superuser(request) or bool(chatbots_with_role(request, DECIDE))
 
@@ -41,6 +45,7 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
             ("Conversations", "console:conversations", "bubbles", _everybody),
             ("Look up", "console:lookup", "search", _everybody),
             ("Requests", "console:requests", "inbox", _everybody),
+            ("File a request", "console:file", "plus", _tends),
         ),
     ),
     (
@@ -77,11 +82,8 @@ def navigation(request: HttpRequest) -> list[Group]:
 def _entries(request: HttpRequest, declared: tuple[_Declared, ...]) -> Iterator[Entry]:
     home = reverse("admin:index")
     for label, name, icon, may in declared:
-        try:
-            url = reverse(name)
-        except NoReverseMatch:
-            continue
         if may(request):
+            url = reverse(name)
             places = [url, *([home + _ELSEWHERE[name]] if name in _ELSEWHERE else [])]
             is_here = request.path == url or (url != home and request.path.startswith(tuple(places)))
             yield Entry(label, url, icon, is_here)

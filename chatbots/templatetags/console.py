@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import template
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -57,3 +59,10 @@ def of(names: Mapping[str, str], key: str) -> str:
 
 def _zone(name: str) -> tzinfo:
     return ZoneInfo(name)
+
+
+@register.simple_tag
+def request_link(request_id: UUID, *, short: bool = False) -> SafeString:
+    """Name a request by its id, or by the end of it, as a link to its page."""
+    text = f"…{str(request_id)[-12:]}" if short else str(request_id)
+    return format_html('<a class="mono" href="{}">{}</a>', reverse("console:request", args=[request_id]), text)

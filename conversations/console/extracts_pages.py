@@ -75,7 +75,7 @@ def _row(request: HttpRequest, extract: DailyExtract) -> Row:
     return Row(
         extract,
         _TONES[State(extract.state)],
-        f"The client's bucket {extract.bucket}".strip() if is_clients else "The hosted bucket",
+        f"The client's bucket {extract.bucket}".strip() if is_clients else "Hosted",
         is_settled and may(request, extract.chatbot, DECIDE),
     )
 

@@ -195,7 +195,7 @@ def test_exports_tell_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighb
         "Removed",
         "A deletion removes it",
         "Kept through a deletion",
-        "In the hosted bucket",
+        "Hosted",
         "ab" * 32,
     ):
         assert said in text

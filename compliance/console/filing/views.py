@@ -3,7 +3,8 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters
 
 from chatbots.console.pages import chatbot_or_404, form, refusal, render
@@ -23,7 +24,6 @@ from compliance.console.filing.drafts import (
     unseal_subject,
 )
 from compliance.console.filing.forms import KINDS, OneForm
-from compliance.console.filing.links import request_page
 from compliance.console.filing.pasting import peculiarities
 from compliance.console.filing.subjects import ClosedConversation, NoConversation, subjects_of
 from compliance.errors import Refused
@@ -172,7 +172,7 @@ def _file(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
         messages.success(
             request, f"Filed. It begins in {shown.grace(chatbot)} minutes; until then it can be cancelled."
         )
-    return HttpResponseRedirect(request_page(outcome.pk))
+    return redirect("console:request", outcome.pk)
 
 
 def _again(request: HttpRequest, chatbot: Chatbot, sealed: Sealed, why: str) -> HttpResponse:

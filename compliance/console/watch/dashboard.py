@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.console.charts import Chart, Series, bars
@@ -176,9 +176,6 @@ def _midnight(day: date, zone: str) -> datetime:
 
 
 def _address(name: str, filters: Mapping[str, str], *args: Any) -> str:
-    """Return an address, with what stands for a day left as it is; empty where there is no such page."""
-    try:
-        path = reverse(name, args=args)
-    except NoReverseMatch:
-        return ""
+    """Return an address, with what stands for a day left as it is."""
+    path = reverse(name, args=args)
     return f"{path}?{urlencode(filters, safe='{}')}" if filters else path

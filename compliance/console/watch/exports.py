@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 
 from chatbots.console.newest import Newest
 from chatbots.console.pages import page, render
@@ -56,23 +56,16 @@ def _row(request: HttpRequest, filed: ComplianceRequest) -> Row:
     where, tone = _whereabouts(export)
     is_there = tone == "ok" and export.hosting == Bucket.Hosting.HOSTED
     may_fetch = is_there and may(request, filed.chatbot, TEND)
-    return Row(filed, export, where, tone, _address("console:request_download", filed) if may_fetch else "")
+    return Row(filed, export, where, tone, reverse("console:request_download", args=[filed.pk]) if may_fetch else "")
 
 
 def _whereabouts(export: Export) -> tuple[str, str]:
     if export.hosting == Bucket.Hosting.CLIENT:
-        return f"In the client's bucket {export.bucket}: it is the client's", "info"
+        return f"In the client's bucket {export.bucket}", "info"
     if export.key is None:
         return "Removed", "mute"
     if export.doomed_by is not None:
         return "A deletion removes it", "warn"
     if export.left_by is not None:
-        return "Kept through a deletion: it is the copy that the person asked for", "ok"
-    return "In the hosted bucket", "ok"
-
-
-def _address(name: str, filed: ComplianceRequest) -> str:
-    try:
-        return reverse(name, args=[filed.pk])
-    except NoReverseMatch:
-        return ""
+        return "Kept through a deletion", "ok"
+    return "Hosted", "ok"
