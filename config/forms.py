@@ -1,4 +1,4 @@
-"""What every form of our pages has to be, whoever sends it: in UTF-8, and no larger than a call's body may be.
+"""What every call of our pages has to be, whoever sends it: in UTF-8, without NUL in its address, and not too large.
 
 Calls of the API read their bodies themselves (`config.bodies`).
 """
@@ -6,7 +6,7 @@ Calls of the API read their bodies themselves (`config.bodies`).
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
 _UTF_8 = "utf-8"
@@ -29,6 +29,8 @@ class FormsMiddleware:
             if not is_api:
                 return _refused(request, "Send the form in UTF-8, as browsers do.", 400)
             request.encoding = _UTF_8  # what is wrong with the header of a body, its call says
+        if not is_api and ("\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", "")):
+            raise Http404  # PostgreSQL takes no NUL in a text, so nothing has such an address
         if not is_api and _declared_length(request) > settings.MAX_BODY_BYTES:
             return _refused(request, f"A form may have {settings.MAX_BODY_BYTES:,} bytes at most.", 413)
         return self.get_response(request)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, QueryDict
 
 from chatbots.console.scope import visible_chatbots
 from chatbots.models import Chatbot
@@ -35,7 +35,23 @@ def scope_of(request: HttpRequest) -> Scope:
     wanted = request.GET.get("chatbot", "")
     if not wanted:
         return Scope(visible, visible[0] if len(visible) == 1 else None)
+    return Scope(visible, _named(visible, wanted))
+
+
+def one_of(visible: list[Chatbot], given: QueryDict) -> Chatbot | None:
+    """Return the chatbot that the parameters name, else the first; None where the user sees none.
+
+    Raises Http404 for one that the user may not see.
+    """
+    slug = given.get("chatbot")
+    if slug is None:
+        return visible[0] if visible else None
+    return _named(visible, slug)
+
+
+def _named(visible: list[Chatbot], slug: str) -> Chatbot:
+    # Among those that were read already: what was sent is no slug to ask the database for.
     for chatbot in visible:
-        if chatbot.slug == wanted:
-            return Scope(visible, chatbot)
+        if chatbot.slug == slug:
+            return chatbot
     raise Http404

@@ -6,9 +6,9 @@ from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from chatbots.console.pages import chatbot_or_404, form, render
+from chatbots.console.pages import form, render
 from chatbots.console.scope import visible_chatbots
-from chatbots.models import Chatbot
+from chatbots.console.several import one_of
 from compliance import looking_up
 from compliance.errors import Refused
 from compliance.looking_up import Answer, What
@@ -46,7 +46,7 @@ class LookUpForm(forms.Form):
 def look_up(request: HttpRequest) -> HttpResponse:
     """Answer what one chatbot holds about a text."""
     chatbots = visible_chatbots(request)
-    chatbot = _chosen(request, chatbots)
+    chatbot = one_of(chatbots, request.POST if request.method == "POST" else request.GET)
     if chatbot is None:
         return render(request, _TEMPLATE, title=_TITLE)
     ucis = list(Setup(chatbot).ucis)
@@ -74,10 +74,3 @@ def look_up(request: HttpRequest) -> HttpResponse:
         most=MOST_FOUND,
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )
-
-
-def _chosen(request: HttpRequest, chatbots: list[Chatbot]) -> Chatbot | None:
-    slug = (request.POST if request.method == "POST" else request.GET).get("chatbot")
-    if slug is None:
-        return chatbots[0] if chatbots else None
-    return next((one for one in chatbots if one.slug == slug), None) or chatbot_or_404(request, slug)

@@ -11,9 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.buckets import StorageError
-from chatbots.console.pages import chatbot_or_404, page, refusal, render
+from chatbots.console.pages import page, refusal, render
 from chatbots.console.paging import page_of
 from chatbots.console.scope import TEND, actor_of, may, visible_chatbots, within_scope
+from chatbots.console.several import one_of
 from chatbots.models import Chatbot
 from conversations import browsing, downloads, messages, opening
 from conversations.console import bubbles, filters
@@ -32,7 +33,7 @@ class Link(NamedTuple):
 def log(request: HttpRequest) -> HttpResponse:
     """The log of one chatbot: the newest that fit the filters, and the way to what is older."""
     chatbots = visible_chatbots(request)
-    chatbot = _chosen(request, chatbots)
+    chatbot = one_of(chatbots, request.GET)
     if chatbot is None:
         return render(request, "console/conversations/none.html", title="Conversations")
     asked = filters.read(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
@@ -118,14 +119,6 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
         return refusal(
             request, status=HTTPStatus.SERVICE_UNAVAILABLE, title="The storage cannot be used", text=error.detail
         )
-
-
-def _chosen(request: HttpRequest, chatbots: list[Chatbot]) -> Chatbot | None:
-    """Return the chatbot that the address names, else the first that the user may see."""
-    slug = request.GET.get("chatbot")
-    if slug is None:
-        return chatbots[0] if chatbots else None
-    return next((one for one in chatbots if one.slug == slug), None) or chatbot_or_404(request, slug)
 
 
 def _conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation, Chatbot]:

@@ -42,6 +42,12 @@ def test_a_call_of_the_api_is_answered_whatever_encoding_its_header_names(chatbo
         assert b'"code"' in body
 
 
+def test_nothing_has_an_address_with_nul(chatbot, admin_client):
+    for path in ("django_q/failure/%00/change/", "auth/user/?id=%00", "conversations/?chatbot=%00"):
+        answer = admin_client.get(f"/admin/{path}")
+        assert (answer.status_code, "There is nothing at this address" in answer.text) == (404, True)
+
+
 def test_a_form_that_is_of_no_log_in_is_refused_in_words(chatbot, admin_user):
     for user in (None, admin_user):
         client = Client(enforce_csrf_checks=True)
