@@ -1,10 +1,13 @@
 """Users in the admin: for superusers, and without a word about anybody in Django's history."""
 
+import re
+
 import pytest
 from axes.models import AccessAttempt
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
+from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.test import Client, RequestFactory
 
@@ -128,3 +131,20 @@ def test_a_superuser_lifts_a_lock_out(user, chatbot: Chatbot, settings):
     attempt = AccessAttempt.objects.get()
     client_of(user).post(f"/admin/axes/accessattempt/{attempt.pk}/delete/", {"post": "yes"})
     assert log_in(Client(), other) == 302
+
+
+def test_no_title_names_a_user(user):
+    client = client_of(user)
+    for page in ("change", "history", "password"):
+        text = client.get(f"/admin/auth/user/{user.pk}/{page}/").text
+        [title] = re.findall(r"<title>(.*?)</title>", text, re.DOTALL)
+        assert "sam.staff" not in title
+        assert "sam.staff" in text
+
+
+def test_no_page_of_djangos_tells_what_rows_there_are(user, chatbot: Chatbot):
+    kind = ContentType.objects.get_for_model(Chatbot).pk
+    for client in (client_of(user), client_of(staff(chatbot))):
+        for path in (f"r/{kind}/{chatbot.pk}/", f"r/{kind}/abc/", "autocomplete/"):
+            answer = client.get(f"/admin/{path}", {"app_label": "auth", "model_name": "user", "field_name": "groups"})
+            assert (answer.status_code, "There is nothing at this address" in answer.text) == (404, True)
