@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
@@ -13,6 +13,9 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 _View = TypeVar("_View", bound=Callable[..., HttpResponseBase])
 
@@ -62,6 +65,21 @@ class AccessSite(AdminSite):
             return answer
 
         return cast("_View", update_wrapper(inner, guarded))
+
+    def password_change(  # type: ignore[override]  # a lock-out is another page
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """As Django's. A wrong password counts as at the log-in: nobody is to guess it in another's session."""
+        from chatbots.access import lockouts  # noqa: PLC0415  (needs the models)
+
+        user = cast("User", request.user)
+        if lockouts.is_locked(request, user):
+            return lockouts.answer(request, None, {"username": user.get_username()})
+        page = super().password_change(request, extra_context)
+        form = (getattr(page, "context_data", None) or {}).get("form")
+        if form is not None and form.has_error("old_password", "password_incorrect"):
+            lockouts.note_failure(request, user)
+        return page
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

@@ -12,6 +12,7 @@ from django.test import Client, RequestFactory
 
 from chatbots.access import lockouts
 from tests.codes import PASSWORD, log_in
+from tests.people import client_of
 
 pytestmark = pytest.mark.django_db
 
@@ -91,3 +92,15 @@ def test_it_is_quiet_about_names_in_its_log(user, settings, caplog):
     assert "sam.staff" not in caplog.text
     assert f"login.locked_out user={user.pk}" in caplog.text
     assert timedelta(minutes=15) == settings.LOGIN_COOLOFF
+
+
+def test_nobody_guesses_a_password_in_the_session_of_another(user, settings):
+    client = client_of(user)
+    guess = {"old_password": "wrong", "new_password1": "x" * 20, "new_password2": "y" * 20}
+    statuses = [client.post("/admin/password_change/", guess).status_code for _ in range(settings.LOGIN_FAILURES)]
+    assert statuses == [200] * (settings.LOGIN_FAILURES - 1) + [429]
+
+    right = {"old_password": PASSWORD, "new_password1": "another good one", "new_password2": "another good one"}
+    assert client.post("/admin/password_change/", right).status_code == 429
+    AccessAttempt.objects.all().delete()
+    assert client.post("/admin/password_change/", right).status_code == 302
