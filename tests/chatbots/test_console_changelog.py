@@ -80,11 +80,11 @@ def test_it_filters_by_closed_lists_and_bears_anything_else(chatbot, neighbour, 
     )
     assert shown(event="request.accepted") == 2
     assert everything == 3
-    for odd in ({"event": "no.such"}, {"event": "\0"}, {"request": "'; --"}, {"request": "\0"}):
+    for odd in ({"event": "no.such"}, {"request": "'; --"}):
         answer = admin_client.get(PAGE, {"chatbot": "acme", **odd})
         assert (answer.status_code, rows(answer.text)) == (200, [])
         assert 'role="alert"' in answer.text
-    for odd in ({"chatbot": "\0"}, {"cursor": "x"}):
+    for odd in ({"event": "\0"}, {"cursor": "x"}):
         assert admin_client.get(PAGE, {"chatbot": "acme"} | odd).status_code == 404
 
 

@@ -228,7 +228,7 @@ def test_callbacks_are_listed_by_state_event_and_error(chatbot: Chatbot, neighbo
     assert shown(state="lost") == []
     text = get(client, "console:callbacks")
     assert "https://hooks.example.com" in text
-    assert "5813" not in text, "of an address no more than the host"
+    assert "privacy-5813" not in text, "of an address no more than the host"
 
 
 def test_support_sends_callbacks_again_in_its_own_chatbots(chatbot: Chatbot, neighbour: Chatbot) -> None:
