@@ -14,6 +14,11 @@ from tests import factories
 
 embedded.start()
 django_settings.S3_BUCKET = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+# A hash is slow on purpose, and tests make many users. Programs that they start read the second one.
+django_settings.PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.MD5PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -47,7 +48,8 @@ def service() -> Iterator[tuple[str, Browser]]:
 
 def logged_in(chromium: Browser, server: str, user: User, path: str) -> Watched:
     """Go to a page as somebody who has to log in first."""
-    user.set_password(PASSWORD)
+    # As the server hashes it, not as these tests do.
+    user.password = make_password(PASSWORD, hasher="pbkdf2_sha256")
     user.save()
     watched = open_page(chromium, server + path)
     watched.page.get_by_label("Username").fill(user.username)
