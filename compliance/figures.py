@@ -124,11 +124,6 @@ class NeedsSomebody:
         return ComplianceRequest.Kind(self.kind).label
 
     @property
-    def short_id(self) -> str:
-        """The end of the id, which tells requests apart: its beginning is the time."""
-        return f"…{str(self.id)[-12:]}"
-
-    @property
     def why(self) -> str:
         status = Status(self.status)
         if status == Status.ON_HOLD and self.hold_reason:

@@ -25,7 +25,6 @@ class Shown:
     what: str
     who: str
     details: list[tuple[str, str, str | None]]
-    request_url: str | None
 
 
 @page
@@ -85,7 +84,6 @@ def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
             _words(entry.event),
             names[entry.actor],
             [_detail(name, value, names) for name, value in entry.data.items()],
-            reverse("console:request", args=[entry.request_id]) if entry.request_id else None,
         )
         for entry in entries
     ]

@@ -64,5 +64,9 @@ def _zone(name: str) -> tzinfo:
 @register.simple_tag
 def request_link(request_id: UUID, *, short: bool = False) -> SafeString:
     """Name a request by its id, or by the end of it, as a link to its page."""
-    text = f"…{str(request_id)[-12:]}" if short else str(request_id)
-    return format_html('<a class="mono" href="{}">{}</a>', reverse("console:request", args=[request_id]), text)
+    url = reverse("console:request", args=[request_id])
+    if short:
+        return format_html(
+            '<a class="mono short-id" href="{}" title="{}">…{}</a>', url, request_id, short_id(request_id)
+        )
+    return format_html('<a class="mono" href="{}">{}</a>', url, request_id)

@@ -60,8 +60,10 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     expect(page.get_by_role("table").get_by_text("Deletion under way")).to_have_count(1)
     rows = page.get_by_role("row")
     expect(rows).to_have_count(4)
+    log = page.get_by_role("region", name="Conversations")
+    assert log.evaluate("one => one.scrollWidth <= one.clientWidth"), "nothing is cut off at the side"
     # By keyboard: from row to row, and into the conversation. A closed one is no stop.
-    page.get_by_role("region", name="Conversations").focus()
+    log.focus()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Ada")).to_be_focused()
     page.keyboard.press("Enter")

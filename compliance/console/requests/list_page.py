@@ -66,6 +66,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         views=[_tab(name, label, view, slug) for name, label in _VIEWS.items()],
         view=view,
         has_many=len(chatbots) > 1,
+        shows_chatbot=len(chosen) > 1,
         bulk=BulkForm(decisions=decisions) if decisions else None,
         here=request.get_full_path(),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -60,9 +60,6 @@ class Links:
     def conversations(self, **filters: str) -> str:
         return _address("console:conversations", {**self._chatbot, **filters}) if self._chatbot else ""
 
-    def request(self, request_id: Any) -> str:
-        return _address("console:request", {}, request_id)
-
 
 @page
 def dashboard(request: HttpRequest) -> HttpResponse:
@@ -84,7 +81,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         tiles=_tiles(figures.open_now(scope.ids), oldest, clusters, links),
         alive=sum(cluster.condition is Condition.ALIVE for cluster in clusters),
         waits_long=oldest is not None and oldest.age > health.LONGEST_WAIT,
-        needs=[(one, links.request(one.id)) for one in figures.needs_somebody(scope.ids)],
+        needs=figures.needs_somebody(scope.ids),
         charts=_charts(scope, first, now, period, links),
         period=period,
         since=first,
@@ -115,11 +112,11 @@ def _tiles(
         Tile(
             "Longest wait for a worker",
             age,
-            links.request(oldest.request_id) if oldest else "",
+            reverse("console:request", args=[oldest.request_id]) if oldest else "",
             "of what may be taken up",
             "bad" if waits_long else "",
         ),
-        Tile("Clusters alive", f"{alive}", _address("console:workers", {}), "", "" if alive else "bad"),
+        Tile("Clusters alive", f"{alive}", reverse("console:workers"), "", "" if alive else "bad"),
     ]
 
 
@@ -175,7 +172,6 @@ def _midnight(day: date, zone: str) -> datetime:
     return datetime.combine(day, time.min, tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
-def _address(name: str, filters: Mapping[str, str], *args: Any) -> str:
+def _address(name: str, filters: Mapping[str, str]) -> str:
     """Return an address, with what stands for a day left as it is."""
-    path = reverse(name, args=args)
-    return f"{path}?{urlencode(filters, safe='{}')}" if filters else path
+    return f"{reverse(name)}?{urlencode(filters, safe='{}')}"
