@@ -5,6 +5,7 @@ One chatbot holds four fifths of it. Of the past there are 50,000 completed requ
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 from django.db import connection
 
@@ -28,9 +29,19 @@ TABLES = (
     "chatbots_changelogentry",
 )
 
-LIVE = 100_000  # conversations, of ten messages each
-ERASED = 50_000
-REQUESTS = 50_000  # every fifth an export, the others deletions; every fourth names conversations
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many rows there are. Every fifth request is an export, the others deletions; every fourth names
+    conversations."""
+
+    live: int = 100_000  # conversations, of ten messages each
+    erased: int = 50_000  # no more than requests
+    requests: int = 50_000
+    days: int = 11_000  # of each chatbot, with an extract
+
+
+BIG = Sizes()
 
 # `chatbots` is an array of (chatbot, UCI variable, plan variable), the big one first; every fifth row
 # goes to another.
@@ -58,7 +69,7 @@ SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'ex
        CASE WHEN is_by_ids THEN ARRAY[sha256(('live' || n)::bytea), sha256(('live' || n + 1)::bytea)] END,
        'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
        '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
-  FROM generate_series(1, {REQUESTS}) AS n {_OWNER}
+  FROM generate_series(1, %(requests)s) AS n {_OWNER}
   CROSS JOIN LATERAL (
         SELECT now() - interval '80 days' + n * interval '2 minutes' AS t, n %% 4 = 3 AS is_by_ids) AS filed
  ORDER BY n
@@ -109,7 +120,7 @@ INSERT INTO conversations_conversation (chatbot_id, external_id_digest, channel,
 SELECT chatbot_id, sha256(('erased' || n)::bytea), 'widget',
        date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - (n %% 365) * interval '1 day',
        FALSE, FALSE, FALSE, lpad(to_hex(n), 32, '0')::uuid, now() - interval '1 day' - n * interval '1 minute'
-  FROM generate_series(1, {ERASED}) AS n {_OWNER} ORDER BY n
+  FROM generate_series(1, %(erased)s) AS n {_OWNER} ORDER BY n
 """,
     "conversations": f"""
 INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_digest, uci_variable_id, channel,
@@ -117,7 +128,7 @@ INSERT INTO conversations_conversation (chatbot_id, external_id, external_id_dig
 SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
        (ARRAY['widget', 'whatsapp', 'messenger'])[1 + n %% 3], 'en', 'somebody',
        now() - interval '365 days' + n * interval '5 minutes', now(), 10, FALSE, n %% 7 = 0, FALSE
-  FROM generate_series(1, {LIVE}) AS n {_OWNER} ORDER BY n
+  FROM generate_series(1, %(live)s) AS n {_OWNER} ORDER BY n
 """,
     # Four conversations a chatter.
     "identities": """
@@ -144,7 +155,7 @@ SELECT chatbot_id, day, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp 
        CASE WHEN is_young THEN 'filling/' || chatbot_id || '/' || day END, 10, 1000, repeat('0', 64), now(),
        now() + interval '40 days', 0, '', ''
   FROM owner
- CROSS JOIN generate_series(1, 11000) AS n
+ CROSS JOIN generate_series(1, %(days)s) AS n
  CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date - n AS day, n <= 40 AS is_young) AS d
 """,
     "extract erasures": """
@@ -165,8 +176,8 @@ SELECT chatbot_id, id, 'uploads/filling/' || id, 'picture.png', 'image/png', 1, 
 }
 
 
-def fill(chatbots: list[Chatbot]) -> None:
-    """Fill the tables for these chatbots, the first of which gets most. Commits; gathers no statistics."""
+def fill(chatbots: list[Chatbot], sizes: Sizes = BIG) -> None:
+    """Fill the tables for these chatbots, two or more, the first of which gets most. Gathers no statistics."""
     plans = [chatbot.variables.get(name="plan").pk for chatbot in chatbots]
     values = {
         "chatbots": [chatbot.pk for chatbot in chatbots],
@@ -176,7 +187,7 @@ def fill(chatbots: list[Chatbot]) -> None:
     with connection.cursor() as cursor, _as_fast_as_it_goes():
         cursor.execute(_OWNERS, values)
         for statement in _STATEMENTS.values():
-            cursor.execute(statement, {})
+            cursor.execute(statement, asdict(sizes))
         cursor.execute("DROP TABLE owner")
 
 

@@ -45,7 +45,7 @@ def theirs(chatbot: Chatbot) -> dict[str, Any]:
 
 def something_of(chatbot: Chatbot) -> dict[str, Any]:
     """Something of the chatbot for each parameter that a path can have."""
-    midnight = datetime(2026, 11, 20, tzinfo=UTC)
+    midnight = datetime(1990, 1, 1, tzinfo=UTC)
     extract = DailyExtract.objects.create(
         chatbot=chatbot, day=midnight.date(), starts_at=midnight, ends_at=midnight + timedelta(days=1)
     )

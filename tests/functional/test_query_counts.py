@@ -1,0 +1,51 @@
+"""Each page of the console asks the database as often with 10,000 rows of everything as with 10."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from chatbots.models import Chatbot, Membership
+from tests.every_page import TABLE, Page
+from tests.functional.big_tables import Sizes, fill
+from tests.functional.test_who_may import open_page, something_of
+from tests.people import Role, client_of, staff
+
+pytestmark = pytest.mark.django_db
+
+FEW = Sizes(live=10, erased=10, requests=10, days=10)
+MANY = Sizes(live=10_000, erased=10_000, requests=10_000, days=10_000)
+# Session, user, memberships, chatbots, then what the page is about.
+MOST = 15
+
+PAGES = [page for page in TABLE if page.method == "GET"]
+
+
+def queries_of(page: Page, client: Client, values: Mapping[str, Any]) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        seen = open_page(page, client, values)
+    assert seen.status in {200, 302}, page
+    return len(captured)
+
+
+def test_they_do_not_grow_with_the_rows(chatbot: Chatbot, neighbour: Chatbot, storage: object) -> None:
+    officer = staff(chatbot, Role.OFFICER)
+    Membership.objects.create(chatbot=neighbour, user=officer, role=Role.OFFICER)
+    client = client_of(officer)
+    pages = [page for page in PAGES if Role.OFFICER in page.roles]
+    client.get("/admin/")  # notes the time in the session
+
+    counts = {}
+    for sizes in (FEW, MANY):
+        with transaction.atomic():
+            fill([chatbot, neighbour], sizes)
+            values = something_of(chatbot)
+            counts[sizes] = {str(page): queries_of(page, client, values) for page in pages}
+            transaction.set_rollback(True)
+
+    grown = {name: (few, counts[MANY][name]) for name, few in counts[FEW].items() if counts[MANY][name] > few}
+    assert grown == {}
+    assert max(counts[MANY].values()) <= MOST, counts[MANY]
