@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready-for-requirements-dev
 
-.PHONY: demo run test check bench fuzz lock fmt clean
+.PHONY: demo run test check bench fuzz screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -37,6 +37,9 @@ bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--h
 
 fuzz: $(READY)  ## schemathesis over the whole API, for long; EXAMPLES=200 SEED=1
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 tests/functional/test_fuzz.py
+
+screenshots: $(READY)  ## each page of the console into docs/images/; needs Chromium
+	$(BIN)/python scripts/screenshots.py
 
 lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml
 	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-header pyproject.toml -o requirements.txt

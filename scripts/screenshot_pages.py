@@ -1,0 +1,121 @@
+"""Which pages are photographed, and how one gets there. docs/console.md shows each of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from scripts.screenshot_scene import Scene
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+
+
+@dataclass(frozen=True)
+class Look:
+    """A screen and its colours; width and height in CSS pixels."""
+
+    size: str
+    width: int
+    height: int
+    scale: float
+    dark: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.size}-{'dark' if self.dark else 'light'}"
+
+
+LOOKS = tuple(
+    Look(size, width, height, scale, dark)
+    for size, width, height, scale in (("wide", 1280, 860, 1), ("narrow", 360, 720, 1.5))
+    for dark in (False, True)
+)
+
+
+def _stay(_page: "Page", _scene: "Scene") -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A page: who opens it, where, and what is done there before the picture is taken."""
+
+    name: str
+    path: "Callable[[Scene], str]"
+    who: str = "officer"
+    then: "Callable[[Page, Scene], None]" = _stay
+    status: int = 200
+
+
+def _type_the_code(page: "Page", scene: "Scene") -> None:
+    page.get_by_label("Username").fill(scene.careful.user)
+    page.get_by_label("Password").fill(scene.careful.password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("**/login/code/**")
+
+
+def _look_up(page: "Page", scene: "Scene") -> None:
+    page.get_by_label("Look for").select_option(label="UCI value")
+    page.get_by_label("Text").fill(scene.deleted_value)
+    page.get_by_role("button", name="Look up").click()
+    page.locator("text=deleted").first.wait_for()
+
+
+def _preview(page: "Page", scene: "Scene") -> None:
+    page.get_by_role("textbox", name="UCI value").fill(scene.open_value)
+    page.get_by_label("Delete: erase what is held").check()
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_role("button", name="File the deletion").wait_for()
+
+
+def _preview_many(page: "Page", scene: "Scene") -> None:
+    page.get_by_label("Delete: erase what is held").check()
+    page.get_by_label("Paste them, one a line").fill("\n".join(scene.many_values))
+    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_role("button", name="File the deletions").wait_for()
+
+
+def _approve(page: "Page", _scene: "Scene") -> None:
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def _create_variable(page: "Page", _scene: "Scene") -> None:
+    page.get_by_role("button", name="Create variable").click()
+    page.get_by_role("dialog").wait_for()
+
+
+def _of_request(name: str) -> "Callable[[Scene], str]":
+    return lambda scene: f"/admin/requests/{scene.requests[name]}/"
+
+
+PICTURES = (
+    Picture("login", lambda _: "/admin/login/", "nobody"),
+    Picture("login-code", lambda _: "/admin/login/", "nobody", _type_the_code),
+    Picture("second-factor", lambda _: "/admin/second-factor/set-up/"),
+    Picture("dashboard", lambda scene: f"/admin/?chatbot={scene.slug}"),
+    Picture("conversations", lambda scene: f"/admin/conversations/?chatbot={scene.slug}"),
+    Picture("transcript", lambda scene: f"/admin/conversations/{scene.conversation}/"),
+    Picture("gone", lambda scene: f"/admin/conversations/{scene.deleted_conversation}/", status=410),
+    Picture("lookup", lambda scene: f"/admin/lookup/?chatbot={scene.slug}", then=_look_up),
+    Picture("chatbots", lambda _: "/admin/chatbots/", "superuser"),
+    Picture("settings", lambda scene: f"/admin/settings/{scene.slug}/", "superuser"),
+    Picture("create-variable", lambda scene: f"/admin/settings/{scene.slug}/", "superuser", _create_variable),
+    Picture("file", lambda scene: f"/admin/file/{scene.slug}/"),
+    Picture("preview", lambda scene: f"/admin/file/{scene.slug}/", then=_preview),
+    Picture("preview-many", lambda scene: f"/admin/file/{scene.slug}/many/", then=_preview_many),
+    Picture("requests", lambda scene: f"/admin/requests/?chatbot={scene.slug}"),
+    Picture("request-held", _of_request("held"), then=_approve),
+    Picture("request-failed", _of_request("failed")),
+    Picture("request-processing", _of_request("processing")),
+    Picture("request-completed", _of_request("completed")),
+    Picture("exports", lambda scene: f"/admin/exports/?chatbot={scene.slug}"),
+    Picture("extracts", lambda scene: f"/admin/extracts/?chatbot={scene.slug}"),
+    Picture("callbacks", lambda scene: f"/admin/callbacks/?chatbot={scene.slug}"),
+    Picture("workers", lambda _: "/admin/workers/", "superuser"),
+    Picture("changelog", lambda scene: f"/admin/changelog/?chatbot={scene.slug}"),
+    Picture("mails", lambda _: "/admin/mails/"),
+)

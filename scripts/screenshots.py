@@ -1,0 +1,114 @@
+"""`make screenshots`: each page of the console, light and dark, wide and narrow, into `docs/images/`.
+
+In a copy of its own under var/screenshots, with invented people. Needs Chromium (README, Tests).
+"""
+
+import base64
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+VAR_DIR = ROOT / "var" / "screenshots"
+
+sys.path.insert(0, str(ROOT))
+
+from scripts import own_copy  # noqa: E402
+
+ENVIRONMENT = own_copy.begin(VAR_DIR)
+
+from scripts.processes import Processes, exit_on_sigterm  # noqa: E402
+from scripts.screenshot_pages import IMAGES, LOOKS, PICTURES, Look, Picture  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+    from scripts.screenshot_scene import Scene
+
+# Of a page that is longer, the first part.
+TALLEST = {"wide": 1_500, "narrow": 1_400}
+QUALITY = 80
+
+
+def main() -> int:
+    """Take all pictures and return an exit code."""
+    exit_on_sigterm()
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("No browser here: apt-get install --no-install-recommends chromium", file=sys.stderr)
+        return 1
+    foreign = own_copy.foreign_settings()
+    if foreign:
+        print(f".env sets {', '.join(foreign)}: the pictures would show that copy. Move it away.", file=sys.stderr)
+        return 1
+    with own_copy.servers(VAR_DIR), Processes() as processes:
+        from scripts import screenshot_scene  # noqa: PLC0415  needs django.setup()
+
+        print("The scene is set ...", flush=True)
+        scene = screenshot_scene.build(lambda: own_copy.start_web_and_worker(processes, ENVIRONMENT, VAR_DIR))
+        with _browser(chromium) as browser:
+            taken = _take_all(browser, scene)
+    for old in set(IMAGES.glob("*.webp")) - taken:
+        old.unlink()
+    print(f"{len(taken)} pictures in {IMAGES.relative_to(ROOT)}/.")
+    return 0
+
+
+@contextmanager
+def _browser(chromium: str) -> "Iterator[Browser]":
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415  only where there is a browser
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        yield playwright.chromium.launch(executable_path=chromium, args=arguments)
+
+
+def _take_all(browser: "Browser", scene: "Scene") -> set[Path]:
+    taken = set()
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for look in LOOKS:
+        for picture in PICTURES:
+            path = IMAGES / f"{picture.name}-{look.name}.webp"
+            context = browser.new_context(
+                viewport={"width": look.width, "height": look.height},
+                device_scale_factor=look.scale,
+                color_scheme="dark" if look.dark else "light",
+                locale="en-GB",
+                timezone_id="UTC",
+                reduced_motion="reduce",
+            )
+            if session := scene.sessions[picture.who]:
+                context.add_cookies([{"name": scene.cookie, "value": session, "url": scene.address}])
+            page = context.new_page()
+            page.set_default_timeout(30_000)
+            _go(page, scene, picture)
+            path.write_bytes(_shot(page, look))
+            context.close()
+            taken.add(path)
+        print(f"  {look.name}: {len(PICTURES)} pages", flush=True)
+    return taken
+
+
+def _go(page: "Page", scene: "Scene", picture: Picture) -> None:
+    answer = page.goto(scene.address + picture.path(scene))
+    if answer is None or answer.status != picture.status:
+        raise RuntimeError(f"{picture.name}: the page answers {answer and answer.status}.")
+    picture.then(page, scene)
+
+
+def _shot(page: "Page", look: Look) -> bytes:
+    """Return the page from its top as WebP, which Playwright's own call does not make; of a dialog the window."""
+    asked: dict[str, Any] = {"format": "webp", "quality": QUALITY}
+    if not page.locator("dialog[open]").count():
+        height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST[look.size])
+        # As tall as the picture, so that what keeps to an edge of the window keeps to the picture's.
+        page.set_viewport_size({"width": look.width, "height": max(look.height, height)})
+    session = page.context.new_cdp_session(page)
+    return base64.b64decode(session.send("Page.captureScreenshot", asked)["data"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
