@@ -4,6 +4,7 @@ A view is a plain function below `@page` or `@action`. It finds its chatbot with
 an operation or a query, and answers with `render`, or with a redirect to a page after it has changed something.
 """
 
+import logging
 from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
@@ -11,11 +12,16 @@ from typing import Any, Concatenate, ParamSpec, cast
 from django import shortcuts
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from chatbots.console.scope import READ, Role, chatbots_with_role, is_superuser, may, within_scope
 from chatbots.models import Chatbot
+from config.logs import describe_database_error
+from config.problems import RETRY_AFTER_SECONDS
+
+logger = logging.getLogger(__name__)
 
 _Given = ParamSpec("_Given")
 View = Callable[Concatenate[HttpRequest, _Given], HttpResponse]
@@ -24,13 +30,23 @@ _NOT_YOURS = (
     "Your role in this chatbot does not allow it. A superuser can give you another role, in the settings of the "
     "chatbot."
 )
+_TAKES_A_FORM = (
+    "This address takes a form and shows nothing by itself. If you were logged out when you sent one, nothing was "
+    "done: go back to its page and send it again."
+)
+_TAKES_NO_FORM = "Nothing was done: this address takes no form."
+_SLOW = (
+    "The database did not answer in time. If you have sent a form, look first whether it was carried out; then try "
+    "again."
+)
 _NO_CHATBOT = "You are logged in, but no chatbot has been given to you yet. Ask a superuser for a role in one."
 
 
 def page(view: View[_Given]) -> View[_Given]:
     """Make a function a page of the console, by GET: for staff who may see some chatbot, never cached or stored.
 
-    Whoever is not logged in is sent to the login. Http404 and PermissionDenied become pages of the console.
+    Whoever is not logged in is sent to the login. Http404 and PermissionDenied become pages of the console, and so do
+    a method that it does not take and a database that does not answer.
     """
     return _of_console(require_safe(view))
 
@@ -60,12 +76,22 @@ def _of_console(view: View[_Given]) -> View[_Given]:
         try:
             if not (is_superuser(request) or chatbots_with_role(request, READ)):
                 raise PermissionDenied(_NO_CHATBOT)
-            return view(request, *args, **kwargs)
+            answer = view(request, *args, **kwargs)
         except Http404:
             text = "There is nothing at this address, or it belongs to a chatbot that is not yours to see."
             return refusal(request, status=404, title="Not found", text=text)
         except PermissionDenied as denied:
             return refusal(request, status=403, title="Not allowed", text=str(denied) or _NOT_YOURS)
+        except (OperationalError, InterfaceError) as error:
+            # Away, or it gave this up as too much: the same can go well later.
+            told = describe_database_error(error)
+            logger.error("The database did not serve a page: %s", told)  # noqa: TRY400  (its text may quote a row)
+            slow = refusal(request, status=503, title="Not now", text=_SLOW)
+            slow["Retry-After"] = str(RETRY_AFTER_SECONDS)
+            return slow
+        if isinstance(answer, HttpResponseNotAllowed):
+            return _not_allowed(request, answer["Allow"])
+        return answer
 
     @wraps(view)
     def opened(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:
@@ -85,6 +111,14 @@ def render(request: HttpRequest, template: str, *, title: str, status: int = 200
 def refusal(request: HttpRequest, *, status: int, title: str, text: str, **context: Any) -> HttpResponse:
     """Answer with a page that says why this cannot be seen or done, and what can be."""
     return render(request, "console/refusal.html", title=title, status=status, text=text, **context)
+
+
+def _not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
+    is_read = request.method in {"GET", "HEAD"}
+    text = _TAKES_A_FORM if is_read else _TAKES_NO_FORM
+    answer = refusal(request, status=405, title="Nothing to see here" if is_read else "Nothing was done", text=text)
+    answer["Allow"] = allowed
+    return answer
 
 
 def chatbot_or_404(request: HttpRequest, slug: str, *, roles: Collection[Role] = READ) -> Chatbot:

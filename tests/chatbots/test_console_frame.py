@@ -32,6 +32,17 @@ def test_it_shows_no_history_of_what_one_did(admin_client: Client) -> None:
     assert "Recent actions" not in admin_client.get(RECORDS).text
 
 
+def test_an_address_that_takes_a_form_alone_says_so(admin_client: Client, chatbot: Chatbot) -> None:
+    # Where the log-in leads whoever had been logged out when they sent a form.
+    answer = admin_client.get(reverse("console:switch_compliance", args=[chatbot.slug]))
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "go back to its page and send it again" in answer.text
+
+    answer = admin_client.post(reverse("console:requests"))
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
+    assert "Nothing was done: this address takes no form." in answer.text
+
+
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_the_frame_is_easy_to_use_wide_and_narrow_light_and_dark(live_server, chromium, admin_user: User, chatbot):
