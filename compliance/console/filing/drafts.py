@@ -114,6 +114,17 @@ class Sealed:
         return timezone.now().timestamp() - self.at >= SEAL_HOLDS.total_seconds()
 
 
+def minutes_left(request: ComplianceRequest) -> int:
+    """Return for how many minutes a request can be cancelled in any case; 0 where it does not wait any more.
+
+    One that was filed just now has all of them. So 0 says that the preview was confirmed again, later.
+    """
+    if request.status != ComplianceRequest.Status.ACCEPTED or request.not_before is None:
+        return 0
+    left = (request.not_before - timezone.now()).total_seconds()
+    return max(1, round(left / 60)) if left > 0 else 0
+
+
 class NotConfirmed(Exception):
     """Nothing was filed; `why` is `mistyped`, `changed` or `expired`."""
 

@@ -22,12 +22,13 @@ from compliance.console.filing.drafts import (
     Sealed,
     confirm,
     look_at_many,
+    minutes_left,
     seal,
     unseal,
 )
 from compliance.console.filing.forms import ManyForm
 from compliance.console.filing.pasting import Pasted
-from compliance.console.filing.views import WHY_NOT, broken, not_filed
+from compliance.console.filing.views import FILED_BEFORE, WHY_NOT, broken, not_filed
 from compliance.errors import Refused
 from compliance.operations import MAX_BATCH
 
@@ -130,20 +131,22 @@ def _again(request: HttpRequest, chatbot: Chatbot, sealed: Sealed, why: str) -> 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row: a request, or a code and why not."""
+    """What became of a row: a request, with its state and how long it can be cancelled, or a code and why not."""
 
     row: int
     value: str
     request_id: UUID | None
     code: str = ""
     why: str = ""
+    state: str = ""
+    minutes: int = 0
 
 
 def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcomes) -> HttpResponse:
     told = [
         Outcome(row, value, None, outcome.code, outcome.detail)
         if isinstance(outcome, Refused)
-        else Outcome(row, value, outcome.pk)
+        else Outcome(row, value, outcome.pk, state=outcome.get_status_display(), minutes=minutes_left(outcome))
         for place, (row, value) in enumerate(zip(draft.rows, draft.values, strict=True))
         if (outcome := outcomes.get(place)) is not None
     ]
@@ -157,7 +160,8 @@ def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcom
         outcomes=sorted(told, key=lambda one: (one.request_id is not None, one.row)),
         filed=len(filed),
         refused=len(told) - len(filed),
-        grace=shown.grace(chatbot),
+        filed_before="" if all(one.minutes for one in filed) else FILED_BEFORE,
+        grace=min((one.minutes for one in filed), default=0),
         sealed=_seal_outcomes(request, chatbot, told),
     )
 

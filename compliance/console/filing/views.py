@@ -18,6 +18,7 @@ from compliance.console.filing.drafts import (
     Sealed,
     confirm,
     look,
+    minutes_left,
     seal,
     seal_subject,
     unseal,
@@ -35,6 +36,10 @@ WHY_NOT = {
     "changed": "Nothing was filed: there is more now than you were shown. Look at the numbers again.",
     "expired": "Nothing was filed: a preview holds for 15 minutes. This is a new one.",
 }
+FILED_BEFORE = (
+    "Nothing was filed now: this preview was filed before, and what has become of it stands here. To file the same "
+    "anew, begin with a new preview."
+)
 
 
 @form
@@ -168,10 +173,11 @@ def _file(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
         outcome = refused
     if isinstance(outcome, Refused):
         return _again(request, chatbot, sealed, f"Nothing was filed. {outcome.detail}")
-    if outcome.not_before:
-        messages.success(
-            request, f"Filed. It begins in {shown.grace(chatbot)} minutes; until then it can be cancelled."
-        )
+    if minutes := minutes_left(outcome):
+        left = f"{minutes} minute{'s' * (minutes != 1)}"
+        messages.success(request, f"Filed. It begins in {left}; until then it can be cancelled.")
+    else:
+        messages.warning(request, FILED_BEFORE)
     return redirect("console:request", outcome.pk)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from chatbots.models import Bucket, Chatbot
 from compliance.models import ComplianceRequest
+from compliance.operations import cancel
 from tests.compliance.console.filing_pages import Answer, Filer, everything
 from tests.factories import conversation_of, deletion_of
 from tests.people import Role, member
@@ -121,6 +122,20 @@ def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     again = outcomes(filer.confirm(preview, "DELETE 1"), filer)
     assert again == [row for row in first if row[1] != "refused"]
     assert values() == ["M1", "M2"]
+
+
+def test_a_list_that_was_filed_before_says_what_has_become_of_each(chatbot, filer):
+    preview = filer.preview_many("M1", "M2")
+    assert "They begin in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
+    assert "They begin in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
+    first = ComplianceRequest.objects.order_by("seq")[0]
+    cancel(request_id=first.pk, actor="command")
+    text = filer.confirm(preview, "DELETE 0").text
+    assert "Nothing was filed now: this preview was filed before" in text
+    assert "They begin in" not in text
+    assert f"1 M1 filed Cancelled {first.pk}" in text
+    assert "2 M2 filed" in text
+    assert ComplianceRequest.objects.count() == 2
 
 
 def test_nothing_is_filed_unless_it_is_what_was_shown(chatbot, filer, monkeypatch):

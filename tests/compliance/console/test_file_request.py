@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.models import ComplianceRequest
+from compliance.operations import cancel
 from conversations.models import Conversation
 from tests.compliance.console.filing_pages import Answer, Filer, everything
 from tests.factories import (
@@ -91,6 +92,19 @@ def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     assert len(locations) == 1
     assert filed()
     assert filer.confirm(filer.preview(), "DELETE 1").response["Location"] not in locations
+
+
+def test_a_preview_that_was_filed_and_is_over_is_not_called_filed_again(chatbot, filer):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    page = filer.confirm(preview, "DELETE 1").response["Location"]
+    assert "Filed. It begins in 15 minutes" in Answer(filer.client.get(page)).text
+    cancel(request_id=filed().pk, actor="command")
+    answer = filer.client.post(filer.path, {**preview.form("file"), "typed": "DELETE 1"}, follow=True)
+    assert answer.redirect_chain == [(page, 302)]
+    assert "Nothing was filed now: this preview was filed before" in answer.text
+    assert "Filed. It begins" not in answer.text
+    assert filed()
 
 
 @pytest.mark.parametrize("typed", ["", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"])
