@@ -85,7 +85,10 @@ class SwitchForm(ConsoleForm):
 
 
 class RulesForm(ConsoleForm):
-    """Settings for superusers, by their names in `operations.SETTINGS`."""
+    """Settings for superusers, by their names in `operations.SETTINGS`.
+
+    The page sends back what it showed, beside what was filled in: what somebody else has changed meanwhile stays.
+    """
 
     name = forms.CharField(max_length=200, help_text="For people to read.")
     timezone = timezone_field()
@@ -124,7 +127,9 @@ class RulesForm(ConsoleForm):
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
         initial = {name: getattr(chatbot, name) for name in self.base_fields}
         super().__init__(*args, initial=initial, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = True
 
     def changes(self) -> dict[str, Any]:
-        """Return what differs from before: a callback URL that stays is not looked up again."""
+        """Return what differs from what was shown: a callback URL that stays is not looked up again."""
         return {name: self.cleaned_data[name] for name in self.changed_data}

@@ -23,10 +23,14 @@ def save(client: Client, chatbot: Chatbot, action: str, /, **data: Any) -> Any:
 
 
 def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
-    """What the browser sends of the settings: switched-off checkboxes are not sent at all."""
+    """What the browser sends of the settings, and as which it was shown them.
+
+    Switched-off checkboxes are not sent at all.
+    """
     names = ("name", "timezone", "max_conversations_per_deletion", "four_eyes", "grace_minutes", "require_action")
-    values = {name: getattr(chatbot, name) for name in (*names, "callback_url")} | changes
-    return {name: value for name, value in values.items() if value is not False}
+    present = {name: getattr(chatbot, name) for name in (*names, "callback_url")}
+    filled_in = {name: value for name, value in (present | changes).items() if value is not False}
+    return filled_in | {f"initial-{name}": value for name, value in present.items()}
 
 
 def assert_saved(answer: Any, chatbot: Chatbot, section: str) -> None:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership, Variable
-from chatbots.operations import create_api_key, revoke_api_key
+from chatbots.operations import change_settings, create_api_key, revoke_api_key
 from tests import factories
 from tests.compliance.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import Role, client_of, staff
@@ -106,6 +106,22 @@ def test_settings_are_saved_each_with_an_entry_in_the_change_log(admin_client: C
     assert chatbot.callback_url == "http://127.0.0.1:9/a-secret-path"
     told = sorted(recorded("chatbot.changed"), key=lambda data: data["setting"])
     assert told == [{"setting": "callback_url"}, {"setting": "four_eyes", "value": True}, {"setting": "name"}]
+
+
+def test_what_somebody_else_has_changed_meanwhile_stays(admin_client: Client, chatbot: Chatbot) -> None:
+    before = shown(admin_client, chatbot)
+    filled_in = rules_of(chatbot, name="Acme care")
+    assert all(f'name="{name}"' in before for name in filled_in)
+    change_settings(chatbot=chatbot, changes={"four_eyes": True, "grace_minutes": 60}, actor="command")
+
+    assert_refused(save(admin_client, chatbot, "rules", **(filled_in | {"timezone": "Mars"})), "Unknown time zone")
+    assert_saved(save(admin_client, chatbot, "rules", **filled_in), chatbot, "rules")
+
+    chatbot.refresh_from_db()
+    assert (chatbot.name, chatbot.four_eyes, chatbot.grace_minutes) == ("Acme care", True, 60)
+    assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, four_eyes=False)), chatbot, "rules")
+    chatbot.refresh_from_db()
+    assert not chatbot.four_eyes
 
 
 @pytest.mark.parametrize(
