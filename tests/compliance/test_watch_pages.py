@@ -303,10 +303,23 @@ def test_officers_choose_of_which_chatbots_they_get_mails(
     assert "no_answer" in first
     assert first.count('name="wanted"') == 1
 
-    assert client.post(path, {"wanted": [str(neighbour.pk)]}).status_code == 302
+    sent = {"shown": [str(chatbot.pk)], "wanted": [str(neighbour.pk)]}
+    assert client.post(path, sent).status_code == 302
 
     assert not Membership.objects.get(user=user, chatbot=chatbot).mails
     assert Membership.objects.get(user=user, chatbot=neighbour).mails
     entry = ChangeLogEntry.objects.get()
     assert (entry.event, entry.actor) == ("membership.mails_set", f"user:{user.pk}")
     assert "You are officer of no chatbot" in get(member(chatbot, Role.SUPPORT), "console:mails")
+
+
+def test_a_role_that_was_given_meanwhile_keeps_its_mails(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    user = staff(chatbot, Role.OFFICER)
+    client, path = client_of(user), reverse("console:mails")
+    assert f'name="shown" value="{chatbot.pk}"' in get(client, "console:mails")
+    Membership.objects.create(chatbot=neighbour, user=user, role=Role.OFFICER)
+
+    assert client.post(path, {"shown": [str(chatbot.pk)], "wanted": []}).status_code == 302
+
+    assert not Membership.objects.get(user=user, chatbot=chatbot).mails
+    assert Membership.objects.get(user=user, chatbot=neighbour).mails

@@ -20,7 +20,9 @@ def mails(request: HttpRequest) -> HttpResponse:
     memberships = Membership.objects.filter(user=user, role=Role.OFFICER).select_related("chatbot")
     roles = list(memberships.order_by("chatbot__name", "pk"))
     if request.method == "POST":
-        wanted = {one.chatbot_id: str(one.chatbot_id) in request.POST.getlist("wanted") for one in roles}
+        # A role that was given since the page was shown is not taken for one that was left out.
+        shown, chosen = request.POST.getlist("shown"), request.POST.getlist("wanted")
+        wanted = {one.chatbot_id: str(one.chatbot_id) in chosen for one in roles if str(one.chatbot_id) in shown}
         set_mails(user=user, wanted=wanted, actor=actor_of(request))
         messages.success(request, "Kept.")
         return redirect("console:mails")
