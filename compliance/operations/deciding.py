@@ -29,15 +29,20 @@ class _Why(NamedTuple):
     note: str
 
 
-def approve(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
+def approve(
+    *, request_id: UUID, actor: str, reason: str | None = None, note: str = "", held_for: str | None = None
+) -> ComplianceRequest:
     """Let a held request go on, past what held it. What else there is to hold it is asked about anew.
 
-    Raises Refused (`not_found`, `not_held`, `own_request`).
+    `held_for` is the reason for the hold that whoever approves has seen. By the time they decide another one can
+    hold it. Raises Refused (`not_found`, `not_held`, also for another reason than that; `own_request`).
     """
     why = _why(Decision.APPROVE, reason, note)
     with transaction.atomic():
         request = _lock(request_id)
         _require_held(request)
+        if held_for not in {None, request.hold_reason}:
+            raise Refused("not_held", "It is held for another reason by now. Look at it again.")
         if needs_another(request, actor):
             raise Refused("own_request", "Four eyes are asked for here: another person than who filed must approve.")
         request.approved_holds.append(str(request.hold_reason))

@@ -93,18 +93,31 @@ def offered_in_bulk(call: HttpRequest) -> list[Decision]:
 
 
 def decide(
-    call: HttpRequest, decision: Decision, request_id: UUID, *, reason: str, note: str = ""
+    call: HttpRequest,
+    decision: Decision,
+    request_id: UUID,
+    *,
+    reason: str,
+    note: str = "",
+    held_for: str | None = None,
 ) -> ComplianceRequest:
-    """Carry a decision out in the user's name. Raises Refused."""
-    return WAYS[decision].operation(request_id=request_id, actor=actor_of(call), reason=reason, note=note)
+    """Carry a decision out in the user's name. `held_for`: the hold that they were shown. Raises Refused."""
+    seen = {"held_for": held_for} if decision is Decision.APPROVE else {}
+    return WAYS[decision].operation(request_id=request_id, actor=actor_of(call), reason=reason, note=note, **seen)
 
 
 def decide_all(
-    call: HttpRequest, decision: Decision, requests: Iterable[ComplianceRequest], *, reason: str
+    call: HttpRequest,
+    decision: Decision,
+    requests: Iterable[ComplianceRequest],
+    *,
+    reason: str,
+    held_for: Mapping[str, str],
 ) -> tuple[int, Counter[str]]:
     """Decide on each, in the order of filing; return how many went well, and why others were refused.
 
-    A request of a chatbot in which the user lacks the role is refused, too.
+    A request of a chatbot in which the user lacks the role is refused, too. `held_for`: a request's id -> the hold
+    that the user was shown, empty for none.
     """
     went, refused = 0, Counter[str]()
     for request in sorted(requests, key=lambda one: one.seq):
@@ -112,7 +125,7 @@ def decide_all(
             refused["Your role in this chatbot does not allow it."] += 1
             continue
         try:
-            decide(call, decision, request.pk, reason=reason)
+            decide(call, decision, request.pk, reason=reason, held_for=held_for.get(str(request.pk)))
         except Refused as refusal:
             refused[refusal.detail] += 1
         else:

@@ -80,8 +80,9 @@ def _midnight(day: Any, *, days: int = 0) -> datetime | None:
 
 
 class DecisionForm(forms.Form):
-    """Why somebody decides so."""
+    """Why somebody decides so, and what they were shown that the request is held for."""
 
+    held_for = forms.CharField(required=False, empty_value=None, widget=forms.HiddenInput)
     reason = forms.ChoiceField(error_messages={"required": "Say why."})
     note = forms.CharField(
         label="Note (optional)",

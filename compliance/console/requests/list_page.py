@@ -124,12 +124,18 @@ def decide(request: HttpRequest) -> HttpResponse:
             rows=_rows(selected, [one.chatbot for one in selected]),
             back=back,
         )
-    went, refused = deciding.decide_all(request, decision, selected, reason=reason)
+    went, refused = deciding.decide_all(request, decision, selected, reason=reason, held_for=_shown(request))
     if went:
         messages.success(request, f"{_number(went)}: {way.done}")
     for why, number in refused.items():
         messages.error(request, f"{_number(number)}: {why}")
     return redirect(back)
+
+
+def _shown(request: HttpRequest) -> dict[str, str]:
+    """Return which hold the page has shown of each request."""
+    pairs = (text.partition(":") for text in request.POST.getlist("held_for"))
+    return {request_id: reason for request_id, _, reason in pairs}
 
 
 def _number(number: int) -> str:

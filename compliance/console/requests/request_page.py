@@ -129,7 +129,7 @@ def _answer(
     came_of = outcomes.read([found])
     tends, decides = (may(request, found.chatbot, roles) for roles in (TEND, DECIDE))
     choices = [
-        Choice(one, deciding.WAYS[one], form if form and one == decision else DecisionForm(decision=one))
+        Choice(one, deciding.WAYS[one], form if form and one == decision else _form(found, one))
         for one in deciding.offered(request, found, names_somebody=_names_somebody(found))
     ]
     is_held = found.status == Status.ON_HOLD
@@ -161,6 +161,10 @@ def _answer(
         tends=tends,
         decides=decides,
     )
+
+
+def _form(found: ComplianceRequest, decision: Decision) -> DecisionForm:
+    return DecisionForm(decision=decision, initial={"held_for": found.hold_reason})
 
 
 def _progress(found: ComplianceRequest, came_of: outcomes.Outcomes) -> dict[str, Any]:

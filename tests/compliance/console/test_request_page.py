@@ -187,6 +187,24 @@ def test_a_refusal_of_the_operation_is_shown(chatbot: Chatbot) -> None:
         assert status_of(request) == before
 
 
+def test_what_is_held_for_another_reason_by_now_is_not_approved(chatbot: Chatbot) -> None:
+    client = member(chatbot, Role.OFFICER)
+    request = held(chatbot, "export_pending")
+    shown = '<input type="hidden" name="approve-held_for" value="export_pending"'
+    assert shown in text_of(client, request)
+    seen = {"approve-reason": "other", "approve-held_for": "export_pending"}
+
+    ComplianceRequest.objects.filter(pk=request.pk).update(hold_reason="too_many_conversations")
+    answer = client.post(address(request, "approve"), seen)
+    assert (answer.status_code, status_of(request)) == (409, Status.ON_HOLD)
+    assert "It is held for another reason by now." in answer.text
+    assert shown not in answer.text
+
+    seen["approve-held_for"] = "too_many_conversations"
+    assert client.post(address(request, "approve"), seen).status_code == 302
+    assert status_of(request) == Status.ACCEPTED
+
+
 def test_whoever_filed_is_told_that_another_has_to_approve(chatbot: Chatbot) -> None:
     Chatbot.objects.update(four_eyes=True)
     filer = staff(chatbot, Role.OFFICER)

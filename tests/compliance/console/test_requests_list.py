@@ -1,12 +1,13 @@
 """The list of requests: who sees which, by which filters, at what cost; deciding on several at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -34,9 +35,12 @@ def ids(*requests: ComplianceRequest) -> list[str]:
     return [str(request.pk) for request in requests]
 
 
-def decide(client: Client, choice: str, *requests: ComplianceRequest, confirmed: bool = True, back: str = "") -> str:
+def decide(
+    client: Client, choice: str, *requests: ComplianceRequest, confirmed: bool = True, held_for: Sequence[str] = ()
+) -> str:
     """Select requests and choose a decision; return the page that comes then."""
-    body = {"choice": choice, "selected": ids(*requests), "back": back} | ({"confirmed": "yes"} if confirmed else {})
+    body = {"choice": choice, "selected": ids(*requests), "held_for": held_for}
+    body |= {"confirmed": "yes"} if confirmed else {}
     answer = client.post(reverse("console:requests_decide"), body, follow=True)
     assert answer.status_code in (200, 403)
     return answer.text
@@ -199,6 +203,22 @@ def test_it_says_why_some_of_the_selected_were_refused(chatbot: Chatbot) -> None
     assert "2 requests: The request is accepted, not on hold." in text
     assert "1 request: approved" in text
     assert status_of(third) == Status.ACCEPTED
+
+
+def test_it_approves_of_the_selected_what_is_held_as_it_was_shown(chatbot: Chatbot) -> None:
+    same, other, fresh = held(chatbot), held(chatbot, "export_pending"), waiting(chatbot)
+    shown = decide(member(chatbot, Role.OFFICER), "approve:other", same, other, fresh, confirmed=False)
+    seen = [f"{same.pk}:too_many_conversations", f"{other.pk}:export_pending", f"{fresh.pk}:"]
+    assert all(f'name="held_for" value="{one}"' in shown for one in seen)
+    for request in (other, fresh):
+        again = {"status": "on_hold", "hold_reason": "awaiting_approval", "held_at": Now()}
+        ComplianceRequest.objects.filter(pk=request.pk).update(**again)
+
+    text = decide(member(chatbot, Role.OFFICER), "approve:other", same, other, fresh, held_for=seen)
+
+    assert "1 request: approved" in text
+    assert "2 requests: It is held for another reason by now." in text
+    assert [status_of(one) for one in (same, other, fresh)] == [Status.ACCEPTED, Status.ON_HOLD, Status.ON_HOLD]
 
 
 MADE: dict[str, Callable[[Chatbot], ComplianceRequest]] = {
