@@ -10,6 +10,7 @@ from chatbots.models import Chatbot
 from compliance import listing, similar
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.operations import is_retryable
 from compliance.operations.filing import find_uci
 from compliance.selectors import LONGEST_ID, ByConversations, ByUci
 from compliance.similar import Similar
@@ -19,7 +20,8 @@ from conversations.finding import NOTHING, SHORTEST_NAME, Found
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-_UNDER_WAY = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED}
+_UNDER_WAY = {Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING}
+_WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
 _LONGEST_NUMBER = 18
 
 
@@ -34,7 +36,8 @@ class What(models.TextChoices):
 class Answer:
     """What was found: conversations as the log shows them, and requests, the newest first.
 
-    `deleted_by` is the newest deletion that has ended, `to_be_deleted_by` the newest that has not.
+    `deleted_by` is the newest deletion that has ended, `to_be_deleted_by` the newest that can still be carried out,
+    `withdrawn` the newest that was cancelled or rejected.
     """
 
     found: Found = NOTHING
@@ -48,7 +51,12 @@ class Answer:
 
     @property
     def to_be_deleted_by(self) -> ComplianceRequest | None:
-        return self._newest(lambda one: one.status in _UNDER_WAY)
+        # One that failed, and whose chatter another has erased since, has forgotten whom it named.
+        return self._newest(lambda one: one.status in _UNDER_WAY or is_retryable(one))
+
+    @property
+    def withdrawn(self) -> ComplianceRequest | None:
+        return self._newest(lambda one: one.status in _WITHDRAWN)
 
     @property
     def has_open_ones(self) -> bool:

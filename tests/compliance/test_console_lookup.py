@@ -82,6 +82,26 @@ def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Cha
     assert "No request to delete it is known" in words_of(ask(client, "value", "42"))
 
 
+def test_what_was_withdrawn_or_taken_over_is_not_called_unknown_or_still_to_come(chatbot: Chatbot) -> None:
+    client = member(chatbot)
+    now = timezone.now()
+    given_up = deletion_of(chatbot, "42", status="failed", failed_at=now, error_code="x")
+    failed = f"Not yet: request {given_up.pk} to delete it has the state “failed”"
+    assert failed in words_of(ask(client, "value", "42"))
+    # As the one that took over leaves it.
+    ComplianceRequest.objects.filter(pk=given_up.pk).update(uci_value=None)
+    done = completed(chatbot, "42")
+    words = words_of(ask(client, "value", "42"))
+    assert f"Yes, by request {done.pk}" in words
+    assert "Not yet" not in words
+
+    for status in ("cancelled", "rejected"):
+        withdrawn = completed(chatbot, "43", status=status, result=None, completed_at=None, **{f"{status}_at": now})
+        words = words_of(ask(client, "value", "43"))
+        assert f"No: request {withdrawn.pk} to delete it was {status}, and deleted nothing." in words
+        assert "No request to delete it is known" not in words
+
+
 def test_by_value_it_shows_what_is_left_of_those_that_were_deleted_and_what_came_since(chatbot: Chatbot) -> None:
     gone = planted(chatbot)
     completed(chatbot, VALUE, id=DELETION)
