@@ -185,8 +185,10 @@ def bot(transactional_db: None) -> Chatbot:
     return factories.ready_chatbot(slug="acme")
 
 
-def while_locked(request: ComplianceRequest, *calls: Callable[[], Any]) -> list[Any]:
-    """Let the calls begin while another transaction holds the request, and go on together."""
+def while_locked(
+    request: ComplianceRequest, *calls: Callable[[], Any], meanwhile: Callable[[], Any] | None = None
+) -> list[Any]:
+    """Let the calls begin while another transaction holds the request, and go on together, after `meanwhile`."""
     gate = Gate()
 
     def hold() -> None:
@@ -198,6 +200,8 @@ def while_locked(request: ComplianceRequest, *calls: Callable[[], Any]) -> list[
     gate.wait_for_someone()
     begun = [Elsewhere(call) for call in calls]
     wait_until_they_wait(len(calls))
+    if meanwhile:
+        meanwhile()
     gate.open()
     holding.end()
     return [one.end() for one in begun]
@@ -217,6 +221,18 @@ def test_of_two_approvals_at_once_one_is_refused(bot):
     answers = while_locked(request, *[lambda: caller.post(f"requests/{request.pk}/approve", {})] * 2)
     assert sorted(answer.status_code for answer in answers) == [200, 409]
     assert events(request) == ["request.approved"]
+
+
+def test_four_eyes_that_are_switched_on_before_it_goes_on_are_asked_for(bot):
+    caller = TokenCaller(bot)
+    request = held(bot, filed_by=f"api:{caller.api_key.prefix}")
+    [answer] = while_locked(
+        request,
+        lambda: caller.post(f"requests/{request.pk}/approve", {}),
+        meanwhile=lambda: Chatbot.objects.update(four_eyes=True),
+    )
+    problem(answer, 403, "own_request")
+    assert events(request) == []
 
 
 def test_two_cancels_at_once_are_one(bot):
