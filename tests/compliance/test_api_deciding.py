@@ -1,5 +1,6 @@
 """Withdrawing a request over HTTP, and deciding on one that is held: who may, what is refused, and races."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from compliance.models import ComplianceRequest
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
-from tests.functional.test_races import Elsewhere, Gate
+from tests.functional.test_races import PATIENCE, Elsewhere, Gate
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -208,7 +209,8 @@ def while_locked(
 
 
 def wait_until_they_wait(number: int) -> None:
-    for _ in range(2000):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             if cursor.fetchone()[0] >= number:

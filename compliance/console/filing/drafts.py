@@ -195,6 +195,8 @@ def confirm(*, chatbot: Chatbot, actor: str, sealed: Sealed, typed: str) -> Outc
         asked = {place: one for place, one in asked.items() if place in filed or not sealed.is_over}
     else:
         _require_confirmation(chatbot, sealed, typed)
+        # To look again can take its time, in which it can be switched off.
+        chatbot.refresh_from_db(fields=["compliance_enabled"])
     return operations.submit_all(
         chatbot=chatbot, asked=asked, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, replay=replay
     )

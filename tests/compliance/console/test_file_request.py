@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -17,14 +17,17 @@ from compliance.models import ComplianceRequest
 from compliance.operations import cancel
 from conversations.models import Conversation
 from tests.compliance.console.filing_pages import Answer, Filer, everything
+from tests.compliance.test_api_deciding import wait_until_they_wait
 from tests.factories import (
     IdentityFactory,
     as_bytes,
     conversation_of,
     deletion_of,
     export_of,
+    ready_chatbot,
     uci_of,
 )
+from tests.functional.test_races import Elsewhere, Gate
 from tests.people import Role, client_of, member, staff
 
 pytestmark = pytest.mark.django_db
@@ -303,6 +306,31 @@ def test_a_chatbot_that_takes_no_requests_says_so(chatbot, filer):
     export = filer.preview(action="export")
     Bucket.objects.filter(chatbot=chatbot).delete()
     assert "has no bucket for exports. Set one up first." in filer.confirm(export).text
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_switched_off_while_a_confirmation_looks_again_files_nothing():
+    chatbot = ready_chatbot(slug="acme")
+    filer = Filer(member(chatbot, Role.SUPPORT), chatbot)
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    gate = Gate()
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE conversations_uploadedfile IN ACCESS EXCLUSIVE MODE")
+            gate.passed()
+
+    holding = Elsewhere(hold)
+    gate.wait_for_someone()
+    confirming = Elsewhere(lambda: filer.confirm(preview, "DELETE 1"))
+    wait_until_they_wait(1)
+    Chatbot.objects.update(compliance_enabled=False)
+    gate.open()
+    holding.end()
+    refused = confirming.end()
+    assert (refused.status, "switched off" in refused.text) == (409, True)
     assert not ComplianceRequest.objects.exists()
 
 
