@@ -26,7 +26,8 @@
     };
     const atRest = () => {
       if (document.querySelector("dialog[open]")) refresh.textContent = "Show what came of it";
-      else setTimeout(() => location.reload(), 1500); // time enough to be told of it
+      // By its own address: a page that answers a form would send the form once more. First time to be told of it.
+      else setTimeout(() => location.replace(refresh.href), 1500);
     };
     again();
   }

@@ -1,12 +1,14 @@
 """The requests' pages in a browser: decided by keyboard, followed while a worker is at it, wide and narrow."""
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger
+from compliance.models import ComplianceRequest
 from tests import factories
 from tests.browser import barriers, browser, fits, needs_chromium, signed_in, stays_at_home
 from tests.compliance.console.made import VALUE, Status, completed, failed, held, status_of
@@ -82,3 +84,25 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
         expect(page.get_by_text("A note stood here. It was erased.")).to_be_visible()
         assert VALUE not in page.content()
         stays_at_home(watched, live_server.url)
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_a_page_that_refused_a_decision_does_not_send_it_again_by_itself(live_server, chatbot: Chatbot) -> None:
+    request = failed(chatbot)
+    below = f"/admin/requests/{request.pk}/"
+    with browser() as chromium:
+        page = signed_in(chromium, live_server.url, staff(chatbot, Role.SUPPORT), below).page
+        page.get_by_role("button", name="Retry").click()
+        page.get_by_label("Reason").select_option("try_again")
+        found = ComplianceRequest.objects.filter(pk=request.pk)
+        found.update(status=Status.ACCEPTED, failed_at=None)  # as a colleague's retry leaves it
+        page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+        expect(page.get_by_text("Only a failed request")).to_be_visible()
+        assert page.url == f"{live_server.url}{below}retry/"
+
+        found.update(status=Status.FAILED, failed_at=timezone.now())
+        page.wait_for_url(live_server.url + below)
+
+        expect(page.get_by_text("Nothing more happens by itself.")).to_be_visible()
+        assert status_of(request) == Status.FAILED
