@@ -1,7 +1,8 @@
 """The forms of the requests' pages."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 from django import forms
 
@@ -10,6 +11,7 @@ from compliance.console.requests.wanted import DUE, VIEWS, Wanted
 from compliance.models import ComplianceRequest
 from compliance.models.notes import MOST_CHARACTERS
 from compliance.reasons import REASONS, Decision
+from config.times import EARLIEST, LATEST
 
 _ANY = ("", "Any")
 
@@ -25,7 +27,7 @@ def _date() -> forms.DateField:
 
 
 class FilterForm(forms.Form):
-    """What a list is asked for, in its address: nothing in it names a chatter."""
+    """What a list is asked for, in its address: nothing in it names a chatter. Its days are those of `zone`."""
 
     use_required_attribute = False
 
@@ -42,13 +44,14 @@ class FilterForm(forms.Form):
         error_messages={"invalid": "A reference has 1 to 64 of A-Z a-z 0-9 . _ : -"},
     )
 
-    def __init__(self, *args: Any, chatbots: list[Chatbot], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, chatbots: list[Chatbot], zone: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._zone = ZoneInfo(zone)
         offered = [(one.slug, one.name) for one in chatbots]
         self.fields = {"chatbot": _any_of(offered), **self.fields}
         self.fields["hold_reason"].label = "Held because"
         self.fields["status"].label = "State"
-        self.fields["received_from"].label = "Filed from (UTC)"
+        self.fields["received_from"].label = f"Filed from ({zone})"
         self.fields["received_to"].label = "to"
 
     @property
@@ -67,16 +70,16 @@ class FilterForm(forms.Form):
             due=given["due"] if given["due"] in DUE else None,
             origin=given["origin"] or None,
             reference=given["reference"] or None,
-            received_after=_midnight(given["received_from"]),
-            received_before=_midnight(given["received_to"], days=1),
+            received_after=self._midnight(given["received_from"]),
+            received_before=self._midnight(given["received_to"], days=1),
         )
 
-
-def _midnight(day: Any, *, days: int = 0) -> datetime | None:
-    try:
-        return None if day is None else datetime.combine(day, time(), tzinfo=UTC) + timedelta(days=days)
-    except OverflowError:  # the last day that there is
-        return None
+    def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
+        if day is None:
+            return None
+        # Nothing was filed before or will be after, and beyond there are days without a next one.
+        within = min(max(day, EARLIEST.date()), LATEST.date())
+        return datetime.combine(within + timedelta(days=days), time(), self._zone).astimezone(UTC)
 
 
 class DecisionForm(forms.Form):

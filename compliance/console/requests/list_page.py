@@ -46,11 +46,13 @@ class Row:
 def requests(request: HttpRequest) -> HttpResponse:
     chatbots = visible_chatbots(request)
     view = request.GET.get("view", "all")
-    form = FilterForm(request.GET, chatbots=chatbots)
     slug = request.GET.get("chatbot", "")
     chosen = [one for one in chatbots if slug in ("", one.slug)]
     if view not in VIEWS or (slug and not chosen):
         raise Http404
+    # As the dashboard, whose numbers lead here, has its days.
+    zone = chosen[0].timezone if len(chosen) == 1 else "UTC"
+    form = FilterForm(request.GET, chatbots=chatbots, zone=zone)
     found: Page[ComplianceRequest] = Page([], None, None)
     if form.is_valid():
         merged: Any = newest([one.pk for one in chosen], form.wanted(view))
@@ -67,6 +69,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         view=view,
         has_many=len(chatbots) > 1,
         shows_chatbot=len(chosen) > 1,
+        zone=zone,
         bulk=BulkForm(decisions=decisions) if decisions else None,
         here=request.get_full_path(),
     )

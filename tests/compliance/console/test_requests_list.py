@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
+from compliance import listing
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.compliance.console.made import VALUE, Status, completed, failed, held, status_of, waiting
@@ -78,6 +79,9 @@ FILTERS: list[tuple[dict[str, str], set[str] | None]] = [
     ({"received_from": "2026-01-01", "received_to": "2999-01-01"}, None),
     ({"received_to": "2026-01-01"}, set()),
     ({"received_to": "9999-12-31"}, None),
+    ({"received_from": "9999-12-31"}, set()),
+    ({"received_from": "0001-01-01"}, None),
+    ({"received_to": "0001-01-01"}, set()),
 ]
 
 
@@ -96,6 +100,29 @@ def test_it_filters(chatbot: Chatbot) -> None:
     for filters, fit in FILTERS:
         expected = set(made) if fit is None else fit
         assert set(shown(client, **filters)) == {str(made[name].pk) for name in expected}, filters
+
+
+def test_its_days_are_those_of_the_chatbot_as_on_the_dashboard_that_leads_to_them(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Tokyo")
+    at = (timezone.now() - timedelta(days=2)).replace(hour=20, minute=0)  # there the next day has begun
+    filed = waiting(chatbot, id=listing.first_id(at))
+    ComplianceRequest.objects.filter(pk=filed.pk).update(received_at=at)
+    utc, tokyo = at.date().isoformat(), (at + timedelta(days=1)).date().isoformat()
+    user = staff(chatbot)
+
+    counted = f"kind=deletion&amp;received_from={tokyo}&amp;received_to={tokyo}"
+    assert counted in client_of(user).get("/admin/").text
+    days = {day: {"received_from": day, "received_to": day} for day in (utc, tokyo)}
+    assert shown(client_of(user), **days[tokyo]) == ids(filed)
+    assert shown(client_of(user), **days[utc]) == []
+    assert "Filed from (Asia/Tokyo)" in client_of(user).get(LIST).text
+
+    Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)
+    assert shown(client_of(user), chatbot="acme", **days[tokyo]) == ids(filed)
+    assert shown(client_of(user), **days[utc]) == ids(filed)
+    assert "Filed from (UTC)" in client_of(user).get(LIST).text
 
 
 def test_it_marks_what_is_due_in_words(chatbot: Chatbot) -> None:
