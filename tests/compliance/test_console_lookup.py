@@ -189,6 +189,7 @@ def test_values_that_look_like_it_are_offered(chatbot: Chatbot) -> None:
     assert transcripts_of(answer) == []
     assert "differs in case, padding" in words_of(answer)
     assert 'name="text" value="M-7"' in answer.text
+    assert re.search(r'<form class="row" method="post" [^>]*autocomplete="off"', answer.text)
 
 
 def test_more_than_is_shown_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,8 @@ class DecisionForm(forms.Form):
         label="Note (optional)",
         required=False,
         max_length=MOST_CHARACTERS,
-        widget=forms.Textarea(attrs={"rows": 3}),
+        # A browser that restores what was written would keep it longer than we do.
+        widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off"}),
         help_text="Seen by everybody who sees the request. Write no more about the person than is needed: a deletion "
         "of the person empties it, but the log of what was decided, and why, stays.",
     )

@@ -169,6 +169,7 @@ def test_a_decision_without_a_reason_comes_back_with_what_was_written(chatbot: C
         assert said in answer.text
         assert note in answer.text
         assert "data-stays" in answer.text
+        assert re.search(r'<textarea name="reject-note"[^>]* autocomplete="off"', answer.text)
     assert status_of(request) == Status.ON_HOLD
 
 
