@@ -3,10 +3,15 @@
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 
 from chatbots.bucket_operations import ClientBucket
 from chatbots.console.forms.base import ConsoleForm
 from chatbots.models import Bucket
+
+_CHANGED = (
+    "Somebody else has changed the bucket since you were shown it. Load the settings anew, and look at it again."
+)
 
 _OF_CLIENT = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
 
@@ -45,8 +50,15 @@ class BucketForm(ConsoleForm):
     role_arn = _text("Role ARN", "Instead of an access key: a role that the client lets us assume.", 2048)
 
     def __init__(self, *args: Any, stored: Bucket | None, **kwargs: Any) -> None:
-        initial = {} if stored is None else {name: getattr(stored, name) for name in ("hosting", *_OF_CLIENT)}
-        super().__init__(*args, initial=initial, **kwargs)
+        super().__init__(*args, initial=_settings_of(stored), **kwargs)
+        for name in self.initial:
+            self.fields[name].show_hidden_initial = True
+
+    def require_as_shown(self, stored: Bucket | None) -> None:
+        """Raise ValidationError if the bucket is another by now than the page has shown, which it sends back."""
+        for name, value in _settings_of(stored).items():
+            if self.data.get(self.add_initial_prefix(name), value) != value:
+                raise ValidationError(_CHANGED)
 
     def client(self) -> ClientBucket | None:
         """Return what was filled in of a client's bucket, or None for the hosted one, which has no settings."""
@@ -54,3 +66,8 @@ class BucketForm(ConsoleForm):
         if data["hosting"] != Bucket.Hosting.CLIENT:
             return None
         return ClientBucket(**{name: data[name] for name in _OF_CLIENT}, secret=data["secret"] or None)
+
+
+def _settings_of(stored: Bucket | None) -> dict[str, str]:
+    # Of a chatbot without one as of an unsaved one: hosted, and nothing filled in.
+    return {name: str(getattr(stored or Bucket(), name)) for name in ("hosting", *_OF_CLIENT)}

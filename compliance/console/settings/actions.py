@@ -18,7 +18,7 @@ from chatbots.bucket_operations import Outcome, check_bucket, set_bucket
 from chatbots.console import forms
 from chatbots.console.pages import action, chatbot_or_404, render
 from chatbots.console.scope import DECIDE, RUN, actor_of
-from chatbots.models import Chatbot
+from chatbots.models import Bucket, Chatbot
 from chatbots.operations import NewApiKey
 from compliance.console.settings.page import Refused, shown, variables_of
 
@@ -76,6 +76,7 @@ def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
     form = forms.BucketForm(request.POST, stored=None)
 
     def call() -> str:
+        form.require_as_shown(Bucket.objects.filter(chatbot=chatbot).first())
         set_bucket(chatbot=chatbot, client=form.client(), actor=actor_of(request))
         return "The bucket is saved. Check access to see whether it can be used."
 

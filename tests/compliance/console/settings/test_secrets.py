@@ -135,6 +135,23 @@ def test_it_goes_back_to_the_hosted_bucket(admin_client: Client, chatbot: Chatbo
     assert Bucket.objects.get(chatbot=chatbot).secret_encrypted == ""
 
 
+def test_a_bucket_that_somebody_else_has_set_meanwhile_is_not_set_back(
+    admin_client: Client, chatbot: Chatbot
+) -> None:
+    for filled in ({"hosting": "hosted"}, FILLED):
+        page = shown(admin_client, chatbot)
+        seen = dict(re.findall(r'<input type="hidden" name="(initial-[a-z_]+)"(?: value="([^"]*)")?', page))
+        assert {"initial-hosting", "initial-bucket", "initial-prefix"} <= seen.keys()
+        assert "initial-secret" not in seen
+        assert_saved(save(admin_client, chatbot, "bucket", **FILLED | seen | {"prefix": "new"}), chatbot, "bucket")
+
+        answer = save(admin_client, chatbot, "bucket", **filled | seen)
+
+        assert_refused(answer, "Somebody else has changed the bucket since you were shown it.")
+        assert Bucket.objects.get(chatbot=chatbot).prefix == "new/"
+        save(admin_client, chatbot, "bucket", **FILLED)
+
+
 @pytest.mark.parametrize(
     "change", [{"bucket": "Acme"}, {"secret": ""}, {"endpoint": "https://169.254.169.254"}, {"prefix": "taken"}]
 )
