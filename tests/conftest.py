@@ -1,19 +1,20 @@
-"""Real PostgreSQL and a real S3 server for every test: a database and a bucket for each xdist worker."""
+"""Real PostgreSQL and a real S3 server for every test: a database and a bucket for each process of pytest."""
 
-import os
 import shutil
 from collections.abc import Iterator
 
 import pytest
 from django.conf import settings as django_settings
+from pytest_django import DjangoDbBlocker
 
 from chatbots.buckets import ObjectStorage, hosted_storage
 from chatbots.models import Chatbot
 from config import embedded
-from tests import factories
+from tests import databases, factories
 
 embedded.start()
-django_settings.S3_BUCKET = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+_NUMBER = databases.number_of_this_process()
+django_settings.S3_BUCKET = f"test-{_NUMBER}"
 # A hash is slow on purpose, and tests make many users. Programs that they start read the second one.
 django_settings.PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher",
@@ -26,6 +27,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if shutil.which("chromium") is None:
         how = "apt-get install --no-install-recommends chromium"
         terminalreporter.write_line(f"No browser here, so the tests of pages were skipped. To run them too: {how}")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: DjangoDbBlocker, django_db_createdb: bool
+) -> Iterator[None]:
+    """In place of pytest-django's, which would run all migrations in each process."""
+    name = f"tests_{_NUMBER}"
+    with django_db_blocker.unblock():
+        databases.make(name, anew=django_db_createdb)
+    databases.empty_quickly()
+    yield
+    with django_db_blocker.unblock():
+        databases.drop(name)
 
 
 @pytest.fixture(scope="session")

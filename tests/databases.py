@@ -1,0 +1,121 @@
+"""A database for each process of pytest: a copy of one that is migrated once, and emptied quickly after a test.
+
+The template is made when a test first asks for a database, and kept until a migration changes. Each process takes a
+number that no other living one has, for its database and its bucket, so that runs of one copy may overlap.
+"""
+
+import fcntl
+import hashlib
+import inspect
+import os
+from pathlib import Path
+
+import django
+from django.apps import apps
+from django.conf import settings
+from django.core.management.sql import emit_post_migrate_signal
+from django.db import connection
+from django.test import TransactionTestCase
+
+from compliance import queue
+
+# Any number that nothing else locks in the database `postgres`.
+_LOCK = 20_251_125
+_TEMPLATE = "tests_template"
+
+# What `migrate` fills, and no test changes.
+_KEPT = ["django_content_type", "auth_permission", "django_migrations"]
+
+# One round trip, and only tables that hold anything. TRUNCATE makes new files for a table and each of its indexes,
+# which takes longer than deleting a few rows does. But after many rows it alone leaves a small table, and it alone
+# takes back what ANALYZE, which runs by itself, has noted of the size: the next tests would be planned by that.
+_EMPTY = """
+DO $$
+DECLARE
+    one regclass;
+    large text;
+BEGIN
+    SET LOCAL session_replication_role = replica;
+    SELECT string_agg(oid::regclass::text, ', ') INTO large FROM pg_class
+     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> ALL (%(kept)s)
+       AND (reltuples >= 0 OR pg_relation_size(oid) > 8 * 8192);
+    IF large IS NOT NULL THEN
+        EXECUTE 'TRUNCATE ' || large || ' CASCADE';
+    END IF;
+    FOR one IN SELECT oid FROM pg_class
+                WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> ALL (%(kept)s)
+                  AND pg_relation_size(oid) > 0 LOOP
+        EXECUTE format('DELETE FROM %%s', one);
+    END LOOP;
+END $$
+"""
+
+
+def number_of_this_process() -> int:
+    """Take the first number that no living process has; it is free again when this one ends, however that is."""
+    folder = settings.VAR_DIR / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        lock = os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            number += 1
+        else:
+            return number  # and the lock stays open
+
+
+def make(name: str, *, anew: bool = False) -> None:
+    """Make a new database of this name, with all tables, and connect to it. `anew` runs the migrations anyway."""
+    with connection._nodb_cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        template = f"{_TEMPLATE}_{_state_of_migrations()}"
+        cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [_TEMPLATE])
+        known = {found for (found,) in cursor.fetchall()}
+        if anew or template not in known:
+            for old in known:
+                cursor.execute(f"DROP DATABASE {old} WITH (FORCE)")
+            connection.settings_dict["TEST"]["NAME"] = name
+            connection.creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+            connection.close()
+            cursor.execute(f"ALTER DATABASE {name} RENAME TO {template}")
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        # What a test has stored need not survive the machine.
+        cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    _connect_to(name)
+    # Content types, permissions and schedules can change without a migration.
+    emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)
+
+
+def drop(name: str) -> None:
+    connection.close()
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def empty_quickly() -> None:
+    """Have the database emptied by us, and not by Django's `flush`, after a test that commits."""
+    TransactionTestCase._fixture_teardown = _empty  # type: ignore[attr-defined]  # Django keeps it to itself
+
+
+def _empty(_: TransactionTestCase) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_EMPTY, {"kept": _KEPT})
+    queue.sync_schedules()
+
+
+def _connect_to(name: str) -> None:
+    connection.close()
+    settings.DATABASES[connection.alias]["NAME"] = connection.settings_dict["NAME"] = name
+
+
+def _state_of_migrations() -> str:
+    """Return a digest of all that makes the tables."""
+    digest = hashlib.sha256(f"{django.VERSION}{inspect.getsource(make)}".encode())
+    for app in apps.get_app_configs():
+        for file in sorted(Path(app.path, "migrations").glob("*.py")):
+            digest.update(f"{app.label}/{file.name}".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
