@@ -47,7 +47,6 @@ def use_hosted_bucket(chatbot: Chatbot) -> None:
 
 def empty(storage: ObjectStorage) -> None:
     """Remove all objects, in every version, and all open uploads."""
-    listed = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name)
-    keys = {version.key for version in storage.versions()} | {one["Key"] for one in listed.get("Uploads", [])}
-    for key in keys:
-        storage.purge(key)
+    for upload in list(storage.uploads()):
+        storage.abort(upload.key, upload.upload_id)
+    assert storage.remove_versions(storage.versions()) == {}

@@ -1,8 +1,10 @@
 """Real PostgreSQL and a real S3 server for every test: a database and a bucket for each process of pytest."""
 
+import functools
 import shutil
 from collections.abc import Iterator
 
+import botocore.session
 import pytest
 from django.conf import settings as django_settings
 from pytest_django import DjangoDbBlocker
@@ -11,10 +13,13 @@ from chatbots.buckets import ObjectStorage, hosted_storage
 from chatbots.models import Chatbot
 from config import embedded
 from tests import databases, factories
+from tests.clients import empty
 
 embedded.start()
 _NUMBER = databases.number_of_this_process()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
+# Each client of S3 would read botocore's descriptions of all services from disk again, and tests make many clients.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 # A hash is slow on purpose, and tests make many users. Programs that they start read the second one.
 django_settings.PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.MD5PasswordHasher",
@@ -53,16 +58,9 @@ def _bucket() -> ObjectStorage:
 @pytest.fixture
 def storage(_bucket: ObjectStorage) -> Iterator[ObjectStorage]:
     """The hosted bucket, empty at the start of the test and emptied after it."""
-    _empty(_bucket)
+    empty(_bucket)
     yield _bucket
-    _empty(_bucket)
-
-
-def _empty(storage: ObjectStorage) -> None:
-    keys = {version.key for version in storage.versions()}
-    uploads = storage.connection.meta.client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads", [])
-    for key in keys | {upload["Key"] for upload in uploads}:
-        storage.purge(key)
+    empty(_bucket)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from chatbots import buckets
 from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_place, hosted_storage
 from chatbots.buckets.places import forget_storages
 from chatbots.models import Chatbot
+from tests.clients import empty
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"
 MIB = 1024 * 1024
@@ -34,11 +35,6 @@ def open_uploads(storage: ObjectStorage) -> list[str]:
 
 def write(storage: ObjectStorage, data: bytes, key: str = KEY) -> buckets.Written:
     return storage.write_parts(key, storage.open_upload(key, content_type="text/csv"), iter([data]))
-
-
-def empty(bucket: ObjectStorage) -> None:
-    for key in {version.key for version in bucket.versions()}:
-        bucket.purge(key)
 
 
 @pytest.fixture

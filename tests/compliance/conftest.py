@@ -9,8 +9,8 @@ from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ExportFile
-from tests.clients import CLIENT, use_client_bucket
-from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, empty, export_with, extract_with, file_of, put
+from tests.clients import CLIENT, empty, use_client_bucket
+from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, export_with, extract_with, file_of, put
 from tests.s3_server import S3Server, running
 
 Drain = Callable[[], None]

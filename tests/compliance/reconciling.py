@@ -73,8 +73,3 @@ def file_of(chatbot: Chatbot) -> UploadedFile:
     return uploads.receive(
         conversation=conversation, name="photo.jpg", content_type="image/jpeg", chunks=[b"a photo"]
     )
-
-
-def empty(bucket: ObjectStorage) -> None:
-    for key in {version.key for version in bucket.versions()}:
-        bucket.purge(key)

@@ -9,10 +9,10 @@ from pytest_django import Settings
 from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_storage
 from chatbots.models import ChangeLogEntry
 from compliance import storage_walk
+from tests.clients import empty
 from tests.compliance.reconciling import (
     EXPORT,
     ORPHANS,
-    empty,
     export_with,
     file_of,
     keys,
