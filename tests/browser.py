@@ -5,19 +5,27 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connections
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from tests.people import client_of
 
 CHROMIUM = shutil.which("chromium")
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing: see README, Tests")
+
+WIDE: ViewportSize = {"width": 1280, "height": 900}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+_ALL = {"resultTypes": ["violations"]}
+# axe's rules of the category "color", without the one for the third level of WCAG.
+_COLOURS = {**_ALL, "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}}
 
 # In milliseconds; a busy machine draws slowly.
 PATIENCE = 30_000
@@ -92,15 +100,34 @@ def _watch(page: Page, url: str) -> Watched:
     return watched
 
 
-def barriers(page: Page, *, beside: str = "") -> dict[str, list[str]]:
-    """Return what axe finds serious or critical: rule -> selectors of the elements. `beside` is left out."""
+def barriers(page: Page, *, beside: str = "", colours: bool = False) -> dict[str, list[str]]:
+    """Return what axe finds serious or critical: rule -> selectors of the elements. `beside` is left out.
+
+    `colours` looks for nothing but what colours can spoil: enough for a page that was looked at in the other theme.
+    """
     context = {"exclude": [[beside]]} if beside else None
-    found = Axe().run(page, context=context).response["violations"]
+    options = _COLOURS if colours else _ALL
+    found = Axe().run(page, context=context, options=options).response["violations"]
     return {
         one["id"]: [target for node in one["nodes"] for target in map(str, node["target"])]
         for one in found
         if one["impact"] in {"serious", "critical"}
     }
+
+
+def is_easy_to_use(page: Page) -> None:
+    """Fail if axe finds a barrier in the light or in the dark theme, or if a phone has to scroll to the side.
+
+    Leaves the page light and wide.
+    """
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        # Half way through a transition, colours have another contrast.
+        page.evaluate("Promise.all(document.getAnimations().map(one => one.finished))")
+        assert barriers(page, colours=scheme == "dark") == {}, (page.url, scheme)
+    assert fits(page), page.url
+    page.set_viewport_size(WIDE)
+    page.emulate_media(color_scheme="light")
 
 
 def stays_at_home(watched: Watched, server: str) -> None:

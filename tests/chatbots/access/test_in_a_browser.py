@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 from chatbots import operations
 from chatbots.models import Authenticator
-from tests.browser import barriers, browser, fits, needs_chromium, open_page, signed_in, stays_at_home
+from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
 from tests.codes import PASSWORD, App, code_of
 
 
@@ -19,16 +19,6 @@ from tests.codes import PASSWORD, App, code_of
 def chromium() -> Iterator[Browser]:
     with browser() as launched:
         yield launched
-
-
-def is_easy_to_use(page: Page) -> None:
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        # Half way through a transition, colours have another contrast.
-        page.evaluate("Promise.all(document.getAnimations().map(one => one.finished))")
-        assert barriers(page) == {}, (page.url, scheme)
-    assert fits(page), page.url
-    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @needs_chromium

@@ -3,32 +3,29 @@
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, ViewportSize, expect
+from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from tests.browser import barriers, browser, fits, needs_chromium, signed_in, stays_at_home
+from tests.browser import SCHEMES, WIDE, barriers, browser, fits, needs_chromium, signed_in, stays_at_home
 from tests.factories import conversation_of, deletion_of
 from tests.people import Role, staff
 
 pytestmark = [pytest.mark.django_db(transaction=True), needs_chromium]
-
-WHOLE: ViewportSize = {"width": 1280, "height": 900}
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 def looked_at(page: Page, name: str) -> None:
     """Look at a page in light and dark, and on a small screen."""
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        assert barriers(page) == {}, (name, scheme)
+        assert barriers(page, colours=scheme == "dark") == {}, (name, scheme)
     assert fits(page), name
     _keep(page, f"{name}-360")
-    page.set_viewport_size(WHOLE)
+    page.set_viewport_size(WIDE)
     _keep(page, f"{name}-dark")
     page.emulate_media(color_scheme="light")
     _keep(page, f"{name}-light")
