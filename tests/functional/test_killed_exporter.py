@@ -16,7 +16,7 @@ from tests.compliance.exporting import open_uploads
 from tests.factories import conversation_of, export_of
 from tests.functional.test_killed_worker import start_cluster, wait_until
 
-EXPORTS = 300
+EXPORTS = 150  # more than one claim takes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
