@@ -27,6 +27,33 @@ django_settings.PASSWORD_HASHERS = [
 ]
 
 
+# Each of their tests takes ten seconds or more.
+_LONGEST = {
+    "test_fuzz.py",
+    "test_console_fuzz.py",
+    "test_killed_exporter.py",
+    "test_console_stories.py",
+    "test_plans.py",
+    "test_docs_pages.py",
+    "test_many_calls.py",
+    "test_killed_worker.py",
+    "test_in_a_browser.py",
+    "test_in_the_browser.py",
+    "test_watch_in_the_browser.py",
+    "test_filing_in_the_browser.py",
+    "test_requests_in_browser.py",
+    "test_console_pages.py",
+    "test_embedded.py",
+    "test_export.py",
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that at the end no process of pytest works alone."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line what was left out where there is no browser, and how to get it."""
     if shutil.which("chromium") is None:
