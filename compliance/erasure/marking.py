@@ -30,7 +30,8 @@ from conversations.named import NAMED
 
 HoldReason = ComplianceRequest.HoldReason
 
-# An earlier export can be in the line again since the claim was made (a retry): it too has to go first.
+# An earlier export can be in the line again since the claim was made (a retry): it too has to go first. The chatbot
+# is looked up for each request (OFFSET 0): joined, it has a planner without statistics read all of its requests.
 _ASK_AGAIN = f"""
 SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
@@ -42,7 +43,9 @@ SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversa
             WHERE earlier.seq < r.seq AND earlier.kind = 'export'
               AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))),
        CASE WHEN r.conversation_digests IS NOT NULL THEN 'by_ids' WHEN {by_ids.IS_ANY_OPEN} THEN 'may_meet_ids' END
-  FROM compliance_compliancerequest r JOIN chatbots_chatbot c ON c.id = r.chatbot_id
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL (
+       SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS c
  WHERE r.claim_id = %s
  ORDER BY r.seq
 """  # noqa: S608  (a text of ours)
