@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready-for-requirements-dev
+# Else each of the many processes that tests start compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo run test check bench fuzz screenshots lock fmt clean
 .DEFAULT_GOAL := test

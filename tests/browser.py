@@ -115,16 +115,16 @@ def barriers(page: Page, *, beside: str = "", colours: bool = False) -> dict[str
     }
 
 
-def is_easy_to_use(page: Page) -> None:
+def is_easy_to_use(page: Page, *, beside: str = "") -> None:
     """Fail if axe finds a barrier in the light or in the dark theme, or if a phone has to scroll to the side.
 
-    Leaves the page light and wide.
+    `beside` is left out by axe. Leaves the page light and wide.
     """
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         # Half way through a transition, colours have another contrast.
         page.evaluate("Promise.all(document.getAnimations().map(one => one.finished))")
-        assert barriers(page, colours=scheme == "dark") == {}, (page.url, scheme)
+        assert barriers(page, beside=beside, colours=scheme == "dark") == {}, (page.url, scheme)
     assert fits(page), page.url
     page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme="light")

@@ -29,6 +29,7 @@ django_settings.PASSWORD_HASHERS = [
 
 # Each of their tests takes ten seconds or more.
 _LONGEST = {
+    "test_every_page_in_the_browser.py",
     "test_fuzz.py",
     "test_console_fuzz.py",
     "test_killed_exporter.py",

@@ -28,6 +28,12 @@ def _no_beat_before() -> None:
     heartbeats.WORKED.forget()
 
 
+@pytest.fixture(autouse=True)
+def _sweep_is_due_soon(db: None) -> None:
+    # Scheduled when the database was made, which can be long ago.
+    Schedule.objects.filter(name="sweep").update(next_run=timezone.now() + MINUTE)
+
+
 def cluster(name: str = "host:7", *, seen: timedelta = MINUTE, worked: timedelta | None = MINUTE) -> Heartbeat:
     now = timezone.now()
     return Heartbeat.objects.create(
