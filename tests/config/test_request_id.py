@@ -15,7 +15,6 @@ from django.test import RequestFactory
 from django.urls import path
 
 from chatbots.models import ApiKey, Chatbot
-from config import urls
 from config.handler import Handler
 from config.logs import SafeFormatter
 from config.problems import CODES
@@ -50,8 +49,7 @@ def unavailable(request: HttpRequest) -> HttpResponse:
     return HttpResponse(status=503)
 
 
-# With the project's own, to which the page for unknown addresses leads.
-urlpatterns = [*(path(view.__name__, view) for view in (plain, streamed, broken, unavailable)), *urls.urlpatterns]
+urlpatterns = [path(view.__name__, view) for view in (plain, streamed, broken, unavailable)]
 
 
 class Served(NamedTuple):
