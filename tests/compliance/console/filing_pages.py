@@ -9,6 +9,9 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, Replay
 from conversations.models import Conversation
 
+# The clock of previews.
+NOW = "compliance.console.filing.drafts.timezone.now"
+
 
 class _Forms(HTMLParser):
     def __init__(self) -> None:
@@ -80,3 +83,8 @@ class Filer:
 def everything() -> tuple[int, ...]:
     """How many rows there are of all that filing could write."""
     return tuple(model.objects.count() for model in (ComplianceRequest, ChangeLogEntry, Replay, Conversation))
+
+
+def filed() -> ComplianceRequest:
+    """The one request that there is."""
+    return ComplianceRequest.objects.get()

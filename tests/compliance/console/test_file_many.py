@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from chatbots.models import Bucket, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.operations import cancel
-from tests.compliance.console.filing_pages import Answer, Filer, everything
+from tests.compliance.console.filing_pages import NOW, Answer, Filer, everything
 from tests.factories import conversation_of, deletion_of
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db
-
-NOW = "compliance.console.filing.drafts.timezone.now"
 
 
 @pytest.fixture
