@@ -202,22 +202,6 @@ def _as_fast_as_it_goes() -> Iterator[None]:
             cursor.execute("RESET session_replication_role; RESET synchronous_commit; RESET work_mem")
 
 
-@contextlib.contextmanager
-def without_autovacuum() -> Iterator[None]:
-    """Keep PostgreSQL from gathering statistics, or from tidying up, when it sees fit."""
-    _alter_all("SET (autovacuum_enabled = false)")
-    try:
-        yield
-    finally:
-        _alter_all("RESET (autovacuum_enabled)")
-
-
-def _alter_all(change: str) -> None:
-    with connection.cursor() as cursor:
-        for table in TABLES:
-            cursor.execute(f"ALTER TABLE {table} {change}")
-
-
 def forget_statistics() -> None:
     """Leave the tables as if nobody had ever analysed them."""
     with connection.cursor() as cursor:
