@@ -50,15 +50,15 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
     [
         ({}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
         ({IDS: None}, dict.fromkeys((f"/{name}" for name in ALICE), "missing")),
-        (ALICE | {IDS: ["c-1"]}, {f"/{IDS}": "conflict"}),
-        ({"unique_chatter_identifier_key": "member_id", IDS: ["c-1"]}, {f"/{IDS}": "conflict"}),
+        (ALICE | {IDS: ["chat-1"]}, {f"/{IDS}": "conflict"}),
+        ({"unique_chatter_identifier_key": "member_id", IDS: ["chat-1"]}, {f"/{IDS}": "conflict"}),
         ({IDS: []}, {f"/{IDS}": "too_short"}),
         ({IDS: [str(n) for n in range(101)]}, {f"/{IDS}": "too_long"}),
-        ({IDS: "c-1"}, {f"/{IDS}": "wrong_type"}),
-        ({IDS: {"0": "c-1"}}, {f"/{IDS}": "wrong_type"}),
-        ({IDS: ["c-1", 2, None]}, {f"/{IDS}/1": "wrong_type", f"/{IDS}/2": "wrong_type"}),
+        ({IDS: "chat-1"}, {f"/{IDS}": "wrong_type"}),
+        ({IDS: {"0": "chat-1"}}, {f"/{IDS}": "wrong_type"}),
+        ({IDS: ["chat-1", 2, None]}, {f"/{IDS}/1": "wrong_type", f"/{IDS}/2": "wrong_type"}),
         (
-            {IDS: ["", "x" * 201, "a\0b", "\ud800", "c-1"]},
+            {IDS: ["", "x" * 201, "a\0b", "\ud800", "chat-1"]},
             {
                 f"/{IDS}/0": "too_short",
                 f"/{IDS}/1": "too_long",
@@ -66,16 +66,16 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
                 f"/{IDS}/3": "unpaired_surrogate",
             },
         ),
-        ({IDS: ["c-1", "c-2", "c-1", "c-1"]}, {f"/{IDS}/2": "repeated_id", f"/{IDS}/3": "repeated_id"}),
-        ({IDS: ["c-1"], "reference": "about:c-1"}, {"/reference": "invalid"}),
-        ({IDS: ["c-1"], "more": 1, "reference": "a b"}, {"/more": "unknown_field", "/reference": "wrong_pattern"}),
+        ({IDS: ["chat-1", "c-2", "chat-1", "chat-1"]}, {f"/{IDS}/2": "repeated_id", f"/{IDS}/3": "repeated_id"}),
+        ({IDS: ["chat-1"], "reference": "about:chat-1"}, {"/reference": "invalid"}),
+        ({IDS: ["chat-1"], "more": 1, "reference": "a b"}, {"/more": "unknown_field", "/reference": "wrong_pattern"}),
     ],
 )
 @PATHS
 def test_what_is_refused_is_told_by_pointer_and_never_quoted(caller, path, body, errors):
     response = caller.post(path, body)
     assert pointers(response) == errors
-    assert "c-1" not in response.content.decode()
+    assert "chat-1" not in response.content.decode()
 
 
 @PATHS

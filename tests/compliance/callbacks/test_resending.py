@@ -45,7 +45,7 @@ def test_it_shows_how_far_each_is_and_of_the_address_the_host_alone(
         *("no_answer", 500),
     )
     assert (second["callback_id"], second["state"], second["receiver"]) == (str(delivered.pk), "delivered", None)
-    assert "5813" not in answer.text
+    assert "privacy-5813" not in answer.text
 
 
 def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
