@@ -5,6 +5,7 @@ socket has really reached and before a byte is sent, since a name can resolve to
 """
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -33,7 +34,7 @@ def addresses_of(host: str, port: int) -> list[str]:
     return [str(answer[4][0]) for answer in answers]
 
 
-class Guarded:
+class Guarded(ABC):
     """Mixed into a connection of urllib3's: looks whom it speaks to before it speaks."""
 
     _dns_host: str
@@ -42,9 +43,9 @@ class Guarded:
     encrypted: bool
     refusal: type[Exception]  # what is raised when an address is refused
 
+    @abstractmethod
     def networks(self) -> Networks:
         """Return the private networks that are allowed all the same."""
-        raise NotImplementedError
 
     def _new_conn(self) -> socket.socket:
         # Before a connection is made, so that nothing inside is even knocked at; after it, since the name may
