@@ -17,7 +17,7 @@ from chatbots.models import Bucket, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.operations import cancel
 from tests.compliance.console.filing_pages import NOW, Answer, Filer, everything
-from tests.factories import conversation_of, deletion_of
+from tests.factories import conversation_of, deletion_of, export_of
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +76,17 @@ def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
         "6": ["refused", ""],
         **{number: ["filed", str(one.pk)] for number, one in zip("123", filed, strict=True)},
     }
+
+
+def test_what_is_held_for_two_reasons_is_marked_once(chatbot, filer):
+    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1)
+    for _ in range(2):
+        conversation_of(chatbot, "M1")
+    export_of(chatbot, "M1", status="failed", error_code="storage_unavailable", failed_at=timezone.now())
+    preview = filer.preview_many("M1")
+    assert "1 of the deletions will be held" in preview.text
+    assert preview.html.count(">will be held<") == 1
+    assert "An earlier export" in preview.html
 
 
 def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
