@@ -30,6 +30,10 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     expect(opener).not_to_be_focused()
     opener.press("Enter")
     expect(dialog).to_be_visible()
+    above, below = dialog.evaluate(
+        "(one) => [one.getBoundingClientRect().top, innerHeight - one.getBoundingClientRect().bottom]"
+    )
+    assert abs(above - below) < 2, "in the middle of the window"
     dialog.get_by_role("radio", name="Custom").press("Escape")
     expect(dialog).to_be_hidden()
     expect(opener).to_be_focused()
