@@ -33,7 +33,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[
             origin=ComplianceRequest.Origin.COMMAND,
             filed_by="command",
             uci_value=value,
-            uci_digest=digest("chatter", filled.variable, value),
+            uci_digest=digest("chatter", filled.scope, value),
             queued_at=Now(),
             due_at=timezone.now(),
         )

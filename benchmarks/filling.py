@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from uuid import UUID
 
 from benchmarks import world
 from chatbots.models import Chatbot
@@ -36,10 +37,11 @@ SELECT %(chatbot)s, id, 'm-' || n, 'user', 'text', repeat('a text of some length
 
 @dataclass(frozen=True)
 class Filled:
-    """A chatbot that was made and filled: its number, that of its UCI, and its chatters' values."""
+    """A chatbot that was made and filled: its number, number and public id of its UCI, and its chatters' values."""
 
     chatbot: int
     variable: int
+    scope: UUID
     slug: str
     values: list[str]
 
@@ -57,9 +59,10 @@ def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10
     )
     # A whale is no accident here, and is not to wait for an approval.
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1_000_000)
-    variable = chatbot.variables.get().pk
-    _insert(chatbot.pk, variable, chatters=chatters, conversations=conversations, messages=messages)
-    return Filled(chatbot.pk, variable, slug, [f"member-{number}" for number in range(chatters)])
+    uci = chatbot.variables.get()
+    _insert(chatbot.pk, uci.pk, chatters=chatters, conversations=conversations, messages=messages)
+    values = [f"member-{number}" for number in range(chatters)]
+    return Filled(chatbot.pk, uci.pk, uci.public_id, slug, values)
 
 
 def _insert(chatbot: int, variable: int, *, chatters: int, conversations: int, messages: int) -> None:

@@ -31,20 +31,20 @@ class FloorView(APIView):
         filed = ComplianceRequest.objects.create(
             id=uuid7(),
             chatbot=chatbot,
-            variable_id=variable,
+            variable=variable,
             kind=ComplianceRequest.Kind.DELETION,
             origin=ComplianceRequest.Origin.API,
             filed_by="floor",
             uci_value=value,
-            uci_digest=digest("chatter", variable, value),
+            uci_digest=digest("chatter", variable.public_id, value),
             due_at=timezone.now(),
         )
         return Response({"request_id": str(filed.pk), "status": filed.status})
 
 
 @cache
-def _variable(chatbot: int, name: str) -> int:
-    return Variable.objects.get(chatbot=chatbot, name=name).pk
+def _variable(chatbot: int, name: str) -> Variable:
+    return Variable.objects.get(chatbot=chatbot, name=name)
 
 
 urlpatterns = [path("api/v1/chatbots/<slug:slug>/data-deletion", FloorView.as_view())]

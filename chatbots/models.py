@@ -1,7 +1,8 @@
 """Who owns the data: chatbots, their variables, keys and buckets, the staff who may see them, the change log.
 
 No personal data of a chatter stands in these tables. Rules that must hold whatever code runs are database
-constraints; the triggers (append-only change log, no removal of a UCI) are in migration 0002.
+constraints; the triggers are in migrations 0002 (append-only change log, no removal of a UCI) and 0011 (a public id
+never changes).
 """
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from uuid_utils.compat import uuid7
 
 from chatbots.secrets import digest
 
@@ -25,6 +27,9 @@ class Chatbot(models.Model):
         MONTHS_24 = 730, "24 months"
         MONTHS_36 = 1095, "36 months"
 
+    public_id = models.UUIDField(
+        default=uuid7, unique=True, editable=False, help_text="Digests and the erasure ledger name it by this."
+    )
     slug = models.SlugField(max_length=64, unique=True)
     name = models.CharField(max_length=200)
     timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
@@ -84,6 +89,9 @@ class Variable(models.Model):
         USER_CHANNEL = "user_channel", "User channel"
         SYSTEM = "system", "System"
 
+    public_id = models.UUIDField(
+        default=uuid7, unique=True, editable=False, help_text="Digests and the erasure ledger name it by this."
+    )
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="variables")
     name = models.CharField(max_length=128)
     category = models.CharField(max_length=16, choices=Category)

@@ -8,7 +8,8 @@ rotates: they find an erased conversation or chatter again without its value.
 import base64
 import hmac
 import os
-from typing import Literal
+from typing import Literal, overload
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -17,7 +18,8 @@ from django.conf import settings
 _FORMAT = "v1"
 _NONCE_BYTES = 12
 
-Purpose = Literal["conversation", "chatter", "replay", "body", "login", "authenticator", "recovery_code"]
+OfClients = Literal["conversation", "chatter", "replay", "body"]
+OfStaff = Literal["login", "authenticator", "recovery_code"]
 
 
 class SecretUnreadable(Exception):
@@ -47,12 +49,16 @@ def decrypt(stored: str, *, bound_to: str) -> str:
     return opened.decode()
 
 
-def digest(purpose: Purpose, scope: int, value: str | bytes) -> bytes:
+@overload
+def digest(purpose: OfClients, scope: UUID, value: str | bytes) -> bytes: ...
+@overload
+def digest(purpose: OfStaff, scope: int, value: str | bytes) -> bytes: ...
+def digest(purpose: OfClients | OfStaff, scope: UUID | int, value: str | bytes) -> bytes:
     """Return the 32-byte keyed digest of `value`.
 
-    `scope` is the id under which the value has its meaning: the chatbot's for a conversation's id or a call,
-    the variable's for a UCI value, the user's for what proves who they are. Equal values in
-    different scopes have unrelated digests.
+    `scope` is that under which the value has its meaning: the chatbot's public id for a conversation's id or a call,
+    the variable's for a UCI value, the user's number for what proves who they are. Equal values in different scopes
+    have unrelated digests.
     """
     data = value if isinstance(value, bytes) else value.encode()
     return hmac.digest(settings.DIGEST_KEY, f"{purpose}:{scope}:".encode() + data, "sha256")

@@ -61,7 +61,7 @@ class Recalled:
 
 def recall(chatbot: Chatbot, key: ReplayKey, places: Iterable[int]) -> Recalled:
     """Return what is remembered of a batch. Raises Refused(`idempotency_conflict`) if the key had another body."""
-    place_of = {one.digest: place for place in places for one in _item(key, place)}
+    place_of = {one.digest: place for place in places for one in _item(chatbot, key, place)}
     asked = [*(one.digest for one in key.each()), *place_of]
     with connection.cursor() as cursor:
         cursor.execute(_RECALL, [asked, chatbot.pk, key.path])
@@ -85,7 +85,8 @@ def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapp
 
     Return whether all of it was new. If not, another call has come in between: the caller rolls back and recalls.
     """
-    wanted = [(one, request_id) for one, request_id in _known_as(key, answers) if one.digest not in recalled.digests]
+    known_as = _known_as(chatbot, key, answers)
+    wanted = [(one, request_id) for one, request_id in known_as if one.digest not in recalled.digests]
     if not wanted:
         return True
     values: dict[str, Any] = {
@@ -101,17 +102,17 @@ def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapp
         return len(cursor.fetchall()) == len(wanted)
 
 
-def _known_as(key: ReplayKey, answers: Mapping[int, UUID]) -> Iterator[tuple[ReplayKey, UUID]]:
+def _known_as(chatbot: Chatbot, key: ReplayKey, answers: Mapping[int, UUID]) -> Iterator[tuple[ReplayKey, UUID]]:
     places = sorted(answers)
     for one in key.each() if places else ():
         yield one, answers[places[0]]
     for place in places:
-        for one in _item(key, place):
+        for one in _item(chatbot, key, place):
             yield one, answers[place]
 
 
-def _item(key: ReplayKey, place: int) -> Iterator[ReplayKey]:
+def _item(chatbot: Chatbot, key: ReplayKey, place: int) -> Iterator[ReplayKey]:
     """Yield the keys of an item, in the order of the call's."""
     for one in key.each():
-        derived = digest("replay", place, one.digest)
+        derived = digest("replay", chatbot.public_id, f"item:{place}:".encode() + one.digest)
         yield ReplayKey(one.path, derived, one.body_digest, one.expires_in)

@@ -4,9 +4,9 @@ One trip to the database instead of eight, and no more waiting than there must b
 later waits at the unique index of Replay until the first has ended. If that one committed, the later stores
 nothing; if it rolled back, the later stores its own.
 
-The statement also looks again at what its caller may know from earlier: that the variable is or was the UCI of
-that name, where one is named, and that an export has a bucket to go to. So whatever is remembered between calls is
-never relied on.
+The statement also looks again at what its caller may know from earlier: that the variable is still the same one and
+is or was the UCI, where one is named, and that an export has a bucket to go to. So whatever is remembered between
+calls is never relied on.
 """
 
 import json
@@ -22,6 +22,7 @@ from psycopg import sql
 
 from chatbots import changelog
 from chatbots.changelog import Entry
+from chatbots.models import Variable
 from compliance.models import ComplianceRequest
 from compliance.replays import ReplayKey, remembering
 
@@ -56,14 +57,15 @@ SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS given({given})
 RETURNING {returned}
 """
 _BY_UCI = """(
-    SELECT FROM chatbots_variable WHERE id = %s AND chatbot_id = %s AND name = %s AND (is_uci OR was_uci)) AS uci"""
+    SELECT FROM chatbots_variable
+     WHERE id = %s AND chatbot_id = %s AND name = %s AND public_id = %s AND (is_uci OR was_uci)) AS uci"""
 _BY_CONVERSATIONS = "(SELECT) AS always"
 
 
 def file(
     request: ComplianceRequest,
     *,
-    uci_key: str | None,
+    uci: Variable | None,
     grace: timedelta | None,
     due_in: timedelta,
     entry: Entry,
@@ -72,13 +74,13 @@ def file(
     """Store an unsaved request, and fill in what the database gave it. Return False, with nothing stored, if
     the variable does not fit, an export has no bucket, or one of the replay's keys has its answer already.
 
-    `uci_key` is the variable's name, None for a request by conversations. Of the request, only the fields in `_GIVEN`
+    `uci` is the request's variable, None for a request by conversations. Of the request, only the fields in `_GIVEN`
     may differ from their defaults.
     """
     keys = list(replay.each()) if replay else []
     remembered, remembered_values = remembering(keys, request, provided="fits")
     values = [
-        *((request.variable_id, request.chatbot_id, uci_key) if uci_key is not None else ()),
+        *((uci.pk, request.chatbot_id, uci.name, uci.public_id) if uci else ()),
         *(request.kind == ComplianceRequest.Kind.EXPORT, request.chatbot_id),
         *remembered_values,
         *(getattr(request, name) for name in _GIVEN),
@@ -86,7 +88,7 @@ def file(
         len(keys),
         *(entry.chatbot_id, entry.request_id, entry.event, entry.actor, json.dumps(entry.data)),
     ]
-    statement = _statement(_BY_CONVERSATIONS if uci_key is None else _BY_UCI).replace("{remembering}", remembered)
+    statement = _statement(_BY_UCI if uci else _BY_CONVERSATIONS).replace("{remembering}", remembered)
     # By itself the statement is a transaction. Only one of two keys can be new without the other.
     with transaction.atomic() if len(keys) > 1 else nullcontext(), connection.cursor() as cursor:
         cursor.execute(statement, values)

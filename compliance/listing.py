@@ -90,12 +90,12 @@ def about(chatbot: Chatbot, who: Selector) -> OfChatter:
     who.check()
     if isinstance(who, ByConversations):
         # Digests are those of this chatbot's ids.
-        digests = [digest("conversation", chatbot.pk, one) for one in who.ids]
+        digests = [digest("conversation", chatbot.public_id, one) for one in who.ids]
         found = ComplianceRequest.objects.filter(conversation_digests__overlap=digests)
     else:
-        variable_id = find_uci(chatbot, who.key)
+        uci = find_uci(chatbot, who.key)
         found = ComplianceRequest.objects.filter(
-            chatbot=chatbot, variable=variable_id, uci_digest=digest("chatter", variable_id, who.value)
+            chatbot=chatbot, variable=uci, uci_digest=digest("chatter", uci.public_id, who.value)
         )
     ids = list(found.order_by("-seq").values_list("pk", flat=True)[:_MOST_COUNTED])
     shown = ids[:MOST_OF_CHATTER]

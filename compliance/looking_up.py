@@ -83,7 +83,7 @@ def look_up(*, chatbot: Chatbot, what: What, text: str, key: str = "") -> Answer
 
 def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     about = listing.about(chatbot, who)
-    variable_id = find_uci(chatbot, who.key)
+    variable_id = find_uci(chatbot, who.key).pk
     answer = Answer(
         finding.by_value(chatbot=chatbot, variable_id=variable_id, value=who.value),
         about.requests,

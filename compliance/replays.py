@@ -64,13 +64,13 @@ def replay_key(
     *, chatbot: Chatbot, path: str, body: bytes, signature: str = "", idempotency_key: str = ""
 ) -> ReplayKey | None:
     """Return the key of a call on `path`; None when it has neither a signature nor an Idempotency-Key."""
-    body_digest = secrets.digest("body", chatbot.pk, body)
+    body_digest = secrets.digest("body", chatbot.public_id, body)
     key = None
     if signature:
-        digest = secrets.digest("replay", chatbot.pk, f"signature:{signature}")
+        digest = secrets.digest("replay", chatbot.public_id, f"signature:{signature}")
         key = ReplayKey(path, digest, body_digest, SIGNATURE_KEPT)
     if idempotency_key:
-        digest = secrets.digest("replay", chatbot.pk, f"idempotency-key:{idempotency_key}")
+        digest = secrets.digest("replay", chatbot.public_id, f"idempotency-key:{idempotency_key}")
         key = ReplayKey(path, digest, body_digest, IDEMPOTENCY_KEY_KEPT, also=key)
     return key
 

@@ -113,7 +113,7 @@ def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) 
 def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[Outcome]:
     share_with_intake([chatbot.pk])
     declared = Declared.read(chatbot)
-    arrived = [_resolve(document, chatbot_id=chatbot.pk, declared=declared) for document in documents]
+    arrived = [_resolve(document, chatbot=chatbot, declared=declared) for document in documents]
     incoming = [one for one in arrived if isinstance(one, _Incoming)]
 
     erasures = rows.erasures_of(
@@ -133,7 +133,7 @@ def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) ->
 
 
 def _resolve(
-    document: Document | DocumentInvalid, *, chatbot_id: int, declared: Declared
+    document: Document | DocumentInvalid, *, chatbot: Chatbot, declared: Declared
 ) -> _Incoming | DocumentInvalid:
     if isinstance(document, DocumentInvalid):
         return document
@@ -142,7 +142,7 @@ def _resolve(
         return DocumentInvalid(tuple(errors), document_id=document["id"])
     return _Incoming(
         document=document,
-        digest=digest("conversation", chatbot_id, document["id"]),
+        digest=digest("conversation", chatbot.public_id, document["id"]),
         values=values,
         chatters=declared.chatters(values),
     )

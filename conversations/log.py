@@ -99,7 +99,7 @@ def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[Entry | None]:
 
     In two statements, for MOST_IDS at most. Raises TooLong.
     """
-    digests = [digest("conversation", chatbot.pk, one) for one in ids]
+    digests = [digest("conversation", chatbot.public_id, one) for one in ids]
     with connection.cursor() as cursor:
         cursor.execute(_FIND, [digests, array([chatbot.pk] * len(digests))])
         found = dict(cursor.fetchall())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.conf import settings
 
@@ -23,14 +24,18 @@ class Declared:
     uci_id: int | None
     # Present and former: under each of them a chatter can have been erased.
     uci_ids: frozenset[int]
+    # The scopes of digests of their values.
+    uci_public_ids: dict[int, UUID]
 
     @classmethod
     def read(cls, chatbot: Chatbot) -> "Declared":
         variables = list(Variable.objects.filter(chatbot=chatbot))
+        ucis = {variable.pk: variable.public_id for variable in variables if variable.is_uci or variable.was_uci}
         return cls(
             by_name={variable.name: variable for variable in variables},
             uci_id=next((variable.pk for variable in variables if variable.is_uci), None),
-            uci_ids=frozenset(variable.pk for variable in variables if variable.is_uci or variable.was_uci),
+            uci_ids=frozenset(ucis),
+            uci_public_ids=ucis,
         )
 
     def resolve(self, document: Document) -> tuple[dict[int, str], list[DocumentError]]:
@@ -55,7 +60,7 @@ class Declared:
     def chatters(self, values: dict[int, str]) -> list[Chatter]:
         """Return whom the values name, under the present UCI or a former one. Placeholders name nobody."""
         return [
-            (variable_id, digest("chatter", variable_id, value))
+            (variable_id, digest("chatter", self.uci_public_ids[variable_id], value))
             for variable_id, value in values.items()
             if variable_id in self.uci_ids and value not in settings.UCI_PLACEHOLDERS
         ]

@@ -62,7 +62,7 @@ class ConversationFactory(DjangoModelFactory[Conversation]):
     chatbot = SubFactory(ChatbotFactory)
     external_id = Sequence(lambda n: f"conversation-{n}")
     external_id_digest = LazyAttribute(
-        lambda row: digest("conversation", row.chatbot.pk, row.external_id) if row.external_id else None
+        lambda row: digest("conversation", row.chatbot.public_id, row.external_id) if row.external_id else None
     )
     channel = Conversation.Channel.WIDGET
     started_at = NOON
@@ -136,7 +136,7 @@ class RequestFactory(DjangoModelFactory[ComplianceRequest]):
     origin = ComplianceRequest.Origin.API
     variable = LazyAttribute(lambda row: uci_of(row.chatbot))
     uci_value = "42"
-    uci_digest = LazyAttribute(lambda row: digest("chatter", row.variable.pk, row.uci_value or "42"))
+    uci_digest = LazyAttribute(lambda row: digest("chatter", row.variable.public_id, row.uci_value or "42"))
     filed_by = "api:test"
     due_at = LazyFunction(lambda: timezone.now() + timedelta(days=30))
 
@@ -210,7 +210,7 @@ def export_of(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
 
 def of_conversations(chatbot: Chatbot, *ids: str, kind: str = "deletion", **fields: Any) -> ComplianceRequest:
     """A request by the platform's ids of conversations."""
-    digests = [digest("conversation", chatbot.pk, one) for one in ids]
+    digests = [digest("conversation", chatbot.public_id, one) for one in ids]
     request = RequestFactory.create(
         chatbot=chatbot,
         kind=kind,

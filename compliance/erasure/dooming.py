@@ -3,7 +3,7 @@
 So no export is made while the deletion runs and then forgotten.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple, cast
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from chatbots import public_ids
 from chatbots.secrets import digest
 from compliance import by_ids
 from config.arrays import array
@@ -103,7 +104,7 @@ def companions(request_ids: Sequence[UUID]) -> list[Companion]:
         return cast("list[Companion]", cursor.fetchall())
 
 
-def doom_exports(fresh: Sequence[Fresh], companions: Iterable[Companion], cut: datetime) -> None:
+def doom_exports(fresh: Sequence[Fresh], companions: Collection[Companion], cut: datetime) -> None:
     """Doom the earlier exports of these chatters, of their companions and of these conversations.
 
     In the bite that marks, after the mark.
@@ -113,8 +114,9 @@ def doom_exports(fresh: Sequence[Fresh], companions: Iterable[Companion], cut: d
         for request in fresh
         if request.variable_id is not None and request.digest is not None
     ]
+    scopes = public_ids.of_variables(variable_id for _, variable_id, _ in companions)
     whose += [
-        (request_id, variable_id, digest("chatter", variable_id, value))
+        (request_id, variable_id, digest("chatter", scopes[variable_id], value))
         for request_id, variable_id, value in companions
     ]
     with connection.cursor() as cursor:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from chatbots import public_ids
 from chatbots.secrets import digest
 from compliance import by_ids
 from compliance.errors import StepFailed
@@ -230,7 +231,8 @@ def _said_for_companions(said: Sequence[Said]) -> list[Said]:
                 deletions[conversation].add(request_id)
         people = [row for row in met if row[3] is None]
         conversations, variables = array(row[0] for row in people), array(row[1] for row in people)
-        digests = [digest("chatter", variable, value) for _, variable, value, _ in people]
+        scopes = public_ids.of_variables(row[1] for row in people)
+        digests = [digest("chatter", scopes[variable], value) for _, variable, value, _ in people]
         cursor.execute(_THEIR_DELETIONS, [conversations, variables, digests])
         for conversation, request_id in cursor.fetchall():
             deletions[conversation].add(request_id)

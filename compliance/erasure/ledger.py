@@ -2,7 +2,8 @@
 
 A database restored from a backup has the erased people in it again. The ledger lies in the hosted bucket, so it
 survives such a restore and tells what must be erased once more. It holds request ids, cut times and digests; no
-value, no text. One object per finished claim, below the UTC day it was written, removed after ERASURE_LEDGER_DAYS.
+value, no text. It names chatbots and variables by their public ids: a restored database can give their numbers to
+others. One object per finished claim, below the UTC day it was written, removed after ERASURE_LEDGER_DAYS.
 """
 
 import json
@@ -32,8 +33,11 @@ SELECT ours.id, marked.external_id_digest
 """
 
 _REQUESTS = """
-SELECT id, chatbot_id, variable_id, uci_digest, conversation_digests, cut_at FROM compliance_compliancerequest
- WHERE id = ANY(%s) ORDER BY seq
+SELECT r.id, (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id),
+       (SELECT public_id FROM chatbots_variable WHERE id = r.variable_id),
+       r.uci_digest, r.conversation_digests, r.cut_at
+  FROM compliance_compliancerequest r
+ WHERE r.id = ANY(%s) ORDER BY r.seq
 """
 
 Line = dict[str, Any]
@@ -53,15 +57,15 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
         return {
             request_id: {
                 "request_id": str(request_id),
-                "chatbot": chatbot_id,
-                "variable": variable_id,
+                "chatbot": str(chatbot),
+                "variable": str(variable) if variable else None,
                 "chatter": bytes(digest or b"").hex(),
                 "cut_at": cut_at.isoformat() if cut_at else None,
                 "conversations": list(
                     dict.fromkeys([*digests[request_id], *(bytes(one).hex() for one in named or ())])
                 ),
             }
-            for request_id, chatbot_id, variable_id, digest, named, cut_at in cursor.fetchall()
+            for request_id, chatbot, variable, digest, named, cut_at in cursor.fetchall()
         }
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from chatbots import public_ids
 from chatbots.secrets import digest
 from compliance.by_ids import NAMING
 from config.arrays import array
@@ -62,8 +63,9 @@ def by_exports_of_chatters(deletion_ids: Collection[UUID]) -> dict[UUID, UUID]:
     with connection.cursor() as cursor:
         cursor.execute(_PEOPLE, [array(deletion_ids)])
         found = cursor.fetchall()
+        scopes = public_ids.of_variables(variable for _, variable, _, _ in found)
         people = [
-            (request_id, variable, digest("chatter", variable, value), people > 1)
+            (request_id, variable, digest("chatter", scopes[variable], value), people > 1)
             for request_id, variable, value, people in found
         ]
         cursor.execute(

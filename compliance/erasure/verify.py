@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import connection
 from psycopg import sql
 
+from chatbots import public_ids
 from chatbots.secrets import digest
 from compliance import notes
 from compliance.inventory import CONVERSATION, Fate, Way, stores
@@ -171,12 +172,12 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
         for request in ComplianceRequest.objects.filter(pk__in=request_ids, uci_digest__isnull=False).order_by("seq")
         if request.uci_digest is not None
     }
-    variables = {variable for variable, _ in erased}
-    named = Identity.objects.filter(variable__in=variables).values_list(
+    scopes = public_ids.of_variables(variable for variable, _ in erased if variable is not None)
+    named = Identity.objects.filter(variable__in=scopes).values_list(
         "variable_id", "value", "conversation__started_at"
     )
     for variable, value, started_at in named.iterator(chunk_size=10_000):
-        request = erased.get((variable, digest("chatter", variable, value)))
+        request = erased.get((variable, digest("chatter", scopes[variable], value)))
         if request and request.cut_at and started_at < request.cut_at:
             rows = left.setdefault(request.pk, Leftovers()).rows
             rows[_OF_CHATTER] = rows.get(_OF_CHATTER, 0) + 1

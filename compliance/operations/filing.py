@@ -29,9 +29,9 @@ _REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # call was gone by the time it was looked for.
 ATTEMPTS = 5
 
-# Chatbot and name -> the id of a variable that is or was the UCI, as this process has read it. `filing` asks the
-# database again, so an entry that is no longer true costs a second look and nothing else.
-_VARIABLES: dict[tuple[int, str], int] = {}
+# Chatbot and name -> a variable that is or was the UCI, as this process has read it. `filing` asks the database
+# again, so an entry that is no longer true costs a second look and nothing else.
+_VARIABLES: dict[tuple[int, str], Variable] = {}
 
 # A person who files in the console can always think again for this long.
 CONSOLE_GRACE = timedelta(minutes=15)
@@ -44,10 +44,10 @@ class Setup:
         self.chatbot = chatbot
 
     @cached_property
-    def ucis(self) -> dict[str, int]:
-        """The chatbot's present and former UCIs, name and id; the present one first."""
+    def ucis(self) -> dict[str, Variable]:
+        """The chatbot's present and former UCIs by name; the present one first."""
         ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=self.chatbot)
-        return dict(ucis.order_by("-is_uci", "name").values_list("name", "pk"))
+        return {variable.name: variable for variable in ucis.order_by("-is_uci", "name")}
 
     @cached_property
     def has_bucket(self) -> bool:
@@ -122,10 +122,11 @@ def submit(
     for _ in range(ATTEMPTS):
         try:
             require_compliance(chatbot)
-            scope = _variable_to_search(chatbot, about.key) if isinstance(about, ByUci) else chatbot.pk
+            uci = _variable_to_search(chatbot, about.key) if isinstance(about, ByUci) else None
             about.check()
             _check_reference(reference, about)
-            checked = Checked(_names(about, scope), _checked_callback_url(callback_url, about, Setup(chatbot)))
+            receiver = _checked_callback_url(callback_url, about, Setup(chatbot))
+            checked = Checked(_names(about, uci or chatbot), receiver)
         except Refused:
             # A call that was answered is answered alike whatever has changed since.
             if replay and (answered := replays.recall(chatbot, replay)):
@@ -134,7 +135,7 @@ def submit(
         request = asked.unsaved(chatbot, checked, origin=origin, actor=actor)
         filed = filing.file(
             request,
-            uci_key=about.key if isinstance(about, ByUci) else None,
+            uci=uci,
             grace=grace_of(chatbot, origin),
             due_in=settings.DUE_DAYS,
             entry=accepted(request),
@@ -155,22 +156,22 @@ def submit(
 def check(setup: Setup, about: Selector, reference: str = "", callback_url: str = "") -> Checked:
     """Raise Refused as `submit` does, save for an export without a bucket."""
     require_compliance(setup.chatbot)
-    scope = one_of(setup.ucis, about.key) if isinstance(about, ByUci) else setup.chatbot.pk
+    scope = one_of(setup.ucis, about.key) if isinstance(about, ByUci) else setup.chatbot
     about.check()
     _check_reference(reference, about)
     receiver = _checked_callback_url(callback_url, about, setup)
     return Checked(_names(about, scope), receiver)
 
 
-def find_uci(chatbot: Chatbot, uci_key: str) -> int:
-    """Return the id of a chatbot's present or former UCI of this name.
+def find_uci(chatbot: Chatbot, uci_key: str) -> Variable:
+    """Return a chatbot's present or former UCI of this name.
 
     Raises Refused (`uci_not_designated`, `unknown_uci_key`).
     """
     return one_of(Setup(chatbot).ucis, uci_key)
 
 
-def one_of(ucis: Mapping[str, int], uci_key: str) -> int:
+def one_of(ucis: Mapping[str, Variable], uci_key: str) -> Variable:
     """As `find_uci`, of UCIs that are read."""
     if not ucis:
         raise Refused(
@@ -186,14 +187,15 @@ def one_of(ucis: Mapping[str, int], uci_key: str) -> int:
     return ucis[uci_key]
 
 
-def _names(about: Selector, scope: int) -> dict[str, Any]:
+def _names(about: Selector, scope: Variable | Chatbot) -> dict[str, Any]:
     """Return the columns that say whom the request is about. Of conversations no id is kept, only its digest.
 
     `scope` is that of the digests: the variable of a value, the chatbot of ids.
     """
     if isinstance(about, ByConversations):
-        return {"conversation_digests": [digest("conversation", scope, one) for one in about.ids]}
-    return {"variable_id": scope, "uci_value": about.value, "uci_digest": digest("chatter", scope, about.value)}
+        return {"conversation_digests": [digest("conversation", scope.public_id, one) for one in about.ids]}
+    uci_digest = digest("chatter", scope.public_id, about.value)
+    return {"variable_id": scope.pk, "uci_value": about.value, "uci_digest": uci_digest}
 
 
 def _check_reference(reference: str, about: Selector) -> None:
@@ -257,8 +259,8 @@ def require_compliance(chatbot: Chatbot) -> None:
         )
 
 
-def _variable_to_search(chatbot: Chatbot, uci_key: str) -> int:
-    """Return the id of the variable; from memory, where it was read before."""
+def _variable_to_search(chatbot: Chatbot, uci_key: str) -> Variable:
+    """Return the variable; from memory, where it was read before."""
     known = _VARIABLES.get((chatbot.pk, uci_key))
     if known is None:
         known = _VARIABLES[chatbot.pk, uci_key] = find_uci(chatbot, uci_key)

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from psycopg import sql
 
+from chatbots import public_ids
 from chatbots.models import Chatbot
 from chatbots.secrets import digest
 from compliance.by_ids import IS_ANY, IS_ANY_OPEN, NAMING
@@ -237,9 +238,10 @@ def _is_owed_otherwise(subject: Subject, finds: Finds) -> bool:
     numbers = array(conversation.number for conversation in finds.unmarked)
     if subject.is_by_id:
         whose = rows(_PEOPLE_AND_HOW_MANY, [numbers])
+        scopes = public_ids.of_variables(variable for variable, _, _ in whose)
         values = {
             "variables": array(variable for variable, _, _ in whose),
-            "digests": [digest("chatter", variable, value) for variable, value, _ in whose],
+            "digests": [digest("chatter", scopes[variable], value) for variable, value, _ in whose],
             "shared": [is_shared for _, _, is_shared in whose],
         }
         [(is_owed,)] = rows(_OWED_TO_CHATTERS, values)
@@ -274,9 +276,10 @@ class _Met(NamedTuple):
 
 def _exports_met(asked: Asked, numbers: Sequence[int]) -> list[_Met]:
     whose = {*rows(_PEOPLE, [array(numbers)]), *asked.people}
+    scopes = public_ids.of_variables(variable for variable, _ in whose)
     values = {
         "variables": array(variable for variable, _ in whose),
-        "digests": [digest("chatter", variable, value) for variable, value in whose],
+        "digests": [digest("chatter", scopes[variable], value) for variable, value in whose],
         "numbers": array(numbers),
         "conversations": asked.conversation_digests,
         "failed": array(asked.failed_deletions),

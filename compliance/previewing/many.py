@@ -123,7 +123,7 @@ def _chatters(setup: Setup, key: str, lines: Sequence[Line], judged: Sequence[by
     good = [(line.value, one) for line, one in zip(lines, judged, strict=True) if not isinstance(one, Refused)]
     return Chatters(
         chatbot=setup.chatbot,
-        variable_id=setup.ucis[key],
+        variable_id=setup.ucis[key].pk,
         values=[value for value, _ in good],
         digests=[digest for _, digest in good],
     )

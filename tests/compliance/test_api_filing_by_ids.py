@@ -37,8 +37,8 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
     assert (answer.json()["status"], answer.json()["selector"]) == ("accepted", "conversations")
     request = ComplianceRequest.objects.get()
     kept = [bytes(one) for one in request.conversation_digests]
-    assert kept == [digest("conversation", chatbot.pk, name) for name in names]
-    assert kept != [digest("conversation", neighbour.pk, name) for name in names]
+    assert kept == [digest("conversation", chatbot.public_id, name) for name in names]
+    assert kept != [digest("conversation", neighbour.public_id, name) for name in names]
     assert (request.variable, request.uci_value, request.uci_digest) == (None, None, None)
     assert not any(name in answer.content.decode() for name in names)
     assert SigningCaller(chatbot).post(path, {IDS: names}).status_code == 200

@@ -1,5 +1,6 @@
 """A deletion, from the request to completion, with the workers' own functions in this process."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.factories import as_bytes, conversation_of, deletion_of, export_of
+from tests.factories import as_bytes, conversation_of, deletion_of, export_of, uci_of
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
@@ -160,6 +161,8 @@ def test_it_writes_a_ledger_without_values(chatbot: Chatbot, drain: Drain, stora
     assert str(request.pk) in content
     assert digest in content
     assert as_bytes(request.uci_digest).hex() in content
+    (line,) = json.loads(content)["erased"]
+    assert (line["chatbot"], line["variable"]) == (str(chatbot.public_id), str(uci_of(chatbot).public_id))
     assert "value-of-the-chatter" not in content
     assert "id-of-the-platform" not in content
 

@@ -5,6 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Bucket, Variable
+from chatbots.secrets import digest
 from compliance import operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
@@ -46,6 +47,19 @@ def test_a_uci_of_which_the_process_knows_is_looked_at_again(chatbot) -> None:
     Variable.objects.filter(name="member_id").update(name="member")
     assert refused(chatbot) == "unknown_uci_key"
     assert submit(chatbot, uci_key="member").variable.name == "member"
+
+
+@pytest.mark.django_db
+def test_another_variable_with_the_number_of_one_that_the_process_knows_is_not_taken_for_it(chatbot) -> None:
+    known = submit(chatbot).variable
+    ComplianceRequest.objects.all().delete()
+    Variable.objects.filter(pk=known.pk).update(is_uci=False)
+    Variable.objects.filter(pk=known.pk).delete()
+    another = factories.VariableFactory.create(pk=known.pk, chatbot=chatbot)
+
+    filed = submit(chatbot)
+
+    assert factories.as_bytes(filed.uci_digest) == digest("chatter", another.public_id, "42")
 
 
 @pytest.mark.django_db

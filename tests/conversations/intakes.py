@@ -29,12 +29,11 @@ def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[st
 
 def erase(chatbot: Chatbot, value: str, *, cut_at: datetime, days: int = 90, variable: str = "") -> UUID:
     """Remember a chatter as erased, as the mark of a deletion does."""
-    names = Variable.objects.filter(chatbot=chatbot)
-    variable_id = names.get(name=variable).pk if variable else uci_of(chatbot).pk
+    uci = Variable.objects.get(chatbot=chatbot, name=variable) if variable else uci_of(chatbot)
     erased = ErasedChatter.objects.create(
         chatbot=chatbot,
-        variable_id=variable_id,
-        digest=digest("chatter", variable_id, value),
+        variable=uci,
+        digest=digest("chatter", uci.public_id, value),
         cut_at=cut_at,
         request_id=uuid4(),
         expires_at=timezone.now() + timedelta(days=days),

@@ -42,7 +42,7 @@ def test_it_stores_a_conversation_with_all_it_carries(chatbot: Chatbot) -> None:
     assert (row.message_count, row.last_message_at) == (2, STARTED + timedelta(seconds=5))
     assert (row.external_id, bytes(row.external_id_digest or b"")) == (
         "c-1",
-        digest("conversation", chatbot.pk, "c-1"),
+        digest("conversation", chatbot.public_id, "c-1"),
     )
     assert row.uci_variable == uci_of(chatbot)
     assert Identity.objects.get(conversation=row, variable=row.uci_variable).value == "42"
