@@ -32,6 +32,7 @@ from django.apps import apps  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 
+from chatbots.models import DigestKey  # noqa: E402
 from config import embedded  # noqa: E402
 
 SCRATCH = VAR_DIR / "scratch"
@@ -57,6 +58,7 @@ def empty() -> None:
         model
         for label in ("chatbots", "conversations", "compliance")
         for model in apps.get_app_config(label).get_models()
+        if model is not DigestKey
     ]
     models.append(apps.get_model("django_q", "OrmQ"))
     tables = ", ".join(model._meta.db_table for model in models)

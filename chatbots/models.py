@@ -127,6 +127,20 @@ class Variable(models.Model):
         return self.name
 
 
+class DigestKey(models.Model):
+    """What tells `DIGEST_KEY` from any other key: one row, written by the first `migrate` (`chatbots.digest_key`)."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    fingerprint = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="digestkey_one_row", condition=Q(id=1))]
+
+    def __str__(self) -> str:
+        return "fingerprint of DIGEST_KEY"
+
+
 class ApiKey(models.Model):
     class Type(models.TextChoices):
         SIGNING = "signing", "Signing key"

@@ -21,6 +21,8 @@ _NONCE_BYTES = 12
 OfClients = Literal["conversation", "chatter", "replay", "body"]
 OfStaff = Literal["login", "authenticator", "recovery_code"]
 
+_FINGERPRINT = b"fingerprint of DIGEST_KEY"
+
 
 class SecretUnreadable(Exception):
     """A stored secret does not open: its key left the ring, or it was moved or damaged."""
@@ -62,3 +64,8 @@ def digest(purpose: OfClients | OfStaff, scope: UUID | int, value: str | bytes) 
     """
     data = value if isinstance(value, bytes) else value.encode()
     return hmac.digest(settings.DIGEST_KEY, f"{purpose}:{scope}:".encode() + data, "sha256")
+
+
+def fingerprint() -> bytes:
+    """Return 32 bytes that only this `DIGEST_KEY` gives, and that are no digest of any value."""
+    return hmac.digest(settings.DIGEST_KEY, _FINGERPRINT, "sha256")

@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
+from chatbots import digest_key
 from compliance import inventory
 
 
@@ -25,3 +26,13 @@ def no_embedded_servers(**_: object) -> list[CheckMessage]:
     if settings.EMBEDDED_S3:
         problems.append(Error("The S3 server runs embedded.", hint="Set the S3_* variables.", id="compliance.E003"))
     return problems
+
+
+# Not among the checks of the database, which `qcluster` and most commands leave out.
+@register
+def digest_key_fits(**_: object) -> list[CheckMessage]:
+    try:
+        digest_key.check()
+    except digest_key.AnotherDigestKey:
+        return [Error(digest_key.FAULT, hint=digest_key.HOW_TO_MEND, id="compliance.E004")]
+    return []

@@ -334,6 +334,7 @@ STORES: tuple[Store, ...] = (
 OUTSIDE: Mapping[str, str] = {
     "chatbots.Chatbot": "settings of the client company",
     "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
+    "chatbots.DigestKey": "tells DIGEST_KEY from other keys; derived from the key alone",
     "chatbots.ApiKey": "credentials of the client company",
     "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
     "chatbots.Bucket": "settings of the client company",

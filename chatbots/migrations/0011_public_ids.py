@@ -1,4 +1,4 @@
-"""Ids that outlive a restored backup. ADR 0027 says why.
+"""Ids that outlive a restored backup, and the fingerprint of DIGEST_KEY. ADR 0027 says why.
 
 Digests that are stored already were made with other scopes and cannot be made anew, so the tables must be empty.
 """
@@ -8,6 +8,7 @@ from django.apps.registry import Apps
 from django.core.management.base import CommandError
 from django.db import migrations, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.models.functions import Now
 
 KEEP_PUBLIC_ID = """
 CREATE FUNCTION chatbots_keep_public_id() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -52,5 +53,16 @@ class Migration(migrations.Migration):
             "DROP TRIGGER chatbot_keep_public_id ON chatbots_chatbot;"
             "DROP TRIGGER variable_keep_public_id ON chatbots_variable;"
             "DROP FUNCTION chatbots_keep_public_id();",
+        ),
+        migrations.CreateModel(
+            name="DigestKey",
+            fields=[
+                ("id", models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ("fingerprint", models.BinaryField(max_length=32)),
+                ("created_at", models.DateTimeField(db_default=Now(), editable=False)),
+            ],
+            options={
+                "constraints": [models.CheckConstraint(condition=models.Q(("id", 1)), name="digestkey_one_row")]
+            },
         ),
     ]
