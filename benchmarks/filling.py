@@ -21,7 +21,8 @@ WITH conversation AS (
     SELECT %(chatbot)s, 'c-' || n, sha256(convert_to(%(chatbot)s::bigint || '-' || n, 'UTF8')), %(variable)s,
            'widget', 'en', 'Some Name', began.at, began.at + interval '1 hour', %(messages)s, FALSE, FALSE, FALSE
       FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
-     CROSS JOIN LATERAL (SELECT date_trunc('day', now()) - interval '60 days' + n * interval '1 second') began(at)
+     CROSS JOIN LATERAL (
+           SELECT date_trunc('day', now()) - interval '60 days' + n * %(apart)s * interval '1 second') began(at)
     RETURNING id, external_id, started_at
 ), identity AS (
     INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)
@@ -46,8 +47,11 @@ class Filled:
     values: list[str]
 
 
-def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10) -> Filled:
-    """Make a chatbot of so many chatters, with so many conversations each, of so many messages each."""
+def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10, apart: int = 1) -> Filled:
+    """Make a chatbot of so many chatters, with so many conversations each, of so many messages each.
+
+    The first conversation begins 60 days ago at midnight, UTC, and each next one so many seconds later.
+    """
     chatbot = create_chatbot(
         slug=slug,
         name=slug,
@@ -60,21 +64,29 @@ def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10
     # A whale is no accident here, and is not to wait for an approval.
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1_000_000)
     uci = chatbot.variables.get()
-    _insert(chatbot.pk, uci.pk, chatters=chatters, conversations=conversations, messages=messages)
     values = [f"member-{number}" for number in range(chatters)]
-    return Filled(chatbot.pk, uci.pk, uci.public_id, slug, values)
+    filled = Filled(chatbot.pk, uci.pk, uci.public_id, slug, values)
+    insert(filled, range(1, chatters * conversations + 1), messages=messages, apart=apart)
+    return filled
 
 
-def _insert(chatbot: int, variable: int, *, chatters: int, conversations: int, messages: int) -> None:
-    def insert(first: int) -> None:
+def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1) -> None:
+    """Add conversations with these numbers, which are new. The chatters have one after the other."""
+
+    def some(first: int) -> None:
         with world.plain_connection() as connection:
             # Switches the triggers of foreign keys off, for which the rows are right by construction.
             connection.execute("SET session_replication_role = replica")
             connection.execute("SET synchronous_commit = off")
-            connection.execute(_FILL, {**fixed, "first": first, "last": min(first + step - 1, total)})
+            connection.execute(_FILL, {**fixed, "first": first, "last": min(first + step, numbers.stop) - 1})
 
-    total = chatters * conversations
     step = max(1, _CHUNK_MESSAGES // messages)
-    fixed = {"chatbot": chatbot, "variable": variable, "chatters": chatters, "messages": messages}
+    fixed = {
+        "chatbot": filled.chatbot,
+        "variable": filled.variable,
+        "chatters": len(filled.values),
+        "messages": messages,
+        "apart": apart,
+    }
     with ThreadPoolExecutor(_CONNECTIONS) as threads:
-        list(threads.map(insert, range(1, total + 1, step)))
+        list(threads.map(some, numbers[::step]))

@@ -13,6 +13,8 @@ NAMES = (
     "fairness",
     "log",
     "clusters",
+    "days_again",
+    "filed_again",
     "large_export",
     "daily_extract",
     "importing",

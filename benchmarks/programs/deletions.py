@@ -64,11 +64,11 @@ Way = tuple[int, str, str]
 
 def run(run: Run) -> None:
     chatters = run.size(10_000, 1_000)
-    way = _best_way(run, chatters)
-    single = _seconds(fresh(chatters), (1, *way[1:]))
+    way = best_way(run, chatters)
+    single = seconds_of_floor(fresh(chatters), (1, *way[1:]))
     floors, ours, peaks = [], [], []
     for _ in range(run.rounds(3)):
-        floors.append(_seconds(fresh(chatters), way))
+        floors.append(seconds_of_floor(fresh(chatters), way))
         seconds, peak = by_cluster(fresh(chatters))
         ours.append(seconds)
         peaks.append(peak)
@@ -97,7 +97,7 @@ def by_cluster(filled: Filled) -> tuple[float, float]:
         return wait(filled), workers.peak_mib()
 
 
-def _best_way(run: Run, chatters: int) -> Way:
+def best_way(run: Run, chatters: int) -> Way:
     """Try each way of writing the floor twice, on tables of the size that counts; return the quickest."""
     if run.quick:
         return 100, "arrays", "by index"
@@ -107,14 +107,15 @@ def _best_way(run: Run, chatters: int) -> Way:
         trials = [(size, form, session) for form, session in product(_FORMS, _SESSION)] * 2
         share = chatters // len(trials)
         for number, way in enumerate(trials):
-            seconds = _seconds(filled, way, filled.values[number * share : (number + 1) * share])
+            seconds = seconds_of_floor(filled, way, filled.values[number * share : (number + 1) * share])
             pace[way] = min(seconds / share, pace.get(way, seconds))
     for (size, form, session), seconds in pace.items():
         run.tell(f"trial: {size} a transaction, {form}, planner {session}: {1 / seconds:,.0f} a second")
     return min(pace, key=lambda way: pace[way])
 
 
-def _seconds(filled: Filled, way: Way, values: list[str] | None = None) -> float:
+def seconds_of_floor(filled: Filled, way: Way, values: list[str] | None = None) -> float:
+    """Erase these chatters, or all, in this way of writing it; return the seconds."""
     size, form, session = way
     values = values or filled.values
     erase = _by_arrays if form == "arrays" else _at_once
