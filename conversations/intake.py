@@ -6,12 +6,13 @@ its first read until its commit; an erasure's mark holds it alone. So every inta
 or wholly after it. Before: its rows are committed when the mark looks for the chatter's conversations, so
 they are found, marked and erased. After: it begins to read when the mark is committed, so it sees the
 marked conversations, which it refuses, and the ErasedChatter row written with the mark, by which it refuses
-what began before the cut. What is left is new: a conversation of the chatter that began after the cut, or
-one that does not name the chatter. Should a conversation that is stored and not marked turn out to be the
-erased chatter's (a document names the chatter only now), intake marks it with that erasure's request, and
-the sweep erases what is marked. Between intakes, and against uploads and the bites of an erasure, each
-conversation's row is locked, in id order; the unique index on (chatbot, digest of the id) makes two intakes
-of one new conversation meet: the later one rolls back and begins again, and then finds the row.
+what began before the cut (a stored conversation by its stored start, a new one by its document's). What is
+left is new: a conversation of the chatter that began after the cut, or one that does not name the chatter.
+Should a conversation that is stored and not marked turn out to be the erased chatter's (a document names the
+chatter only now), intake marks it with that erasure's request, and the sweep erases what is marked. Between
+intakes, and against uploads and the bites of an erasure, each conversation's row is locked, in id order; the
+unique index on (chatbot, digest of the id) makes two intakes of one new conversation meet: the later one rolls
+back and begins again, and then finds the row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -181,8 +182,8 @@ def _decide(
         if missing:
             return _Decision(document_id, None, Result.REFUSED, missing)
 
-    stored_start = conversation.row.started_at if conversation else None
-    started_at = one.document.get("started_at") or stored_start
+    # What is stored began when its first document said so, whatever this one says.
+    started_at = conversation.row.started_at if conversation else one.document.get("started_at")
     erased_by = _erasure_after(started_at, one.chatters, erasures)
     if erased_by is not None:
         if conversation is not None:

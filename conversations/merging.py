@@ -1,7 +1,8 @@
 """One document onto one conversation, in memory: what changes and what is new. The database is in `rows.py`.
 
-A present field overwrites, an absent one stays; a message id that is known is left alone. A push or file
-message in a document sets the conversation's flag, whatever the document says of `push`.
+A present field overwrites, an absent one stays; a message id that is known is left alone. `started_at` is that of the
+first document for good: by it an erasure decides what it takes. A push or file message in a document sets the
+conversation's flag, whatever the document says of `push`.
 """
 
 from collections.abc import Mapping
@@ -133,7 +134,6 @@ _FIELDS = {
     "channel": "channel",
     "language": "language",
     "user_name": "user_name",
-    "started_at": "started_at",
     "score": "score",
     "agent_handover": "has_agent_handover",
     "push": "has_push",

@@ -41,8 +41,9 @@ store_conversations = describe(
     summary="Store conversations",
     description="""
         Each document is stored whole or refused whole; a refused one does not hinder the others. Sent again, a
-        document updates: a present field overwrites, an absent one stays, a message whose id is known is neither
-        changed nor stored twice. `null` is as absent. A new conversation needs `id`, `channel` and `started_at`.
+        document updates: a present field overwrites (but `started_at`, which the first document fixes), an absent one
+        stays, a message whose id is known is neither changed nor stored twice. `null` is as absent. A new one needs
+        `id`, `channel` and `started_at`.
         """,
     tag=CONVERSATIONS,
     bodies=[

@@ -19,8 +19,10 @@ from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, ledger, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest
 from config.logs import SafeFormatter
+from conversations.intake import store
 from conversations.models import Conversation, Message, UploadedFile, VariableValue
 from tests import factories
+from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
@@ -100,6 +102,32 @@ def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbo
 
     stuck.refresh_from_db()
     assert (stuck.status, stuck.files, stuck.error_code, stuck.messages) == (Status.COMPLETED, 1, "", 2)
+
+
+def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes_on(
+    chatbot, storage, monkeypatch
+) -> None:
+    stored = [parsed("old"), parsed("new", started_at=(timezone.now() + timedelta(hours=1)).isoformat())]
+    store(chatbot=chatbot, documents=stored[:1])
+    request = deletion_of(chatbot, "42")
+
+    def denied(*args: object, **options: object) -> None:
+        raise StorageError("storage_access_denied", "The access key needs s3:PutObject.")
+
+    monkeypatch.setattr(ObjectStorage, "put", denied)
+    worker.drain(seconds=60)
+    request.refresh_from_db()
+    assert request.status == Status.FAILED
+    monkeypatch.undo()
+
+    moving = update("new", started_at="2026-11-01T09:00:00Z")
+    assert [one.outcome for one in store(chatbot=chatbot, documents=[stored[1], moving])] == ["created", "unchanged"]
+    operations.retry(request_id=request.pk, actor="command")
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (request.status, request.error_code, request.conversations) == (Status.COMPLETED, "", 1)
+    assert Conversation.objects.get(deleted_at=None).external_id == "new"
 
 
 def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage, monkeypatch) -> None:

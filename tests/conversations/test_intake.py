@@ -61,6 +61,17 @@ def test_it_overwrites_present_fields_and_keeps_absent_ones(chatbot: Chatbot) ->
     assert (row.csat_score, row.csat_comment, row.message_count) == (0, "quick", 2)
 
 
+def test_the_first_document_says_when_a_conversation_began(chatbot: Chatbot) -> None:
+    earlier, later = "2026-10-31T09:00:00Z", "2026-11-02T09:00:00Z"
+    first = results(chatbot, parsed(), update(started_at=later, language="en"))
+
+    assert first + results(chatbot, update(started_at=earlier), update(started_at=later, language="fr")) == [
+        "created", "updated", "unchanged", "updated",
+    ]  # fmt: skip
+    row = Conversation.objects.get()
+    assert (row.started_at, row.language) == (STARTED, "fr")
+
+
 def test_it_neither_changes_nor_repeats_a_known_message(chatbot: Chatbot) -> None:
     stored(chatbot, parsed())
 

@@ -126,6 +126,24 @@ def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s
     assert not Identity.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("cut", "said", "result"),
+    [(timedelta(hours=1), timedelta(days=1), "chatter_erased"), (-timedelta(hours=1), -timedelta(days=1), "updated")],
+    ids=["begun before the cut", "begun after it"],
+)
+def test_whether_a_stored_conversation_is_an_erased_chatter_s_does_not_depend_on_the_start_that_a_document_names(
+    chatbot: Chatbot, cut: timedelta, said: timedelta, result: str
+) -> None:
+    stored(chatbot, parsed(custom_variables={}))
+    request_id = erase(chatbot, "42", cut_at=STARTED + cut)
+
+    naming = update(custom_variables={"member_id": "42"}, started_at=(STARTED + said).isoformat())
+    assert results(chatbot, naming) == [result]
+
+    row = Conversation.objects.get()
+    assert (row.started_at, row.deletion_request_id == request_id) == (STARTED, result == "chatter_erased")
+
+
 def test_it_marks_a_conversation_of_the_same_call_too(chatbot: Chatbot) -> None:
     request_id = erase(chatbot, "42", cut_at=STARTED + timedelta(hours=1))
 
