@@ -101,6 +101,8 @@ class Variable(models.Model):
         default=False,
         help_text="Conversations of that time stay findable under it, so it cannot be removed either.",
     )
+    # Of a present or former UCI: when the values were deleted that were stored before it became one.
+    values_gone_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [

@@ -12,7 +12,7 @@ from django.db import DatabaseError, connection
 from compliance import claims, line, progress
 from compliance.claims import HeldClaim
 from compliance.erasure import engine as erasure
-from compliance.erasure import extracts, remnants
+from compliance.erasure import extracts, remnants, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
@@ -62,11 +62,14 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
 
 
 def sweep() -> None:
-    """Do what is due by time: break up expired claims, plan extracts, erase late data, remove what has expired."""
+    """Do what is due by time: break up expired claims, plan extracts, erase late data, values that are UCIs by now,
+    and what has expired.
+    """
     _break_expired()
     progress.release_export_pending()
     days.plan_due()
     remnants.erase_late_data()
+    uci_values.erase()
     remnants.remove_expired()
 
 

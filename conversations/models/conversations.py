@@ -297,7 +297,9 @@ class UploadedFile(_OfConversation):
 
 
 class VariableValue(_OfConversation):
-    """The last value of a variable in a conversation, kept for VARIABLE_DAYS. Never of a present or former UCI."""
+    """The last value of a variable in a conversation, kept for VARIABLE_DAYS. Never of a present or former UCI: none
+    is stored from its designation on, and the next sweep deletes what was stored before.
+    """
 
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
