@@ -12,7 +12,8 @@ Objects have no locks, so the order of the steps closes the races with an erasur
    here whatever was made.
 
 No call to storage happens inside a transaction. A process killed on the way leaves a row in state
-`uploading`, by which a sweep removes after a day what storage has of it.
+`uploading`, by which a sweep removes after a day what storage has of it. It first takes the upload's id from the row:
+an upload without it is not finalised any more.
 """
 
 import logging
@@ -120,15 +121,21 @@ def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
 
 
 def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
-    """Make a written upload part of its conversation. Raises ConversationDeleted, after removing the object."""
+    """Make a written upload part of its conversation.
+
+    Raises ConversationDeleted, or StorageError where the sweep has taken it for abandoned, after removing the object.
+    """
     with transaction.atomic():
-        is_stored = _lock_open(upload.conversation_id) and UploadedFile.objects.filter(pk=upload.pk).update(
+        is_open = _lock_open(upload.conversation_id)
+        is_stored = is_open and UploadedFile.objects.filter(pk=upload.pk, upload_id=upload.upload_id).update(
             state=UploadedFile.State.STORED, size=written.bytes, sha256=written.sha256, upload_id=None
         )
         if is_stored:
             Conversation.objects.filter(pk=upload.conversation_id).update(has_file_upload=True)
     if not is_stored:
         hosted_storage().purge(upload.object_key)
+        if is_open:
+            raise StorageError("storage_incomplete", "The upload took so long that it was removed.", retryable=True)
         raise ConversationDeleted
     upload.refresh_from_db()
     return upload

@@ -283,9 +283,10 @@ def _remove_expired_extracts(turn: Turn) -> None:
 
 
 def _remove_abandoned_uploads(turn: Turn) -> None:
-    """Remove what storage has of them, then the row with the name."""
+    """Take the row, so that the upload cannot be finalised any more; remove what storage has; then the row goes."""
     for upload in turn.while_time_is_left(_each(abandoned_uploads(), "created_at")):
-        if turn.purge(upload.object_key):
+        is_taken = abandoned_uploads().filter(pk=upload.pk).update(upload_id=None)
+        if is_taken and turn.purge(upload.object_key):
             UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
             turn.note_removed("abandoned_uploads")
 

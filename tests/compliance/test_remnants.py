@@ -6,11 +6,12 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets import ObjectStorage, StorageError, Written
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest
+from conversations import uploads
 from conversations.models import Conversation, ErasedChatter, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -75,6 +76,44 @@ def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatb
 
     assert list(UploadedFile.objects.all()) == [kept]
     assert not list(storage.uploads(old.object_key))
+
+
+@pytest.fixture
+def uploads_of_yesterday(chatbot: Chatbot, storage: ObjectStorage) -> list[tuple[UploadedFile, Written]]:
+    """Two uploads whose day is over, and that were sent whole just now."""
+    conversation = conversation_of(chatbot, "42")
+    begun = [
+        uploads.open_upload(conversation=conversation, name=name, content_type="image/jpeg")
+        for name in ("a.jpg", "b.jpg")
+    ]
+    UploadedFile.objects.update(created_at=timezone.now() - timedelta(days=1))
+    return [(upload, uploads.write(upload=upload, chunks=[b"content"])) for upload in begun]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["the one that is being removed", "the next one"])
+def test_an_upload_that_is_finalised_just_when_its_day_is_over_is_whole_or_gone(
+    uploads_of_yesterday: list[tuple[UploadedFile, Written]],
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    which: int,
+) -> None:
+    upload, written = uploads_of_yesterday[which]
+    purge, answers = ObjectStorage.purge, list[str]()
+
+    def finalise_then_purge(self: ObjectStorage, key: str) -> int:
+        monkeypatch.undo()
+        try:
+            answers.append(uploads.finalise(upload=upload, written=written).state)
+        except StorageError as error:
+            answers.append(error.code)
+        return purge(self, key)
+
+    monkeypatch.setattr(ObjectStorage, "purge", finalise_then_purge)
+    worker.sweep()
+
+    left = list(UploadedFile.objects.values_list("object_key", "state"))
+    assert [key for key, _ in left] == list(storage.keys("uploads/"))
+    assert (left, answers) == ([(upload.object_key, "stored")], ["stored"]) if which else ([], ["storage_incomplete"])
 
 
 def test_ledger_objects_go_when_their_days_are_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
