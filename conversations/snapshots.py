@@ -1,8 +1,10 @@
 """Read one instant of the database, on a connection of its own."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, suppress
+from itertools import islice
+from typing import Any, TypeVar
 
 import psycopg
 from django.db import connection, transaction
@@ -10,9 +12,16 @@ from django.db import connection, transaction
 # The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
 # for ever. A gigabyte at a megabyte a second takes 17 minutes.
 SNAPSHOT_MINUTES = 30
+# How often whoever waits for the next piece looks after something else.
+SECONDS_BETWEEN_LOOKS = 5.0
+# Handed from thread to thread together, which takes as long as to read some kilobytes.
+_PIECES_AT_ONCE = 16
 
 # Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole tables.
 _BY_INDEX = {"statement_timeout": f"{SNAPSHOT_MINUTES}min", "enable_seqscan": "off"}
+
+
+_Piece = TypeVar("_Piece")
 
 
 @contextmanager
@@ -29,6 +38,30 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
         for name, value in (_BY_INDEX | settings).items():
             reader.execute("SELECT set_config(%s, %s, TRUE)", [name, value])
         yield reader
+
+
+def read_patiently(
+    reader: psycopg.Connection[Any], pieces: Generator[_Piece], *, meanwhile: Callable[[], object]
+) -> Generator[_Piece]:
+    """Yield the pieces that are read on this connection, and call `meanwhile` now and then while one is waited for.
+
+    A thread reads, so it is the caller's own that keeps a lease while PostgreSQL sorts, however long. If `meanwhile`
+    raises, the statement is cancelled. Closes `pieces` at the end.
+    """
+    with closing(pieces), ThreadPoolExecutor(max_workers=1) as threads:
+        while True:
+            reading = threads.submit(lambda: list(islice(pieces, _PIECES_AT_ONCE)))
+            try:
+                while not wait([reading], timeout=SECONDS_BETWEEN_LOOKS).done:
+                    meanwhile()
+            except BaseException:
+                with suppress(psycopg.Error):
+                    reader.cancel_safe()
+                raise
+            read = reading.result()
+            yield from read
+            if len(read) < _PIECES_AT_ONCE:
+                return
 
 
 @contextmanager

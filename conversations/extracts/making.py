@@ -31,7 +31,7 @@ from chatbots.secrets import SecretUnreadable
 from config.logs import describe_database_error, describe_kind
 from conversations.extracts.work import ExtractLost, Held
 from conversations.locks import await_under_way
-from conversations.snapshots import snapshot
+from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import WindowFile
 
 logger = logging.getLogger(__name__)
@@ -183,13 +183,18 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
 
 def _lines(held: Held, read: _Read, on_read: OnRead) -> Iterator[bytes]:
     kept = time.monotonic()
+
+    def keep_if_due() -> None:
+        nonlocal kept
+        if time.monotonic() - kept >= _SECONDS_BETWEEN_KEEPS:
+            held.keep()
+            kept = time.monotonic()
+
     with snapshot(**_READING) as reader:
         read.version = _version(held, reader)
         file = WindowFile(reader, chatbot_id=held.chatbot_id, starts_at=held.starts_at, ends_at=held.ends_at)
-        for chunk in file.chunks():
-            if time.monotonic() - kept >= _SECONDS_BETWEEN_KEEPS:
-                held.keep()
-                kept = time.monotonic()
+        for chunk in read_patiently(reader, file.chunks(), meanwhile=keep_if_due):
+            keep_if_due()
             on_read(len(chunk))
             yield chunk
         read.rows = file.lines

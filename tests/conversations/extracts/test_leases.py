@@ -1,0 +1,62 @@
+"""The lease of a day while PostgreSQL makes its worker wait for the first line."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from conversations import snapshots
+from conversations.extracts import making, work
+from tests.extracting import conversation_on, extract_of, lines, noon, planned
+from tests.slow_reading import locked, waits
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> work.Held:
+    """A day with a message, taken by a worker that looks after its lease often."""
+    monkeypatch.setattr(making, "_SECONDS_BETWEEN_KEEPS", 0)
+    monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
+    conversation_on(chatbot, "42", noon())
+    [day] = planned(chatbot)
+    taken = work.take_one(day.pk)
+    assert taken
+    return taken
+
+
+def test_it_is_renewed_while_the_first_line_is_waited_for(
+    chatbot: Chatbot, storage: ObjectStorage, held: work.Held
+) -> None:
+    ends = set[Any]()
+
+    def is_renewed(asking: psycopg.Connection[Any]) -> bool:
+        if waits(asking):
+            ends.add(asking.execute("SELECT claimed_until FROM conversations_dailyextract").fetchone())
+        return len(ends) > 2
+
+    with locked("conversations_uploadedfile", until=is_renewed) as renewed:
+        assert making.make(held)
+    assert renewed == [True]
+    assert len(lines(storage, extract_of(chatbot))) == 1
+
+
+def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, held: work.Held) -> None:
+    was_taken = False
+
+    def has_stopped(asking: psycopg.Connection[Any]) -> bool:
+        nonlocal was_taken
+        if waits(asking) and not was_taken:
+            asking.execute("UPDATE conversations_dailyextract SET token = NULL, claimed_until = NULL")
+            was_taken = True
+        return was_taken and not waits(asking)
+
+    with locked("conversations_uploadedfile", until=has_stopped) as stopped:
+        assert not making.make(held)
+    assert stopped == [True]
+    assert list(storage.versions()) == []
+    assert list(storage.uploads()) == []
+    assert connection.connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
