@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain, groupby
@@ -20,7 +20,7 @@ from compliance.export.copying import Copying
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
 from config.logs import describe_database_error
-from conversations.snapshots import snapshot
+from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
 
 # A file of less than a part is read whole and handed to the crew; a larger one is sent by itself, in parts, when
@@ -102,7 +102,7 @@ class Delivery:
         if self._counts.keys() != self._targets.keys():
             raise ClaimLost
         self._copy_files(transcripts)
-        with closing(transcripts.pieces(self._targets)) as pieces:
+        with closing(self._pieces(reader, transcripts)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
                 file, target = _File(of_file), self._targets[place]
                 if target in self._told:
@@ -118,6 +118,11 @@ class Delivery:
                     self._stream(target, head, file)
                     if time.monotonic() > deadline:
                         break
+
+    def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
+        pieces = transcripts.pieces(self._targets)
+        # What is small is sorted in no time; handing it from thread to thread would take longer.
+        return read_patiently(reader, pieces, meanwhile=self._keeper.keep_if_due) if self._held.is_large else pieces
 
     def _copy_files(self, transcripts: Transcripts) -> None:
         with_files = [target for target in self._uploads if target.include_files]

@@ -1,0 +1,60 @@
+"""The lease of a large export while PostgreSQL makes its worker wait for the first line."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance.claims import HeldClaim
+from compliance.errors import ClaimLost
+from compliance.export import crew
+from conversations import snapshots
+from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, outcome, taken
+from tests.factories import conversation_of, export_of
+from tests.slow_reading import locked, waits
+
+pytestmark = committed
+
+
+@pytest.fixture
+def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
+    """A large export, in the hands of a worker that looks after its claim often."""
+    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0)
+    monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
+    conversation_of(chatbot, "42")
+    held = taken(export_of(chatbot, "42", lane="large"))
+    held.is_large = True
+    return held
+
+
+def test_it_is_renewed_while_the_first_line_is_waited_for(chatbot: Chatbot, held: HeldClaim) -> None:
+    ends = set[Any]()
+
+    def is_renewed(asking: psycopg.Connection[Any]) -> bool:
+        if waits(asking):
+            ends.add(asking.execute("SELECT expires_at FROM compliance_claim").fetchone())
+        return len(ends) > 2
+
+    with locked("chatbots_variable", until=is_renewed) as renewed:
+        carry_out(held)
+    assert renewed == [True]
+    assert outcome(chatbot.requests.get()) == COMPLETED
+
+
+def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, held: HeldClaim) -> None:
+    was_taken = False
+
+    def has_stopped(asking: psycopg.Connection[Any]) -> bool:
+        nonlocal was_taken
+        if waits(asking) and not was_taken:
+            asking.execute("UPDATE compliance_compliancerequest SET claim_id = NULL")
+            asking.execute("DELETE FROM compliance_claim")
+            was_taken = True
+        return was_taken and not waits(asking)
+
+    with locked("chatbots_variable", until=has_stopped) as stopped, pytest.raises(ClaimLost):
+        carry_out(held)
+    assert stopped == [True]
+    assert is_empty(storage)
