@@ -17,6 +17,7 @@ from compliance.erasure import marking
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.compliance.conftest import Drain
+from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
@@ -159,6 +160,52 @@ def test_what_a_given_up_export_left_is_removed(chatbot: Chatbot, storage: Objec
     left.refresh_from_db()
     assert left.key is None
     assert not list(storage.versions())
+
+
+def test_the_sweep_leaves_the_new_file_of_an_export_that_is_retried_meanwhile(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retry comes between the sweep's look at what a given-up export left and the end of its removal."""
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
+    storage.put(str(left.key), b"whole, but never told", "text/csv")
+    purge = ObjectStorage.purge
+
+    def purge_then_retry(self: ObjectStorage, key: str) -> int:
+        monkeypatch.undo()
+        removed = purge(self, key)
+        operations.retry(request_id=export.pk, actor="command")
+        carry_out(taken(export))
+        return removed
+
+    monkeypatch.setattr(ObjectStorage, "purge", purge_then_retry)
+    worker.sweep()
+
+    left.refresh_from_db()
+    assert outcome(export) == COMPLETED
+    assert left.key
+    assert list(storage.keys()) == [left.key]
+
+
+def test_an_export_is_found_by_a_deletion_however_long_ago_it_was_made(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
+) -> None:
+    """It holds no conversation; its key bears the value."""
+    settings.HOSTED_FILE_DAYS = timedelta(days=400)
+    export = export_of(chatbot, "42")
+    drain()
+    long_ago = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(days=1)
+    ComplianceRequest.objects.update(completed_at=long_ago)
+    worker.sweep()
+    export.refresh_from_db()
+    key = str(export.export.key)
+    assert storage.exists(key)
+
+    deletion = deletion_of(chatbot, "42", erase_exports=True)
+    drain()
+
+    assert outcome(deletion) == COMPLETED
+    assert not storage.exists(key)
 
 
 def test_an_export_that_was_given_up_holds_no_later_deletion(chatbot: Chatbot, drain: Drain) -> None:

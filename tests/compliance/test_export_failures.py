@@ -171,6 +171,20 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
 
 
 @committed
+def test_it_publishes_no_large_file_once_its_claim_is_broken_up(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has taken the request since, so nobody has aborted the upload."""
+    factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
+    request = factories.export_of(chatbot, "42")
+    held = taken(request)
+    patch_pieces(monkeypatch, lambda: lose(held))
+    with pytest.raises(ClaimLost):
+        carry_out(held)
+    assert is_empty(storage)
+
+
+@committed
 def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

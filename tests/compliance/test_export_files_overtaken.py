@@ -1,0 +1,44 @@
+"""A deletion that meets an export whose copies of files are about to be sent."""
+
+import pytest
+from django.db import connection
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance import worker
+from compliance.models import ComplianceRequest
+from conversations import uploads
+from tests.compliance.exporting import carry_out, committed, open_uploads, outcome, taken
+from tests.factories import conversation_of, export_of, of_conversations
+
+pytestmark = committed
+
+
+def test_no_copy_is_sent_that_the_deletion_would_not_find(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It removes what the export has left so far, and completes, right before the upload of a copy is opened."""
+    stays = conversation_of(chatbot, "42")
+    file = uploads.receive(conversation=stays, name="photo.jpg", content_type="image/jpeg", chunks=[b"content"])
+    goes = conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42", include_files=True)
+    deletion = of_conversations(chatbot, str(goes.external_id), approved_holds=["export_pending"])
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
+    open_upload, met = ObjectStorage.open_upload, list[str]()
+
+    def erase_then_open(self: ObjectStorage, key: str, **options: str) -> str:
+        if "_files/" in key and not met:
+            met.append(key)
+            worker.drain(seconds=60)
+            connection.close()  # this is a thread of the crew
+        return open_upload(self, key, **options)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", erase_then_open)
+    carry_out(taken(export))
+
+    assert met
+    assert outcome(deletion)[0] == "completed"
+    keys = list(storage.keys())
+    assert [key for key in keys if not key.startswith("erasure_ledger/")] == [file.object_key]
+    assert open_uploads(storage) == []
+    assert outcome(export)[0] != "completed"

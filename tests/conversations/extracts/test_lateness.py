@@ -1,0 +1,35 @@
+"""Which messages come late for the extract of their day, when clocks differ."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from conversations.intake import store
+from tests.conversations.documents import message, parsed
+from tests.extracting import extract_of, planned
+
+pytestmark = pytest.mark.django_db
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("delay", [timedelta(minutes=10), timedelta(days=1)])
+def test_a_clock_that_is_behind_by_less_than_half_of_the_delay_hides_no_late_message(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, delay: timedelta
+) -> None:
+    """The message was said in the day's last second, and comes as soon as the day can have been read."""
+    monkeypatch.setattr(settings, "EXTRACT_DELAY", delay)
+    [day] = planned(chatbot)
+    last_second = (day.ends_at - SECOND).isoformat()
+    began = day.ends_at + delay
+
+    def slow_clock() -> datetime:
+        return began - delay / 2 + SECOND
+
+    monkeypatch.setattr(timezone, "now", slow_clock)  # no test can set the machine's
+    store(chatbot=chatbot, documents=[parsed(messages=[message(sent_at=last_second)])])
+
+    assert extract_of(chatbot).version == day.version + 1
