@@ -1,0 +1,39 @@
+"""What a deletion counts as files."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from conversations import uploads
+from conversations.models import UploadedFile
+from tests.calls import TokenCaller
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.xfail(reason="each row of an upload is counted", strict=True)
+def test_uploads_that_broke_off_are_removed_and_not_counted(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    def break_off() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionResetError
+
+    of_photo = {"conversation": conversation_of(chatbot, "42"), "name": "photo.jpg", "content_type": "image/jpeg"}
+    uploads.receive(**of_photo, chunks=[b"content"])
+    with pytest.raises(ConnectionResetError):
+        uploads.receive(**of_photo, chunks=break_off())
+    uploads.open_upload(**of_photo)
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert not UploadedFile.objects.exists()
+    assert not list(storage.keys("uploads/"))
+    assert not list(storage.uploads())
+    assert (told["status"], told["counts"]["files"]) == ("completed", 1)
