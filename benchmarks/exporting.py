@@ -67,7 +67,7 @@ COPY (
                 ORDER BY i.value COLLATE "C", v.name COLLATE "C"
                 LIMIT 1) u ON TRUE
          WHERE c.id IN (SELECT conversation_id FROM conversations_identity
-                         WHERE chatbot_id = <chatbot> AND variable_id = <variable> AND value = '<value>')
+                         WHERE chatbot_id = <chatbot> AND variable_id = <variable> AND digest = '<digest>')
          ORDER BY c.started_at
         OFFSET 0
     ), entries AS (
@@ -100,7 +100,8 @@ class Floor:
     def __init__(self, connection: Connection, filled: Filled) -> None:
         self._connection = connection
         statement = _COPY.replace("<chatbot>", str(filled.chatbot)).replace("<variable>", str(filled.variable))
-        self._begin, self._end = statement.split("<value>")
+        self._filled = filled
+        self._begin, self._end = statement.split("<digest>")
         self._storage = hosted_storage()
         self._client = cast("S3Client", self._storage.connection.meta.client)
         self.sha256: dict[str, str] = {}
@@ -133,7 +134,7 @@ class Floor:
         return f"floor/{value}.csv"
 
     def _copy(self, value: str) -> Iterator[bytes]:
-        statement = f"{self._begin}{value}{self._end}".encode()
+        statement = f"{self._begin}\\x{self._filled.digest_of(value).hex()}{self._end}".encode()
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             for block in copy:
                 yield bytes(block)

@@ -10,7 +10,6 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from benchmarks.filling import Filled
-from chatbots.secrets import digest
 from compliance import queue
 from compliance.models import ComplianceRequest
 
@@ -33,7 +32,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[
             origin=ComplianceRequest.Origin.COMMAND,
             filed_by="command",
             uci_value=value,
-            uci_digest=digest("chatter", filled.scope, value),
+            uci_digest=filled.digest_of(value),
             queued_at=Now(),
             due_at=timezone.now(),
         )

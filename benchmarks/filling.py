@@ -7,6 +7,7 @@ from uuid import UUID
 from benchmarks import world
 from chatbots.models import Chatbot
 from chatbots.operations import NewVariable, create_chatbot
+from chatbots.secrets import digest
 
 # So many messages in one transaction, on so many connections at once.
 _CHUNK_MESSAGES = 100_000
@@ -25,9 +26,11 @@ WITH conversation AS (
            SELECT date_trunc('day', now()) - interval '60 days' + n * %(apart)s * interval '1 second') began(at)
     RETURNING id, external_id, started_at
 ), identity AS (
-    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)
-    SELECT %(chatbot)s, id, %(variable)s, 'member-' || substr(external_id, 3)::bigint %% %(chatters)s::bigint
-      FROM conversation
+    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest)
+    SELECT %(chatbot)s, id, %(variable)s, 'member-' || number %% %(chatters)s::bigint, chatter.digest
+      FROM (SELECT id, substr(external_id, 3)::bigint AS number FROM conversation) AS c
+      JOIN unnest(%(digests)s::bytea[]) WITH ORDINALITY AS chatter(digest, place)
+        ON chatter.place = number - %(first)s::bigint + 1
 )
 INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
 SELECT %(chatbot)s, id, 'm-' || n, 'user', 'text', repeat('a text of some length ', 5),
@@ -45,6 +48,10 @@ class Filled:
     scope: UUID
     slug: str
     values: list[str]
+
+    def digest_of(self, value: str) -> bytes:
+        """Return by what a chatter of this value is found."""
+        return digest("chatter", self.scope, value)
 
 
 def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10, apart: int = 1) -> Filled:
@@ -73,20 +80,23 @@ def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10
 def insert(filled: Filled, numbers: range, *, messages: int, apart: int = 1) -> None:
     """Add conversations with these numbers, which are new. The chatters have one after the other."""
 
-    def some(first: int) -> None:
+    def fill_some(some: range) -> None:
         with world.plain_connection() as connection:
             # Switches the triggers of foreign keys off, for which the rows are right by construction.
             connection.execute("SET session_replication_role = replica")
             connection.execute("SET synchronous_commit = off")
-            connection.execute(_FILL, {**fixed, "first": first, "last": min(first + step, numbers.stop) - 1})
+            whose = [digests[number % chatters] for number in some]
+            connection.execute(_FILL, {**fixed, "first": some[0], "last": some[-1], "digests": whose})
 
     step = max(1, _CHUNK_MESSAGES // messages)
+    chatters = len(filled.values)
+    digests = [filled.digest_of(f"member-{number}") for number in range(chatters)]
     fixed = {
         "chatbot": filled.chatbot,
         "variable": filled.variable,
-        "chatters": len(filled.values),
+        "chatters": chatters,
         "messages": messages,
         "apart": apart,
     }
     with ThreadPoolExecutor(_CONNECTIONS) as threads:
-        list(threads.map(some, numbers[::step]))
+        list(threads.map(fill_some, [numbers[start : start + step] for start in range(0, len(numbers), step)]))

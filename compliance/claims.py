@@ -8,7 +8,7 @@ All times are the database's clock: two workers whose clocks differ agree on wha
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,7 @@ from compliance.callbacks.announcing import announce
 from compliance.errors import ClaimLost
 from compliance.models import ComplianceRequest
 from config.arrays import array
+from conversations import locks
 
 Lane = ComplianceRequest.Lane
 
@@ -121,6 +122,22 @@ class HeldClaim:
             # Nothing of it was written, nor the end of the claim.
             self._is_over = False
             raise
+
+    def share_with_intake(self, chatbot_ids: Iterable[int], work: Callable[[datetime, set[int]], None]) -> None:
+        """Do work in bites under the intake locks of these chatbots, which exclude their marks.
+
+        `work` is called with the database's time and the chatbots whose locks the bite holds: once for all that are
+        free, then for each of the others by itself. Raises ClaimLost.
+        """
+        wanted = set(chatbot_ids)
+        with self.bite() as now:
+            free = locks.try_to_share(wanted)
+            if free:
+                work(now, free)
+        for chatbot_id in sorted(wanted - free):
+            with self.bite() as now:
+                locks.share_with_intake(chatbot_id)
+                work(now, {chatbot_id})
 
     def keep(self) -> None:
         """Renew the lease between two steps that write nothing to the database. Raises ClaimLost."""

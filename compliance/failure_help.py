@@ -66,10 +66,6 @@ FAILURES: Mapping[str, Help] = {
         "An uploaded file that was to be copied is not in the hosted bucket, or not as it was stored.",
         "Look for it in a backup of the bucket and put it back, then retry; or file the export again without files.",
     ),
-    "export_overtaken": Help(
-        "A deletion met the conversations while the export was written, and kept doing so.",
-        "Retry: the export holds what is left.",
-    ),
     "extract_not_read": Help(
         "As `export_not_read`, of a day's extract.",
         "As there.",

@@ -28,6 +28,7 @@ class Way(StrEnum):
     FILE = "by its conversation, after its object in storage is gone"
     CHATTER = "by variable and keyed digest of the UCI value, or by keyed digests of conversations' ids"
     DAY = "by the days on which the erased messages were sent"
+    COPY = "by its conversation; it says where a copy of that one lies, and names nobody"
     REQUEST = "by its request; it names no chatter"
     CALL = "by the keyed digest of a call; it names no chatter"
 
@@ -36,7 +37,7 @@ class Fate(StrEnum):
     DELETED = "deleted with its row"
     EMPTIED = "set to null"
     DAY = "reduced to its UTC day"
-    LEDGER = "kept for ERASURE_LEDGER_DAYS, then emptied"
+    LEDGER = "kept for ERASURE_LEDGER_DAYS at most, then emptied, or deleted with its row"
     EXPIRES = "deleted with its row when its time is over"
     KEPT = "kept"
 
@@ -98,6 +99,11 @@ CONVERSATION = Store(
     },
 )
 
+_BY_DIGEST = (
+    "deleted with its row at once, but where a file, an export or an extract may still hold the conversation: "
+    "whoever has to see that erased finds it by the digest"
+)
+
 STORES: tuple[Store, ...] = (
     Store(
         conversations.Message,
@@ -108,7 +114,13 @@ STORES: tuple[Store, ...] = (
     Store(
         conversations.Identity,
         Way.CONVERSATION,
-        _deleted("id", "chatbot", "conversation", "variable", "value"),
+        {
+            "value": (Fate.DELETED, ""),
+            **dict.fromkeys(
+                ("id", "chatbot", "conversation", "variable", "digest"),
+                (Fate.LEDGER, _BY_DIGEST),
+            ),
+        },
         counter="identities",
     ),
     Store(
@@ -141,7 +153,7 @@ STORES: tuple[Store, ...] = (
         conversations.ErasedChatter,
         Way.CHATTER,
         dict.fromkeys(
-            ("id", "chatbot", "variable", "digest", "cut_at", "request_id", "expires_at"),
+            ("id", "chatbot", "variable", "digest", "cut_at", "cutoff_number", "request_id", "expires_at"),
             (Fate.EXPIRES, "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS"),
         ),
     ),
@@ -173,6 +185,8 @@ STORES: tuple[Store, ...] = (
                     "held_at",
                     "started_at",
                     "cut_at",
+                    "cutoff_number",
+                    "waiting_for",
                     "completed_at",
                     "failed_at",
                     "cancelled_at",
@@ -206,6 +220,7 @@ STORES: tuple[Store, ...] = (
                     "files",
                     "exports",
                     "extracts",
+                    "extracts_left",
                 ),
                 (Fate.KEPT, "how much was done; a count of ours"),
             ),
@@ -231,8 +246,6 @@ STORES: tuple[Store, ...] = (
                     "finished_at",
                     "expires_at",
                     "removed_at",
-                    "doomed_by",
-                    "left_by",
                 ),
                 (Fate.KEPT, "that an export was made, and of what size; names nobody"),
             ),
@@ -284,11 +297,27 @@ STORES: tuple[Store, ...] = (
         ),
     ),
     Store(
-        conversations.ExtractErasure,
-        Way.DAY,
+        conversations.ExtractConversation,
+        Way.COPY,
         dict.fromkeys(
-            ("id", "chatbot", "extract", "request_id", "version"),
-            (Fate.KEPT, "which days' files a deletion touched; names nobody"),
+            ("id", "chatbot", "conversation_id", "extract", "version"),
+            (Fate.LEDGER, "which days' files an erased conversation was in; two numbers of ours"),
+        ),
+    ),
+    Store(
+        compliance.ExportConversation,
+        Way.COPY,
+        dict.fromkeys(
+            ("id", "chatbot", "export", "conversation_id"),
+            (Fate.LEDGER, "which exports hold a conversation; goes with the object; two numbers of ours"),
+        ),
+    ),
+    Store(
+        compliance.LeftCopy,
+        Way.REQUEST,
+        dict.fromkeys(
+            ("id", "chatbot", "deletion", "export", "extract"),
+            (Fate.KEPT, "which copies a deletion left where they are; names nobody"),
         ),
     ),
     Store(

@@ -83,12 +83,12 @@ def look_up(*, chatbot: Chatbot, what: What, text: str, key: str = "") -> Answer
 
 def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     about = listing.about(chatbot, who)
-    variable_id = find_uci(chatbot, who.key).pk
+    variable = find_uci(chatbot, who.key)
     answer = Answer(
-        finding.by_value(chatbot=chatbot, variable_id=variable_id, value=who.value),
+        finding.by_value(chatbot=chatbot, variable=variable, value=who.value),
         about.requests,
         about.left_out,
-        similar.find(chatbot_id=chatbot.pk, variable_id=variable_id, value=who.value),
+        similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, value=who.value),
     )
     if answer.deleted_by is None:
         return answer

@@ -1,4 +1,4 @@
-"""What came of requests, beside what their own rows say: exports, copies, days.
+"""What came of requests, beside what their own rows say: exports, copies of files, copies that were left.
 
 For any number of requests the number of queries is the same, and those are left out for which no request of the
 given ones has a use.
@@ -7,14 +7,12 @@ given ones has a use.
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.db import connection
 
-from compliance.by_ids import SHARING
-from compliance.erasure import extracts
 from compliance.models import ComplianceRequest, Export
 from config.arrays import array
 
@@ -30,33 +28,25 @@ SELECT e.* FROM unnest(%s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE request_id = ours.id OFFSET 0) AS e
 """
 
-# Each deletion's own, and, as long as they lie there, the chatter's hosted ones that an earlier deletion had left
-# already; of a deletion by ids those that name one of its conversations.
-_KEPT = f"""
-WITH met AS (
-    SELECT ours.id AS deletion_id, lying.id AS export_id
-      FROM unnest(%(ids)s::uuid[]) AS ours(id)
-     CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE left_by = ours.id OFFSET 0) AS lying
-     UNION
-    SELECT ours.id, lying.id
-      FROM unnest(%(ids)s::uuid[]) AS ours(id)
-     CROSS JOIN LATERAL (
-           SELECT variable_id, uci_digest, conversation_digests, seq
-             FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS r
-     CROSS JOIN LATERAL (
-           SELECT id FROM compliance_compliancerequest
-            WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND seq < r.seq AND kind = 'export'
-            UNION ALL
-           SELECT id FROM {SHARING} AS sharing WHERE seq < r.seq AND kind = 'export') AS made
-     CROSS JOIN LATERAL (
-           SELECT id FROM compliance_export
-            WHERE request_id = made.id AND hosting = 'hosted' AND finished_at IS NOT NULL AND key IS NOT NULL
-           OFFSET 0) AS lying
-)
-SELECT met.deletion_id, e.request_id, e.hosting, e.finished_at, e.sha256, e.expires_at, e.removed_at
-  FROM met CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = met.export_id OFFSET 0) AS e
+_KEPT = """
+SELECT ours.id, e.request_id, e.hosting, e.finished_at, e.sha256, e.expires_at, e.removed_at
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT export_id FROM compliance_leftcopy
+        WHERE deletion_id = ours.id AND export_id IS NOT NULL OFFSET 0) AS met
+ CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = met.export_id OFFSET 0) AS e
  ORDER BY e.finished_at NULLS LAST, e.id
-"""  # noqa: S608  (a constant of ours)
+"""
+_DELIVERED = """
+SELECT ours.id, e.day, e.finished_at, e.sha256
+  FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT extract_id FROM compliance_leftcopy
+        WHERE deletion_id = ours.id AND extract_id IS NOT NULL OFFSET 0) AS met
+ CROSS JOIN LATERAL (
+       SELECT day, finished_at, sha256 FROM conversations_dailyextract WHERE id = met.extract_id OFFSET 0) AS e
+ ORDER BY ours.id, e.day
+"""
 
 _COPIES = """
 SELECT ours.id, f.file_id, f.key, f.bytes, f.sha256
@@ -79,6 +69,14 @@ class Kept(NamedTuple):
     removed_at: datetime | None
 
 
+class Delivered(NamedTuple):
+    """A day's file in a client's bucket that holds what a deletion erased."""
+
+    day: date
+    finished_at: datetime
+    sha256: str
+
+
 class Copy(NamedTuple):
     """A copy of an uploaded file beside an export."""
 
@@ -95,17 +93,15 @@ class Outcomes:
     exports: Mapping[UUID, Export]
     copies: Mapping[int, Sequence[Copy]]
     kept: Mapping[UUID, Sequence[Kept]]
-    days: Mapping[UUID, extracts.Days]
-    delivered: Mapping[UUID, Sequence[extracts.Delivered]]
+    delivered: Mapping[UUID, Sequence[Delivered]]
 
 
 def read(requests: Collection[ComplianceRequest]) -> Outcomes:
     """Read what came of these requests. What a request has of its export already (`select_related`) is not read."""
     exports = _exports([request for request in requests if request.kind == Kind.EXPORT])
-    deletions = [request for request in requests if request.kind == Kind.DELETION]
-    completed = [request.pk for request in deletions if request.status == Status.COMPLETED]
-    # A deletion knows its days once it has begun.
-    begun = [request.pk for request in deletions if request.cut_at is not None]
+    completed = [
+        request.pk for request in requests if request.kind == Kind.DELETION and request.status == Status.COMPLETED
+    ]
     with_copies = [
         exports[request.pk].pk
         for request in requests
@@ -115,8 +111,7 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
         exports=exports,
         copies=_copies(with_copies) if with_copies else {},
         kept=kept_exports(completed) if completed else {},
-        days=extracts.look(begun) if begun else {},
-        delivered=extracts.delivered(completed) if completed else {},
+        delivered=_delivered(completed) if completed else {},
     )
 
 
@@ -124,10 +119,19 @@ def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Kept]]:
     """Return the exports that these deletions met and left where they are, those that have gone since included."""
     kept: dict[UUID, list[Kept]] = defaultdict(list)
     with connection.cursor() as cursor:
-        cursor.execute(_KEPT, {"ids": array(request_ids)})
+        cursor.execute(_KEPT, [array(request_ids)])
         for deletion_id, *export in cursor.fetchall():
             kept[deletion_id].append(Kept(*export))
     return dict(kept)
+
+
+def _delivered(request_ids: Collection[UUID]) -> dict[UUID, list[Delivered]]:
+    found: dict[UUID, list[Delivered]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(_DELIVERED, [array(request_ids)])
+        for deletion_id, *extract in cursor.fetchall():
+            found[deletion_id].append(Delivered(*extract))
+    return dict(found)
 
 
 def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:

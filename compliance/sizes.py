@@ -22,14 +22,17 @@ LARGE_FILE_BYTES = 64 * 1024 * 1024
 # OFFSET 0 keeps PostgreSQL from looking through all requests of the chatbots, too, when it knows how few these are.
 # Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one of 1,001.
 _MEASURE = f"""
-SELECT r.id, named.conversations, named.messages, held.files, held.bytes
+SELECT r.id, live.conversations, live.messages, named.conversations, held.files, held.bytes
   FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
   JOIN chatbots_chatbot b ON b.id = r.chatbot_id
  CROSS JOIN LATERAL (
     SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
       FROM (SELECT c.message_count
-              FROM ({NAMED}) AS named JOIN conversations_conversation c ON c.id = named.conversation_id
-             LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS named
+              FROM ({NAMED}) AS named
+              JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL
+             LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS live
+ CROSS JOIN LATERAL (
+    SELECT count(*) AS conversations FROM (SELECT FROM ({NAMED}) AS each LIMIT %(most)s + 1) AS each) AS named
  CROSS JOIN LATERAL (
     SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
       FROM (SELECT f.size
@@ -43,19 +46,21 @@ SELECT r.id, named.conversations, named.messages, held.files, held.bytes
 
 
 class Size(NamedTuple):
-    """Conversations and messages that the request names; counted up to what the guard needs to know.
+    """Live conversations that the request names, and their messages; counted up to what the guard needs to know.
 
-    `files` and their bytes only of an export that copies them, counted up to what is large.
+    `named` counts the erased ones too: of each it has to be asked whether something is left. `files` and their
+    bytes only of an export that copies them, counted up to what is large.
     """
 
     conversations: int
     messages: int
+    named: int
     files: int = 0
     file_bytes: int = 0
 
     @property
     def is_large(self) -> bool:
-        is_much = self.messages > LARGE_MESSAGES or self.conversations > LARGE_CONVERSATIONS
+        is_much = self.messages > LARGE_MESSAGES or self.named > LARGE_CONVERSATIONS
         return is_much or self.files > LARGE_FILES or self.file_bytes > LARGE_FILE_BYTES
 
 

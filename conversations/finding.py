@@ -9,7 +9,8 @@ from uuid import UUID
 
 from django.db import connection
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, Variable
+from chatbots.secrets import digest
 from conversations import browsing, log
 from conversations.browsing import SHOWN, Row
 from conversations.folding import folded_name
@@ -39,11 +40,12 @@ SELECT c.started_at, c.id, {SHOWN}
 
 # A value's conversations lie in the index in the order in which they came, save for those that took the place of
 # removed ones, so it is read from its end: of very many, nearly the newest are looked at. Compared as a range: of
-# what is equal PostgreSQL would read in any direction.
+# what is equal PostgreSQL would read in any direction. What is erased no longer has the value.
 _OF_VALUE = """
 SELECT conversation_id AS id FROM conversations_identity
- WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND value BETWEEN %(value)s AND %(value)s
- ORDER BY value DESC LIMIT %(looked)s
+ WHERE chatbot_id = %(chatbot)s AND variable_id = %(variable)s AND digest BETWEEN %(digest)s AND %(digest)s
+   AND value IS NOT NULL
+ ORDER BY digest DESC LIMIT %(looked)s
 """
 
 # Exact names come by the newest; beginnings in the order of the names.
@@ -64,9 +66,9 @@ SELECT id FROM conversations_conversation WHERE deletion_request_id = %(request)
 """
 
 
-def by_value(*, chatbot: Chatbot, variable_id: int, value: str) -> Found:
+def by_value(*, chatbot: Chatbot, variable: Variable, value: str) -> Found:
     """Return the conversations with a UCI value, as it is written; those that are marked are found too."""
-    return _found(_OF_VALUE, chatbot, variable=variable_id, value=value)
+    return _found(_OF_VALUE, chatbot, variable=variable.pk, digest=digest("chatter", variable.public_id, value))
 
 
 def by_name(*, chatbot: Chatbot, name: str) -> Found:

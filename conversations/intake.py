@@ -6,20 +6,18 @@ its first read until its commit; an erasure's mark holds it alone. So every inta
 or wholly after it. Before: its rows are committed when the mark looks for the chatter's conversations, so
 they are found, marked and erased. After: it begins to read when the mark is committed, so it sees the
 marked conversations, which it refuses, and the ErasedChatter row written with the mark, by which it refuses
-what began before the cut (a stored conversation by its stored start, a new one by its document's). What is
-left is new: a conversation of the chatter that began after the cut, or one that does not name the chatter.
-Should a conversation that is stored and not marked turn out to be the erased chatter's (a document names the
-chatter only now), intake marks it with that erasure's request, and the sweep erases what is marked. Between
-intakes, and against uploads and the bites of an erasure, each conversation's row is locked, in id order; the
-unique index on (chatbot, digest of the id) makes two intakes of one new conversation meet: the later one rolls
-back and begins again, and then finds the row.
+what began before the cut (a stored conversation by its stored start, a new one by its document's), or was stored
+by then. What is left is new: a conversation of the chatter that began after the cut, or one that does not name
+the chatter. Should a conversation that is stored and not marked turn out to be the erased chatter's (a document
+names the chatter only now), intake marks it with that erasure's request and notes the chatter's digest, and the
+sweep erases what is marked. Between intakes, and against uploads and the chunks of an erasure, each
+conversation's row is locked, in id order; the unique index on (chatbot, digest of the id) makes two intakes of
+one new conversation meet: the later one rolls back and begins again, and then finds the row.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
 from django.db import Error as DatabaseError
 from django.db import transaction
@@ -68,7 +66,7 @@ class _Incoming:
     document: Document
     digest: bytes
     values: dict[int, str]
-    chatters: list[Chatter]
+    chatters: dict[int, bytes]  # by variable: the digests of the values that name somebody
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +110,13 @@ def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) 
 
 
 def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[Outcome]:
-    share_with_intake([chatbot.pk])
+    share_with_intake(chatbot.pk)
     declared = Declared.read(chatbot)
     arrived = [_resolve(document, chatbot=chatbot, declared=declared) for document in documents]
     incoming = [one for one in arrived if isinstance(one, _Incoming)]
 
     erasures = rows.erasures_of(
-        chatbot_id=chatbot.pk, chatters=(chatter for one in incoming for chatter in one.chatters)
+        chatbot_id=chatbot.pk, chatters=(chatter for one in incoming for chatter in one.chatters.items())
     )
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
     _read_known(incoming, conversations)
@@ -159,8 +157,8 @@ def _read_known(incoming: Iterable[_Incoming], conversations: dict[bytes, Workin
             continue
         open_ones[conversation.number] = conversation
         message_ids = [message["id"] for message in one.document.get("messages") or []]
-        uci_value = one.values.get(conversation.row.uci_variable_id or 0)
-        carried.append(rows.Carried(conversation.number, message_ids, uci_value))
+        chatter = one.chatters.get(conversation.row.uci_variable_id or 0)
+        carried.append(rows.Carried(conversation.number, message_ids, chatter))
     rows.read_known(open_ones, carried)
 
 
@@ -182,21 +180,20 @@ def _decide(
         if missing:
             return _Decision(document_id, None, Result.REFUSED, missing)
 
-    # What is stored began when its first document said so, whatever this one says.
-    started_at = conversation.row.started_at if conversation else one.document.get("started_at")
-    erased_by = _erasure_after(started_at, one.chatters, erasures)
-    if erased_by is not None:
+    erased = _erasures_met(one, conversation, erasures)
+    if erased:
         if conversation is not None:
-            conversation.mark(erased_by)
+            latest = max(erased.values())
+            conversation.close(latest.request_id, erased)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
         return _Decision(document_id, conversation, Result.REFUSED, (error,))
 
     outcome = Result.CREATED
     if conversation is None:
         conversation = conversations[one.digest] = _begin(one, uci_id=declared.uci_id)
-        _, messages = conversation.merge(one.document, one.values, declared.uci_ids)
+        _, messages = conversation.merge(one.document, one.values, declared.uci_ids, one.chatters)
     else:
-        changed, messages = conversation.merge(one.document, one.values, declared.uci_ids)
+        changed, messages = conversation.merge(one.document, one.values, declared.uci_ids, one.chatters)
         outcome = Result.UPDATED if changed else Result.UNCHANGED
     return _Decision(document_id, conversation, outcome, messages=messages)
 
@@ -207,19 +204,29 @@ def _missing_of_a_new_one(document: Document) -> tuple[DocumentError, ...]:
     return tuple(error_at((name,), "missing", detail) for name in missing)
 
 
-def _erasure_after(
-    started_at: datetime | None,
-    chatters: Iterable[Chatter],
-    erasures: rows.Erasures,
-) -> UUID | None:
-    """Return the request of the latest erasure of one of the chatters whose cut is later than the start."""
-    later = [
-        (cut_at, request_id)
-        for chatter in chatters
-        for cut_at, request_id in erasures.get(chatter, ())
-        if started_at is not None and started_at < cut_at
-    ]
-    return max(later)[1] if later else None
+def _erasures_met(
+    one: _Incoming, conversation: Working | None, erasures: rows.Erasures
+) -> dict[Chatter, rows.Erasure]:
+    """Return the chatters of a document who were erased after its conversation began, each with the latest erasure.
+
+    A conversation that is stored is judged by what is stored of it. What a document says of its start counts for a
+    new one alone: else whoever sends documents could move a conversation across an erasure.
+    """
+    if conversation is None:
+        number, started_at = None, one.document.get("started_at")
+    else:
+        number, started_at = conversation.number, conversation.row.started_at
+    met: dict[Chatter, rows.Erasure] = {}
+    for chatter in one.chatters.items():
+        later = [
+            each
+            for each in erasures.get(chatter, ())
+            if (started_at is not None and started_at < each.cut_at)
+            or (number is not None and number <= each.cutoff_number)
+        ]
+        if later:
+            met[chatter] = max(later)
+    return met
 
 
 def _begin(one: _Incoming, *, uci_id: int | None) -> Working:

@@ -5,16 +5,15 @@ first document for good: by it an erasure decides what it takes. A push or file 
 conversation's flag, whatever the document says of `push`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from django.conf import settings
-
 from conversations.documents import Document, Message
+from conversations.variables import Chatter
 
 
 @dataclass(slots=True)
@@ -43,6 +42,14 @@ class Row:
     deletion_request_id: UUID | None = None
 
 
+class NewIdentity(NamedTuple):
+    """Who a conversation turns out to be of. Without a value: of a chatter who was erased."""
+
+    variable_id: int
+    digest: bytes
+    value: str | None
+
+
 class StoredValue(NamedTuple):
     value: str
     renewal_due: bool
@@ -57,28 +64,31 @@ class Working:
     row_changed: bool = False
 
     known_messages: set[str] = field(default_factory=set)
-    known_identities: set[str] = field(default_factory=set)
+    known_identities: set[bytes] = field(default_factory=set)  # digests under the conversation's own UCI
     known_values: dict[int, StoredValue] = field(default_factory=dict)
 
     new_messages: list[Message] = field(default_factory=list)
-    new_identities: list[str] = field(default_factory=list)
+    new_identities: list[NewIdentity] = field(default_factory=list)
     new_values: dict[int, str] = field(default_factory=dict)
 
-    def mark(self, request_id: UUID) -> None:
-        """Close it, for the deletion that has to erase it."""
+    def close(self, request_id: UUID, chatters: Iterable[Chatter]) -> None:
+        """Close it, for the deletion that has to erase it, and keep by digest which erased chatters it names."""
         self.row.deletion_request_id = request_id
         self.row_changed = True
+        self.new_identities += [NewIdentity(variable_id, digest, None) for variable_id, digest in chatters]
 
-    def merge(self, document: Document, values: dict[int, str], uci_ids: frozenset[int]) -> tuple[bool, int]:
+    def merge(
+        self, document: Document, values: dict[int, str], uci_ids: frozenset[int], chatters: Mapping[int, bytes]
+    ) -> tuple[bool, int]:
         """Take over a document. Return whether anything changed, and how many messages are new.
 
-        `values` are its variables by id, `uci_ids` the present and former UCIs. That a value sent again lives
-        longer is no change.
+        `values` are its variables by id, `uci_ids` the present and former UCIs, `chatters` the digests of those
+        values that name somebody. That a value sent again lives longer is no change.
         """
         columns_changed = self._overwrite(_columns(document))
         added = self._add_messages(document.get("messages") or [])
         self.row_changed = self.row_changed or columns_changed or added > 0
-        values_changed = self._take_values(values, uci_ids)
+        values_changed = self._take_values(values, uci_ids, chatters)
         return columns_changed or added > 0 or values_changed, added
 
     def _overwrite(self, columns: dict[str, Any]) -> bool:
@@ -101,21 +111,21 @@ class Working:
         self.row.message_count += len(added)
         return len(added)
 
-    def _take_values(self, values: dict[int, str], uci_ids: frozenset[int]) -> bool:
+    def _take_values(self, values: dict[int, str], uci_ids: frozenset[int], chatters: Mapping[int, bytes]) -> bool:
         changed = False
         for variable_id, value in values.items():
             if variable_id == self.row.uci_variable_id:
-                changed = self._identify(value) or changed
+                changed = self._identify(variable_id, value, chatters.get(variable_id)) or changed
             elif variable_id not in uci_ids:
                 # A UCI of another time is not stored at all: a deletion by it would not find it here.
                 changed = self._set_value(variable_id, value) or changed
         return changed
 
-    def _identify(self, value: str) -> bool:
-        if value in settings.UCI_PLACEHOLDERS or value in self.known_identities:
+    def _identify(self, variable_id: int, value: str, digest: bytes | None) -> bool:
+        if digest is None or digest in self.known_identities:
             return False
-        self.known_identities.add(value)
-        self.new_identities.append(value)
+        self.known_identities.add(digest)
+        self.new_identities.append(NewIdentity(variable_id, digest, value))
         return True
 
     def _set_value(self, variable_id: int, value: str) -> bool:

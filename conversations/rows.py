@@ -21,8 +21,16 @@ from conversations.variables import Chatter
 # A value sent again lives on from then; written when that moves its end by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
 
-# Of erased chatters: the cut and the request of each erasure.
-Erasures = dict[Chatter, list[tuple[datetime, UUID]]]
+
+class Erasure(NamedTuple):
+    """That a chatter was erased: what began before `cut_at`, or is stored under a number up to `cutoff_number`."""
+
+    cut_at: datetime
+    cutoff_number: int
+    request_id: UUID
+
+
+Erasures = dict[Chatter, list[Erasure]]
 
 _COLUMNS = [column.name for column in fields(Row)]
 _COLUMN_TYPES = {
@@ -74,9 +82,8 @@ _UPDATE_CONVERSATIONS = f"""
 """  # noqa: S608
 
 _READ_ERASURES = """
-    SELECT variable_id, digest, cut_at, request_id FROM conversations_erasedchatter
+    SELECT variable_id, digest, cut_at, cutoff_number, request_id FROM conversations_erasedchatter
     WHERE chatbot_id = %s AND variable_id = ANY(%s) AND digest = ANY(%s::bytea[])
-      AND expires_at > statement_timestamp()
 """
 
 # LIMIT in the lateral part keeps the planner at one index look-up per pair; else it may read the whole table.
@@ -90,14 +97,19 @@ _WHICH_MESSAGES = """
     ) AS found
 """
 _WHICH_IDENTITIES = """
-    SELECT wanted.number, item.value
-    FROM json_to_recordset(%s::json) AS wanted(number bigint, variable bigint, items json)
-    CROSS JOIN LATERAL json_array_elements_text(wanted.items) AS item(value)
+    SELECT wanted.number, wanted.digest
+    FROM json_to_recordset(%s::json) AS wanted(number bigint, variable bigint, digest bytea)
     CROSS JOIN LATERAL (
         SELECT 1 FROM conversations_identity i
-        WHERE i.conversation_id = wanted.number AND i.variable_id = wanted.variable AND i.value = item.value
+        WHERE i.conversation_id = wanted.number AND i.variable_id = wanted.variable AND i.digest = wanted.digest
         LIMIT 1
     ) AS found
+"""
+_NAME_ERASED = """
+    INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, digest)
+    SELECT %s, new.number, new.variable, new.digest
+    FROM json_to_recordset(%s::json) AS new(number bigint, variable bigint, digest bytea)
+    ON CONFLICT DO NOTHING
 """
 # OFFSET 0 has the same effect as LIMIT above.
 _READ_VALUES = """
@@ -122,7 +134,7 @@ class Carried(NamedTuple):
 
     number: int
     message_ids: list[str]
-    uci_value: str | None
+    chatter: bytes | None  # under the conversation's own UCI
 
 
 class Overtaken(Exception):
@@ -147,7 +159,7 @@ def _bytea_array(values: Iterable[bytes]) -> str:
 
 
 def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
-    """Return (cut, request) of every erasure that is still remembered of these chatters."""
+    """Return every erasure that is still remembered of these chatters."""
     wanted = set(chatters)
     if not wanted:
         return {}
@@ -156,8 +168,8 @@ def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
         variable_ids = list({variable_id for variable_id, _ in wanted})
         digests = _bytea_array({digest for _, digest in wanted})
         cursor.execute(_READ_ERASURES, [chatbot_id, variable_ids, digests])
-        for variable_id, digest, cut_at, request_id in cursor.fetchall():
-            erasures.setdefault((variable_id, bytes(digest)), []).append((cut_at, request_id))
+        for variable_id, digest, *erasure in cursor.fetchall():
+            erasures.setdefault((variable_id, bytes(digest)), []).append(Erasure(*erasure))
     return erasures
 
 
@@ -170,22 +182,22 @@ def read_known(conversations: Mapping[int, Working], carried: Sequence[Carried])
         {
             "number": one.number,
             "variable": conversations[one.number].row.uci_variable_id,
-            "items": [one.uci_value],
+            "digest": one.chatter,
         }
         for one in carried
-        if one.uci_value is not None
+        if one.chatter is not None
     ]
-    for number, value in _which_are_stored(_WHICH_IDENTITIES, identities):
-        conversations[number].known_identities.add(value)
+    for number, digest in _which_are_stored(_WHICH_IDENTITIES, identities):
+        conversations[number].known_identities.add(bytes(digest))
     _read_known_values(conversations)
 
 
-def _which_are_stored(statement: str, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+def _which_are_stored(statement: str, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[int, Any]]:
     if not wanted:
         return []
     with connection.cursor() as cursor:
         cursor.execute(statement, [_json(wanted)])
-        stored: list[tuple[int, str]] = cursor.fetchall()
+        stored: list[tuple[int, Any]] = cursor.fetchall()
     return stored
 
 
@@ -239,13 +251,19 @@ def _as_postgresql_reads_it(value: object) -> str:
 
 
 def write_identities(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
-    rows = [
-        (chatbot_id, conversation.number, conversation.row.uci_variable_id, value)
-        for conversation in conversations
-        for value in conversation.new_identities
+    """Store who conversations turn out to be of; of erased chatters, by digest alone, what is not known already."""
+    new = [(conversation.number, *one) for conversation in conversations for one in conversation.new_identities]
+    named = [(chatbot_id, *one) for one in new if one[3] is not None]
+    erased = [
+        {"number": number, "variable": variable_id, "digest": digest}
+        for number, variable_id, digest, value in new
+        if value is None
     ]
-    if rows:
-        _copy("conversations_identity (chatbot_id, conversation_id, variable_id, value)", rows)
+    if named:
+        _copy("conversations_identity (chatbot_id, conversation_id, variable_id, digest, value)", named)
+    if erased:
+        with connection.cursor() as cursor:
+            cursor.execute(_NAME_ERASED, [chatbot_id, _json(erased)])
 
 
 def write_values(*, chatbot_id: int, conversations: Iterable[Working]) -> None:

@@ -169,6 +169,8 @@ SELECT r.place, c.id,
  WHERE c.deletion_request_id IS NULL
 """)  # noqa: S608  (a text of ours)
 _CHOSEN = sql.SQL("SELECT place, id FROM ({held}) held WHERE is_chosen")
+_IN_ORDER = sql.SQL(" ORDER BY id")
+_CONVERSATIONS_AT_ONCE = 10_000
 _COUNT = sql.SQL("""
 WITH held AS MATERIALIZED ({held})
 SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0)::bigint,
@@ -206,6 +208,10 @@ class Piece(NamedTuple):
     lines: int
 
 
+# What files hold: the place of a file and the number of a conversation, and so on.
+Contents = list[tuple[int, int]]
+
+
 class StoredFile(NamedTuple):
     """An uploaded file that the file at a place names: its number there (`file_id`), and its object in storage."""
 
@@ -233,6 +239,16 @@ class Transcripts:
         self._connection = connection
         self._wanted = wanted
         self._held = _HELD.format(wanted=wanted)
+
+    def conversations(self) -> Generator[Contents]:
+        """Yield what the files hold, some at a time: place and number of each conversation, in the numbers' order.
+
+        It has to be read to the end, or closed, before anything else is read.
+        """
+        with self._connection.cursor(name="conversations") as cursor:
+            cursor.execute(_CHOSEN.format(held=self._held) + _IN_ORDER)
+            while rows := cursor.fetchmany(_CONVERSATIONS_AT_ONCE):
+                yield rows
 
     def count(self) -> dict[int, Counts]:
         """Return the counts of each file by its place, of those without findings too."""

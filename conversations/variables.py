@@ -57,13 +57,16 @@ class Declared:
                 values[variable.pk] = value
         return values, errors
 
-    def chatters(self, values: dict[int, str]) -> list[Chatter]:
-        """Return whom the values name, under the present UCI or a former one. Placeholders name nobody."""
-        return [
-            (variable_id, digest("chatter", self.uci_public_ids[variable_id], value))
+    def chatters(self, values: dict[int, str]) -> dict[int, bytes]:
+        """Return whom the values name, under the present UCI or a former one: by variable, the digest of the value.
+
+        Placeholders name nobody.
+        """
+        return {
+            variable_id: digest("chatter", self.uci_public_ids[variable_id], value)
             for variable_id, value in values.items()
             if variable_id in self.uci_ids and value not in settings.UCI_PLACEHOLDERS
-        ]
+        }
 
 
 def _sent(document: Document) -> Iterator[tuple[str, str, str, str]]:

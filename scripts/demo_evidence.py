@@ -70,9 +70,9 @@ def rows_of(conversation_ids: Iterable[str]) -> list[str]:
     return [*(text for _, text in conversations), *rows]
 
 
-def count(table: str) -> int:
+def count(table: str, condition: str = "TRUE") -> int:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  names of ours
+        cursor.execute(f"SELECT count(*) FROM {table} WHERE {condition}")  # noqa: S608  texts of ours
         return int(cursor.fetchone()[0])
 
 

@@ -140,7 +140,7 @@ def _chatters(chatbot: Chatbot) -> list[str]:
     )
     several = dict(of_each)
     latest = Identity.objects.filter(chatbot=chatbot, value__in=several).order_by("-conversation__started_at")
-    return list(dict.fromkeys(latest.values_list("value", flat=True)))
+    return list(dict.fromkeys(str(value) for value in latest.values_list("value", flat=True)))
 
 
 def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict[str, ComplianceRequest]:
@@ -220,7 +220,8 @@ def _take(request: ComplianceRequest) -> None:
     )
     counts = {"conversations_total": 1_240, "conversations": 806, "messages": 11_204, "files": 93}
     counts |= {"identities": 806, "variable_values": 1_377}
-    _write(request, status=Status.PROCESSING, claim=claim, lane="large", started_at=now, cut_at=now, **counts)
+    marked = {"cut_at": now, "cutoff_number": Conversation.objects.latest("pk").pk}
+    _write(request, status=Status.PROCESSING, claim=claim, lane="large", started_at=now, **marked, **counts)
     _record("request.started", request, conversations=counts["conversations_total"])
 
 
@@ -283,11 +284,13 @@ def _history(chatbot: Chatbot) -> None:
                 queued_at=received,
                 started_at=completed - timedelta(seconds=4),
                 cut_at=completed - timedelta(seconds=3),
+                cutoff_number=0,
                 completed_at=completed,
                 due_at=received + timedelta(days=30),
                 conversations=random.randint(1, 9),
                 messages=random.randint(8, 140),
             )
+            row.conversations_total = row.conversations
             rows.append(row)
     ComplianceRequest.objects.bulk_create(rows)
     Export.objects.bulk_create(

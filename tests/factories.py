@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db.models import Max
 from django.utils import timezone
 from factory.declarations import LazyAttribute, LazyFunction, Sequence, SubFactory, Trait
 from factory.django import DjangoModelFactory
@@ -76,6 +77,7 @@ class IdentityFactory(DjangoModelFactory[Identity]):
     chatbot = LazyAttribute(lambda row: row.conversation.chatbot)
     variable = LazyAttribute(lambda row: row.conversation.uci_variable or uci_of(row.conversation.chatbot))
     value = "42"
+    digest = LazyAttribute(lambda row: digest("chatter", row.variable.public_id, row.value))
 
 
 class MessageFactory(DjangoModelFactory[Message]):
@@ -112,6 +114,9 @@ class UploadedFileFactory(DjangoModelFactory[UploadedFile]):
     name = "photo.jpg"
     content_type = "image/jpeg"
 
+    class Params:
+        stored = Trait(state="stored", size=1, sha256="0" * 64)
+
 
 class ApiKeyFactory(DjangoModelFactory[ApiKey]):
     """A token whose secret nobody knows; use `chatbots.operations.create_api_key` for one that can call."""
@@ -139,6 +144,17 @@ class RequestFactory(DjangoModelFactory[ComplianceRequest]):
     uci_digest = LazyAttribute(lambda row: digest("chatter", row.variable.public_id, row.uci_value or "42"))
     filed_by = "api:test"
     due_at = LazyFunction(lambda: timezone.now() + timedelta(days=30))
+    cut_at = None
+    cutoff_number = LazyAttribute(lambda row: _highest_number(row.chatbot) if _has_marked(row) else None)
+
+
+def _has_marked(row: Any) -> bool:
+    return row.kind == ComplianceRequest.Kind.DELETION and row.cut_at is not None
+
+
+def _highest_number(chatbot: Chatbot) -> int:
+    found = Conversation.objects.filter(chatbot=chatbot).aggregate(highest=Max("pk"))
+    return found["highest"] or 0
 
 
 class ClaimFactory(DjangoModelFactory[Claim]):

@@ -28,7 +28,9 @@ _CHUNK = 20_000
 _IDLE_SAMPLES = 5
 _PAUSE_S = 1.0
 
-_FIND = "SELECT conversation_id FROM conversations_identity WHERE chatbot_id = %s AND variable_id = %s AND value = %s"
+_FIND = (
+    "SELECT conversation_id FROM conversations_identity WHERE chatbot_id = %s AND variable_id = %s AND digest = %s"
+)
 _ERASE = (
     "DELETE FROM conversations_message WHERE conversation_id = ANY(%(ids)s)",
     "DELETE FROM conversations_identity WHERE conversation_id = ANY(%(ids)s)",
@@ -110,7 +112,8 @@ def _floor_of_deletion(whale: Filled) -> tuple[float, float]:
     """Erase in chunks; return the seconds of all and of the longest transaction."""
     marks = [time.perf_counter()]
     with world.plain_connection() as connection:
-        ids = [row[0] for row in connection.execute(_FIND, [whale.chatbot, whale.variable, whale.values[0]])]
+        who = [whale.chatbot, whale.variable, whale.digest_of(whale.values[0])]
+        ids = [row[0] for row in connection.execute(_FIND, who)]
         for start in range(0, len(ids), _CHUNK // _MESSAGES_OF_A_CONVERSATION):
             chunk = ids[start : start + _CHUNK // _MESSAGES_OF_A_CONVERSATION]
             for statement in _ERASE:

@@ -7,17 +7,13 @@ from typing import Any
 from django.conf import settings
 
 from compliance import outcomes
-from compliance.counted import counts_of
-from compliance.erasure import extracts
+from compliance.counted import conversations_done, counts_of, waits_for
 from compliance.models import ComplianceRequest, Export
 from compliance.operations import is_retryable
-from compliance.outcomes import Copy, Kept, Outcomes
+from compliance.outcomes import Copy, Delivered, Kept, Outcomes
 from config.times import rfc3339
 
 Status = ComplianceRequest.Status
-
-_OPEN = {Status.ACCEPTED, Status.PROCESSING}
-_NO_DAYS = extracts.Days(clean=0, waits=0, failure=None)
 
 
 def represent(request: ComplianceRequest, *, status_url: str, shows_key: bool) -> dict[str, Any]:
@@ -39,7 +35,6 @@ def represent_all(
 
 
 def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str, shows_key: bool) -> dict[str, Any]:
-    days = came_of.days.get(request.pk, _NO_DAYS)
     return {
         "request_id": str(request.pk),
         "kind": request.kind,
@@ -55,12 +50,12 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
         "finished_at": rfc3339(_finished_at(request)),
         "status_url": status_url,
         "progress": {
-            "conversations_done": request.conversations,
+            "conversations_done": conversations_done(request),
             "conversations_total": request.conversations_total,
-            "extracts_done": days.clean,
-            "extracts_total": days.total,
+            "extracts_done": request.extracts,
+            "extracts_total": request.extracts + request.extracts_left,
         },
-        "waiting_for": "extracts" if days.waits and request.status in _OPEN else None,
+        "waiting_for": waits_for(request),
         "counts": counts_of(request),
         "export": _export(request, came_of, shows_key=shows_key),
         "kept_exports": [_kept_export(kept) for kept in came_of.kept.get(request.pk, ())],
@@ -118,9 +113,9 @@ def _kept_export(kept: Kept) -> dict[str, Any]:
     }
 
 
-def _delivered_extract(one: extracts.Delivered) -> dict[str, Any]:
+def _delivered_extract(one: Delivered) -> dict[str, Any]:
     """Return a daily extract in the client's bucket that holds what a completed deletion erased."""
-    return {"day": one.day, "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
+    return {"day": one.day.isoformat(), "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
 
 
 def _error(request: ComplianceRequest) -> dict[str, Any] | None:

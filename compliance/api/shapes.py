@@ -119,8 +119,10 @@ class RequestObject(Shape):
     status_url: str
     """Ask here how far it is, with a token."""
     progress: Progress
-    waiting_for: Literal["extracts"] | None
-    """`extracts` while a deletion has erased the rows and waits for daily extracts to be made again."""
+    waiting_for: ComplianceRequest.WaitingFor | None
+    """While a request that was begun waits. `extracts`: a deletion has erased the rows, and daily extracts that held
+    them are made again. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
+    some of its conversations; it goes on within seconds."""
     counts: Counts
     export: ExportFile | None
     kept_exports: list[KeptExport]

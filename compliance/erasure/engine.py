@@ -3,146 +3,212 @@
 DANGER: what this module does cannot be undone. What keeps it right:
 
 - nothing is touched before `admit` has asked again whether it may be, and the mark is one transaction;
-- each piece of work is one bite: it holds the claim, is bounded, and commits with its counts;
+- each piece of work is one chunk: it holds the claim, is bounded, and commits with its counts;
 - each step finds its work by what is still there, so it can be killed at any instant and run again;
-- only what is marked with a request's id is erased, and the mark is set only through the chatter's identity;
+- only what is in a deletion's scope is erased (`scope`), whoever has marked or half erased it;
 - nothing is reported from the plan: completion follows a second look at every store (`verify`).
 
-    admit -> mark + first bite -> bites -> objects -> days made again (by others) -> ledger -> second look -> complete
+    admit -> mark + first chunk -> what is left? -> chunks, files, exports -> what is left? -> ledger -> complete
+                                        |
+                                        +-> days that others make again: put back until they are made
 
-Where several people were in a conversation that has files, the files go first: its identities are how the deletion of
-each of them finds it, and none may complete while a file is there.
+A deletion waits for nobody: what another one has marked it erases itself, and is not complete before that is gone. It
+is put back where a row is locked just now, and while daily extracts are made again.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from compliance import notes, progress
 from compliance.claims import HeldClaim
-from compliance.erasure import extracts, ledger, marking, objects, rows, verify
+from compliance.erasure import exports, extracts, ledger, marking, objects, rows, verify
+from compliance.erasure.marking import Marked
+from compliance.erasure.verify import Leftovers
 from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
 from compliance.sizes import Size
 
 logger = logging.getLogger(__name__)
 
-# How long a deletion waits for another that is at work on a conversation they share.
-_WAIT_FOR_OTHERS = timedelta(seconds=5)
-# Whoever makes the last of its days again lets it go on; this is for when nobody told.
+WaitingFor = ComplianceRequest.WaitingFor
+
+# Whoever makes the last of its chatbot's days again lets it go on; this is for when nobody told.
 _WAIT_FOR_EXTRACTS = timedelta(seconds=60)
+# Rows that only name something, removed by one statement.
+_ROWS_PER_BITE = 10_000
+
+Found = dict[UUID, Leftovers]
 
 
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
     """Erase what the claim's requests name and complete them. `sizes` is how much that is (`sizes.measure`).
 
-    `deadline` is a `time.monotonic()` value: past it, between two bites, the requests are given back so that
+    `deadline` is a `time.monotonic()` value: past it, between two chunks, the requests are given back so that
     others are served; the next claim goes on where this one stopped. Raises ClaimLost.
     """
     # Whoever has to approve is asked before a large one waits for its lane.
     going = progress.divert_large(held, marking.admit(held, sizes), sizes)
-    if not going:
-        return
-    if not _erase_rows(held, going, [sizes[each] for each in going if each in sizes], deadline=deadline):
-        progress.give_back(held, going, code="turn_over")
-        return
-    with held.bite():
-        has_objects = objects.has_any(going)
-        if has_objects:
+    if going:
+        fits = rows.fits_one_chunk(sizes[each] for each in going if each in sizes)
+        marked = marking.mark(held, going, erases=fits)
+        _Work(held, marked, deadline).run()
+
+
+class _Work:
+    """The requests of a claim that have marked, until each has left the claim."""
+
+    def __init__(self, held: HeldClaim, marked: Marked, deadline: float) -> None:
+        self._held = held
+        self._going = list(marked.request_ids)
+        self._fresh = marked.fresh
+        self._unseen = set(marked.fresh)
+        self._leaves_rows = marked.leaves_rows
+        self._deadline = deadline
+
+    def run(self) -> None:
+        """Go round until nothing is left to be done here. Each round erases something, or ends the work."""
+        while self._going:
+            if self._leaves_rows and not self._erase_rows():
+                return
+            self._leaves_rows = True
+            found, lines = self._look()
+            self._fail_stuck(found)
+            found |= self._complete(found, lines)
+            self._wait_for_days(found)
+            self._work_on(found)
+
+    def _erase_rows(self) -> bool:
+        """Erase what can be locked; return False when the time was over first."""
+        while True:
+            with self._held.bite():
+                more = bool(rows.erase_chunk(self._going))
+            if not more:
+                return True
+            # After a chunk: each turn gets on.
+            if time.monotonic() > self._deadline:
+                self._put_back(self._going, WaitingFor.TURN)
+                return False
+
+    def _look(self) -> tuple[Found, Mapping[UUID, ledger.Line]]:
+        """Ask what is left, and note it; return it, and the ledger's lines of those that left nothing."""
+        with self._held.bite():
+            found = verify.ask(self._going)
+            at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead: the others of the claim do not wait for it.
-            going = progress.set_apart(held, going, objects.in_clients_buckets(going))
-        days = extracts.look(going)
-        erased = ledger.read(going)
-    if has_objects:
-        for step in (objects.erase_files, objects.erase_exports):
-            going = _drop_failed(held, going, step(held.bite, going))
-        # The rows of conversations that several people were in go after their files.
-        if not _erase_marked(held, going, deadline=deadline):
-            progress.give_back(held, going, code="turn_over")
-            return
-        with held.bite():
-            days = extracts.look(going)
-    if days:
-        going = _drop_what_waits(held, going, days)
-    if going and _write_ledger(held, going, erased):
-        objects.forget_copies_left(held.bite, going)
-        _complete_what_is_clean(held, going)
+            self._going = progress.set_apart(self._held, self._going, at_clients)
+            going = set(self._going)
+            progress.note_left({each: self._noted(each, left) for each, left in found.items() if each in going})
+            self._unseen.clear()
+            clean = [request_id for request_id in self._going if _is_clean(found, request_id)]
+            return found, ledger.read(clean) if clean else {}
 
+    def _noted(self, request_id: UUID, left: Leftovers) -> progress.Left:
+        new, known = (left.erased_before, 0) if request_id in self._unseen else (0, left.erased_before)
+        return progress.Left(new, known, left.days_clean, left.rows[verify.DAYS])
 
-def _erase_rows(held: HeldClaim, request_ids: Sequence[UUID], sizes: Sequence[Size], *, deadline: float) -> bool:
-    """Mark and erase; return False when the time was over first."""
-    with held.bite():
-        if rows.fits_one_bite(sizes):
-            more = marking.mark_and_erase(held, request_ids)
-        else:
-            more = True
-            marking.mark(held, request_ids)
-    return not more or _erase_marked(held, request_ids, deadline=deadline)
+    def _complete(self, found: Found, lines: Mapping[UUID, ledger.Line]) -> Found:
+        """Look again, and complete in the same transaction what left nothing. `lines` are of those that may have.
 
+        Return what is left after all: of what came in between.
+        """
+        clean = list(lines)
+        if not clean:
+            return {}
+        try:
+            ledger.write(list(lines.values()))
+        except StepFailed as failure:
+            self._fail(dict.fromkeys(clean, failure))
+            return {}
+        leaving = [request_id for request_id in clean if request_id in found and found[request_id].stays]
+        while leaving and self._forget_copies(leaving) == _ROWS_PER_BITE:
+            pass
+        with self._held.bite():
+            notes.empty(clean)
+            again = verify.look_again(clean)
+            done = [request_id for request_id in clean if _is_clean(again, request_id)]
+            if leaving := [each for each in done if each in again and again[each].stays]:
+                exports.leave(leaving)
+            if naming := [each for each in done if each in again and again[each].names]:
+                rows.forget_names(naming)
+            failed = progress.failed_by_ids(self._held, done)
+            still_left = verify.ask(failed) if failed else {}
+            progress.complete_deletions(
+                self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
+            )
+            self._drop(done)
+            self._fail_stuck(again)
+            if not self._going:
+                self._held.let_go()
+        return again
 
-def _erase_marked(held: HeldClaim, request_ids: Sequence[UUID], *, deadline: float) -> bool:
-    """Erase what may be erased of what is marked; return False when the time was over first."""
-    more = True
-    while more:
-        with held.bite():
-            more = rows.erase_bite(request_ids)
-        # After a bite: each turn gets on.
-        if more and time.monotonic() > deadline:
-            return False
-    return True
+    def _fail_stuck(self, found: Found) -> None:
+        """Fail what left rows that no step removes: a fault of ours, or of what a backup brought back."""
+        stuck = {each: found[each] for each in self._going if each in found and found[each].is_stuck}
+        if stuck:
+            logger.error("erasure.incomplete requests=%s", ",".join(map(str, stuck)))
+        self._fail(
+            {
+                request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {left}.")
+                for request_id, left in stuck.items()
+            }
+        )
 
+    def _forget_copies(self, leaving: Sequence[UUID]) -> int:
+        with self._held.bite():
+            return exports.forget_copies(leaving, batch=_ROWS_PER_BITE)
 
-def _write_ledger(held: HeldClaim, request_ids: Sequence[UUID], erased: Mapping[UUID, ledger.Line]) -> bool:
-    try:
-        ledger.write([erased[request_id] for request_id in request_ids])
-    except StepFailed as failure:
-        progress.step_failed(held, dict.fromkeys(request_ids, failure))
-        return False
-    return True
+    def _wait_for_days(self, found: Found) -> None:
+        """Put aside what has nothing left but days; what waits for one that failed fails by the same code.
 
+        Unless it has just begun: then the day is tried anew, since what failed it may be long over.
+        """
+        days = {each: found[each] for each in self._going if each in found and found[each].is_days_alone}
+        failures = {each: left.failure for each, left in days.items() if left.failure and each not in self._fresh}
+        anew = [each for each, left in days.items() if left.failure and each in self._fresh]
+        if anew:
+            with self._held.bite():
+                extracts.try_again(anew)
+        self._fail(failures)
+        self._put_back([each for each in days if each not in failures], WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
 
-def _complete_what_is_clean(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
-    """Look again, and complete in the same transaction what left nothing. The last bite: the claim is over."""
-    with held.bite():
-        notes.empty(request_ids)
-        left = verify.look_again(request_ids)
-        waiting = [request_id for request_id, leftovers in left.items() if leftovers.under_way]
-        # A deletion that shares a conversation has erased it since we looked, and noted its days for us too.
-        flagged = [request_id for request_id, leftovers in left.items() if leftovers.is_days_alone]
-        failures = {
-            request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {leftovers}.")
-            for request_id, leftovers in left.items()
-            if request_id not in {*waiting, *flagged}
-        }
-        clean = [request_id for request_id in request_ids if request_id not in left]
+    def _work_on(self, found: Found) -> None:
+        """Remove files and exports. What is left and cannot be worked on is locked by somebody else.
+
+        Past the deadline all are put back.
+        """
+        left = {each: found.get(each, Leftovers()) for each in self._going}
+        gone = 0
+        for store, remove in ((verify.FILES, objects.erase_files), (verify.EXPORTS, objects.erase_exports)):
+            having = [each for each in self._going if left[each].rows[store]]
+            if having:
+                failures = remove(self._held.bite, having)
+                self._fail(failures)
+                gone += len(having) - len(failures)
+        if self._going and not gone:
+            with self._held.bite():
+                gone = len(rows.erase_chunk(self._going))
+        if not gone:
+            self._put_back(self._going, WaitingFor.ROWS, marking.WAIT_FOR_ROWS)
+        elif time.monotonic() > self._deadline:
+            self._put_back(self._going, WaitingFor.TURN)
+
+    def _fail(self, failures: Mapping[UUID, StepFailed]) -> None:
         if failures:
-            logger.error("erasure.incomplete requests=%s", ",".join(map(str, failures)))
-            progress.step_failed(held, failures)
-        if waiting:
-            progress.give_back(held, waiting, code="shared_conversation", wait=_WAIT_FOR_OTHERS)
-        if flagged:
-            progress.give_back(held, flagged, code="extracts_pending", wait=_WAIT_FOR_EXTRACTS)
-        if clean:
-            objects.forget_left(clean)
-            progress.add_counts(extracts.counts(extracts.look(clean)))
-            progress.complete_deletions(held, clean)
-        held.let_go()
+            progress.step_failed(self._held, failures)
+            self._drop(failures)
+
+    def _put_back(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
+        if request_ids:
+            progress.give_back(self._held, request_ids, waiting_for=waiting_for, wait=wait)
+            self._drop(request_ids)
+
+    def _drop(self, request_ids: Collection[UUID]) -> None:
+        gone = set(request_ids)
+        self._going = [request_id for request_id in self._going if request_id not in gone]
 
 
-def _drop_failed(held: HeldClaim, request_ids: Sequence[UUID], failures: objects.Failures) -> list[UUID]:
-    if failures:
-        progress.step_failed(held, failures)
-    return [request_id for request_id in request_ids if request_id not in failures]
-
-
-def _drop_what_waits(held: HeldClaim, request_ids: Sequence[UUID], days: Mapping[UUID, extracts.Days]) -> list[UUID]:
-    """Put aside what has a day to be made again; what waits for one that failed fails by the same code."""
-    waiting = [request_id for request_id in request_ids if request_id in days and days[request_id].waits]
-    failures = {each: failure for each in waiting if (failure := days[each].failure)}
-    if failures:
-        progress.step_failed(held, failures)
-    waiting = [request_id for request_id in waiting if request_id not in failures]
-    if waiting:
-        progress.give_back(held, waiting, code="extracts_pending", wait=_WAIT_FOR_EXTRACTS)
-    return [request_id for request_id in request_ids if request_id not in {*waiting, *failures}]
+def _is_clean(found: Found, request_id: UUID) -> bool:
+    return request_id not in found or found[request_id].is_nothing

@@ -2,15 +2,19 @@
 
 The mark is the moment that counts. It excludes intake by a lock (conversations.locks), so every document is stored
 either wholly before it (and marked) or wholly after it (and then sees the mark and the ErasedChatter row). From the
-mark on nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held.
+mark on nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held. Its
+`cut_at` and `cutoff_number` say what is in its scope from then on (`scope`).
 
 A small claim is marked and erased in one transaction, which writes each conversation once. Of a big one the mark
 commits by itself, since it holds intake's lock.
+
+Nothing waits here while it keeps others out: a chatbot whose lock is taken is marked by itself, and a request of
+which a row is locked is put back for a moment.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from uuid import UUID
 
@@ -20,8 +24,7 @@ from django.db import connection
 from chatbots import changelog
 from compliance import by_ids, progress
 from compliance.claims import HeldClaim
-from compliance.erasure import dooming, extracts, owed, rows
-from compliance.erasure.dooming import Fresh
+from compliance.erasure import blocking_exports, exports, rows
 from compliance.models import ComplianceRequest
 from compliance.sizes import Size
 from config.arrays import array
@@ -29,6 +32,10 @@ from conversations import locks
 from conversations.named import NAMED
 
 HoldReason = ComplianceRequest.HoldReason
+WaitingFor = ComplianceRequest.WaitingFor
+
+# How long a request is put back of which another worker has locked a row.
+WAIT_FOR_ROWS = timedelta(seconds=5)
 
 # An earlier export can be in the line again since the claim was made (a retry): it too has to go first. The chatbot
 # is looked up for each request (OFFSET 0): joined, it has a planner without statistics read all of its requests.
@@ -42,7 +49,7 @@ SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversa
            SELECT 1 FROM {by_ids.SHARING} AS earlier
             WHERE earlier.seq < r.seq AND earlier.kind = 'export'
               AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))),
-       CASE WHEN r.conversation_digests IS NOT NULL THEN 'by_ids' WHEN {by_ids.IS_ANY_OPEN} THEN 'may_meet_ids' END
+       r.conversation_digests IS NOT NULL OR coalesce({by_ids.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
        SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS c
@@ -51,116 +58,46 @@ SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversa
 """  # noqa: S608  (a text of ours)
 
 _FRESH = """
-SELECT id, chatbot_id, variable_id, uci_value, uci_digest, cut_at IS NULL
-  FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq
+SELECT id, chatbot_id, cut_at IS NULL FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq
 """
 
 _GO_ON = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
-# Rows are locked in id order, as intake does. A conversation already marked keeps its first mark, unless that
-# deletion has ended (it failed, or intake marked late data for it): then ours takes it over.
+# A conversation already marked keeps its first mark.
 _MARK = f"""
-WITH matched AS (
-    SELECT DISTINCT ON (named.conversation_id) named.conversation_id, r.id AS request_id
-      FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS named
-     WHERE r.id = ANY(%(ids)s)
-     ORDER BY named.conversation_id, r.seq
-), free AS (
-    SELECT c.id, m.request_id
-      FROM matched m JOIN conversations_conversation c ON c.id = m.conversation_id
-     WHERE c.deleted_at IS NULL
-       AND (c.deletion_request_id IS NULL
-            OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
-                        WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed')))
-     ORDER BY c.id
-       FOR UPDATE OF c
+WITH open AS (
+    SELECT c.id, named.request_id
+      FROM (SELECT DISTINCT ON (each.conversation_id) each.conversation_id, r.id AS request_id
+              FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS each
+             WHERE r.id = ANY(%s)
+             ORDER BY each.conversation_id, r.seq) AS named
+      JOIN conversations_conversation c ON c.id = named.conversation_id
+     WHERE c.deletion_request_id IS NULL
+       FOR UPDATE OF c SKIP LOCKED
 ), marked AS (
-    UPDATE conversations_conversation c SET deletion_request_id = f.request_id
-      FROM free f WHERE c.id = f.id
-    RETURNING f.request_id
+    UPDATE conversations_conversation c SET deletion_request_id = open.request_id
+      FROM open WHERE c.id = open.id
+    RETURNING open.request_id
 )
 SELECT request_id, count(*) FROM marked GROUP BY request_id
 """  # noqa: S608  (a text of ours)
 
-# Earlier deletions of the chatter that failed. What they marked may name the chatter no longer: identities go before
-# files do. So it is taken over by the mark itself, with what they still had to erase. Of conversations that are named
-# by their ids: earlier ones that named one of them, or whose mark one bears; of those the named ones are taken over.
-_GIVEN_UP = """
-SELECT DISTINCT ON (f.seq) f.id, r.id
+# After the mark has passed over what is locked.
+_STILL_OPEN = f"""
+SELECT DISTINCT r.id
   FROM compliance_compliancerequest r
-  JOIN compliance_compliancerequest f
-    ON f.variable_id = r.variable_id AND f.uci_digest = r.uci_digest AND f.seq < r.seq
- WHERE r.id = ANY(%s) AND f.kind = 'deletion' AND f.status = 'failed'
- ORDER BY f.seq, r.seq
-"""
-_GIVEN_UP_BY_ID = f"""
-SELECT f.id, r.id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL {by_ids.SHARING} AS f
- WHERE r.id = ANY(%(ids)s) AND f.seq < r.seq AND f.kind = 'deletion' AND f.status = 'failed'
- UNION
-SELECT f.id, r.id
-  FROM compliance_compliancerequest r
-  JOIN conversations_conversation c
-    ON c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
-  JOIN compliance_compliancerequest f ON f.id = c.deletion_request_id
- WHERE r.id = ANY(%(ids)s) AND f.kind = 'deletion' AND f.status = 'failed'
- ORDER BY 1, 2
+ CROSS JOIN LATERAL ({NAMED}) AS named
+  JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deletion_request_id IS NULL
+ WHERE r.id = ANY(%(ids)s)
 """  # noqa: S608  (a text of ours)
-
-_TAKE_OVER = """
-WITH theirs AS (
-    SELECT DISTINCT ON (c.id) c.id, heir.request_id
-      FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
-      JOIN compliance_compliancerequest r ON r.id = heir.request_id
-      JOIN conversations_conversation c ON c.deletion_request_id = heir.failed_id
-     WHERE r.conversation_digests IS NULL OR c.external_id_digest = ANY(r.conversation_digests)
-     ORDER BY c.id, r.seq
-), locked AS (
-    SELECT c.id, theirs.request_id
-      FROM theirs JOIN conversations_conversation c ON c.id = theirs.id
-     ORDER BY c.id
-       FOR UPDATE OF c
-), taken AS (
-    UPDATE conversations_conversation c SET deletion_request_id = locked.request_id
-      FROM locked WHERE c.id = locked.id
-    RETURNING c.deletion_request_id AS request_id, c.deleted_at
-)
-SELECT request_id, count(*) FROM taken WHERE deleted_at IS NULL GROUP BY request_id
-"""
-
-# Of those who go on where they stopped: what came since their cut is new, and is left alone.
-_TAKE_OVER_ENDED = f"""
-WITH matched AS (
-    SELECT DISTINCT ON (named.conversation_id) named.conversation_id, r.id AS request_id
-      FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS named
-     WHERE r.id = ANY(%s)
-     ORDER BY named.conversation_id, r.seq
-), ended AS (
-    SELECT c.id, c.deletion_request_id AS ended_id, m.request_id
-      FROM matched m JOIN conversations_conversation c ON c.id = m.conversation_id
-     WHERE EXISTS (SELECT 1 FROM compliance_compliancerequest f
-                    WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
-     ORDER BY c.id
-       FOR UPDATE OF c
-), taken AS (
-    UPDATE conversations_conversation c SET deletion_request_id = ended.request_id
-      FROM ended WHERE c.id = ended.id
-    RETURNING ended.ended_id, ended.request_id
-)
-SELECT DISTINCT ended_id, request_id FROM taken ORDER BY 1, 2
-"""  # noqa: S608  (a text of ours)
-
-_TAKE_OVER_EXPORTS = """
-UPDATE compliance_export e SET doomed_by = heir.request_id
-  FROM unnest(%(failed)s::uuid[], %(heirs)s::uuid[]) AS heir(failed_id, request_id)
- WHERE e.doomed_by = heir.failed_id AND e.key IS NOT NULL
-"""
+_STILL_OPEN_OF_THESE = f"{_STILL_OPEN} AND c.id = ANY(%(missed)s)"
 
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in progress.COUNTERS)
 _BEGIN = f"""
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cut_at = %(cut)s,
+       cutoff_number = coalesce(
+           (SELECT max(id) FROM conversations_conversation WHERE chatbot_id = r.chatbot_id), 0),
        conversations_total = begun.total,
        {", ".join(f"{name} = r.{name} + begun.{name}" for name in progress.COUNTERS)}
   FROM unnest(%(ids)s::uuid[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
@@ -169,15 +106,16 @@ UPDATE compliance_compliancerequest r
 """  # noqa: S608  (names of ours)
 
 _REMEMBER = """
-INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, request_id, expires_at)
-SELECT chatbot_id, variable_id, uci_digest, %(cut)s, id, %(cut)s + make_interval(secs => %(keep)s)
+INSERT INTO conversations_erasedchatter
+       (chatbot_id, variable_id, digest, cut_at, cutoff_number, request_id, expires_at)
+SELECT chatbot_id, variable_id, uci_digest, %(cut)s, cutoff_number, id, %(cut)s + make_interval(secs => %(keep)s)
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND variable_id IS NOT NULL
     ON CONFLICT (request_id) DO NOTHING
 """
 
 
 class _Asked(NamedTuple):
-    """What `admit` has to know of a deletion. `meets` says what else may meet it, if anything."""
+    """What `admit` has to know of a deletion. `may_meet_others`: requests by the other selector."""
 
     request_id: UUID
     has_marked: bool
@@ -185,7 +123,33 @@ class _Asked(NamedTuple):
     four_eyes: bool
     guard: int
     export_pending: bool
-    meets: str | None
+    may_meet_others: bool
+
+
+class _Fresh(NamedTuple):
+    """A deletion that has not marked yet."""
+
+    request_id: UUID
+    chatbot_id: int
+
+
+class _InUse(Exception):
+    """Another worker has locked what these requests would mark: nothing of the bite is written."""
+
+    def __init__(self, request_ids: Collection[UUID]) -> None:
+        super().__init__()
+        self.request_ids = request_ids
+
+
+class Marked(NamedTuple):
+    """The requests that have marked, in the order of filing, and those of them that did so just now.
+
+    `leaves_rows`: rows may be left to be erased.
+    """
+
+    request_ids: list[UUID]
+    fresh: set[UUID]
+    leaves_rows: bool
 
 
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
@@ -193,7 +157,13 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(_ASK_AGAIN, [held.id])
         asked = [_Asked(*row) for row in cursor.fetchall()]
-    pending = _exports_by_the_other_selector(asked)
+    pending = blocking_exports.find(
+        [
+            one.request_id
+            for one in asked
+            if one.may_meet_others and not one.has_marked and HoldReason.EXPORT_PENDING not in one.approved
+        ]
+    )
     going: list[UUID] = []
     reasons: dict[UUID, HoldReason] = {}
     for one in asked:
@@ -214,104 +184,115 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
     return going
 
 
-def _exports_by_the_other_selector(asked: Sequence[_Asked]) -> dict[UUID, UUID]:
-    """Return which of these deletions have to wait for an export that names its subject otherwise, and for which."""
-    fresh = [one for one in asked if not one.has_marked and HoldReason.EXPORT_PENDING not in one.approved]
-    by_ids = [one.request_id for one in fresh if one.meets == "by_ids"]
-    may_meet_ids = [one.request_id for one in fresh if one.meets == "may_meet_ids"]
-    pending: dict[UUID, UUID] = {}
-    if by_ids:
-        pending |= owed.by_exports_of_chatters(by_ids)
-    if may_meet_ids:
-        pending |= owed.by_exports_of_conversations(may_meet_ids)
-    return pending
+def mark(held: HeldClaim, request_ids: Sequence[UUID], *, erases: bool) -> Marked:
+    """Mark what these requests name, and with `erases` erase it in the same bite.
 
-
-def mark(held: HeldClaim, request_ids: Sequence[UUID]) -> None:
-    """Mark the conversations of these requests, in the claim's bite.
-
-    A request that marked in an earlier attempt keeps that mark and its cut: what came since is new.
+    `erases` is only for what `sizes` found to be no more than a chunk may erase. A request that marked in an earlier
+    attempt keeps that mark and its cut: what came since is new. One of which a row is locked, or whose chatbot is
+    busy taking in, leaves the claim for a moment.
     """
-    fresh = _read_fresh(request_ids)
-    if not fresh:
-        return
-    ids = [request.request_id for request in fresh]
-    cut = _begin_cut(held, fresh)
-    with connection.cursor() as cursor:
-        cursor.execute(_MARK, {"ids": array(ids)})
-        marked: Counter[UUID] = Counter(dict(cursor.fetchall()))
-    marked += _take_over(fresh)
-    companions = dooming.companions(ids)
-    _conclude(fresh, cut, totals=marked, counts={})
-    dooming.doom_exports(fresh, companions, cut)
+    asked = _read(held, request_ids)
+    again = [request_id for request_id, _, is_fresh in asked if not is_fresh]
+    fresh = [_Fresh(request_id, chatbot_id) for request_id, chatbot_id, is_fresh in asked if is_fresh]
+    marked = _mark_free(held, fresh, waits=False, erases=erases)
+    refused = [one for one in fresh if one.request_id not in marked]
+    for chatbot_id in sorted({one.chatbot_id for one in refused}):
+        of_chatbot = [one for one in refused if one.chatbot_id == chatbot_id]
+        marked |= _mark_free(held, of_chatbot, waits=True, erases=erases)
+    done = {request_id for request_id, is_marked in marked.items() if is_marked}
+    return Marked(
+        [request_id for request_id, _, is_fresh in asked if not is_fresh or request_id in done],
+        fresh=done,
+        leaves_rows=bool(again) or not erases,
+    )
 
 
-def mark_and_erase(held: HeldClaim, request_ids: Sequence[UUID]) -> bool:
-    """Mark and erase these requests' conversations at once, in the claim's bite; return whether more may be left.
-
-    Only for what `sizes` found to be no more than a bite may erase.
-    """
-    fresh = _read_fresh(request_ids)
-    if not fresh:
-        return True
-    ids = [request.request_id for request in fresh]
-    cut = _begin_cut(held, fresh)
-    named = rows.lock_named(ids)
-    if any(row.has_files_first for row in named):
-        mark(held, request_ids)
-        return True
-    counts, shared = rows.erase(named)
-    # What named the chatters is erased now and bears our mark: the rest is what the failed ones had left.
-    taken_over = _take_over(fresh)
-    own = {(request.request_id, request.variable_id, request.value) for request in fresh}
-    companions = {(one.request_id, one.variable_id, one.value) for one in shared} - own
-    if taken_over:
-        companions.update(dooming.companions(ids))
-    marked = Counter(row.request_id for row in named if row.marked_by == row.request_id)
-    _conclude(fresh, cut, totals=marked + taken_over, counts=counts)
-    dooming.doom_exports(fresh, companions, cut)
-    return bool(taken_over) or len(fresh) < len(request_ids)
-
-
-def _read_fresh(request_ids: Sequence[UUID]) -> list[Fresh]:
-    """Return those that have not marked yet; the others go on where they stopped."""
-    with connection.cursor() as cursor:
+def _read(held: HeldClaim, request_ids: Sequence[UUID]) -> list[tuple[UUID, int, bool]]:
+    """Return request, chatbot, and whether it has not marked yet; set the others under way again."""
+    with held.bite(), connection.cursor() as cursor:
         cursor.execute(_FRESH, [array(request_ids)])
-        found = cursor.fetchall()
-        again = [request_id for request_id, *_, is_fresh in found if not is_fresh]
+        found = cast("list[tuple[UUID, int, bool]]", cursor.fetchall())
+        again = [request_id for request_id, _, is_fresh in found if not is_fresh]
         if again:
             cursor.execute(_GO_ON, [array(again)])
-            _take_over_ended(again)
-    return [
-        Fresh(request_id, chatbot_id, variable_id, value, bytes(digest) if digest else None)
-        for request_id, chatbot_id, variable_id, value, digest, is_fresh in found
-        if is_fresh
-    ]
+    return found
 
 
-def _take_over_ended(request_ids: Sequence[UUID]) -> None:
-    """Take over conversations that name these chatters and bear the mark of another's deletion that has failed since,
-    with all that it had still to do."""
+def _mark_free(held: HeldClaim, fresh: Sequence[_Fresh], *, waits: bool, erases: bool) -> dict[UUID, bool]:
+    """Mark the requests of the chatbots whose locks are free, in a bite of their own. With `waits`, of one chatbot.
+
+    Return whether each was marked; one that was not has left the claim. What is not in there was refused the lock.
+    """
+    put_back: dict[UUID, bool] = {}
+    while fresh:
+        try:
+            with held.bite():
+                free = _exclude_intake(held, {one.chatbot_id for one in fresh}, waits=waits)
+                ours = [one for one in fresh if one.chatbot_id in free]
+                if ours:
+                    _mark_all(ours, erases=erases)
+        except _InUse as met:
+            busy = met.request_ids
+        except locks.Busy:
+            busy = {one.request_id for one in fresh}
+        else:
+            return put_back | {one.request_id: True for one in ours}
+        progress.give_back(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
+        put_back |= dict.fromkeys(busy, False)
+        fresh = [one for one in fresh if one.request_id not in busy]
+    return put_back
+
+
+def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> set[int]:
+    """Return the chatbots whose locks are held now. Raises locks.Busy."""
+    if not waits:
+        return locks.try_to_exclude_intake(chatbot_ids, number=held.id)
+    [chatbot_id] = chatbot_ids
+    locks.exclude_intake(chatbot_id, number=held.id)
+    return chatbot_ids
+
+
+def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
+    """Mark, in the caller's bite and under intake's locks. Raises _InUse."""
+    ids = [one.request_id for one in fresh]
+    cut = _now()
+    counts: Mapping[UUID, progress.Counts] = {}
+    if erases:
+        named = rows.read_named(ids)
+        locked = rows.lock(named)
+        missed = {one.conversation_id for one in named if one.is_open} - {one.conversation_id for one in locked}
+        if missed:
+            _refuse(_STILL_OPEN_OF_THESE, {"ids": array(ids), "missed": array(missed)})
+        totals = Counter(one.request_id for one in named)
+        counts = rows.erase(locked) if locked else {}
+    else:
+        with connection.cursor() as cursor:
+            cursor.execute(_MARK, [array(ids)])
+            totals = Counter(dict(cursor.fetchall()))
+        _refuse(_STILL_OPEN, {"ids": array(ids)})
+        exports.expire_marked(ids)
+    exports.expire_own(ids)
+    _conclude(fresh, cut, totals=totals, counts=counts)
+
+
+def _now() -> datetime:
+    """Return the cut, in a statement after the lock: what was stored before this instant is met."""
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE_OVER_ENDED, [array(request_ids)])
-        pairs = cursor.fetchall()
-        if pairs:
-            failed, heirs = [failed for failed, _ in pairs], [heir for _, heir in pairs]
-            cursor.execute(_TAKE_OVER_EXPORTS, {"failed": failed, "heirs": heirs})
-            extracts.take_over(failed=failed, heirs=heirs)
-
-
-def _begin_cut(held: HeldClaim, fresh: Sequence[Fresh]) -> datetime:
-    """Keep intake out of these chatbots, and return the cut: what was stored before this instant is met."""
-    locks.exclude_intake({request.chatbot_id for request in fresh}, number=held.id)
-    with connection.cursor() as cursor:
-        # A statement of its own, after the lock.
         cursor.execute("SELECT clock_timestamp()")
         return cast("datetime", cursor.fetchone()[0])
 
 
+def _refuse(still_open: str, values: Mapping[str, str]) -> None:
+    """Raise _InUse if requests name a conversation that is open still: somebody else has locked it."""
+    with connection.cursor() as cursor:
+        cursor.execute(still_open, values)
+        in_use = {request_id for (request_id,) in cursor.fetchall()}
+    if in_use:
+        raise _InUse(in_use)
+
+
 def _conclude(
-    fresh: Sequence[Fresh], cut: datetime, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
+    fresh: Sequence[_Fresh], cut: datetime, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
 ) -> None:
     """Set the requests under way, with what is counted already, and remember the chatters for intake."""
     ids = [request.request_id for request in fresh]
@@ -337,23 +318,3 @@ def _conclude(
             for request in fresh
         ]
     )
-
-
-def _take_over(fresh: Sequence[Fresh]) -> Counter[UUID]:
-    """Take over what earlier deletions marked before they failed; return how many conversations are live."""
-    by_id = [request.request_id for request in fresh if request.variable_id is None]
-    with connection.cursor() as cursor:
-        cursor.execute(_GIVEN_UP, [array(request.request_id for request in fresh)])
-        given_up = cursor.fetchall()
-        if by_id:
-            cursor.execute(_GIVEN_UP_BY_ID, {"ids": array(by_id)})
-            given_up += cursor.fetchall()
-        if not given_up:
-            return Counter()
-        pairs = {"failed": [failed for failed, _ in given_up], "heirs": [heir for _, heir in given_up]}
-        cursor.execute(_TAKE_OVER, pairs)
-        live: Counter[UUID] = Counter(dict(cursor.fetchall()))
-        # Exports after conversations, as everywhere.
-        cursor.execute(_TAKE_OVER_EXPORTS, pairs)
-    extracts.take_over(**pairs)
-    return live

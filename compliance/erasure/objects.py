@@ -10,18 +10,19 @@ whatever lies in a bucket that is no longer the chatbot's: our rows forget their
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from chatbots.buckets import ObjectStorage
 from compliance import progress
+from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE, OWN_EXPORTS
 from compliance.errors import StepFailed
 from compliance.whereabouts import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
 from config.arrays import array
@@ -33,8 +34,6 @@ Bite = Callable[[], AbstractContextManager[datetime | None]]
 
 _OBJECTS_PER_BITE = 100
 _SECONDS_BETWEEN_KEEPS = 15.0
-# Rows that only name something, removed by one statement.
-_ROWS_PER_BITE = 10_000
 
 Failures = dict[UUID, StepFailed]
 
@@ -42,112 +41,137 @@ _T = TypeVar("_T")
 
 
 class Located(NamedTuple):
+    """An object and its row. `counts` tells whether it counts as erased: an upload that broke off does not."""
+
     row_id: int
     key: str
     request_id: UUID
+    counts: bool
     where: Whereabouts
 
 
-_FILES = """
-SELECT f.id, f.object_key, ours.id, f.chatbot_id, 'hosted', '', ''
-  FROM unnest(%s::uuid[]) AS ours(id)
+# Two deletions can have the same file in their scope: it is tried for one of them, and where that fails for the other
+# as well.
+_FILES = f"""
+SELECT f.id, f.object_key, r.id, f.state = 'stored', f.chatbot_id, 'hosted', '', ''
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL ({IN_SCOPE}) AS s
  CROSS JOIN LATERAL (
-       SELECT id FROM conversations_conversation WHERE deletion_request_id = ours.id OFFSET 0) AS marked
- CROSS JOIN LATERAL (
-       SELECT id, object_key, chatbot_id
-         FROM conversations_uploadedfile WHERE conversation_id = marked.id OFFSET 0) AS f
+       SELECT id, object_key, chatbot_id, state
+         FROM conversations_uploadedfile WHERE conversation_id = s.id OFFSET 0) AS f
+ WHERE r.id = ANY(%s)
  LIMIT %s
-"""
+"""  # noqa: S608  (texts of ours)
 
-_EXPORTS = """
-SELECT e.id, e.key, ours.id, e.chatbot_id, e.hosting, e.bucket, e.endpoint
-  FROM unnest(%s::uuid[]) AS ours(id)
+_GOING = f"""
+SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
+  FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
-       SELECT * FROM compliance_export WHERE doomed_by = ours.id AND key IS NOT NULL OFFSET 0) AS e
+       SELECT held.export_id FROM ({IN_SCOPE}) AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
+        UNION
+       ({OWN_EXPORTS})) AS met(export_id)
+ CROSS JOIN LATERAL (
+       SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
+ WHERE r.id = ANY(%s) AND {GOES}
+"""  # noqa: S608  (texts of ours)
+# From now on they have to go for whoever meets them, and are handed out no more.
+_EXPIRE_GOING = f"""
+WITH going AS (
+    SELECT id FROM compliance_export
+     WHERE id IN (SELECT id FROM ({_GOING}) AS e) ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE compliance_export e SET expires_at = clock_timestamp()
+  FROM going WHERE e.id = going.id AND e.expires_at > clock_timestamp()
+"""  # noqa: S608  (a text of ours)
+_EXPORTS = f"""
+SELECT e.id, e.key, e.request_id, TRUE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
+  FROM ({_GOING}) AS e
  LIMIT %s
-"""
+"""  # noqa: S608  (a text of ours)
 
 _COPIES = """
-SELECT f.id, f.key, ours.id, e.chatbot_id, e.hosting, e.bucket, e.endpoint
-  FROM unnest(%s::uuid[]) AS ours(id)
- CROSS JOIN LATERAL (
-       SELECT * FROM compliance_export WHERE {exports} OFFSET 0) AS e
+SELECT f.id, f.key, e.request_id, FALSE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
+  FROM ({exports}) AS e
  CROSS JOIN LATERAL (
        SELECT id, key FROM compliance_exportfile WHERE export_id = e.id OFFSET 0) AS f
  LIMIT %s
 """
-_DOOMED_COPIES = _COPIES.format(exports="doomed_by = ours.id AND key IS NOT NULL")
-_COPIES_OF_REQUESTS = _COPIES.format(exports="request_id = ours.id")
+_GOING_COPIES = _COPIES.format(exports=_GOING)
+_COPIES_OF_REQUESTS = _COPIES.format(exports="SELECT * FROM compliance_export WHERE request_id = ANY(%s)")
 # A retry that was asked for meanwhile may have copies of its own by now, and be whole even.
 _EXPIRED_COPIES = _COPIES.format(
-    exports="""request_id = ours.id AND (expires_at < now() OR EXISTS (
+    exports="""
+SELECT * FROM compliance_export AS given
+ WHERE request_id = ANY(%s) AND (expires_at < now() OR EXISTS (
        SELECT FROM compliance_compliancerequest
-        WHERE id = ours.id AND status IN ('failed', 'cancelled', 'rejected')))"""
+        WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected')))"""
 )
 
-_IN_CLIENTS_BUCKETS = """
-SELECT DISTINCT doomed_by FROM compliance_export
- WHERE doomed_by = ANY(%s) AND key IS NOT NULL AND hosting = 'client'
-"""
+_FORGET_COPIES = "DELETE FROM compliance_exportfile WHERE (id, key) IN ({gone}) RETURNING id"
 
-_FORGET_COPIES = "DELETE FROM compliance_exportfile WHERE id = ANY(%s) RETURNING id"
-
+# A deletion that met one names it from then on: nobody can tell what still lies there.
 _FORGET_OUT_OF_REACH = f"""
 WITH lost AS (
     SELECT e.id FROM compliance_export e
-     WHERE e.{{by}} = ANY(%s) AND e.key IS NOT NULL AND e.finished_at IS NULL AND {OUT_OF_REACH}
+     WHERE e.id IN ({{exports}}) AND e.key IS NOT NULL AND e.finished_at IS NULL AND {OUT_OF_REACH}
      ORDER BY e.id FOR UPDATE OF e
 ), copies AS (
     DELETE FROM compliance_exportfile f USING lost WHERE f.export_id = lost.id
 )
-UPDATE compliance_export e SET key = NULL, upload_id = NULL, left_by = coalesce(e.doomed_by, e.left_by)
+UPDATE compliance_export e SET key = NULL, upload_id = NULL
   FROM lost WHERE e.id = lost.id
 RETURNING e.id
 """  # noqa: S608  (constants of ours)
-
-_LEFT_TO_CLIENTS = "left_by = ANY(%s) AND hosting = 'client' AND finished_at IS NOT NULL AND key IS NOT NULL"
-_FORGET_LEFT_COPIES = f"""
-DELETE FROM compliance_exportfile WHERE id IN (
-    SELECT f.id FROM compliance_exportfile f
-     WHERE f.export_id IN (SELECT id FROM compliance_export WHERE {_LEFT_TO_CLIENTS}) LIMIT %s)
-"""  # noqa: S608  (constants of ours)
-# Of the chatter's own. Another's, which holds a conversation they shared, bears the other's value: the other's own
-# deletion, if there ever is one, still has to meet it.
-_FORGET_LEFT = f"""
-UPDATE compliance_export e SET key = NULL
-  FROM compliance_compliancerequest made, compliance_compliancerequest d
- WHERE {_LEFT_TO_CLIENTS} AND made.id = e.request_id AND d.id = e.left_by
-   AND made.variable_id = d.variable_id AND made.uci_digest = d.uci_digest
+_LEAVE_OUT_OF_REACH = f"""
+INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
+SELECT e.chatbot_id, e.request_id, e.id FROM ({_GOING}) AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
+    ON CONFLICT DO NOTHING
 """  # noqa: S608  (constants of ours)
 
-_FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE id = ANY(%s) RETURNING id"
+_FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE (id, object_key) IN ({gone}) RETURNING id"
 
+# Not one that has another key by now: a retry removed what was under the former one, and began anew. Of an erased
+# conversation that nothing else holds nobody needs to know any more whom it was about.
 _FORGET_EXPORTS = """
-UPDATE compliance_export SET key = NULL, upload_id = NULL, removed_at = now()
- WHERE id = ANY(%s) AND key IS NOT NULL RETURNING id
+WITH gone AS (
+    SELECT id FROM compliance_export WHERE (id, key) IN ({gone}) ORDER BY id FOR UPDATE
+), holding AS (
+    DELETE FROM compliance_exportconversation held USING gone WHERE held.export_id = gone.id
+    RETURNING held.conversation_id
+), names AS (
+    DELETE FROM conversations_identity WHERE id IN (
+        SELECT i.id
+          FROM (SELECT DISTINCT conversation_id AS id FROM holding) AS each
+         CROSS JOIN LATERAL (
+               SELECT id FROM conversations_conversation
+                WHERE id = each.id AND deleted_at IS NOT NULL OFFSET 0) AS s
+          JOIN conversations_identity i ON i.conversation_id = s.id AND i.value IS NULL
+         WHERE NOT EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = s.id)
+           AND NOT EXISTS (SELECT FROM conversations_extractconversation WHERE conversation_id = s.id)
+           AND NOT EXISTS (SELECT FROM compliance_exportconversation
+                            WHERE conversation_id = s.id AND export_id NOT IN (SELECT id FROM gone))
+           FOR UPDATE OF i SKIP LOCKED)
+)
+UPDATE compliance_export e SET key = NULL, upload_id = NULL, removed_at = now()
+  FROM gone WHERE e.id = gone.id
+RETURNING e.id
 """
-
-
-def has_any(request_ids: Sequence[UUID]) -> bool:
-    """Say whether these requests have any object to remove."""
-    with connection.cursor() as cursor:
-        for find in (_FILES, _EXPORTS):
-            cursor.execute(find, [array(request_ids), 1])
-            if cursor.fetchone():
-                return True
-    return False
+_GONE = "SELECT * FROM unnest(%s::bigint[], %s::text[])"
 
 
 def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
-    """Remove the uploaded files of what these requests marked, open uploads included, then their rows."""
+    """Remove the uploaded files in the scope of these deletions, open uploads included, then their rows."""
     return _erase(bite, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
 
 
 def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
-    """Remove the exports that these requests' marks have doomed, copies first; their rows stay, without the key."""
-    with bite():
-        forget_out_of_reach(request_ids, by="doomed_by")
-    failures = _erase(bite, request_ids, find=_DOOMED_COPIES, counter="", forget=_FORGET_COPIES)
+    """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless."""
+    with bite(), connection.cursor() as cursor:
+        cursor.execute(_LEAVE_OUT_OF_REACH, [array(request_ids)])
+        if cursor.rowcount:
+            _forget_out_of_reach(f"SELECT id FROM ({_GOING}) AS e", request_ids)  # noqa: S608  (a text of ours)
+        cursor.execute(_EXPIRE_GOING, [array(request_ids)])
+    failures = _erase(bite, request_ids, find=_GOING_COPIES, counter="", forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
     return failures | _erase(bite, left, find=_EXPORTS, counter="exports", forget=_FORGET_EXPORTS)
 
@@ -164,38 +188,29 @@ def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
     return erase_copies(transaction.atomic, request_ids, find=_EXPIRED_COPIES)
 
 
-def in_clients_buckets(request_ids: Sequence[UUID]) -> list[UUID]:
-    """Return those of these deletions that have to remove something from a client's bucket."""
+def forget_exports(gone: Iterable[tuple[int, str]]) -> set[int]:
+    """Let rows of exports forget the keys of objects that are gone, each given with its key, and what they held.
+
+    In the caller's transaction. Return those that had this key still.
+    """
+    gone = list(gone)
     with connection.cursor() as cursor:
-        cursor.execute(_IN_CLIENTS_BUCKETS, [array(request_ids)])
-        return [row[0] for row in cursor.fetchall()]
+        cursor.execute(_FORGET_EXPORTS.format(gone=_GONE), [[row for row, _ in gone], [key for _, key in gone]])
+        return {row_id for (row_id,) in cursor.fetchall()}
 
 
-def forget_out_of_reach(request_ids: Sequence[UUID], *, by: Literal["doomed_by", "request_id"]) -> None:
-    """Forget unfinished exports that lie in a bucket which is no longer the chatbot's, in the caller's bite."""
+def forget_out_of_reach(request_ids: Sequence[UUID]) -> None:
+    """Forget unfinished files of these exports that lie in a bucket which is no longer the chatbot's, in the caller's
+    transaction."""
+    _forget_out_of_reach("SELECT id FROM compliance_export WHERE request_id = ANY(%s)", request_ids)
+
+
+def _forget_out_of_reach(exports: str, request_ids: Sequence[UUID]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_FORGET_OUT_OF_REACH.format(by=by), [array(request_ids)])
+        cursor.execute(_FORGET_OUT_OF_REACH.format(exports=exports), [array(request_ids)])
         lost = [row[0] for row in cursor.fetchall()]
     if lost:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
-
-
-def forget_copies_left(bite: Bite, request_ids: Sequence[UUID]) -> None:
-    """Remove the rows, not the objects, of copies beside the exports that these deletions leave to clients."""
-    while True:
-        with bite(), connection.cursor() as cursor:
-            cursor.execute(_FORGET_LEFT_COPIES, [array(request_ids), _ROWS_PER_BITE])
-            if cursor.rowcount < _ROWS_PER_BITE:
-                return
-
-
-def forget_left(request_ids: Sequence[UUID]) -> None:
-    """Forget the keys of the chatters' exports that these deletions leave to clients, in the bite that completes.
-
-    Before the chatters' digests are forgotten.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET_LEFT, [array(request_ids)])
 
 
 def _erase(
@@ -221,12 +236,16 @@ def _erase(
 
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
+    """Return the next objects, each once, for the first of the requests that meet it."""
     with connection.cursor() as cursor:
         cursor.execute(find, [array(request_ids), _OBJECTS_PER_BITE])
-        return [
-            Located(row_id, key, request_id, Whereabouts(*where))
-            for row_id, key, request_id, *where in cursor.fetchall()
+        found = [
+            Located(row_id, key, request_id, counts, Whereabouts(*where))
+            for row_id, key, request_id, counts, *where in cursor.fetchall()
         ]
+    place = {request_id: number for number, request_id in enumerate(request_ids)}
+    found.sort(key=lambda row: place[row.request_id], reverse=True)
+    return list({row.row_id: row for row in found}.values())
 
 
 def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
@@ -272,13 +291,13 @@ def _keeping(bite: Bite, work: Callable[[], _T]) -> _T:
 def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.Counts]:
     counts: dict[UUID, progress.Counts] = {}
     for row in gone:
-        counts.setdefault(row.request_id, Counter())[counter] += 1
+        counts.setdefault(row.request_id, Counter())[counter] += row.counts
     return counts
 
 
 def _forget(statement: str, gone: Sequence[Located]) -> list[Located]:
     """Let the rows go, or their keys; return those that nobody else had let go before."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, [array(row.row_id for row in gone)])
+        cursor.execute(statement.format(gone=_GONE), [array(row.row_id for row in gone), [row.key for row in gone]])
         forgotten = {row_id for (row_id,) in cursor.fetchall()}
     return [row for row in gone if row.row_id in forgotten]

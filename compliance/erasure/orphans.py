@@ -14,7 +14,8 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.buckets import ObjectStorage, OpenUpload, StorageError
-from compliance.models import Export, ExportFile
+from compliance.erasure import objects
+from compliance.models import ExportFile
 from compliance.storage_walk import Difference, Folder, Orphan, still_nobodys
 from conversations.models import DailyExtract
 
@@ -95,8 +96,8 @@ def _let_go(storage: ObjectStorage, one: Difference) -> bool:
     for copy in ExportFile.objects.filter(export_id=one.row_id):
         storage.purge(copy.key)
         copy.delete()
-    export = Export.objects.filter(pk=one.row_id, key=one.key, finished_at__isnull=False)
-    return bool(export.update(key=None, removed_at=Now()))
+    with transaction.atomic():
+        return bool(objects.forget_exports([(one.row_id, one.key)]))
 
 
 def _make_again(one: Difference) -> bool:

@@ -17,7 +17,6 @@ from django.db import connection, transaction
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
-from psycopg import sql
 
 from chatbots import changelog
 from chatbots.buckets import OpenUpload, StorageError, hosted_storage
@@ -50,10 +49,16 @@ _REFUSED_AGAIN = timedelta(hours=1)
 
 # What a worker or an intake holds is left for the next sweep: then the sweep never waits, and no two can block
 # each other.
-_DELETE_EXPIRED = sql.SQL(
-    "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() ORDER BY expires_at"
-    " LIMIT %(batch)s FOR UPDATE SKIP LOCKED)"
+_EXPIRED = " FROM {table} AS old WHERE expires_at < now() AND {condition}"
+_DELETE_EXPIRED = (
+    "DELETE FROM {table} WHERE id IN (SELECT id {expired} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)"
 )
+# Intake refuses what comes late as long as the deletion is not over: it may be tried again after any time.
+_IS_OVER = """
+NOT EXISTS (SELECT FROM compliance_compliancerequest
+             WHERE id = old.request_id
+               AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)))
+"""
 
 # Hardly any conversation is marked and not erased, but PostgreSQL multiplies the two shares and expects thousands:
 # joined, all requests would be read. It expects an array to be short. The same below.
@@ -106,21 +111,26 @@ class Turn:
 
 
 def erase_late_data() -> None:
-    """Erase marked conversations whose deletion has completed already, in bites.
+    """Erase marked conversations whose deletion has completed already, in chunks.
 
-    Objects first: as long as a conversation is not erased, the next sweep finds it again.
+    Objects first: as long as a conversation is not erased, the next sweep finds it again. The exports of others that
+    hold one go with what has expired.
     """
     while request_ids := _requests_with_late_data():
         failures = objects.erase_files(transaction.atomic, request_ids)
+        request_ids = [request_id for request_id in request_ids if request_id not in failures]
+        failures |= objects.erase_exports(transaction.atomic, request_ids)
         request_ids = [request_id for request_id in request_ids if request_id not in failures]
         if failures:
             logger.warning("late_data.waits requests=%s", ",".join(map(str, failures)))
         if not request_ids or not _in_ledger(request_ids):
             return
         with transaction.atomic():
-            counts = rows.erase_marked(request_ids)
-            progress.add_counts(counts)
+            counts = rows.erase_marked_chunk(request_ids)
+            progress.add_late_counts(counts)
             _record(counts)
+        if not counts:
+            return
 
 
 def remove_expired(turn: Turn | None = None) -> Turn:
@@ -135,10 +145,8 @@ def remove_expired(turn: Turn | None = None) -> Turn:
     _remove_abandoned_uploads(turn)
     _abort_forgotten_uploads(turn)
     _remove_expired_ledger(turn)
-    for store, model in _EXPIRING.items():
-        _in_batches(turn, store, _DELETE_EXPIRED.format(table=sql.Identifier(model._meta.db_table)))
-    for store, (_, statement) in FORGETTING.items():
-        _in_batches(turn, store, sql.SQL(statement))
+    for store, (_, statement) in (_EXPIRING | FORGETTING).items():
+        _in_batches(turn, store, statement)
     return turn
 
 
@@ -151,16 +159,14 @@ def count_expired() -> dict[str, int]:
         "forgotten_uploads": sum(1 for _ in forgotten_uploads()),
         "ledger_objects": sum(1 for _ in ledger.expired_keys()),
     }
-    for store, model in _EXPIRING.items():
-        counts[store] = model._default_manager.filter(expires_at__lt=Now()).count()
     with connection.cursor() as cursor:
-        for store, (old, _) in FORGETTING.items():
+        for store, (old, _) in (_EXPIRING | FORGETTING).items():
             cursor.execute(f"SELECT count(*) {old}", periods())
             [(counts[store],)] = cursor.fetchall()
     return counts
 
 
-def _in_batches(turn: Turn, store: str, statement: sql.Composable) -> None:
+def _in_batches(turn: Turn, store: str, statement: str) -> None:
     with connection.cursor() as cursor:
         for _ in turn.while_time_is_left(repeat(None)):
             cursor.execute(statement, {**periods(), "batch": _BATCH})
@@ -254,7 +260,7 @@ def _remove_expired_exports(turn: Turn) -> None:
 def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
     """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
     with transaction.atomic():
-        objects.forget_out_of_reach([export.request_id], by="request_id")
+        objects.forget_out_of_reach([export.request_id])
     if not Export.objects.filter(pk=export.pk, key=export.key).exists():
         return True
     for failure in objects.erase_expired_copies([export.request_id]).values():
@@ -264,8 +270,9 @@ def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
         return True  # a retry was asked for meanwhile, and removes what was left before
     if not turn.purge(str(export.key), where):
         return False
-    # Not if a retry has taken another key meanwhile.
-    Export.objects.filter(pk=export.pk, key=export.key).update(key=None, upload_id=None, removed_at=Now())
+    with transaction.atomic():
+        # Not if a retry has taken another key meanwhile.
+        objects.forget_exports([(export.pk, str(export.key))])
     return True
 
 
@@ -326,9 +333,15 @@ def _is_after(order: str, value: Any, pk: int) -> Q:
     return Q(**{f"{order}__gte": value}) & (Q(**{f"{order}__gt": value}) | Q(pk__gt=pk))
 
 
-# Store -> the model whose rows say by themselves when their time is over.
-_EXPIRING: dict[str, type[VariableValue] | type[ErasedChatter] | type[Replay]] = {
-    "variable_values": VariableValue,
-    "erased_chatters": ErasedChatter,
-    "replays": Replay,
+def _expiring(model: type[Model], condition: str = "TRUE") -> tuple[str, str]:
+    table = model._meta.db_table
+    expired = _EXPIRED.format(table=table, condition=condition)
+    return expired, _DELETE_EXPIRED.format(table=table, expired=expired)
+
+
+# Stores whose rows say by themselves when their time is over; as FORGETTING has the others.
+_EXPIRING = {
+    "variable_values": _expiring(VariableValue),
+    "erased_chatters": _expiring(ErasedChatter, _IS_OVER),
+    "replays": _expiring(Replay),
 }

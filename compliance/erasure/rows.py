@@ -1,12 +1,14 @@
-"""Erase rows, one bounded bite at a time.
+"""Erase rows, one bounded chunk at a time.
 
-What happens to which table and column is read from `compliance/inventory.py`. The data is the progress: a bite
-finds its work by what is still there, so after a kill at any instant the next bite goes on from where the last
+What happens to which table and column is read from `compliance/inventory.py`. The data is the progress: a chunk
+finds its work by what is still there, so after a kill at any instant the next chunk goes on from where the last
 commit left off, and the counts are those of the statements that committed.
+
+No chunk waits for a row: what another worker has locked is passed over, and is looked for again later.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, cast
 from uuid import UUID
 
@@ -14,8 +16,9 @@ from django.db import connection
 from psycopg import sql
 
 from compliance import progress
-from compliance.erasure import extracts
+from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import Said
+from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.progress import Counts
 from compliance.sizes import Size
@@ -23,96 +26,94 @@ from config.arrays import array
 from conversations.models import Identity, Message
 from conversations.named import NAMED
 
-# A bite deletes about this many messages and closes at most this many conversations: a few tenths of a second.
-BITE_MESSAGES = 25_000
-BITE_CONVERSATIONS = 2_500
+# A chunk deletes about this many messages and closes at most this many conversations: a few tenths of a second.
+CHUNK_MESSAGES = 25_000
+CHUNK_CONVERSATIONS = 2_500
 
 
-class Doomed(NamedTuple):
-    """A conversation to erase, locked: the request it is counted for, and the deletion whose mark it bears."""
+class Locked(NamedTuple):
+    """A live conversation that is locked, to be erased: for which request it counts, and whose mark it then bears."""
 
     conversation_id: int
     chatbot_id: int
     message_count: int
     request_id: UUID
     marked_by: UUID
-    has_files_first: bool = False
-    is_by_id: bool = False  # named by its id, and so by none of those who were in it
 
 
 class Named(NamedTuple):
-    """An identity that was erased, and the request for which."""
+    """That a request names a live conversation; `is_open`: no deletion has marked it."""
 
+    conversation_id: int
     request_id: UUID
-    variable_id: int
-    value: str
+    is_open: bool
 
 
-# Files of it are left, and another deletion has to find it while a file is there, or it would complete before: those
-# go first. The identities are how the deletion of each chatter finds it: of each but the one whose own deletion this
-# is, so of each where the conversation was named by its id. By its id it is found when the rows are gone, too.
-_FILES_FIRST = """
-(c.has_file_upload
- AND EXISTS (SELECT FROM conversations_uploadedfile f WHERE f.conversation_id = c.id)
- AND (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id)
-     > CASE WHEN {is_named_by_id} THEN 0 ELSE 1 END)
-"""
-_IS_MARKED_BY_ID = """EXISTS (
-    SELECT FROM compliance_compliancerequest m
-     WHERE m.id = c.deletion_request_id AND m.conversation_digests IS NOT NULL OFFSET 0)"""
-_FILES_FIRST_OF_MARKED = _FILES_FIRST.format(is_named_by_id=_IS_MARKED_BY_ID)
-_FILES_FIRST_OF_NAMED = _FILES_FIRST.format(is_named_by_id=f"named.is_by_id OR {_IS_MARKED_BY_ID}")
-
-_NAMED_BY_REQUESTS = f"""
-SELECT r.id AS request_id, r.seq, named.conversation_id, named.identity_id IS NULL AS is_by_id
-  FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS named
- WHERE r.id = ANY(%s)
-"""  # noqa: S608  (a text of ours)
-
-# Without an order the sub-select reads no more than it needs; the locks are taken in id order, as everywhere.
-_MARKED_BY_US = f"""
+# A LIMIT counts what is locked here, not what was passed over.
+_MARKED = """
 SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
   FROM conversations_conversation c
- WHERE c.id IN (SELECT id FROM conversations_conversation c
-                 WHERE deletion_request_id = ANY(%s) AND deleted_at IS NULL AND NOT {_FILES_FIRST_OF_MARKED} LIMIT %s)
-   AND c.deleted_at IS NULL
- ORDER BY c.id FOR UPDATE OF c
+ WHERE c.deletion_request_id = ANY(%s) AND c.deleted_at IS NULL
+ LIMIT %s FOR UPDATE OF c SKIP LOCKED
+"""
+
+# What others have marked, and what nobody has: a restored backup can have brought it back. The first mark stays.
+_NAMED_ONLY = f"""
+SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id)
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL ({NAMED_IN_SCOPE}) AS s
+  JOIN conversations_conversation c ON c.id = s.id
+ WHERE r.id = ANY(%s) AND c.deleted_at IS NULL
+ LIMIT %s FOR UPDATE OF c SKIP LOCKED
 """  # noqa: S608  (a text of ours)
 
-# Two deletions that meet in one conversation: the first mark stays, and we erase what is still there.
-_MARKED_BY_OTHERS = f"""
-SELECT c.id, c.chatbot_id, c.message_count, ours.request_id, c.deletion_request_id
-  FROM (SELECT DISTINCT ON (named.conversation_id) named.conversation_id, named.request_id
-          FROM ({_NAMED_BY_REQUESTS}) AS named
-          JOIN conversations_conversation c
-            ON c.id = named.conversation_id AND c.deletion_request_id IS NOT NULL AND c.deleted_at IS NULL
-         WHERE NOT {_FILES_FIRST_OF_NAMED}
-         ORDER BY named.conversation_id, named.seq LIMIT %s) AS ours
-  JOIN conversations_conversation c ON c.id = ours.conversation_id
- WHERE c.deleted_at IS NULL
- ORDER BY c.id FOR UPDATE OF c
+# All that is named and live, before the mark.
+_READ_NAMED = f"""
+SELECT named.conversation_id, r.id, c.is_open
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL ({NAMED}) AS named
+ CROSS JOIN LATERAL (
+       SELECT deleted_at, deletion_request_id IS NULL AS is_open
+         FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
+ WHERE r.id = ANY(%s) AND c.deleted_at IS NULL
+ ORDER BY r.seq
 """  # noqa: S608  (a text of ours)
+_LOCK = """
+SELECT id, chatbot_id, message_count, deletion_request_id FROM conversations_conversation
+ WHERE id = ANY(%s) AND deleted_at IS NULL
+ FOR UPDATE SKIP LOCKED
+"""
 
-# All that is named, marked or not: to be marked and erased at once. A mark of a deletion under way stays;
-# that of one which has ended is taken over, with the files that hang on it (intake marks late data for a completed
-# one, and nobody would look for files under its mark once the rows are gone).
-_NAMED = f"""
-SELECT c.id, c.chatbot_id, c.message_count, named.request_id,
-       CASE WHEN c.deletion_request_id IS NULL
-              OR EXISTS (SELECT 1 FROM compliance_compliancerequest f
-                          WHERE f.id = c.deletion_request_id AND f.status IN ('failed', 'completed'))
-            THEN named.request_id ELSE c.deletion_request_id END,
-       {_FILES_FIRST_OF_NAMED}, named.is_by_id
-  FROM (SELECT DISTINCT ON (conversation_id) * FROM ({_NAMED_BY_REQUESTS}) AS each
-         ORDER BY conversation_id, seq) AS named
-  JOIN conversations_conversation c ON c.id = named.conversation_id
- WHERE c.deleted_at IS NULL
- ORDER BY c.id FOR UPDATE OF c
-"""  # noqa: S608  (a text of ours)
+# Where a copy of an erased conversation may lie: a file, an export, a daily extract.
+_COPIED = """
+SELECT conversation_id, TRUE FROM compliance_exportconversation WHERE conversation_id = ANY(%(ids)s)
+ UNION ALL
+SELECT conversation_id, FALSE FROM conversations_uploadedfile WHERE conversation_id = ANY(%(ids)s)
+ UNION ALL
+SELECT conversation_id, FALSE FROM conversations_extractconversation WHERE conversation_id = ANY(%(ids)s)
+"""
 
 _DELETE_IDENTITIES = sql.SQL(
-    "DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id, variable_id, value"
+    "DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id, value IS NOT NULL"
 ).format(table=sql.Identifier(Identity._meta.db_table))
+_EMPTY_IDENTITIES = sql.SQL(
+    "UPDATE {table} SET value = NULL WHERE conversation_id = ANY(%s) AND value IS NOT NULL"
+    " RETURNING conversation_id, TRUE"
+).format(table=sql.Identifier(Identity._meta.db_table))
+
+# Whom erased conversations were about, once no copy of them can be anywhere any more.
+_FORGET_NAMES = f"""
+DELETE FROM conversations_identity WHERE id = ANY(ARRAY(
+       SELECT i.id
+         FROM compliance_compliancerequest r
+        CROSS JOIN LATERAL ({IN_SCOPE}) AS each
+        CROSS JOIN LATERAL (
+              SELECT id FROM conversations_conversation
+               WHERE id = each.id AND deleted_at IS NOT NULL OFFSET 0) AS s
+         JOIN conversations_identity i ON i.conversation_id = s.id AND i.value IS NULL
+        WHERE r.id = ANY(%s) AND NOT {IS_COPIED}
+          FOR UPDATE OF i SKIP LOCKED))
+"""  # noqa: S608  (texts of ours)
 
 # By hours: if two messages of one hour do not fall into the same day, a day ends between them.
 _DELETE_MESSAGES = sql.SQL(
@@ -131,112 +132,135 @@ _DELETE_SOME_MESSAGES = _DELETE_MESSAGES.format(
 )
 
 
-def fits_one_bite(sizes: Sequence[Size]) -> bool:
+def fits_one_chunk(sizes: Iterable[Size]) -> bool:
     """Say whether as much as this may be erased in one transaction."""
+    sizes = list(sizes)
     conversations, messages = sum(size.conversations for size in sizes), sum(size.messages for size in sizes)
-    return conversations <= BITE_CONVERSATIONS and messages <= BITE_MESSAGES
+    return conversations <= CHUNK_CONVERSATIONS and messages <= CHUNK_MESSAGES
 
 
-def erase_bite(request_ids: Sequence[UUID]) -> bool:
-    """Erase one bite of what these requests have marked, in the caller's bite; return whether more may be left.
+def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
+    """Erase a chunk of what is in the scope of these deletions, in the caller's bite, and add up the counts.
 
-    Not of conversations that several people were in, while files of them are left.
+    Return the counts: empty when nothing is left that could be locked.
     """
-    doomed = _lock(_MARKED_BY_US, request_ids, BITE_CONVERSATIONS)
-    doomed = doomed or _lock(_MARKED_BY_OTHERS, request_ids, BITE_CONVERSATIONS)
-    if not doomed:
-        return False
-    progress.add_counts(_erase_some(doomed))
-    return True
+    locked = _lock(_MARKED, request_ids) or _lock(_NAMED_ONLY, request_ids)
+    counts = _erase_some(locked) if locked else {}
+    progress.add_counts(counts)
+    return counts
 
 
-def erase_marked(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
-    """Erase one bite of what is marked with these requests' ids, in the caller's transaction; return the counts."""
-    doomed = _lock(_MARKED_BY_US, request_ids, BITE_CONVERSATIONS)
-    return _erase_some(doomed) if doomed else {}
+def erase_marked_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
+    """Erase a chunk of what bears the marks of these requests, in the caller's transaction; return the counts."""
+    locked = _lock(_MARKED, request_ids)
+    return _erase_some(locked) if locked else {}
 
 
-def lock_named(request_ids: Sequence[UUID]) -> list[Doomed]:
-    """Lock and return all live conversations that are named, in the caller's bite: no more than a bite may erase."""
-    return _lock(_NAMED, request_ids)
+def read_named(request_ids: Sequence[UUID]) -> list[Named]:
+    """Return the live conversations that these requests name, in the order in which the requests were filed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ_NAMED, [array(request_ids)])
+        return [Named(*row) for row in cursor.fetchall()]
 
 
-def erase(doomed: Sequence[Doomed]) -> tuple[dict[UUID, Counts], list[Named]]:
-    """Mark and erase these locked conversations, in the caller's bite.
+def lock(named: Sequence[Named]) -> list[Locked]:
+    """Lock these conversations, each for the first request that names it; return those that nobody else has locked.
 
-    Return the counts, and who was in those conversations that were shared, or that were named by their ids.
+    One that is open is to bear that request's mark, another keeps the mark it has.
+    """
+    first: dict[int, UUID] = {}
+    for one in named:
+        first.setdefault(one.conversation_id, one.request_id)
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [array(first)])
+        return [
+            Locked(number, chatbot_id, message_count, first[number], mark or first[number])
+            for number, chatbot_id, message_count, mark in cursor.fetchall()
+        ]
+
+
+def erase(locked: Sequence[Locked]) -> dict[UUID, Counts]:
+    """Mark and erase these locked conversations, in the caller's transaction; return the counts.
+
+    Where a copy may lie somewhere the identities keep their digests: by them whoever names the chatter finds what is
+    left. The exports that hold one get a time at which they have to go.
     """
     counts: dict[UUID, Counts] = defaultdict(Counter)
-    request_of = {row.conversation_id: row.request_id for row in doomed}
-    count_of = {row.conversation_id: counts[row.request_id] for row in doomed}
-    by_id = {row.conversation_id for row in doomed if row.is_by_id}
-    conversations = array(request_of)
-    is_extracted = extracts.has_any({row.chatbot_id for row in doomed})
+    count_of = {row.conversation_id: counts[row.request_id] for row in locked}
+    conversations = array(count_of)
+    is_extracted = extracts.has_any({row.chatbot_id for row in locked})
     for store in stores(Way.CONVERSATION):
         if store.model is Message and is_extracted:
-            for conversation, gone in _delete_messages(doomed, _DELETE_ALL_MESSAGES, [conversations]).items():
+            for conversation, gone in _delete_messages(locked, _DELETE_ALL_MESSAGES, [conversations]).items():
                 count_of[conversation][store.counter] += gone
         elif store.model is not Identity:
             for conversation, gone in _delete_rows(store.table, conversations):
                 count_of[conversation][store.counter] += gone
-    identities = _delete_identities(conversations)
-    people = Counter(conversation for conversation, _, _ in identities)
+    copied, exported = _copied(conversations)
+    people = _forget_identities(count_of.keys() - copied, copied)
     for conversation, gone in people.items():
         count_of[conversation]["identities"] += gone
         count_of[conversation]["shared_conversations"] += gone > 1
-    for conversation in _empty_conversations(doomed):
+    for conversation in _empty_conversations(locked):
         count_of[conversation]["conversations"] += 1
-    shared = [
-        Named(request_of[conversation], variable, value)
-        for conversation, variable, value in identities
-        if people[conversation] > 1 or conversation in by_id
-    ]
-    return counts, shared
-
-
-def _erase_some(doomed: Sequence[Doomed]) -> dict[UUID, Counts]:
-    """Erase of these locked conversations, or of the first of them, as much as a bite may; return the counts."""
-    whale = doomed[0]
-    if whale.message_count <= BITE_MESSAGES:
-        return erase(_first_that_fit(doomed))[0]
-    some = _delete_messages([whale], _DELETE_SOME_MESSAGES, [whale.conversation_id, BITE_MESSAGES])
-    gone = sum(some.values())
-    counts = erase([whale])[0] if gone < BITE_MESSAGES else {whale.request_id: Counter()}
-    counts[whale.request_id]["messages"] += gone
+    if exported:
+        exports.expire_holding(exported)
     return counts
 
 
-def _first_that_fit(doomed: Sequence[Doomed]) -> list[Doomed]:
-    fitting: list[Doomed] = []
+def forget_names(request_ids: Sequence[UUID]) -> None:
+    """Delete what is left of the identities in the scope of these deletions, where no copy is left.
+
+    In the bite that completes them.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FORGET_NAMES, [array(request_ids)])
+
+
+def _erase_some(locked: Sequence[Locked]) -> dict[UUID, Counts]:
+    """Erase of these locked conversations, or of the first of them, as much as a chunk may; return the counts."""
+    first = locked[0]
+    if first.message_count <= CHUNK_MESSAGES:
+        return erase(_first_that_fit(locked))
+    some = _delete_messages([first], _DELETE_SOME_MESSAGES, [first.conversation_id, CHUNK_MESSAGES])
+    gone = sum(some.values())
+    counts = erase([first]) if gone < CHUNK_MESSAGES else {first.request_id: Counter()}
+    counts[first.request_id]["messages"] += gone
+    return counts
+
+
+def _first_that_fit(locked: Sequence[Locked]) -> list[Locked]:
+    fitting: list[Locked] = []
     messages = 0
-    for row in doomed:
+    for row in locked:
         messages += row.message_count
-        if fitting and messages > BITE_MESSAGES:
+        if fitting and messages > CHUNK_MESSAGES:
             break
         fitting.append(row)
     return fitting
 
 
-def _lock(statement: str, request_ids: Sequence[UUID], *limit: int) -> list[Doomed]:
+def _lock(statement: str, request_ids: Sequence[UUID]) -> list[Locked]:
+    """Lock and return a chunk of conversations, each once: two requests can name the same one."""
     with connection.cursor() as cursor:
-        cursor.execute(statement, [array(request_ids), *limit])
-        return [Doomed(*row) for row in cursor.fetchall()]
+        cursor.execute(statement, [array(request_ids), CHUNK_CONVERSATIONS])
+        each = {row[0]: Locked(*row) for row in reversed(cursor.fetchall())}
+    return [each[number] for number in sorted(each)]
 
 
-def _delete_messages(doomed: Sequence[Doomed], statement: sql.Composed, values: Sequence[str | int]) -> Counter[int]:
+def _delete_messages(locked: Sequence[Locked], statement: sql.Composed, values: Sequence[str | int]) -> Counter[int]:
     """Delete messages of these conversations and flag the days' extracts that may hold them, both or neither.
 
     Return how many went of each conversation.
     """
-    owner = {row.conversation_id: row for row in doomed}
+    chatbot_of = {row.conversation_id: row.chatbot_id for row in locked}
     counts: Counter[int] = Counter()
     said: list[Said] = []
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         for conversation, gone, first, last in cursor.fetchall():
             counts[conversation] += gone
-            row = owner[conversation]
-            said.append(Said(row.request_id, row.chatbot_id, conversation, first, last))
+            said.append(Said(conversation, chatbot_of[conversation], first, last))
     extracts.flag(said)
     return counts
 
@@ -254,14 +278,26 @@ def _delete_rows(table: str, conversations: str) -> list[tuple[int, int]]:
         return cast("list[tuple[int, int]]", cursor.fetchall())
 
 
-def _delete_identities(conversations: str) -> list[tuple[int, int, str]]:
-    """Delete the identities of these conversations; return conversation, variable and value of each."""
+def _copied(conversations: str) -> tuple[set[int], set[int]]:
+    """Return which of these conversations something holds a copy of, and which of those an export."""
     with connection.cursor() as cursor:
-        cursor.execute(_DELETE_IDENTITIES, [conversations])
-        return cast("list[tuple[int, int, str]]", cursor.fetchall())
+        cursor.execute(_COPIED, {"ids": conversations})
+        found = cursor.fetchall()
+    return {number for number, _ in found}, {number for number, is_exported in found if is_exported}
 
 
-def _empty_conversations(doomed: Sequence[Doomed]) -> list[int]:
+def _forget_identities(deleted: Collection[int], emptied: Collection[int]) -> Counter[int]:
+    """Delete the identities of some conversations, and empty those of others; return how many had a value."""
+    people: Counter[int] = Counter()
+    for statement, conversations in ((_DELETE_IDENTITIES, deleted), (_EMPTY_IDENTITIES, emptied)):
+        if conversations:
+            with connection.cursor() as cursor:
+                cursor.execute(statement, [array(conversations)])
+                people.update(number for number, had_value in cursor.fetchall() if had_value)
+    return people
+
+
+def _empty_conversations(locked: Sequence[Locked]) -> list[int]:
     """Leave of these conversations what the inventory keeps, and the mark; return those still to be emptied."""
     emptied = [sql.SQL("{} = NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)]
     to_the_day = [
@@ -275,6 +311,6 @@ def _empty_conversations(doomed: Sequence[Doomed]) -> list[int]:
                 " FROM unnest(%s::bigint[], %s::uuid[]) AS d(id, marked_by)"
                 " WHERE c.id = d.id AND c.deleted_at IS NULL RETURNING c.id"
             ).format(table=sql.Identifier(CONVERSATION.table), changes=sql.SQL(", ").join([*emptied, *to_the_day])),
-            [array(row.conversation_id for row in doomed), array(row.marked_by for row in doomed)],
+            [array(row.conversation_id for row in locked), array(row.marked_by for row in locked)],
         )
         return [row[0] for row in cursor.fetchall()]

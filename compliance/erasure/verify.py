@@ -1,12 +1,14 @@
 """Look again: what is left of what a deletion had to erase, read from the data and never from the plan.
 
-Searched are the conversations, everything that hangs on one, the exports that had to go, the days' extracts that may
-hold erased messages, the chatter's identities, and the notes on the chatter's requests. Objects are looked for again
-by `purge`, when they are removed. `Leftovers` name stores and count rows; they hold no content.
+One question serves all: the engine asks it to know what is to be done, and once more in the transaction that
+completes; `verify_erasure` asks it of completed deletions. It searches the conversations in scope (`scope`), every
+store that hangs on one (`compliance/inventory.py`), the exports that have to go, and the hosted files of the days.
+The notes on the chatter's requests are looked for beside it. Objects are looked for again by `purge`, when they are
+removed. `Leftovers` name stores and count rows; they hold no content.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import cast
@@ -15,179 +17,217 @@ from uuid import UUID
 from django.db import connection
 from psycopg import sql
 
-from chatbots import public_ids
-from chatbots.secrets import digest
 from compliance import notes
+from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE, OWN_EXPORTS
+from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, Fate, Way, stores
-from compliance.models import ComplianceRequest, RequestNote
+from compliance.models import ComplianceRequest, Export, RequestNote
 from config.arrays import array
-from conversations.models import DailyExtract, Identity
-from conversations.named import NAMED
+from conversations.models import DailyExtract, Identity, UploadedFile
 
 _PER_LOOK = 500
 
-# As leftovers are told, where they are not named by their table.
-_OF_CHATTER = "the chatter's identities"
-_BY_IDS = "conversations with the ids"
+EXPORTS, DAYS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
+
+# What is told beside what is left: copies that stay, days that are clean again, exports in clients' buckets that go.
+_STAYS, _CLEAN, _AT_CLIENTS, _NAMES = "stays", "clean", "at clients", "names"
+_ERASED_BEFORE = "erased before"
 
 
 @dataclass
 class Leftovers:
-    """What was found of one deletion's data: rows by table, and whether another deletion is at work on them."""
+    """What was found of one deletion's data. `rows` by table, days included; `erased_before` is in how many
+    conversations that another deletion had erased when this one marked.
 
-    rows: dict[str, int] = field(default_factory=dict)
-    under_way: bool = False
+    `days_clean` are days that were made again, `stays` says that copies are left where they are, `at_clients` that an
+    export has to be removed from a client's bucket, `names` that it is still kept by digest whom an erased
+    conversation was about, `failure` why a day could not be made again.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    erased_before: int = 0
+    days_clean: int = 0
+    stays: bool = False
+    at_clients: bool = False
+    names: bool = False
+    failure: StepFailed | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.rows
+
+    @property
+    def is_stuck(self) -> bool:
+        """Say that rows are left of conversations that are erased: no step removes them."""
+        return bool(self.rows.keys() - {FILES, EXPORTS, DAYS}) and not self.rows[CONVERSATION.table]
 
     @property
     def is_days_alone(self) -> bool:
         """Say that nothing is left but days' files, which others make again."""
-        return self.rows.keys() == {DailyExtract._meta.db_table}
+        return self.rows.keys() == {DAYS}
 
     def __str__(self) -> str:
         return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
 
 
-# The marked conversations are read once, and each store is searched for rows of theirs.
-_LEFT = sql.SQL(
-    "WITH marked AS MATERIALIZED ("
-    "SELECT id, deletion_request_id AS request_id, deleted_at IS NULL OR {holds} AS is_left"
-    " FROM {conversations} WHERE deletion_request_id = ANY(%s)) {searches}"
-    " UNION ALL SELECT {name}, request_id, count(*) FROM marked WHERE is_left GROUP BY 2"
+# The conversations in scope are read once, and each store is searched for rows of theirs. The inner count keeps
+# PostgreSQL from joining in another order, which without statistics reads the tables whole. `thing` is the number of
+# what is counted once however many conversations lead to it.
+_ASK = sql.SQL("""
+WITH r AS MATERIALIZED (
+    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cut_at, cutoff_number, erase_exports
+      FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
+), scope AS MATERIALIZED (
+    SELECT r.id AS request_id, c.id, c.deleted_at IS NULL OR {holds} AS is_left,
+           c.deleted_at < r.cut_at AS was_erased
+      FROM r
+     CROSS JOIN LATERAL ({in_scope}) AS s
+     CROSS JOIN LATERAL (SELECT * FROM {conversations} WHERE id = s.id OFFSET 0) AS c
+), met AS (
+    SELECT s.request_id, s.id AS conversation_id, held.export_id
+      FROM scope AS s CROSS JOIN LATERAL ({exports_holding}) AS held
+     UNION ALL
+    SELECT r.id, NULL, own.id FROM r CROSS JOIN LATERAL ({own_exports}) AS own
+), judged AS (
+    SELECT met.request_id, met.conversation_id, e.id, e.hosting, e.goes,
+           e.finished_at IS NOT NULL AND (e.hosting = 'client' OR e.key IS NOT NULL) AND NOT e.goes AS stays
+      FROM met JOIN r ON r.id = met.request_id
+     CROSS JOIN LATERAL (
+           SELECT e.*, coalesce({goes}, FALSE) AS goes FROM compliance_export AS e
+            WHERE e.id = met.export_id OFFSET 0) AS e
+), days AS (
+    SELECT s.request_id, s.id AS conversation_id, e.id, e.hosting, e.key, e.state, e.error_code, e.error_detail,
+           e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean
+      FROM scope AS s
+     CROSS JOIN LATERAL (
+           SELECT extract_id, version FROM conversations_extractconversation
+            WHERE conversation_id = s.id OFFSET 0) AS t
+     CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
+), found AS (
+    SELECT {name} AS what, request_id, id AS conversation_id, NULL::bigint AS thing, 1 AS n, NULL AS said
+      FROM scope WHERE is_left
+    {searches}
+    UNION ALL
+    SELECT {exports}, request_id, conversation_id, id, 1, NULL FROM judged WHERE goes
+    UNION ALL
+    SELECT {at_clients}, request_id, NULL, id, 1, NULL FROM judged WHERE goes AND hosting = 'client'
+    UNION ALL
+    SELECT {stays}, request_id, NULL, id, 1, NULL FROM judged WHERE stays
+    UNION ALL
+    SELECT {stays}, request_id, NULL, -id, 1, NULL
+      FROM days WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL
+    UNION ALL
+    SELECT {names}, s.request_id, NULL, NULL, 1, NULL
+      FROM scope AS s
+     CROSS JOIN LATERAL (
+           SELECT FROM conversations_identity WHERE conversation_id = s.id AND value IS NULL OFFSET 0) AS i
+    UNION ALL
+    SELECT {clean}, request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean
+    UNION ALL
+    SELECT {days}, request_id, conversation_id, id, 1,
+           CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
+      FROM days WHERE hosting = 'hosted' AND NOT is_clean AND key IS NOT NULL
 )
-# The inner count keeps PostgreSQL from joining in another order, which without statistics reads the tables whole.
-_SEARCH = sql.SQL(
-    "SELECT {name}, m.request_id, sum(found.n)::bigint FROM marked m"
-    " CROSS JOIN LATERAL ("
-    "SELECT count(*) AS n FROM {table} WHERE conversation_id = m.id HAVING count(*) > 0) AS found GROUP BY 2"
-)
-
-_EXPORTS = """
-SELECT doomed_by, count(*) FROM compliance_export WHERE doomed_by = ANY(%s) AND key IS NOT NULL GROUP BY 1
-"""
+SELECT what, request_id, CASE WHEN count(thing) > 0 THEN count(DISTINCT thing) ELSE sum(n) END::bigint, max(said)
+  FROM found GROUP BY 1, 2
+ UNION ALL
+SELECT {erased_before}, s.request_id, count(*), NULL
+  FROM scope AS s
+ WHERE s.was_erased
+   AND EXISTS (SELECT FROM found WHERE request_id = s.request_id AND conversation_id = s.id)
+ GROUP BY 2
+""")
+_SEARCH = sql.SQL("""
+UNION ALL
+SELECT {name}, s.request_id, s.id, NULL, found.n, NULL
+  FROM scope AS s
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS n FROM {table} WHERE conversation_id = s.id AND {condition} HAVING count(*) > 0) AS found
+""")
 
 # Of completed deletions: what lies in clients' buckets is theirs, but its key, which bears the value, is gone here.
 # Another's export, which holds a conversation they shared, bears the other's value and keeps it. The key of an export
 # of certain conversations bears nothing.
-_LEFT_KEYS = """
-SELECT e.left_by, count(*)
-  FROM compliance_export e
-  JOIN compliance_compliancerequest made ON made.id = e.request_id
-  JOIN compliance_compliancerequest d ON d.id = e.left_by
-  LEFT JOIN compliance_exportfile f ON f.export_id = e.id
- WHERE e.left_by = ANY(%s) AND e.hosting = 'client'
-   AND (f.id IS NOT NULL
-        OR (e.key IS NOT NULL
-            AND made.variable_id = d.variable_id AND made.uci_digest IS NOT DISTINCT FROM d.uci_digest))
- GROUP BY 1
-"""
-
-# The days' files that were read before the deletion erased, and may hold the chatter.
-_EXTRACTS = """
-SELECT ours.id, count(*)
-  FROM unnest(%s::uuid[]) AS ours(id)
- CROSS JOIN LATERAL (
-       SELECT extract_id, version FROM conversations_extracterasure WHERE request_id = ours.id OFFSET 0) AS t
- CROSS JOIN LATERAL (
-       SELECT FROM conversations_dailyextract
-        WHERE id = t.extract_id AND hosting = 'hosted' AND key IS NOT NULL
-          AND coalesce(made_version, 0) < t.version OFFSET 0) AS e
- GROUP BY 1
-"""
-
-# While the request still knows whom it names: the chatter under any conversation that is marked, or that began
-# before the cut (intake refuses such a one since). What began later and is unmarked is new, and so is what took an id
-# that had no conversation at the cut.
-_STILL_NAMED = f"""
-SELECT r.id, CASE WHEN r.variable_id IS NULL THEN %s ELSE %s END, count(*),
-       bool_and(c.deletion_request_id IS NOT NULL AND c.deletion_request_id <> r.id
-                AND EXISTS (SELECT 1 FROM compliance_compliancerequest other
-                             WHERE other.id = c.deletion_request_id
-                               AND other.status IN ('accepted', 'processing', 'failed')))
+_LEFT_KEYS = f"""
+SELECT r.id, count(*)
   FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({NAMED}) AS named
-  JOIN conversations_conversation c ON c.id = named.conversation_id
- WHERE r.id = ANY(%s)
-   AND (c.deletion_request_id IS NOT NULL OR (named.identity_id IS NOT NULL AND c.started_at < r.cut_at))
- GROUP BY r.id
+ CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
+ CROSS JOIN LATERAL (
+       SELECT id, key FROM compliance_export
+        WHERE id = own.id AND hosting = 'client' AND finished_at <= r.completed_at OFFSET 0) AS e
+  LEFT JOIN compliance_exportfile f ON f.export_id = e.id
+ WHERE r.id = ANY(%s) AND (f.id IS NOT NULL OR e.key IS NOT NULL)
+ GROUP BY 1
 """  # noqa: S608  (a text of ours)
 
 
-# Of completed deletions: a conversation with such an id that began before the cut, whatever it is marked with.
-_STORED_BY_ID = """
-SELECT r.id, count(*)
-  FROM compliance_compliancerequest r
-  JOIN conversations_conversation c
-    ON c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
- WHERE r.id = ANY(%s) AND c.deleted_at IS NULL AND c.started_at < r.cut_at
- GROUP BY r.id
-"""
+def ask(request_ids: Collection[UUID]) -> dict[UUID, Leftovers]:
+    """Search every store for what these deletions have to see gone; return an entry for each that met anything.
 
-
-def look_again(request_ids: Sequence[UUID]) -> dict[UUID, Leftovers]:
-    """Search every store for what these deletions had to erase; return an entry for each that left something."""
+    One that has not marked has nothing in its scope.
+    """
     found: dict[UUID, Leftovers] = defaultdict(Leftovers)
-    ids = [array(request_ids)]
     with connection.cursor() as cursor:
-        cursor.execute(_rows_left(), ids)
-        for table, request_id, count in cursor.fetchall():
-            found[request_id].rows[table] = count
-        for table, statement in (("compliance_export", _EXPORTS), (DailyExtract._meta.db_table, _EXTRACTS)):
-            cursor.execute(statement, ids)
-            for request_id, count in cursor.fetchall():
-                found[request_id].rows[table] = count
-        cursor.execute(_STILL_NAMED, [_BY_IDS, _OF_CHATTER, *ids])
-        for request_id, named, count, under_way in cursor.fetchall():
-            # Only what others are erasing right now is worth waiting for; anything else of ours is a failure.
-            found[request_id].under_way = under_way and not found[request_id].rows
-            found[request_id].rows[named] = count
-    for request_id, count in notes.left(request_ids).items():
+        cursor.execute(_question(), {"ids": array(request_ids)})
+        for what, request_id, count, said in cursor.fetchall():
+            _tell(found[request_id], what, count, said)
+    return dict(found)
+
+
+def look_again(request_ids: Collection[UUID]) -> dict[UUID, Leftovers]:
+    """As `ask`, the notes on the chatters' requests included: what has to be gone when a deletion completes."""
+    found = defaultdict(Leftovers, ask(request_ids))
+    for request_id, count in notes.left(list(request_ids)).items():
         found[request_id].rows[RequestNote._meta.db_table] = count
     return dict(found)
 
 
 @dataclass(frozen=True)
 class Audit:
+    """`by_marks`: how many of those that were looked at are so old that they are found by their marks alone."""
+
     verified: int
+    by_marks: int
     left: dict[UUID, Leftovers]
 
 
 def audit(request_ids: Sequence[UUID]) -> Audit:
     """Look again at completed deletions, whose chatters' values are forgotten.
 
-    Besides `look_again`, the keyed digest of every stored identity of the variables in question is compared
-    with those of the erased chatters, and the ids of stored conversations with those that were erased by id: what
-    a restored backup brought back is found. Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at
-    by its marks alone.
+    Chatters and conversations are found by their keyed digests, so what a restored backup brought back is found too.
+    Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at by its marks alone.
     """
     left: dict[UUID, Leftovers] = {}
     for start in range(0, len(request_ids), _PER_LOOK):
         some = request_ids[start : start + _PER_LOOK]
-        left |= look_again(some)
+        found = look_again(some)
         for request_id, count in _left_keys(some):
-            left.setdefault(request_id, Leftovers()).rows["keys in compliance_export"] = count
-        for request_id, count in _stored_by_id(some):
-            left.setdefault(request_id, Leftovers()).rows[_BY_IDS] = count
-    erased = {
-        (request.variable_id, bytes(request.uci_digest)): request
-        for request in ComplianceRequest.objects.filter(pk__in=request_ids, uci_digest__isnull=False).order_by("seq")
-        if request.uci_digest is not None
-    }
-    scopes = public_ids.of_variables(variable for variable, _ in erased if variable is not None)
-    named = Identity.objects.filter(variable__in=scopes).values_list(
-        "variable_id", "value", "conversation__started_at"
+            found.setdefault(request_id, Leftovers()).rows["keys in compliance_export"] = count
+        left |= {request_id: leftovers for request_id, leftovers in found.items() if not leftovers.is_nothing}
+    old = ComplianceRequest.objects.filter(
+        pk__in=request_ids, uci_digest__isnull=True, conversation_digests__isnull=True
     )
-    for variable, value, started_at in named.iterator(chunk_size=10_000):
-        request = erased.get((variable, digest("chatter", scopes[variable], value)))
-        if request and request.cut_at and started_at < request.cut_at:
-            rows = left.setdefault(request.pk, Leftovers()).rows
-            rows[_OF_CHATTER] = rows.get(_OF_CHATTER, 0) + 1
-    return Audit(verified=len(request_ids), left=left)
+    return Audit(verified=len(request_ids), by_marks=old.count(), left=left)
 
 
-def _stored_by_id(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
-    with connection.cursor() as cursor:
-        cursor.execute(_STORED_BY_ID, [array(request_ids)])
-        return cast("list[tuple[UUID, int]]", cursor.fetchall())
+def _tell(leftovers: Leftovers, what: str, count: int, said: str | None) -> None:
+    if what == _ERASED_BEFORE:
+        leftovers.erased_before = count
+    elif what == _CLEAN:
+        leftovers.days_clean = count
+    elif what == _STAYS:
+        leftovers.stays = True
+    elif what == _AT_CLIENTS:
+        leftovers.at_clients = True
+    elif what == _NAMES:
+        leftovers.names = True
+    else:
+        leftovers.rows[what] = count
+        if said is not None:
+            code, _, detail = said.partition("\n")
+            # The extract has used up its attempts: those of the deletion would meet the same.
+            detail = f"A daily extract could not be made again. {detail}"
+            leftovers.failure = StepFailed(code, detail, retryable=False)
 
 
 def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
@@ -197,16 +237,32 @@ def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
 
 
 @cache
-def _rows_left() -> sql.Composable:
+def _question() -> sql.Composable:
+    has_value, all_rows = sql.SQL("value IS NOT NULL"), sql.SQL("TRUE")
     searches = [
-        _SEARCH.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
+        _SEARCH.format(
+            name=sql.Literal(store.table),
+            table=sql.Identifier(store.table),
+            condition=has_value if store.model is Identity else all_rows,
+        )
         for store in (*stores(Way.CONVERSATION), *stores(Way.FILE))
     ]
-    return _LEFT.format(
+    return _ASK.format(
         holds=_holds_something(),
         conversations=sql.Identifier(CONVERSATION.table),
+        in_scope=sql.SQL(IN_SCOPE),
+        exports_holding=sql.SQL(EXPORTS_HOLDING),
+        own_exports=sql.SQL(OWN_EXPORTS),
+        goes=sql.SQL(GOES),
         name=sql.Literal(CONVERSATION.table),
-        searches=sql.SQL(" UNION ALL ").join(searches),
+        searches=sql.SQL("").join(searches),
+        exports=sql.Literal(EXPORTS),
+        days=sql.Literal(DAYS),
+        stays=sql.Literal(_STAYS),
+        clean=sql.Literal(_CLEAN),
+        at_clients=sql.Literal(_AT_CLIENTS),
+        names=sql.Literal(_NAMES),
+        erased_before=sql.Literal(_ERASED_BEFORE),
     )
 
 

@@ -1,7 +1,7 @@
 """Copies of uploaded files beside an export (`include_files`), some at a time, so that memory stays flat.
 
 Each copy is recorded before anything can be under its key, and sent by a multipart upload that was open when a bite
-saw that no deletion has doomed the export. So whoever removes the export later finds either the open upload, which
+saw that no deletion has met the export. So whoever removes the export later finds either the open upload, which
 then can never complete, or the object.
 """
 
@@ -9,20 +9,20 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from django.db import connection
 
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written, hosted_storage
-from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.errors import StepFailed
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.naming import copy_key
-from compliance.export.recording import Target, sharing_bite
+from compliance.export.recording import Target
 from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name
@@ -35,13 +35,13 @@ _MOST_BYTES = 4 * PART_BYTES
 _BYTES_OF_LARGE = 2 * PART_BYTES
 
 
-# What a deletion has doomed, or what another worker has under a key of its own by now, gets no copy.
+# What has to go since a deletion met it, or what another worker has under a key of its own by now, gets no copy.
 _RECORD_COPIES = """
 WITH ours AS (
     SELECT e.id, e.key, e.chatbot_id
       FROM unnest(%(exports)s::bigint[], %(export_keys)s::text[]) AS target(id, key)
       JOIN compliance_export e ON e.id = target.id AND e.key = target.key
-     WHERE e.doomed_by IS NULL
+     WHERE e.expires_at IS NULL
      ORDER BY e.id
        FOR UPDATE OF e
 ), recorded AS (
@@ -70,10 +70,14 @@ class Copy:
 
 
 class Copying:
-    """Copy the files of some exports of a claim. `failed` says which exports must not go on, and why."""
+    """Copy the files of some exports of a claim.
+
+    `failed` says which exports must not go on, and why; `overtaken` are those that a deletion has met.
+    """
 
     def __init__(self, held: HeldClaim, keeper: Keeper, storage: ObjectStorage) -> None:
         self.failed: dict[Target, StepFailed] = {}
+        self.overtaken: set[Target] = set()
         self.copied: Counter[Target] = Counter()
         self._held = held
         self._keeper = keeper
@@ -95,8 +99,7 @@ class Copying:
         copies = list(self._unfailed(copies))
         if not copies:
             return
-        with sharing_bite(self._held, _chatbots(copies)):
-            self._keep_only(copies, _record(copies))
+        self._keep_only(copies, _record)
         opening = Crew[Copy, str](self._keeper)
         sending = Crew[Copy, Written](self._keeper, waiting=THREADS, most_bytes=_MOST_BYTES)
         try:
@@ -104,8 +107,7 @@ class Copying:
                 for copy in self._unfailed(copies):
                     opening.hand(copy, partial(self._open, copy))
             self._note_failed(opening)
-            with sharing_bite(self._held, _chatbots(copies)):
-                self._keep_only(copies, _still_wanted(copies))
+            self._keep_only(copies, _still_wanted)
             with sending:
                 for copy in self._unfailed(opening.done):
                     size = min(copy.file.size, _BYTES_OF_LARGE)
@@ -123,13 +125,17 @@ class Copying:
         for copy in copies:
             if time.monotonic() > self._until:
                 self.failed.setdefault(copy.target, _too_slow())
-            if copy.target not in self.failed:
+            if copy.target not in self.failed and copy.target not in self.overtaken:
                 yield copy
 
-    def _keep_only(self, copies: Iterable[Copy], wanted: Collection[Target]) -> None:
-        for copy in copies:
-            if copy.target not in wanted:
-                self.failed.setdefault(copy.target, progress.overtaken())
+    def _keep_only(self, copies: Collection[Copy], look: Callable[[Collection[Copy]], set[Target]]) -> None:
+        """Leave out what a deletion has met by now. `look` tells what may go on, under intake's locks."""
+
+        def keep(_now: datetime, chatbots: set[int]) -> None:
+            ours = [copy for copy in copies if copy.target.chatbot_id in chatbots]
+            self.overtaken |= {copy.target for copy in ours} - look(ours)
+
+        self._held.share_with_intake({copy.target.chatbot_id for copy in copies}, keep)
 
     def _note_failed(self, crew: Crew[Copy, str] | Crew[Copy, Written]) -> None:
         for copy, failure in crew.failed.items():
@@ -195,7 +201,7 @@ def _record(copies: Collection[Copy]) -> set[Target]:
 
 
 def _still_wanted(copies: Collection[Copy]) -> set[Target]:
-    """Return the exports that no deletion has doomed since, in the caller's bite under intake's locks."""
+    """Return the exports that no deletion has met since, in the caller's bite under intake's locks."""
     return _lock_targets({copy.target for copy in copies}, ())
 
 
@@ -223,7 +229,3 @@ def _lock_targets(targets: Collection[Target], copies: Collection[Copy]) -> set[
         cursor.execute(_RECORD_COPIES, values)
         locked = {row[0] for row in cursor.fetchall()}
     return {target for target in targets if target.export_id in locked}
-
-
-def _chatbots(copies: Iterable[Copy]) -> set[int]:
-    return {copy.target.chatbot_id for copy in copies}

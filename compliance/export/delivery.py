@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
+from datetime import datetime
 from functools import partial
 from itertools import chain, groupby
 from operator import attrgetter
@@ -16,12 +17,13 @@ from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost, StepFailed
+from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
 from config.logs import describe_database_error
 from conversations.snapshots import read_patiently, snapshot
-from conversations.transcripts import Counts, Piece, Transcripts
+from conversations.transcripts import Contents, Counts, Piece, Transcripts
 
 # A file of less than a part is read whole and handed to the crew; a larger one is sent by itself, in parts, when
 # the crew has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
@@ -101,6 +103,7 @@ class Delivery:
         self._counts = transcripts.count()
         if self._counts.keys() != self._targets.keys():
             raise ClaimLost
+        self._hold(transcripts)
         self._copy_files(transcripts)
         with closing(self._pieces(reader, transcripts)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
@@ -119,17 +122,33 @@ class Delivery:
                     if time.monotonic() > deadline:
                         break
 
+    def _hold(self, transcripts: Transcripts) -> None:
+        """Note what the files will hold, and leave out those of which a deletion has met a conversation."""
+        with closing(transcripts.conversations()) as contents:
+            for some in contents:
+                overtaken: set[Target] = set()
+
+                def hold(
+                    _now: datetime, chatbots: set[int], some: Contents = some, overtaken: set[Target] = overtaken
+                ) -> None:
+                    ours = [(self._targets[place], number) for place, number in some]
+                    overtaken |= recording.hold([one for one in ours if one[0].chatbot_id in chatbots])
+
+                self._held.share_with_intake({self._targets[place].chatbot_id for place, _ in some}, hold)
+                self._overtake(overtaken - self._told)
+
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
         pieces = transcripts.pieces(self._targets)
         # What is small is sorted in no time; handing it from thread to thread would take longer.
         return read_patiently(reader, pieces, meanwhile=self._keeper.keep_if_due) if self._held.is_large else pieces
 
     def _copy_files(self, transcripts: Transcripts) -> None:
-        with_files = [target for target in self._uploads if target.include_files]
+        with_files = [target for target in self._uploads if target.include_files and target not in self._told]
         if with_files:
             copying = Copying(self._held, self._keeper, self._storage)
             copying.run(transcripts, with_files)
             self._copied = copying.copied
+            self._overtake(copying.overtaken)
             self._fail(copying.failed)
 
     def _hand(self, target: Target, data: bytes, lines: int) -> None:
@@ -174,14 +193,23 @@ class Delivery:
         if not files:
             return
         overtaken = progress.complete_exports(self._held, files)
-        if overtaken:
-            progress.step_failed(self._held, {request_id: progress.overtaken() for request_id in overtaken})
+        self._overtake({target for target in written if target.request_id in overtaken})
         self._told |= written.keys()
 
     def _fail(self, failures: dict[Target, StepFailed]) -> None:
         if failures:
-            progress.step_failed(self._held, {target.request_id: failure for target, failure in failures.items()})
+            met = recording.met_since(failures)
+            self._overtake(met)
+            failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
+            if failed:
+                progress.step_failed(self._held, failed)
             self._told |= failures.keys()
+
+    def _overtake(self, targets: Collection[Target]) -> None:
+        if targets:
+            overtaken = [target.request_id for target in targets]
+            progress.try_again(self._held, overtaken, code=recording.OVERTAKEN)
+            self._told |= set(targets)
 
     def _delivered(self, target: Target, written: Written) -> progress.Delivered:
         counts = self._counts[target.place]
@@ -217,6 +245,6 @@ def _wanted(held: HeldClaim) -> sql.Composed:
     sees that the conversations are in order, and sorts all lines at once. That takes half as long again.
     """
     return sql.SQL(
-        "SELECT seq AS place, chatbot_id, variable_id, uci_value, conversation_digests, include_shared"
+        "SELECT seq AS place, chatbot_id, variable_id, uci_digest, conversation_digests, include_shared"
         " FROM compliance_compliancerequest WHERE claim_id = {claim}"
     ).format(claim=sql.Literal(held.id))

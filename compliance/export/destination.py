@@ -46,7 +46,7 @@ def choose(held: HeldClaim) -> Destination | None:
         )
     changed = [request for request, chatbot in waiting.items() if chatbot not in places and chatbot not in failures]
     if changed:
-        progress.give_back(held, changed, code="bucket_changed")
+        progress.try_again(held, changed, code="bucket_changed")
     if not places:
         return None
     return Destination(next(iter(places.values())).storage, places)

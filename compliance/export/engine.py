@@ -2,8 +2,8 @@
 
 Set-wise, so that many small exports cost little more than their calls to the storage:
 
-    start, record keys -> open uploads -> record them -> one snapshot: copies of uploaded files, then one COPY,
-    cut into files, sent while it is read -> complete
+    start, record keys -> open uploads -> record them -> one snapshot: note what it holds, copies of uploaded files,
+    then one COPY, cut into files, sent while it is read -> complete
 
 They go to one storage: the hosted bucket, or the bucket of one client.
 
@@ -12,14 +12,16 @@ whatever is there. A worker that wakes after its claim was lost can publish noth
 the key was purged, or it finds its claim gone before it publishes. Only a small file that it was sending just when
 its claim was broken up may appear, under a recorded key, until the next attempt or the sweep purges that.
 
-Against a deletion that meets one of these conversations: the Export row is made under the chatbot's intake lock,
-which excludes marks, and before the snapshot is read. So either the mark came first, and the snapshot leaves
-the conversation out, or the mark finds the row and dooms it, and then this file never becomes a delivery.
+Against a deletion that meets one of these conversations: what the snapshot holds is noted under the chatbot's intake
+lock, which excludes marks, before anything of it is sent. So either the mark came first, and the conversation is
+found closed by then, or the mark finds the note and says that the export has to go. Either way this file never
+becomes a delivery: the export is overtaken, and is made again from what is left.
 """
 
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -32,18 +34,18 @@ from compliance.export import destination, recording
 from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
-from compliance.export.recording import Leftover, Target, sharing_bite
+from compliance.export.recording import OVERTAKEN, Leftover, Recorded, Target
 from compliance.models import ComplianceRequest
 from compliance.whereabouts import storage_of
 
 logger = logging.getLogger(__name__)
 
+WaitingFor = ComplianceRequest.WaitingFor
+
 CONTENT_TYPE = "text/csv; charset=utf-8"
 # To open an upload is one call of the three that a small file takes: no more are opened than can be sent in the
 # time, however slow the storage is.
 _SHARE_OF_OPENING = 1 / 3
-# As the change log tells it, when requests are given back because the time of this worker's turn is over.
-_TURN_OVER = "turn_over"
 
 
 def run(held: HeldClaim, *, deadline: float) -> None:
@@ -51,8 +53,8 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
     `deadline` is a `time.monotonic()` value: past it no further export is begun, and what has not begun is given
     back. The first is always begun. An export that fails does so by itself, with
-    a storage code, a code of its bucket, `export_overtaken` (a deletion met these conversations), `export_file_lost`
-    (a file that was to be copied) or `export_not_read` (the database).
+    a storage code, a code of its bucket, `export_file_lost` (a file that was to be copied) or `export_not_read` (the
+    database).
     Raises ClaimLost when another worker has the requests.
 
     Nothing visible is left of what was not completed, with two exceptions: a storage that breaks while it
@@ -82,18 +84,24 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
 def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: float) -> list[Target]:
     """Set all exports under way and record where their files go. First removes what attempts before left."""
-    with sharing_bite(held, going_to.places) as now:
-        started = progress.start_exports(held, now)
-        objects.forget_out_of_reach([request.pk for request in started], by="request_id")
-        recorded = recording.record(started, now, places=going_to.places, purged={})
-    targets, overtaken, left = recorded.targets, recorded.overtaken, recorded.leftovers
+    recorded = Recorded()
+
+    def start(now: datetime, chatbots: set[int]) -> None:
+        started = progress.start_exports(held, now, chatbots)
+        objects.forget_out_of_reach([request.pk for request in started])
+        recorded.add(recording.record(started, now, places=going_to.places, purged={}))
+
+    held.share_with_intake(going_to.places, start)
+    left = dict(recorded.leftovers)
     if left:
         purged = _purge(held, keeper, left, until=until)
-        with sharing_bite(held, _chatbots(left)) as now:
-            recorded = recording.record(purged, now, places=going_to.places, purged=left)
-        targets, overtaken = targets + recorded.targets, overtaken + recorded.overtaken
-    _fail(held, {request_id: progress.overtaken() for request_id in overtaken})
-    return targets
+
+        def start_again(now: datetime, chatbots: set[int]) -> None:
+            ready = [request for request in purged if request.chatbot_id in chatbots]
+            recorded.add(recording.record(ready, now, places=going_to.places, purged=left))
+
+        held.share_with_intake(_chatbots(purged), start_again)
+    return recorded.targets
 
 
 def _purge(
@@ -111,7 +119,8 @@ def _purge(
     with Crew[ComplianceRequest, int](keeper) as purging:
         purging.hand_all(removable, lambda request: storages[request].purge(left[request].key), until=until)
     _fail(held, failures | {request.pk: failure for request, failure in purging.failed.items()})
-    progress.give_back(held, [request.pk for request in removable if request not in purging.begun], code=_TURN_OVER)
+    late = [request.pk for request in removable if request not in purging.begun]
+    progress.give_back(held, late, waiting_for=WaitingFor.TURN)
     return list(purging.done)
 
 
@@ -130,20 +139,26 @@ def _open_uploads(
         opening.hand_all(
             targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
         )
-    failed = {target.request_id: failure for target, failure in opening.failed.items()}
-    with sharing_bite(held, _chatbots(opening.done)):
-        recorded = recording.record_uploads(opening.done)
-    doomed = {target: opening.done.pop(target) for target in opening.done.keys() - recorded}
-    _abort(storage, doomed)
-    _fail(held, failed | {target.request_id: progress.overtaken() for target in doomed})
+    recorded: set[Target] = set()
+
+    def record(_now: datetime, chatbots: set[int]) -> None:
+        uploads = {target: upload for target, upload in opening.done.items() if target.chatbot_id in chatbots}
+        recorded.update(recording.record_uploads(uploads))
+
+    held.share_with_intake(_chatbots(opening.done), record)
+    overtaken = {target: opening.done.pop(target) for target in opening.done.keys() - recorded}
+    _abort(storage, overtaken)
+    met = recording.met_since(opening.failed)
+    _overtake(held, [*overtaken, *met])
+    _fail(held, {target.request_id: failure for target, failure in opening.failed.items() if target not in met})
 
 
 def _give_back(held: HeldClaim, targets: Collection[Target]) -> None:
     """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
     if targets:
-        with sharing_bite(held, _chatbots(targets)):
+        with held.bite():
             recording.forget_keys(targets)
-        progress.give_back(held, [target.request_id for target in targets], code=_TURN_OVER)
+        progress.give_back(held, [target.request_id for target in targets], waiting_for=WaitingFor.TURN)
 
 
 def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:
@@ -161,6 +176,13 @@ def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target
     for failure in aborting.failed.values():
         logger.warning("export.upload_not_aborted code=%s", failure.code)
     return list(aborting.done)
+
+
+def _overtake(held: HeldClaim, targets: Iterable[Target]) -> None:
+    """Have exports made again, from what is left: a deletion has met one of their conversations."""
+    overtaken = [target.request_id for target in targets]
+    if overtaken:
+        progress.try_again(held, overtaken, code=OVERTAKEN)
 
 
 def _fail(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:

@@ -5,8 +5,7 @@ own, and reads the one before in a bite. So a worker that wakes after its claim 
 nobody uses any more.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
@@ -17,11 +16,13 @@ from django.db import connection
 
 from chatbots.buckets import Place
 from chatbots.models import Chatbot
-from compliance.claims import HeldClaim
 from compliance.export.naming import export_key
-from compliance.models import ComplianceRequest, Export
+from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.whereabouts import Whereabouts
-from conversations.locks import share_with_intake
+from config.arrays import array
+
+# As the change log tells it, when a deletion has met one of the conversations: the export is made again.
+OVERTAKEN = "export_overtaken"
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,14 @@ class Leftover(NamedTuple):
 
 @dataclass
 class Recorded:
-    """What `record` found: exports whose file can be written, keys that have to be purged first, exports whose
-    former file a deletion still has to remove."""
+    """What `record` found: exports whose file can be written, and keys that have to be purged first."""
 
     targets: list[Target] = field(default_factory=list)
     leftovers: dict[ComplianceRequest, Leftover] = field(default_factory=dict)
-    overtaken: list[UUID] = field(default_factory=list)
+
+    def add(self, other: "Recorded") -> None:
+        self.targets += other.targets
+        self.leftovers |= other.leftovers
 
 
 _RECORD_UPLOADS = """
@@ -58,7 +61,7 @@ WITH opened AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(uploads)s::text[]) AS upload(id, key, upload_id)
 ), ours AS (
     SELECT e.id FROM compliance_export e JOIN opened ON opened.id = e.id
-     WHERE e.key = opened.key AND e.doomed_by IS NULL
+     WHERE e.key = opened.key AND e.expires_at IS NULL
      ORDER BY e.id
        FOR UPDATE OF e
 )
@@ -70,18 +73,44 @@ RETURNING e.id
 
 # Not while there are copies of files beside it: the next attempt, or whoever removes the export, finds them by it.
 _FORGET_KEYS = """
-UPDATE compliance_export e SET key = NULL, upload_id = NULL
- WHERE (e.id, e.key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND e.doomed_by IS NULL
-   AND NOT EXISTS (SELECT FROM compliance_exportfile f WHERE f.export_id = e.id)
+WITH given_up AS (
+    SELECT e.id FROM compliance_export e
+     WHERE (e.id, e.key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[]))
+       AND NOT EXISTS (SELECT FROM compliance_exportfile f WHERE f.export_id = e.id)
+     ORDER BY e.id
+       FOR UPDATE OF e
+), holding AS (
+    DELETE FROM compliance_exportconversation held USING given_up WHERE held.export_id = given_up.id
+)
+UPDATE compliance_export e SET key = NULL, upload_id = NULL, expires_at = NULL FROM given_up WHERE e.id = given_up.id
 """
 
-
-@contextmanager
-def sharing_bite(held: HeldClaim, chatbot_ids: Iterable[int]) -> Iterator[datetime]:
-    """Open a bite under the intake locks of these chatbots, which exclude their marks."""
-    with held.bite() as now:
-        share_with_intake(chatbot_ids)
-        yield now
+_STILL_OURS = """
+SELECT id FROM compliance_export
+ WHERE (id, key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND expires_at IS NULL
+"""
+_CLOSED = """
+SELECT DISTINCT wanted.export_id
+  FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
+ CROSS JOIN LATERAL (
+       SELECT FROM conversations_conversation
+        WHERE id = wanted.conversation_id AND deletion_request_id IS NOT NULL OFFSET 0) AS c
+"""
+_HOLD = """
+WITH ours AS (
+    SELECT e.id, e.chatbot_id FROM compliance_export e
+     WHERE (e.id, e.key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND e.expires_at IS NULL
+     ORDER BY e.id
+       FOR UPDATE OF e
+), recorded AS (
+    INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
+    SELECT ours.chatbot_id, ours.id, wanted.conversation_id
+      FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
+      JOIN ours ON ours.id = wanted.export_id
+     ORDER BY wanted.conversation_id, ours.id
+)
+SELECT id FROM ours
+"""
 
 
 def record(
@@ -105,9 +134,6 @@ def record(
         left = _leftover(export) if export else None
         if export and left and left != purged.get(request):
             recorded.leftovers[request] = left
-        elif export and left and export.doomed_by:
-            # Its deletion still has to note that the object is gone.
-            recorded.overtaken.append(request.pk)
         else:
             ready.append(request)
     recorded.targets = _save(ready, _fresh_keys(ready, now, places), places)
@@ -121,11 +147,42 @@ def _leftover(export: Export) -> Leftover | None:
 
 
 def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
-    """Note the uploads' ids, in the caller's bite; return those that a deletion has not doomed since."""
+    """Note the uploads' ids, in the caller's bite; return those that no deletion has met since."""
     with connection.cursor() as cursor:
         cursor.execute(_RECORD_UPLOADS, {**_located(uploads), "uploads": list(uploads.values())})
         noted = {row[0] for row in cursor.fetchall()}
     return {target for target in uploads if target.export_id in noted}
+
+
+def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
+    """Note which conversations exports will hold, in the caller's bite and under their chatbots' intake locks.
+
+    Before anything of them is sent. So a mark comes either before, and the conversation is found closed here, or
+    after, and finds what is noted. Return the targets of which a conversation is closed, or that have to go: nothing
+    of them may be sent.
+    """
+    values = {
+        "exports": array(target.export_id for target, _ in contents),
+        "conversations": array(conversation for _, conversation in contents),
+    }
+    wanted = {target.export_id: target for target, _ in contents}
+    with connection.cursor() as cursor:
+        cursor.execute(_CLOSED, values)
+        closed = {export_id for (export_id,) in cursor.fetchall()}
+        cursor.execute(
+            _HOLD,
+            {**values, **_located(target for export_id, target in wanted.items() if export_id not in closed)},
+        )
+        held = {export_id for (export_id,) in cursor.fetchall()}
+    return {target for export_id, target in wanted.items() if export_id not in held}
+
+
+def met_since(targets: Collection[Target]) -> set[Target]:
+    """Return those that a deletion has met by now: what fails of them fails because it is being removed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STILL_OURS, _located(targets))
+        ours = {export_id for (export_id,) in cursor.fetchall()}
+    return {target for target in targets if target.export_id not in ours}
 
 
 def forget_keys(targets: Collection[Target]) -> None:
@@ -173,6 +230,8 @@ def _fresh_keys(
 def _save(
     requests: Sequence[ComplianceRequest], keys: Mapping[ComplianceRequest, str], places: Mapping[int, Place]
 ) -> list[Target]:
+    # Of an attempt before: what that one held lay under another key, and is gone.
+    ExportConversation.objects.filter(export__request__in=requests).delete()
     exports = Export.objects.bulk_create(
         [
             Export(
@@ -187,7 +246,7 @@ def _save(
         ],
         update_conflicts=True,
         unique_fields=["request"],
-        update_fields=["key", "upload_id", "hosting", "bucket", "endpoint", "doomed_by", "left_by", "removed_at"],
+        update_fields=["key", "upload_id", "hosting", "bucket", "endpoint", "expires_at", "removed_at"],
     )
     return [
         Target(

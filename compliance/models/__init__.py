@@ -1,7 +1,7 @@
-"""What is owed, and the proof: requests, the claims of workers on them, exports, calls, callbacks, notes."""
+"""What is owed, and the proof: requests, workers' claims on them, exports, copies left, calls, callbacks, notes."""
 
 from compliance.models.callbacks import Callback
-from compliance.models.exports import Export, ExportFile
+from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
 from compliance.models.heartbeats import Heartbeat
 from compliance.models.notes import RequestNote
 from compliance.models.notices import Mailbox, Notice
@@ -13,8 +13,10 @@ __all__ = [
     "Claim",
     "ComplianceRequest",
     "Export",
+    "ExportConversation",
     "ExportFile",
     "Heartbeat",
+    "LeftCopy",
     "Mailbox",
     "Notice",
     "Replay",

@@ -1,10 +1,12 @@
-"""Exports: the file of an export request, and the copies of uploaded files beside it."""
+"""Exports: the file of an export request, what it holds, the copies of uploaded files beside it."""
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.models.requests import ComplianceRequest
+from conversations.models import DailyExtract
 
 
 class Export(models.Model):
@@ -25,14 +27,12 @@ class Export(models.Model):
     bytes = models.BigIntegerField(null=True)
     sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
     finished_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(
+        null=True,
+        help_text="When the object has to go. A deletion only ever makes it earlier. One that is not finished never "
+        "will be once it is set. Null for what lies whole in a client's bucket.",
+    )
     removed_at = models.DateTimeField(null=True)
-    doomed_by = models.UUIDField(
-        null=True, help_text="The deletion that has to remove the object; set with its mark."
-    )
-    left_by = models.UUIDField(
-        null=True, help_text="The deletion that left the object where it is, and names it in its status."
-    )
 
     class Meta:
         constraints = [
@@ -55,18 +55,64 @@ class Export(models.Model):
                 fields=["id"],
                 condition=Q(finished_at__isnull=True, key__isnull=False),
             ),
-            # The objects that a deletion still has to remove.
-            models.Index(
-                name="export_doomed",
-                fields=["doomed_by"],
-                condition=Q(doomed_by__isnull=False, key__isnull=False),
-            ),
-            # The objects that a deletion has left.
-            models.Index(name="export_left", fields=["left_by"], condition=Q(left_by__isnull=False)),
         ]
 
     def __str__(self) -> str:
         return f"export {self.pk}"
+
+    @property
+    def is_due(self) -> bool:
+        """Say whether its time is over, also if its object is there still."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+
+class ExportConversation(models.Model):
+    """That an export holds a conversation, from before its first byte until its object is gone.
+
+    Of what lies in a client's bucket it stays as long as the digests do (ERASURE_LEDGER_DAYS). The conversation has
+    no database constraint: the locks that one takes would come in another order than everybody else's.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="+", db_index=False)
+    conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="exportconversation_once", fields=["export", "conversation_id"])]
+        indexes = [
+            # From a conversation that is erased to the exports that hold it.
+            models.Index(name="exportconversation_number", fields=["conversation_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"conversation {self.conversation_id} in export {self.export_id}"
+
+
+class LeftCopy(models.Model):
+    """A copy that a completed deletion left where it is, for its status to name: an export or a daily extract.
+
+    Either it lies in a client's bucket, or it is an export that a chatter asked for and may still fetch.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    deletion = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
+    export = models.ForeignKey(Export, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
+    extract = models.ForeignKey(DailyExtract, on_delete=models.PROTECT, related_name="+", db_index=False, null=True)
+
+    class Meta:
+        verbose_name_plural = "left copies"
+        constraints = [
+            models.CheckConstraint(
+                name="leftcopy_is_one_thing",
+                condition=Q(export__isnull=False, extract__isnull=True)
+                | Q(export__isnull=True, extract__isnull=False),
+            ),
+            models.UniqueConstraint(name="leftcopy_export_once", fields=["deletion", "export"]),
+            models.UniqueConstraint(name="leftcopy_extract_once", fields=["deletion", "extract"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"left copy {self.pk}"
 
 
 class ExportFile(models.Model):

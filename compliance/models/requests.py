@@ -67,6 +67,13 @@ class ComplianceRequest(models.Model):
         UCI = "uci", "One chatter, by the UCI value"
         CONVERSATIONS = "conversations", "Conversations, by the platform's ids"
 
+    class WaitingFor(models.TextChoices):
+        """Each ends by itself: no request waits for another person's request."""
+
+        EXTRACTS = "extracts", "Daily extracts that are made again"
+        TURN = "turn", "Its next turn: it takes long"
+        ROWS = "rows", "Rows that another worker has locked"
+
     class Lane(models.TextChoices):
         """How workers take a request. `alone` and `large` ones are taken one at a time."""
 
@@ -117,6 +124,12 @@ class ComplianceRequest(models.Model):
     held_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
     cut_at = models.DateTimeField(null=True, help_text="When a deletion marked, or an export read its snapshot.")
+    cutoff_number = models.BigIntegerField(
+        null=True, help_text="The highest number of the chatbot's conversations when a deletion marked."
+    )
+    waiting_for = models.CharField(
+        max_length=16, choices=WaitingFor, null=True, help_text="Why a worker put it back into the line."
+    )
     completed_at = models.DateTimeField(null=True)
     failed_at = models.DateTimeField(null=True)
     cancelled_at = models.DateTimeField(null=True)
@@ -148,6 +161,7 @@ class ComplianceRequest(models.Model):
     files = models.PositiveIntegerField(default=0)
     exports = models.PositiveIntegerField(default=0)
     extracts = models.PositiveIntegerField(default=0)
+    extracts_left = models.PositiveIntegerField(default=0, help_text="Days that are still to be made again.")
 
     class Meta:
         indexes = [
@@ -166,6 +180,12 @@ class ComplianceRequest(models.Model):
             # an index that holds the open ones only, PostgreSQL believes that it is empty, and reads it whole.
             models.Index(name="request_of_chatter", fields=["variable", "uci_digest", "status", "seq"]),
             models.Index(name="request_claim", fields=["claim"], condition=Q(claim__isnull=False)),
+            # What waits for a chatbot's days.
+            models.Index(
+                name="request_waits_for_days",
+                fields=["chatbot", "seq"],
+                condition=Q(chatbot__gt=0, waiting_for="extracts", status="accepted"),
+            ),
             models.Index(name="request_held", fields=["hold_reason", "seq"], condition=Q(status="on_hold")),
             models.Index(F("chatbot"), F("id").desc(), name="request_newest"),
             # The newest of a status, of the exports, of a client's ticket. Not of what most requests have: that is
@@ -240,6 +260,16 @@ class ComplianceRequest(models.Model):
                         "rejected",
                     ]
                 ),
+            ),
+            models.CheckConstraint(
+                name="request_waiting_known",
+                condition=Q(waiting_for__isnull=True) | Q(waiting_for__in=["extracts", "turn", "rows"]),
+            ),
+            models.CheckConstraint(
+                name="request_cutoff_is_whole",
+                condition=Q(kind="export")
+                | Q(cut_at__isnull=True, cutoff_number__isnull=True)
+                | Q(cut_at__isnull=False, cutoff_number__isnull=False),
             ),
             models.CheckConstraint(name="request_lane_known", condition=Q(lane__in=["normal", "alone", "large"])),
             models.CheckConstraint(

@@ -103,7 +103,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
         request.status, request.attempts = Status.ACCEPTED, 0
         if request.lane == ComplianceRequest.Lane.NORMAL:
             request.lane = ComplianceRequest.Lane.ALONE
-        request.queued_at, request.not_before = Now(), None
+        request.queued_at, request.not_before, request.waiting_for = Now(), None, None
         request.error_code = request.error_detail = ""
         request.failed_at = None
         request.save(
@@ -113,12 +113,13 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
                 "lane",
                 "queued_at",
                 "not_before",
+                "waiting_for",
                 "error_code",
                 "error_detail",
                 "failed_at",
             ]
         )
-        extracts.try_again(request.pk)
+        extracts.try_again([request.pk])
         _record("request.retried", request, actor, why)
         queue.ring_after_commit()
     request.refresh_from_db()

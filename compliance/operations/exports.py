@@ -1,6 +1,7 @@
 """Where the files of exports are, for whoever asks."""
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.buckets import StorageError, hosted_storage
@@ -24,7 +25,7 @@ def download_link(request: ComplianceRequest, *, actor: str, file_id: int | None
         raise Refused("not_ready", "The export is not finished. Ask for its status.")
     if export.hosting == Bucket.Hosting.CLIENT:
         raise Refused("in_client_bucket", "The export was written into your own bucket. Fetch it there.")
-    if export.key is None or export.doomed_by:
+    if export.key is None or export.is_due:
         raise _expired()
     try:
         link = _link(export, export.key, file_id)
@@ -32,7 +33,7 @@ def download_link(request: ComplianceRequest, *, actor: str, file_id: int | None
         raise Refused("unavailable", "The storage cannot be used for now.") from None
     with transaction.atomic():
         # A deletion that met it meanwhile waits, or is seen.
-        if not Export.objects.select_for_update().filter(pk=export.pk, key=export.key, doomed_by=None):
+        if not Export.objects.select_for_update().filter(pk=export.pk, key=export.key, expires_at__gt=Now()):
             raise _expired()
         changelog.record(
             "export.downloaded",

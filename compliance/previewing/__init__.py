@@ -1,20 +1,22 @@
 """What a deletion and an export would do now, without doing any of it.
 
-The questions are those of the mark (`erasure/marking.py`, `erasure/dooming.py`), of the claims (`sizes.py`) and of
+The questions are those of the mark (`erasure/marking.py`, `erasure/scope.py`), of the claims (`sizes.py`) and of
 the file (`conversations/transcripts.py`), asked without a request. Tests file what they preview, and compare.
 
 No message is counted one by one: each conversation keeps how many it has. What is looked at is bounded.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from chatbots.models import Bucket, Chatbot
 from compliance import similar
 from compliance.models import ComplianceRequest
 from compliance.operations.filing import Setup, check
-from compliance.previewing.deleting import MOST_NAMED, Deletion, Named, count_files, deletion, named
-from compliance.previewing.finding import Finds, Subject, find, look_ahead
+from compliance.previewing.deleting import MOST_NAMED, Deletion, Named, blocked, count, count_files, holds, named
+from compliance.previewing.finding import Ahead, Finds, Subjects, find, look_ahead
 from compliance.selectors import Selector
 from compliance.similar import Similar
 from conversations.snapshots import one_instant
@@ -62,16 +64,22 @@ def preview(
     All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
     """
     with one_instant():
-        subject = Subject(chatbot, **check(Setup(chatbot), about, reference, callback_url).names)
-        ahead = look_ahead(subject)
-        finds = find(subject, ahead)
+        names = check(Setup(chatbot), about, reference, callback_url).names
+        subjects = Subjects(
+            chatbot,
+            names.get("variable_id"),
+            digests=[names.get("uci_digest")],
+            conversation_digests=names.get("conversation_digests"),
+        )
+        [finds] = find(subjects)
+        [ahead] = look_ahead(subjects)
         return Preview(
-            deletion=deletion(subject, finds, ahead, erase_exports=options.erase_exports)
+            deletion=_deletion(subjects, finds, ahead, erase_exports=options.erase_exports)
             if options.deletion
             else None,
-            export=_export(subject, finds, options) if options.export else None,
+            export=_export(subjects, finds, options) if options.export else None,
             open_requests=ahead.open[:MOST_NAMED],
-            similar=_similar(subject),
+            similar=_similar(chatbot, names),
             at_least=finds.at_least,
         )
 
@@ -79,17 +87,16 @@ def preview(
 def preview_filed(request: ComplianceRequest) -> Preview:
     """Return what a deletion that waits would do if it were carried out now. It names somebody still."""
     with one_instant():
-        subject = Subject(
-            chatbot=request.chatbot,
-            variable_id=request.variable_id,
-            uci_value=request.uci_value,
-            uci_digest=None if request.uci_digest is None else bytes(request.uci_digest),
+        subjects = Subjects(
+            request.chatbot,
+            request.variable_id,
+            digests=[None if request.uci_digest is None else bytes(request.uci_digest)],
             conversation_digests=_as_bytes(request.conversation_digests),
         )
-        ahead = look_ahead(subject)
-        finds = find(subject, ahead)
+        [finds] = find(subjects)
+        [ahead] = look_ahead(subjects)
         return Preview(
-            deletion=deletion(subject, finds, ahead, erase_exports=request.erase_exports),
+            deletion=_deletion(subjects, finds, ahead, erase_exports=request.erase_exports),
             export=None,
             open_requests=ahead.open[:MOST_NAMED],
             similar=[],
@@ -101,21 +108,27 @@ def _as_bytes(digests: list[bytes | memoryview] | None) -> list[bytes] | None:
     return None if digests is None else [bytes(one) for one in digests]
 
 
-def _export(subject: Subject, finds: Finds, options: Options) -> Export:
-    is_all = options.include_shared or subject.is_by_id
+def _deletion(subjects: Subjects, finds: Finds, ahead: Ahead, *, erase_exports: bool) -> Deletion:
+    is_owed = ahead.holds_deletions or bool(blocked(subjects))
+    held_by = holds(subjects.chatbot, named=len(finds.live), is_owed=is_owed)
+    return count(subjects, finds, erase_exports=erase_exports, held_by=held_by)
+
+
+def _export(subjects: Subjects, finds: Finds, options: Options) -> Export:
+    is_all = options.include_shared or subjects.is_by_id
     chosen = [one for one in finds.unmarked if is_all or one.people <= 1]
-    has_bucket = Bucket.objects.filter(chatbot=subject.chatbot).exists()
+    has_bucket = Bucket.objects.filter(chatbot=subjects.chatbot).exists()
     return Export(
         conversations=len(chosen),
         messages=sum(one.message_count for one in chosen),
-        files=count_files([one.number for one in chosen], only_stored=True) if options.include_files else 0,
+        files=count_files([one.number for one in chosen]) if options.include_files else 0,
         shared_left_out=len(finds.unmarked) - len(chosen),
         refused=None if has_bucket else "export_destination_missing",
         found=named(chosen),
     )
 
 
-def _similar(subject: Subject) -> list[Similar]:
-    if subject.variable_id is None or subject.uci_value is None:
+def _similar(chatbot: Chatbot, names: Mapping[str, Any]) -> list[Similar]:
+    if "uci_value" not in names:
         return []
-    return similar.find(chatbot_id=subject.chatbot.pk, variable_id=subject.variable_id, value=subject.uci_value)
+    return similar.find(chatbot_id=chatbot.pk, variable_id=names["variable_id"], value=names["uci_value"])

@@ -1,6 +1,6 @@
 """What a deletion would erase, keep and be held by."""
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import nlargest
@@ -10,23 +10,22 @@ from uuid import UUID
 from django.conf import settings
 from psycopg import sql
 
-from chatbots import public_ids
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
-from compliance.by_ids import IS_ANY, IS_ANY_OPEN, NAMING
 from compliance.erasure import extracts
+from compliance.erasure.blocking_exports import blocking
+from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
 from compliance.inventory import Way, stores
 from compliance.models import ComplianceRequest
-from compliance.previewing.finding import Ahead, Finds, Found, Subject, rows
+from compliance.previewing.finding import SUBJECTS, Finds, Found, Subjects, rows
 from compliance.whereabouts import HOSTED, OUT_OF_REACH
 from config.arrays import array
-from conversations.models import UploadedFile
+from conversations.models import Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason
 
 # Of the ids that the answer names.
 MOST_NAMED = 100
-# The messages whose days are looked up one by one: as many as a deletion erases in one bite. Beyond, a conversation
+# The messages whose days are looked up one by one: as many as a deletion erases in one chunk. Beyond, a conversation
 # counts for each day from its beginning to its last message.
 EXACT_MESSAGES = 25_000
 
@@ -35,75 +34,30 @@ SELECT count(*)
   FROM unnest(%s::bigint[]) AS ours(id)
  CROSS JOIN LATERAL (SELECT FROM {table} WHERE conversation_id = ours.id AND {condition} OFFSET 0) AS held
 """)
-_ALL, _STORED = sql.SQL("TRUE"), sql.SQL("state = 'stored'")
+_ALL, _STORED, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("state = 'stored'"), sql.SQL("value IS NOT NULL")
 
-_PEOPLE = """
-SELECT DISTINCT i.variable_id, i.value
-  FROM unnest(%s::bigint[]) AS ours(id)
- CROSS JOIN LATERAL (
-       SELECT variable_id, value FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
-"""
-
-# As `erasure.dooming` meets them: the exports of everybody who was in these conversations, and those that named one
-# of them by its id. One look-up for each conversation: the index takes the square of what it is asked for at once.
-# What a deletion that failed had doomed goes in any case.
+# As `erasure.exports` and `scope.GOES` have it: what holds one of these conversations, and the subjects' own exports.
 _EXPORTS = f"""
-WITH asked AS (
-    SELECT x.id
-      FROM unnest(%(variables)s::bigint[], %(digests)s::bytea[]) AS whose(variable_id, digest)
-     CROSS JOIN LATERAL (
-           SELECT id FROM compliance_compliancerequest
-            WHERE variable_id = whose.variable_id AND uci_digest = whose.digest AND kind = 'export' OFFSET 0) AS x
+WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS}), met AS (
+    SELECT held.export_id
+      FROM unnest(%(numbers)s::bigint[]) AS s(id) CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
      UNION
-    SELECT x.id
-      FROM (SELECT external_id_digest
-              FROM unnest(%(numbers)s::bigint[]) AS ours(id)
-             CROSS JOIN LATERAL (
-                   SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS each
-             UNION ALL
-            SELECT unnest(%(conversations)s::bytea[])) AS c(external_id_digest)
-     CROSS JOIN LATERAL {NAMING} AS x
-     WHERE x.kind = 'export' AND {IS_ANY}
-), met AS (
-    SELECT e.* FROM asked
-     CROSS JOIN LATERAL (
-           SELECT * FROM compliance_export WHERE request_id = asked.id AND key IS NOT NULL OFFSET 0) AS e
-     UNION
-    SELECT e.* FROM unnest(%(failed)s::uuid[]) AS failed(id)
-     CROSS JOIN LATERAL (
-           SELECT * FROM compliance_export WHERE doomed_by = failed.id AND key IS NOT NULL OFFSET 0) AS e
+    SELECT own.id FROM r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
 )
 SELECT e.request_id, e.finished_at, e.hosting, e.finished_at IS NULL AND {OUT_OF_REACH},
-       coalesce(e.finished_at > now() - make_interval(secs => %(grace)s), FALSE),
-       coalesce(e.doomed_by = ANY(%(failed)s::uuid[]), FALSE)
-  FROM met AS e
+       coalesce(e.expires_at > now() AND e.finished_at > now() - make_interval(secs => %(grace)s), FALSE),
+       %(by_id)s OR filed.variable_id IS NULL
+       OR EXISTS (SELECT FROM r WHERE r.variable_id = filed.variable_id AND r.uci_digest = filed.uci_digest)
+  FROM met
+ CROSS JOIN LATERAL (
+       SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
+ CROSS JOIN LATERAL (
+       SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
  ORDER BY e.finished_at DESC NULLS FIRST, e.request_id
-"""  # noqa: S608  (a text of ours)
-
-# As `erasure.owed` asks for exports that name the same by the other selector; of those that wait for a person.
-_PEOPLE_AND_HOW_MANY = """
-SELECT DISTINCT i.variable_id, i.value, i.people > 1
-  FROM unnest(%s::bigint[]) AS ours(id)
- CROSS JOIN LATERAL (
-       SELECT variable_id, value, count(*) OVER () AS people
-         FROM conversations_identity WHERE conversation_id = ours.id OFFSET 0) AS i
-"""
-_OWED_TO_CHATTERS = """
-SELECT EXISTS (
-    SELECT FROM unnest(%(variables)s::bigint[], %(digests)s::bytea[], %(shared)s::boolean[])
-                  AS whose(variable_id, digest, is_shared)
-      JOIN compliance_compliancerequest e
-        ON e.variable_id = whose.variable_id AND e.uci_digest = whose.digest AND e.status IN ('failed', 'on_hold')
-     WHERE e.kind = 'export' AND e.uci_value IS NOT NULL AND (e.include_shared OR NOT whose.is_shared))
-"""
-_OWED_BY_IDS = f"""
-SELECT DISTINCT ours.id
-  FROM unnest(%s::bigint[]) AS ours(id)
- CROSS JOIN LATERAL (
-       SELECT external_id_digest FROM conversations_conversation WHERE id = ours.id OFFSET 0) AS c
- CROSS JOIN LATERAL {NAMING} AS e
- WHERE e.kind = 'export' AND e.status IN ('failed', 'on_hold') AND {IS_ANY_OPEN}
 """  # noqa: S608  (texts of ours)
+
+# Of those that wait for a person.
+_BLOCKED = blocking(requests=SUBJECTS, given="r.place", statuses="'failed', 'on_hold'")
 
 _HOURS = """
 SELECT min(m.sent_at), max(m.sent_at)
@@ -113,10 +67,11 @@ SELECT min(m.sent_at), max(m.sent_at)
  GROUP BY date_trunc('hour', m.sent_at)
 """
 
-# As `erasure.extracts` flags them. A day that has no file yet is made without what is erased, and counts for nothing.
+# As `erasure.extracts` flags them, and those that it has flagged for what is erased. A day that has no file yet is
+# made without what is erased, and counts for nothing.
 _DAYS = """
 WITH met AS (
-    SELECT e.id
+    SELECT e.id, NULL::bigint AS version
       FROM unnest(%(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS said(first, last)
      CROSS JOIN LATERAL (
            SELECT id FROM conversations_dailyextract
@@ -124,16 +79,18 @@ WITH met AS (
               AND day BETWEEN (said.first AT TIME ZONE 'UTC')::date - 2 AND (said.last AT TIME ZONE 'UTC')::date + 2
               AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0) AS e
      UNION
-    SELECT theirs.extract_id
-      FROM unnest(%(failed)s::uuid[]) AS failed(id)
+    SELECT t.extract_id, t.version
+      FROM unnest(%(erased)s::bigint[]) AS ours(id)
      CROSS JOIN LATERAL (
-           SELECT extract_id FROM conversations_extracterasure WHERE request_id = failed.id OFFSET 0) AS theirs
+           SELECT extract_id, version FROM conversations_extractconversation
+            WHERE conversation_id = ours.id OFFSET 0) AS t
 )
-SELECT count(*) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL),
-       count(*) FILTER (WHERE e.hosting = 'client' AND e.made_version IS NOT NULL)
+SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT NULL
+                                      AND (met.version IS NULL OR coalesce(e.made_version, 0) < met.version)),
+       count(DISTINCT e.id) FILTER (WHERE e.hosting = 'client' AND e.made_version IS NOT NULL)
   FROM met
  CROSS JOIN LATERAL (
-       SELECT hosting, key, made_version FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
+       SELECT id, hosting, key, made_version FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
 """
 
 
@@ -163,64 +120,34 @@ class Deletion:
     found: Named
 
 
-@dataclass(frozen=True)
-class Asked:
-    """Whom a deletion, or several together, would name, and which deletions of them failed before."""
-
-    chatbot: Chatbot
-    people: Set[tuple[int | None, str | None]]
-    conversation_digests: Sequence[bytes] | None
-    failed_deletions: Sequence[UUID]
-
-
-def deletion(subject: Subject, finds: Finds, ahead: Ahead, *, erase_exports: bool) -> Deletion:
-    asked = Asked(
-        chatbot=subject.chatbot,
-        people=set() if subject.is_by_id else {(subject.variable_id, subject.uci_value)},
-        conversation_digests=subject.conversation_digests,
-        failed_deletions=ahead.failed_deletions,
-    )
-    return count(asked, finds, erase_exports=erase_exports, held_by=_held_by(subject, finds, ahead))
-
-
-def count(asked: Asked, finds: Finds, *, erase_exports: bool, held_by: list[HoldReason]) -> Deletion:
-    numbers = [conversation.number for conversation in finds.free]
-    erased = {"conversations": len(numbers), "messages": sum(one.message_count for one in finds.free)}
+def count(subjects: Subjects, finds: Finds, *, erase_exports: bool, held_by: Sequence[HoldReason] = ()) -> Deletion:
+    """Return what a deletion of these subjects, or several together, would do to what was found of them."""
+    numbers = [conversation.number for conversation in finds.live]
+    erased = {"conversations": len(numbers), "messages": sum(one.message_count for one in finds.live)}
     for store in stores(Way.CONVERSATION):
         if store.counter != "messages":
-            erased[store.counter] = count_rows(store.table, numbers)
-    erased["files"] = count_files([*numbers, *finds.erased_with_files])
-    met = _exports_met(asked, numbers)
+            condition = _HAS_VALUE if store.model is Identity else _ALL
+            erased[store.counter] = _count_rows(store.table, numbers, condition)
+    erased["files"] = count_files([*numbers, *finds.erased])
+    met = _exports_met(subjects, [*numbers, *finds.erased])
     goes = [one for one in met if one.goes(erase_exports=erase_exports)]
     stays = [one for one in met if not one.goes(erase_exports=erase_exports)]
-    hosted, delivered = _days(asked, finds.free)
+    hosted, delivered = _days(subjects.chatbot, finds)
     return Deletion(
         erased=erased | {"exports": len(goes), "extracts": hosted},
-        shared_conversations=sum(one.people > 1 for one in finds.free),
+        shared_conversations=sum(one.people > 1 for one in finds.live),
         kept_exports=sum(one.is_hosted for one in stays),
         delivered_exports=sum(not one.is_hosted for one in stays),
         delivered_extracts=delivered,
         exports_that_go=[one.request_id for one in goes[:MOST_NAMED]],
-        held_by=held_by,
-        found=named(finds.free),
+        held_by=list(held_by),
+        found=named(finds.live),
     )
 
 
-def count_files(numbers: Collection[int], *, only_stored: bool = False) -> int:
-    """Return how many uploaded files these conversations have."""
-    return count_rows(UploadedFile._meta.db_table, numbers, condition=_STORED if only_stored else _ALL)
-
-
-def count_rows(table: str, numbers: Collection[int], *, condition: sql.SQL = _ALL) -> int:
-    """Return how many rows of a table these conversations have."""
-    statement = _COUNT_ROWS.format(table=sql.Identifier(table), condition=condition)
-    [(number,)] = rows(statement, [array(numbers)])
-    return int(number)
-
-
-def _held_by(subject: Subject, finds: Finds, ahead: Ahead) -> list[HoldReason]:
-    is_owed = ahead.holds_deletions or _is_owed_otherwise(subject, finds)
-    return holds(subject.chatbot, named=finds.named, is_owed=is_owed)
+def count_files(numbers: Collection[int]) -> int:
+    """Return how many uploaded files these conversations have; one that is not whole counts for nothing."""
+    return _count_rows(UploadedFile._meta.db_table, numbers, _STORED)
 
 
 def holds(chatbot: Chatbot, *, named: int, is_owed: bool) -> list[HoldReason]:
@@ -233,36 +160,26 @@ def holds(chatbot: Chatbot, *, named: int, is_owed: bool) -> list[HoldReason]:
     return [reason for reason, holds_it in holds.items() if holds_it]
 
 
-def _is_owed_otherwise(subject: Subject, finds: Finds) -> bool:
-    """Say whether an export by the other selector owes one of these conversations."""
-    numbers = array(conversation.number for conversation in finds.unmarked)
-    if subject.is_by_id:
-        whose = rows(_PEOPLE_AND_HOW_MANY, [numbers])
-        scopes = public_ids.of_variables(variable for variable, _, _ in whose)
-        values = {
-            "variables": array(variable for variable, _, _ in whose),
-            "digests": [digest("chatter", scopes[variable], value) for variable, value, _ in whose],
-            "shared": [is_shared for _, _, is_shared in whose],
-        }
-        [(is_owed,)] = rows(_OWED_TO_CHATTERS, values)
-        return bool(is_owed)
-    return bool(owed_by_ids(one.number for one in finds.unmarked))
+def blocked(subjects: Subjects) -> set[int]:
+    """Return the places of those that an export by the other selector owes something, and that waits for a person."""
+    return {place for place, _ in rows(_BLOCKED, subjects.parameters)}
 
 
-def owed_by_ids(numbers: Iterable[int]) -> set[int]:
-    """Return those of these conversations that an export by ids owes, which waits for a person."""
-    return {number for (number,) in rows(_OWED_BY_IDS, [array(numbers)])}
+def _count_rows(table: str, numbers: Collection[int], condition: sql.SQL) -> int:
+    statement = _COUNT_ROWS.format(table=sql.Identifier(table), condition=condition)
+    [(number,)] = rows(statement, [array(numbers)])
+    return int(number)
 
 
 class _Met(NamedTuple):
-    """An export that holds what the deletion would erase."""
+    """An export that holds what the deletion would erase, or is the chatter's own."""
 
     request_id: UUID
     finished_at: datetime | None
     hosting: str
     is_out_of_reach: bool
     is_fresh: bool
-    is_doomed: bool
+    is_own: bool
 
     @property
     def is_hosted(self) -> bool:
@@ -270,37 +187,33 @@ class _Met(NamedTuple):
 
     def goes(self, *, erase_exports: bool) -> bool:
         if self.is_hosted:
-            return self.is_doomed or erase_exports or not self.is_fresh
+            return (erase_exports and self.is_own) or not self.is_fresh
         return self.finished_at is None and not self.is_out_of_reach
 
 
-def _exports_met(asked: Asked, numbers: Sequence[int]) -> list[_Met]:
-    whose = {*rows(_PEOPLE, [array(numbers)]), *asked.people}
-    scopes = public_ids.of_variables(variable for variable, _ in whose)
+def _exports_met(subjects: Subjects, numbers: Sequence[int]) -> list[_Met]:
     values = {
-        "variables": array(variable for variable, _ in whose),
-        "digests": [digest("chatter", scopes[variable], value) for variable, value in whose],
+        **subjects.parameters,
         "numbers": array(numbers),
-        "conversations": asked.conversation_digests,
-        "failed": array(asked.failed_deletions),
+        "by_id": subjects.is_by_id,
         "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),
     }
     return [_Met(*row) for row in rows(_EXPORTS, values)]
 
 
-def _days(asked: Asked, conversations: Sequence[Found]) -> tuple[int, int]:
+def _days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
     """Return how many hosted days would be made again, and how many delivered ones would be left."""
-    if not extracts.has_any([asked.chatbot.pk]):
+    if not extracts.has_any([chatbot.pk]):
         return 0, 0
-    if sum(one.message_count for one in conversations) <= EXACT_MESSAGES:
-        spans = rows(_HOURS, [array(one.number for one in conversations)])
+    if sum(one.message_count for one in finds.live) <= EXACT_MESSAGES:
+        spans = rows(_HOURS, [array(one.number for one in finds.live)])
     else:
-        spans = _united(sorted((one.first, one.last) for one in conversations))
+        spans = _united(sorted((one.first, one.last) for one in finds.live))
     values = {
-        "chatbot": asked.chatbot.pk,
+        "chatbot": chatbot.pk,
         "firsts": [first for first, _ in spans],
         "lasts": [last for _, last in spans],
-        "failed": array(asked.failed_deletions),
+        "erased": array(finds.erased),
     }
     [(hosted, delivered)] = rows(_DAYS, values)
     return hosted, delivered

@@ -12,8 +12,8 @@ from compliance import similar
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.operations.filing import Setup, check, one_of, require_compliance
-from compliance.previewing.deleting import Asked, Deletion, count, count_files, holds, owed_by_ids
-from compliance.previewing.finding import Ahead, Chatters, Finds, Found, TooMuch, find_each, look_ahead_each
+from compliance.previewing.deleting import Deletion, blocked, count, count_files, holds
+from compliance.previewing.finding import Ahead, Finds, Found, Subjects, TooMuch, find, look_ahead
 from compliance.selectors import ByUci
 from compliance.similar import Similar
 from conversations.snapshots import one_instant
@@ -93,18 +93,20 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], options: 
         setup = Setup(chatbot)
         one_of(setup.ucis, key)
         judged = [_judge(setup, key, line) for line in lines]
-        chatters = _chatters(setup, key, lines, judged)
-        ahead = look_ahead_each(chatters)
+        values = [line.value for line, one in zip(lines, judged, strict=True) if not isinstance(one, Refused)]
+        digests = [one for one in judged if not isinstance(one, Refused)]
+        chatters = Subjects(setup.chatbot, setup.ucis[key].pk, digests=digests)
+        ahead = look_ahead(chatters)
         try:
-            finds = find_each(chatters, ahead)
+            finds = find(chatters)
         except TooMuch:
             finds = []
         if len(finds) != len(ahead):
             raise Refused("invalid", "These have too many conversations for one preview. Name fewer at once.")
-        outlooks = iter(_outlooks(chatters, ahead, finds, options))
+        outlooks = iter(_outlooks(chatters, values, ahead, finds, options))
         return PreviewOfMany(
             outlooks=[Outlook(refused=one) if isinstance(one, Refused) else next(outlooks) for one in judged],
-            together=_together(chatters, ahead, finds, options),
+            together=_together(chatters, finds, options),
             has_bucket=Bucket.objects.filter(chatbot=chatbot).exists(),
         )
 
@@ -119,24 +121,14 @@ def _judge(setup: Setup, key: str, line: Line) -> bytes | Refused:
     return digest
 
 
-def _chatters(setup: Setup, key: str, lines: Sequence[Line], judged: Sequence[bytes | Refused]) -> Chatters:
-    good = [(line.value, one) for line, one in zip(lines, judged, strict=True) if not isinstance(one, Refused)]
-    return Chatters(
-        chatbot=setup.chatbot,
-        variable_id=setup.ucis[key].pk,
-        values=[value for value, _ in good],
-        digests=[digest for _, digest in good],
-    )
-
-
 def _outlooks(
-    chatters: Chatters, ahead: Sequence[Ahead], finds: Sequence[Finds], options: OptionsOfMany
+    chatters: Subjects, values: Sequence[str], ahead: Sequence[Ahead], finds: Sequence[Finds], options: OptionsOfMany
 ) -> list[Outlook]:
-    owed = owed_by_ids({one.number for each in finds for one in each.unmarked}) if options.is_deletion else set()
+    owed = blocked(chatters) if options.is_deletion else set()
     alike = similar.find_each(
         chatbot_id=chatters.chatbot.pk,
-        variable_id=chatters.variable_id,
-        values=chatters.values,
+        variable_id=chatters.variable_id or 0,
+        values=values,
         most=MOST_ALIKE,
         most_counted=MOST_ALIKE_COUNTED,
     )
@@ -148,44 +140,37 @@ def _outlooks(
             at_least=its_finds.at_least,
             open_requests=its_ahead.open,
             similar=its_alike,
-            held_by=_held_by(chatters.chatbot, its_finds, its_ahead, owed) if options.is_deletion else [],
+            held_by=holds(
+                chatters.chatbot, named=len(its_finds.live), is_owed=its_ahead.holds_deletions or place in owed
+            )
+            if options.is_deletion
+            else [],
         )
-        for its_ahead, its_finds, its_alike in zip(ahead, finds, alike, strict=True)
+        for place, (its_ahead, its_finds, its_alike) in enumerate(zip(ahead, finds, alike, strict=True))
     ]
-
-
-def _held_by(chatbot: Chatbot, finds: Finds, ahead: Ahead, owed: set[int]) -> list[HoldReason]:
-    is_owed = ahead.holds_deletions or any(one.number in owed for one in finds.unmarked)
-    return holds(chatbot, named=finds.named, is_owed=is_owed)
 
 
 def _chosen(finds: Finds, options: OptionsOfMany) -> list[Found]:
     if options.is_deletion:
-        return finds.free
+        return finds.live
     return [one for one in finds.unmarked if options.include_shared or one.people <= 1]
 
 
 def _shared(finds: Finds, options: OptionsOfMany) -> int:
-    return sum(one.people > 1 for one in (finds.free if options.is_deletion else finds.unmarked))
+    return sum(one.people > 1 for one in (finds.live if options.is_deletion else finds.unmarked))
 
 
-def _together(chatters: Chatters, ahead: Sequence[Ahead], finds: Sequence[Finds], options: OptionsOfMany) -> Together:
+def _together(chatters: Subjects, finds: Sequence[Finds], options: OptionsOfMany) -> Together:
     chosen = {one.number: one for each in finds for one in _chosen(each, options)}
     shared = sum(_shared(each, options) for each in finds)
     deletion = None
     if options.is_deletion:
-        asked = Asked(
-            chatbot=chatters.chatbot,
-            people={(chatters.variable_id, value) for value in chatters.values},
-            conversation_digests=None,
-            failed_deletions=[request_id for one in ahead for request_id in one.failed_deletions],
-        )
-        erased = {number for each in finds for number in each.erased_with_files}
-        united = Finds(free=list(chosen.values()), erased_with_files=[*erased])
-        deletion = count(asked, united, erase_exports=options.erase_exports, held_by=[])
+        erased = {number for each in finds for number in each.erased}
+        united = Finds(live=list(chosen.values()), erased=[*erased])
+        deletion = count(chatters, united, erase_exports=options.erase_exports)
         files, shared = deletion.erased["files"], deletion.shared_conversations
     else:
-        files = count_files(chosen, only_stored=True) if options.include_files else 0
+        files = count_files(chosen) if options.include_files else 0
     return Together(
         conversations=len(chosen),
         messages=sum(one.message_count for one in chosen.values()),

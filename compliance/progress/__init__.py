@@ -4,27 +4,31 @@ The counters are added in the transaction that did what they count, so that a ki
 one. Final states forget the chatter's value.
 """
 
-from compliance.progress.completing import complete_deletions
-from compliance.progress.counters import COUNTERS, Counts, add_counts
-from compliance.progress.exporting import Delivered, complete_exports, overtaken, start_exports
+from compliance.progress.completing import complete_deletions, failed_by_ids
+from compliance.progress.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
+from compliance.progress.exporting import Delivered, complete_exports, start_exports
 from compliance.progress.failing import step_failed
-from compliance.progress.giving_back import divert_large, give_back, give_back_alone, set_apart
+from compliance.progress.giving_back import divert_large, give_back, give_back_alone, set_apart, try_again
 from compliance.progress.holding import hold, release_export_pending
 
 __all__ = [
     "COUNTERS",
     "Counts",
     "Delivered",
+    "Left",
     "add_counts",
+    "add_late_counts",
     "complete_deletions",
     "complete_exports",
     "divert_large",
+    "failed_by_ids",
     "give_back",
     "give_back_alone",
     "hold",
-    "overtaken",
+    "note_left",
     "release_export_pending",
     "set_apart",
     "start_exports",
     "step_failed",
+    "try_again",
 ]

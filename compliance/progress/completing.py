@@ -14,31 +14,43 @@ from compliance.progress.claimed import ACTOR
 from config.arrays import array
 from conversations.named import NAMED
 
+# What failed after a later mark has more in its scope than the deletion that is complete, and can be retried.
+_FORGET_FAILED = """
+UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
+ WHERE id = ANY(ARRAY(
+       SELECT earlier.id
+         FROM compliance_compliancerequest r
+         JOIN compliance_compliancerequest earlier
+           ON earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
+          AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
+          AND (earlier.kind = 'export' OR coalesce(earlier.cutoff_number, 0) <= r.cutoff_number)
+        WHERE r.id = ANY(%s) AND r.claim_id = %s
+        ORDER BY earlier.seq FOR NO KEY UPDATE OF earlier))
+"""
 # One that named conversations forgets them when nothing is left of any: with the rest it can still be retried.
-_FORGET_FAILED = f"""
-WITH of_conversations AS (
-    UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
-     WHERE id IN (
-           SELECT earlier.id
-             FROM compliance_compliancerequest r
-            CROSS JOIN LATERAL {SHARING} AS earlier
-            WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s AND earlier.seq < r.seq
-              AND earlier.status = 'failed' AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
-              AND NOT EXISTS (SELECT FROM (SELECT earlier.*) AS r CROSS JOIN LATERAL ({NAMED}) AS named))
-)
-UPDATE compliance_compliancerequest earlier SET uci_value = NULL, callback_url = ''
+_FAILED_BY_IDS = f"""
+SELECT earlier.id
   FROM compliance_compliancerequest r
- WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s
-   AND earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
-   AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
-   AND (earlier.kind = 'export' OR earlier.failed_at <= r.cut_at)
+ CROSS JOIN LATERAL {SHARING} AS earlier
+ WHERE r.id = ANY(%s) AND r.claim_id = %s AND earlier.seq < r.seq AND earlier.status = 'failed'
+   AND NOT EXISTS (
+       SELECT FROM (SELECT earlier.*) AS r
+        CROSS JOIN LATERAL ({NAMED}) AS named
+         JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL)
 """  # noqa: S608  (a text of ours)
+_FORGET_FAILED_BY_IDS = """
+UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
+ WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
+                       WHERE id = ANY(%s) AND status = 'failed' ORDER BY seq FOR NO KEY UPDATE))
+"""
 
 _COMPLETE = """
 UPDATE compliance_compliancerequest
-   SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL,
-       conversations_total = greatest(conversations_total, conversations),
+   SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
+       extracts_left = 0, conversations_total = greatest(conversations_total, conversations),
        result = CASE WHEN conversations_total + conversations + files + exports > 0
+                       OR EXISTS (SELECT FROM compliance_leftcopy
+                                   WHERE deletion_id = compliance_compliancerequest.id)
                      THEN 'done' ELSE 'nothing_found' END,
        error_code = '', error_detail = ''
  WHERE id = ANY(%s) AND claim_id = %s
@@ -46,15 +58,27 @@ RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
 
 
-def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID]) -> None:
+def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
+    """Return earlier requests that failed and name conversations of these, in the caller's bite.
+
+    Of none of their conversations a row is left; whether anything else is has to be asked.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_FAILED_BY_IDS, [array(request_ids), held.id])
+        return list({request_id for (request_id,) in cursor.fetchall()})
+
+
+def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:
     """Complete deletions whose second look found nothing; earlier failed requests forget whom they named, too.
 
-    Not a deletion that failed after the mark: the mark has not taken over what that one left.
+    `done_by_ids` are those of `failed_by_ids` of which nothing is left.
     """
     with held.bite() as now:
         ids = list(request_ids)
         with connection.cursor() as cursor:
-            cursor.execute(_FORGET_FAILED, {"ids": array(ids), "claim": held.id})
+            cursor.execute(_FORGET_FAILED, [array(ids), held.id])
+            if done_by_ids:
+                cursor.execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
         complete(held, ids, now)
 
 

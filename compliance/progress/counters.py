@@ -1,11 +1,14 @@
-"""What was done, per store: the counters of requests."""
+"""What was done, per store, and what is left to be done: the counters of requests."""
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection
+from django.db.models.functions import Greatest
 
+from compliance.models import ComplianceRequest
 from config.arrays import array
 
 COUNTERS = (
@@ -23,16 +26,67 @@ COUNTERS = (
 Counts = Counter[str]
 
 
+# Rows are locked in the order of filing: the sweep adds to requests that another worker's sweep adds to as well.
+_ADD = f"""
+WITH added AS (
+    SELECT * FROM unnest({", ".join(["%s::uuid[]", *["%s::bigint[]"] * len(COUNTERS)])})
+               AS added(id, {", ".join(COUNTERS)})
+), locked AS (
+    SELECT id FROM compliance_compliancerequest WHERE id IN (SELECT id FROM added) ORDER BY seq FOR NO KEY UPDATE
+)
+UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added.{name}" for name in COUNTERS)}
+  FROM locked JOIN added ON added.id = locked.id WHERE r.id = locked.id
+"""  # noqa: S608  (names of ours)
+
+# What another deletion had erased before is no part of what the mark has counted.
+_NOTE = """
+UPDATE compliance_compliancerequest r
+   SET conversations_total = counted.total, extracts_left = noted.days,
+       extracts = CASE WHEN counted.total > 0 THEN noted.clean ELSE 0 END
+  FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+         AS noted(id, new, known, clean, days)
+ CROSS JOIN LATERAL (
+       SELECT greatest(was.conversations_total + noted.new, was.conversations, noted.known) AS total
+         FROM compliance_compliancerequest AS was WHERE was.id = noted.id) AS counted
+ WHERE r.id = noted.id
+"""
+
+
+class Left(NamedTuple):
+    """How much a deletion still has to see gone.
+
+    `new` and `known`: conversations that another one had erased, and of which something is left, noted the first time
+    or again. `extracts` are days that were made again already, `extracts_left` those that still have to be.
+    """
+
+    new: int
+    known: int
+    extracts: int
+    extracts_left: int
+
+
+def note_left(left: Mapping[UUID, Left]) -> None:
+    """Note how much is left of deletions of the claim, in the caller's bite."""
+    if left:
+        columns = (array(count) for count in zip(*left.values(), strict=True))
+        with connection.cursor() as cursor:
+            cursor.execute(_NOTE, [array(left), *columns])
+
+
 def add_counts(counts: Mapping[UUID, Counts]) -> None:
     """Add to the counters of many requests in one statement, in the caller's bite."""
     changed = {request_id: count for request_id, count in counts.items() if count}
     if not changed:
         return
-    columns = ", ".join(f"{name} = r.{name} + added.{name}" for name in COUNTERS)
-    arrays = ", ".join(["%s::uuid[]", *["%s::bigint[]"] * len(COUNTERS)])
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE compliance_compliancerequest r SET {columns}"  # noqa: S608  (names of ours)
-            f" FROM unnest({arrays}) AS added(id, {', '.join(COUNTERS)}) WHERE r.id = added.id",
-            [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)],
+            _ADD, [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)]
         )
+
+
+def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
+    """Add what came late to completed deletions, in the caller's transaction: they have found something now."""
+    add_counts(counts)
+    ComplianceRequest.objects.filter(pk__in=counts).update(
+        conversations_total=Greatest("conversations_total", "conversations"), result=ComplianceRequest.Result.DONE
+    )

@@ -1,6 +1,6 @@
 """Begin exports, and publish their outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -9,51 +9,56 @@ from django.conf import settings
 from django.db import connection
 
 from compliance.claims import HeldClaim
-from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.progress.claimed import log
 from compliance.progress.completing import complete
 from compliance.progress.counters import Counts, add_counts
 from config.arrays import array
-from conversations.locks import share_with_intake
 
 _START_EXPORTS = """
 WITH claimed AS (
-    SELECT id FROM compliance_compliancerequest WHERE claim_id = %(claim)s ORDER BY seq FOR UPDATE
+    SELECT id FROM compliance_compliancerequest
+     WHERE claim_id = %(claim)s AND chatbot_id = ANY(%(chatbots)s) ORDER BY seq FOR UPDATE
 )
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(now)s), cut_at = %(now)s
   FROM claimed WHERE r.id = claimed.id
 """
 
-# In the order of the rows' ids, as whoever else locks many of them.
+# In the order of the rows' ids, as whoever else locks many of them. Where the chatter's deletion has marked meanwhile
+# the file lives no longer than one that it had met.
 _FINISH_EXPORTS = """
 WITH delivered AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(rows)s::bigint[], %(sizes)s::bigint[],
                          %(digests)s::text[]) AS file(id, key, rows, bytes, sha256)
 ), ours AS (
-    SELECT e.id
+    SELECT e.id,
+           EXISTS (SELECT FROM compliance_compliancerequest later
+                    WHERE later.variable_id = r.variable_id AND later.uci_digest = r.uci_digest
+                      AND later.seq > r.seq AND later.kind = 'deletion' AND later.cut_at IS NOT NULL) AS is_erased
       FROM delivered
       JOIN compliance_export e ON e.id = delivered.id
       JOIN compliance_compliancerequest r ON r.id = e.request_id
-     WHERE e.key = delivered.key AND e.doomed_by IS NULL AND r.claim_id = %(claim)s
+     WHERE e.key = delivered.key AND e.expires_at IS NULL AND r.claim_id = %(claim)s
      ORDER BY e.id
        FOR UPDATE OF e
 )
 UPDATE compliance_export e
    SET rows = delivered.rows, bytes = delivered.bytes, sha256 = delivered.sha256, upload_id = NULL,
-       finished_at = %(now)s, expires_at = CASE WHEN e.hosting = 'hosted' THEN %(expires)s END
+       finished_at = %(now)s, expires_at = CASE WHEN e.hosting <> 'hosted' THEN NULL
+                                                WHEN ours.is_erased THEN least(%(expires)s, %(grace)s)
+                                                ELSE %(expires)s END
   FROM ours JOIN delivered ON delivered.id = ours.id
  WHERE e.id = ours.id
 RETURNING e.request_id
 """
 
 
-def start_exports(held: HeldClaim, now: datetime) -> list[ComplianceRequest]:
-    """Set all exports of the claim under way, in the caller's bite, and return them. The snapshot is read next."""
+def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) -> list[ComplianceRequest]:
+    """Set the exports of the claim for these chatbots under way, in the caller's bite, and return them."""
     with connection.cursor() as cursor:
-        cursor.execute(_START_EXPORTS, {"claim": held.id, "now": now})
-    requests = list(ComplianceRequest.objects.filter(claim=held.id).order_by("seq"))
+        cursor.execute(_START_EXPORTS, {"claim": held.id, "now": now, "chatbots": list(chatbot_ids)})
+    requests = list(ComplianceRequest.objects.filter(claim=held.id, chatbot__in=chatbot_ids).order_by("seq"))
     log("request.started", requests)
     return requests
 
@@ -72,35 +77,39 @@ class Delivered:
     counts: Counts
 
 
-def overtaken() -> StepFailed:
-    """Why an export cannot be delivered when a deletion has met one of its conversations."""
-    return StepFailed("export_overtaken", "A deletion erased part of what was exported. It is made again.")
-
-
 def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
     """Publish the outcome of exports: their files are whole and under their keys. Raises ClaimLost.
 
-    Returns the requests that could not be completed: a deletion that met one of the chatter's conversations has
-    removed the file, or is about to. Such an export has to be made again from what is left.
+    Returns the requests that could not be completed: a deletion has met one of the conversations since, and the file
+    has to go. Such an export has to be made again from what is left.
     """
-    with held.bite() as now:
-        # Without the lock a mark could doom the same rows in another order, and each wait for the other.
-        share_with_intake(file.chatbot_id for file in files)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                _FINISH_EXPORTS,
-                {
-                    "claim": held.id,
-                    "now": now,
-                    "expires": now + settings.HOSTED_FILE_DAYS,
-                    "ids": array(file.export_id for file in files),
-                    "keys": [file.key for file in files],
-                    "rows": array(file.rows for file in files),
-                    "sizes": array(file.bytes for file in files),
-                    "digests": [file.sha256 for file in files],
-                },
-            )
-            finished = {row[0] for row in cursor.fetchall()}
-        add_counts({file.request_id: file.counts for file in files if file.request_id in finished})
-        complete(held, list(finished), now)
+    finished: set[UUID] = set()
+
+    def publish(now: datetime, chatbots: set[int]) -> None:
+        finished.update(_publish(held, [file for file in files if file.chatbot_id in chatbots], now))
+
+    # Under the lock: a mark sees an export either unfinished or finished with all that it counts.
+    held.share_with_intake((file.chatbot_id for file in files), publish)
     return [file.request_id for file in files if file.request_id not in finished]
+
+
+def _publish(held: HeldClaim, files: Sequence[Delivered], now: datetime) -> set[UUID]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _FINISH_EXPORTS,
+            {
+                "claim": held.id,
+                "now": now,
+                "expires": now + settings.HOSTED_FILE_DAYS,
+                "grace": now + settings.EXPORT_GRACE_DAYS,
+                "ids": array(file.export_id for file in files),
+                "keys": [file.key for file in files],
+                "rows": array(file.rows for file in files),
+                "sizes": array(file.bytes for file in files),
+                "digests": [file.sha256 for file in files],
+            },
+        )
+        finished = {row[0] for row in cursor.fetchall()}
+    add_counts({file.request_id: file.counts for file in files if file.request_id in finished})
+    complete(held, list(finished), now)
+    return finished

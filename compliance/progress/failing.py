@@ -40,6 +40,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             request.attempts += 1
             request.error_code, request.error_detail = failure.code, failure.detail[:_DETAIL_LENGTH]
             request.claim = None
+            request.waiting_for = None
             logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
             if failure.retryable and request.attempts < MAX_ATTEMPTS:
                 request.status = Status.ACCEPTED
@@ -52,6 +53,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                     "error_code",
                     "error_detail",
                     "claim",
+                    "waiting_for",
                     "status",
                     "not_before",
                     "failed_at",
@@ -73,6 +75,7 @@ def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None
     ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
         status=Status.ACCEPTED,
         claim=None,
+        waiting_for=None,
         not_before=now + _REST_WAIT,
         error_code=resting.code,
         error_detail=resting.detail,

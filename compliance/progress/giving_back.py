@@ -11,14 +11,38 @@ from compliance.sizes import Size
 
 Lane = ComplianceRequest.Lane
 Status = ComplianceRequest.Status
+WaitingFor = ComplianceRequest.WaitingFor
 
 
-def give_back(held: HeldClaim, request_ids: Iterable[UUID], *, code: str, wait: timedelta = timedelta()) -> None:
-    """Put requests back into the line without a lost attempt: the worker stops, or another's work comes first."""
+# As the change log tells what a request waits for.
+_CODES = {WaitingFor.EXTRACTS: "extracts_pending", WaitingFor.TURN: "turn_over", WaitingFor.ROWS: "rows_in_use"}
+
+
+def give_back(
+    held: HeldClaim, request_ids: Iterable[UUID], *, waiting_for: WaitingFor, wait: timedelta = timedelta()
+) -> None:
+    """Put requests back into the line without a lost attempt: the worker stops, or another's work comes first.
+
+    The change log is told when that is for another reason than the last time: it can go on for days.
+    """
     with held.bite() as now:
         requests = claimed(held, request_ids)
         ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
-            status=Status.ACCEPTED, claim=None, not_before=now + wait if wait else None
+            status=Status.ACCEPTED, claim=None, waiting_for=waiting_for, not_before=now + wait if wait else None
+        )
+        log(
+            "request.given_back",
+            [request for request in requests if request.waiting_for != waiting_for],
+            lambda request: {"code": _CODES[waiting_for], "attempts": request.attempts},
+        )
+
+
+def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> None:
+    """Put requests back into the line, to be taken at once, since what they rested on has changed meanwhile."""
+    with held.bite():
+        requests = claimed(held, request_ids)
+        ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+            status=Status.ACCEPTED, claim=None, waiting_for=None, not_before=None
         )
         log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
 

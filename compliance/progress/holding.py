@@ -58,7 +58,7 @@ def hold(
         for reason in set(reasons.values()):
             ids = [request_id for request_id, why in reasons.items() if why == reason]
             ComplianceRequest.objects.filter(pk__in=ids, claim=held.id).update(
-                status=Status.ON_HOLD, hold_reason=reason, held_at=now, claim=None
+                status=Status.ON_HOLD, hold_reason=reason, held_at=now, claim=None, waiting_for=None
             )
         announce([request.pk for request in requests])
         log("request.held", requests, lambda request: {"reason": str(reasons[request.pk])})

@@ -6,13 +6,13 @@ from conversations.models.conversations import (
     UploadedFile,
     VariableValue,
 )
-from conversations.models.extracts import DailyExtract, ExtractErasure
+from conversations.models.extracts import DailyExtract, ExtractConversation
 
 __all__ = [
     "Conversation",
     "DailyExtract",
     "ErasedChatter",
-    "ExtractErasure",
+    "ExtractConversation",
     "Identity",
     "Message",
     "UploadedFile",

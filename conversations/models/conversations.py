@@ -208,24 +208,44 @@ class _OfConversation(models.Model):
 
 
 class Identity(_OfConversation):
-    """A conversation's UCI value. Only added, never overwritten; two when two people used one window."""
+    """A conversation's UCI value. Only added, never overwritten; two when two people used one window.
+
+    Of an erased conversation the value is gone. While a copy of it may lie somewhere (a file, an export, a daily
+    extract) the keyed digest stays, so that every deletion that names the chatter finds what is left.
+    """
 
     variable = models.ForeignKey(
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
-    value = models.CharField(max_length=512)
+    value = models.CharField(max_length=512, null=True)
+    digest = models.BinaryField(max_length=32, help_text="As ComplianceRequest.uci_digest.")
 
     class Meta:
         verbose_name_plural = "identities"
         constraints = [
-            models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "value"]),
+            models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "digest"]),
             models.CheckConstraint(name="identity_value_not_empty", condition=~Q(value="")),
+            # Who has no digest is found by no request.
+            models.CheckConstraint(
+                name="identity_digest_is_whole",
+                condition=Exact(
+                    models.Func(F("digest"), function="octet_length", output_field=models.IntegerField()), 32
+                ),
+            ),
         ]
         indexes = [
             # Every deletion and export starts here: the conversations of one chatter.
-            models.Index(name="identity_chatter", fields=["chatbot", "variable", "value"]),
-            # The values that look like another's, each found once however often it is there.
-            models.Index(F("chatbot"), FOLDED_HASH, F("variable"), VALUE_HASH, name="identity_folded"),
+            models.Index(name="identity_chatter", fields=["chatbot", "variable", "digest"]),
+            # The values that look like another's, each found once however often it is there. For the condition on
+            # the chatbot see `Conversation`.
+            models.Index(
+                F("chatbot"),
+                FOLDED_HASH,
+                F("variable"),
+                VALUE_HASH,
+                name="identity_folded",
+                condition=Q(chatbot__gt=0, value__isnull=False),
+            ),
         ]
 
 
@@ -326,6 +346,7 @@ class ErasedChatter(models.Model):
     )
     digest = models.BinaryField(max_length=32)
     cut_at = models.DateTimeField(help_text="Conversations begun before this are refused.")
+    cutoff_number = models.BigIntegerField(help_text="Stored conversations up to this number are closed.")
     request_id = models.UUIDField()
     expires_at = models.DateTimeField()
 

@@ -1,4 +1,4 @@
-"""The daily files of a chatbot, and which deletions they still have to be cleaned of."""
+"""The daily files of a chatbot, and the erased conversations that they held."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -85,24 +85,23 @@ class DailyExtract(models.Model):
         return f"extract {self.pk}"
 
 
-class ExtractErasure(models.Model):
-    """That a deletion erased messages which an extract may hold.
+class ExtractConversation(models.Model):
+    """That messages of a conversation were erased which the file of a day may hold.
 
-    A hosted extract is clean of them once it was made from `version` or later; the deletion waits for that. One in a
-    client's bucket is the client's: the row is how the deletion's status names it.
+    A hosted file is clean of them once it was made from `version` or a later one: whoever has to see the
+    conversation erased waits for that. One in a client's bucket is the client's, and is only named.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
-    extract = models.ForeignKey(DailyExtract, on_delete=models.CASCADE, related_name="erasures", db_index=False)
-    request_id = models.UUIDField()
+    conversation_id = models.BigIntegerField(help_text="The conversation's number; no database constraint.")
+    extract = models.ForeignKey(DailyExtract, on_delete=models.CASCADE, related_name="+", db_index=False)
     version = models.PositiveIntegerField()
 
     class Meta:
         constraints = [
-            # Also the way from a deletion to the extracts it waits for.
-            models.UniqueConstraint(name="extracterasure_once", fields=["request_id", "extract"]),
+            # Also the way from a conversation to its days.
+            models.UniqueConstraint(name="extractconversation_once", fields=["conversation_id", "extract"]),
         ]
-        indexes = [models.Index(name="extracterasure_extract", fields=["extract"])]
 
     def __str__(self) -> str:
-        return f"erasure from extract {self.extract_id}"
+        return f"conversation {self.conversation_id} in extract {self.extract_id}"

@@ -13,7 +13,7 @@ from compliance.models import Replay
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.compliance.test_api_batch import IDEMPOTENCY, PATH, filed, ids, items
-from tests.functional.test_races import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, Gate
 
 
 @pytest.fixture

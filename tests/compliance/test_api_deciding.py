@@ -15,7 +15,7 @@ from compliance.models import ComplianceRequest
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of
-from tests.functional.test_races import PATIENCE, Elsewhere, Gate
+from tests.functional.elsewhere import PATIENCE, Elsewhere, Gate
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind

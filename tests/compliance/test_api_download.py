@@ -74,13 +74,13 @@ def test_one_in_a_clients_bucket_is_fetched_there(caller, chatbot: Chatbot, stor
     problem(download(caller, export.request), 409, "in_client_bucket")
 
 
-@pytest.mark.parametrize("gone", ["expired", "doomed"])
+@pytest.mark.parametrize("gone", ["expired", "due"])
 def test_one_whose_time_is_over_is_told(caller, chatbot: Chatbot, storage: ObjectStorage, gone: str) -> None:
     export = exported(chatbot)
     if gone == "expired":
         Export.objects.update(key=None, removed_at=timezone.now())
     else:
-        Export.objects.update(doomed_by=deletion_of(chatbot, "42").pk)
+        Export.objects.update(expires_at=timezone.now())
     problem(download(caller, export.request), 409, "export_expired")
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
@@ -91,11 +91,11 @@ def test_one_that_a_deletion_meets_meanwhile_is_not_handed_out(
     export = exported(chatbot)
     link = ObjectStorage.link
 
-    def doomed_meanwhile(self: ObjectStorage, key: str, **options: Any) -> str:
-        Export.objects.update(doomed_by=deletion_of(chatbot, "42").pk)
+    def met_meanwhile(self: ObjectStorage, key: str, **options: Any) -> str:
+        Export.objects.update(expires_at=timezone.now())
         return link(self, key, **options)
 
-    monkeypatch.setattr(ObjectStorage, "link", doomed_meanwhile)
+    monkeypatch.setattr(ObjectStorage, "link", met_meanwhile)
     problem(download(caller, export.request), 409, "export_expired")
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 

@@ -76,8 +76,10 @@ def test_look_alikes_are_bounded_however_many_there_are(chatbot, caller):
         conversation_of(chatbot, value, messages=0)
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)"
-            " SELECT c.chatbot_id, c.id, c.uci_variable_id, '000007' FROM conversations_conversation c"
+            "INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest)"
+            " SELECT c.chatbot_id, c.id, c.uci_variable_id, '000007', alike.digest"
+            "   FROM conversations_conversation c"
+            "  CROSS JOIN (SELECT digest FROM conversations_identity WHERE value = '000007') AS alike"
             " WHERE NOT EXISTS (SELECT FROM conversations_identity WHERE conversation_id = c.id AND value = '000007')"
         )
     found = caller.post("preview", body("7")).json()["similar"]

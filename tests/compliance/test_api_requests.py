@@ -9,8 +9,8 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from compliance.api.representation import represent, represent_all
-from compliance.models import ComplianceRequest, Export, ExportFile
-from conversations.models import DailyExtract, ExtractErasure
+from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
+from conversations.models import DailyExtract
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller, problem
 from tests.factories import NOON, ExportFactory, deletion_of, export_of
@@ -190,11 +190,10 @@ def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceReque
     """An export with a copy, a deletion that left it and met days of both kinds, one under way, one failed."""
     value = f"person {number}"
     made = export_of(chatbot, value, include_files=True)
-    ended = {"uci_value": None, "status": Status.COMPLETED, "completed_at": Now(), "result": "done", "cut_at": Now()}
-    done = deletion_of(chatbot, value, started_at=Now())
-    export = ExportFactory.create(
-        request=made, key=f"k{number}", rows=1, bytes=1, sha256="0" * 64, finished_at=Now(), left_by=done.pk
-    )
+    ended = {"uci_value": None, "status": Status.COMPLETED, "completed_at": Now(), "result": "done"}
+    done = deletion_of(chatbot, value, started_at=Now(), cut_at=Now(), extracts=1)
+    export = ExportFactory.create(request=made, key=f"k{number}", rows=1, bytes=1, sha256="0" * 64, finished_at=Now())
+    LeftCopy.objects.create(chatbot=chatbot, deletion=done, export=export)
     ExportFile.objects.create(chatbot=chatbot, export=export, file_id=number, key=f"c{number}")
     for hosting in ("hosted", "client"):
         extract = DailyExtract.objects.create(
@@ -211,8 +210,8 @@ def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceReque
             key=hosting,
             made_version=1,
         )
-        version = 1 if hosting == "hosted" else 2
-        ExtractErasure.objects.create(chatbot=chatbot, extract=extract, request_id=done.pk, version=version)
+        if hosting == "client":
+            LeftCopy.objects.create(chatbot=chatbot, deletion=done, extract=extract)
     ComplianceRequest.objects.filter(pk__in=[made.pk, done.pk]).update(**ended)
     under_way = deletion_of(chatbot, value, status=Status.PROCESSING, started_at=Now(), cut_at=Now())
     failed = export_of(chatbot, value, status=Status.FAILED, failed_at=Now(), error_code="x")
@@ -223,7 +222,7 @@ def test_many_requests_take_as_many_queries_as_one_of_each_kind(chatbot, django_
     requests_of_all_kinds(factories.ready_chatbot(slug="other"), 9)
     ids = [request.pk for number in range(4) for request in requests_of_all_kinds(chatbot, number)]
     for some in (ids[:4], ids):
-        with django_assert_num_queries(6):
+        with django_assert_num_queries(5):
             requests = list(ComplianceRequest.objects.filter(pk__in=some).order_by("seq"))
             shown = represent_all(requests, status_url=lambda request: str(request.pk), shows_key=True)
         assert [one["request_id"] for one in shown] == [one["status_url"] for one in shown] == list(map(str, some))

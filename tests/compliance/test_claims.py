@@ -97,7 +97,7 @@ def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = conversation_of(chatbot, "42", messages=3)
-    file = factories.UploadedFileFactory.create(conversation=conversation)
+    file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
     first, duplicate = deletion_of(chatbot, "42"), deletion_of(chatbot, "42")
     refusals = [StorageError("storage_denied", "No.", retryable=False)]
     remove = Removal.remove

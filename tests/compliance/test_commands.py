@@ -137,7 +137,13 @@ def test_verification_finds_what_a_restored_backup_brought_back(chatbot, storage
     assert code == 3
     assert json.loads(out) == {
         "verified": 1,
-        "left": {str(request.pk): {"conversations_message": 1, "the chatter's identities": 1}},
+        "left": {
+            str(request.pk): {
+                "conversations_conversation": 1,
+                "conversations_identity": 1,
+                "conversations_message": 3,
+            }
+        },
     }
 
 

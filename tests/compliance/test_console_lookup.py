@@ -82,13 +82,13 @@ def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Cha
     assert "No request to delete it is known" in words_of(ask(client, "value", "42"))
 
 
-def test_what_was_withdrawn_or_taken_over_is_not_called_unknown_or_still_to_come(chatbot: Chatbot) -> None:
+def test_what_was_withdrawn_or_erased_by_a_later_one_is_not_called_unknown_or_still_to_come(chatbot: Chatbot) -> None:
     client = member(chatbot)
     now = timezone.now()
     given_up = deletion_of(chatbot, "42", status="failed", failed_at=now, error_code="x")
     failed = f"Not yet: request {given_up.pk} to delete it has the state “failed”"
     assert failed in words_of(ask(client, "value", "42"))
-    # As the one that took over leaves it.
+    # As the later one leaves it.
     ComplianceRequest.objects.filter(pk=given_up.pk).update(uci_value=None)
     done = completed(chatbot, "42")
     words = words_of(ask(client, "value", "42"))

@@ -15,7 +15,6 @@ from tests.factories import conversation_of, deletion_of
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.xfail(reason="each row of an upload is counted", strict=True)
 def test_uploads_that_broke_off_are_removed_and_not_counted(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:

@@ -11,7 +11,7 @@ from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import claims, operations, sizes, worker
 from compliance.claims import HeldClaim
-from compliance.erasure import ledger, marking, rows, verify
+from compliance.erasure import engine, ledger, marking, rows
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
@@ -167,11 +167,11 @@ def test_it_writes_a_ledger_without_values(chatbot: Chatbot, drain: Drain, stora
     assert "id-of-the-platform" not in content
 
 
-def test_a_whale_is_erased_in_bites_with_right_counts(
+def test_a_whale_is_erased_in_chunks_with_right_counts(
     chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BITE_MESSAGES", 10)
-    monkeypatch.setattr(rows, "BITE_CONVERSATIONS", 2)
+    monkeypatch.setattr(rows, "CHUNK_MESSAGES", 10)
+    monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 2)
     for messages in (35, 4, 4, 9, 0):
         conversation_of(chatbot, "42", messages=messages)
     request = deletion_of(chatbot, "42")
@@ -186,7 +186,7 @@ def test_a_whale_is_erased_in_bites_with_right_counts(
 def test_a_turn_that_is_over_gives_back_and_the_next_goes_on(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BITE_MESSAGES", 10)
+    monkeypatch.setattr(rows, "CHUNK_MESSAGES", 10)
     monkeypatch.setattr(worker, "TURN_SECONDS", 0)
     conversation_of(chatbot, "42", messages=25)
     request = deletion_of(chatbot, "42")
@@ -289,7 +289,8 @@ def test_uploaded_files_go_with_objects_and_rows(chatbot: Chatbot, drain: Drain,
     drain()
 
     request.refresh_from_db()
-    assert (request.status, request.files) == (Status.COMPLETED, 2)
+    # The upload that was still open is no file yet.
+    assert (request.status, request.files) == (Status.COMPLETED, 1)
     assert not UploadedFile.objects.exists()
     assert not list(storage.versions("uploads/"))
 
@@ -314,7 +315,7 @@ def test_what_comes_after_the_cut_is_new_and_stays(
     assert Message.objects.filter(text="a new beginning").count() == 2
 
 
-def test_a_second_deletion_takes_over_what_a_failed_one_had_marked(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_second_deletion_erases_what_a_failed_one_had_marked(chatbot: Chatbot, drain: Drain) -> None:
     failed = deletion_of(
         chatbot,
         "42",
@@ -331,34 +332,36 @@ def test_a_second_deletion_takes_over_what_a_failed_one_had_marked(chatbot: Chat
     conversation.refresh_from_db()
     second.refresh_from_db()
     failed.refresh_from_db()
-    assert (conversation.deletion_request_id, second.conversations) == (second.pk, 1)
+    assert (conversation.deletion_request_id, second.conversations) == (failed.pk, 1)
     assert (failed.status, failed.uci_value) == (Status.FAILED, None)
 
 
-def test_a_second_deletion_waits_while_another_is_at_work_on_their_conversation(
+def test_a_second_deletion_erases_what_another_has_marked_and_is_at_work_on(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
-    conversation_of(chatbot, "42", "43")
+    conversation = conversation_of(chatbot, "42", "43")
     first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=timezone.now() + timedelta(hours=1))
     held = claimed(ComplianceRequest.Kind.DELETION)
-    with held.bite():
-        marking.mark(held, marking.admit(held, sizes.measure(held)))
+    marking.mark(held, marking.admit(held, sizes.measure(held)), erases=False)
     ComplianceRequest.objects.filter(pk=second.pk).update(not_before=None)
-    other = claimed(ComplianceRequest.Kind.DELETION)
-    with other.bite():
-        marking.mark(other, marking.admit(other, sizes.measure(other)))
-    assert verify.look_again([second.pk])[second.pk].under_way
-    assert not verify.look_again([first.pk])[first.pk].under_way
+    for claim in (claimed(ComplianceRequest.Kind.DELETION), held):
+        engine.run(claim, sizes.measure(claim), deadline=float("inf"))
+
+    for request in (first, second, conversation):
+        request.refresh_from_db()
+    assert conversation.deletion_request_id == first.pk
+    assert [(one.status, one.result) for one in (first, second)] == [(Status.COMPLETED, "done")] * 2
+    assert [(one.conversations, one.conversations_total) for one in (first, second)] == [(0, 1), (1, 1)]
 
 
-def test_late_data_marked_for_a_completed_deletion_is_taken_over_with_its_files(
+def test_late_data_marked_for_a_completed_deletion_is_erased_by_the_next_one_with_its_files(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     done = deletion_of(chatbot, "42")
     drain()
     conversation = conversation_of(chatbot, "43", deletion_request_id=done.pk)
-    factories.UploadedFileFactory.create(conversation=conversation)
+    factories.UploadedFileFactory.create(conversation=conversation, stored=True)
     request = deletion_of(chatbot, "43")
 
     drain()
@@ -366,7 +369,7 @@ def test_late_data_marked_for_a_completed_deletion_is_taken_over_with_its_files(
     request.refresh_from_db()
     conversation.refresh_from_db()
     assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 1, 1)
-    assert (conversation.deletion_request_id, request.files) == (request.pk, 1)
+    assert (conversation.deletion_request_id, request.files) == (done.pk, 1)
     assert not UploadedFile.objects.exists()
 
 

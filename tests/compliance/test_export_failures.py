@@ -2,11 +2,12 @@
 
 from collections.abc import Generator, Iterable
 from datetime import timedelta
-from uuid import uuid4
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import OperationalError, connection
+from django.db.models.functions import Now
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -17,7 +18,7 @@ from compliance.errors import ClaimLost
 from compliance.export import crew
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
-from compliance.models import Claim, ComplianceRequest, Export
+from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
 from conversations.locks import LOCK_SPACE
 from conversations.transcripts import Piece, Transcripts
 from tests import factories
@@ -323,46 +324,48 @@ def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: Obj
     assert exported(chatbot).rows == 0
 
 
+def a_deletion_meets_it() -> None:
+    Export.objects.update(expires_at=Now())
+
+
 @committed
-def test_it_is_not_delivered_when_a_deletion_dooms_it_before_it_begins_to_send(
+def test_nothing_is_sent_of_one_that_a_deletion_meets_before(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_upload = ObjectStorage.open_upload
 
-    def doom_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:
-        Export.objects.update(doomed_by=uuid4())
+    def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:
+        a_deletion_meets_it()
         connection.close()  # this is a thread of the crew
         return open_upload(self, key, content_type=content_type)
 
-    monkeypatch.setattr(ObjectStorage, "open_upload", doom_then_open)
+    monkeypatch.setattr(ObjectStorage, "open_upload", meet_then_open)
     request = exported(chatbot).request
-    assert outcome(request) == ("accepted", "export_overtaken", 1)
+    assert outcome(request) == ("accepted", "", 0)
     assert is_empty(storage)
 
 
 @committed
-def test_it_is_not_completed_when_a_deletion_dooms_it_while_it_sends(
+def test_it_is_not_completed_when_a_deletion_meets_it_while_it_sends(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deletion = uuid4()
-    patch_pieces(monkeypatch, lambda: Export.objects.update(doomed_by=deletion))
+    patch_pieces(monkeypatch, a_deletion_meets_it)
     export = exported(chatbot)
-    assert outcome(export.request) == ("accepted", "export_overtaken", 1)
-    # The deletion finds the object by this row.
-    assert (export.doomed_by, export.finished_at, list(storage.keys())) == (deletion, None, [export.key])
+    assert outcome(export.request) == ("accepted", "", 0)
+    # Whoever removes the object finds it by this row.
+    assert (export.finished_at, list(storage.keys())) == (None, [export.key])
 
 
 @committed
-def test_it_waits_until_the_deletion_that_doomed_it_has_noted_the_removal(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_one_that_a_deletion_has_met_is_removed_and_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
     request = factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=AT)
-    doomed = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, doomed_by=uuid4())
+    met = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, expires_at=timezone.now())
+    ExportConversation.objects.create(chatbot=chatbot, export=met, conversation_id=7)
+    storage.put(key, b"what is erased by now", "text/csv")
     carry_out(taken(request))
-    assert outcome(request) == ("accepted", "export_overtaken", 1)
-    Export.objects.update(key=None, removed_at=timezone.now())
-    carry_out(taken(request))
-    doomed.refresh_from_db()
-    assert (doomed.doomed_by, doomed.removed_at) == (None, None)
-    assert storage.exists(str(doomed.key))
+    met.refresh_from_db()
+    assert outcome(request) == COMPLETED
+    assert met.expires_at == met.finished_at + settings.HOSTED_FILE_DAYS
+    assert not ExportConversation.objects.exists()
+    assert list(storage.keys()) == [met.key] != [key]

@@ -355,7 +355,8 @@ def test_a_file_erased_while_it_is_copied_leaves_no_copy(
     assert outcome(deletion) == COMPLETED
     monkeypatch.undo()
     drain()
-    assert exports_in(place) == []
+    assert outcome(export) == COMPLETED
+    assert exports_in(place) == [Export.objects.get(request=export).key]
     assert open_uploads(place) == []
     assert not ExportFile.objects.exists()
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError
@@ -80,33 +80,30 @@ def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chat
 def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_delivered(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken, doomed, empty, *fine = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4", "5")]
+    broken, met, empty, *fine = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4", "5")]
     for value in ("1", "2", "4", "5"):
         factories.conversation_of(chatbot, value, text=f"said by {value}")
-    deletion = uuid4()
 
     def meanwhile() -> None:
         export = export_of_request(broken)
         storage.abort(str(export.key), str(export.upload_id))
-        Export.objects.filter(request=doomed).update(doomed_by=deletion)
+        Export.objects.filter(request=met).update(expires_at=Now())
 
     patch_count(monkeypatch, meanwhile)
-    carry_out(taken(broken, doomed, empty, *fine))
+    carry_out(taken(broken, met, empty, *fine))
 
     assert outcome(broken) == ("accepted", "storage_incomplete", 1)
-    assert outcome(doomed) == ("accepted", "export_overtaken", 1)
+    assert outcome(met) == ("accepted", "", 0)
     assert [outcome(request) for request in (empty, *fine)] == [COMPLETED] * 3
     assert storage.read(str(export_of_request(empty).key)) == HEADER
     for request, value in zip(fine, ("4", "5"), strict=True):
         data = storage.read(str(export_of_request(request).key))
         assert data.count(b"said by") == data.count(f"said by {value}".encode()) == 2
-    # The doomed one's object is its deletion's to remove.
-    assert sorted(storage.keys()) == keys_of(doomed, empty, *fine)
+    assert sorted(storage.keys()) == keys_of(empty, *fine)
     assert open_uploads(storage) == []
 
-    Export.objects.filter(request=doomed).update(key=None, removed_at=timezone.now())
-    carry_out(taken(broken, doomed))
-    assert [outcome(request) for request in (broken, doomed)] == [("completed", "", 1)] * 2
+    carry_out(taken(broken, met))
+    assert [outcome(request) for request in (broken, met)] == [("completed", "", 1), COMPLETED]
 
 
 @committed

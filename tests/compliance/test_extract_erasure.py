@@ -15,8 +15,10 @@ from compliance.erasure import engine, extracts, remnants, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.sizes import measure
 from conversations.extracts import making, work
-from conversations.models import DailyExtract, ExtractErasure
+from conversations.intake import store
+from conversations.models import Conversation, DailyExtract, ExtractConversation
 from tests.calls import TokenCaller
+from tests.conversations.documents import update
 from tests.extracting import (
     FIRST,
     conversation_on,
@@ -28,6 +30,7 @@ from tests.extracting import (
     planned,
 )
 from tests.factories import IdentityFactory, deletion_of, uci_of
+from tests.functional.elsewhere import Elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,10 +124,10 @@ def test_days_without_the_chatter_are_left_alone(chatbot: Chatbot, storage: Obje
     assert extract_of(chatbot, day_after(FIRST)).version == 1
 
 
-def test_a_whale_flags_its_days_bite_by_bite(
+def test_a_whale_flags_its_days_chunk_by_chunk(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BITE_MESSAGES", 2)
+    monkeypatch.setattr(rows, "CHUNK_MESSAGES", 2)
     steps = [noon() + number * 12 * HOUR for number in range(7)]
     conversation_on(chatbot, "alice", *steps)
     planned(chatbot, FIRST, day_after(FIRST, 4))
@@ -170,7 +173,7 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
 
 
 def test_a_day_that_gets_its_row_while_rows_are_erased(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """The bite looked for days before the row was there, and commits after the file was begun."""
+    """The chunk looked for days before the row was there, and commits after the file was begun."""
     _filled(chatbot)
     request = deletion_of(chatbot, "alice")
     has_looked, go_on = threading.Event(), threading.Event()
@@ -255,50 +258,54 @@ def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, stora
     other.refresh_from_db()
     assert other.status == "completed"
     assert not worker.drain()
-    assert set(ComplianceRequest.objects.values_list("status", "extracts")) == {("completed", 1), ("completed", 0)}
+    for request in (*both, other):
+        request.refresh_from_db()
+        assert (request.status, request.extracts) == ("completed", 0 if request == other else 1)
     assert _said(storage, chatbot) == {"words of carol"}
 
 
-def test_days_that_another_deletion_flags_before_the_second_look(
+def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it shares with another is erased by that one, between its own look at the days and its second look."""
     _made(chatbot)
+    bobs = Conversation.objects.get(identity__value="bob").external_id
     request = deletion_of(chatbot, "dave")
     original = verify.look_again
 
     def look_again(request_ids: Any) -> Any:
-        extract = extract_of(chatbot)
-        DailyExtract.objects.filter(pk=extract.pk).update(state="stale", version=2, stale_at=timezone.now())
-        ExtractErasure.objects.create(chatbot=chatbot, extract=extract, request_id=request.pk, version=2)
         monkeypatch.undo()
+        naming = update(bobs, custom_variables={"member_id": "dave"})
+        [named] = Elsewhere(lambda: store(chatbot=chatbot, documents=[naming])).end()
+        assert named.errors[0].code == "chatter_erased"
         return original(request_ids)
 
     monkeypatch.setattr(verify, "look_again", look_again)
     _run()
     request.refresh_from_db()
     assert (request.status, request.attempts) == ("accepted", 0)
+    ComplianceRequest.objects.update(not_before=None)
     assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.extracts) == ("completed", 1)
+    assert _said(storage, chatbot) == {"words of alice"}
 
 
-@pytest.mark.parametrize("bite", [2, rows.BITE_MESSAGES])
+@pytest.mark.parametrize("chunk", [2, rows.CHUNK_MESSAGES])
 def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, bite: int
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     _made(chatbot)
     given_up = deletion_of(chatbot, "alice")
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStorage, "abort_all", _refuse)
         assert not worker.drain()
-    given_up.refresh_from_db()
-    assert given_up.status == "failed"
+        given_up.refresh_from_db()
+        assert given_up.status == "failed"
 
-    monkeypatch.setattr(rows, "BITE_MESSAGES", bite)
-    conversation_on(chatbot, "alice", *(noon() + number * HOUR for number in range(3)), text="more of alice")
-    request = deletion_of(chatbot, "alice")
-    assert not worker.drain()
+        patch.setattr(rows, "CHUNK_MESSAGES", chunk)
+        conversation_on(chatbot, "alice", *(noon() + number * HOUR for number in range(3)), text="more of alice")
+        request = deletion_of(chatbot, "alice")
+        assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.error_code) == ("failed", "storage_access_denied")
     assert "words of alice" in _said(storage, chatbot)
@@ -385,4 +392,4 @@ def test_without_extracts_nothing_is_noted(chatbot: Chatbot, neighbour: Chatbot,
     _filled(chatbot)
     deletion_of(chatbot, "alice")
     assert not worker.drain()
-    assert not ExtractErasure.objects.exists()
+    assert not ExtractConversation.objects.exists()

@@ -13,7 +13,6 @@ from tests.factories import deletion_of
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.xfail(reason="a day that has failed is not given fresh attempts when it is flagged", strict=True)
 def test_a_new_deletion_has_it_made_again(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,11 +16,11 @@ from chatbots.buckets import ObjectStorage, StorageError, errors
 from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
 from compliance import claims, operations, sizes, worker
-from compliance.erasure import engine, ledger, objects, rows, verify
-from compliance.models import Claim, ComplianceRequest
+from compliance.erasure import engine, exports, ledger, objects, rows, verify
+from compliance.models import Claim, ComplianceRequest, ExportConversation
 from config.logs import SafeFormatter
 from conversations.intake import store
-from conversations.models import Conversation, Message, UploadedFile, VariableValue
+from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
@@ -76,7 +76,7 @@ def test_a_poison_request_costs_no_other_its_attempts(chatbot, storage, poison, 
 def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbot, storage, monkeypatch) -> None:
     for value in ("42", "43"):
         conversation = conversation_of(chatbot, value)
-        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
+        factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}", stored=True)
     stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
     remove = Removal.remove
 
@@ -233,21 +233,22 @@ def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, mo
 
 
 @pytest.mark.parametrize("is_erased", [True, False])
-def test_a_second_deletion_takes_over_what_no_longer_names_the_chatter(chatbot, storage, is_erased: bool) -> None:
-    """A deletion that failed at a file has erased the identities by then; intake marks what never held one."""
+def test_a_second_deletion_removes_what_a_failed_one_has_left(chatbot, storage, is_erased: bool) -> None:
+    """It may have erased the rows by then: whom they were about is kept by digest while something is left."""
+    storage.put("acme/shared.csv", b"said by both", "text/csv")
+    export = factories.ExportFactory.create(request=export_of(chatbot, "43"), key="acme/shared.csv")
+    ComplianceRequest.objects.filter(pk=export.request_id).update(not_before=timezone.now() + timedelta(hours=1))
+    conversation = conversation_of(chatbot, "42")
+    ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=conversation.pk)
+    storage.put("uploads/1/a", b"a photo", "image/jpeg")
+    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a", stored=True)
     now = timezone.now()
     request = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=now, error_code="storage_locked", cut_at=now)
-    conversation = conversation_of(chatbot, deletion_request_id=request.pk)
-    if is_erased:
-        with transaction.atomic():
-            rows.erase_marked([request.pk])
-    storage.put("uploads/1/a", b"a photo", "image/jpeg")
-    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a")
-    storage.put("acme/shared.csv", b"said by both", "text/csv")
-    export = factories.ExportFactory.create(
-        request=export_of(chatbot, "43"), key="acme/shared.csv", doomed_by=request.pk
-    )
-    ComplianceRequest.objects.filter(pk=export.request_id).update(not_before=timezone.now() + timedelta(hours=1))
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=request.pk)
+    with transaction.atomic():
+        exports.expire_marked([request.pk])
+        if is_erased:
+            rows.erase_marked_chunk([request.pk])
     second = deletion_of(chatbot, "42")
 
     worker.drain(seconds=60)
@@ -258,18 +259,21 @@ def test_a_second_deletion_takes_over_what_no_longer_names_the_chatter(chatbot, 
     assert second.conversations == (0 if is_erased else 1)
     assert conversation.deleted_at
     assert not Message.objects.exists()
+    assert not Identity.objects.exists()
     assert not [version.key for version in storage.versions() if not version.key.startswith(ledger.PREFIX)]
 
 
-def test_a_deletion_that_failed_after_anothers_mark_can_still_be_retried(chatbot, storage, monkeypatch) -> None:
+def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot, storage, monkeypatch) -> None:
     first = deletion_of(chatbot, "42", not_before=timezone.now() + timedelta(hours=1))
     ComplianceRequest.objects.filter(pk=first.pk).update(status=Status.FAILED, failed_at=Now(), error_code="x")
     second = deletion_of(chatbot, "42")
     write = ledger.write
 
-    def the_first_fails_again(request_ids) -> None:
-        ComplianceRequest.objects.filter(pk=first.pk).update(failed_at=Now())
-        write(request_ids)
+    def the_first_fails_again(lines) -> None:
+        later = conversation_of(chatbot, "42", started_at=timezone.now())
+        failed = ComplianceRequest.objects.filter(pk=first.pk)
+        failed.update(failed_at=Now(), cut_at=Now(), cutoff_number=later.pk)
+        write(lines)
 
     monkeypatch.setattr(ledger, "write", the_first_fails_again)
     worker.drain(seconds=60)
@@ -311,7 +315,7 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
     request = deletion_of(chatbot, "42")
     worker.drain(seconds=60)
     conversation = conversation_of(chatbot, "42", deletion_request_id=request.pk)
-    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a")
+    factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a", stored=True)
     remove, sweeps = Removal.remove, [worker.sweep]
 
     def beaten(self: Removal, keys: list[str]) -> Removed:

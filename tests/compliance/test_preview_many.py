@@ -15,7 +15,6 @@ from compliance.previewing import Options, finding
 from compliance.previewing.many import Line, OptionsOfMany, Outlook, PreviewOfMany, preview_many
 from compliance.selectors import ByUci
 from conversations import uploads
-from conversations.models import Conversation
 from tests.compliance.test_api_preview import exported, filled
 from tests.factories import IdentityFactory, conversation_of, deletion_of, export_of, of_conversations, uci_of
 
@@ -66,8 +65,7 @@ def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monk
     with monkeypatch.context() as patch:
         patch.setattr(objects, "erase_files", lambda _bite, ids: dict.fromkeys(ids, refused))
         drain()
-    left = conversation_of(chatbot, messages=3)
-    Conversation.objects.filter(pk=left.pk).update(deletion_request_id=failed.pk)
+    conversation_of(chatbot, "failing", messages=3, deletion_request_id=failed.pk)
     deletion_of(chatbot, "gone")
     drain()
     export_of(chatbot, "held", status="failed", failed_at=owed.started_at, error_code="x")

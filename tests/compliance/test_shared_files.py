@@ -20,7 +20,7 @@ KEY = "uploads/1/shared"
 @pytest.fixture
 def conversation(chatbot: Chatbot, storage: ObjectStorage) -> Conversation:
     conversation = conversation_of(chatbot, "alice", "bob", messages=3, has_file_upload=True)
-    factories.UploadedFileFactory.create(conversation=conversation, object_key=KEY)
+    factories.UploadedFileFactory.create(conversation=conversation, object_key=KEY, stored=True)
     storage.put(KEY, b"picture", "image/jpeg")
     conversation_of(chatbot, "carol", messages=2)
     return conversation

@@ -342,7 +342,7 @@ def test_both_wait_for_the_days_of_what_they_share(chatbot: Chatbot, storage: Ob
 def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage
 ) -> None:
-    monkeypatch.setattr(rows, "BITE_CONVERSATIONS", 3)
+    monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 3)
     monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 4)
     for number in range(24):
         conversation_of(chatbot, f"u-{number % 6}", external_id=f"c-{number}", messages=1)

@@ -14,7 +14,6 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from django_q.models import Task
-from uuid_utils.compat import uuid7
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from compliance.models import Callback, ComplianceRequest, Export, Heartbeat, Mailbox
@@ -35,13 +34,14 @@ INSERT INTO compliance_compliancerequest
        (id, chatbot_id, kind, origin, status, hold_reason, variable_id, uci_value, uci_digest, reference,
         callback_url, erase_exports, include_shared, include_files, due_at, held_at, failed_at, completed_at, result,
         filed_by, approved_by, approved_holds, attempts, lane, error_code, error_detail, conversations_total,
-        conversations, shared_conversations, messages, identities, variable_values, files, exports, extracts)
+        conversations, shared_conversations, messages, identities, variable_values, files, exports, extracts,
+        extracts_left)
 SELECT gen_random_uuid(), %(chatbot)s, kind, 'api', status, CASE status WHEN 'on_hold' THEN 'awaiting_approval' END,
        %(variable)s, CASE status WHEN 'completed' THEN NULL ELSE 'x' END, '\\x00', '', '', FALSE, FALSE, FALSE,
        now() + (n %% 20 - 5) * interval '1 day', CASE status WHEN 'on_hold' THEN now() END,
        CASE status WHEN 'failed' THEN now() END, CASE status WHEN 'completed' THEN now() END,
        CASE status WHEN 'completed' THEN 'done' END, 'api:x', '', '{}', 0, 'normal',
-       CASE status WHEN 'failed' THEN 'x' ELSE '' END, '', 0, 0, 0, 0, 0, 0, 0, 0, 0
+       CASE status WHEN 'failed' THEN 'x' ELSE '' END, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
   FROM generate_series(1, %(number)s) AS n
  CROSS JOIN LATERAL (SELECT (ARRAY['accepted', 'on_hold', 'failed', 'completed'])[n %% 4 + 1] AS status,
                             (ARRAY['deletion', 'export'])[n %% 2 + 1] AS kind) AS drawn
@@ -178,8 +178,8 @@ def test_a_page_asks_as_much_for_many_rows_as_for_few(
 def test_exports_tell_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     ready = finished(chatbot, expires_at=now + 40 * DAY)
-    kept = finished(chatbot, expires_at=now + 7 * DAY, left_by=uuid7())
-    doomed = finished(chatbot, doomed_by=uuid7())
+    kept = finished(chatbot, expires_at=now + 7 * DAY)
+    due = finished(chatbot, expires_at=now)
     removed = finished(chatbot, key=None, removed_at=now)
     delivered = finished(chatbot, hosting="client", bucket="acme-privacy")
     unfinished = export_of(chatbot, VALUE)
@@ -187,13 +187,13 @@ def test_exports_tell_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighb
 
     text = get(member(chatbot, Role.SUPPORT), "console:exports")
 
-    places = [text.index(str(one.pk)[-12:]) for one in (delivered, removed, doomed, kept, ready)]
+    places = [text.index(str(one.pk)[-12:]) for one in (delivered, removed, due, kept, ready)]
     assert places == sorted(places), "the newest first"
     assert not any(str(one.pk)[-12:] in text for one in (unfinished, theirs))
     for said in (
         "In the client's bucket acme-privacy",
         "Removed",
-        "A deletion removes it",
+        "About to be removed",
         "Kept through a deletion",
         "Hosted",
         "ab" * 32,

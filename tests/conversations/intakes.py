@@ -27,14 +27,17 @@ def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[st
     ]
 
 
-def erase(chatbot: Chatbot, value: str, *, cut_at: datetime, days: int = 90, variable: str = "") -> UUID:
-    """Remember a chatter as erased, as the mark of a deletion does."""
+def erase(
+    chatbot: Chatbot, value: str, *, cut_at: datetime, cutoff_number: int = 0, days: int = 90, variable: str = ""
+) -> UUID:
+    """Remember a chatter as erased, as the mark of a deletion does. Without a number nothing was stored by then."""
     uci = Variable.objects.get(chatbot=chatbot, name=variable) if variable else uci_of(chatbot)
     erased = ErasedChatter.objects.create(
         chatbot=chatbot,
         variable=uci,
         digest=digest("chatter", uci.public_id, value),
         cut_at=cut_at,
+        cutoff_number=cutoff_number,
         request_id=uuid4(),
         expires_at=timezone.now() + timedelta(days=days),
     )

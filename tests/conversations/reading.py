@@ -11,6 +11,7 @@ from django.db import connection
 from psycopg import sql
 
 from chatbots.models import Chatbot
+from chatbots.secrets import digest
 from conversations import transcripts
 from conversations.models import Conversation, Message, UploadedFile
 from conversations.transcripts import Counts, Transcripts
@@ -19,17 +20,18 @@ from tests import factories
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 
 WANTED = """
-SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {value} AS uci_value,
+SELECT {place} AS place, {chatbot} AS chatbot_id, {variable} AS variable_id, {digest} AS uci_digest,
        NULL::bytea[] AS conversation_digests, {shared} AS include_shared
 """
 
 
 def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool = False) -> sql.Composed:
+    uci = factories.uci_of(chatbot)
     return sql.SQL(WANTED).format(
         place=sql.Literal(place),
         chatbot=sql.Literal(chatbot.pk),
-        variable=sql.Literal(factories.uci_of(chatbot).pk),
-        value=sql.Literal(value),
+        variable=sql.Literal(uci.pk),
+        digest=sql.Literal(digest("chatter", uci.public_id, value)),
         shared=sql.Literal(include_shared),
     )
 

@@ -59,7 +59,7 @@ def test_by_value_it_finds_the_newest_as_the_log_shows_them(
     mark(made[2])
 
     def found() -> Found:
-        return finding.by_value(chatbot=chatbot, variable_id=uci_of(chatbot).pk, value="42")
+        return finding.by_value(chatbot=chatbot, variable=uci_of(chatbot), value="42")
 
     assert numbers(found()) == [row.pk for row in reversed(made)]
     assert [row.is_closed for row in found().rows] == [False, True, False, False]

@@ -224,7 +224,7 @@ def test_it_adds_a_second_identity_and_overwrites_none(chatbot: Chatbot) -> None
     again = update(custom_variables={"member_id": "43"})
     assert results(chatbot, again, again) == ["updated", "unchanged"]
 
-    assert sorted(Identity.objects.values_list("value", flat=True)) == ["42", "43"]
+    assert list(Identity.objects.order_by("value").values_list("value", flat=True)) == ["42", "43"]
 
 
 @pytest.mark.parametrize("placeholder", ["", "null", "undefined", "None", "anonymous"])

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from django.db import connection
 
 from chatbots.models import Chatbot
+from chatbots.secrets import digest
 from tests.factories import uci_of
 
 # The tables that grow with the data or with the years. Nothing that people or workers wait for reads one whole.
@@ -21,9 +22,12 @@ TABLES = (
     "conversations_uploadedfile",
     "conversations_erasedchatter",
     "conversations_dailyextract",
-    "conversations_extracterasure",
+    "conversations_extractconversation",
     "compliance_compliancerequest",
     "compliance_export",
+    "compliance_exportconversation",
+    "compliance_exportfile",
+    "compliance_leftcopy",
     "compliance_replay",
     "compliance_callback",
     "chatbots_changelogentry",
@@ -61,14 +65,14 @@ _STATEMENTS = {
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
        conversation_digests, filed_by, reference, callback_url, erase_exports, include_shared, include_files,
        approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at,
-       started_at, cut_at, completed_at, result,
+       started_at, cut_at, cutoff_number, completed_at, result,
        conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
-       exports, extracts)
+       exports, extracts, extracts_left)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
        'completed', CASE WHEN NOT is_by_ids THEN uci_id END, CASE WHEN NOT is_by_ids THEN sha256(n::text::bytea) END,
        CASE WHEN is_by_ids THEN ARRAY[sha256(('live' || n)::bytea), sha256(('live' || n + 1)::bytea)] END,
        'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
-       '', '', t, t, t + interval '30 days', t, t, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0
+       '', '', t, t, t + interval '30 days', t, t, n, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0, 0
   FROM generate_series(1, %(requests)s) AS n {_OWNER}
   CROSS JOIN LATERAL (
         SELECT now() - interval '80 days' + n * interval '2 minutes' AS t, n %% 4 = 3 AS is_by_ids) AS filed
@@ -91,8 +95,9 @@ SELECT chatbot_id, id, 'hosted', '', '', CASE WHEN is_young THEN 'filling/' || s
  WHERE kind = 'export'
 """,
     "erased chatters": """
-INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, request_id, expires_at)
-SELECT chatbot_id, variable_id, uci_digest, cut_at, id, cut_at + interval '90 days'
+INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, cutoff_number, request_id,
+       expires_at)
+SELECT chatbot_id, variable_id, uci_digest, cut_at, cutoff_number, id, cut_at + interval '90 days'
   FROM compliance_compliancerequest WHERE kind = 'deletion' AND variable_id IS NOT NULL
 """,
     "replays": """
@@ -132,9 +137,37 @@ SELECT chatbot_id, 'filling-' || n, sha256(('live' || n)::bytea), uci_id,
 """,
     # Four conversations a chatter.
     "identities": """
-INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value)
-SELECT chatbot_id, id, uci_variable_id, 'member-' || (id / 4) FROM conversations_conversation
- WHERE deleted_at IS NULL ORDER BY id
+INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, value, digest)
+SELECT c.chatbot_id, c.id, c.uci_variable_id, chatter.value, chatter.digest
+  FROM conversations_conversation c
+  JOIN chatter ON chatter.variable_id = c.uci_variable_id AND chatter.value = 'member-' || (c.id / 4)
+ WHERE c.deleted_at IS NULL ORDER BY c.id
+""",
+    # An export that is there still holds ten that live, the first ones of the newest, and two that were erased since.
+    "conversations of exports": """
+INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
+SELECT e.chatbot_id, e.id, c.id
+  FROM compliance_export e
+ CROSS JOIN LATERAL (SELECT ('x' || right(e.request_id::text, 8))::bit(32)::int AS n) AS request
+ CROSS JOIN LATERAL (
+       SELECT sha256(('live' || n + %(live)s - %(requests)s + 5 * k)::bytea) FROM generate_series(0, 9) AS k
+        UNION ALL
+       SELECT sha256(('erased' || n + k)::bytea) FROM generate_series(1, 2) AS k) AS held(digest)
+  JOIN conversations_conversation c ON c.chatbot_id = e.chatbot_id AND c.external_id_digest = held.digest
+ WHERE e.key IS NOT NULL
+ ORDER BY e.id, c.id
+""",
+    "identities of what was erased": """
+INSERT INTO conversations_identity (chatbot_id, conversation_id, variable_id, digest)
+SELECT r.chatbot_id, c.id, r.variable_id, r.uci_digest
+  FROM conversations_conversation c
+  JOIN compliance_compliancerequest r ON r.id = c.deletion_request_id AND r.variable_id IS NOT NULL
+ WHERE EXISTS (SELECT FROM compliance_exportconversation WHERE conversation_id = c.id) ORDER BY c.id
+""",
+    "copies beside exports": """
+INSERT INTO compliance_exportfile (chatbot_id, export_id, file_id, key, bytes, sha256)
+SELECT chatbot_id, id, n, key || '_files/' || n, 1, repeat('0', 64)
+  FROM compliance_export CROSS JOIN generate_series(1, 3) AS n WHERE key IS NOT NULL ORDER BY id, n
 """,
     "values": """
 INSERT INTO conversations_variablevalue (chatbot_id, conversation_id, variable_id, value, expires_at)
@@ -158,14 +191,24 @@ SELECT chatbot_id, day, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp 
  CROSS JOIN generate_series(1, %(days)s) AS n
  CROSS JOIN LATERAL (SELECT (now() AT TIME ZONE 'UTC')::date - n AS day, n <= 40 AS is_young) AS d
 """,
-    "extract erasures": """
-INSERT INTO conversations_extracterasure (chatbot_id, extract_id, request_id, version)
-SELECT e.chatbot_id, e.id, r.id, 1
-  FROM compliance_compliancerequest r
+    "conversations of extracts": """
+INSERT INTO conversations_extractconversation (chatbot_id, conversation_id, extract_id, version)
+SELECT e.chatbot_id, c.id, e.id, 1
+  FROM conversations_conversation c
  CROSS JOIN LATERAL (SELECT id, chatbot_id FROM conversations_dailyextract d
-                      WHERE d.chatbot_id = r.chatbot_id AND d.day > now() - interval '40 days'
+                      WHERE d.chatbot_id = c.chatbot_id AND d.day > now() - interval '40 days'
                       ORDER BY d.id LIMIT 1) e
- WHERE r.kind = 'deletion'
+ WHERE c.deleted_at IS NOT NULL
+ ORDER BY c.id
+""",
+    "left copies": """
+INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id, extract_id)
+SELECT t.chatbot_id, c.deletion_request_id, NULL::bigint, t.extract_id
+  FROM conversations_extractconversation t JOIN conversations_conversation c ON c.id = t.conversation_id
+ UNION ALL
+SELECT held.chatbot_id, c.deletion_request_id, held.export_id, NULL
+  FROM compliance_exportconversation held JOIN conversations_conversation c ON c.id = held.conversation_id
+ WHERE c.deletion_request_id IS NOT NULL
 """,
     "files": """
 INSERT INTO conversations_uploadedfile (chatbot_id, conversation_id, object_key, name, content_type, size, sha256,
@@ -186,9 +229,26 @@ def fill(chatbots: list[Chatbot], sizes: Sizes = BIG) -> None:
     }
     with connection.cursor() as cursor, _as_fast_as_it_goes():
         cursor.execute(_OWNERS, values)
-        for statement in _STATEMENTS.values():
+        for name, statement in _STATEMENTS.items():
             cursor.execute(statement, asdict(sizes))
-        cursor.execute("DROP TABLE owner")
+            if name == "conversations":
+                _digest_chatters(chatbots)
+        cursor.execute("DROP TABLE owner, chatter")
+
+
+def _digest_chatters(chatbots: list[Chatbot]) -> None:
+    """Make a table of whoever is to have a conversation: the digest is a keyed one, which SQL does not know."""
+    scopes = {uci.pk: uci.public_id for uci in map(uci_of, chatbots)}
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE chatter (variable_id bigint, value text, digest bytea)")
+        cursor.execute(
+            "SELECT DISTINCT uci_variable_id, 'member-' || (id / 4) FROM conversations_conversation"
+            " WHERE deleted_at IS NULL"
+        )
+        chatters = cursor.fetchall()
+        with cursor.copy("COPY chatter FROM STDIN") as copy:
+            for variable_id, value in chatters:
+                copy.write_row((variable_id, value, digest("chatter", scopes[variable_id], value)))
 
 
 @contextlib.contextmanager

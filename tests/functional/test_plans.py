@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -18,8 +19,8 @@ from chatbots.models import Chatbot
 from compliance import operations, worker
 from compliance.callbacks import delivering
 from compliance.callbacks.delivering import RECEIVERS
-from compliance.erasure import extracts, uci_values, verify
-from compliance.models import Callback, Claim, ComplianceRequest
+from compliance.erasure import extracts, rows, uci_values, verify
+from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
 from compliance.previewing.many import Line, OptionsOfMany, preview_many
 from conversations import uploads
 from conversations.browsing import State
@@ -55,11 +56,6 @@ _A_THIRD = "Until then it also takes a third of all rows for older than any give
 
 KNOWN = (
     Known(
-        "(through a cursor on the server)",
-        "verify_erasure: the value is forgotten, so each stored identity of the variable is digested and compared.",
-        even_with_statistics=True,
-    ),
-    Known(
         "looked.place = 20000",
         "The filters of the console's log look at so many entries of the index at most.",
         even_with_statistics=True,
@@ -67,7 +63,7 @@ KNOWN = (
     # The sweep, once a minute, outside all locks that anybody waits for.
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
-    Known("ORDER BY deleted_at LIMIT", _A_THIRD),
+    Known("ORDER BY c.deleted_at LIMIT", _A_THIRD),
     Known("FROM compliance_callback WHERE expires_at < now()", _A_THIRD),
     # The lists of the API and of the admin.
     Known("finding, without statistics", _NO_COUNT_YET),
@@ -130,6 +126,7 @@ class _Day:
             self.filing,
             self.deciding,
             self.draining,
+            self.draining_what_takes_chunks,
             self.telling,
             self.finding,
             self.late_data,
@@ -188,6 +185,14 @@ class _Day:
     def filing(self) -> None:
         with self.watch.paused():
             factories.export_of(self.chatbot, self.members[0], include_files=True)
+            # Given up, and named again below.
+            self.failed = factories.of_conversations(
+                self.chatbot,
+                f"{self.name} {7 + CHATTERS}",
+                status=Status.FAILED,
+                failed_at=timezone.now(),
+                error_code="x",
+            )
         signing = SigningCaller(self.chatbot, secret=f"secret of {self.name}")
         signing.timestamp = str(int(timezone.now().timestamp()))
         for path in ("data-export", "data-deletion"):
@@ -242,8 +247,22 @@ class _Day:
         assert not worker.drain(seconds=120)
         with self.watch.paused():
             left = ComplianceRequest.objects.exclude(status__in=["completed", "rejected", "cancelled"])
-            assert not left.exists()
+            assert not left.exclude(status="failed", conversation_digests=None).exists()
+            self.failed.refresh_from_db()
+            assert self.failed.conversation_digests is None
             assert ComplianceRequest.objects.filter(include_files=True).latest("seq").files == 1
+
+    def draining_what_takes_chunks(self) -> None:
+        """A chatter with more than one transaction erases, whose conversations stand in exports, too."""
+        with self.watch.paused():
+            large = factories.deletion_of(self.chatbot, self._member_with_files())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rows, "CHUNK_MESSAGES", 8)
+            assert not worker.drain(seconds=120)
+        with self.watch.paused():
+            large.refresh_from_db()
+            assert (large.status, large.messages) == ("completed", 10 * large.conversations)
+            assert large.exports == 1  # one whose grace is over
 
     def finding(self) -> None:
         recently = urlencode({"received_after": (timezone.now() - timedelta(minutes=5)).isoformat()})
@@ -293,10 +312,23 @@ class _Day:
             assert expected > 0
 
     def sweeping(self) -> None:
+        """Of each thing that has its time there are a few whose time is over."""
+        now = timezone.now()
         with self.watch.paused():
             some = VariableValue.objects.order_by("-id").values("pk")[:3]
-            VariableValue.objects.filter(pk__in=some).update(expires_at=timezone.now() - timedelta(hours=1))
+            VariableValue.objects.filter(pk__in=some).update(expires_at=now - timedelta(hours=1))
+            exports = list(
+                Export.objects.filter(key__startswith="filling/").order_by("id").values_list("pk", flat=True)[:3]
+            )
+            Export.objects.filter(pk__in=exports).update(expires_at=now - timedelta(hours=1))
+            erased = Conversation.objects.filter(deleted_at__isnull=False, external_id_digest__isnull=False)
+            old = list(erased.order_by("id").values_list("pk", flat=True)[:3])
+            Conversation.objects.filter(pk__in=old).update(deleted_at=now - 2 * settings.ERASURE_LEDGER_DAYS)
         worker.sweep()
+        with self.watch.paused():
+            assert not Export.objects.filter(pk__in=exports, key__isnull=False).exists()
+            assert not ExportConversation.objects.filter(export__in=exports).exists()
+            assert not Conversation.objects.filter(pk__in=old, external_id_digest__isnull=False).exists()
 
     def verify(self) -> None:
         with self.watch.paused():
@@ -383,4 +415,4 @@ class _Day:
     def _member_with_files(self) -> str:
         with self.watch.paused():
             files = UploadedFile.objects.filter(chatbot=self.chatbot, object_key__startswith="uploads/filling/")
-            return Identity.objects.get(conversation=files.latest("id").conversation_id).value
+            return str(Identity.objects.get(conversation=files.latest("id").conversation_id).value)

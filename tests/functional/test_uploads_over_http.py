@@ -129,7 +129,7 @@ def test_a_deletion_that_meets_an_upload_leaves_no_object_no_row_and_no_open_upl
 
     assert (response.status, answer["code"]) == (410, "conversation_deleted")
     request.refresh_from_db()
-    assert (request.status, request.files) == (ComplianceRequest.Status.COMPLETED, 1)
+    assert (request.status, request.files) == (ComplianceRequest.Status.COMPLETED, 0)
     assert not UploadedFile.objects.filter(conversation=conversation).exists()
     assert open_uploads(storage) == 1
     assert objects(storage) == []

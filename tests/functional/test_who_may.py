@@ -53,7 +53,8 @@ def something_of(chatbot: Chatbot) -> dict[str, Any]:
     callback = CallbackFactory.create(request=request)
     file = UploadedFileFactory.create(conversation=conversation, state="stored", size=1, sha256="0" * 64)
     made = {"rows": 1, "bytes": 1, "sha256": "0" * 64, "finished_at": midnight}
-    export = ExportFactory.create(request=request, key=f"{chatbot.slug}/export.csv", **made)
+    expires_at = datetime.now(UTC) + timedelta(days=1)
+    export = ExportFactory.create(request=request, key=f"{chatbot.slug}/export.csv", expires_at=expires_at, **made)
     ExportFile.objects.create(chatbot=chatbot, export=export, file_id=file.pk, key=f"{chatbot.slug}/copy")
     return {
         "slug": chatbot.slug,

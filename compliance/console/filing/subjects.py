@@ -40,7 +40,8 @@ def subjects_of(chatbot: Chatbot, number: int) -> list[Subject]:
     if conversation.is_closed or conversation.external_id is None:
         raise ClosedConversation
     ucis = dict(Variable.objects.filter(chatbot=chatbot).values_list("pk", "name"))
-    people = Identity.objects.filter(conversation=conversation).order_by("pk").values_list("variable_id", "value")
+    identities = Identity.objects.filter(conversation=conversation, value__isnull=False).order_by("pk")
+    people = ((uci, str(value)) for uci, value in identities.values_list("variable_id", "value"))
     alone = Subject(Draft("", ids=(conversation.external_id,)), number)
     return [*(Subject(Draft("", key=ucis[uci], values=(value,)), number) for uci, value in people), alone]
 

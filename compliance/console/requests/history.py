@@ -39,7 +39,8 @@ GIVEN_BACK = {
     "client_bucket": "It has to work in the client's bucket, and waits for a lane of its own.",
     "bucket_changed": "The chatbot's bucket was changed meanwhile.",
     "extracts_pending": "Its rows are erased; it waits for daily extracts to be made again.",
-    "shared_conversation": "Another deletion is at work on a conversation that both name.",
+    "rows_in_use": "Another worker had locked rows that it needs.",
+    "export_overtaken": "A deletion met its conversations; the file is made again from what is left.",
     "isolated": "One of many taken together caused an error; each is tried by itself.",
     "storage_resting": "The storage did not answer and is left alone for a while.",
 }

@@ -28,6 +28,7 @@ from compliance.console.requests.showing import (
     owed_exports,
     receivers,
 )
+from compliance.counted import conversations_done
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.previewing import preview_filed
@@ -51,7 +52,7 @@ def request_page(request: HttpRequest, request_id: UUID) -> HttpResponse:
 def progress(request: HttpRequest, request_id: UUID) -> HttpResponse:
     """The part of the page that changes while a worker is at it."""
     found = _find(request, request_id)
-    return render(request, "console/requests/_progress.html", _progress(found, outcomes.read([found])))
+    return render(request, "console/requests/_progress.html", _progress(found))
 
 
 @page
@@ -139,7 +140,7 @@ def _answer(
         title=f"{found.get_kind_display()}, {found.get_status_display().lower()}",
         status=status,
         chatbot=found.chatbot,
-        **_progress(found, came_of),
+        **_progress(found),
         choices=choices,
         refused=refused,
         own=is_held and decides and operations.needs_another(found, actor_of(request)),
@@ -167,13 +168,13 @@ def _form(found: ComplianceRequest, decision: Decision) -> DecisionForm:
     return DecisionForm(decision=decision, initial={"held_for": found.hold_reason})
 
 
-def _progress(found: ComplianceRequest, came_of: outcomes.Outcomes) -> dict[str, Any]:
-    days = came_of.days.get(found.pk)
+def _progress(found: ComplianceRequest) -> dict[str, Any]:
     return {
         "found": found,
         "state": words.state_of(found),
-        "next": words.what_next(found, days),
-        "days": days,
+        "next": words.what_next(found),
+        "done": conversations_done(found),
+        "days": found.extracts + found.extracts_left,
         "is_live": found.status not in words.AT_REST,
     }
 

@@ -84,7 +84,7 @@ def export_of(request: ComplianceRequest, came_of: Outcomes) -> File | None:
         export=export,
         bucket=export.bucket or settings.S3_BUCKET,
         is_ours=export.hosting == "hosted",
-        is_there=export.key is not None and export.doomed_by is None,
+        is_there=export.key is not None and not export.is_due,
         copies=copies,
         more_copies=len(copies) == MOST_FILES,
     )

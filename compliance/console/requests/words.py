@@ -10,12 +10,13 @@ from django.utils.timezone import localtime
 from compliance.claims import MAX_ATTEMPTS
 from compliance.console.requests.history import GIVEN_BACK
 from compliance.console.requests.wanted import DUE_SOON, OPEN
-from compliance.erasure.extracts import Days
+from compliance.counted import waits_for
 from compliance.models import ComplianceRequest
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 HoldReason = ComplianceRequest.HoldReason
+WaitingFor = ComplianceRequest.WaitingFor
 
 
 class State(NamedTuple):
@@ -62,11 +63,11 @@ def due_mark(request: ComplianceRequest) -> str:
     return "overdue" if left < timedelta(0) else "soon" if left <= DUE_SOON else ""
 
 
-def what_next(request: ComplianceRequest, days: Days | None) -> str:
+def what_next(request: ComplianceRequest) -> str:
     """Return what the request waits for, and what happens then."""
     status = Status(request.status)
     if status == Status.ACCEPTED:
-        return _accepted(request, days)
+        return _accepted(request)
     if status == Status.ON_HOLD:
         return _held(request)
     if status == Status.COMPLETED:
@@ -83,12 +84,20 @@ _ENDED = {
 }
 
 
-def _accepted(request: ComplianceRequest, days: Days | None) -> str:
+_WAITING = {
+    WaitingFor.EXTRACTS: "Its conversations are erased. Before it is done, daily extracts that held them are made "
+    "again: {clean} of {total} are.",
+    WaitingFor.TURN: "It takes long. A worker goes on with it in its turn, and others are served in between.",
+    WaitingFor.ROWS: "Another worker is at work on the same conversations. It goes on in a few seconds.",
+}
+
+
+def _accepted(request: ComplianceRequest) -> str:
     waits = request.not_before is not None and request.not_before > timezone.now()
-    if days and days.waits and not request.error_code:
-        return (
-            f"Its conversations are erased. Before it is done, daily extracts that held them are made again: "
-            f"{days.clean} of {days.total} are."
+    waiting_for = waits_for(request)
+    if waiting_for and not request.error_code:
+        return _WAITING[WaitingFor(waiting_for)].format(
+            clean=request.extracts, total=request.extracts + request.extracts_left
         )
     if request.error_code:
         again = f"It is tried again at {_clock(request)}." if waits else "It is tried again at once."

@@ -64,8 +64,14 @@ def _whereabouts(export: Export) -> tuple[str, str]:
         return f"In the client's bucket {export.bucket}", "info"
     if export.key is None:
         return "Removed", "mute"
-    if export.doomed_by is not None:
-        return "A deletion removes it", "warn"
-    if export.left_by is not None:
+    if export.is_due:
+        return "About to be removed", "warn"
+    if _is_shortened(export):
         return "Kept through a deletion", "ok"
     return "Hosted", "ok"
+
+
+def _is_shortened(export: Export) -> bool:
+    """Say whether a deletion has met it, and left it its grace."""
+    finished, expires = export.finished_at, export.expires_at
+    return finished is not None and expires is not None and expires <= finished + settings.EXPORT_GRACE_DAYS

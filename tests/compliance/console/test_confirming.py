@@ -16,7 +16,7 @@ from tests.factories import (
     conversation_of,
     ready_chatbot,
 )
-from tests.functional.test_races import Elsewhere, Gate
+from tests.functional.elsewhere import Elsewhere, Gate
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db

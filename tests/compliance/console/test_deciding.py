@@ -14,7 +14,7 @@ from compliance.reasons import REASONS, Decision
 from tests.compliance.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.compliance.console.request_pages import address, decide, offered, text_of
 from tests.factories import conversation_of, of_conversations
-from tests.functional.test_races import Elsewhere
+from tests.functional.elsewhere import Elsewhere
 from tests.people import Role, client_of, member, staff
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
+from chatbots.secrets import digest
 from compliance.models import ComplianceRequest
-from conversations.models import Conversation
+from conversations.models import Conversation, Identity
 from tests.compliance.console.filing_pages import Answer, Filer, everything, filed
 from tests.factories import (
     IdentityFactory,
@@ -249,9 +250,14 @@ def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
         )
         for number in range(1_000)
     )
-    IdentityFactory._meta.model.objects.bulk_create(
-        IdentityFactory._meta.model(
-            chatbot=chatbot, conversation=conversation, variable=uci_of(chatbot), value="many"
+    uci = uci_of(chatbot)
+    Identity.objects.bulk_create(
+        Identity(
+            chatbot=chatbot,
+            conversation=conversation,
+            variable=uci,
+            value="many",
+            digest=digest("chatter", uci.public_id, "many"),
         )
         for conversation in Conversation.objects.filter(external_id__startswith="m")
     )

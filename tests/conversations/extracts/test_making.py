@@ -248,7 +248,7 @@ def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot,
 
         try:
             with transaction.atomic():
-                share_with_intake([chatbot.pk])
+                share_with_intake(chatbot.pk)
                 has_looked.set()
                 assert go_on.wait(20)
                 conversation_on(chatbot, "42", noon())

@@ -1,0 +1,71 @@
+"""What a deletion has to see gone, as SQL: the one place where that is said.
+
+The data says what is left. No request owns a conversation, a file or an export, and none hands anything over to
+another: whoever asks finds what is named, by whoever it was closed or erased. So two deletions that meet do the same
+work twice at the worst, and neither is complete before all of it is done.
+
+For a row `r` of the requests, once it has marked (`cut_at` and `cutoff_number` are set). A conversation is in scope
+
+- if the request names it (`conversations.named`) and it was stored when the request marked: its number tells, since
+  an erased conversation keeps only its day;
+- if a chatter's request names it, and it is live and began before the mark;
+- if it bears the request's mark.
+
+OFFSET 0 keeps PostgreSQL at look-ups in indexes: it cannot know how few there are.
+"""
+
+from conversations.named import NAMED
+
+# To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`.
+NAMED_IN_SCOPE = f"""
+SELECT c.id
+  FROM ({NAMED}) AS named
+ CROSS JOIN LATERAL (
+       SELECT id, started_at, deleted_at
+         FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
+ WHERE c.id <= r.cutoff_number
+    OR (named.identity_id IS NOT NULL AND c.deleted_at IS NULL AND c.started_at < r.cut_at)
+"""  # noqa: S608  (a text of ours)
+IN_SCOPE = f"""
+{NAMED_IN_SCOPE}
+ UNION
+SELECT id FROM conversations_conversation WHERE deletion_request_id = r.id
+"""  # noqa: S608  (a text of ours)
+
+# The exports of the chatter that were filed before. One without findings holds no conversation, but its key bears
+# the value.
+OWN_EXPORTS = """
+SELECT own.id
+  FROM (SELECT id FROM compliance_compliancerequest
+         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest AND kind = 'export' AND seq < r.seq
+        OFFSET 0) AS filed
+ CROSS JOIN LATERAL (SELECT id FROM compliance_export WHERE request_id = filed.id OFFSET 0) AS own
+"""
+EXPORTS_HOLDING = """
+SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id OFFSET 0
+"""
+
+# An export `e` that was met and has to go: whole ones in a client's bucket are the client's. Where the deletion says
+# `erase_exports` the chatter's own go at once. Where either side names conversations, what holds one counts as own.
+GOES = """
+(e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
+ AND (e.expires_at <= statement_timestamp()
+      OR (r.erase_exports AND EXISTS (
+          SELECT FROM compliance_compliancerequest AS filed
+           WHERE filed.id = e.request_id
+             AND (filed.variable_id IS NULL OR r.variable_id IS NULL
+                  OR (filed.variable_id = r.variable_id AND filed.uci_digest = r.uci_digest))))))
+"""
+
+# Of an erased conversation `s`: whether a file, an export or a daily extract may hold a copy of it. Then the keyed
+# digests of whom it was about are kept, also for what is the client's.
+IS_COPIED = """
+(EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = s.id)
+ OR EXISTS (SELECT FROM compliance_exportconversation WHERE conversation_id = s.id)
+ OR EXISTS (SELECT FROM conversations_extractconversation AS t
+             CROSS JOIN LATERAL (
+                   SELECT FROM conversations_dailyextract AS e
+                    WHERE e.id = t.extract_id AND e.key IS NOT NULL AND coalesce(e.made_version, 0) < t.version
+                   OFFSET 0) AS e
+             WHERE t.conversation_id = s.id))
+"""

@@ -1,0 +1,60 @@
+"""What else goes on meanwhile: a function in a thread, on a database connection of its own."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connection
+
+PATIENCE = 20
+
+
+class Elsewhere:
+    """A function that runs in a thread, on a database connection of its own."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.result: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=[work], daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        try:
+            self.result = work()
+        except BaseException as error:  # raised again in the test
+            self._error = error
+        finally:
+            connection.close()
+
+    @property
+    def waits(self) -> bool:
+        return not self.ends_within(0.3)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for it so long at most, and say whether it has ended."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def end(self) -> Any:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive(), "it still waits"
+        if self._error:
+            raise self._error
+        return self.result
+
+
+class Gate:
+    """Stops whoever passes until it is opened; says when someone has come."""
+
+    def __init__(self) -> None:
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    def passed(self) -> None:
+        self._reached.set()
+        assert self._open.wait(PATIENCE)
+
+    def wait_for_someone(self) -> None:
+        assert self._reached.wait(PATIENCE)
+
+    def open(self) -> None:
+        self._open.set()

@@ -1,0 +1,109 @@
+"""A deletion that failed can be retried when its chatter's digests would be forgotten: what it needs is kept so long.
+
+So is what refuses late data, and what leads another person's deletion to the same conversation.
+"""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from compliance import worker
+from tests.functional.company import (
+    Company,
+    Subject,
+    became,
+    document,
+    found_anywhere,
+    is_erased,
+    settle,
+    travel,
+    work,
+)
+from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LONG = settings.ERASURE_LEDGER_DAYS + timedelta(days=1)
+SUBJECTS: dict[str, Subject] = {"uci": "alice", "ids": ["c-1"]}
+
+
+def failed_long_ago(company: Company, refusals: Refusals, subject: Subject, what: str) -> str:
+    """Return a deletion that has failed at an object, more than the ledger's days ago."""
+    refusals.locked.add(what)
+    refusals.forbidden.add(what)
+    deletion = company.delete(subject, erase_exports=True)
+    work()
+    assert company.status(deletion) == "failed"
+    travel(LONG)
+    for _ in range(2):
+        worker.sweep()
+    return deletion
+
+
+@pytest.fixture(params=[FILES, EXPORTS, EXTRACTS], ids=["file", "export", "day"])
+def what(request: pytest.FixtureRequest, company: Company) -> str:
+    """Where something of Alice's and Bob's conversation is that the storage does not remove."""
+    company.talk("c-1", "alice", "bob", has_file=request.param == FILES)
+    if request.param == EXPORTS:
+        company.exported("alice", include_shared=True)
+    if request.param == EXTRACTS:
+        company.make_day()
+    return str(request.param)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_it_completes_when_it_is_retried(
+    company: Company, storage: ObjectStorage, refusals: Refusals, what: str, subject: str
+) -> None:
+    deletion = failed_long_ago(company, refusals, SUBJECTS[subject], what)
+    assert company.told(deletion)["error"]["retryable"]
+    refusals.end()
+    company.retry(deletion)
+    settle()
+
+    told = company.told(deletion)
+    assert (told["status"], told["result"], told["counts"]["conversations"]) == ("completed", "done", 1)
+    assert found_anywhere(storage, ["c-1"]) == set()
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_late_data_is_refused_as_long_as_it_can_be_retried(
+    company: Company, refusals: Refusals, what: str, subject: str
+) -> None:
+    failed_long_ago(company, refusals, SUBJECTS[subject], what)
+    began = timezone.now() - 2 * LONG
+    results = company.send(document("c-1", "alice"), document("c-2", "alice", at=began))
+    assert became(results) == ["conversation_deleted", "chatter_erased" if subject == "uci" else "created"]
+
+
+@pytest.mark.parametrize("bob", ["bob", ["c-1"]], ids=["uci", "ids"])
+def test_another_persons_deletion_still_finds_what_is_left(
+    company: Company, storage: ObjectStorage, refusals: Refusals, what: str, bob: Subject
+) -> None:
+    first = failed_long_ago(company, refusals, "alice", what)
+    second = company.delete(bob, erase_exports=True)
+    work()
+    assert company.status(second) != "completed"
+
+    refusals.end()
+    for each in (second, first):
+        company.retry(each)
+        settle()
+        assert company.status(each) == "completed"
+    assert found_anywhere(storage, ["c-1"]) == set()
+
+
+def test_nothing_of_it_is_kept_once_all_is_gone(company: Company, refusals: Refusals, what: str) -> None:
+    deletion = failed_long_ago(company, refusals, "alice", what)
+    refusals.end()
+    company.retry(deletion)
+    settle()
+    travel(LONG)
+    for _ in range(2):
+        worker.sweep()
+    results = company.send(document("c-1", "alice"), document("c-2", "alice"))
+    assert became(results) == ["created", "created"]
+    assert not any(is_erased(result["number"]) for result in results)

@@ -1,0 +1,252 @@
+"""A document that names an erased chatter late, in a conversation that is stored already.
+
+It is refused, and the next sweep erases the conversation as if the deletion had known of it: with its files, its days
+and the exports that hold it. The completed deletion counts it. A second deletion of the chatter finds it, too.
+"""
+
+import json
+from contextlib import suppress
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from compliance import worker
+from compliance.models import Export
+from tests.functional.company import (
+    Company,
+    Subject,
+    attempts,
+    became,
+    document,
+    events,
+    found_anywhere,
+    is_erased,
+    key_of_file,
+    settle,
+    work,
+)
+from tests.functional.refusing import EXTRACTS, FILES, Refusals, in_the_gap
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+FRESH = timedelta()
+OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
+# Whose exports hold the conversation before anybody knew that Alice was in it.
+HOLDERS: dict[str, Subject] = {"uci": "carol", "ids": ["c-late"]}
+
+
+def erased_alice(company: Company, **options: bool) -> str:
+    deletion = company.delete("alice", **options)
+    settle()
+    assert company.status(deletion) == "completed"
+    return deletion
+
+
+def name_late(company: Company, conversation_id: str = "c-late") -> None:
+    """Send the document that says that Alice was in the conversation."""
+    assert became(company.send(document(conversation_id, "alice"))) == ["chatter_erased"]
+
+
+def verified() -> dict[str, Any]:
+    """Return what `verify_erasure` finds of all completed deletions."""
+    out = StringIO()
+    with suppress(SystemExit):  # with which it says that something is left
+        call_command("verify_erasure", "--all", "--json", stdout=out)
+    found: dict[str, Any] = json.loads(out.getvalue())["left"]
+    return found
+
+
+def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(
+    company: Company, storage: ObjectStorage
+) -> None:
+    company.talk("c-late", "carol", has_file=True)
+    deletion = erased_alice(company)
+    assert company.told(deletion)["result"] == "nothing_found"
+    name_late(company)
+    worker.sweep()
+
+    told = company.told(deletion)
+    assert (told["status"], told["result"]) == ("completed", "done")
+    counts, progress = told["counts"], told["progress"]
+    assert (counts["conversations"], counts["messages"], counts["files"]) == (1, 1, 1)
+    assert (progress["conversations_done"], progress["conversations_total"]) == (1, 1)
+    assert events(deletion).count("request.completed") == 1
+    assert found_anywhere(storage, ["c-late"]) == set()
+    assert verified() == {}
+
+
+def test_it_adds_to_what_was_counted_before(company: Company) -> None:
+    company.talk("c-1", "alice")
+    company.talk("c-late", "carol")
+    deletion = erased_alice(company)
+    name_late(company)
+    worker.sweep()
+
+    told = company.told(deletion)
+    assert (told["result"], told["counts"]["conversations"], told["counts"]["messages"]) == ("done", 2, 2)
+    assert (told["progress"]["conversations_done"], told["progress"]["conversations_total"]) == (2, 2)
+    assert events(deletion).count("request.completed") == 1
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_an_old_export_that_holds_it_goes_with_the_next_sweep(
+    company: Company, storage: ObjectStorage, holder: str
+) -> None:
+    company.talk("c-late", "carol")
+    export = company.exported(HOLDERS[holder], age=OLD)
+    erased_alice(company)
+    name_late(company)
+    worker.sweep()
+
+    assert not storage.exists(str(export.key))
+    assert found_anywhere(storage, ["c-late"]) == set()
+    assert verified() == {}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_a_fresh_export_that_holds_it_goes_when_its_grace_is_over(
+    company: Company, storage: ObjectStorage, holder: str
+) -> None:
+    company.talk("c-late", "carol")
+    export = company.exported(HOLDERS[holder])
+    erased_alice(company)
+    name_late(company)
+    worker.sweep()
+
+    assert storage.exists(str(export.key))
+    export.refresh_from_db()
+    assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
+    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
+    assert found_anywhere(storage, ["c-late"]) == set()
+
+
+def test_a_fresh_export_by_its_id_goes_at_once_where_the_deletion_erases_exports(
+    company: Company, storage: ObjectStorage
+) -> None:
+    company.talk("c-late")
+    export = company.exported(["c-late"])
+    erased_alice(company, erase_exports=True)
+    name_late(company)
+    worker.sweep()
+
+    assert not storage.exists(str(export.key))
+    assert found_anywhere(storage, ["c-late"]) == set()
+
+
+@pytest.mark.parametrize("is_swept", [True, False], ids=["swept", "unswept"])
+@pytest.mark.parametrize("age", [FRESH, OLD], ids=["fresh", "old"])
+def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(
+    company: Company, storage: ObjectStorage, age: timedelta, is_swept: bool
+) -> None:
+    number = company.talk("c-late")
+    export = company.exported(["c-late"], age=age)
+    erased_alice(company)
+    name_late(company)
+    if is_swept:
+        worker.sweep()
+    second = company.delete("alice", erase_exports=True)
+    work()
+
+    assert company.status(second) == "completed"
+    assert is_erased(number)
+    assert not storage.exists(str(export.key))
+    assert found_anywhere(storage, ["c-late"]) == set()
+
+
+def test_an_export_under_way_does_not_keep_what_is_named_meanwhile(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.talk("c-late", "carol")
+    company.talk("c-carol", "carol")
+    erased_alice(company)
+    company.export("carol")
+    met = in_the_gap(monkeypatch, "write_parts", ".csv", "before", lambda: name_late(company))
+    worker.drain(seconds=30)
+    assert met
+    settle()
+
+    for export in Export.objects.filter(key__isnull=False):
+        if "words in c-late" in storage.read(str(export.key)).decode():
+            assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
+            Export.objects.filter(pk=export.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
+    assert found_anywhere(storage, ["c-late"]) == set()
+
+
+def test_the_day_is_made_again_and_a_second_deletion_waits_for_it(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    company.talk("c-late", "carol")
+    company.make_day()
+    erased_alice(company)
+    refusals.unwritable.add(EXTRACTS)
+    name_late(company)
+    worker.sweep()
+    second = company.delete("alice")
+    work()
+    told = company.told(second)
+    assert (told["status"], told["waiting_for"]) == ("accepted", "extracts")
+
+    refusals.end()
+    settle()
+    assert company.status(second) == "completed"
+    assert found_anywhere(storage, ["c-late"]) == set()
+
+
+def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    key = key_of_file(company.talk("c-late", "carol", has_file=True))
+    erased_alice(company)
+    refusals.locked.add(FILES)
+    name_late(company)
+    worker.sweep()
+    second = company.delete("alice")
+    work()
+    assert storage.exists(key)
+    assert company.failure(second) == "storage_locked"
+
+    refusals.end()
+    company.retry(second)
+    settle()
+    assert company.status(second) == "completed"
+    assert found_anywhere(storage, ["c-late"]) == set()
+
+
+def test_what_comes_between_the_last_rows_and_verification_costs_no_attempt(
+    company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.talk("c-1", "alice")
+    number = company.talk("c-late", "carol")
+    deletion = company.delete("alice")
+    met = in_the_gap(monkeypatch, "put", "erasure_ledger/", "after", lambda: name_late(company))
+    worker.drain(seconds=30)
+    assert met
+    settle()
+
+    told = company.told(deletion)
+    assert (told["status"], attempts(deletion)) == ("completed", [0])
+    assert "request.failed" not in events(deletion)
+    assert is_erased(number)
+    assert told["counts"]["conversations"] == 2
+    assert found_anywhere(storage, ["c-1", "c-late"]) == set()
+
+
+def test_a_document_for_an_id_that_nothing_had_is_new(company: Company) -> None:
+    """A deletion by ids does not remember what it did not find."""
+    deletion = company.delete(["c-new"])
+    settle()
+    assert company.told(deletion)["result"] == "nothing_found"
+    [stored] = company.send(document("c-new"))
+    assert became([stored]) == ["created"]
+
+    worker.sweep()
+    assert not is_erased(stored["number"])
+    assert verified() == {}

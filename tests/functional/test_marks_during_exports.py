@@ -1,0 +1,184 @@
+"""A deletion that closes a conversation in the middle of an export: in each gap between two calls of the storage.
+
+The export is made again from what is left, and loses no attempt. Nothing of the erased conversation is in it, or
+anywhere else.
+"""
+
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from compliance import worker
+from conversations.transcripts import Transcripts
+from tests.functional.company import (
+    Company,
+    Subject,
+    attempts,
+    events,
+    found_anywhere,
+    is_erased,
+    key_of_file,
+    postpone,
+    settle,
+    words_in,
+    work,
+)
+from tests.functional.elsewhere import Elsewhere
+from tests.functional.refusing import FILES, Refusals, in_the_gap
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CSV, COPY, UPLOAD = ".csv", "_files/", "uploads/"
+GAPS = [
+    ("open_upload", CSV, "before"),
+    ("open_upload", CSV, "after"),
+    ("open_upload", COPY, "before"),
+    ("open_upload", COPY, "after"),
+    ("stream", UPLOAD, "before"),
+    ("write_parts", COPY, "before"),
+    ("write_parts", COPY, "after"),
+    ("write_parts", CSV, "before"),
+    ("write_parts", CSV, "after"),
+]
+NAMES = [f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS]
+# Whom the deletion names, and whom the export. Of two by ids one would wait for the other.
+MEETINGS: dict[str, tuple[Subject, Subject]] = {
+    "uci-uci": ("alice", "bob"),
+    "ids-uci": (["c-both"], "bob"),
+    "uci-ids": ("alice", ["c-both", "c-bob"]),
+}
+
+
+@pytest.fixture
+def numbers(company: Company) -> dict[str, int]:
+    return {
+        "c-both": company.talk("c-both", "alice", "bob", has_file=True),
+        "c-bob": company.talk("c-bob", "bob", has_file=True),
+    }
+
+
+def filed(company: Company, meeting: str) -> tuple[str, str]:
+    """File a deletion that waits, and an export with files that goes first."""
+    erased, exported = MEETINGS[meeting]
+    deletion = company.delete(erased)
+    postpone(deletion)
+    return deletion, company.export(exported, include_shared=isinstance(exported, str), include_files=True)
+
+
+def assert_made_again(company: Company, storage: ObjectStorage, numbers: dict[str, int], export: str) -> None:
+    """The export is whole, has what is left, and lies there beside the file that is left; nothing else does."""
+    told = company.told(export)
+    assert (told["status"], told["error"], attempts(export)) == ("completed", None, [0])
+    assert told["counts"]["conversations"] == 1
+    assert words_in("c-bob") in storage.read(told["export"]["key"]).decode()
+    [copy] = told["export"]["files"]
+    keys = {key for key in storage.keys("") if not key.startswith("erasure_ledger/")}
+    assert keys == {told["export"]["key"], copy["key"], key_of_file(numbers["c-bob"])}
+    assert list(storage.uploads()) == []
+    assert events(export).count("request.completed") == 1
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=NAMES)
+@pytest.mark.parametrize("meeting", MEETINGS)
+def test_an_export_is_made_again_without_what_was_erased_meanwhile(
+    company: Company,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: dict[str, int],
+    *,
+    meeting: str,
+    gap: tuple[str, str, str],
+) -> None:
+    deletion, export = filed(company, meeting)
+    met = in_the_gap(monkeypatch, *gap, work)
+    worker.drain(seconds=30)
+    assert met
+    settle()
+
+    assert company.status(deletion) == "completed"
+    assert is_erased(numbers["c-both"])
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
+    assert_made_again(company, storage, numbers, export)
+
+
+@pytest.mark.parametrize("meeting", MEETINGS)
+def test_a_deletion_between_snapshot_and_first_line_is_noticed_too(
+    company: Company,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: dict[str, int],
+    meeting: str,
+) -> None:
+    deletion, export = filed(company, meeting)
+    count = Transcripts.count
+
+    def count_and_erase(transcripts: Transcripts):
+        counts = count(transcripts)
+        monkeypatch.setattr(Transcripts, "count", count)
+        Elsewhere(work).end()
+        return counts
+
+    monkeypatch.setattr(Transcripts, "count", count_and_erase)
+    worker.drain(seconds=30)
+    settle()
+
+    assert company.status(deletion) == "completed"
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
+    assert_made_again(company, storage, numbers, export)
+
+
+@pytest.mark.parametrize(
+    ("meeting", "gap"),
+    [*(("uci-uci", gap) for gap in GAPS), ("ids-uci", GAPS[1]), ("uci-ids", GAPS[1])],
+    ids=[*(f"uci-uci-{name}" for name in NAMES), "ids-uci", "uci-ids"],
+)
+def test_an_export_is_made_again_while_the_deletion_that_overtook_it_has_failed(
+    company: Company,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    refusals: Refusals,
+    numbers: dict[str, int],
+    *,
+    meeting: str,
+    gap: tuple[str, str, str],
+) -> None:
+    """The deletion fails at a file, after it closed the conversation and before it came to any export."""
+    deletion, export = filed(company, meeting)
+    refusals.locked.add(FILES)
+    met = in_the_gap(monkeypatch, *gap, work)
+    worker.drain(seconds=30)
+    assert met
+    settle()
+    assert company.failure(deletion) == "storage_locked"
+    told = company.told(export)
+    assert (told["status"], attempts(export)) == ("completed", [0])
+    assert words_in("c-both") not in storage.read(told["export"]["key"]).decode()
+
+    refusals.end()
+    company.retry(deletion)
+    settle()
+    assert company.status(deletion) == "completed"
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
+    assert_made_again(company, storage, numbers, export)
+
+
+@pytest.mark.parametrize("gap", GAPS, ids=NAMES)
+def test_a_deletion_that_meets_nothing_of_an_export_does_not_hinder_it(
+    company: Company,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    numbers: dict[str, int],
+    gap: tuple[str, str, str],
+) -> None:
+    """Bob's export leaves what he shares with Alice out."""
+    deletion = company.delete("alice", erase_exports=True)
+    postpone(deletion)
+    export = company.export("bob", include_files=True)
+    met = in_the_gap(monkeypatch, *gap, work)
+    worker.drain(seconds=30)
+    assert met
+    settle()
+
+    assert company.status(deletion) == "completed"
+    assert events(export) == ["request.accepted", "request.started", "request.completed"]
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
+    assert_made_again(company, storage, numbers, export)

@@ -1,0 +1,157 @@
+"""Which exports a deletion removes: its chatter's own, and those that hold what it erases. All of them, no others.
+
+A finished export is the copy that somebody asked for. Within its grace it is removed by a deletion of its own chatter
+alone, if that says so.
+"""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from compliance import worker
+from compliance.models import Export
+from tests.functional.company import (
+    Company,
+    Subject,
+    found_anywhere,
+    settle,
+    work,
+)
+from tests.functional.refusing import EXPORTS, Refusals
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ALICE: dict[str, Subject] = {"uci": "alice", "ids": ["c-both"]}
+FRESH = timedelta()
+OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
+
+
+@pytest.fixture
+def shared(company: Company) -> None:
+    """Alice's and Bob's conversation, and one that is his alone."""
+    company.talk("c-both", "alice", "bob")
+    company.talk("c-bob", "bob")
+
+
+def kept_by(company: Company, request_id: str) -> list[str]:
+    return [export["request_id"] for export in company.told(request_id)["kept_exports"]]
+
+
+@pytest.mark.parametrize(("age", "erases_exports"), [(FRESH, True), (OLD, True), (OLD, False)])
+@pytest.mark.parametrize("alice", ALICE)
+def test_an_export_that_left_shared_conversations_out_is_not_touched(
+    company: Company, storage: ObjectStorage, shared: None, *, alice: str, age: timedelta, erases_exports: bool
+) -> None:
+    export = company.exported("bob", age=age)
+    deletion = company.delete(ALICE[alice], erase_exports=erases_exports)
+    settle()
+
+    assert company.status(deletion) == "completed"
+    assert storage.exists(str(export.key))
+    assert kept_by(company, deletion) == []
+    assert company.told(deletion)["counts"]["exports"] == 0
+    expires_at = export.expires_at
+    export.refresh_from_db()
+    assert export.expires_at == expires_at
+
+
+@pytest.mark.parametrize("erases_exports", [True, False])
+def test_a_fresh_export_of_another_stays_for_its_grace_and_is_named(
+    company: Company, storage: ObjectStorage, shared: None, erases_exports: bool
+) -> None:
+    export = company.exported("bob", include_shared=True)
+    deletion = company.delete("alice", erase_exports=erases_exports)
+    settle()
+
+    assert company.status(deletion) == "completed"
+    assert storage.exists(str(export.key))
+    assert kept_by(company, deletion) == [str(export.request_id)]
+    export.refresh_from_db()
+    assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
+
+
+@pytest.mark.parametrize("alice", ALICE)
+def test_an_old_export_of_another_that_holds_what_is_erased_goes(
+    company: Company, storage: ObjectStorage, shared: None, alice: str
+) -> None:
+    export = company.exported("bob", age=OLD, include_shared=True)
+    deletion = company.delete(ALICE[alice])
+    settle()
+
+    told = company.told(deletion)
+    assert (told["status"], told["counts"]["exports"], told["kept_exports"]) == ("completed", 1, [])
+    assert not storage.exists(str(export.key))
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
+
+
+@pytest.mark.parametrize("erases_exports", [True, False])
+def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
+    company: Company, storage: ObjectStorage, erases_exports: bool
+) -> None:
+    """It holds no conversation, but its key bears the value."""
+    old, fresh = company.exported("alice", age=OLD), company.exported("alice")
+    assert company.told(str(fresh.request_id))["result"] == "nothing_found"
+    company.talk("c-alice", "alice")
+    deletion = company.delete("alice", erase_exports=erases_exports)
+    settle()
+
+    told = company.told(deletion)
+    assert (told["status"], told["counts"]["exports"]) == ("completed", 2 if erases_exports else 1)
+    assert kept_by(company, deletion) == ([] if erases_exports else [str(fresh.request_id)])
+    assert [storage.exists(str(export.key)) for export in (old, fresh)] == [False, not erases_exports]
+
+    fresh.refresh_from_db()
+    if not erases_exports:
+        assert fresh.expires_at == fresh.finished_at + settings.EXPORT_GRACE_DAYS
+        Export.objects.filter(pk=fresh.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+        worker.sweep()
+    assert list(storage.keys("acme/")) == []
+    assert not Export.objects.filter(key__isnull=False).exists()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second"])
+@pytest.mark.parametrize("alice", ALICE)
+def test_neither_of_two_deletions_that_need_an_export_gone_completes_before_it_is(
+    company: Company, storage: ObjectStorage, refusals: Refusals, shared: None, *, alice: str, order: tuple[int, int]
+) -> None:
+    """Bob's deletion comes second, and fails; Alice's is tried again after that."""
+    export = company.exported("bob", age=OLD, include_shared=True)
+    refusals.busy.add(EXPORTS)
+    deletions = [company.delete(ALICE[alice])]
+    work()
+    refusals.locked.add(EXPORTS)
+    deletions.append(company.delete("bob"))
+    worker.drain(seconds=30)
+    assert [company.status(each) for each in deletions] == ["accepted", "failed"]
+
+    work()
+    assert [company.failure(each) for each in deletions] == ["storage_locked", "storage_locked"]
+    assert storage.exists(str(export.key))
+
+    refusals.end()
+    for place in order:
+        company.retry(deletions[place])
+        settle()
+        assert company.status(deletions[place]) == "completed"
+        assert not storage.exists(str(export.key))
+    assert sum(company.told(each)["counts"]["exports"] for each in deletions) == 1
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
+
+
+def test_an_export_that_a_deletion_kept_goes_with_the_next_deletion_of_its_own_chatter(
+    company: Company, storage: ObjectStorage, shared: None
+) -> None:
+    export = company.exported("bob", include_shared=True)
+    first = company.delete("alice")
+    settle()
+    second = company.delete("bob", erase_exports=True)
+    settle()
+
+    assert [company.status(each) for each in (first, second)] == ["completed", "completed"]
+    assert not storage.exists(str(export.key))
+    [kept] = company.told(first)["kept_exports"]
+    assert (kept["request_id"], kept["removed_at"] is None) == (str(export.request_id), False)
+    assert kept_by(company, second) == []

@@ -1,0 +1,237 @@
+"""A second person's deletion completes when no copy holds their words any more, whoever's deletion erased the rows.
+
+Alice's and Bob's conversation is erased by her deletion, and with the rows goes what named him. His deletion, filed
+then, still has to see the file, the export and the daily extract gone that hold what he said.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from compliance import worker
+from tests.functional.company import (
+    Company,
+    Subject,
+    events,
+    found_anywhere,
+    is_erased,
+    let_time_pass,
+    settle,
+    words_in,
+    work,
+)
+from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# By whom the conversation is named that they share.
+BOB: dict[str, Subject] = {"uci": "bob", "ids": ["c-both"]}
+ORDERS = [(0, 1), (1, 0)]
+
+
+@pytest.fixture
+def shared(company: Company) -> int:
+    """Alice's and Bob's conversation, beside others' on the same day."""
+    company.talk("c-carol", "carol")
+    return company.talk("c-both", "alice", "bob")
+
+
+def page_of(company: Company, request_id: str) -> str:
+    """Return what an officer reads of a request in the console."""
+    answer = member(company.chatbot, Role.OFFICER).get(f"/admin/requests/{request_id}/")
+    assert answer.status_code == 200
+    return " ".join(answer.text.split())
+
+
+def counted(told: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in told["counts"].items() if count}
+
+
+@pytest.mark.parametrize("bob", BOB)
+def test_the_second_waits_for_the_day_that_the_first_waits_for(
+    company: Company, storage: ObjectStorage, refusals: Refusals, shared: int, bob: str
+) -> None:
+    day = company.make_day()
+    refusals.unwritable.add(EXTRACTS)
+    first = company.delete("alice")
+    work()
+    second = company.delete(BOB[bob])
+    work()
+
+    assert words_in("c-both") in storage.read(str(day.key)).decode()
+    assert is_erased(shared)
+    for request_id, erased in ((first, {"conversations": 1, "messages": 1, "identities": 2}), (second, {})):
+        told = company.told(request_id)
+        assert (told["status"], told["waiting_for"], told["error"]) == ("accepted", "extracts", None)
+        assert (told["progress"]["extracts_done"], told["progress"]["extracts_total"]) == (0, 1)
+        assert counted(told) == erased
+        assert "0 of 1 daily extract made again" in page_of(company, request_id)
+
+    refusals.end()
+    settle()
+    for request_id, erased in ((first, {"conversations": 1, "messages": 1, "identities": 2}), (second, {})):
+        told = company.told(request_id)
+        assert (told["status"], told["waiting_for"], told["result"]) == ("completed", None, "done")
+        assert told["progress"] == {
+            "conversations_done": 1,
+            "conversations_total": 1,
+            "extracts_done": 1,
+            "extracts_total": 1,
+        }
+        assert counted(told) == erased | {"extracts": 1}
+        assert "Everything in scope is erased" in page_of(company, request_id)
+    assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
+@pytest.mark.parametrize("bob", BOB)
+def test_both_fail_at_one_day_that_cannot_be_made_and_complete_in_any_order(
+    company: Company, storage: ObjectStorage, refusals: Refusals, shared: int, *, bob: str, order: tuple[int, int]
+) -> None:
+    company.make_day()
+    refusals.forbidden.add(EXTRACTS)
+    requests = []
+    for subject in ("alice", BOB[bob]):
+        requests.append(company.delete(subject))
+        work()
+    assert [company.failure(each) for each in requests] == ["storage_access_denied"] * 2
+
+    refusals.end()
+    for place in order:
+        company.retry(requests[place])
+        settle()
+        assert company.status(requests[place]) == "completed"
+        assert found_anywhere(storage, ["c-both"]) == set()
+    assert [company.told(each)["result"] for each in requests] == ["done", "done"]
+
+
+def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
+    company: Company, storage: ObjectStorage, refusals: Refusals, shared: int
+) -> None:
+    company.talk("c-bob", "bob", has_file=True)
+    company.make_day()
+    refusals.unwritable.add(EXTRACTS)
+    first = company.delete("alice")
+    work()
+    refusals.locked.add(FILES)
+    second = company.delete("bob")
+    work()
+    assert company.failure(second) == "storage_locked"
+    refusals.unwritable.clear()
+    settle()
+    assert [company.status(each) for each in (first, second)] == ["completed", "failed"]
+    assert words_in("c-both") not in storage.read(str(company.extract().key)).decode()
+
+    refusals.end()
+    company.retry(second)
+    settle()
+    assert company.status(second) == "completed"
+    assert [company.told(each)["counts"]["extracts"] for each in (first, second)] == [1, 1]
+    assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
+@pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
+@pytest.mark.parametrize("bob", BOB)
+def test_the_second_does_not_complete_while_a_locked_object_holds_what_was_said(
+    company: Company, storage: ObjectStorage, refusals: Refusals, *, bob: str, what: str, order: tuple[int, int]
+) -> None:
+    number = company.talk("c-both", "alice", "bob", has_file=what == FILES)
+    if what == EXPORTS:
+        company.exported("alice", include_shared=True)
+    refusals.locked.add(what)
+    requests = []
+    for subject in ("alice", BOB[bob]):
+        requests.append(company.delete(subject, erase_exports=subject == "alice"))
+        work()
+        assert company.failure(requests[-1]) == "storage_locked"
+
+    refusals.end()
+    for place in order:
+        company.retry(requests[place])
+        settle()
+        assert company.status(requests[place]) == "completed"
+        assert found_anywhere(storage, ["c-both"]) == set()
+    assert is_erased(number)
+    assert [events(each).count("request.completed") for each in requests] == [1, 1]
+
+
+@pytest.mark.parametrize(("bob", "erases_exports"), [("uci", True), ("uci", False), ("ids", False)])
+def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
+    company: Company, storage: ObjectStorage, bob: str, erases_exports: bool
+) -> None:
+    """The copy that Alice asked for is hers: his deletion does not take it from her before its grace is over."""
+    company.talk("c-both", "alice", "bob")
+    export = company.exported("alice", include_shared=True)
+    first = company.delete("alice")
+    settle()
+    second = company.delete(BOB[bob], erase_exports=erases_exports)
+    settle()
+
+    for request_id in (first, second):
+        told = company.told(request_id)
+        assert told["status"] == "completed"
+        [kept] = told["kept_exports"]
+        assert (kept["request_id"], kept["removed_at"]) == (str(export.request_id), None)
+        assert "Exports that were left" in page_of(company, request_id)
+    assert words_in("c-both") in storage.read(str(export.key)).decode()
+    export.refresh_from_db()
+    assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS
+
+    type(export).objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
+    assert found_anywhere(storage, ["c-both"]) == set()
+    assert [company.told(each)["kept_exports"][0]["removed_at"] is None for each in (first, second)] == [False, False]
+
+
+def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_kept_for_the_first(
+    company: Company, storage: ObjectStorage
+) -> None:
+    company.talk("c-both", "alice", "bob")
+    export = company.exported("alice", include_shared=True)
+    company.delete("alice")
+    settle()
+    second = company.delete(["c-both"], erase_exports=True)
+    settle()
+
+    assert company.status(second) == "completed"
+    assert not storage.exists(str(export.key))
+    assert found_anywhere(storage, ["c-both"]) == set()
+
+
+def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_its_days(
+    company: Company, refusals: Refusals, shared: int
+) -> None:
+    company.make_day()
+    refusals.unwritable.add(EXTRACTS)
+    requests = [company.delete("alice"), company.delete("carol")]
+    for _ in range(3):
+        work()
+    assert [company.told(each)["waiting_for"] for each in requests] == ["extracts", "extracts"]
+
+    refusals.end()
+    settle()
+    assert [events(each) for each in requests] == [
+        ["request.accepted", "request.started", "request.given_back", "request.completed"]
+    ] * 2
+
+
+def test_nothing_waits_for_days_before_it_has_begun_or_while_it_is_tried_again(
+    company: Company, refusals: Refusals
+) -> None:
+    company.talk("c-1", "alice", has_file=True)
+    company.make_day()
+    refusals.busy.add(FILES)
+    deletion, export = company.delete("alice"), company.export("carol")
+    assert [company.told(each)["waiting_for"] for each in (deletion, export)] == [None, None]
+    work()
+    assert [company.told(each)["status"] for each in (deletion, export)] == ["accepted", "completed"]
+    let_time_pass()
+    refusals.end()
+    settle()
+    assert [company.told(each)["waiting_for"] for each in (deletion, export)] == [None, None]
