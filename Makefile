@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test check bench fuzz screenshots lock fmt clean
+.PHONY: demo run test check bench fuzz stress screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -39,6 +39,9 @@ bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--h
 
 fuzz: $(READY)  ## schemathesis over the whole API, for long; EXAMPLES=200 SEED=1
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 tests/functional/test_fuzz.py
+
+stress: $(READY)  ## erasure and export against whatever meets them, for long; SECONDS=600 SEED=1
+	STRESS_SECONDS=$(or $(SECONDS),600) STRESS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 tests/functional/test_stress.py
 
 screenshots: $(READY)  ## each page of the console into docs/images/; needs Chromium
 	$(BIN)/python scripts/screenshots.py

@@ -46,6 +46,7 @@ _LONGEST = {
     "test_console_pages.py",
     "test_embedded.py",
     "test_export.py",
+    "test_stress.py",
 }
 
 

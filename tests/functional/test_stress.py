@@ -1,0 +1,44 @@
+"""Whatever meets whatever: random stories of filings, faults and late data, held against a model of what is owed.
+
+`make stress SECONDS=600 SEED=1` is the long run; the short one here has the same seed each day. A story that was
+printed is played again with STRESS_STORY.
+"""
+
+import ast
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.extracting import versioned_bucket
+from tests.stress.running import Stage, stage
+
+SECONDS = float(os.environ.get("STRESS_SECONDS", "20"))
+SEED = int(os.environ.get("STRESS_SEED", "1"))
+STORY = os.environ.get("STRESS_STORY", "")
+# The short run stops at the first failure; the long one looks for more of other kinds.
+MOST = 1 if SECONDS <= 60 else 20
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def on_stage(capfd: pytest.CaptureFixture[str]) -> Iterator[Stage]:
+    def tell(what: str) -> None:
+        with capfd.disabled():  # at once: it can take long
+            print(what, flush=True)  # noqa: T201
+
+    tell(f"\nseed {SEED}, {SECONDS:.0f} s")
+    with versioned_bucket() as storage, stage(storage, tell=tell) as found:
+        yield found
+
+
+@pytest.mark.skipif(not STORY, reason="no story is given")
+def test_the_given_story_ends_well(on_stage: Stage) -> None:
+    assert on_stage.play(ast.literal_eval(STORY), seed=SEED) is None
+
+
+@pytest.mark.skipif(bool(STORY), reason="one story is given")
+def test_whatever_meets_whatever_nothing_is_left_or_lost_and_all_requests_end(on_stage: Stage) -> None:
+    failures = on_stage.search(seed=SEED, seconds=SECONDS, most=MOST)
+    assert not failures, "\n\n".join(map(str, failures))

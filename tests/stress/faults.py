@@ -1,0 +1,77 @@
+"""A storage that refuses: some calls, below some prefix, for some time. Between botocore and the network."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from botocore.awsrequest import AWSResponse
+
+from chatbots.buckets import ObjectStorage
+from tests.stress.actors import ACTING
+
+# Denied for good until somebody mends it, or such that trying again may help. Neither opens the breaker.
+ANSWERS = {"denied": (403, "AccessDenied"), "busy": (409, "OperationAborted")}
+
+
+class Refusal(NamedTuple):
+    """`does` is `remove` or `write`; `how` one of ANSWERS."""
+
+    prefix: str
+    does: str
+    how: str
+
+
+class _Body:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def stream(self, *_args: Any, **_options: Any) -> Iterator[bytes]:
+        yield self._data
+
+
+class Faults:
+    """The refusals that hold now, for everybody who acts (`ACTING`)."""
+
+    def __init__(self, bucket: str) -> None:
+        self.refusals: list[Refusal] = []
+        self._root = f"/{bucket}/"
+
+    def before_send(self, request: Any, **_options: Any) -> AWSResponse | None:
+        """Answer in place of the storage, or let the call go on by returning None."""
+        actor = ACTING.get()
+        if actor is None:
+            return None
+        actor.step()
+        url = urlsplit(request.url)
+        query = parse_qs(url.query, keep_blank_values=True)
+        key = unquote(url.path).removeprefix(self._root)
+        for refusal in self.refusals:
+            if self._meets(refusal, request, query, key):
+                return self._answer(request, refusal.how)
+        return None
+
+    def _meets(self, refusal: Refusal, request: Any, query: dict[str, list[str]], key: str) -> bool:
+        if refusal.does == "write":
+            # The last call of a multipart upload among them: what is sent is then not published.
+            return request.method in {"PUT", "POST"} and "delete" not in query and key.startswith(refusal.prefix)
+        if "versions" in query:
+            # Asked key by key, so that one key alone can be refused.
+            return query.get("prefix", [""])[0].startswith(refusal.prefix)
+        return "delete" in query and refusal.prefix.encode() in bytes(request.body or b"")
+
+    def _answer(self, request: Any, how: str) -> AWSResponse:
+        status, code = ANSWERS[how]
+        body = f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode()
+        return AWSResponse(request.url, status, {"content-type": "application/xml"}, _Body(body))
+
+
+@contextmanager
+def installed(storage: ObjectStorage) -> Iterator[Faults]:
+    faults = Faults(storage.bucket_name)
+    events = storage.client.meta.events
+    events.register("before-send.s3", faults.before_send)
+    try:
+        yield faults
+    finally:
+        events.unregister("before-send.s3", faults.before_send)

@@ -1,0 +1,178 @@
+"""What must hold.
+
+1. Every request is final once the storage is well and failed ones are retried; or its subject is forgotten.
+2. When a deletion is completed, nothing of a conversation in its scope is anywhere.
+3. Nothing is gone for which no deletion accounts.
+4. Each request has one final event, each erased row is in one request's counts.
+5. No statement fails, and no error is logged.
+"""
+
+from collections import Counter
+from collections.abc import Collection
+
+from tests.stress.looking import Found, Onlooker, Request, Row
+from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, Place, Said, Truth
+
+_FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelled", "rejected": "request.rejected"}
+
+
+class Broken(Exception):
+    """Something does not hold. `what` is the same for failures of one kind; `told` says more."""
+
+    def __init__(self, number: int, what: str, told: str) -> None:
+        super().__init__(f"invariant {number}, {what}: {told}")
+        self.kind = (number, what)
+
+
+def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
+    """Check what a deletion has to have erased at the moment it is seen completed."""
+    numbers = {place: truth.said[place].number for place in deletion.certain}
+    rows = look.rows([number for number in numbers.values() if number is not None])
+    for place, number in numbers.items():
+        if number is not None and not rows[number].is_empty:
+            raise Broken(2, "rows", f"{deletion} is completed, and {_name(place)} still has rows: {rows[number]}")
+    objects = look.objects()
+    allowed = [export for export in truth.exports if _may_still_lie_there(deletion, export)]
+    _expect_nowhere(deletion.certain, objects, allowed, f"{deletion} is completed")
+    for export in truth.exports:
+        has_to_go = truth.is_own(deletion, export) and export.number < deletion.number and export not in allowed
+        if has_to_go and export.key and _lies_there(export, objects):
+            raise Broken(2, "own export", f"{deletion} is completed, and the chatter's {export} is still there")
+
+
+def _may_still_lie_there(deletion: Filed, export: Filed) -> bool:
+    """Say whether the export may be in its grace: finished less than a week before the deletion was filed."""
+    if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
+        return False
+    is_unwanted = "erase_exports" in deletion.flags and export.chatter == deletion.chatter is not None
+    return not is_unwanted or export.bot != deletion.bot
+
+
+def _expect_nowhere(places: Collection[Place], objects: list[Found], allowed: list[Filed], when: str) -> None:
+    keys = {str(export.key) for export in allowed}
+    for found in objects:
+        held = found.places & set(places)
+        if held and not any(_belongs(found.key, key) for key in keys):
+            names = ", ".join(map(_name, sorted(held)))
+            raise Broken(2, f"object in {_folder(found.key)}", f"{when}, and {found.key} holds {names}")
+
+
+def erased_and_alive(truth: Truth, look: Onlooker) -> list[Said]:
+    """Check each conversation at the end, when all is swept: it is whole, or gone and accounted for.
+
+    Return those that are gone.
+    """
+    stored = [said for said in truth.said.values() if said.number is not None]
+    rows = look.rows([said.number for said in stored if said.number is not None])
+    keys = Counter(place for found in look.objects() if found.key.startswith("uploads/") for place in found.places)
+    gone = []
+    for said in stored:
+        row = rows.get(said.number or 0)
+        if row is None:
+            raise Broken(3, "conversation", f"{_name(said.place)} has no row any more")
+        accounting = [one for one in truth.deletions if truth.accounts(one, said)]
+        demanding = [one for one in truth.deletions if one.status == "completed" and truth.must_be_gone(one, said)]
+        if row.is_empty and accounting:
+            gone.append(said)
+        elif row.is_erased or row.is_empty:
+            kind = (2, "rows") if accounting else (3, "conversation")
+            raise Broken(
+                *kind, f"{_name(said.place)} is erased: {row}; deletions that account for it: {len(accounting)}"
+            )
+        elif demanding:
+            raise Broken(2, "late", f"{demanding[0]} is completed, and {_name(said.place)} is not erased: {row}")
+        else:
+            _expect_whole(said, row, keys[said.place])
+    return gone
+
+
+def _expect_whole(said: Said, row: Row, objects: int) -> None:
+    expected = (len(said.messages), len(said.files), len(said.files), len(said.people))
+    found = (len(set(row.texts) & said.messages), row.stored_files, objects, row.people)
+    if found != expected or not row.is_named:
+        told = f"{_name(said.place)} has {found} of {expected} messages, files, objects and people: {row}"
+        raise Broken(3, "part of a conversation", told)
+
+
+def nothing_is_left(truth: Truth, gone: list[Said], look: Onlooker, *, in_grace: bool) -> None:
+    """Check that of erased conversations nothing is in the bucket; with `in_grace` but in the persons' own copies."""
+    allowed = [export for export in truth.exports if in_grace and export.key and export.aged_at is None]
+    _expect_nowhere([said.place for said in gone], look.objects(), allowed, "all is swept")
+
+
+def exports_are_accounted_for(truth: Truth, look: Onlooker) -> None:
+    """Check that no export is gone that no deletion had to remove."""
+    objects = look.objects()
+    for export in truth.exports:
+        if not export.is_hosted_export or export.held is None or export.key is None:
+            continue
+        if _lies_there(export, objects):
+            continue
+        fresh = export.aged_at is None
+        reasons = [
+            deletion
+            for deletion in truth.deletions
+            if _may_remove(truth, deletion, export) and not (fresh and "erase_exports" not in deletion.flags)
+        ]
+        if not reasons:
+            age = "fresh" if fresh else "of 8 days ago"
+            names = ", ".join(map(_name, sorted(export.held))) or "nothing"
+            raise Broken(3, "export", f"{export}, {age}, is gone; it held {names}")
+
+
+def _may_remove(truth: Truth, deletion: Filed, export: Filed) -> bool:
+    if deletion.status in ENDED_WITHOUT:
+        return False
+    is_later = deletion.completed_at is not None and export.asked_at > deletion.completed_at
+    if truth.is_own(deletion, export) and not is_later:
+        return True
+    return any(truth.accounts(deletion, truth.said[place]) for place in export.held or ())
+
+
+def all_are_final(truth: Truth, requests: list[Request], forgotten: Collection[str]) -> None:
+    """Check that no request waits any more. `forgotten` are the failed ones that cannot be retried any more."""
+    found = {request.id: request for request in requests}
+    waiting = []
+    for one in truth.filed.values():
+        request = found.get(one.id) if one.id else None
+        if request and request.status not in FINAL and one.name not in forgotten:
+            why = " ".join(filter(None, [request.status, request.hold_reason, request.error_code]))
+            waiting.append((one, why))
+    if waiting:
+        codes = ", ".join(sorted({why for _, why in waiting}))
+        raise Broken(1, codes, "; ".join(f"{one} is still {why}" for one, why in waiting))
+
+
+def events_and_counts(truth: Truth, gone: list[Said], look: Onlooker) -> None:
+    events = look.final_events()
+    for request in look.requests():
+        expected = [_FINAL_EVENT[request.status]] if request.status in FINAL else []
+        if events.get(request.id, []) != expected:
+            name = next((str(one) for one in truth.filed.values() if one.id == request.id), "?")
+            raise Broken(4, "final events", f"{name} is {request.status}: {events.get(request.id)}")
+    conversations, messages, files = look.counts()
+    expected_messages = sum(len(said.messages) for said in gone)
+    if (conversations, messages) != (len(gone), expected_messages):
+        told = f"erased {len(gone)} and {expected_messages}, counted {conversations} and {messages}"
+        raise Broken(4, "counts", f"conversations and messages: {told}")
+    least = sum(len(said.files) for said in gone)
+    most = least + sum(said.failed_uploads for said in truth.said.values())
+    if not least <= files <= most:
+        raise Broken(4, "counts", f"files: erased {least} to {most}, counted {files}")
+
+
+def _lies_there(export: Filed, objects: list[Found]) -> bool:
+    return any(found.key == export.key for found in objects)
+
+
+def _belongs(key: str, export_key: str) -> bool:
+    return key == export_key or key.startswith(f"{export_key.removesuffix('.csv')}_files/")
+
+
+def _folder(key: str) -> str:
+    names = ("uploads", "chatter_data_exports", "daily_conversations_extracts")
+    return next((name for name in names if name in key), "another folder")
+
+
+def _name(place: Place) -> str:
+    return "/".join(place)

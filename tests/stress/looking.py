@@ -1,0 +1,134 @@
+"""What is in the database and in the bucket, seen by a stranger: on a connection of its own, through S3."""
+
+import threading
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from botocore.exceptions import ClientError
+from django.db import connection
+
+from chatbots.buckets import ObjectStorage
+from tests.stress.actors import ACTING
+from tests.stress.truth import Place, found_in
+
+_ROWS = """
+SELECT c.id, c.deleted_at IS NOT NULL,
+       c.external_id IS NOT NULL OR c.user_name IS NOT NULL OR c.csat_comment IS NOT NULL,
+       (SELECT coalesce(array_agg(m.text), '{}') FROM conversations_message m WHERE m.conversation_id = c.id),
+       (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id),
+       (SELECT count(*) FROM conversations_uploadedfile f WHERE f.conversation_id = c.id AND f.state = 'stored'),
+       (SELECT count(*) FROM conversations_identity i WHERE i.conversation_id = c.id AND i.value IS NOT NULL),
+       (SELECT count(*) FROM conversations_variablevalue v WHERE v.conversation_id = c.id)
+  FROM conversations_conversation c WHERE c.id = ANY(%s)
+"""
+_REQUESTS = """
+SELECT r.id, r.status, r.completed_at, r.error_code, coalesce(r.hold_reason, ''), e.key, e.finished_at
+  FROM compliance_compliancerequest r LEFT JOIN compliance_export e ON e.request_id = r.id
+"""
+_EVENTS = """
+SELECT request_id, array_agg(event) FROM chatbots_changelogentry
+ WHERE event IN ('request.completed', 'request.cancelled', 'request.rejected') GROUP BY request_id
+"""
+_COUNTS = """
+SELECT sum(conversations), sum(messages), sum(files) FROM compliance_compliancerequest WHERE kind = 'deletion'
+"""
+
+
+class Row(NamedTuple):
+    """What the tables hold of a conversation."""
+
+    number: int
+    is_erased: bool
+    is_named: bool
+    texts: list[str]
+    files: int
+    stored_files: int
+    people: int
+    values: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.is_erased and not (self.is_named or self.texts or self.files or self.people or self.values)
+
+
+class Request(NamedTuple):
+    id: UUID
+    status: str
+    completed_at: datetime | None
+    error_code: str
+    hold_reason: str
+    key: str | None
+    finished_at: datetime | None
+
+
+class Found(NamedTuple):
+    """A version of an object: its key, and the conversations of which it holds anything."""
+
+    key: str
+    places: frozenset[Place]
+
+
+class Onlooker:
+    """Reads without taking a lock, and calls the storage as nobody."""
+
+    def __init__(self, storage: ObjectStorage) -> None:
+        self.lock = threading.RLock()
+        self._storage = storage
+        self._reader = psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor})
+        self._reader.autocommit = True
+        self._known: dict[tuple[str, str, str], frozenset[Place]] = {}
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def requests(self) -> list[Request]:
+        return [Request(*row) for row in self._read(_REQUESTS)]
+
+    def rows(self, numbers: Iterable[int]) -> dict[int, Row]:
+        return {row[0]: Row(*row) for row in self._read(_ROWS, [list(numbers)])}
+
+    def final_events(self) -> dict[UUID, list[str]]:
+        return dict(self._read(_EVENTS))
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how many conversations, messages and files deletions count as erased, all together."""
+        [(conversations, messages, files)] = self._read(_COUNTS)
+        return int(conversations or 0), int(messages or 0), int(files or 0)
+
+    def blocking(self, pid: int) -> list[int]:
+        """Return the processes of the database for which this one waits."""
+        [(pids,)] = self._read("SELECT pg_blocking_pids(%s)", [pid])
+        return list(pids)
+
+    def objects(self) -> list[Found]:
+        """Return every version of every object."""
+        acting = ACTING.set(None)
+        try:
+            client = self._storage.client
+            pages = client.get_paginator("list_object_versions").paginate(Bucket=self._storage.bucket_name)
+            versions = [one for page in pages for one in page.get("Versions", ())]
+            return [
+                Found(one["Key"], places)
+                for one in versions
+                if (places := self._places(one["Key"], one["VersionId"], one["ETag"])) is not None
+            ]
+        finally:
+            ACTING.reset(acting)
+
+    def _places(self, key: str, version: str, tag: str) -> frozenset[Place] | None:
+        if key.startswith("erasure_ledger/"):
+            return frozenset()
+        if (key, version, tag) not in self._known:
+            try:
+                answer = self._storage.client.get_object(Bucket=self._storage.bucket_name, Key=key, VersionId=version)
+                self._known[key, version, tag] = frozenset(found_in(answer["Body"].read()))
+            except ClientError:
+                return None  # removed since it was listed
+        return self._known[key, version, tag]
+
+    def _read(self, statement: str, values: Any = ()) -> list[Any]:
+        with self.lock:
+            return self._reader.execute(statement, values).fetchall()

@@ -1,0 +1,386 @@
+"""Play stories: rule by rule with workers that stop where the story says, or in several threads at once."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Any, NamedTuple
+
+from django.db import connection
+
+from chatbots.buckets import ObjectStorage
+from tests import databases
+from tests.clients import empty
+from tests.stress import faults, invariants
+from tests.stress.actors import Actor, ErrorsLogged, Killed, acting_in_pools
+from tests.stress.invariants import Broken
+from tests.stress.looking import Onlooker
+from tests.stress.stories import Author, Rule, Story, printed, shortened
+from tests.stress.truth import FINAL, Filed, Truth
+from tests.stress.world import World
+
+# Drains and sweeps after which everything has to be final, once the storage is well.
+_ROUNDS = 10
+_PATIENCE = 15.0
+_THREADS = 3
+
+# Of a claim's own accord: it does not wait for what another has locked.
+_TOLERATED = {"SQLSTATE 55P03"}
+
+
+class Failure(NamedTuple):
+    story: Story
+    threads: int
+    broken: Broken
+
+    def __str__(self) -> str:
+        how = f"in {self.threads} threads" if self.threads > 1 else "rule by rule"
+        return f"{self.broken}\n{len(self.story)} rules, played {how}:\n{printed(self.story)}"
+
+
+class Play:
+    """One story on a database and a bucket that are empty at its start."""
+
+    def __init__(self, storage: ObjectStorage, stored: faults.Faults, story: Story, *, seed: int) -> None:
+        self.truth = Truth()
+        self.broken: Broken | None = None
+        self._story = story
+        self._random = Random(seed)
+        self._faults = stored
+        self._look = Onlooker(storage)
+        self._seen: set[str] = set()
+        self._actors: dict[str, Actor] = {}
+        self._watching = threading.Lock()
+        self.world = World(self.truth, stored, self._report)
+
+    # --- Its parts -------------------------------------------------------------------------------------
+
+    def run(self, threads: int = 1) -> None:
+        """Play it, then heal what is broken, and look. Raises Broken."""
+        logged = ErrorsLogged(self._report)
+        logging.getLogger().addHandler(logged)
+        try:
+            if threads > 1:
+                self._at_once(threads)
+            else:
+                for rule in self._story:
+                    self._perform(rule)
+            self._heal()
+            self._look_at_the_end()
+        finally:
+            logging.getLogger().removeHandler(logged)
+            self._end()
+
+    def _perform(self, rule: Rule) -> None:
+        kind, *rest = rule
+        if kind in {"work", "sweep"}:
+            name, steps = rest
+            actor = self._actor(name)
+            if actor.is_stopped:
+                actor.go_on(steps)
+            else:
+                actor.begin(self.world.drain if kind == "work" else self.world.sweep, steps=steps)
+        elif kind == "kill":
+            actor = self._actor(rest[0])
+            if not actor.is_stopped:
+                return
+            actor.kill()
+        else:
+            actor = self._actor("client")
+            actor.begin(partial(self._do, kind, rest))
+        self._settle(actor)
+        self.watch()
+        self._raise_broken()
+
+    def _do(self, kind: str, rest: list[Any]) -> None:
+        world = self.world
+        plain: dict[str, Callable[..., None]] = {
+            "say": world.say,
+            "upload": world.upload,
+            "days": world.make_days,
+            "refuse": world.refuse,
+            "mend": world.mend,
+            "hour": world.hour_passes,
+            "week": world.week_passes,
+            "leases": world.leases_end,
+        }
+        if kind in plain:
+            plain[kind](*rest)
+        elif kind in {"cancel", "approve", "reject", "retry"}:
+            world.decide(kind, *rest)
+        else:
+            world.file(kind, *rest)
+
+    def _at_once(self, threads: int) -> None:
+        """Play the beginning in order, then deal the rest out to threads."""
+        begun = next((place for place, rule in enumerate(self._story) if rule[0] not in {"say", "upload", "days"}), 0)
+        for rule in self._story[:begun]:
+            self._perform(rule)
+        hands: list[Story] = [[] for _ in range(threads)]
+        for rule in self._story[begun:]:
+            self._random.choice(hands).append(rule)
+        players = [self._actor(f"player {number}") for number in range(threads)]
+        for player, hand in zip(players, hands, strict=True):
+            player.begin(partial(self._play_hand, player, hand, Random(self._random.random())))
+        end = time.monotonic() + _PATIENCE * 3
+        while not all(player.wait(0.05) for player in players):
+            self.watch()
+            if time.monotonic() > end:
+                raise Broken(5, "hangs", "the threads do not come to an end")
+        self.watch()
+        self._raise_broken()
+
+    def _play_hand(self, player: Actor, hand: Story, random: Random) -> None:
+        """Play these rules beside others. Who is to stop after some steps rests there, or is killed."""
+        killed = {rule[1] for rule in self._story if rule[0] == "kill"}
+        for kind, *rest in hand:
+            player.jitter = _jitter(random)
+            if kind in {"work", "sweep"}:
+                name, steps = rest
+                if steps is not None:
+                    player.jitter = _stopping(player.jitter, steps, dies=name in killed)
+                try:
+                    (self.world.drain if kind == "work" else self.world.sweep)()
+                except Killed:
+                    connection.close()
+            elif kind != "kill":
+                self._do(kind, rest)
+        player.jitter = None
+
+    # --- The end ---------------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        """Let the storage be well and whoever has stopped go on; then retry what failed and decide what is held."""
+        self.world.mend()
+        for actor in list(self._actors.values()):
+            if actor.is_stopped:
+                actor.go_on()
+                self._settle(actor)
+        for _ in range(_ROUNDS):
+            self._decide_all()
+            self._perform(("leases",))
+            self._perform(("hour",))
+            self._perform(("work", "w1", None))
+            self._perform(("sweep", "w2", None))
+            if not self._waiting():
+                break
+        forgotten = {one.name for one in self._waiting() if one.status == "failed" and not self._retries(one)}
+        invariants.all_are_final(self.truth, self._look.requests(), forgotten)
+        # What was late until now has one sweep more, and the days that it changed are made.
+        for rule in (("leases",), ("hour",), ("sweep", "w1", None), ("hour",), ("work", "w1", None)):
+            self._perform(rule)
+
+    def _decide_all(self) -> None:
+        waiting = self._waiting()
+        self._random.shuffle(waiting)
+        for one in waiting:
+            if one.status == "failed":
+                self._retries(one)
+            elif one.status == "on_hold":
+                self._perform((self._random.choice(["approve", "approve", "reject"]), one.name))
+            if self._random.random() < 0.3:
+                self._perform(("work", "w1", None))
+
+    def _retries(self, one: Filed) -> bool:
+        taken: list[bool] = []
+        actor = self._actor("client")
+        actor.begin(lambda: taken.append(self.world.decide("retry", one.name)))
+        self._settle(actor)
+        self._raise_broken()
+        return taken == [True]
+
+    def _waiting(self) -> list[Filed]:
+        """Return the requests that are not final, as they are now."""
+        found = {request.id: request.status for request in self._look.requests()}
+        waiting = []
+        for one in self.truth.filed.values():
+            if one.id and found.get(one.id) not in FINAL:
+                one.status = found[one.id]
+                waiting.append(one)
+        return waiting
+
+    def _look_at_the_end(self) -> None:
+        self.watch()
+        self._raise_broken()
+        gone = invariants.erased_and_alive(self.truth, self._look)
+        invariants.nothing_is_left(self.truth, gone, self._look, in_grace=True)
+        invariants.exports_are_accounted_for(self.truth, self._look)
+        invariants.events_and_counts(self.truth, gone, self._look)
+        for export in self.truth.exports:
+            self._perform(("week", export.name))
+        self._perform(("sweep", "w1", None))
+        invariants.nothing_is_left(self.truth, gone, self._look, in_grace=False)
+        invariants.exports_are_accounted_for(self.truth, self._look)
+
+    def _end(self) -> None:
+        for actor in self._actors.values():
+            actor.jitter = None
+            if actor.is_busy:
+                actor.kill()
+        for actor in self._actors.values():
+            actor.wait(_PATIENCE)
+            actor.end()
+        self._look.close()
+
+    # --- Looking on ------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """See what has become of requests, and check each deletion that is completed now. Raises nothing."""
+        if self.broken or not self._watching.acquire(blocking=False):
+            return
+        try:
+            self._see()
+        except Broken as broken:
+            self.broken = self.broken or broken
+        finally:
+            self._watching.release()
+
+    def _see(self) -> None:
+        names = {one.id: one for one in self.truth.filed.values() if one.id}
+        completed = []
+        for request in self._look.requests():
+            one = names.get(request.id)
+            if one is None:
+                continue
+            one.status = request.status
+            if request.status == "completed" and request.key:
+                one.key = request.key
+            if request.status == "completed" and one.name not in self._seen:
+                self._seen.add(one.name)
+                one.completed_at = request.completed_at
+                completed.append(one)
+        for one in completed:
+            if not one.is_deletion and one.key:
+                held = [found.places for found in self._look.objects() if found.key == one.key]
+                one.held = frozenset().union(*held) if held else None
+        for one in completed:
+            if one.is_deletion:
+                invariants.at_completion(self.truth, one, self._look)
+
+    def _report(self, what: str) -> None:
+        if what not in _TOLERATED and not self.broken:
+            self.broken = Broken(5, what, what)
+
+    def _raise_broken(self) -> None:
+        if self.broken:
+            raise self.broken
+
+    # --- Actors ----------------------------------------------------------------------------------------
+
+    def _actor(self, name: str) -> Actor:
+        if name not in self._actors:
+            self._actors[name] = Actor(name, watch=self.watch, report=self._report)
+        return self._actors[name]
+
+    def _settle(self, actor: Actor, depth: int = 0) -> None:
+        """Wait until it is done or stopped. Whoever has stopped and keeps it waiting goes on."""
+        end = time.monotonic() + _PATIENCE
+        while not actor.wait(0.05):
+            blocking = set(self._look.blocking(actor.pid)) if actor.pid else set()
+            for other in self._actors.values():
+                if other.is_stopped and other.pid in blocking:
+                    other.go_on()
+                    if depth < len(self._actors):
+                        self._settle(other, depth + 1)
+            if time.monotonic() > end:
+                raise Broken(5, "hangs", f"{actor.name} does not come to an end")
+
+
+def _jitter(random: Random) -> Callable[[], None]:
+    def wait() -> None:
+        luck = random.random()
+        if luck < 0.02:
+            time.sleep(random.uniform(0, 0.08))
+        elif luck < 0.15:
+            time.sleep(random.uniform(0, 0.004))
+
+    return wait
+
+
+def _stopping(jitter: Callable[[], None], steps: int, *, dies: bool) -> Callable[[], None]:
+    """Return a jitter that rests for long after so many steps, or ends there all that would come."""
+    left = count(steps, -1)
+
+    def wait() -> None:
+        jitter()
+        now = next(left)
+        if now <= 0 and dies:
+            raise Killed
+        if now == 0:
+            time.sleep(0.2)
+
+    return wait
+
+
+class Stage:
+    """Where stories are played, one after another."""
+
+    def __init__(self, storage: ObjectStorage, stored: faults.Faults, *, tell: Callable[[str], None] = print) -> None:
+        self._storage = storage
+        self._faults = stored
+        self._tell = tell
+        self.played = 0
+
+    def play(self, story: Story, *, seed: int, threads: int = 1) -> Broken | None:
+        databases.empty()
+        empty(self._storage)
+        self._faults.refusals.clear()
+        self.played += 1
+        try:
+            Play(self._storage, self._faults, story, seed=seed).run(threads)
+        except Broken as broken:
+            return broken
+        return None
+
+    def search(self, *, seed: int, seconds: float, most: int = 1) -> list[Failure]:
+        """Play stories for so long, and return the failures of different kinds, each as short as it could be made."""
+        end = time.monotonic() + seconds
+        found: dict[tuple[int, str], Failure] = {}
+        number = 0
+        while time.monotonic() < end and len(found) < most:
+            story_seed = seed * 1_000_000 + number
+            number += 1
+            story = Author(story_seed).story()
+            threads = _THREADS if number % 4 == 0 else 1
+            broken = self.play(story, seed=story_seed, threads=threads)
+            if broken and broken.kind not in found:
+                self._tell(f"story {number} after {seconds - (end - time.monotonic()):.0f} s: {broken}")
+                patience = min(60.0, max(5.0, seconds / 4))
+                found[broken.kind] = self._shortest(story, story_seed, threads, broken, seconds=patience)
+                self._tell(str(found[broken.kind]))
+        self._tell(f"{number} stories, {self.played} plays")
+        return list(found.values())
+
+    def _shortest(self, story: Story, seed: int, threads: int, broken: Broken, *, seconds: float) -> Failure:
+        end = time.monotonic() + seconds
+        if threads > 1 and (alone := self.play(story, seed=seed)):
+            threads, broken = 1, alone
+        last = broken
+
+        def fails(shorter: Story) -> bool:
+            nonlocal last
+            for _ in range(3 if threads > 1 else 1):
+                if time.monotonic() > end:
+                    raise StopIteration
+                again = self.play(shorter, seed=seed, threads=threads)
+                if again and again.kind == broken.kind:
+                    last = again
+                    return True
+            return False
+
+        return Failure(shortened(story, fails), threads, last)
+
+
+@contextmanager
+def stage(storage: ObjectStorage, *, tell: Callable[[str], None] = print) -> Iterator[Stage]:
+    # Only errors are looked at, and there are many lines.
+    logging.disable(logging.WARNING)
+    try:
+        with acting_in_pools(), faults.installed(storage) as stored:
+            yield Stage(storage, stored, tell=tell)
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,221 @@
+"""A story is a list of rules: plain tuples that stay sensible when others are left out.
+
+("say", bot, conversation, chatter or None, when it began or None, day)     a document with one more message
+("upload", bot, conversation)
+("delete" | "export", request, bot, chatter, flags)
+("delete_ids" | "export_ids", request, bot, conversations, flags)
+("cancel" | "approve" | "reject" | "retry", request)
+("days", bot)                       the extracts of two days are made
+("work", worker, steps or None)     a worker drains, or goes on; it stops after so many steps
+("sweep", worker, steps or None)    as that, with a sweep
+("kill", worker)                    where it has stopped
+("refuse", what, which, "remove" | "write", "denied" | "busy")
+("mend",)                           the storage is well again
+("hour",) ("week", request) ("leases",)     time passes: for what waits, for an export, for claims
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+Rule = tuple[Any, ...]
+Story = list[Rule]
+
+_BEGINNINGS = [None, None, "long ago", "lately", "now", "soon"]
+_HOWS = ["denied", "busy"]
+
+
+class Author:
+    """Makes up a story. What may happen in it is drawn first, so that stories differ in kind."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+        self._people = ["ann", "bob"] + ["cid"] * self._luck(0.25)
+        self._names = [f"c{number}" for number in range(1, self._random.choice([1, 2, 2, 3, 4]) + 1)]
+        self._requests: list[tuple[str, str]] = []
+        self._has_days, self._has_files, self._has_late = self._luck(0.5), self._luck(0.6), self._luck(0.35)
+        self._has_ids, self._has_exports, self._has_neighbour = self._luck(0.4), self._luck(0.6), self._luck(0.4)
+        self._has_faults, self._has_stops, self._has_holds = self._luck(0.7), self._luck(0.6), self._luck(0.4)
+
+    def story(self) -> Story:
+        rules = list(self._beginning())
+        ways = self._ways()
+        for _ in range(self._random.randint(6, 14)):
+            [way] = self._random.choices([way for _, way in ways], [weight for weight, _ in ways])
+            rules += way()
+        return rules
+
+    def _luck(self, share: float) -> bool:
+        return self._random.random() < share
+
+    def _beginning(self) -> Iterator[Rule]:
+        for name in self._names:
+            first, second, *_ = self._random.sample(self._people, len(self._people))
+            yield ("say", "acme", name, first, self._random.choice(["long ago", "lately"]), self._day())
+            if self._luck(0.65):
+                yield ("say", "acme", name, second, None, self._day())
+            if self._has_files and self._luck(0.6):
+                yield ("upload", "acme", name)
+        if self._has_neighbour:
+            yield ("say", "neighbour", "c1", "ann", "lately", 1)
+            yield ("upload", "neighbour", "c1")
+        if self._has_days:
+            yield ("days", "acme")
+
+    def _ways(self) -> list[tuple[float, Callable[[], Story]]]:
+        ways: list[tuple[float, Callable[[], Story]]] = [
+            (4, self._delete),
+            (3, self._meet),
+            (4, lambda: [("work", self._worker(), None)]),
+            (2, lambda: [("hour",)]),
+            (1, lambda: [("sweep", self._worker(), None)]),
+            (1, lambda: [("say", "acme", self._name(), self._person(), None, self._day())]),
+        ]
+        if self._has_exports:
+            ways += [(4, self._export), (0.7, lambda: [("week", self._request("export"))])]
+        if self._has_files:
+            ways += [(1, lambda: [("upload", "acme", self._name())])]
+        if self._has_days:
+            ways += [(1, lambda: [("days", "acme")])]
+        if self._has_late:
+            ways += [(3, self._late)]
+        if self._has_faults:
+            ways += [(4, self._refuse), (2, lambda: [("mend",)]), (4, self._retry)]
+        if self._has_stops:
+            ways += [(5, self._work_a_little), (1, lambda: [("kill", self._worker())]), (1, lambda: [("leases",)])]
+        if self._has_holds:
+            decisions = ["cancel", "approve", "approve", "reject"]
+            ways += [(3, lambda: [(self._random.choice(decisions), self._request())])]
+        return ways
+
+    def _delete(self) -> Story:
+        flags = ("erase_exports",) if self._luck(0.35) else ()
+        return self._file("delete", flags)
+
+    def _export(self) -> Story:
+        flags = [flag for flag in ("include_shared", "include_files") if self._luck(0.35)]
+        return self._file("export", tuple(flags))
+
+    def _file(self, kind: str, flags: tuple[str, ...]) -> Story:
+        name = f"r{len(self._requests) + 1}"
+        self._requests.append((name, kind))
+        then = self._work() if self._luck(0.6) else []
+        if self._has_ids and self._luck(0.4):
+            names = self._random.sample(self._names, min(len(self._names), self._random.choice([1, 1, 2])))
+            return [(f"{kind}_ids", name, "acme", tuple(sorted(names)), flags), *then]
+        bot = "neighbour" if self._has_neighbour and self._luck(0.1) else "acme"
+        return [(kind, name, bot, self._person(), flags), *then]
+
+    def _meet(self) -> Story:
+        """Two deletions, of one person or of two, and something that is in the way of the first or of both."""
+        rules = self._refusal() if self._has_faults else []
+        rules += self._delete()
+        rules += self._work()
+        if self._has_faults and self._luck(0.5):
+            rules += [("mend",), *self._refusal()]
+        rules += [*self._delete(), *self._work()]
+        if self._has_faults and self._luck(0.5):
+            rules += self._retry()
+        return rules
+
+    def _retry(self) -> Story:
+        then: Story = [("mend",)] if self._luck(0.3) else []
+        return [*then, ("retry", self._request()), *(self._work() if self._luck(0.5) else [])]
+
+    def _late(self) -> Story:
+        name = self._random.choice([*self._names, "new", "new"])
+        began = self._random.choice(_BEGINNINGS)
+        return [("say", "acme", name, self._person(), began, self._day())]
+
+    def _refuse(self) -> Story:
+        return [*self._refusal(), *(self._delete() if self._luck(0.5) else [])]
+
+    def _refusal(self) -> Story:
+        kinds = ["ledger", "uploads"] + ["file"] * 4 * self._has_files + ["days"] * 4 * self._has_days
+        what = self._random.choice(kinds + ["export"] * 3 * self._has_exports)
+        which = {"file": self._name, "export": lambda: self._request("export"), "days": lambda: "acme"}
+        does = "write" if what in {"days", "ledger"} or self._luck(0.1) else "remove"
+        return [("refuse", what, which[what]() if what in which else "", does, self._random.choice(_HOWS))]
+
+    def _work(self) -> Story:
+        return self._work_a_little() if self._has_stops and self._luck(0.4) else [("work", self._worker(), None)]
+
+    def _work_a_little(self) -> Story:
+        kind = self._random.choice(["work"] * 5 + ["sweep"])
+        return [(kind, self._worker(), int(2 ** self._random.uniform(1, 7.5)))]
+
+    def _worker(self) -> str:
+        return self._random.choice(["w1", "w2"] if self._has_stops else ["w1"])
+
+    def _day(self) -> int:
+        """Return how many days ago something is said."""
+        return self._random.choice([0, 1, 2])
+
+    def _name(self) -> str:
+        return self._random.choice(self._names)
+
+    def _person(self) -> str:
+        return self._random.choice(self._people)
+
+    def _request(self, kind: str = "") -> str:
+        names = [name for name, of in self._requests if of == kind or not kind]
+        return self._random.choice(names) if names else "r1"
+
+
+def printed(story: Story) -> str:
+    """Return a story as text that `eval` takes."""
+    return "[\n" + "".join(f"    {rule!r},\n" for rule in story) + "]"
+
+
+def shortened(story: Story, fails: Callable[[Story], bool]) -> Story:
+    """Return a story that fails too and of which nothing can be left out. `fails` may raise StopIteration."""
+    try:
+        size = max(1, len(story) // 2)
+        while True:
+            smaller = _without(story, size, fails)
+            if smaller == story and size == 1:
+                return _simplified(story, fails)
+            story, size = smaller, max(1, size // 2) if smaller == story else size
+    except _OutOfTime as end:
+        return end.story
+
+
+class _OutOfTime(Exception):
+    def __init__(self, story: Story) -> None:
+        self.story = story
+
+
+def _without(story: Story, size: int, fails: Callable[[Story], bool]) -> Story:
+    """Leave out so many rules in a row, wherever it still fails; from the end on, where fewest depend on them."""
+    start = len(story) - size
+    while start > -size:
+        shorter = story[: max(start, 0)] + story[max(start, 0) + size :]
+        if shorter != story and _try(story, shorter, fails):
+            story = shorter
+        start -= size
+    return story
+
+
+def _simplified(story: Story, fails: Callable[[Story], bool]) -> Story:
+    for place, rule in enumerate(story):
+        for plainer in _plainer(rule):
+            other = [*story[:place], plainer, *story[place + 1 :]]
+            if _try(story, other, fails):
+                story = other
+                break
+    return story
+
+
+def _plainer(rule: Rule) -> Iterator[Rule]:
+    if rule[0] in {"work", "sweep"} and rule[2] is not None:
+        yield (*rule[:2], None)
+    if rule[-1] and isinstance(rule[-1], tuple):
+        yield (*rule[:-1], ())
+        yield from ((*rule[:-1], (flag,)) for flag in rule[-1] if len(rule[-1]) > 1)
+
+
+def _try(story: Story, other: Story, fails: Callable[[Story], bool]) -> bool:
+    try:
+        return fails(other)
+    except StopIteration:
+        raise _OutOfTime(story) from None

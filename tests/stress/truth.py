@@ -1,0 +1,143 @@
+"""The model: what was said, uploaded and asked for, as whoever called the service knows it.
+
+Of what happens side by side only that is held to be certain which was answered before the other was asked.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+# A chatbot's name and the platform's id of a conversation.
+Place = tuple[str, str]
+
+_PLANTED = re.compile(rb"planted\.(\w+)\.(\w+)\.")
+
+DELETIONS = {"delete", "delete_ids"}
+ENDED_WITHOUT = {"cancelled", "rejected"}
+FINAL = {"completed", "cancelled", "rejected"}
+
+
+def now() -> datetime:
+    # PostgreSQL runs on this machine: its clock is ours.
+    return datetime.now(UTC)
+
+
+def planted(place: Place, what: str) -> str:
+    """Return a text of a conversation that is found again wherever it is copied to."""
+    return f"planted.{place[0]}.{place[1]}.{what}"
+
+
+def found_in(data: bytes) -> set[Place]:
+    """Return the conversations of which anything is in this."""
+    return {(bot.decode(), name.decode()) for bot, name in _PLANTED.findall(data)}
+
+
+@dataclass
+class Said:
+    """A conversation. `people` are those whom a stored document named, and when that was answered; `tried` also
+    those of refused documents, or of documents that have no answer yet."""
+
+    place: Place
+    number: int | None = None
+    began: datetime | None = None
+    asked_at: datetime | None = None
+    answered_at: datetime | None = None
+    people: dict[str, datetime] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+    messages: set[str] = field(default_factory=set)
+    files: list[str] = field(default_factory=list)
+    failed_uploads: int = 0
+
+
+@dataclass
+class Filed:
+    """A request. `certain` are the conversations that were surely in its scope when it was filed; `held` what was in
+    the file of an export when it was seen first."""
+
+    name: str
+    kind: str
+    bot: str
+    chatter: str | None
+    ids: tuple[str, ...]
+    flags: frozenset[str]
+    number: int
+    asked_at: datetime
+    certain: frozenset[Place]
+    id: UUID | None = None
+    received_at: datetime | None = None
+    status: str = ""
+    completed_at: datetime | None = None
+    held: frozenset[Place] | None = None
+    key: str | None = None
+    aged_at: datetime | None = None
+
+    @property
+    def is_deletion(self) -> bool:
+        return self.kind in DELETIONS
+
+    @property
+    def is_hosted_export(self) -> bool:
+        return not self.is_deletion and self.status == "completed"
+
+    def __str__(self) -> str:
+        whom = self.chatter or "+".join(self.ids)
+        return f"{self.name} ({' '.join([self.kind, f'{self.bot}/{whom}', *sorted(self.flags)])})"
+
+
+@dataclass
+class Truth:
+    said: dict[Place, Said] = field(default_factory=dict)
+    filed: dict[str, Filed] = field(default_factory=dict)
+
+    def conversation(self, place: Place) -> Said:
+        return self.said.setdefault(place, Said(place))
+
+    def file(
+        self, name: str, kind: str, bot: str, *, chatter: str | None, ids: tuple[str, ...], flags: Iterable[str]
+    ) -> Filed:
+        known = {each.place for each in list(self.said.values()) if each.number is not None and each.place[0] == bot}
+        if chatter is None:
+            certain = known & {(bot, one) for one in ids}
+        else:
+            certain = {place for place in known if chatter in self.said[place].people}
+        number = len(self.filed)
+        one = Filed(name, kind, bot, chatter, ids, frozenset(flags), number, now(), frozenset(certain))
+        self.filed[name] = one
+        return one
+
+    @property
+    def deletions(self) -> list[Filed]:
+        return [one for one in list(self.filed.values()) if one.is_deletion and one.id]
+
+    @property
+    def exports(self) -> list[Filed]:
+        return [one for one in list(self.filed.values()) if not one.is_deletion and one.id]
+
+    def accounts(self, deletion: Filed, said: Said) -> bool:
+        """Say whether this deletion may have erased this conversation."""
+        if deletion.status in ENDED_WITHOUT or said.place[0] != deletion.bot:
+            return False
+        is_new = bool(deletion.completed_at and said.asked_at and said.asked_at > deletion.completed_at)
+        if deletion.chatter is None:
+            return said.place[1] in deletion.ids and not is_new
+        began_after = bool(deletion.completed_at and said.began and said.began > deletion.completed_at)
+        return deletion.chatter in said.tried and not (is_new and began_after)
+
+    def must_be_gone(self, deletion: Filed, said: Said) -> bool:
+        """Say whether a completed deletion has to have erased this conversation, a sweep later at most."""
+        if said.place in deletion.certain:
+            return True
+        if deletion.chatter is None or said.place[0] != deletion.bot or said.number is None:
+            return False
+        assert deletion.received_at
+        return deletion.chatter in said.tried and said.began is not None and said.began < deletion.received_at
+
+    def is_own(self, deletion: Filed, export: Filed) -> bool:
+        """Say whether the export is of those whom the deletion names."""
+        if deletion.bot != export.bot:
+            return False
+        if deletion.chatter is not None and export.chatter is not None:
+            return deletion.chatter == export.chatter
+        return bool(set(deletion.ids) & set(export.ids))

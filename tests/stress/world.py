@@ -1,0 +1,227 @@
+"""Carries the rules of a story out, and writes down in the model what became of them."""
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import Client
+
+from compliance import worker
+from tests import factories
+from tests.calls import TokenCaller
+from tests.conversations.forms import FORM, file, form
+from tests.stress.faults import Faults, Refusal
+from tests.stress.truth import Filed, Said, Truth, now, planted
+
+BOTS = ("acme", "neighbour")
+
+_BEGINNINGS: dict[str, Callable[[], datetime]] = {
+    "long ago": lambda: now() - timedelta(days=30),
+    "lately": lambda: _noon(2) - timedelta(hours=1),
+    "now": now,
+    "soon": lambda: now() + timedelta(hours=1),
+}
+_PREFIXES = {"uploads": "uploads/", "ledger": "erasure_ledger/"}
+
+# An hour passes for whatever waits. What somebody has locked is at work, and waits for nothing.
+_HOUR_PASSES = """
+UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interval '1 second'
+ WHERE id IN (SELECT id FROM compliance_compliancerequest
+               WHERE status = 'accepted' AND not_before > clock_timestamp() FOR UPDATE SKIP LOCKED);
+UPDATE conversations_dailyextract
+   SET not_before = NULL, stale_at = stale_at - interval '1 hour', created_at = created_at - interval '1 hour'
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE state IN ('pending', 'stale') FOR UPDATE SKIP LOCKED)
+"""
+_LEASES_END = """
+UPDATE compliance_claim SET expires_at = clock_timestamp() - interval '1 second'
+ WHERE id IN (SELECT id FROM compliance_claim FOR UPDATE SKIP LOCKED);
+UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() - interval '1 second'
+ WHERE id IN (SELECT id FROM conversations_dailyextract WHERE claimed_until IS NOT NULL FOR UPDATE SKIP LOCKED)
+"""
+_WEEK_PASSES = """
+UPDATE compliance_export
+   SET finished_at = finished_at - interval '8 days', expires_at = expires_at - interval '8 days'
+ WHERE request_id = %s AND finished_at IS NOT NULL
+"""
+
+
+def _noon(days: int) -> datetime:
+    """Return noon of a day that is over, whatever the hour."""
+    return (now() - timedelta(hours=3, days=days)).replace(hour=12, minute=0, second=0, microsecond=0)
+
+
+class World:
+    """Two chatbots, and what their owners' programs do. All of it may be called in any thread."""
+
+    def __init__(self, truth: Truth, faults: Faults, report: Callable[[str], None]) -> None:
+        self.truth = truth
+        self.faults = faults
+        self._report = report
+        self._callers = {}
+        self._numbers = count()
+        for slug in BOTS:
+            guard = {"max_conversations_per_deletion": 3} if slug == "acme" else {}
+            chatbot = factories.ready_chatbot(slug=slug, **guard)
+            self._callers[slug] = TokenCaller(chatbot)
+
+    # --- What clients do -------------------------------------------------------------------------------
+
+    def say(self, bot: str, name: str, chatter: str | None, began: str | None, day: int) -> None:
+        """Send a document with one new message, and with who it is of."""
+        said = self.truth.conversation((bot, name))
+        text = planted(said.place, f"m{len(said.messages)}x{next(self._numbers)}")
+        began_at = _BEGINNINGS[began or "lately"]() if began or said.number is None else None
+        sent_at = _noon(day) if day else now()
+        document: dict[str, Any] = {
+            "id": name,
+            "channel": "widget",
+            "user_name": planted(said.place, "name"),
+            "csat": {"comment": planted(said.place, "comment")},
+            "messages": [
+                {"id": text, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
+            ],
+        }
+        if began_at:
+            document["started_at"] = began_at.isoformat()
+        if chatter:
+            document["custom_variables"] = {"member_id": chatter}
+            said.tried.add(chatter)
+        asked_at = now()
+        answer = self._post(bot, "conversations", document)
+        [result] = answer["results"]
+        if result["outcome"] == "refused":
+            if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
+                self._report(f"a document was refused: {result['error']['code']}")
+            return
+        said.messages.add(text)
+        if chatter:
+            said.people.setdefault(chatter, now())
+        if result["outcome"] == "created":
+            said.asked_at, said.began, said.answered_at = asked_at, began_at, now()
+            said.number = result["number"]
+
+    def upload(self, bot: str, name: str) -> None:
+        said = self.truth.conversation((bot, name))
+        if said.number is None:
+            return
+        text = planted(said.place, f"file{next(self._numbers)}")
+        said.failed_uploads += 1
+        body = form(file(text.encode(), name="photo.jpg"))
+        response = self._call(bot, f"conversations/{said.number}/files", body, FORM)
+        if response.status_code == 201:
+            said.failed_uploads -= 1
+            said.files.append(text)
+        elif response.status_code not in {404, 410, 503}:
+            self._report(f"an upload was answered with {response.status_code}")
+
+    def file(self, kind: str, name: str, bot: str, whom: str | tuple[str, ...], flags: tuple[str, ...]) -> None:
+        """File a request: `delete`, `export`, or `delete_ids`, `export_ids` of certain conversations."""
+        if name in self.truth.filed:
+            return
+        body: dict[str, Any] = dict.fromkeys(flags, True)
+        if isinstance(whom, str):
+            body |= {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": whom}
+            filed = self.truth.file(name, kind, bot, chatter=whom, ids=(), flags=flags)
+        else:
+            body["conversation_ids"] = list(whom)
+            filed = self.truth.file(name, kind, bot, chatter=None, ids=whom, flags=flags)
+        answer = self._post(bot, "data-deletion" if filed.is_deletion else "data-export", body)
+        filed.received_at = datetime.fromisoformat(answer["received_at"])
+        filed.id = UUID(answer["request_id"])
+
+    def decide(self, decision: str, name: str) -> bool:
+        """Cancel, approve, reject or retry; return whether it was taken."""
+        filed = self.truth.filed.get(name)
+        if filed is None or filed.id is None:
+            return False
+        if decision == "retry":
+            return self._retry(filed)
+        response = self._call(filed.bot, f"requests/{filed.id}/{decision}", b"", "application/json")
+        if response.status_code not in {200, 409}:
+            self._report(f"{decision} was answered with {response.status_code}")
+        return bool(response.status_code == 200)
+
+    def _retry(self, filed: Filed) -> bool:
+        try:
+            call_command("retry_request", str(filed.id), stdout=io.StringIO())
+        except CommandError as refused:
+            if not str(refused).startswith("not_retryable"):
+                self._report(f"retry: {str(refused).split(':')[0]}")
+            return False
+        return True
+
+    def _post(self, bot: str, path: str, body: Any) -> Any:
+        response = self._call(bot, path, json.dumps(body).encode(), "application/json")
+        if response.status_code != 200:
+            self._report(f"{path} was answered with {response.status_code}")
+        return response.json()
+
+    def _call(self, bot: str, path: str, body: bytes, content_type: str) -> Any:
+        caller = self._callers[bot]
+        client = Client(raise_request_exception=False)
+        return client.generic("POST", caller.url(path), body, content_type, headers=caller.credentials(body))
+
+    # --- What workers and operators do -----------------------------------------------------------------
+
+    def drain(self) -> None:
+        worker.drain(seconds=20)
+
+    def sweep(self) -> None:
+        worker.sweep()
+
+    def make_days(self, bot: str) -> None:
+        """Plan and make the extracts of the two days on which much was said."""
+        first, last = (_noon(days).date().isoformat() for days in (2, 1))
+        with suppress(SystemExit):  # some could not be made
+            call_command(
+                "daily_extract", bot, "--from", first, "--to", last, stdout=io.StringIO(), stderr=io.StringIO()
+            )
+
+    # --- What happens by itself ------------------------------------------------------------------------
+
+    def refuse(self, what: str, which: str, does: str, how: str) -> None:
+        """Let the storage refuse to remove or write: a conversation's files, a request's export, a kind of object."""
+        prefixes = [_PREFIXES.get(what, "")]
+        if what == "days":
+            prefixes = [f"{which}/daily_conversations_extracts/"]
+        elif what == "file":
+            prefixes = self._keys_of_files(which)
+        elif what == "export":
+            filed = self.truth.filed.get(which)
+            prefixes = [f"{filed.bot}/chatter_data_exports/{filed.chatter or '!conversations'}/"] if filed else []
+        self.faults.refusals += [Refusal(prefix, does, how) for prefix in prefixes]
+
+    def _keys_of_files(self, name: str) -> list[str]:
+        said = self.truth.said.get((BOTS[0], name)) or Said((BOTS[0], name))
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [said.number]
+            )
+            return [key for (key,) in cursor.fetchall()]
+
+    def mend(self) -> None:
+        self.faults.refusals.clear()
+
+    def hour_passes(self) -> None:
+        self._execute(_HOUR_PASSES)
+
+    def leases_end(self) -> None:
+        self._execute(_LEASES_END)
+
+    def week_passes(self, name: str) -> None:
+        """Let an export be eight days old: its grace is over."""
+        filed = self.truth.filed.get(name)
+        if filed and filed.is_hosted_export and filed.aged_at is None:
+            self._execute(_WEEK_PASSES, filed.id)
+            filed.aged_at = now()
+
+    def _execute(self, statements: str, *values: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statements, values or None)
