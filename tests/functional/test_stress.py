@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.extracting import versioned_bucket
-from tests.stress.running import Stage, stage
+from tests.stress.searching import Stage, stage
 
 SECONDS = float(os.environ.get("STRESS_SECONDS", "20"))
 SEED = int(os.environ.get("STRESS_SEED", "1"))

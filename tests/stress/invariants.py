@@ -29,13 +29,15 @@ def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     numbers = {place: truth.said[place].number for place in deletion.certain}
     rows = look.rows([number for number in numbers.values() if number is not None])
     for place, number in numbers.items():
-        if number is not None and not rows[number].is_empty:
-            raise Broken(2, "rows", f"{deletion} is completed, and {_name(place)} still has rows: {rows[number]}")
+        row = rows.get(number or 0)
+        if row is None or not row.is_empty:
+            raise Broken(2, "rows", f"{deletion} is completed, and {_name(place)} still has rows: {row}")
     objects = look.objects()
     allowed = [export for export in truth.exports if _may_still_lie_there(deletion, export)]
     _expect_nowhere(deletion.certain, objects, allowed, f"{deletion} is completed")
     for export in truth.exports:
-        has_to_go = truth.is_own(deletion, export) and export.number < deletion.number and export not in allowed
+        is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
+        has_to_go = is_earlier and _is_of_the_same(deletion, export) and export not in allowed
         if has_to_go and export.key and _lies_there(export, objects):
             raise Broken(2, "own export", f"{deletion} is completed, and the chatter's {export} is still there")
 
@@ -44,8 +46,11 @@ def _may_still_lie_there(deletion: Filed, export: Filed) -> bool:
     """Say whether the export may be in its grace: finished less than a week before the deletion was filed."""
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
-    is_unwanted = "erase_exports" in deletion.flags and export.chatter == deletion.chatter is not None
-    return not is_unwanted or export.bot != deletion.bot
+    return not ("erase_exports" in deletion.flags and _is_of_the_same(deletion, export))
+
+
+def _is_of_the_same(deletion: Filed, export: Filed) -> bool:
+    return deletion.chatter is not None and (deletion.bot, deletion.chatter) == (export.bot, export.chatter)
 
 
 def _expect_nowhere(places: Collection[Place], objects: list[Found], allowed: list[Filed], when: str) -> None:
@@ -57,14 +62,14 @@ def _expect_nowhere(places: Collection[Place], objects: list[Found], allowed: li
             raise Broken(2, f"object in {_folder(found.key)}", f"{when}, and {found.key} holds {names}")
 
 
-def erased_and_alive(truth: Truth, look: Onlooker) -> list[Said]:
+def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list[Said]:
     """Check each conversation at the end, when all is swept: it is whole, or gone and accounted for.
 
     Return those that are gone.
     """
     stored = [said for said in truth.said.values() if said.number is not None]
     rows = look.rows([said.number for said in stored if said.number is not None])
-    keys = Counter(place for found in look.objects() if found.key.startswith("uploads/") for place in found.places)
+    keys = Counter(place for found in objects if found.key.startswith("uploads/") for place in found.places)
     gone = []
     for said in stored:
         row = rows.get(said.number or 0)
@@ -94,15 +99,14 @@ def _expect_whole(said: Said, row: Row, objects: int) -> None:
         raise Broken(3, "part of a conversation", told)
 
 
-def nothing_is_left(truth: Truth, gone: list[Said], look: Onlooker, *, in_grace: bool) -> None:
+def nothing_is_left(truth: Truth, gone: list[Said], objects: list[Found], *, in_grace: bool) -> None:
     """Check that of erased conversations nothing is in the bucket; with `in_grace` but in the persons' own copies."""
     allowed = [export for export in truth.exports if in_grace and export.key and export.aged_at is None]
-    _expect_nowhere([said.place for said in gone], look.objects(), allowed, "all is swept")
+    _expect_nowhere([said.place for said in gone], objects, allowed, "all is swept")
 
 
-def exports_are_accounted_for(truth: Truth, look: Onlooker) -> None:
+def exports_are_accounted_for(truth: Truth, objects: list[Found]) -> None:
     """Check that no export is gone that no deletion had to remove."""
-    objects = look.objects()
     for export in truth.exports:
         if not export.is_hosted_export or export.held is None or export.key is None:
             continue
@@ -112,7 +116,9 @@ def exports_are_accounted_for(truth: Truth, look: Onlooker) -> None:
         reasons = [
             deletion
             for deletion in truth.deletions
-            if _may_remove(truth, deletion, export) and not (fresh and "erase_exports" not in deletion.flags)
+            if (export.gone_with is None or deletion.name in export.gone_with)
+            and _may_remove(truth, deletion, export)
+            and not (fresh and "erase_exports" not in deletion.flags)
         ]
         if not reasons:
             age = "fresh" if fresh else "of 8 days ago"
@@ -137,10 +143,10 @@ def all_are_final(truth: Truth, requests: list[Request], forgotten: Collection[s
         request = found.get(one.id) if one.id else None
         if request and request.status not in FINAL and one.name not in forgotten:
             why = " ".join(filter(None, [request.status, request.hold_reason, request.error_code]))
-            waiting.append((one, why))
+            waiting.append((one, request.status, why))
     if waiting:
-        codes = ", ".join(sorted({why for _, why in waiting}))
-        raise Broken(1, codes, "; ".join(f"{one} is still {why}" for one, why in waiting))
+        statuses = ", ".join(sorted({status for _, status, _ in waiting}))
+        raise Broken(1, f"still {statuses}", "; ".join(f"{one} is still {why}" for one, _, why in waiting))
 
 
 def events_and_counts(truth: Truth, gone: list[Said], look: Onlooker) -> None:

@@ -25,7 +25,7 @@ SELECT c.id, c.deleted_at IS NOT NULL,
   FROM conversations_conversation c WHERE c.id = ANY(%s)
 """
 _REQUESTS = """
-SELECT r.id, r.status, r.completed_at, r.error_code, coalesce(r.hold_reason, ''), e.key, e.finished_at
+SELECT r.id, r.status, r.completed_at, r.started_at IS NOT NULL, r.error_code, coalesce(r.hold_reason, ''), e.key
   FROM compliance_compliancerequest r LEFT JOIN compliance_export e ON e.request_id = r.id
 """
 _EVENTS = """
@@ -58,10 +58,10 @@ class Request(NamedTuple):
     id: UUID
     status: str
     completed_at: datetime | None
+    has_begun: bool
     error_code: str
     hold_reason: str
     key: str | None
-    finished_at: datetime | None
 
 
 class Found(NamedTuple):

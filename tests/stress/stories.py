@@ -30,17 +30,19 @@ class Author:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        self._people = ["ann", "bob"] + ["cid"] * self._luck(0.25)
+        self._people = ["ann", "bob", "cid"] + ["dan"] * self._luck(0.3)
         self._names = [f"c{number}" for number in range(1, self._random.choice([1, 2, 2, 3, 4]) + 1)]
+        # In most windows there were two.
+        self._of = {name: self._several_people() for name in self._names}
         self._requests: list[tuple[str, str]] = []
-        self._has_days, self._has_files, self._has_late = self._luck(0.5), self._luck(0.6), self._luck(0.35)
-        self._has_ids, self._has_exports, self._has_neighbour = self._luck(0.4), self._luck(0.6), self._luck(0.4)
-        self._has_faults, self._has_stops, self._has_holds = self._luck(0.7), self._luck(0.6), self._luck(0.4)
+        self._has_days, self._has_files, self._has_late = self._luck(0.6), self._luck(0.7), self._luck(0.35)
+        self._has_ids, self._has_exports, self._has_neighbour = self._luck(0.4), self._luck(0.7), self._luck(0.3)
+        self._has_faults, self._has_stops, self._has_holds = self._luck(0.8), self._luck(0.6), self._luck(0.3)
 
     def story(self) -> Story:
         rules = list(self._beginning())
         ways = self._ways()
-        for _ in range(self._random.randint(6, 14)):
+        for _ in range(self._random.randint(4, 10)):
             [way] = self._random.choices([way for _, way in ways], [weight for weight, _ in ways])
             rules += way()
         return rules
@@ -48,12 +50,15 @@ class Author:
     def _luck(self, share: float) -> bool:
         return self._random.random() < share
 
+    def _several_people(self) -> list[str]:
+        return self._random.sample(self._people, self._random.choice([1, 2, 2, 2, 3]))
+
     def _beginning(self) -> Iterator[Rule]:
         for name in self._names:
-            first, second, *_ = self._random.sample(self._people, len(self._people))
-            yield ("say", "acme", name, first, self._random.choice(["long ago", "lately"]), self._day())
-            if self._luck(0.65):
-                yield ("say", "acme", name, second, None, self._day())
+            began: str | None = self._random.choice(["long ago", "lately"])
+            for person in self._of[name]:
+                yield ("say", "acme", name, person, began, self._day())
+                began = None
             if self._has_files and self._luck(0.6):
                 yield ("upload", "acme", name)
         if self._has_neighbour:
@@ -61,11 +66,14 @@ class Author:
             yield ("upload", "neighbour", "c1")
         if self._has_days:
             yield ("days", "acme")
+        if self._has_exports:
+            yield from self._export()
+            yield ("work", self._worker(), None)
 
     def _ways(self) -> list[tuple[float, Callable[[], Story]]]:
         ways: list[tuple[float, Callable[[], Story]]] = [
             (4, self._delete),
-            (3, self._meet),
+            (7, self._meet),
             (4, lambda: [("work", self._worker(), None)]),
             (2, lambda: [("hour",)]),
             (1, lambda: [("sweep", self._worker(), None)]),
@@ -88,32 +96,33 @@ class Author:
             ways += [(3, lambda: [(self._random.choice(decisions), self._request())])]
         return ways
 
-    def _delete(self) -> Story:
-        flags = ("erase_exports",) if self._luck(0.35) else ()
-        return self._file("delete", flags)
+    def _delete(self, person: str | None = None) -> Story:
+        flags = ("erase_exports",) if self._luck(0.45) else ()
+        return self._file("delete", flags, person)
 
     def _export(self) -> Story:
         flags = [flag for flag in ("include_shared", "include_files") if self._luck(0.35)]
         return self._file("export", tuple(flags))
 
-    def _file(self, kind: str, flags: tuple[str, ...]) -> Story:
+    def _file(self, kind: str, flags: tuple[str, ...], person: str | None = None) -> Story:
         name = f"r{len(self._requests) + 1}"
         self._requests.append((name, kind))
         then = self._work() if self._luck(0.6) else []
-        if self._has_ids and self._luck(0.4):
+        if self._has_ids and self._luck(0.3):
             names = self._random.sample(self._names, min(len(self._names), self._random.choice([1, 1, 2])))
             return [(f"{kind}_ids", name, "acme", tuple(sorted(names)), flags), *then]
         bot = "neighbour" if self._has_neighbour and self._luck(0.1) else "acme"
-        return [(kind, name, bot, self._person(), flags), *then]
+        return [(kind, name, bot, person or self._person(), flags), *then]
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""
-        rules = self._refusal() if self._has_faults else []
-        rules += self._delete()
-        rules += self._work()
-        if self._has_faults and self._luck(0.5):
+        people = self._of[self._name()]
+        first, second = self._random.sample(people, 2) if len(people) > 1 and self._luck(0.6) else people[:1] * 2
+        rules = self._refusal() if self._has_faults and self._luck(0.8) else []
+        rules += [*self._delete(first), *self._work()]
+        if self._has_faults and self._luck(0.4):
             rules += [("mend",), *self._refusal()]
-        rules += [*self._delete(), *self._work()]
+        rules += [*self._delete(second), *self._work()]
         if self._has_faults and self._luck(0.5):
             rules += self._retry()
         return rules

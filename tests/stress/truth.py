@@ -36,15 +36,15 @@ def found_in(data: bytes) -> set[Place]:
 
 @dataclass
 class Said:
-    """A conversation. `people` are those whom a stored document named, and when that was answered; `tried` also
-    those of refused documents, or of documents that have no answer yet."""
+    """A conversation. `people` are those whom a stored document named; `named` also those whom a document named that
+    was refused when the conversation was there; `tried` also those of other documents, with an answer or without."""
 
     place: Place
     number: int | None = None
     began: datetime | None = None
     asked_at: datetime | None = None
-    answered_at: datetime | None = None
-    people: dict[str, datetime] = field(default_factory=dict)
+    people: set[str] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
     messages: set[str] = field(default_factory=set)
     files: list[str] = field(default_factory=list)
@@ -72,6 +72,9 @@ class Filed:
     held: frozenset[Place] | None = None
     key: str | None = None
     aged_at: datetime | None = None
+    has_begun: bool = False
+    # The deletions that had begun when the file of an export was seen to be gone.
+    gone_with: frozenset[str] | None = None
 
     @property
     def is_deletion(self) -> bool:
@@ -132,7 +135,7 @@ class Truth:
         if deletion.chatter is None or said.place[0] != deletion.bot or said.number is None:
             return False
         assert deletion.received_at
-        return deletion.chatter in said.tried and said.began is not None and said.began < deletion.received_at
+        return deletion.chatter in said.named and said.began is not None and said.began < deletion.received_at
 
     def is_own(self, deletion: Filed, export: Filed) -> bool:
         """Say whether the export is of those whom the deletion names."""

@@ -99,12 +99,15 @@ class World:
         if result["outcome"] == "refused":
             if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
                 self._report(f"a document was refused: {result['error']['code']}")
+            if chatter and result["number"] is not None:
+                said.named.add(chatter)
             return
         said.messages.add(text)
         if chatter:
-            said.people.setdefault(chatter, now())
+            said.named.add(chatter)
+            said.people.add(chatter)
         if result["outcome"] == "created":
-            said.asked_at, said.began, said.answered_at = asked_at, began_at, now()
+            said.asked_at, said.began = asked_at, began_at
             said.number = result["number"]
 
     def upload(self, bot: str, name: str) -> None:
