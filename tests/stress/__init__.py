@@ -1,11 +1,14 @@
 """A stress test of erasure and export from outside: random stories, and a model that says what must hold.
 
-stories     a story is a list of plain tuples; how one is made up, shortened and printed
-truth       the model: what was said, uploaded and asked for, and what follows from it
-world       carries the tuples out: calls of the API, commands, the worker's functions, time that passes
-actors      threads that can be stopped between any two statements or calls to the storage, and killed there
-faults      a storage that refuses
-looking     what is in the database and in the bucket
-invariants  what must hold, when a deletion is seen completed and at the end
-running     plays stories, in one thread or in several, and looks for the shortest that fails
+    stories     a story is a list of plain tuples; how one is made up, shortened and printed
+    truth       the model: what was said, uploaded and asked for, and what follows from it
+    world       carries the tuples out: calls of the API, commands, the worker's functions, time that passes
+    actors      threads that can be stopped between any two statements or calls to the storage, and killed there
+    faults      a storage that refuses
+    looking     what is in the database and in the bucket
+    invariants  what must hold, when a deletion is seen completed and at the end
+    running     plays a story, rule by rule or in several threads at once
+    searching   plays one after another, and looks for the shortest that fails
+
+None of it knows how erasure and export work inside, so it stays as it is when they are written anew.
 """

@@ -36,6 +36,7 @@ class Play:
     def __init__(self, storage: ObjectStorage, stored: faults.Faults, story: Story, *, seed: int) -> None:
         self.truth = Truth()
         self.broken: Broken | None = None
+        self.performed = 0  # rules that were played, and all held
         self._story = story
         self._random = Random(seed)
         self._faults = stored
@@ -48,8 +49,11 @@ class Play:
 
     # --- Its parts -------------------------------------------------------------------------------------
 
-    def run(self, threads: int = 1) -> None:
-        """Play it, then heal what is broken, and look. Raises Broken."""
+    def run(self, threads: int = 1, *, to_the_end: bool = True) -> None:
+        """Play it, then heal what is broken, and look. Raises Broken.
+
+        Not `to_the_end` only what is seen on the way counts.
+        """
         logged = ErrorsLogged(self._report)
         logging.getLogger().addHandler(logged)
         try:
@@ -59,8 +63,10 @@ class Play:
             else:
                 for rule in self._story:
                     self._perform(rule)
-            self._heal()
-            self._look_at_the_end()
+                    self.performed += 1
+            if to_the_end:
+                self._heal()
+                self._look_at_the_end()
         finally:
             logging.getLogger().removeHandler(logged)
             self._end()

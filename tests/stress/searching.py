@@ -17,7 +17,7 @@ from tests.stress.stories import Author, Story, printed, shortened
 
 # One story of four is played in so many threads.
 _THREADS = 3
-_SECONDS_TO_SHORTEN = 60.0
+_SECONDS_TO_SHORTEN = 45.0
 
 
 class Failure(NamedTuple):
@@ -38,15 +38,18 @@ class Stage:
         self._faults = stored
         self._tell = tell
         self.played = 0
+        self._performed = 0
 
-    def play(self, story: Story, *, seed: int, threads: int = 1) -> Broken | None:
+    def play(self, story: Story, *, seed: int, threads: int = 1, to_the_end: bool = True) -> Broken | None:
         databases.empty()
         empty(self._storage)
         self._faults.refusals.clear()
         self.played += 1
+        play = Play(self._storage, self._faults, story, seed=seed)
         try:
-            Play(self._storage, self._faults, story, seed=seed).run(threads)
+            play.run(threads, to_the_end=to_the_end)
         except Broken as broken:
+            self._performed = play.performed
             return broken
         return None
 
@@ -73,6 +76,10 @@ class Stage:
         end = time.monotonic() + seconds
         if threads > 1 and (alone := self.play(story, seed=seed)) and alone.kind == broken.kind:
             threads, broken = 1, alone
+        to_the_end = threads > 1 or self._performed == len(story)
+        if not to_the_end:
+            # What would have come is not to blame.
+            story = story[: self._performed + 1]
         last = broken
 
         def fails(shorter: Story) -> bool:
@@ -80,7 +87,7 @@ class Stage:
             for _ in range(3 if threads > 1 else 1):
                 if time.monotonic() > end:
                     raise StopIteration
-                again = self.play(shorter, seed=seed, threads=threads)
+                again = self.play(shorter, seed=seed, threads=threads, to_the_end=to_the_end)
                 if again and again.kind == broken.kind:
                     last = again
                     return True
