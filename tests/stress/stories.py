@@ -116,12 +116,13 @@ class Author:
 
     def _meet(self) -> Story:
         """Two deletions, of one person or of two, and something that is in the way of the first or of both."""
-        people = self._of[self._name()]
+        name = self._name()
+        people = self._of[name]
         first, second = self._random.sample(people, 2) if len(people) > 1 and self._luck(0.6) else people[:1] * 2
-        rules = self._refusal() if self._has_faults and self._luck(0.8) else []
+        rules = self._refusal(name) if self._has_faults and self._luck(0.8) else []
         rules += [*self._delete(first), *self._work()]
         if self._has_faults and self._luck(0.4):
-            rules += [("mend",), *self._refusal()]
+            rules += [("mend",), *self._refusal(name)]
         rules += [*self._delete(second), *self._work()]
         if self._has_faults and self._luck(0.5):
             rules += self._retry()
@@ -139,10 +140,14 @@ class Author:
     def _refuse(self) -> Story:
         return [*self._refusal(), *(self._delete() if self._luck(0.5) else [])]
 
-    def _refusal(self) -> Story:
+    def _refusal(self, name: str = "") -> Story:
         kinds = ["ledger", "uploads"] + ["file"] * 4 * self._has_files + ["days"] * 4 * self._has_days
         what = self._random.choice(kinds + ["export"] * 3 * self._has_exports)
-        which = {"file": self._name, "export": lambda: self._request("export"), "days": lambda: "acme"}
+        which = {
+            "file": lambda: name or self._name(),
+            "export": lambda: self._request("export"),
+            "days": lambda: "acme",
+        }
         does = "write" if what in {"days", "ledger"} or self._luck(0.1) else "remove"
         return [("refuse", what, which[what]() if what in which else "", does, self._random.choice(_HOWS))]
 
