@@ -72,31 +72,33 @@ class Leftovers:
 
 # The conversations in scope are read once, and each store is searched for rows of theirs. The inner count keeps
 # PostgreSQL from joining in another order, which without statistics reads the tables whole. `thing` is the number of
-# what is counted once however many conversations lead to it.
+# what is counted once however many conversations lead to it. `erased_before` is the conversation's number, where
+# another deletion had erased it before the mark. It comes along with what is found: to look for it again in all that
+# was found would, in a bite, be done row by row.
 _ASK = sql.SQL("""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cut_at, cutoff_number, erase_exports
       FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
 ), scope AS MATERIALIZED (
     SELECT r.id AS request_id, c.id, c.deleted_at IS NULL OR {holds} AS is_left,
-           c.deleted_at < r.cut_at AS was_erased
+           CASE WHEN c.deleted_at < r.cut_at THEN c.id END AS erased_before
       FROM r
      CROSS JOIN LATERAL ({in_scope}) AS s
      CROSS JOIN LATERAL (SELECT * FROM {conversations} WHERE id = s.id OFFSET 0) AS c
 ), met AS (
-    SELECT s.request_id, s.id AS conversation_id, held.export_id
+    SELECT s.request_id, s.erased_before, held.export_id
       FROM scope AS s CROSS JOIN LATERAL ({exports_holding}) AS held
      UNION ALL
     SELECT r.id, NULL, own.id FROM r CROSS JOIN LATERAL ({own_exports}) AS own
 ), judged AS (
-    SELECT met.request_id, met.conversation_id, e.id, e.hosting, e.goes,
+    SELECT met.request_id, met.erased_before, e.id, e.hosting, e.goes,
            e.finished_at IS NOT NULL AND (e.hosting = 'client' OR e.key IS NOT NULL) AND NOT e.goes AS stays
       FROM met JOIN r ON r.id = met.request_id
      CROSS JOIN LATERAL (
            SELECT e.*, coalesce({goes}, FALSE) AS goes FROM compliance_export AS e
             WHERE e.id = met.export_id OFFSET 0) AS e
 ), days AS (
-    SELECT s.request_id, s.id AS conversation_id, e.id, e.hosting, e.key, e.state, e.error_code, e.error_detail,
+    SELECT s.request_id, s.erased_before, e.id, e.hosting, e.key, e.state, e.error_code, e.error_detail,
            e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean
       FROM scope AS s
      CROSS JOIN LATERAL (
@@ -104,11 +106,11 @@ WITH r AS MATERIALIZED (
             WHERE conversation_id = s.id OFFSET 0) AS t
      CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
 ), found AS (
-    SELECT {name} AS what, request_id, id AS conversation_id, NULL::bigint AS thing, 1 AS n, NULL AS said
+    SELECT {name} AS what, request_id, erased_before, NULL::bigint AS thing, 1 AS n, NULL AS said
       FROM scope WHERE is_left
     {searches}
     UNION ALL
-    SELECT {exports}, request_id, conversation_id, id, 1, NULL FROM judged WHERE goes
+    SELECT {exports}, request_id, erased_before, id, 1, NULL FROM judged WHERE goes
     UNION ALL
     SELECT {at_clients}, request_id, NULL, id, 1, NULL FROM judged WHERE goes AND hosting = 'client'
     UNION ALL
@@ -124,22 +126,20 @@ WITH r AS MATERIALIZED (
     UNION ALL
     SELECT {clean}, request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean
     UNION ALL
-    SELECT {days}, request_id, conversation_id, id, 1,
+    SELECT {days}, request_id, erased_before, id, 1,
            CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
       FROM days WHERE hosting = 'hosted' AND NOT is_clean AND key IS NOT NULL
 )
 SELECT what, request_id, CASE WHEN count(thing) > 0 THEN count(DISTINCT thing) ELSE sum(n) END::bigint, max(said)
   FROM found GROUP BY 1, 2
  UNION ALL
-SELECT {erased_before}, s.request_id, count(*), NULL
-  FROM scope AS s
- WHERE s.was_erased
-   AND EXISTS (SELECT FROM found WHERE request_id = s.request_id AND conversation_id = s.id)
+SELECT {erased_before}, request_id, count(DISTINCT erased_before), NULL
+  FROM found WHERE erased_before IS NOT NULL
  GROUP BY 2
 """)
 _SEARCH = sql.SQL("""
 UNION ALL
-SELECT {name}, s.request_id, s.id, NULL, found.n, NULL
+SELECT {name}, s.request_id, s.erased_before, NULL, found.n, NULL
   FROM scope AS s
  CROSS JOIN LATERAL (
        SELECT count(*) AS n FROM {table} WHERE conversation_id = s.id AND {condition} HAVING count(*) > 0) AS found

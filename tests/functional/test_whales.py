@@ -1,0 +1,62 @@
+"""A value that very many conversations share: no transaction and no statement grows out of bounds with them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection, transaction
+
+from compliance.claims import BY_INDEX
+from compliance.erasure import verify
+from tests.functional.company import Company, document, work
+from tests.functional.refusing import EXTRACTS, Refusals
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# How often a row may be looked at that a question has read.
+_LOOKS = 100
+
+
+def talk_much(company: Company, times: int, *people: str) -> None:
+    documents = [document(f"c-{number}", person) for number in range(times) for person in people]
+    for start in range(0, len(documents), 1_000):
+        company.send(*documents[start : start + 1_000])
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
+    """Carry out a statement as a bite does, and return how many rows its nodes have gone through."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {BY_INDEX}")
+        explained = statement.as_string(connection.connection)
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {explained}", values)
+        [(found,)] = cursor.fetchall()
+    [top] = json.loads(found) if isinstance(found, str) else found
+    counted = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
+    return sum(
+        float(node["Actual Loops"]) * sum(node.get(name, 0) for name in counted) for node in nodes(top["Plan"])
+    )
+
+
+def test_the_question_looks_at_each_row_a_few_times_where_another_deletion_has_erased(
+    company: Company, refusals: Refusals
+) -> None:
+    times = 300
+    talk_much(company, times, "alice", "bob")
+    company.make_day()
+    refusals.unwritable.add(EXTRACTS)
+    company.delete("alice")
+    work()
+    second = company.delete("bob")
+    work()
+
+    left = verify.ask([UUID(second)])[UUID(second)]
+    assert (left.erased_before, left.rows[verify.DAYS]) == (times, 1)
+    assert rows_looked_at(verify._question(), {"ids": f"{{{second}}}"}) < _LOOKS * times
