@@ -59,6 +59,11 @@ class Size(NamedTuple):
     file_bytes: int = 0
 
     @property
+    def is_counted_in_part(self) -> bool:
+        """Say that there may be more conversations, and messages, than were counted."""
+        return self.conversations > LARGE_CONVERSATIONS
+
+    @property
     def is_large(self) -> bool:
         is_much = self.messages > LARGE_MESSAGES or self.named > LARGE_CONVERSATIONS
         return is_much or self.files > LARGE_FILES or self.file_bytes > LARGE_FILE_BYTES

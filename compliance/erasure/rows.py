@@ -133,8 +133,13 @@ _DELETE_SOME_MESSAGES = _DELETE_MESSAGES.format(
 
 
 def fits_one_chunk(sizes: Iterable[Size]) -> bool:
-    """Say whether as much as this may be erased in one transaction."""
+    """Say whether as much as this may be erased in one transaction.
+
+    Not where there are so many conversations that they were not counted to the end.
+    """
     sizes = list(sizes)
+    if any(size.is_counted_in_part for size in sizes):
+        return False
     conversations, messages = sum(size.conversations for size in sizes), sum(size.messages for size in sizes)
     return conversations <= CHUNK_CONVERSATIONS and messages <= CHUNK_MESSAGES
 

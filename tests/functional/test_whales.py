@@ -8,9 +8,11 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
+from compliance import operations
 from compliance.claims import BY_INDEX
-from compliance.erasure import verify
-from tests.functional.company import Company, document, work
+from compliance.erasure import rows, verify
+from conversations.models import Conversation
+from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,9 +42,29 @@ def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
         [(found,)] = cursor.fetchall()
     [top] = json.loads(found) if isinstance(found, str) else found
     counted = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
-    return sum(
-        float(node["Actual Loops"]) * sum(node.get(name, 0) for name in counted) for node in nodes(top["Plan"])
-    )
+    looks = 0.0
+    for node in nodes(top["Plan"]):
+        looks += node["Actual Loops"] * sum(node.get(name, 0) for name in counted)
+    return looks
+
+
+def test_what_a_person_has_approved_is_erased_in_chunks_however_small_it_was_measured(company: Company) -> None:
+    """The guard counts no further than it needs to know: that is not how much there is."""
+    talk_much(company, rows.CHUNK_CONVERSATIONS + 1, "guest")
+    deletion = company.delete("guest")
+    work()
+    assert company.told(deletion)["hold_reason"] == "too_many_conversations"
+    operations.approve(request_id=UUID(deletion), actor="command")
+    settle()
+
+    told = company.told(deletion)
+    assert (told["status"], told["counts"]["conversations"]) == ("completed", rows.CHUNK_CONVERSATIONS + 1)
+    with connection.cursor() as cursor:
+        # Each row names the transaction that wrote it.
+        cursor.execute(
+            f"SELECT count(*) FROM {Conversation._meta.db_table} WHERE deleted_at IS NOT NULL GROUP BY xmin::text"
+        )
+        assert max(number for (number,) in cursor.fetchall()) <= rows.CHUNK_CONVERSATIONS
 
 
 def test_the_question_looks_at_each_row_a_few_times_where_another_deletion_has_erased(
