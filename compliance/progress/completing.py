@@ -14,7 +14,8 @@ from compliance.progress.claimed import ACTOR
 from config.arrays import array
 from conversations.named import NAMED
 
-# What failed after a later mark has more in its scope than the deletion that is complete, and can be retried.
+# What failed after a later mark has more in its scope than the deletion that is complete, and can be retried: intake
+# closes what comes late for the latest mark, also where nothing was stored between the two.
 _FORGET_FAILED = """
 UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
  WHERE id = ANY(ARRAY(
@@ -23,7 +24,7 @@ UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
          JOIN compliance_compliancerequest earlier
            ON earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
           AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
-          AND (earlier.kind = 'export' OR coalesce(earlier.cutoff_number, 0) <= r.cutoff_number)
+          AND (earlier.kind = 'export' OR coalesce(earlier.cut_at, '-infinity') <= r.cut_at)
         WHERE r.id = ANY(%s) AND r.claim_id = %s
         ORDER BY earlier.seq FOR NO KEY UPDATE OF earlier))
 """

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.conf import settings
@@ -16,7 +17,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
-from compliance import worker
+from compliance import operations, worker
 from compliance.models import Export
 from tests.functional.company import (
     Company,
@@ -250,3 +251,30 @@ def test_a_document_for_an_id_that_nothing_had_is_new(company: Company) -> None:
     worker.sweep()
     assert not is_erased(stored["number"])
     assert verified() == {}
+
+
+def test_what_is_closed_for_the_last_mark_is_erased_though_an_earlier_mark_completed_first(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    """Approved in the other order, the deletion that was filed first marks last."""
+    company.talk("c-1", "alice", has_file=True)
+    late = company.talk("c-late")
+    company.chatbot.four_eyes = True
+    company.chatbot.save()
+    refusals.locked.add(FILES)
+    first, second = company.delete("alice"), company.delete("alice")
+    work()
+    for each in (second, first):
+        operations.approve(request_id=UUID(each), actor="another")
+        work()
+    refusals.end()
+    company.retry(second)
+    settle()
+    assert [company.status(each) for each in (first, second)] == ["failed", "completed"]
+
+    assert became(company.send(document("c-late", "alice"))) == ["chatter_erased"]
+    company.retry(first)
+    settle()
+    assert company.status(first) == "completed"
+    assert is_erased(late)
+    assert found_anywhere(storage, ["c-1", "c-late"]) == set()
