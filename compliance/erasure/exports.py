@@ -4,42 +4,59 @@ An export records which conversations it holds before its first byte is sent (`c
 closes or erases one of them sets the time at which the export has to go, and only ever makes it earlier:
 
 - one that is not finished goes now, and can then not be finished;
-- one that is finished is the copy that somebody asked for: it lives until EXPORT_GRACE_DAYS after that are over,
-  unless the deletion of its own chatter says otherwise (`erase_exports`, see `scope.GOES`);
+- one that is finished is the copy that somebody asked for: it lives until EXPORT_GRACE_DAYS after that are over. It
+  goes now, and is handed out no more, where the deletion of its own chatter says so (`erase_exports`);
 - one that lies whole in a client's bucket is the client's.
 
 Any deletion that meets it, or the sweep, then removes it (`objects`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
 
-from compliance.erasure.scope import EXPORTS_HOLDING, IN_SCOPE, OWN_EXPORTS
+from compliance.erasure.scope import EXPORTS_HOLDING, IN_SCOPE, IS_OWN, OWN_EXPORTS
 from config.arrays import array
 
-# The finish time is that of the row once it is locked: an export can have been finished since it was found.
-_EXPIRE = """
-WITH locked AS (
-    SELECT id FROM compliance_export
-     WHERE id IN ({exports}) AND key IS NOT NULL AND (hosting = 'hosted' OR finished_at IS NULL)
-     ORDER BY id
-       FOR NO KEY UPDATE
+# One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another
+# worker locked first. The finish time is that of the row once it is locked: an export can have been finished since it
+# was found.
+_EXPIRE = f"""
+WITH met AS (
+    SELECT each.export_id AS id, bool_or(r.erase_exports AND {IS_OWN}) AS goes_now
+      FROM (SELECT DISTINCT export_id, request_id FROM ({{met}}) AS every(export_id, request_id)) AS each
+     CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id OFFSET 0) AS e
+     CROSS JOIN LATERAL (
+           SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
+     CROSS JOIN LATERAL (
+           SELECT variable_id, uci_digest, erase_exports
+             FROM compliance_compliancerequest WHERE id = each.request_id OFFSET 0) AS r
+     GROUP BY 1
+), locked AS (
+    SELECT e.id, met.goes_now
+      FROM met JOIN compliance_export e ON e.id = met.id
+     WHERE e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
+     ORDER BY e.id
+       FOR NO KEY UPDATE OF e
 )
 UPDATE compliance_export e
    SET expires_at = least(e.expires_at,
-           CASE WHEN e.finished_at IS NULL THEN clock_timestamp()
+           CASE WHEN e.finished_at IS NULL OR locked.goes_now THEN clock_timestamp()
                 ELSE e.finished_at + make_interval(secs => %(grace)s) END)
   FROM locked
  WHERE e.id = locked.id AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
-"""
+"""  # noqa: S608  (a text of ours)
 _HOLDING = """
-SELECT export_id FROM compliance_exportconversation WHERE conversation_id = ANY(%(conversations)s::bigint[])
+SELECT held.export_id, given.request_id
+  FROM unnest(%(conversations)s::bigint[], %(erased_by)s::uuid[]) AS given(conversation_id, request_id)
+ CROSS JOIN LATERAL (
+       SELECT export_id FROM compliance_exportconversation
+        WHERE conversation_id = given.conversation_id OFFSET 0) AS held
 """
 _MARKED = f"""
-SELECT held.export_id
+SELECT held.export_id, ours.request_id
   FROM unnest(%(requests)s::uuid[]) AS ours(request_id)
  CROSS JOIN LATERAL (
        SELECT id FROM conversations_conversation
@@ -47,10 +64,13 @@ SELECT held.export_id
  CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
 """  # noqa: S608  (a text of ours)
 _OWN = f"""
-SELECT own.id
-  FROM compliance_compliancerequest r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
+SELECT own.id, r.id
+  FROM compliance_compliancerequest r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own(id)
  WHERE r.id = ANY(%(requests)s::uuid[])
 """  # noqa: S608  (a text of ours)
+_EXPIRE_HOLDING = _EXPIRE.format(met=_HOLDING)
+_EXPIRE_ERASED = _EXPIRE.format(met=f"{_HOLDING} UNION ALL {_OWN}")
+_EXPIRE_MARKED = _EXPIRE.format(met=f"{_MARKED} UNION ALL {_OWN}")
 
 # What a completed deletion has met and left. Of what could not be reached in a former bucket of a client's a copy is
 # noted when it is given up (`objects`).
@@ -91,7 +111,7 @@ SELECT DISTINCT r.chatbot_id, r.id, e.id
 # The key of the chatter's own export bears the value; another's bears the other's, whose own deletion, if there ever
 # is one, still has to meet it.
 _OWN_OF_CLIENTS = f"""
-SELECT e.id FROM ({_OWN}) AS own
+SELECT e.id FROM ({_OWN}) AS own(id, request_id)
  CROSS JOIN LATERAL (
        SELECT id FROM compliance_export
         WHERE id = own.id AND hosting = 'client' AND finished_at IS NOT NULL AND key IS NOT NULL OFFSET 0) AS e
@@ -106,19 +126,25 @@ UPDATE compliance_export SET key = NULL
 """  # noqa: S608  (a text of ours)
 
 
-def expire_holding(conversation_ids: Iterable[int]) -> None:
-    """Set when the exports that hold these conversations have to go, in the transaction that erases those."""
-    _execute(_EXPIRE.format(exports=_HOLDING), conversations=array(conversation_ids))
+def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> None:
+    """Set when the exports have to go that hold these conversations, in the transaction that erases those.
+
+    Each conversation is given with the deletion that erases it. `marked_by` are those that mark in the same bite:
+    the chatters' own earlier exports are met, too.
+    """
+    if not erased and not marked_by:
+        return
+    values = {"conversations": array(erased), "erased_by": array(erased.values())}
+    if marked_by:
+        _execute(_EXPIRE_ERASED, **values, requests=array(marked_by))
+    else:
+        _execute(_EXPIRE_HOLDING, **values)
 
 
 def expire_marked(request_ids: Sequence[UUID]) -> None:
-    """Set when the exports that hold what these deletions have just marked have to go, in the bite that marks."""
-    _execute(_EXPIRE.format(exports=_MARKED), requests=array(request_ids))
-
-
-def expire_own(request_ids: Sequence[UUID]) -> None:
-    """Set when the chatters' own earlier exports have to go, in the bite that marks."""
-    _execute(_EXPIRE.format(exports=_OWN), requests=array(request_ids))
+    """Set when the exports have to go that hold what these deletions have just marked, and the chatters' own earlier
+    ones, in the bite that marks."""
+    _execute(_EXPIRE_MARKED, requests=array(request_ids))
 
 
 def leave(request_ids: Sequence[UUID]) -> None:

@@ -264,14 +264,13 @@ def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
         if missed:
             _refuse(_STILL_OPEN_OF_THESE, {"ids": array(ids), "missed": array(missed)})
         totals = Counter(one.request_id for one in named)
-        counts = rows.erase(locked) if locked else {}
+        counts = rows.erase(locked, marked_by=ids)
     else:
         with connection.cursor() as cursor:
             cursor.execute(_MARK, [array(ids)])
             totals = Counter(dict(cursor.fetchall()))
         _refuse(_STILL_OPEN, {"ids": array(ids)})
         exports.expire_marked(ids)
-    exports.expire_own(ids)
     _conclude(fresh, cut, totals=totals, counts=counts)
 
 

@@ -184,12 +184,16 @@ def lock(named: Sequence[Named]) -> list[Locked]:
         ]
 
 
-def erase(locked: Sequence[Locked]) -> dict[UUID, Counts]:
+def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
     Where a copy may lie somewhere the identities keep their digests: by them whoever names the chatter finds what is
-    left. The exports that hold one get a time at which they have to go.
+    left. The exports that hold one get a time at which they have to go; with `marked_by`, the deletions that mark in
+    this transaction, so do their chatters' own.
     """
+    if not locked:
+        exports.expire({}, marked_by=marked_by)
+        return {}
     counts: dict[UUID, Counts] = defaultdict(Counter)
     count_of = {row.conversation_id: counts[row.request_id] for row in locked}
     conversations = array(count_of)
@@ -208,8 +212,8 @@ def erase(locked: Sequence[Locked]) -> dict[UUID, Counts]:
         count_of[conversation]["shared_conversations"] += gone > 1
     for conversation in _empty_conversations(locked):
         count_of[conversation]["conversations"] += 1
-    if exported:
-        exports.expire_holding(exported)
+    erased_by = {row.conversation_id: row.request_id for row in locked if row.conversation_id in exported}
+    exports.expire(erased_by, marked_by=marked_by)
     return counts
 
 

@@ -45,16 +45,19 @@ EXPORTS_HOLDING = """
 SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id OFFSET 0
 """
 
+# Of an export that was met, by the request `filed`: where either side names conversations, what holds one is own.
+IS_OWN = """
+(filed.variable_id IS NULL OR r.variable_id IS NULL
+ OR (filed.variable_id = r.variable_id AND filed.uci_digest = r.uci_digest))
+"""
+
 # An export `e` that was met and has to go: whole ones in a client's bucket are the client's. Where the deletion says
-# `erase_exports` the chatter's own go at once. Where either side names conversations, what holds one counts as own.
-GOES = """
+# `erase_exports` the chatter's own go at once.
+GOES = f"""
 (e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
  AND (e.expires_at <= statement_timestamp()
       OR (r.erase_exports AND EXISTS (
-          SELECT FROM compliance_compliancerequest AS filed
-           WHERE filed.id = e.request_id
-             AND (filed.variable_id IS NULL OR r.variable_id IS NULL
-                  OR (filed.variable_id = r.variable_id AND filed.uci_digest = r.uci_digest))))))
+          SELECT FROM compliance_compliancerequest AS filed WHERE filed.id = e.request_id AND {IS_OWN}))))
 """
 
 # Of an erased conversation `s`: whether a file, an export or a daily extract may hold a copy of it. Then the keyed

@@ -20,7 +20,7 @@ from tests.functional.company import (
     settle,
     work,
 )
-from tests.functional.refusing import EXPORTS, Refusals
+from tests.functional.refusing import EXPORTS, FILES, Refusals
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -155,3 +155,24 @@ def test_an_export_that_a_deletion_kept_goes_with_the_next_deletion_of_its_own_c
     [kept] = company.told(first)["kept_exports"]
     assert (kept["request_id"], kept["removed_at"] is None) == (str(export.request_id), False)
     assert kept_by(company, second) == []
+
+
+@pytest.mark.parametrize("subject", ALICE)
+def test_an_export_that_a_deletion_erases_is_handed_out_no_more_from_the_mark_on(
+    company: Company, storage: ObjectStorage, refusals: Refusals, *, subject: str
+) -> None:
+    """Also while the deletion has failed at something else, before it came to the export."""
+    company.talk("c-both", "alice", has_file=True)
+    export = company.exported(ALICE[subject])
+    path = f"requests/{export.request_id}/download"
+    assert company.caller.get(path).status_code == 302
+    refusals.locked.add(FILES)
+    deletion = company.delete(ALICE[subject], erase_exports=True)
+    work()
+
+    assert company.failure(deletion) == "storage_locked"
+    answer = company.caller.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (409, "export_expired")
+    refusals.end()
+    worker.sweep()
+    assert not storage.exists(str(export.key))
