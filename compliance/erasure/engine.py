@@ -126,6 +126,10 @@ class _Work:
         while leaving and self._forget_copies(leaving) == _ROWS_PER_BITE:
             pass
         with self._held.bite():
+            # In the line again, behind that export.
+            behind = progress.behind_exports(self._held, clean)
+            self._put_back(behind, WaitingFor.TURN)
+            clean = [request_id for request_id in clean if request_id not in behind]
             notes.empty(clean)
             again = verify.look_again(clean)
             done = [request_id for request_id in clean if _is_clean(again, request_id)]

@@ -4,7 +4,7 @@ The counters are added in the transaction that did what they count, so that a ki
 one. Final states forget the chatter's value.
 """
 
-from compliance.progress.completing import complete_deletions, failed_by_ids
+from compliance.progress.completing import behind_exports, complete_deletions, failed_by_ids
 from compliance.progress.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
 from compliance.progress.exporting import Delivered, complete_exports, start_exports
 from compliance.progress.failing import step_failed
@@ -18,6 +18,7 @@ __all__ = [
     "Left",
     "add_counts",
     "add_late_counts",
+    "behind_exports",
     "complete_deletions",
     "complete_exports",
     "divert_large",

@@ -14,6 +14,28 @@ from compliance.progress.claimed import ACTOR
 from config.arrays import array
 from conversations.named import NAMED
 
+# An export that had failed can have been retried since: it goes first, and what it makes bears the chatter's value.
+# Those that have failed still are locked, so that none can be retried before the bite ends.
+_LOCK_FAILED_EXPORTS = """
+SELECT FROM compliance_compliancerequest
+ WHERE id = ANY(ARRAY(
+       SELECT earlier.id
+         FROM compliance_compliancerequest r
+         JOIN compliance_compliancerequest earlier
+           ON earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
+          AND earlier.status = 'failed' AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
+        WHERE r.id = ANY(%s) AND r.claim_id = %s))
+ ORDER BY seq FOR NO KEY UPDATE
+"""
+_BEHIND = """
+SELECT r.id
+  FROM compliance_compliancerequest r
+ WHERE r.id = ANY(%s) AND r.claim_id = %s
+   AND EXISTS (
+       SELECT FROM compliance_compliancerequest earlier
+        WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
+          AND earlier.status IN ('accepted', 'processing') AND earlier.kind = 'export')
+"""
 # What failed after a later mark has more in its scope than the deletion that is complete, and can be retried: intake
 # closes what comes late for the latest mark, also where nothing was stored between the two.
 _FORGET_FAILED = """
@@ -57,6 +79,14 @@ UPDATE compliance_compliancerequest
  WHERE id = ANY(%s) AND claim_id = %s
 RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
+
+
+def behind_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
+    """Return those that an earlier export of their chatter, retried since, has to precede, in the caller's bite."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_FAILED_EXPORTS, [array(request_ids), held.id])
+        cursor.execute(_BEHIND, [array(request_ids), held.id])
+        return [request_id for (request_id,) in cursor.fetchall()]
 
 
 def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:

@@ -5,14 +5,15 @@ alone, if that says so.
 """
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.conf import settings
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
-from compliance import worker
-from compliance.models import Export
+from compliance import operations, worker
+from compliance.models import ComplianceRequest, Export
 from tests.functional.company import (
     Company,
     Subject,
@@ -20,7 +21,7 @@ from tests.functional.company import (
     settle,
     work,
 )
-from tests.functional.refusing import EXPORTS, FILES, Refusals
+from tests.functional.refusing import EXPORTS, FILES, Refusals, in_the_gap
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -176,3 +177,32 @@ def test_an_export_that_a_deletion_erases_is_handed_out_no_more_from_the_mark_on
     refusals.end()
     worker.sweep()
     assert not storage.exists(str(export.key))
+
+
+@pytest.mark.parametrize("erases_exports", [True, False])
+def test_an_export_that_is_retried_while_the_deletion_completes_goes_first(
+    company: Company,
+    storage: ObjectStorage,
+    refusals: Refusals,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    erases_exports: bool,
+) -> None:
+    company.talk("c-1", "alice")
+    refusals.forbidden.add(EXPORTS)
+    export = company.export("alice")
+    work()
+    deletion = company.delete("alice", erase_exports=erases_exports)
+    work()
+    refusals.end()
+    operations.approve(request_id=UUID(deletion), actor="another")
+    met = in_the_gap(monkeypatch, "put", "erasure_ledger/", "before", lambda: company.retry(export))
+    work()
+    assert met
+    settle()
+
+    assert [company.status(each) for each in (export, deletion)] == ["completed", "completed"]
+    finished = {each: ComplianceRequest.objects.get(pk=each).completed_at for each in (export, deletion)}
+    assert finished[export] < finished[deletion]
+    assert kept_by(company, deletion) == ([] if erases_exports else [export])
+    assert storage.exists(str(Export.objects.get(request_id=UUID(export)).key)) is not erases_exports
