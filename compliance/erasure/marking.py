@@ -74,23 +74,29 @@ WITH open AS (
       JOIN conversations_conversation c ON c.id = named.conversation_id
      WHERE c.deletion_request_id IS NULL
        FOR UPDATE OF c SKIP LOCKED
-), marked AS (
-    UPDATE conversations_conversation c SET deletion_request_id = open.request_id
-      FROM open WHERE c.id = open.id
-    RETURNING open.request_id
 )
-SELECT request_id, count(*) FROM marked GROUP BY request_id
+UPDATE conversations_conversation c SET deletion_request_id = open.request_id FROM open WHERE c.id = open.id
 """  # noqa: S608  (a text of ours)
 
-# After the mark has passed over what is locked.
+# After the mark has passed over what is locked: what the requests name and is live, and whether any of it is open
+# still. What others have marked is erased and counted here, too.
+_NAMED_LIVE = f"""
+SELECT r.id, count(*), bool_or(c.is_open)
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL ({NAMED}) AS named
+ CROSS JOIN LATERAL (
+       SELECT deletion_request_id IS NULL AS is_open
+         FROM conversations_conversation WHERE id = named.conversation_id AND deleted_at IS NULL OFFSET 0) AS c
+ WHERE r.id = ANY(%s)
+ GROUP BY r.id
+"""  # noqa: S608  (a text of ours)
 _STILL_OPEN = f"""
 SELECT DISTINCT r.id
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({NAMED}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deletion_request_id IS NULL
- WHERE r.id = ANY(%(ids)s)
+ WHERE r.id = ANY(%s) AND c.id = ANY(%s)
 """  # noqa: S608  (a text of ours)
-_STILL_OPEN_OF_THESE = f"{_STILL_OPEN} AND c.id = ANY(%(missed)s)"
 
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in progress.COUNTERS)
 _BEGIN = f"""
@@ -262,14 +268,11 @@ def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
         locked = rows.lock(named)
         missed = {one.conversation_id for one in named if one.is_open} - {one.conversation_id for one in locked}
         if missed:
-            _refuse(_STILL_OPEN_OF_THESE, {"ids": array(ids), "missed": array(missed)})
+            _refuse_open(ids, missed)
         totals = Counter(one.request_id for one in named)
         counts = rows.erase(locked, marked_by=ids)
     else:
-        with connection.cursor() as cursor:
-            cursor.execute(_MARK, [array(ids)])
-            totals = Counter(dict(cursor.fetchall()))
-        _refuse(_STILL_OPEN, {"ids": array(ids)})
+        totals = _mark_open(ids)
         exports.expire_marked(ids)
     _conclude(fresh, cut, totals=totals, counts=counts)
 
@@ -281,13 +284,25 @@ def _now() -> datetime:
         return cast("datetime", cursor.fetchone()[0])
 
 
-def _refuse(still_open: str, values: Mapping[str, str]) -> None:
-    """Raise _InUse if requests name a conversation that is open still: somebody else has locked it."""
+def _refuse_open(request_ids: Sequence[UUID], missed: Collection[int]) -> None:
+    """Raise _InUse if requests name one of these that is open still: somebody else has locked it."""
     with connection.cursor() as cursor:
-        cursor.execute(still_open, values)
+        cursor.execute(_STILL_OPEN, [array(request_ids), array(missed)])
         in_use = {request_id for (request_id,) in cursor.fetchall()}
     if in_use:
         raise _InUse(in_use)
+
+
+def _mark_open(request_ids: Sequence[UUID]) -> Counter[UUID]:
+    """Mark what is open, and return how much of what each request names is to be erased. Raises _InUse."""
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK, [array(request_ids)])
+        cursor.execute(_NAMED_LIVE, [array(request_ids)])
+        named = cursor.fetchall()
+    in_use = {request_id for request_id, _, is_open in named if is_open}
+    if in_use:
+        raise _InUse(in_use)
+    return Counter({request_id: number for request_id, number, _ in named})
 
 
 def _conclude(

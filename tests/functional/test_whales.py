@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
-from compliance import operations
-from compliance.claims import BY_INDEX
+from compliance import operations, progress
+from compliance.claims import BY_INDEX, MAX_ATTEMPTS
 from compliance.erasure import rows, verify
+from compliance.sizes import LARGE_CONVERSATIONS
 from conversations.models import Conversation
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
@@ -82,3 +83,36 @@ def test_the_question_looks_at_each_row_a_few_times_where_another_deletion_has_e
     left = verify.ask([UUID(second)])[UUID(second)]
     assert (left.erased_before, left.rows[verify.DAYS]) == (times, 1)
     assert rows_looked_at(verify._question(), {"ids": f"{{{second}}}"}) < _LOOKS * times
+
+
+def test_the_progress_of_a_deletion_counts_what_another_one_has_marked(
+    company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first fails between its mark and the first row; a fault of ours is the only way to that."""
+    times = LARGE_CONVERSATIONS + 1
+    company.chatbot.max_conversations_per_deletion = 2 * times
+    company.chatbot.save()
+    talk_much(company, times, "guest")
+    first = company.delete("guest")
+    with monkeypatch.context() as patches:
+        patches.setattr(rows, "erase_chunk", _fail)
+        for _ in range(MAX_ATTEMPTS):
+            work()
+    assert company.failure(first) == "internal_error"
+
+    second = company.delete("guest")
+    told: list[dict[str, int]] = []
+    add_counts = progress.add_counts
+
+    def look_and_add(counts: Any) -> None:
+        told.append(company.told(second)["progress"])
+        add_counts(counts)
+
+    monkeypatch.setattr(progress, "add_counts", look_and_add)
+    work()
+    assert company.status(second) == "completed"
+    assert {each["conversations_total"] for each in told} == {times}
+
+
+def _fail(_request_ids: object) -> None:
+    raise ValueError
