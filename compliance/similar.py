@@ -16,13 +16,14 @@ MOST_FOUND = 20
 # A value that is in so many conversations or more is counted no further.
 MOST_COUNTED = 1_000
 
-# As the index has it.
+# As the index of folded values has it.
 _HAS_VALUE = "i.chatbot_id > 0 AND i.value IS NOT NULL"
 
 # From one value to the next, by skipping along the index. The own one is among them, and what only shares the hash.
+# The conversations of each are found by its digest, as everywhere.
 _SIMILAR = f"""
-WITH RECURSIVE alike(variable_id, hash, value, steps) AS (
-    (SELECT i.variable_id, {value_hash("i.value")}, i.value, 1
+WITH RECURSIVE alike(variable_id, hash, value, digest, steps) AS (
+    (SELECT i.variable_id, {value_hash("i.value")}, i.value, i.digest, 1
        FROM conversations_identity i
       WHERE i.chatbot_id = %(chatbot)s AND {_HAS_VALUE} AND {folded_hash("i.value")} = {folded_hash("asked.value")}
       ORDER BY i.variable_id, {value_hash("i.value")} LIMIT 1)
@@ -30,7 +31,7 @@ WITH RECURSIVE alike(variable_id, hash, value, steps) AS (
     SELECT another.*, alike.steps + 1
       FROM alike
      CROSS JOIN LATERAL (
-           SELECT i.variable_id, {value_hash("i.value")}, i.value
+           SELECT i.variable_id, {value_hash("i.value")}, i.value, i.digest
              FROM conversations_identity i
             WHERE i.chatbot_id = %(chatbot)s AND {_HAS_VALUE}
               AND {folded_hash("i.value")} = {folded_hash("asked.value")}
@@ -47,9 +48,7 @@ SELECT alike.variable_id, v.name, alike.value, live.conversations
                 CROSS JOIN LATERAL (
                       SELECT FROM conversations_conversation
                        WHERE id = i.conversation_id AND deletion_request_id IS NULL OFFSET 0) AS c
-                WHERE i.chatbot_id = %(chatbot)s AND {_HAS_VALUE} AND i.variable_id = alike.variable_id
-                  AND {folded_hash("i.value")} = {folded_hash("alike.value")}
-                  AND {value_hash("i.value")} = {value_hash("alike.value")} AND i.value = alike.value
+                WHERE i.chatbot_id = %(chatbot)s AND i.variable_id = alike.variable_id AND i.digest = alike.digest
                 LIMIT %(most)s) AS each) AS live
  WHERE {folded("alike.value")} = {folded("asked.value")}
    AND (alike.variable_id, alike.value) IS DISTINCT FROM (%(variable)s, asked.value)
