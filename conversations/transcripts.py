@@ -169,7 +169,8 @@ SELECT r.place, c.id,
  WHERE c.deletion_request_id IS NULL
 """)  # noqa: S608  (a text of ours)
 _CHOSEN = sql.SQL("SELECT place, id FROM ({held}) held WHERE is_chosen")
-_IN_ORDER = sql.SQL(" ORDER BY id")
+# Sorted at the end: else PostgreSQL may go through all conversations in the order of their numbers.
+_IN_ORDER = sql.SQL("SELECT place, id FROM ({chosen} OFFSET 0) chosen ORDER BY id")
 _CONVERSATIONS_AT_ONCE = 10_000
 _COUNT = sql.SQL("""
 WITH held AS MATERIALIZED ({held})
@@ -246,7 +247,7 @@ class Transcripts:
         It has to be read to the end, or closed, before anything else is read.
         """
         with self._connection.cursor(name="conversations") as cursor:
-            cursor.execute(_CHOSEN.format(held=self._held) + _IN_ORDER)
+            cursor.execute(_IN_ORDER.format(chosen=_CHOSEN.format(held=self._held)))
             while rows := cursor.fetchmany(_CONVERSATIONS_AT_ONCE):
                 yield rows
 
