@@ -39,7 +39,7 @@ WITH met AS (
     SELECT e.id, e.chatbot_id, e.version + 1 AS version, e.state = 'done' AND e.hosting = 'client' AS is_delivered,
            e.state = 'failed' AS has_failed, e.key IS NOT NULL AS has_file
       FROM conversations_dailyextract e
-     WHERE e.id IN (SELECT id FROM met)
+     WHERE e.id = ANY(ARRAY(SELECT id FROM met))
      ORDER BY e.id
        FOR NO KEY UPDATE
 ), raised AS (
@@ -64,7 +64,8 @@ SELECT locked.chatbot_id, met.conversation_id, locked.id, locked.version
 
 # Those that wait for the chatbot's days, once none is left to be made: most had to wait for several, and to look at
 # each after every day would be to look in vain. Others are looked at again in a minute. A row that another has locked
-# is left to it: then two that let the same ones go cannot block each other.
+# is left to it: then two that let the same ones go cannot block each other. What is due is looked through for the
+# chatbot's (OFFSET 0), not the chatbot's days for what is due: those can be very many.
 _RELEASE = """
 UPDATE compliance_compliancerequest SET not_before = NULL
  WHERE id = ANY(ARRAY(
@@ -72,9 +73,10 @@ UPDATE compliance_compliancerequest SET not_before = NULL
         WHERE chatbot_id = %(chatbot)s AND chatbot_id > 0 AND waiting_for = 'extracts' AND status = 'accepted'
           AND not_before IS NOT NULL
           AND NOT EXISTS (
-              SELECT FROM conversations_dailyextract
+              SELECT
+                FROM (SELECT * FROM conversations_dailyextract WHERE state IN ('pending', 'stale') OFFSET 0) AS due
                WHERE chatbot_id = %(chatbot)s AND hosting = 'hosted' AND key IS NOT NULL
-                 AND state IN ('pending', 'stale') AND coalesce(made_version, 0) < version)
+                 AND coalesce(made_version, 0) < version)
         ORDER BY seq FOR NO KEY UPDATE SKIP LOCKED))
 """
 
