@@ -78,7 +78,7 @@ SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.end
 _EXPIRE_GOING = f"""
 WITH going AS (
     SELECT id FROM compliance_export
-     WHERE id IN (SELECT id FROM ({_GOING}) AS e) ORDER BY id FOR NO KEY UPDATE
+     WHERE id = ANY(ARRAY(SELECT id FROM ({_GOING}) AS e)) ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE compliance_export e SET expires_at = clock_timestamp()
   FROM going WHERE e.id = going.id AND e.expires_at > clock_timestamp()
@@ -113,7 +113,7 @@ _FORGET_COPIES = "DELETE FROM compliance_exportfile WHERE (id, key) IN ({gone}) 
 _FORGET_OUT_OF_REACH = f"""
 WITH lost AS (
     SELECT e.id FROM compliance_export e
-     WHERE e.id IN ({{exports}}) AND e.key IS NOT NULL AND e.finished_at IS NULL AND {OUT_OF_REACH}
+     WHERE e.id = ANY(ARRAY({{exports}})) AND e.key IS NOT NULL AND e.finished_at IS NULL AND {OUT_OF_REACH}
      ORDER BY e.id FOR UPDATE OF e
 ), copies AS (
     DELETE FROM compliance_exportfile f USING lost WHERE f.export_id = lost.id
