@@ -6,30 +6,32 @@ Each store has a condition that says which rows are due, for whoever counts, and
 from django.conf import settings
 
 # Not while something of the conversation is left that a deletion still has to see gone: it is found by these. With
-# them goes by what erased chatters were found, and which copies lie in clients' buckets.
+# them goes by what erased chatters were found, and which copies lie in clients' buckets. Each is looked up by itself
+# (OFFSET 0, arrays): joined, PostgreSQL may read all files, exports and days for the few that are old.
 _OLD_CONVERSATION_DIGESTS = """
  FROM conversations_conversation c
 WHERE c.deleted_at < now() - make_interval(secs => %(kept)s) AND c.external_id_digest IS NOT NULL
-  AND NOT EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = c.id)
-  AND NOT EXISTS (SELECT FROM compliance_exportconversation held JOIN compliance_export e ON e.id = held.export_id
+  AND NOT EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = c.id OFFSET 0)
+  AND NOT EXISTS (SELECT FROM compliance_exportconversation held
+                   CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE id = held.export_id OFFSET 0) AS e
                    WHERE held.conversation_id = c.id AND e.key IS NOT NULL
-                     AND (e.hosting = 'hosted' OR e.finished_at IS NULL))
+                     AND (e.hosting = 'hosted' OR e.finished_at IS NULL) OFFSET 0)
   AND NOT EXISTS (SELECT FROM conversations_extractconversation t
-                    JOIN conversations_dailyextract e ON e.id = t.extract_id
+                   CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
                    WHERE t.conversation_id = c.id AND e.hosting = 'hosted' AND e.key IS NOT NULL
-                     AND coalesce(e.made_version, 0) < t.version)
+                     AND coalesce(e.made_version, 0) < t.version OFFSET 0)
 """
 _FORGET_CONVERSATION_DIGESTS = f"""
 WITH old AS (
     SELECT c.id {_OLD_CONVERSATION_DIGESTS} ORDER BY c.deleted_at LIMIT %(batch)s FOR UPDATE OF c SKIP LOCKED
 ), identities AS (
-    DELETE FROM conversations_identity i USING old WHERE i.conversation_id = old.id
+    DELETE FROM conversations_identity WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
 ), exports AS (
-    DELETE FROM compliance_exportconversation held USING old WHERE held.conversation_id = old.id
+    DELETE FROM compliance_exportconversation WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
 ), days AS (
-    DELETE FROM conversations_extractconversation t USING old WHERE t.conversation_id = old.id
+    DELETE FROM conversations_extractconversation WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
 )
-UPDATE conversations_conversation c SET external_id_digest = NULL FROM old WHERE c.id = old.id
+UPDATE conversations_conversation SET external_id_digest = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
 """  # noqa: S608  (a text of ours)
 
 # A later deletion finds the exports of the chatter by this digest, and those of certain conversations by theirs.
