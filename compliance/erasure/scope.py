@@ -16,21 +16,22 @@ OFFSET 0 keeps PostgreSQL at look-ups in indexes: it cannot know how few there a
 
 from conversations.named import NAMED
 
-# To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`.
-NAMED_IN_SCOPE = f"""
-SELECT c.id
+# To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`. IN_SCOPE_WITH takes the columns that are to be read of a
+# conversation `c`.
+_NAMED_IN_SCOPE = f"""
+SELECT {{columns}}
   FROM ({NAMED}) AS named
- CROSS JOIN LATERAL (
-       SELECT id, started_at, deleted_at
-         FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
+ CROSS JOIN LATERAL (SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
  WHERE c.id <= r.cutoff_number
     OR (named.identity_id IS NOT NULL AND c.deleted_at IS NULL AND c.started_at < r.cut_at)
 """  # noqa: S608  (a text of ours)
-IN_SCOPE = f"""
-{NAMED_IN_SCOPE}
+IN_SCOPE_WITH = f"""
+{_NAMED_IN_SCOPE}
  UNION
-SELECT id FROM conversations_conversation WHERE deletion_request_id = r.id
+SELECT {{columns}} FROM conversations_conversation AS c WHERE c.deletion_request_id = r.id
 """  # noqa: S608  (a text of ours)
+NAMED_IN_SCOPE = _NAMED_IN_SCOPE.format(columns="c.id")
+IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")
 
 # The exports of the chatter that were filed before. One without findings holds no conversation, but its key bears
 # the value.

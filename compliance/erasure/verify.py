@@ -18,7 +18,7 @@ from django.db import connection
 from psycopg import sql
 
 from compliance import notes
-from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE, OWN_EXPORTS
+from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, Fate, Way, stores
 from compliance.models import ComplianceRequest, Export, RequestNote
@@ -75,16 +75,14 @@ class Leftovers:
 # what is counted once however many conversations lead to it. `erased_before` is the conversation's number, where
 # another deletion had erased it before the mark. It comes along with what is found: to look for it again in all that
 # was found would, in a bite, be done row by row.
+# Of an erased conversation's `people` those that are `named` have their value still, and of the others it is `known`
+# by digest who they were.
 _ASK = sql.SQL("""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cut_at, cutoff_number, erase_exports
       FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
 ), scope AS MATERIALIZED (
-    SELECT r.id AS request_id, c.id, c.deleted_at IS NULL OR {holds} AS is_left,
-           CASE WHEN c.deleted_at < r.cut_at THEN c.id END AS erased_before
-      FROM r
-     CROSS JOIN LATERAL ({in_scope}) AS s
-     CROSS JOIN LATERAL (SELECT * FROM {conversations} WHERE id = s.id OFFSET 0) AS c
+    SELECT r.id AS request_id, r.cut_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s
 ), met AS (
     SELECT s.request_id, s.erased_before, held.export_id
       FROM scope AS s CROSS JOIN LATERAL ({exports_holding}) AS held
@@ -93,22 +91,35 @@ WITH r AS MATERIALIZED (
 ), judged AS (
     SELECT met.request_id, met.erased_before, e.id, e.hosting, e.goes,
            e.finished_at IS NOT NULL AND (e.hosting = 'client' OR e.key IS NOT NULL) AND NOT e.goes AS stays
-      FROM met JOIN r ON r.id = met.request_id
+      FROM met
+     CROSS JOIN LATERAL (
+           SELECT variable_id, uci_digest, erase_exports
+             FROM compliance_compliancerequest WHERE id = met.request_id OFFSET 0) AS r
      CROSS JOIN LATERAL (
            SELECT e.*, coalesce({goes}, FALSE) AS goes FROM compliance_export AS e
             WHERE e.id = met.export_id OFFSET 0) AS e
 ), days AS (
     SELECT s.request_id, s.erased_before, e.id, e.hosting, e.key, e.state, e.error_code, e.error_detail,
-           e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean
+           e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean, e.finished_at > s.cut_at AS is_new
       FROM scope AS s
      CROSS JOIN LATERAL (
            SELECT extract_id, version FROM conversations_extractconversation
             WHERE conversation_id = s.id OFFSET 0) AS t
      CROSS JOIN LATERAL (SELECT * FROM conversations_dailyextract WHERE id = t.extract_id OFFSET 0) AS e
+), people AS (
+    SELECT s.request_id, s.erased_before, i.named, i.known
+      FROM scope AS s
+     CROSS JOIN LATERAL (
+           SELECT count(value) AS named, count(*) - count(value) AS known
+             FROM {identities} WHERE conversation_id = s.id HAVING count(*) > 0) AS i
 ), found AS (
     SELECT {name} AS what, request_id, erased_before, NULL::bigint AS thing, 1 AS n, NULL AS said
       FROM scope WHERE is_left
     {searches}
+    UNION ALL
+    SELECT {identities_name}, request_id, erased_before, NULL, named, NULL FROM people WHERE named > 0
+    UNION ALL
+    SELECT {names}, request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
     UNION ALL
     SELECT {exports}, request_id, erased_before, id, 1, NULL FROM judged WHERE goes
     UNION ALL
@@ -119,12 +130,7 @@ WITH r AS MATERIALIZED (
     SELECT {stays}, request_id, NULL, -id, 1, NULL
       FROM days WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL
     UNION ALL
-    SELECT {names}, s.request_id, NULL, NULL, 1, NULL
-      FROM scope AS s
-     CROSS JOIN LATERAL (
-           SELECT FROM conversations_identity WHERE conversation_id = s.id AND value IS NULL OFFSET 0) AS i
-    UNION ALL
-    SELECT {clean}, request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean
+    SELECT {clean}, request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean AND is_new
     UNION ALL
     SELECT {days}, request_id, erased_before, id, 1,
            CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
@@ -142,7 +148,7 @@ UNION ALL
 SELECT {name}, s.request_id, s.erased_before, NULL, found.n, NULL
   FROM scope AS s
  CROSS JOIN LATERAL (
-       SELECT count(*) AS n FROM {table} WHERE conversation_id = s.id AND {condition} HAVING count(*) > 0) AS found
+       SELECT count(*) AS n FROM {table} WHERE conversation_id = s.id HAVING count(*) > 0) AS found
 """)
 
 # Of completed deletions: what lies in clients' buckets is theirs, but its key, which bears the value, is gone here.
@@ -238,24 +244,20 @@ def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
 
 @cache
 def _question() -> sql.Composable:
-    has_value, all_rows = sql.SQL("value IS NOT NULL"), sql.SQL("TRUE")
     searches = [
-        _SEARCH.format(
-            name=sql.Literal(store.table),
-            table=sql.Identifier(store.table),
-            condition=has_value if store.model is Identity else all_rows,
-        )
+        _SEARCH.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
         for store in (*stores(Way.CONVERSATION), *stores(Way.FILE))
+        if store.model is not Identity
     ]
     return _ASK.format(
-        holds=_holds_something(),
-        conversations=sql.Identifier(CONVERSATION.table),
-        in_scope=sql.SQL(IN_SCOPE),
+        in_scope=sql.SQL(IN_SCOPE_WITH).format(columns=_columns()),
         exports_holding=sql.SQL(EXPORTS_HOLDING),
         own_exports=sql.SQL(OWN_EXPORTS),
         goes=sql.SQL(GOES),
         name=sql.Literal(CONVERSATION.table),
         searches=sql.SQL("").join(searches),
+        identities=sql.Identifier(Identity._meta.db_table),
+        identities_name=sql.Literal(Identity._meta.db_table),
         exports=sql.Literal(EXPORTS),
         days=sql.Literal(DAYS),
         stays=sql.Literal(_STAYS),
@@ -266,7 +268,12 @@ def _question() -> sql.Composable:
     )
 
 
-def _holds_something() -> sql.Composable:
-    return sql.SQL(" OR ").join(
-        sql.SQL("{} IS NOT NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)
+def _columns() -> sql.Composable:
+    """What is asked of a conversation in scope, read with it."""
+    holds_something = sql.SQL(" OR ").join(
+        sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)
     )
+    return sql.SQL(
+        "c.id, (c.deleted_at IS NULL OR {holds}) AS is_left,"
+        " CASE WHEN c.deleted_at < r.cut_at THEN c.id END AS erased_before"
+    ).format(holds=holds_something)
