@@ -34,10 +34,12 @@ LEASE_SECONDS = 120
 MAX_ATTEMPTS = 5
 
 # Claims and bites find their rows by key. Without statistics (a table just filled), or with a thousand keys at
-# once, the planner turns to reading whole tables; so it may not, until the transaction ends.
+# once, the planner turns to reading whole tables; so it may not, until the transaction ends. Nor may it compile: it
+# takes a claim's look-ups together for much work, and to compile a long statement takes longer than to carry it out.
 BY_INDEX = """
 set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
-set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE)
+set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE),
+set_config('jit', 'off', TRUE)
 """
 _KEEP = f"""
 UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
