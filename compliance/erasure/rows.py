@@ -307,7 +307,7 @@ def _forget_identities(deleted: Collection[int], emptied: Collection[int]) -> Co
 
 
 def _empty_conversations(locked: Sequence[Locked]) -> list[int]:
-    """Leave of these conversations what the inventory keeps, and the mark; return those still to be emptied."""
+    """Leave of these conversations what the inventory keeps, and the mark; return them."""
     emptied = [sql.SQL("{} = NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)]
     to_the_day = [
         sql.SQL("{0} = date_trunc('day', {0} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'").format(sql.Identifier(column))
@@ -318,7 +318,7 @@ def _empty_conversations(locked: Sequence[Locked]) -> list[int]:
             sql.SQL(
                 "UPDATE {table} c SET {changes}, deletion_request_id = d.marked_by, deleted_at = clock_timestamp()"
                 " FROM unnest(%s::bigint[], %s::uuid[]) AS d(id, marked_by)"
-                " WHERE c.id = d.id AND c.deleted_at IS NULL RETURNING c.id"
+                " WHERE c.id = d.id RETURNING c.id"
             ).format(table=sql.Identifier(CONVERSATION.table), changes=sql.SQL(", ").join([*emptied, *to_the_day])),
             [array(row.conversation_id for row in locked), array(row.marked_by for row in locked)],
         )
