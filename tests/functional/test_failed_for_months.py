@@ -12,6 +12,7 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage
 from compliance import worker
 from tests.functional.company import (
+    NOON,
     Company,
     Subject,
     became,
@@ -104,6 +105,6 @@ def test_nothing_of_it_is_kept_once_all_is_gone(company: Company, refusals: Refu
     travel(LONG)
     for _ in range(2):
         worker.sweep()
-    results = company.send(document("c-1", "alice"), document("c-2", "alice"))
+    results = company.send(document("c-1", "alice"), document("c-2", "alice", at=NOON - LONG))
     assert became(results) == ["created", "created"]
     assert not any(is_erased(result["number"]) for result in results)

@@ -49,9 +49,9 @@ def test_a_document_for_an_erased_conversation_while_it_is_being_erased(
     request = deletion_of(chatbot, "42")
     gate, erase = Gate(), rows.erase
 
-    def slow_erase(named: Any) -> Any:
+    def slow_erase(locked: Any, **options: Any) -> Any:
         gate.passed()
-        return erase(named)
+        return erase(locked, **options)
 
     monkeypatch.setattr(rows, "erase", slow_erase)
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
@@ -235,10 +235,10 @@ def test_two_deletions_of_one_chatbot_do_not_wait_for_each_other(
     slow = deletion_of(chatbot, "42")
     gate, erase = Gate(), rows.erase
 
-    def first_slow_erase(named: Any) -> Any:
+    def first_slow_erase(locked: Any, **options: Any) -> Any:
         monkeypatch.setattr(rows, "erase", erase)
         gate.passed()
-        return erase(named)
+        return erase(locked, **options)
 
     monkeypatch.setattr(rows, "erase", first_slow_erase)
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
