@@ -37,8 +37,6 @@ WaitingFor = ComplianceRequest.WaitingFor
 
 # Whoever makes the last of its chatbot's days again lets it go on; this is for when nobody told.
 _WAIT_FOR_EXTRACTS = timedelta(seconds=60)
-# Rows that only name something, removed by one statement.
-_ROWS_PER_BITE = 10_000
 
 Found = dict[UUID, Leftovers]
 
@@ -76,7 +74,7 @@ class _Work:
             self._leaves_rows = True
             found, lines = self._look()
             self._fail_stuck(found)
-            found |= self._complete(found, lines)
+            found |= self._complete(lines)
             self._wait_for_days(found)
             self._work_on(found)
 
@@ -109,7 +107,7 @@ class _Work:
         new, known = (left.erased_before, 0) if request_id in self._unseen else (0, left.erased_before)
         return progress.Left(new, known, left.days_clean, left.rows[verify.DAYS])
 
-    def _complete(self, found: Found, lines: Mapping[UUID, ledger.Line]) -> Found:
+    def _complete(self, lines: Mapping[UUID, ledger.Line]) -> Found:
         """Look again, and complete in the same transaction what left nothing. `lines` are of those that may have.
 
         Return what is left after all: of what came in between.
@@ -122,9 +120,6 @@ class _Work:
         except StepFailed as failure:
             self._fail(dict.fromkeys(clean, failure))
             return {}
-        leaving = [request_id for request_id in clean if request_id in found and found[request_id].stays]
-        while leaving and self._forget_copies(leaving) == _ROWS_PER_BITE:
-            pass
         with self._held.bite():
             # In the line again, behind that export.
             behind = progress.behind_exports(self._held, clean)
@@ -159,10 +154,6 @@ class _Work:
                 for request_id, left in stuck.items()
             }
         )
-
-    def _forget_copies(self, leaving: Sequence[UUID]) -> int:
-        with self._held.bite():
-            return exports.forget_copies(leaving, batch=_ROWS_PER_BITE)
 
     def _wait_for_days(self, found: Found) -> None:
         """Put aside what has nothing left but days; what waits for one that failed fails by the same code.

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from compliance.erasure.scope import EXPORTS_HOLDING, IN_SCOPE, IS_OWN, OWN_EXPORTS
+from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
 from config.arrays import array
 
 # One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another
@@ -74,24 +74,16 @@ _EXPIRE_MARKED = _EXPIRE.format(met=f"{_MARKED} UNION ALL {_OWN}")
 
 # What a completed deletion has met and left. Of what could not be reached in a former bucket of a client's a copy is
 # noted when it is given up (`objects`).
-_MET = f"""
-SELECT r.id AS deletion_id, r.chatbot_id, r.variable_id, r.uci_digest, met.export_id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL (
-       SELECT held.export_id FROM ({IN_SCOPE}) AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
-        UNION
-       ({OWN_EXPORTS})) AS met(export_id)
- WHERE r.id = ANY(%(requests)s::uuid[])
-"""  # noqa: S608  (texts of ours)
 _LEAVE = f"""
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
-SELECT met.chatbot_id, met.deletion_id, e.id
-  FROM ({_MET}) AS met
+SELECT r.chatbot_id, r.id, e.id
+  FROM compliance_compliancerequest r
+ CROSS JOIN LATERAL ({EXPORTS_MET}) AS met(export_id)
  CROSS JOIN LATERAL (
        SELECT id, hosting, key FROM compliance_export
         WHERE id = met.export_id AND finished_at IS NOT NULL OFFSET 0) AS e
- WHERE e.hosting = 'client' OR e.key IS NOT NULL
- ORDER BY met.deletion_id, e.id
+ WHERE r.id = ANY(%(requests)s::uuid[]) AND (e.hosting = 'client' OR e.key IS NOT NULL)
+ ORDER BY r.id, e.id
     ON CONFLICT DO NOTHING
 """  # noqa: S608  (a text of ours)
 _LEAVE_DAYS = f"""
@@ -108,21 +100,19 @@ SELECT DISTINCT r.chatbot_id, r.id, e.id
     ON CONFLICT DO NOTHING
 """  # noqa: S608  (a text of ours)
 
-# The key of the chatter's own export bears the value; another's bears the other's, whose own deletion, if there ever
-# is one, still has to meet it.
-_OWN_OF_CLIENTS = f"""
-SELECT e.id FROM ({_OWN}) AS own(id, request_id)
- CROSS JOIN LATERAL (
-       SELECT id FROM compliance_export
-        WHERE id = own.id AND hosting = 'client' AND finished_at IS NOT NULL AND key IS NOT NULL OFFSET 0) AS e
-"""  # noqa: S608  (a text of ours)
-_FORGET_COPIES = f"""
-DELETE FROM compliance_exportfile WHERE id IN (
-    SELECT f.id FROM compliance_exportfile f WHERE f.export_id IN ({_OWN_OF_CLIENTS}) LIMIT %(batch)s)
-"""  # noqa: S608  (a text of ours)
+# The key of the chatter's own export bears the value, and so do those of the copies beside it; another's bears the
+# other's, whose own deletion, if there ever is one, still has to meet it.
 _FORGET_KEYS = f"""
-UPDATE compliance_export SET key = NULL
- WHERE id IN (SELECT id FROM compliance_export WHERE id IN ({_OWN_OF_CLIENTS}) ORDER BY id FOR NO KEY UPDATE)
+WITH theirs AS (
+    SELECT id FROM compliance_export
+     WHERE id = ANY(ARRAY(SELECT own.id FROM ({_OWN}) AS own(id, request_id)))
+       AND hosting = 'client' AND finished_at IS NOT NULL AND key IS NOT NULL
+     ORDER BY id
+       FOR NO KEY UPDATE
+), copies AS (
+    DELETE FROM compliance_exportfile f USING theirs WHERE f.export_id = theirs.id
+)
+UPDATE compliance_export e SET key = NULL FROM theirs WHERE e.id = theirs.id
 """  # noqa: S608  (a text of ours)
 
 
@@ -157,12 +147,6 @@ def leave(request_ids: Sequence[UUID]) -> None:
     _execute(_FORGET_KEYS, requests=array(request_ids))
 
 
-def forget_copies(request_ids: Sequence[UUID], *, batch: int) -> int:
-    """Remove rows, not objects, of copies beside the chatters' own exports in clients' buckets; return how many."""
-    return _execute(_FORGET_COPIES, requests=array(request_ids), batch=batch)
-
-
-def _execute(statement: str, **values: str | int) -> int:
+def _execute(statement: str, **values: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement, {"grace": settings.EXPORT_GRACE_DAYS.total_seconds(), **values})
-        return int(cursor.rowcount)

@@ -22,7 +22,7 @@ from django.db import connection, transaction
 
 from chatbots.buckets import ObjectStorage
 from compliance import progress
-from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE, OWN_EXPORTS
+from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.whereabouts import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
 from config.arrays import array
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 Bite = Callable[[], AbstractContextManager[datetime | None]]
 
 _OBJECTS_PER_BITE = 100
+# Looked for at once: to find them, all that is in scope is gone through.
+_OBJECTS_LOCATED = 2_000
 _SECONDS_BETWEEN_KEEPS = 15.0
 
 Failures = dict[UUID, StepFailed]
@@ -66,10 +68,7 @@ SELECT f.id, f.object_key, r.id, f.state = 'stored', f.chatbot_id, 'hosted', '',
 _GOING = f"""
 SELECT e.id, e.key, r.id AS request_id, e.chatbot_id, e.hosting, e.bucket, e.endpoint, e.finished_at
   FROM compliance_compliancerequest r
- CROSS JOIN LATERAL (
-       SELECT held.export_id FROM ({IN_SCOPE}) AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
-        UNION
-       ({OWN_EXPORTS})) AS met(export_id)
+ CROSS JOIN LATERAL ({EXPORTS_MET}) AS met(export_id)
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
  WHERE r.id = ANY(%s) AND {GOES}
@@ -146,8 +145,7 @@ WITH gone AS (
                SELECT id FROM conversations_conversation
                 WHERE id = each.id AND deleted_at IS NOT NULL OFFSET 0) AS s
           JOIN conversations_identity i ON i.conversation_id = s.id AND i.value IS NULL
-         WHERE NOT EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = s.id)
-           AND NOT EXISTS (SELECT FROM conversations_extractconversation WHERE conversation_id = s.id)
+         WHERE NOT {held}
            AND NOT EXISTS (SELECT FROM compliance_exportconversation
                             WHERE conversation_id = s.id AND export_id NOT IN (SELECT id FROM gone))
            FOR UPDATE OF i SKIP LOCKED)
@@ -155,7 +153,7 @@ WITH gone AS (
 UPDATE compliance_export e SET key = NULL, upload_id = NULL, removed_at = now()
   FROM gone WHERE e.id = gone.id
 RETURNING e.id
-"""
+""".replace("{held}", IN_FILES_OR_DAYS)
 _GONE = "SELECT * FROM unnest(%s::bigint[], %s::text[])"
 
 
@@ -228,17 +226,19 @@ def _erase(
             located = _locate(find, trying)
         if not located:
             return failures
-        gone = _purge(bite, located, failures)
-        with bite():
-            forgotten = _forget(forget, gone)
-            if counter:
-                progress.add_counts(_per_request(forgotten, counter))
+        for start in range(0, len(located), _OBJECTS_PER_BITE):
+            some = [row for row in located[start : start + _OBJECTS_PER_BITE] if row.request_id not in failures]
+            gone = _purge(bite, some, failures)
+            with bite():
+                forgotten = _forget(forget, gone)
+                if counter:
+                    progress.add_counts(_per_request(forgotten, counter))
 
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     """Return the next objects, each once, for the first of the requests that meet it."""
     with connection.cursor() as cursor:
-        cursor.execute(find, [array(request_ids), _OBJECTS_PER_BITE])
+        cursor.execute(find, [array(request_ids), _OBJECTS_LOCATED])
         found = [
             Located(row_id, key, request_id, counts, Whereabouts(*where))
             for row_id, key, request_id, counts, *where in cursor.fetchall()

@@ -8,7 +8,8 @@ For a row `r` of the requests, once it has marked (`cut_at` and `cutoff_number` 
 
 - if the request names it (`conversations.named`) and it was stored when the request marked: its number tells, since
   an erased conversation keeps only its day;
-- if a chatter's request names it, and it is live and began before the mark;
+- if a chatter's request names it, and it is live, began before the mark, and no deletion has marked it (only a
+  restored backup brings that about);
 - if it bears the request's mark.
 
 OFFSET 0 keeps PostgreSQL at look-ups in indexes: it cannot know how few there are.
@@ -23,7 +24,7 @@ SELECT {{columns}}
   FROM ({NAMED}) AS named
  CROSS JOIN LATERAL (SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
  WHERE c.id <= r.cutoff_number
-    OR (named.identity_id IS NOT NULL AND c.deleted_at IS NULL AND c.started_at < r.cut_at)
+    OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cut_at)
 """  # noqa: S608  (a text of ours)
 IN_SCOPE_WITH = f"""
 {_NAMED_IN_SCOPE}
@@ -46,6 +47,13 @@ EXPORTS_HOLDING = """
 SELECT export_id FROM compliance_exportconversation WHERE conversation_id = s.id OFFSET 0
 """
 
+# Those that a deletion meets: what holds a conversation in its scope, and the chatter's own.
+EXPORTS_MET = f"""
+SELECT held.export_id FROM ({IN_SCOPE}) AS s CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
+ UNION
+({OWN_EXPORTS})
+"""  # noqa: S608  (texts of ours)
+
 # Of an export that was met, by the request `filed`: where either side names conversations, what holds one is own.
 IS_OWN = """
 (filed.variable_id IS NULL OR r.variable_id IS NULL
@@ -61,15 +69,17 @@ GOES = f"""
           SELECT FROM compliance_compliancerequest AS filed WHERE filed.id = e.request_id AND {IS_OWN}))))
 """
 
-# Of an erased conversation `s`: whether a file, an export or a daily extract may hold a copy of it. Then the keyed
+# Of an erased conversation `s`: whether a file, a daily extract or an export may hold a copy of it. Then the keyed
 # digests of whom it was about are kept, also for what is the client's.
-IS_COPIED = """
+IN_FILES_OR_DAYS = """
 (EXISTS (SELECT FROM conversations_uploadedfile WHERE conversation_id = s.id)
- OR EXISTS (SELECT FROM compliance_exportconversation WHERE conversation_id = s.id)
  OR EXISTS (SELECT FROM conversations_extractconversation AS t
              CROSS JOIN LATERAL (
                    SELECT FROM conversations_dailyextract AS e
                     WHERE e.id = t.extract_id AND e.key IS NOT NULL AND coalesce(e.made_version, 0) < t.version
                    OFFSET 0) AS e
              WHERE t.conversation_id = s.id))
+"""
+IS_COPIED = f"""
+({IN_FILES_OR_DAYS} OR EXISTS (SELECT FROM compliance_exportconversation WHERE conversation_id = s.id))
 """
