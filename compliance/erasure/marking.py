@@ -98,16 +98,21 @@ SELECT DISTINCT r.id
  WHERE r.id = ANY(%s) AND c.id = ANY(%s)
 """  # noqa: S608  (a text of ours)
 
+# To be read after the lock: what was stored before this instant is met.
+_CUT = """
+SELECT chatbot_id, clock_timestamp(),
+       coalesce((SELECT max(id) FROM conversations_conversation WHERE chatbot_id = ours.chatbot_id), 0)
+  FROM unnest(%s::bigint[]) AS ours(chatbot_id)
+"""
+
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in progress.COUNTERS)
 _BEGIN = f"""
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cut_at = %(cut)s,
-       cutoff_number = coalesce(
-           (SELECT max(id) FROM conversations_conversation WHERE chatbot_id = r.chatbot_id), 0),
-       conversations_total = begun.total,
+       cutoff_number = begun.cutoff, conversations_total = begun.total,
        {", ".join(f"{name} = r.{name} + begun.{name}" for name in progress.COUNTERS)}
-  FROM unnest(%(ids)s::uuid[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
-         AS begun(id, total, {", ".join(progress.COUNTERS)})
+  FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
+         AS begun(id, cutoff, total, {", ".join(progress.COUNTERS)})
  WHERE r.id = begun.id
 """  # noqa: S608  (names of ours)
 
@@ -137,6 +142,13 @@ class _Fresh(NamedTuple):
 
     request_id: UUID
     chatbot_id: int
+
+
+class _Cut(NamedTuple):
+    """The moment of a mark, and by chatbot the highest number of its conversations at that time."""
+
+    at: datetime
+    numbers: dict[int, int]
 
 
 class _InUse(Exception):
@@ -261,7 +273,7 @@ def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> s
 def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
     """Mark, in the caller's bite and under intake's locks. Raises _InUse."""
     ids = [one.request_id for one in fresh]
-    cut = _now()
+    cut = _cut({one.chatbot_id for one in fresh})
     counts: Mapping[UUID, progress.Counts] = {}
     if erases:
         named = rows.read_named(ids)
@@ -277,11 +289,11 @@ def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
     _conclude(fresh, cut, totals=totals, counts=counts)
 
 
-def _now() -> datetime:
-    """Return the cut, in a statement after the lock: what was stored before this instant is met."""
+def _cut(chatbot_ids: Collection[int]) -> _Cut:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return cast("datetime", cursor.fetchone()[0])
+        cursor.execute(_CUT, [array(chatbot_ids)])
+        found = cursor.fetchall()
+    return _Cut(min(at for _, at, _ in found), {chatbot_id: number for chatbot_id, _, number in found})
 
 
 def _refuse_open(request_ids: Sequence[UUID], missed: Collection[int]) -> None:
@@ -306,19 +318,23 @@ def _mark_open(request_ids: Sequence[UUID]) -> Counter[UUID]:
 
 
 def _conclude(
-    fresh: Sequence[_Fresh], cut: datetime, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
+    fresh: Sequence[_Fresh], cut: _Cut, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
 ) -> None:
     """Set the requests under way, with what is counted already, and remember the chatters for intake."""
     ids = [request.request_id for request in fresh]
     none: progress.Counts = Counter()
     counted = [counts.get(request_id, none) for request_id in ids]
-    counters = {name: array(count[name] for count in counted) for name in progress.COUNTERS}
+    begun: dict[str, str | datetime] = {name: array(count[name] for count in counted) for name in progress.COUNTERS}
+    begun |= {
+        "ids": array(ids),
+        "cut": cut.at,
+        "cutoffs": array(cut.numbers[request.chatbot_id] for request in fresh),
+        "totals": array(totals[each] for each in ids),
+    }
     with connection.cursor() as cursor:
+        cursor.execute(_BEGIN, begun)
         cursor.execute(
-            _BEGIN, {"ids": array(ids), "cut": cut, "totals": array(totals[each] for each in ids), **counters}
-        )
-        cursor.execute(
-            _REMEMBER, {"ids": array(ids), "cut": cut, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()}
+            _REMEMBER, {"ids": array(ids), "cut": cut.at, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()}
         )
     changelog.record_all(
         [
