@@ -12,6 +12,9 @@ DANGER: what this module does cannot be undone. What keeps it right:
                                         |
                                         +-> days that others make again: put back until they are made
 
+What a small claim has marked and erased in one bite has mostly left nothing anywhere: then the look that completes is
+the only one.
+
 A deletion waits for nobody: what another one has marked it erases itself, and is not complete before that is gone. It
 is put back where a row is locked just now, and while daily extracts are made again.
 """
@@ -64,10 +67,14 @@ class _Work:
         self._fresh = marked.fresh
         self._unseen = set(marked.fresh)
         self._leaves_rows = marked.leaves_rows
+        self._chatbot_ids = marked.chatbot_ids
         self._deadline = deadline
 
     def run(self) -> None:
         """Go round until nothing is left to be done here. Each round erases something, or ends the work."""
+        # A day's file mostly holds what was erased: there is more to be done.
+        if self._going and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
+            self._complete_at_once()
         while self._going:
             if self._leaves_rows and not self._erase_rows():
                 return
@@ -107,24 +114,32 @@ class _Work:
         new, known = (left.erased_before, 0) if request_id in self._unseen else (0, left.erased_before)
         return progress.Left(new, known, left.days_clean, left.rows[verify.DAYS])
 
+    def _complete_at_once(self) -> None:
+        """Complete what has nothing anywhere, by a look in the same transaction; the others go round.
+
+        Those are in the ledger before all of theirs is erased, as after a kill.
+        """
+        with self._held.bite():
+            lines = ledger.read(self._going)
+        if not self._write(lines):
+            return
+        with self._held.bite():
+            going = self._without_behind(self._going)
+            again = verify.look_again(going)
+            done = [request_id for request_id in going if request_id not in again]
+            if done:
+                notes.empty(done)  # what was written just now does not count as left
+                self._conclude(done)
+
     def _complete(self, lines: Mapping[UUID, ledger.Line]) -> Found:
         """Look again, and complete in the same transaction what left nothing. `lines` are of those that may have.
 
         Return what is left after all: of what came in between.
         """
-        clean = list(lines)
-        if not clean:
-            return {}
-        try:
-            ledger.write(list(lines.values()))
-        except StepFailed as failure:
-            self._fail(dict.fromkeys(clean, failure))
+        if not lines or not self._write(lines):
             return {}
         with self._held.bite():
-            # In the line again, behind that export.
-            behind = progress.behind_exports(self._held, clean)
-            self._put_back(behind, WaitingFor.TURN)
-            clean = [request_id for request_id in clean if request_id not in behind]
+            clean = self._without_behind(list(lines))
             notes.empty(clean)
             again = verify.look_again(clean)
             done = [request_id for request_id in clean if _is_clean(again, request_id)]
@@ -132,16 +147,35 @@ class _Work:
                 exports.leave(leaving)
             if naming := [each for each in done if each in again and again[each].names]:
                 rows.forget_names(naming)
-            failed = progress.failed_by_ids(self._held, done)
-            still_left = verify.ask(failed) if failed else {}
-            progress.complete_deletions(
-                self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
-            )
-            self._drop(done)
             self._fail_stuck(again)
-            if not self._going:
-                self._held.let_go()
+            self._conclude(done)
         return again
+
+    def _write(self, lines: Mapping[UUID, ledger.Line]) -> bool:
+        """Write these into the ledger; where that fails, so do they."""
+        try:
+            ledger.write(list(lines.values()))
+        except StepFailed as failure:
+            self._fail(dict.fromkeys(lines, failure))
+            return False
+        return True
+
+    def _without_behind(self, request_ids: Sequence[UUID]) -> list[UUID]:
+        """Put those back into the line that an export, retried since, has to precede; return the others."""
+        behind = progress.behind_exports(self._held, request_ids)
+        self._put_back(behind, WaitingFor.TURN)
+        return [request_id for request_id in request_ids if request_id not in behind]
+
+    def _conclude(self, done: Sequence[UUID]) -> None:
+        """Complete these, of which the bite has seen that nothing is left."""
+        failed = progress.failed_by_ids(self._held, done)
+        still_left = verify.ask(failed) if failed else {}
+        progress.complete_deletions(
+            self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
+        )
+        self._drop(done)
+        if not self._going:
+            self._held.let_go()
 
     def _fail_stuck(self, found: Found) -> None:
         """Fail what left rows that no step removes: a fault of ours, or of what a backup brought back."""

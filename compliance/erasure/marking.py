@@ -162,12 +162,13 @@ class _InUse(Exception):
 class Marked(NamedTuple):
     """The requests that have marked, in the order of filing, and those of them that did so just now.
 
-    `leaves_rows`: rows may be left to be erased.
+    `leaves_rows`: rows may be left to be erased. `chatbot_ids` are their chatbots, and of those put back.
     """
 
     request_ids: list[UUID]
     fresh: set[UUID]
     leaves_rows: bool
+    chatbot_ids: set[int]
 
 
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
@@ -222,6 +223,7 @@ def mark(held: HeldClaim, request_ids: Sequence[UUID], *, erases: bool) -> Marke
         [request_id for request_id, _, is_fresh in asked if not is_fresh or request_id in done],
         fresh=done,
         leaves_rows=bool(again) or not erases,
+        chatbot_ids={chatbot_id for _, chatbot_id, _ in asked},
     )
 
 
