@@ -1,24 +1,47 @@
-"""What a deletion has marked is found by the index made for it, also when the statistics are of before the mark."""
+"""Marks, and what holds a conversation, are found by the indexes made for them, however old the statistics are."""
 
 from uuid import uuid4
 
 import pytest
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
 from compliance import claims
-from compliance.erasure import ledger
+from compliance.erasure import ledger, verify
+from compliance.models import Export
 from config.arrays import array
-from tests.factories import conversation_of
+from tests.factories import conversation_of, export_of
+
+pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.django_db
+def plan_of(cursor: CursorWrapper, statement: str, values: object) -> str:
+    cursor.execute(f"SELECT {claims.BY_INDEX}")
+    cursor.execute(f"EXPLAIN {statement}", values)
+    return "\n".join(line for (line,) in cursor.fetchall())
+
+
 def test_an_index_that_was_empty_when_it_was_analysed_is_not_read_whole(chatbot: Chatbot) -> None:
     for number in range(50):
         conversation_of(chatbot, f"member-{number}", messages=0)
+    ours = array([uuid4(), uuid4()])
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE conversations_conversation")
-        cursor.execute(f"SELECT {claims.BY_INDEX}")
-        cursor.execute(f"EXPLAIN {ledger._CONVERSATIONS}", [array([uuid4(), uuid4()])])
-        plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "Index Cond: (deletion_request_id = ours.id)" in plan, plan
+        of_the_ledger = plan_of(cursor, ledger._CONVERSATIONS, [ours])
+        of_the_look = plan_of(cursor, verify._question().as_string(cursor.cursor), {"ids": ours})
+    assert "Index Cond: (deletion_request_id = ours.id)" in of_the_ledger, of_the_ledger
+    assert "Index Cond: (deletion_request_id = r.id)" in of_the_look, of_the_look
+
+
+def test_an_export_is_found_by_what_it_holds_when_none_held_anything_before(chatbot: Chatbot) -> None:
+    export = Export.objects.create(chatbot=chatbot, request=export_of(chatbot, "42"))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE compliance_exportconversation")
+        cursor.execute(
+            "INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)"
+            " SELECT %s, %s, n FROM generate_series(1, 5000) AS n",
+            [chatbot.pk, export.pk],
+        )
+        plan = plan_of(cursor, verify._question().as_string(cursor.cursor), {"ids": array([uuid4(), uuid4()])})
+    assert "exportconversation_number" in plan, plan
