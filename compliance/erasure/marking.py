@@ -90,13 +90,6 @@ SELECT r.id, count(*), bool_or(c.is_open)
  WHERE r.id = ANY(%s)
  GROUP BY r.id
 """  # noqa: S608  (a text of ours)
-_STILL_OPEN = f"""
-SELECT DISTINCT r.id
-  FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({NAMED}) AS named
-  JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deletion_request_id IS NULL
- WHERE r.id = ANY(%s) AND c.id = ANY(%s)
-"""  # noqa: S608  (a text of ours)
 
 # To be read after the lock: what was stored before this instant is met.
 _CUT = """
@@ -277,16 +270,16 @@ def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
     ids = [one.request_id for one in fresh]
     cut = _cut({one.chatbot_id for one in fresh})
     counts: Mapping[UUID, progress.Counts] = {}
+    totals: Counter[UUID] = Counter()
     if erases:
-        named = rows.read_named(ids)
-        locked = rows.lock(named)
-        missed = {one.conversation_id for one in named if one.is_open} - {one.conversation_id for one in locked}
-        if missed:
-            _refuse_open(ids, missed)
-        totals = Counter(one.request_id for one in named)
-        counts = rows.erase(locked, marked_by=ids)
+        named = rows.lock_named(ids)
+        totals += Counter(one.request_id for one in named)
+        counts = rows.erase(named, marked_by=ids)
     else:
-        totals = _mark_open(ids)
+        with connection.cursor() as cursor:
+            cursor.execute(_MARK, [array(ids)])
+    totals += _still_live(ids)
+    if not erases:
         exports.expire_marked(ids)
     _conclude(fresh, cut, totals=totals, counts=counts)
 
@@ -298,19 +291,12 @@ def _cut(chatbot_ids: Collection[int]) -> _Cut:
     return _Cut(min(at for _, at, _ in found), {chatbot_id: number for chatbot_id, _, number in found})
 
 
-def _refuse_open(request_ids: Sequence[UUID], missed: Collection[int]) -> None:
-    """Raise _InUse if requests name one of these that is open still: somebody else has locked it."""
-    with connection.cursor() as cursor:
-        cursor.execute(_STILL_OPEN, [array(request_ids), array(missed)])
-        in_use = {request_id for (request_id,) in cursor.fetchall()}
-    if in_use:
-        raise _InUse(in_use)
+def _still_live(request_ids: Sequence[UUID]) -> Counter[UUID]:
+    """Return how much of what each request names is still to be erased.
 
-
-def _mark_open(request_ids: Sequence[UUID]) -> Counter[UUID]:
-    """Mark what is open, and return how much of what each request names is to be erased. Raises _InUse."""
+    Raises _InUse if some of it is open: somebody else has locked it.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_MARK, [array(request_ids)])
         cursor.execute(_NAMED_LIVE, [array(request_ids)])
         named = cursor.fetchall()
     in_use = {request_id for request_id, _, is_open in named if is_open}

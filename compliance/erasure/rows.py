@@ -41,14 +41,6 @@ class Locked(NamedTuple):
     marked_by: UUID
 
 
-class Named(NamedTuple):
-    """That a request names a live conversation; `is_open`: no deletion has marked it."""
-
-    conversation_id: int
-    request_id: UUID
-    is_open: bool
-
-
 # A LIMIT counts what is locked here, not what was passed over.
 _MARKED = """
 SELECT c.id, c.chatbot_id, c.message_count, c.deletion_request_id, c.deletion_request_id
@@ -68,21 +60,15 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
 """  # noqa: S608  (a text of ours)
 
 # All that is named and live, before the mark.
-_READ_NAMED = f"""
-SELECT named.conversation_id, r.id, c.is_open
+_NAMED = f"""
+SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({NAMED}) AS named
- CROSS JOIN LATERAL (
-       SELECT deleted_at, deletion_request_id IS NULL AS is_open
-         FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
+  JOIN conversations_conversation c ON c.id = named.conversation_id
  WHERE r.id = ANY(%s) AND c.deleted_at IS NULL
  ORDER BY r.seq
+   FOR UPDATE OF c SKIP LOCKED
 """  # noqa: S608  (a text of ours)
-_LOCK = """
-SELECT id, chatbot_id, message_count, deletion_request_id FROM conversations_conversation
- WHERE id = ANY(%s) AND deleted_at IS NULL
- FOR UPDATE SKIP LOCKED
-"""
 
 # Where a copy of an erased conversation may lie: a file, an export, a daily extract.
 _COPIED = """
@@ -161,36 +147,25 @@ def erase_marked_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     return _erase_some(locked) if locked else {}
 
 
-def read_named(request_ids: Sequence[UUID]) -> list[Named]:
-    """Return the live conversations that these requests name, in the order in which the requests were filed."""
-    with connection.cursor() as cursor:
-        cursor.execute(_READ_NAMED, [array(request_ids)])
-        return [Named(*row) for row in cursor.fetchall()]
+def lock_named(request_ids: Sequence[UUID]) -> list[Locked]:
+    """Lock and return the live conversations that these requests name, in the order of filing, once for each request.
 
-
-def lock(named: Sequence[Named]) -> list[Locked]:
-    """Lock these conversations, each for the first request that names it; return those that nobody else has locked.
-
-    One that is open is to bear that request's mark, another keeps the mark it has.
+    One that is open is to bear the request's mark, another keeps the mark it has.
     """
-    first: dict[int, UUID] = {}
-    for one in named:
-        first.setdefault(one.conversation_id, one.request_id)
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, [array(first)])
-        return [
-            Locked(number, chatbot_id, message_count, first[number], mark or first[number])
-            for number, chatbot_id, message_count, mark in cursor.fetchall()
-        ]
+        cursor.execute(_NAMED, [array(request_ids)])
+        return [Locked(*row) for row in cursor.fetchall()]
 
 
 def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
-    Where a copy may lie somewhere the identities keep their digests: by them whoever names the chatter finds what is
+    One that is given for several requests counts for the first. Where a copy may lie somewhere the identities keep
+    their digests: by them whoever names the chatter finds what is
     left. The exports that hold one get a time at which they have to go; with `marked_by`, the deletions that mark in
     this transaction, so do their chatters' own.
     """
+    locked = _once(locked)
     if not locked:
         exports.expire({}, marked_by=marked_by)
         return {}
@@ -250,11 +225,15 @@ def _first_that_fit(locked: Sequence[Locked]) -> list[Locked]:
 
 
 def _lock(statement: str, request_ids: Sequence[UUID]) -> list[Locked]:
-    """Lock and return a chunk of conversations, each once: two requests can name the same one."""
     with connection.cursor() as cursor:
         cursor.execute(statement, [array(request_ids), CHUNK_CONVERSATIONS])
-        each = {row[0]: Locked(*row) for row in reversed(cursor.fetchall())}
-    return [each[number] for number in sorted(each)]
+        return _once([Locked(*row) for row in cursor.fetchall()])
+
+
+def _once(locked: Sequence[Locked]) -> list[Locked]:
+    """Return each conversation for the first request that it is given for, in the order of the numbers."""
+    first = {row.conversation_id: row for row in reversed(locked)}
+    return [first[number] for number in sorted(first)]
 
 
 def _delete_messages(locked: Sequence[Locked], statement: sql.Composed, values: Sequence[str | int]) -> Counter[int]:
