@@ -284,12 +284,17 @@ class Play:
         return self._actors[name]
 
     def _settle(self, actor: Actor, depth: int = 0) -> None:
-        """Wait until it is done or stopped. Whoever has stopped and keeps it waiting goes on."""
+        """Wait until it is done or stopped. Whoever has stopped and keeps it waiting goes on.
+
+        A command that looks again and again for what somebody has locked is blocked by nobody that the database knows
+        of: after a while all that have stopped go on.
+        """
         end = time.monotonic() + _PATIENCE
+        looks_in_vain = time.monotonic() + _PATIENCE / 4
         while not actor.wait(0.05):
             blocking = set(self._look.blocking(actor.pid)) if actor.pid else set()
             for other in self._actors.values():
-                if other.is_stopped and other.pid in blocking:
+                if other.is_stopped and (other.pid in blocking or time.monotonic() > looks_in_vain):
                     other.go_on()
                     if depth < len(self._actors):
                         self._settle(other, depth + 1)
