@@ -137,6 +137,7 @@ def test_verification_finds_what_a_restored_backup_brought_back(chatbot, storage
     assert code == 3
     assert json.loads(out) == {
         "verified": 1,
+        "by_marks_alone": 0,
         "left": {
             str(request.pk): {
                 "conversations_conversation": 1,
@@ -145,6 +146,24 @@ def test_verification_finds_what_a_restored_backup_brought_back(chatbot, storage
             }
         },
     }
+
+
+def test_verification_says_what_is_too_old_to_be_found_by_digest(chatbot, storage) -> None:
+    conversation_of(chatbot, "42")
+    deletion_of(chatbot, "42")
+    deletion_of(chatbot, "43")
+    worker.drain(seconds=60)
+    ComplianceRequest.objects.filter(conversations=1).update(uci_digest=None)
+
+    code, out = run("verify_erasure", "--all")
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            "2 deletions looked at, 0 left something.",
+            "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone.",
+        ],
+    )
+    assert json.loads(run("verify_erasure", "--all", "--json")[1])["by_marks_alone"] == 1
 
 
 def test_schedules_are_made_equal_to_the_code() -> None:

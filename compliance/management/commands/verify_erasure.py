@@ -17,8 +17,9 @@ examples:
   manage.py verify_erasure 0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f
   manage.py verify_erasure --all --json
 
-It also compares the keyed digests of all identities that are stored with those of the erased chatters, so a
-restored backup is noticed. It does not look into the bucket.
+Chatters and conversations are found by their keyed digests, so what a restored backup brought back is noticed.
+Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at by the marks that it has set, alone. The
+bucket is not looked into: reconcile_storage does that.
 
 exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 something is left
 """
@@ -34,9 +35,13 @@ exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 somethin
         outcome = verify.audit(self._deletions(options["request_id"]))
         left = {str(request_id): leftovers.rows for request_id, leftovers in outcome.left.items()}
         if options["json"]:
-            self.stdout.write(json.dumps({"verified": outcome.verified, "left": left}))
+            self.stdout.write(
+                json.dumps({"verified": outcome.verified, "by_marks_alone": outcome.by_marks, "left": left})
+            )
         else:
             self.stdout.write(f"{outcome.verified} deletions looked at, {len(left)} left something.")
+            if outcome.by_marks:
+                self.stdout.write(_by_marks(outcome.by_marks))
             for request_id, leftovers in outcome.left.items():
                 self.stdout.write(f"{request_id}: {leftovers}")
         if left:
@@ -51,3 +56,9 @@ exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 somethin
         if not deletions.filter(pk=request_id).exists():
             raise CommandError("There is no completed deletion with this id.")
         return [request_id]
+
+
+def _by_marks(count: int) -> str:
+    if count == 1:
+        return "1 of them is so old that its digests are forgotten: it was looked at by the marks it has set, alone."
+    return f"{count} of them are so old that their digests are forgotten: they were looked at by their marks alone."
