@@ -1,9 +1,15 @@
-"""What is forgotten when its time is over, beside what says so by itself: digests, notes, callbacks, log-ins.
+"""Rows of which something is forgotten when its time is over: digests, values, notes, calls, callbacks, log-ins.
 
 Each store has a condition that says which rows are due, for whoever counts, and a statement that sees to a batch.
 """
 
+from axes.models import AccessAttempt, AccessLog
 from django.conf import settings
+from django.contrib.sessions.models import Session
+from django.db.models import Model
+
+from compliance.models import Replay
+from conversations.models import ErasedChatter, VariableValue
 
 # Not while something of the conversation is left that a deletion still has to see gone: it is found by these. With
 # them goes by what erased chatters were found, and which copies lie in clients' buckets. Each is looked up by itself
@@ -98,24 +104,27 @@ UPDATE compliance_requestnote SET text = NULL
  WHERE id = ANY(ARRAY(SELECT id {_OLD_NOTES} ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
 """  # noqa: S608  (a text of ours)
 
-_OLD_SESSIONS = " FROM django_session WHERE expire_date < now()"
-_DELETE_SESSIONS = f"""
-DELETE FROM django_session
- WHERE session_key IN (SELECT session_key {_OLD_SESSIONS} ORDER BY expire_date LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-"""  # noqa: S608  (a text of ours)
+_IS_EXPIRED = "expires_at < now()"
+# Intake refuses what comes late as long as the deletion is not over: it may be tried again after any time.
+_IS_OVER = """
+NOT EXISTS (SELECT FROM compliance_compliancerequest
+             WHERE id = old.request_id
+               AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)))
+"""
 
-_OLD_LOG_INS = " FROM axes_accesslog WHERE attempt_time < now() - make_interval(secs => %(log_ins_kept)s)"
-_DELETE_LOG_INS = f"""
-DELETE FROM axes_accesslog
- WHERE id IN (SELECT id {_OLD_LOG_INS} ORDER BY attempt_time LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-"""  # noqa: S608  (a text of ours)
 
-# Those that still lock somebody out, or count towards it, are left.
-_OLD_FAILURES = " FROM axes_accessattempt WHERE attempt_time < now() - make_interval(secs => %(failures_kept)s)"
-_DELETE_FAILURES = f"""
-DELETE FROM axes_accessattempt
- WHERE id IN (SELECT id {_OLD_FAILURES} ORDER BY attempt_time LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-"""  # noqa: S608  (a text of ours)
+def _deleting(model: type[Model], old: str, *, order: str) -> tuple[str, str]:
+    """Return, as FORGETTING has them, which rows of a table are `old` (SQL), and the statement that deletes a batch.
+
+    What a worker or an intake holds is left for the next time: then nobody waits, and no two can block each other.
+    """
+    table, key = model._meta.db_table, model._meta.pk.column
+    rows = f" FROM {table} AS old WHERE {old}"
+    delete = f"""
+DELETE FROM {table}
+ WHERE {key} IN (SELECT {key} {rows} ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+"""  # noqa: S608  (texts of ours)
+    return rows, delete
 
 
 def periods() -> dict[str, float]:
@@ -134,7 +143,15 @@ FORGETTING = {
     "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
     "notes": (_OLD_NOTES, _EMPTY_NOTES),
     "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
-    "sessions": (_OLD_SESSIONS, _DELETE_SESSIONS),
-    "log_ins": (_OLD_LOG_INS, _DELETE_LOG_INS),
-    "failed_log_ins": (_OLD_FAILURES, _DELETE_FAILURES),
+    "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
+    "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
+    "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
+    "sessions": _deleting(Session, "expire_date < now()", order="expire_date"),
+    "log_ins": _deleting(
+        AccessLog, "attempt_time < now() - make_interval(secs => %(log_ins_kept)s)", order="attempt_time"
+    ),
+    # Those that still lock somebody out, or count towards it, are left.
+    "failed_log_ins": _deleting(
+        AccessAttempt, "attempt_time < now() - make_interval(secs => %(failures_kept)s)", order="attempt_time"
+    ),
 }

@@ -24,11 +24,11 @@ from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.erasure.forgetting import FORGETTING, periods
 from compliance.errors import StepFailed
-from compliance.models import ComplianceRequest, Export, ExportFile, Replay
+from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.storage_walk import stale_uploads
 from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
 from conversations.extracts import work
-from conversations.models import DailyExtract, ErasedChatter, UploadedFile, VariableValue
+from conversations.models import DailyExtract, UploadedFile
 
 logger = logging.getLogger(__name__)
 
@@ -46,19 +46,6 @@ _UPLOAD_ABANDONED = timedelta(days=1)
 _UPLOAD_FORGOTTEN = timedelta(hours=1)
 # When the storage is asked again to remove an extract that it did not.
 _REFUSED_AGAIN = timedelta(hours=1)
-
-# What a worker or an intake holds is left for the next sweep: then the sweep never waits, and no two can block
-# each other.
-_EXPIRED = " FROM {table} AS old WHERE expires_at < now() AND {condition}"
-_DELETE_EXPIRED = (
-    "DELETE FROM {table} WHERE id IN (SELECT id {expired} ORDER BY expires_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)"
-)
-# Intake refuses what comes late as long as the deletion is not over: it may be tried again after any time.
-_IS_OVER = """
-NOT EXISTS (SELECT FROM compliance_compliancerequest
-             WHERE id = old.request_id
-               AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)))
-"""
 
 # Hardly any conversation is marked and not erased, but PostgreSQL multiplies the two shares and expects thousands:
 # joined, all requests would be read. It expects an array to be short. The same below.
@@ -145,7 +132,7 @@ def remove_expired(turn: Turn | None = None) -> Turn:
     _remove_abandoned_uploads(turn)
     _abort_forgotten_uploads(turn)
     _remove_expired_ledger(turn)
-    for store, (_, statement) in (_EXPIRING | FORGETTING).items():
+    for store, (_, statement) in FORGETTING.items():
         _in_batches(turn, store, statement)
     return turn
 
@@ -160,7 +147,7 @@ def count_expired() -> dict[str, int]:
         "ledger_objects": sum(1 for _ in ledger.expired_keys()),
     }
     with connection.cursor() as cursor:
-        for store, (old, _) in (_EXPIRING | FORGETTING).items():
+        for store, (old, _) in FORGETTING.items():
             cursor.execute(f"SELECT count(*) {old}", periods())
             [(counts[store],)] = cursor.fetchall()
     return counts
@@ -331,17 +318,3 @@ def _each(rows: "QuerySet[_Row]", order: str) -> Iterator[_Row]:
 def _is_after(order: str, value: Any, pk: int) -> Q:
     # The first condition alone can use an index.
     return Q(**{f"{order}__gte": value}) & (Q(**{f"{order}__gt": value}) | Q(pk__gt=pk))
-
-
-def _expiring(model: type[Model], condition: str = "TRUE") -> tuple[str, str]:
-    table = model._meta.db_table
-    expired = _EXPIRED.format(table=table, condition=condition)
-    return expired, _DELETE_EXPIRED.format(table=table, expired=expired)
-
-
-# Stores whose rows say by themselves when their time is over; as FORGETTING has the others.
-_EXPIRING = {
-    "variable_values": _expiring(VariableValue),
-    "erased_chatters": _expiring(ErasedChatter, _IS_OVER),
-    "replays": _expiring(Replay),
-}
