@@ -51,10 +51,11 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     others are served; the next claim goes on where this one stopped. Raises ClaimLost.
     """
     # Whoever has to approve is asked before a large one waits for its lane.
-    going = progress.divert_large(held, marking.admit(held, sizes), sizes)
+    admitted = {one.request_id: one for one in marking.admit(held, sizes)}
+    going = progress.divert_large(held, list(admitted), sizes)
     if going:
         fits = rows.fits_one_chunk(sizes[each] for each in going if each in sizes)
-        marked = marking.mark(held, going, erases=fits)
+        marked = marking.mark(held, [admitted[each] for each in going], erases=fits)
         _Work(held, marked, deadline).run()
 
 
@@ -72,9 +73,12 @@ class _Work:
 
     def run(self) -> None:
         """Go round until nothing is left to be done here. Each round erases something, or ends the work."""
-        # A day's file mostly holds what was erased: there is more to be done.
+        # What one bite has erased mostly left nothing, but a day's file mostly holds it. Of the others the ledger is
+        # told before all of theirs is erased, as after a kill.
         if self._going and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
-            self._complete_at_once()
+            with self._held.bite():
+                written = ledger.read(self._going)
+            self._complete(written)
         while self._going:
             if self._leaves_rows and not self._erase_rows():
                 return
@@ -104,32 +108,18 @@ class _Work:
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead: the others of the claim do not wait for it.
             self._going = progress.set_apart(self._held, self._going, at_clients)
-            going = set(self._going)
-            progress.note_left({each: self._noted(each, left) for each, left in found.items() if each in going})
-            self._unseen.clear()
+            self._note(found)
             clean = [request_id for request_id in self._going if _is_clean(found, request_id)]
             return found, ledger.read(clean) if clean else {}
 
-    def _noted(self, request_id: UUID, left: Leftovers) -> progress.Left:
-        new, known = (left.erased_before, 0) if request_id in self._unseen else (0, left.erased_before)
-        return progress.Left(new, known, left.days_clean, left.rows[verify.DAYS])
-
-    def _complete_at_once(self) -> None:
-        """Complete what has nothing anywhere, by a look in the same transaction; the others go round.
-
-        Those are in the ledger before all of theirs is erased, as after a kill.
-        """
-        with self._held.bite():
-            lines = ledger.read(self._going)
-        if not self._write(lines):
-            return
-        with self._held.bite():
-            going = self._without_behind(self._going)
-            again = verify.look_again(going)
-            done = [request_id for request_id in going if request_id not in again]
-            if done:
-                notes.empty(done)  # what was written just now does not count as left
-                self._conclude(done)
+    def _note(self, found: Found) -> None:
+        """Note how much was found, in the caller's bite: what others had erased before counts once."""
+        noted = {}
+        for request_id, left in found.items():
+            new, known = (left.erased_before, 0) if request_id in self._unseen else (0, left.erased_before)
+            noted[request_id] = progress.Left(new, known, left.days_clean, left.rows[verify.DAYS])
+        progress.note_left({request_id: noted[request_id] for request_id in self._going if request_id in noted})
+        self._unseen.clear()
 
     def _complete(self, lines: Mapping[UUID, ledger.Line]) -> Found:
         """Look again, and complete in the same transaction what left nothing. `lines` are of those that may have.
@@ -142,6 +132,7 @@ class _Work:
             clean = self._without_behind(list(lines))
             notes.empty(clean)
             again = verify.look_again(clean)
+            self._note(again)
             done = [request_id for request_id in clean if _is_clean(again, request_id)]
             if leaving := [each for each in done if each in again and again[each].stays]:
                 exports.leave(leaving)

@@ -15,7 +15,7 @@ which a row is locked is put back for a moment.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -40,7 +40,7 @@ WAIT_FOR_ROWS = timedelta(seconds=5)
 # An earlier export can be in the line again since the claim was made (a retry): it too has to go first. The chatbot
 # is looked up for each request (OFFSET 0): joined, it has a planner without statistics read all of its requests.
 _ASK_AGAIN = f"""
-SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
+SELECT r.id, r.chatbot_id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
                 WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
                   AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
@@ -56,10 +56,6 @@ SELECT r.id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversa
  WHERE r.claim_id = %s
  ORDER BY r.seq
 """  # noqa: S608  (a text of ours)
-
-_FRESH = """
-SELECT id, chatbot_id, cut_at IS NULL FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq
-"""
 
 _GO_ON = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
@@ -118,23 +114,17 @@ SELECT chatbot_id, variable_id, uci_digest, %(cut)s, cutoff_number, id, %(cut)s 
 """
 
 
-class _Asked(NamedTuple):
+class Admitted(NamedTuple):
     """What `admit` has to know of a deletion. `may_meet_others`: requests by the other selector."""
 
     request_id: UUID
+    chatbot_id: int
     has_marked: bool
     approved: list[str]
     four_eyes: bool
     guard: int
     export_pending: bool
     may_meet_others: bool
-
-
-class _Fresh(NamedTuple):
-    """A deletion that has not marked yet."""
-
-    request_id: UUID
-    chatbot_id: int
 
 
 class _Cut(NamedTuple):
@@ -164,11 +154,11 @@ class Marked(NamedTuple):
     chatbot_ids: set[int]
 
 
-def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
-    """Ask again before anything is touched. Put on hold what must wait; return the requests that go on."""
+def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
+    """Ask again before anything is touched. Put on hold what must wait; return the others, in the order of filing."""
     with connection.cursor() as cursor:
         cursor.execute(_ASK_AGAIN, [held.id])
-        asked = [_Asked(*row) for row in cursor.fetchall()]
+        asked = [Admitted(*row) for row in cursor.fetchall()]
     pending = blocking_exports.find(
         [
             one.request_id
@@ -176,7 +166,7 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
             if one.may_meet_others and not one.has_marked and HoldReason.EXPORT_PENDING not in one.approved
         ]
     )
-    going: list[UUID] = []
+    going: list[Admitted] = []
     reasons: dict[UUID, HoldReason] = {}
     for one in asked:
         size = sizes.get(one.request_id)
@@ -187,7 +177,7 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
         }
         reason = next((reason for reason, holds in found.items() if holds and reason not in one.approved), None)
         if reason is None or one.has_marked:
-            going.append(one.request_id)
+            going.append(one)
         else:
             reasons[one.request_id] = reason
     if reasons:
@@ -196,16 +186,18 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[UUID]:
     return going
 
 
-def mark(held: HeldClaim, request_ids: Sequence[UUID], *, erases: bool) -> Marked:
+def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Marked:
     """Mark what these requests name, and with `erases` erase it in the same bite.
 
     `erases` is only for what `sizes` found to be no more than a chunk may erase. A request that marked in an earlier
     attempt keeps that mark and its cut: what came since is new. One of which a row is locked, or whose chatbot is
     busy taking in, leaves the claim for a moment.
     """
-    asked = _read(held, request_ids)
-    again = [request_id for request_id, _, is_fresh in asked if not is_fresh]
-    fresh = [_Fresh(request_id, chatbot_id) for request_id, chatbot_id, is_fresh in asked if is_fresh]
+    again = [one.request_id for one in admitted if one.has_marked]
+    if again:
+        with held.bite(), connection.cursor() as cursor:
+            cursor.execute(_GO_ON, [array(again)])
+    fresh = [one for one in admitted if not one.has_marked]
     marked = _mark_free(held, fresh, waits=False, erases=erases)
     refused = [one for one in fresh if one.request_id not in marked]
     for chatbot_id in sorted({one.chatbot_id for one in refused}):
@@ -213,25 +205,14 @@ def mark(held: HeldClaim, request_ids: Sequence[UUID], *, erases: bool) -> Marke
         marked |= _mark_free(held, of_chatbot, waits=True, erases=erases)
     done = {request_id for request_id, is_marked in marked.items() if is_marked}
     return Marked(
-        [request_id for request_id, _, is_fresh in asked if not is_fresh or request_id in done],
+        [one.request_id for one in admitted if one.has_marked or one.request_id in done],
         fresh=done,
         leaves_rows=bool(again) or not erases,
-        chatbot_ids={chatbot_id for _, chatbot_id, _ in asked},
+        chatbot_ids={one.chatbot_id for one in admitted},
     )
 
 
-def _read(held: HeldClaim, request_ids: Sequence[UUID]) -> list[tuple[UUID, int, bool]]:
-    """Return request, chatbot, and whether it has not marked yet; set the others under way again."""
-    with held.bite(), connection.cursor() as cursor:
-        cursor.execute(_FRESH, [array(request_ids)])
-        found = cast("list[tuple[UUID, int, bool]]", cursor.fetchall())
-        again = [request_id for request_id, _, is_fresh in found if not is_fresh]
-        if again:
-            cursor.execute(_GO_ON, [array(again)])
-    return found
-
-
-def _mark_free(held: HeldClaim, fresh: Sequence[_Fresh], *, waits: bool, erases: bool) -> dict[UUID, bool]:
+def _mark_free(held: HeldClaim, fresh: Sequence[Admitted], *, waits: bool, erases: bool) -> dict[UUID, bool]:
     """Mark the requests of the chatbots whose locks are free, in a bite of their own. With `waits`, of one chatbot.
 
     Return whether each was marked; one that was not has left the claim. What is not in there was refused the lock.
@@ -265,7 +246,7 @@ def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> s
     return chatbot_ids
 
 
-def _mark_all(fresh: Sequence[_Fresh], *, erases: bool) -> None:
+def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
     """Mark, in the caller's bite and under intake's locks. Raises _InUse."""
     ids = [one.request_id for one in fresh]
     cut = _cut({one.chatbot_id for one in fresh})
@@ -306,7 +287,7 @@ def _still_live(request_ids: Sequence[UUID]) -> Counter[UUID]:
 
 
 def _conclude(
-    fresh: Sequence[_Fresh], cut: _Cut, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
+    fresh: Sequence[Admitted], cut: _Cut, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
 ) -> None:
     """Set the requests under way, with what is counted already, and remember the chatters for intake."""
     ids = [request.request_id for request in fresh]

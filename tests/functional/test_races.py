@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import claims, worker
+from compliance import claims, sizes, worker
 from compliance.erasure import ledger, marking, rows
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
@@ -172,11 +172,12 @@ def test_a_mark_of_a_lost_claim_writes_nothing(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "42")
     held = claims.take(Kind.DELETION)
     assert held
+    admitted = marking.admit(held, sizes.measure(held))
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert claims.break_expired() == 1
 
     with pytest.raises(ClaimLost):
-        marking.mark(held, held.request_ids, erases=True)
+        marking.mark(held, admitted, erases=True)
 
     assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
 
