@@ -105,11 +105,13 @@ UPDATE compliance_requestnote SET text = NULL
 """  # noqa: S608  (a text of ours)
 
 _IS_EXPIRED = "expires_at < now()"
-# Intake refuses what comes late as long as the deletion is not over: it may be tried again after any time.
+# Intake refuses what comes late as long as the deletion is not over, which may be tried again after any time, and for
+# the ledger's days after that.
 _IS_OVER = """
 NOT EXISTS (SELECT FROM compliance_compliancerequest
              WHERE id = old.request_id
-               AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)))
+               AND (status IN ('accepted', 'on_hold', 'processing') OR (status = 'failed' AND uci_value IS NOT NULL)
+                    OR completed_at > now() - make_interval(secs => %(kept)s)))
 """
 
 

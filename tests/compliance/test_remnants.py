@@ -46,6 +46,24 @@ def test_it_remembers_the_erased_by_digest_only_for_the_ledgers_days(
     assert conversation.deletion_request_id == request.pk
 
 
+def test_the_erased_are_remembered_for_the_ledgers_days_after_the_deletion_is_over(
+    chatbot: Chatbot, drain: Drain, settings: Settings
+) -> None:
+    deletion_of(chatbot, "42")
+    drain()
+    # It marked long ago, and failed and was retried since.
+    ErasedChatter.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    worker.sweep()
+    assert ErasedChatter.objects.exists()
+
+    ComplianceRequest.objects.update(
+        completed_at=timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1)
+    )
+    worker.sweep()
+    assert not ErasedChatter.objects.exists()
+
+
 def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
