@@ -19,6 +19,16 @@ def test_a_probe_answers_by_address_and_over_plain_http(db: None, settings, path
 
 
 @pytest.mark.django_db(transaction=True)
+def test_with_another_digest_key_the_process_answers_and_is_not_ready(settings) -> None:
+    settings.DIGEST_KEY = b"another key of 32 bytes, not ours"[:32]
+    connection.close()
+
+    answers = [Client().get(path) for path in ("/healthz", "/readyz")]
+
+    assert [(answer.status_code, answer.content) for answer in answers] == [(200, b"ok\n"), (503, b"unavailable\n")]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_without_a_database_the_process_answers_and_is_not_ready() -> None:
     def ask() -> list[tuple[int, bytes]]:
         # This thread's connection alone leads nowhere.
