@@ -212,6 +212,7 @@ STORES: tuple[Store, ...] = (
             **dict.fromkeys(
                 (
                     "conversations_total",
+                    "erased_before",
                     "conversations",
                     "shared_conversations",
                     "messages",

@@ -66,7 +66,6 @@ class _Work:
         self._held = held
         self._going = list(marked.request_ids)
         self._fresh = marked.fresh
-        self._unseen = set(marked.fresh)
         self._leaves_rows = marked.leaves_rows
         self._chatbot_ids = marked.chatbot_ids
         self._deadline = deadline
@@ -113,13 +112,11 @@ class _Work:
             return found, ledger.read(clean) if clean else {}
 
     def _note(self, found: Found) -> None:
-        """Note how much was found, in the caller's bite: what others had erased before counts once."""
-        noted = {}
-        for request_id, left in found.items():
-            new, known = (left.erased_before, 0) if request_id in self._unseen else (0, left.erased_before)
-            noted[request_id] = progress.Left(new, known, left.days_clean, left.rows[verify.DAYS])
-        progress.note_left({request_id: noted[request_id] for request_id in self._going if request_id in noted})
-        self._unseen.clear()
+        """Note how much was found, in the caller's bite."""
+        ours = [(request_id, found[request_id]) for request_id in self._going if request_id in found]
+        progress.note_left(
+            {each: progress.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS]) for each, left in ours}
+        )
 
     def _complete(self, lines: Mapping[UUID, ledger.Line]) -> Found:
         """Look again, and complete in the same transaction what left nothing. `lines` are of those that may have.

@@ -56,6 +56,13 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="compliancerequest",
+            name="erased_before",
+            field=models.PositiveIntegerField(
+                default=0, help_text="How many of the total another deletion had erased, and left something of."
+            ),
+        ),
+        migrations.AddField(
+            model_name="compliancerequest",
             name="extracts_left",
             field=models.PositiveIntegerField(default=0, help_text="Days that are still to be made again."),
         ),

@@ -153,6 +153,9 @@ class ComplianceRequest(models.Model):
 
     # What was done, per store, as the statements reported it.
     conversations_total = models.PositiveIntegerField(default=0)
+    erased_before = models.PositiveIntegerField(
+        default=0, help_text="How many of the total another deletion had erased, and left something of."
+    )
     conversations = models.PositiveIntegerField(default=0)
     shared_conversations = models.PositiveIntegerField(default=0)
     messages = models.PositiveBigIntegerField(default=0)

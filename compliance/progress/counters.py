@@ -38,15 +38,17 @@ UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added
   FROM locked JOIN added ON added.id = locked.id WHERE r.id = locked.id
 """  # noqa: S608  (names of ours)
 
-# What another deletion had erased before is no part of what the mark has counted.
+# What another deletion had erased before is no part of what the mark has counted. It is added when it is found, which
+# is once: it can only become less. The row says what was added, since a worker can be killed in between.
 _NOTE = """
 UPDATE compliance_compliancerequest r
-   SET conversations_total = counted.total, extracts_left = noted.days,
+   SET conversations_total = counted.total, erased_before = counted.before, extracts_left = noted.days,
        extracts = CASE WHEN counted.total > 0 THEN noted.clean ELSE 0 END
-  FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-         AS noted(id, new, known, clean, days)
+  FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[]) AS noted(id, before, clean, days)
  CROSS JOIN LATERAL (
-       SELECT greatest(was.conversations_total + noted.new, was.conversations, noted.known) AS total
+       SELECT greatest(was.erased_before, noted.before) AS before,
+              greatest(was.conversations_total + greatest(noted.before - was.erased_before, 0), was.conversations)
+                  AS total
          FROM compliance_compliancerequest AS was WHERE was.id = noted.id) AS counted
  WHERE r.id = noted.id
 """
@@ -55,12 +57,11 @@ UPDATE compliance_compliancerequest r
 class Left(NamedTuple):
     """How much a deletion still has to see gone.
 
-    `new` and `known`: conversations that another one had erased, and of which something is left, noted the first time
-    or again. `extracts` are days that were made again already, `extracts_left` those that still have to be.
+    `erased_before`: conversations that another one had erased, and of which something is left. `extracts` are days
+    that were made again already, `extracts_left` those that still have to be.
     """
 
-    new: int
-    known: int
+    erased_before: int
     extracts: int
     extracts_left: int
 

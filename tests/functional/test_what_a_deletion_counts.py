@@ -1,8 +1,17 @@
 """The counts of deletions: what their statements erased, each row once, however many requests were about it."""
 
+from collections.abc import Collection
+from typing import NoReturn
+from uuid import UUID
+
 import pytest
+from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
+from compliance import claims, worker
+from compliance.erasure import verify
+from compliance.errors import ClaimLost
+from compliance.models import Claim
 from conversations.models import UploadedFile
 from tests.functional.company import Company, settle, work
 from tests.functional.refusing import FILES, Refusals
@@ -37,6 +46,42 @@ def test_each_row_is_counted_once_and_for_whoever_erased_it(
         "extracts": 0,
     }
     assert all(company.is_over(each) for each in requests)
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["in one go", "claim lost after the mark"])
+def test_its_total_counts_what_another_had_erased_once(
+    company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch, *, is_lost: bool
+) -> None:
+    company.talk("c-1", "alice", "bob", has_file=True)
+    company.talk("c-2", "bob")
+    refusals.locked.add(FILES)
+    alices = company.delete("alice")
+    work()
+    assert company.status(alices) == "failed"
+    bobs = company.delete("bob")
+    if is_lost:
+        with monkeypatch.context() as patched:
+            patched.setattr(verify, "ask", _lose_the_claim)
+            worker.drain(seconds=30)
+        Claim.objects.update(expires_at=timezone.now())
+        assert claims.break_expired() == 1
+    for _ in range(2):
+        work()
+        company.retry(bobs)
+    refusals.end()
+    company.retry(bobs)
+    settle()
+
+    told = company.told(bobs)
+    assert (told["status"], told["progress"]["conversations_total"], told["counts"]["conversations"]) == (
+        "completed",
+        2,
+        1,
+    )
+
+
+def _lose_the_claim(_ids: Collection[UUID]) -> NoReturn:
+    raise ClaimLost
 
 
 def test_uploads_that_broke_off_are_removed_and_not_counted(
