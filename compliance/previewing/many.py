@@ -136,7 +136,7 @@ def _outlooks(
         Outlook(
             conversations=len(chosen := _chosen(its_finds, options)),
             messages=sum(one.message_count for one in chosen),
-            shared=_shared(its_finds, options),
+            shared=len(_shared(its_finds, options)),
             at_least=its_finds.at_least,
             open_requests=its_ahead.open,
             similar=its_alike,
@@ -156,13 +156,13 @@ def _chosen(finds: Finds, options: OptionsOfMany) -> list[Found]:
     return [one for one in finds.unmarked if options.include_shared or one.people <= 1]
 
 
-def _shared(finds: Finds, options: OptionsOfMany) -> int:
-    return sum(one.people > 1 for one in (finds.live if options.is_deletion else finds.unmarked))
+def _shared(finds: Finds, options: OptionsOfMany) -> set[int]:
+    return {one.number for one in (finds.live if options.is_deletion else finds.unmarked) if one.people > 1}
 
 
 def _together(chatters: Subjects, finds: Sequence[Finds], options: OptionsOfMany) -> Together:
     chosen = {one.number: one for each in finds for one in _chosen(each, options)}
-    shared = sum(_shared(each, options) for each in finds)
+    shared = len({number for each in finds for number in _shared(each, options)})
     deletion = None
     if options.is_deletion:
         erased = {number for each in finds for number in each.erased}

@@ -107,6 +107,7 @@ def test_together_they_are_told_what_a_preview_of_one_tells_and_shared_ones_once
     both = many(chatbot, "alice", "bob")
     assert [one.conversations for one in both.outlooks] == [3, 2]
     assert both.together.conversations == 4
+    assert many(chatbot, "alice", "bob", kind=Kind.EXPORT).together.shared == 1
 
 
 def test_what_cannot_be_filed_is_told_line_by_line(chatbot, neighbour):
