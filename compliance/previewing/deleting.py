@@ -17,7 +17,7 @@ from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
 from compliance.inventory import Way, stores
 from compliance.models import ComplianceRequest
 from compliance.previewing.finding import SUBJECTS, Finds, Found, Subjects, rows
-from compliance.whereabouts import HOSTED, OUT_OF_REACH
+from compliance.whereabouts import OUT_OF_REACH
 from config.arrays import array
 from conversations.models import Identity, UploadedFile
 
@@ -44,10 +44,14 @@ WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS}), met AS (
      UNION
     SELECT own.id FROM r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own
 )
-SELECT e.request_id, e.finished_at, e.hosting, e.finished_at IS NULL AND {OUT_OF_REACH},
-       coalesce(e.expires_at > now() AND e.finished_at > now() - make_interval(secs => %(grace)s), FALSE),
-       %(by_id)s OR filed.variable_id IS NULL
-       OR EXISTS (SELECT FROM r WHERE r.variable_id = filed.variable_id AND r.uci_digest = filed.uci_digest)
+SELECT e.request_id, e.hosting = 'hosted',
+       CASE WHEN e.hosting = 'client' THEN e.finished_at IS NULL AND NOT ({OUT_OF_REACH})
+            ELSE (e.expires_at > now() AND e.finished_at > now() - make_interval(secs => %(grace)s)) IS NOT TRUE
+                 OR (%(erase_exports)s
+                     AND (%(by_id)s OR filed.variable_id IS NULL
+                          OR EXISTS (SELECT FROM r
+                                      WHERE r.variable_id = filed.variable_id AND r.uci_digest = filed.uci_digest)))
+            END
   FROM met
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
@@ -129,17 +133,17 @@ def count(subjects: Subjects, finds: Finds, *, erase_exports: bool, held_by: Seq
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, numbers, condition)
     erased["files"] = count_files([*numbers, *finds.erased])
-    met = _exports_met(subjects, [*numbers, *finds.erased])
-    goes = [one for one in met if one.goes(erase_exports=erase_exports)]
-    stays = [one for one in met if not one.goes(erase_exports=erase_exports)]
+    exports = _exports_met(subjects, [*numbers, *finds.erased], erase_exports=erase_exports)
+    going = [request_id for request_id, _, goes in exports if goes]
+    staying = [is_hosted for _, is_hosted, goes in exports if not goes]
     hosted, delivered = _days(subjects.chatbot, finds)
     return Deletion(
-        erased=erased | {"exports": len(goes), "extracts": hosted},
+        erased=erased | {"exports": len(going), "extracts": hosted},
         shared_conversations=sum(one.people > 1 for one in finds.live),
-        kept_exports=sum(one.is_hosted for one in stays),
-        delivered_exports=sum(not one.is_hosted for one in stays),
+        kept_exports=staying.count(True),
+        delivered_exports=staying.count(False),
         delivered_extracts=delivered,
-        exports_that_go=[one.request_id for one in goes[:MOST_NAMED]],
+        exports_that_go=going[:MOST_NAMED],
         held_by=list(held_by),
         found=named(finds.live),
     )
@@ -171,34 +175,16 @@ def _count_rows(table: str, numbers: Collection[int], condition: sql.SQL) -> int
     return int(number)
 
 
-class _Met(NamedTuple):
-    """An export that holds what the deletion would erase, or is the chatter's own."""
-
-    request_id: UUID
-    finished_at: datetime | None
-    hosting: str
-    is_out_of_reach: bool
-    is_fresh: bool
-    is_own: bool
-
-    @property
-    def is_hosted(self) -> bool:
-        return self.hosting == HOSTED
-
-    def goes(self, *, erase_exports: bool) -> bool:
-        if self.is_hosted:
-            return (erase_exports and self.is_own) or not self.is_fresh
-        return self.finished_at is None and not self.is_out_of_reach
-
-
-def _exports_met(subjects: Subjects, numbers: Sequence[int]) -> list[_Met]:
+def _exports_met(subjects: Subjects, numbers: Sequence[int], *, erase_exports: bool) -> list[tuple[UUID, bool, bool]]:
+    """Return each export that a deletion meets: of which request, whether it is hosted, and whether it goes."""
     values = {
         **subjects.parameters,
         "numbers": array(numbers),
         "by_id": subjects.is_by_id,
+        "erase_exports": erase_exports,
         "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),
     }
-    return [_Met(*row) for row in rows(_EXPORTS, values)]
+    return rows(_EXPORTS, values)
 
 
 def _days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
