@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from heapq import nlargest
 from typing import NamedTuple
 from uuid import UUID
@@ -72,11 +71,15 @@ SELECT min(m.sent_at), max(m.sent_at)
 """
 
 # As `erasure.extracts` flags them, and those that it has flagged for what is erased. A day that has no file yet is
-# made without what is erased, and counts for nothing.
+# made without what is erased, and counts for nothing. Spans of time that overlap are made one first, so that a day is
+# not looked up for each of them.
 _DAYS = """
 WITH met AS (
     SELECT e.id, NULL::bigint AS version
-      FROM unnest(%(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS said(first, last)
+      FROM (SELECT range_agg(tstzrange(first, last, '[]')) AS spans
+              FROM unnest(%(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS given(first, last)) AS united
+     CROSS JOIN LATERAL (
+           SELECT lower(span) AS first, upper(span) AS last FROM unnest(united.spans) AS span) AS said
      CROSS JOIN LATERAL (
            SELECT id FROM conversations_dailyextract
             WHERE chatbot_id = %(chatbot)s
@@ -194,7 +197,7 @@ def _days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
     if sum(one.message_count for one in finds.live) <= EXACT_MESSAGES:
         spans = rows(_HOURS, [array(one.number for one in finds.live)])
     else:
-        spans = _united(sorted((one.first, one.last) for one in finds.live))
+        spans = [(one.first, one.last) for one in finds.live]
     values = {
         "chatbot": chatbot.pk,
         "firsts": [first for first, _ in spans],
@@ -203,14 +206,3 @@ def _days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
     }
     [(hosted, delivered)] = rows(_DAYS, values)
     return hosted, delivered
-
-
-def _united(spans: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    """Return spans of time, in order, with those that overlap made one."""
-    united: list[tuple[datetime, datetime]] = []
-    for first, last in spans:
-        if united and first <= united[-1][1]:
-            united[-1] = united[-1][0], max(united[-1][1], last)
-        else:
-            united.append((first, last))
-    return united
