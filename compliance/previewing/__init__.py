@@ -15,8 +15,8 @@ from chatbots.models import Bucket, Chatbot
 from compliance import similar
 from compliance.models import ComplianceRequest
 from compliance.operations.filing import Setup, check
-from compliance.previewing.deleting import MOST_NAMED, Deletion, Named, blocked, count, count_files, holds, named
-from compliance.previewing.finding import Ahead, Finds, Subjects, find, look_ahead
+from compliance.previewing.deleting import MOST_NAMED, Deletion, Named, count, count_files, holds, named
+from compliance.previewing.finding import Finds, Subjects, find
 from compliance.selectors import Selector
 from compliance.similar import Similar
 from conversations.snapshots import one_instant
@@ -72,13 +72,10 @@ def preview(
             conversation_digests=names.get("conversation_digests"),
         )
         [finds] = find(subjects)
-        [ahead] = look_ahead(subjects)
         return Preview(
-            deletion=_deletion(subjects, finds, ahead, erase_exports=options.erase_exports)
-            if options.deletion
-            else None,
+            deletion=_deletion(subjects, finds, erase_exports=options.erase_exports) if options.deletion else None,
             export=_export(subjects, finds, options) if options.export else None,
-            open_requests=ahead.open[:MOST_NAMED],
+            open_requests=finds.open_requests[:MOST_NAMED],
             similar=_similar(chatbot, names),
             at_least=finds.at_least,
         )
@@ -94,11 +91,10 @@ def preview_filed(request: ComplianceRequest) -> Preview:
             conversation_digests=_as_bytes(request.conversation_digests),
         )
         [finds] = find(subjects)
-        [ahead] = look_ahead(subjects)
         return Preview(
-            deletion=_deletion(subjects, finds, ahead, erase_exports=request.erase_exports),
+            deletion=_deletion(subjects, finds, erase_exports=request.erase_exports),
             export=None,
-            open_requests=ahead.open[:MOST_NAMED],
+            open_requests=finds.open_requests[:MOST_NAMED],
             similar=[],
             at_least=finds.at_least,
         )
@@ -108,21 +104,21 @@ def _as_bytes(digests: list[bytes | memoryview] | None) -> list[bytes] | None:
     return None if digests is None else [bytes(one) for one in digests]
 
 
-def _deletion(subjects: Subjects, finds: Finds, ahead: Ahead, *, erase_exports: bool) -> Deletion:
-    is_owed = ahead.holds_deletions or bool(blocked(subjects))
-    held_by = holds(subjects.chatbot, named=len(finds.live), is_owed=is_owed)
+def _deletion(subjects: Subjects, finds: Finds, *, erase_exports: bool) -> Deletion:
+    [held_by] = holds(subjects, [finds])
     return count(subjects, finds, erase_exports=erase_exports, held_by=held_by)
 
 
 def _export(subjects: Subjects, finds: Finds, options: Options) -> Export:
     is_all = options.include_shared or subjects.is_by_id
-    chosen = [one for one in finds.unmarked if is_all or one.people <= 1]
+    unmarked = [one for one in finds.live if not one.is_marked]
+    chosen = [one for one in unmarked if is_all or not one.is_shared]
     has_bucket = Bucket.objects.filter(chatbot=subjects.chatbot).exists()
     return Export(
         conversations=len(chosen),
         messages=sum(one.message_count for one in chosen),
         files=count_files([one.number for one in chosen]) if options.include_files else 0,
-        shared_left_out=len(finds.unmarked) - len(chosen),
+        shared_left_out=len(unmarked) - len(chosen),
         refused=None if has_bucket else "export_destination_missing",
         found=named(chosen),
     )

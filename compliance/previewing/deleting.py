@@ -142,7 +142,7 @@ def count(subjects: Subjects, finds: Finds, *, erase_exports: bool, held_by: Seq
     hosted, delivered = _days(subjects.chatbot, finds)
     return Deletion(
         erased=erased | {"exports": len(going), "extracts": hosted},
-        shared_conversations=sum(one.people > 1 for one in finds.live),
+        shared_conversations=sum(one.is_shared for one in finds.live),
         kept_exports=staying.count(True),
         delivered_exports=staying.count(False),
         delivered_extracts=delivered,
@@ -157,19 +157,20 @@ def count_files(numbers: Collection[int]) -> int:
     return _count_rows(UploadedFile._meta.db_table, numbers, _STORED)
 
 
-def holds(chatbot: Chatbot, *, named: int, is_owed: bool) -> list[HoldReason]:
-    """Return what would hold a deletion, in the order in which it is asked."""
-    holds = {
-        HoldReason.EXPORT_PENDING: is_owed,
-        HoldReason.TOO_MANY_CONVERSATIONS: named > chatbot.max_conversations_per_deletion,
-        HoldReason.AWAITING_APPROVAL: chatbot.four_eyes,
-    }
-    return [reason for reason, holds_it in holds.items() if holds_it]
-
-
-def blocked(subjects: Subjects) -> set[int]:
-    """Return the places of those that an export by the other selector owes something, and that waits for a person."""
-    return {place for place, _ in rows(_BLOCKED, subjects.parameters)}
+def holds(subjects: Subjects, each: Sequence[Finds]) -> list[list[HoldReason]]:
+    """Return what would hold a deletion of each of these, in the order in which it is asked."""
+    # By an export by the other selector.
+    owed = {place for place, _ in rows(_BLOCKED, subjects.parameters)}
+    most = subjects.chatbot.max_conversations_per_deletion
+    reasons = [
+        {
+            HoldReason.EXPORT_PENDING: finds.is_owed or place in owed,
+            HoldReason.TOO_MANY_CONVERSATIONS: len(finds.live) > most,
+            HoldReason.AWAITING_APPROVAL: subjects.chatbot.four_eyes,
+        }
+        for place, finds in enumerate(each)
+    ]
+    return [[reason for reason, holds_it in of_it.items() if holds_it] for of_it in reasons]
 
 
 def _count_rows(table: str, numbers: Collection[int], condition: sql.SQL) -> int:

@@ -10,7 +10,7 @@ from django.db import connection
 from psycopg import sql
 
 from chatbots.models import Chatbot
-from compliance.models import ComplianceRequest
+from compliance.errors import Refused
 from conversations.named import NAMED
 
 # Conversations that are looked at; more of them only where the chatbot's guard lets a deletion have more.
@@ -32,9 +32,9 @@ _FOUND = f"""
 SELECT r.place, found.*
   FROM {SUBJECTS}
  CROSS JOIN LATERAL (
-       SELECT c.id, c.deleted_at IS NULL AS is_live, c.deletion_request_id IS NULL AS is_open,
-              coalesce(c.message_count, 0), least(c.started_at, c.last_message_at),
-              greatest(c.started_at, c.last_message_at), people.number
+       SELECT c.deleted_at IS NULL AS is_live, c.id, coalesce(c.message_count, 0),
+              least(c.started_at, c.last_message_at), greatest(c.started_at, c.last_message_at),
+              people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked
          FROM ({NAMED}) AS named
         CROSS JOIN LATERAL (
               SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
@@ -46,10 +46,11 @@ SELECT r.place, found.*
 """  # noqa: S608  (texts of ours)
 
 _REQUESTS = f"""
-SELECT r.place, asked.id, asked.kind, asked.status, asked.names
+SELECT r.place, asked.id, asked.status <> 'failed',
+       asked.kind = 'export' AND asked.status IN ('failed', 'on_hold') AND asked.names_somebody
   FROM {SUBJECTS}
  CROSS JOIN LATERAL (
-       SELECT id, kind, status, seq, uci_value IS NOT NULL AS names
+       SELECT id, kind, status, seq, uci_value IS NOT NULL AS names_somebody
          FROM compliance_compliancerequest
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
           AND status IN ('accepted', 'on_hold', 'processing', 'failed')
@@ -63,13 +64,17 @@ SELECT r.place, asked.id, asked.kind, asked.status, asked.names
 
 
 class Found(NamedTuple):
-    """A live conversation: what its counters say, and from when to when it went."""
+    """A live conversation: what its counters say, and from when to when it went.
+
+    `is_shared`: several took part in it. `is_marked`: a deletion has marked it, so no export has it any more.
+    """
 
     number: int
     message_count: int
     first: datetime
     last: datetime
-    people: int
+    is_shared: bool
+    is_marked: bool
 
 
 @dataclass(frozen=True)
@@ -95,72 +100,56 @@ class Subjects:
         }
 
 
-@dataclass(frozen=True)
-class Ahead:
-    """What has been asked about a subject and is not over."""
-
-    open: list[UUID] = field(default_factory=list)
-    holds_deletions: bool = False
-
-
 @dataclass
 class Finds:
-    """Conversations: those that are live, those of them that no deletion has marked, and numbers of erased ones.
+    """What is found of a subject: conversations that are live, and the numbers of erased ones.
 
-    Of an erased one a copy may be left.
+    Of an erased one a copy may be left. `at_least`: there are more conversations than were looked at.
+    `open_requests` are about the same. `is_owed`: an export of the same, which would go first, waits for a person.
     """
 
     live: list[Found] = field(default_factory=list)
-    unmarked: list[Found] = field(default_factory=list)
     erased: list[int] = field(default_factory=list)
     at_least: bool = False
-
-
-class TooMuch(Exception):
-    """Many chatters have more conversations together than one preview looks at."""
-
-
-def look_ahead(subjects: Subjects) -> list[Ahead]:
-    """Return what has been asked about each of these, in their order."""
-    is_export = ComplianceRequest.Kind.EXPORT
-    found: dict[int, list[Any]] = {}
-    for place, *request in rows(_REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH}):
-        found.setdefault(place, []).append(request)
-    return [
-        Ahead(
-            open=[request_id for request_id, _, status, _ in found.get(place, ()) if status != "failed"],
-            holds_deletions=any(
-                kind == is_export and status in {"failed", "on_hold"} and names
-                for _, kind, status, names in found.get(place, ())
-            ),
-        )
-        for place, _ in enumerate(subjects.digests)
-    ]
+    open_requests: list[UUID] = field(default_factory=list)
+    is_owed: bool = False
 
 
 def find(subjects: Subjects) -> list[Finds]:
-    """Return the conversations of each of these, in their order.
+    """Return what is found of each of these, in their order.
 
-    Raises TooMuch if several have more than MOST_IN_ALL together.
+    Raises Refused if several have more than MOST_IN_ALL conversations together.
     """
     most = max(MOST_FOUND, subjects.chatbot.max_conversations_per_deletion) + 1
     is_one = len(subjects.digests) == 1
     most_in_all = most if is_one else MOST_IN_ALL + 1
     found = rows(_FOUND, {**subjects.parameters, "most": most, "most_in_all": most_in_all})
     if not is_one and len(found) > MOST_IN_ALL:
-        raise TooMuch
+        raise Refused("invalid", "These have too many conversations for one preview. Name fewer at once.")
     each = [Finds() for _ in subjects.digests]
-    for place, number, is_live, is_open, *counted in found:
-        if not is_live:
-            each[place].erased.append(number)
-            continue
-        conversation = Found(number, *counted)
-        each[place].live.append(conversation)
-        if is_open:
-            each[place].unmarked.append(conversation)
+    for place, is_live, *columns in found:
+        conversation = Found(*columns)
+        if is_live:
+            each[place].live.append(conversation)
+        else:
+            each[place].erased.append(conversation.number)
     for finds in each:
         finds.at_least = len(finds.live) + len(finds.erased) >= most
+    for place, request_id, is_open, is_owed in rows(
+        _REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH}
+    ):
+        each[place].is_owed |= is_owed
+        if is_open:
+            each[place].open_requests.append(request_id)
     return each
+
+
+def united(each: Sequence[Finds]) -> Finds:
+    """Return the conversations of all of these: one that several have is there once."""
+    return Finds(
+        live=list({conversation for finds in each for conversation in finds.live}),
+        erased=list({number for finds in each for number in finds.erased}),
+    )
 
 
 def rows(statement: str | sql.Composed, values: Sequence[Any] | Mapping[str, Any]) -> list[Any]:

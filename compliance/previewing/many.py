@@ -12,8 +12,8 @@ from compliance import similar
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.operations.filing import Setup, check, one_of, require_compliance
-from compliance.previewing.deleting import Deletion, blocked, count, count_files, holds
-from compliance.previewing.finding import Ahead, Finds, Found, Subjects, TooMuch, find, look_ahead
+from compliance.previewing.deleting import Deletion, count, count_files, holds
+from compliance.previewing.finding import Finds, Found, Subjects, find, united
 from compliance.selectors import ByUci
 from compliance.similar import Similar
 from conversations.snapshots import one_instant
@@ -96,14 +96,8 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], options: 
         values = [line.value for line, one in zip(lines, judged, strict=True) if not isinstance(one, Refused)]
         digests = [one for one in judged if not isinstance(one, Refused)]
         chatters = Subjects(setup.chatbot, setup.ucis[key].pk, digests=digests)
-        ahead = look_ahead(chatters)
-        try:
-            finds = find(chatters)
-        except TooMuch:
-            finds = []
-        if len(finds) != len(ahead):
-            raise Refused("invalid", "These have too many conversations for one preview. Name fewer at once.")
-        outlooks = iter(_outlooks(chatters, values, ahead, finds, options))
+        finds = find(chatters)
+        outlooks = iter(_outlooks(chatters, values, finds, options))
         return PreviewOfMany(
             outlooks=[Outlook(refused=one) if isinstance(one, Refused) else next(outlooks) for one in judged],
             together=_together(chatters, finds, options),
@@ -122,9 +116,9 @@ def _judge(setup: Setup, key: str, line: Line) -> bytes | Refused:
 
 
 def _outlooks(
-    chatters: Subjects, values: Sequence[str], ahead: Sequence[Ahead], finds: Sequence[Finds], options: OptionsOfMany
+    chatters: Subjects, values: Sequence[str], finds: Sequence[Finds], options: OptionsOfMany
 ) -> list[Outlook]:
-    owed = blocked(chatters) if options.is_deletion else set()
+    held_by = holds(chatters, finds) if options.is_deletion else [[] for _ in finds]
     alike = similar.find_each(
         chatbot_id=chatters.chatbot.pk,
         variable_id=chatters.variable_id or 0,
@@ -138,44 +132,38 @@ def _outlooks(
             messages=sum(one.message_count for one in chosen),
             shared=len(_shared(its_finds, options)),
             at_least=its_finds.at_least,
-            open_requests=its_ahead.open,
+            open_requests=its_finds.open_requests,
             similar=its_alike,
-            held_by=holds(
-                chatters.chatbot, named=len(its_finds.live), is_owed=its_ahead.holds_deletions or place in owed
-            )
-            if options.is_deletion
-            else [],
+            held_by=its_holds,
         )
-        for place, (its_ahead, its_finds, its_alike) in enumerate(zip(ahead, finds, alike, strict=True))
+        for its_finds, its_alike, its_holds in zip(finds, alike, held_by, strict=True)
     ]
 
 
 def _chosen(finds: Finds, options: OptionsOfMany) -> list[Found]:
     if options.is_deletion:
         return finds.live
-    return [one for one in finds.unmarked if options.include_shared or one.people <= 1]
+    return [one for one in finds.live if not one.is_marked and (options.include_shared or not one.is_shared)]
 
 
 def _shared(finds: Finds, options: OptionsOfMany) -> set[int]:
-    return {one.number for one in (finds.live if options.is_deletion else finds.unmarked) if one.people > 1}
+    return {one.number for one in finds.live if one.is_shared and (options.is_deletion or not one.is_marked)}
 
 
 def _together(chatters: Subjects, finds: Sequence[Finds], options: OptionsOfMany) -> Together:
-    chosen = {one.number: one for each in finds for one in _chosen(each, options)}
-    shared = len({number for each in finds for number in _shared(each, options)})
+    all_of_it = united(finds)
+    chosen = _chosen(all_of_it, options)
     deletion = None
     if options.is_deletion:
-        erased = {number for each in finds for number in each.erased}
-        united = Finds(live=list(chosen.values()), erased=[*erased])
-        deletion = count(chatters, united, erase_exports=options.erase_exports)
-        files, shared = deletion.erased["files"], deletion.shared_conversations
+        deletion = count(chatters, all_of_it, erase_exports=options.erase_exports)
+        files = deletion.erased["files"]
     else:
-        files = count_files(chosen) if options.include_files else 0
+        files = count_files([one.number for one in chosen]) if options.include_files else 0
     return Together(
         conversations=len(chosen),
-        messages=sum(one.message_count for one in chosen.values()),
+        messages=sum(one.message_count for one in chosen),
         files=files,
-        shared=shared,
-        highest=max(chosen, default=0),
+        shared=len(_shared(all_of_it, options)),
+        highest=max((one.number for one in chosen), default=0),
         deletion=deletion,
     )
