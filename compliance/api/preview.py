@@ -1,5 +1,6 @@
 """Show what a request would do, before it is filed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rest_framework.request import Request
@@ -12,8 +13,10 @@ from compliance.api import described_preview
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
 from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView
 from compliance.models import ComplianceRequest
-from compliance.previewing import Export, Options, Preview
-from compliance.previewing.deleting import Deletion
+from compliance.previewing import Preview
+from compliance.previewing.deleting import Deletion, HoldReason
+from compliance.previewing.exporting import Export
+from compliance.previewing.finding import Options
 from compliance.similar import Similar
 from config.bodies import parse_json
 
@@ -25,13 +28,11 @@ class PreviewView(WritingView):
     def post(self, request: Request, **_path: str) -> Response:
         body = _parse(json_body(request))
         caller = caller_of(request)
-        kinds = _kinds(caller, body.action)
         found = previewing.preview(
             chatbot=caller.chatbot,
             about=body.about,
+            kinds=_kinds(caller, body.action),
             options=Options(
-                deletion=Kind.DELETION in kinds,
-                export=Kind.EXPORT in kinds,
                 erase_exports=getattr(body, "erase_exports", None) or False,
                 include_shared=getattr(body, "include_shared", None) or False,
                 include_files=getattr(body, "include_files", None) or False,
@@ -62,7 +63,7 @@ def _kinds(caller: Caller, action: str | None) -> list[Kind]:
 def represent(preview: Preview) -> dict[str, Any]:
     """Return a preview in the words of the contract."""
     return {
-        "deletion": _deletion(preview.deletion),
+        "deletion": _deletion(preview.deletion, preview.held_by),
         "export": _export(preview.export),
         "at_least": preview.at_least,
         "open_requests": [str(request_id) for request_id in preview.open_requests],
@@ -70,12 +71,12 @@ def represent(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _deletion(deletion: Deletion | None) -> dict[str, Any] | None:
+def _deletion(deletion: Deletion | None, held_by: Sequence[HoldReason]) -> dict[str, Any] | None:
     if deletion is None:
         return None
     return {
         "erased": deletion.erased,
-        "shared_conversations": deletion.shared_conversations,
+        "shared_conversations": deletion.found.shared,
         "exports_that_go": [str(request_id) for request_id in deletion.exports_that_go],
         "kept": {
             "conversations": deletion.erased["conversations"],
@@ -83,7 +84,7 @@ def _deletion(deletion: Deletion | None) -> dict[str, Any] | None:
             "delivered_exports": deletion.delivered_exports,
             "delivered_extracts": deletion.delivered_extracts,
         },
-        "held_by": deletion.held_by,
+        "held_by": held_by,
     }
 
 
@@ -91,8 +92,8 @@ def _export(export: Export | None) -> dict[str, Any] | None:
     if export is None:
         return None
     return {
-        "conversations": export.conversations,
-        "messages": export.messages,
+        "conversations": export.found.conversations,
+        "messages": export.found.messages,
         "files": export.files,
         "shared_left_out": export.shared_left_out,
         "refused": export.refused,

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from heapq import nlargest
-from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -15,15 +13,13 @@ from compliance.erasure.blocking_exports import blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
 from compliance.inventory import Way, stores
 from compliance.models import ComplianceRequest
-from compliance.previewing.finding import SUBJECTS, Finds, Found, Subjects, rows
+from compliance.previewing.finding import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
 from compliance.whereabouts import OUT_OF_REACH
 from config.arrays import array
 from conversations.models import Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason
 
-# Of the ids that the answer names.
-MOST_NAMED = 100
 # The messages whose days are looked up one by one: as many as a deletion erases in one chunk. Beyond, a conversation
 # counts for each day from its beginning to its last message.
 EXACT_MESSAGES = 25_000
@@ -47,7 +43,7 @@ SELECT e.request_id, e.hosting = 'hosted',
        CASE WHEN e.hosting = 'client' THEN e.finished_at IS NULL AND NOT ({OUT_OF_REACH})
             ELSE (e.expires_at > now() AND e.finished_at > now() - make_interval(secs => %(grace)s)) IS NOT TRUE
                  OR (%(erase_exports)s
-                     AND (%(by_id)s OR filed.variable_id IS NULL
+                     AND (%(conversations)s::bytea[] IS NOT NULL OR filed.variable_id IS NULL
                           OR EXISTS (SELECT FROM r
                                       WHERE r.variable_id = filed.variable_id AND r.uci_digest = filed.uci_digest)))
             END
@@ -101,54 +97,39 @@ SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT 
 """
 
 
-class Named(NamedTuple):
-    """The conversations of a preview: the newest of them, and the highest number of all."""
-
-    newest: list[Found]
-    highest: int
-
-
-def named(conversations: Sequence[Found]) -> Named:
-    newest = nlargest(MOST_NAMED, conversations, key=lambda one: (one.first, one.number))
-    return Named(newest, max((one.number for one in conversations), default=0))
-
-
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion would erase and keep. `erased` by the request's counters."""
+    """What a deletion would erase and keep. `erased` by the request's counters; `found`: the conversations of it."""
 
     erased: dict[str, int]
-    shared_conversations: int
     kept_exports: int
     delivered_exports: int
     delivered_extracts: int
     exports_that_go: list[UUID]
-    held_by: list[HoldReason]
-    found: Named
+    found: Totals
 
 
-def count(subjects: Subjects, finds: Finds, *, erase_exports: bool, held_by: Sequence[HoldReason] = ()) -> Deletion:
+def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
     """Return what a deletion of these subjects, or several together, would do to what was found of them."""
     numbers = [conversation.number for conversation in finds.live]
-    erased = {"conversations": len(numbers), "messages": sum(one.message_count for one in finds.live)}
+    found = total(finds.live)
+    erased = {"conversations": found.conversations, "messages": found.messages}
     for store in stores(Way.CONVERSATION):
         if store.counter != "messages":
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, numbers, condition)
     erased["files"] = count_files([*numbers, *finds.erased])
-    exports = _exports_met(subjects, [*numbers, *finds.erased], erase_exports=erase_exports)
+    exports = _exports_met(subjects, [*numbers, *finds.erased], erase_exports=options.erase_exports)
     going = [request_id for request_id, _, goes in exports if goes]
     staying = [is_hosted for _, is_hosted, goes in exports if not goes]
     hosted, delivered = _days(subjects.chatbot, finds)
     return Deletion(
         erased=erased | {"exports": len(going), "extracts": hosted},
-        shared_conversations=sum(one.is_shared for one in finds.live),
         kept_exports=staying.count(True),
         delivered_exports=staying.count(False),
         delivered_extracts=delivered,
         exports_that_go=going[:MOST_NAMED],
-        held_by=list(held_by),
-        found=named(finds.live),
+        found=found,
     )
 
 
@@ -184,7 +165,6 @@ def _exports_met(subjects: Subjects, numbers: Sequence[int], *, erase_exports: b
     values = {
         **subjects.parameters,
         "numbers": array(numbers),
-        "by_id": subjects.is_by_id,
         "erase_exports": erase_exports,
         "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from heapq import nlargest
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -18,6 +19,8 @@ MOST_FOUND = 10_000
 # Of many chatters together, and the requests about each of them.
 MOST_IN_ALL = 100_000
 MOST_REQUESTS_OF_EACH = 1_000
+# Of the ids and conversations that the answer names.
+MOST_NAMED = 100
 
 # Rows `r` as `conversations.named` and `compliance.erasure.scope` want them, as if a request were filed last and
 # carried out now; each with its place among those asked for.
@@ -63,6 +66,15 @@ SELECT r.place, asked.id, asked.status <> 'failed',
 """  # noqa: S608  (a text of ours)
 
 
+@dataclass(frozen=True)
+class Options:
+    """What requests would ask for beside whom they are about, each kind its own."""
+
+    erase_exports: bool = False
+    include_shared: bool = False
+    include_files: bool = False
+
+
 class Found(NamedTuple):
     """A live conversation: what its counters say, and from when to when it went.
 
@@ -77,18 +89,24 @@ class Found(NamedTuple):
     is_marked: bool
 
 
+class Totals(NamedTuple):
+    """Conversations together: how many there are, the newest of them, and the highest number of all."""
+
+    conversations: int
+    messages: int
+    shared: int
+    newest: list[Found]
+    highest: int
+
+
 @dataclass(frozen=True)
 class Subjects:
     """Whom requests would be about: values of one UCI by their digests, or certain conversations together."""
 
     chatbot: Chatbot
     variable_id: int | None = None
-    digests: Sequence[bytes | None] = (None,)
-    conversation_digests: Sequence[bytes] | None = None
-
-    @property
-    def is_by_id(self) -> bool:
-        return self.conversation_digests is not None
+    digests: Sequence[bytes | memoryview | None] = (None,)
+    conversation_digests: Sequence[bytes | memoryview] | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -114,6 +132,10 @@ class Finds:
     open_requests: list[UUID] = field(default_factory=list)
     is_owed: bool = False
 
+    @property
+    def unmarked(self) -> list[Found]:
+        return [one for one in self.live if not one.is_marked]
+
 
 def find(subjects: Subjects) -> list[Finds]:
     """Return what is found of each of these, in their order.
@@ -135,9 +157,8 @@ def find(subjects: Subjects) -> list[Finds]:
             each[place].erased.append(conversation.number)
     for finds in each:
         finds.at_least = len(finds.live) + len(finds.erased) >= most
-    for place, request_id, is_open, is_owed in rows(
-        _REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH}
-    ):
+    requests = rows(_REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH})
+    for place, request_id, is_open, is_owed in requests:
         each[place].is_owed |= is_owed
         if is_open:
             each[place].open_requests.append(request_id)
@@ -149,6 +170,16 @@ def united(each: Sequence[Finds]) -> Finds:
     return Finds(
         live=list({conversation for finds in each for conversation in finds.live}),
         erased=list({number for finds in each for number in finds.erased}),
+    )
+
+
+def total(conversations: Sequence[Found]) -> Totals:
+    return Totals(
+        conversations=len(conversations),
+        messages=sum(one.message_count for one in conversations),
+        shared=sum(one.is_shared for one in conversations),
+        newest=nlargest(MOST_NAMED, conversations, key=lambda one: (one.first, one.number)),
+        highest=max((one.number for one in conversations), default=0),
     )
 
 

@@ -1,7 +1,5 @@
 """A preview of many chatters says of each what its own preview says, whatever lies there, with as many questions."""
 
-from typing import Any
-
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -11,8 +9,9 @@ from compliance import previewing
 from compliance.erasure import objects
 from compliance.errors import Refused, StepFailed
 from compliance.models import ComplianceRequest
-from compliance.previewing import Options, finding
-from compliance.previewing.many import Line, OptionsOfMany, Outlook, PreviewOfMany, preview_many
+from compliance.previewing import finding
+from compliance.previewing.finding import Options
+from compliance.previewing.many import Line, Outlook, PreviewOfMany, preview_many
 from compliance.selectors import ByUci
 from conversations import uploads
 from tests.compliance.test_api_preview import exported, filled
@@ -23,31 +22,30 @@ pytestmark = pytest.mark.django_db(transaction=True)
 Kind = ComplianceRequest.Kind
 
 
-def many(chatbot: Chatbot, *values: str, kind: Kind = Kind.DELETION, **options: bool) -> PreviewOfMany:
+def many(
+    chatbot: Chatbot, *values: str, kind: Kind = Kind.DELETION, key: str = "member_id", **options: bool
+) -> PreviewOfMany:
     lines = [Line(value) for value in values]
-    return preview_many(chatbot=chatbot, key="member_id", lines=lines, options=OptionsOfMany(kind, **options))
+    return preview_many(chatbot=chatbot, key=key, lines=lines, kind=kind, options=Options(**options))
 
 
 def alone(chatbot: Chatbot, value: str, **options: bool) -> previewing.Preview:
-    return previewing.preview(chatbot=chatbot, about=ByUci("member_id", value), options=Options(**options))
+    about = ByUci("member_id", value)
+    return previewing.preview(chatbot=chatbot, about=about, kinds=list(Kind), options=Options(**options))
 
 
 def as_outlook(one: previewing.Preview, kind: Kind) -> Outlook:
     """What the preview of one says, in the words of many."""
-    similar = one.similar[:3]
-    if kind == Kind.DELETION:
-        assert one.deletion is not None
-        erased = one.deletion.erased
-        counts: dict[str, Any] = {
-            "conversations": erased["conversations"],
-            "messages": erased["messages"],
-            "shared": one.deletion.shared_conversations,
-            "held_by": one.deletion.held_by,
-        }
-    else:
-        assert one.export is not None
-        counts = {"conversations": one.export.conversations, "messages": one.export.messages}
-    return Outlook(open_requests=one.open_requests, similar=similar, at_least=one.at_least, **counts)
+    part = one.deletion if kind == Kind.DELETION else one.export
+    assert part is not None
+    return Outlook(
+        conversations=part.found.conversations,
+        messages=part.found.messages,
+        at_least=one.at_least,
+        open_requests=one.open_requests,
+        similar=list(one.similar[:3]),
+        held_by=one.held_by if kind == Kind.DELETION else [],
+    )
 
 
 def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monkeypatch, storage):
@@ -78,8 +76,6 @@ def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monk
         found = many(chatbot, *values, kind=kind, include_files=True)
         for value, outlook in zip(values, found.outlooks, strict=True):
             expected = as_outlook(alone(chatbot, value, include_files=True), kind)
-            if kind == Kind.EXPORT:
-                expected = Outlook(**{**vars(expected), "shared": outlook.shared})
             assert outlook == expected, value
     reasons = {value: one.held_by for value, one in zip(values, many(chatbot, *values).outlooks, strict=True)}
     assert "export_pending" in reasons["held"]
@@ -95,19 +91,17 @@ def test_together_they_are_told_what_a_preview_of_one_tells_and_shared_ones_once
     exported(chatbot, "alice", drain, days_ago=30)
     exported(chatbot, "alice", drain, days_ago=1)
     for erase_exports in (False, True):
-        together = many(chatbot, "alice", "nobody", erase_exports=erase_exports).together
-        assert together.deletion == alone(chatbot, "alice", erase_exports=erase_exports).deletion
-    export = alone(chatbot, "alice", include_files=True).export
-    assert export is not None
-    told = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True).together
-    assert (told.conversations, told.messages, told.files, told.shared) == (
-        *(export.conversations, export.messages, export.files),
-        export.shared_left_out,
-    )
+        told = many(chatbot, "alice", "nobody", erase_exports=erase_exports)
+        assert told.deletion == alone(chatbot, "alice", erase_exports=erase_exports).deletion
+    told = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True)
+    assert told.export == alone(chatbot, "alice", include_files=True).export
     both = many(chatbot, "alice", "bob")
     assert [one.conversations for one in both.outlooks] == [3, 2]
-    assert both.together.conversations == 4
-    assert many(chatbot, "alice", "bob", kind=Kind.EXPORT).together.shared == 1
+    assert both.deletion is not None
+    assert both.deletion.found.conversations == 4
+    exports = many(chatbot, "alice", "bob", kind=Kind.EXPORT).export
+    assert exports is not None
+    assert exports.shared_left_out == 1
 
 
 def test_what_cannot_be_filed_is_told_line_by_line(chatbot, neighbour):
@@ -122,7 +116,7 @@ def test_what_cannot_be_filed_is_told_line_by_line(chatbot, neighbour):
         Line("77", reference="T-77"),
         Line("78", reference="not one"),
     ]
-    told = preview_many(chatbot=chatbot, key="member_id", lines=lines, options=OptionsOfMany(Kind.DELETION))
+    told = preview_many(chatbot=chatbot, key="member_id", lines=lines, kind=Kind.DELETION, options=Options())
     assert [one.refused.pointer if one.refused else None for one in told.outlooks] == [
         None,
         *["/unique_chatter_identifier_value"] * 5,
@@ -137,9 +131,7 @@ def test_what_cannot_be_previewed_at_all_is_refused(chatbot, monkeypatch):
 
     def code(key: str = "member_id") -> str:
         with pytest.raises(Refused) as refused:
-            preview_many(
-                chatbot=chatbot, key=key, lines=[Line("42"), Line("43")], options=OptionsOfMany(Kind.DELETION)
-            )
+            many(chatbot, "42", "43", key=key)
         return refused.value.code
 
     assert code("plan") == "unknown_uci_key"

@@ -21,7 +21,8 @@ from compliance.callbacks import delivering
 from compliance.callbacks.delivering import RECEIVERS
 from compliance.erasure import extracts, rows, uci_values, verify
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
-from compliance.previewing.many import Line, OptionsOfMany, preview_many
+from compliance.previewing.finding import Options
+from compliance.previewing.many import Line, preview_many
 from conversations import uploads
 from conversations.browsing import State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
@@ -178,8 +179,9 @@ class _Day:
         assert by_id.json()["deletion"]["erased"]["conversations"] == 100
         lines = [Line(value) for value in [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]]
         for kind in Kind:
-            of_many = OptionsOfMany(kind, include_files=True)
-            told = preview_many(chatbot=self.chatbot, key="member_id", lines=lines, options=of_many)
+            told = preview_many(
+                chatbot=self.chatbot, key="member_id", lines=lines, kind=kind, options=Options(include_files=True)
+            )
             assert told.outlooks[-1].similar
 
     def filing(self) -> None:

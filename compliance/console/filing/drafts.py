@@ -19,8 +19,11 @@ from compliance import batch_replays, operations, previewing
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.operations import Asked
-from compliance.previewing import Options, Preview
-from compliance.previewing.many import Line, OptionsOfMany, PreviewOfMany, preview_many
+from compliance.previewing import Preview
+from compliance.previewing.deleting import Deletion
+from compliance.previewing.exporting import Export
+from compliance.previewing.finding import Options
+from compliance.previewing.many import Line, PreviewOfMany, preview_many
 from compliance.replays import ReplayKey, replay_key
 from compliance.selectors import ByConversations, ByUci, Selector
 
@@ -139,23 +142,33 @@ class BrokenSeal(Exception):
 
 def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, Seen]:
     """Return the preview of one request, and what is compared when it is confirmed. Raises Refused."""
-    options = Options(deletion=draft.is_deletion, export=not draft.is_deletion, **draft.options)
-    found = previewing.preview(chatbot=chatbot, about=draft.about, options=options, reference=draft.reference)
-    if found.deletion is not None:
-        number, highest = found.deletion.erased["conversations"], found.deletion.found.highest
-    else:
-        number, highest = found.export.conversations if found.export else 0, 0
-    return found, Seen((number,), number, highest)
+    found = previewing.preview(
+        chatbot=chatbot,
+        about=draft.about,
+        kinds=[Kind(draft.kind)],
+        options=Options(**draft.options),
+        reference=draft.reference,
+    )
+    totals = part_of(found).found
+    return found, Seen((totals.conversations,), totals.conversations, totals.highest)
 
 
 def look_at_many(chatbot: Chatbot, draft: Draft) -> tuple[PreviewOfMany, Seen]:
     """As `look`, of many."""
     references = draft.references or ("",) * len(draft.values)
     lines = [Line(*pair) for pair in zip(draft.values, references, strict=True)]
-    options = OptionsOfMany(Kind(draft.kind), **draft.options)
-    found = preview_many(chatbot=chatbot, key=draft.key, lines=lines, options=options)
+    found = preview_many(
+        chatbot=chatbot, key=draft.key, lines=lines, kind=Kind(draft.kind), options=Options(**draft.options)
+    )
+    totals = part_of(found).found
     counts = tuple(one.conversations for one in found.outlooks)
-    return found, Seen(counts, found.together.conversations, found.together.highest)
+    return found, Seen(counts, totals.conversations, totals.highest)
+
+
+def part_of(found: Preview | PreviewOfMany) -> Deletion | Export:
+    """Return what a preview tells of the one kind that its draft has."""
+    [part] = [one for one in (found.deletion, found.export) if one]
+    return part
 
 
 def seal(chatbot: Chatbot, actor: str, draft: Draft, seen: Seen, *, nonce: str = "") -> str:

@@ -23,6 +23,7 @@ from compliance.console.filing.drafts import (
     confirm,
     look_at_many,
     minutes_left,
+    part_of,
     seal,
     unseal,
 )
@@ -84,7 +85,6 @@ def _show(
     actor = actor_of(request)
     found, seen = look_at_many(chatbot, draft)
     lines = shown.lines(draft, found)
-    deletion = found.together.deletion
     return render(
         request,
         "console/filing/many_preview.html",
@@ -92,12 +92,12 @@ def _show(
         chatbot=chatbot,
         draft=draft,
         preview=found,
-        together=found.together,
+        part=part_of(found),
         lines=lines,
         has_references=any(draft.references),
         tally=shown.tally(lines, pasted),
         repeated=sorted(pasted.repeated.items()) if pasted else [],
-        stores=shown.stores(deletion) if deletion else [],
+        stores=shown.stores(found.deletion) if found.deletion else [],
         sealed=seal(chatbot, actor, draft, seen, nonce=again.nonce if again else ""),
         phrase=seen.phrase,
         grace=shown.grace(chatbot),

@@ -19,6 +19,7 @@ from compliance.console.filing.drafts import (
     confirm,
     look,
     minutes_left,
+    part_of,
     seal,
     seal_subject,
     unseal,
@@ -134,7 +135,7 @@ def _show(
     """Answer with the preview. `again`: another look at what was sealed before, and `why`. Raises Refused."""
     actor = actor_of(request)
     found, seen = look(chatbot, draft)
-    part = found.deletion or found.export
+    part = part_of(found)
     return render(
         request,
         "console/filing/preview.html",
@@ -144,10 +145,10 @@ def _show(
         preview=found,
         part=part,
         conversations=seen.total,
-        unnamed=max(seen.total - len(part.found.newest), 0) if part else 0,
+        unnamed=max(seen.total - len(part.found.newest), 0),
         notes=_notes(draft),
         stores=shown.stores(found.deletion) if found.deletion else [],
-        holds=shown.holds(found.deletion.held_by) if found.deletion else [],
+        holds=shown.holds(found.held_by),
         alike=shown.alike(chatbot, actor, found.similar),
         subject=seal_subject(chatbot, actor, draft),
         sealed=seal(chatbot, actor, draft, seen, nonce=again.nonce if again else ""),

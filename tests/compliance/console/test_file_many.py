@@ -93,6 +93,10 @@ def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
     conversation_of(chatbot, "M1", "M2")
     preview = filer.preview_many("M1", "M2")
     assert "In 1 of the conversations several people took part." in preview.text
+    exports = filer.preview_many("M1", "M2", action="export")
+    assert "1 conversations are left out: somebody else took part." in exports.text
+    exports = filer.preview_many("M1", "M2", action="export", include_shared="on")
+    assert "In 1 of the conversations somebody else took part too." in exports.text
     assert "2 requests filed." in filer.confirm(preview, "DELETE 1").text
 
 
