@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from django.db import connection, transaction
@@ -27,6 +27,8 @@ from config.arrays import array
 from conversations import locks
 
 Lane = ComplianceRequest.Lane
+
+_Done = TypeVar("_Done")
 
 # Long enough for the slowest single step (a storage call with its retries), short enough that a killed
 # worker's requests are taken up again soon.
@@ -125,21 +127,25 @@ class HeldClaim:
             self._is_over = False
             raise
 
-    def share_with_intake(self, chatbot_ids: Iterable[int], work: Callable[[datetime, set[int]], None]) -> None:
+    def share_with_intake(
+        self, chatbot_ids: Iterable[int], work: Callable[[datetime, set[int]], Iterable[_Done]]
+    ) -> list[_Done]:
         """Do work in bites under the intake locks of these chatbots, which exclude their marks.
 
         `work` is called with the database's time and the chatbots whose locks the bite holds: once for all that are
-        free, then for each of the others by itself. Raises ClaimLost.
+        free, then for each of the others by itself. Returns all that it returned. Raises ClaimLost.
         """
+        done: list[_Done] = []
         wanted = set(chatbot_ids)
         with self.bite() as now:
             free = locks.try_to_share(wanted)
             if free:
-                work(now, free)
+                done += work(now, free)
         for chatbot_id in sorted(wanted - free):
             with self.bite() as now:
                 locks.share_with_intake(chatbot_id)
-                work(now, {chatbot_id})
+                done += work(now, {chatbot_id})
+        return done
 
     def keep(self) -> None:
         """Renew the lease between two steps that write nothing to the database. Raises ClaimLost."""

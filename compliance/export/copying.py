@@ -131,11 +131,11 @@ class Copying:
     def _keep_only(self, copies: Collection[Copy], look: Callable[[Collection[Copy]], set[Target]]) -> None:
         """Leave out what a deletion has met by now. `look` tells what may go on, under intake's locks."""
 
-        def keep(_now: datetime, chatbots: set[int]) -> None:
+        def overtaken(_now: datetime, chatbots: set[int]) -> set[Target]:
             ours = [copy for copy in copies if copy.target.chatbot_id in chatbots]
-            self.overtaken |= {copy.target for copy in ours} - look(ours)
+            return {copy.target for copy in ours} - look(ours)
 
-        self._held.share_with_intake({copy.target.chatbot_id for copy in copies}, keep)
+        self.overtaken.update(self._held.share_with_intake({copy.target.chatbot_id for copy in copies}, overtaken))
 
     def _note_failed(self, crew: Crew[Copy, str] | Crew[Copy, Written]) -> None:
         for copy, failure in crew.failed.items():

@@ -23,7 +23,7 @@ from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
 from config.logs import describe_database_error
 from conversations.snapshots import read_patiently, snapshot
-from conversations.transcripts import Contents, Counts, Piece, Transcripts
+from conversations.transcripts import Counts, Piece, Transcripts
 
 # A file of less than a part is read whole and handed to the crew; a larger one is sent by itself, in parts, when
 # the crew has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
@@ -126,16 +126,14 @@ class Delivery:
         """Note what the files will hold, and leave out those of which a deletion has met a conversation."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
-                overtaken: set[Target] = set()
+                self._overtake(self._hold_some([(self._targets[place], number) for place, number in some]))
 
-                def hold(
-                    _now: datetime, chatbots: set[int], some: Contents = some, overtaken: set[Target] = overtaken
-                ) -> None:
-                    ours = [(self._targets[place], number) for place, number in some]
-                    overtaken |= recording.hold([one for one in ours if one[0].chatbot_id in chatbots])
+    def _hold_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
+        def hold(_now: datetime, chatbots: set[int]) -> set[Target]:
+            return recording.hold([one for one in contents if one[0].chatbot_id in chatbots])
 
-                self._held.share_with_intake({self._targets[place].chatbot_id for place, _ in some}, hold)
-                self._overtake(overtaken - self._told)
+        chatbots = {target.chatbot_id for target, _ in contents}
+        return set(self._held.share_with_intake(chatbots, hold)) - self._told
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
         pieces = transcripts.pieces(self._targets)

@@ -34,7 +34,7 @@ from compliance.export import destination, recording
 from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
-from compliance.export.recording import OVERTAKEN, Leftover, Recorded, Target
+from compliance.export.recording import OVERTAKEN, Leftover, Target
 from compliance.models import ComplianceRequest
 from compliance.whereabouts import storage_of
 
@@ -84,44 +84,41 @@ def run(held: HeldClaim, *, deadline: float) -> None:
 
 def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: float) -> list[Target]:
     """Set all exports under way and record where their files go. First removes what attempts before left."""
-    recorded = Recorded()
 
-    def start(now: datetime, chatbots: set[int]) -> None:
+    def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
         started = progress.start_exports(held, now, chatbots)
         objects.forget_out_of_reach([request.pk for request in started])
-        recorded.add(recording.record(started, now, places=going_to.places, purged={}))
+        return recording.record(started, now, places=going_to.places)
 
-    held.share_with_intake(going_to.places, start)
-    left = dict(recorded.leftovers)
+    recorded = held.share_with_intake(going_to.places, start)
+    left = [each for each in recorded if isinstance(each, Leftover)]
     if left:
         purged = _purge(held, keeper, left, until=until)
 
-        def start_again(now: datetime, chatbots: set[int]) -> None:
-            ready = [request for request in purged if request.chatbot_id in chatbots]
-            recorded.add(recording.record(ready, now, places=going_to.places, purged=left))
+        def start_again(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
+            ready = [each.request for each in purged if each.request.chatbot_id in chatbots]
+            return recording.record(ready, now, places=going_to.places, purged=purged)
 
-        held.share_with_intake(_chatbots(purged), start_again)
-    return recorded.targets
+        recorded += held.share_with_intake({each.request.chatbot_id for each in purged}, start_again)
+    return [each for each in recorded if isinstance(each, Target)]
 
 
-def _purge(
-    held: HeldClaim, keeper: Keeper, left: Mapping[ComplianceRequest, Leftover], *, until: float
-) -> list[ComplianceRequest]:
-    """Remove what attempts before left, and return the requests of which nothing is left."""
-    failures = objects.erase_copies(held.bite, [request.pk for request in left if request.include_files])
+def _purge(held: HeldClaim, keeper: Keeper, left: Collection[Leftover], *, until: float) -> set[Leftover]:
+    """Remove what attempts before left, and return that of which nothing is left."""
+    failures = objects.erase_copies(held.bite, [each.request.pk for each in left if each.request.include_files])
     storages = {}
-    for request, leftover in left.items():
+    for each in left:
         try:
-            storages[request] = storage_of(leftover.where)
+            storages[each] = storage_of(each.where)
         except StepFailed as failure:
-            failures.setdefault(request.pk, failure)
-    removable = [request for request in storages if request.pk not in failures]
-    with Crew[ComplianceRequest, int](keeper) as purging:
-        purging.hand_all(removable, lambda request: storages[request].purge(left[request].key), until=until)
-    _fail(held, failures | {request.pk: failure for request, failure in purging.failed.items()})
-    late = [request.pk for request in removable if request not in purging.begun]
+            failures.setdefault(each.request.pk, failure)
+    removable = [each for each in storages if each.request.pk not in failures]
+    with Crew[Leftover, int](keeper) as purging:
+        purging.hand_all(removable, lambda each: storages[each].purge(each.key), until=until)
+    _fail(held, failures | {each.request.pk: failure for each, failure in purging.failed.items()})
+    late = [each.request.pk for each in removable if each not in purging.begun]
     progress.give_back(held, late, waiting_for=WaitingFor.TURN)
-    return list(purging.done)
+    return set(purging.done)
 
 
 def _open_uploads(
@@ -139,14 +136,13 @@ def _open_uploads(
         opening.hand_all(
             targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
         )
-    recorded: set[Target] = set()
 
-    def record(_now: datetime, chatbots: set[int]) -> None:
+    def record(_now: datetime, chatbots: set[int]) -> set[Target]:
         uploads = {target: upload for target, upload in opening.done.items() if target.chatbot_id in chatbots}
-        recorded.update(recording.record_uploads(uploads))
+        return recording.record_uploads(uploads)
 
-    held.share_with_intake(_chatbots(opening.done), record)
-    overtaken = {target: opening.done.pop(target) for target in opening.done.keys() - recorded}
+    recorded = held.share_with_intake({target.chatbot_id for target in opening.done}, record)
+    overtaken = {target: opening.done.pop(target) for target in opening.done.keys() - set(recorded)}
     _abort(storage, overtaken)
     met = recording.met_since(opening.failed)
     _overtake(held, [*overtaken, *met])
@@ -188,7 +184,3 @@ def _overtake(held: HeldClaim, targets: Iterable[Target]) -> None:
 def _fail(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     if failures:
         progress.step_failed(held, failures)
-
-
-def _chatbots(things: Iterable[Target] | Iterable[ComplianceRequest]) -> set[int]:
-    return {thing.chatbot_id for thing in things}

@@ -6,7 +6,7 @@ nobody uses any more.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from typing import NamedTuple
@@ -40,20 +40,9 @@ class Target:
 class Leftover(NamedTuple):
     """Where the file of an attempt before is, or may be."""
 
+    request: ComplianceRequest
     where: Whereabouts
     key: str
-
-
-@dataclass
-class Recorded:
-    """What `record` found: exports whose file can be written, and keys that have to be purged first."""
-
-    targets: list[Target] = field(default_factory=list)
-    leftovers: dict[ComplianceRequest, Leftover] = field(default_factory=dict)
-
-    def add(self, other: "Recorded") -> None:
-        self.targets += other.targets
-        self.leftovers |= other.leftovers
 
 
 _RECORD_UPLOADS = """
@@ -118,32 +107,31 @@ def record(
     now: datetime,
     *,
     places: Mapping[int, Place],
-    purged: Mapping[ComplianceRequest, Leftover],
-) -> Recorded:
+    purged: Collection[Leftover] = (),
+) -> list[Target | Leftover]:
     """Give each export a row that names a fresh key, in the caller's bite and under its chatbots' intake locks.
 
     `places` are those of the chatbots. `purged` names what former attempts made and of which nothing is left; any
-    other is told as a leftover.
+    other is returned as a leftover, in place of its export's target, and has to be purged first.
     """
     known = Export.objects.select_for_update().filter(request__in=requests).order_by("pk")
     exports = {export.request_id: export for export in known}
-    recorded = Recorded()
+    leftovers: list[Leftover] = []
     ready = []
     for request in requests:
-        export = exports.get(request.pk)
-        left = _leftover(export) if export else None
-        if export and left and left != purged.get(request):
-            recorded.leftovers[request] = left
+        left = _leftover(request, exports.get(request.pk))
+        if left and left not in purged:
+            leftovers.append(left)
         else:
             ready.append(request)
-    recorded.targets = _save(ready, _fresh_keys(ready, now, places), places)
-    return recorded
+    return [*_save(ready, _fresh_keys(ready, now, places), places), *leftovers]
 
 
-def _leftover(export: Export) -> Leftover | None:
-    if not export.key:
+def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | None:
+    if not export or not export.key:
         return None
-    return Leftover(Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint), export.key)
+    where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
+    return Leftover(request, where, export.key)
 
 
 def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:

@@ -84,13 +84,12 @@ def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
     Returns the requests that could not be completed: a deletion has met one of the conversations since, and the file
     has to go. Such an export has to be made again from what is left.
     """
-    finished: set[UUID] = set()
 
-    def publish(now: datetime, chatbots: set[int]) -> None:
-        finished.update(_publish(held, [file for file in files if file.chatbot_id in chatbots], now))
+    def publish(now: datetime, chatbots: set[int]) -> set[UUID]:
+        return _publish(held, [file for file in files if file.chatbot_id in chatbots], now)
 
     # Under the lock: a mark sees an export either unfinished or finished with all that it counts.
-    held.share_with_intake((file.chatbot_id for file in files), publish)
+    finished = set(held.share_with_intake((file.chatbot_id for file in files), publish))
     return [file.request_id for file in files if file.request_id not in finished]
 
 
