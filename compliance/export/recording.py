@@ -8,7 +8,6 @@ nobody uses any more.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
@@ -193,10 +192,9 @@ def _fresh_keys(
         Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk").values_list("pk", flat=True)
     )
     keys: dict[ComplianceRequest, str] = {}
-    left = list(requests)
-    for number in count(1):
-        if not left:
-            break
+    number = 0
+    while left := [request for request in requests if request not in keys]:
+        number += 1
         named = {
             request: export_key(
                 prefix=places[request.chatbot_id].prefix, value=request.uci_value, at=now, number=number
@@ -205,11 +203,8 @@ def _fresh_keys(
         }
         rows = Export.objects.filter(chatbot__in=chatbots, key__in=set(named.values()))
         taken = set(rows.values_list("chatbot_id", "key"))
-        left = []
         for request, key in named.items():
-            if (request.chatbot_id, key) in taken:
-                left.append(request)
-            else:
+            if (request.chatbot_id, key) not in taken:
                 taken.add((request.chatbot_id, key))
                 keys[request] = key
     return keys
