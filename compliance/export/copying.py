@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,8 @@ from compliance.claims import HeldClaim
 from compliance.errors import StepFailed
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.naming import copy_key
-from compliance.export.recording import Target
+from compliance.export.recording import Target, met_since
+from compliance.models import ExportFile
 from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name
@@ -35,23 +36,6 @@ _MOST_BYTES = 4 * PART_BYTES
 _BYTES_OF_LARGE = 2 * PART_BYTES
 
 
-# What has to go since a deletion met it, or what another worker has under a key of its own by now, gets no copy.
-_RECORD_COPIES = """
-WITH ours AS (
-    SELECT e.id, e.key, e.chatbot_id
-      FROM unnest(%(exports)s::bigint[], %(export_keys)s::text[]) AS target(id, key)
-      JOIN compliance_export e ON e.id = target.id AND e.key = target.key
-     WHERE e.expires_at IS NULL
-     ORDER BY e.id
-       FOR UPDATE OF e
-), recorded AS (
-    INSERT INTO compliance_exportfile (chatbot_id, export_id, file_id, key)
-    SELECT ours.chatbot_id, ours.id, copy.file_id, copy.key
-      FROM unnest(%(of)s::bigint[], %(files)s::bigint[], %(keys)s::text[]) AS copy(export_id, file_id, key)
-      JOIN ours ON ours.id = copy.export_id
-)
-SELECT id FROM ours
-"""
 _NOTE_COPIES = """
 UPDATE compliance_exportfile f SET bytes = copy.bytes, sha256 = copy.sha256
   FROM unnest(%(of)s::bigint[], %(keys)s::text[], %(sizes)s::bigint[], %(digests)s::text[])
@@ -90,16 +74,13 @@ class Copying:
         wanted = {target.place: target for target in targets}
         with closing(transcripts.stored_files(wanted, at_once=COPIES_PER_BITE)) as groups:
             for files in groups:
-                self._copy([self._planned(wanted[file.place], file) for file in files])
-
-    def _planned(self, target: Target, file: StoredFile) -> Copy:
-        return Copy(target, file, copy_key(target.key, file_id=file.file_id))
+                self._copy([_copy_of(file, wanted[file.place]) for file in files])
 
     def _copy(self, copies: Collection[Copy]) -> None:
         copies = list(self._unfailed(copies))
         if not copies:
             return
-        self._keep_only(copies, _record)
+        self._keep_only(copies, record=True)
         opening = Crew[Copy, str](self._keeper)
         sending = Crew[Copy, Written](self._keeper, waiting=THREADS, most_bytes=_MOST_BYTES)
         try:
@@ -107,7 +88,7 @@ class Copying:
                 for copy in self._unfailed(copies):
                     opening.hand(copy, partial(self._open, copy))
             self._note_failed(opening)
-            self._keep_only(copies, _still_wanted)
+            self._keep_only(copies)
             with sending:
                 for copy in self._unfailed(opening.done):
                     size = min(copy.file.size, _BYTES_OF_LARGE)
@@ -128,12 +109,15 @@ class Copying:
             if copy.target not in self.failed and copy.target not in self.overtaken:
                 yield copy
 
-    def _keep_only(self, copies: Collection[Copy], look: Callable[[Collection[Copy]], set[Target]]) -> None:
-        """Leave out what a deletion has met by now. `look` tells what may go on, under intake's locks."""
+    def _keep_only(self, copies: Collection[Copy], *, record: bool = False) -> None:
+        """Leave out what a deletion has met by now, under intake's locks; `record` where the others go."""
 
         def overtaken(_now: datetime, chatbots: set[int]) -> set[Target]:
             ours = [copy for copy in copies if copy.target.chatbot_id in chatbots]
-            return {copy.target for copy in ours} - look(ours)
+            met = met_since({copy.target for copy in ours}, lock=True)
+            if record:
+                _record(copy for copy in ours if copy.target not in met)
+            return met
 
         self.overtaken.update(self._held.share_with_intake({copy.target.chatbot_id for copy in copies}, overtaken))
 
@@ -171,6 +155,10 @@ class Copying:
                 return
 
 
+def _copy_of(file: StoredFile, target: Target) -> Copy:
+    return Copy(target, file, copy_key(target.key, file_id=file.file_id))
+
+
 def _read(file: StoredFile) -> Iterator[bytes]:
     """Yield the uploaded file. Raises StorageError; if there is no such object, `export_file_lost`."""
     missing = False
@@ -195,14 +183,18 @@ def _too_slow() -> StepFailed:
     return StepFailed("export_not_read", detail)
 
 
-def _record(copies: Collection[Copy]) -> set[Target]:
-    """Note where copies go, in the caller's bite under intake's locks; return the exports that may have them."""
-    return _lock_targets({copy.target for copy in copies}, copies)
-
-
-def _still_wanted(copies: Collection[Copy]) -> set[Target]:
-    """Return the exports that no deletion has met since, in the caller's bite under intake's locks."""
-    return _lock_targets({copy.target for copy in copies}, ())
+def _record(copies: Iterable[Copy]) -> None:
+    """Note where copies go, in the caller's bite."""
+    rows = [
+        ExportFile(
+            chatbot_id=copy.target.chatbot_id,
+            export_id=copy.target.export_id,
+            file_id=copy.file.file_id,
+            key=copy.key,
+        )
+        for copy in copies
+    ]
+    ExportFile.objects.bulk_create(rows)
 
 
 def _note(written: Mapping[Copy, Written]) -> None:
@@ -215,17 +207,3 @@ def _note(written: Mapping[Copy, Written]) -> None:
     }
     with connection.cursor() as cursor:
         cursor.execute(_NOTE_COPIES, values)
-
-
-def _lock_targets(targets: Collection[Target], copies: Collection[Copy]) -> set[Target]:
-    values: dict[str, list[int] | list[str]] = {
-        "exports": [target.export_id for target in targets],
-        "export_keys": [target.key for target in targets],
-        "of": [copy.target.export_id for copy in copies],
-        "files": [copy.file.file_id for copy in copies],
-        "keys": [copy.key for copy in copies],
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_RECORD_COPIES, values)
-        locked = {row[0] for row in cursor.fetchall()}
-    return {target for target in targets if target.export_id in locked}

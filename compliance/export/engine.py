@@ -141,9 +141,8 @@ def _open_uploads(
         uploads = {target: upload for target, upload in opening.done.items() if target.chatbot_id in chatbots}
         return recording.record_uploads(uploads)
 
-    recorded = held.share_with_intake({target.chatbot_id for target in opening.done}, record)
-    overtaken = {target: opening.done.pop(target) for target in opening.done.keys() - set(recorded)}
-    _abort(storage, overtaken)
+    overtaken = held.share_with_intake({target.chatbot_id for target in opening.done}, record)
+    _abort(storage, {target: opening.done.pop(target) for target in overtaken})
     met = recording.met_since(opening.failed)
     _overtake(held, [*overtaken, *met])
     _fail(held, {target.request_id: failure for target, failure in opening.failed.items() if target not in met})

@@ -5,7 +5,7 @@ own, and reads the one before in a bite. So a worker that wakes after its claim 
 nobody uses any more.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -44,19 +44,17 @@ class Leftover(NamedTuple):
     key: str
 
 
-_RECORD_UPLOADS = """
-WITH opened AS (
-    SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(uploads)s::text[]) AS upload(id, key, upload_id)
-), ours AS (
-    SELECT e.id FROM compliance_export e JOIN opened ON opened.id = e.id
-     WHERE e.key = opened.key AND e.expires_at IS NULL
-     ORDER BY e.id
-       FOR UPDATE OF e
-)
+# Not what has to go since a deletion met it, nor what another worker has under a key of its own by now.
+_OURS = """
+SELECT id FROM compliance_export
+ WHERE (id, key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND expires_at IS NULL
+"""
+_LOCK_OURS = f"{_OURS} ORDER BY id FOR UPDATE"
+
+_NOTE_UPLOADS = """
 UPDATE compliance_export e SET upload_id = opened.upload_id
-  FROM ours JOIN opened ON opened.id = ours.id
- WHERE e.id = ours.id
-RETURNING e.id
+  FROM unnest(%(ids)s::bigint[], %(uploads)s::text[]) AS opened(id, upload_id)
+ WHERE e.id = opened.id
 """
 
 # Not while there are copies of files beside it: the next attempt, or whoever removes the export, finds them by it.
@@ -73,10 +71,6 @@ WITH given_up AS (
 UPDATE compliance_export e SET key = NULL, upload_id = NULL, expires_at = NULL FROM given_up WHERE e.id = given_up.id
 """
 
-_STILL_OURS = """
-SELECT id FROM compliance_export
- WHERE (id, key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND expires_at IS NULL
-"""
 _CLOSED = """
 SELECT DISTINCT wanted.export_id
   FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
@@ -85,19 +79,12 @@ SELECT DISTINCT wanted.export_id
         WHERE id = wanted.conversation_id AND deletion_request_id IS NOT NULL OFFSET 0) AS c
 """
 _HOLD = """
-WITH ours AS (
-    SELECT e.id, e.chatbot_id FROM compliance_export e
-     WHERE (e.id, e.key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND e.expires_at IS NULL
-     ORDER BY e.id
-       FOR UPDATE OF e
-), recorded AS (
-    INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
-    SELECT ours.chatbot_id, ours.id, wanted.conversation_id
-      FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
-      JOIN ours ON ours.id = wanted.export_id
-     ORDER BY wanted.conversation_id, ours.id
-)
-SELECT id FROM ours
+INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
+SELECT e.chatbot_id, e.id, wanted.conversation_id
+  FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
+  JOIN compliance_export e ON e.id = wanted.export_id
+ WHERE e.id = ANY(%(ours)s::bigint[])
+ ORDER BY wanted.conversation_id, e.id
 """
 
 
@@ -133,12 +120,24 @@ def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | N
     return Leftover(request, where, export.key)
 
 
-def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
-    """Note the uploads' ids, in the caller's bite; return those that no deletion has met since."""
+def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]:
+    """Return those that a deletion has met by now: what fails of them fails because it is being removed.
+
+    `lock` the others, in the caller's bite, if something is to be noted of them.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD_UPLOADS, {**_located(uploads), "uploads": list(uploads.values())})
-        noted = {row[0] for row in cursor.fetchall()}
-    return {target for target in uploads if target.export_id in noted}
+        cursor.execute(_LOCK_OURS if lock else _OURS, _located(targets))
+        ours = {export_id for (export_id,) in cursor.fetchall()}
+    return {target for target in targets if target.export_id not in ours}
+
+
+def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
+    """Note the uploads' ids, in the caller's bite; return those of exports that a deletion has met since."""
+    met = met_since(uploads, lock=True)
+    noted = {target: upload for target, upload in uploads.items() if target not in met}
+    with connection.cursor() as cursor:
+        cursor.execute(_NOTE_UPLOADS, {**_located(noted), "uploads": list(noted.values())})
+    return met
 
 
 def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
@@ -152,24 +151,14 @@ def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
         "exports": array(target.export_id for target, _ in contents),
         "conversations": array(conversation for _, conversation in contents),
     }
-    wanted = {target.export_id: target for target, _ in contents}
+    wanted = {target for target, _ in contents}
     with connection.cursor() as cursor:
         cursor.execute(_CLOSED, values)
         closed = {export_id for (export_id,) in cursor.fetchall()}
-        cursor.execute(
-            _HOLD,
-            {**values, **_located(target for export_id, target in wanted.items() if export_id not in closed)},
-        )
-        held = {export_id for (export_id,) in cursor.fetchall()}
-    return {target for export_id, target in wanted.items() if export_id not in held}
-
-
-def met_since(targets: Collection[Target]) -> set[Target]:
-    """Return those that a deletion has met by now: what fails of them fails because it is being removed."""
-    with connection.cursor() as cursor:
-        cursor.execute(_STILL_OURS, _located(targets))
-        ours = {export_id for (export_id,) in cursor.fetchall()}
-    return {target for target in targets if target.export_id not in ours}
+        ours = {target for target in wanted if target.export_id not in closed}
+        ours -= met_since(ours, lock=True)
+        cursor.execute(_HOLD, {**values, "ours": array(target.export_id for target in ours)})
+    return wanted - ours
 
 
 def forget_keys(targets: Collection[Target]) -> None:
@@ -178,8 +167,7 @@ def forget_keys(targets: Collection[Target]) -> None:
         cursor.execute(_FORGET_KEYS, _located(targets))
 
 
-def _located(targets: Iterable[Target]) -> dict[str, list[int] | list[str]]:
-    targets = list(targets)
+def _located(targets: Collection[Target]) -> dict[str, list[int] | list[str]]:
     return {"ids": [target.export_id for target in targets], "keys": [target.key for target in targets]}
 
 
