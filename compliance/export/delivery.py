@@ -21,6 +21,7 @@ from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
+from compliance.export.telling import Teller
 from config.logs import describe_database_error
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
@@ -68,16 +69,18 @@ class Delivery:
     Takes out of `uploads` what it has sent, or tried to: what it leaves there is still to be aborted.
     """
 
-    def __init__(self, held: HeldClaim, keeper: Keeper, storage: ObjectStorage, uploads: dict[Target, str]) -> None:
+    def __init__(
+        self, held: HeldClaim, keeper: Keeper, tell: Teller, storage: ObjectStorage, uploads: dict[Target, str]
+    ) -> None:
         self._held = held
         self._keeper = keeper
+        self._tell = tell
         self._storage = storage
         self._uploads = uploads
         self._targets = {target.place: target for target in uploads}
         self._counts: dict[int, Counts] = {}
         self._lines: dict[Target, int] = {}
         self._copied: Counter[Target] = Counter()
-        self._told: set[Target] = set()
         self._settled = time.monotonic()
         self._crew = Crew[Target, Written](keeper, waiting=THREADS, most_bytes=CREW_BYTES)
 
@@ -108,7 +111,7 @@ class Delivery:
         with closing(self._pieces(reader, transcripts)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
                 file, target = _File(of_file), self._targets[place]
-                if target in self._told:
+                if target in self._tell.told:
                     deque(self._keeping(file.rest()), maxlen=0)
                     continue
                 head = file.head()
@@ -126,14 +129,14 @@ class Delivery:
         """Note what the files will hold, and leave out those of which a deletion has met a conversation."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
-                self._overtake(self._hold_some([(self._targets[place], number) for place, number in some]))
+                self._tell.overtaken(self._hold_some([(self._targets[place], number) for place, number in some]))
 
     def _hold_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
         def hold(_now: datetime, chatbots: set[int]) -> set[Target]:
             return recording.hold([one for one in contents if one[0].chatbot_id in chatbots])
 
         chatbots = {target.chatbot_id for target, _ in contents}
-        return set(self._held.share_with_intake(chatbots, hold)) - self._told
+        return set(self._held.share_with_intake(chatbots, hold)) - self._tell.told
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
         pieces = transcripts.pieces(self._targets)
@@ -141,13 +144,13 @@ class Delivery:
         return read_patiently(reader, pieces, meanwhile=self._keeper.keep_if_due) if self._held.is_large else pieces
 
     def _copy_files(self, transcripts: Transcripts) -> None:
-        with_files = [target for target in self._uploads if target.include_files and target not in self._told]
+        with_files = [target for target in self._uploads if target.include_files and target not in self._tell.told]
         if with_files:
             copying = Copying(self._held, self._keeper, self._storage)
             copying.run(transcripts, with_files)
             self._copied = copying.copied
-            self._overtake(copying.overtaken)
-            self._fail(copying.failed)
+            self._tell.overtaken(copying.overtaken)
+            self._tell.failed(copying.failed)
 
     def _hand(self, target: Target, data: bytes, lines: int) -> None:
         self._lines[target] = lines
@@ -161,7 +164,7 @@ class Delivery:
             written = self._storage.write_parts(target.key, upload_id, chunks, before_complete=self._held.keep)
         except StorageError as error:
             failure = StepFailed(error.code, error.detail, retryable=error.retryable)
-            self._fail({target: failure})
+            self._tell.failed({target: failure})
             # The next file lies behind what is left of this one.
             deque(self._keeping(file.rest()), maxlen=0)
         else:
@@ -183,7 +186,7 @@ class Delivery:
         """Tell what became of the files that the crew has sent."""
         done, failed = self._crew.take()
         self._complete(done)
-        self._fail(failed)
+        self._tell.failed(failed)
         self._settled = time.monotonic()
 
     def _complete(self, written: dict[Target, Written]) -> None:
@@ -191,23 +194,8 @@ class Delivery:
         if not files:
             return
         overtaken = progress.complete_exports(self._held, files)
-        self._overtake({target for target in written if target.request_id in overtaken})
-        self._told |= written.keys()
-
-    def _fail(self, failures: dict[Target, StepFailed]) -> None:
-        if failures:
-            met = recording.met_since(failures)
-            self._overtake(met)
-            failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
-            if failed:
-                progress.step_failed(self._held, failed)
-            self._told |= failures.keys()
-
-    def _overtake(self, targets: Collection[Target]) -> None:
-        if targets:
-            overtaken = [target.request_id for target in targets]
-            progress.try_again(self._held, overtaken, code=recording.OVERTAKEN)
-            self._told |= set(targets)
+        self._tell.overtaken([target for target in written if target.request_id in overtaken])
+        self._tell.told |= written.keys()
 
     def _delivered(self, target: Target, written: Written) -> progress.Delivered:
         counts = self._counts[target.place]
@@ -229,7 +217,7 @@ class Delivery:
 
     def _fail_unread(self, failure: StepFailed) -> None:
         """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
-        unread = [target.request_id for target in self._targets.values() if target not in self._told]
+        unread = [target.request_id for target in self._targets.values() if target not in self._tell.told]
         if len(unread) > 1:
             progress.give_back_alone(self._held)
         else:

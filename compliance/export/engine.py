@@ -20,10 +20,9 @@ becomes a delivery: the export is overtaken, and is made again from what is left
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
-from uuid import UUID
 
 from chatbots.buckets import ObjectStorage
 from compliance import progress
@@ -34,13 +33,12 @@ from compliance.export import destination, recording
 from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
-from compliance.export.recording import OVERTAKEN, Leftover, Target
+from compliance.export.recording import Leftover, Target
+from compliance.export.telling import Teller
 from compliance.models import ComplianceRequest
 from compliance.whereabouts import storage_of
 
 logger = logging.getLogger(__name__)
-
-WaitingFor = ComplianceRequest.WaitingFor
 
 CONTENT_TYPE = "text/csv; charset=utf-8"
 # To open an upload is one call of the three that a small file takes: no more are opened than can be sent in the
@@ -66,20 +64,20 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         # Nothing is left of the claim, or it was lost.
         held.keep()
         return
-    storage, keeper = going_to.storage, Keeper(held.keep)
+    storage, keeper, tell = going_to.storage, Keeper(held.keep), Teller(held)
     now = time.monotonic()
     until = now + (deadline - now) * _SHARE_OF_OPENING
     targets = _start(held, keeper, going_to, until=until)
     opening = Crew[Target, str](keeper)
     try:
-        _open_uploads(held, opening, storage, targets, until=until)
-        _give_back(held, [target for target in targets if target not in opening.begun])
+        _open_uploads(held, tell, opening, storage, targets, until=until)
+        tell.untouched([target for target in targets if target not in opening.begun])
         if opening.done:
-            Delivery(held, keeper, storage, opening.done).run(deadline=deadline)
+            Delivery(held, keeper, tell, storage, opening.done).run(deadline=deadline)
     finally:
         # The delivery takes out what it has sent, or tried to.
         aborted = _abort(storage, opening.done)
-    _give_back(held, aborted)
+    tell.untouched(aborted)
 
 
 def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: float) -> list[Target]:
@@ -115,14 +113,17 @@ def _purge(held: HeldClaim, keeper: Keeper, left: Collection[Leftover], *, until
     removable = [each for each in storages if each.request.pk not in failures]
     with Crew[Leftover, int](keeper) as purging:
         purging.hand_all(removable, lambda each: storages[each].purge(each.key), until=until)
-    _fail(held, failures | {each.request.pk: failure for each, failure in purging.failed.items()})
+    failures |= {each.request.pk: failure for each, failure in purging.failed.items()}
+    if failures:
+        progress.step_failed(held, failures)
     late = [each.request.pk for each in removable if each not in purging.begun]
-    progress.give_back(held, late, waiting_for=WaitingFor.TURN)
+    progress.give_back(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
     return set(purging.done)
 
 
 def _open_uploads(
     held: HeldClaim,
+    tell: Teller,
     opening: Crew[Target, str],
     storage: ObjectStorage,
     targets: Collection[Target],
@@ -143,17 +144,8 @@ def _open_uploads(
 
     overtaken = held.share_with_intake({target.chatbot_id for target in opening.done}, record)
     _abort(storage, {target: opening.done.pop(target) for target in overtaken})
-    met = recording.met_since(opening.failed)
-    _overtake(held, [*overtaken, *met])
-    _fail(held, {target.request_id: failure for target, failure in opening.failed.items() if target not in met})
-
-
-def _give_back(held: HeldClaim, targets: Collection[Target]) -> None:
-    """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
-    if targets:
-        with held.bite():
-            recording.forget_keys(targets)
-        progress.give_back(held, [target.request_id for target in targets], waiting_for=WaitingFor.TURN)
+    tell.overtaken(overtaken)
+    tell.failed(opening.failed)
 
 
 def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:
@@ -171,15 +163,3 @@ def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target
     for failure in aborting.failed.values():
         logger.warning("export.upload_not_aborted code=%s", failure.code)
     return list(aborting.done)
-
-
-def _overtake(held: HeldClaim, targets: Iterable[Target]) -> None:
-    """Have exports made again, from what is left: a deletion has met one of their conversations."""
-    overtaken = [target.request_id for target in targets]
-    if overtaken:
-        progress.try_again(held, overtaken, code=OVERTAKEN)
-
-
-def _fail(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
-    if failures:
-        progress.step_failed(held, failures)

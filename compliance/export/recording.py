@@ -20,9 +20,6 @@ from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.whereabouts import Whereabouts
 from config.arrays import array
 
-# As the change log tells it, when a deletion has met one of the conversations: the export is made again.
-OVERTAKEN = "export_overtaken"
-
 
 @dataclass(frozen=True)
 class Target:

@@ -1,0 +1,46 @@
+"""What became of a claim's exports that are not completed, as `progress` is told."""
+
+from collections.abc import Collection, Mapping
+
+from compliance import progress
+from compliance.claims import HeldClaim
+from compliance.errors import StepFailed
+from compliance.export import recording
+from compliance.export.recording import Target
+from compliance.models import ComplianceRequest
+
+# As the change log tells it, when a deletion has met one of the conversations: the export is made again.
+_OVERTAKEN = "export_overtaken"
+
+
+class Teller:
+    """Tells of exports of a claim, in bites of it: `told` are those that are settled. Raises ClaimLost."""
+
+    def __init__(self, held: HeldClaim) -> None:
+        self.told: set[Target] = set()
+        self._held = held
+
+    def overtaken(self, targets: Collection[Target]) -> None:
+        """Have exports made again, from what is left: a deletion has met one of their conversations."""
+        if targets:
+            progress.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
+            self.told.update(targets)
+
+    def failed(self, failures: Mapping[Target, StepFailed]) -> None:
+        """Note errors. What a deletion has met by now fails because it is being removed: it is overtaken."""
+        if not failures:
+            return
+        met = recording.met_since(failures)
+        self.overtaken(met)
+        failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
+        if failed:
+            progress.step_failed(self._held, failed)
+        self.told |= failures.keys()
+
+    def untouched(self, targets: Collection[Target]) -> None:
+        """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
+        if targets:
+            with self._held.bite():
+                recording.forget_keys(targets)
+            waiting_for = ComplianceRequest.WaitingFor.TURN
+            progress.give_back(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
