@@ -1,7 +1,7 @@
 """The files of a claim's exports: read in one instant, sent while the next is read, completed in groups."""
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -37,32 +37,6 @@ FILES_PER_BITE = 50
 SECONDS_PER_BITE = 2.0
 
 
-class _File:
-    """The file at one place, as it comes. `lines` are those read so far, the header not counted."""
-
-    def __init__(self, pieces: Iterable[Piece]) -> None:
-        self.lines = 0
-        self._pieces = pieces
-        self._data = self._read()
-
-    def head(self) -> bytes:
-        """Read a part, or the whole file if it is shorter."""
-        head = bytearray()
-        for data in self._data:
-            head += data
-            if len(head) >= PART_BYTES:
-                break
-        return bytes(head)
-
-    def rest(self) -> Iterator[bytes]:
-        return self._data
-
-    def _read(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            self.lines += piece.lines
-            yield piece.data
-
-
 class Delivery:
     """Send the files of all exports that are in the claim into uploads that are open and recorded; complete them.
 
@@ -79,7 +53,7 @@ class Delivery:
         self._uploads = uploads
         self._targets = {target.place: target for target in uploads}
         self._counts: dict[int, Counts] = {}
-        self._lines: dict[Target, int] = {}
+        self._lines: Counter[int] = Counter()
         self._copied: Counter[Target] = Counter()
         self._settled = time.monotonic()
         self._crew = Crew[Target, Written](keeper, waiting=THREADS, most_bytes=CREW_BYTES)
@@ -110,18 +84,18 @@ class Delivery:
         self._copy_files(transcripts)
         with closing(self._pieces(reader, transcripts)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
-                file, target = _File(of_file), self._targets[place]
+                target = self._targets[place]
                 if target in self._tell.told:
-                    deque(self._keeping(file.rest()), maxlen=0)
-                    continue
-                head = file.head()
+                    continue  # groupby reads on to the next one
+                data = (piece.data for piece in of_file)
+                head = _read_part(data)
                 if len(head) < PART_BYTES:
-                    self._hand(target, head, file.lines)
+                    self._hand(target, head)
                     self._settle_if_due()
                 else:
                     self._crew.wait_for_all()
                     self._settle()
-                    self._stream(target, head, file)
+                    self._stream(target, chain([head], data))
                     if time.monotonic() > deadline:
                         break
 
@@ -139,9 +113,16 @@ class Delivery:
         return set(self._held.share_with_intake(chatbots, hold)) - self._tell.told
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
+        """Yield what all files hold; count the lines of each, and keep the claim meanwhile."""
         pieces = transcripts.pieces(self._targets)
-        # What is small is sorted in no time; handing it from thread to thread would take longer.
-        return read_patiently(reader, pieces, meanwhile=self._keeper.keep_if_due) if self._held.is_large else pieces
+        if self._held.is_large:
+            # What is small is sorted in no time; handing it from thread to thread would take longer.
+            pieces = read_patiently(reader, pieces, meanwhile=self._keeper.keep_if_due)
+        with closing(pieces):
+            for piece in pieces:
+                self._keeper.keep_if_due()
+                self._lines[piece.place] += piece.lines
+                yield piece
 
     def _copy_files(self, transcripts: Transcripts) -> None:
         with_files = [target for target in self._uploads if target.include_files and target not in self._tell.told]
@@ -152,29 +133,19 @@ class Delivery:
             self._tell.overtaken(copying.overtaken)
             self._tell.failed(copying.failed)
 
-    def _hand(self, target: Target, data: bytes, lines: int) -> None:
-        self._lines[target] = lines
+    def _hand(self, target: Target, data: bytes) -> None:
         send = partial(self._storage.write_parts, target.key, self._uploads[target], [data])
         self._crew.hand(target, send, size=len(data))
 
-    def _stream(self, target: Target, head: bytes, file: _File) -> None:
+    def _stream(self, target: Target, data: Iterable[bytes]) -> None:
         upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
-        chunks = self._keeping(chain([head], file.rest()))
         try:
-            written = self._storage.write_parts(target.key, upload_id, chunks, before_complete=self._held.keep)
+            written = self._storage.write_parts(target.key, upload_id, data, before_complete=self._held.keep)
         except StorageError as error:
             failure = StepFailed(error.code, error.detail, retryable=error.retryable)
             self._tell.failed({target: failure})
-            # The next file lies behind what is left of this one.
-            deque(self._keeping(file.rest()), maxlen=0)
         else:
-            self._lines[target] = file.lines
             self._complete({target: written})
-
-    def _keeping(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self._keeper.keep_if_due()
-            yield chunk
 
     def _settle_if_due(self) -> None:
         self._crew.note_finished()
@@ -204,7 +175,7 @@ class Delivery:
             chatbot_id=target.chatbot_id,
             export_id=target.export_id,
             key=target.key,
-            rows=self._lines[target],
+            rows=self._lines[target.place],
             bytes=written.bytes,
             sha256=written.sha256,
             counts=progress.Counts(
@@ -222,6 +193,16 @@ class Delivery:
             progress.give_back_alone(self._held)
         else:
             progress.step_failed(self._held, dict.fromkeys(unread, failure))
+
+
+def _read_part(data: Iterator[bytes]) -> bytes:
+    """Read a part of the file, or the whole if it is shorter."""
+    part = bytearray()
+    for piece in data:
+        part += piece
+        if len(part) >= PART_BYTES:
+            break
+    return bytes(part)
 
 
 def _wanted(held: HeldClaim) -> sql.Composed:

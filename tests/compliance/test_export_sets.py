@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from compliance.export import crew, engine
 from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
+from compliance.export.recording import Target
 from compliance.models import ComplianceRequest, Export
 from conversations.transcripts import HEADER
 from tests import factories
@@ -214,11 +215,13 @@ def test_after_a_large_file_that_took_the_time_the_rest_is_given_back(
     held = taken(small, large, *rest)
     deadline = time.monotonic() + 3
 
-    def slowly(self: Delivery, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        yield from chunks
+    stream = Delivery._stream
+
+    def slowly(self: Delivery, target: Target, data: Iterable[bytes]) -> None:
+        stream(self, target, data)
         time.sleep(max(0.0, deadline - time.monotonic()) + 0.01)
 
-    monkeypatch.setattr(Delivery, "_keeping", slowly)
+    monkeypatch.setattr(Delivery, "_stream", slowly)
     engine.run(held, deadline=deadline)
     held.let_go()
     assert [outcome(request) for request in (small, large, *rest)] == [COMPLETED] * 2 + [("accepted", "", 0)] * 2
