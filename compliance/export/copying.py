@@ -19,8 +19,8 @@ from django.db import connection
 
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written, hosted_storage
 from compliance.claims import HeldClaim
+from compliance.crew import THREADS, Crew, Keeper
 from compliance.errors import StepFailed
-from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
 from compliance.models import ExportFile

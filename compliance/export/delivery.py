@@ -16,10 +16,10 @@ from psycopg import sql
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance import progress
 from compliance.claims import HeldClaim
+from compliance.crew import THREADS, Crew, Keeper
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import recording
 from compliance.export.copying import Copying
-from compliance.export.crew import THREADS, Crew, Keeper
 from compliance.export.recording import Target
 from compliance.export.telling import Teller
 from config.logs import describe_database_error

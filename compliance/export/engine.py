@@ -27,10 +27,10 @@ from functools import partial
 from chatbots.buckets import ObjectStorage
 from compliance import progress
 from compliance.claims import HeldClaim
+from compliance.crew import Crew, Keeper
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.export import destination, recording
-from compliance.export.crew import Crew, Keeper
 from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
 from compliance.export.recording import Leftover, Target

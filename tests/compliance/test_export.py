@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from compliance import crew
 from compliance.claims import HeldClaim
-from compliance.export import crew
 from compliance.export.naming import MAX_KEY_BYTES, export_key
 from compliance.models import Export
 from conversations.models import Conversation

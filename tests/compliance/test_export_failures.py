@@ -13,9 +13,9 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from compliance import crew
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
-from compliance.export import crew
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.models import Claim, ComplianceRequest, Export, ExportConversation

@@ -14,10 +14,10 @@ from django.utils import timezone
 from chatbots.buckets import PART_BYTES, ObjectStorage, Written
 from chatbots.buckets.removal import Removed
 from chatbots.models import Chatbot
-from compliance import claims, operations, outcomes, sizes, worker
+from compliance import claims, crew, operations, outcomes, sizes, worker
 from compliance.api.representation import represent
 from compliance.errors import ClaimLost
-from compliance.export import copying, crew
+from compliance.export import copying
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.outcomes import MOST_FILES
 from conversations import uploads

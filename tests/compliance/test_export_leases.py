@@ -7,9 +7,9 @@ import pytest
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from compliance import crew
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
-from compliance.export import crew
 from conversations import snapshots
 from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, outcome, taken
 from tests.factories import conversation_of, export_of

@@ -14,9 +14,10 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import crew
+from compliance.crew import Crew, Keeper
 from compliance.errors import ClaimLost
-from compliance.export import crew, engine
-from compliance.export.crew import Crew, Keeper
+from compliance.export import engine
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
