@@ -24,6 +24,7 @@ from chatbots.buckets import ObjectStorage
 from compliance import progress
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
+from compliance.models import LeftCopy
 from compliance.whereabouts import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
 from config.arrays import array
 
@@ -108,11 +109,10 @@ SELECT * FROM compliance_export AS given
 
 _FORGET_COPIES = "DELETE FROM compliance_exportfile WHERE (id, key) IN ({gone}) RETURNING id"
 
-# A deletion that met one names it from then on: nobody can tell what still lies there.
 _FORGET_OUT_OF_REACH = f"""
 WITH lost AS (
     SELECT e.id FROM compliance_export e
-     WHERE e.id = ANY(ARRAY({{exports}})) AND e.key IS NOT NULL AND e.finished_at IS NULL AND {OUT_OF_REACH}
+     WHERE e.id = ANY(%s::bigint[]) AND e.key IS NOT NULL AND e.finished_at IS NULL AND {OUT_OF_REACH}
      ORDER BY e.id FOR UPDATE OF e
 ), copies AS (
     DELETE FROM compliance_exportfile f USING lost WHERE f.export_id = lost.id
@@ -121,10 +121,8 @@ UPDATE compliance_export e SET key = NULL, upload_id = NULL
   FROM lost WHERE e.id = lost.id
 RETURNING e.id
 """  # noqa: S608  (constants of ours)
-_LEAVE_OUT_OF_REACH = f"""
-INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
+_GOING_OUT_OF_REACH = f"""
 SELECT e.chatbot_id, e.request_id, e.id FROM ({_GOING}) AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
-    ON CONFLICT DO NOTHING
 """  # noqa: S608  (constants of ours)
 
 _FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE (id, object_key) IN ({gone}) RETURNING id"
@@ -165,9 +163,17 @@ def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
 def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless."""
     with bite(), connection.cursor() as cursor:
-        cursor.execute(_LEAVE_OUT_OF_REACH, [array(request_ids)])
-        if cursor.rowcount:
-            _forget_out_of_reach(f"SELECT id FROM ({_GOING}) AS e", request_ids)  # noqa: S608  (a text of ours)
+        cursor.execute(_GOING_OUT_OF_REACH, [array(request_ids)])
+        if out_of_reach := cursor.fetchall():
+            # The deletions name them from now on: nobody can tell what still lies there.
+            LeftCopy.objects.bulk_create(
+                [
+                    LeftCopy(chatbot_id=chatbot_id, deletion_id=deletion_id, export_id=export_id)
+                    for chatbot_id, deletion_id, export_id in out_of_reach
+                ],
+                ignore_conflicts=True,
+            )
+            forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
         cursor.execute(_EXPIRE_GOING, [array(request_ids)])
     failures = _erase(bite, request_ids, find=_GOING_COPIES, counter="", forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
@@ -197,15 +203,11 @@ def forget_exports(gone: Iterable[tuple[int, str]]) -> set[int]:
         return {row_id for (row_id,) in cursor.fetchall()}
 
 
-def forget_out_of_reach(request_ids: Sequence[UUID]) -> None:
+def forget_out_of_reach(export_ids: Iterable[int]) -> None:
     """Forget unfinished files of these exports that lie in a bucket which is no longer the chatbot's, in the caller's
     transaction."""
-    _forget_out_of_reach("SELECT id FROM compliance_export WHERE request_id = ANY(%s)", request_ids)
-
-
-def _forget_out_of_reach(exports: str, request_ids: Sequence[UUID]) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_FORGET_OUT_OF_REACH.format(exports=exports), [array(request_ids)])
+        cursor.execute(_FORGET_OUT_OF_REACH, [array(export_ids)])
         lost = [row[0] for row in cursor.fetchall()]
     if lost:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))

@@ -247,7 +247,7 @@ def _remove_expired_exports(turn: Turn) -> None:
 def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
     """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
     with transaction.atomic():
-        objects.forget_out_of_reach([export.request_id])
+        objects.forget_out_of_reach([export.pk])
     if not Export.objects.filter(pk=export.pk, key=export.key).exists():
         return True
     for failure in objects.erase_expired_copies([export.request_id]).values():

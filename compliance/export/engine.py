@@ -35,7 +35,7 @@ from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
 from compliance.export.recording import Leftover, Target
 from compliance.export.telling import Teller
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, Export
 from compliance.whereabouts import storage_of
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: flo
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
         started = progress.start_exports(held, now, chatbots)
-        objects.forget_out_of_reach([request.pk for request in started])
+        objects.forget_out_of_reach(Export.objects.filter(request__in=started).values_list("pk", flat=True))
         return recording.record(started, now, places=going_to.places)
 
     recorded = held.share_with_intake(going_to.places, start)

@@ -325,6 +325,19 @@ def test_a_deletion_says_what_lies_in_a_bucket_that_is_no_longer_ours_to_reach(
     assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
 
 
+def test_what_a_deletion_has_said_already_and_a_retry_left_there_again_is_forgotten_too(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    use_hosted_bucket(chatbot)
+    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    LeftCopy.objects.create(chatbot=chatbot, deletion=deletion, export=left)
+    drain()
+    assert outcome(deletion) == COMPLETED
+    left.refresh_from_db()
+    assert left.key is None
+
+
 def test_the_sweep_removes_there_what_a_given_up_export_left(
     chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:
