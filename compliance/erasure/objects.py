@@ -10,18 +10,18 @@ whatever lies in a bucket that is no longer the chatbot's: our rows forget their
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets.removal import Removed
 from compliance import progress
+from compliance.crew import Crew, Keeper
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
@@ -36,11 +36,8 @@ Bite = Callable[[], AbstractContextManager[datetime | None]]
 _OBJECTS_PER_BITE = 100
 # Looked for at once: to find them, all that is in scope is gone through.
 _OBJECTS_LOCATED = 2_000
-_SECONDS_BETWEEN_KEEPS = 15.0
 
 Failures = dict[UUID, StepFailed]
-
-_T = TypeVar("_T")
 
 
 class Located(NamedTuple):
@@ -107,7 +104,8 @@ SELECT * FROM compliance_export AS given
         WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected')))"""
 )
 
-_FORGET_COPIES = "DELETE FROM compliance_exportfile WHERE (id, key) IN ({gone}) RETURNING id"
+_GONE = "SELECT * FROM unnest(%s::bigint[], %s::text[])"
+_FORGET_COPIES = f"DELETE FROM compliance_exportfile WHERE (id, key) IN ({_GONE}) RETURNING id"  # noqa: S608
 
 _FORGET_OUT_OF_REACH = f"""
 WITH lost AS (
@@ -125,13 +123,13 @@ _GOING_OUT_OF_REACH = f"""
 SELECT e.chatbot_id, e.request_id, e.id FROM ({_GOING}) AS e WHERE e.finished_at IS NULL AND {OUT_OF_REACH}
 """  # noqa: S608  (constants of ours)
 
-_FORGET_FILES = "DELETE FROM conversations_uploadedfile WHERE (id, object_key) IN ({gone}) RETURNING id"
+_FORGET_FILES = f"DELETE FROM conversations_uploadedfile WHERE (id, object_key) IN ({_GONE}) RETURNING id"  # noqa: S608
 
 # Not one that has another key by now: a retry removed what was under the former one, and began anew. Of an erased
 # conversation that nothing else holds nobody needs to know any more whom it was about.
-_FORGET_EXPORTS = """
+_FORGET_EXPORTS = f"""
 WITH gone AS (
-    SELECT id FROM compliance_export WHERE (id, key) IN ({gone}) ORDER BY id FOR UPDATE
+    SELECT id FROM compliance_export WHERE (id, key) IN ({_GONE}) ORDER BY id FOR UPDATE
 ), holding AS (
     DELETE FROM compliance_exportconversation held USING gone WHERE held.export_id = gone.id
     RETURNING held.conversation_id
@@ -143,7 +141,7 @@ WITH gone AS (
                SELECT id FROM conversations_conversation
                 WHERE id = each.id AND deleted_at IS NOT NULL OFFSET 0) AS s
           JOIN conversations_identity i ON i.conversation_id = s.id AND i.value IS NULL
-         WHERE NOT {held}
+         WHERE NOT {IN_FILES_OR_DAYS}
            AND NOT EXISTS (SELECT FROM compliance_exportconversation
                             WHERE conversation_id = s.id AND export_id NOT IN (SELECT id FROM gone))
            FOR UPDATE OF i SKIP LOCKED)
@@ -151,8 +149,7 @@ WITH gone AS (
 UPDATE compliance_export e SET key = NULL, upload_id = NULL, removed_at = now()
   FROM gone WHERE e.id = gone.id
 RETURNING e.id
-""".replace("{held}", IN_FILES_OR_DAYS)
-_GONE = "SELECT * FROM unnest(%s::bigint[], %s::text[])"
+"""  # noqa: S608  (constants of ours)
 
 
 def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
@@ -175,32 +172,27 @@ def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
         cursor.execute(_EXPIRE_GOING, [array(request_ids)])
-    failures = _erase(bite, request_ids, find=_GOING_COPIES, counter="", forget=_FORGET_COPIES)
+    failures = _erase(bite, request_ids, find=_GOING_COPIES, forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
     return failures | _erase(bite, left, find=_EXPORTS, counter="exports", forget=_FORGET_EXPORTS)
 
 
-def erase_copies(bite: Bite, request_ids: Sequence[UUID], *, find: str = _COPIES_OF_REQUESTS) -> Failures:
+def erase_copies(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the copies of files beside these export requests' files, with their rows. For whoever claims them."""
-    if not request_ids:
-        return {}
-    return _erase(bite, request_ids, find=find, counter="", forget=_FORGET_COPIES)
+    return _erase(bite, request_ids, find=_COPIES_OF_REQUESTS, forget=_FORGET_COPIES)
 
 
 def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
     """As `erase_copies`, for whoever claims nothing: only while the exports' days are over, or they are given up."""
-    return erase_copies(transaction.atomic, request_ids, find=_EXPIRED_COPIES)
+    return _erase(transaction.atomic, request_ids, find=_EXPIRED_COPIES, forget=_FORGET_COPIES)
 
 
-def forget_exports(gone: Iterable[tuple[int, str]]) -> set[int]:
+def forget_exports(gone: Collection[tuple[int, str]]) -> set[int]:
     """Let rows of exports forget the keys of objects that are gone, each given with its key, and what they held.
 
     In the caller's transaction. Return those that had this key still.
     """
-    gone = list(gone)
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET_EXPORTS.format(gone=_GONE), [[row for row, _ in gone], [key for _, key in gone]])
-        return {row_id for (row_id,) in cursor.fetchall()}
+    return _forget(_FORGET_EXPORTS, gone)
 
 
 def forget_out_of_reach(export_ids: Iterable[int]) -> None:
@@ -213,28 +205,21 @@ def forget_out_of_reach(export_ids: Iterable[int]) -> None:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
 
 
-def _erase(
-    bite: Bite,
-    request_ids: Sequence[UUID],
-    *,
-    find: str,
-    counter: str,
-    forget: str,
-) -> Failures:
+def _erase(bite: Bite, request_ids: Sequence[UUID], *, find: str, forget: str, counter: str = "") -> Failures:
     failures: Failures = {}
-    while True:
-        trying = [request_id for request_id in request_ids if request_id not in failures]
+    while trying := [request_id for request_id in request_ids if request_id not in failures]:
         with bite():
             located = _locate(find, trying)
         if not located:
-            return failures
+            break
         for start in range(0, len(located), _OBJECTS_PER_BITE):
             some = [row for row in located[start : start + _OBJECTS_PER_BITE] if row.request_id not in failures]
             gone = _purge(bite, some, failures)
             with bite():
-                forgotten = _forget(forget, gone)
+                forgotten = _forget(forget, [(row.row_id, row.key) for row in gone])
                 if counter:
-                    progress.add_counts(_per_request(forgotten, counter))
+                    progress.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
+    return failures
 
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
@@ -251,43 +236,34 @@ def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
 
 
 def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
-    """Purge the objects; note the failures, and return those that are gone."""
+    """Purge the objects, those of each bucket together; note the failures, and return those that are gone."""
+
+    def keep() -> None:
+        with bite():
+            pass
+
     by_place: dict[Whereabouts, list[Located]] = defaultdict(list)
     for row in located:
-        by_place[_bucket_of(row.where)].append(row)
+        # All that lies in the hosted bucket shares calls, whosever it is.
+        by_place[Whereabouts(0) if row.where.hosting == HOSTED else row.where].append(row)
+    # A slow storage can take longer than a lease.
+    with Crew[Whereabouts, Removed](Keeper(keep)) as purging:
+        for where, rows in by_place.items():
+            try:
+                purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in rows]))
+            except StepFailed as failure:
+                purging.failed[where] = failure
+    failures |= {row.request_id: failure for where, failure in purging.failed.items() for row in by_place[where]}
     gone: list[Located] = []
-    for where, rows in by_place.items():
-        try:
-            gone += _purge_from(storage_of(where), bite, rows, failures)
-        except StepFailed as failure:
-            failures |= {row.request_id: failure for row in rows if row.request_id not in failures}
+    for where, removed in purging.done.items():
+        for row in by_place[where]:
+            error, known = removed.failed.get(row.key), failures.get(row.request_id)
+            if not error:
+                gone.append(row)
+            elif known is None or known.retryable:
+                # What needs a person goes before what needs time.
+                failures[row.request_id] = StepFailed(error.code, error.detail, retryable=error.retryable)
     return gone
-
-
-def _bucket_of(where: Whereabouts) -> Whereabouts:
-    """Let all that lies in the hosted bucket share calls, whosever it is."""
-    return Whereabouts(0) if where.hosting == HOSTED else where
-
-
-def _purge_from(storage: ObjectStorage, bite: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
-    removed = _keeping(bite, partial(storage.purge_many, [row.key for row in located]))
-    for row in located:
-        error = removed.failed.get(row.key)
-        known = failures.get(row.request_id)
-        # What needs a person goes before what needs time.
-        if error and (known is None or known.retryable):
-            failures[row.request_id] = StepFailed(error.code, error.detail, retryable=error.retryable)
-    return [row for row in located if row.key not in removed.failed]
-
-
-def _keeping(bite: Bite, work: Callable[[], _T]) -> _T:
-    """Let a thread do the work, and renew the claim meanwhile: a slow storage can take longer than a lease."""
-    with ThreadPoolExecutor(max_workers=1) as threads:
-        working = threads.submit(work)
-        while not wait([working], timeout=_SECONDS_BETWEEN_KEEPS).done:
-            with bite():
-                pass
-        return working.result()
 
 
 def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.Counts]:
@@ -297,9 +273,8 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.C
     return counts
 
 
-def _forget(statement: str, gone: Sequence[Located]) -> list[Located]:
-    """Let the rows go, or their keys; return those that nobody else had let go before."""
+def _forget(statement: str, gone: Collection[tuple[int, str]]) -> set[int]:
+    """Let rows go, or their keys; return those that nobody else had let go before."""
     with connection.cursor() as cursor:
-        cursor.execute(statement.format(gone=_GONE), [array(row.row_id for row in gone), [row.key for row in gone]])
-        forgotten = {row_id for (row_id,) in cursor.fetchall()}
-    return [row for row in gone if row.row_id in forgotten]
+        cursor.execute(statement, [array(row_id for row_id, _ in gone), [key for _, key in gone]])
+        return {row_id for (row_id,) in cursor.fetchall()}

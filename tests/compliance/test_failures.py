@@ -15,8 +15,8 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, StorageError, errors
 from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
-from compliance import claims, operations, sizes, worker
-from compliance.erasure import engine, exports, ledger, objects, rows, verify
+from compliance import claims, crew, operations, sizes, worker
+from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation
 from config.logs import SafeFormatter
 from conversations.intake import store
@@ -289,7 +289,7 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
         deletion_of(chatbot, value)
-    monkeypatch.setattr(objects, "_SECONDS_BETWEEN_KEEPS", 0.02)
+    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.02)
     kept: list[int] = []
     keep = claims.HeldClaim._lock
 
