@@ -120,4 +120,4 @@ class Crew(Generic[Subject, Result]):
             try:
                 self.done[subject] = call.result()
             except StorageError as error:
-                self.failed[subject] = StepFailed(error.code, error.detail, retryable=error.retryable)
+                self.failed[subject] = StepFailed.of(error)

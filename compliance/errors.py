@@ -3,6 +3,10 @@
 Codes are stable and documented; details are our own words and never hold a chatter's value or a library's text.
 """
 
+from typing import Self
+
+from chatbots.buckets import StorageError
+
 
 class Refused(Exception):
     """A call that cannot be carried out. `code` is one of the API's error codes.
@@ -26,6 +30,11 @@ class StepFailed(Exception):
         self.code = code
         self.detail = detail
         self.retryable = retryable
+
+    @classmethod
+    def of(cls, error: StorageError) -> Self:
+        """Return what a storage's refusal means to the request whose work it ended."""
+        return cls(error.code, error.detail, retryable=error.retryable)
 
 
 class ClaimLost(Exception):

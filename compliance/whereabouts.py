@@ -50,7 +50,7 @@ def open_place(bucket: Bucket) -> Place:
     try:
         return place_of(bucket)
     except StorageError as error:
-        raise StepFailed(error.code, error.detail, retryable=error.retryable) from None
+        raise StepFailed.of(error) from None
     except SecretUnreadable:
         detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
     raise StepFailed("bucket_secret_unreadable", detail, retryable=False)

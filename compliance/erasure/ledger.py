@@ -80,7 +80,7 @@ def write(erased: Sequence[Line]) -> None:
             f"{PREFIX}{timezone.now():%Y-%m-%d}/{uuid4().hex}.json", content, content_type="application/json"
         )
     except StorageError as error:
-        raise StepFailed(error.code, error.detail, retryable=error.retryable) from None
+        raise StepFailed.of(error) from None
 
 
 def expired_keys() -> Iterator[str]:

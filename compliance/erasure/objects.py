@@ -262,7 +262,7 @@ def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[L
                 gone.append(row)
             elif known is None or known.retryable:
                 # What needs a person goes before what needs time.
-                failures[row.request_id] = StepFailed(error.code, error.detail, retryable=error.retryable)
+                failures[row.request_id] = StepFailed.of(error)
     return gone
 
 

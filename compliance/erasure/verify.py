@@ -29,27 +29,23 @@ _PER_LOOK = 500
 
 EXPORTS, DAYS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
 
-# What is told beside what is left: copies that stay, days that are clean again, exports in clients' buckets that go.
-_STAYS, _CLEAN, _AT_CLIENTS, _NAMES = "stays", "clean", "at clients", "names"
-_ERASED_BEFORE = "erased before"
-
 
 @dataclass
 class Leftovers:
     """What was found of one deletion's data. `rows` by table, days included; `erased_before` is in how many
     conversations that another deletion had erased when this one marked.
 
-    `days_clean` are days that were made again, `stays` says that copies are left where they are, `at_clients` that an
-    export has to be removed from a client's bucket, `names` that it is still kept by digest whom an erased
-    conversation was about, `failure` why a day could not be made again.
+    `days_clean` are days that were made again, `stays` copies that are left where they are, `at_clients` exports that
+    have to be removed from a client's bucket, `names` digests of whom an erased conversation was about that are still
+    kept. `failure` is why a day could not be made again.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     erased_before: int = 0
     days_clean: int = 0
-    stays: bool = False
-    at_clients: bool = False
-    names: bool = False
+    stays: int = 0
+    at_clients: int = 0
+    names: int = 0
     failure: StepFailed | None = None
 
     @property
@@ -119,18 +115,18 @@ WITH r AS MATERIALIZED (
     UNION ALL
     SELECT {identities_name}, request_id, erased_before, NULL, named, NULL FROM people WHERE named > 0
     UNION ALL
-    SELECT {names}, request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
+    SELECT 'names', request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
     UNION ALL
     SELECT {exports}, request_id, erased_before, id, 1, NULL FROM judged WHERE goes
     UNION ALL
-    SELECT {at_clients}, request_id, NULL, id, 1, NULL FROM judged WHERE goes AND hosting = 'client'
+    SELECT 'at_clients', request_id, NULL, id, 1, NULL FROM judged WHERE goes AND hosting = 'client'
     UNION ALL
-    SELECT {stays}, request_id, NULL, id, 1, NULL FROM judged WHERE stays
+    SELECT 'stays', request_id, NULL, id, 1, NULL FROM judged WHERE stays
     UNION ALL
-    SELECT {stays}, request_id, NULL, -id, 1, NULL
+    SELECT 'stays', request_id, NULL, -id, 1, NULL
       FROM days WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL
     UNION ALL
-    SELECT {clean}, request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean AND is_new
+    SELECT 'days_clean', request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean AND is_new
     UNION ALL
     SELECT {days}, request_id, erased_before, id, 1,
            CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
@@ -139,7 +135,7 @@ WITH r AS MATERIALIZED (
 SELECT what, request_id, CASE WHEN count(thing) > 0 THEN count(DISTINCT thing) ELSE sum(n) END::bigint, max(said)
   FROM found GROUP BY 1, 2
  UNION ALL
-SELECT {erased_before}, request_id, count(DISTINCT erased_before), NULL
+SELECT 'erased_before', request_id, count(DISTINCT erased_before), NULL
   FROM found WHERE erased_before IS NOT NULL
  GROUP BY 2
 """)
@@ -217,23 +213,15 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
 
 
 def _tell(leftovers: Leftovers, what: str, count: int, said: str | None) -> None:
-    if what == _ERASED_BEFORE:
-        leftovers.erased_before = count
-    elif what == _CLEAN:
-        leftovers.days_clean = count
-    elif what == _STAYS:
-        leftovers.stays = True
-    elif what == _AT_CLIENTS:
-        leftovers.at_clients = True
-    elif what == _NAMES:
-        leftovers.names = True
-    else:
-        leftovers.rows[what] = count
-        if said is not None:
-            code, _, detail = said.partition("\n")
-            # The extract has used up its attempts: those of the deletion would meet the same.
-            detail = f"A daily extract could not be made again. {detail}"
-            leftovers.failure = StepFailed(code, detail, retryable=False)
+    if what in {"erased_before", "days_clean", "stays", "at_clients", "names"}:
+        setattr(leftovers, what, count)
+        return
+    leftovers.rows[what] = count
+    if said is not None:
+        code, _, detail = said.partition("\n")
+        # The extract has used up its attempts: those of the deletion would meet the same.
+        detail = f"A daily extract could not be made again. {detail}"
+        leftovers.failure = StepFailed(code, detail, retryable=False)
 
 
 def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
@@ -260,11 +248,6 @@ def _question() -> sql.Composable:
         identities_name=sql.Literal(Identity._meta.db_table),
         exports=sql.Literal(EXPORTS),
         days=sql.Literal(DAYS),
-        stays=sql.Literal(_STAYS),
-        clean=sql.Literal(_CLEAN),
-        at_clients=sql.Literal(_AT_CLIENTS),
-        names=sql.Literal(_NAMES),
-        erased_before=sql.Literal(_ERASED_BEFORE),
     )
 
 

@@ -142,8 +142,7 @@ class Delivery:
         try:
             written = self._storage.write_parts(target.key, upload_id, data, before_complete=self._held.keep)
         except StorageError as error:
-            failure = StepFailed(error.code, error.detail, retryable=error.retryable)
-            self._tell.failed({target: failure})
+            self._tell.failed({target: StepFailed.of(error)})
         else:
             self._complete({target: written})
 
