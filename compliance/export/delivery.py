@@ -21,7 +21,7 @@ from compliance.errors import ClaimLost, StepFailed
 from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
-from compliance.export.telling import Teller
+from compliance.export.reporting import Reporter
 from config.logs import describe_database_error
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
@@ -44,11 +44,11 @@ class Delivery:
     """
 
     def __init__(
-        self, held: HeldClaim, keeper: Keeper, tell: Teller, storage: ObjectStorage, uploads: dict[Target, str]
+        self, held: HeldClaim, keeper: Keeper, report: Reporter, storage: ObjectStorage, uploads: dict[Target, str]
     ) -> None:
         self._held = held
         self._keeper = keeper
-        self._tell = tell
+        self._report = report
         self._storage = storage
         self._uploads = uploads
         self._targets = {target.place: target for target in uploads}
@@ -85,7 +85,7 @@ class Delivery:
         with closing(self._pieces(reader, transcripts)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
                 target = self._targets[place]
-                if target in self._tell.told:
+                if target in self._report.settled:
                     continue  # groupby reads on to the next one
                 data = (piece.data for piece in of_file)
                 head = _read_part(data)
@@ -103,14 +103,14 @@ class Delivery:
         """Note what the files will hold, and leave out those of which a deletion has met a conversation."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
-                self._tell.overtaken(self._hold_some([(self._targets[place], number) for place, number in some]))
+                self._report.overtaken(self._hold_some([(self._targets[place], number) for place, number in some]))
 
     def _hold_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
         def hold(_now: datetime, chatbots: set[int]) -> set[Target]:
             return recording.hold([one for one in contents if one[0].chatbot_id in chatbots])
 
         chatbots = {target.chatbot_id for target, _ in contents}
-        return set(self._held.share_with_intake(chatbots, hold)) - self._tell.told
+        return set(self._held.share_with_intake(chatbots, hold)) - self._report.settled
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
         """Yield what all files hold; count the lines of each, and keep the claim meanwhile."""
@@ -125,13 +125,13 @@ class Delivery:
                 yield piece
 
     def _copy_files(self, transcripts: Transcripts) -> None:
-        with_files = [target for target in self._uploads if target.include_files and target not in self._tell.told]
-        if with_files:
+        left = [target for target in self._uploads if target not in self._report.settled]
+        if with_files := [target for target in left if target.include_files]:
             copying = Copying(self._held, self._keeper, self._storage)
             copying.run(transcripts, with_files)
             self._copied = copying.copied
-            self._tell.overtaken(copying.overtaken)
-            self._tell.failed(copying.failed)
+            self._report.overtaken(copying.overtaken)
+            self._report.failed(copying.failed)
 
     def _hand(self, target: Target, data: bytes) -> None:
         send = partial(self._storage.write_parts, target.key, self._uploads[target], [data])
@@ -142,7 +142,7 @@ class Delivery:
         try:
             written = self._storage.write_parts(target.key, upload_id, data, before_complete=self._held.keep)
         except StorageError as error:
-            self._tell.failed({target: StepFailed.of(error)})
+            self._report.failed({target: StepFailed.of(error)})
         else:
             self._complete({target: written})
 
@@ -156,7 +156,7 @@ class Delivery:
         """Tell what became of the files that the crew has sent."""
         done, failed = self._crew.take()
         self._complete(done)
-        self._tell.failed(failed)
+        self._report.failed(failed)
         self._settled = time.monotonic()
 
     def _complete(self, written: dict[Target, Written]) -> None:
@@ -164,8 +164,8 @@ class Delivery:
         if not files:
             return
         overtaken = progress.complete_exports(self._held, files)
-        self._tell.overtaken([target for target in written if target.request_id in overtaken])
-        self._tell.told |= written.keys()
+        self._report.overtaken([target for target in written if target.request_id in overtaken])
+        self._report.settled |= written.keys()
 
     def _delivered(self, target: Target, written: Written) -> progress.Delivered:
         counts = self._counts[target.place]
@@ -187,7 +187,7 @@ class Delivery:
 
     def _fail_unread(self, failure: StepFailed) -> None:
         """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
-        unread = [target.request_id for target in self._targets.values() if target not in self._tell.told]
+        unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if len(unread) > 1:
             progress.give_back_alone(self._held)
         else:

@@ -34,7 +34,7 @@ from compliance.export import destination, recording
 from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
 from compliance.export.recording import Leftover, Target
-from compliance.export.telling import Teller
+from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
 from compliance.whereabouts import storage_of
 
@@ -64,20 +64,20 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         # Nothing is left of the claim, or it was lost.
         held.keep()
         return
-    storage, keeper, tell = going_to.storage, Keeper(held.keep), Teller(held)
+    storage, keeper, report = going_to.storage, Keeper(held.keep), Reporter(held)
     now = time.monotonic()
     until = now + (deadline - now) * _SHARE_OF_OPENING
     targets = _start(held, keeper, going_to, until=until)
     opening = Crew[Target, str](keeper)
     try:
-        _open_uploads(held, tell, opening, storage, targets, until=until)
-        tell.untouched([target for target in targets if target not in opening.begun])
+        _open_uploads(held, report, opening, storage, targets, until=until)
+        report.untouched([target for target in targets if target not in opening.begun])
         if opening.done:
-            Delivery(held, keeper, tell, storage, opening.done).run(deadline=deadline)
+            Delivery(held, keeper, report, storage, opening.done).run(deadline=deadline)
     finally:
         # The delivery takes out what it has sent, or tried to.
         aborted = _abort(storage, opening.done)
-    tell.untouched(aborted)
+    report.untouched(aborted)
 
 
 def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: float) -> list[Target]:
@@ -123,7 +123,7 @@ def _purge(held: HeldClaim, keeper: Keeper, left: Collection[Leftover], *, until
 
 def _open_uploads(
     held: HeldClaim,
-    tell: Teller,
+    report: Reporter,
     opening: Crew[Target, str],
     storage: ObjectStorage,
     targets: Collection[Target],
@@ -144,8 +144,8 @@ def _open_uploads(
 
     overtaken = held.share_with_intake({target.chatbot_id for target in opening.done}, record)
     _abort(storage, {target: opening.done.pop(target) for target in overtaken})
-    tell.overtaken(overtaken)
-    tell.failed(opening.failed)
+    report.overtaken(overtaken)
+    report.failed(opening.failed)
 
 
 def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:

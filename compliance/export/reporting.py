@@ -1,4 +1,4 @@
-"""What became of a claim's exports that are not completed, as `progress` is told."""
+"""What became of a claim's exports that are not completed, as reported to `progress`."""
 
 from collections.abc import Collection, Mapping
 
@@ -13,18 +13,18 @@ from compliance.models import ComplianceRequest
 _OVERTAKEN = "export_overtaken"
 
 
-class Teller:
-    """Tells of exports of a claim, in bites of it: `told` are those that are settled. Raises ClaimLost."""
+class Reporter:
+    """Reports on a claim's exports, in bites of it. `settled` are those that have left it. Raises ClaimLost."""
 
     def __init__(self, held: HeldClaim) -> None:
-        self.told: set[Target] = set()
+        self.settled: set[Target] = set()
         self._held = held
 
     def overtaken(self, targets: Collection[Target]) -> None:
         """Have exports made again, from what is left: a deletion has met one of their conversations."""
         if targets:
             progress.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
-            self.told.update(targets)
+            self.settled.update(targets)
 
     def failed(self, failures: Mapping[Target, StepFailed]) -> None:
         """Note errors. What a deletion has met by now fails because it is being removed: it is overtaken."""
@@ -35,7 +35,7 @@ class Teller:
         failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
         if failed:
             progress.step_failed(self._held, failed)
-        self.told |= failures.keys()
+        self.settled |= failures.keys()
 
     def untouched(self, targets: Collection[Target]) -> None:
         """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
