@@ -25,7 +25,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from compliance import notes, progress
+from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.erasure import exports, extracts, ledger, marking, objects, rows, verify
 from compliance.erasure.marking import Marked
@@ -127,8 +127,7 @@ class _Work:
             return {}
         with self._held.bite():
             clean = self._without_behind(list(lines))
-            notes.empty(clean)
-            again = verify.look_again(clean)
+            again = verify.look_again(clean, empties=True)
             self._note(again)
             done = [request_id for request_id in clean if _is_clean(again, request_id)]
             if leaving := [each for each in done if each in again and again[each].stays]:

@@ -176,10 +176,18 @@ def ask(request_ids: Collection[UUID]) -> dict[UUID, Leftovers]:
     return dict(found)
 
 
-def look_again(request_ids: Collection[UUID]) -> dict[UUID, Leftovers]:
-    """As `ask`, the notes on the chatters' requests included: what has to be gone when a deletion completes."""
+def look_again(request_ids: Collection[UUID], *, empties: bool = False) -> dict[UUID, Leftovers]:
+    """As `ask`, the notes on the chatters' requests included: what has to be gone when a deletion completes.
+
+    With `empties` the notes of those that left nothing else are emptied first, in the caller's transaction. The notes
+    of the others stay, and are not looked for.
+    """
     found = defaultdict(Leftovers, ask(request_ids))
-    for request_id, count in notes.left(list(request_ids)).items():
+    looked_for = list(request_ids)
+    if empties:
+        looked_for = [each for each in request_ids if each not in found or found[each].is_nothing]
+        notes.empty(looked_for)
+    for request_id, count in notes.left(looked_for).items():
         found[request_id].rows[RequestNote._meta.db_table] = count
     return dict(found)
 

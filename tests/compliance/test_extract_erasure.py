@@ -272,12 +272,12 @@ def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
     request = deletion_of(chatbot, "dave")
     original = verify.look_again
 
-    def look_again(request_ids: Any) -> Any:
+    def look_again(request_ids: Any, **options: bool) -> Any:
         monkeypatch.undo()
         naming = update(bobs, custom_variables={"member_id": "dave"})
         [named] = Elsewhere(lambda: store(chatbot=chatbot, documents=[naming])).end()
         assert named.errors[0].code == "chatter_erased"
-        return original(request_ids)
+        return original(request_ids, **options)
 
     monkeypatch.setattr(verify, "look_again", look_again)
     _run()

@@ -173,10 +173,10 @@ def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatb
     request = deletion_of(chatbot, "42")
     look_again = verify.look_again
 
-    def something_comes_back(request_ids):
+    def something_comes_back(request_ids, **options):
         conversation = Conversation.objects.get(deletion_request_id__isnull=False)
         factories.MessageFactory.create(conversation=conversation, text="back from the dead")
-        return look_again(request_ids)
+        return look_again(request_ids, **options)
 
     monkeypatch.setattr(verify, "look_again", something_comes_back)
     worker.drain(seconds=60)

@@ -6,12 +6,15 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from chatbots.buckets import ObjectStorage, errors
+from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import operations
 from compliance.erasure import verify
 from compliance.erasure.remnants import remove_expired
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
+from conversations import uploads
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.support import dump
@@ -87,6 +90,27 @@ def test_a_deletion_by_conversations_empties_the_notes_of_requests_that_name_one
     drain()
 
     assert [text_of(one) for one in (overlapping, other, of_the_chatter)] == [None, "about c-2", "about all of hers"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads.receive(
+        conversation=conversation_of(chatbot, "ada"), name="a.jpg", content_type="image/jpeg", chunks=[b"content"]
+    )
+    deletion = held(deletion_of(chatbot, "ada"))
+    operations.approve(request_id=deletion.pk, actor="user:1", reason="identity_confirmed", note="Ada rang")
+    with monkeypatch.context() as patched:
+        patched.setattr(Removal, "remove", lambda _, keys: Removed(failed=dict.fromkeys(keys, errors.locked())))
+        drain()
+    deletion.refresh_from_db()
+    assert (deletion.status, text_of(deletion)) == (Status.FAILED, "Ada rang")
+
+    operations.retry(request_id=deletion.pk, actor="user:1")
+    drain()
+    deletion.refresh_from_db()
+    assert (deletion.status, text_of(deletion)) == (Status.COMPLETED, None)
 
 
 def test_the_second_look_finds_a_note_that_is_left_but_not_one_that_is_new(chatbot: Chatbot, drain: Drain) -> None:
