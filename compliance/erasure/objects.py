@@ -160,6 +160,8 @@ def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
 def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless."""
     with bite(), connection.cursor() as cursor:
+        # Locks all that go, in the order of the ids.
+        cursor.execute(_EXPIRE_GOING, [array(request_ids)])
         cursor.execute(_GOING_OUT_OF_REACH, [array(request_ids)])
         if out_of_reach := cursor.fetchall():
             # The deletions name them from now on: nobody can tell what still lies there.
@@ -171,7 +173,6 @@ def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-        cursor.execute(_EXPIRE_GOING, [array(request_ids)])
     failures = _erase(bite, request_ids, find=_GOING_COPIES, forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
     return failures | _erase(bite, left, find=_EXPORTS, counter="exports", forget=_FORGET_EXPORTS)

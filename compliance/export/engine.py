@@ -85,7 +85,9 @@ def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: flo
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
         started = progress.start_exports(held, now, chatbots)
-        objects.forget_out_of_reach(Export.objects.filter(request__in=started).values_list("pk", flat=True))
+        # All are locked at once, in the order of the ids, as everybody else does.
+        known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
+        objects.forget_out_of_reach(known.values_list("pk", flat=True))
         return recording.record(started, now, places=going_to.places)
 
     recorded = held.share_with_intake(going_to.places, start)
