@@ -41,10 +41,13 @@ class Leftover(NamedTuple):
     key: str
 
 
-# Not what has to go since a deletion met it, nor what another worker has under a key of its own by now.
+# Not what has to go since a deletion met it, nor what another worker has under a key of its own by now. The keys are
+# not joined: without statistics all exports that never expire, as those in clients' buckets, would be compared with
+# each.
 _OURS = """
 SELECT id FROM compliance_export
- WHERE (id, key) IN (SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[])) AND expires_at IS NULL
+ WHERE id = ANY(%(ids)s::bigint[]) AND key = (%(keys)s::text[])[array_position(%(ids)s::bigint[], id)]
+   AND expires_at IS NULL
 """
 _LOCK_OURS = f"{_OURS} ORDER BY id FOR UPDATE"
 

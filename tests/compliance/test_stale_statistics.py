@@ -9,6 +9,7 @@ from django.db.backends.utils import CursorWrapper
 from chatbots.models import Chatbot
 from compliance import claims
 from compliance.erasure import ledger, verify
+from compliance.export import recording
 from compliance.models import Export
 from config.arrays import array
 from tests.factories import conversation_of, export_of
@@ -45,3 +46,10 @@ def test_an_export_is_found_by_what_it_holds_when_none_held_anything_before(chat
         )
         plan = plan_of(cursor, verify._question().as_string(cursor.cursor), {"ids": array([uuid4(), uuid4()])})
     assert "exportconversation_number" in plan, plan
+
+
+def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_expire(db: None) -> None:
+    values = {"ids": list(range(1, 51)), "keys": [str(each) for each in range(1, 51)]}
+    with connection.cursor() as cursor:
+        plan = plan_of(cursor, recording._LOCK_OURS, values)
+    assert "Join" not in plan, plan
