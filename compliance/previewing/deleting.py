@@ -32,6 +32,7 @@ SELECT count(*)
 _ALL, _STORED, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("state = 'stored'"), sql.SQL("value IS NOT NULL")
 
 # As `erasure.exports` and `scope.GOES` have it: what holds one of these conversations, and the subjects' own exports.
+# Of what lies in a client's bucket an earlier deletion may have emptied the key.
 _EXPORTS = f"""
 WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS}), met AS (
     SELECT held.export_id
@@ -49,7 +50,9 @@ SELECT e.request_id, e.hosting = 'hosted',
             END
   FROM met
  CROSS JOIN LATERAL (
-       SELECT * FROM compliance_export WHERE id = met.export_id AND key IS NOT NULL OFFSET 0) AS e
+       SELECT * FROM compliance_export
+        WHERE id = met.export_id AND (key IS NOT NULL OR (hosting = 'client' AND finished_at IS NOT NULL))
+       OFFSET 0) AS e
  CROSS JOIN LATERAL (
        SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
  ORDER BY e.finished_at DESC NULLS FIRST, e.request_id

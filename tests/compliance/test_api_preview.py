@@ -364,3 +364,18 @@ def test_nothing_of_the_chatter_is_logged(caller, chatbot, caplog):
     conversation_of(chatbot, "ALICE-77")
     assert caller.post("preview", body("alice-77")).json()["similar"]
     assert "alice-77" not in caplog.text.lower()
+
+
+def test_what_a_client_has_counts_also_when_an_earlier_deletion_has_emptied_its_key(
+    chatbot: Chatbot, caller: TokenCaller, preview: Preview, drain: Drain
+) -> None:
+    conversation_of(chatbot, "alice", "bob")
+    export = exported(chatbot, "alice", drain, days_ago=1, include_shared=True)
+    a_clients_file(export)
+    carried_out(caller, "data-deletion", drain)
+    export.refresh_from_db()
+    assert export.key is None
+
+    kept = preview("bob")["deletion"]["kept"]
+    assert kept["delivered_exports"] == 1
+    assert kept == as_told(carried_out(caller, "data-deletion", drain, "bob"))["kept"]
