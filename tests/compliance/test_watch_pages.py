@@ -35,13 +35,13 @@ INSERT INTO compliance_compliancerequest
         callback_url, erase_exports, include_shared, include_files, due_at, held_at, failed_at, completed_at, result,
         filed_by, approved_by, approved_holds, attempts, lane, error_code, error_detail, conversations_total,
         conversations, shared_conversations, messages, identities, variable_values, files, exports, extracts,
-        extracts_left)
+        extracts_left, erased_before)
 SELECT gen_random_uuid(), %(chatbot)s, kind, 'api', status, CASE status WHEN 'on_hold' THEN 'awaiting_approval' END,
        %(variable)s, CASE status WHEN 'completed' THEN NULL ELSE 'x' END, '\\x00', '', '', FALSE, FALSE, FALSE,
        now() + (n %% 20 - 5) * interval '1 day', CASE status WHEN 'on_hold' THEN now() END,
        CASE status WHEN 'failed' THEN now() END, CASE status WHEN 'completed' THEN now() END,
        CASE status WHEN 'completed' THEN 'done' END, 'api:x', '', '{}', 0, 'normal',
-       CASE status WHEN 'failed' THEN 'x' ELSE '' END, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+       CASE status WHEN 'failed' THEN 'x' ELSE '' END, '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
   FROM generate_series(1, %(number)s) AS n
  CROSS JOIN LATERAL (SELECT (ARRAY['accepted', 'on_hold', 'failed', 'completed'])[n %% 4 + 1] AS status,
                             (ARRAY['deletion', 'export'])[n %% 2 + 1] AS kind) AS drawn

@@ -67,12 +67,12 @@ INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, 
        approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at,
        started_at, cut_at, cutoff_number, completed_at, result,
        conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
-       exports, extracts, extracts_left)
+       exports, extracts, extracts_left, erased_before)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
        'completed', CASE WHEN NOT is_by_ids THEN uci_id END, CASE WHEN NOT is_by_ids THEN sha256(n::text::bytea) END,
        CASE WHEN is_by_ids THEN ARRAY[sha256(('live' || n)::bytea), sha256(('live' || n + 1)::bytea)] END,
        'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
-       '', '', t, t, t + interval '30 days', t, t, n, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0, 0
+       '', '', t, t, t + interval '30 days', t, t, n, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0, 0, 0
   FROM generate_series(1, %(requests)s) AS n {_OWNER}
   CROSS JOIN LATERAL (
         SELECT now() - interval '80 days' + n * interval '2 minutes' AS t, n %% 4 = 3 AS is_by_ids) AS filed
