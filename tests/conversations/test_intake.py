@@ -144,6 +144,29 @@ def test_it_merges_documents_of_one_conversation_in_order(chatbot: Chatbot) -> N
     assert (row.language, row.message_count, Message.objects.count()) == ("fr", 3, 3)
 
 
+def test_it_keeps_what_an_earlier_document_of_the_call_changed(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed(language="en"))
+
+    assert results(chatbot, update(language="fr"), update()) == ["updated", "unchanged"]
+
+    assert Conversation.objects.get().language == "fr"
+
+
+def test_it_knows_what_is_stored_also_after_a_new_conversation_of_the_call(chatbot: Chatbot) -> None:
+    stored(chatbot, parsed("c-2"))
+
+    assert results(chatbot, parsed("c-1"), parsed("c-2")) == ["created", "unchanged"]
+
+    assert [row.message_count for row in Conversation.objects.all()] == [2, 2]
+
+
+def test_it_takes_the_latest_of_the_messages_in_whatever_order_they_stand(chatbot: Chatbot) -> None:
+    times = ["2026-11-01T09:00:05Z", "2026-11-01T09:00:09Z", "2026-11-01T09:00:07Z"]
+    stored(chatbot, parsed(messages=[message(f"m{number}", sent_at=at) for number, at in enumerate(times)]))
+
+    assert Conversation.objects.get().last_message_at == STARTED + timedelta(seconds=9)
+
+
 def test_it_keeps_conversations_of_two_chatbots_apart(chatbot: Chatbot, neighbour: Chatbot) -> None:
     assert results(chatbot, parsed()) == results(neighbour, parsed()) == ["created"]
 
@@ -268,6 +291,22 @@ def test_it_maps_nobody_before_a_uci_is_designated(chatbot: Chatbot) -> None:
 
     assert Conversation.objects.get().uci_variable is None
     assert VariableValue.objects.get().value == "42"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"custom_variables": {"member_id": "43", "order": "1"}},
+        {"custom_variables": {"order": "2", "member_id": "42"}},
+        {"custom_variables": {"order": "2"}, "user_channel_variables": {"plan": "gold"}},
+    ],
+)
+def test_a_document_changes_something_if_one_of_its_values_is_new(chatbot: Chatbot, values: dict[str, Any]) -> None:
+    VariableFactory.create(chatbot=chatbot, name="order", is_uci=False)
+    known = {"custom_variables": {"member_id": "42", "order": "1"}, "user_channel_variables": {"plan": "gold"}}
+    stored(chatbot, parsed(**known))
+
+    assert results(chatbot, update(**values), update(**values)) == ["updated", "unchanged"]
 
 
 def test_it_keeps_a_value_for_variable_days_from_when_it_was_last_sent(chatbot: Chatbot) -> None:

@@ -14,6 +14,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
+from conversations import rows
 from conversations.documents import DocumentInvalid, parse_document
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed, store
 from conversations.locks import exclude_intake
@@ -63,6 +64,18 @@ def test_it_says_nothing_of_the_rows_when_the_database_refuses(chatbot: Chatbot)
     assert str(caught.value) == "SQLSTATE 23514 (message_sender_known)"
     assert caught.value.__context__ is None
     assert not Conversation.objects.exists()
+
+
+def test_it_gives_up_when_other_intakes_of_the_same_conversations_keep_coming_first(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtaken(**_: Any) -> None:
+        raise rows.Overtaken
+
+    monkeypatch.setattr(rows, "insert_conversations", overtaken)
+
+    with pytest.raises(IntakeFailed, match="kept coming first"):
+        stored(chatbot, parsed())
 
 
 def test_it_refuses_a_document_for_a_marked_conversation(chatbot: Chatbot) -> None:
