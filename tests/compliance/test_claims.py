@@ -152,6 +152,23 @@ def test_one_worker_of_a_cluster_is_left_for_the_others(chatbot: Chatbot, settin
     assert claims.take(Kind.DELETION, Lane.LARGE)
 
 
+def test_a_cluster_of_one_worker_takes_what_is_large_too(chatbot: Chatbot, settings: Settings) -> None:
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, "workers": 1}
+    deletion_of(chatbot, "whale", lane=Lane.LARGE)
+
+    assert claims.take(Kind.DELETION, Lane.LARGE)
+
+
+def test_a_claim_that_was_let_go_can_be_let_go_again(chatbot: Chatbot) -> None:
+    deletion_of(chatbot, "42")
+    held = taken()
+
+    held.let_go()
+    held.let_go()
+
+    assert not Claim.objects.exists()
+
+
 def test_a_large_claim_whose_worker_is_gone_counts_no_more(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "whale-1", lane=Lane.LARGE)
     deletion_of(chatbot, "whale-2", lane=Lane.LARGE)

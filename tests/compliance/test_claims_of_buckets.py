@@ -116,6 +116,22 @@ def test_a_client_whose_requests_must_wait_keeps_no_other_client_waiting(chatbot
     assert chatbots_of(held) == {"first"}
 
 
+@pytest.mark.parametrize("drawn_is_client", [False, True])
+def test_where_what_is_drawn_must_wait_the_other_storage_has_its_turn(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, drawn_is_client: bool
+) -> None:
+    monkeypatch.setattr(line.random, "randrange", lambda lots: lots - 1 if drawn_is_client else 0)
+    client = of_client("first")
+    waits, goes = (client, chatbot) if drawn_is_client else (chatbot, client)
+    export_of(waits, "42", not_before=timezone.now() + timedelta(hours=1))
+    export_of(goes, "42")
+
+    held = claims.take(Kind.EXPORT)
+
+    assert held
+    assert chatbots_of(held) == {goes.slug}
+
+
 def test_a_worker_calls_for_help_before_it_calls_a_clients_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     export_of(of_client("first"), "42")
     calls: list[str] = []
