@@ -158,11 +158,20 @@ def test_it_writes_a_ledger_without_values(chatbot: Chatbot, drain: Drain, stora
 
     (key,) = storage.keys("erasure_ledger/")
     content = storage.read(key).decode()
-    assert str(request.pk) in content
-    assert digest in content
-    assert as_bytes(request.uci_digest).hex() in content
-    (line,) = json.loads(content)["erased"]
-    assert (line["chatbot"], line["variable"]) == (str(chatbot.public_id), str(uci_of(chatbot).public_id))
+    request.refresh_from_db()
+    assert json.loads(content) == {
+        "version": 1,
+        "erased": [
+            {
+                "request_id": str(request.pk),
+                "chatbot": str(chatbot.public_id),
+                "variable": str(uci_of(chatbot).public_id),
+                "chatter": as_bytes(request.uci_digest).hex(),
+                "cut_at": request.cut_at.isoformat(),
+                "conversations": [digest],
+            }
+        ],
+    }
     assert "value-of-the-chatter" not in content
     assert "id-of-the-platform" not in content
 

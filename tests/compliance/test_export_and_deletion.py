@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
-from chatbots.models import Chatbot
+from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import claims, operations, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
@@ -43,6 +43,13 @@ def test_a_failed_export_holds_a_later_deletion_until_it_is_given_up(chatbot: Ch
     assert (export.status, export.messages) == (Status.COMPLETED, 2)
     assert (request.status, request.messages) == (Status.COMPLETED, 2)
     assert export.completed_at < request.cut_at
+    log = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data__reason")
+    assert list(log) == [
+        ("request.held", "export_pending"),
+        ("request.released", "export_pending"),
+        ("request.started", None),
+        ("request.completed", None),
+    ]
 
 
 def test_approval_lets_a_deletion_pass_a_failed_export(chatbot: Chatbot, drain: Drain) -> None:

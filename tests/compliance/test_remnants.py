@@ -65,9 +65,9 @@ def test_the_erased_are_remembered_for_the_ledgers_days_after_the_deletion_is_ov
 
 
 def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
-    request = deletion_of(chatbot, "42")
+    request, other = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
     drain()
     late = conversation_of(chatbot, "42", messages=3, deletion_request_id=request.pk)
     digest = as_bytes(late.external_id_digest).hex()
@@ -76,8 +76,10 @@ def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
 
     late.refresh_from_db()
     request.refresh_from_db()
+    other.refresh_from_db()
     assert late.deleted_at
-    assert (request.conversations, request.messages) == (1, 3)
+    assert (request.conversations, request.messages, request.result) == (1, 3, "done")
+    assert other.result == "nothing_found"
     assert ChangeLogEntry.objects.filter(event="request.late_data_erased").count() == 1
     assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
 
