@@ -178,6 +178,15 @@ def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypa
     assert remnants.expired_exports().count() == 1
 
 
+def test_the_sweep_leaves_a_task_when_its_time_is_over_and_the_command_goes_on(expired, storage, monkeypatch) -> None:
+    monkeypatch.setattr(remnants, "_SECONDS_PER_TASK", -1.0)
+
+    worker.sweep()
+    assert remnants.expired_exports().count() == 2
+
+    assert purge_expired()["removed"]["exports"] == 2
+
+
 def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
     """A worker was killed after it had opened them, and an erasure had let the rows go."""
     file = factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "43"), object_key="uploads/1/a")
