@@ -16,7 +16,6 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
 from compliance import operations, worker
 from compliance.erasure import ledger, marking, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest, Export
@@ -178,20 +177,6 @@ def test_what_a_backup_brought_back_is_found_by_its_id(chatbot: Chatbot, drain: 
     code, out = run("verify_erasure", "--all", "--json")
     left = {"conversations_conversation": 1}
     assert (code, json.loads(out)["left"]) == (3, {str(request.pk): left})
-
-
-def test_the_ledger_has_each_conversation_that_a_deletion_named_once(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
-) -> None:
-    conversation_of(chatbot, external_id="c-1")
-    file(chatbot, "data-deletion", "c-1", "c-unknown")
-    drain()
-
-    (key,) = storage.keys(ledger.PREFIX)
-    (line,) = json.loads(storage.read(key))["erased"]
-    assert (line["variable"], line["chatter"]) == (None, "")
-    named = [digest("conversation", chatbot.public_id, each).hex() for each in ("c-1", "c-unknown")]
-    assert sorted(line["conversations"]) == sorted(named)
 
 
 def test_digests_are_forgotten_after_the_ledgers_days(

@@ -197,6 +197,11 @@ def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None
         assert (request.attempts, request.lane, request.claim) == (attempt, "alone", None)
 
     assert (request.status, request.error_code) == (Status.FAILED, "worker_lost")
+    log = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data")
+    assert list(log) == [
+        *(("request.given_back", {"code": "worker_lost", "attempts": lost}) for lost in range(1, 5)),
+        ("request.failed", {"code": "worker_lost", "attempts": 5}),
+    ]
 
 
 def test_what_was_lost_in_a_claim_is_taken_alone(chatbot) -> None:
