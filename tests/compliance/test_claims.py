@@ -5,6 +5,7 @@ from itertools import count
 from uuid import UUID
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -18,6 +19,7 @@ from conversations.models import UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.elsewhere import Elsewhere
 
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
@@ -91,6 +93,18 @@ def test_exports_of_one_chatter_are_taken_together_and_deletions_one_by_one(chat
 
     assert set(taken(Kind.EXPORT).request_ids) == {export.pk for export in exports}
     assert taken().request_ids == (deletions[0].pk,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_is_not_taken_while_another_worker_takes_an_earlier_one_of_its_chatter(chatbot: Chatbot) -> None:
+    first = export_of(chatbot, "42")
+    export_of(chatbot, "42")
+
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=first.pk)
+        assert Elsewhere(lambda: claims.take(Kind.EXPORT)).end() is None
+
+    assert not Claim.objects.exists()
 
 
 def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
