@@ -171,6 +171,16 @@ def test_files_beside_an_export_go_with_it(whole, storage) -> None:
     assert reconcile()["agrees"]
 
 
+def test_a_file_that_is_missing_costs_the_export_of_the_same_number_nothing(whole, storage) -> None:
+    UploadedFile.objects.update(id=Export.objects.get().pk)
+    storage.purge(UploadedFile.objects.get().object_key)
+
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {}
+
+    assert COPY in keys(storage)
+    assert ExportFile.objects.exists()
+
+
 def test_an_export_keeps_its_key_while_storage_refuses_the_files_beside_it(whole, storage, monkeypatch) -> None:
     storage.purge(EXPORT)
 
