@@ -84,6 +84,27 @@ def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
     assert any(digest in storage.read(key).decode() for key in storage.keys(ledger.PREFIX))
 
 
+def test_late_data_is_erased_when_the_ledger_has_it_and_not_before(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = deletion_of(chatbot, "42")
+    drain()
+    late = conversation_of(chatbot, "42", deletion_request_id=request.pk)
+
+    def down(*_args: object, **_options: object) -> None:
+        raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "put", down)
+        worker.sweep()
+    late.refresh_from_db()
+    assert late.deleted_at is None
+
+    worker.sweep()
+    late.refresh_from_db()
+    assert late.deleted_at
+
+
 def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation = conversation_of(chatbot, "42")
     kept = factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/new")
