@@ -9,12 +9,13 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import claims, operations, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, Export
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
@@ -124,6 +125,27 @@ def test_earlier_exports_go_unless_they_are_fresh(
     assert [export["request_id"] for export in kept] == ([] if erase_exports else [str(fresh.pk)])
     old.export.refresh_from_db()
     assert (old.export.key, old.export.removed_at is not None) == (None, True)
+
+
+def test_an_export_that_is_finished_after_the_mark_lives_as_long_as_one_that_the_deletion_had_met(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"), stored=True)
+    export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    deletion = deletion_of(chatbot, "42", approved_holds=[Hold.EXPORT_PENDING])
+
+    def locked(_: Removal, keys: list[str]) -> Removed:
+        return Removed(failed=dict.fromkeys(keys, StorageError("storage_locked", "An object lock forbids it.")))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Removal, "remove", locked)
+        drain()
+    operations.retry(request_id=export.pk, actor="command")
+    drain()
+
+    assert [outcome(each)[0] for each in (deletion, export)] == ["failed", "completed"]
+    finished = Export.objects.get(request=export)
+    assert finished.expires_at == finished.finished_at + settings.EXPORT_GRACE_DAYS
 
 
 def test_a_kept_export_goes_when_its_grace_is_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
