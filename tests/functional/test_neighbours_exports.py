@@ -158,6 +158,25 @@ def test_an_export_that_a_deletion_kept_goes_with_the_next_deletion_of_its_own_c
     assert kept_by(company, second) == []
 
 
+def test_an_export_that_was_filed_after_the_deletion_is_not_touched(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    """A deletion that failed is tried again, and the chatter has asked for a copy of what came since."""
+    company.talk("c-1", "alice", has_file=True)
+    refusals.locked.add(FILES)
+    deletion = company.delete("alice", erase_exports=True)
+    work()
+    assert company.status(deletion) == "failed"
+    refusals.end()
+    export = company.exported("alice")
+    company.retry(deletion)
+    settle()
+
+    assert company.status(deletion) == "completed"
+    assert storage.exists(str(export.key))
+    assert kept_by(company, deletion) == []
+
+
 @pytest.mark.parametrize("subject", ALICE)
 def test_an_export_that_a_deletion_erases_is_handed_out_no_more_from_the_mark_on(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, subject: str
