@@ -226,13 +226,14 @@ def test_a_whole_export_is_left_named_and_its_key_forgotten(
     assert shown(deletion)["kept_exports"] == [told]
 
 
-def test_anothers_export_of_a_shared_conversation_is_named_by_their_own_deletion_too(
-    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+@pytest.mark.parametrize("order", [("42", "43"), ("43", "42")], ids=["anothers-first", "own-first"])
+def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, order: tuple[str, str]
 ) -> None:
     conversation_of(chatbot, "42", "43")
     request = export_of(chatbot, "43", include_shared=True)
     drain()
-    for value in ("42", "43"):
+    for value in order:
         deletion = deletion_of(chatbot, value)
         drain()
         assert outcome(deletion) == COMPLETED
