@@ -11,7 +11,7 @@ from chatbots.models import Bucket, Chatbot
 from compliance import claims, operations, worker
 from compliance.api.representation import represent
 from compliance.erasure import verify
-from compliance.models import ComplianceRequest, Export, LeftCopy
+from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
 from tests.compliance.conftest import Drain
@@ -247,6 +247,16 @@ def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients:
     deletion = deletion_of(chatbot, "42")
     drain()
     Export.objects.filter(pk=export.pk).update(key="came back with a backup")
+    assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
+
+
+def test_the_audit_finds_the_key_of_a_copy_that_was_not_forgotten(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
+) -> None:
+    export = delivered(chatbot)
+    deletion = deletion_of(chatbot, "42")
+    drain()
+    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=7, key="came back with a backup")
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
 
 
