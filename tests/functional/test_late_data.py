@@ -95,6 +95,18 @@ def test_it_adds_to_what_was_counted_before(company: Company) -> None:
     assert events(deletion).count("request.completed") == 1
 
 
+@pytest.mark.parametrize("is_exported", [True, False], ids=["exported", "not exported"])
+def test_an_identity_of_which_no_value_was_stored_is_not_counted(company: Company, is_exported: bool) -> None:
+    company.talk("c-late", "carol")
+    if is_exported:
+        company.exported("carol")
+    deletion = erased_alice(company)
+    name_late(company)
+    worker.sweep()
+
+    assert company.told(deletion)["counts"]["identities"] == 1
+
+
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_an_old_export_that_holds_it_goes_with_the_next_sweep(
     company: Company, storage: ObjectStorage, holder: str
