@@ -1,7 +1,7 @@
 """A deletion and the days' extracts: flagged with the rows, made again, waited for; clients' files named."""
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -122,6 +122,26 @@ def test_days_without_the_chatter_are_left_alone(chatbot: Chatbot, storage: Obje
     assert not worker.drain()
     assert extract_of(chatbot).version == 2
     assert extract_of(chatbot, day_after(FIRST)).version == 1
+
+
+def test_a_day_that_begins_within_an_hour_is_made_again_with_the_day_before(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    """What is said at the instant in which a day begins is said on that day."""
+    Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Kathmandu")
+    begins = datetime(2026, 10, 31, 18, 15, tzinfo=UTC)
+    conversation_on(chatbot, "alice", begins - timedelta(minutes=1), begins, text="words of alice")
+    chatbot.refresh_from_db()
+    days = [FIRST - timedelta(days=1), FIRST]
+    planned(chatbot, *days)
+    make_all()
+    assert [extract_of(chatbot, day).rows for day in days] == [1, 1]
+    request = deletion_of(chatbot, "alice")
+    assert not worker.drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.extracts) == ("completed", 2)
+    assert [_said(storage, chatbot, day) for day in days] == [set(), set()]
 
 
 def test_a_whale_flags_its_days_chunk_by_chunk(
