@@ -377,6 +377,30 @@ def test_a_file_in_the_clients_bucket_stays_and_is_named(
     assert set(DailyExtract.objects.values_list("state", flat=True)) == {"done"}
 
 
+def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
+    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
+    _filled(chatbot)
+    planned(chatbot, FIRST, day_after(FIRST))
+    assert extracts.make_next(settled=False)
+    late = DailyExtract.objects.get(state="pending")
+    # As of a worker that was killed before it had delivered the file.
+    DailyExtract.objects.filter(pk=late.pk).update(key="chat/late.csv", hosting="client", bucket="clients-bucket")
+    days = {FIRST, day_after(FIRST)} - {late.day}
+
+    for _ in ("before", "after"):
+        request = deletion_of(chatbot, "alice")
+        _run()
+        told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+        assert told["status"] == "completed"
+        assert [each["day"] for each in told["delivered_extracts"]] == [day.isoformat() for day in days]
+        make_all()
+    late.refresh_from_db()
+    assert (late.state, late.made_version) == ("done", 2)
+
+
 def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
     for owner in (chatbot, neighbour):
         _made(owner)
