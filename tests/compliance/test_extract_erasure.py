@@ -29,7 +29,7 @@ from tests.extracting import (
     noon,
     planned,
 )
-from tests.factories import IdentityFactory, deletion_of, uci_of
+from tests.factories import IdentityFactory, deletion_of, export_of, uci_of
 from tests.functional.elsewhere import Elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -429,6 +429,21 @@ def test_an_expired_file_that_waits_to_be_made_again_just_goes(chatbot: Chatbot,
     assert not worker.drain()
     assert ComplianceRequest.objects.get().status == "completed"
     assert list(storage.keys("acme/daily")) == []
+
+
+def test_an_expired_file_is_not_named_beside_an_export_that_is(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    _made(chatbot)
+    export_of(chatbot, "bob")
+    assert not worker.drain()
+    request = deletion_of(chatbot, "bob")
+    _run()
+    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
+    worker.sweep()
+    ComplianceRequest.objects.update(not_before=None)
+    assert not worker.drain()
+
+    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert (told["status"], len(told["kept_exports"]), told["delivered_extracts"]) == ("completed", 1, [])
 
 
 def test_without_extracts_nothing_is_noted(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
