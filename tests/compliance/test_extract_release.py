@@ -1,8 +1,11 @@
 """Who has made a day lets the deletions go on that waited for it, and waits for nobody."""
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
@@ -39,3 +42,13 @@ def test_it_leaves_alone_what_another_has_locked(chatbot: Chatbot, storage: Obje
     locked.refresh_from_db()
     free.refresh_from_db()
     assert (locked.not_before is None, free.not_before is None) == (False, True)
+
+
+def test_it_ends_no_other_wait(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """Until then a deletion can be cancelled."""
+    later = timezone.now() + timedelta(minutes=15)
+    deletion = deletion_of(chatbot, "alice", not_before=later)
+    planned(chatbot)
+    assert make_all() == 1
+    deletion.refresh_from_db()
+    assert deletion.not_before == later
