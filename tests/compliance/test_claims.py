@@ -145,6 +145,23 @@ def test_a_deletion_over_the_guard_is_held_before_it_waits_for_the_large_lane(
     assert (request.status, request.lane) == (Status.ON_HOLD, Lane.NORMAL)
 
 
+def test_deletions_of_one_claim_are_held_each_for_its_own_reason(chatbot: Chatbot, drain: Drain) -> None:
+    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1)
+    for value in ("42", "43", "43"):
+        conversation_of(chatbot, value)
+    export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    behind, over = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+
+    drain()
+
+    log = ChangeLogEntry.objects.filter(event__in=["request.held", "request.released"])
+    assert dict(log.values_list("request_id", "data__reason")) == {
+        behind.pk: "export_pending",
+        over.pk: "too_many_conversations",
+    }
+    assert log.count() == ComplianceRequest.objects.filter(status=Status.ON_HOLD).count() == 2
+
+
 def test_an_export_between_two_deletions_keeps_its_place(chatbot: Chatbot) -> None:
     first, export, second = deletion_of(chatbot, "42"), export_of(chatbot, "42"), deletion_of(chatbot, "42")
 

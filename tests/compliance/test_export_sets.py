@@ -106,6 +106,14 @@ def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_d
 
     carry_out(taken(broken, met))
     assert [outcome(request) for request in (broken, met)] == [("completed", "", 1), COMPLETED]
+    assert (broken.messages, met.messages) == (2, 2)
+    log = ChangeLogEntry.objects.filter(request_id=met.pk).order_by("pk").values_list("event", "data__code")
+    assert list(log) == [
+        ("request.started", None),
+        ("request.given_back", "export_overtaken"),
+        ("request.started", None),
+        ("request.completed", None),
+    ]
 
 
 @committed

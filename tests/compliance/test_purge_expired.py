@@ -15,7 +15,7 @@ from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
 from compliance import worker
 from compliance.erasure import ledger, remnants
-from compliance.models import Export, Replay, RequestNote
+from compliance.models import Export, ExportFile, Replay, RequestNote
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -66,9 +66,9 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     drain()
     for number in range(3):
         expired_export(chatbot, storage, f"old{number}")
-    Export.objects.filter(pk=expired_export(neighbour, storage, "new").pk).update(
-        expires_at=timezone.now() + timedelta(days=1)
-    )
+    new = expired_export(neighbour, storage, "new")
+    Export.objects.filter(pk=new.pk).update(expires_at=timezone.now() + timedelta(days=1))
+    ExportFile.objects.create(chatbot=neighbour, export=new, file_id=7, key="copy", bytes=5, sha256="0" * 64)
     live = conversation_of(chatbot, "43")
     for key, age in (("uploads/1/old", LATE), ("uploads/1/new", timedelta(hours=1))):
         factories.UploadedFileFactory.create(conversation=live, object_key=key, created_at=timezone.now() - age)
@@ -201,6 +201,24 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
     assert purge_expired("--dry-run")["expired"]["forgotten_uploads"] == 2
     worker.sweep()
     assert sorted(upload.key for upload in storage.uploads()) == sorted(theirs)
+
+
+@pytest.mark.parametrize(("listed", "store"), [("keys", "ledger_objects"), ("uploads", "forgotten_uploads")])
+def test_what_else_is_expired_goes_when_storage_refuses_to_list(expired, storage, monkeypatch, listed, store) -> None:
+    listings: list[object] = []
+
+    def denied_later(*args: object) -> Any:
+        listings.append(args)
+        if len(listings) > 1:  # the first is to count
+            raise StorageError("storage_access_denied", "The access key needs s3:ListBucket.")
+        return iter(())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, listed, denied_later)
+        outcome = purge_expired(code=3)
+
+    assert outcome["refused"] == {"storage_access_denied": 1}
+    assert outcome["removed"] == expired | {store: 0}
 
 
 def test_it_names_nobody(expired, storage, capsys, caplog) -> None:

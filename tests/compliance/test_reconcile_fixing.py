@@ -88,6 +88,19 @@ def test_it_goes_on_after_a_refusal_and_tells_its_code(whole, storage, monkeypat
     assert keys(storage) == sorted([*whole, ORPHANS[0]])
 
 
+def test_it_tells_the_code_of_an_upload_that_cannot_be_aborted(whole, storage, monkeypatch) -> None:
+    storage.open_upload(ORPHANS[0], content_type="text/csv")
+
+    def denied(*_args: object) -> None:
+        raise StorageError("storage_access_denied", "The access key needs s3:AbortMultipartUpload.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStorage, "abort", denied)
+        report = reconcile("--fix", "--force", code=3)
+
+    assert (report["fixed"], report["refused"]) == ({}, {"storage_access_denied": 1})
+
+
 def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, *ORPHANS)
     monkeypatch.setattr("compliance.erasure.orphans._ORPHANS_PER_BITE", 2)

@@ -161,6 +161,17 @@ def test_it_reports_rows_whose_object_is_missing_and_sets_them_right(whole, stor
     assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"exports": 1, "extracts": 1}
 
 
+def test_no_other_day_is_made_again_than_the_one_whose_object_is_missing(whole, storage, neighbour) -> None:
+    theirs = extract_with(neighbour, EXTRACT.replace("acme", "neighbour"))
+    put(storage, str(theirs.key))
+    storage.purge(EXTRACT)
+
+    assert reconcile("--fix", "--force", code=3)["fixed"] == {"extracts": 1}
+
+    theirs.refresh_from_db()
+    assert (theirs.state, theirs.version) == ("done", 1)
+
+
 def test_files_beside_an_export_go_with_it(whole, storage) -> None:
     storage.purge(EXPORT)
 
