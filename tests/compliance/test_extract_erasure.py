@@ -337,6 +337,27 @@ def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
     assert _said(storage, chatbot) == {"words of bob"}
 
 
+def test_a_file_that_the_client_has_is_not_made_again_with_one_that_failed(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    """A second deletion of the chatter has the failed day tried anew."""
+    _made(chatbot)
+    failed, delivered = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
+    DailyExtract.objects.filter(pk=delivered.pk).update(hosting="client", bucket="clients-bucket", expires_at=None)
+    deletion_of(chatbot, "alice")
+    _run()
+    DailyExtract.objects.filter(pk=failed.pk).update(state="failed", error_code="storage_access_denied")
+    ComplianceRequest.objects.update(not_before=None)
+    _run()
+    assert ComplianceRequest.objects.get().status == "failed"
+    deletion_of(chatbot, "alice")
+    _run()
+
+    for extract in (failed, delivered):
+        extract.refresh_from_db()
+    assert (failed.state, delivered.state) == ("stale", "done")
+
+
 def test_late_data_of_the_erased_has_days_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
     anonymous = conversation_on(chatbot, "carol", noon(), text="late words of alice")
     _made(chatbot)
