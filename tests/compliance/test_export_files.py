@@ -255,9 +255,15 @@ def test_they_expire_with_the_export(chatbot: Chatbot, storage: ObjectStorage) -
     assert export_of_request(request).removed_at
 
 
-def test_what_a_given_up_export_copied_is_removed_by_the_sweep(chatbot: Chatbot, place: ObjectStorage) -> None:
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_what_a_given_up_export_copied_is_removed_by_the_sweep(
+    chatbot: Chatbot, place: ObjectStorage, status: str
+) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
-    given_up(chatbot)
+    request = given_up(chatbot)
+    if status == "cancelled":
+        operations.retry(request_id=request.pk, actor="command")
+        operations.cancel(request_id=request.pk, actor="command")
     worker.sweep()
     assert exports_in(place) == []
     assert not ExportFile.objects.exists()
