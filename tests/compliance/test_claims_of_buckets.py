@@ -120,7 +120,7 @@ def test_a_client_whose_requests_must_wait_keeps_no_other_client_waiting(chatbot
 def test_where_what_is_drawn_must_wait_the_other_storage_has_its_turn(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, drawn_is_client: bool
 ) -> None:
-    monkeypatch.setattr(line.random, "randrange", lambda lots: lots - 1 if drawn_is_client else 0)
+    monkeypatch.setattr("random.randrange", lambda lots: lots - 1 if drawn_is_client else 0)
     client = of_client("first")
     waits, goes = (client, chatbot) if drawn_is_client else (chatbot, client)
     export_of(waits, "42", not_before=timezone.now() + timedelta(hours=1))
