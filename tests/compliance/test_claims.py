@@ -15,6 +15,7 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import claims, line, sizes, worker
 from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
+from conversations import locks
 from conversations.models import UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -143,6 +144,25 @@ def test_a_deletion_over_the_guard_is_held_before_it_waits_for_the_large_lane(
 
     request.refresh_from_db()
     assert (request.status, request.lane) == (Status.ON_HOLD, Lane.NORMAL)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_exports_wait_for_the_mark_of_their_own_chatbot_alone(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    export_of(chatbot, "42")
+    export_of(neighbour, "42")
+    held = taken(Kind.EXPORT)
+    done: list[set[int]] = []
+
+    with transaction.atomic():
+        locks.exclude_intake(neighbour.pk, number=0)
+        sharing = Elsewhere(
+            lambda: held.share_with_intake([chatbot.pk, neighbour.pk], lambda _now, shared: done.append(shared))
+        )
+        assert sharing.waits
+        assert done == [{chatbot.pk}]
+
+    sharing.end()
+    assert done == [{chatbot.pk}, {neighbour.pk}]
 
 
 def test_deletions_of_one_claim_are_held_each_for_its_own_reason(chatbot: Chatbot, drain: Drain) -> None:

@@ -151,6 +151,17 @@ def test_two_chatters_of_one_conversation_in_one_claim_both_complete(chatbot: Ch
     assert (first.messages, second.messages) == (5, 0)
 
 
+def test_whom_a_conversation_was_about_is_forgotten_when_its_file_is_gone(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"), stored=True)
+    deletion_of(chatbot, "42")
+
+    drain()
+
+    assert not Identity.objects.exists()
+
+
 def test_a_whale_is_erased_in_chunks_with_right_counts(
     chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
