@@ -14,6 +14,7 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage
 from compliance import operations, worker
 from compliance.models import ComplianceRequest, Export
+from conversations.models import Identity
 from tests.functional.company import (
     Company,
     Subject,
@@ -39,6 +40,12 @@ def shared(company: Company) -> None:
 
 def kept_by(company: Company, request_id: str) -> list[str]:
     return [export["request_id"] for export in company.told(request_id)["kept_exports"]]
+
+
+def let_go(export: Export) -> None:
+    """End the days of an export, and sweep."""
+    Export.objects.filter(pk=export.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
 
 
 @pytest.mark.parametrize(("age", "erases_exports"), [(FRESH, True), (OLD, True), (OLD, False)])
@@ -156,6 +163,27 @@ def test_an_export_that_a_deletion_kept_goes_with_the_next_deletion_of_its_own_c
     [kept] = company.told(first)["kept_exports"]
     assert (kept["request_id"], kept["removed_at"] is None) == (str(export.request_id), False)
     assert kept_by(company, second) == []
+
+
+@pytest.mark.parametrize("bob_deletes", [True, False])
+def test_an_erased_conversation_is_found_by_its_people_until_no_export_holds_it(
+    company: Company, storage: ObjectStorage, shared: None, bob_deletes: bool
+) -> None:
+    exports = [company.exported("alice", include_shared=True), company.exported(["c-both"])]
+    company.delete("alice")
+    settle()
+    people = Identity.objects.filter(conversation__external_id=None)
+
+    let_go(exports[0])
+    assert [storage.exists(str(export.key)) for export in exports] == [False, True]
+    assert people.count() == 2
+    if bob_deletes:
+        company.delete("bob", erase_exports=True)
+        settle()
+    else:
+        let_go(exports[1])
+    assert not storage.exists(str(exports[1].key))
+    assert people.count() == 0
 
 
 def test_an_export_that_was_filed_after_the_deletion_is_not_touched(
