@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from django.utils import timezone
@@ -340,6 +340,23 @@ def test_a_second_deletion_erases_what_a_failed_one_had_marked(chatbot: Chatbot,
     failed.refresh_from_db()
     assert (conversation.deletion_request_id, second.conversations) == (failed.pk, 1)
     assert (failed.status, failed.uci_value) == (Status.FAILED, None)
+
+
+@pytest.mark.parametrize("chunk", [1, 2500], ids=["mark by itself", "mark and erase"])
+def test_a_conversation_keeps_its_first_mark(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", chunk)
+    first = uuid4()
+    marked = conversation_of(chatbot, "42", deletion_request_id=first)
+    conversation_of(chatbot, "42")
+    deletion = deletion_of(chatbot, "42")
+    drain()
+
+    marked.refresh_from_db()
+    assert (marked.deletion_request_id, marked.deleted_at is None) == (first, False)
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.conversations) == ("completed", 2)
 
 
 def test_a_second_deletion_erases_what_another_has_marked_and_is_at_work_on(
