@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
@@ -12,6 +13,7 @@ from compliance import claims, operations, worker
 from compliance.api.representation import represent
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
+from conversations import models as stored
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
 from tests.compliance.conftest import Drain
@@ -240,6 +242,22 @@ def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
         assert [kept["request_id"] for kept in shown(deletion)["kept_exports"]] == [str(request.pk)]
         assert verify.audit([deletion.pk]).left == {}
     assert export_of_request(request).key is None
+
+
+def test_a_copy_that_is_the_clients_keeps_no_digest_beyond_the_ledgers_days(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    export_of(chatbot, "43", include_shared=True)
+    drain()
+    deletion_of(chatbot, "42")
+    drain()
+    assert Export.objects.get().key
+    stored.Conversation.objects.update(deleted_at=timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(days=1))
+    worker.sweep()
+
+    assert stored.Conversation.objects.get().external_id_digest is None
+    assert not stored.Identity.objects.exists()
 
 
 def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients: ObjectStorage, drain: Drain) -> None:
