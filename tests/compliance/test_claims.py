@@ -1,6 +1,6 @@
 """Who gets a turn: shares, lanes, one chatter's requests, and what must wait."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count
 from uuid import UUID
 
@@ -153,11 +153,13 @@ def test_exports_wait_for_the_mark_of_their_own_chatbot_alone(chatbot: Chatbot, 
     held = taken(Kind.EXPORT)
     done: list[set[int]] = []
 
+    def work(_now: datetime, shared: set[int]) -> set[int]:
+        done.append(shared)
+        return shared
+
     with transaction.atomic():
         locks.exclude_intake(neighbour.pk, number=0)
-        sharing = Elsewhere(
-            lambda: held.share_with_intake([chatbot.pk, neighbour.pk], lambda _now, shared: done.append(shared))
-        )
+        sharing = Elsewhere(lambda: held.share_with_intake([chatbot.pk, neighbour.pk], work))
         assert sharing.waits
         assert done == [{chatbot.pk}]
 
