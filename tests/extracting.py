@@ -11,7 +11,10 @@ from django.test import override_settings
 
 from chatbots.buckets import ObjectStorage, hosted_storage
 from chatbots.models import Chatbot
-from compliance.erasure import extracts
+from compliance import claims
+from compliance.erasure import engine, extracts
+from compliance.models import ComplianceRequest
+from compliance.sizes import measure
 from conversations.extracts import days
 from conversations.models import Conversation, DailyExtract
 from tests import factories
@@ -57,6 +60,30 @@ def extract_of(chatbot: Chatbot, day: date = FIRST) -> DailyExtract:
 def lines(storage: ObjectStorage, extract: DailyExtract) -> list[dict[str, str]]:
     text = io.StringIO(storage.read(str(extract.key)).decode(), newline="")
     return list(csv.DictReader(text, strict=True))
+
+
+def texts(storage: ObjectStorage, chatbot: Chatbot, day: date = FIRST) -> set[str]:
+    return {line["text"] for line in lines(storage, extract_of(chatbot, day))}
+
+
+def two_days(chatbot: Chatbot) -> None:
+    """Let people talk on two days: alice on both, bob on the first."""
+    conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST)), text="words of alice")
+    conversation_on(chatbot, "bob", noon() + timedelta(hours=1), text="words of bob")
+
+
+def two_days_made(chatbot: Chatbot) -> None:
+    two_days(chatbot)
+    planned(chatbot, FIRST, day_after(FIRST))
+    make_all()
+
+
+def work_on_next() -> None:
+    """Work on the next claim of deletions alone, and make no extract."""
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    engine.run(held, measure(held), deadline=float("inf"))
+    held.let_go()
 
 
 def day_after(day: date, number: int = 1) -> date:

@@ -8,12 +8,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, Place, StorageError
-from chatbots.models import Bucket, Chatbot
-from compliance import claims, operations, worker
-from compliance.erasure import engine, extracts, remnants, rows, verify
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.models import Chatbot
+from compliance import operations, worker
+from compliance.erasure import extracts, remnants, rows, verify
 from compliance.models import ComplianceRequest
-from compliance.sizes import measure
 from conversations.extracts import making, work
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, ExtractConversation
@@ -24,41 +23,20 @@ from tests.extracting import (
     conversation_on,
     day_after,
     extract_of,
-    lines,
     make_all,
     noon,
     planned,
+    texts,
+    two_days,
+    two_days_made,
+    work_on_next,
 )
-from tests.factories import IdentityFactory, deletion_of, export_of, uci_of
+from tests.factories import IdentityFactory, deletion_of, uci_of
 from tests.functional.elsewhere import Elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOUR = timedelta(hours=1)
-
-
-def _filled(chatbot: Chatbot) -> None:
-    """Two days: alice on both, bob on the first."""
-    conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST)), text="words of alice")
-    conversation_on(chatbot, "bob", noon() + HOUR, text="words of bob")
-
-
-def _made(chatbot: Chatbot) -> None:
-    _filled(chatbot)
-    planned(chatbot, FIRST, day_after(FIRST))
-    make_all()
-
-
-def _run(kind: ComplianceRequest.Kind = ComplianceRequest.Kind.DELETION) -> None:
-    """Work on the next claim alone, and make no extract."""
-    held = claims.take(kind)
-    assert held
-    engine.run(held, measure(held), deadline=float("inf"))
-    held.let_go()
-
-
-def _said(storage: ObjectStorage, chatbot: Chatbot, day: Any = FIRST) -> set[str]:
-    return {line["text"] for line in lines(storage, extract_of(chatbot, day))}
 
 
 def _refuse(*_args: Any, **_options: Any) -> None:
@@ -67,10 +45,10 @@ def _refuse(*_args: Any, **_options: Any) -> None:
 
 def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
     for owner in (chatbot, neighbour):
-        _made(owner)
+        two_days_made(owner)
     request = deletion_of(chatbot, "alice")
     caller = TokenCaller(chatbot)
-    _run()
+    work_on_next()
 
     request.refresh_from_db()
     assert (request.status, request.messages) == ("accepted", 2)
@@ -81,7 +59,7 @@ def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Cha
     assert verify.look_again([request.pk])[request.pk].rows == {"conversations_dailyextract": 2}
     # Not before its days are made, though it may be taken.
     ComplianceRequest.objects.update(not_before=None)
-    _run()
+    work_on_next()
     request.refresh_from_db()
     assert request.status == "accepted"
 
@@ -96,8 +74,8 @@ def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Cha
     told = caller.get(f"requests/{request.pk}").json()
     assert (told["status"], told["waiting_for"], told["counts"]["extracts"]) == ("completed", None, 2)
     assert told["progress"]["extracts_done"] == told["progress"]["extracts_total"] == 2
-    assert _said(storage, chatbot) == {"words of bob"}
-    assert _said(storage, neighbour) == {"words of alice", "words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
+    assert texts(storage, neighbour) == {"words of alice", "words of bob"}
     assert verify.audit([request.pk]).left == {}
 
 
@@ -117,7 +95,7 @@ def test_a_day_is_made_once_for_all_that_changed(chatbot: Chatbot, storage: Obje
 
 
 def test_days_without_the_chatter_are_left_alone(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    _made(chatbot)
+    two_days_made(chatbot)
     deletion_of(chatbot, "bob")
     assert not worker.drain()
     assert extract_of(chatbot).version == 2
@@ -141,7 +119,7 @@ def test_a_day_that_begins_within_an_hour_is_made_again_with_the_day_before(
 
     request.refresh_from_db()
     assert (request.status, request.extracts) == ("completed", 2)
-    assert [_said(storage, chatbot, day) for day in days] == [set(), set()]
+    assert [texts(storage, chatbot, day) for day in days] == [set(), set()]
 
 
 def test_a_whale_flags_its_days_chunk_by_chunk(
@@ -163,7 +141,7 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker has asked whether its version is still the present one; then the erasure commits."""
-    _filled(chatbot)
+    two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
     original = work.Held.keep
@@ -173,7 +151,7 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
         version = original(self)
         if not asked:
             asked.append(version)
-            _run()
+            work_on_next()
         return version
 
     monkeypatch.setattr(work.Held, "keep", keep)
@@ -181,7 +159,7 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
     assert held
     assert not making.make(held)
     # What was published holds her words, so the deletion waits.
-    assert "words of alice" in _said(storage, chatbot)
+    assert "words of alice" in texts(storage, chatbot)
     request.refresh_from_db()
     assert request.status == "accepted"
 
@@ -189,12 +167,12 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
     assert not worker.drain()
     request.refresh_from_db()
     assert request.status == "completed"
-    assert _said(storage, chatbot) == {"words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
 
 
 def test_a_day_that_gets_its_row_while_rows_are_erased(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """The chunk looked for days before the row was there, and commits after the file was begun."""
-    _filled(chatbot)
+    two_days(chatbot)
     request = deletion_of(chatbot, "alice")
     has_looked, go_on = threading.Event(), threading.Event()
     original = extracts.has_any
@@ -209,7 +187,7 @@ def test_a_day_that_gets_its_row_while_rows_are_erased(chatbot: Chatbot, storage
         try:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(extracts, "has_any", has_any)
-                _run()
+                work_on_next()
         finally:
             connection.close()
 
@@ -224,11 +202,11 @@ def test_a_day_that_gets_its_row_while_rows_are_erased(chatbot: Chatbot, storage
     eraser.join()
     request.refresh_from_db()
     assert request.status == "completed"
-    assert _said(storage, chatbot) == {"words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
 
 
 def test_a_marked_conversation_is_left_out_before_it_is_erased(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    _made(chatbot)
+    two_days_made(chatbot)
     DailyExtract.objects.update(state="stale")
     request = deletion_of(chatbot, "alice", status="processing", started_at=timezone.now())
     chatbot_conversations = connection.cursor()
@@ -238,13 +216,13 @@ def test_a_marked_conversation_is_left_out_before_it_is_erased(chatbot: Chatbot,
         [request.pk],
     )
     make_all()
-    assert _said(storage, chatbot) == {"words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
 
 
 def test_it_fails_with_the_code_of_a_day_that_failed_and_a_retry_tries_both(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _made(chatbot)
+    two_days_made(chatbot)
     request = deletion_of(chatbot, "alice")
 
     monkeypatch.setattr(ObjectStorage, "abort_all", _refuse)
@@ -259,7 +237,7 @@ def test_it_fails_with_the_code_of_a_day_that_failed_and_a_retry_tries_both(
     assert not worker.drain()
     request.refresh_from_db()
     assert request.status == "completed"
-    assert _said(storage, chatbot) == {"words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
 
 
 def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
@@ -271,7 +249,7 @@ def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, stora
     make_all()
     both = [deletion_of(chatbot, "alice"), deletion_of(chatbot, "bob")]
     other = deletion_of(chatbot, "dave")
-    _run()
+    work_on_next()
     assert set(ComplianceRequest.objects.filter(pk__in=[each.pk for each in both]).values_list("status")) == {
         ("accepted",)
     }
@@ -281,13 +259,13 @@ def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, stora
     for request in (*both, other):
         request.refresh_from_db()
         assert (request.status, request.extracts) == ("completed", 0 if request == other else 1)
-    assert _said(storage, chatbot) == {"words of carol"}
+    assert texts(storage, chatbot) == {"words of carol"}
 
 
 def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _made(chatbot)
+    two_days_made(chatbot)
     bobs = Conversation.objects.get(identity__value="bob").external_id
     request = deletion_of(chatbot, "dave")
     original = verify.look_again
@@ -300,21 +278,21 @@ def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
         return original(request_ids, **options)
 
     monkeypatch.setattr(verify, "look_again", look_again)
-    _run()
+    work_on_next()
     request.refresh_from_db()
     assert (request.status, request.attempts) == ("accepted", 0)
     ComplianceRequest.objects.update(not_before=None)
     assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.extracts) == ("completed", 1)
-    assert _said(storage, chatbot) == {"words of alice"}
+    assert texts(storage, chatbot) == {"words of alice"}
 
 
 @pytest.mark.parametrize("chunk", [2, rows.CHUNK_MESSAGES])
 def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    _made(chatbot)
+    two_days_made(chatbot)
     given_up = deletion_of(chatbot, "alice")
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStorage, "abort_all", _refuse)
@@ -328,30 +306,30 @@ def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
         assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.error_code) == ("failed", "storage_access_denied")
-    assert "words of alice" in _said(storage, chatbot)
+    assert "words of alice" in texts(storage, chatbot)
 
     operations.retry(request_id=request.pk, actor="command")
     assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.extracts) == ("completed", 2)
-    assert _said(storage, chatbot) == {"words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
 
 
 def test_a_file_that_the_client_has_is_not_made_again_with_one_that_failed(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
     """A second deletion of the chatter has the failed day tried anew."""
-    _made(chatbot)
+    two_days_made(chatbot)
     failed, delivered = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
     DailyExtract.objects.filter(pk=delivered.pk).update(hosting="client", bucket="clients-bucket", expires_at=None)
     deletion_of(chatbot, "alice")
-    _run()
+    work_on_next()
     DailyExtract.objects.filter(pk=failed.pk).update(state="failed", error_code="storage_access_denied")
     ComplianceRequest.objects.update(not_before=None)
-    _run()
+    work_on_next()
     assert ComplianceRequest.objects.get().status == "failed"
     deletion_of(chatbot, "alice")
-    _run()
+    work_on_next()
 
     for extract in (failed, delivered):
         extract.refresh_from_db()
@@ -360,116 +338,20 @@ def test_a_file_that_the_client_has_is_not_made_again_with_one_that_failed(
 
 def test_late_data_of_the_erased_has_days_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
     anonymous = conversation_on(chatbot, "carol", noon(), text="late words of alice")
-    _made(chatbot)
+    two_days_made(chatbot)
     request = deletion_of(chatbot, "alice")
     assert not worker.drain()
     type(anonymous).objects.filter(pk=anonymous.pk).update(deletion_request_id=request.pk)
     remnants.erase_late_data()
     assert verify.audit([request.pk]).left[request.pk].rows == {"conversations_dailyextract": 1}
     assert not worker.drain()
-    assert _said(storage, chatbot) == {"words of bob"}
+    assert texts(storage, chatbot) == {"words of bob"}
     assert verify.audit([request.pk]).left == {}
 
 
-def test_a_file_in_the_clients_bucket_stays_and_is_named(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
-    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
-    _made(chatbot)
-    first, second = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
-    assert first.key == f"chat/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
-    assert (first.hosting, first.bucket, first.expires_at) == ("client", "clients-bucket", None)
-    request = deletion_of(chatbot, "alice")
-    assert not worker.drain()
-
-    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-    assert (told["status"], told["counts"]["extracts"], told["progress"]["extracts_total"]) == ("completed", 0, 0)
-    assert told["delivered_extracts"] == [
-        {
-            "day": extract.day.isoformat(),
-            "finished_at": extract.finished_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "sha256": extract.sha256,
-        }
-        for extract in (first, second)
-        if extract.finished_at
-    ]
-    assert "words of alice" in _said(storage, chatbot)
-    assert set(DailyExtract.objects.values_list("state", flat=True)) == {"done"}
-
-
-def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
-    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
-    _filled(chatbot)
-    planned(chatbot, FIRST, day_after(FIRST))
-    assert extracts.make_next(settled=False)
-    late = DailyExtract.objects.get(state="pending")
-    # As of a worker that was killed before it had delivered the file.
-    DailyExtract.objects.filter(pk=late.pk).update(key="chat/late.csv", hosting="client", bucket="clients-bucket")
-    days = {FIRST, day_after(FIRST)} - {late.day}
-
-    for _ in ("before", "after"):
-        request = deletion_of(chatbot, "alice")
-        _run()
-        told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-        assert told["status"] == "completed"
-        assert [each["day"] for each in told["delivered_extracts"]] == [day.isoformat() for day in days]
-        make_all()
-    late.refresh_from_db()
-    assert (late.state, late.made_version) == ("done", 2)
-
-
-def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
-    for owner in (chatbot, neighbour):
-        _made(owner)
-    first = extract_of(chatbot)
-    DailyExtract.objects.filter(pk=first.pk).update(expires_at=timezone.now() - HOUR)
-    worker.sweep()
-    expired = extract_of(chatbot)
-    assert (expired.state, expired.key, expired.rows) == ("expired", None, 2)
-    assert not storage.exists(str(first.key))
-    assert len(list(storage.keys())) == 3
-    # Nothing is left to be made again.
-    request = deletion_of(chatbot, "bob")
-    assert not worker.drain()
-    request.refresh_from_db()
-    assert (request.status, request.extracts) == ("completed", 0)
-
-
-def test_an_expired_file_that_waits_to_be_made_again_just_goes(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    _made(chatbot)
-    deletion_of(chatbot, "bob")
-    _run()
-    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
-    assert make_all() == 0
-    worker.sweep()
-    ComplianceRequest.objects.update(not_before=None)
-    assert not worker.drain()
-    assert ComplianceRequest.objects.get().status == "completed"
-    assert list(storage.keys("acme/daily")) == []
-
-
-def test_an_expired_file_is_not_named_beside_an_export_that_is(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    _made(chatbot)
-    export_of(chatbot, "bob")
-    assert not worker.drain()
-    request = deletion_of(chatbot, "bob")
-    _run()
-    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
-    worker.sweep()
-    ComplianceRequest.objects.update(not_before=None)
-    assert not worker.drain()
-
-    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-    assert (told["status"], len(told["kept_exports"]), told["delivered_extracts"]) == ("completed", 1, [])
-
-
 def test_without_extracts_nothing_is_noted(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
-    _made(neighbour)
-    _filled(chatbot)
+    two_days_made(neighbour)
+    two_days(chatbot)
     deletion_of(chatbot, "alice")
     assert not worker.drain()
     assert not ExtractConversation.objects.exists()

@@ -1,0 +1,127 @@
+"""Days' files that a deletion leaves, since they are the client's or their time is over, and what is said of them."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, Place
+from chatbots.models import Bucket, Chatbot
+from compliance import worker
+from compliance.erasure import extracts
+from compliance.models import ComplianceRequest
+from conversations.extracts import making
+from conversations.models import DailyExtract
+from tests.calls import TokenCaller
+from tests.extracting import (
+    FIRST,
+    day_after,
+    extract_of,
+    make_all,
+    planned,
+    texts,
+    two_days,
+    two_days_made,
+    work_on_next,
+)
+from tests.factories import deletion_of, export_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR = timedelta(hours=1)
+
+
+def test_a_file_in_the_clients_bucket_stays_and_is_named(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
+    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
+    two_days_made(chatbot)
+    first, second = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
+    assert first.key == f"chat/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
+    assert (first.hosting, first.bucket, first.expires_at) == ("client", "clients-bucket", None)
+    request = deletion_of(chatbot, "alice")
+    assert not worker.drain()
+
+    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert (told["status"], told["counts"]["extracts"], told["progress"]["extracts_total"]) == ("completed", 0, 0)
+    assert told["delivered_extracts"] == [
+        {
+            "day": extract.day.isoformat(),
+            "finished_at": extract.finished_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "sha256": extract.sha256,
+        }
+        for extract in (first, second)
+        if extract.finished_at
+    ]
+    assert "words of alice" in texts(storage, chatbot)
+    assert set(DailyExtract.objects.values_list("state", flat=True)) == {"done"}
+
+
+def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
+    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
+    two_days(chatbot)
+    planned(chatbot, FIRST, day_after(FIRST))
+    assert extracts.make_next(settled=False)
+    late = DailyExtract.objects.get(state="pending")
+    # As of a worker that was killed before it had delivered the file.
+    DailyExtract.objects.filter(pk=late.pk).update(key="chat/late.csv", hosting="client", bucket="clients-bucket")
+    days = {FIRST, day_after(FIRST)} - {late.day}
+
+    for _ in ("before", "after"):
+        request = deletion_of(chatbot, "alice")
+        work_on_next()
+        told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+        assert told["status"] == "completed"
+        assert [each["day"] for each in told["delivered_extracts"]] == [day.isoformat() for day in days]
+        make_all()
+    late.refresh_from_db()
+    assert (late.state, late.made_version) == ("done", 2)
+
+
+def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+    for owner in (chatbot, neighbour):
+        two_days_made(owner)
+    first = extract_of(chatbot)
+    DailyExtract.objects.filter(pk=first.pk).update(expires_at=timezone.now() - HOUR)
+    worker.sweep()
+    expired = extract_of(chatbot)
+    assert (expired.state, expired.key, expired.rows) == ("expired", None, 2)
+    assert not storage.exists(str(first.key))
+    assert len(list(storage.keys())) == 3
+    # Nothing is left to be made again.
+    request = deletion_of(chatbot, "bob")
+    assert not worker.drain()
+    request.refresh_from_db()
+    assert (request.status, request.extracts) == ("completed", 0)
+
+
+def test_an_expired_file_that_waits_to_be_made_again_just_goes(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    two_days_made(chatbot)
+    deletion_of(chatbot, "bob")
+    work_on_next()
+    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
+    assert make_all() == 0
+    worker.sweep()
+    ComplianceRequest.objects.update(not_before=None)
+    assert not worker.drain()
+    assert ComplianceRequest.objects.get().status == "completed"
+    assert list(storage.keys("acme/daily")) == []
+
+
+def test_an_expired_file_is_not_named_beside_an_export_that_is(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    two_days_made(chatbot)
+    export_of(chatbot, "bob")
+    assert not worker.drain()
+    request = deletion_of(chatbot, "bob")
+    work_on_next()
+    DailyExtract.objects.update(expires_at=timezone.now() - HOUR)
+    worker.sweep()
+    ComplianceRequest.objects.update(not_before=None)
+    assert not worker.drain()
+
+    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert (told["status"], len(told["kept_exports"]), told["delivered_extracts"]) == ("completed", 1, [])
