@@ -1,0 +1,61 @@
+"""Copies of files beside an export that the storage does not give up: nothing forgets them before they are gone."""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+
+from chatbots.buckets import ObjectStorage
+from compliance.models import Export, ExportFile
+from tests.compliance.test_purge_expired import purge_expired
+from tests.functional.company import Company, found_anywhere, settle, work
+from tests.functional.refusing import Refusals
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+COPIES = "_files/"
+EXPIRED = settings.HOSTED_FILE_DAYS + timedelta(days=1)
+
+
+def exported_with_copy(company: Company, conversation_id: str, person: str, age: timedelta = timedelta()) -> Export:
+    company.talk(conversation_id, person, has_file=True)
+    export = company.exported(person, age=age, include_files=True)
+    assert COPIES in export.copies.get().key
+    return export
+
+
+def test_a_deletion_fails_while_a_copy_is_refused_and_removes_it_when_it_is_retried(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    export = exported_with_copy(company, "c-1", "alice")
+    neighbours = exported_with_copy(company, "c-2", "bob")
+    refusals.locked.add(COPIES)
+    deletion = company.delete("alice", erase_exports=True)
+    work()
+    assert company.failure(deletion) == "storage_locked"
+    assert storage.exists(str(export.key))
+
+    refusals.end()
+    company.retry(deletion)
+    settle()
+    assert company.status(deletion) == "completed"
+    assert company.told(deletion)["counts"]["exports"] == 1
+    assert found_anywhere(storage, ["c-1", "c-2"]) == {"c-2"}
+    assert storage.exists(str(neighbours.key))
+    assert ExportFile.objects.get().export_id == neighbours.pk
+
+
+def test_an_expired_export_is_kept_and_not_counted_while_a_copy_is_refused(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    export = exported_with_copy(company, "c-1", "alice", EXPIRED)
+    copy = export.copies.get().key
+    refusals.locked.add(COPIES)
+    outcome = purge_expired(code=3)
+    assert (outcome["removed"]["exports"], outcome["refused"]) == (0, {"storage_locked": 1})
+    assert storage.exists(str(export.key))
+
+    refusals.end()
+    assert purge_expired()["removed"]["exports"] == 1
+    assert not storage.exists(str(export.key))
+    assert not storage.exists(copy)
