@@ -233,6 +233,26 @@ def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
+def test_a_late_file_that_is_refused_is_removed_by_a_later_sweep_and_others_do_not_wait_for_it(
+    company: Company, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    late = company.talk("c-late", "carol", has_file=True)
+    refusals.locked.add(key_of_file(late))
+    others = company.talk("c-other", "carol", has_file=True)
+    deletions = [company.delete(person) for person in ("alice", "dave")]
+    settle()
+    name_late(company)
+    assert became(company.send(document("c-other", "dave"))) == ["chatter_erased"]
+    worker.sweep()
+    assert (is_erased(late), is_erased(others)) == (False, True)
+
+    refusals.end()
+    worker.sweep()
+    assert is_erased(late)
+    assert [company.told(each)["counts"]["files"] for each in deletions] == [1, 1]
+    assert found_anywhere(storage, ["c-late", "c-other"]) == set()
+
+
 def test_what_comes_between_the_last_rows_and_verification_costs_no_attempt(
     company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
