@@ -1,14 +1,19 @@
 """A deletion that meets an export whose copies of files are about to be sent."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 import pytest
 from django.db import connection
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance import worker
-from compliance.models import ComplianceRequest
+from compliance import operations, worker
+from compliance.erasure import objects
+from compliance.models import ComplianceRequest, ExportFile
 from conversations import uploads
 from tests.compliance.exporting import carry_out, committed, open_uploads, outcome, taken
+from tests.compliance.test_export_files import exports_in, given_up, stored
 from tests.factories import conversation_of, export_of, of_conversations
 
 pytestmark = committed
@@ -42,3 +47,24 @@ def test_no_copy_is_sent_that_the_deletion_would_not_find(
     assert [key for key in keys if not key.startswith("erasure_ledger/")] == [file.object_key]
     assert open_uploads(storage) == []
     assert outcome(export)[0] != "completed"
+
+
+def test_the_copies_of_one_that_is_retried_and_cancelled_while_the_sweep_looks_go_with_the_next_sweep(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(conversation_of(chatbot, "42"), b"content")
+    request = given_up(chatbot)
+    erase = objects.erase_expired_copies
+
+    def retry_then_erase(request_ids: Sequence[UUID]) -> objects.Failures:
+        operations.retry(request_id=request.pk, actor="command")
+        return erase(request_ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "erase_expired_copies", retry_then_erase)
+        worker.sweep()
+    assert ExportFile.objects.exists()
+    operations.cancel(request_id=request.pk, actor="command")
+    worker.sweep()
+    assert exports_in(storage) == []
+    assert not ExportFile.objects.exists()
