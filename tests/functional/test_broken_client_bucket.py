@@ -9,6 +9,7 @@ from chatbots.buckets import ObjectStorage, StorageError, Version, place_of
 from chatbots.buckets.removal import Removal
 from chatbots.models import Bucket, Chatbot
 from compliance import operations, queue, worker
+from compliance.erasure.remnants import remove_expired
 from compliance.models import ComplianceRequest, Export
 from scripts.processes import Processes
 from tests import factories
@@ -16,6 +17,7 @@ from tests.clients import PREFIX, empty, use_client_bucket
 from tests.compliance.conftest import Drain, drain
 from tests.compliance.exporting import COMPLETED, carry_out, is_empty, open_uploads, outcome, patch_pieces, taken
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.refusing import Refusals
 from tests.functional.test_killed_worker import start_cluster, wait_until
 from tests.s3_server import Identity, S3Server, running
 
@@ -39,9 +41,9 @@ def end_rest(chatbot: Chatbot) -> None:
     ComplianceRequest.objects.update(not_before=None)
 
 
-def left_behind(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def left_behind(chatbot: Chatbot, storage: ObjectStorage, name: str = "left") -> None:
     """An export that was given up, and what it left in the client's bucket."""
-    key = f"{PREFIX}chatter_data_exports/42/left.csv"
+    key = f"{PREFIX}chatter_data_exports/42/{name}.csv"
     storage.put(key, b"whole, but never told", "text/csv")
     request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="worker_lost")
     factories.ExportFactory.create(
@@ -154,6 +156,25 @@ def test_the_sweep_goes_on_when_a_clients_bucket_is_gone(
     worker.sweep()
     assert is_empty(server.storage())
     empty(storage)
+
+
+def test_of_a_clients_bucket_that_refuses_nothing_more_is_tried_in_a_turn(
+    chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage, refusals: Refusals
+) -> None:
+    server.make_bucket("others")
+    use_client_bucket(neighbour, server, bucket="others")
+    theirs, others = server.storage(), server.storage(bucket="others")
+    for name in ("first", "second"):
+        left_behind(chatbot, theirs, name)
+    left_behind(neighbour, others)
+    refusals.locked.add("first")
+    turn = remove_expired()
+    assert (turn.refused, turn.removed["exports"]) == ({"storage_locked": 1}, 1)
+    assert (len(list(theirs.keys())), is_empty(others)) == (2, True)
+
+    refusals.end()
+    assert remove_expired().removed["exports"] == 2
+    assert is_empty(theirs)
 
 
 def test_a_key_revoked_in_the_middle_fails_it_in_our_words_and_a_retry_with_a_new_one_works(
