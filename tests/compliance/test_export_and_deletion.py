@@ -12,14 +12,14 @@ from pytest_django import Settings
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import claims, operations, sizes, worker
+from compliance import claims, operations, progress, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
@@ -247,6 +247,34 @@ def test_an_export_that_is_retried_after_the_deletion_was_taken_goes_first(chatb
 
     export.refresh_from_db()
     deletion.refresh_from_db()
+    assert (export.messages, deletion.messages) == (2, 2)
+
+
+@pytest.mark.parametrize("selector", ["uci", "ids"])
+def test_an_export_that_was_begun_after_the_deletion_was_taken_goes_first(
+    chatbot: Chatbot, drain: Drain, selector: str
+) -> None:
+    conversation_of(chatbot, "42", external_id="c-1")
+    failed = {"status": Status.FAILED, "failed_at": timezone.now(), "error_code": "storage_locked"}
+    if selector == "uci":
+        export, deletion = export_of(chatbot, "42", **failed), deletion_of(chatbot, "42")
+    else:
+        export, deletion = (
+            of_conversations(chatbot, "c-1", kind="export", **failed),
+            of_conversations(chatbot, "c-1"),
+        )
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    operations.retry(request_id=export.pk, actor="command")
+    other = taken(export)
+    with other.bite() as now:
+        progress.start_exports(other, now, [chatbot.pk])
+
+    assert marking.admit(held, sizes.measure(held)) == []
+    held.let_go()
+    carry_out(other)
+    drain()
+    assert [outcome(each) for each in (export, deletion)] == [COMPLETED] * 2
     assert (export.messages, deletion.messages) == (2, 2)
 
 
