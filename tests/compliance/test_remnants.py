@@ -10,12 +10,12 @@ from chatbots.buckets import ObjectStorage, StorageError, Written
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import worker
 from compliance.erasure import ledger
-from compliance.models import ComplianceRequest
+from compliance.models import ComplianceRequest, ExportConversation
 from conversations import uploads
 from conversations.models import Conversation, ErasedChatter, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.factories import as_bytes, conversation_of, deletion_of
+from tests.factories import as_bytes, conversation_of, deletion_of, export_of
 
 pytestmark = pytest.mark.django_db
 
@@ -62,6 +62,28 @@ def test_the_erased_are_remembered_for_the_ledgers_days_after_the_deletion_is_ov
     )
     worker.sweep()
     assert not ErasedChatter.objects.exists()
+
+
+def test_what_an_unfinished_export_left_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(
+    chatbot: Chatbot, drain: Drain, settings: Settings
+) -> None:
+    conversation = conversation_of(chatbot, "42")
+    request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="storage_locked")
+    left = factories.ExportFactory.create(
+        request=request, key="42/left.csv", hosting="client", bucket="former", endpoint="http://127.0.0.1:1"
+    )
+    ExportConversation.objects.create(chatbot=chatbot, export=left, conversation_id=conversation.pk)
+    deletion = deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    drain()
+    deletion.refresh_from_db()
+    left.refresh_from_db()
+    assert (deletion.status, left.key) == ("completed", None)
+
+    Conversation.objects.update(deleted_at=timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1))
+    worker.sweep()
+    conversation.refresh_from_db()
+    assert conversation.external_id_digest is None
+    assert not ExportConversation.objects.exists()
 
 
 def test_a_marked_conversation_of_a_completed_deletion_is_erased_by_the_sweep(
