@@ -311,3 +311,20 @@ def test_a_deletion_is_put_back_while_another_erases_what_both_name(
     assert (second.status, second.conversations, second.messages) == (Status.COMPLETED, 1, 2)
     assert not Message.objects.exists()
     assert not Identity.objects.exists()
+
+
+def test_a_deletion_is_put_back_while_the_last_of_its_rows_is_locked(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    deletion = deletion_of(chatbot, "42", started_at=timezone.now(), cut_at=timezone.now())
+    conversation = conversation_of(chatbot, "42", deletion_request_id=deletion.pk)
+    with transaction.atomic():
+        Conversation.objects.select_for_update().get(pk=conversation.pk)
+        Elsewhere(lambda: worker.drain(seconds=PATIENCE)).end()
+        deletion.refresh_from_db()
+        assert (deletion.status, deletion.waiting_for, deletion.attempts) == (Status.ACCEPTED, "rows", 0)
+    ComplianceRequest.objects.update(not_before=None)
+    worker.drain(seconds=PATIENCE)
+
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.conversations) == (Status.COMPLETED, 1)
