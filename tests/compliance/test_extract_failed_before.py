@@ -5,9 +5,11 @@ import pytest
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
 from compliance import worker
+from compliance.models import ComplianceRequest
 from conversations.intake import store
+from conversations.models import DailyExtract
 from tests.conversations.documents import message, parsed
-from tests.extracting import FIRST, conversation_on, extract_of, lines, make_all, noon, planned
+from tests.extracting import FIRST, conversation_on, extract_of, lines, make_all, noon, planned, work_on_next
 from tests.factories import deletion_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,3 +38,38 @@ def test_a_new_deletion_has_it_made_again(
     request.refresh_from_db()
     assert (request.status, request.error_code, request.extracts) == ("completed", "", 1)
     assert {line["text"] for line in lines(storage, extract_of(chatbot, FIRST))} == {"words of bob", "words of carol"}
+
+
+def failed_at_it(chatbot: Chatbot) -> ComplianceRequest:
+    """A deletion that has erased the rows, and failed at the day."""
+    conversation_on(chatbot, "alice", noon())
+    planned(chatbot)
+    make_all()
+    request = deletion_of(chatbot, "alice")
+    work_on_next()
+    DailyExtract.objects.update(state="failed", error_code="storage_access_denied")
+    ComplianceRequest.objects.update(not_before=None)
+    work_on_next()
+    request.refresh_from_db()
+    assert (request.status, request.error_code) == ("failed", "storage_access_denied")
+    return request
+
+
+def test_a_deletion_that_fails_at_it_leaves_it_as_it_is(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    """Whoever retries the deletion has it made again."""
+    failed_at_it(chatbot)
+
+    assert extract_of(chatbot).state == "failed"
+
+
+def test_a_second_deletion_has_it_made_again_and_waits_for_it(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    failed_at_it(chatbot)
+    second = deletion_of(chatbot, "alice")
+    work_on_next()
+    second.refresh_from_db()
+    assert (second.status, second.waiting_for, second.attempts) == ("accepted", "extracts", 0)
+
+    assert not worker.drain()
+    second.refresh_from_db()
+    assert (second.status, second.extracts) == ("completed", 1)
+    assert lines(storage, extract_of(chatbot)) == []
