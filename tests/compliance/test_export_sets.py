@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -22,6 +22,7 @@ from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
 from compliance.models import ComplianceRequest, Export
+from conversations import locks
 from conversations.transcripts import HEADER
 from tests import factories
 from tests.compliance.exporting import (
@@ -34,9 +35,11 @@ from tests.compliance.exporting import (
     open_uploads,
     outcome,
     patch_count,
+    patch_pieces,
     taken,
 )
 from tests.conversations.reading import written
+from tests.functional.elsewhere import Elsewhere, Gate
 
 HOSTILE_VALUES = [
     'say "42"',
@@ -114,6 +117,37 @@ def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_d
         ("request.started", None),
         ("request.completed", None),
     ]
+
+
+@committed
+def test_each_file_is_published_under_the_lock_of_its_own_chatbot(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark that goes on meanwhile sees an export either unfinished or with all that was counted."""
+    free, busy = [factories.export_of(each, "42") for each in (chatbot, neighbour)]
+    gate = Gate()
+
+    def mark() -> None:
+        with transaction.atomic():
+            locks.exclude_intake(neighbour.pk, number=0)
+            gate.passed()
+
+    marking: list[Elsewhere] = []
+
+    def begin_to_mark() -> None:
+        marking.append(Elsewhere(mark))
+        gate.wait_for_someone()
+
+    patch_pieces(monkeypatch, begin_to_mark)
+    exporting = Elsewhere(lambda: carry_out(taken(free, busy)))
+    assert exporting.waits
+    assert [outcome(each)[0] for each in (free, busy)] == ["completed", "processing"]
+    assert export_of_request(busy).finished_at is None
+
+    gate.open()
+    marking[0].end()
+    exporting.end()
+    assert [outcome(each) for each in (free, busy)] == [COMPLETED] * 2
 
 
 @committed
