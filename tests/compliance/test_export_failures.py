@@ -357,6 +357,19 @@ def test_it_is_not_completed_when_a_deletion_meets_it_while_it_sends(
 
 
 @committed
+def test_what_an_overtaken_attempt_counted_is_not_added(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.conversation_of(chatbot, "42", messages=2)
+    patch_pieces(monkeypatch, a_deletion_meets_it)
+    request = exported(chatbot).request
+    assert outcome(request) == ("accepted", "", 0)
+    carry_out(taken(request))
+    assert outcome(request) == COMPLETED
+    assert (request.conversations, request.messages) == (1, 2)
+
+
+@committed
 def test_one_that_a_deletion_has_met_is_removed_and_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
     request = factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=AT)
