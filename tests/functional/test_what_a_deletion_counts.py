@@ -11,7 +11,7 @@ from chatbots.buckets import ObjectStorage
 from compliance import claims, worker
 from compliance.erasure import verify
 from compliance.errors import ClaimLost
-from compliance.models import Claim
+from compliance.models import Claim, ComplianceRequest
 from conversations.models import UploadedFile
 from tests.functional.company import Company, settle, work
 from tests.functional.refusing import FILES, Refusals
@@ -98,3 +98,13 @@ def test_uploads_that_broke_off_are_removed_and_not_counted(
     assert company.told(deletion)["counts"]["files"] == 1
     assert not UploadedFile.objects.exists()
     assert list(storage.versions(FILES)) == []
+
+
+def test_of_two_of_one_claim_the_one_that_was_filed_first_counts_what_they_share(company: Company) -> None:
+    company.talk("c-1", "alice", "bob")
+    second, first = company.delete("bob"), company.delete("alice")
+    # Filed in the other order than the ids say.
+    ComplianceRequest.objects.filter(pk=first).update(seq=0)
+    settle()
+
+    assert [company.told(each)["counts"]["messages"] for each in (first, second)] == [1, 0]
