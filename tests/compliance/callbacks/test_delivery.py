@@ -168,6 +168,20 @@ def test_a_lost_worker_s_last_attempt_is_told(chatbot: Chatbot, signing: Signing
     assert receiver.received[0].told["error_code"] == "worker_lost"
 
 
+def test_a_lost_worker_s_earlier_attempts_are_not_told(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    request = deletion_of(chatbot, "1", callback_url=receiver.url())
+    claims.take(ComplianceRequest.Kind.DELETION)
+    Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    claims.break_expired()
+
+    deliver()
+
+    request.refresh_from_db()
+    assert (receiver.events, request.status, request.attempts) == ([], "accepted", 1)
+
+
 def test_it_tries_again_with_a_growing_wait_and_the_same_id(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(500, 503, 302, 200, headers={"Location": "http://127.0.0.1:9/elsewhere"}) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
