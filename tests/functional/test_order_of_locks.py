@@ -1,0 +1,69 @@
+"""Workers that want the same rows lock them in the same order, so that none blocks another for good."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from django.db import transaction
+from django.db.models import Model
+
+from chatbots.models import Chatbot
+from compliance import progress
+from compliance.erasure import exports, objects
+from compliance.models import ComplianceRequest, Export, ExportConversation
+from tests import factories
+from tests.factories import deletion_of, export_of
+from tests.functional.elsewhere import Elsewhere
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def locks_in_order(first: Model, second: Model, work: Callable[[], object]) -> bool:
+    """Say whether the work, while it waits for the first of two rows, leaves the second to whoever has the first."""
+
+    def at_once() -> None:
+        with transaction.atomic():
+            work()
+
+    rows = type(first)._default_manager
+    with transaction.atomic():
+        rows.select_for_update().get(pk=first.pk)
+        working = Elsewhere(at_once)
+        assert working.waits
+        is_free = rows.select_for_update(skip_locked=True).filter(pk=second.pk).exists()
+    working.end()
+    return is_free
+
+
+@pytest.fixture
+def two(chatbot: Chatbot) -> tuple[Export, Export]:
+    """Two exports under way, of which the first was filed last and written last: their ids alone have this order."""
+    last, first = [export_of(chatbot, value) for value in ("42", "43")]
+    pair = [factories.ExportFactory.create(request=each, key=f"{each.uci_value}.csv") for each in (first, last)]
+    Export.objects.filter(pk=pair[0].pk).update(key="43.csv")
+    return pair[0], pair[1]
+
+
+def test_counts_are_added_in_the_order_of_filing(chatbot: Chatbot) -> None:
+    second, first = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
+    # Filed in the other order than the ids say.
+    ComplianceRequest.objects.filter(pk=first.pk).update(seq=0)
+    counts = {each.pk: Counter(messages=1) for each in (second, first)}
+
+    assert locks_in_order(first, second, lambda: progress.add_counts(counts))
+
+
+def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, Export]) -> None:
+    gone = [(each.pk, str(each.key)) for each in reversed(two)]
+
+    assert locks_in_order(*two, lambda: objects.forget_exports(gone))
+
+
+def test_exports_that_hold_what_is_erased_get_their_end_in_the_order_of_their_ids(
+    chatbot: Chatbot, two: tuple[Export, Export]
+) -> None:
+    deletion = deletion_of(chatbot, "42")
+    for number, export in enumerate(reversed(two)):
+        ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=number)
+
+    assert locks_in_order(*two, lambda: exports.expire({0: deletion.pk, 1: deletion.pk}))
