@@ -247,7 +247,8 @@ class Play:
         for request in requests:
             one = names[request.id]
             one.status, one.has_begun = request.status, request.has_begun
-            one.key = request.key if request.key and one.is_hosted_export else one.key
+            if request.key and one.is_hosted_export:
+                self._note_key(one, request.key)
         if self._is_in_order:
             self._see_what_is_gone({request.id for request in requests if request.key})
         new = [
@@ -262,6 +263,13 @@ class Play:
         for one in new:
             if one.is_deletion:
                 invariants.at_completion(self.truth, one, self._look)
+
+    def _note_key(self, export: Filed, key: str) -> None:
+        for other in self.truth.exports:
+            # Within a second the key of one that is gone is given to the next export of the chatter.
+            if other is not export and other.key == key:
+                other.key = None
+        export.key = key
 
     def _see_what_is_gone(self, with_keys: set[UUID]) -> None:
         for export in self.truth.exports:
