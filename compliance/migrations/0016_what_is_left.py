@@ -174,9 +174,9 @@ class Migration(migrations.Migration):
             model_name="exportconversation",
             index=models.Index(fields=["conversation_id"], name="exportconversation_number"),
         ),
-        migrations.AddConstraint(
+        migrations.AddIndex(
             model_name="exportconversation",
-            constraint=models.UniqueConstraint(fields=("export", "conversation_id"), name="exportconversation_once"),
+            index=models.Index(fields=["export"], name="exportconversation_export"),
         ),
         migrations.AddConstraint(
             model_name="leftcopy",

@@ -35,15 +35,18 @@ def test_an_index_that_was_empty_when_it_was_analysed_is_not_read_whole(chatbot:
     assert "Index Cond: (deletion_request_id = r.id)" in of_the_look, of_the_look
 
 
-def test_an_export_is_found_by_what_it_holds_when_none_held_anything_before(chatbot: Chatbot) -> None:
+@pytest.mark.parametrize("held_before", [0, 5000], ids=["nothing", "what is gone"])
+def test_an_export_is_found_by_what_it_holds_when_none_held_anything(chatbot: Chatbot, held_before: int) -> None:
     export = Export.objects.create(chatbot=chatbot, request=export_of(chatbot, "42"))
+    hold = (
+        "INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)"
+        " SELECT %s, %s, n FROM generate_series(1, %s) AS n"
+    )
     with connection.cursor() as cursor:
+        cursor.execute(hold, [chatbot.pk, export.pk, held_before])
+        cursor.execute("DELETE FROM compliance_exportconversation")
         cursor.execute("ANALYZE compliance_exportconversation")
-        cursor.execute(
-            "INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)"
-            " SELECT %s, %s, n FROM generate_series(1, 5000) AS n",
-            [chatbot.pk, export.pk],
-        )
+        cursor.execute(hold, [chatbot.pk, export.pk, 5000])
         plan = plan_of(cursor, verify._question().as_string(cursor.cursor), {"ids": array([uuid4(), uuid4()])})
     assert "exportconversation_number" in plan, plan
 
