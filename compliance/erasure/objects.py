@@ -254,16 +254,18 @@ def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[L
                 purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in rows]))
             except StepFailed as failure:
                 purging.failed[where] = failure
-    failures |= {row.request_id: failure for where, failure in purging.failed.items() for row in by_place[where]}
     gone: list[Located] = []
-    for where, removed in purging.done.items():
-        for row in by_place[where]:
-            error, known = removed.failed.get(row.key), failures.get(row.request_id)
-            if not error:
+    for where, rows in by_place.items():
+        of_all = purging.failed.get(where)
+        refused = {} if of_all else purging.done[where].failed
+        for row in rows:
+            error, known = refused.get(row.key), failures.get(row.request_id)
+            reason = StepFailed.of(error) if error else of_all
+            if reason is None:
                 gone.append(row)
             elif known is None or known.retryable:
                 # What needs a person goes before what needs time.
-                failures[row.request_id] = StepFailed.of(error)
+                failures[row.request_id] = reason
     return gone
 
 

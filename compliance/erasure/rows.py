@@ -161,9 +161,8 @@ def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[U
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
     One that is given for several requests counts for the first. Where a copy may lie somewhere the identities keep
-    their digests: by them whoever names the chatter finds what is
-    left. The exports that hold one get a time at which they have to go; with `marked_by`, the deletions that mark in
-    this transaction, so do their chatters' own.
+    their digests: by them whoever names the chatter finds what is left. The exports that hold one get a time at which
+    they have to go; with `marked_by`, the deletions that mark in this transaction, so do their chatters' own.
     """
     locked = _once(locked)
     if not locked:
