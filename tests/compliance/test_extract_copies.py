@@ -31,11 +31,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 HOUR = timedelta(hours=1)
 
 
-def test_a_file_in_the_clients_bucket_stays_and_is_named(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clients_bucket(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files that are made go into a client's bucket, which here is the same storage."""
     place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
     monkeypatch.setattr(making, "place_of", lambda _bucket: place)
+
+
+@pytest.mark.usefixtures("clients_bucket")
+def test_a_file_in_the_clients_bucket_stays_and_is_named(chatbot: Chatbot, storage: ObjectStorage) -> None:
     two_days_made(chatbot)
     first, second = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
     assert first.key == f"chat/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
@@ -58,11 +62,8 @@ def test_a_file_in_the_clients_bucket_stays_and_is_named(
     assert set(DailyExtract.objects.values_list("state", flat=True)) == {"done"}
 
 
-def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(
-    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
-    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
+@pytest.mark.usefixtures("clients_bucket")
+def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(chatbot: Chatbot) -> None:
     two_days(chatbot)
     planned(chatbot, FIRST, day_after(FIRST))
     assert extracts.make_next(settled=False)
