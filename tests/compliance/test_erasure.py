@@ -10,16 +10,15 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import claims, operations, sizes, worker
+from compliance import claims, sizes, worker
 from compliance.claims import HeldClaim
 from compliance.erasure import engine, ledger, marking, rows
-from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.progress import Counts
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import conversation_of, deletion_of
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
@@ -204,82 +203,6 @@ def test_a_turn_that_is_over_gives_back_and_the_next_goes_on(
     log = list(ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data"))
     assert ("request.given_back", {"code": "turn_over", "attempts": 0}) in log
     assert [event for event, _ in log].count("request.completed") == 1
-
-
-def test_over_the_guard_it_is_held_before_anything_is_touched(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.max_conversations_per_deletion = 2
-    chatbot.save()
-    for _ in range(3):
-        conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
-    assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
-
-    operations.approve(request_id=request.pk, actor="command")
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
-
-
-def test_exactly_the_guard_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.max_conversations_per_deletion = 2
-    chatbot.save()
-    for _ in range(2):
-        conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    assert request.status == Status.COMPLETED
-
-
-def test_an_approval_settles_only_what_it_was_asked_about(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.max_conversations_per_deletion = 1
-    chatbot.save()
-    for _ in range(2):
-        conversation_of(chatbot, "42")
-    export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
-    request = deletion_of(chatbot, "42")
-    drain()
-    operations.approve(request_id=request.pk, actor="command")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
-
-
-def test_with_four_eyes_whoever_filed_cannot_approve(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.four_eyes = True
-    chatbot.save()
-    request = deletion_of(chatbot, "42", filed_by="user:1")
-    drain()
-
-    with pytest.raises(Refused) as refused:
-        operations.approve(request_id=request.pk, actor="user:1")
-    assert refused.value.code == "own_request"
-
-    operations.approve(request_id=request.pk, actor="user:2")
-    drain()
-    request.refresh_from_db()
-    assert request.status == Status.COMPLETED
-
-
-def test_four_eyes_holds_each_deletion_for_approval(chatbot: Chatbot, drain: Drain) -> None:
-    chatbot.four_eyes = True
-    chatbot.save()
-    request = deletion_of(chatbot, "42")
-
-    drain()
-
-    request.refresh_from_db()
-    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
 
 
 def test_uploaded_files_go_with_objects_and_rows(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:

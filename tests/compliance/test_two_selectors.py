@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -117,74 +116,6 @@ def test_a_deletion_goes_on_when_someone_approves_or_gives_up_the_export(
     drain()
     assert {state(deletion)[0] for _, deletion in pairs.values()} == {"completed"}
     assert {deletion.messages for _, deletion in pairs.values()} == {2}
-
-
-def test_an_export_that_owes_nothing_of_it_holds_no_deletion(
-    chatbot: Chatbot, neighbour: Chatbot, drain: Drain
-) -> None:
-    for one in (chatbot, neighbour):
-        conversation_of(one, "42", "43", external_id="c-42")
-    for owner, who, selector in (
-        (neighbour, "42", "ids"),
-        (neighbour, "42", "uci"),
-        (chatbot, "44", "ids"),
-        (chatbot, "44", "uci"),
-        # It would leave the shared conversation out.
-        (chatbot, "42", "uci"),
-    ):
-        about(owner, who, selector, "export", failed_at=timezone.now(), **FAILED)
-    deletion = of_conversations(chatbot, "c-42")
-
-    drain()
-    assert state(deletion)[0] == "completed"
-    assert Message.objects.filter(chatbot=neighbour).count() == 2
-
-
-def test_an_export_that_was_filed_later_holds_no_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    deletions = []
-    for first, second in PAIRS:
-        who = f"{first}-{second}"
-        conversation_of(chatbot, who, external_id=f"c-{who}")
-        deletions.append(about(chatbot, who, first, "deletion"))
-        about(chatbot, who, second, "export", failed_at=timezone.now(), **FAILED)
-    drain()
-    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
-
-
-def test_an_export_of_what_another_has_marked_holds_no_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    deletions = []
-    for first, second in (SELECTORS, reversed(SELECTORS)):
-        conversation_of(chatbot, first, external_id=f"c-{first}", deletion_request_id=uuid4())
-        about(chatbot, first, first, "export", failed_at=timezone.now(), **FAILED)
-        deletions.append(about(chatbot, first, second, "deletion"))
-    drain()
-    assert {state(deletion)[0] for deletion in deletions} == {"completed"}
-
-
-def test_an_export_that_was_given_up_holds_no_deletion_by_ids(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", external_id="c-42")
-    export = export_of(chatbot, "42", failed_at=timezone.now(), **FAILED)
-    ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
-    deletion = of_conversations(chatbot, "c-42")
-    drain()
-    assert state(deletion)[0] == "completed"
-
-
-def test_the_export_of_another_in_the_conversation_holds_no_chatters_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", "43")
-    export_of(chatbot, "43", include_shared=True, failed_at=timezone.now(), **FAILED)
-    deletion = deletion_of(chatbot, "42")
-    of_conversations(chatbot, "c-other")  # with one in the line, both selectors are looked at
-    drain()
-    assert state(deletion)[0] == "completed"
-
-
-def test_an_export_with_shared_conversations_holds_the_deletion_of_one(chatbot: Chatbot, drain: Drain) -> None:
-    conversation_of(chatbot, "42", "43", external_id="c-42")
-    export_of(chatbot, "42", include_shared=True, failed_at=timezone.now(), **FAILED)
-    deletion = of_conversations(chatbot, "c-42")
-    drain()
-    assert state(deletion) == HELD
 
 
 def test_requests_that_have_a_conversation_in_common_go_one_after_the_other(chatbot: Chatbot, drain: Drain) -> None:

@@ -1,0 +1,134 @@
+"""Copies that a deletion leaves: named in its status, and no value or digest kept for them beyond their time."""
+
+from datetime import timedelta
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance import worker
+from compliance.erasure import verify
+from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
+from conversations import models as stored
+from tests.compliance.conftest import Drain
+from tests.compliance.exporting import COMPLETED, export_of_request, outcome
+from tests.compliance.test_client_exports import delivered, shown
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.support import dump
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize("erase_exports", [False, True])
+def test_a_whole_export_is_left_named_and_its_key_forgotten(
+    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, drain: Drain, erase_exports: bool
+) -> None:
+    conversation_of(chatbot, "the-value-of-42")
+    export = delivered(chatbot, "the-value-of-42")
+    others = delivered(chatbot, "43")
+    key = str(export.key)
+    deletion = deletion_of(chatbot, "the-value-of-42", erase_exports=erase_exports)
+    drain()
+
+    assert outcome(deletion) == COMPLETED
+    assert deletion.exports == 0
+    assert set(clients.keys()) == {key, others.key}
+    export.refresh_from_db()
+    assert (export.key, export.removed_at, export.expires_at) == (None, None, None)
+    assert [(left.deletion_id, left.export_id) for left in LeftCopy.objects.all()] == [(deletion.pk, export.pk)]
+    assert export_of_request(others.request).key == others.key
+    assert "the-value-of-42" not in dump()
+    told = {
+        "request_id": str(export.request_id),
+        "hosting": "client",
+        "finished_at": shown(export.request)["finished_at"],
+        "sha256": export.sha256,
+        "expires_at": None,
+        "removed_at": None,
+    }
+    assert shown(deletion)["kept_exports"] == [told]
+    assert verify.audit([deletion.pk]).left == {}
+    # Also when nobody is known by digest any more.
+    ComplianceRequest.objects.update(uci_digest=None)
+    assert shown(deletion)["kept_exports"] == [told]
+
+
+@pytest.mark.parametrize("order", [("42", "43"), ("43", "42")], ids=["anothers-first", "own-first"])
+def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, order: tuple[str, str]
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    request = export_of(chatbot, "43", include_shared=True)
+    drain()
+    for value in order:
+        deletion = deletion_of(chatbot, value)
+        drain()
+        assert outcome(deletion) == COMPLETED
+        assert [kept["request_id"] for kept in shown(deletion)["kept_exports"]] == [str(request.pk)]
+        assert verify.audit([deletion.pk]).left == {}
+    assert export_of_request(request).key is None
+
+
+def test_a_copy_that_is_the_clients_keeps_no_digest_beyond_the_ledgers_days(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42", "43")
+    export_of(chatbot, "43", include_shared=True)
+    drain()
+    deletion_of(chatbot, "42")
+    drain()
+    assert Export.objects.get().key
+    stored.Conversation.objects.update(deleted_at=timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(days=1))
+    worker.sweep()
+
+    assert stored.Conversation.objects.get().external_id_digest is None
+    assert not stored.Identity.objects.exists()
+
+
+def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients: ObjectStorage, drain: Drain) -> None:
+    export = delivered(chatbot)
+    deletion = deletion_of(chatbot, "42")
+    drain()
+    Export.objects.filter(pk=export.pk).update(key="came back with a backup")
+    assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
+
+
+def test_the_audit_finds_the_key_of_a_copy_that_was_not_forgotten(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
+) -> None:
+    export = delivered(chatbot)
+    deletion = deletion_of(chatbot, "42")
+    drain()
+    ExportFile.objects.create(chatbot=chatbot, export=export, file_id=7, key="came back with a backup")
+    assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
+
+
+def test_a_kept_hosted_export_stays_named_and_shows_when_it_was_removed(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "42")
+    export = export_of(chatbot, "42")
+    deletion = deletion_of(chatbot, "42")
+    drain()
+    [kept] = shown(deletion)["kept_exports"]
+    assert (kept["request_id"], kept["hosting"], kept["removed_at"]) == (str(export.pk), "hosted", None)
+    Export.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    worker.sweep()
+    [kept] = shown(deletion)["kept_exports"]
+    assert kept["removed_at"]
+
+
+def test_two_deletions_in_the_grace_both_name_the_kept_export(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    export = export_of(chatbot, "42")
+    drain()
+    deletions = []
+    for _ in range(2):
+        deletions.append(deletion_of(chatbot, "42"))
+        drain()
+    assert [[kept["request_id"] for kept in shown(each)["kept_exports"]] for each in deletions] == [
+        [str(export.pk)]
+    ] * 2

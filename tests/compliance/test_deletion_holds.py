@@ -1,0 +1,93 @@
+"""Deletions that are held before anything is touched: by the guard, and for four eyes."""
+
+import pytest
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance import operations
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation
+from tests.compliance.conftest import Drain
+from tests.factories import conversation_of, deletion_of, export_of
+
+Status = ComplianceRequest.Status
+Hold = ComplianceRequest.HoldReason
+
+pytestmark = pytest.mark.django_db
+
+
+def test_over_the_guard_it_is_held_before_anything_is_touched(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 2
+    chatbot.save()
+    for _ in range(3):
+        conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+    assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
+
+    operations.approve(request_id=request.pk, actor="command")
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
+
+
+def test_exactly_the_guard_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 2
+    chatbot.save()
+    for _ in range(2):
+        conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+
+
+def test_an_approval_settles_only_what_it_was_asked_about(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.max_conversations_per_deletion = 1
+    chatbot.save()
+    for _ in range(2):
+        conversation_of(chatbot, "42")
+    export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    request = deletion_of(chatbot, "42")
+    drain()
+    operations.approve(request_id=request.pk, actor="command")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+
+
+def test_with_four_eyes_whoever_filed_cannot_approve(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.four_eyes = True
+    chatbot.save()
+    request = deletion_of(chatbot, "42", filed_by="user:1")
+    drain()
+
+    with pytest.raises(Refused) as refused:
+        operations.approve(request_id=request.pk, actor="user:1")
+    assert refused.value.code == "own_request"
+
+    operations.approve(request_id=request.pk, actor="user:2")
+    drain()
+    request.refresh_from_db()
+    assert request.status == Status.COMPLETED
+
+
+def test_four_eyes_holds_each_deletion_for_approval(chatbot: Chatbot, drain: Drain) -> None:
+    chatbot.four_eyes = True
+    chatbot.save()
+    request = deletion_of(chatbot, "42")
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.AWAITING_APPROVAL)
