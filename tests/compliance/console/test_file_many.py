@@ -17,7 +17,7 @@ from chatbots.models import Bucket, Chatbot
 from compliance.models import ComplianceRequest
 from compliance.operations import cancel
 from tests.compliance.console.filing_pages import NOW, Answer, Filer, everything
-from tests.factories import conversation_of, deletion_of, export_of
+from tests.factories import UploadedFileFactory, conversation_of, deletion_of, export_of
 from tests.people import Role, member
 
 pytestmark = pytest.mark.django_db
@@ -94,10 +94,17 @@ def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
     preview = filer.preview_many("M1", "M2")
     assert "In 1 of the conversations several people took part." in preview.text
     exports = filer.preview_many("M1", "M2", action="export")
-    assert "1 conversations are left out: somebody else took part." in exports.text
+    assert "1 conversation is left out: somebody else took part." in exports.text
     exports = filer.preview_many("M1", "M2", action="export", include_shared="on")
     assert "In 1 of the conversations somebody else took part too." in exports.text
     assert "2 requests filed." in filer.confirm(preview, "DELETE 1").text
+
+
+def test_exports_of_many_tell_how_many_files_would_be_copied(chatbot, filer):
+    UploadedFileFactory.create(conversation=conversation_of(chatbot, "M1", messages=1), stored=True)
+    asked = filer.preview_many("M1", action="export", include_files="on")
+    assert "1 message, 1 uploaded file" in asked.text
+    assert "uploaded file" not in filer.preview_many("M1", action="export").text.partition("Values not found")[0]
 
 
 def test_a_file_files_exact_values_with_their_references(chatbot, filer):
