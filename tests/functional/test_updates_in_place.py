@@ -47,8 +47,9 @@ def test_a_claim_is_renewed_in_place(chatbot: Chatbot) -> None:
     assert held
     before = _updates("compliance_claim")
 
-    for _ in range(40):
+    # So few that they fit into the row's page even when an old snapshot in the database keeps it from being tidied.
+    for _ in range(10):
         held.keep()
 
     after = _updates("compliance_claim")
-    assert after.all - before.all == after.in_place - before.in_place == 40
+    assert after.all - before.all == after.in_place - before.in_place == 10
