@@ -7,6 +7,7 @@ reason, a dead worker, a cluster that looks well and does nothing, a full disk. 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -79,10 +80,21 @@ class ClaimInHand(NamedTuple):
     lane: str | None
 
 
+class Code(StrEnum):
+    """All that can be wrong. Others watch for these codes: they are never renamed."""
+
+    NO_CLUSTER = "no_cluster"
+    CLUSTER_STALLED = "cluster_stalled"
+    WORK_WAITS = "work_waits"
+    SWEEP_MISSING = "sweep_missing"
+    SWEEP_LATE = "sweep_late"
+    CLAIMS_EXPIRED = "claims_expired"
+
+
 class Problem(NamedTuple):
     """What is wrong, by a code of ours, and what to do."""
 
-    code: str
+    code: Code
     detail: str
 
 
@@ -153,29 +165,31 @@ def _problems(health: Health) -> Iterator[Problem]:
     stalled = [cluster.name for cluster in health.clusters if cluster.condition is Condition.STALLED]
     if not health.alive and not stalled:
         yield Problem(
-            "no_cluster",
+            Code.NO_CLUSTER,
             "No cluster of workers is alive. Start one (manage.py qcluster); its log says why the last one ended. "
             "Meanwhile manage.py process_requests carries out what waits.",
         )
     for name in stalled:
-        yield Problem("cluster_stalled", f"The cluster {name} is there, but its workers take up nothing. Restart it.")
+        yield Problem(
+            Code.CLUSTER_STALLED, f"The cluster {name} is there, but its workers take up nothing. Restart it."
+        )
     if health.oldest and health.oldest.age > LONGEST_WAIT:
         minutes = health.oldest.age // timedelta(minutes=1)
         yield Problem(
-            "work_waits",
+            Code.WORK_WAITS,
             f"A request has waited for {minutes} minutes to be taken up. Look at the clusters and at the "
             "worker's log; if there is too much to do, add workers.",
         )
     if health.next_sweep is None:
-        yield Problem("sweep_missing", "The sweep is on no schedule. Run manage.py sync_schedules.")
+        yield Problem(Code.SWEEP_MISSING, "The sweep is on no schedule. Run manage.py sync_schedules.")
     elif health.at - health.next_sweep > _SWEEP_LATE:
         yield Problem(
-            "sweep_late",
+            Code.SWEEP_LATE,
             "The sweep did not run when it was due. Without it nothing is done by time. Restart the cluster.",
         )
     if any(health.at - claim.expires_at > _CLAIM_LATE for claim in health.claims):
         yield Problem(
-            "claims_expired",
+            Code.CLAIMS_EXPIRED,
             "What a worker left behind was not put back into the line. Start a cluster, or run "
             "manage.py process_requests.",
         )

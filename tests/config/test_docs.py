@@ -6,6 +6,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import get_commands
 
+from compliance import health
 from compliance.failure_help import FAILURES
 from config.openapi.postman import PRE_REQUEST_SCRIPT
 from config.problem_help import HELP
@@ -52,6 +53,10 @@ def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> No
     written = re.findall(r"error_code = '([a-z_]+)'", "".join(sources))
 
     assert sorted(_first_column(OPERATING, "Failed requests")) == sorted({*raised, *written})
+
+
+def test_operating_says_what_to_do_for_each_problem_of_health() -> None:
+    assert sorted(_first_column(OPERATING, "What to watch")) == sorted(health.Code)
 
 
 def test_operating_explains_each_failure_as_the_console_does() -> None:
