@@ -2,22 +2,38 @@
 
 PostgreSQL quotes whole rows and values in its errors ("Failing row contains (…)", "Key (value)=(…)"), and a
 traceback prints them. `describe_error` says what may be told of an error, and `SafeFormatter` does so for every
-exception that reaches a log, at any depth of its chain.
+exception that reaches a log, at any depth of its chain. `JsonFormatter` tells the same as one JSON object a line.
 """
 
+import json
 import logging
+import re
+import sys
+import time
 import traceback
+from datetime import UTC, datetime
 from types import TracebackType
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DjangoDatabaseError
+from environs import EnvValidationError
 from psycopg import Error as PsycopgError
 
 from config.request_id import current_request_id
 
 # Whose texts may be logged: our own exceptions, and those that speak of code and files, not of data.
 _OUR_PACKAGES = ("chatbots.", "compliance.", "config.", "conversations.")
-_ABOUT_CODE = (AttributeError, ImportError, NameError, NotImplementedError, OSError, TypeError, ImproperlyConfigured)
+_ABOUT_CODE = (
+    AttributeError,
+    EnvValidationError,
+    ImportError,
+    ImproperlyConfigured,
+    NameError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+)
 
 
 def describe_kind(error: BaseException) -> str:
@@ -50,6 +66,9 @@ def describe_database_error(error: BaseException) -> str:
 class SafeFormatter(logging.Formatter):
     """One line an event, with the call's id; tracebacks keep their frames, and of errors what may be told."""
 
+    # Settings that Django has not read yet do not decide.
+    converter = time.gmtime  # type: ignore[assignment]  # a builtin, so it is no method
+
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s%(call)s")
 
@@ -65,6 +84,67 @@ class SafeFormatter(logging.Formatter):
         if error is None:
             return ""
         return "".join(_safe_lines(error, seen=set()))
+
+
+class JsonFormatter(SafeFormatter):
+    """One JSON object a line: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what else there is.
+
+    That is `event` (such as `claim.lost`), each `name=%s` of the message as a field of its own, `request_id` and, as
+    one text, `error`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        first = message.partition(" ")[0]
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        ours = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": message,
+            "event": first if _EVENT.fullmatch(first) else None,
+            "request_id": current_request_id.get() or None,
+            # Not record.exc_text: another formatter may have left a text there that tells all.
+            "error": self.formatException(record.exc_info) if record.exc_info else None,
+            "stack": record.stack_info,
+        }
+        # Ours come first, and a name of ours is never another's.
+        told = {**ours, **_named_arguments(record), **ours}
+        return json.dumps({name: value for name, value in told.items() if value is not None})
+
+
+def formatter(form: str) -> SafeFormatter:
+    """Return the formatter of a LOG_FORMAT, for who logs without Django's settings."""
+    return JsonFormatter() if form == "json" else SafeFormatter()
+
+
+def log_uncaught(
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,  # sys.excepthook's own order
+) -> None:
+    """Log an exception that ends the process, in place of Python, which prints all of it."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logging.getLogger("uncaught").critical("process.failed", exc_info=(kind, error, trace))
+
+
+_EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
+_DIRECTIVE = re.compile(r"(?:(\w+)=)?%[-#0 +]*\d*(?:\.\d+)?[a-z]")
+
+
+def _named_arguments(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the arguments that the message names, as in "claim.lost claim=%s"."""
+    args = record.args if isinstance(record.args, tuple) else ()
+    names = _DIRECTIVE.findall(str(record.msg).replace("%%", ""))
+    if len(names) != len(args):
+        return {}
+    return {
+        name: value if value is None or isinstance(value, int | float) else str(value)
+        for name, value in zip(names, args, strict=True)
+        if name
+    }
 
 
 def _safe_lines(error: BaseException, *, seen: set[int]) -> list[str]:

@@ -5,6 +5,7 @@ into `VAR_DIR/keys.env`, and PostgreSQL and an S3 server run embedded under `VAR
 module starts nothing: `config.embedded.start()` does, from the entry points.
 """
 
+import logging
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -291,13 +292,14 @@ AXES_VERBOSE = AXES_ENABLE_ADMIN = False
 
 # --- Logs ----------------------------------------------------------------------------------------------
 
+LOG_FORMAT = env.str("LOG_FORMAT", "line", validate=OneOf(["line", "json"]))
 _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "config.logs.SafeFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {"line": {"()": "config.logs.SafeFormatter"}, "json": {"()": "config.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT or "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO", validate=OneOf(_LEVELS))},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
@@ -314,6 +316,10 @@ LOGGING = {
         "axes": {"level": "ERROR"},
     },
 }
+
+if LOG_FORMAT == "json":
+    # Else Python prints them.
+    logging.captureWarnings(capture=True)
 
 env.seal()
 for _name in _made_here:

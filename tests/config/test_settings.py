@@ -55,6 +55,7 @@ def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None
         "PORT": "http",
         "DEBUG": "perhaps",
         "DATABASE_URL": "mysql://me:too-secret@localhost/none",
+        "LOG_FORMAT": "xml",
         "LOG_LEVEL": "loud",
         "WORKERS": "0",
     }
@@ -71,6 +72,7 @@ def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None
         "DIGEST_KEY",
         "DUE_DAYS",
         "ENCRYPTION_KEYS",
+        "LOG_FORMAT",
         "LOG_LEVEL",
         "PORT",
         "S3_BUCKET",

@@ -1,0 +1,104 @@
+"""Log lines as JSON: fields for programs, and no more of a person than the plain lines tell."""
+
+import json
+import logging
+import re
+import sys
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection
+
+from chatbots.models import Chatbot
+from config.logs import JsonFormatter, formatter
+from config.request_id import current_request_id
+from config.web_logs import Logger
+
+
+def logged(message: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    record = logging.getLogger("compliance.worker").makeRecord(
+        "compliance.worker", logging.WARNING, __file__, 1, message, args, kwargs.pop("exc_info", None), **kwargs
+    )
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def test_a_line_has_its_time_event_and_fields() -> None:
+    line = logged("claim.lost claim=%s owner=%s", 7, "host: two words")
+
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    assert line == {
+        "level": "WARNING",
+        "logger": "compliance.worker",
+        "event": "claim.lost",
+        "message": "claim.lost claim=7 owner=host: two words",
+        "claim": 7,
+        "owner": "host: two words",
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "fields"),
+    [
+        ("Calls are not counted for now: %s", ["SQLSTATE 57014"], {}),
+        ("%s callback=%s code=%s", ["callback.failed", "0-1", "no_answer"], {"callback": "0-1", "code": "no_answer"}),
+        ("half=100%% left=%d", [3], {"left": 3}),
+        ("level=%s message=%s", ["quiet", "other"], {}),  # a field of ours is never another's
+        ("no arguments=%s", [], {}),
+        ("%(client)s did it", [{"client": "x"}], {}),
+        ("nothing=%s", [None], {}),
+    ],
+)
+def test_named_arguments_are_fields(message: str, args: list[Any], fields: dict[str, Any]) -> None:
+    line = logged(message, *args)
+
+    assert {
+        name: line[name] for name in line if name not in {"time", "level", "logger", "message", "event"}
+    } == fields
+    assert (line["level"], line["logger"]) == ("WARNING", "compliance.worker")
+
+
+def test_the_call_s_id_is_a_field() -> None:
+    token = current_request_id.set("id-of-a-call")
+    try:
+        assert logged("something")["request_id"] == "id-of-a-call"
+    finally:
+        current_request_id.reset(token)
+    assert "request_id" not in logged("something")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("form", ["line", "json"])
+def test_an_error_of_the_database_is_told_without_its_row(chatbot: Chatbot, form: str) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("INSERT INTO chatbots_chatbot SELECT * FROM chatbots_chatbot")
+    except IntegrityError:
+        record = logging.getLogger("x").makeRecord("x", logging.ERROR, "", 1, "claim.failed", (), sys.exc_info())
+    # As another handler's plain formatter leaves it.
+    record.exc_text = None if form == "line" else "Failing row contains (acme)"
+
+    text = formatter(form).format(record)
+
+    assert "SQLSTATE 23505" in text
+    assert "acme" not in text
+    assert "already exists" not in text
+
+
+def test_the_web_server_s_handlers_write_as_ours_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gunicorn.config import Config
+
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    config = Config()
+    config.set("accesslog", "-")
+
+    logger = Logger(config)
+
+    handlers = [*logger.error_log.handlers, *logger.access_log.handlers]
+    assert len(handlers) >= 2
+    assert {type(handler.formatter) for handler in handlers} == {JsonFormatter}
+    for handler in handlers:
+        logger.error_log.removeHandler(handler)
+        logger.access_log.removeHandler(handler)

@@ -1,0 +1,91 @@
+"""With LOG_FORMAT=json each process writes JSON lines alone: the web server, the workers, commands."""
+
+import http.client
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatbots.models import ApiKey, Chatbot
+from compliance import health
+from scripts.processes import Processes, free_port, wait_for_http
+from tests.calls import SigningCaller
+from tests.functional.support import ROOT, manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def environment(**more: str) -> dict[str, str]:
+    return worker_environment() | {"LOG_FORMAT": "json", "SECURE_SSL_REDIRECT": "false", **more}
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in found)
+    return found
+
+
+def test_workers_write_json_lines_from_start_to_end(storage: object, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with Processes() as processes:
+        processes.start("worker", manage("qcluster"), env=environment(), log=log)
+        wait_until(lambda: health.look().alive == 1)
+
+    messages = lines(log.read_text())
+
+    assert {line["logger"] for line in messages} >= {"django-q"}
+    assert {line["level"] for line in messages} <= {"INFO"}
+
+
+def test_the_web_server_writes_json_lines_from_start_to_end(chatbot: Chatbot, tmp_path: Path) -> None:
+    caller = SigningCaller(chatbot)
+    ApiKey.objects.update(secret_encrypted=b"sealed with a key that is lost")
+    log, port = tmp_path / "web.log", free_port()
+    argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", "--access-logfile", "-"]
+    with Processes() as processes:
+        processes.start("web", argv, env=environment(), log=log, cwd=ROOT)
+        wait_for_http(f"http://127.0.0.1:{port}/healthz")
+        call = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        headers = {"Host": "localhost", "X-Request-ID": "id-of-the-call", **caller.credentials(b"{}")}
+        call.request("POST", "/api/v1/chatbots/acme/data-export", b"{}", headers)
+        assert call.getresponse().status == 503
+        call.close()
+
+    messages = lines(log.read_text())
+
+    assert {"gunicorn.error", "gunicorn.access", "chatbots.authentication"} <= {line["logger"] for line in messages}
+    [ours] = [line for line in messages if line["logger"] == "chatbots.authentication"]
+    assert ours["request_id"] == "id-of-the-call"
+    assert ours["error"].startswith("  File ")
+
+
+def test_a_web_server_that_does_not_start_says_which_setting_is_wrong(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"unix:{tmp_path}/web"]
+    wrong = environment(RATE_LIMIT_PER_MINUTE="5813 each")
+
+    done = subprocess.run(argv, check=False, env=wrong, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    # gunicorn itself prints the error of a start once more, as it is.
+    told = lines("\n".join(line for line in done.stderr.splitlines() if line.startswith("{")))
+    assert done.returncode != 0
+    assert "RATE_LIMIT_PER_MINUTE" in str([line.get("error") for line in told])
+    assert "5813" not in done.stderr
+
+
+def test_a_command_that_breaks_ends_with_a_json_line() -> None:
+    done = subprocess.run(
+        manage("shell", "-v", "0", "-c", "raise KeyError('alice@example.com')"),
+        check=False,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+
+    [line] = lines(done.stderr)
+    assert (done.returncode, line["event"], line["level"]) == (1, "process.failed", "CRITICAL")
+    assert line["error"].endswith("builtins.KeyError\n")
+    assert "alice" not in done.stderr
