@@ -1,7 +1,7 @@
-"""Addresses for load balancers: `/healthz` (this process answers) and `/readyz` (its database does, too).
+"""Addresses for machines: `/healthz` (this process answers), `/readyz` (its database does, too) and `/metrics`.
 
-They stand before all else: a load balancer calls by address and over plain HTTP, which the settings otherwise refuse.
-The answers say no more than yes or no; `manage.py health` says the rest.
+They stand before all else: load balancers and Prometheus call by address and over plain HTTP, which the settings
+otherwise refuse. Probes say no more than yes or no; metrics want a token.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from chatbots.digest_key import AnotherDigestKey
+from compliance.metrics import answering as metrics
 
 
 class ProbesMiddleware:
@@ -17,6 +18,8 @@ class ProbesMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path_info == "/metrics":
+            return metrics.answer(request)
         probe = _PROBES.get(request.path_info)
         return self.get_response(request) if probe is None else _answer(request, probe)
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from marshmallow.validate import OneOf, Range
+from marshmallow.validate import OneOf, Range, Regexp
 
 from config import embedded
 from config.env import BASE_DIR, development_keys, env
@@ -289,6 +289,15 @@ AXES_CLIENT_IP_CALLABLE = "chatbots.access.lockouts.client_address"
 AXES_CLIENT_STR_CALLABLE = "chatbots.access.lockouts.nobody_named"
 AXES_LOCKOUT_CALLABLE = "chatbots.access.lockouts.answer"
 AXES_VERBOSE = AXES_ENABLE_ADMIN = False
+
+# --- Watching ------------------------------------------------------------------------------------------
+
+# Who may read /metrics; without one it is not there.
+METRICS_TOKEN = env.str(
+    "METRICS_TOKEN",
+    "",
+    validate=Regexp(r"([!-~]{16,})?\Z", error="Must be 16 characters or more, ASCII without white space."),
+)
 
 # --- Logs ----------------------------------------------------------------------------------------------
 

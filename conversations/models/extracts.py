@@ -77,6 +77,8 @@ class DailyExtract(models.Model):
         indexes = [
             # What has to be made, or made again.
             models.Index(name="dailyextract_due", fields=["id"], condition=Q(state__in=["pending", "stale"])),
+            # The failed ones, the newest first.
+            models.Index(F("id").desc(), name="dailyextract_failed", condition=Q(state="failed")),
             # The objects whose days are over.
             models.Index(name="dailyextract_expiry", fields=["expires_at"], condition=Q(key__isnull=False)),
         ]

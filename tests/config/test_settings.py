@@ -57,6 +57,7 @@ def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None
         "DATABASE_URL": "mysql://me:too-secret@localhost/none",
         "LOG_FORMAT": "xml",
         "LOG_LEVEL": "loud",
+        "METRICS_TOKEN": "too-short",
         "WORKERS": "0",
     }
     del bad["S3_BUCKET"], bad["ALLOWED_HOSTS"]
@@ -74,6 +75,7 @@ def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None
         "ENCRYPTION_KEYS",
         "LOG_FORMAT",
         "LOG_LEVEL",
+        "METRICS_TOKEN",
         "PORT",
         "S3_BUCKET",
         "WORKERS",

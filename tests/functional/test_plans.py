@@ -89,6 +89,7 @@ def chatbots() -> list[Chatbot]:
 def test_no_statement_reads_a_big_table_whole(
     chatbots: list[Chatbot], storage: ObjectStorage, admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(settings, "METRICS_TOKEN", "a-token-of-the-tests")
     watch = Watch(big_tables.TABLES, most_entries=MOST_ENTRIES, monkeypatch=monkeypatch)
     for name, prepare in {"without": big_tables.forget_statistics, "with": big_tables.analyze}.items():
         prepare()
@@ -137,6 +138,7 @@ class _Day:
             self.reading,
             self.browsing,
             self.looking,
+            self.being_watched,
         ):
             with self.watch.step(f"{step.__name__}, {self.name}"):
                 step()
@@ -397,6 +399,11 @@ class _Day:
         pages = [reverse("console:workers"), *self._pages_of_the_change_log(request)]
         for page in (*pages, *(reverse("console:request", args=[one.pk]) for one in (request, large))):
             assert self.admin.get(page).status_code == 200
+
+    def being_watched(self) -> None:
+        prometheus = Client(headers={"authorization": f"Bearer {settings.METRICS_TOKEN}"})
+        for query in ("", f"?chatbot={self.chatbot.slug}"):
+            assert prometheus.get(f"/metrics{query}").status_code == 200
 
     def _pages_of_the_change_log(self, request: ComplianceRequest) -> list[str]:
         asked: tuple[dict[str, Any], ...] = (

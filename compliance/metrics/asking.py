@@ -1,0 +1,178 @@
+"""Ask the database for the numbers. Each statement goes by an index and ends at a limit; none counts all rows."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import connection
+
+from compliance.figures import OPEN
+from compliance.mails.finding import OFFICERS, SOON
+from config.arrays import array
+
+# Of all chatbots together, roughly; of each chatbot and state its share, but no less than a few.
+_MOST_READ = 8_000
+_FEWEST = 50
+# Of what there are not many of.
+_MOST = 1_000
+
+# As in compliance/health.py, a step into the line's index for each chatbot, kind and lane.
+_WAITING = """
+SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(oldest.since))::float8
+  FROM unnest(%(chatbots)s::bigint[]) AS c(id)
+ CROSS JOIN unnest(ARRAY['deletion', 'export']) AS k(kind)
+ CROSS JOIN unnest(ARRAY['normal', 'alone', 'large']) AS l(lane)
+ CROSS JOIN LATERAL (
+    SELECT coalesce(r.not_before, r.queued_at) AS since
+      FROM compliance_compliancerequest r
+     WHERE r.status = 'accepted' AND r.claim_id IS NULL
+       AND r.kind = k.kind AND r.lane = l.lane AND r.chatbot_id = c.id
+       AND coalesce(r.not_before, r.queued_at) <= statement_timestamp()
+     ORDER BY coalesce(r.not_before, r.queued_at), r.seq
+     LIMIT 1
+ ) AS oldest
+ GROUP BY 1, 2
+"""
+
+# Of each state the oldest, which are due first. Of the failed ones the newest: those that cannot be retried any more
+# stay there for good, and must not hide the others. By the index whose condition is repeated here. Due soon is what
+# the mails to officers say: not what had no more than that time from its filing on.
+_ONE_STATE = """
+    SELECT r.kind, r.status, r.received_at, r.due_at, r.hold_reason, r.waiting_for, r.error_code,
+           r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL AS names_somebody
+      FROM compliance_compliancerequest r
+     WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = {status}
+     ORDER BY r.id {order} LIMIT %(most)s
+"""
+_OPEN = f"""
+SELECT r.kind, r.status,
+       coalesce(CASE r.status WHEN 'on_hold' THEN r.hold_reason WHEN 'accepted' THEN r.waiting_for
+                              WHEN 'failed' THEN r.error_code END, ''),
+       count(*), count(*) FILTER (WHERE r.due_at <= statement_timestamp()),
+       count(*) FILTER (WHERE r.due_at > statement_timestamp()
+                          AND r.due_at <= statement_timestamp() + make_interval(secs => %(soon)s)
+                          AND r.received_at + make_interval(secs => %(soon)s) < r.due_at)
+  FROM unnest(%(chatbots)s::bigint[]) AS c(id)
+ CROSS JOIN LATERAL (
+    SELECT one.* FROM unnest(%(going)s::text[]) AS s(status)
+     CROSS JOIN LATERAL ({_ONE_STATE.format(status="s.status", order="")}) AS one
+     UNION ALL
+    SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", order="DESC")}) AS one WHERE one.names_somebody
+ ) AS r
+ GROUP BY 1, 2, 3
+"""  # noqa: S608  (texts of ours)
+
+_CALLBACKS = """
+SELECT 'waiting', count(*),
+       coalesce(greatest(extract(epoch FROM statement_timestamp() - min(one.next_attempt_at)), 0), 0)::float8
+  FROM unnest(%(chatbots)s::bigint[]) AS c(id)
+ CROSS JOIN LATERAL (
+    SELECT next_attempt_at FROM compliance_callback
+     WHERE chatbot_id = c.id AND state = 'waiting' ORDER BY next_attempt_at LIMIT %(most)s) AS one
+ UNION ALL
+SELECT 'given_up', count(*), 0
+  FROM unnest(%(chatbots)s::bigint[]) AS c(id)
+ CROSS JOIN LATERAL (
+    SELECT id FROM compliance_callback
+     WHERE chatbot_id = c.id AND chatbot_id > 0 AND state = 'given_up' ORDER BY id DESC LIMIT %(most)s) AS one
+"""
+
+# Those that somebody can make: what has neither a bucket nor a hosted file to replace waits for nobody.
+_EXTRACTS = """
+SELECT e.state, count(*),
+       coalesce(greatest(extract(epoch FROM statement_timestamp() - min(coalesce(e.stale_at, e.created_at))), 0), 0
+               )::float8
+  FROM ((SELECT * FROM conversations_dailyextract WHERE state IN ('pending', 'stale') ORDER BY id LIMIT %(most)s)
+        UNION ALL
+        (SELECT * FROM conversations_dailyextract WHERE state = 'failed' ORDER BY id DESC LIMIT %(most)s)) AS e
+ WHERE e.chatbot_id = ANY(%(chatbots)s::bigint[])
+   AND ((e.key IS NOT NULL AND e.hosting = 'hosted')
+        OR EXISTS (SELECT FROM chatbots_bucket b WHERE b.chatbot_id = e.chatbot_id))
+ GROUP BY 1
+"""
+
+# The first entry of an index each.
+_FILES_TO_GO = """
+SELECT 'export', extract(epoch FROM statement_timestamp() - min(expires_at))::float8
+  FROM compliance_export WHERE key IS NOT NULL
+ UNION ALL
+SELECT 'extract', extract(epoch FROM statement_timestamp() - min(expires_at))::float8
+  FROM conversations_dailyextract WHERE key IS NOT NULL
+"""
+
+# A row for each officer. Who has left, or has nothing to hear of any more, needs no mail.
+_MAILS = f"""
+SELECT count(*)
+  FROM compliance_mailbox b
+ WHERE b.attempts > 0
+   AND EXISTS (SELECT FROM ({OFFICERS}) AS o
+                WHERE o.user_id = b.user_id
+                  AND EXISTS (SELECT FROM compliance_notice n WHERE n.chatbot_id = o.chatbot_id AND n.id > b.told))
+"""  # noqa: S608  (a text of ours)
+
+
+class OpenRequests(NamedTuple):
+    """Requests of one kind, state and reason that are not over. The numbers are of what was read."""
+
+    kind: str
+    status: str
+    reason: str
+    number: int
+    overdue: int
+    due_soon: int
+
+
+class Queued(NamedTuple):
+    """How many are in a state, and since how many seconds the oldest is due: 0 where none is."""
+
+    number: int
+    oldest_seconds: float
+
+
+NONE = Queued(0, 0.0)
+
+
+@dataclass(frozen=True)
+class OfChatbots:
+    """What is told of all chatbots together, or of one."""
+
+    waiting_seconds: dict[tuple[str, ...], float]
+    open: list[OpenRequests]
+    callbacks: dict[str, Queued]
+    extracts: dict[str, Queued]
+
+
+def of_chatbots(chatbots: Collection[int]) -> OfChatbots:
+    """Ask for what these chatbots have to do."""
+    share = max(_FEWEST, _MOST_READ // (len(OPEN) * max(1, len(chatbots))))
+    values = {
+        "chatbots": array(chatbots),
+        "going": [status.value for status in OPEN if status != "failed"],
+        "soon": SOON.total_seconds(),
+        "most": share,
+    }
+    return OfChatbots(
+        waiting_seconds={(kind, lane): seconds for kind, lane, seconds in _fetch(_WAITING, values)},
+        open=[OpenRequests(*row) for row in _fetch(_OPEN, values)],
+        callbacks={state: Queued(*row) for state, *row in _fetch(_CALLBACKS, values)},
+        extracts={state: Queued(*row) for state, *row in _fetch(_EXTRACTS, values | {"most": _MOST})},
+    )
+
+
+def files_kept_too_long() -> dict[str, float]:
+    """Return for how many seconds the hosted file that should have gone first is over its time, by its kind."""
+    return {kind: max(0.0, seconds or 0.0) for kind, seconds in _fetch(_FILES_TO_GO, {})}
+
+
+def mailboxes_failing() -> int:
+    """Return how many officers should have had a mail whose last attempt failed."""
+    [(number,)] = _fetch(_MAILS, {}) if settings.MAILS else [(0,)]
+    return int(number)
+
+
+def _fetch(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
