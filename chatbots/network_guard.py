@@ -1,13 +1,14 @@
 """Keep calls to addresses that clients name out of private networks: the address is their word, the network ours.
 
-Addresses are judged when one is set, and for each connection: before it is made, and on the address that the
-socket has really reached and before a byte is sent, since a name can resolve to something else a moment later.
+Addresses are judged when one is set, and again for each connection before it is made, since a name can resolve to
+something else a moment later.
 """
 
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from config.outbound import Addresses, LimitedConnection, resolve
 
 Networks = Collection[IPv4Network | IPv6Network]
 
@@ -30,16 +31,12 @@ def is_allowed(address: str, *, networks: Networks, encrypted: bool = True) -> b
 
 def addresses_of(host: str, port: int) -> list[str]:
     """Ask the name service for all addresses of a host. Raises OSError, UnicodeError."""
-    answers = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    return [str(answer[4][0]) for answer in answers]
+    return [str(address[0]) for *_, address in resolve(host, port)]
 
 
-class Guarded(ABC):
-    """Mixed into a connection of urllib3's: looks whom it speaks to before it speaks."""
+class Guarded(LimitedConnection, ABC):
+    """Mixed into a connection of urllib3's: looks whom it would speak to before it connects."""
 
-    _dns_host: str
-    host: str
-    port: int
     encrypted: bool
     refusal: type[Exception]  # what is raised when an address is refused
 
@@ -47,22 +44,13 @@ class Guarded(ABC):
     def networks(self) -> Networks:
         """Return the private networks that are allowed all the same."""
 
-    def _new_conn(self) -> socket.socket:
-        # Before a connection is made, so that nothing inside is even knocked at; after it, since the name may
-        # have been answered differently the second time.
-        for address in addresses_of(self._dns_host, self.port):
-            self._check(address)
-        made: socket.socket = super()._new_conn()  # type: ignore[misc]
-        try:
-            self._check(made.getpeername()[0])
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    def _check(self, address: str) -> None:
-        if not is_allowed(address, networks=self.networks(), encrypted=self.encrypted):
-            raise self.refusal
+    def _addresses(self) -> Addresses:
+        # The name is not asked again: the connection goes to one of the very addresses that were judged.
+        found = super()._addresses()
+        for *_, address in found:
+            if not is_allowed(str(address[0]), networks=self.networks(), encrypted=self.encrypted):
+                raise self.refusal
+        return found
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -1,6 +1,6 @@
 """A circuit breaker: a storage that does not answer is left alone for a while, by each process for itself.
 
-A call to a storage that is gone takes up to a minute and a half to fail. Without a breaker a worker would spend
+A call to a storage that is gone takes up to a minute to fail. Without a breaker a worker would spend
 that on each object of each request, while others wait.
 """
 

@@ -1,19 +1,27 @@
 """Calls to a bucket, as `ObjectStorage` makes them: through a breaker, their errors in our words."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from botocore import exceptions as boto
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from chatbots.buckets import errors
 from chatbots.buckets.breaker import Breaker
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.guard import AddressRefused
+from config import outbound
+from config.logs import describe_kind
+from config.outbound import AnswerTooLong
 
-_ERRORS = (boto.BotoCoreError, ClientError, ResponseParserError)
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
 _NO_ANSWER = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
 
 
@@ -25,20 +33,28 @@ class Call:
 
 
 class Calls:
-    """A context for each call to one bucket. Of what boto raises, only StorageError leaves it."""
+    """A context for each call to one bucket: only StorageError leaves it, also where the answer makes no sense.
 
-    def __init__(self) -> None:
+    So nothing else may be done inside. A call is over in `seconds`, all tries together, whatever the storage does.
+    """
+
+    def __init__(self, seconds: float = outbound.STORAGE_SECONDS) -> None:
         self.breaker = Breaker()
+        self._seconds = seconds
 
     @contextmanager
-    def __call__(self, *, passing: Collection[str] = ()) -> Iterator[Call]:
-        """Make a call. An error whose code is in `passing` is no error; the Call tells it."""
+    def __call__(self, *, passing: Collection[str] = (), sending: int = 0) -> Iterator[Call]:
+        """Make a call. An error whose code is in `passing` is no error; the Call tells it.
+
+        `sending` is how many bytes go with it, where that is more than a few: they have time of their own.
+        """
         self.breaker.check()
         call = Call()
         failure: StorageError | None = None
         try:
-            yield call
-        except _ERRORS as error:
+            with self._limit(sending):
+                yield call
+        except Exception as error:
             if _code(error) in passing:
                 call.code = _code(error)
             else:
@@ -51,15 +67,38 @@ class Calls:
             # `from None`: boto's texts hold addresses and keys.
             raise failure from None
 
+    def each(self, steps: Iterable[_T]) -> Iterator[_T]:
+        """Yield what boto yields, pages or pieces. Each step is a call; what is done in between is not."""
+        iterator = iter(steps)
+        while True:
+            with self():
+                step = next(iterator, None)
+            if step is None:
+                return
+            yield step
 
-def _code(error: BaseException) -> str:
-    return error.response["Error"].get("Code", "") if isinstance(error, ClientError) else ""
+    def _limit(self, sending: int = 0) -> AbstractContextManager[None]:
+        seconds = self._seconds + sending / outbound.STORAGE_LEAST_RATE
+        return outbound.within(seconds, answer_bytes=outbound.STORAGE_ANSWER_BYTES)
 
 
-def _translated(error: BaseException) -> StorageError:
-    if isinstance(error, ClientError):
-        status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-        return errors.from_code(_code(error), operation=error.operation_name, status=status)
-    if isinstance(error, AddressRefused):
-        return errors.address_refused()
-    return errors.unavailable() if isinstance(error, _NO_ANSWER) else errors.unusable()
+def _code(error: Exception) -> str:
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _translated(error: Exception) -> StorageError:
+    match error:
+        case ClientError():
+            status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+            return errors.from_code(_code(error), operation=error.operation_name, status=status)
+        case AddressRefused():
+            return errors.address_refused()
+        case AnswerTooLong():
+            return errors.too_long()
+        case _ if isinstance(error, _NO_ANSWER):
+            return errors.unavailable()
+        case BotoCoreError():
+            return errors.unusable()
+    # boto takes an answer apart without looking whether it has all that belongs into it.
+    logger.warning("storage.odd_answer kind=%s", describe_kind(error))
+    return errors.senseless()

@@ -109,6 +109,15 @@ def overtaken() -> StorageError:
     return StorageError("storage_incomplete", "Somebody else has written the same object since.", retryable=True)
 
 
+def too_long() -> StorageError:
+    detail = "The storage sent more than any answer to this call can have."
+    return StorageError("storage_incomplete", detail, retryable=True)
+
+
+def senseless() -> StorageError:
+    return StorageError("storage_incomplete", "The storage's answer makes no sense.", retryable=True)
+
+
 def unusable() -> StorageError:
     return StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")
 

@@ -1,16 +1,11 @@
-"""Keep calls to clients' buckets out of private networks (`chatbots.network_guard`), through botocore.
+"""Keep calls to clients' buckets out of private networks (`chatbots.network_guard`).
 
 `BUCKET_PRIVATE_NETWORKS` lists what is allowed all the same. The hosted bucket is the operator's and is not judged.
 """
 
-import os
-from typing import Any
 from urllib.parse import urlsplit
 
-from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, HTTPClientError
-from botocore.httpsession import URLLib3Session
+from botocore.exceptions import BotoCoreError
 from django.conf import settings
 
 from chatbots import network_guard
@@ -18,7 +13,7 @@ from chatbots.network_guard import Guarded, Networks, addresses_of
 
 
 class AddressRefused(BotoCoreError):
-    """A connection would reach, or has reached, an address that clients' buckets must not have.
+    """A connection would reach an address that clients' buckets must not have.
 
     One of botocore's errors, so that it travels through it unchanged; a kind that it does not try again.
     """
@@ -58,64 +53,12 @@ def is_allowed(address: str, *, encrypted: bool = True) -> bool:
     return network_guard.is_allowed(address, networks=settings.BUCKET_PRIVATE_NETWORKS, encrypted=encrypted)
 
 
-class GuardedSender:
-    """Sends a client's calls in place of botocore's own sender: register it for the event `before-send.s3`.
-
-    It speaks to the endpoint directly, never through a proxy: a proxy would resolve the name, unseen by us.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self._session = _GuardedSession(
-            timeout=(config.connect_timeout, config.read_timeout),  # type: ignore[attr-defined]
-            verify=os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True,
-            proxies={},
-        )
-
-    def __call__(self, request: Any, **_kwargs: Any) -> Any:
-        return self._session.send(request)
-
-
-class _Guarded(Guarded):
+class GuardedConnection(Guarded):
     refusal = AddressRefused
 
     def networks(self) -> Networks:
         networks: Networks = settings.BUCKET_PRIVATE_NETWORKS
         return networks
-
-
-# The stubs see a conflict between the bases that botocore gives its own connections.
-class _HTTPConnection(_Guarded, AWSHTTPConnection):  # type: ignore[misc]
-    encrypted = False
-
-
-class _HTTPSConnection(_Guarded, AWSHTTPSConnection):  # type: ignore[misc]
-    encrypted = True
-
-
-class _HTTPPool(AWSHTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(AWSHTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-class _GuardedSession(URLLib3Session):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        # Not in the stubs; urllib3 documents its own part.
-        manager: Any = self._manager  # type: ignore[attr-defined]
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def send(self, request: Any) -> Any:
-        try:
-            return super().send(request)
-        except HTTPClientError as error:
-            cause = error.kwargs.get("error")
-            # Bare again: as an HTTPClientError it would be tried twice more.
-            if isinstance(cause, AddressRefused):
-                raise cause from None
-            raise
 
 
 def _parts(url: str) -> tuple[str, str, int | None]:

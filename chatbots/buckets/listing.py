@@ -5,9 +5,9 @@ Memory stays at a page of the listing, and at the versions of one key. Raises St
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chatbots.buckets.errors import GONE
 from chatbots.buckets.storage import ObjectStorage
@@ -38,16 +38,18 @@ def size_of(storage: ObjectStorage, key: str) -> int | None:
 
 
 def _listed(storage: ObjectStorage) -> Iterator[Listed]:
-    with storage.calls():
-        pages = storage.client.get_paginator("list_object_versions")
-        for page in pages.paginate(Bucket=storage.bucket_name):
-            found = [
-                Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
-                for v in page.get("Versions", ())
-            ]
-            found += [
-                Listed(m["Key"], m["VersionId"], 0, m["LastModified"], m["IsLatest"], is_marker=True)
-                for m in page.get("DeleteMarkers", ())
-            ]
-            # A page lists markers apart. Keys go on from page to page in order.
-            yield from sorted(found, key=lambda each: each.key.encode())
+    pages = storage.client.get_paginator("list_object_versions").paginate(Bucket=storage.bucket_name)
+    return chain.from_iterable(storage.calls.each(_read(page) for page in pages))
+
+
+def _read(page: Any) -> list[Listed]:
+    found = [
+        Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
+        for v in page.get("Versions", ())
+    ]
+    found += [
+        Listed(m["Key"], m["VersionId"], 0, m["LastModified"], m["IsLatest"], is_marker=True)
+        for m in page.get("DeleteMarkers", ())
+    ]
+    # A page lists markers apart. Keys go on from page to page in order.
+    return sorted(found, key=lambda each: each.key.encode())

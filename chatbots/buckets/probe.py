@@ -9,6 +9,7 @@ from chatbots.buckets.errors import StorageError
 from chatbots.buckets.places import Place
 from chatbots.buckets.removal import Version
 from chatbots.buckets.storage import ObjectStorage
+from config import outbound
 
 _TEXT = b"A check whether the service may work here. It removes this object itself."
 
@@ -139,7 +140,9 @@ def _steps(one: _Probe) -> list[tuple[str, str, Callable[[], None]]]:
 
 def _error_of(action: Callable[[], None]) -> StorageError | None:
     try:
-        action()
+        # All its calls together: a listing may go on for ever, and an object be longer than what was written.
+        with outbound.within(outbound.STORAGE_SECONDS, answer_bytes=outbound.STORAGE_ANSWER_BYTES):
+            action()
     except StorageError as error:
         return error
     return None

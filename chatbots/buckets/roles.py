@@ -15,7 +15,9 @@ from botocore.credentials import (
 from botocore.session import Session
 from django.conf import settings
 
-# A refresh happens inside a call to S3, and both must fit in the lease of a claim (compliance/claims.py).
+from chatbots.buckets import transport
+from config import outbound
+
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, read_timeout=5)
 _HOUR = 3600
 
@@ -57,11 +59,17 @@ class _RoleProvider(CredentialProvider):
         )
 
     def load(self) -> DeferredRefreshableCredentials:
-        return DeferredRefreshableCredentials(refresh_using=self._fetcher.fetch_credentials, method=self.METHOD)
+        return DeferredRefreshableCredentials(refresh_using=self._fetch, method=self.METHOD)
+
+    def _fetch(self) -> Any:
+        with outbound.within(outbound.STS_SECONDS):
+            return self._fetcher.fetch_credentials()
 
 
 def _sts_client(service: str, **credentials: Any) -> Any:
-    return Session().create_client(
+    session = Session()
+    transport.carry(session.get_component("event_emitter"))
+    return session.create_client(
         service,
         region_name=settings.STS_REGION,
         endpoint_url=settings.STS_ENDPOINT_URL,

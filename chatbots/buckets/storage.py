@@ -14,23 +14,26 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from botocore.config import Config
 from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
 
-from chatbots.buckets import errors
+from chatbots.buckets import errors, transport
 from chatbots.buckets.calls import Calls
 from chatbots.buckets.errors import StorageError
-from chatbots.buckets.guard import GuardedSender
 from chatbots.buckets.parts import PART_BYTES, in_parts
 from chatbots.buckets.removal import Removal, Removed, Version
 from chatbots.buckets.roles import Role, session_of
+from config import outbound
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +41,13 @@ LINK_LIFE = timedelta(minutes=5)
 MAX_KEY_BYTES = 1024
 STREAM_BYTES = 1024 * 1024
 
-# One call with its retries takes at most 3 x (10 + 20) seconds and two short pauses: it fits in the lease of
-# a claim (compliance/claims.py). On a new connection urllib3 sends a whole part under the connect timeout.
+# What ends a call is its limit (chatbots/buckets/calls.py). These count for whoever calls without one.
 CLIENT_CONFIG = Config(
     signature_version="s3v4",
     s3={"addressing_style": "path"},
     retries={"mode": "standard", "total_max_attempts": 3},
     connect_timeout=10,
-    read_timeout=20,
+    read_timeout=outbound.STORAGE_SECONDS,
 )
 
 
@@ -79,7 +81,7 @@ class _Sent:
 
     def add(self, part: bytes) -> None:
         number = len(self.parts) + 1
-        with self._calls():
+        with self._calls(sending=len(part)):
             answer = self._client.upload_part(**self._upload, PartNumber=number, Body=part)
         self.parts.append({"ETag": answer["ETag"], "PartNumber": number})
         self.bytes += len(part)
@@ -97,11 +99,19 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     public_endpoint_url: str | None
     role: Role | None
     guarded: bool
+    call_seconds: float
     sse: str
     kms_key_id: str
 
     def get_default_settings(self) -> dict[str, Any]:
-        ours = {"public_endpoint_url": None, "role": None, "guarded": False, "sse": "", "kms_key_id": ""}
+        ours = {
+            "public_endpoint_url": None,
+            "role": None,
+            "guarded": False,
+            "call_seconds": outbound.STORAGE_SECONDS,
+            "sse": "",
+            "kms_key_id": "",
+        }
         return {**super().get_default_settings(), **ours}
 
     # --- Writing ---------------------------------------------------------------------------------------
@@ -148,7 +158,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write a small object in one call. Only where a late repetition by a stale worker does no harm."""
         _check_key(key)
-        with self.calls():
+        with self.calls(sending=len(data)):
             self.client.put_object(
                 Bucket=self.bucket_name, Key=key, Body=data, ContentType=content_type, **self.encryption
             )
@@ -213,45 +223,46 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     def read(self, key: str) -> bytes:
         """Return a whole object, all of it in memory."""
-        with self.calls():
-            return self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"].read()
+        return b"".join(self.stream(key))
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Yield an object piece by piece, one at a time in memory."""
+        """Yield an object piece by piece, one at a time in memory. Each piece is a call, with the time of one."""
         with self.calls():
             body = self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
         with closing(body):
-            pieces = body.iter_chunks(STREAM_BYTES)
-            while True:
-                with self.calls():
-                    piece = next(pieces, b"")
-                if not piece:
-                    return
-                yield piece
+            yield from self.calls.each(body.iter_chunks(STREAM_BYTES))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys of the visible objects that begin with `prefix`."""
-        with self.calls():
-            pages = self.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
-                for entry in page.get("Contents", ()):
-                    yield entry["Key"]
+        return self._listed(
+            "list_objects_v2", prefix, lambda page: [entry["Key"] for entry in page.get("Contents", ())]
+        )
 
     def versions(self, prefix: str = "") -> Iterator[Version]:
         """Yield all versions and delete markers of the keys that begin with `prefix`, visible or not."""
-        with self.calls():
-            pages = self.client.get_paginator("list_object_versions")
-            for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
-                for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                    yield Version(entry["Key"], entry["VersionId"])
+        return self._listed(
+            "list_object_versions",
+            prefix,
+            lambda page: [
+                Version(entry["Key"], entry["VersionId"])
+                for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
+            ],
+        )
 
     def uploads(self, prefix: str = "") -> Iterator[OpenUpload]:
         """Yield the open multipart uploads of the keys that begin with `prefix`."""
-        with self.calls():
-            pages = self.client.get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix):
-                for entry in page.get("Uploads", ()):
-                    yield OpenUpload(entry["Key"], entry["UploadId"], entry["Initiated"])
+        return self._listed(
+            "list_multipart_uploads",
+            prefix,
+            lambda page: [
+                OpenUpload(entry["Key"], entry["UploadId"], entry["Initiated"]) for entry in page.get("Uploads", ())
+            ],
+        )
+
+    def _listed(self, listing: Any, prefix: str, read: Callable[[dict[str, Any]], list[_T]]) -> Iterator[_T]:
+        pages: Any = self.client.get_paginator(listing)
+        found = (read(page) for page in pages.paginate(Bucket=self.bucket_name, Prefix=prefix))
+        return chain.from_iterable(self.calls.each(found))
 
     def link(self, key: str, *, filename: str = "", content_type: str = "", expires: timedelta = LINK_LIFE) -> str:
         """Return an address where a browser without credentials can download the object, for a while.
@@ -286,7 +297,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     @cached_property
     def calls(self) -> Calls:
         """The context in which each call to the bucket is made."""
-        return Calls()
+        return Calls(self.call_seconds)
 
     @cached_property
     def _removal(self) -> Removal:
@@ -315,10 +326,8 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
 
     def _create_session(self) -> Any:
-        session = session_of(self.role) if self.role else super()._create_session()
-        if self.guarded:
-            # All clients of the session inherit it.
-            session.events.register("before-send.s3", GuardedSender(self.client_config))
+        session: Any = session_of(self.role) if self.role else super()._create_session()
+        transport.carry(session.events, guarded=self.guarded)
         return session
 
     def _open(self, name: str, mode: str = "rb") -> Any:

@@ -16,6 +16,7 @@ from compliance.callbacks import claiming
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.callbacks.sending import Call
 from compliance.models import Callback
+from config import outbound
 
 Failure = Callback.Failure
 Receiver = tuple[int, str]
@@ -95,8 +96,6 @@ class _Turn:
 
     def close(self) -> None:
         """Leave what is still on its way to its threads, if an error ended the turn: the leases run out."""
-        for call in self._calls.values():
-            call.abort()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin_some(self) -> int:
@@ -136,11 +135,8 @@ class _Turn:
         ended = {}
         for future in (*done, *late):
             call = self._calls.pop(future)
-            if future in done:
-                outcome = future.result()
-            else:
-                outcome = call.so_far()
-                call.abort()
+            # A late one sends nothing more: what it still waits for is the name service.
+            outcome = future.result() if future in done else call.so_far()
             ended[call.callback.id] = (call.callback.receiver, outcome)
         return ended
 
@@ -156,4 +152,4 @@ class _Turn:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         """What trusts the certificates that this machine trusts."""
-        return ssl.create_default_context()
+        return outbound.tls_context()

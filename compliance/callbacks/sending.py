@@ -5,8 +5,6 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,6 +16,7 @@ from chatbots.authentication import SIGNATURE_HEADER, sign
 from chatbots.network_guard import Guarded, Networks
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.models import Callback
+from config import outbound
 from config.logs import describe_kind
 from config.times import rfc3339
 
@@ -28,28 +27,20 @@ Failure = Callback.Failure
 TIMESTAMP_HEADER = "X-Mindsay-Request-Timestamp"
 KEY_HEADER = "X-Mindsay-Key"
 
-CONNECT_SECONDS = 5.0
-CALL_SECONDS = 10.0
 # Of the answer's body, so that the receiver meets no broken connection. It is thrown away.
 _READ_BYTES = 4096
 
 
 class _AddressRefused(Exception):
-    """The connection would reach, or has reached, an address that receivers must not have."""
+    """The connection would reach an address that receivers must not have."""
 
 
 class _Guarded(Guarded):
     refusal = _AddressRefused
-    watch: Callable[[socket.socket], None]
 
     def networks(self) -> Networks:
         networks: Networks = settings.CALLBACK_PRIVATE_NETWORKS
         return networks
-
-    def _new_conn(self) -> socket.socket:
-        made = super()._new_conn()
-        self.watch(made)
-        return made
 
 
 class _HTTPConnection(_Guarded, HTTPConnection):
@@ -80,7 +71,7 @@ def body_of(callback: Taken) -> bytes:
 
 
 class Call:
-    """One call, which a thread makes (`run`) while whoever waits for it may end it (`abort`).
+    """One call, which a thread makes (`run`). Nothing of it happens after its deadline.
 
     No proxy is asked, whatever the environment says: it would resolve the name, unseen by us. No redirect is
     followed: it could lead anywhere. Of an answer, the status alone counts.
@@ -88,16 +79,15 @@ class Call:
 
     def __init__(self, callback: Taken, *, key: str, secret: str, tls: ssl.SSLContext) -> None:
         self.callback = callback
-        self.deadline = time.monotonic() + CALL_SECONDS
+        self.deadline = time.monotonic() + outbound.CALLBACK_SECONDS
         self._key, self._secret, self._tls = key, secret, tls
         self._status: int | None = None
-        self._line: socket.socket | None = None  # the connection, by a handle of our own
-        self._is_aborted = False
 
     def run(self) -> Outcome:
         """Make the call and return what became of it. Raises nothing."""
         try:
-            self._send()
+            with outbound.within(self.deadline - time.monotonic(), answer_bytes=outbound.CALLBACK_ANSWER_BYTES):
+                self._send()
         except Exception as error:  # whatever it was, it is this call's alone
             # An answer that breaks off after its status is one.
             failure = _failure_of(error)
@@ -108,30 +98,19 @@ class Call:
         return self.so_far()
 
     def so_far(self) -> Outcome:
-        """Return the outcome as it is now: also of a call that is not over, and will not be waited for."""
+        """Return the outcome as it is now: also of a call that is not over, since a name is still looked up."""
         status = self._status
         if status is None:
             return Outcome(error=Failure.NO_ANSWER)
         is_success = HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
         return Outcome(status, None if is_success else Failure.BAD_STATUS)
 
-    def abort(self) -> None:
-        """End the call, in whatever state its thread is. Only the name service cannot be interrupted."""
-        self._is_aborted = True
-        if line := self._line:
-            with suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-
     def _send(self) -> None:
         target = urlsplit(self.callback.url)
         body = body_of(self.callback)
         timestamp = str(int(time.time()))
         connection = self._connection(target)
-        connection.watch = self._watch
         try:
-            connection.connect()
-            # It now counts for each wait for the receiver; the deadline, for all of them together.
-            connection.timeout = CALL_SECONDS
             connection.request(
                 "POST",
                 target.path,
@@ -152,21 +131,14 @@ class Call:
             answer.close()
         finally:
             connection.close()
-            if self._line:
-                self._line.close()
 
     def _connection(self, target: SplitResult) -> _HTTPConnection | _HTTPSConnection:
         host = target.hostname or ""
+        # For each address of the host; what follows has all the time that is left.
+        timeout = outbound.CALLBACK_CONNECT_SECONDS
         if target.scheme == "http":
-            return _HTTPConnection(host, target.port, timeout=CONNECT_SECONDS)
-        return _HTTPSConnection(host, target.port, timeout=CONNECT_SECONDS, ssl_context=self._tls)
-
-    def _watch(self, made: socket.socket) -> None:
-        """Keep a handle on the connection. Raises TimeoutError when it comes too late to be used."""
-        self._line = made.dup()
-        if self._is_aborted or time.monotonic() > self.deadline:
-            made.close()
-            raise TimeoutError
+            return _HTTPConnection(host, target.port, timeout=timeout)
+        return _HTTPSConnection(host, target.port, timeout=timeout, ssl_context=self._tls)
 
 
 def _failure_of(error: Exception) -> Failure:

@@ -38,7 +38,7 @@ def listener() -> Iterator[socket.socket]:
         yield server
 
 
-def guarded(endpoint: str) -> ObjectStorage:
+def guarded(endpoint: str, **options: Any) -> ObjectStorage:
     return ObjectStorage(
         bucket_name=django_settings.S3_BUCKET,
         endpoint_url=endpoint,
@@ -49,6 +49,7 @@ def guarded(endpoint: str) -> ObjectStorage:
         session_profile=None,
         client_config=CLIENT_CONFIG,
         guarded=True,
+        **options,
     )
 
 
@@ -189,15 +190,28 @@ def test_it_sends_nothing_when_the_name_changes_its_answer(
 ) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     port = listener.getsockname()[1]
-    # Public when it is set, and when the connection is about to be made; inside when it is made.
-    asked = resolve_to(monkeypatch, PUBLIC, PUBLIC, "127.0.0.1")
+    # Public when it is set; inside when the connection is about to be made.
+    asked = resolve_to(monkeypatch, PUBLIC, "127.0.0.1")
     endpoint = check_endpoint(f"https://rebinding.example.com:{port}")
     client = guarded(endpoint)
     assert refused(lambda: client.put("a/key", b"secret", "text/plain")) == ("storage_address_refused", False)
-    assert asked == ["rebinding.example.com"] * 3  # once tried, and not again
+    assert asked == ["rebinding.example.com"] * 2  # once tried, and not again
+    with pytest.raises(TimeoutError):
+        listener.accept()
+
+
+def test_it_connects_to_the_address_that_it_judged(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
+) -> None:
+    """A name service that answers otherwise the next time is not asked a next time."""
+    settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
+    asked = resolve_to(monkeypatch, "127.0.0.1", "10.0.0.1")
+    port = listener.getsockname()[1]
+    with pytest.raises(StorageError):
+        guarded(f"http://files.example.com:{port}", call_seconds=0.5).put("a/key", b"x", "text/plain")
+    assert asked == ["files.example.com"]
     connection, _ = listener.accept()
-    with connection:
-        assert connection.recv(1) == b""
+    connection.close()
 
 
 def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(

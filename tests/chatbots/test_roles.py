@@ -1,5 +1,6 @@
 """Clients' roles. Nothing here can play STS, so botocore's Stubber answers for it."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from chatbots.buckets import StorageError, place_of
 from chatbots.buckets.places import forget_storages
 from chatbots.buckets.roles import Role, session_of
 from chatbots.models import Bucket, Chatbot
+from tests import hostile
+from tests.hostile import Behaviour, behaving
 
 ARN = "arn:aws:iam::123456789012:role/exports"
 ROLE = Role(ARN, external_id="an-external-id", session_name="data-compliance-1")
@@ -104,3 +107,28 @@ def test_it_asks_for_an_identity_of_our_own(settings: Settings) -> None:
     error = refusal(lambda: place_of(bucket_with_role()))
     assert error.code == "storage_role_refused"
     assert "STS_ACCESS_KEY_ID" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("behave", "code"),
+    [
+        (hostile.says_nothing, "storage_unavailable"),
+        (hostile.drips_a_head, "storage_unavailable"),
+        (hostile.drips_a_body, "storage_unavailable"),
+        (hostile.floods_a_body, "storage_incomplete"),
+    ],
+)
+def test_credentials_are_not_waited_for_for_ever(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, code: str
+) -> None:
+    settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
+    monkeypatch.setattr("config.outbound.STS_SECONDS", 1.0)
+    with behaving(behave) as server:
+        settings.STS_ENDPOINT_URL = server.url()
+        forget_storages()
+        storage = place_of(bucket_with_role()).storage
+        began = time.monotonic()
+        assert refusal(lambda: storage.exists("a/key")).code == code
+        assert time.monotonic() - began < 8
+        assert server.requests
+    forget_storages()

@@ -1,9 +1,7 @@
 """What the sender does on the network: against real servers, and name services that lie."""
 
 import datetime as dt
-import ipaddress
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,19 +10,19 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from compliance.callbacks import claiming, delivering, sending
+from compliance.callbacks import claiming, delivering
 from compliance.callbacks.delivering import RECEIVERS, deliver
 from compliance.models import Callback
+from tests import hostile
 from tests.calls import SigningCaller
+from tests.certificates import make_certificate, server_context
 from tests.chatbots.test_guard import PUBLIC, resolve_to
 from tests.factories import CallbackFactory, deletion_of
+from tests.hostile import Behaviour, behaving
 from tests.receivers import Receiver, receiving
 
 State = Callback.State
@@ -57,35 +55,13 @@ def of(server: socket.socket, scheme: str = "http", host: str = "127.0.0.1") -> 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate of its own for hooks.example.com and 127.0.0.1, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hooks.example.com")])
-    now = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName("hooks.example.com"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=3650))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "receiver.pem"
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
-    return path
+    return make_certificate(tmp_path / "receiver.pem")
 
 
 def test_it_speaks_tls_to_whom_the_machine_trusts_and_to_nobody_else(
     chatbot: Chatbot, signing: SigningCaller, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    with receiving(tls=tls) as receiver:
+    with receiving(tls=server_context(certificate)) as receiver:
         trusted, strange = callback_to(chatbot, receiver.url()), callback_to(chatbot, receiver.url("/x"), "2")
         Callback.objects.filter(pk=trusted.pk).update(next_attempt_at=timezone.now() + dt.timedelta(hours=1))
         assert after_a_turn(strange) == ("waiting", None, "tls_failed")
@@ -114,13 +90,12 @@ def test_it_sends_nothing_when_the_name_changes_its_answer(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callback = callback_to(chatbot, of(listener, "https", "rebinding.example.com"))
-    # Public when the connection is about to be made; inside when it is made.
-    asked = resolve_to(monkeypatch, PUBLIC, "127.0.0.1")
+    # Inside when the connection is about to be made.
+    asked = resolve_to(monkeypatch, "127.0.0.1", PUBLIC)
     assert after_a_turn(callback) == ("waiting", None, "address_refused")
-    assert asked == ["rebinding.example.com"] * 2
-    connection, _ = listener.accept()
-    with connection:
-        assert connection.recv(1) == b""
+    assert asked == ["rebinding.example.com"]
+    with pytest.raises(TimeoutError):
+        listener.accept()
 
 
 def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
@@ -179,33 +154,63 @@ def test_it_tells_failures_apart_without_a_word_of_the_address(
     assert "/hook" not in caplog.text
 
 
-@pytest.mark.parametrize("trickle", [False, True])
+@pytest.mark.parametrize(
+    ("behave", "outcome"),
+    [
+        (hostile.says_nothing, ("waiting", None, "no_answer")),
+        (hostile.drips_a_head, ("waiting", None, "no_answer")),
+        (hostile.asks_to_go_on, ("waiting", None, "no_answer")),
+        (hostile.drips_a_body, ("delivered", 200, "")),
+        (hostile.floods_a_body, ("delivered", 200, "")),
+        (hostile.floods_a_head, ("waiting", None, "bad_answer")),
+        (hostile.floods_with_interim_answers, ("waiting", None, "bad_answer")),
+    ],
+)
 def test_a_call_is_over_in_time_whatever_the_receiver_does(
-    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch, trickle: bool
+    chatbot: Chatbot,
+    signing: SigningCaller,
+    monkeypatch: pytest.MonkeyPatch,
+    behave: Behaviour,
+    outcome: tuple[str, int | None, str],
 ) -> None:
-    """Also where each wait of its own is short: a header every few milliseconds, for ever."""
-    monkeypatch.setattr(sending, "CALL_SECONDS", 0.5)
-    ended = threading.Event()
+    """Also where each wait of its own is short: a byte every few milliseconds, for ever."""
+    monkeypatch.setattr("config.outbound.CALLBACK_SECONDS", 1.0)
+    with behaving(behave) as server:
+        began = time.monotonic()
+        assert after_a_turn(callback_to(chatbot, server.url() + "/hook")) == outcome
+        assert time.monotonic() - began < 8
+        assert server.ended.wait(8), "the connection is closed"
 
-    def speak_slowly() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
-            try:
-                while trickle:
-                    connection.sendall(b"H")
-                    time.sleep(0.01)
-                while connection.recv(65536):
-                    pass
-            except OSError:
-                pass
-            ended.set()
 
-    listener.settimeout(10)
-    with ThreadPoolExecutor(1) as server:
-        server.submit(speak_slowly)
-        assert after_a_turn(callback_to(chatbot, of(listener))) == ("waiting", None, "no_answer")
-        assert ended.wait(5)
+@pytest.mark.parametrize("behave", [hostile.drips_a_handshake, hostile.never_reads])
+def test_a_handshake_is_over_in_time(
+    chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, behave: Behaviour
+) -> None:
+    monkeypatch.setattr("config.outbound.CALLBACK_SECONDS", 1.0)
+    with behaving(behave) as server:
+        began = time.monotonic()
+        assert after_a_turn(callback_to(chatbot, server.url("https") + "/hook"))[2] in {"no_answer", "tls_failed"}
+        assert time.monotonic() - began < 8
+
+
+def test_a_name_service_that_does_not_answer_is_not_waited_for_and_nothing_is_sent_late(
+    chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config.outbound.CALLBACK_SECONDS", 0.5)
+    answers, asked = threading.Event(), threading.Event()
+    real = socket.getaddrinfo
+
+    def wait_first(*args: object, **options: object) -> object:
+        asked.set()
+        answers.wait(20)
+        return real(*args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait_first)
+    assert after_a_turn(callback_to(chatbot, of(listener))) == ("waiting", None, "no_answer")
+    assert asked.is_set()
+    answers.set()
+    with pytest.raises(TimeoutError):
+        listener.accept()
 
 
 def test_a_slow_receiver_does_not_hold_up_another_chatbots(

@@ -1,0 +1,135 @@
+"""What carries the calls of boto3's clients: it keeps to limits, and for clients' buckets to public networks."""
+
+import os
+import socket
+from typing import Any
+
+from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
+from botocore.exceptions import HTTPClientError
+from botocore.httpsession import URLLib3Session, get_cert_path
+from botocore.utils import get_environ_proxies
+from urllib3.exceptions import HTTPError as UrllibError
+
+from chatbots.buckets import guard
+from config import outbound
+from config.outbound import AnswerTooLong, LimitedConnection
+
+
+class _Connection(LimitedConnection):
+    def _consume_headers(self, fp: Any) -> None:
+        # botocore's own, which waits for an empty line for ever where the storage has hung up.
+        while fp.readline() not in {b"\r\n", b""}:
+            pass
+
+
+# The stubs see a conflict between the bases that botocore gives its own connections.
+class _HTTPConnection(_Connection, AWSHTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPSConnection(_Connection, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPPool(AWSHTTPConnectionPool):
+    ConnectionCls: Any = _HTTPConnection
+
+
+class _HTTPSPool(AWSHTTPSConnectionPool):
+    ConnectionCls: Any = _HTTPSConnection
+
+
+class _GuardedHTTPConnection(guard.GuardedConnection, _HTTPConnection):  # type: ignore[misc]
+    encrypted = False
+
+
+class _GuardedHTTPSConnection(guard.GuardedConnection, _HTTPSConnection):  # type: ignore[misc]
+    encrypted = True
+
+
+class _GuardedHTTPPool(_HTTPPool):
+    ConnectionCls = _GuardedHTTPConnection
+
+
+class _GuardedHTTPSPool(_HTTPSPool):
+    ConnectionCls = _GuardedHTTPSConnection
+
+
+class _Session(URLLib3Session):
+    """Sends one try of a call: half of what is left of the call's time is its own."""
+
+    pools: dict[str, type] = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Not in the stubs; urllib3 documents its own part.
+        self._pool_classes_by_scheme = self.pools
+        self._manager.pool_classes_by_scheme = self.pools  # type: ignore[attr-defined]
+
+    def send(self, request: Any) -> Any:
+        seconds = outbound.seconds_left(outbound.STORAGE_SECONDS) / 2
+        with outbound.within(seconds, answer_bytes=outbound.STORAGE_ANSWER_BYTES):
+            try:
+                answer = super().send(request)
+                if answer.status_code >= 300:
+                    # botocore would read it later, of a download too, when these limits hold no longer.
+                    _ = answer.content
+            except HTTPClientError as error:
+                cause = error.kwargs.get("error")
+                # Bare again: as an HTTPClientError it would be tried twice more.
+                if isinstance(cause, AnswerTooLong | guard.AddressRefused):
+                    raise cause from None
+                raise
+            except UrllibError as error:
+                raise HTTPClientError(error=error) from error
+        return answer
+
+    def _get_ssl_context(self) -> Any:
+        context = super()._get_ssl_context()  # type: ignore[misc]
+        context.sslsocket_class = outbound.TLSSocket
+        return context
+
+
+class _GuardedSession(_Session):
+    pools = {"http": _GuardedHTTPPool, "https": _GuardedHTTPSPool}
+
+
+def carry(events: Any, *, guarded: bool = False) -> None:
+    """Let all clients that are made with this emitter of events send through here.
+
+    `guarded` ones reach public networks only, and never through a proxy: it would resolve the name, unseen by us. The
+    others take the proxies of the environment.
+    """
+
+    def choose(base_classes: list[type], **_options: Any) -> None:
+        base_classes.insert(0, _Guarded if guarded else _Carried)
+
+    events.register("creating-client-class", choose)
+
+
+class _Carried:
+    """Mixed into a client: boto3 has no option for the class of its HTTP sessions."""
+
+    def __init__(self, *, endpoint: Any, client_config: Any, **options: Any) -> None:
+        endpoint.http_session = self._session(endpoint.host, client_config)
+        super().__init__(endpoint=endpoint, client_config=client_config, **options)  # type: ignore[call-arg]
+
+    def _session(self, url: str, config: Any) -> _Session:
+        return _Session(proxies=get_environ_proxies(url), **_options(config))
+
+
+class _Guarded(_Carried):
+    def _session(self, url: str, config: Any) -> _Session:  # noqa: ARG002
+        return _GuardedSession(proxies={}, **_options(config))
+
+
+def _options(config: Any) -> dict[str, Any]:
+    verify: Any = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
+    return {
+        "timeout": (config.connect_timeout, config.read_timeout),
+        "verify": verify,
+        "max_pool_connections": config.max_pool_connections,
+        "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        # Named, so that encryption to a proxy is by a context of ours.
+        "proxies_config": {"proxy_ca_bundle": get_cert_path(verify)},
+    }

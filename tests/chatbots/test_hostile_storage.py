@@ -1,0 +1,288 @@
+"""A storage that drips, says nothing or never stops: each call is over in time, and takes little memory."""
+
+import re
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets.places import Place
+from chatbots.buckets.probe import probe
+from chatbots.buckets.storage import CLIENT_CONFIG
+from chatbots.models import Bucket
+from tests import hostile
+from tests.certificates import make_certificate, server_context
+from tests.hostile import OK, Behaviour, Hostile, behaving
+
+SECONDS = 1.0
+# What a busy machine may need on top of it.
+PATIENCE = 8.0
+MIB = 1024 * 1024
+
+Use = Callable[[ObjectStorage], object]
+
+LOOK: Use = lambda storage: storage.exists("a/key")  # noqa: E731
+LIST: Use = lambda storage: list(storage.keys())  # noqa: E731
+READ: Use = lambda storage: storage.read("a/key")  # noqa: E731
+PUT: Use = lambda storage: storage.put("a/key", b"x", "text/plain")  # noqa: E731
+PUT_MUCH: Use = lambda storage: storage.put("a/key", b"x" * 16 * MIB, "text/plain")  # noqa: E731
+WRITE: Use = lambda storage: storage.open_upload("a/key", content_type="text/plain")  # noqa: E731
+PURGE: Use = lambda storage: storage.purge("a/key")  # noqa: E731
+
+
+def storage_at(url: str, **options: object) -> ObjectStorage:
+    chosen = {
+        "bucket_name": "clients",
+        "endpoint_url": url,
+        "region_name": "us-east-1",
+        "access_key": "key",
+        "secret_key": "secret",
+        "security_token": None,
+        "session_profile": None,
+        "client_config": CLIENT_CONFIG,
+        "call_seconds": SECONDS,
+    }
+    return ObjectStorage(**chosen | options)
+
+
+def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
+    """Return the code of the error that a use ends with, and after how many seconds."""
+    began = time.monotonic()
+    with pytest.raises(StorageError) as caught:
+        use(storage)
+    return caught.value.code, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("behave", "use"),
+    [
+        (hostile.says_nothing, LOOK),
+        (hostile.never_reads, PUT_MUCH),
+        (hostile.reads_slowly, PUT_MUCH),
+        (hostile.drips_a_head, LOOK),
+        (hostile.drips_a_head, PUT),
+        (hostile.drips_a_body, LIST),
+        (hostile.drips_a_body, READ),
+        (hostile.drips_a_body, PURGE),
+        (hostile.drips_an_error, READ),
+        (hostile.drips_chunks, LIST),
+        (hostile.drips_chunks, READ),
+        (hostile.drips_trailers, LIST),
+        (hostile.asks_to_go_on, LOOK),
+    ],
+)
+def test_a_call_is_over_in_time_whatever_the_storage_does(behave: Behaviour, use: Use) -> None:
+    # What is sent has time of its own: 64 seconds for 16 MiB, which no test can wait for.
+    with pytest.MonkeyPatch.context() as patch, behaving(behave) as server:
+        patch.setattr("config.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
+        code, seconds = refusal(storage_at(server.url()), use)
+    assert code == "storage_unavailable"
+    assert seconds < PATIENCE
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("behave", [hostile.drips_a_head, hostile.drips_a_body, hostile.never_reads])
+def test_a_call_is_over_in_time_under_tls(
+    behave: Behaviour, guarded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path / "storage.pem")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    monkeypatch.setattr("config.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
+    use = PUT_MUCH if behave is hostile.never_reads else LIST
+    with behaving(behave, server_context(certificate)) as server:
+        code, seconds = refusal(storage_at(server.url("https"), guarded=guarded), use)
+    assert code == "storage_unavailable"
+    assert seconds < PATIENCE
+
+
+def test_a_handshake_that_drips_is_over_in_time() -> None:
+    with behaving(hostile.drips_a_handshake) as server:
+        code, seconds = refusal(storage_at(server.url("https")), LOOK)
+    assert code == "storage_unavailable"
+    assert seconds < PATIENCE
+    assert server.connections > 1, "what is left of the time is for another try"
+
+
+@pytest.mark.parametrize(("scheme", "asked"), [("http", b"HEAD http://s3.example.com/"), ("https", b"CONNECT ")])
+def test_a_proxy_that_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch, scheme: str, asked: bytes) -> None:
+    with behaving(hostile.drips_a_head) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url())
+        code, seconds = refusal(storage_at(f"{scheme}://s3.example.com"), LOOK)
+    assert code == "storage_unavailable"
+    assert seconds < PATIENCE
+    assert proxy.requests[0].startswith(asked)
+
+
+@pytest.mark.parametrize(
+    ("behave", "use"),
+    [
+        (hostile.floods_a_body, LIST),
+        (hostile.floods_a_body, PUT),
+        (hostile.floods_chunks, LIST),
+        (hostile.floods_an_error, LIST),
+        (hostile.floods_an_error, READ),
+        (hostile.floods_an_error, PUT),
+    ],
+)
+def test_an_endless_answer_is_cut_off_and_not_asked_for_again(behave: Behaviour, use: Use) -> None:
+    with behaving(behave) as server:
+        storage = storage_at(server.url(), call_seconds=60)
+        refusal(storage, PUT)  # what a first call loads once is no growth
+        server.requests.clear()
+        before = reset_peak()
+        code, _ = refusal(storage, use)
+        grown = peak() - before
+    assert code == "storage_incomplete"
+    assert len(server.requests) == 1
+    assert grown < 50 * MIB
+
+
+def test_a_head_without_an_end_is_refused() -> None:
+    with behaving(hostile.floods_a_head) as server:
+        code, _ = refusal(storage_at(server.url(), call_seconds=60), LOOK)
+    assert code == "storage_unavailable"
+
+
+def test_a_storage_that_hangs_up_before_the_body_is_no_busy_loop() -> None:
+    with behaving(hostile.goes_on_and_hangs_up) as server:
+        code, seconds = refusal(storage_at(server.url(), call_seconds=60), PUT)
+    assert code == "storage_unavailable"
+    assert seconds < PATIENCE
+
+
+def test_redirects_without_an_end_are_followed_once_at_most() -> None:
+    with behaving(hostile.redirects_for_ever) as server:
+        code, seconds = refusal(storage_at(server.url()), LIST)
+    assert code == "storage_incomplete"
+    assert len(server.requests) <= 2
+    assert seconds < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("answer", "use"),
+    [
+        (b"200 OK|<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>", LIST),
+        (b"200 OK|<ListBucketResult><MaxKeys>many</MaxKeys></ListBucketResult>", LIST),
+        (b"200 OK|<ListVersionsResult><Version><Size>1</Size></Version></ListVersionsResult>", PURGE),
+        (b"200 OK\r\nLast-Modified: never|", LOOK),
+        (b"200 OK|", WRITE),
+        (b"300 Choose|<x/>", LOOK),
+        (b"301 Moved|<Error><Code>PermanentRedirect</Code></Error>", READ),
+        (b"400 No|<Error><Code>a</Code><Code>b</Code></Error>", PUT),
+        (b"400 No|<Error>" + b"<a>" * 5000 + b"</a>" * 5000 + b"</Error>", PUT),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error_in_our_words(answer: bytes, use: Use) -> None:
+    head, _, body = answer.partition(b"|")
+
+    def behave(server: Hostile, connection: socket.socket) -> None:
+        while server.hear(connection):
+            connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+
+    with behaving(behave) as server:
+        code, _ = refusal(storage_at(server.url(), call_seconds=60), use)
+    assert code == "storage_incomplete"
+
+
+def answers_politely(server: Hostile, connection: socket.socket) -> None:
+    """Answer each request but those for what drips."""
+    while head := server.hear(connection):
+        if b"/drip" in head:
+            connection.sendall(OK)
+            server.drip(connection)
+        connection.sendall(OK + b"Content-Length: 0\r\n\r\n")
+
+
+def test_a_connection_serves_the_next_call_also_after_the_time_of_the_last() -> None:
+    with behaving(answers_politely) as server:
+        storage = storage_at(server.url())
+        assert storage.exists("a/key")
+        time.sleep(SECONDS * 1.2)
+        assert storage.exists("a/key")
+        assert server.connections == 1
+
+
+def test_a_call_that_is_cut_off_hits_no_other_on_the_same_pool() -> None:
+    with behaving(answers_politely) as server, ThreadPoolExecutor(1) as thread:
+        storage = storage_at(server.url())
+        assert storage.exists("a/key")
+        dripping = thread.submit(refusal, storage, lambda storage: storage.exists("drip"))
+        calls = 0
+        while not dripping.done():
+            assert storage.exists("a/key")
+            calls += 1
+        assert dripping.result()[0] == "storage_unavailable"
+        assert storage.exists("a/key")
+        dripped = sum(b"/drip" in head for head in server.requests)
+        assert calls > 1
+        assert server.connections == dripped + 1
+
+
+def test_what_is_sent_has_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.outbound.STORAGE_LEAST_RATE", MIB / 20)
+
+    def takes_its_time(server: Hostile, connection: socket.socket) -> None:
+        server.hear(connection)
+        time.sleep(SECONDS * 1.5)
+        left = MIB
+        while left:
+            left -= len(connection.recv(left))
+        connection.sendall(OK + b"Content-Length: 0\r\n\r\n")
+
+    with behaving(takes_its_time) as server:
+        storage_at(server.url()).put("a/key", b"x" * MIB, "text/plain")
+        assert server.connections == 1
+
+
+def test_whoever_downloads_may_take_his_time() -> None:
+    def sends(server: Hostile, connection: socket.socket) -> None:
+        server.hear(connection)
+        connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % (6 * MIB) + bytes(6 * MIB))
+
+    with behaving(sends) as server:
+        got = 0
+        for piece in storage_at(server.url()).stream("a/key"):
+            got += len(piece)
+            time.sleep(SECONDS / 3)
+        assert got == 6 * MIB, "in more time than a call has, and more than an answer may be long"
+
+
+def test_a_listing_without_an_end_does_not_keep_a_removal() -> None:
+    page = (
+        b"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k%d</NextKeyMarker>"
+        b"<NextVersionIdMarker>v%d</NextVersionIdMarker></ListVersionsResult>"
+    )
+
+    def behave(server: Hostile, connection: socket.socket) -> None:
+        while server.hear(connection):
+            body = page % (len(server.requests), len(server.requests))
+            connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    with behaving(behave) as server:
+        code, seconds = refusal(storage_at(server.url()), PURGE)
+    assert code == "storage_unavailable"
+    assert seconds < PATIENCE
+
+
+def test_a_check_of_a_bucket_reads_no_more_than_it_wrote() -> None:
+    with behaving(hostile.floods_a_body) as server:
+        place = Place(Bucket.Hosting.CLIENT, "clients", "", storage_at(server.url(), call_seconds=60))
+        before = reset_peak()
+        assert [step.error.code for step in probe(place) if step.error] == ["storage_incomplete"]
+        assert peak() - before < 50 * MIB
+
+
+def reset_peak() -> int:
+    """Forget the most memory that this process had, and return what it has now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak()
+
+
+def peak() -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found
+    return int(found[1]) * 1024
