@@ -13,11 +13,13 @@ from django.core.mail.backends.base import BaseEmailBackend
 from compliance.mails import finding, telling
 from compliance.mails.composing import compose
 from compliance.mails.telling import News
+from config import outbound
 
 logger = logging.getLogger(__name__)
 
 # No further mail is begun later in a turn.
 TURN_SECONDS = 20.0
+_BYE_SECONDS = 2.0
 
 
 def deliver(*, seconds: float = TURN_SECONDS) -> bool:
@@ -50,8 +52,9 @@ def _tell(news: News, server: BaseEmailBackend) -> bool:
         telling.note_told(news, mailed=False)
         return True
     try:
-        server.open()
-        server.send_messages([compose(news)])
+        with outbound.within(outbound.MAIL_SECONDS, answer_bytes=outbound.MAIL_ANSWER_BYTES):
+            server.open()
+            server.send_messages([compose(news)])
     except (OSError, ValueError) as error:  # those of smtplib are OSError
         code = _code(error)
         # Neither the text nor the arguments: both name addresses.
@@ -80,5 +83,5 @@ def _code(error: OSError | ValueError) -> str:
 
 
 def _close(server: BaseEmailBackend) -> None:
-    with suppress(OSError):
+    with suppress(OSError), outbound.within(_BYE_SECONDS):
         server.close()

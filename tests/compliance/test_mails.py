@@ -1,6 +1,8 @@
 """Mails to officers: what they are told, once, and what becomes of a mail that cannot be sent."""
 
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,7 +18,9 @@ from chatbots.operations import set_mails
 from compliance import operations, tasks
 from compliance.mails import delivering, finding
 from compliance.models import ComplianceRequest, Mailbox, Notice
+from tests import hostile
 from tests.factories import deletion_of, export_of
+from tests.hostile import Behaviour, Hostile, behaving
 from tests.mail_server import MailServer, mail_server
 
 Role = Membership.Role
@@ -31,7 +35,7 @@ pytestmark = pytest.mark.django_db
 def server(settings: Settings) -> Iterator[MailServer]:
     with mail_server() as server:
         settings.MAILS = True
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_BACKEND = "config.mail.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", server.port, 10
         settings.DEFAULT_FROM_EMAIL = "compliance@example.com"
         settings.CONSOLE_URL = "https://console.example.com"
@@ -59,6 +63,13 @@ def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
 def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
     given = {"status": "on_hold", "held_at": timezone.now(), "hold_reason": "too_many_conversations"} | fields
     return deletion_of(chatbot, VALUE, **given)
+
+
+def drips_after_starttls(server: Hostile, connection: socket.socket) -> None:
+    for answer in (b"220 test\r\n", b"250-test\r\n250 STARTTLS\r\n", b"220 go on\r\n"):
+        connection.sendall(answer)
+        connection.recv(1000)
+    hostile.drips_a_handshake(server, connection)
 
 
 def an_hour_passes() -> None:
@@ -207,9 +218,10 @@ def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
 
 
 def test_a_server_that_says_nothing_costs_one_wait(
-    server: MailServer, chatbot: Chatbot, settings: Settings, caplog: pytest.LogCaptureFixture
+    server: MailServer, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.silent, settings.EMAIL_TIMEOUT = True, 0.2
+    server.silent = True
+    monkeypatch.setattr("config.outbound.MAIL_SECONDS", 0.5)
     member(chatbot, "ada")
     member(chatbot, "grace")
     failed(chatbot)
@@ -218,6 +230,38 @@ def test_a_server_that_says_nothing_costs_one_wait(
 
     assert server.connections == 1
     assert sorted(Mailbox.objects.values_list("last_error", flat=True)) == ["", "no_answer"]
+
+
+@pytest.mark.parametrize(
+    ("behave", "tls", "error"),
+    [
+        (lambda server, connection: server.drip(connection, b"220-wait\r\n"), None, "no_answer"),
+        (lambda server, connection: server.drip(connection, b"2"), None, "no_answer"),
+        (lambda server, connection: server.flood(connection, b"220-wait\r\n" * 1000), None, "bad_answer"),
+        (hostile.drips_a_handshake, "ssl", "no_answer"),
+        (drips_after_starttls, "tls", "no_answer"),
+    ],
+)
+def test_a_mail_is_over_in_time_whatever_the_server_does(
+    *,
+    server: MailServer,
+    officer: User,
+    chatbot: Chatbot,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    behave: Behaviour,
+    tls: str | None,
+    error: str,
+) -> None:
+    monkeypatch.setattr("config.outbound.MAIL_SECONDS", 1.0)
+    settings.EMAIL_USE_SSL, settings.EMAIL_USE_TLS = tls == "ssl", tls == "tls"
+    failed(chatbot)
+    with behaving(behave) as theirs:
+        settings.EMAIL_PORT = theirs.port
+        began = time.monotonic()
+        assert not delivering.deliver()
+        assert time.monotonic() - began < 8
+    assert Mailbox.objects.get().last_error == error
 
 
 def test_whoever_is_being_told_is_left_alone(server: MailServer, officer: User, chatbot: Chatbot) -> None:
