@@ -77,6 +77,15 @@ class Calls:
                 return
             yield step
 
+    @contextmanager
+    def signing(self) -> Iterator[None]:
+        """Sign without asking the storage: whether it answers has no say. A role's credentials may be fetched."""
+        try:
+            with self._limit():
+                yield
+        except Exception as error:
+            raise _translated(error) from None
+
     def _limit(self, sending: int = 0) -> AbstractContextManager[None]:
         seconds = self._seconds + sending / outbound.STORAGE_LEAST_RATE
         return outbound.within(seconds, answer_bytes=outbound.STORAGE_ANSWER_BYTES)

@@ -267,14 +267,15 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def link(self, key: str, *, filename: str = "", content_type: str = "", expires: timedelta = LINK_LIFE) -> str:
         """Return an address where a browser without credentials can download the object, for a while.
 
-        A `filename` stands in the address, so none that is personal. Without one the object's own holds.
+        A `filename` stands in the address, so none that is personal. Without one the object's own holds. The storage
+        is not asked, so a link is made also while it does not answer.
         """
         params = {"Bucket": self.bucket_name, "Key": key}
         if filename:
             params["ResponseContentDisposition"] = content_disposition_header(True, filename) or "attachment"
         if content_type:
             params["ResponseContentType"] = content_type
-        with self.calls():
+        with self.calls.signing():
             return self._public_client.generate_presigned_url(
                 "get_object", Params=params, ExpiresIn=int(expires.total_seconds())
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chatbots.buckets import ObjectStorage, StorageError
+from chatbots.buckets.breaker import FAILURES
 from chatbots.buckets.places import Place
 from chatbots.buckets.probe import probe
 from chatbots.buckets.storage import CLIENT_CONFIG
@@ -266,6 +267,24 @@ def test_a_listing_without_an_end_does_not_keep_a_removal() -> None:
         code, seconds = refusal(storage_at(server.url()), PURGE)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
+
+
+def test_a_link_neither_waits_for_a_storage_that_rests_nor_ends_its_rest() -> None:
+    with behaving(hostile.says_nothing) as server:
+        storage = storage_at(server.url(), call_seconds=0.2)
+        for _ in range(FAILURES):
+            assert refusal(storage, LOOK)[0] == "storage_unavailable"
+        assert storage.link("a/key").startswith(server.url())
+        assert refusal(storage, LOOK)[0] == "storage_resting"
+
+
+def test_a_link_does_not_hide_failures_in_a_row() -> None:
+    with behaving(hostile.says_nothing) as server:
+        storage = storage_at(server.url(), call_seconds=0.2)
+        for _ in range(FAILURES):
+            refusal(storage, LOOK)
+            storage.link("a/key")
+        assert refusal(storage, LOOK)[0] == "storage_resting"
 
 
 def test_a_check_of_a_bucket_reads_no_more_than_it_wrote() -> None:

@@ -118,8 +118,11 @@ def test_it_asks_for_an_identity_of_our_own(settings: Settings) -> None:
         (hostile.floods_a_body, "storage_incomplete"),
     ],
 )
+@pytest.mark.parametrize(
+    "use", [lambda storage: storage.exists("a/key"), lambda storage: storage.link("a/key")], ids=["call", "link"]
+)
 def test_credentials_are_not_waited_for_for_ever(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, code: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, code: str, use: Any
 ) -> None:
     settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
     monkeypatch.setattr("config.outbound.STS_SECONDS", 1.0)
@@ -128,7 +131,7 @@ def test_credentials_are_not_waited_for_for_ever(
         forget_storages()
         storage = place_of(bucket_with_role()).storage
         began = time.monotonic()
-        assert refusal(lambda: storage.exists("a/key")).code == code
+        assert refusal(lambda: use(storage)).code == code
         assert time.monotonic() - began < 8
         assert server.requests
     forget_storages()
