@@ -156,7 +156,11 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return Written(sent.bytes, sent.digest.hexdigest(), answer.get("VersionId") or "null")
 
     def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Write a small object in one call. Only where a late repetition by a stale worker does no harm."""
+        """Write a small object in one call. Only where a late repetition by a stale worker does no harm.
+
+        When no answer comes, it is not tried again: in a bucket with versions there would be two. Nobody knows then
+        whether the object is there.
+        """
         _check_key(key)
         with self.calls(sending=len(data)):
             self.client.put_object(
@@ -329,6 +333,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def _create_session(self) -> Any:
         session: Any = session_of(self.role) if self.role else super()._create_session()
         transport.carry(session.events, guarded=self.guarded)
+        session.events.register("needs-retry.s3.PutObject", _not_after_silence)
         return session
 
     def _open(self, name: str, mode: str = "rb") -> Any:
@@ -359,3 +364,8 @@ def _check_key(key: str) -> None:
     """Raise ValueError unless every storage takes the key as it is: some fold `//`, clients `.` and `..`."""
     if {"", ".", ".."} & set(key.split("/")) or len(key.encode()) > MAX_KEY_BYTES:
         raise ValueError("A key must have no empty, . or .. segment, and 1024 bytes at most.")
+
+
+def _not_after_silence(caught_exception: Exception | None, **_options: Any) -> bool | None:
+    """Say that a call without an answer is not tried again, and leave all else to botocore."""
+    return None if caught_exception is None else False

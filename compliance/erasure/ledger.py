@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import StorageError, hosted_storage
+from chatbots.buckets import StorageError, errors, hosted_storage
 from compliance.errors import StepFailed
 from config.arrays import array
 
@@ -72,15 +72,24 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
 def write(erased: Sequence[Line]) -> None:
     """Write one ledger object with these lines. Raises StepFailed when storage refuses.
 
-    Writing again after a kill makes a second object with the same lines, which does no harm.
+    Writing again, after a kill or when no answer came, makes a second object with the same lines, which does no harm.
     """
     content = json.dumps({"version": 1, "erased": erased}, separators=(",", ":")).encode()
     try:
-        hosted_storage().put(
-            f"{PREFIX}{timezone.now():%Y-%m-%d}/{uuid4().hex}.json", content, content_type="application/json"
-        )
+        try:
+            _put(content)
+        except StorageError as error:
+            if error.code != errors.UNAVAILABLE:
+                raise
+            _put(content)
     except StorageError as error:
         raise StepFailed.of(error) from None
+
+
+def _put(content: bytes) -> None:
+    """Write under a name that no other try has: the same twice would be two versions in a bucket that keeps them."""
+    key = f"{PREFIX}{timezone.now():%Y-%m-%d}/{uuid4().hex}.json"
+    hosted_storage().put(key, content, content_type="application/json")
 
 
 def expired_keys() -> Iterator[str]:

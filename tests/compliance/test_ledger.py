@@ -1,15 +1,19 @@
 """What a deletion writes into the ledger, in the hosted bucket."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
+from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
+from chatbots.buckets import ObjectStorage, StorageError, hosted_storage
 from chatbots.models import Chatbot
 from chatbots.secrets import digest
 from compliance.erasure import ledger
+from tests.clients import empty
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, of_conversations, uci_of
+from tests.hostile import Hostile, swallowing
 
 pytestmark = pytest.mark.django_db
 
@@ -53,3 +57,41 @@ def test_the_ledger_has_each_conversation_that_a_deletion_named_once(
     assert (line["variable"], line["chatter"]) == (None, "")
     named = [digest("conversation", chatbot.public_id, each).hex() for each in ("c-1", "c-unknown")]
     assert sorted(line["conversations"]) == sorted(named)
+
+
+@pytest.fixture
+def swallowed(storage: ObjectStorage, settings: Settings) -> Iterator[Hostile]:
+    """A hosted bucket that keeps versions, behind a proxy that swallows the first answer to a PUT of an object."""
+    settings.S3_BUCKET = f"{settings.S3_BUCKET}-swallowed"
+    bucket = hosted_storage()
+    bucket.create_bucket_if_missing()
+    bucket.client.put_bucket_versioning(Bucket=bucket.bucket_name, VersioningConfiguration={"Status": "Enabled"})
+    puts: list[bytes] = []
+
+    def is_first_put(head: bytes) -> bool:
+        if head.startswith(b"PUT"):
+            puts.append(head)
+        return head.startswith(b"PUT") and len(puts) == 1
+
+    with swallowing(str(settings.S3_ENDPOINT_URL), swallow=is_first_put) as proxy:
+        settings.S3_ENDPOINT_URL = proxy.url()
+        yield proxy
+        empty(hosted_storage())
+
+
+def test_an_object_whose_answer_was_lost_is_written_under_another_name(swallowed: Hostile) -> None:
+    ledger.write([{"request_id": "1"}])
+
+    versions = list(hosted_storage().versions(ledger.PREFIX))
+    assert len(versions) == len({version.key for version in versions}) == 2
+    assert {hosted_storage().read(version.key) for version in versions} == {
+        b'{"version":1,"erased":[{"request_id":"1"}]}'
+    }
+
+
+def test_an_object_whose_answer_was_lost_is_not_sent_again(swallowed: Hostile) -> None:
+    with pytest.raises(StorageError) as caught:
+        hosted_storage().put("a/key", b"x", "text/plain")
+
+    assert caught.value.code == "storage_unavailable"
+    assert [version.key for version in hosted_storage().versions()] == ["a/key"]
