@@ -34,7 +34,8 @@ FAILURES: Mapping[str, Help] = {
         "Look at `S3_BUCKET`, `S3_REGION`, `S3_ENDPOINT_URL`. Then retry.",
     ),
     "storage_incomplete": Help(
-        "The storage answered with something else, left a part of an object, or its address cannot be used.",
+        "The storage answered with something else or with too much, left a part of an object, or its address cannot "
+        "be used.",
         "The detail says which. Retry; if it stays, look at the storage's own log.",
     ),
     "worker_lost": Help(
