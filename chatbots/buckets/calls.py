@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+# So many times what another call has.
+_COMPLETING = outbound.STORAGE_COMPLETING_SECONDS / outbound.STORAGE_SECONDS
+
 _NO_ANSWER = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
 
 
@@ -43,16 +46,19 @@ class Calls:
         self._seconds = seconds
 
     @contextmanager
-    def __call__(self, *, passing: Collection[str] = (), sending: int = 0) -> Iterator[Call]:
+    def __call__(
+        self, *, passing: Collection[str] = (), sending: int = 0, completing: bool = False
+    ) -> Iterator[Call]:
         """Make a call. An error whose code is in `passing` is no error; the Call tells it.
 
-        `sending` is how many bytes go with it, where that is more than a few: they have time of their own.
+        `sending` is how many bytes go with it, where that is more than a few: they have time of their own. A call that
+        has the storage put a file together, `completing`, has more.
         """
         self.breaker.check()
         call = Call()
         failure: StorageError | None = None
         try:
-            with self._limit(sending):
+            with self._limit(sending, completing=completing):
                 yield call
         except Exception as error:
             if _code(error) in passing:
@@ -86,8 +92,8 @@ class Calls:
         except Exception as error:
             raise _translated(error) from None
 
-    def _limit(self, sending: int = 0) -> AbstractContextManager[None]:
-        seconds = self._seconds + sending / outbound.STORAGE_LEAST_RATE
+    def _limit(self, sending: int = 0, *, completing: bool = False) -> AbstractContextManager[None]:
+        seconds = self._seconds * (_COMPLETING if completing else 1) + sending / outbound.STORAGE_LEAST_RATE
         return outbound.within(seconds, answer_bytes=outbound.STORAGE_ANSWER_BYTES)
 
 

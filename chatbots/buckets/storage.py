@@ -147,7 +147,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             sent = self._send_parts(upload, chunks)
             if before_complete:
                 before_complete()
-            with self.calls():
+            with self.calls(completing=True):
                 answer = self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
         except BaseException:
             # Also KeyboardInterrupt and SystemExit: a stopping worker leaves nothing behind.
