@@ -90,7 +90,8 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
     report = Report()
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
     differing: list[tuple[str, int]] = []
-    for found in storage_walk.walk(storage):
+    seen = storage_walk.Seen()
+    for found in storage_walk.walk(storage, seen):
         if tell:
             tell(1)
         report.objects[found.folder] += 1
@@ -104,15 +105,15 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
             differing.append((found.row.store, found.row.id))
     for store, row_id in differing:
         _note_difference(report, storage_walk.differs(storage, store, row_id))
-    for one in _missing(storage):
+    for one in _missing(storage, seen):
         _note_difference(report, one)
     report.stale_uploads.update(folder.value for _, folder, _ in storage_walk.stale_uploads(storage))
     return report
 
 
-def _missing(storage: ObjectStorage) -> Iterator[Difference]:
+def _missing(storage: ObjectStorage, seen: storage_walk.Seen) -> Iterator[Difference]:
     for store in storage_walk.STORES:
-        for row_id in storage_walk.unseen(store):
+        for row_id in storage_walk.unseen(store, seen):
             if difference := storage_walk.differs(storage, store, row_id):
                 yield difference
 
@@ -162,10 +163,10 @@ def _refuse_too_much(report: Report) -> None:
 
 
 def _fix(storage: ObjectStorage, report: Report, actor: str, tell: Tell | None) -> None:
-    outcome = erasing.Outcome()
+    outcome, seen = erasing.Outcome(), storage_walk.Seen()
     try:
-        erasing.remove_orphans(storage, _orphans(storage, tell), outcome)
-        erasing.set_rows_right(storage, _differences(storage, report), outcome)
+        erasing.remove_orphans(storage, _orphans(storage, seen, tell), outcome)
+        erasing.set_rows_right(storage, _differences(storage, seen, report), outcome)
         erasing.abort_uploads(storage, storage_walk.stale_uploads(storage), outcome)
     finally:
         # Also of what was done before an error.
@@ -173,17 +174,17 @@ def _fix(storage: ObjectStorage, report: Report, actor: str, tell: Tell | None) 
     report.fixed, report.refused = dict(outcome.done), dict(outcome.refused)
 
 
-def _orphans(storage: ObjectStorage, tell: Tell | None) -> Iterator[Orphan]:
+def _orphans(storage: ObjectStorage, seen: storage_walk.Seen, tell: Tell | None) -> Iterator[Orphan]:
     """Walk again, so that no list of all of them has to be kept."""
-    for found in storage_walk.walk(storage):
+    for found in storage_walk.walk(storage, seen):
         if tell:
             tell(1)
         if found.orphan:
             yield found.orphan
 
 
-def _differences(storage: ObjectStorage, report: Report) -> Iterator[Difference]:
-    yield from _missing(storage)
+def _differences(storage: ObjectStorage, seen: storage_walk.Seen, report: Report) -> Iterator[Difference]:
+    yield from _missing(storage, seen)
     for store, ids in report.of_another_size.items():
         for row_id in ids:
             if difference := storage_walk.differs(storage, store, row_id):

@@ -1,11 +1,13 @@
 """Compare the hosted bucket with the rows that name its objects, reading only.
 
 The listing is walked key by key, and the rows are looked up for a thousand keys at once. Which rows have their object
-is remembered in a temporary table of the session, so that those without one are found by SQL and memory stays flat.
+is remembered in a bit each, so memory stays flat: ten million rows take some megabytes. Not in a temporary table: the
+role that runs this would need the right to make tables and functions.
 """
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -114,40 +116,49 @@ SELECT n.key, 'extracts', x.id, CASE WHEN x.state = 'done' THEN x.bytes END
     ON x.chatbot_id = n.chatbot_id AND x.key = n.key AND x.hosting = 'hosted'
 """
 
-_REMEMBER = "INSERT INTO reconcile_seen SELECT * FROM unnest(%s::text[], %s::bigint[])"
-_UNSEEN = """
-SELECT r.id FROM ({finished}) AS r
- WHERE r.id > %s AND NOT EXISTS (SELECT FROM reconcile_seen s WHERE s.store = %s AND s.row_id = r.id)
- ORDER BY r.id LIMIT %s
-"""
+_IN_ORDER = "SELECT r.id FROM ({finished}) AS r WHERE r.id > %s ORDER BY r.id LIMIT %s"
 
 
-def walk(storage: ObjectStorage) -> Iterator[Found]:
-    """Yield what there is of each key in the bucket. Remembers the rows it meets for `unseen`."""
-    with connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS pg_temp.reconcile_seen")
-        cursor.execute("CREATE TEMPORARY TABLE reconcile_seen (store text, row_id bigint)")
+class Seen:
+    """Which rows a walk has met: a bit for each number, in pages that are made when one is set."""
+
+    _PAGE = 32_768
+
+    def __init__(self) -> None:
+        self._pages: defaultdict[tuple[str, int], bytearray] = defaultdict(lambda: bytearray(self._PAGE // 8))
+
+    def add(self, row: Row) -> None:
+        page, place = divmod(row.id, self._PAGE)
+        self._pages[row.store, page][place // 8] |= 1 << place % 8
+
+    def has(self, store: str, row_id: int) -> bool:
+        page, place = divmod(row_id, self._PAGE)
+        bits = self._pages.get((store, page))
+        return bits is not None and bool(bits[place // 8] & 1 << place % 8)
+
+
+def walk(storage: ObjectStorage, seen: Seen) -> Iterator[Found]:
+    """Yield what there is of each key in the bucket. Notes the rows it meets for `unseen`."""
     keys = versions_by_key(storage)
     chatbots = _Chatbots()
     while batch := list(islice(keys, _KEYS_AT_ONCE)):
         rows = _rows_of([chatbots.place(key) for key, _ in batch])
-        found = [_judge(chatbots.place(key), versions, rows.get(key)) for key, versions in batch]
-        _remember(one.row for one in found if one.row and one.size is not None)
-        yield from found
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE INDEX ON reconcile_seen (store, row_id)")
-        cursor.execute("ANALYZE reconcile_seen")
+        for key, versions in batch:
+            found = _judge(chatbots.place(key), versions, rows.get(key))
+            if found.row and found.size is not None:
+                seen.add(found.row)
+            yield found
 
 
-def unseen(store: str) -> Iterator[int]:
-    """Yield the ids of a store's finished rows whose object the last walk did not meet. Look again: see `differs`."""
-    statement = _UNSEEN.format(finished=_FINISHED[store])
+def unseen(store: str, seen: Seen) -> Iterator[int]:
+    """Yield the ids of a store's finished rows whose object a walk did not meet. Look again: see `differs`."""
+    statement = _IN_ORDER.format(finished=_FINISHED[store])
     last = 0
     with connection.cursor() as cursor:
         while True:
-            cursor.execute(statement, [last, store, _KEYS_AT_ONCE])
+            cursor.execute(statement, [last, _KEYS_AT_ONCE])
             ids = [row_id for (row_id,) in cursor.fetchall()]
-            yield from ids
+            yield from (row_id for row_id in ids if not seen.has(store, row_id))
             if len(ids) < _KEYS_AT_ONCE:
                 return
             last = ids[-1]
@@ -261,9 +272,3 @@ def _rows_of(placed: Iterable[_Key]) -> dict[str, Row]:
     with connection.cursor() as cursor:
         cursor.execute(_ROWS, {"keys": keys, "chatbots": chatbots})
         return {key: Row(store, row_id, size) for key, store, row_id, size in cursor.fetchall()}
-
-
-def _remember(rows: Iterable[Row]) -> None:
-    seen = list(rows)
-    with connection.cursor() as cursor:
-        cursor.execute(_REMEMBER, [[row.store for row in seen], [row.id for row in seen]])

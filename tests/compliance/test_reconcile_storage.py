@@ -233,10 +233,10 @@ def test_rows_that_are_under_way_or_elsewhere_are_no_differences(chatbot, storag
 def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot, monkeypatch) -> None:
     unseen = storage_walk.unseen
 
-    def late(store: str) -> Iterator[int]:
+    def late(store: str, seen: storage_walk.Seen) -> Iterator[int]:
         if store == "files":
             file_of(chatbot)
-        return unseen(store)
+        return unseen(store, seen)
 
     monkeypatch.setattr(storage_walk, "unseen", late)
 
@@ -296,3 +296,13 @@ def test_it_says_that_the_storage_is_away(chatbot, settings: Settings) -> None:
 
 def test_its_share_is_a_fifth() -> None:
     assert storage_reconciling.MOST_SHARE == 0.2
+
+
+def test_it_remembers_each_row_of_each_store_apart() -> None:
+    seen = storage_walk.Seen()
+    far = 10**15
+    for row_id in (1, 8, 32_767, 32_768, far):
+        seen.add(storage_walk.Row("files", row_id, None))
+    met = [row_id for row_id in (0, 1, 7, 8, 9, 32_767, 32_768, 32_769, far) if seen.has("files", row_id)]
+    assert met == [1, 8, 32_767, 32_768, far]
+    assert not seen.has("exports", 1)
