@@ -115,12 +115,12 @@ NOT EXISTS (SELECT FROM compliance_compliancerequest
 """
 
 
-def _deleting(model: type[Model], old: str, *, order: str) -> tuple[str, str]:
+def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> tuple[str, str]:
     """Return, as FORGETTING has them, which rows of a table are `old` (SQL), and the statement that deletes a batch.
 
     What a worker or an intake holds is left for the next time: then nobody waits, and no two can block each other.
     """
-    table, key = model._meta.db_table, model._meta.pk.column
+    table = model._meta.db_table
     rows = f" FROM {table} AS old WHERE {old}"
     delete = f"""
 DELETE FROM {table}
@@ -148,7 +148,8 @@ FORGETTING = {
     "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
     "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
     "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
-    "sessions": _deleting(Session, "expire_date < now()", order="expire_date"),
+    # By their end: workers may not read what a session goes by.
+    "sessions": _deleting(Session, "expire_date < now()", order="expire_date", key="expire_date"),
     "log_ins": _deleting(
         AccessLog, "attempt_time < now() - make_interval(secs => %(log_ins_kept)s)", order="attempt_time"
     ),
