@@ -42,8 +42,14 @@ def main() -> None:
         # Uncaught, Python would print it, and PostgreSQL quotes whole rows in it.
         if "--traceback" in words:
             raise
+        told = describe_database_error(error)
+        if told.startswith("SQLSTATE 42501"):
+            raise SystemExit(
+                f"The role of DATABASE_URL lacks a right: {told}. docs/database-roles.md says as which role each "
+                "command runs. If it is that one: was grant_roles run after the last migrate?"
+            ) from None
         raise SystemExit(
-            f"The database refused or cannot be reached: {describe_database_error(error)}. "
+            f"The database refused or cannot be reached: {told}. "
             "Is it up, is DATABASE_URL right, is it migrated? --traceback shows all, people's data too."
         ) from None
 

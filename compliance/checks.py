@@ -1,10 +1,13 @@
 """System checks: what must be true before the service starts, with what to do where it is not."""
 
+from collections.abc import Sequence
+
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  (Django's name)
+from django.db import DEFAULT_DB_ALIAS
 
 from chatbots import digest_key
-from compliance import inventory
+from compliance import database_rights, inventory
 
 
 @register(Tags.models)
@@ -36,3 +39,19 @@ def digest_key_fits(**_: object) -> list[CheckMessage]:
     except digest_key.AnotherDigestKey:
         return [Error(digest_key.FAULT, hint=digest_key.HOW_TO_MEND, id="compliance.E004")]
     return []
+
+
+@register(Tags.database, deploy=True)
+def role_has_few_rights(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
+    """Look at the role of DATABASE_URL, where the database is asked at all: `check --deploy --database default`."""
+    told = database_rights.excess() if DEFAULT_DB_ALIAS in (databases or ()) else []
+    if not told:
+        return []
+    return [
+        Warning(
+            f"The database role of this process {', '.join(told)}.",
+            hint="Give web server and workers roles of their own (docs/database-roles.md). Only migrate and a few "
+            "commands need the role that owns the tables.",
+            id="compliance.W005",
+        )
+    ]

@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DjangoDatabaseError
 from environs import EnvValidationError
 from psycopg import Error as PsycopgError
+from psycopg.errors import InsufficientPrivilege
 
 from config.request_id import current_request_id
 
@@ -55,12 +56,17 @@ def describe_error(error: BaseException) -> str:
 
 
 def describe_database_error(error: BaseException) -> str:
-    """Return "SQLSTATE 23505 (constraint_name)" for a database error: what may be logged or stored of it."""
+    """Return "SQLSTATE 23505 (constraint_name)" for a database error: what may be logged or stored of it.
+
+    Of a right that is missing also for what: "SQLSTATE 42501 (permission denied for table chatbots_apikey)".
+    """
     cause = error if isinstance(error, PsycopgError) else error.__cause__
     if not isinstance(cause, PsycopgError):
         return "database error"
-    constraint = cause.diag.constraint_name if cause.diag else None
-    return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({constraint})" if constraint else "")
+    # PostgreSQL names the table, function or parameter there, and no value.
+    missing = cause.diag.message_primary if isinstance(cause, InsufficientPrivilege) else None
+    told = missing or cause.diag.constraint_name
+    return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({told})" if told else "")
 
 
 class SafeFormatter(logging.Formatter):

@@ -17,6 +17,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from compliance import queue
+from tests import under_roles
 
 # Any number that nothing else locks in the database `postgres`.
 _LOCK = 20_251_125
@@ -85,6 +86,7 @@ def make(name: str, *, anew: bool = False) -> None:
     """Make a new database of this name, with all tables, and connect to it. `anew` runs the migrations anyway."""
     with connection._nodb_cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        under_roles.make(cursor)
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         template = f"{_TEMPLATE}_{_state_of_migrations()}"
         cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [_TEMPLATE])
@@ -104,6 +106,7 @@ def make(name: str, *, anew: bool = False) -> None:
     _connect_to(name)
     # Content types, permissions and schedules can change without a migration.
     emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)
+    under_roles.grant()
 
 
 def drop(name: str) -> None:

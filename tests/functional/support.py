@@ -18,6 +18,7 @@ from django.db import connection
 
 from chatbots.buckets import ObjectStorage
 from config.embedded_postgres import postgres_program
+from tests.under_roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_DATA = ROOT.parent / "shared" / "data" / "sgd-dev.jsonl.gz"
@@ -78,16 +79,16 @@ def everything_in(storage: ObjectStorage) -> str:
     return "\n".join(parts)
 
 
-def worker_environment() -> dict[str, str]:
-    """The environment in which another process works on this test's database and bucket."""
-    database = connection.settings_dict
+def worker_environment(*, role: str = "worker", database: str = "") -> dict[str, str]:
+    """The environment in which another process works on this test's database and bucket; `role` of ROLES or any."""
+    server = connection.settings_dict
     ring = ",".join(
         f"{name}:{base64.urlsafe_b64encode(key).decode()}" for name, key in settings.ENCRYPTION_KEYS.items()
     )
     return {
         "PATH": os.environ["PATH"],
-        "DATABASE_URL": f"postgresql://{database['USER']}@{quote(database['HOST'], safe='')}:{database['PORT']}"
-        f"/{database['NAME']}",
+        "DATABASE_URL": f"postgresql://{ROLES.get(role, role)}@{quote(server['HOST'], safe='')}:{server['PORT']}"
+        f"/{database or server['NAME']}",
         "SECRET_KEY": settings.SECRET_KEY,
         "ENCRYPTION_KEYS": ring,
         "DIGEST_KEY": f"test:{base64.urlsafe_b64encode(settings.DIGEST_KEY).decode()}",

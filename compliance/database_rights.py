@@ -1,0 +1,193 @@
+"""What PostgreSQL lets the web server and the workers do: the rights of their roles, table by table.
+
+`manage.py grant_roles` gives exactly these and takes all others away. A third role migrates: it owns the tables, so
+it may do all, and no process that serves calls or works has it. The change log is its own too: neither of the others
+can change, empty or drop it, or switch its trigger off.
+
+A new model needs a line in RIGHTS, a new statement perhaps one right more. The tests run as these roles, so what is
+missing fails there, by "permission denied for table ...". Give a right by columns where a table holds what the role
+must not read or write. To lock rows (FOR UPDATE, FOR NO KEY UPDATE), one column that may be updated is enough.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from django.apps import apps
+from django.db import connection, transaction
+from django.db.migrations.recorder import MigrationRecorder
+from psycopg import sql
+
+from chatbots.models import ChangeLogEntry
+
+
+class Rights(NamedTuple):
+    """Privileges on a table as GRANT takes them; nothing where a role has no business there."""
+
+    web: str
+    worker: str
+
+
+RIGHTS: Mapping[str, Rights] = {
+    # What is set up belongs to the console and its commands. A worker only locks a chatbot: public_id never changes.
+    "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (public_id)"),
+    "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
+    "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT"),
+    "chatbots.Membership": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
+    "chatbots.DigestKey": Rights("SELECT", "SELECT"),
+    # Verifying a signature and signing a callback need the secret. That of a key can never be changed.
+    "chatbots.ApiKey": Rights("SELECT, INSERT, UPDATE (last_used_at, rate_limit, revoked_at)", "SELECT"),
+    "chatbots.RateLimitWindow": Rights("SELECT, INSERT, UPDATE", ""),
+    # Append-only, whatever its trigger does.
+    "chatbots.ChangeLogEntry": Rights("SELECT, INSERT", "INSERT"),
+    # The web server takes in and marks what is late; it never erases.
+    "conversations.Conversation": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "conversations.Message": Rights("SELECT, INSERT", "SELECT, DELETE"),
+    "conversations.Identity": Rights("SELECT, INSERT", "SELECT, UPDATE (value), DELETE"),
+    "conversations.VariableValue": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
+    "conversations.UploadedFile": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (upload_id), DELETE"),
+    "conversations.ErasedChatter": Rights("SELECT", "SELECT, INSERT, UPDATE (expires_at), DELETE"),
+    "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),
+    "conversations.ExtractConversation": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
+    # The web server files and decides, the workers carry out.
+    "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    "compliance.RequestNote": Rights("SELECT, INSERT", "SELECT, UPDATE (text)"),
+    "compliance.Replay": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
+    "compliance.Callback": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.Export": Rights("SELECT, UPDATE (expires_at)", "SELECT, INSERT, UPDATE"),
+    "compliance.ExportFile": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.ExportConversation": Rights("SELECT", "SELECT, INSERT, DELETE"),
+    "compliance.LeftCopy": Rights("SELECT", "SELECT, INSERT"),
+    "compliance.Claim": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.Heartbeat": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
+    "compliance.Notice": Rights("", "SELECT, INSERT, DELETE"),
+    "compliance.Mailbox": Rights("SELECT", "SELECT, INSERT, UPDATE"),
+    # Of staff a worker knows whom to send mails, and removes what is over: no password, no key of a session.
+    "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff)"),
+    "sessions.Session": Rights(
+        "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date), UPDATE (expire_date), DELETE"
+    ),
+    "axes.AccessAttempt": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT (id, attempt_time), UPDATE (id), DELETE"),
+    "axes.AccessAttemptExpiration": Rights("SELECT, DELETE", ""),
+    "axes.AccessFailureLog": Rights("", ""),
+    "axes.AccessLog": Rights("SELECT, INSERT, UPDATE", "SELECT (id, attempt_time), UPDATE (id), DELETE"),
+    "otp_totp.TOTPDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
+    "otp_static.StaticDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
+    "otp_static.StaticToken": Rights("SELECT, INSERT, DELETE", ""),
+    "admin.LogEntry": Rights("SELECT, INSERT", ""),
+    "auth.Group": Rights("", ""),
+    "auth.Group_permissions": Rights("", ""),
+    "auth.Permission": Rights("", ""),
+    "auth.User_groups": Rights("", ""),
+    "auth.User_user_permissions": Rights("", ""),
+    "contenttypes.ContentType": Rights("SELECT", ""),
+    # Tasks come from both. Schedules are made by `migrate` and `sync_schedules`; django-q2 writes when one runs next.
+    "django_q.OrmQ": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
+    "django_q.Task": Rights("SELECT", "SELECT, INSERT, UPDATE"),
+    "django_q.Schedule": Rights("SELECT", "SELECT, UPDATE"),
+}
+
+# What nextval() is called for by name. The sequences of ids go with their tables.
+SEQUENCES = {"compliance_request_seq": Rights("USAGE", "")}
+
+
+def undeclared() -> Iterator[str]:
+    """Yield one instruction for each table that RIGHTS do not name, and for each name that is no table of ours."""
+    labels = {model._meta.label for model in apps.get_models(include_auto_created=True) if not model._meta.proxy}
+    for label in sorted(labels - RIGHTS.keys()):
+        yield (
+            f"{label} has no rights in compliance/database_rights.py: add it to RIGHTS with what the web server and "
+            'the workers do in its table, such as Rights("SELECT, INSERT", "SELECT, DELETE"), or "" for nothing.'
+        )
+    for label in sorted(RIGHTS.keys() - labels):
+        yield f"{label} is declared in compliance/database_rights.py but is no model: remove it there."
+
+
+class NotGranted(Exception):
+    """The rights were not given, and nothing was changed. Says what to do first."""
+
+
+# Who makes tables, be it temporary ones, also makes functions, and hides the real tables by others of their names.
+_OF_ALL = (
+    "REVOKE CREATE, TEMPORARY ON DATABASE {database} FROM PUBLIC, {both}",
+    "GRANT CONNECT ON DATABASE {database} TO {both}",
+    "REVOKE CREATE ON SCHEMA public FROM PUBLIC, {both}",
+    "GRANT USAGE ON SCHEMA public TO {both}",
+)
+
+
+def statements(*, web: str, worker: str) -> Iterator[str]:
+    """Yield the SQL that gives two roles their rights, and takes all others that they and PUBLIC have."""
+    both = sql.SQL(", ").join(map(sql.Identifier, (web, worker)))
+    database = sql.Identifier(connection.settings_dict["NAME"])
+    for text in _OF_ALL:
+        yield _text(sql.SQL(text).format(database=database, both=both))
+    tables = {apps.get_model(label)._meta.db_table: rights for label, rights in RIGHTS.items()}
+    # Some of Django's commands look whether all is migrated.
+    tables[MigrationRecorder.Migration._meta.db_table] = Rights("SELECT", "SELECT")
+    for kind, declared in (("TABLE", tables), ("SEQUENCE", SEQUENCES)):
+        for name, rights in declared.items():
+            what = sql.SQL(kind + " {}").format(sql.Identifier(name))
+            yield _text(sql.SQL("REVOKE ALL ON {} FROM PUBLIC, {}").format(what, both))
+            for role, given in ((web, rights.web), (worker, rights.worker)):
+                if given:
+                    yield _text(sql.SQL("GRANT " + given + " ON {} TO {}").format(what, sql.Identifier(role)))
+
+
+def _text(statement: sql.Composed) -> str:
+    return f"{statement.as_string()};"
+
+
+def grant(*, web: str, worker: str) -> None:
+    """Give two roles their rights, all or nothing. To be called as the tables' owner; raises NotGranted."""
+    if web == worker:
+        raise NotGranted("Web server and workers need a role each: neither needs the rights of the other.")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[web, worker]])
+        known = {name for (name,) in cursor.fetchall()}
+        if missing := sorted({web, worker} - known):
+            commands = " ".join(f"CREATE ROLE {name} LOGIN PASSWORD '...';" for name in missing)
+            raise NotGranted(f"There is no such role. Make it first, as a superuser: {commands}")
+        for statement in statements(web=web, worker=worker):
+            cursor.execute(statement)
+        for role in (web, worker):
+            if told := excess(role):
+                raise NotGranted(
+                    f"{role} {', '.join(told)}, which this command cannot change. Take it away from the role as a "
+                    "superuser; what concerns the schema or the database, its owner can: see --dry-run."
+                )
+
+
+# What a role may do that ours need not, whoever has given it: by attribute, membership, ownership or grant.
+_EXCESS = """
+SELECT may.told
+  FROM pg_roles r
+ CROSS JOIN pg_class c
+ CROSS JOIN LATERAL (VALUES
+       (r.rolsuper, 'is a superuser'),
+       (r.rolcreaterole, 'may make roles (CREATEROLE)'),
+       (r.rolbypassrls, 'passes row-level security by (BYPASSRLS)'),
+       (r.rolreplication, 'may read everything by replication (REPLICATION)'),
+       (EXISTS (SELECT FROM pg_roles g
+                 WHERE g.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+                   AND pg_has_role(r.oid, g.oid, 'MEMBER')), 'may use files or programs of the server'),
+       (pg_has_role(r.oid, c.relowner, 'MEMBER'), 'owns the table of the change log'),
+       (has_any_column_privilege(r.oid, c.oid, 'UPDATE') OR has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE'),
+        'may change or remove entries of the change log'),
+       (has_table_privilege(r.oid, c.oid, 'TRIGGER'), 'may put triggers on the change log'),
+       (has_schema_privilege(r.oid, c.relnamespace, 'CREATE'), 'may make tables and functions in the schema'),
+       (has_database_privilege(r.oid, current_database(), 'CREATE'), 'may make schemas'),
+       (has_database_privilege(r.oid, current_database(), 'TEMPORARY'), 'may make temporary tables and functions')
+     ) AS may(is_so, told)
+ WHERE r.rolname = coalesce(%s, current_user) AND c.oid = to_regclass(%s) AND may.is_so
+"""
+
+
+def excess(role: str | None = None) -> list[str]:
+    """Return what a role, or the present one, may do that neither web server nor workers need: ends of a sentence.
+
+    Of a superuser that alone; nothing while the database has no tables.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_EXCESS, [role, ChangeLogEntry._meta.db_table])
+        told = [one for (one,) in cursor.fetchall()]
+    return told[:1] if "is a superuser" in told else told

@@ -1,0 +1,164 @@
+"""The roles of web server and workers: that each table is declared, and that granting leaves them no other right."""
+
+import io
+import subprocess
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core import checks
+from django.core.management import CommandError, call_command, get_commands
+from django.db import ProgrammingError, connection
+
+from compliance import database_rights
+from compliance.checks import role_has_few_rights
+from compliance.database_rights import RIGHTS, Rights
+from config.logs import describe_database_error
+from tests import under_roles
+from tests.functional.support import manage, worker_environment
+from tests.under_roles import ROLES, STRANGER
+
+
+@pytest.fixture
+def cursor(db: None) -> Any:
+    with connection.cursor() as cursor:
+        yield cursor
+
+
+def rights(cursor: Any) -> Any:
+    """Return who may do what with each table, column and sequence, and with the database and its schema."""
+    cursor.execute(
+        """
+        SELECT relname, NULL, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        UNION ALL
+        SELECT c.relname, attname, attacl::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+         WHERE relnamespace = 'public'::regnamespace AND attacl IS NOT NULL
+        UNION ALL
+        SELECT datname, NULL, datacl::text FROM pg_database WHERE datname = current_database()
+        UNION ALL
+        SELECT nspname, NULL, nspacl::text FROM pg_namespace WHERE nspname = 'public'
+        ORDER BY 1, 2
+        """
+    )
+    return cursor.fetchall()
+
+
+def test_every_table_is_declared() -> None:
+    assert list(database_rights.undeclared()) == []
+
+
+def test_a_table_that_is_declared_nowhere_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(RIGHTS) | {"chatbots.Nothing": Rights("SELECT", "")}
+    del known["conversations.Message"]
+    monkeypatch.setattr(database_rights, "RIGHTS", known)
+
+    told = list(database_rights.undeclared())
+
+    assert told[0].startswith(
+        "conversations.Message has no rights in compliance/database_rights.py: add it to RIGHTS"
+    )
+    assert told[1].startswith("chatbots.Nothing is declared in compliance/database_rights.py but is no model")
+
+
+def test_the_page_of_roles_names_one_for_each_command() -> None:
+    ours = {name for name, app in get_commands().items() if app in {"chatbots", "conversations", "compliance"}}
+    roles = under_roles.command_roles()
+
+    assert ours - roles.keys() == set(), "Add them to docs/database-roles.md, with the role that they need."
+    assert set(roles.values()) <= {"owner", "web", "worker", "none"}
+
+
+def test_granting_again_changes_nothing(cursor) -> None:
+    before = rights(cursor)
+    under_roles.grant()
+    assert rights(cursor) == before
+
+
+def test_granting_takes_what_somebody_else_has_given(cursor) -> None:
+    before = rights(cursor)
+    cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC, {ROLES['web']}")
+    cursor.execute(f"GRANT UPDATE (actor) ON chatbots_changelogentry TO {ROLES['worker']}")
+    cursor.execute(f"GRANT CREATE ON SCHEMA public TO PUBLIC, {ROLES['worker']}")
+    assert database_rights.excess(ROLES["worker"])
+
+    under_roles.grant()
+
+    assert database_rights.excess(ROLES["worker"]) == []
+    assert rights(cursor) == before
+
+
+def test_it_prints_what_it_would_do(cursor) -> None:
+    before = rights(cursor)
+    cursor.execute(f"REVOKE ALL ON chatbots_chatbot FROM {ROLES['web']}")
+    out = io.StringIO()
+
+    call_command("grant_roles", "--web", ROLES["web"], "--worker", ROLES["worker"], "--dry-run", stdout=out)
+
+    assert rights(cursor) != before
+    cursor.execute(out.getvalue())
+    assert rights(cursor) == before
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("", "There is no such role. Make it first, as a superuser: CREATE ROLE another LOGIN"),
+        ("CREATE ROLE another SUPERUSER", "another is a superuser, which"),
+        ("CREATE ROLE another CREATEROLE BYPASSRLS", "may make roles .* passes row-level security by"),
+        ("CREATE ROLE another; GRANT compliance TO another", "owns the table of the change log"),
+        ("CREATE ROLE another; GRANT pg_write_all_data TO another", "may change or remove entries of the change log"),
+        ("CREATE ROLE another; GRANT pg_execute_server_program TO another", "may use files or programs"),
+    ],
+)
+def test_it_gives_nothing_to_a_role_that_may_more(cursor, made: str, told: str) -> None:
+    cursor.execute(made or "SELECT 1")
+    before = rights(cursor)
+
+    with pytest.raises(CommandError, match=told):
+        call_command("grant_roles", "--web", "another", "--worker", ROLES["worker"])
+
+    assert rights(cursor) == before
+
+
+def test_one_role_for_both_is_refused(cursor) -> None:
+    with pytest.raises(CommandError, match="need a role each"):
+        call_command("grant_roles", "--web", ROLES["web"], "--worker", ROLES["web"])
+
+
+def test_the_check_warns_of_a_role_that_may_too_much(cursor) -> None:
+    [told] = role_has_few_rights(databases=["default"])
+    assert (told.id, told.level) == ("compliance.W005", checks.WARNING)
+    assert told.msg == "The database role of this process is a superuser."
+
+
+def test_the_check_is_content_with_our_roles_and_asks_no_database_by_itself(cursor) -> None:
+    for role in ROLES:
+        with under_roles.role(role):
+            assert role_has_few_rights(databases=["default"]) == []
+    assert role_has_few_rights(databases=None) == []
+    assert role_has_few_rights in checks.registry.registry.deployment_checks
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_command_says_which_right_its_role_lacks() -> None:
+    environment = worker_environment(role=STRANGER)
+    done = subprocess.run(manage("health"), env=environment, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "The role of DATABASE_URL lacks a right: SQLSTATE 42501 (permission denied for table chatbots_digestkey). "
+    )
+    assert "docs/database-roles.md" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_first_user_is_made_as_the_web_server(cursor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery staple")
+    call_command("createsuperuser", "--noinput", "--username", "boss", "--email", "boss@example.com")
+    assert User.objects.get().is_superuser
+
+
+def test_a_right_that_is_missing_is_told_by_its_table(cursor) -> None:
+    with under_roles.role("worker"), pytest.raises(ProgrammingError) as caught:
+        cursor.execute("UPDATE chatbots_apikey SET label = 'a secret'")
+    assert describe_database_error(caught.value) == "SQLSTATE 42501 (permission denied for table chatbots_apikey)"
