@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from http.cookiejar import CookieJar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, NamedTuple
 
 FINAL = {"completed", "failed", "cancelled", "rejected", "on_hold"}
@@ -68,7 +68,9 @@ class Browser:
 
     def __init__(self, address: str, *, user: str, password: str) -> None:
         self._address = address
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+        # As browsers do on the machine itself, where there is no HTTPS.
+        cookies = CookieJar(DefaultCookiePolicy(secure_protocols=("http", "https")))
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
         _, page = self.get("/admin/login/")
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
         form = {"username": user, "password": password, "csrfmiddlewaretoken": token[1] if token else ""}

@@ -12,11 +12,12 @@ from pytest_django import DjangoDbBlocker
 from chatbots.buckets import ObjectStorage, hosted_storage
 from chatbots.models import Chatbot
 from config import embedded
-from tests import databases, factories
+from tests import databases, factories, under_roles
 from tests.clients import empty
 
 embedded.start()
 _NUMBER = databases.number_of_this_process()
+under_roles.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
 # Each client of S3 would read botocore's descriptions of all services from disk again, and tests make many clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)

@@ -19,6 +19,7 @@ from conversations.models import Conversation, Identity, Message, UploadedFile, 
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of
+from tests.under_roles import role
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
@@ -232,6 +233,7 @@ def test_what_comes_after_the_cut_is_new_and_stays(
     request = deletion_of(chatbot, "42")
     write = ledger.write
 
+    @role("owner")
     def new_data_arrives(request_ids: Any) -> None:
         conversation_of(chatbot, "42", text="a new beginning", started_at=timezone.now())
         write(request_ids)

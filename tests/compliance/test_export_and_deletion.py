@@ -20,6 +20,7 @@ from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.under_roles import role
 
 Status = ComplianceRequest.Status
 Hold = ComplianceRequest.HoldReason
@@ -184,6 +185,7 @@ def test_the_sweep_leaves_the_new_file_of_an_export_that_is_retried_meanwhile(
     storage.put(str(left.key), b"whole, but never told", "text/csv")
     purge = ObjectStorage.purge
 
+    @role("owner")
     def purge_then_retry(self: ObjectStorage, key: str) -> int:
         monkeypatch.undo()
         removed = purge(self, key)

@@ -15,6 +15,7 @@ from conversations import uploads
 from tests.compliance.exporting import carry_out, committed, open_uploads, outcome, taken
 from tests.compliance.test_export_files import exports_in, given_up, stored
 from tests.factories import conversation_of, export_of, of_conversations
+from tests.under_roles import role
 
 pytestmark = committed
 
@@ -56,6 +57,7 @@ def test_the_copies_of_one_that_is_retried_and_cancelled_while_the_sweep_looks_g
     request = given_up(chatbot)
     erase = objects.erase_expired_copies
 
+    @role("owner")
     def retry_then_erase(request_ids: Sequence[UUID]) -> objects.Failures:
         operations.retry(request_id=request.pk, actor="command")
         return erase(request_ids)

@@ -24,6 +24,7 @@ from conversations.models import Conversation, Identity, Message, UploadedFile, 
 from tests import factories
 from tests.conversations.documents import parsed, update
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.under_roles import role
 
 Status = ComplianceRequest.Status
 Kind = ComplianceRequest.Kind
@@ -173,6 +174,7 @@ def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatb
     request = deletion_of(chatbot, "42")
     look_again = verify.look_again
 
+    @role("owner")
     def something_comes_back(request_ids, **options):
         conversation = Conversation.objects.get(deletion_request_id__isnull=False)
         factories.MessageFactory.create(conversation=conversation, text="back from the dead")
@@ -274,6 +276,7 @@ def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot,
     second = deletion_of(chatbot, "42")
     write = ledger.write
 
+    @role("owner")
     def the_first_fails_again(lines) -> None:
         later = conversation_of(chatbot, "42", started_at=timezone.now())
         failed = ComplianceRequest.objects.filter(pk=first.pk)

@@ -30,6 +30,7 @@ from tests.compliance.reconciling import (
     reconcile,
 )
 from tests.factories import NOON, conversation_of
+from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
 
@@ -94,6 +95,7 @@ def test_it_looks_for_the_row_again_before_it_removes(whole, storage, chatbot, m
     put(storage, EXPORT + "2", EXPORT + "3")
     look = storage_walk.still_nobodys
 
+    @role("owner")
     def one_gets_a_row(found: Sequence[storage_walk.Orphan]) -> list[storage_walk.Orphan]:
         export_with(chatbot, EXPORT + "2")
         return look(found)
@@ -233,6 +235,7 @@ def test_rows_that_are_under_way_or_elsewhere_are_no_differences(chatbot, storag
 def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot, monkeypatch) -> None:
     unseen = storage_walk.unseen
 
+    @role("owner")
     def late(store: str, seen: storage_walk.Seen) -> Iterator[int]:
         if store == "files":
             file_of(chatbot)

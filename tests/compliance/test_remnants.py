@@ -16,6 +16,7 @@ from conversations.models import Conversation, ErasedChatter, UploadedFile
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.factories import as_bytes, conversation_of, deletion_of, export_of
+from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
 
@@ -163,6 +164,7 @@ def test_an_upload_that_is_finalised_just_when_its_day_is_over_is_whole_or_gone(
     upload, written = uploads_of_yesterday[which]
     purge, answers = ObjectStorage.purge, list[str]()
 
+    @role("owner")
     def finalise_then_purge(self: ObjectStorage, key: str) -> int:
         monkeypatch.undo()
         try:

@@ -1,4 +1,7 @@
+from collections.abc import Iterator
+
 import pytest
+from django.conf import settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
@@ -18,3 +21,18 @@ def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
 def company(chatbot: Chatbot, storage: ObjectStorage) -> Company:
     """The chatbot's owner, with an empty hosted bucket."""
     return Company(chatbot)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_denied() -> Iterator[None]:
+    """Fail where PostgreSQL has denied something to a web server, a cluster or a command that ran meanwhile.
+
+    They go on without, and may say so in a log of theirs alone.
+    """
+    log = settings.VAR_DIR / "postgres" / "log"
+    begin = log.stat().st_size
+    yield
+    with log.open(errors="replace") as lines:
+        lines.seek(begin)
+        denied = sorted({line.partition("ERROR:")[2].strip() for line in lines if "permission denied" in line})
+    assert not denied, f"{denied}: see compliance/database_rights.py"

@@ -132,7 +132,7 @@ def _import(tmp_path: Path) -> None:
     documents = [document(1, MEMBER, "Ada"), document(2, MEMBER, "Ada"), document(3, "43", "Grace")]
     file.write_text("".join(json.dumps(one) + "\n" for one in documents))
     argv = manage("import_conversations", "tern-ferries", str(file))
-    subprocess.run(argv, env=worker_environment(), check=True, capture_output=True)
+    subprocess.run(argv, env=worker_environment(role="web"), check=True, capture_output=True)
 
 
 def _delete_ada(page: Page) -> None:

@@ -37,7 +37,7 @@ def web_server(*, workers: int = 1, **settings: str) -> Iterator[WebServer]:
     argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--threads", "4"]
     argv += ["--bind", f"127.0.0.1:{port}", "--log-level", "critical", "--workers", str(workers)]
     ours = {"SECURE_SSL_REDIRECT": "false", "ALLOWED_HOSTS": "127.0.0.1", **settings}
-    process = subprocess.Popen(argv, cwd=ROOT, env=worker_environment() | ours)
+    process = subprocess.Popen(argv, cwd=ROOT, env=worker_environment(role="web") | ours)
     try:
         server = WebServer(port, process.pid)
         _wait_for(server, process)

@@ -1,0 +1,278 @@
+"""Web server, cluster and commands do all their work under roles of their own, and PostgreSQL lets these do no more.
+
+That nothing was denied to them is looked at after each test of this folder (`conftest.py`).
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from axes.models import AccessAttempt, AccessLog
+from django.contrib import admin
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.db import connection
+from django.utils import timezone
+from django_q.brokers import get_broker
+from django_q.models import OrmQ, Schedule, Task
+from django_q.monitor import save_task
+from django_q.scheduler import scheduler
+from django_q.tasks import async_task
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance.models import Export, Replay
+from conversations.models import Conversation, DailyExtract, ErasedChatter
+from scripts.demo_client import Browser
+from scripts.processes import Processes
+from tests import under_roles
+from tests.every_page import TABLE
+from tests.functional.company import DAY, Company, became, document, travel
+from tests.functional.over_http import HttpClient
+from tests.functional.support import manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
+from tests.functional.test_who_may import something_of
+from tests.functional.web import WebServer, web_server
+from tests.receivers import Receiver, receiving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PASSWORD = "correct horse battery staple"
+
+
+RECEIVERS = {"CALLBACK_PRIVATE_NETWORKS": "127.0.0.0/8"}
+
+
+def set_up(tmp_path: Path) -> Chatbot:
+    """Run the commands of an operator; each has the role that docs/database-roles.md names."""
+    words = ["--name", "Acme", "--variable", "custom:member_id", "--uci", "member_id"]
+    call_command("create_chatbot", "acme", *words, "--enable-compliance", "--hosted-bucket", "--enable-extracts")
+    call_command("create_api_key", "acme", "--type", "signing", "--label", "CRM")
+    file = tmp_path / "conversations.jsonl"
+    file.write_text(json.dumps(document("imported", "member-5")))
+    call_command("import_conversations", "acme", str(file))
+    return Chatbot.objects.get()
+
+
+def test_the_whole_story_is_told_under_them(storage: ObjectStorage, tmp_path: Path) -> None:
+    chatbot = set_up(tmp_path)
+    with web_server(**RECEIVERS) as server, receiving() as receiver, Processes() as processes:
+        processes.start("worker", manage("qcluster"), env=worker_environment() | RECEIVERS)
+        company = Company(chatbot)
+        company.caller.client = HttpClient(server)
+        _file_and_follow(company, receiver)
+        _console(server, chatbot)
+        _let_it_expire(company)
+
+
+def _file_and_follow(company: Company, receiver: Receiver) -> None:
+    for number, people in enumerate([("member-1",), ("member-2",), ("member-3", "member-4"), ()], start=1):
+        company.talk(f"c-{number}", *people, has_file=number < 3)
+    company.make_day()
+
+    exports = [company.export("member-1", include_files=True), company.export(["c-2"])]
+    asked = {"requests": [_of("member-3", "export"), _of("member-9", "delete")]}
+    batch = company.caller.post("requests/batch", asked).json()["results"]
+    _wait_until_completed(company, *exports, *(one["request_id"] for one in batch))
+    assert company.caller.get(f"requests/{exports[0]}/download").status_code == 302
+
+    _wait_until_completed(
+        company,
+        company.delete("member-1", callback_url=receiver.url()),
+        company.delete(["c-2"], erase_exports=True),
+    )
+    wait_until(lambda: receiver.events[-1:] == ["request.completed"])
+    assert DailyExtract.objects.get(day=DAY).state == "done"
+    assert became(company.send(document("c-1", "member-1"))) == ["conversation_deleted"]
+    # It was stored before anybody said whose it is: intake marks it, the sweep erases it.
+    assert became(company.send(document("c-4", "member-1"))) == ["chatter_erased"]
+    async_task("compliance.tasks.sweep")
+    wait_until(lambda: Conversation.objects.filter(deleted_at=None).count() == 2)
+
+
+def _wait_until_completed(company: Company, *request_ids: str) -> None:
+    wait_until(lambda: {company.status(each) for each in request_ids} == {"completed"})
+
+
+def _of(member: str, action: str) -> dict[str, str]:
+    return {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": member, "action": action}
+
+
+def _console(server: WebServer, chatbot: Chatbot) -> None:
+    """Log in to the console, once with a wrong password, open each page and each list of all records."""
+    # As the server hashes it, not as these tests do.
+    password = make_password(PASSWORD, hasher="pbkdf2_sha256")
+    User.objects.create(username="boss", password=password, is_staff=True, is_superuser=True)
+    address = f"http://127.0.0.1:{server.port}"
+    for word in ("a guess", PASSWORD):
+        browser = Browser(address, user="boss", password=word)
+    assert Session.objects.exists()
+    assert AccessLog.objects.exists()
+    values = something_of(chatbot)
+    for page in TABLE:
+        if page.method == "GET":
+            status, _ = browser.get(page.url(values))
+            # There is no file behind what `something_of` has made.
+            assert status in {200, 404}, page
+    for model in admin.site._registry:
+        status, _ = browser.get(f"/admin/{model._meta.app_label}/{model._meta.model_name}/")
+        assert status == 200, model
+
+
+def _let_it_expire(company: Company) -> None:
+    """Half a year later, a sweep."""
+    past = timezone.now() - timedelta(days=200)
+    travel(timedelta(days=200))
+    Session.objects.update(expire_date=past)
+    AccessLog.objects.update(attempt_time=past)
+    AccessAttempt.objects.create(username="boss", get_data="", post_data="", failures_since_start=1)
+    AccessAttempt.objects.update(attempt_time=past)
+    async_task("compliance.tasks.sweep")
+    for model in (Session, AccessLog, AccessAttempt, ErasedChatter, Replay):
+        wait_until(lambda model=model: not model.objects.exists())
+    wait_until(lambda: not Export.objects.filter(chatbot=company.chatbot, key__isnull=False).exists())
+
+
+def test_a_cluster_keeps_its_schedule_and_failed_tasks(db: None) -> None:
+    Schedule.objects.update(next_run=timezone.now() - timedelta(minutes=1))
+    task = {"id": "1", "name": "one", "func": "compliance.tasks.drain", "args": (), "kwargs": {}, "result": "code"}
+    with under_roles.role("worker"):
+        scheduler()
+        for _ in range(2):
+            save_task(task | {"success": False, "started": timezone.now(), "stopped": timezone.now()}, get_broker())
+    assert Schedule.objects.get().next_run > timezone.now()
+    assert OrmQ.objects.count() == 1
+    assert Task.objects.get().attempt_count == 2
+
+
+LOG = "chatbots_changelogentry"
+
+# What nobody but the owner may do.
+FORBIDDEN = {
+    "change an entry": f"UPDATE {LOG} SET actor = 'nobody'",
+    "remove an entry": f"DELETE FROM {LOG}",
+    "empty the log": f"TRUNCATE {LOG}",
+    "drop the log": f"DROP TABLE {LOG}",
+    "switch its trigger off": f"ALTER TABLE {LOG} DISABLE TRIGGER ALL",
+    "drop its trigger": f"DROP TRIGGER changelog_append_only ON {LOG}",
+    "put a trigger before it": f"CREATE TRIGGER a BEFORE INSERT ON {LOG} EXECUTE FUNCTION chatbots_keep_public_id()",
+    "change its trigger's function": "CREATE OR REPLACE FUNCTION chatbots_changelog_append_only() RETURNS trigger "
+    "LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "block it": f"LOCK TABLE {LOG} IN ACCESS EXCLUSIVE MODE",
+    "set its numbers back": f"ALTER TABLE {LOG} ALTER id RESTART",
+    "take it": f"ALTER TABLE {LOG} OWNER TO CURRENT_USER",
+    "work as a replica, without triggers": "SET session_replication_role = replica",
+    "make a function": "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "make a function of its session": "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "make a table": "CREATE TABLE t (id int)",
+    "make a table of its session": "CREATE TEMPORARY TABLE conversations_message (id int)",
+    "make a schema": "CREATE SCHEMA s",
+    "make a role": "CREATE ROLE r",
+    "become the owner": "SET ROLE compliance",
+    "grant": "GRANT compliance TO CURRENT_USER",
+    "read passwords of roles": "SELECT rolpassword FROM pg_authid",
+    "run programs": "COPY (SELECT 1) TO PROGRAM 'true'",
+    "write files": "COPY (SELECT 1) TO '/tmp/never'",
+    "read files": "SELECT pg_read_file('PG_VERSION')",
+    "truncate": "TRUNCATE conversations_message",
+    "make a schedule": "INSERT INTO django_q_schedule (func) VALUES ('os.abort')",
+    "remove a schedule": "DELETE FROM django_q_schedule",
+    "remove a user": "DELETE FROM auth_user",
+    "remove a request": "DELETE FROM compliance_compliancerequest",
+    "change a key's secret": "UPDATE chatbots_apikey SET prefix = 'x'",
+    "forget the digest key": "DELETE FROM chatbots_digestkey",
+}
+FORBIDDEN_TO_WEB = {
+    "erase a conversation": "DELETE FROM conversations_conversation",
+    "erase messages": "DELETE FROM conversations_message",
+    "change messages": "UPDATE conversations_message SET text = ''",
+    "erase identities": "DELETE FROM conversations_identity",
+    "erase files": "DELETE FROM conversations_uploadedfile",
+    "forget who was erased": "DELETE FROM conversations_erasedchatter",
+    "point an export elsewhere": "UPDATE compliance_export SET key = 'x'",
+    "claim work": "INSERT INTO compliance_claim (owner) VALUES ('web')",
+    "take tasks": "DELETE FROM django_q_ormq",
+    "change a schedule": "UPDATE django_q_schedule SET func = 'os.abort'",
+}
+FORBIDDEN_TO_WORKER = {
+    "make a key": "INSERT INTO chatbots_apikey (label) VALUES ('x')",
+    "end a key": "UPDATE chatbots_apikey SET revoked_at = NULL",
+    "make a user": "INSERT INTO auth_user (username) VALUES ('x')",
+    "change a user": "UPDATE auth_user SET is_superuser = TRUE",
+    "read a password": "SELECT password FROM auth_user",
+    "read a session": "SELECT session_key FROM django_session",
+    "change a session": "UPDATE django_session SET session_key = 'x'",
+    "make a member": "INSERT INTO chatbots_membership (role) VALUES ('officer')",
+    "change a bucket": "UPDATE chatbots_bucket SET bucket = 'x'",
+    "change a chatbot": "UPDATE chatbots_chatbot SET name = 'x'",
+    "file a request": "INSERT INTO compliance_compliancerequest (kind) VALUES ('deletion')",
+    "say something": "INSERT INTO conversations_message (text) VALUES ('x')",
+    "read the log": f"SELECT * FROM {LOG}",
+    "read a second factor": "SELECT key FROM otp_totp_totpdevice",
+}
+CASES = [
+    *((role, what, sql) for role in under_roles.ROLES for what, sql in FORBIDDEN.items()),
+    *(("web", what, sql) for what, sql in FORBIDDEN_TO_WEB.items()),
+    *(("worker", what, sql) for what, sql in FORBIDDEN_TO_WORKER.items()),
+]
+
+
+@pytest.fixture
+def session() -> Iterator[psycopg.Connection[Any]]:
+    """A connection that can be made one of a role, whatever it was."""
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as opened:
+        yield opened
+        opened.rollback()
+
+
+@pytest.mark.parametrize(("role", "what", "sql"), CASES, ids=[f"{role}: {what}" for role, what, _ in CASES])
+def test_it_may_not(session: psycopg.Connection[Any], role: str, what: str, sql: str) -> None:
+    session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES[role]}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(sql)
+
+
+def test_a_worker_locks_a_chatbot_and_changes_nothing_of_it(
+    chatbot: Chatbot, session: psycopg.Connection[Any]
+) -> None:
+    session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES['worker']}")
+    session.execute("SELECT FROM chatbots_chatbot FOR NO KEY UPDATE")
+    with pytest.raises(psycopg.errors.IntegrityConstraintViolation):
+        session.execute("UPDATE chatbots_chatbot SET public_id = gen_random_uuid()")
+
+
+@pytest.fixture
+def owned() -> Iterator[str]:
+    """A new database of an owner who is nobody else; its name."""
+    name = f"{connection.settings_dict['NAME']}_owned"
+    with connection._nodb_cursor() as cursor:
+        cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        cursor.execute(f"CREATE DATABASE {name} OWNER {under_roles.OWNER}")
+        yield name
+        cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_an_owner_who_is_no_superuser_migrates_and_grants(owned: str) -> None:
+    words = ["--web", under_roles.ROLES["web"], "--worker", under_roles.ROLES["worker"]]
+    for command in (["migrate", "-v", "0"], ["grant_roles", *words], ["grant_roles", *words]):
+        subprocess.run(manage(*command), env=worker_environment(role=under_roles.OWNER, database=owned), check=True)
+
+    checked = manage("check", "--deploy", "--database", "default", "--tag", "database", "--fail-level", "WARNING")
+    for role, code in [("web", 0), ("worker", 0), (under_roles.OWNER, 1)]:
+        environment = worker_environment(role=role, database=owned)
+        assert subprocess.run(checked, env=environment, check=False, capture_output=True).returncode == code
+
+
+def test_there_is_no_function_to_call(session: psycopg.Connection[Any]) -> None:
+    """Those of triggers cannot be called. One that can would need its right, and perhaps that of its owner."""
+    found = session.execute(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype"
+    )
+    assert found.fetchall() == []
