@@ -87,7 +87,7 @@ def install() -> None:
             params["options"] = f"{params.get('options', '')} -c role={role}"
         return params
 
-    DatabaseWrapper.get_connection_params = get_connection_params
+    DatabaseWrapper.get_connection_params = get_connection_params  # type: ignore[method-assign]  # for all connections
 
 
 def _set_role() -> None:

@@ -65,7 +65,7 @@ def test_the_whole_story_is_told_under_them(storage: ObjectStorage, tmp_path: Pa
     with web_server(**RECEIVERS) as server, receiving() as receiver, Processes() as processes:
         processes.start("worker", manage("qcluster"), env=worker_environment() | RECEIVERS)
         company = Company(chatbot)
-        company.caller.client = HttpClient(server)
+        company.caller.client = HttpClient(server)  # type: ignore[assignment]  # all that callers need of one
         _file_and_follow(company, receiver)
         _console(server, chatbot)
         _let_it_expire(company)
@@ -143,8 +143,8 @@ def _let_it_expire(company: Company) -> None:
     AccessAttempt.objects.create(username="boss", get_data="", post_data="", failures_since_start=1)
     AccessAttempt.objects.update(attempt_time=past)
     async_task("compliance.tasks.sweep")
-    for model in (Session, AccessLog, AccessAttempt, ErasedChatter, Replay):
-        wait_until(lambda model=model: not model.objects.exists())
+    gone = (Session, AccessLog, AccessAttempt, ErasedChatter, Replay)
+    wait_until(lambda: not any(model.objects.exists() for model in gone))
     wait_until(lambda: not Export.objects.filter(chatbot=company.chatbot, key__isnull=False).exists())
 
 
