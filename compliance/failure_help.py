@@ -46,6 +46,10 @@ FAILURES: Mapping[str, Help] = {
         "An error that nobody foresaw; the detail has its type, or the SQLSTATE.",
         "Look for `claim.failed` in the worker's log. Report it. Retry when mended.",
     ),
+    "database_lost": Help(
+        "The connection to the database broke in the middle of the work, five times.",
+        "Look at the database server's log: does a statement of this service bring it down? Then retry.",
+    ),
     "erasure_incomplete": Help(
         "The second look still found rows. The detail names tables and numbers. The data is not gone.",
         "Retry: it erases what is left. If it comes back, something writes around the service, or it is a "

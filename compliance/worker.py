@@ -7,7 +7,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 
 from compliance import claims, line, progress
 from compliance.claims import HeldClaim
@@ -17,7 +18,7 @@ from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
 from compliance.sizes import measure
-from config.logs import describe_kind
+from config.logs import describe_kind, is_connection_lost, was_ended_by_operator
 from conversations.extracts import days, work
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ Lane = ComplianceRequest.Lane
 DRAIN_SECONDS = 20.0
 # A claim works at most this long, then gives back what is left between two bites.
 TURN_SECONDS = 5.0
+# So long a worker waits for a database that does not answer, to put back what it has in hand: less than the lease.
+_PATIENCE_SECONDS = 30.0
 
 
 def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] | None = None) -> bool:
@@ -95,17 +98,37 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
 
 
 def _isolate(held: HeldClaim, error: Exception) -> None:
-    """After an unforeseen error: of many requests each is tried alone; one alone has lost an attempt."""
+    """After an unforeseen error: of many requests each is tried alone; one alone has lost an attempt.
+
+    A database that does not answer is waited for: there is nothing else to do, and the claim would have to expire.
+    """
     logger.error("claim.failed claim=%s", held.id, exc_info=error)
-    try:
-        if len(held.request_ids) > 1:
-            progress.give_back_alone(held)
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        # The error may be that the connection broke, and what is written now needs one that lives.
+        connection.close_if_unusable_or_obsolete()
+        try:
+            _put_back(held, error)
+        except ClaimLost:
+            return
+        except DatabaseError as again:
+            connection.close()
+            if time.monotonic() > end:
+                # The claim then expires by itself, which counts as an attempt.
+                logger.warning("claim.left claim=%s %s", held.id, describe_kind(again))
+                return
+            time.sleep(1)
         else:
-            failure = StepFailed(
-                "internal_error", f"The work stopped with an unforeseen error: {describe_kind(error)}."
-            )
-            progress.step_failed(held, {held.request_ids[0]: failure})
-        held.let_go()
-    except (ClaimLost, DatabaseError):
-        # The claim then expires by itself, which counts as an attempt.
-        connection.close()
+            return
+
+
+def _put_back(held: HeldClaim, error: Exception) -> None:
+    if len(held.request_ids) > 1 or was_ended_by_operator(error):
+        progress.give_back_alone(held)
+    else:
+        detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
+        failure = StepFailed("internal_error", detail)
+        if is_connection_lost(error):
+            failure = StepFailed("database_lost", detail)
+        progress.step_failed(held, {held.request_ids[0]: failure})
+    held.let_go()

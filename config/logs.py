@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import Error as DjangoDatabaseError
 from environs import EnvValidationError
 from psycopg import Error as PsycopgError
-from psycopg.errors import InsufficientPrivilege
+from psycopg import OperationalError as PsycopgOperationalError
+from psycopg.errors import AdminShutdown, CannotConnectNow, CrashShutdown, InsufficientPrivilege
 
 from config.request_id import current_request_id
 
@@ -35,6 +37,7 @@ _ABOUT_CODE = (
     OSError,
     TypeError,
 )
+_GOING_AWAY = (CannotConnectNow, CrashShutdown)
 
 
 def describe_kind(error: BaseException) -> str:
@@ -55,6 +58,19 @@ def describe_error(error: BaseException) -> str:
     return f"{describe_kind(error)}: {error}" if told else describe_kind(error)
 
 
+def is_connection_lost(error: BaseException) -> bool:
+    """Say whether an error of the database is that it went away, or that it was not there."""
+    cause = error.__cause__
+    return isinstance(cause, PsycopgOperationalError) and (
+        cause.sqlstate is None or cause.sqlstate.startswith("08") or isinstance(cause, (AdminShutdown, *_GOING_AWAY))
+    )
+
+
+def was_ended_by_operator(error: BaseException) -> bool:
+    """Say whether the server ended the connection because it was told to: to restart, or by pg_terminate_backend."""
+    return isinstance(error.__cause__, AdminShutdown)
+
+
 def describe_database_error(error: BaseException) -> str:
     """Return "SQLSTATE 23505 (constraint_name)" for a database error: what may be logged or stored of it.
 
@@ -67,6 +83,22 @@ def describe_database_error(error: BaseException) -> str:
     missing = cause.diag.message_primary if isinstance(cause, InsufficientPrivilege) else None
     told = missing or cause.diag.constraint_name
     return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({told})" if told else "")
+
+
+def log_last_errors() -> None:
+    """Have errors that nobody caught, in this process and those it forks, reach the log by its formatter.
+
+    Python would print them as they are.
+    """
+    logger = logging.getLogger("config.uncaught")
+
+    def tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            logger.critical("uncaught", exc_info=(kind, error, trace))
+
+    sys.excepthook = tell
+    threading.excepthook = lambda args: tell(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: tell(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 class SafeFormatter(logging.Formatter):

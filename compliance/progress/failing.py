@@ -21,6 +21,8 @@ _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 # The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
 # since a storage that is down is seldom back sooner.
 _BACK_OFF = timedelta(seconds=30)
+# A connection that broke says nothing of the next one.
+_BACK_OFF_AFTER_LOSS = timedelta(seconds=5)
 
 # How long requests wait whose storage is left alone: by then a first rest of its breaker is over.
 _REST_WAIT = timedelta(seconds=45)
@@ -44,7 +46,8 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
             if failure.retryable and request.attempts < MAX_ATTEMPTS:
                 request.status = Status.ACCEPTED
-                request.not_before = now + _BACK_OFF * 4 ** (request.attempts - 1)
+                back_off = _BACK_OFF_AFTER_LOSS if failure.code == "database_lost" else _BACK_OFF
+                request.not_before = now + back_off * 4 ** (request.attempts - 1)
             else:
                 request.status, request.failed_at = Status.FAILED, now
             request.save(

@@ -1,0 +1,93 @@
+"""A connection to the database that breaks costs the work in hand nothing but time."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connection
+from django.utils import timezone
+
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot
+from compliance import claims, worker
+from compliance.models import Claim, ComplianceRequest
+from conversations.extracts import work
+from conversations.models import DailyExtract
+from tests.factories import conversation_of, deletion_of
+from tests.functional.elsewhere import Elsewhere
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def end_this_connection() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [(backend,)] = cursor.fetchall()
+
+    def end() -> None:
+        with connection.cursor() as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
+
+    Elsewhere(end).end()
+
+
+@pytest.mark.parametrize("values", [["42"], ["42", "43"]], ids=["one", "two"])
+def test_requests_whose_connection_broke_between_two_bites_go_on_at_once(
+    chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch, values: list[str]
+) -> None:
+    for value in values:
+        conversation_of(chatbot, value)
+        deletion_of(chatbot, value)
+    measure, broken = worker.measure, []
+
+    def measure_then_lose(held):  # type: ignore[no-untyped-def]
+        if not broken:
+            end_this_connection()
+            broken.append(True)
+        return measure(held)
+
+    monkeypatch.setattr(worker, "measure", measure_then_lose)
+    worker.drain(seconds=30)
+
+    assert broken
+    assert [(one.status, one.attempts) for one in ComplianceRequest.objects.all()] == [("completed", 0)] * len(values)
+    assert not Claim.objects.exists()
+    assert "worker_lost" not in {entry.data.get("code") for entry in ChangeLogEntry.objects.all()}
+
+
+def test_a_day_whose_connection_broke_is_let_go_with_an_attempt(chatbot: Chatbot, storage: object) -> None:
+    Bucket.objects.get_or_create(chatbot=chatbot)
+    DailyExtract.objects.create(
+        chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
+    )
+    held = work.take_next(settled=False)
+    assert held
+    end_this_connection()
+
+    held.fail("extract_not_read", "made up", retryable=True)
+
+    day = DailyExtract.objects.get()
+    assert (day.attempts, day.token) == (1, None)
+
+
+def test_a_claim_is_put_back_when_the_database_is_there_again(
+    chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    refusals = [OperationalError("made up"), OperationalError("made up")]
+    put_back = worker._put_back
+
+    def put_back_later(*given: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        put_back(*given)
+
+    monkeypatch.setattr(worker, "_put_back", put_back_later)
+    monkeypatch.setattr(worker.time, "sleep", lambda _seconds: None)
+
+    worker._isolate(held, ValueError("made up"))
+
+    request.refresh_from_db()
+    assert (request.claim_id, request.status) == (None, "accepted")
