@@ -4,7 +4,6 @@ Import this module with the place taken, and before any model: it settles the en
 for those it starts, and reads the settings, which makes keys in the place.
 """
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ def servers() -> Iterator[None]:
         embedded.start()
         SCRATCH.mkdir()
         call_command("migrate", verbosity=0)
-        call_command("sync_schedules", stdout=io.StringIO())
         yield
     finally:
         connection.close()

@@ -7,7 +7,6 @@ the row, so a worker that slept through its lease finds nothing to lock and writ
 All times are the database's clock: two workers whose clocks differ agree on what has expired.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ from compliance import line
 from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.errors import ClaimLost
-from compliance.models import ComplianceRequest
+from compliance.models import Claim, ComplianceRequest
+from config import proc
 from config.arrays import array
 from conversations import locks
 
@@ -30,9 +30,10 @@ Lane = ComplianceRequest.Lane
 
 _Done = TypeVar("_Done")
 
-# Long enough for the slowest single step (a storage call with its retries), short enough that a killed
-# worker's requests are taken up again soon.
-LEASE_SECONDS = 120
+# Longer than the longest stretch without a renewal: a storage call with its retries, and the time between two
+# renewals in passing (compliance/crew.py). It is only waited out where nobody can tell that the worker is gone: its
+# machine is, or its container. A cluster breaks up what its own dead had in hand (compliance/cluster.py).
+LEASE_SECONDS = 60
 MAX_ATTEMPTS = 5
 
 # Claims and bites find their rows by key. Without statistics (a table just filled), or with a thousand keys at
@@ -68,22 +69,27 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
 RETURNING r.id, made.id
 """  # noqa: S608  (a constant of ours)
 
-_BREAK_EXPIRED = """
+# Whose own worker was lost loses an attempt. Whose worker was ended along with its cluster does not.
+_BREAK = """
 WITH lost AS (
-    DELETE FROM compliance_claim WHERE id IN (
-        SELECT id FROM compliance_claim WHERE expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED
-    ) RETURNING id
+    DELETE FROM compliance_claim WHERE id IN (SELECT id FROM compliance_claim WHERE {which} FOR UPDATE SKIP LOCKED)
+    RETURNING id, %(blamed)s::text IS NULL OR owner = %(blamed)s AS counts
 )
 UPDATE compliance_compliancerequest r
-   SET claim_id = NULL, attempts = r.attempts + 1,
-       lane = CASE WHEN r.lane = 'large' THEN r.lane ELSE 'alone' END,
-       status = CASE WHEN r.attempts + 1 >= %(most)s THEN 'failed' ELSE 'accepted' END,
-       failed_at = CASE WHEN r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
-       error_code = 'worker_lost',
-       error_detail = 'The worker stopped in the middle of the work. Look at its logs, then retry.'
- WHERE r.claim_id = ANY(ARRAY(SELECT id FROM lost))
-RETURNING r.id, r.chatbot_id, r.attempts, r.status
+   SET claim_id = NULL,
+       status = CASE WHEN lost.counts AND r.attempts + 1 >= %(most)s THEN 'failed' ELSE 'accepted' END,
+       failed_at = CASE WHEN lost.counts AND r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
+       lane = CASE WHEN lost.counts AND r.lane <> 'large' THEN 'alone' ELSE r.lane END,
+       attempts = CASE WHEN lost.counts THEN r.attempts + 1 ELSE r.attempts END,
+       error_code = CASE WHEN lost.counts THEN 'worker_lost' ELSE r.error_code END,
+       error_detail = CASE WHEN lost.counts THEN
+           'The worker stopped in the middle of the work. Look at its logs, then retry.' ELSE r.error_detail END
+  FROM lost
+ WHERE r.claim_id = lost.id AND r.claim_id = ANY(ARRAY(SELECT id FROM lost))
+RETURNING r.id, r.chatbot_id, r.attempts, r.status, lost.counts
 """
+_BREAK_EXPIRED = _BREAK.format(which="expires_at < clock_timestamp()")
+_BREAK_OF_CLUSTER = _BREAK.format(which="starts_with(owner, %(cluster)s || ':')")
 
 
 @dataclass
@@ -194,7 +200,7 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
             return None
         token = uuid4()
         values: dict[str, Any] = {
-            "owner": f"{line.cluster()}{os.getpid()}",
+            "owner": proc.owner(),
             "token": token,
             "large": is_large,
             "lease": LEASE_SECONDS,
@@ -216,11 +222,25 @@ def break_expired() -> int:
 
     A claim whose worker is in the middle of a bite is locked and left: it renews itself.
     """
+    return _break(_BREAK_EXPIRED, blamed=None)
+
+
+def break_of(cluster: str, *, blamed: str | None) -> bool:
+    """Put back what the workers of a cluster had in hand that is no more; say whether all of that is done.
+
+    What one of its transactions still holds is left, until the database has noticed that its worker is gone. An
+    attempt is lost by what the owner `blamed` had in hand; by all, if that is None.
+    """
+    _break(_BREAK_OF_CLUSTER, cluster=cluster, blamed=blamed)
+    return not Claim.objects.filter(owner__startswith=f"{cluster}:").exists()
+
+
+def _break(statement: str, **values: str | None) -> int:
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute(_BREAK_EXPIRED, {"most": MAX_ATTEMPTS})
+            cursor.execute(statement, {"most": MAX_ATTEMPTS, **values})
             lost = cursor.fetchall()
-        announce([request_id for request_id, _, _, status in lost if status == "failed"])
+        announce([request_id for request_id, _, _, status, _ in lost if status == "failed"])
         changelog.record_all(
             [
                 changelog.entry(
@@ -228,9 +248,9 @@ def break_expired() -> int:
                     chatbot_id=chatbot_id,
                     request_id=request_id,
                     actor="worker",
-                    data={"code": "worker_lost", "attempts": attempts},
+                    data={"code": "worker_lost" if counts else "cluster_ended", "attempts": attempts},
                 )
-                for request_id, chatbot_id, attempts, status in lost
+                for request_id, chatbot_id, attempts, status, counts in lost
             ]
         )
     return len(lost)

@@ -59,7 +59,8 @@ RIGHTS: Mapping[str, Rights] = {
     "compliance.LeftCopy": Rights("SELECT", "SELECT, INSERT"),
     "compliance.Claim": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.Heartbeat": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
-    "compliance.Notice": Rights("", "SELECT, INSERT, DELETE"),
+    "compliance.Notice": Rights("SELECT", "SELECT, INSERT, DELETE"),
+    "compliance.Occurrence": Rights("SELECT", "SELECT, INSERT, UPDATE"),
     "compliance.Mailbox": Rights("SELECT", "SELECT, INSERT, UPDATE"),
     # Of staff a worker knows whom to send mails, and removes what is over: no password, no key of a session.
     "auth.User": Rights("SELECT, INSERT, UPDATE", "SELECT (id, email, is_active, is_staff)"),
@@ -80,10 +81,10 @@ RIGHTS: Mapping[str, Rights] = {
     "auth.User_groups": Rights("", ""),
     "auth.User_user_permissions": Rights("", ""),
     "contenttypes.ContentType": Rights("SELECT", ""),
-    # Tasks come from both. Schedules are made by `migrate` and `sync_schedules`; django-q2 writes when one runs next.
+    # Nudges come from both. Schedules are not used, and emptied.
     "django_q.OrmQ": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
     "django_q.Task": Rights("SELECT", "SELECT, INSERT, UPDATE"),
-    "django_q.Schedule": Rights("SELECT", "SELECT, UPDATE"),
+    "django_q.Schedule": Rights("", "SELECT, DELETE"),
 }
 
 # What nextval() is called for by name. The sequences of ids go with their tables.

@@ -13,25 +13,38 @@ from uuid import UUID
 
 from django.db import connection
 
-from compliance import heartbeats, queue
+from compliance import heartbeats, occurrences, queue
 from compliance.heartbeats import Cluster, Condition
 from config.arrays import array
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)
-# The sweep runs every minute; django-q2 looks at its schedule twice a minute.
-_SWEEP_LATE = timedelta(minutes=5)
-# The sweep breaks up expired claims, so one that stays has nobody who does.
-_CLAIM_LATE = timedelta(minutes=5)
+# A guard rings every few seconds while something waits, so nobody at work so long after is not for want of a nudge.
+_IDLE_WAIT = timedelta(seconds=60)
+# The sweep is asked for every minute, and may wait for a worker and take its time.
+_SWEEP_LATE = timedelta(minutes=3)
+# So long it is told that a cluster vanished, or was started anew.
+_TOLD_OF_CLUSTERS = timedelta(minutes=10)
+_TOLD_OF_FOREIGN = timedelta(days=1)
+# Each guard breaks up expired claims every few seconds, so one that stays has nobody who does.
+_CLAIM_LATE = timedelta(minutes=1)
 
 # By the order of the line of each chatbot, kind and lane: a step into the index for each, however many wait.
 _OLDEST = """
-SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp()
+SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
+       -- It may have to wait for an earlier one, which waits for its own time.
+       EXISTS (SELECT FROM compliance_compliancerequest earlier
+                WHERE earlier.variable_id = oldest.variable_id AND earlier.uci_digest = oldest.uci_digest
+                  AND earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
+       OR EXISTS (SELECT FROM (SELECT * FROM compliance_compliancerequest
+                                WHERE conversation_digests && oldest.conversation_digests OFFSET 0) AS earlier
+                   WHERE earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
   FROM chatbots_chatbot c
  CROSS JOIN unnest(ARRAY['deletion', 'export']) AS k(kind)
  CROSS JOIN unnest(ARRAY['normal', 'alone', 'large']) AS l(lane)
  CROSS JOIN LATERAL (
-    SELECT r.id, coalesce(r.not_before, r.queued_at) AS waits_since
+    SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.conversation_digests,
+           coalesce(r.not_before, r.queued_at) AS waits_since
       FROM compliance_compliancerequest r
      WHERE r.status = 'accepted' AND r.claim_id IS NULL
        AND r.kind = k.kind AND r.lane = l.lane AND r.chatbot_id = c.id
@@ -58,6 +71,14 @@ SELECT c.id, c.owner, c.is_large, c.created_at, c.expires_at, taken.requests, ta
 """
 
 
+_AT_WORK = """
+SELECT statement_timestamp(),
+       EXISTS (SELECT FROM compliance_claim WHERE expires_at > statement_timestamp())
+       OR EXISTS (SELECT FROM conversations_dailyextract
+                WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp())
+"""
+
+
 class Waiting(NamedTuple):
     """The request that has waited longest of those that may be taken up, and for how long."""
 
@@ -65,6 +86,7 @@ class Waiting(NamedTuple):
     chatbot_id: int
     since: datetime
     age: timedelta
+    is_blocked: bool = False  # by an earlier one of the same chatter
 
 
 class ClaimInHand(NamedTuple):
@@ -84,11 +106,14 @@ class Code(StrEnum):
     """All that can be wrong. Others watch for these codes: they are never renamed."""
 
     NO_CLUSTER = "no_cluster"
+    CLUSTER_GONE = "cluster_gone"
+    CLUSTER_RESTARTED = "cluster_restarted"
     CLUSTER_STALLED = "cluster_stalled"
+    NOBODY_WORKS = "nobody_works"
     WORK_WAITS = "work_waits"
-    SWEEP_MISSING = "sweep_missing"
     SWEEP_LATE = "sweep_late"
     CLAIMS_EXPIRED = "claims_expired"
+    FOREIGN_TASK = "foreign_task"
 
 
 class Problem(NamedTuple):
@@ -104,8 +129,12 @@ class Health:
     clusters: list[Cluster]
     oldest: Waiting | None
     claims: list[ClaimInHand]
+    is_anybody_at_work: bool
     tasks_waiting: int
-    next_sweep: datetime | None
+    oldest_task: timedelta | None
+    last_sweep: datetime | None
+    foreign_tasks: occurrences.Last
+    restarts: occurrences.Last
 
     @property
     def alive(self) -> int:
@@ -116,20 +145,32 @@ class Health:
         return [claim for claim in self.claims if claim.expires_at < self.at]
 
     @property
+    def sweep_age(self) -> timedelta:
+        """How long ago the sweep ran; before its first run, since when there was somebody to run it."""
+        began = [cluster.started_at for cluster in self.clusters if cluster.condition is not Condition.STOPPED]
+        return self.at - (self.last_sweep or min(began, default=self.at))
+
+    @property
     def problems(self) -> list[Problem]:
         return list(_problems(self))
 
 
 def look(*, chatbots: Collection[int] | None = None) -> Health:
-    """Look at the service: at the work of all chatbots, or of these. Five statements, none of which counts rows."""
-    now = _database_time()
+    """Look at the service: at the work of all chatbots, or of these. A few statements, none of which counts rows."""
+    now, is_anybody_at_work = _now_and_at_work()
+    tasks, oldest_task = queue.tasks_waiting()
+    last = occurrences.last()
     return Health(
         at=now,
         clusters=heartbeats.clusters(),
         oldest=oldest_waiting(chatbots),
         claims=_claims(chatbots),
-        tasks_waiting=queue.tasks_waiting(),
-        next_sweep=queue.next_sweep(),
+        is_anybody_at_work=is_anybody_at_work,
+        tasks_waiting=tasks,
+        oldest_task=oldest_task,
+        last_sweep=last[occurrences.Name.SWEEP].last_at,
+        foreign_tasks=last[occurrences.Name.FOREIGN_TASK],
+        restarts=last[occurrences.Name.CLUSTER_RESTARTED],
     )
 
 
@@ -138,16 +179,15 @@ def oldest_waiting(chatbots: Collection[int] | None = None) -> Waiting | None:
     rows = _rows(_OLDEST, chatbots)
     if not rows:
         return None
-    request_id, chatbot_id, since, now = rows[0]
-    return Waiting(request_id, chatbot_id, since, now - since)
+    request_id, chatbot_id, since, now, is_blocked = rows[0]
+    return Waiting(request_id, chatbot_id, since, now - since, is_blocked)
 
 
-def _database_time() -> datetime:
+def _now_and_at_work() -> tuple[datetime, bool]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT statement_timestamp()")
-        [(now,)] = cursor.fetchall()
-    found: datetime = now
-    return found
+        cursor.execute(_AT_WORK)
+        [(now, is_anybody_at_work)] = cursor.fetchall()
+    return now, is_anybody_at_work
 
 
 def _claims(chatbots: Collection[int] | None) -> list[ClaimInHand]:
@@ -162,6 +202,17 @@ def _rows(statement: str, chatbots: Collection[int] | None) -> list[tuple[Any, .
 
 
 def _problems(health: Health) -> Iterator[Problem]:
+    yield from _problems_of_clusters(health)
+    yield from _problems_of_work(health)
+    if _is_recent(health, health.foreign_tasks.last_at, _TOLD_OF_FOREIGN):
+        yield Problem(
+            Code.FOREIGN_TASK,
+            "Somebody wrote into the queue's tables what this service does not put there. It was dropped, not run. "
+            "Find out who can write into the database (the log has queue.foreign_task).",
+        )
+
+
+def _problems_of_clusters(health: Health) -> Iterator[Problem]:
     stalled = [cluster.name for cluster in health.clusters if cluster.condition is Condition.STALLED]
     if not health.alive and not stalled:
         yield Problem(
@@ -169,9 +220,36 @@ def _problems(health: Health) -> Iterator[Problem]:
             "No cluster of workers is alive. Start one (manage.py qcluster); its log says why the last one ended. "
             "Meanwhile manage.py process_requests carries out what waits.",
         )
+    else:
+        for cluster in health.clusters:
+            if (
+                cluster.condition is Condition.GONE
+                and not cluster.is_cleared_up
+                and _is_recent(health, cluster.seen_at, _TOLD_OF_CLUSTERS)
+            ):
+                yield Problem(
+                    Code.CLUSTER_GONE,
+                    f"The cluster {cluster.name} was not told to stop and is not seen any more. Start it again, or "
+                    "look whether its machine reaches the database.",
+                )
     for name in stalled:
         yield Problem(
             Code.CLUSTER_STALLED, f"The cluster {name} is there, but its workers take up nothing. Restart it."
+        )
+    if _is_recent(health, health.restarts.last_at, _TOLD_OF_CLUSTERS):
+        yield Problem(
+            Code.CLUSTER_RESTARTED,
+            "A process of a cluster was killed or stood still, and the cluster has started itself anew. If that "
+            "happens again, look at cluster.ends in the worker's log, and whether memory runs out.",
+        )
+
+
+def _problems_of_work(health: Health) -> Iterator[Problem]:
+    age = health.oldest.age if health.oldest and not health.oldest.is_blocked else timedelta()
+    if health.alive and not health.is_anybody_at_work and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
+        yield Problem(
+            Code.NOBODY_WORKS,
+            "Work has waited for a minute, and no worker of the clusters has anything in hand. Restart them.",
         )
     if health.oldest and health.oldest.age > LONGEST_WAIT:
         minutes = health.oldest.age // timedelta(minutes=1)
@@ -180,12 +258,10 @@ def _problems(health: Health) -> Iterator[Problem]:
             f"A request has waited for {minutes} minutes to be taken up. Look at the clusters and at the "
             "worker's log; if there is too much to do, add workers.",
         )
-    if health.next_sweep is None:
-        yield Problem(Code.SWEEP_MISSING, "The sweep is on no schedule. Run manage.py sync_schedules.")
-    elif health.at - health.next_sweep > _SWEEP_LATE:
+    if health.sweep_age > _SWEEP_LATE:
         yield Problem(
             Code.SWEEP_LATE,
-            "The sweep did not run when it was due. Without it nothing is done by time. Restart the cluster.",
+            "The sweep has not run for minutes. Without it nothing is done by time. Restart the cluster.",
         )
     if any(health.at - claim.expires_at > _CLAIM_LATE for claim in health.claims):
         yield Problem(
@@ -193,3 +269,7 @@ def _problems(health: Health) -> Iterator[Problem]:
             "What a worker left behind was not put back into the line. Start a cluster, or run "
             "manage.py process_requests.",
         )
+
+
+def _is_recent(health: Health, at: datetime | None, period: timedelta) -> bool:
+    return at is not None and health.at - at < period

@@ -1,12 +1,15 @@
 """Which clusters are alive: each writes down that it is there, and that its workers take up tasks.
 
 django-q2's own sign of life lies in a cache of the process that writes it, where nobody else sees it. These are two
-signs. The process that guards the workers says that it is there. That is not enough: after a worker was killed at the
-wrong moment the guard goes on while no worker takes up anything. So the workers say when they took up a task, too.
-All times are the database's.
+signs. The process that guards the workers says that it is there. That is not enough: workers may take up nothing for
+a reason that the guard does not see. So the workers say when they took up a task, too. All times are the database's.
+
+Each also writes down which process it is, so that a cluster on the same machine can see that it is gone, at once and
+for certain: no process has that number, or another one that began later.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,17 +21,17 @@ from uuid import UUID
 from django.db import Error, connection
 from django.db.models.functions import Now
 
-from compliance.line import cluster
 from compliance.models import Heartbeat
+from config import proc
 from config.logs import describe_kind
 from config.version import VERSION
 
 logger = logging.getLogger(__name__)
 
 # A process writes at most so often.
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = 5.0
 # Who was not seen for so long is gone.
-GONE_AFTER = timedelta(minutes=2)
+GONE_AFTER = timedelta(seconds=40)
 # Each minute brings a task, which goes to any of the clusters: who gets none for this long, times the clusters, has
 # workers that take up nothing.
 STALLED_AFTER = timedelta(minutes=10)
@@ -37,17 +40,21 @@ _KEPT = "1 day"
 
 _SEEN = f"""
 WITH old AS (DELETE FROM compliance_heartbeat WHERE seen_at < statement_timestamp() - interval '{_KEPT}')
-INSERT INTO compliance_heartbeat AS known (id, name, version, workers, started_at, seen_at, stopped_at)
+INSERT INTO compliance_heartbeat AS known
+       (id, name, version, workers, started_at, seen_at, stopped_at, place, pid, began)
 VALUES (%(id)s, %(name)s, %(version)s, %(workers)s, statement_timestamp(), statement_timestamp(),
-        CASE WHEN %(stopped)s THEN statement_timestamp() END)
+        CASE WHEN %(stopped)s THEN statement_timestamp() END, %(place)s, %(pid)s, %(began)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = excluded.stopped_at
 """  # noqa: S608  (a constant of ours)
 
-# Of two starts that had the same number of a process the later one: the other is over.
-_WORKED = """
-UPDATE compliance_heartbeat SET worked_at = statement_timestamp()
- WHERE id = (SELECT id FROM compliance_heartbeat WHERE name = %s ORDER BY started_at DESC LIMIT 1)
+_WORKED = "UPDATE compliance_heartbeat SET worked_at = statement_timestamp() WHERE name = %s"
+# Its own successor knows more of how it died, and comes within seconds.
+_MAY_BE_DEAD = """
+SELECT id, name, pid, began FROM compliance_heartbeat
+ WHERE stopped_at IS NULL AND died_at IS NULL AND place = %(place)s AND place <> ''
+   AND (name = %(former)s OR %(all)s OR seen_at < statement_timestamp() - interval '15 seconds')
 """
+_DIED = "UPDATE compliance_heartbeat SET died_at = statement_timestamp() WHERE id = %s"
 
 
 class Condition(StrEnum):
@@ -68,6 +75,7 @@ class Cluster:
     seen_at: datetime
     worked_at: datetime | None
     condition: Condition
+    is_cleared_up: bool = False
 
 
 class _Pulse:
@@ -91,16 +99,46 @@ SEEN, WORKED = _Pulse(), _Pulse()
 
 
 def seen(*, cluster_id: UUID, name: str, workers: int, stopped: bool) -> None:
-    """Note that a cluster is there, at most every BEAT_SECONDS, or that it has stopped. Never fails the caller."""
+    """Note that a cluster is there, at most every BEAT_SECONDS, or that it has stopped. Never fails the caller.
+
+    Called in the process that guards its workers.
+    """
     if stopped or SEEN.is_due():
-        values = {"id": cluster_id, "name": name, "version": VERSION, "workers": workers, "stopped": stopped}
+        pid = os.getpid()
+        values = {
+            "id": cluster_id,
+            "name": name,
+            "version": VERSION,
+            "workers": workers,
+            "stopped": stopped,
+            "place": proc.place(),
+            "pid": pid,
+            "began": proc.began(pid),
+        }
         _quietly(lambda: _execute(_SEEN, values))
 
 
 def worked() -> None:
     """Note that a worker of this process' cluster takes up a task, at most every BEAT_SECONDS. Never fails."""
     if WORKED.is_due():
-        _quietly(lambda: _execute(_WORKED, [cluster().rstrip(":")]))
+        _quietly(lambda: _execute(_WORKED, [proc.cluster()]))
+
+
+def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, str]]:
+    """Return id and name of each cluster of this machine that is no more, and nobody has cleared up after yet.
+
+    Of others than `former`, which the caller succeeds, only those that have been gone for some seconds, unless
+    `at_once` is asked for.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_MAY_BE_DEAD, {"place": proc.place(), "former": former, "all": at_once})
+        rows = cursor.fetchall()
+    return [(number, name) for number, name, pid, began in rows if began is None or proc.began(pid) != began]
+
+
+def cleared_up(cluster_id: UUID) -> None:
+    """Note that a cluster is no more, and that nothing is left of what it had in hand."""
+    _execute(_DIED, [cluster_id])
 
 
 def clusters() -> list[Cluster]:
@@ -116,6 +154,7 @@ def clusters() -> list[Cluster]:
             row.seen_at,
             row.worked_at,
             _condition(row, row.now, STALLED_AFTER * present),
+            row.died_at is not None,
         )
         for row in rows
     ]
@@ -124,6 +163,8 @@ def clusters() -> list[Cluster]:
 def _condition(row: Heartbeat, now: datetime, patience: timedelta) -> Condition:
     if row.stopped_at is not None:
         return Condition.STOPPED
+    if row.died_at is not None:
+        return Condition.GONE
     if not _is_present(row, now):
         return Condition.GONE
     if now - (row.worked_at or row.started_at) > patience:
@@ -132,7 +173,7 @@ def _condition(row: Heartbeat, now: datetime, patience: timedelta) -> Condition:
 
 
 def _is_present(row: Heartbeat, now: datetime) -> bool:
-    return row.stopped_at is None and now - row.seen_at <= GONE_AFTER
+    return row.stopped_at is None and row.died_at is None and now - row.seen_at <= GONE_AFTER
 
 
 def _execute(statement: str, values: Any) -> None:

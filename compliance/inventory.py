@@ -284,6 +284,7 @@ STORES: tuple[Store, ...] = (
                 "expires_at",
                 "stale_at",
                 "token",
+                "owner",
                 "claimed_until",
                 "attempts",
                 "not_before",
@@ -372,6 +373,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.ChangeLogEntry": "closed vocabulary (chatbots.changelog): ids, codes and counts",
     "compliance.Claim": "which worker works; ids and times",
     "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
+    "compliance.Occurrence": "when the sweep ran, and the like: names of ours, times and numbers",
     "compliance.Notice": "that officers are to hear of a request; its id, a code and times",
     "compliance.Mailbox": "what officers were told by mail; staff, not chatters",
     "auth.User": "staff, not chatters",
@@ -390,9 +392,9 @@ OUTSIDE: Mapping[str, str] = {
     "axes.AccessAttemptExpiration": "not used",
     "axes.AccessFailureLog": "not used",
     "axes.AccessLog": "staff log-ins",
-    "django_q.OrmQ": "a task carries no arguments",
+    "django_q.OrmQ": "names of tasks of ours; what else stands there is dropped unread",
     "django_q.Task": "a task carries no arguments and gives no result; its errors are reduced to our codes",
-    "django_q.Schedule": "names of our own schedules",
+    "django_q.Schedule": "not used; what stands there is dropped unread",
 }
 
 

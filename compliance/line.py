@@ -1,8 +1,6 @@
 """The line: which requests may be taken next, and in which order. Read in the transaction that makes the claim."""
 
-import os
 import random
-import socket
 from collections import Counter
 from collections.abc import Collection
 from typing import Any, cast
@@ -13,6 +11,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from compliance.models import ComplianceRequest
+from config import proc
 from config.arrays import array
 
 Lane = ComplianceRequest.Lane
@@ -201,11 +200,6 @@ def _ask(
 def large_lane_has_room(cursor: CursorWrapper) -> bool:
     """Say whether one more large claim may be at work in this cluster; keep others from asking until the end."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LARGE_LANE_LOCK])
-    cursor.execute(_LARGE_AT_WORK, [cluster()])
+    cursor.execute(_LARGE_AT_WORK, [f"{proc.cluster()}:"])
     at_work: int = cursor.fetchone()[0]
     return at_work < max(1, int(str(settings.Q_CLUSTER["workers"])) - 1)
-
-
-def cluster() -> str:
-    """How the owners of this cluster's claims begin: its workers have one parent."""
-    return f"{socket.gethostname()}:{os.getppid()}:"

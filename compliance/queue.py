@@ -1,41 +1,57 @@
-"""Nudge the workers, declare what runs on a schedule, and tell of both. The only module that knows django-q2.
+"""Nudge the workers, and tell of the nudges. With `compliance.cluster`, all that knows django-q2.
 
-The rows of ComplianceRequest and of Callback are the queues. A django-q2 task only says "there is work" and carries
-no data, so one that is lost, repeated, late or out of order loses and repeats nothing; a sweep says it again every
-minute.
+The rows of ComplianceRequest and of Callback are the queues. A nudge only says "there is work" and carries no data,
+so one that is lost, repeated, late or out of order loses and repeats nothing; the guard of a cluster says it again.
+
+django-q2 would keep a signed pickle of any function with any arguments in its table, and make one of any row of its
+schedules. Here a row of the table holds the name of one of our tasks and nothing else: what a worker is to run is
+looked up by that name. So who can write into the tables can ask for work that is due anyway, and for nothing more.
 """
 
-import os
-import socket
-from collections.abc import Callable
+import logging
+import time
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache
+from datetime import datetime, timedelta
+from uuid import uuid4
 
-from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 from django.utils import timezone
-from django_q.brokers.orm import ORM
+from django_q import brokers
 from django_q.conf import Conf
-from django_q.models import OrmQ, Schedule, Task
+from django_q.models import Task
 from django_q.signing import SignedPackage
-from django_q.tasks import async_task
 
-from compliance import heartbeats
+from compliance import occurrences
+from config.logs import describe_kind
+
+logger = logging.getLogger(__name__)
+
+# All that a worker runs, by the names that stand in the table.
+TASKS = {name: f"compliance.tasks.{name}" for name in ("drain", "sweep", "deliver_callbacks", "send_mails")}
+# Which rows of the table are ours. Versions before had another, and signed pickles under it.
+KEY = "nudges"
+
+SWEEP_SECONDS = 60.0
+# So long a cluster waits before it asks a database again that did not answer.
+_WAIT_SECONDS = 1.0
 
 _BELL_LOCK = 0x6463_6162  # "dcab": the advisory lock that one ringer at a time holds
 
-_DRAIN = "compliance.tasks.drain"
-_DELIVER = "compliance.tasks.deliver_callbacks"
-_MAIL = "compliance.tasks.send_mails"
-
 # A handful wait at most. Whoever finds more inserts one too many, which does no harm.
-_WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s AND lock <= %s LIMIT 20"
-
-# Name -> what runs and how often. `sync_schedules` makes the table of django-q2 equal to this.
-SCHEDULES = {
-    "sweep": {"func": "compliance.tasks.sweep", "schedule_type": Schedule.MINUTES, "minutes": 1},
-}
+_WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s LIMIT 20"
+_INSERT = "INSERT INTO django_q_ormq (key, payload, lock) VALUES (%s, %s, clock_timestamp())"
+# Gone when it is taken: nobody has to live on to acknowledge it.
+_TAKE = """
+DELETE FROM django_q_ormq
+ WHERE id = (SELECT id FROM django_q_ormq WHERE key = %s ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id, payload
+"""
+_HOW_MANY = """
+SELECT count(*), statement_timestamp() - min(lock)
+  FROM (SELECT lock FROM django_q_ormq WHERE key = %s ORDER BY id LIMIT 1000) AS waiting
+"""
+# The versions before had their sweep there.
+_DROP_SCHEDULES = "DELETE FROM django_q_schedule RETURNING id, func = 'compliance.tasks.sweep'"
 
 
 def ring_after_commit() -> None:
@@ -50,12 +66,12 @@ def call_messenger_after_commit() -> None:
 
 def call_messenger() -> None:
     """Insert one task that sends callbacks, unless one that no worker has taken yet is waiting."""
-    _insert_unless(_DELIVER, _is_messenger_waiting)
+    _insert_unless_waiting("deliver_callbacks")
 
 
 def call_postman() -> None:
     """Insert one task that sends mails, unless one that no worker has taken yet is waiting."""
-    _insert_unless(_MAIL, _is_postman_waiting)
+    _insert_unless_waiting("send_mails")
 
 
 def ring() -> None:
@@ -66,72 +82,98 @@ def ring() -> None:
     that takes it, later than our look, sees them. Who sees none goes in one after the other and looks again,
     for the one before may have inserted the task that both missed; else each of them would insert one.
     """
-    _insert_unless(_DRAIN, _is_drain_waiting)
+    _insert_unless_waiting("drain", or_else={"sweep"})
 
 
-def _insert_unless(task: str, is_waiting: Callable[[], bool]) -> None:
-    if is_waiting():
+def call_for_sweep() -> None:
+    """Have a sweep run if the last was asked for a minute ago. Of all clusters one asks."""
+    with transaction.atomic():
+        if occurrences.ask(occurrences.Name.SWEEP, every=SWEEP_SECONDS):
+            _insert_unless_waiting("sweep")
+
+
+def _insert_unless_waiting(task: str, *, or_else: frozenset[str] | set[str] = frozenset()) -> None:
+    enough = {task, *or_else}
+    if enough & _waiting():
         return
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_BELL_LOCK])
-        if not is_waiting():
-            async_task(task)
+        if not enough & _waiting():
+            cursor.execute(_INSERT, [KEY, task])
 
 
-def _is_drain_waiting() -> bool:
-    return any(task not in {_DELIVER, _MAIL} for task in _waiting())
-
-
-def _is_messenger_waiting() -> bool:
-    return _DELIVER in _waiting()
-
-
-def _is_postman_waiting() -> bool:
-    return _MAIL in _waiting()
-
-
-def _waiting() -> list[str]:
-    """Return what the tasks that nobody has taken would run."""
-    # In plain SQL, since every call that files a request asks it. django-q2 locks a task it takes until later.
-    name = str(settings.Q_CLUSTER["name"])
+def _waiting() -> set[str]:
+    """Return the tasks that nobody has taken."""
+    # In plain SQL, since every call that files a request asks it.
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [name, timezone.now()])
-        return [_task_in(payload) for (payload,) in cursor.fetchall()]
+        cursor.execute(_WAITING, [KEY])
+        return {payload for (payload,) in cursor.fetchall()}
 
 
-@lru_cache(maxsize=64)
-def _task_in(payload: str) -> str:
-    """Return what a task runs, or nothing of one whose signature does not fit. Each is looked into once a process."""
-    return str(OrmQ(payload=payload).task.get("func", ""))
+class Broker(brokers.Broker):  # type: ignore[misc]  # django-q2 has no types
+    """django-q2's queue, in the database. Acknowledges nothing: a task that is taken is no longer there."""
+
+    def dequeue(self) -> list[tuple[None, str]] | None:
+        """Take the next task, or wait a little and return None. Never raises for the database: it is asked again."""
+        try:
+            task = _take()
+        except Error as error:
+            logger.warning("queue.unreachable %s", describe_kind(error))
+            connection.close()
+            time.sleep(_WAIT_SECONDS)
+            return None
+        if task is None:
+            time.sleep(Conf.POLL)
+            return None
+        # The pusher, in this very process, unpacks at once what is signed here.
+        return [(None, SignedPackage.dumps(task))]
+
+    def set_stat(self, key: str, value: str, timeout: int) -> None:
+        """Keep nothing: a cluster tells of itself in a table (`compliance.heartbeats`)."""
 
 
-def sync_schedules() -> list[str]:
-    """Make django-q2's schedules equal to SCHEDULES; return the names. Run after `migrate`, safe to repeat."""
-    with transaction.atomic():
-        Schedule.objects.exclude(name__in=SCHEDULES).delete()
-        for name, declared in SCHEDULES.items():
-            known = Schedule.objects.select_for_update().filter(name=name).order_by("pk")
-            if known:
-                # django-q2 has no unique name; a second row would run the sweep twice.
-                Schedule.objects.filter(name=name).exclude(pk=known[0].pk).delete()
-                Schedule.objects.filter(pk=known[0].pk).update(**declared, repeats=-1)
-            else:
-                Schedule.objects.create(name=name, **declared, repeats=-1)
-    return list(SCHEDULES)
+def _take() -> dict[str, object] | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, [KEY])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    number, name = row
+    if name not in TASKS:
+        # Dropped by the same statement. What it held is not told: who wrote it may have wanted it in a log.
+        _tell_of_foreign("queue", [number])
+        return None
+    return {
+        "id": uuid4().hex,
+        "name": name,
+        "func": TASKS[name],
+        "args": (),
+        "kwargs": {},
+        "started": timezone.now(),
+    }
 
 
-class Broker(ORM):  # type: ignore[misc]  # django-q2 has no types
-    """django-q2's queue in the database. What it tells of a cluster is written where others can read it."""
+def drop_schedules() -> None:
+    """Empty django-q2's table of schedules, which nothing here reads, and tell of what was not ours."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DROP_SCHEDULES)
+        foreign = [number for number, was_ours in cursor.fetchall() if not was_ours]
+    if foreign:
+        _tell_of_foreign("schedule", foreign)
 
-    def set_stat(self, key: str, value: str, timeout: int) -> None:  # noqa: ARG002  (its signature)
-        """Note a sign of life. django-q2 calls this twice a second, in the process that guards the workers."""
-        stat = SignedPackage.loads(value)
-        heartbeats.seen(
-            cluster_id=stat.cluster_id,
-            name=f"{socket.gethostname()}:{os.getpid()}",
-            workers=Conf.WORKERS,
-            stopped=stat.status == Conf.STOPPED,
-        )
+
+def _tell_of_foreign(table: str, numbers: list[int]) -> None:
+    logger.error("queue.foreign_task table=%s rows=%s", table, ",".join(map(str, numbers[:20])))
+    occurrences.note(occurrences.Name.FOREIGN_TASK, times=len(numbers))
+
+
+def never_unpickle() -> None:
+    """Have no pickle read from django-q2's table of results, whoever asks: the admin, dumpdata, a shell.
+
+    Nothing here wants what stands there: tasks take nothing and give nothing. And a pickle runs what it names.
+    """
+    for name in ("args", "kwargs", "result"):
+        Task._meta.get_field(name).to_python = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -149,13 +191,9 @@ def failed_tasks(most: int = 50) -> list[FailedTask]:
     return [FailedTask(func.rpartition(".")[2], started, stopped) for func, started, stopped in rows]
 
 
-def tasks_waiting(most: int = 1_000) -> int:
-    """Return how many tasks no worker has taken yet, counted up to `most`."""
-    waiting = OrmQ.objects.filter(key=settings.Q_CLUSTER["name"], lock__lte=timezone.now())
-    return len(waiting.values_list("pk", flat=True)[:most])
-
-
-def next_sweep() -> datetime | None:
-    """Return when the sweep is to run next, or None where it is on no schedule."""
-    found: datetime | None = Schedule.objects.filter(name="sweep").values_list("next_run", flat=True).first()
-    return found
+def tasks_waiting() -> tuple[int, timedelta | None]:
+    """Return how many tasks no worker has taken yet, counted up to 1,000, and how long the first of them waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HOW_MANY, [KEY])
+        number, age = cursor.fetchone()
+    return number, age

@@ -10,7 +10,7 @@ from functools import wraps
 
 from django.conf import settings
 
-from compliance import heartbeats, queue, worker
+from compliance import heartbeats, occurrences, queue, worker
 from compliance.callbacks import claiming, delivering
 from compliance.mails import delivering as mails
 from config.logs import describe_kind
@@ -50,6 +50,7 @@ def drain() -> None:
 def sweep() -> None:
     """Run every minute: what is due by time, and a nudge in case one was lost."""
     worker.sweep()
+    occurrences.note(occurrences.Name.SWEEP)
     if claiming.is_due():
         queue.call_messenger()
     if settings.MAILS:

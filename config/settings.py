@@ -211,8 +211,8 @@ REST_FRAMEWORK = {
 
 # --- Workers -------------------------------------------------------------------------------------------
 
-# A task is only a nudge: the rows of ComplianceRequest are the queue. Retries and time limits are our own
-# (claims), so django-q2's are set where they never act: its retry clock starts at prefetch.
+# A task is only a nudge: the rows of ComplianceRequest are the queue. Retries and time limits are our own (claims),
+# so django-q2's are set where they never act. Its scheduler, which makes a task of any row of its table, is off.
 Q_CLUSTER = {
     "name": "data-compliance",
     "orm": "default",
@@ -221,12 +221,11 @@ Q_CLUSTER = {
     "poll": 0.2,
     "queue_limit": 1,
     "bulk": 1,
-    "ack_failures": True,
     "max_attempts": 1,
     "timeout": 3600,
     "retry": 7200,
     "save_limit": -1,
-    "catch_up": False,
+    "scheduler": False,
     "recycle": 200,
     "label": "Tasks",
 }

@@ -8,8 +8,9 @@ import conversations.console.urls
 from config import problems
 from config.openapi import views as openapi
 
-# A schedule names any Python function to run: those of the code are synced, and a form for others is a way in.
-admin.site.unregister(apps.get_model("django_q", "Schedule"))
+# By django-q2's pages any function can be run: by a schedule's form, by trying a failed task again. What is worth
+# knowing of tasks is told by the page Workers.
+admin.site.unregister(list(filter(admin.site.is_registered, apps.get_app_config("django_q").get_models())))
 
 # The pages of our own stand in front of the admin's.
 console = [

@@ -4,7 +4,6 @@ Exit code 0 if every fact holds; 1 with the first that does not, and with the pl
 """
 
 import fcntl
-import io
 import json
 import secrets
 import subprocess
@@ -89,7 +88,6 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     from scripts.demo_chapters import Scene  # noqa: PLC0415  as above
 
     call_command("migrate", verbosity=0)
-    call_command("sync_schedules", stdout=io.StringIO())
     address = own_copy.start_web_and_worker(processes, ENVIRONMENT, VAR_DIR)
     story.fact(
         f"PostgreSQL, S3, web server and workers are up, the tables are made ({time.monotonic() - began:.0f} s)"

@@ -34,7 +34,6 @@ def main() -> int:
         return 1
     django.setup()
     call_command("migrate", verbosity=0)
-    call_command("sync_schedules")
     if not settings.DEBUG:  # with DEBUG, whitenoise takes them from the apps
         call_command("collectstatic", interactive=False, verbosity=0)
     login = _staff_login(settings.VAR_DIR / "staff-login.txt")

@@ -66,7 +66,6 @@ class Scene:
 def build(start: Callable[[], str]) -> Scene:
     """Fill the empty copy, start the programs with `start`, which returns their address, and return the scene."""
     call_command("migrate", verbosity=0)
-    call_command("sync_schedules", verbosity=0)
     call_command("seed_demo", "--scale", str(SCALE), verbosity=0)
     chatbot = Chatbot.objects.get(slug=SHOWN.slug)
     people = _people()

@@ -16,7 +16,6 @@ from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection
 from django.test import TransactionTestCase
 
-from compliance import queue
 from tests import under_roles
 
 # Any number that nothing else locks in the database `postgres`.
@@ -104,7 +103,7 @@ def make(name: str, *, anew: bool = False) -> None:
         # What a test has stored need not survive the machine.
         cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     _connect_to(name)
-    # Content types, permissions and schedules can change without a migration.
+    # Content types and permissions can change without a migration.
     emit_post_migrate_signal(verbosity=0, interactive=False, db=connection.alias)
     under_roles.grant()
 
@@ -124,7 +123,6 @@ def empty() -> None:
     """Empty the tables, but for what `migrate` fills."""
     with connection.cursor() as cursor:
         cursor.execute(_EMPTY, {"kept": _KEPT})
-    queue.sync_schedules()
 
 
 def _connect_to(name: str) -> None:

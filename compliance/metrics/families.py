@@ -176,13 +176,12 @@ def _of_workers(found: health.Health) -> Iterator[GaugeMetricFamily]:
         {"condition": list(Condition)},
         _sum(((cluster.condition,), 1) for cluster in found.clusters),
     )
-    if found.next_sweep is not None:
-        yield _gauge(
-            "dca_sweep_late_seconds",
-            "For how many seconds the sweep, which runs each minute, is due. Up to 60 are normal; if it grows, "
-            "restart the clusters.",
-            max(0.0, (found.at - found.next_sweep).total_seconds()),
-        )
+    yield _gauge(
+        "dca_sweep_age_seconds",
+        "How many seconds ago the sweep ran, which does each minute what is due by time. Up to 90 are normal; if it "
+        "grows, restart the clusters.",
+        found.sweep_age.total_seconds(),
+    )
     yield _gauge("dca_claims", "Claims of workers: what is in hand now. Counted up to 200.", len(found.claims))
     yield _gauge(
         "dca_claims_expired",

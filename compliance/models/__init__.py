@@ -5,6 +5,7 @@ from compliance.models.exports import Export, ExportConversation, ExportFile, Le
 from compliance.models.heartbeats import Heartbeat
 from compliance.models.notes import RequestNote
 from compliance.models.notices import Mailbox, Notice
+from compliance.models.occurrences import Occurrence
 from compliance.models.replays import Replay
 from compliance.models.requests import Claim, ComplianceRequest
 
@@ -19,6 +20,7 @@ __all__ = [
     "LeftCopy",
     "Mailbox",
     "Notice",
+    "Occurrence",
     "Replay",
     "RequestNote",
 ]

@@ -14,12 +14,13 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from chatbots.buckets import Place, Written
+from config import proc
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)
 
 # As a claim of requests: the slowest call to the storage, with its retries, fits in.
-LEASE_SECONDS = 120
+LEASE_SECONDS = 60
 MAX_ATTEMPTS = 5
 # A day that is being changed is left alone so long while there is other work: made once for all that changed.
 SETTLING_SECONDS = 30
@@ -37,7 +38,7 @@ SELECT count(*) FROM conversations_dailyextract
 
 _TAKE = """
 UPDATE conversations_dailyextract e
-   SET token = %(token)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+   SET token = %(token)s, owner = %(owner)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE e.id = (
        SELECT d.id FROM conversations_dailyextract d
         WHERE d.state IN ('pending', 'stale') AND {which}
@@ -61,7 +62,7 @@ _TAKE_ONE = _TAKE.format(which="d.id = %(id)s")
 # What has expired is not made again, so whoever has it now had begun before.
 _TAKE_EXPIRED = """
 UPDATE conversations_dailyextract e
-   SET token = %(token)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+   SET token = %(token)s, owner = %(owner)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE e.id = (
        SELECT d.id FROM conversations_dailyextract d
         WHERE d.expires_at < statement_timestamp() AND d.key IS NOT NULL AND d.hosting = 'hosted'
@@ -125,16 +126,22 @@ UPDATE conversations_dailyextract
        not_before = clock_timestamp() + make_interval(secs => %(back_off)s * 4 ^ attempts)
  WHERE id = %(id)s AND token = %(token)s
 """
-_BREAK_EXPIRED = """
+_BREAK = """
 UPDATE conversations_dailyextract e
-   SET token = NULL, claimed_until = NULL, attempts = e.attempts + 1, error_code = 'worker_lost',
-       error_detail = 'The worker stopped in the middle of the work. Look at its logs, then have it made again.',
-       state = CASE WHEN e.attempts + 1 >= %s THEN 'failed' ELSE e.state END
-  FROM (SELECT id FROM conversations_dailyextract
-         WHERE state IN ('pending', 'stale') AND claimed_until < clock_timestamp()
+   SET token = NULL, claimed_until = NULL, attempts = e.attempts + lost.counts,
+       error_code = CASE lost.counts WHEN 1 THEN 'worker_lost' ELSE e.error_code END,
+       error_detail = CASE lost.counts WHEN 1 THEN
+           'The worker stopped in the middle of the work. Look at its logs, then have it made again.'
+           ELSE e.error_detail END,
+       state = CASE WHEN lost.counts = 1 AND e.attempts + 1 >= %(most)s THEN 'failed' ELSE e.state END
+  FROM (SELECT id, CASE WHEN %(blamed)s::text IS NULL OR owner = %(blamed)s THEN 1 ELSE 0 END AS counts
+          FROM conversations_dailyextract
+         WHERE state IN ('pending', 'stale') AND {which}
          ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) lost
  WHERE e.id = lost.id
 """
+_BREAK_EXPIRED = _BREAK.format(which="claimed_until < clock_timestamp()")
+_BREAK_OF_CLUSTER = _BREAK.format(which="token IS NOT NULL AND starts_with(owner, %(cluster)s || ':')")
 
 
 class ExtractLost(Exception):
@@ -186,6 +193,7 @@ class Held:
 
     def give_back(self, *, wait: timedelta = timedelta()) -> None:
         """Let it go without a lost attempt."""
+        connection.close_if_unusable_or_obsolete()  # what failed may have been the connection
         self._execute(_GIVE_BACK, wait=wait.total_seconds())
 
     def settle(self) -> None:
@@ -199,6 +207,7 @@ class Held:
     def fail(self, code: str, detail: str, *, retryable: bool) -> None:
         """Note an error: try again after a wait, or fail when no attempt is left or trying cannot help."""
         logger.warning("extract.attempt_failed extract=%s code=%s", self.id, code)
+        connection.close_if_unusable_or_obsolete()
         self._execute(
             _FAIL,
             code=code,
@@ -263,8 +272,17 @@ def take_expired() -> Held | None:
 
 def break_expired() -> None:
     """Let go of what lost workers held."""
+    _break(_BREAK_EXPIRED, blamed=None)
+
+
+def break_of(cluster: str, *, blamed: str | None) -> None:
+    """Let go of what the workers of a cluster held that is no more. See `compliance.claims.break_of`."""
+    _break(_BREAK_OF_CLUSTER, cluster=cluster, blamed=blamed)
+
+
+def _break(statement: str, **values: str | None) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(_BREAK_EXPIRED, [MAX_ATTEMPTS])
+        cursor.execute(statement, {"most": MAX_ATTEMPTS, **values})
 
 
 def _is_any_due() -> bool:
@@ -274,6 +292,6 @@ def _is_any_due() -> bool:
 def _take(statement: str, **values: Any) -> Held | None:
     token = uuid4()
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"token": token, "lease": LEASE_SECONDS, **values})
+        cursor.execute(statement, {"token": token, "owner": proc.owner(), "lease": LEASE_SECONDS, **values})
         row = cursor.fetchone()
     return Held(*(*row, token)) if row else None

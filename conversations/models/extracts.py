@@ -42,6 +42,7 @@ class DailyExtract(models.Model):
     expires_at = models.DateTimeField(null=True)
     stale_at = models.DateTimeField(null=True, help_text="Since when it has to be made again.")
     token = models.UUIDField(null=True, help_text="Fencing token of the worker that makes it.")
+    owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that had it last.")
     claimed_until = models.DateTimeField(null=True, help_text="By the database's clock.")
     attempts = models.PositiveSmallIntegerField(default=0)
     not_before = models.DateTimeField(null=True, help_text="Not tried earlier: back-off after an error.")

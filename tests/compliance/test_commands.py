@@ -8,7 +8,6 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.utils import timezone
-from django_q.models import Schedule
 
 from chatbots.models import ChangeLogEntry
 from compliance import worker
@@ -164,15 +163,3 @@ def test_verification_says_what_is_too_old_to_be_found_by_digest(chatbot, storag
         ],
     )
     assert json.loads(run("verify_erasure", "--all", "--json")[1])["by_marks_alone"] == 1
-
-
-def test_schedules_are_made_equal_to_the_code() -> None:
-    Schedule.objects.all().delete()
-    Schedule.objects.create(name="of-another-time", func="nowhere")
-    Schedule.objects.create(name="sweep", func="compliance.tasks.sweep")
-    Schedule.objects.create(name="sweep", func="compliance.tasks.sweep")
-
-    for _ in range(2):
-        assert run("sync_schedules") == (0, "Scheduled: sweep\n")
-        schedule = Schedule.objects.get()
-        assert (schedule.func, schedule.minutes, schedule.repeats) == ("compliance.tasks.sweep", 1, -1)

@@ -9,17 +9,19 @@ from uuid import uuid4
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
-from django_q.models import OrmQ, Schedule, Task
+from django_q.models import OrmQ, Task
 
 from chatbots.models import Chatbot
-from compliance import health, heartbeats, line, queue, tasks
+from compliance import health, heartbeats, occurrences, queue, tasks
 from compliance.heartbeats import Condition
-from compliance.models import Claim, ComplianceRequest, Heartbeat
+from compliance.models import ComplianceRequest, Heartbeat, Occurrence
+from config import proc
 from tests.factories import ClaimFactory, deletion_of, export_of
 
 pytestmark = pytest.mark.django_db
 
 MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +31,13 @@ def _no_beat_before() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _sweep_is_due_soon(db: None) -> None:
-    # Scheduled when the database was made, which can be long ago.
-    Schedule.objects.filter(name="sweep").update(next_run=timezone.now() + MINUTE)
+def _sweep_has_run(db: None) -> None:
+    occurrences.note(Occurrence.Name.SWEEP)
 
 
-def cluster(name: str = "host:7", *, seen: timedelta = MINUTE, worked: timedelta | None = MINUTE) -> Heartbeat:
+def cluster(
+    name: str = "host:7", *, seen: timedelta = SECOND, worked: timedelta | None = MINUTE, **fields: Any
+) -> Heartbeat:
     now = timezone.now()
     return Heartbeat.objects.create(
         id=uuid4(),
@@ -44,6 +47,7 @@ def cluster(name: str = "host:7", *, seen: timedelta = MINUTE, worked: timedelta
         started_at=now - timedelta(hours=1),
         seen_at=now - seen,
         worked_at=None if worked is None else now - worked,
+        **fields,
     )
 
 
@@ -67,6 +71,7 @@ def told() -> tuple[int, dict[str, Any]]:
 
 def test_it_is_well_while_a_cluster_works_and_nothing_waits_long(chatbot: Chatbot) -> None:
     cluster()
+    waiting(chatbot, MINUTE, claim=ClaimFactory.create())
     waiting(chatbot, MINUTE)
 
     code, document = told()
@@ -82,8 +87,8 @@ def test_it_is_well_while_a_cluster_works_and_nothing_waits_long(chatbot: Chatbo
 def test_it_ends_with_1_and_names_each_problem(chatbot: Chatbot) -> None:
     cluster(seen=3 * MINUTE)
     waiting(chatbot, 11 * MINUTE)
-    Schedule.objects.filter(name="sweep").update(next_run=timezone.now() - 6 * MINUTE)
-    claim = ClaimFactory.create(expires_at=timezone.now() - 6 * MINUTE)
+    Occurrence.objects.update(last_at=timezone.now() - 4 * MINUTE)
+    ClaimFactory.create(expires_at=timezone.now() - 2 * MINUTE)
 
     code, document = told()
 
@@ -95,9 +100,6 @@ def test_it_ends_with_1_and_names_each_problem(chatbot: Chatbot) -> None:
         "claims_expired",
     ]
     assert document["expired_claims"] == 1
-    Claim.objects.filter(pk=claim.pk).delete()
-    Schedule.objects.all().delete()
-    assert "sweep_missing" in codes()
 
 
 def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
@@ -107,6 +109,56 @@ def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
     cluster("host:8", worked=None)
     conditions = {one.name: one.condition for one in health.look().clusters}
     assert conditions == {"host:7": Condition.ALIVE, "host:8": Condition.STALLED}
+
+
+def test_a_cluster_that_is_not_seen_any_more_is_told_for_a_while() -> None:
+    cluster()
+    gone = cluster("host:8", seen=MINUTE)
+    cluster("host:9", seen=MINUTE, stopped_at=timezone.now())
+    cluster("host:10", seen=MINUTE, died_at=timezone.now())
+
+    assert codes() == ["cluster_gone"]
+    assert "host:8" in health.look().problems[0].detail
+    Heartbeat.objects.filter(pk=gone.pk).update(seen_at=timezone.now() - 11 * MINUTE)
+    assert codes() == []
+
+
+def test_work_that_waits_for_a_minute_while_nobody_has_any_is_told(chatbot: Chatbot) -> None:
+    cluster()
+    waiting(chatbot, 2 * MINUTE)
+    assert codes() == ["nobody_works"]
+    claim = ClaimFactory.create()
+    assert codes() == []
+    claim.delete()
+    ComplianceRequest.objects.all().delete()
+    queue.ring()
+    OrmQ.objects.update(lock=timezone.now() - 2 * MINUTE)
+    assert codes() == ["nobody_works"]
+
+
+def test_who_waits_for_an_earlier_one_is_no_sign_that_nobody_works(chatbot: Chatbot) -> None:
+    cluster()
+    waiting(chatbot, 3 * MINUTE, not_before=timezone.now() + MINUTE)
+    waiting(chatbot, 2 * MINUTE)
+    assert health.oldest_waiting().is_blocked
+    assert codes() == []
+
+
+def test_a_sweep_that_never_ran_is_late_some_minutes_after_the_clusters_began() -> None:
+    Occurrence.objects.all().delete()
+    new = cluster()
+    assert codes() == ["sweep_late"]
+    Heartbeat.objects.filter(pk=new.pk).update(started_at=timezone.now() - MINUTE)
+    assert codes() == []
+
+
+def test_a_restart_and_what_was_not_ours_are_told_for_a_while() -> None:
+    cluster()
+    occurrences.note(Occurrence.Name.CLUSTER_RESTARTED)
+    occurrences.note(Occurrence.Name.FOREIGN_TASK)
+    assert codes() == ["cluster_restarted", "foreign_task"]
+    Occurrence.objects.exclude(name="sweep").update(last_at=timezone.now() - timedelta(hours=25))
+    assert codes() == []
 
 
 def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
@@ -128,7 +180,7 @@ def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
 
 
 def test_a_task_is_a_sign_of_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = line.cluster().rstrip(":")
+    name = proc.cluster()
     ours, other = cluster(name, worked=None), cluster(f"{name}1", worked=None)
 
     tasks.deliver_callbacks()
@@ -181,6 +233,6 @@ def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> 
 
     assert [one.name for one in queue.failed_tasks()] == ["sweep", "drain"]
     assert "library" not in repr(queue.failed_tasks())
-    assert queue.tasks_waiting() == 1
-    OrmQ.objects.update(lock=now + MINUTE)
-    assert queue.tasks_waiting() == 0
+    assert queue.tasks_waiting()[0] == 1
+    OrmQ.objects.all().delete()
+    assert queue.tasks_waiting() == (0, None)

@@ -294,7 +294,7 @@ def test_the_sweep_calls_for_mails_where_a_server_is_named(
     tasks.sweep()
     tasks.sweep()
 
-    assert [one.task["func"] for one in OrmQ.objects.all()] == ["compliance.tasks.send_mails"]
+    assert [one.payload for one in OrmQ.objects.all()] == ["send_mails"]
     tasks.send_mails()
     assert len(server.mails) == 1
     Notice.objects.update(created_at=timezone.now() - 31 * DAY)

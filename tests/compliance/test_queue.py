@@ -1,4 +1,7 @@
-"""The bell: a waiting task is enough, a task that was taken is not, and callers do not wait for each other."""
+"""The bell: a waiting task is enough, a task that was taken is not, and callers do not wait for each other.
+
+And what is taken from the table: names of our own tasks, and nothing else whatever stands there.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -8,15 +11,21 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 from django_q.models import OrmQ
+from django_q.signing import SignedPackage
 
 from compliance import queue
+from compliance.models import Occurrence
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def take_all() -> None:
-    """As django-q2 takes tasks: it locks them until later."""
-    OrmQ.objects.update(lock=timezone.now() + timedelta(hours=2))
+def take_all() -> list[str]:
+    """As a cluster takes them, one by one; return what they would run."""
+    taken = []
+    while task := queue.Broker().dequeue():
+        [(_, signed)] = task
+        taken.append(SignedPackage.loads(signed)["func"])
+    return taken
 
 
 def test_one_waiting_task_is_enough() -> None:
@@ -27,9 +36,9 @@ def test_one_waiting_task_is_enough() -> None:
 
 def test_a_task_that_was_taken_is_not() -> None:
     queue.ring()
-    take_all()
+    assert take_all() == ["compliance.tasks.drain"]
     queue.ring()
-    assert OrmQ.objects.count() == 2
+    assert OrmQ.objects.count() == 1
 
 
 def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
@@ -47,16 +56,65 @@ def test_eight_at_once_call_one_worker() -> None:
         barrier.wait()
         _ring()
 
-    for round_ in range(1, 6):
+    for _round in range(5):
         with ThreadPoolExecutor(8) as pool:
             for one in [pool.submit(together) for _ in range(8)]:
                 one.result(timeout=10)
-        assert OrmQ.objects.count() == round_
-        take_all()
+        assert len(take_all()) == 1
 
 
 def _ring() -> None:
     try:
         queue.ring()
+    finally:
+        connection.close()
+
+
+def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
+    queue.call_messenger()
+    queue.ring()
+    with ThreadPoolExecutor(4) as pool:
+        taken = [one.result(timeout=10) for one in [pool.submit(_take) for _ in range(4)]]
+    assert sorted(filter(None, taken)) == ["compliance.tasks.deliver_callbacks", "compliance.tasks.drain"]
+    assert not OrmQ.objects.exists()
+
+
+def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_WAIT_SECONDS", 0)
+    queue.ring()
+    broker = queue.Broker()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        [(backend,)] = cursor.fetchall()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_end, backend).result(timeout=10)
+
+    assert broker.dequeue() is None
+    assert take_all() == ["compliance.tasks.drain"]
+
+
+def test_of_all_who_ask_for_a_sweep_one_a_minute_gets_it() -> None:
+    for _ in range(3):
+        queue.call_for_sweep()
+    assert take_all() == ["compliance.tasks.sweep"]
+
+    Occurrence.objects.update(asked_at=timezone.now() - timedelta(seconds=61))
+    queue.call_for_sweep()
+    queue.call_for_sweep()
+    assert take_all() == ["compliance.tasks.sweep"]
+
+
+def _end(backend: int) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [backend])
+    finally:
+        connection.close()
+
+
+def _take() -> str | None:
+    try:
+        task = queue.Broker().dequeue()
+        return SignedPackage.loads(task[0][1])["func"] if task else None
     finally:
         connection.close()

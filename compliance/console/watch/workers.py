@@ -25,7 +25,7 @@ def workers(request: HttpRequest) -> HttpResponse:
         problems=found.problems,
         clusters=[(cluster, _TONES[cluster.condition], found.at - cluster.seen_at) for cluster in found.clusters],
         claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
-        sweep_in=None if found.next_sweep is None else max(timedelta(0), found.next_sweep - found.at),
+        sweep_age=found.last_sweep and max(timedelta(0), found.at - found.last_sweep),
         failed_tasks=queue.failed_tasks() if sees_all else None,
         sees_all=sees_all,
     )

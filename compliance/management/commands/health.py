@@ -22,7 +22,7 @@ examples:
   manage.py health
   manage.py health --json
 
-Run it every few minutes and alarm on the exit code. It says nothing of single requests that failed or are held: the
+Run it every minute and alarm on the exit code. It says nothing of single requests that failed or are held: the
 console and the mails to officers do.
 
 exit codes: 0 all is well, 1 something is wrong (each problem has a code and says what to do), or the database does
@@ -67,5 +67,5 @@ def _document(found: Health) -> dict[str, Any]:
         "claims": len(found.claims),
         "expired_claims": len(found.expired_claims),
         "tasks_waiting": found.tasks_waiting,
-        "next_sweep": found.next_sweep,
+        "last_sweep": found.last_sweep,
     }

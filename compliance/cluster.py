@@ -1,0 +1,293 @@
+"""A cluster of workers that ends with its dead, and a parent that starts it anew.
+
+django-q2's cluster is a guard, and of it workers, a pusher that hands them tasks through a queue in memory, and a
+monitor that hears what became of them. A process that is killed or stands still with that queue's lock in its hands
+stops them all for good. So none is replaced (but a worker that has done its number of tasks): the cluster ends as a
+whole, and the parent starts another, which puts back what the workers of the former had in hand. See ADR 0031.
+
+    parent      knows no database; kills a guard that stands still, or has a process that does
+      guard     ends when a process of it was killed; beats, rings, has the sweep run; dies with the parent
+        workers, pusher, monitor    die with the guard
+"""
+
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from ctypes import Array, c_int
+from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
+from types import FrameType
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import connection, connections
+from django_q.cluster import Sentinel
+from django_q.conf import Conf
+from django_q.worker import worker
+
+from compliance import claims, health, heartbeats, occurrences, queue
+from config import logs, proc
+from config.logs import describe_kind
+from conversations.extracts import work
+
+logger = logging.getLogger(__name__)
+
+# A process that was stopped, or ended unseen by a guard that is stuck, for so long is not waited for any more.
+STILL_SECONDS = 3.0
+# How often a guard looks what is to be done.
+TICK_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
+_STILL = {"T", "Z"}  # stopped, ended and not yet seen
+# A cluster that lived for less than this is not started anew at once.
+_SHORT_LIFE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 8.0
+
+
+@dataclass(frozen=True)
+class Former:
+    """The cluster before: its name, and the process that it was ended for, if one was."""
+
+    name: str
+    lost: int
+
+
+class _Board:
+    """What parent and guard tell each other: plain numbers in shared memory. A lock could be held by the dead."""
+
+    def __init__(self, processes: int) -> None:
+        self._pids: Array[c_int] = multiprocessing.RawArray("i", processes)
+        self._lost: Array[c_int] = multiprocessing.RawArray("i", 1)
+
+    @property
+    def pids(self) -> list[int]:
+        return [pid for pid in self._pids if pid]
+
+    def show(self, pids: list[int]) -> None:
+        self._pids[:] = (pids + [0] * len(self._pids))[: len(self._pids)]
+
+    @property
+    def lost(self) -> int:
+        return int(self._lost[0])
+
+    @lost.setter
+    def lost(self, pid: int) -> None:
+        self._lost[0] = pid
+
+
+class _Flag:
+    """What django-q2 wants of an event, within one process."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self, *_: object) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        time.sleep(seconds)
+        return self._is_set
+
+
+class _Process(ForkProcess):
+    """A process that dies with its parent, and whose last error reaches the log without its own text."""
+
+    def run(self) -> None:
+        # Of a signal to all processes of a service only the parent makes anything; else a stop would kill workers.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        parent = multiprocessing.parent_process()
+        proc.die_with_parent(parent.pid or 0 if parent else 0)
+        try:
+            super().run()
+        except Exception:
+            logger.critical("process.failed process=%s", self.name, exc_info=True)
+            sys.exit(1)
+
+
+class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
+    """The process that starts the others, and ends with any of them that was killed."""
+
+    def __init__(self, cluster_id: UUID, board: _Board, former: Former | None) -> None:
+        super().__init__(stop_event=_Flag(), start_event=_Flag(), cluster_id=cluster_id, start=False)
+        signal.signal(signal.SIGTERM, self.stop_event.set)
+        self._board = board
+        self._former = former
+        self._started: dict[_Process, str] = {}
+        self._began = time.monotonic()
+        self._next_tick = 0.0
+        self._has_told_of_restart = former is None
+
+    def spawn_process(self, target: Callable[..., Any], *args: Any) -> _Process:
+        process = _Process(target=target, args=args, name=f"{target.__name__}-{uuid4().hex[:8]}", daemon=True)
+        if target == worker:
+            process.timer = args[2]  # type: ignore[attr-defined]  # django-q2 looks for it there
+            self.pool.append(process)
+        process.start()
+        self._started[process] = target.__name__
+        return process
+
+    def reincarnate(self, process: _Process) -> None:
+        self._end_with_the_dead()
+        if process in self.pool and process.timer.value == 0:  # type: ignore[attr-defined]
+            self._end_for(process, "hangs")
+        super().reincarnate(process)
+
+    def status(self) -> str | None:
+        """Called twice a second by the loop of the guard, and ten times while it stops."""
+        self._end_with_the_dead()
+        status: str | None = super().status()
+        if status == Conf.STOPPED:
+            heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=True)
+        elif time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK_SECONDS
+            self._tick()
+        return status
+
+    def _end_with_the_dead(self) -> None:
+        for process in list(self._started):
+            code = process.exitcode
+            if code is not None:
+                if code < 0:
+                    self._end_for(process, f"was killed by signal {-code}")
+                del self._started[process]
+        self._board.show([process.pid or 0 for process in self._started])
+
+    def _end_for(self, process: _Process, what: str) -> None:
+        self._board.lost = process.pid or 0
+        logger.critical("cluster.ends cluster=%s %s=%s %s", proc.cluster(), self._started[process], process.pid, what)
+        os._exit(1)  # and the others with it
+
+    def _tick(self) -> None:
+        heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=False)
+        try:
+            self._clear_up()
+            queue.drop_schedules()
+            if not self.stop_event.is_set():
+                # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
+                if health.oldest_waiting():
+                    queue.ring()
+                queue.call_for_sweep()
+        except Exception as error:
+            logger.warning("cluster.tick_failed %s", describe_kind(error))
+            connection.close()
+
+    def _clear_up(self) -> None:
+        """Put back what is in the hands of workers that are no more, of this machine or of any."""
+        former = self._former
+        # Who was started from outside may be the successor of any that was killed along with its parent.
+        at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
+        for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
+            blamed = f"{name}:{former.lost}" if former and former.name == name else None
+            work.break_of(name, blamed=blamed)
+            if claims.break_of(name, blamed=blamed):
+                heartbeats.cleared_up(cluster_id)
+        if not self._has_told_of_restart:
+            occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
+            self._has_told_of_restart = True
+        claims.break_expired()
+        work.break_expired()
+
+
+def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:
+    """What the guard's process runs. It ends as it is: Python's own end would wait for the others."""
+    code = 1
+    try:
+        proc.die_with_parent(parent)
+        proc.name_cluster(name_of(host, os.getpid(), cluster_id))
+        Guard(cluster_id, board, former).start()
+        code = 0
+    except Exception:
+        logger.critical("process.failed process=guard", exc_info=True)
+    finally:
+        os._exit(code)
+
+
+class Parent:
+    """The first process: starts a cluster, looks at it, and starts another when it has ended by itself."""
+
+    def __init__(self) -> None:
+        self._is_told_to_stop = False
+
+    def run(self) -> None:
+        """Return once it was told to stop (SIGTERM, SIGINT) and the cluster has ended. One call for each process."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        host = socket.gethostname()
+        former: Former | None = None
+        pause = 0.0
+        while not self._is_told_to_stop:
+            began = time.monotonic()
+            board = _Board(Conf.WORKERS + 8)  # some more while a worker follows another
+            cluster_id = uuid4()
+            connections.close_all()  # a process that is forked must not share one
+            guard = ForkProcess(
+                name="guard", target=_guard, args=(cluster_id, host, board, former, os.getpid()), daemon=False
+            )
+            guard.start()
+            logger.info("cluster.starts guard=%s workers=%s", guard.pid, Conf.WORKERS)
+            self._watch(guard, board)
+            if self._is_told_to_stop:
+                break
+            logger.critical("cluster.ended guard=%s code=%s: another is started", guard.pid, guard.exitcode)
+            former = Former(name_of(host, guard.pid or 0, cluster_id), board.lost)
+            pause = (
+                min(pause * 2 or 1.0, _LONGEST_PAUSE_SECONDS) if time.monotonic() - began < _SHORT_LIFE_SECONDS else 0
+            )
+            self._rest(pause)
+        logger.info("cluster.stopped")
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_told_to_stop = True
+
+    def _watch(self, guard: ForkProcess, board: _Board) -> None:
+        """Wait until the guard has ended, and kill it when a process of the cluster has stood still for too long."""
+        still_since: dict[int, float] = {}
+        told_at = -math.inf
+        while guard.is_alive():
+            now = time.monotonic()
+            if self._is_told_to_stop and now - told_at >= 1:
+                # More than once: it may not have been ready to hear.
+                guard.terminate()
+                told_at = now
+            still = [pid for pid in (guard.pid or 0, *board.pids) if proc.state(pid) in _STILL]
+            still_since = {pid: still_since.get(pid, now) for pid in still}
+            lost = [pid for pid, since in still_since.items() if now - since >= STILL_SECONDS]
+            if lost:
+                if guard.pid not in lost:
+                    board.lost = lost[0]
+                logger.critical("cluster.ends guard=%s: process %s stands still", guard.pid, lost[0])
+                guard.kill()
+            guard.join(_LOOK_SECONDS)
+
+    def _rest(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self._is_told_to_stop and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+        _reap()
+
+
+def name_of(host: str, guard: int, cluster_id: UUID) -> str:
+    """Return a name that no other start of a cluster has, though host and number of the process may come again."""
+    return f"{host}:{guard}-{cluster_id.hex[-6:]}"
+
+
+def _reap() -> None:
+    """Take leave of what the kernel has handed to us, as it does to the first process of a container."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def run() -> None:
+    """Run a cluster until this process is told to stop, in its main thread."""
+    logs.log_last_errors()
+    Parent().run()

@@ -1,0 +1,23 @@
+from typing import Any
+
+from chatbots.management.base import TeachingCommand
+from compliance import cluster
+
+
+class Command(TeachingCommand):
+    help = (
+        "Run a cluster of workers until it is told to stop. WORKERS says how many. A cluster of which a process is "
+        "killed, or stands still, is ended and started anew within seconds."
+    )
+    examples = """\
+examples:
+  manage.py qcluster
+  WORKERS=4 manage.py qcluster
+
+Any number of clusters may run, on any machines. To stop one, send SIGTERM or Ctrl-C: its workers finish the task in
+hand. If you cannot wait, kill it; nothing is lost. Have a process manager start it again when its first process is
+killed (docs/operating.md).
+"""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        cluster.run()

@@ -1,0 +1,47 @@
+"""Write down, and tell, when something last happened that no other row tells. All times are the database's."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from django.db import connection
+
+from compliance.models import Occurrence
+
+Name = Occurrence.Name
+
+_NOTE = """
+INSERT INTO compliance_occurrence AS known (name, last_at, times) VALUES (%s, statement_timestamp(), %s)
+ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at, times = known.times + excluded.times
+"""
+_ASK = """
+INSERT INTO compliance_occurrence AS known (name, asked_at, times) VALUES (%s, statement_timestamp(), 0)
+ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at
+ WHERE known.asked_at IS NULL OR known.asked_at <= statement_timestamp() - make_interval(secs => %s)
+RETURNING name
+"""
+
+
+class Last(NamedTuple):
+    """When it was last asked for, when it last happened, and how often it has."""
+
+    asked_at: datetime | None
+    last_at: datetime | None
+    times: int
+
+
+def note(name: Name, *, times: int = 1) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(_NOTE, [name, times])
+
+
+def ask(name: Name, *, every: float) -> bool:
+    """Say whether it is due, so many seconds after it was last asked for. Of all who ask one is told so."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ASK, [name, every])
+        return cursor.fetchone() is not None
+
+
+def last() -> dict[Name, Last]:
+    """Return the last of each, also of what never happened."""
+    rows = Occurrence.objects.values_list("name", "asked_at", "last_at", "times")
+    return dict.fromkeys(Name, Last(None, None, 0)) | {Name(name): Last(*found) for name, *found in rows}

@@ -1,0 +1,110 @@
+"""A cluster that is no more is known by its process, and what it had in hand is put back at once."""
+
+import os
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.utils import timezone
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import claims, heartbeats
+from compliance.models import Claim, ComplianceRequest, Heartbeat
+from config import proc
+from conversations.extracts import work
+from conversations.models import DailyExtract
+from tests.factories import ClaimFactory, deletion_of
+
+pytestmark = pytest.mark.django_db
+
+NOBODY = 2**22 + 1  # larger than any number of a process
+
+
+def beat(name: str, pid: int, *, seen: int = 0, began: int | None = None, **fields: Any) -> None:
+    now = timezone.now()
+    Heartbeat.objects.create(
+        id=uuid4(),
+        name=name,
+        version="1",
+        workers=2,
+        started_at=now,
+        seen_at=now - timedelta(seconds=seen),
+        pid=pid,
+        began=proc.began(os.getpid()) if began is None else began,
+        **{"place": proc.place()} | fields,
+    )
+
+
+def dead(**options: Any) -> list[str]:
+    return sorted(name for _, name in heartbeats.dead_here(**options))
+
+
+def test_one_is_dead_when_no_process_has_its_number_or_another_that_began_later() -> None:
+    beat("lives", os.getpid(), seen=60)
+    beat("gone", NOBODY, seen=60, began=7)
+    beat("number-taken", os.getpid(), seen=60, began=7)
+    beat("elsewhere", NOBODY, seen=60, place="another machine or container")
+    beat("unknown", NOBODY, seen=60, place="")
+    beat("stopped", NOBODY, seen=60, stopped_at=timezone.now())
+    beat("cleared-up", NOBODY, seen=60, died_at=timezone.now())
+
+    assert dead() == ["gone", "number-taken"]
+
+
+def test_its_successor_is_first_to_clear_up() -> None:
+    beat("gone", NOBODY, began=7)
+    assert dead() == []
+    assert dead(former="gone") == ["gone"]
+    assert dead(at_once=True) == ["gone"]
+
+
+def test_only_what_the_lost_worker_had_in_hand_loses_an_attempt(chatbot: Chatbot) -> None:
+    lost, innocent, other = (
+        deletion_of(
+            chatbot,
+            value,
+            status="processing",
+            started_at=timezone.now(),
+            attempts=1,
+            claim=ClaimFactory.create(owner=owner),
+        )
+        for value, owner in (("42", "host:7-ab:8"), ("43", "host:7-ab:9"), ("44", "host:7-abc:8"))
+    )
+
+    assert claims.break_of("host:7-ab", blamed="host:7-ab:8")
+
+    found = {one.pk: one for one in ComplianceRequest.objects.all()}
+    assert [(found[one.pk].attempts, found[one.pk].lane) for one in (lost, innocent)] == [(2, "alone"), (1, "normal")]
+    assert [found[one.pk].status for one in (lost, innocent, other)] == ["accepted", "accepted", "processing"]
+    assert Claim.objects.get().pk == other.claim_id
+    codes = {entry.request_id: entry.data["code"] for entry in ChangeLogEntry.objects.all()}
+    assert codes == {lost.pk: "worker_lost", innocent.pk: "cluster_ended"}
+
+
+def test_a_request_that_loses_its_worker_again_and_again_fails(chatbot: Chatbot) -> None:
+    for attempt in range(1, claims.MAX_ATTEMPTS + 1):
+        ComplianceRequest.objects.all().delete()
+        request = deletion_of(chatbot, "42", attempts=attempt - 1, claim=ClaimFactory.create(owner="host:7-ab:8"))
+        claims.break_of("host:7-ab", blamed="host:7-ab:8")
+        request.refresh_from_db()
+    assert (request.status, request.error_code) == ("failed", "worker_lost")
+
+
+@pytest.mark.parametrize(("blamed", "attempts"), [("host:7-ab:8", 1), ("host:7-ab:0", 0), (None, 1)])
+def test_a_day_that_was_being_made_is_let_go(chatbot: Chatbot, blamed: str | None, attempts: int) -> None:
+    now = timezone.now()
+    DailyExtract.objects.create(
+        chatbot=chatbot,
+        day=now.date(),
+        starts_at=now,
+        ends_at=now + timedelta(days=1),
+        token=uuid4(),
+        claimed_until=now + timedelta(seconds=60),
+        owner="host:7-ab:8",
+    )
+    work.break_of("host:7-abc", blamed=blamed)
+    assert DailyExtract.objects.get().token
+    work.break_of("host:7-ab", blamed=blamed)
+    day = DailyExtract.objects.get()
+    assert (day.token, day.claimed_until, day.attempts) == (None, None, attempts)

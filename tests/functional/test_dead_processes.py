@@ -1,0 +1,142 @@
+"""A process of a real cluster is killed or stopped: the cluster mends itself, and work goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from compliance import health, queue
+from compliance.models import ComplianceRequest, Heartbeat
+from config import proc
+from scripts.processes import Processes, children_of
+from tests.factories import conversation_of, deletion_of
+from tests.functional.support import ROOT, manage, worker_environment
+from tests.functional.test_killed_worker import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Seconds are measured (docs/reliability.md); this machine may have other things to do.
+SOON = 30.0
+
+
+@dataclass
+class Running:
+    """A cluster: its first process, and what it says."""
+
+    pid: int
+    log: Path
+    processes: Processes
+
+    @property
+    def guard(self) -> int:
+        return children_of(self.pid)[0]
+
+    def process(self, kind: str) -> int:
+        """The process of a kind, of a cluster in which none was replaced."""
+        if kind == "guard":
+            return self.guard
+        wait_until(lambda: len(children_of(self.guard)) == 4)
+        return dict(zip(("worker", "other", "monitor", "pusher"), children_of(self.guard), strict=True))[kind]
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+@pytest.fixture
+def running(tmp_path: Path, storage: ObjectStorage) -> Iterator[Running]:
+    log = tmp_path / "cluster.log"
+    with Processes() as processes:
+        first = processes.start("cluster", manage("qcluster"), env=worker_environment(), log=log)
+        wait_until(lambda: Heartbeat.objects.exists() and len(children_of(first.pid)) == 1)
+        yield Running(first.pid, log, processes)
+
+
+def work_is_done(chatbot: Chatbot) -> None:
+    conversation_of(chatbot, "42")
+    request = deletion_of(chatbot, "42")
+    queue.ring()
+    wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == "completed", seconds=SOON)
+
+
+@pytest.mark.parametrize(
+    ("how", "kinds"),
+    [(signal.SIGKILL, ["worker", "monitor", "pusher", "guard"]), (signal.SIGSTOP, ["worker", "guard"])],
+    ids=["killed", "frozen"],
+)
+def test_a_cluster_that_loses_a_process_starts_itself_anew(
+    running: Running, chatbot: Chatbot, how: signal.Signals, kinds: list[str]
+) -> None:
+    for kind in kinds:
+        guard = running.guard
+        lost = running.process(kind)
+        all_of_it = [guard, *children_of(guard)]
+
+        os.kill(lost, how)
+
+        wait_until(lambda every=all_of_it: all(proc.began(pid) is None for pid in every), seconds=SOON)
+        work_is_done(chatbot)
+        assert running.guard != guard
+    wait_until(lambda: "cluster_restarted" in [problem.code for problem in health.look().problems], seconds=SOON)
+    assert "Traceback" not in running.said()
+    assert running.processes.stop() == {"cluster": 0}
+
+
+def test_a_cluster_with_a_frozen_worker_stops_within_seconds(running: Running) -> None:
+    os.kill(running.process("worker"), signal.SIGSTOP)
+    began = time.monotonic()
+    assert running.processes.stop(SOON) == {"cluster": 0}
+    assert time.monotonic() - began < SOON / 2
+
+
+def test_of_a_killed_parent_nothing_is_left(running: Running) -> None:
+    all_of_it = [running.guard, *children_of(running.guard)]
+    os.kill(running.pid, signal.SIGKILL)
+    wait_until(lambda: all(proc.began(pid) is None for pid in all_of_it), seconds=SOON)
+
+
+def test_a_stop_signal_to_all_processes_lets_workers_finish(running: Running, chatbot: Chatbot) -> None:
+    work_is_done(chatbot)
+    for pid in (running.guard, *children_of(running.guard), running.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert running.processes.stop(SOON) == {"cluster": 0}
+    assert "cluster.ends" not in running.said()
+
+
+_FAILS = """
+import django
+django.setup()
+from compliance import cluster
+from config import logs
+
+def fail():
+    raise ValueError("Ada Lovelace")
+
+logs.log_last_errors()
+process = cluster._Process(target=fail)
+process.start()
+process.join()
+print(process.exitcode)
+fail()
+"""
+
+
+def test_the_text_of_an_error_that_nobody_caught_is_not_printed() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _FAILS],
+        cwd=ROOT,
+        env={**worker_environment(), "DJANGO_SETTINGS_MODULE": "config.settings"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.stdout, ended.returncode) == ("1\n", 1)
+    assert ended.stderr.count("builtins.ValueError") == 2
+    assert "Ada" not in ended.stderr.replace('raise ValueError("Ada Lovelace")', "")
