@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test check bench fuzz stress screenshots lock fmt clean
+.PHONY: demo run test check bench fuzz stress recovery screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -42,6 +42,9 @@ fuzz: $(READY)  ## schemathesis over the whole API, for long; EXAMPLES=200 SEED=
 
 stress: $(READY)  ## erasure and export against whatever meets them, for long; SECONDS=600 SEED=1
 	STRESS_SECONDS=$(or $(SECONDS),600) STRESS_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 0 tests/functional/test_stress.py
+
+recovery: $(READY)  ## how soon work goes on after a fault; ARGS="--rounds 5 --clusters 2"
+	$(BIN)/python scripts/recovery.py $(ARGS)
 
 screenshots: $(READY)  ## each page of the console into docs/images/; needs Chromium
 	$(BIN)/python scripts/screenshots.py

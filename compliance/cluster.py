@@ -23,7 +23,6 @@ from contextlib import suppress
 from ctypes import Array, c_int
 from dataclasses import dataclass
 from multiprocessing.context import ForkProcess
-from types import FrameType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -69,7 +68,8 @@ class _Board:
         return [pid for pid in self._pids if pid]
 
     def show(self, pids: list[int]) -> None:
-        self._pids[:] = (pids + [0] * len(self._pids))[: len(self._pids)]
+        for place in range(len(self._pids)):
+            self._pids[place] = pids[place] if place < len(pids) else 0
 
     @property
     def lost(self) -> int:
@@ -215,16 +215,16 @@ class Parent:
     """The first process: starts a cluster, looks at it, and starts another when it has ended by itself."""
 
     def __init__(self) -> None:
-        self._is_told_to_stop = False
+        self._stop = _Flag()
 
     def run(self) -> None:
         """Return once it was told to stop (SIGTERM, SIGINT) and the cluster has ended. One call for each process."""
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGTERM, self._stop.set)
+        signal.signal(signal.SIGINT, self._stop.set)
         host = socket.gethostname()
         former: Former | None = None
         pause = 0.0
-        while not self._is_told_to_stop:
+        while not self._stop.is_set():
             began = time.monotonic()
             board = _Board(Conf.WORKERS + 8)  # some more while a worker follows another
             cluster_id = uuid4()
@@ -235,7 +235,7 @@ class Parent:
             guard.start()
             logger.info("cluster.starts guard=%s workers=%s", guard.pid, Conf.WORKERS)
             self._watch(guard, board)
-            if self._is_told_to_stop:
+            if self._stop.is_set():
                 break
             logger.critical("cluster.ended guard=%s code=%s: another is started", guard.pid, guard.exitcode)
             former = Former(name_of(host, guard.pid or 0, cluster_id), board.lost)
@@ -245,16 +245,13 @@ class Parent:
             self._rest(pause)
         logger.info("cluster.stopped")
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._is_told_to_stop = True
-
     def _watch(self, guard: ForkProcess, board: _Board) -> None:
         """Wait until the guard has ended, and kill it when a process of the cluster has stood still for too long."""
         still_since: dict[int, float] = {}
         told_at = -math.inf
         while guard.is_alive():
             now = time.monotonic()
-            if self._is_told_to_stop and now - told_at >= 1:
+            if self._stop.is_set() and now - told_at >= 1:
                 # More than once: it may not have been ready to hear.
                 guard.terminate()
                 told_at = now
@@ -270,7 +267,7 @@ class Parent:
 
     def _rest(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while not self._is_told_to_stop and time.monotonic() < end:
+        while not self._stop.is_set() and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
         _reap()
 

@@ -44,4 +44,5 @@ def ask(name: Name, *, every: float) -> bool:
 def last() -> dict[Name, Last]:
     """Return the last of each, also of what never happened."""
     rows = Occurrence.objects.values_list("name", "asked_at", "last_at", "times")
-    return dict.fromkeys(Name, Last(None, None, 0)) | {Name(name): Last(*found) for name, *found in rows}
+    known = {Name(name): Last(asked_at, last_at, times) for name, asked_at, last_at, times in rows}
+    return dict.fromkeys(Name, Last(None, None, 0)) | known

@@ -3,7 +3,9 @@
 import os
 import secrets
 import sys
+import time
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -52,18 +54,32 @@ def main() -> int:
         "4",
     ]
     with Processes() as processes:
-        processes.start("web", [python, *gunicorn, "--bind", bind, "--log-level", "warning"], ENVIRONMENT, cwd=ROOT)
-        processes.start("worker", [python, "manage.py", "qcluster"], ENVIRONMENT, cwd=ROOT)
+        programs = {
+            "web": [python, *gunicorn, "--bind", bind, "--log-level", "warning"],
+            "worker": [python, "manage.py", "qcluster"],
+        }
+        for name, argv in programs.items():
+            processes.start(name, argv, ENVIRONMENT, cwd=ROOT)
         try:
             wait_for_http(f"{address}/admin/login/", timeout=60, processes=processes)
         except TimeoutError as error:
             print(error, file=sys.stderr)
             return 1
         print(f"\n  {address}/admin/   {login}\n  Ctrl-C stops it.\n", flush=True)
+        _keep_running(processes, programs)
+    return 0
+
+
+def _keep_running(processes: Processes, programs: dict[str, list[str]]) -> NoReturn:
+    """Start anew whatever ends by itself, as a process manager does, until somebody stops this script."""
+    while True:
         ended = processes.wait_any()
         if ended:
-            print(f"{ended[0]} ended by itself with code {ended[1]}: stopping.", file=sys.stderr)
-    return 1
+            name, code = ended
+            print(f"{name} ended by itself with code {code}: it is started again.", file=sys.stderr)
+            processes.kill(name)
+            time.sleep(1)
+            processes.start(name, programs[name], ENVIRONMENT, cwd=ROOT)
 
 
 def _staff_login(path: Path) -> str:

@@ -4,6 +4,7 @@ A call to a storage that is gone takes up to a minute to fail. Without a breaker
 that on each object of each request, while others wait.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,9 @@ FAILURES = 3
 # Then no call is made for so many seconds; twice as long each time that the call after a rest has no answer either.
 FIRST_REST_SECONDS = 30.0
 LONGEST_REST_SECONDS = 300.0
+# Where calls fail at once (nobody listens), a trial costs nothing, and work goes on soon after the storage is back.
+QUICK_SECONDS = 5.0
+QUICK_REST_SECONDS = 5.0
 
 
 class Breaker:
@@ -46,12 +50,16 @@ class Breaker:
             with self._lock:
                 self.reset()
 
-    def failed(self) -> None:
-        """Note that a call had no answer."""
+    def failed(self, *, after: float = math.inf) -> None:
+        """Note that a call had no answer, and after how many seconds that was known."""
         with self._lock:
             self._failures += 1
-            if self._rests_until is not None:
+            is_open = self._rests_until is not None
+            if not is_open and self._failures < FAILURES:
+                return
+            if after < QUICK_SECONDS:
+                self._rests_until = self._clock() + QUICK_REST_SECONDS
+                return
+            if is_open:
                 self._rest = min(self._rest * 2, LONGEST_REST_SECONDS)
-                self._rests_until = self._clock() + self._rest
-            elif self._failures >= FAILURES:
-                self._rests_until = self._clock() + self._rest
+            self._rests_until = self._clock() + self._rest

@@ -1,6 +1,7 @@
 """Calls to a bucket, as `ObjectStorage` makes them: through a breaker, their errors in our words."""
 
 import logging
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -51,10 +52,11 @@ class Calls:
     ) -> Iterator[Call]:
         """Make a call. An error whose code is in `passing` is no error; the Call tells it.
 
-        `sending` is how many bytes go with it, where that is more than a few: they have time of their own. A call that
-        has the storage put a file together, `completing`, has more.
+        `sending` is how many bytes go with it, where that is more than a few: they have time of their own. A call by
+        which the storage puts a file together, `completing`, has more.
         """
         self.breaker.check()
+        began = time.monotonic()
         call = Call()
         failure: StorageError | None = None
         try:
@@ -66,7 +68,7 @@ class Calls:
             else:
                 failure = _translated(error)
         if failure and failure.code == errors.UNAVAILABLE:
-            self.breaker.failed()
+            self.breaker.failed(after=time.monotonic() - began)
         else:
             self.breaker.answered()
         if failure:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.db.models import Case, Value, When
+
 from chatbots.buckets import errors
 from compliance.callbacks.announcing import announce
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
@@ -18,14 +20,12 @@ Status = ComplianceRequest.Status
 
 _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
-# The first retry waits this long, each further one four times as long: the last comes after some forty minutes,
-# since a storage that is down is seldom back sooner.
-_BACK_OFF = timedelta(seconds=30)
-# A connection that broke says nothing of the next one.
-_BACK_OFF_AFTER_LOSS = timedelta(seconds=5)
+# So long is waited before each retry. Whatever was restarted is there again soon; what is not is seldom back within
+# some forty minutes.
+_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=8), timedelta(minutes=32)]
 
-# How long requests wait whose storage is left alone: by then a first rest of its breaker is over.
-_REST_WAIT = timedelta(seconds=45)
+# How long requests wait whose storage is left alone, at first and further on.
+_REST_WAITS = timedelta(seconds=5), timedelta(seconds=15)
 
 
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
@@ -46,8 +46,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
             if failure.retryable and request.attempts < MAX_ATTEMPTS:
                 request.status = Status.ACCEPTED
-                back_off = _BACK_OFF_AFTER_LOSS if failure.code == "database_lost" else _BACK_OFF
-                request.not_before = now + back_off * 4 ** (request.attempts - 1)
+                request.not_before = now + _BACK_OFF[request.attempts - 1]
             else:
                 request.status, request.failed_at = Status.FAILED, now
             request.save(
@@ -75,11 +74,12 @@ def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None
     """Give requests back until their storage may be tried again. Logged the first time only: it can take days."""
     requests = claimed(held, request_ids)
     resting = errors.resting()
+    first_wait, next_wait = (Value(now + wait) for wait in _REST_WAITS)
     ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
         status=Status.ACCEPTED,
         claim=None,
         waiting_for=None,
-        not_before=now + _REST_WAIT,
+        not_before=Case(When(error_code=resting.code, then=next_wait), default=first_wait),
         error_code=resting.code,
         error_detail=resting.detail,
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from chatbots.buckets import StorageError
-from chatbots.buckets.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
+from chatbots.buckets.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
 
 
 class Clock:
@@ -79,4 +79,15 @@ def test_a_trial_whose_end_is_never_told_does_not_close_it_for_ever(breaker: Bre
     clock.now += FIRST_REST_SECONDS
     assert not is_open(breaker)
     clock.now += FIRST_REST_SECONDS
+    assert not is_open(breaker)
+
+
+def test_where_nobody_listens_it_tries_again_soon_however_long_that_lasts(breaker: Breaker, clock: Clock) -> None:
+    open_it(breaker)
+    clock.now += FIRST_REST_SECONDS
+    for _ in range(5):
+        assert not is_open(breaker)
+        breaker.failed(after=1)
+        assert is_open(breaker)
+        clock.now += QUICK_REST_SECONDS
     assert not is_open(breaker)

@@ -1,7 +1,9 @@
 """A connection to the database that breaks costs the work in hand nothing but time."""
 
+import time
 from datetime import date, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import OperationalError, connection
@@ -10,6 +12,7 @@ from django.utils import timezone
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from compliance import claims, worker
 from compliance.models import Claim, ComplianceRequest
+from compliance.sizes import Size, measure
 from conversations.extracts import work
 from conversations.models import DailyExtract
 from tests.factories import conversation_of, deletion_of
@@ -37,15 +40,15 @@ def test_requests_whose_connection_broke_between_two_bites_go_on_at_once(
     for value in values:
         conversation_of(chatbot, value)
         deletion_of(chatbot, value)
-    measure, broken = worker.measure, []
+    broken: list[bool] = []
 
-    def measure_then_lose(held):  # type: ignore[no-untyped-def]
+    def lose_then_measure(held: claims.HeldClaim) -> dict[UUID, Size]:
         if not broken:
             end_this_connection()
             broken.append(True)
         return measure(held)
 
-    monkeypatch.setattr(worker, "measure", measure_then_lose)
+    monkeypatch.setattr(worker, "measure", lose_then_measure)
     worker.drain(seconds=30)
 
     assert broken
@@ -85,7 +88,7 @@ def test_a_claim_is_put_back_when_the_database_is_there_again(
         put_back(*given)
 
     monkeypatch.setattr(worker, "_put_back", put_back_later)
-    monkeypatch.setattr(worker.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
 
     worker._isolate(held, ValueError("made up"))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,10 @@ def running(tmp_path: Path, storage: ObjectStorage) -> Iterator[Running]:
         yield Running(first.pid, log, processes)
 
 
+def are_gone(pids: list[int]) -> bool:
+    return all(proc.began(pid) is None for pid in pids)
+
+
 def work_is_done(chatbot: Chatbot) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
@@ -81,7 +86,7 @@ def test_a_cluster_that_loses_a_process_starts_itself_anew(
 
         os.kill(lost, how)
 
-        wait_until(lambda every=all_of_it: all(proc.began(pid) is None for pid in every), seconds=SOON)
+        wait_until(partial(are_gone, all_of_it), seconds=SOON)
         work_is_done(chatbot)
         assert running.guard != guard
     wait_until(lambda: "cluster_restarted" in [problem.code for problem in health.look().problems], seconds=SOON)
@@ -99,7 +104,7 @@ def test_a_cluster_with_a_frozen_worker_stops_within_seconds(running: Running) -
 def test_of_a_killed_parent_nothing_is_left(running: Running) -> None:
     all_of_it = [running.guard, *children_of(running.guard)]
     os.kill(running.pid, signal.SIGKILL)
-    wait_until(lambda: all(proc.began(pid) is None for pid in all_of_it), seconds=SOON)
+    wait_until(partial(are_gone, all_of_it), seconds=SOON)
 
 
 def test_a_stop_signal_to_all_processes_lets_workers_finish(running: Running, chatbot: Chatbot) -> None:
