@@ -1,7 +1,7 @@
 """Run a few programs side by side and end them well: for `make run`, `make demo` and the functional tests.
 
-Each program gets a session of its own and only its first process is told to stop: a django-q2 cluster whose
-workers get the signal too never ends. What is left of a session after the deadline is killed.
+Each program gets a session of its own and only its first process is told to stop. What is left of a session after the
+deadline is killed.
 """
 
 import http.client

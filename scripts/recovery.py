@@ -1,8 +1,9 @@
 """`make recovery`: how soon work goes on after a fault, on real parts. Prints the table of docs/reliability.md.
 
-Everything runs in a copy of its own under var/recovery: PostgreSQL, an S3 server, a web server with two processes, and
-clusters of two workers each. In each round requests are filed, the fault follows while they are in hand, and another
-is filed as soon as the service takes it. Two times are told: until that one is completed, and until all of before are.
+Everything runs in a copy of its own under var/recovery: PostgreSQL, an S3 server, a web server with two processes,
+and clusters of two workers each. In each round requests are filed, the fault follows while they are in hand, and
+another is filed as soon as the service takes it. Two times are told: until that one is completed, and until all of
+before are.
 Half of the requests are exports, half are deletions; a neighbour's conversation must be whole in the end.
 """
 

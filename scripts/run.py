@@ -5,7 +5,6 @@ import secrets
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -66,11 +65,10 @@ def main() -> int:
             print(error, file=sys.stderr)
             return 1
         print(f"\n  {address}/admin/   {login}\n  Ctrl-C stops it.\n", flush=True)
-        _keep_running(processes, programs)
-    return 0
+        return _keep_running(processes, programs)
 
 
-def _keep_running(processes: Processes, programs: dict[str, list[str]]) -> NoReturn:
+def _keep_running(processes: Processes, programs: dict[str, list[str]]) -> int:
     """Start anew whatever ends by itself, as a process manager does, until somebody stops this script."""
     while True:
         ended = processes.wait_any()

@@ -22,7 +22,7 @@ _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
 # So long is waited before each retry. Whatever was restarted is there again soon; what is not is seldom back within
 # some forty minutes.
-_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=8), timedelta(minutes=32)]
+_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=15), timedelta(minutes=8), timedelta(minutes=32)]
 
 # How long requests wait whose storage is left alone, at first and further on.
 _REST_WAITS = timedelta(seconds=5), timedelta(seconds=15)

@@ -148,7 +148,7 @@ def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage,
     worker.drain(seconds=60)
 
     request.refresh_from_db()
-    assert waits == [1, 6, 96, 384]
+    assert waits == [1, 3, 96, 384]
     assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_unavailable", 5)
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.started", *["request.given_back"] * 4, "request.failed"]
