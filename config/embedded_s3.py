@@ -1,17 +1,31 @@
-"""The embedded S3 server of a development copy: SeaweedFS from its wheel, on loopback ports of its own."""
+"""The embedded S3 server of a development copy: SeaweedFS from its wheel, on loopback ports of its own.
 
+It has more ports than that of S3, and they know nothing of S3's keys. Any user of this machine, and any page in a
+browser on it, can call them. So its master and its filer answer no HTTP, its volumes answer those alone who bear a
+token, and gRPC wants a certificate. Token keys and certificate are made anew for each launch.
+"""
+
+import base64
 import hashlib
+import hmac
 import http.client
 import importlib.metadata
 import importlib.util
 import json
 import os
+import secrets
 import signal
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
+from config.embedded_certificates import make_certificate
 from config.embedded_servers import INSTALL, LOOPBACK, EmbeddedError, Server, is_free
+
+_TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+_GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,8 @@ class SeaweedFS(Server):
     stop_signals = ((signal.SIGTERM, 10), (signal.SIGKILL, 10))
     # Its parts, in the order of their ports; each takes its port + 10000 for gRPC too.
     parts = ("s3", "master", "volume", "filer", "admin")
+    # Written to before anything else is, to know that the master has a volume to write to.
+    probed_bucket = "readiness-probe"
     switched_off = (
         *("webdav", "admin.ui", "s3.iam", "master.telemetry"),
         # They would hide wrong bucket names, and buckets that are not empty.
@@ -46,12 +62,16 @@ class SeaweedFS(Server):
         self.ports = {part: first_port + place for place, part in enumerate(self.parts)}
         self._weed = self._program()
         self._config = home / "s3.json"
+        self._security = home / "security"
 
     def command(self) -> list[str]:
         options = {
             "dir": self.data,
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
+            "disableHttp": "true",  # of master and filer
+            # Unset, they allow every origin.
+            **dict.fromkeys(("s3.allowedOrigins", "filer.allowedOrigins"), f"http://{LOOPBACK}:{self.ports['s3']}"),
             **{f"{part}.port": port for part, port in self.ports.items()},
             **dict.fromkeys(self.switched_off, "false"),
             **dict.fromkeys(("s3.port.iceberg", "s3.port.lance", "volume.preStopSeconds"), 0),
@@ -61,10 +81,10 @@ class SeaweedFS(Server):
             "filer.localSocket": self.runtime / "filer.sock",
             "master.volumeSizeLimitMB": 256,
             "volume.max": 1000,
-            "bucket": self.s3.bucket,
+            "bucket": f"{self.s3.bucket},{self.probed_bucket}",
         }
         words = [f"-{option}={value}" for option, value in options.items()]
-        return [self._weed, "-logtostderr=true", "mini", *words]
+        return [self._weed, "-logtostderr=true", f"-config_dir={self._security}", "mini", *words]
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {"GOMEMLIMIT": "384MiB", "TMPDIR": str(self.runtime)}
@@ -81,18 +101,19 @@ class SeaweedFS(Server):
                 f"Another program took the ports of the embedded S3 server ({self.ports['s3']} and after). "
                 "It moves to others: start again."
             )
-        draft = self.home / "s3.json.new"
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(self._identities())
-        draft.replace(self._config)
+        certificate, key = make_certificate(LOOPBACK)
+        self._security.mkdir(mode=0o700, exist_ok=True)
+        _write(self._security / "cert.pem", certificate)
+        _write(self._security / "key.pem", key)
+        _write(self._security / "security.toml", self._inner_keys())
+        _write(self._config, self._identities())
 
     def ready(self) -> bool:
-        """The gateway answers, the bucket is there, and the master knows a volume to write it to."""
+        """The gateway answers, the bucket is there, and the master knows a volume to write to."""
         return (
-            self._get("s3", "/healthz") == 200
-            and self._get("filer", f"/buckets/{self.s3.bucket}/?limit=1") == 200
-            and self._get("master", f"/dir/assign?collection={self.s3.bucket}") == 200
+            self._ask("GET", "/healthz") == 200
+            and self._ask("HEAD", f"/{self.s3.bucket}") == 200
+            and self._ask("PUT", f"/{self.probed_bucket}/written", b"ready") == 200
         )
 
     def tidy(self) -> None:
@@ -110,10 +131,27 @@ class SeaweedFS(Server):
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         return json.dumps({"identities": [{"name": "hosted", "credentials": [key], "actions": actions}]})
 
-    def _get(self, part: str, path: str) -> int:
-        connection = http.client.HTTPConnection(LOOPBACK, self.ports[part], timeout=5)
+    def _inner_keys(self) -> str:
+        """Return what its parts ask of one another: tokens by HTTP; by gRPC the certificate, its own authority."""
+        certificate, key = self._security / "cert.pem", self._security / "key.pem"
+        return "".join(
+            [
+                *(f'[{token}]\nkey = "{secrets.token_hex(32)}"\n' for token in _TOKENS),
+                f'[grpc]\nca = "{certificate}"\n',
+                *(f'[grpc.{part}]\ncert = "{certificate}"\nkey = "{key}"\n' for part in _GRPC),
+            ]
+        )
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> int:
+        """Return the status of a signed call, 0 where nobody answers."""
+        # By version 2 of the signature: what version 4 adds needs a library that is not for this layer.
+        expires = int(time.time()) + 60
+        signed = hmac.digest(self.s3.secret_access_key.encode(), f"{method}\n\n\n{expires}\n{path}".encode(), "sha1")
+        signature = base64.b64encode(signed).decode()
+        query = urlencode({"AWSAccessKeyId": self.s3.access_key_id, "Expires": expires, "Signature": signature})
+        connection = http.client.HTTPConnection(LOOPBACK, self.ports["s3"], timeout=5)
         try:
-            connection.request("GET", path, headers={"Accept": "application/json"})
+            connection.request(method, f"{path}?{query}", body)
             return connection.getresponse().status
         except (OSError, http.client.HTTPException):
             return 0
@@ -130,3 +168,12 @@ class SeaweedFS(Server):
         if not program or not program.exists():
             raise EmbeddedError(f"There is no embedded S3 server here: {INSTALL} S3_ENDPOINT_URL and keys.")
         return str(program.resolve())
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that nobody else may read, whole or not at all."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

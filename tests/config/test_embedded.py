@@ -139,7 +139,7 @@ def test_two_processes_share_the_servers_and_the_last_one_out_stops_them(
     assert copy.sql("SELECT count(*) FROM pg_extension WHERE extname <> 'plpgsql'") == 0
     assert copy.sql("SHOW server_encoding") == "UTF8"
     with copy.s3() as client:
-        assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["hosted"]
+        assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["hosted", SeaweedFS.probed_bucket]
         client.create_bucket(Bucket="versioned")
         client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})
         for bucket in ("hosted", "versioned"):
