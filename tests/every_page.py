@@ -121,7 +121,7 @@ TABLE = (
     Page("conversations", READ),
     Page("conversations", READ, named=True),
     Page("conversation", READ),
-    Page("conversation_file", READ),
+    Page("conversation_file", TEND),
     Page("lookup", READ),
     Page("lookup", READ, named=True),
     Page("lookup", READ, "POST", body={"chatbot": "{slug}", "what": "conversation", "text": "c-1"}),

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.buckets import StorageError
-from chatbots.console.pages import page, refusal, render
+from chatbots.console.pages import page, refusal, render, require
 from chatbots.console.paging import page_of
 from chatbots.console.scope import TEND, actor_of, may, visible_chatbots, within_scope
 from chatbots.console.several import one_of
@@ -94,7 +94,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         days=bubbles.by_day(said, zone=ZoneInfo(chatbot.timezone)),
         places=places,
         facts=facts,
-        may_file=may(request, chatbot, TEND),
+        may_tend=may(request, chatbot, TEND),
         address=reverse("console:conversation", args=[open_one.pk]),
     )
 
@@ -104,7 +104,8 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     """Send on to a link of minutes. Numbers alone stand in the address: it ends up in logs."""
     if request.method != "GET":
         return HttpResponseNotAllowed(["GET"])
-    conversation, _ = _conversation_or_404(request, number)
+    conversation, chatbot = _conversation_or_404(request, number)
+    require(request, chatbot, TEND)
     if conversation.is_closed:
         return _gone(request, conversation)
     found = UploadedFile.objects.filter(conversation=conversation, pk=file_id).first()

@@ -99,7 +99,7 @@ def test_a_name_cannot_mislead_the_browser(admin_client, conversation, name, tol
 
 def test_it_writes_a_download_into_the_change_log(conversation):
     file = stored(conversation)
-    client = member(conversation.chatbot)
+    client = member(conversation.chatbot, Role.SUPPORT)
 
     client.get(link_of(file))
 
@@ -109,18 +109,33 @@ def test_it_writes_a_download_into_the_change_log(conversation):
     assert entry.data == {"file": file.pk, "conversation": conversation.pk}
 
 
-@pytest.mark.parametrize("role", list(Role))
-def test_each_member_of_the_chatbot_may_fetch_and_nobody_else(conversation, neighbour, role):
+@pytest.mark.parametrize("role", [Role.SUPPORT, Role.OFFICER])
+def test_support_and_officers_of_the_chatbot_may_fetch_and_nobody_else(conversation, neighbour, role):
     file = stored(conversation)
     address = link_of(file)
     no_member = Client()
     no_member.force_login(User.objects.create_user("nobody"))
 
-    assert urlsplit(member(conversation.chatbot, role).get(address).headers["Location"]).netloc
+    client = member(conversation.chatbot, role)
+    assert address in client.get(page_of(conversation)).text
+    assert urlsplit(client.get(address).headers["Location"]).netloc
     assert member(neighbour, Role.OFFICER).get(address).status_code == 404
     for stranger in (Client(), no_member):
         assert "/login/" in stranger.get(address).headers["Location"]
     assert ChangeLogEntry.objects.filter(event="file.downloaded").count() == 1
+
+
+def test_a_viewer_sees_that_there_is_a_file_and_fetches_nothing(conversation):
+    file = stored(conversation)
+    viewer = member(conversation.chatbot, Role.VIEWER)
+
+    page = viewer.get(page_of(conversation)).text
+    assert ("photo.jpg" in page, link_of(file) in page) == (True, False)
+    Conversation.objects.update(deletion_request_id=uuid4())
+    assert viewer.get(link_of(file)).status_code == 403
+    Conversation.objects.update(deletion_request_id=None)
+    assert viewer.get(link_of(file)).status_code == 403
+    assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
 
 
 def test_a_file_is_found_below_its_own_conversation_only(admin_client, conversation):
