@@ -40,8 +40,8 @@ HELP: Mapping[str, Help] = {
         "Ask for a key with the scope that `detail` names.",
     ),
     "own_request": Help(
-        "Four eyes: whoever filed cannot approve.",
-        "Let another person approve.",
+        "Four eyes: whoever filed cannot approve, and all keys of a chatbot are one.",
+        "Let another person approve: what a key has filed, an officer in the console.",
     ),
     "not_found": Help(
         "No such request, path, or chatbot for this token.",

@@ -98,7 +98,7 @@ approve_request = describe(
     summary="Let a held request go on",
     description="""
         Past what it is held for; if there is something else to hold it, it is held again. Where the chatbot demands
-        four eyes, the key must be another than the one that filed.
+        four eyes, a key approves what staff have filed; what a key has filed is approved in the console.
         """,
     tag=REQUESTS,
     bodies=[_reason(ApproveBody, "verified_with_client", "Verified with the client")],

@@ -10,7 +10,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import claims
+from compliance import claims, operations
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
@@ -110,13 +110,22 @@ def test_only_what_is_held_is_decided_and_only_once(caller, chatbot, decision):
     assert len(events(request)) == 1
 
 
-def test_four_eyes_are_those_of_two_keys(chatbot):
+def test_under_four_eyes_no_key_approves_what_a_key_has_filed(chatbot):
     Chatbot.objects.update(four_eyes=True)
     filer, other = TokenCaller(chatbot), TokenCaller(chatbot, scopes=APPROVER)
     request = held(chatbot, filed_by=f"api:{filer.api_key.prefix}", hold_reason="awaiting_approval")
-    problem(filer.post(f"requests/{request.pk}/approve", {}), 403, "own_request")
-    assert other.post(f"requests/{request.pk}/approve", {}).status_code == 200
+    for caller in (filer, other):
+        answer = problem(caller.post(f"requests/{request.pk}/approve", {}), 403, "own_request")
+        assert "in the console" in answer["detail"]
+    assert events(request) == []
+    operations.approve(request_id=request.pk, actor="user:1")
     assert events(request) == ["request.approved"]
+
+
+def test_under_four_eyes_a_key_approves_what_staff_have_filed(chatbot):
+    Chatbot.objects.update(four_eyes=True)
+    request = held(chatbot, filed_by="user:1", hold_reason="awaiting_approval")
+    assert TokenCaller(chatbot, scopes=APPROVER).post(f"requests/{request.pk}/approve", {}).status_code == 200
 
 
 def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
