@@ -101,7 +101,8 @@ class RulesForm(ConsoleForm):
     four_eyes = forms.BooleanField(
         label="Four eyes",
         required=False,
-        help_text="Each deletion waits for an approval, and whoever filed it cannot give it. All API keys count as one.",
+        help_text="Each deletion waits for an approval, and whoever filed it cannot give it. All API keys count as "
+        "one.",
     )
     grace_minutes = forms.IntegerField(
         label="Grace, in minutes",
