@@ -67,14 +67,12 @@ RIGHTS: Mapping[str, Rights] = {
     "sessions.Session": Rights(
         "SELECT, INSERT, UPDATE, DELETE", "SELECT (expire_date), UPDATE (expire_date), DELETE"
     ),
-    "axes.AccessAttempt": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT (id, attempt_time), UPDATE (id), DELETE"),
-    "axes.AccessAttemptExpiration": Rights("SELECT, DELETE", ""),
-    "axes.AccessFailureLog": Rights("", ""),
-    "axes.AccessLog": Rights("SELECT, INSERT, UPDATE", "SELECT (id, attempt_time), UPDATE (id), DELETE"),
     "otp_totp.TOTPDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "otp_static.StaticDevice": Rights("SELECT, INSERT, UPDATE, DELETE", ""),
     "otp_static.StaticToken": Rights("SELECT, INSERT, DELETE", ""),
     "admin.LogEntry": Rights("SELECT, INSERT", ""),
+    "chatbots.LoginFailures": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT (id, ends_at), UPDATE (id), DELETE"),
+    "chatbots.StaffLogin": Rights("SELECT, INSERT, UPDATE (ended_at)", "SELECT (id, at), UPDATE (id), DELETE"),
     "auth.Group": Rights("", ""),
     "auth.Group_permissions": Rights("", ""),
     "auth.Permission": Rights("", ""),

@@ -54,7 +54,6 @@ INSTALLED_APPS = [
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
-    "axes",
 ]
 
 MIDDLEWARE = [
@@ -64,6 +63,7 @@ MIDDLEWARE = [
     "config.forms.FormsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "chatbots.access.refusing.LockoutMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -71,7 +71,6 @@ MIDDLEWARE = [
     "chatbots.access.sessions.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "axes.middleware.AxesMiddleware",
 ]
 
 TEMPLATES = [
@@ -101,8 +100,9 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 APPEND_SLASH = False
 
-# The first only counts failures and lets nobody in.
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "chatbots.access.backends.StaffBackend"]
+AUTHENTICATION_BACKENDS = ["chatbots.access.backends.StaffBackend"]
+
+PASSWORD_HASHERS = ["chatbots.access.hashing.OneAtATime"]
 
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -275,21 +275,10 @@ SECOND_FACTOR_REQUIRED = env.bool("SECOND_FACTOR_REQUIRED", False)
 OTP_TOTP_ISSUER = "Data Compliance"
 
 LOGIN_FAILURES = env.int("LOGIN_FAILURES", 5, validate=Range(1, 100))
+LOGIN_FAILURES_PER_NAME = env.int("LOGIN_FAILURES_PER_NAME", 10, validate=Range(1, 1_000))
+LOGIN_FAILURES_PER_ADDRESS = env.int("LOGIN_FAILURES_PER_ADDRESS", 30, validate=Range(1, 10_000))
 LOGIN_COOLOFF = timedelta(minutes=env.int("LOGIN_COOLOFF_MINUTES", 15, validate=Range(1, 24 * 60)))
 LOGIN_RECORD_DAYS = env.days("LOGIN_RECORD_DAYS", "30")
-AXES_FAILURE_LIMIT = LOGIN_FAILURES
-AXES_COOLOFF_TIME = LOGIN_COOLOFF
-# By both together: by name, anybody could lock a person out everywhere; by address, an office one another.
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_RESET_ON_SUCCESS = True
-# Trying on does not put the end off, so the page can say when it is.
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_HANDLER = "chatbots.access.lockouts.LeanHandler"
-AXES_USERNAME_CALLABLE = "chatbots.access.lockouts.recorded_name"
-AXES_CLIENT_IP_CALLABLE = "chatbots.access.lockouts.client_address"
-AXES_CLIENT_STR_CALLABLE = "chatbots.access.lockouts.nobody_named"
-AXES_LOCKOUT_CALLABLE = "chatbots.access.lockouts.answer"
-AXES_VERBOSE = AXES_ENABLE_ADMIN = False
 
 # --- Watching ------------------------------------------------------------------------------------------
 
@@ -322,8 +311,6 @@ LOGGING = {
         # It warns of an answer with broken headers, and tells the address that was called.
         "urllib3": {"level": "ERROR"},
         "django.db.backends": {"level": "WARNING"},
-        # Ours say the same by number (chatbots/access/lockouts.py).
-        "axes": {"level": "ERROR"},
     },
 }
 

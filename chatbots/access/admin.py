@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import axes.models
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
@@ -21,7 +20,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from chatbots.access import second_factor
 from chatbots.console.scope import ModelAdmin, ReadOnlyInline, ShortPaginator, actor_of, is_superuser
-from chatbots.models import Authenticator, Membership
+from chatbots.models import Authenticator, LoginFailures, Membership, StaffLogin
 
 # Groups grant nothing here. The library's own pages of devices show secrets, and make devices for others.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
@@ -147,23 +146,31 @@ class AuthenticatorAdmin(SuperusersOnly):
         second_factor.remove(user=obj.user, actor=actor_of(request))
 
 
-class FailureAdmin(SuperusersOnly):
-    """Failures that lock somebody out, or count towards it; to delete one lifts that."""
+class FailuresAdmin(SuperusersOnly):
+    """Failures that lock somebody out, or count towards it; to delete a row lifts that."""
 
-    list_display = ("attempt_time", "username", "ip_address", "failures_since_start")
-    ordering = ("-attempt_time",)
-    fields: ClassVar = (*list_display, "path_info")
+    list_display = ("ends_at", "counted", "user", "address", "failures")
+    list_select_related = ("user",)
+    ordering = ("-ends_at",)
+    fields: ClassVar = list_display
 
     has_delete_permission = SuperusersOnly.has_view_permission
 
+    @admin.display(description="Counted by")
+    def counted(self, row: LoginFailures) -> str:
+        if row.address is None:
+            return "user name" if row.user_id else "unknown user name, or unknown address"
+        return "user name and address" if row.user_id else "address, or unknown user name there"
 
-class LogInAdmin(SuperusersOnly):
-    list_display = ("attempt_time", "logout_time", "username", "ip_address")
+
+class LoginAdmin(SuperusersOnly):
+    list_display = ("at", "ended_at", "user", "address")
+    list_select_related = ("user",)
     ordering = ("-id",)
     fields: ClassVar = list_display
 
 
 admin.site.register(User, StaffAdmin)
 admin.site.register(Authenticator, AuthenticatorAdmin)
-admin.site.register(axes.models.AccessAttempt, FailureAdmin)
-admin.site.register(axes.models.AccessLog, LogInAdmin)
+admin.site.register(LoginFailures, FailuresAdmin)
+admin.site.register(StaffLogin, LoginAdmin)

@@ -5,10 +5,11 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 from django.utils import timezone
 from django_otp.models import Device
 
-from chatbots.access import second_factor
+from chatbots.access import lockouts, second_factor
 from chatbots.access.second_factor import CodeRefused, TooSoon
 
 _WRONG = "That code is not right, or was used already. Codes change every 30 seconds: type the one shown now."
@@ -30,6 +31,21 @@ class CodeForm(forms.Form):
 
     `was_wrong` says that somebody guessed, and not that they forgot to type or typed too soon.
     """
+
+    @classmethod
+    def given(cls, request: HttpRequest, user: User) -> "CodeForm":
+        """Return the form of a call. A wrong code is counted as a wrong password is. Raises Locked."""
+        if request.method != "POST":
+            lockouts.require_open(request, user)
+            return cls(user)
+        with lockouts.attempt(request, user.get_username()) as attempt:
+            form = cls(user, request.POST)
+            form.is_valid()
+            if form.was_wrong:
+                attempt.failed()
+            else:
+                attempt.was_no_failure()
+        return form
 
     code = code_field()
     recovery_code = forms.CharField(

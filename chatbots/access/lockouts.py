@@ -1,65 +1,139 @@
-"""Lock-outs after repeated failures: what django-axes asks of us, and how little it keeps.
+"""How often log-ins may fail: asked before a password is hashed, counted in the database for all processes together.
 
-Failures are counted by user name and address together. A name that nobody has may be a password or a chatter's
-mail address, typed into the wrong field: a keyed digest of it stands in its place, so that it is counted alike and
-nobody can tell by the lock-out which names exist.
+Failures are counted by name and address together, by address whatever the names, and by name whatever the addresses.
+A count begins with a failure and ends LOGIN_COOLOFF later. Once it is full, nothing is looked at for as long. The
+third does not bind where a person has logged in from lately, or anybody could lock them out.
+
+An attempt is counted before it is made and given back when it was right, so of many at once no more are made than may
+be. A name that nobody has may be a password or a chatter's mail address, typed into the wrong field. It is counted
+alike, or the lock-out would tell which names exist. But such names share some thousands of counts, so there are no
+more rows than that of them, whatever is sent.
 """
 
+import enum
 import logging
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import Any
 
-from axes.handlers.database import AxesDatabaseHandler
-from axes.handlers.proxy import AxesProxyHandler
-from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.contrib.auth.signals import user_login_failed
-from django.db.models import Max
-from django.http import HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
-from django.utils import timezone
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+from django.http import HttpRequest
 
+from chatbots.access.hashing import TooBusy
+from chatbots.models import LoginFailures, StaffLogin
 from chatbots.secrets import digest
 
 logger = logging.getLogger(__name__)
 
 # Of an address of version 6 its subscriber's network: one subscriber has more addresses than could be counted.
 _SUBSCRIBER_BITS = 64
+# How many counts the names share that nobody has.
+_UNKNOWN_NAMES = 4096
+
+_COUNT = """
+INSERT INTO chatbots_loginfailures AS kept (key, user_id, address, failures, ends_at)
+VALUES (%(key)s, %(user)s, %(address)s, 1, statement_timestamp() + %(cooloff)s)
+    ON CONFLICT (key) DO UPDATE
+   SET failures = CASE WHEN kept.ends_at <= statement_timestamp() THEN 1
+                       ELSE least(kept.failures, %(most)s) + 1 END,
+       ends_at = CASE WHEN kept.ends_at <= statement_timestamp() OR kept.failures + 1 = %(most)s
+                      THEN excluded.ends_at ELSE kept.ends_at END
+RETURNING failures, ends_at
+"""
 
 
-def is_locked(request: HttpRequest, user: User) -> bool:
-    """Return whether this user may not try anything from where the call comes."""
-    return bool(AxesProxyHandler.is_locked(request, {"username": user.get_username()}))
+class Why(enum.Enum):
+    """What has failed too often."""
+
+    PAIR = "this name from this address"
+    ADDRESS = "this address, with whatever names"
+    NAME = "this name, from whatever addresses"
 
 
-def note_failure(request: HttpRequest, user: User) -> None:
-    """Count a wrong code as a wrong password is. The last of too many has the call answered by the lock-out page."""
-    user_login_failed.send(sender=__name__, credentials={"username": user.get_username()}, request=request)
+class Locked(Exception):
+    """Log-ins failed too often: nothing is looked at until `until`. `LockoutMiddleware` answers with the page."""
+
+    def __init__(self, why: Why, until: datetime) -> None:
+        super().__init__(f"Log-ins failed too often: {why.value}.")
+        self.why = why
+        self.until = until
 
 
-def answer(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:  # noqa: ARG001
-    """Say that this address is locked out for this name, and until when."""
-    until = _locked_until(request, credentials)
-    seconds = max(1, round((until - timezone.now()).total_seconds()))
-    page = render(
-        request,
-        "console/access/locked_out.html",
-        {"title": "Too many failed log-ins", "until": until, "minutes": -(-seconds // 60)},
-        status=429,
-    )
-    page["Retry-After"] = str(seconds)
-    page["Cache-Control"] = "no-store"
-    return page
+@dataclass(frozen=True)
+class _Limit:
+    why: Why
+    key: bytes
+    most: int
+    # What superusers are shown of it.
+    user: int | None
+    address: str | None
 
 
-def recorded_name(request: HttpRequest, credentials: dict[str, Any] | None) -> str:  # noqa: ARG001
-    """Return under which name a failure is counted."""
-    typed = str((credentials or {}).get("username") or "").replace("\0", "")
-    if User.objects.filter(username=typed).exists():
-        return typed
-    return f"unknown:{digest('login', 0, typed).hex()[:16]}"
+@dataclass
+class Attempt:
+    """One try at a password or a code, counted as a failure until it is told to be none."""
+
+    user: User | None
+    limits: list[_Limit]
+    full: list[Locked] = field(default_factory=list)
+
+    def count(self) -> None:
+        """Count it. Raises Locked where others, at the same moment, have taken the last tries."""
+        for limit in self.limits:
+            with connection.cursor() as cursor:
+                given = {"key": limit.key, "user": limit.user, "address": limit.address, "most": limit.most}
+                cursor.execute(_COUNT, given | {"cooloff": settings.LOGIN_COOLOFF})
+                failures, ends_at = cursor.fetchone()
+            if failures > limit.most:
+                raise Locked(limit.why, ends_at)
+            if failures == limit.most:
+                self.full.append(Locked(limit.why, ends_at))
+
+    def failed(self) -> None:
+        """Leave it counted. Raises Locked if it was the last of too many."""
+        event = "login.locked_out" if self.full else "login.failed"
+        logger.warning("%s user=%s", event, self.user.pk if self.user else "unknown")
+        if self.full:
+            raise self.full[0]
+
+    def was_no_failure(self) -> None:
+        """Give it back. What failed before stays counted: only a whole log-in clears that."""
+        counted = LoginFailures.objects.filter(key__in=[limit.key for limit in self.limits], failures__gt=0)
+        counted.update(failures=F("failures") - 1)
+
+
+@contextmanager
+def attempt(request: HttpRequest, username: str) -> Iterator[Attempt]:
+    """Let a password or a code be tried, and count it. Raises Locked instead where too many failed.
+
+    Say within it that it `failed` or that it `was_no_failure`. What could not be looked at counts for nothing.
+    """
+    one = Attempt(*_limits(request, username))
+    _require_open(one)
+    one.count()
+    try:
+        yield one
+    except TooBusy:
+        one.was_no_failure()
+        raise
+
+
+def require_open(request: HttpRequest, user: User) -> None:
+    """Raise Locked where nothing may be tried for a user."""
+    _require_open(Attempt(*_limits(request, user.get_username())))
+
+
+def clear(request: HttpRequest, user: User) -> None:
+    """Forget what failed of a user from where the call comes: a whole log-in was right."""
+    _, limits = _limits(request, user.get_username())
+    LoginFailures.objects.filter(key__in=[limit.key for limit in limits if limit.why is Why.PAIR]).delete()
 
 
 def client_address(request: HttpRequest) -> str | None:
@@ -83,44 +157,41 @@ def client_address(request: HttpRequest) -> str | None:
     return str(address)
 
 
-def nobody_named(*_: Any) -> str:
-    """Return how axes names a client in its own log lines."""
-    return "a client"
+def _require_open(one: Attempt) -> None:
+    running = LoginFailures.objects.filter(key__in=[limit.key for limit in one.limits], ends_at__gt=Now())
+    found = {bytes(row.key): row for row in running}
+    for limit in list(one.limits):
+        row = found.get(limit.key)
+        if row is None or row.failures < limit.most:
+            continue
+        if limit.why is Why.NAME and _has_come_from(one):
+            one.limits.remove(limit)
+        else:
+            raise Locked(limit.why, row.ends_at)
 
 
-class LeanHandler(AxesDatabaseHandler):  # type: ignore[misc]  # it has no types
-    """Keeps name, address and time; neither what was sent, nor what kind of browser sent it."""
-
-    def user_login_failed(
-        self, sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
-    ) -> None:
-        if request is None:
-            raise ValueError("A log-in without its call cannot be counted: hand the request to authenticate().")
-        _forget_browser(request)
-        sent = request.GET, request.POST
-        request.GET = request.POST = QueryDict()  # axes would store both
-        try:
-            super().user_login_failed(sender, credentials, request, **kwargs)
-        finally:
-            request.GET, request.POST = sent
-        user = User.objects.filter(username=credentials.get("username") or "").values_list("pk", flat=True).first()
-        event = "login.locked_out" if getattr(request, "axes_locked_out", False) else "login.failed"
-        logger.warning("%s user=%s", event, user or "unknown")
-
-    def user_logged_in(self, sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-        _forget_browser(request)
-        super().user_logged_in(sender, request, user, **kwargs)
-        logger.info("login.done user=%s", user.pk)
-
-
-def _forget_browser(request: HttpRequest) -> None:
-    for name in ("axes_user_agent", "axes_http_accept"):
-        setattr(request, name, "")
-
-
-def _locked_until(request: HttpRequest, credentials: dict[str, Any] | None) -> datetime:
-    attempts = AccessAttempt.objects.filter(
-        username=recorded_name(request, credentials), ip_address=client_address(request)
+def _has_come_from(one: Attempt) -> bool:
+    """Say whether the person has logged in from this address, in the time for which that is kept."""
+    [address] = [limit.address for limit in one.limits if limit.why is Why.PAIR]
+    since = Now() - settings.LOGIN_RECORD_DAYS
+    return one.user is not None and (
+        StaffLogin.objects.filter(user=one.user, address=address, at__gt=since, address__isnull=False).exists()
     )
-    last: datetime | None = attempts.aggregate(last=Max("attempt_time"))["last"]
-    return (last or timezone.now()) + settings.LOGIN_COOLOFF
+
+
+def _limits(request: HttpRequest, username: str) -> tuple[User | None, list[_Limit]]:
+    typed = unicodedata.normalize("NFKC", username).casefold().replace("\0", "")
+    user = User.objects.filter(username__iexact=typed).only("pk").order_by("pk").first()
+    name, address = digest("login", 0, typed), client_address(request)
+    if user is None:
+        name = digest("login", 0, f"unknown {int.from_bytes(name[:8]) % _UNKNOWN_NAMES}")
+    pk = user.pk if user else None
+    return user, [
+        _Limit(Why.PAIR, _key(Why.PAIR, name, address), settings.LOGIN_FAILURES, pk, address),
+        _Limit(Why.ADDRESS, _key(Why.ADDRESS, b"", address), settings.LOGIN_FAILURES_PER_ADDRESS, None, address),
+        _Limit(Why.NAME, _key(Why.NAME, name, None), settings.LOGIN_FAILURES_PER_NAME, pk, None),
+    ]
+
+
+def _key(why: Why, name: bytes, address: str | None) -> bytes:
+    return digest("login", 1, f"{why.name} {name.hex()} {address}")

@@ -1,7 +1,7 @@
 """Logging in: the password, then the code of the second factor for those who have one.
 
 Between the two nobody is logged in: the session says whose code is awaited, for a few minutes. Wrong codes are
-counted like wrong passwords, and only a whole log-in clears the count.
+counted like wrong passwords (`lockouts`), and only a whole log-in clears the count.
 """
 
 import time
@@ -22,7 +22,7 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from chatbots.access import lockouts, second_factor
+from chatbots.access import second_factor
 from chatbots.access.forms import CodeForm
 
 _AWAITED = "access_code_awaited"
@@ -74,16 +74,12 @@ def ask_code(request: HttpRequest) -> HttpResponse:
     user = _whose_code(request)
     if user is None:
         return redirect("admin:login")
-    if lockouts.is_locked(request, user):
-        return lockouts.answer(request, None, {"username": user.get_username()})
-    form = CodeForm(user, request.POST if request.method == "POST" else None)
+    form = CodeForm.given(request, user)
     if form.is_valid():
         request.session.flush()
         user.otp_device = form.device  # type: ignore[attr-defined]  # django-otp takes it into the session
         login(request, user, backend=_BACKEND)
         return HttpResponseRedirect(_where_next(request))
-    if form.was_wrong:
-        lockouts.note_failure(request, user)
     return render(
         request,
         "console/access/login_code.html",

@@ -43,9 +43,7 @@ def _own_page(view: _View) -> _View:
     def guarded(request: HttpRequest) -> HttpResponse:
         if standing_of(request) is Standing.OUTSIDE:
             return redirect_to_login(request.path, reverse("admin:login"))
-        user = cast("User", request.user)
-        if lockouts.is_locked(request, user):
-            return lockouts.answer(request, None, {"username": user.get_username()})
+        lockouts.require_open(request, _user_of(request))
         return view(request)
 
     return guarded
@@ -113,11 +111,9 @@ def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User
     user = _user_of(request)
     if not second_factor.is_set_up(user):
         return redirect("console:second_factor_set_up")
-    form = CodeForm(user, request.POST if request.method == "POST" else None)
+    form = CodeForm.given(request, user)
     if form.is_valid():
         return then(user)
-    if form.was_wrong:
-        lockouts.note_failure(request, user)
     return _page(request, name, title, form=form)
 
 

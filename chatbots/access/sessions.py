@@ -4,14 +4,16 @@ The times are kept in the session itself. It is written at most once a minute, n
 page that asks again by itself (`counts_as_activity` of its view is False).
 """
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.sessions.backends.base import SessionBase
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -19,8 +21,18 @@ from django.utils.http import urlencode
 from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp.middleware import OTPMiddleware
 
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+logger = logging.getLogger(__name__)
+
 _BEGAN = "access_began"
 _SEEN = "access_seen"
+_PROVED = "access_proved"
+_LOGIN = "access_login"
+
+# How long a password counts that was given in this session.
+_PROVED_SECONDS = 600
 
 # The most that the noted time of the last page may lag behind.
 _NOTED_EVERY = 60
@@ -72,9 +84,33 @@ class SessionMiddleware:
         return response
 
 
-def begin(*, request: HttpRequest, **_signal: Any) -> None:
-    """Note the time of a log-in, wherever it is done: Django stores it with the new session."""
-    request.session[_BEGAN] = request.session[_SEEN] = int(time.time())
+def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
+    """Note a log-in, wherever it is done: Django stores its time with the new session."""
+    from chatbots.access import lockouts  # noqa: PLC0415  (needs the models, and this is read with the settings)
+    from chatbots.models import StaffLogin  # noqa: PLC0415
+
+    lockouts.clear(request, user)
+    login = StaffLogin.objects.create(user=user, address=lockouts.client_address(request))
+    request.session[_BEGAN] = request.session[_SEEN] = request.session[_PROVED] = int(time.time())
+    request.session[_LOGIN] = login.pk
+    logger.info("login.done user=%s", user.pk)
+
+
+def note_the_end(*, request: HttpRequest, **_signal: Any) -> None:
+    """Note that a session's log-in is over."""
+    from chatbots.models import StaffLogin  # noqa: PLC0415  (as above)
+
+    StaffLogin.objects.filter(pk=request.session.get(_LOGIN)).update(ended_at=Now())
+
+
+def note_proof(request: HttpRequest) -> None:
+    """Note that whoever has the session has just given the password."""
+    request.session[_PROVED] = int(time.time())
+
+
+def is_proved(request: HttpRequest) -> bool:
+    """Say whether whoever has the session gave the password lately: so long, a stolen one is worth less."""
+    return time.time() - request.session.get(_PROVED, 0) < _PROVED_SECONDS
 
 
 def _counts(view: Callable[..., Any]) -> bool:

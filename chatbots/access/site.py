@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
@@ -66,19 +67,21 @@ class AccessSite(AdminSite):
 
         return cast("_View", update_wrapper(inner, guarded))
 
-    def password_change(  # type: ignore[override]  # a lock-out is another page
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """As Django's. A wrong password counts as at the log-in: nobody is to guess it in another's session."""
         from chatbots.access import lockouts  # noqa: PLC0415  (needs the models)
 
         user = cast("User", request.user)
-        if lockouts.is_locked(request, user):
-            return lockouts.answer(request, None, {"username": user.get_username()})
-        page = super().password_change(request, extra_context)
-        form = (getattr(page, "context_data", None) or {}).get("form")
-        if form is not None and form.has_error("old_password", "password_incorrect"):
-            lockouts.note_failure(request, user)
+        if request.method != "POST":
+            lockouts.require_open(request, user)
+            return super().password_change(request, extra_context)
+        with lockouts.attempt(request, user.get_username()) as attempt:
+            page = super().password_change(request, extra_context)
+            form = (getattr(page, "context_data", None) or {}).get("form")
+            if form is not None and form.has_error("old_password", "password_incorrect"):
+                attempt.failed()
+            else:
+                attempt.was_no_failure()
         return page
 
     @method_decorator(never_cache)

@@ -3,11 +3,11 @@
 Each store has a condition that says which rows are due, for whoever counts, and a statement that sees to a batch.
 """
 
-from axes.models import AccessAttempt, AccessLog
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db.models import Model
 
+from chatbots.models import LoginFailures, StaffLogin
 from compliance.models import Replay
 from conversations.models import ErasedChatter, VariableValue
 
@@ -134,7 +134,6 @@ def periods() -> dict[str, float]:
     return {
         "kept": settings.ERASURE_LEDGER_DAYS.total_seconds(),
         "log_ins_kept": settings.LOGIN_RECORD_DAYS.total_seconds(),
-        "failures_kept": settings.LOGIN_COOLOFF.total_seconds(),
     }
 
 
@@ -150,11 +149,7 @@ FORGETTING = {
     "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
     # By their end: workers may not read what a session goes by.
     "sessions": _deleting(Session, "expire_date < now()", order="expire_date", key="expire_date"),
-    "log_ins": _deleting(
-        AccessLog, "attempt_time < now() - make_interval(secs => %(log_ins_kept)s)", order="attempt_time"
-    ),
+    "log_ins": _deleting(StaffLogin, "at < now() - make_interval(secs => %(log_ins_kept)s)", order="at"),
     # Those that still lock somebody out, or count towards it, are left.
-    "failed_log_ins": _deleting(
-        AccessAttempt, "attempt_time < now() - make_interval(secs => %(failures_kept)s)", order="attempt_time"
-    ),
+    "failed_log_ins": _deleting(LoginFailures, "ends_at < now()", order="ends_at"),
 }

@@ -6,13 +6,13 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from axes.models import AccessAttempt, AccessLog
+from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, LoginFailures, StaffLogin
 from compliance import worker
 from compliance.erasure import ledger, remnants
 from compliance.models import Export, ExportFile, Replay, RequestNote
@@ -88,10 +88,12 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         RequestNote.objects.create(chatbot=chatbot, request=request, entry_id=number, text="words", created_at=at)
     for age in (LATE, -timedelta(hours=1)):
         Session.objects.create(session_key=f"s{age.days}", expire_date=timezone.now() - age)
-    for model, further in ((AccessLog, {}), (AccessAttempt, {"failures_since_start": 1})):
-        for name, age in (("old", LATE), ("new", timedelta(minutes=1))):
-            row = model.objects.create(username=name, **further)
-            model.objects.filter(pk=row.pk).update(attempt_time=timezone.now() - age)
+    user = User.objects.create_user("staff")
+    for address, age in (("192.0.2.1", LATE), ("192.0.2.2", timedelta(minutes=1))):
+        StaffLogin.objects.create(user=user, address=address, at=timezone.now() - age)
+    for address, age in (("192.0.2.1", timedelta(seconds=1)), ("192.0.2.2", -timedelta(hours=1))):
+        ends_at = timezone.now() - age
+        LoginFailures.objects.create(key=address.encode(), address=address, failures=1, ends_at=ends_at)
     return {
         "exports": 3,
         "extracts": 1,
@@ -139,7 +141,7 @@ def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, nei
     assert (VariableValue.objects.count(), ErasedChatter.objects.count()) == (1, 1)
     assert Conversation.objects.filter(external_id_digest__isnull=False, deleted_at__isnull=False).count() == 1
     assert len(list(storage.keys(ledger.PREFIX))) == 2
-    assert [one.objects.get().username for one in (AccessLog, AccessAttempt)] == ["new", "new"]
+    assert {one.objects.get().address for one in (StaffLogin, LoginFailures)} == {"192.0.2.2"}
     assert Session.objects.count() == 1
 
 

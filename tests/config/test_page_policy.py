@@ -74,6 +74,6 @@ def test_answers_of_the_api_carry_none(chatbot: Chatbot) -> None:
 
 
 def test_no_page_of_the_admin_can_be_reached_beside_the_console(chatbot: Chatbot) -> None:
-    for name in ("auth_group", "otp_totp_totpdevice", "otp_static_staticdevice", "axes_accessfailurelog"):
+    for name in ("auth_group", "otp_totp_totpdevice", "otp_static_staticdevice", "otp_static_statictoken"):
         with pytest.raises(NoReverseMatch):
             reverse(f"admin:{name}_changelist")

@@ -2,15 +2,21 @@
 
 import logging
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from axes.models import AccessAttempt
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import User
-from django.db.models import F
+from django.db import connection
+from django.db.models.functions import Now
 from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
 
 from chatbots.access import lockouts
+from chatbots.access.hashing import TooBusy
+from chatbots.models import LoginFailures, StaffLogin
 from tests.codes import PASSWORD, log_in
 from tests.people import client_of
 
@@ -22,26 +28,30 @@ def fail(user: User, times: int, **extra: str) -> int:
     return [log_in(client, user, "wrong", **extra) for _ in range(times)][-1]
 
 
+def let_it_pass() -> None:
+    LoginFailures.objects.update(ends_at=Now())
+
+
 def test_it_locks_a_name_out_from_one_address_and_says_until_when(user, settings):
     assert fail(user, settings.LOGIN_FAILURES - 1) == 200
     client = Client()
     answer = client.post("/admin/login/", {"username": "sam.staff", "password": "wrong"})
     assert answer.status_code == 429
     assert 800 < int(answer["Retry-After"]) <= 900
-    last = AccessAttempt.objects.get().attempt_time
-    assert f"{last + settings.LOGIN_COOLOFF:%H:%M} UTC" in answer.text
+    [until] = LoginFailures.objects.filter(user=user, address="127.0.0.1").values_list("ends_at", flat=True)
+    assert f"{until:%H:%M} UTC" in answer.text
     assert "sam.staff" not in answer.text
     assert "default-src 'none'" in answer["Content-Security-Policy"]
 
     assert log_in(client, user) == 429  # also with the right password
-    assert AccessAttempt.objects.get().attempt_time == last  # which does not put it off
+    assert LoginFailures.objects.filter(ends_at=until).count() == 1  # which does not put it off
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
     other = User.objects.create_superuser("other", password=PASSWORD)
     assert log_in(Client(), other) == 302
 
-    AccessAttempt.objects.update(attempt_time=F("attempt_time") - settings.LOGIN_COOLOFF)
-    assert log_in(client, user) == 302
-    assert not AccessAttempt.objects.exists()
+    let_it_pass()
+    assert log_in(Client(), user) == 302
+    assert fail(user, settings.LOGIN_FAILURES - 1) == 200
 
 
 def test_a_name_that_nobody_has_is_locked_out_alike(user, settings):
@@ -49,10 +59,134 @@ def test_a_name_that_nobody_has_is_locked_out_alike(user, settings):
     assert [fail(one, settings.LOGIN_FAILURES - 1) for one in (user, nobody)] == [200, 200]
     told = []
     for one in (user, nobody):
-        answer = Client().post("/admin/login/", {"username": one.username, "password": "wrong"})
-        told.append((answer.status_code, re.sub(r"<time.*?</time>", "", answer.text), sorted(answer.headers)))
+        with CaptureQueriesContext(connection) as captured:
+            answer = Client().post("/admin/login/", {"username": one.username, "password": "wrong"})
+        text = re.sub(r"<time.*?</time>", "", answer.text)
+        told.append((answer.status_code, text, sorted(answer.headers), len(captured)))
     assert told[0][0] == told[1][0] == 429
     assert told[0] == told[1]
+
+
+def test_one_address_does_not_get_on_by_trying_many_names(user, settings):
+    names = [User(username=f"name{number}") for number in range(settings.LOGIN_FAILURES_PER_ADDRESS)]
+    assert [fail(one, 1) for one in names] == [200] * (len(names) - 1) + [429]
+    answer = Client().post("/admin/login/", {"username": "sam.staff", "password": PASSWORD})
+    assert (answer.status_code, "failed from your address." in answer.text) == (429, True)
+    assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
+
+
+def test_many_addresses_do_not_get_on_by_trying_one_name(user, settings):
+    for spelled in ("sam.staff", "SAM.Staff"):
+        LoginFailures.objects.all().delete()
+        guesses = [
+            fail(User(username=spelled), 1, REMOTE_ADDR=f"2001:db8:0:{number}::1")
+            for number in range(settings.LOGIN_FAILURES_PER_NAME)
+        ]
+        assert guesses == [200] * (len(guesses) - 1) + [429]
+    answer = Client().post(
+        "/admin/login/", {"username": "sam.staff", "password": PASSWORD}, REMOTE_ADDR="203.0.113.9"
+    )
+    assert (answer.status_code, "From where you have logged in lately" in answer.text) == (429, True)
+
+
+def test_forged_addresses_do_not_get_on_either(user, settings):
+    settings.BEHIND_PROXY = True
+    forged = [f"203.0.113.{number}" for number in range(20)]
+    statuses = [fail(user, 1, HTTP_X_FORWARDED_FOR=address) for address in forged]
+    assert statuses.index(429) == settings.LOGIN_FAILURES_PER_NAME - 1
+    settings.BEHIND_PROXY = False
+    let_it_pass()
+    statuses = [fail(user, 1, HTTP_X_FORWARDED_FOR=address) for address in forged]
+    assert statuses.index(429) == settings.LOGIN_FAILURES - 1
+
+
+def test_nobody_is_locked_out_by_strangers_where_they_have_logged_in_lately(user, settings):
+    assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
+    for number in range(settings.LOGIN_FAILURES_PER_NAME):
+        fail(user, 1, REMOTE_ADDR=f"192.0.2.{number}")
+    assert log_in(Client(), user, REMOTE_ADDR="203.0.113.10") == 429
+    assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
+    # There they are held to what failed there.
+    assert fail(user, settings.LOGIN_FAILURES, REMOTE_ADDR="203.0.113.9") == 429
+    assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 429
+
+    LoginFailures.objects.filter(address="203.0.113.9").delete()
+    StaffLogin.objects.update(at=Now() - settings.LOGIN_RECORD_DAYS)
+    assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 429
+
+
+def test_what_is_right_counts_for_nothing(user, settings):
+    for _ in range(settings.LOGIN_FAILURES_PER_ADDRESS + 1):
+        assert log_in(Client(), user) == 302
+    assert not LoginFailures.objects.exclude(failures=0).exists()
+
+
+def test_a_password_is_hashed_only_where_it_may_be_tried(user, settings, monkeypatch):
+    settings.LOGIN_FAILURES_PER_ADDRESS = 3
+    hashed: list[str] = []
+    encode = MD5PasswordHasher.encode
+
+    def noted(hasher: MD5PasswordHasher, password: str, salt: str) -> str:
+        hashed.append(password)
+        return encode(hasher, password, salt)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", noted)
+    for number in range(10):
+        fail(User(username=f"name{number}"), 1)
+        fail(user, 1)
+    assert len(hashed) == 3
+
+
+def test_who_was_refused_is_refused_again_without_asking_the_database(user, settings):
+    client = Client()
+    for _ in range(settings.LOGIN_FAILURES):
+        log_in(client, user, "wrong")
+    with CaptureQueriesContext(connection) as captured:
+        assert log_in(client, user) == 429
+    assert len(captured) == 0
+    other = User.objects.create_superuser("other", password=PASSWORD)
+    assert log_in(client, other) == 302
+
+
+def test_names_that_nobody_has_leave_no_more_rows_than_some_thousands(user, settings, monkeypatch):
+    monkeypatch.setattr(lockouts, "_UNKNOWN_NAMES", 4)
+    settings.LOGIN_FAILURES_PER_NAME = settings.LOGIN_FAILURES_PER_ADDRESS = settings.LOGIN_FAILURES = 100
+    for number in range(40):
+        fail(User(username=f"name{number}"), 1)
+    # Of names, of names from this address, and of this address.
+    assert LoginFailures.objects.count() <= 4 + 4 + 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(user, settings):
+    barrier = threading.Barrier(12)
+
+    def guess(number: int) -> int:
+        try:
+            barrier.wait()
+            return fail(user, 1, REMOTE_ADDR=f"192.0.2.{number}")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(guess, range(12)))
+    # The last that was looked at is told of the lock-out as well.
+    assert statuses.count(200) == settings.LOGIN_FAILURES_PER_NAME - 1
+
+
+def test_an_attempt_that_was_not_looked_at_counts_for_nothing(user, monkeypatch):
+    def busy(*_: object) -> str:
+        raise TooBusy
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", busy)
+    for path, body in (
+        ("/admin/login/", {"username": "sam.staff", "password": PASSWORD}),
+        ("/admin/login/", {"username": "nobody", "password": PASSWORD}),
+        ("/admin/password_change/", {"old_password": "x", "new_password1": "y" * 20, "new_password2": "y" * 20}),
+    ):
+        answer = (client_of(user) if "change" in path else Client()).post(path, body)
+        assert (answer.status_code, answer["Retry-After"], "not looked at" in answer.text) == (429, "5", True)
+    assert not LoginFailures.objects.exclude(failures=0).exists()
 
 
 @pytest.mark.parametrize(
@@ -102,5 +236,5 @@ def test_nobody_guesses_a_password_in_the_session_of_another(user, settings):
 
     right = {"old_password": PASSWORD, "new_password1": "another good one", "new_password2": "another good one"}
     assert client.post("/admin/password_change/", right).status_code == 429
-    AccessAttempt.objects.all().delete()
+    let_it_pass()
     assert client.post("/admin/password_change/", right).status_code == 302

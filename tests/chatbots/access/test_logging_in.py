@@ -4,13 +4,12 @@ import re
 import time
 
 import pytest
-from axes.models import AccessAttempt, AccessLog
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 
-from chatbots.models import Authenticator
+from chatbots.models import Authenticator, LoginFailures, StaffLogin
 from tests.codes import PASSWORD, App, code_of, log_in, set_up, typed_secret
 
 pytestmark = pytest.mark.django_db
@@ -51,7 +50,8 @@ def test_a_code_is_asked_for_after_the_password_and_nobody_is_logged_in_before(u
     assert (answer.status_code, answer["Location"]) == (302, "/admin/auth/")
     assert is_inside(client)
     assert set(client.session.keys()) <= {
-        *("_auth_user_id", "_auth_user_backend", "_auth_user_hash", "otp_device_id", "access_began", "access_seen")
+        *("_auth_user_id", "_auth_user_backend", "_auth_user_hash", "otp_device_id", "access_began", "access_seen"),
+        *("access_proved", "access_login"),
     }
 
 
@@ -203,20 +203,26 @@ def test_what_is_kept_of_log_ins_is_little(user, app, caplog):
     client.post(
         "/admin/login/?q=in-the-address", {"username": "chatter@example.com", "password": "x", "extra": "y"}, **agent
     )
-    failures = list(AccessAttempt.objects.order_by("id").values())
+    failures = list(LoginFailures.objects.order_by("id").values("user", "address", "failures"))
     log_in(client, user, **agent)
     client.post(CODE_PAGE, {"code": app.next_code()}, **agent)
 
-    assert failures[0]["username"] == "sam.staff"
-    assert re.fullmatch(r"unknown:[0-9a-f]{16}", failures[1]["username"])
-    assert {(one["get_data"], one["post_data"], one["user_agent"], one["http_accept"]) for one in failures} == {
-        ("", "", "", "")
-    }
-    kept = AccessLog.objects.get()
-    assert (kept.username, kept.user_agent, kept.http_accept, kept.ip_address) == ("sam.staff", "", "", "127.0.0.1")
-    assert not AccessAttempt.objects.filter(username="sam.staff").exists()
+    here = {"address": "127.0.0.1"}
+    assert failures == [
+        {"user": user.pk, **here, "failures": 1},
+        {"user": None, **here, "failures": 2},
+        {"user": user.pk, "address": None, "failures": 1},
+        {"user": None, **here, "failures": 1},
+        {"user": None, "address": None, "failures": 1},
+    ]
+    kept = StaffLogin.objects.get()
+    assert (kept.user, kept.address, kept.ended_at) == (user, "127.0.0.1", None)
+    assert not LoginFailures.objects.filter(user=user, address__isnull=False).exists()
+    client.post("/admin/logout/")
+    kept.refresh_from_db()
+    assert kept.ended_at > kept.at
     assert f"login.failed user={user.pk}" in caplog.text
     assert "login.failed user=unknown" in caplog.text
     for telling in ("sam.staff", "chatter@", "wrong-password", "TellTale", "in-the-address"):
         assert telling not in caplog.text.replace("SELECT", "")
-    assert Session.objects.count() == 1
+    assert Session.objects.count() == 0
