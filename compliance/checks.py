@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  (Django's name)
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DEFAULT_DB_ALIAS
 
 from chatbots import digest_key
@@ -31,6 +32,20 @@ def no_embedded_servers(**_: object) -> list[CheckMessage]:
     return problems
 
 
+@register(Tags.security, deploy=True)
+def second_factor_is_required(**_: object) -> list[CheckMessage]:
+    if settings.SECOND_FACTOR_REQUIRED:
+        return []
+    return [
+        checks.Warning(
+            "The console can be used without a second factor: a stolen password is enough to read conversations.",
+            hint="Take SECOND_FACTOR_REQUIRED=false away, or set it to true. Staff who have no second factor are led "
+            "to set one up after their next log-in.",
+            id="compliance.W001",
+        )
+    ]
+
+
 # Not among the checks of the database, which `qcluster` and most commands leave out.
 @register
 def digest_key_fits(**_: object) -> list[CheckMessage]:
@@ -48,10 +63,10 @@ def role_has_few_rights(*, databases: Sequence[str] | None = None, **_: object) 
     if not told:
         return []
     return [
-        Warning(
+        checks.Warning(
             f"The database role of this process {', '.join(told)}.",
             hint="Give web server and workers roles of their own (docs/database-roles.md). Only migrate and a few "
             "commands need the role that owns the tables.",
-            id="compliance.W005",
+            id="compliance.W002",
         )
     ]

@@ -15,3 +15,11 @@ def test_embedded_servers_are_refused_in_production(settings) -> None:
     assert [error.id for error in checks.no_embedded_servers()] == ["compliance.E002", "compliance.E003"]
     settings.EMBEDDED_POSTGRES = settings.EMBEDDED_S3 = False
     assert checks.no_embedded_servers() == []
+
+
+def test_a_console_without_a_second_factor_is_warned_of(settings) -> None:
+    settings.SECOND_FACTOR_REQUIRED = False
+    (warning,) = checks.second_factor_is_required()
+    assert (warning.id, "SECOND_FACTOR_REQUIRED" in warning.hint) == ("compliance.W001", True)
+    settings.SECOND_FACTOR_REQUIRED = True
+    assert checks.second_factor_is_required() == []

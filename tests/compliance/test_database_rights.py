@@ -127,7 +127,7 @@ def test_one_role_for_both_is_refused(cursor) -> None:
 
 def test_the_check_warns_of_a_role_that_may_too_much(cursor) -> None:
     [told] = role_has_few_rights(databases=["default"])
-    assert (told.id, told.level) == ("compliance.W005", checks.WARNING)
+    assert (told.id, told.level) == ("compliance.W002", checks.WARNING)
     assert told.msg == "The database role of this process is a superuser."
 
 
