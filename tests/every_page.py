@@ -72,7 +72,7 @@ class Page:
 OF_ONESELF = frozenset(
     {
         *("login_code", "second_factor", "second_factor_set_up", "second_factor_recovery_codes"),
-        "second_factor_remove",
+        *("second_factor_remove", "confirm_password"),
     }
 )
 

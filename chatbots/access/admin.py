@@ -19,6 +19,7 @@ from django_otp.plugins.otp_totp import admin as _of_apps  # noqa: F401
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from chatbots.access import second_factor
+from chatbots.access.proof import require_password
 from chatbots.console.scope import ModelAdmin, ReadOnlyInline, ShortPaginator, actor_of, is_superuser
 from chatbots.models import Authenticator, LoginFailures, Membership, StaffLogin
 
@@ -92,6 +93,8 @@ class StaffForm(UserChangeForm):  # type: ignore[type-arg]
 
 
 class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg]
+    """Each of its forms gives somebody access, or could: it is shown to whoever gave their password lately."""
+
     form = StaffForm
     list_display = ("username", "email", "is_active", "is_staff", "is_superuser", "has_second_factor", "last_login")
     list_filter = ("is_active", "is_staff", "is_superuser")
@@ -115,6 +118,16 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
 
     has_add_permission = SuperusersOnly.has_module_permission
     has_change_permission = SuperusersOnly.has_view_permission
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if is_superuser(request):
+            require_password(request)
+        return super().changeform_view(request, *args, **kwargs)
+
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if is_superuser(request):
+            require_password(request)
+        return super().user_change_password(request, *args, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return second_factor.with_factor(super().get_queryset(request))
@@ -141,6 +154,11 @@ class AuthenticatorAdmin(SuperusersOnly):
     fields: ClassVar = list_display
 
     has_delete_permission = SuperusersOnly.has_view_permission
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        if is_superuser(request):
+            require_password(request)
+        return super().delete_view(request, *args, **kwargs)
 
     def delete_model(self, request: HttpRequest, obj: Authenticator) -> None:
         second_factor.remove(user=obj.user, actor=actor_of(request))

@@ -87,6 +87,16 @@ class ConfirmForm(forms.Form):
     code = code_field()
 
 
+class PasswordForm(forms.Form):
+    """Asks whoever is logged in for their password."""
+
+    password = forms.CharField(
+        strip=False,
+        max_length=4096,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
+    )
+
+
 def _wait(until: datetime) -> str:
     seconds = max(1, round((until - timezone.now()).total_seconds()))
     return f"Codes were wrong just before. Try again in {seconds} seconds."

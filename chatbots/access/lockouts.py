@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -88,7 +89,12 @@ class Attempt:
         """Count it. Raises Locked where others, at the same moment, have taken the last tries."""
         for limit in self.limits:
             with connection.cursor() as cursor:
-                given = {"key": limit.key, "user": limit.user, "address": limit.address, "most": limit.most}
+                given: dict[str, Any] = {
+                    "key": limit.key,
+                    "user": limit.user,
+                    "address": limit.address,
+                    "most": limit.most,
+                }
                 cursor.execute(_COUNT, given | {"cooloff": settings.LOGIN_COOLOFF})
                 failures, ends_at = cursor.fetchone()
             if failures > limit.most:

@@ -19,8 +19,8 @@ from django.views.decorators.http import require_http_methods
 from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp import login as remember_device
 
-from chatbots.access import lockouts, second_factor
-from chatbots.access.forms import CodeForm, ConfirmForm
+from chatbots.access import lockouts, proof, second_factor
+from chatbots.access.forms import CodeForm, ConfirmForm, PasswordForm
 from chatbots.access.second_factor import AlreadySetUp, CodeRefused, Offer
 from chatbots.access.site import Standing, standing_of
 
@@ -59,8 +59,21 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 
 @_own_page
+def confirm_password(request: HttpRequest) -> HttpResponse:
+    """Ask for the password again, and lead back."""
+    form = PasswordForm(request.POST if request.method == "POST" else None)
+    if form.is_valid():
+        if proof.is_right(request, form.cleaned_data["password"]):
+            return redirect(proof.way_back(request))
+        form.add_error("password", "That is not your password.")
+    again = proof.has_form_to_send_again(request)
+    return _page(request, "confirm_password", "Your password, please", form=form, again=again)
+
+
+@_own_page
 def set_up(request: HttpRequest) -> HttpResponse:
     """Show a new secret, and take the first code of it."""
+    proof.require_password(request)
     user = _user_of(request)
     if second_factor.is_set_up(user):
         return redirect("console:second_factor")
@@ -108,6 +121,7 @@ def remove(request: HttpRequest) -> HttpResponse:
 
 def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User], HttpResponse]) -> HttpResponse:
     """Ask for a code, and do what was asked for only with a right one."""
+    proof.require_password(request)
     user = _user_of(request)
     if not second_factor.is_set_up(user):
         return redirect("console:second_factor_set_up")

@@ -14,9 +14,10 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from chatbots.access import hashing
+from chatbots.access import hashing, proof
 from chatbots.access.hashing import TooBusy
 from chatbots.access.lockouts import Locked, Why, client_address
+from chatbots.access.proof import PasswordNeeded
 
 _BUSY_SECONDS = 5
 _REMEMBERED_SECONDS = 1.0
@@ -26,7 +27,7 @@ _Who = tuple[str | None, str | None]
 
 
 class LockoutMiddleware:
-    """Answers Locked and TooBusy, wherever a password or a code was about to be checked."""
+    """Answers Locked, TooBusy and PasswordNeeded, wherever a password or a code is checked or wanted."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -45,6 +46,8 @@ class LockoutMiddleware:
             if _is_login(request):
                 self._remember(request, error)
             return _locked(error)
+        if isinstance(error, PasswordNeeded):
+            return proof.ask(request)
         return _busy() if isinstance(error, TooBusy) else None
 
     def _known(self, request: HttpRequest) -> Locked | None:

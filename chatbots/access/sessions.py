@@ -100,7 +100,7 @@ def note_the_end(*, request: HttpRequest, **_signal: Any) -> None:
     """Note that a session's log-in is over."""
     from chatbots.models import StaffLogin  # noqa: PLC0415  (as above)
 
-    StaffLogin.objects.filter(pk=request.session.get(_LOGIN)).update(ended_at=Now())
+    StaffLogin.objects.filter(pk=request.session.get(_LOGIN, 0)).update(ended_at=Now())
 
 
 def note_proof(request: HttpRequest) -> None:
@@ -110,7 +110,7 @@ def note_proof(request: HttpRequest) -> None:
 
 def is_proved(request: HttpRequest) -> bool:
     """Say whether whoever has the session gave the password lately: so long, a stolen one is worth less."""
-    return time.time() - request.session.get(_PROVED, 0) < _PROVED_SECONDS
+    return bool(time.time() - request.session.get(_PROVED, 0) < _PROVED_SECONDS)
 
 
 def _counts(view: Callable[..., Any]) -> bool:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from chatbots import operations
+from chatbots.access.proof import require_password
 from chatbots.bucket_operations import Outcome, check_bucket, set_bucket
 from chatbots.console import forms
 from chatbots.console.pages import action, chatbot_or_404, render
@@ -73,6 +74,7 @@ def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
 @sensitive_post_parameters("secret")
 def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=RUN)
+    require_password(request)
     form = forms.BucketForm(request.POST, stored=None)
 
     def call() -> str:
@@ -109,6 +111,7 @@ def _told(outcome: Outcome) -> str:
 @action
 def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=RUN)
+    require_password(request)
     form = forms.RulesForm(request.POST, chatbot=chatbot)
 
     def call() -> str:
@@ -123,6 +126,7 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
 def create_key(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer with the secret, once: it is in this answer alone, which nobody may store."""
     chatbot = chatbot_or_404(request, slug, roles=RUN)
+    require_password(request)
     form = forms.NewApiKeyForm(request.POST)
     made: list[NewApiKey] = []
     if form.is_valid():
@@ -165,6 +169,7 @@ def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 @action
 def set_member(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=RUN)
+    require_password(request)
     form = forms.MemberForm(request.POST, chatbot=chatbot)
 
     def call() -> str:

@@ -1,0 +1,116 @@
+"""What would outlive a stolen session wants the password again."""
+
+import re
+import time
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from chatbots.models import ApiKey, Authenticator, LoginFailures, Membership
+from tests.codes import PASSWORD, log_in, set_up
+from tests.every_page import TABLE
+from tests.people import staff
+
+pytestmark = pytest.mark.django_db
+
+CONFIRM = "/admin/confirm-password/"
+
+
+@pytest.fixture
+def stolen(user: User, monkeypatch) -> Client:
+    """A session of a user who typed the password some minutes ago, with the second factor if there is one."""
+    client = Client()
+    client.force_login(user)
+    later = time.time() + 601
+    monkeypatch.setattr("time.time", lambda: later)
+    return client
+
+
+def asks(client: Client, method: str, path: str, **body: str) -> bool:
+    answer = getattr(client, method)(path, body, headers={"Referer": f"http://testserver{path}"})
+    return bool(answer.status_code == 302 and answer["Location"].startswith(f"{CONFIRM}?next="))
+
+
+def test_a_second_factor_is_not_set_up_without_it(user, stolen):
+    for method in ("get", "post"):
+        assert asks(stolen, method, "/admin/second-factor/set-up/", code="123456")
+    assert not Authenticator.objects.exists()
+
+
+@pytest.mark.parametrize("page", ["recovery-codes", "remove"])
+def test_one_that_there_is_is_neither_renewed_nor_removed_without_it(user, page, monkeypatch):
+    app, client = set_up(user), Client()
+    log_in(client, user)
+    client.post("/admin/login/code/", {"code": app.next_code()})
+    app.forget_codes()
+    later = time.time() + 601
+    monkeypatch.setattr("time.time", lambda: later)
+    for method in ("get", "post"):
+        assert asks(client, method, f"/admin/second-factor/{page}/", code=app.next_code())
+    assert Authenticator.objects.exists()
+
+
+def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_it(stolen, chatbot):
+    other = staff(chatbot)
+    before = ApiKey.objects.count()
+    posts = {
+        "keys": {"label": "mine", "type": "token", "scopes": "requests:read"},
+        "members": {"user": str(other.pk), "role": "officer"},
+        "bucket": {"hosting": "hosted"},
+        "rules": {"name": "Mine"},
+    }
+    names = {"keys": "create_key", "members": "set_member", "bucket": "save_bucket", "rules": "save_rules"}
+    for short, name in names.items():
+        [page] = [one for one in TABLE if one.name == name]
+        assert asks(stolen, "post", page.url({"slug": chatbot.slug}), **posts[short]), name
+    assert ApiKey.objects.count() == before
+    assert Membership.objects.get().role == "viewer"
+
+
+def test_nobody_is_given_access_without_it(user, stolen):
+    other = User.objects.create_user("other", is_staff=True)
+    theirs = Authenticator.objects.create(user=other, confirmed=True)
+    pages = (
+        *("auth/user/add/", f"auth/user/{user.pk}/change/", f"auth/user/{user.pk}/password/"),
+        f"chatbots/authenticator/{theirs.pk}/delete/",
+    )
+    for page in pages:
+        for method in ("get", "post"):
+            assert asks(stolen, method, f"/admin/{page}", post="yes"), page
+    assert stolen.get("/admin/auth/user/").status_code == 200
+    assert Authenticator.objects.exists()
+
+
+def test_the_password_leads_back_and_counts_for_ten_minutes(user, stolen, monkeypatch):
+    there = stolen.get("/admin/second-factor/set-up/")["Location"]
+    page = stolen.get(there)
+    assert ("Go on" in page.text, "sam.staff" in re.findall("<title>(.*?)</title>", page.text)) == (True, False)
+    wrong = stolen.post(there, {"password": "wrong"})
+    assert (wrong.status_code, "not your password" in wrong.text) == (200, True)
+    assert stolen.post(there, {"password": PASSWORD})["Location"] == "/admin/second-factor/set-up/"
+    assert stolen.get("/admin/second-factor/set-up/").status_code == 200
+    later = time.time() + 601
+    monkeypatch.setattr("time.time", lambda: later)
+    assert asks(stolen, "get", "/admin/second-factor/set-up/")
+
+
+def test_it_says_that_a_form_has_to_be_sent_again_and_leads_to_no_other_site(user, stolen):
+    answer = stolen.post("/admin/auth/user/add/", headers={"Referer": "https://evil.example/admin/"})
+    assert "next=%2Fadmin%2F&" in answer["Location"]
+    assert "send the form again" in stolen.get(answer["Location"]).text
+    answer = stolen.post(f"{CONFIRM}?next=https://evil.example/", {"password": PASSWORD})
+    assert answer["Location"] == "/admin/"
+
+
+def test_it_is_no_place_to_guess(user, stolen, settings):
+    statuses = [stolen.post(CONFIRM, {"password": "wrong"}).status_code for _ in range(settings.LOGIN_FAILURES)]
+    assert statuses == [200] * (settings.LOGIN_FAILURES - 1) + [429]
+    assert stolen.post(CONFIRM, {"password": PASSWORD}).status_code == 429
+    assert log_in(Client(), user) == 429
+    LoginFailures.objects.all().delete()
+    assert stolen.post(CONFIRM, {"password": PASSWORD}).status_code == 302
+
+
+def test_it_is_for_whoever_is_logged_in():
+    assert Client().get(CONFIRM)["Location"].startswith("/admin/login/")
