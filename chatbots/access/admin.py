@@ -48,6 +48,10 @@ class SuperusersOnly(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return False
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        # An empty one is none: Django would look for a field without a name.
+        return super().get_object(request, object_id, from_field or None)
+
     def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
         return _note(request, obj, ADDITION, message)
 
