@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("conversations", "0008_what_holds_a_conversation"),
+        ("conversations", "0009_failed_extracts"),
     ]
 
     operations = [
