@@ -7,14 +7,15 @@ the row, so a worker that slept through its lease finds nothing to lock and writ
 All times are the database's clock: two workers whose clocks differ agree on what has expired.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 
 from chatbots import changelog
 from compliance import line
@@ -52,8 +53,10 @@ UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs 
 # Whoever was picked to come along with an earlier one that another worker has just taken is left.
 _MAKE = f"""
 WITH made AS (
-    INSERT INTO compliance_claim (owner, token, is_large, expires_at)
-    VALUES (%(owner)s, %(token)s, %(large)s, clock_timestamp() + make_interval(secs => %(lease)s)) RETURNING id
+    INSERT INTO compliance_claim (owner, token, is_large, bucket_of_id, expires_at)
+    VALUES (%(owner)s, %(token)s, %(large)s, %(bucket_of)s, clock_timestamp() + make_interval(secs => %(lease)s))
+        ON CONFLICT (bucket_of_id) DO NOTHING
+    RETURNING id
 )
 UPDATE compliance_compliancerequest r SET claim_id = made.id
   FROM made
@@ -102,6 +105,7 @@ class HeldClaim:
     lane: Lane
     request_ids: tuple[UUID, ...]
     is_large: bool = False  # counts against the limit of the large lane
+    bucket_of: int | None = None  # the chatbot whose client's bucket it may call
     _now: datetime | None = field(default=None, init=False)  # while a bite is open
     _is_over: bool = field(default=False, init=False)
 
@@ -173,6 +177,11 @@ class HeldClaim:
             cursor.execute("DELETE FROM compliance_claim WHERE id = %s", [self.id])
         self._is_over = True
 
+    def break_off(self) -> None:
+        """As `let_go`, from another thread than the one that works on the claim: that loses it."""
+        with suppress(ClaimLost):
+            replace(self).let_go()
+
     def _lock(self) -> datetime:
         with connection.cursor() as cursor:
             cursor.execute(_KEEP, [LEASE_SECONDS, self.id, self.token])
@@ -183,12 +192,11 @@ class HeldClaim:
 
 
 def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
-    """Claim the next requests of a kind, or return None when nothing can be taken.
+    """Claim the next requests of a kind that call no client's bucket, or return None when nothing can be taken.
 
     Of the normal lane many at once, a fair share for each chatbot. What failed or was lost in a claim before is
     taken by itself, so that a poison request costs no other its attempts; and so is what is large, which all but
-    one of a cluster's workers may be at work on at a time: one is always left for the others. Exports of one claim
-    go to one storage. A client's bucket may be slow or dead, so whatever goes there counts as large.
+    one of a cluster's workers may be at work on at a time: one is always left for the others.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         chatbots = line.chatbots_waiting(cursor, kind, lane)
@@ -196,25 +204,51 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
             return None
         cursor.execute(f"SELECT {BY_INDEX}")
         picked, is_large = line.draw(cursor, kind, lane, chatbots)
-        if not picked:
+        return _make(cursor, kind, lane, picked, is_large=is_large)
+
+
+def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
+    """Claim the next requests that call one client's bucket, or return None when nothing can be taken.
+
+    Of no bucket that a claim calls already, and of no chatbot in `busy`.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"SELECT {BY_INDEX}")
+        drawn = line.draw_for_bucket(cursor, busy)
+        if drawn is None:
             return None
-        token = uuid4()
-        values: dict[str, Any] = {
-            "owner": proc.owner(),
-            "token": token,
-            "large": is_large,
-            "lease": LEASE_SECONDS,
-            "picked": array(picked),
-        }
-        cursor.execute(_MAKE, values)
-        made = cursor.fetchall()
-        if not made:
-            # All of them wait for one that another worker is taking right now.
-            transaction.set_rollback(True)
-            return None
+        return _make(cursor, drawn.kind, drawn.lane, drawn.request_ids, bucket_of=drawn.chatbot_id)
+
+
+def _make(
+    cursor: CursorWrapper,
+    kind: ComplianceRequest.Kind,
+    lane: Lane,
+    picked: list[UUID],
+    *,
+    is_large: bool = False,
+    bucket_of: int | None = None,
+) -> HeldClaim | None:
+    if not picked:
+        return None
+    token = uuid4()
+    values: dict[str, Any] = {
+        "owner": proc.owner(),
+        "token": token,
+        "large": is_large,
+        "bucket_of": bucket_of,
+        "lease": LEASE_SECONDS,
+        "picked": array(picked),
+    }
+    cursor.execute(_MAKE, values)
+    made = cursor.fetchall()
+    if not made:
+        # All of them wait for one that another worker is taking right now, or it has just taken the bucket.
+        transaction.set_rollback(True)
+        return None
     ids = {request_id for request_id, _ in made}
     taken = tuple(each for each in picked if each in ids)
-    return HeldClaim(made[0][1], token, kind, lane, taken, is_large=is_large)
+    return HeldClaim(made[0][1], token, kind, lane, taken, is_large=is_large, bucket_of=bucket_of)
 
 
 def break_expired() -> int:

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -43,6 +43,18 @@ SELECT chatbot_id FROM waiting WHERE chatbot_id IS NOT NULL
 
 _IN_CLIENTS_BUCKETS = """
 SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
+"""
+# Where exports wait to go to a client's bucket that no claim calls yet: one at a time does, so no client has all the
+# threads. From the clients' buckets, which are few beside all that wait.
+_FOR_BUCKETS = """
+SELECT l.lane, array_agg(b.chatbot_id)
+  FROM chatbots_bucket b CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
+ WHERE b.hosting = 'client' AND b.chatbot_id <> ALL(%(busy)s::bigint[])
+   AND NOT EXISTS (SELECT FROM compliance_claim c WHERE c.bucket_of_id = b.chatbot_id)
+   AND EXISTS (SELECT FROM compliance_compliancerequest r
+                WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = 'export' AND r.lane = l.lane
+                  AND r.chatbot_id = b.chatbot_id)
+ GROUP BY 1
 """
 
 # A share for each chatbot, in the order of its line. An earlier request of the same chatter that is accepted or
@@ -113,44 +125,45 @@ def chatbots_waiting(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: 
 def draw(
     cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]
 ) -> tuple[list[UUID], bool]:
-    """Lock the next requests, and return them and whether they count as large.
+    """Lock the next requests that call no client's bucket; return them and whether they count as large."""
+    if kind == ComplianceRequest.Kind.EXPORT:
+        cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
+        clients = {row[0] for row in cursor.fetchall()}
+        chatbots = [chatbot for chatbot in chatbots if chatbot not in clients]
+    return _pick(cursor, kind, lane, chatbots), lane is Lane.LARGE
 
-    Exports are drawn by lot: those of the hosted bucket together, or those of one client's bucket. The hosted ones
-    have a lot for each claim that a turn for all their chatbots takes, so nobody's turns are rarer than another's.
-    """
-    if kind != ComplianceRequest.Kind.EXPORT:
-        return _pick(cursor, kind, lane, chatbots), lane is Lane.LARGE
-    cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
-    clients = {row[0] for row in cursor.fetchall()}
-    hosted = [chatbot for chatbot in chatbots if chatbot not in clients]
-    if not clients:
-        return _pick(cursor, kind, lane, hosted), lane is Lane.LARGE
-    hosted_lots = -(-len(hosted) // (CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1))
-    to_clients = random.randrange(hosted_lots + len(clients)) >= hosted_lots  # noqa: S311  (a lot, not a secret)
-    # Where nothing of the one can be taken, of the other.
-    for client_turn in (to_clients, not to_clients):
-        if client_turn and (lane is Lane.LARGE or large_lane_has_room(cursor)):
-            picked = _pick(cursor, kind, lane, _one_that_can(cursor, kind, lane, clients))
-            if picked:
-                return picked, True
-        elif not client_turn:
-            picked = _pick(cursor, kind, lane, hosted)
-            if picked:
-                return picked, lane is Lane.LARGE
-    return [], False
+
+class ForBucket(NamedTuple):
+    """Requests that call the bucket of a chatbot's client, locked."""
+
+    chatbot_id: int
+    kind: ComplianceRequest.Kind
+    lane: Lane
+    request_ids: list[UUID]
+
+
+def draw_for_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | None:
+    """Lock the next requests that call one client's bucket, which is drawn by lot. Not of the chatbots in `busy`."""
+    cursor.execute(_FOR_BUCKETS, {"lanes": list(Lane), "busy": array(busy)})
+    lines = [(ComplianceRequest.Kind.EXPORT, Lane(lane), chatbots) for lane, chatbots in cursor.fetchall()]
+    for kind, lane, chatbots in random.sample(lines, len(lines)):
+        one = _one_that_can(cursor, kind, lane, chatbots)
+        if one is not None and (picked := _pick(cursor, kind, lane, [one])):
+            return ForBucket(one, kind, lane, picked)
+    return None
 
 
 def _one_that_can(
     cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: Collection[int]
-) -> list[int]:
-    """Return one of the chatbots that have something to take, by lot, or none."""
+) -> int | None:
+    """Return one of the chatbots that have something to take, by lot."""
     left = random.sample(list(chatbots), len(chatbots))
     while left:
         asked, left = left[:_ASKED_AT_ONCE], left[_ASKED_AT_ONCE:]
         found = _ask(cursor, kind, lane, asked, share=1, picked=[])
         if found:
-            return [random.choice(found)[1]]  # noqa: S311  (a lot, not a secret)
-    return []
+            return random.choice(found)[1]  # noqa: S311  (a lot, not a secret)
+    return None
 
 
 def _pick(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:

@@ -11,11 +11,15 @@ from functools import wraps
 from django.conf import settings
 
 from compliance import heartbeats, occurrences, queue, worker
+from compliance.aside import Aside
 from compliance.callbacks import claiming, delivering
 from compliance.mails import delivering as mails
 from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
+
+# Of this worker process.
+_ASIDE = Aside(queue.ring)
 
 
 class TaskFailed(Exception):
@@ -42,7 +46,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
 @_quiet
 def drain() -> None:
     """Carry out waiting requests. Rings for another worker at a backlog, and once more if it leaves work behind."""
-    if worker.drain(call_for_help=queue.ring):
+    if worker.drain(call_for_help=queue.ring, aside=_ASIDE):
         queue.ring()
 
 
@@ -55,7 +59,7 @@ def sweep() -> None:
         queue.call_messenger()
     if settings.MAILS:
         queue.call_postman()
-    if worker.drain(call_for_help=queue.ring):
+    if worker.drain(call_for_help=queue.ring, aside=_ASIDE):
         queue.ring()
 
 

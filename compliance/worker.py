@@ -5,12 +5,13 @@ Both are loops over the database alone; django-q2, `process_requests` and the te
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from django.db import Error as DatabaseError
 from django.db import connection
 
 from compliance import claims, line, progress
+from compliance.aside import Aside, Job
 from compliance.claims import HeldClaim
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, remnants, uci_values
@@ -34,12 +35,17 @@ TURN_SECONDS = 5.0
 _PATIENCE_SECONDS = 30.0
 
 
-def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] | None = None) -> bool:
+def drain(
+    *, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] | None = None, aside: Aside | None = None
+) -> bool:
     """Carry out waiting requests until none can be taken or the time is over; return whether work may be left.
 
     Kinds and lanes take turns, so a backlog in one does not hold up another. `call_for_help` is called when a
     claim leaves more to others than this worker can see to: it is full (once), or large and will take long. Days'
     extracts are made when no request can be taken, or one a round when they have waited long.
+
+    What calls a client's bucket is handed to `aside`, and goes on there when this returns; without one it is carried
+    out here, after the others of a round.
     """
     end = time.monotonic() + seconds
     _break_expired()
@@ -59,9 +65,36 @@ def drain(*, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] |
         # Between two rounds of requests, what has waited long; else when there is nothing else to do.
         if time.monotonic() < end and extracts.make_next(settled=not idle):
             idle = False
+        if _work_at_clients(aside):
+            idle = False
         if idle:
             return False
     return True
+
+
+def _work_at_clients(aside: Aside | None) -> bool:
+    """Begin what calls clients' buckets, as far as there is room; return whether there was any."""
+    if aside is None:
+        job = _next_at_clients()
+        if job is not None:
+            job.run()
+        return job is not None
+    has_begun = False
+    while aside.has_room and (job := _next_at_clients(aside.busy)):
+        aside.begin(job)
+        has_begun = True
+    return has_begun
+
+
+def _next_at_clients(busy: Collection[int] = ()) -> Job | None:
+    held = claims.take_for_bucket(busy)
+    if held is None or held.bucket_of is None:
+        return None
+    return Job(
+        held.bucket_of,
+        run=lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS),
+        give_back=held.break_off,
+    )
 
 
 def sweep() -> None:

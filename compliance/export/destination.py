@@ -29,10 +29,11 @@ def choose(held: HeldClaim) -> Destination | None:
     waiting = dict(ComplianceRequest.objects.filter(claim=held.id).values_list("pk", "chatbot_id"))
     found = Bucket.objects.filter(chatbot__in=set(waiting.values())).select_related("chatbot").order_by("chatbot_id")
     buckets = {bucket.chatbot_id: bucket for bucket in found}
-    hosted = [bucket for bucket in buckets.values() if bucket.hosting == HOSTED]
+    # Only a claim on a client's bucket may call one. It is of one chatbot.
+    reached = [each for each in buckets.values() if held.bucket_of is not None or each.hosting == HOSTED]
     failures: dict[int, StepFailed] = {}
     places: dict[int, Place] = {}
-    for bucket in hosted or list(buckets.values())[:1]:
+    for bucket in reached:
         try:
             places[bucket.chatbot_id] = open_place(bucket)
         except StepFailed as failure:

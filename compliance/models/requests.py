@@ -22,11 +22,21 @@ class Claim(models.Model):
     owner = models.CharField(max_length=100, help_text="Host, cluster and process: host:parent's pid:pid.")
     token = models.UUIDField(help_text="Fencing token: known to the worker that took the claim, to no other.")
     is_large = models.BooleanField(default=False, help_text="Of the large lane: counts against its limit.")
+    bucket_of = models.ForeignKey(
+        Chatbot,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+        help_text="The chatbot whose own bucket it may call; the others call the hosted one alone.",
+    )
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
-    # No index but the key: there are a handful of rows, and an index on a column that each bite renews would keep
-    # PostgreSQL from renewing them in place.
+    class Meta:
+        # No other index: there are a handful of rows, and one on a column that each bite renews would keep PostgreSQL
+        # from renewing them in place.
+        constraints = [models.UniqueConstraint(name="claim_one_per_bucket", fields=["bucket_of"])]
 
     def __str__(self) -> str:
         return f"claim {self.pk}"

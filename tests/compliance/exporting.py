@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chatbots.buckets import ObjectStorage
-from chatbots.models import Chatbot
+from chatbots.models import Bucket, Chatbot
 from compliance.claims import HeldClaim
 from compliance.export import engine
 from compliance.models import Claim, ComplianceRequest, Export
@@ -25,8 +25,10 @@ AT = datetime(2026, 11, 23, 9, 5, 7, tzinfo=UTC)
 
 
 def taken(*requests: ComplianceRequest) -> HeldClaim:
-    """A worker's claim on exports."""
-    claim = factories.ClaimFactory.create()
+    """A worker's claim on exports: that of a client's bucket, where the first goes to one."""
+    chatbot = requests[0].chatbot_id if requests else None
+    bucket_of = chatbot if Bucket.objects.filter(chatbot=chatbot, hosting="client").exists() else None
+    claim = factories.ClaimFactory.create(bucket_of_id=bucket_of)
     ids = tuple(request.pk for request in requests)
     ComplianceRequest.objects.filter(pk__in=ids).update(claim=claim)
     return HeldClaim(
@@ -35,6 +37,7 @@ def taken(*requests: ComplianceRequest) -> HeldClaim:
         kind=ComplianceRequest.Kind.EXPORT,
         lane=ComplianceRequest.Lane.NORMAL,
         request_ids=ids,
+        bucket_of=bucket_of,
     )
 
 

@@ -1,13 +1,13 @@
-"""Exports to clients' buckets in claims: one storage at a time, and a worker is left for the others."""
+"""Exports to clients' buckets in claims: one bucket at a time, and one claim at a time for each bucket."""
 
-from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
-from compliance import claims, line, worker
+from compliance import claims, worker
 from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
 from tests import factories
@@ -32,11 +32,11 @@ def chatbots_of(held: HeldClaim) -> set[str]:
     return set(ComplianceRequest.objects.filter(claim=held.id).values_list("chatbot__slug", flat=True))
 
 
-def take_all(lane: Lane = Lane.NORMAL) -> list[tuple[set[str], bool]]:
-    """Take claims until nothing can be taken; each is over before the next."""
+def take_all(take: Callable[[], HeldClaim | None]) -> list[tuple[set[str], int | None]]:
+    """Take claims until nothing can be taken; each is over before the next. Whose requests, and whose bucket."""
     taken = []
-    while held := claims.take(Kind.EXPORT, lane):
-        taken.append((chatbots_of(held), Claim.objects.get(pk=held.id).is_large))
+    while held := take():
+        taken.append((chatbots_of(held), Claim.objects.get(pk=held.id).bucket_of_id))
         ComplianceRequest.objects.filter(claim=held.id).update(
             claim=None, not_before=timezone.now() + timedelta(hours=1)
         )
@@ -44,38 +44,40 @@ def take_all(lane: Lane = Lane.NORMAL) -> list[tuple[set[str], bool]]:
     return taken
 
 
-@pytest.mark.parametrize("lane", [Lane.NORMAL, Lane.ALONE])
-def test_a_claim_holds_exports_to_one_storage(chatbot: Chatbot, neighbour: Chatbot, lane: Lane) -> None:
-    for each in (chatbot, neighbour, of_client("first"), of_client("second")):
+@pytest.mark.parametrize("lane", Lane)
+def test_a_claim_calls_the_hosted_bucket_or_that_of_one_client(
+    chatbot: Chatbot, neighbour: Chatbot, lane: Lane
+) -> None:
+    clients = [of_client("first"), of_client("second")]
+    for each in (chatbot, neighbour, *clients):
         for number in range(2):
             export_of(each, f"{number}", lane=lane)
 
-    taken = take_all(lane)
+    hosted = take_all(lambda: claims.take(Kind.EXPORT, lane))
+    at_clients = take_all(claims.take_for_bucket)
 
-    clients = [(chatbots, is_large) for chatbots, is_large in taken if chatbots & {"first", "second"}]
-    others = [(chatbots, is_large) for chatbots, is_large in taken if chatbots - {"first", "second"}]
-    assert all(len(chatbots) == 1 and is_large for chatbots, is_large in clients)
-    assert not any(is_large for _, is_large in others)
-    if lane is Lane.NORMAL:
-        assert sorted(map(sorted, (chatbots for chatbots, _ in taken))) == [
-            ["acme", "neighbour"],
-            ["first"],
-            ["second"],
-        ]
+    assert set[str]().union(*(slugs for slugs, _ in hosted)) == {"acme", "neighbour"}
+    assert all(bucket_of is None for _, bucket_of in hosted)
+    each_once = 1 if lane is Lane.NORMAL else 2
+    wanted = [({each.slug}, each.pk) for each in clients for _ in range(each_once)]
+    assert sorted(at_clients, key=lambda one: str(one[1])) == sorted(wanted, key=lambda one: str(one[1]))
 
 
-def test_while_one_worker_is_at_a_clients_bucket_the_other_serves_the_hosted(chatbot: Chatbot) -> None:
-    export_of(chatbot, "42")
-    for slug in ("first", "second"):
-        export_of(of_client(slug), "42")
+def test_a_bucket_has_one_claim_at_a_time() -> None:
+    clients = [of_client("first"), of_client("second")]
+    for each in clients:
+        for lane in Lane:
+            export_of(each, f"{lane}", lane=lane)
 
-    taken = []
-    while held := claims.take(Kind.EXPORT):
-        taken.append(chatbots_of(held))
+    taken = [claims.take_for_bucket(), claims.take_for_bucket()]
 
-    # Of a cluster's two workers; the third claim waits.
-    assert len(taken) == 2
-    assert {"acme"} in taken
+    assert claims.take_for_bucket() is None
+    assert {held.bucket_of for held in taken if held} == {each.pk for each in clients}
+    for held in taken:
+        assert held
+        held.let_go()
+    assert claims.take_for_bucket(busy=[clients[0].pk]) is not None
+    assert claims.take_for_bucket(busy=[clients[0].pk]) is None
 
 
 def test_it_does_not_count_deletions_of_a_client_with_its_own_bucket(chatbot: Chatbot) -> None:
@@ -87,63 +89,26 @@ def test_it_does_not_count_deletions_of_a_client_with_its_own_bucket(chatbot: Ch
     assert not held.is_large
 
 
-def test_one_client_and_many_hosted_backlogs_both_get_turns(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(line.CLAIM_SIZE, Kind.EXPORT, 2)
-    client = of_client("first")
-    for each in (chatbot, client):
-        for number in range(40):
-            export_of(each, f"{number}")
-    turns: Counter[str] = Counter()
-    for _ in range(20):
-        held = claims.take(Kind.EXPORT)
-        assert held
-        turns.update(chatbots_of(held))
-        held.let_go()
-    # Missed by chance once in a million runs.
-    assert turns["acme"]
-    assert turns["first"]
-
-
 def test_a_client_whose_requests_must_wait_keeps_no_other_client_waiting(chatbot: Chatbot) -> None:
     later = timezone.now() + timedelta(hours=1)
     for number in range(60):
         export_of(of_client(f"waits-{number}"), "42", not_before=later)
     export_of(of_client("first"), "42")
-    held = claims.take(Kind.EXPORT)
+    held = claims.take_for_bucket()
     assert held
     assert chatbots_of(held) == {"first"}
 
 
-@pytest.mark.parametrize("drawn_is_client", [False, True])
-def test_where_what_is_drawn_must_wait_the_other_storage_has_its_turn(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, drawn_is_client: bool
-) -> None:
-    monkeypatch.setattr("random.randrange", lambda lots: lots - 1 if drawn_is_client else 0)
-    client = of_client("first")
-    waits, goes = (client, chatbot) if drawn_is_client else (chatbot, client)
-    export_of(waits, "42", not_before=timezone.now() + timedelta(hours=1))
-    export_of(goes, "42")
-
-    held = claims.take(Kind.EXPORT)
-
-    assert held
-    assert chatbots_of(held) == {goes.slug}
-
-
-def test_a_worker_calls_for_help_before_it_calls_a_clients_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
-    export_of(of_client("first"), "42")
-    calls: list[str] = []
-
-    class Enough(Exception):
-        pass
+def test_without_threads_a_drain_calls_the_clients_buckets_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for slug in ("first", "second"):
+        export_of(of_client(slug), "42")
+    worked = []
 
     def work(held: HeldClaim, *, deadline: float) -> None:
-        calls.append("work")
-        raise Enough
+        worked.append(chatbots_of(held))
+        ComplianceRequest.objects.filter(claim=held.id).delete()
+        held.let_go()
 
     monkeypatch.setattr(worker, "_work", work)
-    with pytest.raises(Enough):
-        worker.drain(seconds=60, call_for_help=lambda: calls.append("help"))
-    assert calls == ["help", "work"]
+    assert not worker.drain(seconds=60)
+    assert sorted(map(sorted, worked)) == [["first"], ["second"]]

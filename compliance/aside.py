@@ -1,0 +1,118 @@
+"""A few threads for what calls clients' buckets, so that one which does not answer keeps no worker from other work.
+
+A worker takes such work up while it drains the queue, and hands each piece to a thread with connections of its own.
+No two threads of a process call one bucket, and no more than THREADS are at work: what finds no room waits for the
+next that ends, which rings. Whoever passes no `Aside` carries the work out in his own thread instead.
+"""
+
+import logging
+import multiprocessing.process
+import os
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from multiprocessing.util import Finalize
+
+from django.db import connections
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4
+# A worker that ends waits so long for its threads. It then gives back what they have, and leaves them.
+SECONDS_TO_END = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A piece of work that calls the bucket of this chatbot.
+
+    `give_back` puts what it has into the line again, while `run` may still be under way in another thread: from then
+    on that can write nothing.
+    """
+
+    chatbot_id: int
+    run: Callable[[], object]
+    give_back: Callable[[], object]
+
+
+class Aside:
+    """The threads of one process. `ring` is called when one has ended, since another piece may be taken up then."""
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self._ring = ring
+        self._jobs: set[Job] = set()
+        self._changed = threading.Condition()
+        self._finalizer: Finalize | None = None
+        self._is_over = False
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._jobs) < THREADS and not self._is_over
+
+    @property
+    def busy(self) -> Collection[int]:
+        """The chatbots whose buckets are being called."""
+        with self._changed:
+            return {job.chatbot_id for job in self._jobs}
+
+    def begin(self, job: Job) -> None:
+        """Carry a job out in a thread. Ask `has_room` before."""
+        self._end_with_the_worker()
+        with self._changed:
+            self._jobs.add(job)
+        # A daemon, or the worker could not end before the bucket has answered.
+        threading.Thread(target=self._carry_out, args=[job], name="aside", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until no thread is at work, for so long at most; say whether it is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._jobs, timeout=seconds)
+
+    def end(self, seconds: float = SECONDS_TO_END) -> bool:
+        """Take up nothing more, wait for the threads for so long, and give back what they have still.
+
+        Return whether all have ended. What was given back is not lost, and costs no attempt: as after a kill, the
+        next attempt removes what may lie in the bucket.
+        """
+        self._is_over = True
+        if self.wait(seconds):
+            return True
+        with self._changed:
+            left = list(self._jobs)
+        for job in left:
+            logger.warning("aside.left chatbot=%s", job.chatbot_id)
+            try:
+                job.give_back()
+            except Exception:  # its lease runs out, then
+                logger.exception("aside.not_given_back chatbot=%s", job.chatbot_id)
+        return False
+
+    def _carry_out(self, job: Job) -> None:
+        try:
+            try:
+                job.run()
+            except Exception:  # whatever it was, the others' work goes on
+                logger.exception("aside.failed chatbot=%s", job.chatbot_id)
+            finally:
+                with self._changed:
+                    self._jobs.discard(job)
+                    self._changed.notify_all()
+            if not self._is_over:
+                self._ring()
+        except Exception:  # the sweep looks again
+            logger.exception("aside.not_rung")
+        finally:
+            connections.close_all()
+
+    def _end_with_the_worker(self) -> None:
+        """Have `end` called when this process, a child, ends: django-q2 recycles and stops its workers so."""
+        if self._finalizer is None and multiprocessing.process.parent_process() is not None:
+            # After what multiprocessing does itself: a task's result is on its way by then.
+            self._finalizer = Finalize(None, self._end_process, exitpriority=-100)
+
+    def _end_process(self) -> None:
+        if not self.end():
+            # The threads of a call under way would be waited for, however long it takes.
+            logging.shutdown()
+            os._exit(0)

@@ -1,0 +1,53 @@
+"""A server that takes every call and answers it with a byte now and then, so that no single read ever times out."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+_BYTE_EVERY = 0.5
+
+
+class DrippingServer:
+    """Counts the calls in `calls`. It gives a call up after `lasting` seconds, as a proxy in between may do."""
+
+    def __init__(self, lasting: float) -> None:
+        self.calls = 0
+        self._lasting = lasting
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._over = threading.Event()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def stop(self) -> None:
+        self._over.set()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            self.calls += 1
+            threading.Thread(target=self._drip, args=[client], daemon=True).start()
+
+    def _drip(self, client: socket.socket) -> None:
+        end = time.monotonic() + self._lasting
+        with client, suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\nX-Drops: ")
+            while time.monotonic() < end and not self._over.wait(_BYTE_EVERY):
+                client.sendall(b".")
+
+
+@contextmanager
+def dripping(lasting: float = 10) -> Iterator[DrippingServer]:
+    server = DrippingServer(lasting)
+    try:
+        yield server
+    finally:
+        server.stop()
