@@ -12,10 +12,10 @@ from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
 from chatbots import changelog
-from chatbots.buckets import Step, StorageError, place_of, probe
+from chatbots.buckets import Step, StorageError, place_of, probe, silence
 from chatbots.buckets.guard import EndpointRefused, check_endpoint
 from chatbots.buckets.places import bucket_secret_binding
-from chatbots.models import Bucket, Chatbot
+from chatbots.models import Bucket, BucketCheck, Chatbot
 from chatbots.secrets import SecretUnreadable, encrypt
 
 Hosting = Bucket.Hosting
@@ -91,6 +91,9 @@ def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> 
                 return bucket
             bucket.last_checked_at, bucket.last_error = None, ""
             bucket.save()
+            # What is known of the former one.
+            silence.forget(chatbot.pk)
+            BucketCheck.objects.filter(chatbot=chatbot).delete()
             changelog.record("bucket.set", chatbot_id=chatbot.pk, actor=actor, data=_on_record(bucket, changed))
             return bucket
     except IntegrityError:

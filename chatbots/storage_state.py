@@ -20,7 +20,7 @@ class SilentStorage(models.Model):
         help_text="Whose bucket it is; null for the operator's.",
     )
     since = models.DateTimeField(db_default=Now(), help_text="When it was first found not to answer.")
-    rests_until = models.DateTimeField(help_text="Nobody calls it before.")
+    rests_until = models.DateTimeField(null=True, help_text="No worker calls it before.")
 
     class Meta:
         constraints = [

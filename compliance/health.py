@@ -41,7 +41,7 @@ SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
                    WHERE earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
   FROM chatbots_chatbot c
  CROSS JOIN unnest(ARRAY['deletion', 'export']) AS k(kind)
- CROSS JOIN unnest(ARRAY['normal', 'alone', 'large']) AS l(lane)
+ CROSS JOIN unnest(ARRAY['normal', 'alone', 'large', 'client']) AS l(lane)
  CROSS JOIN LATERAL (
     SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.conversation_digests,
            coalesce(r.not_before, r.queued_at) AS waits_since

@@ -369,6 +369,8 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.ApiKey": "credentials of the client company",
     "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
     "chatbots.Bucket": "settings of the client company",
+    "chatbots.SilentStorage": "that a bucket does not answer; a chatbot and times",
+    "chatbots.BucketCheck": "what a check of a bucket has found; permissions, codes and times",
     "chatbots.Membership": "staff, not chatters",
     "chatbots.StaffLogin": "staff log-ins",
     "chatbots.LoginFailures": "staff, not chatters: names that no user has share some thousands of counts",

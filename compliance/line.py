@@ -41,20 +41,34 @@ WITH RECURSIVE waiting(chatbot_id) AS (
 SELECT chatbot_id FROM waiting WHERE chatbot_id IS NOT NULL
 """
 
+# Of what calls no client's bucket.
+_WORKERS_LANES = [Lane.NORMAL, Lane.ALONE, Lane.LARGE]
+
 _IN_CLIENTS_BUCKETS = """
 SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
 """
-# Where exports wait to go to a client's bucket that no claim calls yet: one at a time does, so no client has all the
-# threads. From the clients' buckets, which are few beside all that wait.
+_HOSTED_RESTS = """
+SELECT EXISTS (SELECT FROM chatbots_silentstorage WHERE chatbot_id IS NULL AND rests_until > clock_timestamp())
+"""
+_IS_SILENT = "SELECT EXISTS (SELECT FROM chatbots_silentstorage WHERE chatbot_id = %s)"
+# Where exports wait to go to a client's bucket, and deletions that have to call one. One claim at a time does, so no
+# client has all the threads. From the clients' buckets, which are few beside all that wait; a deletion may have been
+# told to call one that is no longer the chatbot's, and calls nobody then.
 _FOR_BUCKETS = """
-SELECT l.lane, array_agg(b.chatbot_id)
-  FROM chatbots_bucket b CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
- WHERE b.hosting = 'client' AND b.chatbot_id <> ALL(%(busy)s::bigint[])
-   AND NOT EXISTS (SELECT FROM compliance_claim c WHERE c.bucket_of_id = b.chatbot_id)
-   AND EXISTS (SELECT FROM compliance_compliancerequest r
-                WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = 'export' AND r.lane = l.lane
-                  AND r.chatbot_id = b.chatbot_id)
- GROUP BY 1
+SELECT each.kind, each.lane, array_agg(each.chatbot_id)
+  FROM (SELECT 'export' AS kind, l.lane, b.chatbot_id
+          FROM chatbots_bucket b CROSS JOIN unnest(%(lanes)s::text[]) AS l(lane)
+         WHERE b.hosting = 'client'
+           AND EXISTS (SELECT FROM compliance_compliancerequest r
+                        WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.kind = 'export' AND r.lane = l.lane
+                          AND r.chatbot_id = b.chatbot_id)
+         UNION ALL
+        SELECT 'deletion', 'client', unnest(%(deleting)s::bigint[])) AS each
+ WHERE each.chatbot_id <> ALL(%(busy)s::bigint[])
+   AND NOT EXISTS (SELECT FROM compliance_claim c WHERE c.bucket_of_id = each.chatbot_id)
+   AND NOT EXISTS (SELECT FROM chatbots_silentstorage s
+                    WHERE s.chatbot_id = each.chatbot_id AND s.rests_until > clock_timestamp())
+ GROUP BY 1, 2
 """
 
 # A share for each chatbot, in the order of its line. An earlier request of the same chatter that is accepted or
@@ -109,11 +123,12 @@ SELECT count(*) FROM compliance_claim
 
 
 def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
-    """Return the kinds and lanes in which requests wait, the normal lane first. Not all of them can be taken."""
+    """Return the kinds and lanes in which requests wait, the normal lane first. Not all of them can be taken, and none
+    of those that call a client's bucket."""
     with connection.cursor() as cursor:
-        cursor.execute(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": list(Lane)})
+        cursor.execute(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": _WORKERS_LANES})
         found = {(ComplianceRequest.Kind(kind), Lane(lane)) for kind, lane in cursor.fetchall()}
-    return [(kind, lane) for lane in Lane for kind in CLAIM_SIZE if (kind, lane) in found]
+    return [(kind, lane) for lane in _WORKERS_LANES for kind in CLAIM_SIZE if (kind, lane) in found]
 
 
 def chatbots_waiting(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane) -> list[int]:
@@ -127,6 +142,9 @@ def draw(
 ) -> tuple[list[UUID], bool]:
     """Lock the next requests that call no client's bucket; return them and whether they count as large."""
     if kind == ComplianceRequest.Kind.EXPORT:
+        cursor.execute(_HOSTED_RESTS)
+        if cursor.fetchone()[0]:
+            return [], False
         cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
         clients = {row[0] for row in cursor.fetchall()}
         chatbots = [chatbot for chatbot in chatbots if chatbot not in clients]
@@ -144,11 +162,17 @@ class ForBucket(NamedTuple):
 
 def draw_for_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | None:
     """Lock the next requests that call one client's bucket, which is drawn by lot. Not of the chatbots in `busy`."""
-    cursor.execute(_FOR_BUCKETS, {"lanes": list(Lane), "busy": array(busy)})
-    lines = [(ComplianceRequest.Kind.EXPORT, Lane(lane), chatbots) for lane, chatbots in cursor.fetchall()]
+    deleting = chatbots_waiting(cursor, ComplianceRequest.Kind.DELETION, Lane.CLIENT)
+    values = {"lanes": _WORKERS_LANES, "deleting": array(deleting), "busy": array(busy)}
+    cursor.execute(_FOR_BUCKETS, values)
+    lines = [(ComplianceRequest.Kind(kind), Lane(lane), chatbots) for kind, lane, chatbots in cursor.fetchall()]
     for kind, lane, chatbots in random.sample(lines, len(lines)):
         one = _one_that_can(cursor, kind, lane, chatbots)
-        if one is not None and (picked := _pick(cursor, kind, lane, [one])):
+        if one is None:
+            continue
+        # Of a bucket that did not answer one tries, and the others stay in the line.
+        cursor.execute(_IS_SILENT, [one])
+        if picked := _pick(cursor, kind, lane, [one], most=1 if cursor.fetchone()[0] else None):
             return ForBucket(one, kind, lane, picked)
     return None
 
@@ -166,14 +190,21 @@ def _one_that_can(
     return None
 
 
-def _pick(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
-    """Lock the next requests, as many as a claim has room for, and return them.
+def _pick(
+    cursor: CursorWrapper,
+    kind: ComplianceRequest.Kind,
+    lane: Lane,
+    chatbots: list[int],
+    *,
+    most: int | None = None,
+) -> list[UUID]:
+    """Lock the next requests, `most` or as many as a claim has room for, and return them.
 
     Each chatbot gives an equal share; what some could not give (theirs must wait) is asked of those that may have
     more. Where there are more chatbots than room, who gets a turn is drawn by lot: so nobody's backlog, however
     old, keeps another waiting for long, and nothing needs to be remembered.
     """
-    size = CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1
+    size = most or (CLAIM_SIZE[kind] if lane is Lane.NORMAL else 1)
     picked: list[UUID] = []
     left = random.sample(chatbots, len(chatbots))
     while left and len(picked) < size:

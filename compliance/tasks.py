@@ -53,7 +53,7 @@ def drain() -> None:
 @_quiet
 def sweep() -> None:
     """Run every minute: what is due by time, and a nudge in case one was lost."""
-    worker.sweep()
+    worker.sweep(_ASIDE)
     occurrences.note(occurrences.Name.SWEEP)
     if claiming.is_due():
         queue.call_messenger()

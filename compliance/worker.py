@@ -4,12 +4,15 @@ Both are loops over the database alone; django-q2, `process_requests` and the te
 """
 
 import logging
+import random
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from chatbots.buckets import silence
 from compliance import claims, line, progress
 from compliance.aside import Aside, Job
 from compliance.claims import HeldClaim
@@ -52,6 +55,7 @@ def drain(
     called = False
     while time.monotonic() < end:
         progress.release_export_pending()
+        silence.share_hosted()
         idle = True
         for kind, lane in line.waiting():
             held = claims.take(kind, lane)
@@ -68,45 +72,79 @@ def drain(
         if _work_at_clients(aside):
             idle = False
         if idle:
-            return False
-    return True
+            break
+    else:
+        return True
+    silence.share_hosted()
+    return False
 
 
 def _work_at_clients(aside: Aside | None) -> bool:
     """Begin what calls clients' buckets, as far as there is room; return whether there was any."""
-    if aside is None:
-        job = _next_at_clients()
-        if job is not None:
-            job.run()
-        return job is not None
     has_begun = False
-    while aside.has_room and (job := _next_at_clients(aside.busy)):
-        aside.begin(job)
+    while (aside is None or aside.has_room) and (job := _next_at_clients(aside.busy if aside else ())):
         has_begun = True
+        if aside is None:
+            job.run()
+            break
+        aside.begin(job)
     return has_begun
 
 
 def _next_at_clients(busy: Collection[int] = ()) -> Job | None:
+    """Take the next piece of work that calls a client's bucket. What kind comes first is drawn by lot."""
+    kinds = (_next_requests, _next_extract)
+    for take in random.sample(kinds, len(kinds)):
+        if job := take(busy):
+            return job
+    return None
+
+
+def _next_requests(busy: Collection[int]) -> Job | None:
     held = claims.take_for_bucket(busy)
     if held is None or held.bucket_of is None:
         return None
-    return Job(
-        held.bucket_of,
-        run=lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS),
-        give_back=held.break_off,
+    return _at_client(
+        held.bucket_of, lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS), give_back=held.break_off
     )
 
 
-def sweep() -> None:
+def _next_extract(busy: Collection[int]) -> Job | None:
+    held = work.take_for_bucket(busy=busy)
+    return _at_client(held.chatbot_id, lambda: extracts.make(held), give_back=held.give_back) if held else None
+
+
+def _at_client(chatbot_id: int, work: Callable[[], object], *, give_back: Callable[[], None]) -> Job:
+    def run() -> None:
+        with silence.calling_bucket_of(chatbot_id):
+            work()
+
+    return Job(chatbot_id, run, give_back)
+
+
+def sweep(aside: Aside | None = None) -> None:
     """Do what is due by time: break up expired claims, plan extracts, erase late data, values that are UCIs by now,
     and what has expired.
+
+    What is left in clients' buckets is removed by threads of `aside`, as far as there is room, else here.
     """
     _break_expired()
     progress.release_export_pending()
     days.plan_due()
     remnants.erase_late_data()
     uci_values.erase()
-    remnants.remove_expired()
+    remnants.remove_expired(at_clients=aside is None)
+    if aside is not None:
+        _remove_at_clients(aside)
+
+
+def _remove_at_clients(aside: Aside) -> None:
+    left = remnants.clients_with_remnants()
+    for chatbot_id in random.sample(left, len(left)):
+        if aside.has_room and chatbot_id not in aside.busy:
+            # What is not removed is found again by the next sweep, so there is nothing to give back.
+            remove = partial(remnants.remove_at_client, chatbot_id)
+            aside.begin(_at_client(chatbot_id, remove, give_back=lambda: None))
 
 
 def _break_expired() -> None:

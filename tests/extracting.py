@@ -15,7 +15,7 @@ from compliance import claims
 from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
 from compliance.sizes import measure
-from conversations.extracts import days
+from conversations.extracts import days, work
 from conversations.models import Conversation, DailyExtract
 from tests import factories
 
@@ -48,9 +48,19 @@ def planned(chatbot: Chatbot, first: date = FIRST, last: date | None = None) -> 
 def make_all() -> int:
     """Make all that is due; return how many that were."""
     made = 0
-    while extracts.make_next(settled=False):
+    while make_next():
         made += 1
     return made
+
+
+def make_next() -> bool:
+    """Make the next that is due, wherever it goes; say whether there was one."""
+    if extracts.make_next(settled=False):
+        return True
+    held = work.take_for_bucket()
+    if held:
+        extracts.make(held)
+    return held is not None
 
 
 def extract_of(chatbot: Chatbot, day: date = FIRST) -> DailyExtract:

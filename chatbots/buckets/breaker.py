@@ -1,7 +1,7 @@
-"""A circuit breaker: a storage that does not answer is left alone for a while, by each process for itself.
+"""A circuit breaker: a storage that does not answer is left alone for a while.
 
-A call to a storage that is gone takes up to a minute to fail. Without a breaker a worker would spend
-that on each object of each request, while others wait.
+A call to a storage that is gone takes long to fail. Without a breaker a worker would spend that on each object of each
+request, while others wait. Each process counts for itself; what workers learn so is shared (`silence`).
 """
 
 import math
@@ -33,6 +33,30 @@ class Breaker:
         self._failures = 0
         self._rest = FIRST_REST_SECONDS
         self._rests_until: float | None = None
+        self._last: bool | None = None
+
+    @property
+    def is_resting(self) -> bool:
+        """Say whether it is open."""
+        return self._rests_until is not None
+
+    def rest(self, seconds: float) -> None:
+        """Open it for so long, as if its calls had failed: then one call tries."""
+        with self._lock:
+            self._failures = FAILURES
+            self._rests_until = self._clock() + seconds
+
+    def close_if_resting(self) -> None:
+        """Close it: others know that the storage answers."""
+        with self._lock:
+            if self._rests_until is not None:
+                self.reset()
+
+    def take_last(self) -> bool | None:
+        """Return whether the last call that has ended since the last asking had an answer, or None without any."""
+        with self._lock:
+            last, self._last = self._last, None
+        return last
 
     def check(self) -> None:
         """Let the caller's call pass, or raise StorageError(`storage_resting`)."""
@@ -49,11 +73,13 @@ class Breaker:
         if self._failures or self._rests_until is not None:
             with self._lock:
                 self.reset()
+        self._last = True
 
     def failed(self, *, after: float = math.inf) -> None:
         """Note that a call had no answer, and after how many seconds that was known."""
         with self._lock:
             self._failures += 1
+            self._last = False
             is_open = self._rests_until is not None
             if not is_open and self._failures < FAILURES:
                 return

@@ -23,6 +23,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from compliance import progress
@@ -197,7 +198,9 @@ class _Work:
         """
         left = {each: found.get(each, Leftovers()) for each in self._going}
         gone = 0
-        for store, remove in ((verify.FILES, objects.erase_files), (verify.EXPORTS, objects.erase_exports)):
+        # What a client's bucket has to be called for has been set apart, unless this claim may.
+        erase_exports = partial(objects.erase_exports, at_clients=self._held.bucket_of is not None)
+        for store, remove in ((verify.FILES, objects.erase_files), (verify.EXPORTS, erase_exports)):
             having = [each for each in self._going if left[each].rows[store]]
             if having:
                 failures = remove(self._held.bite, having)

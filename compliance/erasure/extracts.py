@@ -132,9 +132,9 @@ def flag(said: Sequence[Said]) -> None:
 
 
 def make_next(*, settled: bool) -> bool:
-    """Make the next extract that is due, if this worker may, and let go on what waited for it. See `work.take_next`.
+    """Make the next extract that is due in the hosted bucket, if this worker may, and let go on what waited for it.
 
-    Return whether there was one.
+    Return whether there was one. See `work.take_next`.
     """
     held = work.take_next(settled=settled)
     if held is None:

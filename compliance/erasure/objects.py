@@ -83,6 +83,7 @@ UPDATE compliance_export e SET expires_at = clock_timestamp()
 _EXPORTS = f"""
 SELECT e.id, e.key, e.request_id, TRUE, e.chatbot_id, e.hosting, e.bucket, e.endpoint
   FROM ({_GOING}) AS e
+ WHERE {{reach}}
  LIMIT %s
 """  # noqa: S608  (a text of ours)
 
@@ -91,17 +92,24 @@ SELECT f.id, f.key, e.request_id, FALSE, e.chatbot_id, e.hosting, e.bucket, e.en
   FROM ({exports}) AS e
  CROSS JOIN LATERAL (
        SELECT id, key FROM compliance_exportfile WHERE export_id = e.id OFFSET 0) AS f
+ WHERE {reach}
  LIMIT %s
 """
-_GOING_COPIES = _COPIES.format(exports=_GOING)
-_COPIES_OF_REQUESTS = _COPIES.format(exports="SELECT * FROM compliance_export WHERE request_id = ANY(%s)")
+_ANYWHERE = "TRUE"
+_IN_HOSTED = "e.hosting = 'hosted'"
+_GOING_COPIES = {reach: _COPIES.format(exports=_GOING, reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
+_GOING_EXPORTS = {reach: _EXPORTS.format(reach=reach) for reach in (_ANYWHERE, _IN_HOSTED)}
+_COPIES_OF_REQUESTS = _COPIES.format(
+    exports="SELECT * FROM compliance_export WHERE request_id = ANY(%s)", reach=_ANYWHERE
+)
 # A retry that was asked for meanwhile may have copies of its own by now, and be whole even.
 _EXPIRED_COPIES = _COPIES.format(
     exports="""
 SELECT * FROM compliance_export AS given
  WHERE request_id = ANY(%s) AND (expires_at < now() OR EXISTS (
        SELECT FROM compliance_compliancerequest
-        WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected')))"""
+        WHERE id = given.request_id AND status IN ('failed', 'cancelled', 'rejected')))""",
+    reach=_ANYWHERE,
 )
 
 _GONE = "SELECT * FROM unnest(%s::bigint[], %s::text[])"
@@ -157,8 +165,12 @@ def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
     return _erase(bite, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
 
 
-def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
-    """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless."""
+def erase_exports(bite: Bite, request_ids: Sequence[UUID], *, at_clients: bool) -> Failures:
+    """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless.
+
+    Those in clients' buckets only with `at_clients`: whoever holds up others must not call one.
+    """
+    reach = _ANYWHERE if at_clients else _IN_HOSTED
     with bite(), connection.cursor() as cursor:
         # Locks all that go, in the order of the ids.
         cursor.execute(_EXPIRE_GOING, [array(request_ids)])
@@ -173,9 +185,9 @@ def erase_exports(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(bite, request_ids, find=_GOING_COPIES, forget=_FORGET_COPIES)
+    failures = _erase(bite, request_ids, find=_GOING_COPIES[reach], forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(bite, left, find=_EXPORTS, counter="exports", forget=_FORGET_EXPORTS)
+    return failures | _erase(bite, left, find=_GOING_EXPORTS[reach], counter="exports", forget=_FORGET_EXPORTS)
 
 
 def erase_copies(bite: Bite, request_ids: Sequence[UUID]) -> Failures:

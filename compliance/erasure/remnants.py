@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from chatbots import changelog
 from chatbots.buckets import OpenUpload, StorageError, hosted_storage
+from chatbots.models import SilentStorage
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.erasure.forgetting import FORGETTING, periods
@@ -101,12 +102,12 @@ def erase_late_data() -> None:
     """Erase marked conversations whose deletion has completed already, in chunks.
 
     Objects first: as long as a conversation is not erased, the next sweep finds it again. The exports of others that
-    hold one go with what has expired.
+    hold one go with what has expired, and so do those in clients' buckets.
     """
     while request_ids := _requests_with_late_data():
         failures = objects.erase_files(transaction.atomic, request_ids)
         request_ids = [request_id for request_id in request_ids if request_id not in failures]
-        failures |= objects.erase_exports(transaction.atomic, request_ids)
+        failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
         request_ids = [request_id for request_id in request_ids if request_id not in failures]
         if failures:
             logger.warning("late_data.waits requests=%s", ",".join(map(str, failures)))
@@ -120,14 +121,19 @@ def erase_late_data() -> None:
             return
 
 
-def remove_expired(turn: Turn | None = None) -> Turn:
+def remove_expired(turn: Turn | None = None, *, at_clients: bool = True) -> Turn:
     """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls,
     callbacks, log-ins.
 
-    By default a bounded share of it, as the sweep does. Returns the turn.
+    By default a bounded share of it, as the sweep does. Without `at_clients` nothing in clients' buckets: see
+    `remove_at_client`. Returns the turn.
     """
     turn = turn or Turn(seconds=_SECONDS_PER_TASK)
-    _remove_expired_exports(turn)
+    _remove_exports(turn, expired_exports().filter(hosting=HOSTED), "expires_at")
+    _remove_exports(turn, given_up_exports().filter(hosting=HOSTED), "pk")
+    if at_clients:
+        for chatbot_id in clients_with_remnants():
+            remove_at_client(chatbot_id, turn)
     _remove_expired_extracts(turn)
     _remove_abandoned_uploads(turn)
     _abort_forgotten_uploads(turn)
@@ -225,23 +231,38 @@ def forgotten_uploads() -> Iterator[OpenUpload]:
             yield upload
 
 
-def _remove_expired_exports(turn: Turn) -> None:
-    """Hosted ones first. Of a client's bucket that refuses or does not answer, nothing more is tried in this turn."""
-    # Each in the order of the index that has them, or all exports would be read to sort them.
-    for exports, order in (
-        (expired_exports(), "expires_at"),
-        (given_up_exports().filter(hosting=HOSTED), "pk"),
-        (given_up_exports().filter(hosting=CLIENT), "pk"),
-    ):
-        refusing: set[Whereabouts] = set()
-        for export in turn.while_time_is_left(_each(exports, order)):
-            where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
-            if where in refusing:
-                continue
-            if _removed(turn, export, where):
-                turn.note_removed("exports")
-            elif where.hosting == CLIENT:
-                refusing.add(where)
+def clients_with_remnants() -> list[int]:
+    """Return the chatbots in whose clients' buckets something is left to be removed, if not left alone just now."""
+    resting = SilentStorage.objects.filter(chatbot__isnull=False, rests_until__gt=Now()).values("chatbot_id")
+    found: set[int] = set()
+    for exports in (expired_exports(), given_up_exports()):
+        of_clients = exports.filter(hosting=CLIENT).exclude(chatbot_id__in=resting)
+        found.update(of_clients.values_list("chatbot_id", flat=True).distinct())
+    return sorted(found)
+
+
+def remove_at_client(chatbot_id: int, turn: Turn | None = None) -> Turn:
+    """Remove what attempts before have left in the bucket of a chatbot's client. Returns the turn.
+
+    Of a bucket that refuses or does not answer nothing more is tried.
+    """
+    turn = turn or Turn(seconds=_SECONDS_PER_TASK)
+    for exports, order in ((expired_exports(), "expires_at"), (given_up_exports(), "pk")):
+        _remove_exports(turn, exports.filter(hosting=CLIENT, chatbot=chatbot_id), order)
+    return turn
+
+
+def _remove_exports(turn: Turn, exports: QuerySet[Export], order: str) -> None:
+    """In the order of the index that has them, or all exports would be read to sort them."""
+    refusing: set[Whereabouts] = set()
+    for export in turn.while_time_is_left(_each(exports, order)):
+        where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
+        if where in refusing:
+            continue
+        if _removed(turn, export, where):
+            turn.note_removed("exports")
+        elif where.hosting == CLIENT:
+            refusing.add(where)
 
 
 def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:

@@ -85,11 +85,12 @@ class ComplianceRequest(models.Model):
         ROWS = "rows", "Rows that another worker has locked"
 
     class Lane(models.TextChoices):
-        """How workers take a request. `alone` and `large` ones are taken one at a time."""
+        """How workers take a request. All but `normal` ones are taken one at a time."""
 
         NORMAL = "normal", "Normal"
         ALONE = "alone", "Alone: its last claim failed or expired"
         LARGE = "large", "Large: it would hold up the others of a claim"
+        CLIENT = "client", "A deletion that has to call a client's bucket"
 
     id = models.UUIDField(primary_key=True, help_text="UUIDv7, made in operations.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
@@ -284,7 +285,9 @@ class ComplianceRequest(models.Model):
                 | Q(cut_at__isnull=True, cutoff_number__isnull=True)
                 | Q(cut_at__isnull=False, cutoff_number__isnull=False),
             ),
-            models.CheckConstraint(name="request_lane_known", condition=Q(lane__in=["normal", "alone", "large"])),
+            models.CheckConstraint(
+                name="request_lane_known", condition=Q(lane__in=["normal", "alone", "large", "client"])
+            ),
             models.CheckConstraint(
                 name="request_hold_has_reason",
                 condition=Q(status="on_hold", hold_reason__isnull=False, held_at__isnull=False)

@@ -55,9 +55,9 @@ def give_back_alone(held: HeldClaim) -> None:
 def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
     """Put requests that would hold up the others into the large lane, before anything is done; return the others.
 
-    A claim of the large lane keeps what it has.
+    A claim of one request keeps what it has: that of the large lane, and a deletion's that calls a client's bucket.
     """
-    if held.lane is Lane.LARGE:
+    if held.lane in {Lane.LARGE, Lane.CLIENT}:
         return list(request_ids)
     large = [request_id for request_id in request_ids if request_id in sizes and sizes[request_id].is_large]
     if large:
@@ -66,13 +66,13 @@ def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UU
 
 
 def set_apart(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
-    """Put those of `apart` into the large lane, since they call a client's bucket; return the others.
+    """Put those of `apart` into the lane for clients' buckets, since they have to call one; return the others.
 
-    A claim of the large lane keeps what it has.
+    A claim that may call it keeps what it has.
     """
-    if held.lane is Lane.LARGE or not apart:
+    if held.bucket_of is not None or not apart:
         return list(request_ids)
-    _change_lane(held, apart, Lane.LARGE, code="client_bucket")
+    _change_lane(held, apart, Lane.CLIENT, code="client_bucket")
     return [request_id for request_id in request_ids if request_id not in apart]
 
 

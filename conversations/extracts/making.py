@@ -108,6 +108,10 @@ def make(held: Held, *, on_read: OnRead = lambda _bytes: None) -> bool:
 
 def _make(held: Held, on_read: OnRead) -> bool:
     place = _place(held)
+    if not place.is_hosted and not held.may_call_client:
+        # The chatbot's bucket was changed since the day was taken.
+        held.give_back()
+        return False
     # A hosted file keeps its key, whatever became of the chatbot's slug.
     is_there = held.key is not None and held.hosting == place.hosting == Bucket.Hosting.HOSTED
     key = str(held.key) if is_there else key_of(place, held.day.isoformat())

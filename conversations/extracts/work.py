@@ -5,7 +5,8 @@ token, so a worker that slept through its lease changes nothing. An expired leas
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +16,7 @@ from django.db import connection, transaction
 
 from chatbots.buckets import Place, Written
 from config import proc
+from config.arrays import array
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)
@@ -31,10 +33,19 @@ _REST = timedelta(seconds=60)
 _DETAIL_LENGTH = DailyExtract._meta.get_field("error_detail").max_length
 
 _AT_WORK_LOCK = 0x6463_6578  # "dcex": one worker at a time looks whether another extract may be begun
-_AT_WORK = """
-SELECT count(*) FROM conversations_dailyextract
- WHERE state IN ('pending', 'stale') AND claimed_until > clock_timestamp()
+# Where the file of a day `d` goes: what lies in the hosted bucket is made again there, whatever is set since.
+_TO_HOSTED = """
+((d.key IS NOT NULL AND d.hosting = 'hosted')
+ OR EXISTS (SELECT FROM chatbots_bucket b WHERE b.chatbot_id = d.chatbot_id AND b.hosting = 'hosted'))
 """
+_TO_CLIENT = """
+(NOT (d.key IS NOT NULL AND d.hosting = 'hosted')
+ AND EXISTS (SELECT FROM chatbots_bucket b WHERE b.chatbot_id = d.chatbot_id AND b.hosting = 'client'))
+"""
+_AT_WORK = f"""
+SELECT count(*) FROM conversations_dailyextract d
+ WHERE d.state IN ('pending', 'stale') AND d.claimed_until > clock_timestamp() AND {_TO_HOSTED}
+"""  # noqa: S608  (a text of ours)
 
 _TAKE = """
 UPDATE conversations_dailyextract e
@@ -44,8 +55,7 @@ UPDATE conversations_dailyextract e
         WHERE d.state IN ('pending', 'stale') AND {which}
           AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
           AND (d.expires_at IS NULL OR d.expires_at > statement_timestamp())
-          AND ((d.key IS NOT NULL AND d.hosting = 'hosted')
-               OR EXISTS (SELECT FROM chatbots_bucket b WHERE b.chatbot_id = d.chatbot_id))
+          AND {where}
         ORDER BY d.state = 'pending', d.stale_at, d.id
         LIMIT 1
           FOR NO KEY UPDATE SKIP LOCKED)
@@ -56,8 +66,22 @@ _DUE = """
 (d.not_before IS NULL OR d.not_before <= clock_timestamp())
 AND coalesce(d.stale_at, d.created_at) <= clock_timestamp() - make_interval(secs => %(settling)s)
 """
-_TAKE_NEXT = _TAKE.format(which=_DUE)
-_TAKE_ONE = _TAKE.format(which="d.id = %(id)s")
+_TAKE_NEXT = _TAKE.format(which=_DUE, where=_TO_HOSTED)
+# One of a bucket at a time, so that no client has all the threads.
+_TAKE_FOR_BUCKET = _TAKE.format(
+    which=_DUE,
+    where=f"""
+{_TO_CLIENT} AND d.chatbot_id <> ALL(%(busy)s::bigint[])
+          AND NOT EXISTS (
+              SELECT FROM conversations_dailyextract other
+               WHERE other.state IN ('pending', 'stale') AND other.chatbot_id = d.chatbot_id
+                 AND other.claimed_until > clock_timestamp())
+          AND NOT EXISTS (
+              SELECT FROM chatbots_silentstorage s
+               WHERE s.chatbot_id = d.chatbot_id AND s.rests_until > clock_timestamp())
+""",
+)
+_TAKE_ONE = _TAKE.format(which="d.id = %(id)s", where=f"({_TO_HOSTED} OR {_TO_CLIENT})")
 
 # What has expired is not made again, so whoever has it now had begun before.
 _TAKE_EXPIRED = """
@@ -165,6 +189,7 @@ class Held:
     made_version: int | None
     created_at: datetime
     token: UUID
+    may_call_client: bool = True  # else only the hosted bucket
 
     def keep(self) -> int:
         """Renew the lease, and return the version that the day has now. Raises ExtractLost."""
@@ -244,10 +269,11 @@ class Held:
 
 
 def take_next(*, settled: bool) -> Held | None:
-    """Take the next extract that is due, or return None. Of stale days the one that waits longest goes first.
+    """Take the next extract that is due and goes to the hosted bucket, or return None.
 
-    With `settled` only what has not just become due. All but one of a cluster's workers may make extracts at a time,
-    whatever the number of clusters: one is always left for requests.
+    Of stale days the one that waits longest goes first; with `settled` only what has not just become due. All but one
+    of a cluster's workers may make extracts at a time, whatever the number of clusters: one is always left for
+    requests.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         if not _is_any_due():
@@ -257,7 +283,15 @@ def take_next(*, settled: bool) -> Held | None:
         [(at_work,)] = cursor.fetchall()
         if at_work >= max(1, int(str(settings.Q_CLUSTER["workers"])) - 1):
             return None
-        return _take(_TAKE_NEXT, settling=SETTLING_SECONDS if settled else 0)
+        held = _take(_TAKE_NEXT, settling=SETTLING_SECONDS if settled else 0)
+    return replace(held, may_call_client=False) if held else None
+
+
+def take_for_bucket(*, busy: Collection[int] = ()) -> Held | None:
+    """Take the next extract that is due and goes to a client's bucket, of none of the chatbots in `busy`."""
+    if not _is_any_due():
+        return None
+    return _take(_TAKE_FOR_BUCKET, settling=0, busy=array(busy))
 
 
 def take_one(extract_id: int) -> Held | None:

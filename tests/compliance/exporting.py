@@ -48,6 +48,9 @@ def lose(held: HeldClaim) -> None:
 
 def carry_out(held: HeldClaim, *, seconds: float = 60) -> None:
     engine.run(held, deadline=time.monotonic() + seconds)
+    if held.bucket_of is not None:
+        # A client's bucket has one claim at a time.
+        held.break_off()
 
 
 def export_of_request(request: ComplianceRequest) -> Export:

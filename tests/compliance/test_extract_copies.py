@@ -8,7 +8,6 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, Place
 from chatbots.models import Bucket, Chatbot
 from compliance import worker
-from compliance.erasure import extracts
 from compliance.models import ComplianceRequest
 from conversations.extracts import making
 from conversations.models import DailyExtract
@@ -18,6 +17,7 @@ from tests.extracting import (
     day_after,
     extract_of,
     make_all,
+    make_next,
     planned,
     texts,
     two_days,
@@ -32,8 +32,11 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def clients_bucket(storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def clients_bucket(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files that are made go into a client's bucket, which here is the same storage."""
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting="client", bucket="clients-bucket", region="us-east-1", access_key_id="key", secret_encrypted="unused"
+    )
     place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
     monkeypatch.setattr(making, "place_of", lambda _bucket: place)
 
@@ -66,7 +69,7 @@ def test_a_file_in_the_clients_bucket_stays_and_is_named(chatbot: Chatbot, stora
 def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(chatbot: Chatbot) -> None:
     two_days(chatbot)
     planned(chatbot, FIRST, day_after(FIRST))
-    assert extracts.make_next(settled=False)
+    assert make_next()
     late = DailyExtract.objects.get(state="pending")
     # As of a worker that was killed before it had delivered the file.
     DailyExtract.objects.filter(pk=late.pk).update(key="chat/late.csv", hosting="client", bucket="clients-bucket")

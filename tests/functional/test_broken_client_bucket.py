@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError, Version, place_of
 from chatbots.buckets.removal import Removal
-from chatbots.models import Bucket, Chatbot
+from chatbots.models import Bucket, Chatbot, SilentStorage
 from compliance import operations, queue, worker
 from compliance.erasure.remnants import remove_expired
 from compliance.models import ComplianceRequest, Export
@@ -38,6 +38,7 @@ def server(chatbot: Chatbot) -> Iterator[S3Server]:
 def end_rest(chatbot: Chatbot) -> None:
     """What the passing of some time does: the breaker lets calls pass again, and requests may be taken again."""
     place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.reset()
+    SilentStorage.objects.update(rests_until=timezone.now())
     ComplianceRequest.objects.update(not_before=None)
 
 

@@ -1,0 +1,116 @@
+"""What all processes know of storages that do not answer: so each new one does not have to find out for itself.
+
+Whoever works for a while with a storage heeds what is known before, and notes how it went after. In between, the
+breaker of the process counts (`chatbots.buckets.breaker`). A storage is named by the chatbot whose bucket it is, or by
+None: the operator's. Times are the database's clock.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection
+
+from chatbots.buckets.breaker import Breaker
+from chatbots.buckets.errors import StorageError
+from chatbots.buckets.places import hosted_storage, place_of
+from chatbots.models import Bucket
+from chatbots.secrets import SecretUnreadable
+
+FIRST_REST_SECONDS = 30
+LONGEST_REST_SECONDS = 300
+# Whoever tries a storage after its rest is the only one meanwhile. Longer than a call can take.
+_TRIAL_SECONDS = 90
+
+_HEED = """
+WITH tried AS (
+    UPDATE chatbots_silentstorage SET rests_until = clock_timestamp() + make_interval(secs => %(trial)s)
+     WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s AND rests_until <= clock_timestamp()
+    RETURNING id
+)
+SELECT EXISTS (SELECT FROM tried), extract(epoch FROM rests_until - clock_timestamp())::float
+  FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s
+"""
+# As long as it has been silent, within limits: so each rest is twice as long as the one before.
+_SILENT = """
+INSERT INTO chatbots_silentstorage AS s (chatbot_id, rests_until)
+VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(secs => %(first)s) END)
+    ON CONFLICT (chatbot_id) DO UPDATE
+   SET rests_until = CASE WHEN %(rests)s THEN clock_timestamp() + least(
+           greatest(clock_timestamp() - s.since, make_interval(secs => %(first)s)),
+           make_interval(secs => %(longest)s)) END
+"""
+_ANSWERS = "DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s"
+
+
+@contextmanager
+def calling_bucket_of(chatbot_id: int) -> Iterator[None]:
+    """Work with the bucket of a chatbot's client: heed what is known of it, and note how it went.
+
+    One at a time in a process. A bucket that cannot be opened is none to learn of: whoever calls it is told.
+    """
+    breaker = _breaker_of(chatbot_id)
+    if breaker:
+        heed(chatbot_id, breaker)
+    try:
+        yield
+    finally:
+        if breaker:
+            note(chatbot_id, breaker)
+
+
+def share_hosted() -> None:
+    """Note what this process has learned of the operator's bucket, and heed what others have."""
+    breaker = hosted_storage().calls.breaker
+    note(None, breaker)
+    heed(None, breaker)
+
+
+def heed(chatbot_id: int | None, breaker: Breaker) -> None:
+    """Let the breaker be as what is known says: closed, open for the rest, or open for one call that tries."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HEED, {"chatbot": chatbot_id, "trial": _TRIAL_SECONDS})
+        found = cursor.fetchone()
+    if found is None:
+        breaker.close_if_resting()
+        return
+    is_trial, seconds = found
+    if is_trial:
+        breaker.rest(0)
+    elif seconds is not None and seconds > 0:
+        breaker.rest(seconds)
+
+
+def note(chatbot_id: int | None, breaker: Breaker) -> None:
+    """Note what the last call since the last note has shown. Where none has ended nothing is learned.
+
+    A client's bucket is left alone from the first call on that has no answer: only what is its own waits. The
+    operator's from the third in a row.
+    """
+    answered = breaker.take_last()
+    if answered is None:
+        return
+    values = {
+        "chatbot": chatbot_id,
+        "rests": chatbot_id is not None or breaker.is_resting,
+        "first": FIRST_REST_SECONDS,
+        "longest": LONGEST_REST_SECONDS,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_ANSWERS if answered else _SILENT, values)
+
+
+def forget(chatbot_id: int) -> None:
+    """Forget that a chatbot's bucket does not answer, since it is another one now or somebody wants to know."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ANSWERS, {"chatbot": chatbot_id})
+
+
+def _breaker_of(chatbot_id: int) -> Breaker | None:
+    bucket = Bucket.objects.select_related("chatbot").filter(chatbot=chatbot_id, hosting="client").first()
+    if bucket is None:
+        return None
+    try:
+        breaker: Breaker = place_of(bucket).storage.calls.breaker
+    except (StorageError, SecretUnreadable):
+        return None
+    return breaker

@@ -1,0 +1,91 @@
+"""What is known to all processes of a storage that does not answer."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import StorageError, silence
+from chatbots.buckets.breaker import FAILURES, Breaker
+from chatbots.models import Chatbot, SilentStorage
+
+pytestmark = pytest.mark.django_db
+
+FIRST_REST = timedelta(seconds=silence.FIRST_REST_SECONDS)
+LONGEST_REST = timedelta(seconds=silence.LONGEST_REST_SECONDS)
+
+
+def passes(breaker: Breaker) -> bool:
+    try:
+        breaker.check()
+    except StorageError:
+        return False
+    return True
+
+
+def silent(chatbot: Chatbot, since: timedelta = timedelta()) -> Breaker:
+    breaker = Breaker()
+    breaker.failed()
+    silence.note(chatbot.pk, breaker)
+    SilentStorage.objects.update(since=timezone.now() - since)
+    return breaker
+
+
+def end_rest() -> None:
+    SilentStorage.objects.update(rests_until=timezone.now())
+
+
+def test_another_process_leaves_it_alone_at_once(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    silent(chatbot)
+    another, others = Breaker(), Breaker()
+    silence.heed(chatbot.pk, another)
+    silence.heed(neighbour.pk, others)
+    assert (passes(another), passes(others)) == (False, True)
+
+
+def test_after_the_rest_one_call_of_one_process_tries_and_an_answer_lets_all_go_on(chatbot: Chatbot) -> None:
+    silent(chatbot)
+    end_rest()
+    tries, waits = Breaker(), Breaker()
+    silence.heed(chatbot.pk, tries)
+    silence.heed(chatbot.pk, waits)
+    assert [passes(tries), passes(tries), passes(waits)] == [True, False, False]
+
+    tries.answered()
+    silence.note(chatbot.pk, tries)
+
+    assert not SilentStorage.objects.exists()
+    silence.heed(chatbot.pk, waits)
+    assert passes(waits)
+
+
+@pytest.mark.parametrize(
+    ("since", "rest"),
+    [
+        (timedelta(), FIRST_REST),
+        (timedelta(seconds=70), timedelta(seconds=70)),
+        (timedelta(days=1), LONGEST_REST),
+    ],
+)
+def test_it_rests_longer_the_longer_it_is_silent(chatbot: Chatbot, since: timedelta, rest: timedelta) -> None:
+    breaker = silent(chatbot, since)
+    breaker.failed()
+    silence.note(chatbot.pk, breaker)
+    known = SilentStorage.objects.get()
+    assert known.rests_until is not None
+    assert abs(known.rests_until - timezone.now() - rest) < timedelta(seconds=5)
+    assert abs(timezone.now() - known.since - since) < timedelta(seconds=5)
+
+
+def test_where_no_call_has_ended_nothing_is_learned(chatbot: Chatbot) -> None:
+    silent(chatbot)
+    silence.note(chatbot.pk, Breaker())
+    assert SilentStorage.objects.exists()
+
+
+def test_the_operators_is_left_alone_from_the_third_call_on() -> None:
+    breaker = Breaker()
+    for rests in [False] * (FAILURES - 1) + [True]:
+        breaker.failed()
+        silence.note(None, breaker)
+        assert (SilentStorage.objects.get(chatbot=None).rests_until is not None) is rests
