@@ -29,7 +29,8 @@ _TOLD_OF_FOREIGN = timedelta(days=1)
 # Each guard breaks up expired claims every few seconds, so one that stays has nobody who does.
 _CLAIM_LATE = timedelta(minutes=1)
 
-# By the order of the line of each chatbot, kind and lane: a step into the index for each, however many wait.
+# By the order of the line of each chatbot, kind and lane: a step into the index for each, however many wait. What has
+# to call a storage that does not answer may not be taken up, and is told by itself.
 _OLDEST = """
 SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
        -- It may have to wait for an earlier one, which waits for its own time.
@@ -52,7 +53,11 @@ SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
      ORDER BY coalesce(r.not_before, r.queued_at), r.seq
      LIMIT 1
  ) AS oldest
- WHERE %(all)s OR c.id = ANY(%(chatbots)s::bigint[])
+ WHERE (%(all)s OR c.id = ANY(%(chatbots)s::bigint[]))
+   AND NOT EXISTS (
+       SELECT FROM chatbots_silentstorage s JOIN chatbots_bucket b ON b.chatbot_id = c.id
+        WHERE CASE b.hosting WHEN 'client' THEN s.chatbot_id = c.id AND (k.kind = 'export' OR l.lane = 'client')
+                             ELSE s.chatbot_id IS NULL AND k.kind = 'export' END)
  ORDER BY oldest.waits_since, oldest.id
  LIMIT 1
 """
@@ -77,6 +82,36 @@ SELECT statement_timestamp(),
        OR EXISTS (SELECT FROM conversations_dailyextract
                 WHERE state IN ('pending', 'stale') AND claimed_until > statement_timestamp())
 """
+# What waits for a bucket that does not answer, counted up to _MOST_WAITING. For the operator's, all exports wait.
+_SILENT = """
+SELECT c.slug, s.since, s.rests_until, waiting.requests, waiting.days
+  FROM chatbots_silentstorage s
+  LEFT JOIN chatbots_chatbot c ON c.id = s.chatbot_id
+ CROSS JOIN LATERAL (
+    SELECT (SELECT count(*) FROM (
+                SELECT FROM compliance_compliancerequest r
+                 WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.chatbot_id = s.chatbot_id
+                   AND (r.kind = 'export' OR r.lane = 'client')
+                 LIMIT %(most)s) AS each) AS requests,
+           (SELECT count(*) FROM (
+                SELECT FROM conversations_dailyextract d
+                 WHERE d.state IN ('pending', 'stale') AND d.chatbot_id = s.chatbot_id
+                 LIMIT %(most)s) AS each) AS days) AS waiting
+ WHERE s.chatbot_id IS NULL OR %(all)s OR s.chatbot_id = ANY(%(chatbots)s::bigint[])
+ ORDER BY s.chatbot_id IS NOT NULL, s.since, s.id
+ LIMIT 200
+"""
+_MOST_WAITING = 1_000
+
+
+class Silent(NamedTuple):
+    """A storage that does not answer: the operator's where `slug` is None. What waits is counted up to a limit."""
+
+    slug: str | None
+    since: datetime
+    rests_until: datetime | None
+    requests: int
+    days: int
 
 
 class Waiting(NamedTuple):
@@ -112,6 +147,8 @@ class Code(StrEnum):
     NOBODY_WORKS = "nobody_works"
     WORK_WAITS = "work_waits"
     SWEEP_LATE = "sweep_late"
+    BUCKET_SILENT = "bucket_silent"
+    STORAGE_SILENT = "storage_silent"
     CLAIMS_EXPIRED = "claims_expired"
     FOREIGN_TASK = "foreign_task"
 
@@ -135,6 +172,7 @@ class Health:
     last_sweep: datetime | None
     foreign_tasks: occurrences.Last
     restarts: occurrences.Last
+    silent: list[Silent]
 
     @property
     def alive(self) -> int:
@@ -171,6 +209,7 @@ def look(*, chatbots: Collection[int] | None = None) -> Health:
         last_sweep=last[occurrences.Name.SWEEP].last_at,
         foreign_tasks=last[occurrences.Name.FOREIGN_TASK],
         restarts=last[occurrences.Name.CLUSTER_RESTARTED],
+        silent=[Silent(*row) for row in _rows(_SILENT, chatbots)],
     )
 
 
@@ -196,7 +235,7 @@ def _claims(chatbots: Collection[int] | None) -> list[ClaimInHand]:
 
 def _rows(statement: str, chatbots: Collection[int] | None) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"all": chatbots is None, "chatbots": array(chatbots or ())})
+        cursor.execute(statement, {"all": chatbots is None, "chatbots": array(chatbots or ()), "most": _MOST_WAITING})
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 
@@ -269,6 +308,32 @@ def _problems_of_work(health: Health) -> Iterator[Problem]:
             "What a worker left behind was not put back into the line. Start a cluster, or run "
             "manage.py process_requests.",
         )
+    for silent in health.silent:
+        yield _of_silent(silent)
+
+
+def _of_silent(silent: Silent) -> Problem:
+    since = f"{silent.since:%Y-%m-%d %H:%M:%S} UTC"
+    if silent.slug is None:
+        return Problem(
+            Code.STORAGE_SILENT,
+            f"The hosted bucket has not answered since {since}. Exports, files and the completion of deletions wait, "
+            "and go on by themselves once it does. Look at the storage and at the network in between.",
+        )
+    return Problem(
+        Code.BUCKET_SILENT,
+        f"The client's bucket of {silent.slug} has not answered since {since}. {_waiting(silent)} wait for it, nothing "
+        "of others does. It is tried again by itself. Ask the client to look at the bucket; "
+        f"manage.py check_bucket {silent.slug} tries it now.",
+    )
+
+
+def _waiting(silent: Silent) -> str:
+    def counted(number: int, of: str) -> str:
+        most = "or more " if number == _MOST_WAITING else ""
+        return f"{number:,} {most}{of}{'s' * (number != 1)}"
+
+    return f"{counted(silent.requests, 'request')} and {counted(silent.days, 'daily extract')}"
 
 
 def _is_recent(health: Health, at: datetime | None, period: timedelta) -> bool:

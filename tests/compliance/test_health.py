@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import OrmQ, Task
 
-from chatbots.models import Chatbot
+from chatbots.models import Bucket, Chatbot, SilentStorage
 from compliance import health, heartbeats, occurrences, queue, tasks
 from compliance.heartbeats import Condition
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
@@ -236,3 +236,44 @@ def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> 
     assert queue.tasks_waiting()[0] == 1
     OrmQ.objects.all().delete()
     assert queue.tasks_waiting() == (0, None)
+
+
+def silent(chatbot: Chatbot | None, since: timedelta = MINUTE) -> SilentStorage:
+    now = timezone.now()
+    return SilentStorage.objects.create(chatbot=chatbot, since=now - since, rests_until=now + MINUTE)
+
+
+def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    cluster()
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting="client", bucket="theirs", region="us-east-1", access_key_id="key-id", secret_encrypted="unused"
+    )
+    silent(chatbot)
+    for value in ("42", "43"):
+        export_of(chatbot, value, queued_at=timezone.now() - 11 * MINUTE)
+    export_of(neighbour, "42")
+
+    code, document = told()
+
+    assert code == 1
+    [problem] = document["problems"]
+    assert problem["code"] == "bucket_silent"
+    assert "bucket of acme" in problem["detail"]
+    assert "2 requests and 0 daily extracts wait" in problem["detail"]
+    assert not {"key-id", "theirs"} & set(problem["detail"].split())
+
+
+def test_a_silent_bucket_is_told_to_those_who_see_its_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    cluster()
+    silent(chatbot)
+    assert [one.slug for one in health.look(chatbots=[chatbot.pk]).silent] == ["acme"]
+    assert health.look(chatbots=[neighbour.pk]).silent == []
+
+
+def test_it_says_that_the_hosted_bucket_does_not_answer(chatbot: Chatbot) -> None:
+    cluster()
+    silent(None)
+    export_of(chatbot, "42", queued_at=timezone.now() - 11 * MINUTE)
+    assert codes() == ["storage_silent"]

@@ -68,4 +68,5 @@ def _document(found: Health) -> dict[str, Any]:
         "expired_claims": len(found.expired_claims),
         "tasks_waiting": found.tasks_waiting,
         "last_sweep": found.last_sweep,
+        "silent": [silent._asdict() for silent in found.silent],
     }
