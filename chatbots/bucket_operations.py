@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -126,26 +126,39 @@ def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
     return checked
 
 
-def check_bucket(*, chatbot: Chatbot) -> Outcome:
-    """Try each call that the service makes to the chatbot's bucket, and remember the outcome with the bucket.
-
-    Takes up to some minutes when the storage does not answer. Writes an object of a random name below the prefix,
-    and removes it. Raises ValidationError when no bucket is set.
-    """
+def require_bucket(chatbot: Chatbot) -> Bucket:
+    """Return the chatbot's bucket. Raises ValidationError when none is set."""
     bucket = Bucket.objects.select_related("chatbot").filter(chatbot=chatbot).first()
     if bucket is None:
         raise ValidationError({"bucket": "This chatbot has no bucket. Set one first, with set_bucket."})
+    return bucket
+
+
+def check_bucket(*, chatbot: Chatbot, tell: Callable[[Step], object] = lambda _step: None) -> Outcome:
+    """Try each call that the service makes to the chatbot's bucket, and remember the outcome with the bucket.
+
+    Takes up to some minutes when the storage does not answer, so a web request never calls this. Writes an object of
+    a random name below the prefix, and removes it. `tell` is called with each step once it has been tried. Raises
+    ValidationError when no bucket is set.
+    """
+    bucket = require_bucket(chatbot)
+    steps: list[Step] = []
+    errors: list[StorageError] = []
     try:
-        steps = list(probe(place_of(bucket)))
+        for step in probe(place_of(bucket)):
+            steps.append(step)
+            tell(step)
         errors = [step.error for step in steps if step.error]
     except StorageError as error:
-        steps, errors = [], [error]
+        errors = [error]
     except SecretUnreadable:
-        steps, errors = [], [StorageError("internal_error", "The stored secret does not open. Set it anew.")]
+        errors = [StorageError("internal_error", "The stored secret does not open. Set it anew.")]
     told = f"{errors[0].code}: {errors[0].detail}" if errors else ""
     # Of these settings: another may have changed them meanwhile.
     same = {name: getattr(bucket, name) for name in SETTINGS}
     Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=told[:500])
+    # What a check before this one has found.
+    BucketCheck.objects.filter(chatbot=chatbot, finished_at__isnull=False).delete()
     return Outcome(steps, told)
 
 

@@ -14,8 +14,10 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from uuid_utils.compat import uuid7
 
 from chatbots.secrets import digest
-from chatbots.storage_state import BucketCheck as BucketCheck
-from chatbots.storage_state import SilentStorage as SilentStorage
+from chatbots.storage_state import BucketCheck, SilentStorage
+
+# Models in modules of their own.
+__all__ = ["BucketCheck", "SilentStorage"]
 
 # In the one form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"

@@ -9,7 +9,6 @@ import logging
 import multiprocessing.process
 import os
 import threading
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
@@ -19,13 +18,17 @@ from django.db import connections
 logger = logging.getLogger(__name__)
 
 THREADS = 4
+# One more for what somebody waits for in front of a screen.
+THREADS_WITH_CHECK = THREADS + 1
+# In the place of a chatbot, for what calls the operator's bucket alone.
+HOSTED = 0
 # A worker that ends waits so long for its threads. It then gives back what they have, and leaves them.
 SECONDS_TO_END = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A piece of work that calls the bucket of this chatbot.
+    """A piece of work that calls the bucket of this chatbot (or HOSTED).
 
     `give_back` puts what it has into the line again, while `run` may still be under way in another thread: from then
     on that can write nothing.
@@ -49,6 +52,11 @@ class Aside:
     @property
     def has_room(self) -> bool:
         return len(self._jobs) < THREADS and not self._is_over
+
+    @property
+    def has_room_for_check(self) -> bool:
+        """Say so also while all others are at work: somebody waits for it in front of a screen."""
+        return len(self._jobs) < THREADS_WITH_CHECK and not self._is_over
 
     @property
     def busy(self) -> Collection[int]:

@@ -78,17 +78,22 @@ class Crew(Generic[Subject, Result]):
         The first is always begun. Raises ClaimLost.
         """
         for number, subject in enumerate(subjects):
+            self._wait_for_room(0)
+            # By now: what held up the others would hold up this one too.
             if number and time.monotonic() > until:
                 break
             self.hand(subject, partial(work, subject))
 
     def hand(self, subject: Subject, work: Callable[[], Result], *, size: int = 0) -> None:
         """Let a thread do the work. Waits for room, and keeps the claim meanwhile. Raises ClaimLost."""
-        while self._pending and not self._has_room(size):
-            self._wait()
+        self._wait_for_room(size)
         self.begun.add(subject)
         self._pending[self._threads.submit(work)] = subject, size
         self._keeper.keep_if_due()
+
+    def _wait_for_room(self, size: int) -> None:
+        while self._pending and not self._has_room(size):
+            self._wait()
 
     def wait_for_all(self) -> None:
         """Wait until nothing is under way, and keep the claim meanwhile. Raises ClaimLost."""

@@ -194,7 +194,7 @@ class Health:
 
 
 def look(*, chatbots: Collection[int] | None = None) -> Health:
-    """Look at the service: at the work of all chatbots, or of these. A few statements, none of which counts rows."""
+    """Look at the service: at the work of all chatbots, or of these. A few statements, which count few rows."""
     now, is_anybody_at_work = _now_and_at_work()
     tasks, oldest_task = queue.tasks_waiting()
     last = occurrences.last()
@@ -322,8 +322,8 @@ def _of_silent(silent: Silent) -> Problem:
         )
     return Problem(
         Code.BUCKET_SILENT,
-        f"The client's bucket of {silent.slug} has not answered since {since}. {_waiting(silent)} wait for it, nothing "
-        "of others does. It is tried again by itself. Ask the client to look at the bucket; "
+        f"The client's bucket of {silent.slug} has not answered since {since}. {_waiting(silent)} wait for it; "
+        "nothing of others does. It is tried again by itself. Ask the client to look at the bucket; "
         f"manage.py check_bucket {silent.slug} tries it now.",
     )
 

@@ -123,8 +123,10 @@ SELECT count(*) FROM compliance_claim
 
 
 def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
-    """Return the kinds and lanes in which requests wait, the normal lane first. Not all of them can be taken, and none
-    of those that call a client's bucket."""
+    """Return the kinds and lanes in which requests wait, the normal lane first.
+
+    Not all of them can be taken, and none of those that call a client's bucket.
+    """
     with connection.cursor() as cursor:
         cursor.execute(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": _WORKERS_LANES})
         found = {(ComplianceRequest.Kind(kind), Lane(lane)) for kind, lane in cursor.fetchall()}

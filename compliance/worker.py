@@ -13,8 +13,8 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from chatbots.buckets import silence
-from compliance import claims, line, progress
-from compliance.aside import Aside, Job
+from compliance import bucket_checks, claims, line, progress
+from compliance.aside import HOSTED, Aside, Job
 from compliance.claims import HeldClaim
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, remnants, uci_values
@@ -82,7 +82,7 @@ def drain(
 def _work_at_clients(aside: Aside | None) -> bool:
     """Begin what calls clients' buckets, as far as there is room; return whether there was any."""
     has_begun = False
-    while (aside is None or aside.has_room) and (job := _next_at_clients(aside.busy if aside else ())):
+    while job := _next_at_clients(aside):
         has_begun = True
         if aside is None:
             job.run()
@@ -91,12 +91,21 @@ def _work_at_clients(aside: Aside | None) -> bool:
     return has_begun
 
 
-def _next_at_clients(busy: Collection[int] = ()) -> Job | None:
-    """Take the next piece of work that calls a client's bucket. What kind comes first is drawn by lot."""
-    kinds = (_next_requests, _next_extract)
-    for take in random.sample(kinds, len(kinds)):
-        if job := take(busy):
-            return job
+def _next_at_clients(aside: Aside | None) -> Job | None:
+    """Take the next piece of work that calls a client's bucket, if there is room for it.
+
+    A check that somebody has asked for goes first. What kind of the others comes next is drawn by lot.
+    """
+    busy = aside.busy if aside else ()
+    if aside is None or aside.has_room_for_check:
+        check = bucket_checks.take_next(busy)
+        if check:
+            return _at_client(check.chatbot_id, check.carry_out, give_back=check.give_back)
+    if aside is None or aside.has_room:
+        kinds = (_next_requests, _next_extract)
+        for take in random.sample(kinds, len(kinds)):
+            if job := take(busy):
+                return job
     return None
 
 
@@ -126,25 +135,33 @@ def sweep(aside: Aside | None = None) -> None:
     """Do what is due by time: break up expired claims, plan extracts, erase late data, values that are UCIs by now,
     and what has expired.
 
-    What is left in clients' buckets is removed by threads of `aside`, as far as there is room, else here.
+    What has expired is removed by threads of `aside`, as far as there is room: it can wait, and storages are slow.
+    Without one all is done here.
     """
     _break_expired()
     progress.release_export_pending()
     days.plan_due()
     remnants.erase_late_data()
     uci_values.erase()
-    remnants.remove_expired(at_clients=aside is None)
-    if aside is not None:
-        _remove_at_clients(aside)
+    if aside is None:
+        remnants.remove_expired()
+    else:
+        _remove_expired(aside)
 
 
-def _remove_at_clients(aside: Aside) -> None:
+def _remove_expired(aside: Aside) -> None:
+    """Begin to remove what has expired. The next sweep finds what was not removed, so nothing is given back."""
+
+    def nothing() -> None:
+        pass
+
+    hosted = Job(HOSTED, run=partial(remnants.remove_expired, at_clients=False), give_back=nothing)
+    if aside.has_room and hosted.chatbot_id not in aside.busy:
+        aside.begin(hosted)
     left = remnants.clients_with_remnants()
     for chatbot_id in random.sample(left, len(left)):
         if aside.has_room and chatbot_id not in aside.busy:
-            # What is not removed is found again by the next sweep, so there is nothing to give back.
-            remove = partial(remnants.remove_at_client, chatbot_id)
-            aside.begin(_at_client(chatbot_id, remove, give_back=lambda: None))
+            aside.begin(_at_client(chatbot_id, partial(remnants.remove_at_client, chatbot_id), give_back=nothing))
 
 
 def _break_expired() -> None:

@@ -6,6 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from chatbots.buckets.places import bucket_secret_binding
+from chatbots.models import Bucket, Chatbot
+from chatbots.secrets import encrypt
+
 _BYTE_EVERY = 0.5
 
 
@@ -51,3 +55,15 @@ def dripping(lasting: float = 10) -> Iterator[DrippingServer]:
         yield server
     finally:
         server.stop()
+
+
+def use_dripping_bucket(chatbot: Chatbot, server: DrippingServer) -> None:
+    """Let a chatbot's files go to a bucket of the server."""
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting="client",
+        bucket=f"bucket-of-{chatbot.slug}",
+        region="us-east-1",
+        endpoint=server.endpoint,
+        access_key_id="key",
+        secret_encrypted=encrypt("secret-of-the-key", bound_to=bucket_secret_binding(chatbot.pk)),
+    )

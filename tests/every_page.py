@@ -89,6 +89,7 @@ TABLE = (
     Page("choose_uci", DECIDE, "POST"),
     Page("create_variable", DECIDE, "POST"),
     Page("check_access", DECIDE, "POST"),
+    Page("check_progress", READ),
     Page("save_bucket", RUN, "POST"),
     Page("save_rules", RUN, "POST"),
     Page("create_key", RUN, "POST"),

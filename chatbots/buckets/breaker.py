@@ -1,7 +1,7 @@
 """A circuit breaker: a storage that does not answer is left alone for a while.
 
-A call to a storage that is gone takes long to fail. Without a breaker a worker would spend that on each object of each
-request, while others wait. Each process counts for itself; what workers learn so is shared (`silence`).
+A call to a storage that is gone takes long to fail. Without a breaker a worker would spend that on each object of
+each request, while others wait. Each process counts for itself; what workers learn so is shared (`silence`).
 """
 
 import math

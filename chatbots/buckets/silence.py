@@ -1,8 +1,8 @@
 """What all processes know of storages that do not answer: so each new one does not have to find out for itself.
 
 Whoever works for a while with a storage heeds what is known before, and notes how it went after. In between, the
-breaker of the process counts (`chatbots.buckets.breaker`). A storage is named by the chatbot whose bucket it is, or by
-None: the operator's. Times are the database's clock.
+breaker of the process counts (`chatbots.buckets.breaker`). A storage is named by the chatbot whose bucket it is, or
+by None: the operator's. Times are the database's clock.
 """
 
 from collections.abc import Iterator

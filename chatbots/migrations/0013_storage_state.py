@@ -63,12 +63,17 @@ class Migration(migrations.Migration):
                 ),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("steps", models.JSONField(default=list)),
-                ("error", models.CharField(blank=True, default="", help_text="Code and detail, ours.", max_length=500)),
+                (
+                    "error",
+                    models.CharField(blank=True, default="", help_text="Code and detail, ours.", max_length=500),
+                ),
             ],
             options={
                 "indexes": [
                     models.Index(
-                        condition=models.Q(("finished_at__isnull", True)), fields=["asked_at"], name="bucketcheck_open"
+                        condition=models.Q(("finished_at__isnull", True)),
+                        fields=["asked_at"],
+                        name="bucketcheck_open",
                     )
                 ],
             },

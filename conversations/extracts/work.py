@@ -79,7 +79,7 @@ _TAKE_FOR_BUCKET = _TAKE.format(
           AND NOT EXISTS (
               SELECT FROM chatbots_silentstorage s
                WHERE s.chatbot_id = d.chatbot_id AND s.rests_until > clock_timestamp())
-""",
+""",  # noqa: S608  (a text of ours)
 )
 _TAKE_ONE = _TAKE.format(which="d.id = %(id)s", where=f"({_TO_HOSTED} OR {_TO_CLIENT})")
 

@@ -1,28 +1,42 @@
-"""Clients' buckets that answer with a byte now and then hold nobody up but themselves."""
+"""Storages that answer with a byte now and then hold nobody up who does not need them.
+
+No read of a call to them ever times out. They give a call up after a while themselves, and it is tried anew: each
+takes half a minute to fail.
+"""
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pytest
+from django.conf import settings
 
 from chatbots.buckets import ObjectStorage
-from chatbots.models import Chatbot
-from compliance import queue
-from compliance.models import ComplianceRequest
-from scripts.processes import Processes
+from chatbots.models import BucketCheck, Chatbot, SilentStorage
+from compliance import bucket_checks, health, queue
+from compliance.models import Claim, ComplianceRequest, Export
+from conversations.models import Conversation, DailyExtract
+from scripts.processes import Processes, free_port, wait_for_http
 from tests import factories
 from tests.clients import use_client_bucket
-from tests.dripping import DrippingServer, dripping
+from tests.dripping import DrippingServer, dripping, use_dripping_bucket
 from tests.extracting import conversation_on, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.support import manage, worker_environment
 from tests.functional.test_killed_worker import start_cluster, wait_until
 from tests.s3_server import S3Server, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# A second is promised; the machine may have other things to do.
+# A second is promised, and 0.2 of `/healthz`; the machine may have other things to do.
 SOON = 5.0
+AT_ONCE = 1.0
+TOLD_WITHIN = 60.0
 ROUNDS = 12
+
+Status = ComplianceRequest.Status
 
 
 @pytest.fixture
@@ -37,41 +51,132 @@ def healthy() -> Iterator[S3Server]:
         yield server
 
 
-def of_client(slug: str, endpoint: str, server: S3Server) -> Chatbot:
+def of_dripping(slug: str, server: DrippingServer) -> Chatbot:
+    """A chatbot that has all kinds of work in such a bucket: an export, a day, a file that a deletion removes."""
     chatbot = factories.ready_chatbot(slug=slug)
-    use_client_bucket(chatbot, server, bucket=slug, endpoint=endpoint)
+    use_dripping_bucket(chatbot, server)
+    conversation_on(chatbot, "42", noon())
+    export_of(chatbot, "42")
+    planned(chatbot)
+    given_up = export_of(chatbot, "43", status="failed", failed_at=noon(), error_code="worker_lost")
+    factories.ExportFactory.create(
+        request=given_up, key="left.csv", hosting="client", bucket=f"bucket-of-{slug}", endpoint=server.endpoint
+    )
+    deletion_of(chatbot, "43", approved_holds=["export_pending"])
     return chatbot
 
 
-def latest(seconds: list[float]) -> float:
-    """The p99 of so few is the latest of all."""
-    return max(seconds)
+def took(requests: list[ComplianceRequest]) -> float:
+    """Ring for these, and return after how many seconds all are completed."""
+    began = time.monotonic()
+    queue.ring()
+    ours = ComplianceRequest.objects.filter(pk__in=[each.pk for each in requests], status=Status.COMPLETED)
+    wait_until(lambda: ours.count() == len(requests), seconds=4 * SOON)
+    return time.monotonic() - began
 
 
-def test_others_exports_and_deletions_go_on_while_clients_buckets_drip(
+@contextmanager
+def web(processes: Processes) -> Iterator[httpx.Client]:
+    port = free_port()
+    command = [*manage("runserver")[:1], "-m", "gunicorn", "config.wsgi", "-b", f"127.0.0.1:{port}", "-w", "1"]
+    processes.start("web", [*command, "--threads", "4"], env=worker_environment(), cwd=Path(settings.BASE_DIR))
+    wait_for_http(f"http://127.0.0.1:{port}/healthz", processes=processes)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        yield client
+
+
+def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
     chatbot: Chatbot, neighbour: Chatbot, server: DrippingServer, healthy: S3Server, storage: ObjectStorage
 ) -> None:
-    for name in ("first", "second", "third"):
-        drips = of_client(name, server.endpoint, healthy)
-        conversation_on(drips, "42", noon())
-        export_of(drips, "42")
-        planned(drips)
+    drips = [of_dripping(slug, server) for slug in ("first", "second", "third")]
     use_client_bucket(neighbour, healthy)
-    with Processes() as processes:
+    seconds, answers = [], []
+    with Processes() as processes, web(processes) as browser:
+        for each in drips:
+            bucket_checks.ask(chatbot=each)
         start_cluster(processes)
-        queue.ring()
-        wait_until(lambda: server.calls >= 2)
-        took = []
+        began = time.monotonic()
+        wait_until(lambda: server.calls >= len(drips))
         for number in range(ROUNDS):
             value = f"member-{number}"
-            filed = [export_of(each, value) for each in (chatbot, neighbour)]
-            conversation_of(chatbot, value)
-            filed.append(deletion_of(chatbot, f"gone-{number}"))
-            began = time.monotonic()
-            queue.ring()
-            ours = ComplianceRequest.objects.filter(pk__in=[each.pk for each in filed])
-            wait_until(lambda ours=ours: ours.filter(status="completed").count() == len(filed), seconds=SOON * 4)
-            took.append(time.monotonic() - began)
-            time.sleep(0.5)
-    assert latest(took) < SOON
-    assert not ComplianceRequest.objects.filter(chatbot__slug="first", status="completed").exists()
+            for each in (chatbot, neighbour):
+                conversation_of(each, f"gone-{number}")
+            exports = [export_of(each, value) for each in (chatbot, neighbour)]
+            deletions = [deletion_of(each, f"gone-{number}") for each in (chatbot, neighbour)]
+            seconds.append(took([*exports, *deletions]))
+            answers.append(browser.get("/healthz").elapsed.total_seconds())
+        wait_until(lambda: {one.slug for one in health.look().silent} == {each.slug for each in drips}, seconds=90)
+        told = time.monotonic() - began
+        problems = [problem.detail for problem in health.look().problems if problem.code == "bucket_silent"]
+        wait_until(lambda: BucketCheck.objects.filter(finished_at__isnull=False).count() == len(drips), seconds=90)
+    assert max(seconds) < SOON
+    assert max(answers) < AT_ONCE
+    assert told < TOLD_WITHIN
+    assert len(problems) == len(drips)
+    assert not any("key" in detail.split() for detail in problems)
+    assert {check.error.partition(":")[0] for check in BucketCheck.objects.all()} == {"storage_unavailable"}
+    assert not ComplianceRequest.objects.filter(chatbot__in=drips, status=Status.COMPLETED).exists()
+
+
+def test_a_cluster_that_stops_leaves_the_bucket_and_gives_its_work_back(
+    server: DrippingServer, storage: ObjectStorage
+) -> None:
+    drips = factories.ready_chatbot(slug="first")
+    use_dripping_bucket(drips, server)
+    export = export_of(drips, "42")
+    queue.ring()
+    with Processes() as processes:
+        start_cluster(processes)
+        wait_until(lambda: server.calls > 0)
+        began = time.monotonic()
+        assert processes.stop(timeout=60) == {"worker": 0}
+        ended = time.monotonic() - began
+    export.refresh_from_db()
+    assert (export.status, export.claim, export.attempts) == (Status.ACCEPTED, None, 0)
+    assert not Claim.objects.exists()
+    assert ended < 20
+
+
+def test_what_waits_is_carried_out_once_the_bucket_answers(
+    server: DrippingServer, healthy: S3Server, storage: ObjectStorage
+) -> None:
+    drips = of_dripping("first", server)
+    Export.objects.all().delete()
+    with Processes() as processes:
+        queue.ring()
+        start_cluster(processes)
+        wait_until(SilentStorage.objects.exists, seconds=90)
+        # As when the client has mended it: the same bucket for all we know.
+        use_client_bucket(drips, healthy)
+        SilentStorage.objects.update(rests_until=noon())
+        ComplianceRequest.objects.update(not_before=None)
+        DailyExtract.objects.update(not_before=None)
+        open_requests = ComplianceRequest.objects.filter(
+            chatbot=drips, status__in=[Status.ACCEPTED, Status.PROCESSING]
+        )
+        queue.ring()
+        wait_until(lambda: not open_requests.exists(), seconds=120)
+    assert not SilentStorage.objects.exists()
+
+
+def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(
+    chatbot: Chatbot, server: DrippingServer
+) -> None:
+    environment = worker_environment() | {"S3_ENDPOINT_URL": server.endpoint}
+    for number in range(6):
+        conversation_of(chatbot, f"gone-{number}")
+        deletion_of(chatbot, f"gone-{number}")
+        export_of(chatbot, f"member-{number}")
+    queue.ring()
+    with Processes() as processes:
+        processes.start("worker", manage("qcluster"), env=environment)
+        began = time.monotonic()
+        left = Conversation.objects.filter(deleted_at__isnull=True)
+        wait_until(lambda: not left.exists(), seconds=TOLD_WITHIN)
+        wait_until(lambda: "storage_silent" in {each.code for each in health.look().problems}, seconds=90)
+        told = time.monotonic() - began
+        conversation_of(chatbot, "late")
+        deletion_of(chatbot, "late")
+        queue.ring()
+        wait_until(lambda: not left.exists(), seconds=90)
+    assert told < TOLD_WITHIN

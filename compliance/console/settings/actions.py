@@ -1,7 +1,7 @@
 """What can be saved of a chatbot's settings: each a POST that makes one call into an operation.
 
-None of them opens a transaction: saving a bucket or a callback URL asks the name service, and checking a bucket asks
-the storage. Messages name nothing personal.
+None of them opens a transaction: saving a bucket or a callback URL asks the name service. None calls a bucket: a
+worker checks it. Messages name nothing personal.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,13 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from chatbots import operations
 from chatbots.access.proof import require_password
-from chatbots.bucket_operations import Outcome, check_bucket, set_bucket
+from chatbots.bucket_operations import set_bucket
 from chatbots.console import forms
 from chatbots.console.pages import action, chatbot_or_404, render
 from chatbots.console.scope import DECIDE, RUN, actor_of
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations import NewApiKey
+from compliance import bucket_checks
 from compliance.console.settings.page import Refused, shown, variables_of
 
 
@@ -90,22 +91,12 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
     form = forms.ConsoleForm(request.POST)
     try:
-        outcome = check_bucket(chatbot=chatbot)
+        bucket_checks.ask(chatbot=chatbot)
     except ValidationError as error:
         form.full_clean()
         form.refuse(error)
         return shown(request, chatbot, Refused("check", form))
-    if outcome.is_ok:
-        messages.success(request, "The bucket can be used: every call that the service makes went well.")
-    else:
-        messages.error(request, _told(outcome))
     return _back(chatbot, "bucket")
-
-
-def _told(outcome: Outcome) -> str:
-    """Tell all that was refused; with the bucket only the first is kept."""
-    details = dict.fromkeys(step.error.detail for step in outcome.steps if step.error)
-    return " ".join(["The bucket cannot be used as it is.", *(details or [outcome.error])])
 
 
 @action

@@ -13,10 +13,11 @@ from django.utils.timezone import now
 from chatbots.bucket_policies import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.console import forms
-from chatbots.console.pages import chatbot_or_404, page, render
+from chatbots.console.pages import chatbot_or_404, page, polled, render
 from chatbots.console.scope import DECIDE, TEND, is_superuser, may
 from chatbots.models import ApiKey, Bucket, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
+from compliance import bucket_checks
 from compliance.console.settings.calls import calls_of
 from conversations.uci_usage import Carried, conversations_by_uci
 
@@ -73,6 +74,18 @@ def settings_page(request: HttpRequest, slug: str) -> HttpResponse:
     return shown(request, chatbot_or_404(request, slug))
 
 
+@polled
+@page
+def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
+    """The part of the page that changes while a worker checks the bucket."""
+    chatbot = chatbot_or_404(request, slug)
+    bucket = Bucket.objects.filter(chatbot=chatbot).first()
+    template = "console/settings/_check.html"
+    return render(
+        request, template, title="Check access", chatbot=chatbot, bucket=bucket, check=bucket_checks.last(chatbot)
+    )
+
+
 def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None) -> HttpResponse:
     """Answer with the page of a chatbot; with the form that was refused in its place, its dialog open."""
     overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
@@ -84,6 +97,7 @@ def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None
         title="User data settings",
         chatbot=chatbot,
         overview=overview,
+        check=bucket_checks.last(chatbot),
         sections=SECTIONS,
         refused=refused,
         forms=_forms(overview, variables, refused),

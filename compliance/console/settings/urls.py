@@ -3,7 +3,7 @@
 from django.urls import path
 
 from compliance.console.settings import actions
-from compliance.console.settings.page import settings_page
+from compliance.console.settings.page import check_progress, settings_page
 
 _HERE = "settings/<slug:slug>/"
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path(f"{_HERE}variables/", actions.create_variable, name="create_variable"),
     path(f"{_HERE}bucket/", actions.save_bucket, name="save_bucket"),
     path(f"{_HERE}bucket/check/", actions.check_access, name="check_access"),
+    path(f"{_HERE}bucket/check/progress/", check_progress, name="check_progress"),
     path(f"{_HERE}rules/", actions.save_rules, name="save_rules"),
     path(f"{_HERE}keys/", actions.create_key, name="create_key"),
     path(f"{_HERE}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),

@@ -16,10 +16,12 @@ from chatbots.buckets import ObjectStorage
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot
 from chatbots.secrets import decrypt
+from compliance import worker
 from tests import factories
 from tests.calls import TokenCaller
 from tests.clients import use_client_bucket
 from tests.compliance.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
+from tests.dripping import dripping, use_dripping_bucket
 from tests.people import Role, client_of, staff
 from tests.s3_server import Identity, running
 
@@ -195,12 +197,15 @@ def test_an_officer_is_told_the_outcome_of_a_check(
     client = client_of(staff(chatbot, Role.OFFICER))
 
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+    assert "Waits for a worker" in shown(client, chatbot)
+    worker.drain()
     text = shown(client, chatbot)
     assert "The bucket can be used" in text
     assert "Went well" in text
 
     settings.S3_BUCKET = "nobody-made-this"
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+    worker.drain()
     assert "storage_bucket_missing" in shown(client, chatbot)
     assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_bucket_missing")
 
@@ -211,9 +216,20 @@ def test_a_check_tells_each_thing_to_grant(chatbot: Chatbot) -> None:
     with running(reader) as server:
         use_client_bucket(chatbot, server, identity=reader)
         assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+        worker.drain()
 
     text = shown(client, chatbot)
-    [told] = re.findall(r'<li class="notice error"[^>]*>(.*?)</li>', text, re.DOTALL)
+    part = client.get(f"{page_of(chatbot)}bucket/check/progress/").text
+    assert part.strip() in text
     for permission in ("s3:PutObject", "s3:ListBucket", "s3:ListBucketVersions"):
-        assert f"Grant it {permission}." in told
+        assert f"Grant it {permission}." in part
     assert reader.secret_key not in text
+
+
+def test_to_ask_for_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+    with dripping() as server:
+        use_dripping_bucket(chatbot, server)
+        assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+        assert "Waits for a worker" in shown(client, chatbot)
+        assert server.calls == 0

@@ -1,0 +1,114 @@
+"""Checks of buckets that somebody has asked for: a row says so, a worker carries it out and writes down each step.
+
+So whoever asks waits for no bucket, and a bucket is checked once at a time. Commands check in their own process
+(`chatbots.bucket_operations.check_bucket`).
+"""
+
+import json
+from collections.abc import Collection
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+from django.core.exceptions import ValidationError
+from django.db import connection
+
+from chatbots.bucket_operations import check_bucket, require_bucket
+from chatbots.buckets import Step
+from chatbots.models import BucketCheck, Chatbot
+from compliance import queue
+from config.arrays import array
+
+# Renewed at each step, which is one call or a few.
+_LEASE_SECONDS = 300
+
+_ASK = """
+INSERT INTO chatbots_bucketcheck AS c (chatbot_id, token, asked_at, steps, error)
+VALUES (%(chatbot)s, %(token)s, clock_timestamp(), '[]', '')
+    ON CONFLICT (chatbot_id) DO UPDATE
+   SET token = excluded.token, asked_at = excluded.asked_at, claimed_until = NULL, finished_at = NULL, steps = '[]',
+       error = ''
+ WHERE c.finished_at IS NOT NULL
+"""
+_TAKE = """
+UPDATE chatbots_bucketcheck
+   SET token = %(token)s, steps = '[]', claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE chatbot_id = (
+       SELECT chatbot_id FROM chatbots_bucketcheck
+        WHERE finished_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+          AND chatbot_id <> ALL(%(busy)s::bigint[])
+        ORDER BY asked_at LIMIT 1
+          FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING chatbot_id
+"""
+_NOTE = """
+UPDATE chatbots_bucketcheck
+   SET steps = steps || %(step)s::jsonb, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+ WHERE chatbot_id = %(chatbot)s AND token = %(token)s
+"""
+_FINISH = """
+UPDATE chatbots_bucketcheck SET finished_at = clock_timestamp(), claimed_until = NULL, error = %(error)s
+ WHERE chatbot_id = %(chatbot)s AND token = %(token)s
+"""
+_GIVE_BACK = """
+UPDATE chatbots_bucketcheck SET claimed_until = NULL
+ WHERE chatbot_id = %(chatbot)s AND token = %(token)s AND finished_at IS NULL
+"""
+
+
+class Held(NamedTuple):
+    """A check in the hands of a worker. Who has lost it writes nothing more."""
+
+    chatbot_id: int
+    token: UUID
+
+    def carry_out(self) -> None:
+        """Check the bucket, and write down each step once it has been tried. Call it outside any transaction."""
+        try:
+            outcome = check_bucket(chatbot=Chatbot.objects.get(pk=self.chatbot_id), tell=self._note)
+        except ValidationError as error:  # it was removed meanwhile
+            told = " ".join(error.messages)
+        else:
+            told = outcome.error
+        self._execute(_FINISH, error=told[:500])
+
+    def give_back(self) -> None:
+        """Let another worker begin it anew."""
+        self._execute(_GIVE_BACK)
+
+    def _note(self, step: Step) -> None:
+        shown = {
+            "name": step.name,
+            "permission": step.permission,
+            "code": step.error.code if step.error else "",
+            "detail": step.error.detail if step.error else "",
+        }
+        self._execute(_NOTE, step=json.dumps([shown]), lease=_LEASE_SECONDS)
+
+    def _execute(self, statement: str, **values: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, {"chatbot": self.chatbot_id, "token": self.token, **values})
+
+
+def ask(*, chatbot: Chatbot) -> None:
+    """Have the chatbot's bucket checked by a worker, at once; where that is under way already, wait for its end.
+
+    Raises ValidationError when no bucket is set.
+    """
+    require_bucket(chatbot)
+    with connection.cursor() as cursor:
+        cursor.execute(_ASK, {"chatbot": chatbot.pk, "token": uuid4()})
+    queue.ring_after_commit()
+
+
+def last(chatbot: Chatbot) -> BucketCheck | None:
+    """Return the check of the chatbot's bucket that was asked for last, under way or not."""
+    return BucketCheck.objects.filter(chatbot=chatbot).first()
+
+
+def take_next(busy: Collection[int] = ()) -> Held | None:
+    """Take the check that waits longest, of none of the chatbots in `busy`."""
+    token = uuid4()
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, {"token": token, "lease": _LEASE_SECONDS, "busy": array(busy)})
+        row = cursor.fetchone()
+    return Held(row[0], token) if row else None

@@ -1,0 +1,93 @@
+"""Checks of buckets that somebody asks for and a worker carries out."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from chatbots import bucket_operations
+from chatbots.buckets import Step
+from chatbots.models import Bucket, BucketCheck, Chatbot
+from compliance import bucket_checks
+from compliance.aside import THREADS, Aside, Job
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def taken() -> bucket_checks.Held:
+    held = bucket_checks.take_next()
+    assert held
+    return held
+
+
+def steps_of(chatbot: Chatbot) -> list[str]:
+    return [step["name"] for step in BucketCheck.objects.get(chatbot=chatbot).steps]
+
+
+def test_a_bucket_is_checked_once_at_a_time(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    for _ in range(2):
+        bucket_checks.ask(chatbot=chatbot)
+    held = taken()
+    bucket_checks.ask(chatbot=chatbot)
+    assert bucket_checks.take_next() is None
+    bucket_checks.ask(chatbot=neighbour)
+    assert bucket_checks.take_next(busy=[neighbour.pk]) is None
+    assert [held.chatbot_id, taken().chatbot_id] == [chatbot.pk, neighbour.pk]
+
+
+def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def probe(_place: Any) -> Any:
+        for name in ("write", "read"):
+            yield Step(name, "s3:Something")
+            seen.append(steps_of(chatbot))
+
+    monkeypatch.setattr(bucket_operations, "probe", probe)
+    bucket_checks.ask(chatbot=chatbot)
+    taken().carry_out()
+    assert seen == [["write"], ["write", "read"]]
+    check = bucket_checks.last(chatbot)
+    assert check
+    assert (check.finished_at is not None, check.error) == (True, "")
+
+
+def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    bucket_checks.ask(chatbot=chatbot)
+    lost = taken()
+    BucketCheck.objects.update(claimed_until=timezone.now())
+    held = taken()
+    lost.carry_out()
+    assert steps_of(chatbot) == []
+    held.give_back()
+    taken().carry_out()
+    assert steps_of(chatbot) == ["write"]
+
+
+def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    bucket_checks.ask(chatbot=chatbot)
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    taken().carry_out()
+    assert str(getattr(bucket_checks.last(chatbot), "error", "")).startswith("This chatbot has no bucket.")
+    bucket_operations.set_bucket(chatbot=chatbot, client=None, actor="command")
+    assert bucket_checks.last(chatbot) is None
+
+
+def test_it_needs_a_bucket() -> None:
+    with pytest.raises(ValidationError, match="has no bucket"):
+        bucket_checks.ask(chatbot=factories.ChatbotFactory.create())
+
+
+def test_there_is_room_for_a_check_while_all_threads_are_at_work() -> None:
+    aside = Aside(lambda: None)
+    goes_on = threading.Event()
+    for number in range(THREADS):
+        aside.begin(Job(number, run=lambda: goes_on.wait(30), give_back=lambda: None))
+    assert (aside.has_room, aside.has_room_for_check) == (False, True)
+    goes_on.set()
+    assert aside.wait(30)
