@@ -84,7 +84,7 @@ class Held(NamedTuple):
         }
         self._execute(_NOTE, step=json.dumps([shown]), lease=_LEASE_SECONDS)
 
-    def _execute(self, statement: str, **values: object) -> None:
+    def _execute(self, statement: str, **values: str | int) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statement, {"chatbot": self.chatbot_id, "token": self.token, **values})
 

@@ -165,7 +165,7 @@ class ForBucket(NamedTuple):
 def draw_for_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | None:
     """Lock the next requests that call one client's bucket, which is drawn by lot. Not of the chatbots in `busy`."""
     deleting = chatbots_waiting(cursor, ComplianceRequest.Kind.DELETION, Lane.CLIENT)
-    values = {"lanes": _WORKERS_LANES, "deleting": array(deleting), "busy": array(busy)}
+    values: dict[str, Any] = {"lanes": _WORKERS_LANES, "deleting": array(deleting), "busy": array(busy)}
     cursor.execute(_FOR_BUCKETS, values)
     lines = [(ComplianceRequest.Kind(kind), Lane(lane), chatbots) for kind, lane, chatbots in cursor.fetchall()]
     for kind, lane, chatbots in random.sample(lines, len(lines)):
