@@ -233,12 +233,13 @@ def forgotten_uploads() -> Iterator[OpenUpload]:
 
 def clients_with_remnants() -> list[int]:
     """Return the chatbots in whose clients' buckets something is left to be removed, if not left alone just now."""
-    resting = SilentStorage.objects.filter(chatbot__isnull=False, rests_until__gt=Now()).values("chatbot_id")
-    found: set[int] = set()
-    for exports in (expired_exports(), given_up_exports()):
-        of_clients = exports.filter(hosting=CLIENT).exclude(chatbot_id__in=resting)
-        found.update(of_clients.values_list("chatbot_id", flat=True).distinct())
-    return sorted(found)
+    found = {
+        export.chatbot_id
+        for exports, order in ((expired_exports(), "expires_at"), (given_up_exports(), "pk"))
+        for export in _each(exports.filter(hosting=CLIENT), order)
+    }
+    resting = SilentStorage.objects.filter(chatbot__in=found, rests_until__gt=Now())
+    return sorted(found - set(resting.values_list("chatbot_id", flat=True)))
 
 
 def remove_at_client(chatbot_id: int, turn: Turn | None = None) -> Turn:

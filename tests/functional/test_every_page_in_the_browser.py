@@ -29,7 +29,7 @@ from tests.people import Role, staff
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 # Parts of pages, and files.
-_NO_PAGES = {"request_progress", "request_download", "request_copy", "conversation_file"}
+_NO_PAGES = {"request_progress", "check_progress", "request_download", "request_copy", "conversation_file"}
 # They lead elsewhere where nobody has begun to log in, or where there is no second factor.
 _WITH_STATE = {"login_code", "second_factor_recovery_codes", "second_factor_remove"}
 # Is the same around each page, and was looked at around the first.

@@ -1,14 +1,18 @@
 """The settings' pages in a real browser: light and dark, on a phone, by keyboard, and without a script."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from playwright.sync_api import Browser, Page, expect
 
 from chatbots import operations
 from chatbots.bucket_operations import ClientBucket, set_bucket
+from chatbots.buckets import ObjectStorage
 from chatbots.models import ApiKey, Chatbot, Variable
+from compliance import worker
 from tests import factories
 from tests.browser import barriers, browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.compliance.console.settings.saving import page_of
@@ -110,3 +114,32 @@ def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server,
 
     assert Variable.objects.filter(chatbot=chatbot, name="customer_id").exists()
     expect(page.get_by_role("button", name="Save the settings")).to_have_count(0)
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_script", [True, False])
+def test_the_page_follows_a_check(
+    live_server, chromium, admin_user: User, chatbot: Chatbot, storage: ObjectStorage, *, has_script: bool
+):
+    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot), script=has_script)
+    page, section = watched.page, watched.page.locator("#bucket")
+    section.get_by_role("button", name="Check access").click()
+    expect(section).to_contain_text("Waits for a worker")
+    if has_script:
+        is_easy_to_use(page)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(_work).result()
+    if not has_script:
+        section.get_by_role("button", name="Look again").click()
+
+    expect(section).to_contain_text("The bucket can be used", timeout=15_000)
+    expect(section).to_contain_text("Write an object")
+    if has_script:
+        is_easy_to_use(page)
+
+
+def _work() -> None:
+    worker.drain()
+    connections.close_all()
