@@ -31,7 +31,9 @@ RIGHTS: Mapping[str, Rights] = {
     # What is set up belongs to the console and its commands. A worker only locks a chatbot: public_id never changes.
     "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (public_id)"),
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
-    "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT"),
+    "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),
+    "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE"),
+    "chatbots.SilentStorage": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "chatbots.Membership": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
     "chatbots.DigestKey": Rights("SELECT", "SELECT"),
     # Verifying a signature and signing a callback need the secret. That of a key can never be changed.

@@ -34,11 +34,17 @@ class Breaker:
         self._rest = FIRST_REST_SECONDS
         self._rests_until: float | None = None
         self._last: bool | None = None
+        self._was_quick = False
 
     @property
     def is_resting(self) -> bool:
         """Say whether it is open."""
         return self._rests_until is not None
+
+    @property
+    def was_quick(self) -> bool:
+        """Say whether the last call that had no answer failed at once: nobody listens there."""
+        return self._was_quick
 
     def rest(self, seconds: float) -> None:
         """Open it for so long, as if its calls had failed: then one call tries."""
@@ -80,10 +86,11 @@ class Breaker:
         with self._lock:
             self._failures += 1
             self._last = False
+            self._was_quick = after < QUICK_SECONDS
             is_open = self._rests_until is not None
             if not is_open and self._failures < FAILURES:
                 return
-            if after < QUICK_SECONDS:
+            if self._was_quick:
                 self._rests_until = self._clock() + QUICK_REST_SECONDS
                 return
             if is_open:

@@ -17,6 +17,9 @@ from chatbots.models import Bucket
 from chatbots.secrets import SecretUnreadable
 
 FIRST_REST_SECONDS = 30
+# Where nobody listens a trial costs nothing: it rests for a tenth of the time that it has been silent.
+FIRST_REST_AFTER_QUICK_SECONDS = 5
+_SHARE_AFTER_QUICK = 0.1
 LONGEST_REST_SECONDS = 300
 # Whoever tries a storage after its rest is the only one meanwhile. Longer than a call can take.
 _TRIAL_SECONDS = 90
@@ -36,7 +39,7 @@ INSERT INTO chatbots_silentstorage AS s (chatbot_id, rests_until)
 VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(secs => %(first)s) END)
     ON CONFLICT (chatbot_id) DO UPDATE
    SET rests_until = CASE WHEN %(rests)s THEN clock_timestamp() + least(
-           greatest(clock_timestamp() - s.since, make_interval(secs => %(first)s)),
+           greatest((clock_timestamp() - s.since) * %(share)s, make_interval(secs => %(first)s)),
            make_interval(secs => %(longest)s)) END
 """
 _ANSWERS = "DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s"
@@ -92,7 +95,8 @@ def note(chatbot_id: int | None, breaker: Breaker) -> None:
     values = {
         "chatbot": chatbot_id,
         "rests": chatbot_id is not None or breaker.is_resting,
-        "first": FIRST_REST_SECONDS,
+        "first": FIRST_REST_AFTER_QUICK_SECONDS if breaker.was_quick else FIRST_REST_SECONDS,
+        "share": _SHARE_AFTER_QUICK if breaker.was_quick else 1.0,
         "longest": LONGEST_REST_SECONDS,
     }
     with connection.cursor() as cursor:

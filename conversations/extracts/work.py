@@ -22,7 +22,7 @@ from conversations.models import DailyExtract
 logger = logging.getLogger(__name__)
 
 # As a claim of requests: the slowest call to the storage, with its retries, fits in.
-LEASE_SECONDS = 60
+LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 # A day that is being changed is left alone so long while there is other work: made once for all that changed.
 SETTLING_SECONDS = 30

@@ -60,20 +60,25 @@ def test_after_the_rest_one_call_of_one_process_tries_and_an_answer_lets_all_go_
 
 
 @pytest.mark.parametrize(
-    ("since", "rest"),
+    ("since", "after", "rest"),
     [
-        (timedelta(), FIRST_REST),
-        (timedelta(seconds=70), timedelta(seconds=70)),
-        (timedelta(days=1), LONGEST_REST),
+        (timedelta(), 20, FIRST_REST),
+        (timedelta(seconds=70), 20, timedelta(seconds=70)),
+        (timedelta(days=1), 20, LONGEST_REST),
+        (timedelta(), 0.1, timedelta(seconds=5)),
+        (timedelta(seconds=250), 0.1, timedelta(seconds=25)),
+        (timedelta(days=1), 0.1, LONGEST_REST),
     ],
 )
-def test_it_rests_longer_the_longer_it_is_silent(chatbot: Chatbot, since: timedelta, rest: timedelta) -> None:
+def test_it_rests_longer_the_longer_it_is_silent_and_less_where_nobody_listens(
+    chatbot: Chatbot, since: timedelta, after: float, rest: timedelta
+) -> None:
     breaker = silent(chatbot, since)
-    breaker.failed()
+    breaker.failed(after=after)
     silence.note(chatbot.pk, breaker)
     known = SilentStorage.objects.get()
     assert known.rests_until is not None
-    assert abs(known.rests_until - timezone.now() - rest) < timedelta(seconds=5)
+    assert abs(known.rests_until - timezone.now() - rest) < timedelta(seconds=3)
     assert abs(timezone.now() - known.since - since) < timedelta(seconds=5)
 
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("compliance", "0017_claims_of_buckets")]
+    dependencies = [("compliance", "0018_claims_of_buckets")]
 
     operations = [
         migrations.AlterField(

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("chatbots", "0012_values_gone"), ("compliance", "0016_what_is_left")]
+    dependencies = [("chatbots", "0014_storage_state"), ("compliance", "0017_what_became_of_clusters")]
 
     operations = [
         migrations.AddField(

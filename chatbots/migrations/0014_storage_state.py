@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("chatbots", "0012_values_gone")]
+    dependencies = [("chatbots", "0013_logins")]
 
     operations = [
         migrations.CreateModel(
