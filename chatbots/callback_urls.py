@@ -6,7 +6,7 @@ connection (`chatbots.network_guard`); the operations that set a chatbot's own a
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -64,17 +64,6 @@ def check_reachable(url: str) -> None:
         raise CallbackUrlRefused(_INSIDE)
     if scheme == "http" and not all(_may_be_called(address, encrypted=False) for address in addresses):
         raise CallbackUrlRefused(_IN_THE_CLEAR)
-
-
-def contains(url: str, value: str) -> bool:
-    """Say whether a value stands in an address, plain or percent-encoded, in whatever case."""
-    wanted, text = value.casefold(), url
-    while wanted not in text.casefold():
-        decoded = unquote(text)
-        if decoded == text:
-            return False
-        text = decoded
-    return True
 
 
 def receiver_of(url: str) -> str | None:

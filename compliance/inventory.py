@@ -204,7 +204,10 @@ STORES: tuple[Store, ...] = (
                 ),
                 (Fate.KEPT, "the record that the request was made and met"),
             ),
-            "reference": (Fate.KEPT, "the client's own ticket; refused where it contains the UCI value or an id"),
+            "reference": (
+                Fate.KEPT,
+                "the client's own ticket; refused, or emptied, where it holds the UCI value or an id in any form",
+            ),
             "callback_url": (
                 Fate.EMPTIED,
                 "the client's own address, once told the end there; refused where it contains the UCI value or an id",

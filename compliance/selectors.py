@@ -1,8 +1,11 @@
 """Whom a request is about: one chatter, or certain conversations."""
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from django.conf import settings
 
@@ -10,6 +13,11 @@ from compliance.errors import Refused
 
 MOST_CONVERSATIONS = 100
 LONGEST_ID = 200
+
+# What Unicode has readers overlook (Default_Ignorable_Code_Point), beside the format characters.
+_OVERLOOKED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +36,9 @@ class ByUci:
             detail = "The value must be 1 to 512 characters, without NUL or unpaired surrogates."
             raise Refused("invalid", detail, pointer=pointer)
 
-    @property
-    def values(self) -> tuple[str, ...]:
-        """What is said of whom, which nothing that is kept may contain."""
-        return (self.value,)
-
     def is_in(self, text: str) -> bool:
-        """Say whether the text tells whom this names."""
-        return self.value in text
+        """Say whether the text tells whom this names, in whatever case or form; see `holds`."""
+        return holds(text, self.value)
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,42 @@ class ByConversations:
             elif seen[one] > 1:
                 yield Refused("invalid", "This id stands in the list twice.", pointer=f"{pointer}/{place}")
 
-    @property
-    def values(self) -> tuple[str, ...]:
-        """What is said of what, which nothing that is kept may contain."""
-        return self.ids
-
     def is_in(self, text: str) -> bool:
-        """Say whether the text tells what this names."""
-        return any(one in text for one in self.ids)
+        """Say whether the text tells what this names, in whatever case or form; see `holds`."""
+        return any(holds(text, one) for one in self.ids)
 
 
 Selector = ByUci | ByConversations
+
+
+def holds(text: str, value: str) -> bool:
+    """Say whether a value stands in a text: in whatever case, Unicode form or width, with characters in between that
+    nobody sees, plain or percent-encoded (once or more), with `+` for a space or not.
+
+    So nothing that is kept may hold the value of somebody who asked to be forgotten.
+    """
+    wanted = _folded(value)
+    if not wanted:
+        # Made of what nobody sees alone.
+        return value in unquote(text)
+    while True:
+        if wanted in _folded(text) or wanted in _folded(text.replace("+", " ")):
+            return True
+        decoded = unquote(text)
+        if decoded == text:
+            return False
+        text = decoded
+
+
+def _folded(text: str) -> str:
+    """Return a text as Unicode compares it without case (NFKC_Casefold)."""
+    if text.isascii():
+        return text.casefold()
+    seen = "".join(each for each in _OVERLOOKED.sub("", text) if unicodedata.category(each) != "Cf")
+    # Folding can undo the normal form, and undoing that can need folding.
+    for _ in range(2):
+        seen = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    return seen
 
 
 def _cannot_be_stored(text: str) -> bool:

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from chatbots.authentication import has_signing_key
-from chatbots.callback_urls import CallbackUrlRefused, contains, in_one_form
+from chatbots.callback_urls import CallbackUrlRefused, in_one_form
 from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.secrets import digest
 from compliance import filing, queue, replays
@@ -204,7 +204,7 @@ def _check_reference(reference: str, about: Selector) -> None:
     if reference and about.is_in(reference):
         raise Refused(
             "invalid",
-            "The reference must contain neither the chatter's value nor a conversation's id: it is kept.",
+            "The reference is kept: it must hold neither the chatter's value nor a conversation's id in any case.",
             pointer="/reference",
         )
 
@@ -218,8 +218,11 @@ def _checked_callback_url(url: str, about: Selector, setup: Setup) -> str:
     except CallbackUrlRefused as error:
         fault = str(error)
     else:
-        named = any(contains(checked, value) for value in about.values)
-        fault = "The address must not contain the chatter's value, nor a conversation's id." if named else ""
+        fault = (
+            "The address must not contain the chatter's value, nor a conversation's id."
+            if about.is_in(checked)
+            else ""
+        )
     if fault:
         raise Refused("invalid", fault, pointer="/callback_url")
     if not setup.has_signing_key:

@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots import changelog
+from compliance import references
 from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
@@ -110,6 +111,8 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
             cursor.execute(_FORGET_FAILED, [array(ids), held.id])
             if done_by_ids:
                 cursor.execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
+        # Before the value is forgotten.
+        references.empty(ids)
         complete(held, ids, now)
 
 

@@ -130,7 +130,7 @@ def test_a_reference_of_another_shape_is_refused(caller, reference):
     assert list(pointers(caller.post("data-deletion", ALICE | {"reference": reference}))) == ["/reference"]
 
 
-@pytest.mark.parametrize("reference", ["alice-77", "ticket.alice-77.1"])
+@pytest.mark.parametrize("reference", ["alice-77", "ticket.alice-77.1", "T-ALICE-77", "Alice-77"])
 def test_a_reference_that_holds_the_value_is_refused(caller, reference):
     response = caller.post("data-deletion", ALICE | {"reference": reference})
     assert list(pointers(response)) == ["/reference"]

@@ -59,6 +59,8 @@ def test_a_request_can_name_an_address_and_nobody_is_asked_where_it_leads(
         f"https://hooks.example.com/{'x' * 500}",
         *("https://hooks.example.com/alice-77", "https://alice-77.example.com/", "https://x.example.com/ALICE-77/x"),
         *("https://hooks.example.com/%61lice%2D77", "https://hooks.example.com/%2561lice-77"),
+        # Full width, and with a space of no width.
+        *("https://hooks.example.com/%EF%BC%A1LICE-77", "https://hooks.example.com/alice%E2%80%8B-77"),
     ],
 )
 @pytest.mark.usefixtures("nothing_listed")

@@ -1,0 +1,54 @@
+"""Nothing that is kept may tell whom a request was about, however it is written."""
+
+import unicodedata
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compliance.selectors import ByConversations, ByUci, holds
+
+FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("Ada", "T-ada-7"),
+        ("ada", "T-ADA-7"),
+        ("Straße 5", "STRASSE 5"),
+        ("\uff41\uff44\uff41", "ADA"),
+        ("\ufb01nn", "FINN"),
+        ("caf\u00e9", "CAFE\u0301"),
+        ("ad\u200ba", "ada"),
+        ("ada", "a\u00add\ufe0fa"),
+        ("ada", "%61%64%61"),
+        ("ada", "%2561da"),
+        ("ada lovelace", "/Ada+Lovelace/"),
+        ("ada+1@example.com", "/ADA+1@example.com"),
+        ("\u212aim", "kim"),
+        ("\u200b", "/%E2%80%8B"),
+    ],
+)
+def test_a_value_is_found_in_whatever_form(value: str, text: str) -> None:
+    assert ByUci("member_id", value).is_in(text)
+    assert ByConversations(("c-0", value)).is_in(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("ada", "adda"), ("43", "TICKET-42"), ("\u200b", "TICKET-42"), ("%61", "a")]
+)
+def test_what_holds_another_value_is_left_alone(value: str, text: str) -> None:
+    assert not holds(text, value)
+
+
+@given(values, st.sampled_from(FORMS), st.sampled_from([str, str.upper, str.lower, str.casefold, str.swapcase]))
+def test_neither_case_nor_form_nor_encoding_hides_a_value(
+    value: str, form: str, change: Callable[[str], str]
+) -> None:
+    written = unicodedata.normalize(form, change(value))
+    assert holds(f"T-{written}-7", value)
+    assert holds(f"/told/{quote(written, safe='')}/x", value)
