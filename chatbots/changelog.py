@@ -23,6 +23,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "apikey.created": frozenset({"prefix", "type"}),
     "apikey.changed": frozenset({"prefix", "rate_limit"}),
     "apikey.revoked": frozenset({"prefix"}),
+    "callback_secret.created": frozenset({"overlap_hours"}),
     "conversation.opened": frozenset({"conversation"}),
     "file.downloaded": frozenset({"file", "conversation"}),
     "export.downloaded": frozenset({"file"}),

@@ -59,8 +59,7 @@ class Chatbot(models.Model):
         max_length=500,
         blank=True,
         default="",
-        help_text="Who is told what became of a request that names no address itself. Signed with the newest signing "
-        "key. Empty: nobody.",
+        help_text="Who is told what became of a request that names no address itself. Empty: nobody.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -206,6 +205,28 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return self.prefix
+
+
+class CallbackSecret(models.Model):
+    """What signs our calls to a chatbot's receivers (`chatbots.callback_secrets`): the newest one of the chatbot, and
+    the one before it for a while. A chatbot that has none is signed for by its newest signing key.
+    """
+
+    id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="callback_secrets")
+    secret_encrypted = models.TextField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    previous_until = models.DateTimeField(
+        null=True, help_text="Until when what signed before it, a secret or a signing key, signs as well."
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="callbacksecret_not_empty", condition=~Q(secret_encrypted="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"callback secret {self.pk}"
 
 
 class RateLimitWindow(models.Model):

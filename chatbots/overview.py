@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.utils.timezone import now
 
-from chatbots.models import ApiKey, Bucket, Chatbot, Variable
+from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Variable
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Overview:
 _NO_UCI = Gap("uci", "No UCI designated: requests cannot name a chatter")
 _NO_BUCKET = Gap("bucket", "No bucket: exports cannot be filed")
 _BUCKET_FAILED = Gap("bucket", "The bucket's last check failed")
-_NO_SIGNING_KEY = Gap("keys", "No signing key: signed calls and callbacks do not work")
+_NO_SIGNING_KEY = Gap("keys", "No signing key: signed calls do not work")
+_NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: callbacks wait")
 
 
 def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
@@ -40,7 +41,11 @@ def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
     return (
         chatbots.select_related("bucket")
         .defer("bucket__secret_encrypted")
-        .annotate(uci_name=Subquery(uci), has_signing_key=Exists(signing))
+        .annotate(
+            uci_name=Subquery(uci),
+            has_signing_key=Exists(signing),
+            has_callback_secret=Exists(CallbackSecret.objects.filter(chatbot=OuterRef("pk"))),
+        )
     )
 
 
@@ -48,10 +53,13 @@ def overview_of(chatbot: Chatbot) -> Overview:
     """Return what a chatbot that `with_setup` has read is set up with."""
     uci: str | None = chatbot.uci_name  # type: ignore[attr-defined]
     bucket: Bucket | None = getattr(chatbot, "bucket", None)
+    has_key: bool = chatbot.has_signing_key  # type: ignore[attr-defined]
+    signs: bool = has_key or chatbot.has_callback_secret  # type: ignore[attr-defined]
     found = {
         _NO_UCI: uci is None,
         _NO_BUCKET: bucket is None,
         _BUCKET_FAILED: bucket is not None and bool(bucket.last_error),
-        _NO_SIGNING_KEY: not chatbot.has_signing_key,  # type: ignore[attr-defined]
+        _NO_SIGNING_KEY: not has_key,
+        _NOTHING_SIGNS: bool(chatbot.callback_url) and not signs,
     }
     return Overview(chatbot, uci, bucket, [gap for gap, lacks in found.items() if lacks])

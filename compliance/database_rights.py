@@ -31,6 +31,7 @@ RIGHTS: Mapping[str, Rights] = {
     # What is set up belongs to the console and its commands. A worker only locks a chatbot: public_id never changes.
     "chatbots.Chatbot": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (public_id)"),
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
+    "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),
     "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),
     "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE"),
     "chatbots.SilentStorage": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),

@@ -370,6 +370,7 @@ OUTSIDE: Mapping[str, str] = {
     "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
     "chatbots.DigestKey": "tells DIGEST_KEY from other keys; derived from the key alone",
     "chatbots.ApiKey": "credentials of the client company",
+    "chatbots.CallbackSecret": "signs our calls to the client company",
     "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
     "chatbots.Bucket": "settings of the client company",
     "chatbots.SilentStorage": "that a bucket does not answer; a chatbot and times",

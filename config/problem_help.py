@@ -68,7 +68,7 @@ HELP: Mapping[str, Help] = {
         "Have one set up.",
     ),
     "signing_key_missing": Help(
-        "Callbacks are signed, and the chatbot has no active signing key.",
+        "Callbacks are signed, and the chatbot has neither a callback secret nor an active signing key.",
         "Have one made, or leave `callback_url` out.",
     ),
     "callback_url_forgotten": Help(

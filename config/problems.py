@@ -44,7 +44,7 @@ CODES: Mapping[str, tuple[int, str]] = {
     "compliance_disabled": (409, "Data compliance is switched off for this chatbot"),
     "uci_not_designated": (409, "The chatbot has no Unique Chatter Identifier"),
     "export_destination_missing": (409, "The chatbot has no bucket for exports"),
-    "signing_key_missing": (409, "The chatbot has no signing key"),
+    "signing_key_missing": (409, "Nothing signs the chatbot's callbacks"),
     "callback_url_forgotten": (409, "There is no address left to call"),
     "idempotency_conflict": (409, "The Idempotency-Key was used with another body"),
     "not_cancellable": (409, "The request can no longer be cancelled"),

@@ -95,6 +95,7 @@ TABLE = (
     Page("create_key", RUN, "POST"),
     Page("revoke_key", RUN, "POST", body={"sure": "on"}),
     Page("change_limit", RUN, "POST", body={"rate_limit": "10"}),
+    Page("create_callback_secret", RUN, "POST"),
     Page("set_member", RUN, "POST"),
     Page("requests", READ),
     Page("requests", READ, named=True),

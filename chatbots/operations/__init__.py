@@ -4,6 +4,7 @@ Commands and console each make one call into here. Each operation is one transac
 included. What cannot be done raises ValidationError, its messages by field, each saying what to do.
 """
 
+from chatbots.operations.callback_secrets import OVERLAP_HOURS, NewCallbackSecret, create_callback_secret
 from chatbots.operations.chatbots import SETTINGS, change_chatbot, change_settings, check_settings, create_chatbot
 from chatbots.operations.keys import (
     SIGNING_SCOPES,
@@ -16,9 +17,11 @@ from chatbots.operations.members import set_mails, set_role
 from chatbots.operations.variables import NewVariable, add_variable, designate_uci
 
 __all__ = [
+    "OVERLAP_HOURS",
     "SETTINGS",
     "SIGNING_SCOPES",
     "NewApiKey",
+    "NewCallbackSecret",
     "NewVariable",
     "add_variable",
     "change_api_key_rate_limit",
@@ -26,6 +29,7 @@ __all__ = [
     "change_settings",
     "check_settings",
     "create_api_key",
+    "create_callback_secret",
     "create_chatbot",
     "designate_uci",
     "revoke_api_key",

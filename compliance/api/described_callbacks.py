@@ -84,7 +84,7 @@ def _header(name: str, description: str, example: str) -> dict[str, Any]:
     return {
         "name": name,
         "in": "header",
-        "required": True,
+        "required": False,
         "description": description,
         "schema": {"type": "string"},
         "example": example,
@@ -96,9 +96,19 @@ request_changed = Callback(
     operation={
         "summary": "A request reached a state",
         "description": "Our call to your receiver. Any 2xx is a success; anything else is tried again for a day, but "
-        "410 ends it. Redirects are not followed. The body of your answer is not read.",
+        "410 ends it. Redirects are not followed. The body of your answer is not read. It is signed as Standard "
+        "Webhooks says, with the callback secret of the chatbot. Where that has none, or its overlap is not over, it "
+        "is signed in the other way, with a signing key.",
         "parameters": [
-            _header("X-Mindsay-Request-Timestamp", "When it was sent, in Unix seconds.", "1795536400"),
+            _header("webhook-id", "The callback's id.", _ID),
+            _header("webhook-timestamp", "When it was sent, in Unix seconds.", "1795536400"),
+            _header(
+                "webhook-signature",
+                "`v1,` and the Base64 of an HMAC-SHA256 of id, timestamp and body, a dot between each two, under "
+                "the callback secret. While two secrets sign, two of them with a space between.",
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            ),
+            _header("X-Mindsay-Request-Timestamp", "As `webhook-timestamp`.", "1795536400"),
             _header(
                 "X-Mindsay-Signature",
                 "HMAC-SHA256 of the timestamp directly followed by the body, under the secret of a signing key, as "

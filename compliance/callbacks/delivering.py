@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from uuid import UUID, uuid4
 
-from chatbots.authentication import newest_signing_keys
+from chatbots.callback_secrets import signers_of
 from compliance.callbacks import claiming
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.callbacks.sending import Call
@@ -105,19 +105,19 @@ class _Turn:
             return 0
         busy = Counter(call.callback.chatbot_id for call in self._calls.values())
         taken = claiming.take(self._token, room=room, busy=busy)
-        keys = newest_signing_keys({callback.chatbot_id for callback in taken}) if taken else {}
+        signers = signers_of({callback.chatbot_id for callback in taken}) if taken else {}
         unsigned: dict[UUID, Outcome] = {}
         resting: dict[Receiver, list[Taken]] = {}
         for callback in taken:
-            key = keys.get(callback.chatbot_id)
+            signs = signers[callback.chatbot_id]
             if RECEIVERS.rest_of(callback.receiver):
                 resting.setdefault(callback.receiver, []).append(callback)
-            elif key is None:
+            elif signs.is_nothing:
                 unsigned[callback.id] = Outcome(error=Failure.SIGNING_KEY_MISSING)
-            elif key.secret is None:
+            elif not signs.is_readable:
                 unsigned[callback.id] = Outcome(error=Failure.SIGNING_KEY_UNREADABLE)
             else:
-                call = Call(callback, key=key.prefix, secret=key.secret, tls=self._tls)
+                call = Call(callback, signers=signs, tls=self._tls)
                 self._calls[self._threads.submit(call.run)] = call
         for receiver, callbacks in resting.items():
             claiming.let_rest(self._token, callbacks, receiver=receiver, seconds=RECEIVERS.rest_of(receiver))

@@ -12,7 +12,7 @@ import urllib3
 from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from chatbots.authentication import SIGNATURE_HEADER, sign
+from chatbots.callback_secrets import Signers
 from chatbots.network_guard import Guarded, Networks
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.models import Callback
@@ -23,9 +23,6 @@ from config.times import rfc3339
 logger = logging.getLogger(__name__)
 
 Failure = Callback.Failure
-
-TIMESTAMP_HEADER = "X-Mindsay-Request-Timestamp"
-KEY_HEADER = "X-Mindsay-Key"
 
 # Of the answer's body, so that the receiver meets no broken connection. It is thrown away.
 _READ_BYTES = 4096
@@ -77,10 +74,10 @@ class Call:
     followed: it could lead anywhere. Of an answer, the status alone counts.
     """
 
-    def __init__(self, callback: Taken, *, key: str, secret: str, tls: ssl.SSLContext) -> None:
+    def __init__(self, callback: Taken, *, signers: Signers, tls: ssl.SSLContext) -> None:
         self.callback = callback
         self.deadline = time.monotonic() + outbound.CALLBACK_SECONDS
-        self._key, self._secret, self._tls = key, secret, tls
+        self._signers, self._tls = signers, tls
         self._status: int | None = None
 
     def run(self) -> Outcome:
@@ -119,9 +116,7 @@ class Call:
                     "Content-Type": "application/json",
                     "User-Agent": "data-compliance-callbacks/1",
                     "Connection": "close",
-                    TIMESTAMP_HEADER: timestamp,
-                    SIGNATURE_HEADER: sign(secret=self._secret, timestamp=timestamp, body=body),
-                    KEY_HEADER: self._key,
+                    **self._signers.headers(message_id=self.callback.id, timestamp=timestamp, body=body),
                 },
                 preload_content=False,
             )

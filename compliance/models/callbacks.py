@@ -30,8 +30,11 @@ class Callback(models.Model):
         TLS_FAILED = "tls_failed", "The connection could not be encrypted, or the certificate does not fit"
         BAD_ANSWER = "bad_answer", "What came back is not HTTP"
         BAD_STATUS = "bad_status", "The answer is not one of success"
-        SIGNING_KEY_MISSING = "signing_key_missing", "The chatbot has no active signing key"
-        SIGNING_KEY_UNREADABLE = "signing_key_unreadable", "The key ring does not open the newest signing key"
+        SIGNING_KEY_MISSING = (
+            "signing_key_missing",
+            "The chatbot has neither a callback secret nor an active signing key",
+        )
+        SIGNING_KEY_UNREADABLE = "signing_key_unreadable", "The key ring does not open the secret that signs"
         RECEIVER_RESTING = "receiver_resting", "Not tried: the receiver failed several times just before"
 
     id = models.UUIDField(

@@ -12,7 +12,7 @@ from django.db.models import Q
 from uuid_utils.compat import uuid7
 
 from chatbots import changelog
-from chatbots.authentication import has_signing_key
+from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import CallbackUrlRefused, in_one_form
 from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.secrets import digest
@@ -55,8 +55,8 @@ class Setup:
         return Bucket.objects.filter(chatbot=self.chatbot).exists()
 
     @cached_property
-    def has_signing_key(self) -> bool:
-        return has_signing_key(self.chatbot)
+    def signs_callbacks(self) -> bool:
+        return can_sign(self.chatbot)
 
 
 class Checked(NamedTuple):
@@ -225,9 +225,9 @@ def _checked_callback_url(url: str, about: Selector, setup: Setup) -> str:
         )
     if fault:
         raise Refused("invalid", fault, pointer="/callback_url")
-    if not setup.has_signing_key:
+    if not setup.signs_callbacks:
         raise Refused(
-            "signing_key_missing", "Callbacks are signed, and this chatbot has no active signing key. Make one first."
+            "signing_key_missing", "Callbacks are signed, and this chatbot has no secret for them. Make one first."
         )
     return checked
 

@@ -3,12 +3,13 @@
 from chatbots.console.forms.base import ConsoleForm
 from chatbots.console.forms.buckets import BucketForm
 from chatbots.console.forms.chatbots import NewChatbotForm, RulesForm, SwitchForm
-from chatbots.console.forms.keys import NewApiKeyForm, RateLimitForm, RevokeForm
+from chatbots.console.forms.keys import CallbackSecretForm, NewApiKeyForm, RateLimitForm, RevokeForm
 from chatbots.console.forms.members import MemberForm
 from chatbots.console.forms.variables import UciForm, VariableForm
 
 __all__ = [
     "BucketForm",
+    "CallbackSecretForm",
     "ConsoleForm",
     "MemberForm",
     "NewApiKeyForm",

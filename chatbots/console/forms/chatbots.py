@@ -120,8 +120,7 @@ class RulesForm(ConsoleForm):
         label="Callback URL",
         required=False,
         max_length=500,
-        help_text="Who is told what became of a request that names no address itself. Calls are signed with the "
-        "newest signing key. Empty: nobody.",
+        help_text="Who is told what became of a request that names no address itself. Empty: nobody.",
         widget=forms.TextInput(attrs={"inputmode": "url", "autocomplete": "off", "spellcheck": "false"}),
     )
 

@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator
 
 from chatbots.console.forms.base import ConsoleForm
 from chatbots.models import ApiKey
+from chatbots.operations import OVERLAP_HOURS
 
 
 def _rate_limit() -> forms.IntegerField:
@@ -55,6 +56,15 @@ class NewApiKeyForm(ConsoleForm):
             "rate_limit": data["rate_limit"],
             "expires_at": last and datetime.combine(last, time(), UTC) + timedelta(days=1),
         }
+
+
+class CallbackSecretForm(ConsoleForm):
+    overlap_hours = forms.IntegerField(
+        label="Hours of overlap",
+        initial=OVERLAP_HOURS,
+        help_text="How long what signs now signs as well, 0 to 720: as long as the receiver needs to take the new "
+        "secret. After a leak, 0.",
+    )
 
 
 class RateLimitForm(ConsoleForm):

@@ -26,7 +26,7 @@ examples:
   manage.py set_chatbot acme --disable-compliance --json
   manage.py set_chatbot acme --callback-url http://127.0.0.1:9000/privacy
 
-Extracts need a bucket: see set_bucket. Callbacks are signed with the newest signing key: see create_api_key.
+Extracts need a bucket: see set_bucket. Callbacks are signed: see create_callback_secret.
 
 exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wrong
 """

@@ -20,7 +20,7 @@ from chatbots.console import forms
 from chatbots.console.pages import action, chatbot_or_404, render
 from chatbots.console.scope import DECIDE, RUN, actor_of
 from chatbots.models import Bucket, Chatbot
-from chatbots.operations import NewApiKey
+from chatbots.operations import NewApiKey, NewCallbackSecret
 from compliance import bucket_checks
 from compliance.console.settings.page import Refused, shown, variables_of
 
@@ -128,6 +128,26 @@ def create_key(request: HttpRequest, slug: str) -> HttpResponse:
     if not made:
         return shown(request, chatbot, Refused("keys", form))
     return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, made=made[0])
+
+
+@action
+@sensitive_variables("made")
+def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
+    """Answer with the secret, once, as `create_key` does."""
+    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    require_password(request)
+    form = forms.CallbackSecretForm(request.POST)
+    made: list[NewCallbackSecret] = []
+    if form.is_valid():
+        hours = form.cleaned_data["overlap_hours"]
+        try:
+            made = [operations.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))]
+        except ValidationError as error:
+            form.refuse(error)
+    if not made:
+        return shown(request, chatbot, Refused("callbacks", form))
+    title = "New callback secret"
+    return render(request, "console/settings/new_callback_secret.html", title=title, chatbot=chatbot, made=made[0])
 
 
 @action

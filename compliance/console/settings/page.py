@@ -15,7 +15,7 @@ from chatbots.callback_urls import receiver_of
 from chatbots.console import forms
 from chatbots.console.pages import chatbot_or_404, page, polled, render
 from chatbots.console.scope import DECIDE, TEND, is_superuser, may
-from chatbots.models import ApiKey, Bucket, Chatbot, Membership, Variable
+from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
 from compliance import bucket_checks
 from compliance.console.settings.calls import calls_of
@@ -29,6 +29,7 @@ SECTIONS = {
     "extracts": "Daily extracts",
     "rules": "Conversation settings",
     "keys": "API keys",
+    "callbacks": "Callbacks",
     "members": "Members",
     "calls": "Export or delete customer data",
 }
@@ -103,6 +104,8 @@ def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None
         forms=_forms(overview, variables, refused),
         variables=[VariableRow(one, counted.get(one.pk)) for one in variables],
         policies=list(_policies(overview)),
+        callback_secret=_callback_secret(chatbot),
+        opened_at=now(),
         callback_receiver=receiver_of(chatbot.callback_url),
         keys=_keys(chatbot, refused),
         members=Membership.objects.filter(chatbot=chatbot).select_related("user").order_by("user__username"),
@@ -132,6 +135,7 @@ def _forms(overview: Overview, variables: list[Variable], refused: Refused | Non
         "bucket": forms.BucketForm(stored=overview.bucket),
         "rules": forms.RulesForm(chatbot=overview.chatbot),
         "keys": forms.NewApiKeyForm(),
+        "callbacks": forms.CallbackSecretForm(),
         "members": forms.MemberForm(chatbot=overview.chatbot),
     }
     return fresh | ({refused.name: refused.form} if refused else {})
@@ -151,6 +155,12 @@ def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:
 
 def _as_text(policy: dict[str, Any]) -> str:
     return json.dumps(policy, indent=2)
+
+
+def _callback_secret(chatbot: Chatbot) -> CallbackSecret | None:
+    """Return what signs the chatbot's callbacks, without even its ciphertext."""
+    secrets = CallbackSecret.objects.filter(chatbot=chatbot).defer("secret_encrypted")
+    return secrets.order_by("-created_at", "-pk").first()
 
 
 def _keys(chatbot: Chatbot, refused: Refused | None) -> dict[str, list[KeyRow]]:

@@ -20,5 +20,6 @@ urlpatterns = [
     path(f"{_HERE}keys/", actions.create_key, name="create_key"),
     path(f"{_HERE}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
     path(f"{_HERE}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
+    path(f"{_HERE}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
     path(f"{_HERE}members/", actions.set_member, name="set_member"),
 ]

@@ -28,6 +28,7 @@ FOR_SUPERUSERS = {
     "bucket": {"hosting": "hosted"},
     "rules": {"name": "Other", "timezone": "UTC", "max_conversations_per_deletion": 1, "grace_minutes": 0},
     "keys": {"type": "signing", "label": "CRM"},
+    "callbacks": {"overlap_hours": "0"},
     "members": {"user": "1", "role": "officer"},
     "keys/{prefix}/revoke": {"sure": "on"},
     "keys/{prefix}/limit": {"rate_limit": "5"},

@@ -14,7 +14,7 @@ from chatbots.authentication import secret_binding
 from chatbots.bucket_operations import ClientBucket, set_bucket
 from chatbots.buckets import ObjectStorage
 from chatbots.buckets.places import bucket_secret_binding
-from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot
+from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chatbot
 from chatbots.secrets import decrypt
 from compliance import worker
 from tests import factories
@@ -79,6 +79,27 @@ def test_the_secret_of_a_new_key_is_shown_once(
     left = traces(admin_client, chatbot, caplog)
     assert "Our CRM" in left
     assert secret not in left
+
+
+def test_a_callback_secret_is_shown_once(
+    admin_client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert "The newest signing key signs callbacks" in shown(admin_client, chatbot)
+
+    answer = save(admin_client, chatbot, "callbacks", overlap_hours="48")
+
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    secret = answer.context["made"].secret
+    assert answer.text.count(secret) == 1
+    left = traces(admin_client, chatbot, caplog)
+    assert "What signed before signs as well until" in left
+    for hidden in (secret, CallbackSecret.objects.get().secret_encrypted):
+        assert hidden not in left
+
+    assert_refused(save(admin_client, chatbot, "callbacks", overlap_hours="721"), "from 0 to 720")
+    assert CallbackSecret.objects.count() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""What signs our calls to a chatbot's receivers: a secret of its own, in the way of Standard Webhooks.
+
+The secret signs nothing else, and what is signed begins with the message's id, so no call that was captured in one
+direction means anything in the other (https://www.standardwebhooks.com).
+
+A chatbot that has no such secret yet is signed for by the secret of its newest signing key, in the way in which it
+signs its own calls, as all once were.
+"""
+
+import base64
+import hmac
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models.functions import Now
+
+from chatbots.authentication import SIGNATURE_HEADER, SigningKey, has_signing_key, newest_signing_keys, sign
+from chatbots.models import CallbackSecret, Chatbot
+from chatbots.secrets import SecretUnreadable, decrypt
+
+ID_HEADER, TIMESTAMP_HEADER, SIGNATURES_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
+KEYS_TIMESTAMP_HEADER, KEY_HEADER = "X-Mindsay-Request-Timestamp", "X-Mindsay-Key"
+
+PREFIX = "whsec_"
+
+
+@dataclass(frozen=True)
+class Signers:
+    """All that signs the callbacks of a chatbot now, the newest first. None stands for what ENCRYPTION_KEYS does not
+    open; `key` is missing unless what a signing key signs is still sent.
+    """
+
+    secrets: tuple[str | None, ...] = ()
+    key: SigningKey | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not self.secrets and self.key is None
+
+    @property
+    def is_readable(self) -> bool:
+        """Say whether what signs by itself, once nothing older does, can be used."""
+        newest = self.secrets[0] if self.secrets else self.key and self.key.secret
+        return newest is not None
+
+    def headers(self, *, message_id: UUID, timestamp: str, body: bytes) -> Mapping[str, str]:
+        """Return the headers of a call that is made at `timestamp` (Unix seconds, as text)."""
+        headers: dict[str, str] = {}
+        secrets = [secret for secret in self.secrets if secret is not None]
+        if secrets:
+            signed = f"{message_id}.{timestamp}.".encode() + body
+            made = " ".join(f"v1,{_signature(secret, signed)}" for secret in secrets)
+            headers |= {ID_HEADER: str(message_id), TIMESTAMP_HEADER: timestamp, SIGNATURES_HEADER: made}
+        if self.key and self.key.secret is not None:
+            signature = sign(secret=self.key.secret, timestamp=timestamp, body=body)
+            headers |= {KEYS_TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature, KEY_HEADER: self.key.prefix}
+        return headers
+
+
+def signers_of(chatbot_ids: Collection[int]) -> dict[int, Signers]:
+    """Return what signs the callbacks of each of these chatbots."""
+    overlaps = ExpressionWrapper(Q(previous_until__gt=Now()), output_field=BooleanField())
+    rows = CallbackSecret.objects.filter(chatbot__in=chatbot_ids).annotate(overlaps=overlaps)
+    kept = defaultdict(list)
+    for row in rows.order_by("chatbot_id", "-created_at", "-pk"):
+        kept[row.chatbot_id].append(row)
+    keys = newest_signing_keys(chatbot_ids)
+    found = {}
+    for chatbot_id in chatbot_ids:
+        secrets = []
+        for row in kept[chatbot_id]:
+            secrets.append(_secret_of(row))
+            if not row.overlaps:
+                found[chatbot_id] = Signers(tuple(secrets))
+                break
+        else:
+            # All overlap with what came before, down to the signing key.
+            found[chatbot_id] = Signers(tuple(secrets), keys.get(chatbot_id))
+    return found
+
+
+def can_sign(chatbot: Chatbot) -> bool:
+    """Say whether anything signs the chatbot's callbacks."""
+    return CallbackSecret.objects.filter(chatbot=chatbot).exists() or has_signing_key(chatbot)
+
+
+def secret_binding(secret_id: UUID) -> str:
+    """What an encrypted callback secret is bound to (`chatbots.secrets`)."""
+    return f"callbacksecret:{secret_id}:secret"
+
+
+def _secret_of(row: CallbackSecret) -> str | None:
+    try:
+        return decrypt(row.secret_encrypted, bound_to=secret_binding(row.pk))
+    except SecretUnreadable:
+        return None
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix(PREFIX))
+    return base64.b64encode(hmac.digest(key, signed, "sha256")).decode()

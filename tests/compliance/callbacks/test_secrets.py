@@ -1,0 +1,153 @@
+"""Callbacks have a secret of their own: what is signed in one direction means nothing in the other."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.models import CallbackSecret, ChangeLogEntry, Chatbot
+from chatbots.operations import create_callback_secret
+from compliance import operations
+from compliance.callbacks.delivering import deliver
+from compliance.models import Callback, ComplianceRequest
+from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
+from tests.factories import deletion_of
+from tests.receivers import Received, Receiver
+
+pytestmark = pytest.mark.django_db
+
+PATHS = ("data-deletion", "data-export", "requests/batch")
+
+
+def make(chatbot: Chatbot, overlap_hours: int = 0) -> str:
+    return create_callback_secret(chatbot=chatbot, actor="command", overlap_hours=overlap_hours).secret
+
+
+def told(chatbot: Chatbot, receiver: Receiver) -> Received:
+    """The callback of a request that is cancelled now."""
+    request = deletion_of(chatbot, "1", callback_url=receiver.url())
+    operations.cancel(request_id=request.pk, actor="command")
+    deliver()
+    return receiver.received[-1]
+
+
+def signed_by_the_key(received: Received) -> bool:
+    return any(name.lower().startswith("x-mindsay") for name in received.headers)
+
+
+def test_a_callback_is_signed_as_standard_webhooks_has_it(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    secret = make(chatbot)
+
+    received = told(chatbot, receiver)
+
+    assert received.headers["webhook-id"] == received.told["callback_id"]
+    assert received.is_webhook_of(secret)
+    assert not received.is_webhook_of(make(chatbot))
+    assert not signed_by_the_key(received)
+
+
+def test_until_there_is_a_secret_a_signing_key_signs_and_then_for_a_while_beside_it(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    assert told(chatbot, receiver).is_signed_with(signing.secret)
+
+    secret = make(chatbot, overlap_hours=1)
+    both = told(chatbot, receiver)
+    assert both.is_signed_with(signing.secret)
+    assert both.is_webhook_of(secret)
+
+    CallbackSecret.objects.update(previous_until=timezone.now() - timedelta(seconds=1))
+    received = told(chatbot, receiver)
+    assert received.is_webhook_of(secret)
+    assert not signed_by_the_key(received)
+
+
+def test_two_secrets_sign_while_one_takes_the_place_of_the_other(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
+    oldest, old = make(chatbot, overlap_hours=1), make(chatbot, overlap_hours=1)
+    assert signed_by_the_key(told(chatbot, receiver))
+
+    new = make(chatbot, overlap_hours=1)
+    received = told(chatbot, receiver)
+    assert [received.is_webhook_of(one) for one in (new, old, oldest)] == [True, True, False]
+    assert not signed_by_the_key(received)
+    assert CallbackSecret.objects.count() == 2
+
+    make(chatbot)
+    assert not told(chatbot, receiver).is_webhook_of(new)
+
+
+def test_a_captured_callback_files_nothing(chatbot: Chatbot, signing: SigningCaller, receiver: Receiver) -> None:
+    secret = make(chatbot)
+    received = told(chatbot, receiver)
+    timestamp = received.headers["webhook-timestamp"]
+    signature = received.headers["webhook-signature"].removeprefix("v1,")
+    in_hex = binascii.hexlify(base64.b64decode(signature)).decode()
+    signed = f"{received.headers['webhook-id']}.{timestamp}.".encode() + received.body
+    before = ComplianceRequest.objects.count()
+
+    for path in PATHS:
+        for body in (received.body, signed):
+            for shown in (in_hex, signature):
+                headers = {"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": shown}
+                problem(Caller(chatbot).post(path, body, **headers), 401, "invalid_signature")
+        problem(Caller(chatbot).post(path, received.body, Authorization=f"Bearer {secret}"), 401, "not_authenticated")
+    # Nor does the secret sign a call of the client's own.
+    caller = Caller(chatbot)
+    raw = json.dumps(ALICE).encode()
+    for key in (secret.encode(), base64.b64decode(secret.removeprefix("whsec_"))):
+        made = hmac.new(key, timestamp.encode() + raw, hashlib.sha256).hexdigest()
+        headers = {"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": made}
+        problem(caller.post("data-deletion", raw, **headers), 401, "invalid_signature")
+    assert ComplianceRequest.objects.count() == before
+
+
+def test_a_captured_call_is_no_callback(chatbot: Chatbot, signing: SigningCaller) -> None:
+    secret = make(chatbot)
+    raw = json.dumps(ALICE).encode()
+    timestamp = "1795536400"
+    signature = hmac.new(signing.secret.encode(), timestamp.encode() + raw, hashlib.sha256).digest()
+
+    headers = {
+        "webhook-id": "msg",
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(signature).decode()}",
+    }
+    assert not Received("/", headers, raw).is_webhook_of(secret)
+
+
+def test_who_calls_with_tokens_alone_can_be_called_back(chatbot: Chatbot) -> None:
+    caller = TokenCaller(chatbot)
+    body = ALICE | {"callback_url": "https://hooks.example.com/x"}
+    problem(caller.post("data-deletion", body), 409, "signing_key_missing")
+
+    make(chatbot)
+
+    assert caller.post("data-deletion", body).status_code == 200
+
+
+def test_a_secret_that_does_not_open_is_waited_for(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
+) -> None:
+    make(chatbot)
+    settings.ENCRYPTION_KEYS = {"other": b"\1" * 32}
+    request = deletion_of(chatbot, "1", callback_url=receiver.url())
+    operations.cancel(request_id=request.pk, actor="command")
+    deliver()
+    assert (Callback.objects.get().last_error, receiver.received) == ("signing_key_unreadable", [])
+
+
+def test_the_change_log_names_who_made_a_secret_and_the_database_does_not_tell_it(chatbot: Chatbot) -> None:
+    secret = make(chatbot, overlap_hours=5)
+    entry = ChangeLogEntry.objects.get(event="callback_secret.created")
+    assert (entry.actor, entry.data) == ("command", {"overlap_hours": 5})
+    assert secret.removeprefix("whsec_") not in CallbackSecret.objects.get().secret_encrypted
