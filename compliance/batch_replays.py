@@ -8,6 +8,7 @@ An item that was refused is not remembered: sent again, it is filed if nothing i
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -23,10 +24,10 @@ from config.arrays import array
 
 # OFFSET 0 keeps PostgreSQL at one look-up for each digest.
 _RECALL = """
-SELECT asked.digest, found.body_digest, found.request_id
+SELECT asked.digest, found.body_digest, found.request_id, found.existing
   FROM unnest(%s::bytea[]) AS asked(digest)
  CROSS JOIN LATERAL (
-       SELECT body_digest, request_id FROM compliance_replay
+       SELECT body_digest, request_id, existing FROM compliance_replay
         WHERE chatbot_id = %s AND path = %s AND digest = asked.digest AND expires_at > statement_timestamp()
        OFFSET 0) AS found
 """
@@ -38,14 +39,15 @@ SELECT r.* FROM unnest(%s::uuid[]) AS ours(id)
 
 # As `replays` does it for one call. The call as such comes first: whoever has the same waits there and holds nothing.
 _REMEMBER = """
-INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, expires_at)
-SELECT %(chatbot)s, %(path)s, call.digest, %(body)s, call.request_id,
+INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, existing, expires_at)
+SELECT %(chatbot)s, %(path)s, call.digest, %(body)s, call.request_id, call.existing,
        statement_timestamp() + make_interval(secs => call.kept)
-  FROM unnest(%(digests)s::bytea[], %(requests)s::uuid[], %(kept)s::float8[]) WITH ORDINALITY
-         AS call(digest, request_id, kept, place)
+  FROM unnest(%(digests)s::bytea[], %(requests)s::uuid[], %(existing)s::bool[], %(kept)s::float8[])
+         WITH ORDINALITY AS call(digest, request_id, existing, kept, place)
  ORDER BY call.place
     ON CONFLICT (chatbot_id, path, digest) DO UPDATE
-   SET body_digest = excluded.body_digest, request_id = excluded.request_id, expires_at = excluded.expires_at
+   SET body_digest = excluded.body_digest, request_id = excluded.request_id, existing = excluded.existing,
+       expires_at = excluded.expires_at
  WHERE compliance_replay.expires_at <= statement_timestamp()
 RETURNING id
 """
@@ -65,28 +67,32 @@ def recall(chatbot: Chatbot, key: ReplayKey, places: Iterable[int]) -> Recalled:
     asked = [*(one.digest for one in key.each()), *place_of]
     with connection.cursor() as cursor:
         cursor.execute(_RECALL, [asked, chatbot.pk, key.path])
-        found = [(bytes(digest), bytes(body), request_id) for digest, body, request_id in cursor.fetchall()]
-    if any(body != key.body_digest for _, body, _ in found):
+        found = [(bytes(digest), bytes(body), *answer) for digest, body, *answer in cursor.fetchall()]
+    if any(body != key.body_digest for _, body, *_ in found):
         raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
-    recalled = Recalled(digests={digest for digest, _, _ in found})
-    request_of = {digest: request_id for digest, _, request_id in found}
-    ids: dict[int, UUID] = {}
+    recalled = Recalled(digests={digest for digest, *_ in found})
+    answer_of = {digest: (request_id, existing) for digest, _, request_id, existing in found}
+    answers: dict[int, tuple[UUID, bool]] = {}
     # In the order of the keys, as for one call: what the Idempotency-Key names counts before what the signature does.
     for item_digest, place in place_of.items():
-        if item_digest in request_of:
-            ids.setdefault(place, request_of[item_digest])
-    requests = {one.pk: one for one in ComplianceRequest.objects.raw(_REQUESTS, [array(ids.values())])}
-    recalled.requests = {place: requests[request_id] for place, request_id in ids.items()}
+        if item_digest in answer_of:
+            answers.setdefault(place, answer_of[item_digest])
+    ids = {request_id for request_id, _ in answers.values()}
+    requests = {one.pk: one for one in ComplianceRequest.objects.raw(_REQUESTS, [array(ids)])}
+    for place, (request_id, existing) in answers.items():
+        # Several places can have one answer.
+        recalled.requests[place] = copy(requests[request_id])
+        recalled.requests[place].existing = existing
     return recalled
 
 
-def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapping[int, UUID]) -> bool:
+def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapping[int, ComplianceRequest]) -> bool:
     """Remember these requests by their items' places, beside what was recalled, in the caller's transaction.
 
     Return whether all of it was new. If not, another call has come in between: the caller rolls back and recalls.
     """
     known_as = _known_as(chatbot, key, answers)
-    wanted = [(one, request_id) for one, request_id in known_as if one.digest not in recalled.digests]
+    wanted = [(one, request) for one, request in known_as if one.digest not in recalled.digests]
     if not wanted:
         return True
     values: dict[str, Any] = {
@@ -94,7 +100,8 @@ def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapp
         "path": key.path,
         "body": key.body_digest,
         "digests": [one.digest for one, _ in wanted],
-        "requests": [request_id for _, request_id in wanted],
+        "requests": [request.pk for _, request in wanted],
+        "existing": [request.existing for _, request in wanted],
         "kept": [one.expires_in.total_seconds() for one, _ in wanted],
     }
     with connection.cursor() as cursor:
@@ -102,7 +109,9 @@ def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapp
         return len(cursor.fetchall()) == len(wanted)
 
 
-def _known_as(chatbot: Chatbot, key: ReplayKey, answers: Mapping[int, UUID]) -> Iterator[tuple[ReplayKey, UUID]]:
+def _known_as(
+    chatbot: Chatbot, key: ReplayKey, answers: Mapping[int, ComplianceRequest]
+) -> Iterator[tuple[ReplayKey, ComplianceRequest]]:
     places = sorted(answers)
     for one in key.each() if places else ():
         yield one, answers[places[0]]

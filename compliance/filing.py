@@ -38,7 +38,7 @@ _TIMES = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
 # No change-log entry without a request, and no request unless each of its keys was new.
 _FILE = """
 WITH fits AS MATERIALIZED (
-    SELECT FROM {subject} WHERE (NOT %s OR EXISTS (SELECT FROM chatbots_bucket WHERE chatbot_id = %s))
+    SELECT FROM {subject} WHERE (NOT %s OR EXISTS (SELECT FROM chatbots_bucket WHERE chatbot_id = %s)){unless}
 ), remembered AS ({remembering}), filed AS (
     INSERT INTO compliance_compliancerequest ({columns})
     SELECT {values} FROM fits WHERE (SELECT count(*) FROM remembered) = %s
@@ -60,6 +60,12 @@ _BY_UCI = """(
     SELECT FROM chatbots_variable
      WHERE id = %s AND chatbot_id = %s AND name = %s AND public_id = %s AND (is_uci OR was_uci)) AS uci"""
 _BY_CONVERSATIONS = "(SELECT) AS always"
+# Whoever files looks then whether it is an equal one (`operations.equal_exports`).
+_UNLESS_ONE_WAITS = """
+       AND NOT EXISTS (SELECT FROM compliance_compliancerequest
+                        WHERE {same} AND kind = 'export' AND status = 'accepted' AND claim_id IS NULL)"""
+_UNLESS_BY_UCI = _UNLESS_ONE_WAITS.format(same="variable_id = %s AND uci_digest = %s")
+_UNLESS_BY_CONVERSATIONS = _UNLESS_ONE_WAITS.format(same="conversation_digests @> %s")
 
 
 def file(
@@ -70,9 +76,11 @@ def file(
     due_in: timedelta,
     entry: Entry,
     replay: ReplayKey | None,
+    unless_one_waits: bool = False,
 ) -> bool:
     """Store an unsaved request, and fill in what the database gave it. Return False, with nothing stored, if
-    the variable does not fit, an export has no bucket, or one of the replay's keys has its answer already.
+    the variable does not fit, an export has no bucket, or one of the replay's keys has its answer already; with
+    `unless_one_waits` also if an export waits that is about the same.
 
     `uci` is the request's variable, None for a request by conversations. Of the request, only the fields in `_GIVEN`
     may differ from their defaults.
@@ -82,13 +90,15 @@ def file(
     values = [
         *((uci.pk, request.chatbot_id, uci.name, uci.public_id) if uci else ()),
         *(request.kind == ComplianceRequest.Kind.EXPORT, request.chatbot_id),
+        *(_subject(request) if unless_one_waits else ()),
         *remembered_values,
         *(getattr(request, name) for name in _GIVEN),
         *(grace.total_seconds() if grace else None, due_in.total_seconds()),
         len(keys),
         *(entry.chatbot_id, entry.request_id, entry.event, entry.actor, json.dumps(entry.data)),
     ]
-    statement = _statement(_BY_UCI if uci else _BY_CONVERSATIONS).replace("{remembering}", remembered)
+    statement = _statement(is_by_uci=uci is not None, unless_one_waits=unless_one_waits)
+    statement = statement.replace("{remembering}", remembered)
     # By itself the statement is a transaction. Only one of two keys can be new without the other.
     with transaction.atomic() if len(keys) > 1 else nullcontext(), connection.cursor() as cursor:
         cursor.execute(statement, values)
@@ -112,7 +122,7 @@ def file_all(
     each request, only the fields in `_GIVEN` may differ from their defaults.
     """
     given = [
-        {name: _as_json(getattr(request, name)) for name in _GIVEN} | {"place": place}
+        {name: as_json(getattr(request, name)) for name in _GIVEN} | {"place": place}
         for place, request in enumerate(requests)
     ]
     with connection.cursor() as cursor:
@@ -124,11 +134,12 @@ def file_all(
     changelog.record_all(entries)
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Return a column's value as `jsonb_to_recordset` reads it."""
     if isinstance(value, bytes):
         return f"\\x{value.hex()}"
     if isinstance(value, list):
-        return [_as_json(one) for one in value]
+        return [as_json(one) for one in value]
     return str(value) if isinstance(value, UUID) else value
 
 
@@ -140,8 +151,12 @@ def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
     ComplianceRequest._meta.get_field("export").set_cached_value(request, None)
 
 
+def _subject(request: ComplianceRequest) -> Sequence[Any]:
+    return (request.variable_id, request.uci_digest) if request.variable_id else (request.conversation_digests,)
+
+
 @cache
-def _statement(subject: str) -> str:
+def _statement(*, is_by_uci: bool, unless_one_waits: bool) -> str:
     """Return the statement; `{remembering}` is left open.
 
     All that is the same in every call stands in it as a literal: psycopg goes through a statement of more than 50
@@ -149,7 +164,8 @@ def _statement(subject: str) -> str:
     """
     defaults = _defaults()
     return _FILE.format(
-        subject=subject,
+        subject=_BY_UCI if is_by_uci else _BY_CONVERSATIONS,
+        unless=(_UNLESS_BY_UCI if is_by_uci else _UNLESS_BY_CONVERSATIONS) if unless_one_waits else "",
         remembering="{remembering}",
         columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
         values=", ".join([*(["%s"] * len(_GIVEN)), *_TIMES, *defaults.values()]),

@@ -358,7 +358,7 @@ STORES: tuple[Store, ...] = (
         compliance.Replay,
         Way.CALL,
         dict.fromkeys(
-            ("id", "chatbot", "path", "digest", "body_digest", "request", "expires_at"),
+            ("id", "chatbot", "path", "digest", "body_digest", "request", "existing", "expires_at"),
             (Fate.EXPIRES, "gives a repeated call the same answer for 10 minutes, or 24 hours"),
         ),
     ),

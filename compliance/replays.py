@@ -28,17 +28,18 @@ IDEMPOTENCY_KEY_KEPT = timedelta(hours=24)
 # with the same key waits here until this transaction ends. In the order of the places: the Idempotency-Key comes
 # first in every call, so no two calls can each hold what the other waits for.
 _REMEMBER = """
-INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, expires_at)
-SELECT call.chatbot_id, call.path, call.digest, call.body_digest, call.request_id,
+INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, existing, expires_at)
+SELECT call.chatbot_id, call.path, call.digest, call.body_digest, call.request_id, call.existing,
        statement_timestamp() + make_interval(secs => call.kept)
-  FROM {provided} (VALUES {rows}) AS call(place, chatbot_id, path, digest, body_digest, request_id, kept)
+  FROM {provided} (VALUES {rows}) AS call(place, chatbot_id, path, digest, body_digest, request_id, existing, kept)
  ORDER BY call.place
     ON CONFLICT (chatbot_id, path, digest) DO UPDATE
-   SET body_digest = excluded.body_digest, request_id = excluded.request_id, expires_at = excluded.expires_at
+   SET body_digest = excluded.body_digest, request_id = excluded.request_id, existing = excluded.existing,
+       expires_at = excluded.expires_at
  WHERE compliance_replay.expires_at <= statement_timestamp()
 RETURNING id
 """
-_ROW = "(%s::int, %s::bigint, %s::varchar, %s::bytea, %s::bytea, %s::uuid, %s::float8)"
+_ROW = "(%s::int, %s::bigint, %s::varchar, %s::bytea, %s::bytea, %s::uuid, %s::bool, %s::float8)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def recall(chatbot: Chatbot, key: ReplayKey) -> ComplianceRequest | None:
         if bytes(replay.body_digest) != candidate.body_digest:
             raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
         others = [other for other in key.each() if other is not candidate]
-        if others and not _remember(others, replay.request) and candidate is not key:
+        replay.request.existing = replay.existing
+        if others and not remember(others, replay.request) and candidate is not key:
             # The Idempotency-Key, looked for first and not found, has got an answer meanwhile: it counts.
             return recall(chatbot, key)
         return replay.request
@@ -109,7 +111,7 @@ def remembering(
         value
         for place, key in enumerate(keys)
         for value in (
-            *(place, request.chatbot_id, key.path, key.digest, key.body_digest, request.pk),
+            *(place, request.chatbot_id, key.path, key.digest, key.body_digest, request.pk, request.existing),
             key.expires_in.total_seconds(),
         )
     ]
@@ -125,8 +127,8 @@ def _find(chatbot: Chatbot, key: ReplayKey) -> Replay | None:
     )
 
 
-def _remember(keys: Sequence[ReplayKey], request: ComplianceRequest) -> bool:
-    """Return whether each was new, or its row expired."""
+def remember(keys: Sequence[ReplayKey], request: ComplianceRequest) -> bool:
+    """Answer these calls with `request` from now on; return whether each was new, or its row expired."""
     with connection.cursor() as cursor:
         cursor.execute(*remembering(keys, request))
         return len(cursor.fetchall()) == len(keys)

@@ -10,7 +10,7 @@ from chatbots.authentication import Caller, caller_of
 from compliance import operations
 from compliance.api import described_batch
 from compliance.api.bodies import BODIES, BatchBody, not_valid, parse_as, validate
-from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView, as_problem, request_objects
+from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView, as_filed, as_problem, request_objects
 from compliance.api.filing import FilingView, replay_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
@@ -41,7 +41,7 @@ class BatchView(WritingView):
         for place, item in enumerate(items):
             outcome = outcomes.get(place, item)
             if isinstance(outcome, ComplianceRequest):
-                results.append(shown[outcome.pk])
+                results.append(as_filed(shown[outcome.pk], outcome))
             else:
                 results.append({"error": _problem(outcome).as_dict()})
         return Response({"results": results})
@@ -65,7 +65,7 @@ def _asked(item: Any, caller: Caller) -> Asked:
         raise not_valid([FieldError(pointer="/action", code="unknown_value", detail=f"Must be {offer}.")])
     body = validate(BODIES[action], item)
     caller.require_scope(WRITE_SCOPES[KINDS[action]])
-    options = ("erase_exports", "include_shared", "include_files")
+    options = ("erase_exports", "include_shared", "include_files", "again")
     return Asked(
         kind=KINDS[action],
         about=body.about,

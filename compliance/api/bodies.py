@@ -119,6 +119,8 @@ class ExportBody(_RequestBody):
     """Include conversations in which another chatter took part too."""
     include_files: bool | None = None
     """Copy the uploaded files of the conversations beside the CSV."""
+    again: bool | None = None
+    """File it also where an equal export waits, which would answer for it otherwise."""
 
 
 # With an action, a preview takes what that request takes.

@@ -66,6 +66,11 @@ def request_objects(call: Request, requests: Sequence[ComplianceRequest]) -> lis
     )
 
 
+def as_filed(shown: dict[str, Any], request: ComplianceRequest) -> dict[str, Any]:
+    """Return a request object as whoever files is answered with it."""
+    return shown | {"existing": request.existing}
+
+
 def as_problem(refused: Refused) -> Problem:
     """Return what a refusal is over HTTP."""
     errors: list[FieldError] = []

@@ -2,9 +2,9 @@
 
 from compliance.api.bodies import DeletionBody, ExportBody
 from compliance.api.described_callbacks import request_changed
-from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, request
+from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, filed, request
 from compliance.api.links import from_request
-from compliance.api.shapes import RequestObject
+from compliance.api.shapes import FiledRequest, RequestObject
 from config.openapi.describing import Answer, Body, Example, Parameter, describe
 from config.openapi.document import REQUESTS
 
@@ -44,8 +44,8 @@ file_deletion = describe(
     answers={
         200: Answer(
             "The request. The same call sent again answers with the same request, as it stands then.",
-            RequestObject,
-            {"accepted": Example("Just filed", request("deletion"))},
+            FiledRequest,
+            {"accepted": Example("Just filed", filed("deletion"))},
             links=from_request("follow", "cancel", "callbacks"),
         )
     },
@@ -66,6 +66,9 @@ file_export = describe(
         Writes the chatter's conversations, or those with these ids, into a CSV file, in the operator's bucket or in
         yours. The answer comes at once; `export` in the request object tells where the file is once the request is
         completed. Nothing found makes a file with the header alone.
+
+        An equal export that waits and has not begun answers for this one, as `existing`: of the same chatter or
+        conversations, with the same options, `reference` and `callback_url`. With `"again": true` another is filed.
         """,
     tag=REQUESTS,
     parameters=[IDEMPOTENCY_KEY],
@@ -86,8 +89,11 @@ file_export = describe(
     answers={
         200: Answer(
             "The request. The same call sent again answers with the same request, as it stands then.",
-            RequestObject,
-            {"accepted": Example("Just filed", request("export"))},
+            FiledRequest,
+            {
+                "accepted": Example("Just filed", filed("export")),
+                "existing": Example("An equal one waits", filed("export", existing=True)),
+            },
             links=from_request("follow", "download", "cancel", "callbacks"),
         )
     },

@@ -2,7 +2,7 @@
 
 from compliance.api.bodies import Batch
 from compliance.api.described import IDEMPOTENCY_KEY
-from compliance.api.examples import CHATTER, request
+from compliance.api.examples import CHATTER, filed
 from compliance.api.links import from_request
 from compliance.api.shapes import BatchAnswer
 from config.openapi.describing import Answer, Body, Example, describe, problem_example
@@ -16,7 +16,8 @@ file_batch = describe(
     description="""
         Up to 1,000 deletions and exports, each with its `action`, filed in the order of the list. Each item has its
         own result in the same place: a request object, or an object with `error` alone. An item that is refused does
-        not hinder the others; those that are not are stored all together. Two equal items are two requests.
+        not hinder the others; those that are not are stored all together. Two equal deletions are two
+        requests; of two equal exports the first answers for the second, as `existing`.
 
         Each item needs the write scope of its kind. Pointers in an item's problem begin at the item. The same call
         sent again, known by its signature or its `Idempotency-Key`, gets the same requests; items that were refused
@@ -48,7 +49,7 @@ file_batch = describe(
             {
                 "mixed": Example(
                     "One was filed, one refused",
-                    {"results": [request("deletion"), {"error": problem_example("unknown_uci_key")}]},
+                    {"results": [filed("deletion"), {"error": problem_example("unknown_uci_key")}]},
                 )
             },
             links=from_request("follow", "cancel", at="/results/0"),

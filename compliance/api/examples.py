@@ -43,6 +43,11 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
     }
 
 
+def filed(kind: str, *, existing: bool = False) -> dict[str, Any]:
+    """A request as the answer to whoever files it."""
+    return request(kind) | {"existing": existing}
+
+
 _DONE = {
     "status": "completed",
     "result": "done",

@@ -16,7 +16,7 @@ from chatbots.models import ApiKey
 from compliance import operations
 from compliance.api import described
 from compliance.api.bodies import DeletionBody, ExportBody, parse_body
-from compliance.api.calls import ComplianceView, answer_with
+from compliance.api.calls import ComplianceView, as_filed, request_objects
 from compliance.models import ComplianceRequest
 from compliance.replays import ReplayKey, replay_key
 from config.problems import Problem
@@ -57,6 +57,7 @@ class DataExportView(FilingView):
             kind=Kind.EXPORT,
             include_shared=body.include_shared or False,
             include_files=body.include_files or False,
+            again=body.again or False,
         )
 
 
@@ -73,7 +74,8 @@ def _file(call: Request, raw: bytes, body: DeletionBody | ExportBody, *, kind: K
         replay=replay_of(call, raw),
         **options,
     )
-    return answer_with(call, filed)
+    [shown] = request_objects(call, [filed])
+    return Response(as_filed(shown, filed))
 
 
 def replay_of(call: Request, raw: bytes) -> ReplayKey | None:

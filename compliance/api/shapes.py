@@ -133,6 +133,13 @@ class RequestObject(Shape):
     """While failed."""
 
 
+class FiledRequest(RequestObject):
+    """The request that answers for what was filed."""
+
+    existing: bool
+    """Nothing new was filed: an equal export that waits answers for this one. False of deletions."""
+
+
 class RequestPage(Shape):
     """A page of requests, the newest first."""
 
@@ -225,4 +232,4 @@ class RefusedItem(Shape):
 class BatchAnswer(Shape):
     """What became of each item of a batch, in order."""
 
-    results: list[RequestObject | RefusedItem]
+    results: list[FiledRequest | RefusedItem]

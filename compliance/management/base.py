@@ -82,6 +82,8 @@ class FilingCommand(TeachingCommand):
             )
         except Refused as refused:
             raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
+        if request.existing:
+            self.stderr.write("Nothing was filed: an equal export waits, and answers for this one. See --again.")
         if options["wait"]:
             request = _follow(request, timeout=options["timeout"], log=self.stderr.write)
         show(self, request, as_json=options["json"])

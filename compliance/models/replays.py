@@ -14,6 +14,9 @@ class Replay(models.Model):
     digest = models.BinaryField(max_length=32, help_text="Keyed digest of the signature or Idempotency-Key.")
     body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
     request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
+    existing = models.BooleanField(
+        default=False, db_default=False, help_text="Whether an equal export, filed before, was the answer."
+    )
     expires_at = models.DateTimeField()
 
     class Meta:

@@ -92,6 +92,9 @@ class ComplianceRequest(models.Model):
         LARGE = "large", "Large: it would hold up the others of a claim"
         CLIENT = "client", "A deletion that has to call a client's bucket"
 
+    # No column: whoever files says by it that an equal export, filed before, answers.
+    existing = False
+
     id = models.UUIDField(primary_key=True, help_text="UUIDv7, made in operations.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from django.conf import settings
 from django.db import transaction
 
+from chatbots import changelog
 from chatbots.models import Chatbot
 from compliance import batch_replays, filing, queue
 from compliance.batch_replays import Recalled
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.operations import equal_exports
 from compliance.operations.filing import (
     ATTEMPTS,
     Asked,
@@ -39,7 +41,8 @@ def submit_all(
     """File requests and return each, or why it is refused, by its place in the call. MAX_BATCH at most.
 
     They are in the line in the order of their places. Those that can be filed are stored in one transaction: all of
-    them or, if it fails, none. Two that ask for the same are two requests.
+    them or, if it fails, none. Two deletions that ask for the same are two requests; of two such exports the first
+    answers for the second, and so does an equal one that waits (`equal_exports`).
 
     With `replay`, the same call returns the same requests; what was refused before is tried again. Raises Refused for
     the whole (`idempotency_conflict`, or `compliance_disabled` unless the call was answered before); nothing is
@@ -51,12 +54,11 @@ def submit_all(
             if not recalled.requests:
                 require_compliance(chatbot)
             left = {place: one for place, one in sorted(asked.items()) if place not in recalled.requests}
-            fresh, refused = _judge(chatbot, left, origin=origin, actor=actor)
-            answers = recalled.requests | fresh
-            ids = {place: request.pk for place, request in answers.items()}
-            if replay is None or batch_replays.remember(chatbot, replay, recalled, ids):
-                _store(chatbot, list(fresh.values()), origin=origin)
-                return answers | refused
+            unsaved, refused = _judge(chatbot, left, origin=origin, actor=actor)
+            answers = _with_equals(left, unsaved)
+            if replay is None or batch_replays.remember(chatbot, replay, recalled, recalled.requests | answers):
+                _store(answers, origin=origin, actor=actor)
+                return recalled.requests | answers | refused
             # Another call with one of these keys came in between: what it was answered with counts.
             transaction.set_rollback(True)
     raise RuntimeError("A batch could not be filed: each time, another call with its key came in between.")
@@ -65,7 +67,7 @@ def submit_all(
 def _judge(
     chatbot: Chatbot, asked: Mapping[int, Asked], *, origin: ComplianceRequest.Origin, actor: str
 ) -> tuple[dict[int, ComplianceRequest], dict[int, Refused]]:
-    """Return the requests to be filed, not stored yet, and the refusals."""
+    """Return the requests that could be filed, not stored yet, and the refusals."""
     setup = Setup(chatbot)
     fresh: dict[int, ComplianceRequest] = {}
     refused: dict[int, Refused] = {}
@@ -81,8 +83,52 @@ def _judge(
     return fresh, refused
 
 
-def _store(chatbot: Chatbot, requests: list[ComplianceRequest], *, origin: ComplianceRequest.Origin) -> None:
-    if requests:
+def _with_equals(
+    asked: Mapping[int, Asked], unsaved: Mapping[int, ComplianceRequest]
+) -> dict[int, ComplianceRequest]:
+    """Return what answers at each place, in order: the request itself, or of exports an equal one.
+
+    A deletion in between parts what is before it from what is behind it.
+    """
+    can_be = [request for place, request in unsaved.items() if asked[place].can_be_answered]
+    equals = equal_exports.find(can_be) if can_be else {}
+    waiting: dict[object, ComplianceRequest] = {}
+    deleted: set[bytes] = set()
+    answers: dict[int, ComplianceRequest] = {}
+    for place, request in sorted(unsaved.items()):
+        subject = _subject(request)
+        answers[place] = request
+        if request.kind == Kind.DELETION:
+            deleted |= subject
+            waiting = {what: one for what, one in waiting.items() if subject.isdisjoint(_subject(one))}
+            continue
+        what = (subject, request.include_shared, request.include_files, request.reference, request.callback_url)
+        if asked[place].can_be_answered:
+            stored = equals.get(request.pk) if subject.isdisjoint(deleted) else None
+            if equal := waiting.get(what) or stored:
+                answers[place] = equal_exports.answering(equal)
+        waiting[what] = answers[place]
+    return answers
+
+
+def _subject(request: ComplianceRequest) -> frozenset[bytes]:
+    """Return the digests of whom it is about: no two selectors have one in common."""
+    digests = [request.uci_digest] if request.uci_digest else request.conversation_digests or []
+    return frozenset(map(bytes, digests))
+
+
+def _store(answers: Mapping[int, ComplianceRequest], *, origin: ComplianceRequest.Origin, actor: str) -> None:
+    """File what is new among the answers, and note which exports answer for others."""
+    fresh = {one.pk: one for one in answers.values() if not one.existing}
+    if fresh:
+        requests = list(fresh.values())
         entries = [accepted(request) for request in requests]
-        filing.file_all(requests, grace=grace_of(chatbot, origin), due_in=settings.DUE_DAYS, entries=entries)
+        grace = grace_of(requests[0].chatbot, origin)
+        filing.file_all(requests, grace=grace, due_in=settings.DUE_DAYS, entries=entries)
         queue.ring_after_commit()
+    equals = [one for one in answers.values() if one.existing]
+    changelog.record_all(equal_exports.entries(equals, origin=origin, actor=actor))
+    for one in equals:
+        if one.pk in fresh:
+            # What the database gave to the one that this is a copy of.
+            one.__dict__ |= fresh[one.pk].__dict__ | {"existing": True}

@@ -19,6 +19,7 @@ from chatbots.secrets import digest
 from compliance import filing, queue, replays
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.operations import equal_exports
 from compliance.selectors import ByConversations, ByUci, Selector
 
 Kind = ComplianceRequest.Kind
@@ -68,7 +69,10 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that is to be filed: its kind, whom it is about, and its options."""
+    """A request that is to be filed: its kind, whom it is about, and its options.
+
+    `again` is of an export: file it also where an equal one waits (`operations.equal_exports`).
+    """
 
     kind: Kind
     about: Selector
@@ -77,6 +81,12 @@ class Asked:
     erase_exports: bool = False
     include_shared: bool = False
     include_files: bool = False
+    again: bool = False
+
+    @property
+    def can_be_answered(self) -> bool:
+        """Say whether an equal request that waits answers for it."""
+        return self.kind == Kind.EXPORT and not self.again
 
     def unsaved(
         self, chatbot: Chatbot, checked: Checked, *, origin: ComplianceRequest.Origin, actor: str
@@ -109,16 +119,19 @@ def submit(
     erase_exports: bool = False,
     include_shared: bool = False,
     include_files: bool = False,
+    again: bool = False,
     replay: replays.ReplayKey | None = None,
 ) -> ComplianceRequest:
     """File a request about one chatter, or about certain conversations, and return it.
 
+    An equal export that waits is returned instead, as `existing`, unless `again` is said.
     With `replay`, the same call returns the same request.
     `actor` is kind and id, as in the change log (`api:<key prefix>`, `command`). Raises Refused with the codes
     `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
     `signing_key_missing`, `idempotency_conflict`; nothing is stored then.
     """
-    asked = Asked(kind, about, reference, callback_url, erase_exports, include_shared, include_files)
+    asked = Asked(kind, about, reference, callback_url, erase_exports, include_shared, include_files, again)
+    can_be_answered = asked.can_be_answered
     for _ in range(ATTEMPTS):
         try:
             require_compliance(chatbot)
@@ -140,6 +153,7 @@ def submit(
             due_in=settings.DUE_DAYS,
             entry=accepted(request),
             replay=replay,
+            unless_one_waits=can_be_answered,
         )
         if filed:
             queue.ring_after_commit()
@@ -150,6 +164,11 @@ def submit(
             _forget_variable(chatbot, about.key)
         if kind == Kind.EXPORT and not Setup(chatbot).has_bucket:
             raise no_bucket()
+        if can_be_answered and (uci is None or uci == find_uci(chatbot, uci.name)):
+            if equal := equal_exports.answer(request, replay):
+                return equal
+            # What waits asks for something else, or has begun meanwhile.
+            can_be_answered = False
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
@@ -204,7 +223,7 @@ def _check_reference(reference: str, about: Selector) -> None:
     if reference and about.is_in(reference):
         raise Refused(
             "invalid",
-            "The reference is kept: it must hold neither the chatter's value nor a conversation's id in any case.",
+            "The reference must contain neither the value nor a conversation's id, however written: it is kept.",
             pointer="/reference",
         )
 

@@ -41,7 +41,7 @@ def results(response: Any) -> list[dict[str, Any]]:
     answer = response.json()
     assert answer.keys() == {"results"}
     for result in answer["results"]:
-        assert result.keys() in (FIELDS, {"error"})
+        assert result.keys() in (FIELDS | {"existing"}, {"error"})
     return list(answer["results"])
 
 
@@ -71,7 +71,7 @@ def test_each_item_is_filed_in_order_and_answered_as_its_own_call_would(caller, 
         },
     )
     shown = results(response)
-    assert shown == [caller.get(f"requests/{one['request_id']}").json() for one in shown]
+    assert shown == [caller.get(f"requests/{one['request_id']}").json() | {"existing": False} for one in shown]
     requests = [ComplianceRequest.objects.get(pk=one["request_id"]) for one in shown]
     assert [request.seq for request in requests] == sorted(request.seq for request in requests)
     assert [one["request_id"] for one in caller.get("requests").json()["results"]] == [
@@ -92,7 +92,7 @@ def test_a_request_of_a_batch_is_stored_as_one_of_its_own_call(caller):
     """Field by field, whatever a later version adds to a request."""
     SigningCaller(caller.chatbot)
     body = item("alice", reference="T-1", erase_exports=True, callback_url="https://client.example.com/told")
-    by_ids = {"action": "export", "conversation_ids": ["c-1"]}
+    by_ids = {"action": "export", "conversation_ids": ["c-1"], "again": True}
     pairs = zip(
         ids(caller.post(PATH, {"requests": [body, by_ids]})),
         [
@@ -132,7 +132,7 @@ def test_a_thousand_items_of_which_ten_are_bad_are_stored_but_for_the_ten(
     ]
     for place, one in zip(range(50, 1000, 95), bad, strict=True):
         batch_of[place] = one
-    with django_assert_max_num_queries(12), django_capture_on_commit_callbacks() as after:
+    with django_assert_max_num_queries(13), django_capture_on_commit_callbacks() as after:
         response = caller.post(PATH, {"requests": batch_of}, **IDEMPOTENCY)
     assert [place for place, code in enumerate(codes(response)) if code] == list(range(50, 1000, 95))
     assert filed() == ChangeLogEntry.objects.filter(event="request.accepted").count() == 990
@@ -160,7 +160,7 @@ def ids_of(response: Any) -> list[str | None]:
     return [result.get("request_id") for result in results(response)]
 
 
-def test_two_equal_items_are_two_requests(caller):
+def test_two_equal_deletions_are_two_requests(caller):
     assert len(set(ids(caller.post(PATH, items("alice", "alice"), **IDEMPOTENCY)))) == filed() == 2
 
 

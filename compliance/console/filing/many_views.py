@@ -140,13 +140,22 @@ class Outcome:
     why: str = ""
     state: str = ""
     minutes: int = 0
+    existing: bool = False
+
+    @property
+    def word(self) -> str:
+        if self.existing:
+            return "existing"
+        return "filed" if self.request_id else "refused"
 
 
 def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcomes) -> HttpResponse:
     told = [
         Outcome(row, value, None, outcome.code, outcome.detail)
         if isinstance(outcome, Refused)
-        else Outcome(row, value, outcome.pk, state=outcome.get_status_display(), minutes=minutes_left(outcome))
+        else Outcome(
+            row, value, outcome.pk, "", "", outcome.get_status_display(), minutes_left(outcome), outcome.existing
+        )
         for place, (row, value) in enumerate(zip(draft.rows, draft.values, strict=True))
         if (outcome := outcomes.get(place)) is not None
     ]
@@ -160,6 +169,7 @@ def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcom
         outcomes=sorted(told, key=lambda one: (one.request_id is not None, one.row)),
         filed=len(filed),
         refused=len(told) - len(filed),
+        existing=sum(one.existing for one in filed),
         filed_before="" if all(one.minutes for one in filed) else FILED_BEFORE,
         grace=min((one.minutes for one in filed), default=0),
         sealed=_seal_outcomes(request, chatbot, told),
@@ -168,7 +178,7 @@ def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcom
 
 def _seal_outcomes(request: HttpRequest, chatbot: Chatbot, outcomes: list[Outcome]) -> str:
     """Return rows for the CSV. Without values: a downloaded file outlives what is erased here."""
-    rows = [[one.row, str(one.request_id or ""), one.code, one.why] for one in outcomes]
+    rows = [[one.row, one.word, str(one.request_id or ""), one.code, one.why] for one in outcomes]
     return encrypt(json.dumps(rows), bound_to=_bound_to(request, chatbot))
 
 
@@ -180,8 +190,7 @@ def _download(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
     written = io.StringIO(newline="")
     writer = csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator="\n")
     writer.writerow(["row", "outcome", "request_id", "code", "reason"])
-    for row, request_id, code, why in rows:
-        writer.writerow([row, "filed" if request_id else "refused", request_id, code, why])
+    writer.writerows(rows)
     answer = HttpResponse(written.getvalue(), content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = 'attachment; filename="requests_filed.csv"'
     return answer

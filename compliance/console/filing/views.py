@@ -176,7 +176,9 @@ def _file(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
         return _again(request, chatbot, sealed, f"Nothing was filed. {outcome.detail}")
     if minutes := minutes_left(outcome):
         left = f"{minutes} minute{'s' * (minutes != 1)}"
-        messages.success(request, f"Filed. It begins in {left}; until then it can be cancelled.")
+        filed = "Nothing was filed: an equal export waits already, this one." if outcome.existing else "Filed."
+        tell = messages.warning if outcome.existing else messages.success
+        tell(request, f"{filed} It begins in {left}; until then it can be cancelled.")
     else:
         messages.warning(request, FILED_BEFORE)
     return redirect("console:request", outcome.pk)

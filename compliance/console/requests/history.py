@@ -87,6 +87,7 @@ Telling = Callable[[Data], str]
 # Event -> in words, how it looks, and what its data adds.
 EVENTS: Mapping[str, tuple[str, str, Telling]] = {
     "request.accepted": ("Filed", "", _origin),
+    "request.asked_again": ("Asked for again", "", _origin),
     "request.held": ("Put on hold", "warn", _hold),
     "request.released": ("Let go on by itself", "", _nothing),
     "request.approved": ("Approved", "ok", _nothing),

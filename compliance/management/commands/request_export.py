@@ -37,5 +37,11 @@ exit codes: 0 filed (with --wait: completed), 1 there is no such chatbot, 2 refu
             help="Copy the uploaded files of the conversations beside the CSV.",
         )
 
+        parser.add_argument(
+            "--again",
+            action="store_true",
+            help="File it also where an equal export waits, which would answer for it otherwise.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
-        self.file(options, include_shared=options["include_shared"], include_files=options["include_files"])
+        self.file(options, **{name: options[name] for name in ("include_shared", "include_files", "again")})

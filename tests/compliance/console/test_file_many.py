@@ -258,3 +258,13 @@ def test_whatever_is_sent_is_previewed_and_filed_whole_or_refused(chatbot, filer
         told = filer.confirm(answer, "DELETE 0")
         filed = [row for row in outcomes(told, filer)[1:] if row[1] == "filed"]
         assert ComplianceRequest.objects.count() == before + len(filed) > before
+
+
+def test_an_export_that_waits_already_is_told_as_such(chatbot, filer):
+    filer.confirm(filer.preview_many("M1", action="export"))
+
+    answer = filer.confirm(filer.preview_many("M1", "M2", action="export"))
+
+    assert "1 of them by an equal export that waits already." in answer.text
+    assert [row[1] for row in outcomes(answer, filer)[1:]] == ["existing", "filed"]
+    assert values() == ["M1", "M2"]

@@ -296,3 +296,10 @@ def test_whatever_is_sent_is_answered(chatbot, filer, value, reference, rest: di
         < 500
     )
     assert not ComplianceRequest.objects.exists()
+
+
+def test_an_export_that_waits_already_answers_for_the_next(chatbot, filer):
+    for told in ("Filed. It begins in 15 minutes", "Nothing was filed: an equal export waits already, this one."):
+        answer = filer.confirm(filer.preview(action="export"))
+        assert told in Answer(filer.client.get(answer.response["Location"])).text
+    assert ComplianceRequest.objects.count() == 1

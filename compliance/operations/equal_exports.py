@@ -1,0 +1,113 @@
+"""Let an export that waits answer for the next one that asks for the same.
+
+Its file will show what is held when a worker begins it, so it is as good an answer to whoever asks before that. One
+that has begun shows an earlier instant, and is none. Nor is one that was filed before a deletion of the same chatter
+or conversations: it goes first, and shows what the deletion erases.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from copy import copy
+from uuid import UUID
+
+from django.db import transaction
+
+from chatbots import changelog
+from compliance import replays
+from compliance.filing import as_json
+from compliance.models import ComplianceRequest
+from compliance.replays import ReplayKey
+
+# Of one subject, by the selector's columns: (same, a deletion that is about the same).
+_UCI = (
+    "r.variable_id = given.variable_id AND r.uci_digest = given.uci_digest",
+    "d.variable_id = given.variable_id AND d.uci_digest = given.uci_digest",
+)
+_CONVERSATIONS = (
+    "r.conversation_digests @> given.conversation_digests AND r.conversation_digests <@ given.conversation_digests",
+    "d.conversation_digests && given.conversation_digests",
+)
+
+# Locked, it neither begins nor is withdrawn before the call is answered; what somebody has locked may be about to. Of
+# another origin it may wait longer, and other people may withdraw it.
+_FIND = """
+SELECT given.id AS asked_id, found.*
+  FROM jsonb_to_recordset(%s::jsonb)
+       AS given(id uuid, chatbot_id bigint, origin text, variable_id bigint, uci_digest bytea,
+                conversation_digests bytea[], reference text, callback_url text, include_shared bool,
+                include_files bool)
+ CROSS JOIN LATERAL (
+       SELECT * FROM compliance_compliancerequest r
+        WHERE {same} AND r.chatbot_id = given.chatbot_id AND r.kind = 'export' AND r.status = 'accepted'
+          AND r.claim_id IS NULL AND r.cut_at IS NULL AND r.origin = given.origin
+          AND r.reference = given.reference AND r.callback_url = given.callback_url
+          AND r.include_shared = given.include_shared AND r.include_files = given.include_files
+          AND NOT EXISTS (
+              SELECT FROM compliance_compliancerequest d
+               WHERE {same_deletion} AND d.kind = 'deletion' AND d.seq > r.seq
+                 AND d.status NOT IN ('cancelled', 'rejected') OFFSET 0)
+        ORDER BY r.seq DESC LIMIT 1 FOR SHARE OF r SKIP LOCKED) AS found
+"""
+_GIVEN = (
+    *("chatbot_id", "origin", "variable_id", "uci_digest", "conversation_digests", "reference", "callback_url"),
+    *("include_shared", "include_files"),
+)
+
+
+def answer(request: ComplianceRequest, replay: ReplayKey | None) -> ComplianceRequest | None:
+    """Return the export that answers for this one, which is not stored, and note that it was asked for again.
+
+    None if there is none, or if the call has an answer already.
+    """
+    with transaction.atomic():
+        equal = find([request]).get(request.pk)
+        if equal is None:
+            return None
+        if replay and not replays.remember(list(replay.each()), equal):
+            transaction.set_rollback(True)
+            return None
+        changelog.record_all(entries([equal], origin=request.origin, actor=request.filed_by))
+    return equal
+
+
+def find(requests: Sequence[ComplianceRequest]) -> dict[UUID, ComplianceRequest]:
+    """Return the export that answers for each of these, which are not stored, by their ids. In the caller's
+    transaction, to the end of which none of them begins.
+    """
+    found: dict[UUID, ComplianceRequest] = {}
+    for is_by_uci, (same, same_deletion) in ((True, _UCI), (False, _CONVERSATIONS)):
+        asked = {one.pk: one for one in requests if (one.variable_id is not None) == is_by_uci}
+        if not asked:
+            continue
+        given = [
+            {"id": str(one.pk)} | {name: as_json(getattr(one, name)) for name in _GIVEN} for one in asked.values()
+        ]
+        statement = _FIND.format(same=same, same_deletion=same_deletion)
+        for equal in ComplianceRequest.objects.raw(statement, [json.dumps(given)]):
+            asked_id = equal.asked_id  # type: ignore[attr-defined]
+            equal.chatbot, equal.existing = asked[asked_id].chatbot, True
+            found[asked_id] = equal
+    return found
+
+
+def answering(equal: ComplianceRequest) -> ComplianceRequest:
+    """Return a request as the answer to another call than the one that filed it."""
+    answer = copy(equal)
+    answer.existing = True
+    return answer
+
+
+def entries(equals: Iterable[ComplianceRequest], *, origin: str, actor: str) -> list[changelog.Entry]:
+    """Return the change-log entries of exports that answer for others: one for each, with how often it does."""
+    times = Counter((one.chatbot_id, one.pk) for one in equals)
+    return [
+        changelog.entry(
+            "request.asked_again",
+            chatbot_id=chatbot_id,
+            request_id=request_id,
+            actor=actor,
+            data={"origin": str(origin), "times": count},
+        )
+        for (chatbot_id, request_id), count in times.items()
+    ]
