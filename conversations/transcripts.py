@@ -7,10 +7,16 @@ One line is one message with its file; a message with two files has two lines. W
 has a line too, its message cells empty: a file that came with none, a conversation with neither message nor
 file. Lines are in the order of conversation start, message time, and id; those without a message come last.
 
-The guard: a spreadsheet runs what begins like a formula. In the guarded columns one `'` goes before a leading
-`'`, `=`, `@`, tab or CR, and before `+` or `-` unless the cell is a number or a phone number (`NUMBER`,
-`PHONE`: digits and punctuation alone, which can compute nothing but a number). So whoever takes one leading
-`'` away has the text again, exactly. `CSV_FORMULA_GUARD` turns it off.
+The guard: a spreadsheet runs what begins like a formula. In the guarded columns one `'` goes before what does
+so where a cell can begin: at the beginning of the text, and behind each `;`, tab, CR and LF. To whoever reads
+the file by another separator than the comma, as spreadsheets in much of Europe do, the quotes mean nothing, and
+a cell begins there.
+
+What begins like a formula has `=`, `@`, `+` or `-` first, also in full width, or after white space and quotes.
+No formula is a text that is a number or a phone number (`NUMBER`, `PHONE`: digits and punctuation alone, which
+can compute nothing but a number), nor what begins with `-)`. A `'` where a cell can begin gets another one. So
+whoever takes one `'` away at the beginning and behind each `;`, tab, CR and LF has the text again, exactly.
+`CSV_FORMULA_GUARD` turns it off.
 """
 
 from collections.abc import Generator, Iterable
@@ -22,12 +28,19 @@ from django.conf import settings
 from psycopg import Connection, sql
 from psycopg.abc import Buffer
 
+from conversations.folding import SPACES
 from conversations.named import NAMED
 
 # Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
 # `+33 6 12 34 56 78`, `+1 (555) 123-4567` (5 to 15 digits, as in E.164, at most two separators in between).
 NUMBER = "[+-]([0-9]+([.,][0-9]+)*|[.,][0-9]+)([eE][+-]?[0-9]+)?"
 PHONE = "[+][0-9]([ ().-]{0,2}[0-9]){4,14}"
+
+# Where a cell can begin beside the text's beginning; what is overlooked there; what begins a formula.
+STARTS = ";\t\r\n"
+_OVERLOOKED = '"' + "".join(each for each in SPACES if each not in STARTS)
+_FORMULA, _SIGN = "=@\uff1d\uff20\ufe66\ufe6b", "+\uff0b\uff0d\ufe62\ufe63-"
+GUARDED = f"(^|[{STARTS}])(?='|[{_OVERLOOKED}]*([{_FORMULA}]|[{_SIGN}](?![)])))"
 
 # Blocks of COPY are single lines; they are handed on in pieces of at least this size.
 CHUNK_BYTES = 64 * 1024
@@ -147,13 +160,15 @@ SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender
 """)
 
 _TEXT = sql.SQL("coalesce({text}, '')")
+# Few texts have anything to guard: what can tell so cheaply goes first.
 _GUARDED_TEXT = sql.SQL(r"""
-CASE WHEN left({text}, 1) IN ('''', '=', '@', E'\t', E'\r')
-       OR (left({text}, 1) IN ('+', '-') AND {text} !~ {harmless})
-     THEN '''' || {text}
+CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
+       OR strpos({text}, E'\n') > 0 OR strpos({text}, E'\r') > 0 OR strpos({text}, E'\t') > 0
+     THEN CASE WHEN {text} ~ {harmless} THEN {text} ELSE regexp_replace({text}, {guarded}, '\1''', 'g') END
      ELSE coalesce({text}, '') END
 """)
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
+_FIRSTS = [*"'", *_FORMULA, *_SIGN, *_OVERLOOKED]
 
 # What is held of what each file is about. A shared conversation has other identities beside the chatter's; one that
 # is named by its id has no chatter from whom others could be told apart.
@@ -364,5 +379,6 @@ def _cells() -> dict[str, sql.Composed]:
 def _cell(column: Column) -> sql.Composed:
     text = sql.SQL(column.text)
     if column.guarded and settings.CSV_FORMULA_GUARD:
-        return _GUARDED_TEXT.format(text=text, harmless=sql.Literal(_HARMLESS))
+        given = {"firsts": _FIRSTS, "harmless": _HARMLESS, "guarded": GUARDED}
+        return _GUARDED_TEXT.format(text=text, **{name: sql.Literal(value) for name, value in given.items()})
     return _TEXT.format(text=text)

@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+import unicodedata
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -61,14 +63,22 @@ def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str
 
 
 def restored(cell: str) -> str:
-    return cell.removeprefix("'")
+    """The text of a cell, as docs/api.md says."""
+    return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
+
+
+def cells_by(separator: str, file: bytes) -> Iterator[str]:
+    """The cells of a file as a spreadsheet finds them that was told another separator, or the comma."""
+    for row in csv.reader(io.StringIO(file.decode(), newline=""), delimiter=separator):
+        yield from row
 
 
 def runs(cell: str) -> bool:
     """Whether a spreadsheet would take the cell for more than a text or a number."""
-    if cell.startswith(("+", "-")):
-        return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell)
-    return cell.startswith(("=", "@", "\t", "\r"))
+    seen = unicodedata.normalize("NFKC", re.sub(r'^[\s"\u200b\u2060\ufeff]+', "", cell))
+    if re.match(r"[+-]", seen):
+        return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell) and not seen.startswith("-)")
+    return seen.startswith(("=", "@"))
 
 
 def message(conversation: Conversation, text: str, *, at: int = 0, **fields: Any) -> Message:

@@ -13,7 +13,7 @@ from chatbots.models import Chatbot
 from conversations import transcripts
 from conversations.models import Message
 from tests import factories
-from tests.conversations.reading import START, lines, message, restored, runs, stored_file
+from tests.conversations.reading import START, cells_by, lines, message, restored, runs, stored_file, written
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +37,46 @@ def test_it_guards_a_formula_in_each_of_them(chatbot: Chatbot) -> None:
     assert {name for name, cell in line.items() if cell.startswith("'=")} == GUARDED
 
 
+def guarded(chatbot: Chatbot, texts: list[str]) -> list[str]:
+    conversation = factories.conversation_of(chatbot, "42", messages=0)
+    for at, text in enumerate(texts):
+        message(conversation, text, at=at)
+    return [line["text"] for line in lines(chatbot)]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        (" =1", "' =1"),
+        ("\u00a0=1", "'\u00a0=1"),
+        ("\u200b=1", "'\u200b=1"),
+        ("\n=1", "\n'=1"),
+        ("\t@x", "\t'@x"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\uff0b1+1", "'\uff0b1+1"),
+        ("\uff0d1", "'\uff0d1"),
+        ("\uff20x", "'\uff20x"),
+        ("a;=1", "a;'=1"),
+        ("a; =1", "a;' =1"),
+        ('a;"=1"', 'a;\'"=1"'),
+        ("a;\uff1d1", "a;'\uff1d1"),
+        ("a;-1;+2;@x;'y", "a;'-1;'+2;'@x;''y"),
+        ("a;;=1", "a;;'=1"),
+        ("a\r\n=1\r\n- b", "a\r\n'=1\r\n'- b"),
+        ("a\t=1", "a\t'=1"),
+        ("=1;=2", "'=1;'=2"),
+    ],
+)
+def test_it_guards_wherever_a_cell_can_begin(chatbot: Chatbot, text: str, cell: str) -> None:
+    assert guarded(chatbot, [text]) == [cell]
+    assert restored(cell) == text
+
+
+def test_it_leaves_alone_what_no_cell_begins_with(chatbot: Chatbot) -> None:
+    texts = ["bye ;-)", "a = b; c - d", "x;y", "two\nlines", "tab\tabbed", "1;2", "mail a@b.example", "it's; 'tis"]
+    assert guarded(chatbot, texts) == texts
+
+
 HARMLESS = [
     *("+5", "-5", "-12.50", "+1,234.56", "-.5", "+1e9", "-2E-3", "-0"),
     *("+33612345678", "+33 6 12 34 56 78", "+1 (555) 123-4567", "+44 (0)20 7946 0018", "+49.30.123456"),
@@ -53,7 +93,9 @@ def test_it_tells_numbers_and_phone_numbers_from_formulas(chatbot: Chatbot, text
     conversation = factories.conversation_of(chatbot, "42", messages=0)
     for at, text in enumerate(texts):
         message(conversation, text, at=at)
-    assert [line["text"] for line in lines(chatbot)] == [f"'{text}" if guarded else text for text in texts]
+    cells = [line["text"] for line in lines(chatbot)]
+    assert [cell.startswith("'") for cell in cells] == [guarded] * len(texts)
+    assert [restored(cell) for cell in cells] == texts
 
 
 def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: Settings) -> None:
@@ -67,7 +109,11 @@ def test_it_does_not_guard_when_the_setting_is_off(chatbot: Chatbot, settings: S
 
 numbers = count()
 texts = st.text(
-    st.one_of(st.sampled_from("'=@\t\r\n+-\",;()0123456789 ."), st.characters(exclude_categories=["Cs"])),
+    st.one_of(
+        st.sampled_from("'=@\t\r\n+-\",;()0123456789 .\u00a0\ufeff\uff1d\uff0b\uff0d\uff20\ufe66"),
+        st.sampled_from("';=-\n"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
     max_size=12,
 ).filter(lambda text: "\x00" not in text)
 
@@ -75,7 +121,8 @@ texts = st.text(
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(told=st.lists(texts, min_size=1, max_size=20))
 @example(told=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
-def test_it_restores_any_text_when_one_leading_quote_is_taken_away(chatbot: Chatbot, told: list[str]) -> None:
+@example(told=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
+def test_it_restores_any_text_and_no_cell_of_it_runs(chatbot: Chatbot, told: list[str]) -> None:
     value = f"chatter {next(numbers)}"
     conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=told[0])
     Message.objects.bulk_create(
@@ -87,4 +134,5 @@ def test_it_restores_any_text_when_one_leading_quote_is_taken_away(chatbot: Chat
     cells = lines(chatbot, value)
     assert [restored(line["text"]) for line in cells] == told
     assert restored(cells[0]["csat_comment"]) == told[0]
-    assert not any(runs(line["text"]) for line in cells)
+    for separator in ",;\t":
+        assert not any(map(runs, cells_by(separator, written(chatbot, value))))

@@ -1,4 +1,4 @@
-"""The CSV as other programs read it: with one leading `'` taken away each text is there again, exactly."""
+"""The CSV as other programs read it: with the guard's `'` taken away each text is there again, exactly."""
 
 import csv
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import pandas
 import pytest
+from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from tests import factories
@@ -134,4 +135,40 @@ def test_it_computes_nothing_in_a_spreadsheet_that_guesses_types(path: Path) -> 
     read = dict(zip(TEXTS, by_a_spreadsheet(path, as_text=False), strict=True))
     for text, cell in read.items():
         if text.lstrip("\t\r")[:1] in {"=", "@"} or "calc" in text:
-            assert cell == "'" + in_a_cell(text)
+            assert cell != in_a_cell(text) == restored(cell)
+
+
+HOSTILE = [
+    *("=1+1", " =1+1", "\n=1+1", "\t=1+1", "\r=1+1", "\u00a0=1+1", "\uff1d1+1", "+1+1", "-1+1", "@SUM(1)"),
+    *(
+        f"a{start}{formula}{end}"
+        for start in ";\t\r\n"
+        for formula in ("=1+1", "+1+1", "@SUM(1)")
+        for end in ("", ";b")
+    ),
+    *("a; =1+1;", 'a;"=1+1";', 'a;""=1+1"";', "a;;=1+1;;", "a\r\n=1+1\r\n", "a;\uff1d1+1;", "a;'=1+1;", "',\n=1+1;"),
+]
+
+
+def formulas_in(path: Path, separator: str) -> list[str]:
+    """The formulas that LibreOffice finds in the file with this separator, told to compute what it can."""
+    _libreoffice(path, "fods", f"--infilter=CSV:{ord(separator)},34,76,1,,0,false,true,false,false,false,-1,true")
+    return re.findall(r'table:formula="([^"]*)"', path.with_suffix(".fods").read_text(encoding="utf-8"))
+
+
+@needs_libreoffice
+@pytest.mark.parametrize("separator", [",", ";", "\t"], ids=["comma", "semicolon", "tab"])
+def test_no_cell_becomes_a_formula_whatever_the_separator(
+    chatbot: Chatbot, tmp_path: Path, settings: Settings, separator: str
+) -> None:
+    conversation = factories.conversation_of(chatbot, "42", messages=0, csat_comment="a;=1+1;", user_name="b;=1+1;")
+    for at, text in enumerate(HOSTILE):
+        message(conversation, text, at=at)
+    path = tmp_path / "export.csv"
+    path.write_bytes(written(chatbot))
+    assert formulas_in(path, separator) == []
+
+    # It would compute them, were they not guarded.
+    settings.CSV_FORMULA_GUARD = False
+    path.write_bytes(written(chatbot))
+    assert any(one.startswith("of:=1+1") for one in formulas_in(path, separator))
