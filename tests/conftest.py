@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import DjangoDbBlocker
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import ObjectStorage, errors, hosted_storage
 from chatbots.models import Chatbot
 from config import embedded
 from tests import databases, factories, under_roles
@@ -76,6 +76,12 @@ def django_db_setup(
     yield
     with django_db_blocker.unblock():
         databases.drop(name)
+
+
+@pytest.fixture
+def refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a storage refuses fails at the first attempt, as if it had been refused for minutes."""
+    monkeypatch.setattr(errors, "REFUSED_ATTEMPTS", 1)
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,12 @@ UNAVAILABLE = "storage_unavailable"
 RESTING = "storage_resting"
 
 
+# Refusals that can pass within minutes though nobody knows of a change: a store that starts, a policy that is being
+# set, an identity service that fails. So the work is tried so many times, over some two minutes and a half.
+REFUSALS = frozenset({"storage_access_denied", "storage_role_refused", "storage_bucket_missing"})
+REFUSED_ATTEMPTS = 4
+
+
 class StorageError(Exception):
     """The storage could not do what was asked. `code` and `detail` are ours and hold no key and no value.
 

@@ -15,9 +15,11 @@ from compliance.reasons import REASONS, Decision
 class DecidingCommand(TeachingCommand):
     operation: ClassVar[Callable[..., ComplianceRequest]]
     decision: ClassVar[Decision]
+    # As argparse has it: "?" where a request need not be named.
+    nargs: ClassVar[str | None] = None
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("request_id", type=parse_request_id, help="The request's id.")
+        parser.add_argument("request_id", nargs=self.nargs, type=parse_request_id, help="The request's id.")
         parser.add_argument(
             "--reason",
             choices=REASONS[self.decision].values,

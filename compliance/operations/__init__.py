@@ -19,6 +19,7 @@ from compliance.operations.deciding import (
     needs_another,
     reject,
     retry,
+    retry_all_failed,
 )
 from compliance.operations.exports import download_link
 from compliance.operations.filing import CONSOLE_GRACE, Asked, submit
@@ -36,6 +37,7 @@ __all__ = [
     "needs_another",
     "reject",
     "retry",
+    "retry_all_failed",
     "submit",
     "submit_all",
 ]

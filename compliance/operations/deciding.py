@@ -13,6 +13,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots import changelog
+from chatbots.models import Chatbot
 from compliance import notes, queue, reasons
 from compliance.callbacks.announcing import announce
 from compliance.erasure import extracts
@@ -128,6 +129,31 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
         queue.ring_after_commit()
     request.refresh_from_db()
     return request
+
+
+def retry_all_failed(
+    *, code: str, actor: str, chatbot: Chatbot | None = None, reason: str | None = None, dry_run: bool = False
+) -> int:
+    """Retry what failed by this code, of one chatbot or of all, each in a transaction of its own; return how many.
+
+    In the order of filing. What is retried by somebody else meanwhile is passed over. Raises Refused(`invalid`).
+    """
+    reasons.check(Decision.RETRY, reason)
+    failed = ComplianceRequest.objects.filter(NAMES_SOMEBODY, status=Status.FAILED, error_code=code)
+    if chatbot is not None:
+        failed = failed.filter(chatbot=chatbot)
+    ids = list(failed.order_by("seq").values_list("pk", flat=True))
+    if dry_run:
+        return len(ids)
+    return sum(_is_retried(request_id, actor, reason) for request_id in ids)
+
+
+def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
+    try:
+        retry(request_id=request_id, actor=actor, reason=reason)
+    except Refused:
+        return False
+    return True
 
 
 def needs_another(request: ComplianceRequest, actor: str) -> bool:

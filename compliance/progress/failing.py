@@ -22,7 +22,7 @@ _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
 # So long is waited before each retry. Whatever was restarted is there again soon; what is not is seldom back within
 # some forty minutes.
-_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=15), timedelta(minutes=8), timedelta(minutes=32)]
+_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=20), timedelta(minutes=2), timedelta(minutes=40)]
 
 # How long requests wait whose storage is left alone, at first and further on.
 _REST_WAITS = timedelta(seconds=5), timedelta(seconds=15)
@@ -44,7 +44,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             request.claim = None
             request.waiting_for = None
             logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
-            if failure.retryable and request.attempts < MAX_ATTEMPTS:
+            if request.attempts < _most_attempts(failure):
                 request.status = Status.ACCEPTED
                 request.not_before = now + _BACK_OFF[request.attempts - 1]
             else:
@@ -68,6 +68,12 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                 [request for request in requests if request.status == status],
                 lambda request: {"code": request.error_code, "attempts": request.attempts},
             )
+
+
+def _most_attempts(failure: StepFailed) -> int:
+    if failure.retryable:
+        return MAX_ATTEMPTS
+    return errors.REFUSED_ATTEMPTS if failure.may_pass else 1
 
 
 def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:

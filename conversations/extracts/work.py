@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import connection, transaction
 
-from chatbots.buckets import Place, Written
+from chatbots.buckets import Place, Written, errors
 from config import proc
 from config.arrays import array
 from conversations.models import DailyExtract
@@ -237,8 +237,8 @@ class Held:
             _FAIL,
             code=code,
             detail=detail[:_DETAIL_LENGTH],
-            final=not retryable,
-            most=MAX_ATTEMPTS,
+            final=not retryable and code not in errors.REFUSALS,
+            most=MAX_ATTEMPTS if retryable else errors.REFUSED_ATTEMPTS,
             back_off=_BACK_OFF.total_seconds(),
         )
 

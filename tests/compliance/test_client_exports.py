@@ -27,7 +27,7 @@ from tests.compliance.exporting import (
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.s3_server import Identity, S3Server
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 
 def delivered(chatbot: Chatbot, value: str = "42", **fields: Any) -> Export:

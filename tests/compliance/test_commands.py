@@ -163,3 +163,38 @@ def test_verification_says_what_is_too_old_to_be_found_by_digest(chatbot, storag
         ],
     )
     assert json.loads(run("verify_erasure", "--all", "--json")[1])["by_marks_alone"] == 1
+
+
+def test_retry_request_retries_all_that_failed_by_a_code(chatbot, neighbour):
+    def failed(owner, value, code="storage_access_denied", **fields):
+        fields = {"status": "failed", "error_code": code, "failed_at": timezone.now(), "attempts": 3} | fields
+        return deletion_of(owner, value, **fields)
+
+    mine = [failed(chatbot, "1"), failed(chatbot, "2")]
+    theirs = failed(neighbour, "1")
+    others = [failed(chatbot, "3", "storage_locked"), failed(chatbot, None)]
+    asked = ("retry_request", "--all-failed", "--code", "storage_access_denied")
+
+    assert json.loads(run(*asked, "--dry-run", "--json")[1]) == {"dry_run": True, "retried": 3}
+    assert not ComplianceRequest.objects.exclude(status="failed").exists()
+    assert run(*asked, "--chatbot", "acme", "--reason", "cause_mended") == (0, "2 retried.\n")
+    waiting = ComplianceRequest.objects.filter(status="accepted", attempts=0)
+    assert list(waiting.order_by("queued_at").values_list("pk", flat=True)) == [one.pk for one in mine]
+    assert json.loads(run(*asked, "--json")[1]) == {"dry_run": False, "retried": 1}
+    assert set(ComplianceRequest.objects.filter(status="failed")) == set(others)
+    assert theirs in waiting.all()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--all-failed",),
+        ("--code", "storage_locked"),
+        ("--all-failed", "--code", "storage_locked", "0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f"),
+        ("0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f", "--dry-run"),
+    ],
+)
+def test_retry_request_wants_one_request_or_all_of_a_code(words):
+    with pytest.raises(CommandError, match="--all-failed"):
+        call_command("retry_request", *words)

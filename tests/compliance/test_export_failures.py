@@ -65,6 +65,7 @@ def test_it_leaves_nothing_visible_when_it_is_interrupted(
 
 
 @committed
+@pytest.mark.usefixtures("refused_at_once")
 def test_it_fails_in_our_words_when_the_storage_does(chatbot: Chatbot, settings: Settings) -> None:
     settings.S3_BUCKET = "nobody-made-this"
     request = exported(chatbot).request

@@ -34,7 +34,7 @@ from tests.extracting import (
 from tests.factories import IdentityFactory, deletion_of, uci_of
 from tests.functional.elsewhere import Elsewhere
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 HOUR = timedelta(hours=1)
 

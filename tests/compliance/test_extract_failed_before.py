@@ -12,7 +12,7 @@ from tests.conversations.documents import message, parsed
 from tests.extracting import FIRST, conversation_on, extract_of, lines, make_all, noon, planned, work_on_next
 from tests.factories import deletion_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 
 def test_a_new_deletion_has_it_made_again(

@@ -105,6 +105,7 @@ def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbo
     assert (stuck.status, stuck.files, stuck.error_code, stuck.messages) == (Status.COMPLETED, 1, "", 2)
 
 
+@pytest.mark.usefixtures("refused_at_once")
 def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes_on(
     chatbot, storage, monkeypatch
 ) -> None:
@@ -154,6 +155,46 @@ def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage,
     assert list(events) == ["request.started", *["request.given_back"] * 4, "request.failed"]
 
 
+def test_a_refusal_that_passes_within_minutes_fails_nothing(chatbot, storage, monkeypatch) -> None:
+    request = export_of(chatbot, "42")
+    refusals = iter([errors.denied("s3:PutObject"), errors.from_code("NoSuchBucket", operation="PutObject")])
+    open_upload = ObjectStorage.open_upload
+
+    def refusing(*args: object, **options: object) -> str:
+        if refusal := next(refusals, None):
+            raise refusal
+        return open_upload(*args, **options)
+
+    monkeypatch.setattr(ObjectStorage, "open_upload", refusing)
+    waits = []
+    for _ in range(2):
+        worker.drain(seconds=60)
+        request.refresh_from_db()
+        assert request.status == Status.ACCEPTED
+        waits.append(round((request.not_before - timezone.now()).total_seconds() / 30))
+        let_them_try_again()
+    worker.drain(seconds=60)
+
+    request.refresh_from_db()
+    assert (waits, request.status, request.error_code) == ([1, 4], Status.COMPLETED, "")
+
+
+def test_a_refusal_that_stays_fails_at_the_third_attempt(chatbot, storage, monkeypatch) -> None:
+    request = deletion_of(chatbot, "42")
+
+    def refused(*args: object, **options: object) -> None:
+        raise errors.denied("s3:PutObject")
+
+    monkeypatch.setattr(ObjectStorage, "put", refused)
+    for _ in range(3):
+        worker.drain(seconds=60)
+        let_them_try_again()
+
+    request.refresh_from_db()
+    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_access_denied", 3)
+
+
+@pytest.mark.usefixtures("refused_at_once")
 def test_a_failed_export_says_why_and_leaves_nothing(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = export_of(chatbot, "42")

@@ -24,7 +24,7 @@ from tests.functional.company import (
 )
 from tests.functional.refusing import EXPORTS, FILES, Refusals, in_the_gap
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 ALICE: dict[str, Subject] = {"uci": "alice", "ids": ["c-both"]}
 FRESH = timedelta()

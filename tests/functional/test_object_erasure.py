@@ -22,7 +22,7 @@ from tests.s3_server import ADMIN, Identity, S3Server, running
 
 Status = ComplianceRequest.Status
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 SERVICE = Identity("service", ["Read:clients", "Write:clients", "List:clients"])
 

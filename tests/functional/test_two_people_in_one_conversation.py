@@ -27,7 +27,7 @@ from tests.functional.company import (
 from tests.functional.refusing import EXPORTS, EXTRACTS, FILES, Refusals
 from tests.people import Role, member
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 # By whom the conversation is named that they share.
 BOB: dict[str, Subject] = {"uci": "bob", "ids": ["c-both"]}

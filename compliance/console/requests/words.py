@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from django.utils import timezone
 from django.utils.timezone import localtime
 
+from chatbots.buckets import errors
 from compliance.claims import MAX_ATTEMPTS
 from compliance.console.requests.history import GIVEN_BACK
 from compliance.console.requests.wanted import DUE_SOON, OPEN
@@ -104,7 +105,8 @@ def _accepted(request: ComplianceRequest) -> str:
         unharmed = GIVEN_BACK.get(request.error_code)
         if unharmed:
             return f"{unharmed} {again}"
-        return f"An attempt failed ({request.attempts} of {MAX_ATTEMPTS}): {request.error_detail} {again}"
+        most = errors.REFUSED_ATTEMPTS if request.error_code in errors.REFUSALS else MAX_ATTEMPTS
+        return f"An attempt failed ({request.attempts} of {most}): {request.error_detail} {again}"
     if waits:
         return f"A worker takes it up at {_clock(request)}. Until then there is time to cancel it."
     return "It waits for a worker, which takes it up in its turn."

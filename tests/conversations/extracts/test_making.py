@@ -32,7 +32,7 @@ from tests.extracting import (
 )
 from tests.factories import uci_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 MINUTE = timedelta(minutes=1)
 
