@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("compliance", "0017_callback_words"),
+        ("compliance", "0020_callback_words"),
     ]
 
     operations = [
