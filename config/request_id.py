@@ -1,8 +1,10 @@
-"""Give each call an id: `X-Request-ID`, taken from the caller if well formed, else made here.
+"""Give each call an id, under which it stands in the log and which every answer tells (`X-Trace-ID`).
 
-It is bound to the log lines of the call and comes back in every answer, so a client and an operator can talk
-about the same call. It stays bound until the server has sent the answer and closes it: Django logs a failed call
-after all middleware, and a streamed answer is made after it.
+It is always ours: what a caller sends may be anything, a person's value too, and a log is not erased. A caller's own
+`X-Request-ID`, if it is well formed, comes back in the answer and goes nowhere else; without one it is ours as well.
+
+The id stays bound until the server has sent the answer and closes it: Django logs a failed call after all middleware,
+and a streamed answer is made after it.
 """
 
 import re
@@ -24,11 +26,11 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        sent = request.headers.get("X-Request-ID", "")
-        request_id = sent if _WELL_FORMED.fullmatch(sent) else str(uuid7())
-        current_request_id.set(request_id)
+        made, sent = str(uuid7()), request.headers.get("X-Request-ID", "")
+        current_request_id.set(made)
         response = self.get_response(request)
-        response["X-Request-ID"] = request_id
+        response["X-Trace-ID"] = made
+        response["X-Request-ID"] = sent if _WELL_FORMED.fullmatch(sent) else made
         return response
 
 

@@ -113,7 +113,7 @@ def problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert body.keys() == {"type", "title", "status", "detail", "code", "request_id", "errors"}
     assert (body["status"], body["code"]) == (status, code)
     assert body["type"] == f"/api/docs/errors#{code}"
-    assert body["request_id"] == response.headers["X-Request-ID"] != ""
+    assert body["request_id"] == response.headers["X-Trace-ID"] != ""
     return body
 
 

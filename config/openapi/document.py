@@ -15,8 +15,8 @@ Sends conversations in, and files and follows the two kinds of request about a p
 
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`. [All codes](/api/docs/errors).
 
-**Every answer** carries `X-Request-ID`. Answers may get further fields: ignore those that you do not know. Times are
-RFC 3339 in UTC.
+**Every answer** carries `X-Trace-ID`, under which we find the call. Answers may get further fields: ignore those that
+you do not know. Times are RFC 3339 in UTC.
 
 ## Signing in Postman
 

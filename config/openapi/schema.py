@@ -27,8 +27,8 @@ _CALL_WITH_BODY = ("invalid", "too_large", "unsupported_media_type")
 _REQUEST_ID = Parameter(
     name="X-Request-ID",
     place="header",
-    description="Your own id of this call, which comes back in the answer's header and in errors: 8 to 64 letters, "
-    "digits, `.`, `_` or `-`. Of anything else, or without it, we make one.",
+    description="Your own id of this call, which comes back in the answer's header: 8 to 64 letters, digits, `.`, "
+    "`_` or `-`. Of anything else, or without it, you get that of `X-Trace-ID`. It is kept nowhere.",
     schema={"type": "string"},
     example="01a20e51-5222-7346-9cec-2e7f057cd17a",
 )
@@ -46,8 +46,14 @@ _PATH_SCHEMAS: Mapping[str, dict[str, Any]] = {
 }
 
 _HEADERS: Mapping[str, dict[str, Any]] = {
+    "X-Trace-ID": {
+        "description": "Our id of the call, under which it stands in our log. Name it when you report a problem.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
+    },
     "X-Request-ID": {
-        "description": "The call's id: yours, or one that we made. Name it when you report a problem.",
+        "description": "Your own id of the call, or ours.",
         "required": True,
         "schema": {"type": "string"},
         "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
@@ -244,7 +250,8 @@ class CallSchema(AutoSchema):
 
     def _headers(self, *more: str) -> dict[str, Any]:
         return {
-            name: self._component(name, ResolvedComponent.HEADER, _HEADERS[name]) for name in ("X-Request-ID", *more)
+            name: self._component(name, ResolvedComponent.HEADER, _HEADERS[name])
+            for name in ("X-Trace-ID", "X-Request-ID", *more)
         }
 
     def _component(self, name: str, kind: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,6 @@ class Problem(Shape):
     code: str = Field(json_schema_extra={"enum": list(CODES)})
     """Stable: rely on it, not on the words."""
     request_id: str
-    """The `X-Request-ID` of the call."""
+    """The `X-Trace-ID` of the call."""
     errors: list[FieldAtFault]
     """The fields at fault; empty where no single field is."""

@@ -1,4 +1,4 @@
-"""The id of a call: in every answer, and on every line that is logged while it is served."""
+"""The id of a call: in every answer, and on every line that is logged while it is served; never the caller's own."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ from tests.calls import ALICE, TokenCaller, problem
 
 pytestmark = pytest.mark.django_db
 
-OURS = "ticket-4711"
+THEIRS = "ticket-4711"
 logger = logging.getLogger("someone.else")
 
 
@@ -89,11 +89,12 @@ def serve(log: io.StringIO, url: str, method: str = "GET", **headers: str) -> Se
 )
 def test_every_line_of_a_call_bears_its_id(settings, log, view, status, told):
     settings.ROOT_URLCONF = sys.modules[__name__]
-    served = serve(log, f"/{view}", **{"X-Request-ID": OURS})
+    served = serve(log, f"/{view}", **{"X-Request-ID": THEIRS})
 
-    assert (served.status, served.headers["X-Request-ID"]) == (status, OURS)
+    assert (served.status, served.headers["X-Request-ID"]) == (status, THEIRS)
     assert len(served.lines) == told
-    assert all(line.endswith(f" request_id={OURS}") for line in served.lines)
+    assert all(line.endswith(f" request_id={served.headers['X-Trace-ID']}") for line in served.lines)
+    assert THEIRS not in log.getvalue()
 
 
 def test_what_is_logged_between_calls_bears_the_id_of_none(settings, log):
@@ -103,10 +104,11 @@ def test_what_is_logged_between_calls_bears_the_id_of_none(settings, log):
 
 
 @pytest.mark.parametrize("sent", [None, "short", "x" * 65, "with space", "semi;colon", "é" * 8])
-def test_an_id_is_made_where_none_came_or_none_that_is_fit_for_a_log(settings, log, sent):
+def test_a_caller_without_an_id_that_is_fit_for_a_header_gets_ours(settings, log, sent):
     settings.ROOT_URLCONF = sys.modules[__name__]
     served = serve(log, "/plain", **({"X-Request-ID": sent} if sent else {}))
     made = served.headers["X-Request-ID"]
+    assert served.headers["X-Trace-ID"] == made
     assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}", made)
     assert [line.rpartition("request_id=")[2] for line in served.lines] == [made]
 
@@ -128,14 +130,14 @@ def test_an_id_is_made_where_none_came_or_none_that_is_fit_for_a_log(settings, l
 def test_every_answer_bears_the_id(settings, log, call, host, status):
     settings.ALLOWED_HOSTS = ["here"]
     method, url = call.split()
-    served = serve(log, url, method, **{"Host": host, "X-Request-ID": OURS})
-    assert (served.status, served.headers["X-Request-ID"]) == (status, OURS)
+    served = serve(log, url, method, **{"Host": host, "X-Request-ID": THEIRS})
+    assert (served.status, served.headers["X-Request-ID"]) == (status, THEIRS)
 
 
 def test_a_redirect_to_https_bears_the_id(settings, log):
     settings.SECURE_SSL_REDIRECT = True
-    served = serve(log, "/api/schema/", **{"X-Request-ID": OURS})
-    assert (served.status, served.headers["X-Request-ID"]) == (301, OURS)
+    served = serve(log, "/api/schema/", **{"X-Request-ID": THEIRS})
+    assert (served.status, served.headers["X-Request-ID"]) == (301, THEIRS)
 
 
 @pytest.mark.parametrize(("error", "code"), [(ValueError, "internal"), (OperationalError, "unavailable")])
@@ -146,17 +148,20 @@ def test_a_failed_call_of_the_api_bears_its_id_in_answer_and_log(chatbot: Chatbo
     caller = TokenCaller(chatbot)
     monkeypatch.setattr("compliance.operations.submit", fail)
     log.truncate(log.seek(0))
-    answer = caller.post("data-deletion", ALICE, X_Request_ID=OURS)
-    assert problem(answer, CODES[code][0], code)["request_id"] == OURS
+    answer = caller.post("data-deletion", ALICE, X_Request_ID=THEIRS)
+    made = problem(answer, CODES[code][0], code)["request_id"]
     lines = [line for line in log.getvalue().splitlines() if re.match(r"\d{4}-.*(ERROR|WARNING)", line)]
     # Ours, and Django's after the middleware.
     assert len(lines) == 2
-    assert f"request_id={OURS}" in log.getvalue()
-    assert lines[1].endswith(f"request_id={OURS}")
+    assert f"request_id={made}" in log.getvalue()
+    assert lines[1].endswith(f"request_id={made}")
+    assert THEIRS not in log.getvalue()
 
 
 def test_a_call_over_the_rate_limit_bears_its_id(chatbot: Chatbot):
     caller = TokenCaller(chatbot)
     ApiKey.objects.update(rate_limit=1)
-    answers = [caller.post("data-deletion", ALICE, X_Request_ID=f"{OURS}-{number}") for number in range(2)]
-    assert problem(answers[1], 429, "rate_limited")["request_id"] == f"{OURS}-1"
+    answers = [caller.post("data-deletion", ALICE, X_Request_ID=f"{THEIRS}-{number}") for number in range(2)]
+    problem(answers[1], 429, "rate_limited")
+    assert answers[1].headers["X-Request-ID"] == f"{THEIRS}-1"
+    assert answers[0].headers["X-Trace-ID"] != answers[1].headers["X-Trace-ID"]

@@ -75,8 +75,10 @@ def look(call: AnyCall, caller: Caller, slug: str, values: Mapping[str, Any]) ->
     with CaptureQueriesContext(connection) as captured:
         response = caller.client.generic(call.method, url, raw, content_type, headers=headers)
     statements = [re.sub(r"'[^']*'|\b\d+\b", "?", query["sql"]) for query in captured.captured_queries]
-    seen = {name: value for name, value in response.items() if name != "RateLimit-Remaining"}
-    return Seen(response.status_code, seen, response.getvalue(), statements)
+    seen = {name: value for name, value in response.items() if name not in {"RateLimit-Remaining", "X-Trace-ID"}}
+    # Each call has an id of its own.
+    body = response.getvalue().replace(response.headers["X-Trace-ID"].encode(), b"")
+    return Seen(response.status_code, seen, body, statements)
 
 
 @CALLS
