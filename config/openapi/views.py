@@ -32,11 +32,16 @@ def document() -> dict[str, Any]:
     return described
 
 
-@cache
 def _rendered(media_type: str) -> bytes:
-    renderer = OpenApiYamlRenderer() if media_type == _YAML else OpenApiJsonRenderer()
+    # Who waited for another's finds it made.
     with _one_at_a_time:
-        schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+        return _made(media_type)
+
+
+@cache
+def _made(media_type: str) -> bytes:
+    renderer = OpenApiYamlRenderer() if media_type == _YAML else OpenApiJsonRenderer()
+    schema = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
     rendered: bytes = renderer.render(schema, renderer_context={})
     return rendered
 
