@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from benchmarks import world
 from benchmarks.filing import file, wait
 from benchmarks.filling import fill
 from benchmarks.place import ROOT, VAR_DIR
-from scripts.processes import Processes, free_port, wait_for_http
+from scripts.processes import Processes, free_port, wait_for_http, web_command
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -95,20 +94,13 @@ def warm_up(slug: str) -> None:
 def web(settings_module: str = "config.settings") -> Iterator[tuple[Program, int]]:
     """A web server on a free port, started by the line of the Procfile; yields it and its port."""
     port = free_port()
-    environment = {**world.ENVIRONMENT, "PORT": str(port), "DJANGO_SETTINGS_MODULE": settings_module}
+    environment = {**world.ENVIRONMENT, "WEB_BIND": f"127.0.0.1:{port}", "DJANGO_SETTINGS_MODULE": settings_module}
     with Processes() as processes:
-        process = processes.start("web", _web_command(port), env=environment, cwd=ROOT, log=VAR_DIR / "web.log")
+        process = processes.start(
+            "web", web_command("--log-level", "warning"), env=environment, cwd=ROOT, log=VAR_DIR / "web.log"
+        )
         wait_for_http(f"http://127.0.0.1:{port}/api/", timeout=60, processes=processes)
         yield Program(process.pid), port
-
-
-def _web_command(port: int) -> list[str]:
-    lines = dict(line.split(":", 1) for line in (ROOT / "Procfile").read_text().splitlines() if ":" in line)
-    known = {"PORT": str(port)}
-    line = re.sub(r"\$\{(\w+):-(\w+)\}", lambda found: known.get(found[1], found[2]), lines["web"])
-    # Nobody else needs to reach it.
-    words = shlex.split(line.replace("0.0.0.0", "127.0.0.1"))  # noqa: S104
-    return [sys.executable, "-m", *words, "--log-level", "warning"]
 
 
 def database_cpu_seconds() -> float:

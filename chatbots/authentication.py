@@ -31,6 +31,7 @@ from chatbots.models import ApiKey, Chatbot
 from chatbots.secrets import SecretUnreadable, decrypt, encrypt
 from config.bodies import raw_body
 from config.problems import Problem
+from config.web.limits import SMALL_BODY_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ LAST_USED_EVERY = timedelta(minutes=1)
 
 # ASCII digits only, and few: what else int() would take is no timestamp.
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _TOKEN = re.compile(r"dca_([0-9a-f]{12})_[0-9a-f]{64}")
 # Stand-ins, so that a caller who names no key of ours costs as much work as one who names the wrong secret.
 _NO_DIGEST = bytes(32)
@@ -80,6 +82,22 @@ class SignatureAuthentication(BaseAuthentication):
     """HMAC-SHA256 over timestamp and raw body, by any active signing key of the chatbot in the path."""
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, Caller] | None:
+        signed = self._headers(request)
+        if signed is None:
+            return None
+        timestamp, signature = signed
+        key = _key_that_signed(timestamp.encode(), body_of(request), signature, slug=_slug(request))
+        if key is None:
+            raise Problem("invalid_signature", "No active signing key of this chatbot made this signature.")
+        _note_use(key)
+        return AnonymousUser(), Caller(key.chatbot, key, "signature")
+
+    def may_send(self, request: Request) -> bool:
+        """Say whether the body is worth reading: what it was signed with, only the whole of it tells."""
+        return self._headers(request) is not None
+
+    def _headers(self, request: Request) -> tuple[str, str] | None:
+        """Return timestamp and signature; None of a call that has neither. Raises Problem before a body is read."""
         timestamp, signature = request.headers.get(TIMESTAMP_HEADER), request.headers.get(SIGNATURE_HEADER)
         if timestamp is None and signature is None:
             return None
@@ -88,12 +106,9 @@ class SignatureAuthentication(BaseAuthentication):
         if _bearer(request) is not None:
             raise Problem("not_authenticated", "Send a signature or a token, not both.")
         _refuse_stale(timestamp)
-        message = timestamp.encode() + raw_body(request._request)
-        key = _key_that_signed(message, signature, slug=_slug(request))
-        if key is None:
-            raise Problem("invalid_signature", "No active signing key of this chatbot made this signature.")
-        _note_use(key)
-        return AnonymousUser(), Caller(key.chatbot, key, "signature")
+        if not _SIGNATURE.fullmatch(signature):
+            raise Problem("invalid_signature", f"{SIGNATURE_HEADER} must be 64 hexadecimal digits, in lower case.")
+        return timestamp, signature
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -111,15 +126,27 @@ class TokenAuthentication(BaseAuthentication):
             raise Problem("not_found", "The token's chatbot has nothing at this path.")
         return AnonymousUser(), Caller(key.chatbot, key, "token")
 
+    def may_send(self, request: Request) -> bool:
+        """Say whether the body is worth reading."""
+        token = _bearer(request)
+        key = _key_of_token(token) if token is not None else None
+        return key is not None and key.chatbot.slug == _slug(request)
+
 
 def caller_of(request: Request) -> Caller:
     """Return who makes an authenticated call."""
     return cast("Caller", request.auth)
 
 
+def body_of(request: Request) -> bytes:
+    """Return the exact bytes of a call's body, of as many as its view takes. Raises Problem."""
+    most = getattr(request.parser_context["view"], "most_body_bytes", None)
+    return raw_body(request._request, most=most() if most else SMALL_BODY_BYTES)
+
+
 def sign(*, secret: str, timestamp: str, body: bytes) -> str:
     """Return the value of X-Mindsay-Signature for a body sent at `timestamp` (Unix seconds, as text)."""
-    return hmac.new(secret.encode(), timestamp.encode() + body, "sha256").hexdigest()
+    return _made_with(secret, timestamp.encode(), body)
 
 
 def _refuse_stale(timestamp: str) -> None:
@@ -127,7 +154,7 @@ def _refuse_stale(timestamp: str) -> None:
         raise Problem("stale_timestamp", f"{TIMESTAMP_HEADER} must be Unix seconds within 5 minutes of now.")
 
 
-def _key_that_signed(message: bytes, signature: str, *, slug: str) -> ApiKey | None:
+def _key_that_signed(timestamp: bytes, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
     """Try every active key to the end: time does not tell which of them fits.
 
     Where none does, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist.
@@ -135,13 +162,13 @@ def _key_that_signed(message: bytes, signature: str, *, slug: str) -> ApiKey | N
     """
     keys = list(_active_keys(ApiKey.Type.SIGNING).filter(chatbot__slug=slug))
     secrets = [_secret_of(key) for key in keys]
-    fits = [_is_made_with(secret or _NO_SECRET, message, signature) for secret in secrets]
+    fits = [_is_made_with(secret or _NO_SECRET, timestamp, body, signature) for secret in secrets]
     for key, secret, fit in zip(keys, secrets, fits, strict=True):
         if fit and secret is not None:
             return key
     for _ in range(len(keys), _TRIES):
         ApiKey(chatbot=Chatbot())
-        _is_made_with(_stand_in_secret(), message, signature)
+        _is_made_with(_stand_in_secret(), timestamp, body, signature)
     if None in secrets:
         raise Problem("unavailable", "The signature cannot be checked for now. Send the call again later.")
     return None
@@ -159,9 +186,15 @@ def _sealed_stand_in() -> str:
     return encrypt(_NO_SECRET, bound_to=_NO_SECRET)
 
 
-def _is_made_with(secret: str, message: bytes, signature: str) -> bool:
-    made = hmac.new(secret.encode(), message, "sha256").hexdigest()
-    return hmac.compare_digest(made.encode(), signature.encode(errors="replace"))
+def _is_made_with(secret: str, timestamp: bytes, body: bytes, signature: str) -> bool:
+    return hmac.compare_digest(_made_with(secret, timestamp, body), signature)
+
+
+def _made_with(secret: str, timestamp: bytes, body: bytes) -> str:
+    # Not joined first: a large body would be there twice.
+    made = hmac.new(secret.encode(), timestamp, "sha256")
+    made.update(body)
+    return made.hexdigest()
 
 
 def _secret_of(key: ApiKey) -> str | None:

@@ -1,6 +1,7 @@
 """Read a call's body: its exact bytes, once and bounded, and the JSON in them.
 
-No call needs JSON that is nested deeper than MAX_BODY_DEPTH, and none is parsed that is.
+No call needs JSON that is nested deeper than MAX_BODY_DEPTH, or has more than MAX_BODY_VALUES, and none is parsed
+that does: a parser takes a hundred times the memory of a hostile body.
 
 The bytes matter: a signature covers them as they were sent.
 """
@@ -8,34 +9,44 @@ The bytes matter: a signature covers them as they were sent.
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any, NoReturn
 
-from django.conf import settings
 from django.http import HttpRequest
 
-from config.json_depth import is_deeper
+from config.json_outline import TooDense, count_values, is_deeper, outline_of
 from config.problems import Problem
 
 MAX_BODY_DEPTH = 32
+# A thousand requests of a hundred conversations each, and what else they say.
+MAX_BODY_VALUES = 150_000
+
+# Above this, bodies are parsed one at a time in each process: threads take turns anyway, and memory does not add up.
+_LARGE_BYTES = 1024 * 1024
+_LARGE = Lock()
 
 _READ_BYTES = 64 * 1024
 
 
-def raw_body(request: HttpRequest) -> bytes:
+def raw_body(request: HttpRequest, *, most: int) -> bytes:
     """Return the body as sent; asked again, the same bytes. Raises Problem (`too_large`, `invalid`).
 
-    Never more than MAX_BODY_BYTES are held, whatever Content-Length says or leaves unsaid. `request` has to be
+    Never more than `most` bytes are held, whatever Content-Length says or leaves unsaid. `request` has to be
     Django's own: through DRF's wrapper the bytes of a chunked body would not be found again.
     """
-    _declared_length(request, most=settings.MAX_BODY_BYTES)
+    length = _declared_length(request, most=most)
     if _is_chunked(request) and not hasattr(request, "_body"):
         # Django takes a body without Content-Length for an empty one. `_body` is where it keeps the bytes it
         # has read, so that `request.body` answers with them from here on.
-        request._body = _read_chunks(request)
+        request._body = _read_chunks(request, most=most)
     try:
-        return request.body
+        body = request.body
     except OSError:
         raise Problem("invalid", "The body ended early.") from None
+    if len(body) < length:
+        raise Problem("invalid", "The body ended early.")
+    return body
 
 
 def body_as_it_arrives(request: HttpRequest, *, most: int) -> Iterator[bytes]:
@@ -46,18 +57,6 @@ def body_as_it_arrives(request: HttpRequest, *, most: int) -> Iterator[bytes]:
     """
     length = _declared_length(request, most=most)
     return _pieces(_reader(request), most=most, length=length)
-
-
-def discard_body(request: HttpRequest, *, most: int) -> None:
-    """Read the rest of a body that is refused, at most so many bytes, so that its caller gets to read why.
-
-    A server that answers and closes while a caller still sends makes them see a broken connection alone.
-    """
-    try:
-        for _ in body_as_it_arrives(request, most=most):
-            pass
-    except Problem:
-        return
 
 
 def require_json(request: HttpRequest) -> None:
@@ -85,19 +84,46 @@ def parse_json(raw: bytes) -> Any:
     Refused is also what two readers could read differently: a name that stands twice in an object, NaN and
     Infinity, numbers beyond a double or of thousands of digits, another encoding than UTF-8.
     """
-    require_shallow(raw)
+    with one_at_a_time(raw):
+        # A value has a comma or a bracket before it, and in an object a colon; a container is closed.
+        outline = outline_of_body(raw, most=3 * MAX_BODY_VALUES)
+        require_few(count_values(outline), most=MAX_BODY_VALUES)
+        require_shallow(outline)
+        try:
+            return json.loads(
+                raw.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_refuse, parse_float=_finite
+            )
+        except (ValueError, RecursionError):
+            raise Problem("invalid", "The body is not well-formed JSON.") from None
+
+
+def one_at_a_time(raw: bytes) -> AbstractContextManager[object]:
+    """Hold this while a body is parsed: of large ones there is one at a time."""
+    return _LARGE if len(raw) > _LARGE_BYTES else nullcontext()
+
+
+def outline_of_body(raw: bytes, *, most: int) -> bytes:
+    """Return the outline of a body (`config.json_outline`). Raises Problem(`invalid`) if it is longer than `most`."""
     try:
-        return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_refuse, parse_float=_finite
-        )
-    except (ValueError, RecursionError):
-        raise Problem("invalid", "The body is not well-formed JSON.") from None
+        return outline_of(raw, most)
+    except TooDense:
+        raise _too_many_values() from None
 
 
-def require_shallow(raw: bytes) -> None:
+def require_few(values: int, *, most: int) -> None:
+    """Raise Problem(`invalid`) for more values than that, before anything parses them."""
+    if values > most:
+        raise _too_many_values()
+
+
+def require_shallow(outline: bytes) -> None:
     """Raise Problem(`invalid`) for JSON that is nested deeper than MAX_BODY_DEPTH, before anything parses it."""
-    if is_deeper(raw, MAX_BODY_DEPTH):
+    if is_deeper(outline, MAX_BODY_DEPTH):
         raise Problem("invalid", f"The body is nested more than {MAX_BODY_DEPTH} deep.")
+
+
+def _too_many_values() -> Problem:
+    return Problem("invalid", "The body has too many values for its call.")
 
 
 def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -154,13 +180,13 @@ def _read_piece(read: Callable[[int], bytes]) -> bytes:
         raise Problem("invalid", "The body is malformed, or it ended early.") from None
 
 
-def _read_chunks(request: HttpRequest) -> bytes:
+def _read_chunks(request: HttpRequest, *, most: int) -> bytes:
     try:
-        body = bytes(request.META["wsgi.input"].read(settings.MAX_BODY_BYTES + 1))
+        body = bytes(request.META["wsgi.input"].read(most + 1))
     except Exception:  # each server has errors of its own for a malformed chunk
         raise Problem("invalid", "The chunks of the body are malformed, or it ended early.") from None
-    if len(body) > settings.MAX_BODY_BYTES:
-        raise _too_large(settings.MAX_BODY_BYTES)
+    if len(body) > most:
+        raise _too_large(most)
     return body
 
 

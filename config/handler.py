@@ -4,6 +4,11 @@ from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from config.body_leave import most_body_bytes
+from config.proxies import forget_hearsay
 
 
 class Request(WSGIRequest):
@@ -21,4 +26,22 @@ class Request(WSGIRequest):
 
 
 class Handler(WSGIHandler):
+    """What the web server runs."""
+
     request_class = Request
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> HttpResponseBase:
+        forget_hearsay(environ)
+        return super().__call__(environ, start_response)
+
+    def get_response(self, request: HttpRequest) -> HttpResponseBase:
+        response = super().get_response(request)
+        # Of what a middleware answers by itself Django does not say it, and the connection would end with it.
+        if isinstance(response, HttpResponse):
+            response.headers.setdefault("Content-Length", str(len(response.content)))
+        return response
+
+    def most_body_bytes(self, environ: dict[str, Any]) -> int:
+        """Return how long the body of a request may be, before it is read."""
+        forget_hearsay(environ)
+        return most_body_bytes(self.request_class(environ))

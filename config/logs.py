@@ -101,6 +101,16 @@ def log_last_errors() -> None:
     sys.unraisablehook = lambda args: tell(args.exc_type, args.exc_value, args.exc_traceback)
 
 
+class WithoutRequests(logging.Filter):
+    """Takes out of the web server's lines what is of a request: what is left is that, and where, something failed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return False
+        record.msg, record.args = "The web server could not go on with a call.", ()
+        return True
+
+
 class SafeFormatter(logging.Formatter):
     """One line an event, with the call's id; tracebacks keep their frames, and of errors what may be told."""
 

@@ -31,6 +31,11 @@ _local_hosts = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", _local_hosts) if DEVELOPMENT else env.list("ALLOWED_HOSTS")
 PORT = env.int("PORT", 8000, validate=Range(1, 65535))
 
+# `0.0.0.0:8000` for all networks, `unix:/run/web.sock` for a socket, several separated by commas.
+WEB_BIND = env.list("WEB_BIND", [f"127.0.0.1:{PORT}"])
+WEB_WORKERS = env.int("WEB_WORKERS", 2, validate=Range(1, 64))
+WEB_THREADS = env.int("WEB_THREADS", 4, validate=Range(1, 64))
+
 # AES-256-GCM keys for secrets at rest, newest first; HMAC key for digests, which never rotates.
 ENCRYPTION_KEYS: dict[str, bytes] = env.key_ring("ENCRYPTION_KEYS")
 DIGEST_KEY: bytes = env.single_key("DIGEST_KEY")
@@ -234,6 +239,8 @@ Q_CLUSTER = {
 
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", not DEVELOPMENT)
 BEHIND_PROXY = env.bool("BEHIND_PROXY", False)
+# From where they call: what anybody else says of other addresses is not believed.
+PROXY_NETWORKS = env.networks("PROXY_NETWORKS", "127.0.0.0/8,::1/128")
 # How many of them add to X-Forwarded-For, each the address that called it.
 PROXY_COUNT = env.int("PROXY_COUNT", 1, validate=Range(1, 10))
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
@@ -297,6 +304,7 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
+    "filters": {"web": {"()": "config.logs.WithoutRequests"}},
     "formatters": {"line": {"()": "config.logs.SafeFormatter"}, "json": {"()": "config.logs.JsonFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT or "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO", validate=OneOf(_LEVELS))},
@@ -311,6 +319,9 @@ LOGGING = {
         # It warns of an answer with broken headers, and tells the address that was called.
         "urllib3": {"level": "ERROR"},
         "django.db.backends": {"level": "WARNING"},
+        # The web server's: it names paths, and quotes what it cannot read.
+        "waitress": {"filters": ["web"]},
+        "waitress.queue": {"level": "ERROR"},
     },
 }
 

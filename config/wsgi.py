@@ -11,6 +11,7 @@ embedded.start()
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402  (needs the environment that the embedded servers give)
+from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
 from config.handler import Handler  # noqa: E402
@@ -23,5 +24,8 @@ if settings.WEB_STATEMENT_SECONDS:
 
 # A server that is started wrongly does not start, rather than fail each call.
 digest_key.check()
+
+# Loads all views. Else the first callers of each process would wait for that.
+_ = get_resolver().url_patterns
 
 application = Handler()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scripts.processes import Processes, free_port, wait_for_http
+from scripts.processes import Processes, free_port, wait_for_http, web_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,9 +56,8 @@ def servers(var_dir: Path) -> Iterator[None]:
 def start_web_and_worker(processes: Processes, environment: dict[str, str], var_dir: Path) -> str:
     """Start a web server and a cluster, wait until the first answers, and return its address."""
     address = f"127.0.0.1:{free_port()}"
-    gunicorn = ["-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--workers", "2", "--threads", "4"]
-    web = [sys.executable, *gunicorn, "--bind", address, "--log-level", "info"]
-    processes.start("web", web, environment, cwd=ROOT, log=var_dir / "web.log")
+    bound = environment | {"WEB_BIND": address}
+    processes.start("web", web_command(), bound, cwd=ROOT, log=var_dir / "web.log")
     worker = [sys.executable, "manage.py", "qcluster"]
     processes.start("worker", worker, environment, cwd=ROOT, log=var_dir / "worker.log")
     wait_for_http(f"http://{address}/admin/login/", timeout=60, processes=processes)

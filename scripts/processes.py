@@ -6,9 +6,11 @@ deadline is killed.
 
 import http.client
 import os
+import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +18,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn, Self
 from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def web_command(*options: str) -> list[str]:
+    """Return how the Procfile starts the web server, by this Python, in ROOT. WEB_BIND says where it listens."""
+    lines = dict(line.split(":", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+    return [sys.executable, "-m", *shlex.split(lines["web"]), *options]
 
 
 class Processes:

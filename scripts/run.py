@@ -18,7 +18,7 @@ from django.core.management import call_command  # noqa: E402
 
 from config import embedded  # noqa: E402
 from config.embedded_servers import is_free  # noqa: E402
-from scripts.processes import Processes, exit_on_sigterm, wait_for_http  # noqa: E402
+from scripts.processes import Processes, exit_on_sigterm, wait_for_http, web_command  # noqa: E402
 
 
 def main() -> int:
@@ -39,23 +39,10 @@ def main() -> int:
         call_command("collectstatic", interactive=False, verbosity=0)
     login = _staff_login(settings.VAR_DIR / "staff-login.txt")
 
-    python = sys.executable
-    bind = f"127.0.0.1:{settings.PORT}"
-    gunicorn = [
-        "-m",
-        "gunicorn",
-        "config.wsgi",
-        "--worker-class",
-        "gthread",
-        "--workers",
-        "2",
-        "--threads",
-        "4",
-    ]
     with Processes() as processes:
         programs = {
-            "web": [python, *gunicorn, "--bind", bind, "--log-level", "warning"],
-            "worker": [python, "manage.py", "qcluster"],
+            "web": web_command("--log-level", "warning"),
+            "worker": [sys.executable, "manage.py", "qcluster"],
         }
         for name, argv in programs.items():
             processes.start(name, argv, ENVIRONMENT, cwd=ROOT)

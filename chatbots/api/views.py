@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.conf import settings
+from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from chatbots.authentication import Caller, TokenAuthentication, caller_of
+from chatbots.authentication import Caller, SignatureAuthentication, TokenAuthentication, body_of, caller_of
 from chatbots.rate_limits import LIMITER
-from config.bodies import raw_body, require_json
+from config.bodies import require_json
 from config.problems import Problem
+from config.web.limits import SMALL_BODY_BYTES
 
 
 class ChatbotView(APIView):
@@ -21,7 +24,7 @@ class ChatbotView(APIView):
     """
 
     http_method_names = ["get", "head", "post"]
-    authentication_classes = [TokenAuthentication]
+    authentication_classes: Sequence[type[TokenAuthentication | SignatureAuthentication]] = [TokenAuthentication]
     permission_classes = []  # `initial` asks for the scope
     scope: str
     either_scope: Sequence[str] = ()
@@ -39,6 +42,23 @@ class ChatbotView(APIView):
             raise Problem("not_authenticated", self._how_to_authenticate())
         self._count_call(caller_of(request))
         caller_of(request).require_one_of(self.scopes_of(request.method))
+
+    def most_body_bytes(self) -> int:
+        """Return how long the body of a call may be."""
+        return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)
+
+    @classmethod
+    def body_leave(cls, request: HttpRequest, kwargs: dict[str, Any]) -> int:
+        """Return how long the body of a call may be by what is known before it is read (`config.body_leave`)."""
+        view = cls(request=request, kwargs=kwargs)
+        if view.most_body_bytes() > SMALL_BODY_BYTES and request.method == "POST":
+            call = Request(request, parser_context={"view": view, "kwargs": kwargs})
+            try:
+                if any(authenticator().may_send(call) for authenticator in cls.authentication_classes):
+                    return view.most_body_bytes()
+            except Problem:
+                pass
+        return SMALL_BODY_BYTES
 
     def scopes_of(self, method: str | None) -> Sequence[str]:
         """Return the scopes of which a key needs one to call by this method."""
@@ -63,4 +83,4 @@ class ChatbotView(APIView):
 def json_body(request: Request) -> bytes:
     """Return the exact bytes of a body that is declared as JSON. Raises Problem."""
     require_json(request._request)
-    return raw_body(request._request)
+    return body_of(request)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -22,6 +23,9 @@ class BatchView(WritingView):
     """Answers 200 with a request or a problem for each item, in order, also when all are refused."""
 
     authentication_classes = FilingView.authentication_classes
+
+    def most_body_bytes(self) -> int:
+        return settings.MAX_BODY_BYTES
 
     @described_batch.file_batch
     def post(self, request: Request, **_path: str) -> Response:

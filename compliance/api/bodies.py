@@ -8,13 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from rest_framework.request import Request
 
 from chatbots.api.views import json_body
+from chatbots.authentication import body_of
 from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_form
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.operations import MAX_BATCH
 from compliance.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
-from config.bodies import parse_json, raw_body
+from config.bodies import parse_json
 from config.problems import FieldError, Problem
 from conversations.documents import error_at
 
@@ -282,13 +283,13 @@ def _selector_errors(given: Any) -> list[FieldError]:
 
 def require_no_body(request: Request) -> None:
     """Raise Problem (`invalid`, `unsupported_media_type`) unless the body is empty or an empty object."""
-    if raw_body(request._request):
+    if body_of(request):
         parse_as(NoBody, json_body(request))
 
 
 def read_reason(request: Request, shape: type[CancelBody | ApproveBody | RejectBody]) -> str | None:
     """Return the reason of a decision, or None: the body may be empty. Raises as `require_no_body` does."""
-    body = parse_as(shape, json_body(request)) if raw_body(request._request) else shape()
+    body = parse_as(shape, json_body(request)) if body_of(request) else shape()
     return body.reason
 
 

@@ -2,6 +2,7 @@
 
 import logging
 
+from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,12 +20,17 @@ logger = logging.getLogger(__name__)
 
 Scope = ApiKey.Scope
 
+_MOST_LOOK_UP_BYTES = 1024 * 1024
+
 
 class ConversationsView(ChatbotView):
     """The log, newest first; and where conversations come in."""
 
     scope = Scope.CONVERSATIONS_READ
     post_scope = Scope.CONVERSATIONS_WRITE
+
+    def most_body_bytes(self) -> int:
+        return settings.MAX_BODY_BYTES
 
     @described_log.list_conversations
     def get(self, request: Request, **_path: str) -> Response:
@@ -47,7 +53,7 @@ class ConversationsView(ChatbotView):
     @described.store_conversations
     def post(self, request: Request, **_path: str) -> Response:
         """Answer 200 with one result a document, in order, also when all are refused."""
-        documents = read_documents(request._request)
+        documents = read_documents(request)
         try:
             outcomes = intake.store(chatbot=caller_of(request).chatbot, documents=documents)
         except intake.IntakeFailed as error:
@@ -72,6 +78,10 @@ class LookUpView(ChatbotView):
     """Finds conversations by the platform's ids, which do not belong into an address: they can be personal."""
 
     scope = Scope.CONVERSATIONS_READ
+
+    def most_body_bytes(self) -> int:
+        # A thousand ids of 200 characters, each written as an escape of 4 bytes or so.
+        return min(_MOST_LOOK_UP_BYTES, settings.MAX_BODY_BYTES)
 
     @described_log.look_up_conversations
     def post(self, request: Request, **_path: str) -> Response:

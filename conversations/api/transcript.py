@@ -13,7 +13,6 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.buckets import StorageError
 from chatbots.models import ApiKey
-from config.bodies import discard_body
 from config.pagination import PageQuery
 from config.problems import FieldError, Problem
 from config.query import Query, read_query
@@ -46,6 +45,9 @@ class FilesView(ChatbotView):
     scope = Scope.CONVERSATIONS_READ
     post_scope = Scope.CONVERSATIONS_WRITE
 
+    def most_body_bytes(self) -> int:
+        return most_body_bytes()
+
     @described_log.list_files
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         pages = messages.FilePages(read_query(request, PageQuery))
@@ -58,13 +60,9 @@ class FilesView(ChatbotView):
 
     @described.store_file
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
-        try:
-            with _reading(request, number) as conversation:
-                pass
-            return _receive(request, conversation)
-        except Problem:
-            discard_body(request._request, most=most_body_bytes())
-            raise
+        with _reading(request, number) as conversation:
+            pass
+        return _receive(request, conversation)
 
 
 class FileDownloadView(ChatbotView):

@@ -2,7 +2,6 @@
 
 import base64
 import subprocess
-import sys
 
 import pytest
 from django.core.management import call_command
@@ -12,6 +11,7 @@ from chatbots import digest_key
 from chatbots.models import DigestKey
 from chatbots.secrets import fingerprint
 from compliance import checks
+from scripts.processes import web_command
 from tests.functional.support import ROOT, manage, worker_environment
 
 ANOTHER = b"another key of 32 bytes, not ours"[:32]
@@ -62,7 +62,7 @@ def test_no_new_connection_is_used_with_another_key(settings) -> None:
 def test_neither_worker_nor_web_nor_command_starts_with_another_key() -> None:
     for argv in (
         manage("qcluster"),
-        [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", "127.0.0.1:0"],
+        web_command("--bind", "127.0.0.1:0"),
         manage("migrate"),
         manage("verify_erasure", "--all"),
     ):

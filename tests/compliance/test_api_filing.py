@@ -180,7 +180,7 @@ def test_a_body_that_is_no_object_is_refused(caller, path, body):
     assert pointers(caller.post(path, body)) == {"": "wrong_type"}
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[" * 100_000, b"\xff", b'{"a":NaN}'])
+@pytest.mark.parametrize("raw", [b"", b"{", b"[" * 60_000, b"\xff", b'{"a":NaN}'])
 @PATHS
 def test_a_body_that_is_no_json_is_refused(chatbot, path, raw):
     for caller in (TokenCaller(chatbot), SigningCaller(chatbot)):

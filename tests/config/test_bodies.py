@@ -43,24 +43,22 @@ def code_of(call) -> str:
 
 def test_a_body_is_read_byte_for_byte_and_again():
     request = RequestFactory().post("/api/", b'{"a":\t1}\n', content_type="application/json")
-    assert raw_body(request) == raw_body(request) == b'{"a":\t1}\n'
+    assert raw_body(request, most=100) == raw_body(request, most=100) == b'{"a":\t1}\n'
 
 
 def test_a_body_in_chunks_is_read_like_any_other():
     request = chunked_request(Chunked(b'{"a": 1}'))
-    assert raw_body(request) == raw_body(request) == request.body == b'{"a": 1}'
+    assert raw_body(request, most=100) == raw_body(request, most=100) == request.body == b'{"a": 1}'
 
 
-def test_a_body_in_chunks_is_read_no_further_than_the_limit(settings):
-    settings.MAX_BODY_BYTES = 100
+def test_a_body_in_chunks_is_read_no_further_than_the_limit():
     stream = Chunked(b"x" * 10_000)
-    assert code_of(lambda: raw_body(chunked_request(stream))) == "too_large"
+    assert code_of(lambda: raw_body(chunked_request(stream), most=100)) == "too_large"
     assert stream.tell() == stream.asked == 101
 
 
-def test_a_body_in_chunks_may_have_exactly_the_limit(settings):
-    settings.MAX_BODY_BYTES = 100
-    assert len(raw_body(chunked_request(Chunked(b"x" * 100)))) == 100
+def test_a_body_in_chunks_may_have_exactly_the_limit():
+    assert len(raw_body(chunked_request(Chunked(b"x" * 100)), most=100)) == 100
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError])
@@ -69,7 +67,7 @@ def test_broken_chunks_are_the_callers_fault(error):
         def read(self, _size: int) -> bytes:
             raise error
 
-    assert code_of(lambda: raw_body(chunked_request(Broken()))) == "invalid"
+    assert code_of(lambda: raw_body(chunked_request(Broken()), most=100)) == "invalid"
 
 
 def test_a_caller_who_hangs_up_is_the_callers_fault():
@@ -78,21 +76,21 @@ def test_a_caller_who_hangs_up_is_the_callers_fault():
             raise OSError
 
     request = RequestFactory().post("/api/", b"{}", content_type="application/json", **{"wsgi.input": HungUp()})
-    assert code_of(lambda: raw_body(request)) == "invalid"
+    assert code_of(lambda: raw_body(request, most=100)) == "invalid"
 
 
 @pytest.mark.parametrize("length", ["9" * 5_000, str(10**12)])
 def test_a_length_beyond_measure_is_too_large(length):
     request = RequestFactory().post("/api/", b"{}", content_type="application/json")
     request.META["CONTENT_LENGTH"] = length
-    assert code_of(lambda: raw_body(request)) == "too_large"
+    assert code_of(lambda: raw_body(request, most=100)) == "too_large"
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "1e3", "²"])
 def test_a_malformed_length_is_the_callers_fault(length):
     request = RequestFactory().post("/api/", b"{}", content_type="application/json")
     request.META["CONTENT_LENGTH"] = length
-    assert code_of(lambda: raw_body(request)) == "invalid"
+    assert code_of(lambda: raw_body(request, most=100)) == "invalid"
 
 
 @pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ CONNECTIONS = 16
 
 class Answer(NamedTuple):
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: Any
 
 
@@ -53,7 +53,7 @@ def post_all(
         for _ in range(calls):
             connection.request("POST", caller.url("data-deletion"), raw, sent[caller])
             response = connection.getresponse()
-            answers.append(Answer(response.status, dict(response.getheaders()), json.loads(response.read())))
+            answers.append(Answer(response.status, response.headers, json.loads(response.read())))
         connection.close()
         return answers
 

@@ -1,14 +1,16 @@
 """A web server of its own, as production runs it, on this test's database and bucket."""
 
 import http.client
+import os
+import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from scripts.processes import web_command
 from tests.functional.support import ROOT, worker_environment
 
 PATIENCE = 30
@@ -22,24 +24,51 @@ class WebServer:
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
+    def stop(self) -> None:
+        """Ask it to stop, and wait until it takes no more connections."""
+        os.kill(self._master, signal.SIGTERM)
+        time.sleep(0.5)
+
     def peak_memory(self) -> int:
         """The most memory that a worker process has had, in bytes."""
-        children = Path(f"/proc/{self._master}/task/{self._master}/children").read_text().split()
-        return max(_peak(pid) for pid in children)
+        return max(_memory(pid, "VmHWM") for pid in self._children())
+
+    def peak_memory_of_all(self) -> int:
+        """The most memory that each of the worker processes has had, together, in bytes."""
+        return sum(_memory(pid, "VmHWM") for pid in self._children())
+
+    def forget_peak(self) -> None:
+        """Let the peaks begin anew at what the processes hold now."""
+        for pid in self._children():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def _children(self) -> list[str]:
+        return Path(f"/proc/{self._master}/task/{self._master}/children").read_text().split()
 
 
 @contextmanager
-def web_server(*, workers: int = 1, **settings: str) -> Iterator[WebServer]:
-    """Start gunicorn with workers of four threads each; stop it at the end."""
+def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) -> Iterator[WebServer]:
+    """Start it by the line of the Procfile, with processes of four threads each; stop it at the end.
+
+    What it says goes to `log`, where one is named.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    argv = [sys.executable, "-m", "gunicorn", "config.wsgi", "--worker-class", "gthread", "--threads", "4"]
-    argv += ["--bind", f"127.0.0.1:{port}", "--log-level", "critical", "--workers", str(workers)]
-    # Staff of these tests have a password alone.
-    plain = {"SECURE_SSL_REDIRECT": "false", "SECOND_FACTOR_REQUIRED": "false"}
-    ours = {**plain, "ALLOWED_HOSTS": "127.0.0.1", **settings}
-    process = subprocess.Popen(argv, cwd=ROOT, env=worker_environment(role="web") | ours)
+    ours = {
+        "SECURE_SSL_REDIRECT": "false",
+        # Staff of these tests have a password alone.
+        "SECOND_FACTOR_REQUIRED": "false",
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "WEB_BIND": f"127.0.0.1:{port}",
+        "WEB_WORKERS": str(workers),
+        **settings,
+    }
+    argv = web_command("--log-level", "debug" if log else "critical")
+    with nullcontext() if log is None else log.open("wb") as output:
+        process = subprocess.Popen(
+            argv, cwd=ROOT, env=worker_environment(role="web") | ours, stdout=output, stderr=output
+        )
     try:
         server = WebServer(port, process.pid)
         _wait_for(server, process)
@@ -70,7 +99,7 @@ def _wait_for(server: WebServer, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("The web server does not answer.")
 
 
-def _peak(pid: str) -> int:
+def _memory(pid: str, name: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    (line,) = [line for line in status if line.startswith("VmHWM:")]
+    (line,) = [line for line in status if line.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024

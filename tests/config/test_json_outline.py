@@ -1,4 +1,4 @@
-"""How deep a JSON text is nested, told without a parser."""
+"""How deep a JSON text is nested and how many values it has, told without a parser."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import json_depth
-from config.json_depth import is_deeper
+from config import json_outline
+from config.json_outline import TooDense, count_values, is_deeper, outline_of
 
 texts = st.text(st.sampled_from('[]{}"\\/a\u00e9,: \n')) | st.text(max_size=5)
 values = st.recursive(
@@ -23,11 +23,16 @@ def depth_of(value: Any) -> int:
     return 0 if inner is None else 1 + max(map(depth_of, inner), default=0)
 
 
-@pytest.fixture(autouse=True, params=[3, json_depth._PIECE_BYTES], scope="module")
+def values_of(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(values_of, inner))
+
+
+@pytest.fixture(autouse=True, params=[3, json_outline._PIECE_BYTES], scope="module")
 def _piece_bytes(request: pytest.FixtureRequest) -> Any:
     """Also with pieces so small that everything stands across their borders."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(json_depth, "_PIECE_BYTES", request.param)
+        patched.setattr(json_outline, "_PIECE_BYTES", request.param)
         yield
 
 
@@ -35,8 +40,13 @@ def _piece_bytes(request: pytest.FixtureRequest) -> Any:
 def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bool) -> None:
     raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="surrogatepass")
     depth = depth_of(value)
-    assert not is_deeper(raw, depth)
-    assert depth == 0 or is_deeper(raw, depth - 1)
+    outline = outline_of(raw, len(raw))
+    assert not is_deeper(outline, depth)
+    assert depth == 0 or is_deeper(outline, depth - 1)
+    assert values_of(value) - 1 <= count_values(outline) <= 2 * values_of(value)
+    if outline:
+        with pytest.raises(TooDense):
+            outline_of(raw, len(outline) - 1)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +64,11 @@ def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bo
     ids=range(8),
 )
 def test_what_a_parser_would_follow_too_deep_is_found(raw: bytes) -> None:
-    assert is_deeper(raw, 32)
+    assert is_deeper(outline_of(raw, len(raw)), 32)
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"]" * 100, b"[" * 32, b"[],{}" * 1000, b'"' + b"[" * 100 + b'"', b'["\\"' + b"[" * 99], ids=range(6)
 )
 def test_what_is_not_deep_is_let_through_however_odd(raw: bytes) -> None:
-    assert not is_deeper(raw, 32)
+    assert not is_deeper(outline_of(raw, len(raw)), 32)

@@ -1,0 +1,203 @@
+"""A connection: who is slow ends it, and who is refused gets to read why."""
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer, UnixWSGIServer
+from waitress.task import WSGITask
+
+from config.web import limits
+from config.web.parsing import Parser
+
+_GRACE = {
+    "idle": limits.IDLE_SECONDS,
+    "head": limits.HEAD_SECONDS,
+    "body": limits.BODY_SECONDS,
+    "answer": limits.BODY_SECONDS,
+    "linger": limits.LINGER_SECONDS,
+}
+
+
+class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
+    def build_response_header(self) -> bytes:
+        if self.request.is_withheld or self.channel.server.is_stopping:
+            self.set_close_on_finish()
+        header: bytes = super().build_response_header()
+        return header
+
+
+class _AskLeave:
+    """Asks the application, in one of its threads, how long a body may be."""
+
+    def __init__(self, channel: "Connection") -> None:
+        self._channel = channel
+
+    def service(self) -> None:
+        channel = self._channel
+        environ = Task(channel, channel.request).get_environment()
+        most = limits.SMALL_BODY_BYTES
+        try:
+            most = channel.server.most_body_bytes(environ)
+        finally:
+            channel.server.trigger.pull_trigger(lambda: channel.grant(most))
+
+    def cancel(self) -> None:
+        self._channel.cancel()
+
+
+class Connection(HTTPChannel):  # type: ignore[misc]  # as above
+    parser_class = Parser
+    task_class = Task
+    # waitress' own.
+    request: Any
+    requests: list[Any]
+    connected: bool
+    close_when_flushed: bool
+    will_close: bool
+
+    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
+        self._served = 0
+        self._moved = 0
+        self._asks_leave = False
+        self._leaves_unread = self._lingers = False
+        self._doing: tuple[str, int] = ("head", 0)
+        self._since, self._moved_before = time.monotonic(), 0
+        super().__init__(server, sock, addr, adj, map=map)
+
+    def is_late(self, now: float) -> bool:
+        """Say whether the caller has had time enough for what they do. To be asked once a second."""
+        doing = (self._activity(), self._served)
+        if doing != self._doing:
+            self._doing, self._since, self._moved_before = doing, now, self._moved
+        if doing[0] not in _GRACE:
+            return False
+        seconds: float = _GRACE[doing[0]]
+        if doing[0] in {"body", "answer"}:
+            seconds += (self._moved - self._moved_before) / limits.SLOWEST_BYTES
+        return now - self._since > seconds
+
+    def waits_since(self) -> float | None:
+        """Return since when nothing but a request is waited for; None while one is served or answered."""
+        return self._since if self._activity() in {"idle", "head", "body", "linger"} else None
+
+    def is_at_rest(self) -> bool:
+        """Say that nothing of a request has come, and no answer is on its way."""
+        return self.request is None and self._activity() in {"idle", "head", "linger"}
+
+    def _activity(self) -> str:
+        if self._lingers:
+            return "linger"
+        if self.requests or self._asks_leave:
+            return "served"
+        if self.total_outbufs_len or self.close_when_flushed:
+            return "answer"
+        if self.request is not None:
+            return "body" if self.request.headers_finished else "head"
+        return "idle" if self._served else "head"
+
+    # What waitress asks of a channel.
+
+    def readable(self) -> bool:
+        if self._lingers:
+            return True
+        return not self._asks_leave and bool(super().readable())
+
+    def recv(self, size: int) -> bytes:
+        data: bytes = super().recv(size)
+        self._moved += len(data)
+        return data
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent: int = super().send(data, do_close=do_close)
+        self._moved += sent
+        return sent
+
+    def received(self, data: bytes) -> bool:
+        if self._lingers:
+            return False
+        taken = bool(super().received(data))
+        if self.request is not None and self.request.wants_leave and not self._asks_leave:
+            self._asks_leave = True
+            self.server.add_task(_AskLeave(self))
+        return taken
+
+    def grant(self, most: int) -> None:
+        """Go on with a body that may have so many bytes."""
+        self._asks_leave = False
+        request = self.request
+        if request is None or not self.connected:
+            return
+        request.grant(most)
+        if request.completed:
+            with self.requests_lock:
+                self.request = None
+                self.requests.append(request)
+                if len(self.requests) == 1:
+                    self.server.add_task(self)
+        elif request.continues_later:
+            request.continues_later = False
+            self.send_continue()
+
+    def service(self) -> None:
+        self._served += 1
+        self.server.count_request()
+        request = self.requests[0]
+        # Whoever still sends would see a broken connection in the place of the answer.
+        self._leaves_unread = bool(request.is_withheld or request.error)
+        super().service()
+
+    def handle_write(self) -> None:
+        if self._leaves_unread and self.close_when_flushed and not self.will_close:
+            self._flush_exception(self._flush_some)
+            if not self.total_outbufs_len and self.connected:
+                self._lingers, self.close_when_flushed = True, False
+                with suppress(OSError):
+                    self.socket.shutdown(socket.SHUT_WR)
+            if not self.will_close:
+                return
+        super().handle_write()
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        # waitress would let the thread wait until its caller reads.
+        if self.total_outbufs_len > limits.UNREAD_BYTES:
+            self.will_close, self.connected = True, False
+            self.server.pull_trigger()
+
+
+class _Server:
+    """What the servers of both families of sockets have beyond waitress' own."""
+
+    channel_class = Connection
+    active_channels: dict[int, Connection]
+    is_stopping = False
+    most_body_bytes: Callable[[dict[str, Any]], int]
+    count_request: Callable[[], None]
+
+    def maintenance(self, _now: float) -> None:
+        """Close the connections of who is late."""
+        now = time.monotonic()
+        for channel in list(self.active_channels.values()):
+            if channel.is_late(now):
+                channel.will_close = True
+
+    def handle_accept(self) -> None:
+        if len(self.active_channels) >= limits.CONNECTIONS:
+            self._make_room()
+        super().handle_accept()  # type: ignore[misc]  # of the server that this is mixed into
+
+    def _make_room(self) -> None:
+        waiting = [(since, channel) for channel in self.active_channels.values() if (since := channel.waits_since())]
+        if waiting:
+            min(waiting, key=lambda one: one[0])[1].handle_close()
+
+
+class TcpServer(_Server, TcpWSGIServer):  # type: ignore[misc]  # as above
+    pass
+
+
+class UnixServer(_Server, UnixWSGIServer):  # type: ignore[misc]  # as above
+    pass

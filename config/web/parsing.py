@@ -1,0 +1,185 @@
+"""Read a request off its connection, as strictly as two servers in a row have to.
+
+What waitress would read kindly, and a proxy in front could have read otherwise, is refused: a length beside chunks,
+folded headers, a path with two slashes at its begin, a chunk's size with anything around it.
+"""
+
+import io
+import re
+from typing import Any, NoReturn
+
+from waitress.adjustments import Adjustments
+from waitress.buffers import OverflowableBuffer
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import ChunkedReceiver
+from waitress.utilities import BadRequest
+
+from config.web.limits import SMALL_BODY_BYTES
+
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~]{0,256})?\r\n")
+_MOST_CHUNK_LINE = 300
+_CODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
+_FOLDED = re.compile(rb"\r\n[ \t]")
+_MOST_TRAILER = 4 * 1024
+_MOST_FIELDS = 100
+
+
+class Withheld(io.RawIOBase):
+    """In the place of a body that was not read, or that is broken."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> NoReturn:
+        raise OSError("The body was not read.")
+
+
+class Chunks:
+    """A body in chunks, as waitress' receivers are: `received` returns how many of the bytes belong to it."""
+
+    def __init__(self, buffer: OverflowableBuffer) -> None:
+        self.buf = buffer
+        self.completed = False
+        self.error: BadRequest | None = None
+        self._line = b""
+        self._left = 0
+        self._awaited = self._size
+
+    def __len__(self) -> int:
+        return len(self.buf)
+
+    def received(self, data: bytes) -> int:
+        at = 0
+        while at < len(data) and not (self.completed or self.error):
+            if self._left:
+                piece = data[at : at + self._left]
+                self.buf.append(piece)
+                self._left -= len(piece)
+                at += len(piece)
+            else:
+                # Lines are short; what came of one before is looked at again.
+                end = data.find(b"\n", at) + 1 or len(data)
+                self._line += data[at:end]
+                at = end
+                if self._line.endswith(b"\n"):
+                    line, self._line = self._line, b""
+                    self._awaited(line)
+                elif len(self._line) > _MOST_TRAILER:
+                    self._fail()
+        return at
+
+    def getfile(self) -> Any:
+        return self.buf.getfile()
+
+    def getbuf(self) -> OverflowableBuffer:
+        return self.buf
+
+    def _size(self, line: bytes) -> None:
+        found = _CHUNK.fullmatch(line) if len(line) <= _MOST_CHUNK_LINE else None
+        if found is None:
+            self._fail()
+        elif self._left == 0 and int(found[1], 16) == 0:
+            self._awaited = self._end
+        else:
+            self._left = int(found[1], 16)
+            self._awaited = self._end_of_chunk
+
+    def _end_of_chunk(self, line: bytes) -> None:
+        self._awaited = self._size
+        if line != b"\r\n":
+            self._fail()
+
+    def _end(self, line: bytes) -> None:
+        # Trailers are not looked at. No client of ours sends any, so few may come.
+        if line == b"\r\n":
+            self.completed = True
+        elif not line.endswith(b"\r\n"):
+            self._fail()
+
+    def _fail(self) -> None:
+        self.error = BadRequest("The chunks are malformed.")
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
+    """A request that arrives. A body that is too long is not read: the application is told its length, and refuses.
+
+    `wants_leave` says that the body goes on beyond what everybody may send, until `most` is set.
+    """
+
+    # waitress' own.
+    headers: dict[str, str]
+    content_length: int
+    body_bytes_received: int
+    body_rcv: Any
+    completed: bool
+    expect_continue: bool
+    error: Any
+
+    def __init__(self, adj: Adjustments) -> None:
+        super().__init__(adj)
+        self.most: int | None = None
+        self.is_withheld = False
+        self.continues_later = False
+
+    @property
+    def wants_leave(self) -> bool:
+        return self.most is None and not self.completed and self._length() > SMALL_BODY_BYTES
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        if isinstance(self.body_rcv, Chunks) and self.body_rcv.error:
+            # Not the server's to answer: the application says it in the shape of its errors.
+            self.error = None
+            self.withhold()
+        if self.wants_leave and self.expect_continue:
+            self.expect_continue, self.continues_later = False, True
+        self._refuse_too_long()
+        # What follows on the connection cannot be told from the rest of this.
+        return len(data) if self.is_withheld or self.error else consumed
+
+    def grant(self, most: int) -> None:
+        """Let the body have so many bytes; with fewer than it has, or says it will have, it is not read."""
+        self.most = most
+        self._refuse_too_long()
+
+    def withhold(self) -> None:
+        """Let the application have the request without its body. The connection ends with the answer."""
+        self.is_withheld = self.completed = True
+        self.expect_continue = False
+        super().close()
+
+    def get_body_stream(self) -> Any:
+        return Withheld() if self.is_withheld else super().get_body_stream()
+
+    def parse_header(self, header_plus: bytes) -> None:
+        if _FOLDED.search(header_plus):
+            raise ParsingError("Folded headers are not taken.")
+        if header_plus.count(b"\r\n") > _MOST_FIELDS + 2:
+            raise ParsingError("There are too many headers.")
+        codings = [value.strip(b" \t").lower() for value in _CODING.findall(header_plus)]
+        super().parse_header(header_plus)
+        if codings and (codings != [b"chunked"] or "CONTENT_LENGTH" in self.headers or self.version != "1.1"):
+            raise ParsingError("Chunks have no length beside them, no other coding, and a later version.")
+        if self.version not in {"1.0", "1.1"}:
+            raise ParsingError("This version of HTTP is not spoken here.")
+        if "," in self.headers.get("HOST", ""):
+            raise ParsingError("There is more than one Host.")
+        if self.path.startswith("//"):
+            # waitress would take the second slash away, behind the back of a proxy's rule for the path.
+            raise ParsingError("The path has two slashes at its begin.")
+        if isinstance(self.body_rcv, ChunkedReceiver):
+            self.body_rcv = Chunks(self.body_rcv.getbuf())
+
+    def _length(self) -> int:
+        if self.body_rcv is None:
+            return 0
+        # Of chunks also what stands around them.
+        return max(self.content_length, self.body_bytes_received)
+
+    def _refuse_too_long(self) -> None:
+        if self.most is None or self.is_withheld or self.error or self.body_rcv is None:
+            return
+        length = max(self.content_length, len(self.body_rcv))
+        if length > self.most or self.body_bytes_received > 2 * self.most + SMALL_BODY_BYTES:
+            self.headers["CONTENT_LENGTH"] = str(max(length, self.most + 1))
+            self.withhold()

@@ -1,0 +1,21 @@
+"""What gunicorn starts with: `gunicorn --config python:config.web.settings`, from the folder of the project."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.conf import settings as ours
+
+wsgi_app = "config.wsgi"
+bind = ours.WEB_BIND
+workers = ours.WEB_WORKERS
+worker_class = "config.web.worker.Worker"
+threads = ours.WEB_THREADS
+backlog = 1024
+graceful_timeout = 30
+# The processes take turns, so that not all of them begin anew at once.
+max_requests = 10_000
+max_requests_jitter = 1_000
+# Its own lines are about processes. No line is about a request.
+accesslog = None
+control_socket_disable = True

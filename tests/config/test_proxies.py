@@ -1,0 +1,63 @@
+"""What a call says of other addresses is believed of a proxy of ours alone."""
+
+from ipaddress import ip_network
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+from django.test import RequestFactory
+from django.urls import path
+from pytest_django import Settings
+
+from chatbots.access.lockouts import client_address
+from config.handler import Handler
+
+pytestmark = pytest.mark.django_db
+
+SAID = {
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": "elsewhere",
+    "X-Forwarded-Port": "1",
+    "X-Forwarded-Prefix": "/admin",
+    "Forwarded": "for=203.0.113.9",
+    "X-Real-IP": "203.0.113.9",
+}
+
+
+def tell(request: HttpRequest) -> HttpResponse:
+    kept = sorted(name for name in request.headers if name in SAID)
+    return HttpResponse(f"{request.scheme} {client_address(request)} {request.get_host()} {','.join(kept)}")
+
+
+urlpatterns = [path("tell", tell)]
+
+
+@pytest.fixture(autouse=True)
+def _behind_a_proxy(settings: Settings) -> None:
+    settings.ROOT_URLCONF = __name__
+    settings.BEHIND_PROXY = True
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.PROXY_NETWORKS = (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
+
+
+def told(caller: str) -> str:
+    environ = RequestFactory().get("/tell", headers={**SAID, "Host": "testserver"}, REMOTE_ADDR=caller).environ
+    return b"".join(Handler()(environ, lambda *_: None)).decode()
+
+
+@pytest.mark.parametrize("proxy", ["10.1.2.3", "fd00::1", "::ffff:10.1.2.3", "localhost"])
+def test_a_proxy_of_ours_says_who_calls_and_how(proxy: str) -> None:
+    assert told(proxy) == "https 203.0.113.9 testserver X-Forwarded-For,X-Forwarded-Proto"
+
+
+@pytest.mark.parametrize("caller", ["10.2.0.1", "203.0.113.1", "::ffff:10.2.0.1", "fe80::1"])
+def test_of_anybody_else_nothing_is_believed(caller: str) -> None:
+    answer = told(caller)
+    assert answer.startswith("http ")
+    assert "203.0.113.9" not in answer
+    assert answer.endswith("testserver ")
+
+
+def test_without_a_proxy_nobody_is_believed(settings: Settings) -> None:
+    settings.BEHIND_PROXY, settings.SECURE_PROXY_SSL_HEADER = False, None
+    assert told("10.1.2.3") == "http 10.1.2.3 testserver "

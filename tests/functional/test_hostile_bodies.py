@@ -1,0 +1,189 @@
+"""A body costs a bounded share of memory and time, whatever stands in it, and is read of whom it may come from."""
+
+import http.client
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from chatbots.models import Chatbot
+from config.web.limits import SMALL_BODY_BYTES
+from conversations.models import Conversation, Message
+from tests.calls import Caller, SigningCaller, TokenCaller
+from tests.functional.web import WebServer, web_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MIB = 1024 * 1024
+SIZE = 10 * MIB
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "empty objects": lambda: b"[" + b"{}," * (SIZE // 3 - 2) + b"{}]",
+    "empty lists": lambda: b'{"id": "x", "messages": [' + b"[]," * (SIZE // 3 - 20) + b"[]]}",
+    "escapes": lambda: b'{"id": "' + b"\\u0041" * (SIZE // 6 - 10) + b'"}',
+    "escaped quotes": lambda: b'{"id": "' + b'\\"' * (SIZE // 2 - 10) + b'"}',
+    "brackets in texts": lambda: b"[" + b'"[",' * (SIZE // 4 - 2) + b"1]",
+    "nests": lambda: b"[" * (SIZE // 2) + b"]" * (SIZE // 2),
+    "a million names": lambda: b"{" + b",".join(b'"%d":1' % name for name in range(1_000_000))[: SIZE - 2] + b"}",
+    "a huge number": lambda: b'{"id": ' + b"9" * (SIZE - 20) + b"}",
+    "many huge numbers": lambda: b"[" + (b"9" * 4000 + b",") * (SIZE // 4001 - 1) + b"1]",
+}
+
+
+@pytest.fixture
+def server(chatbot: Chatbot) -> Iterator[WebServer]:
+    with web_server(workers=2) as server:
+        yield server
+
+
+def send(server: WebServer, path: str, raw: bytes, headers: dict[str, str]) -> tuple[int, bytes, float]:
+    began = time.monotonic()
+    connection = server.connect()
+    connection.request("POST", path, raw, {"Content-Type": "application/json", **headers})
+    response = connection.getresponse()
+    answer = response.status, response.read()
+    connection.close()
+    return *answer, time.monotonic() - began
+
+
+def unknown(caller: Caller, raw: bytes) -> dict[str, str]:
+    """Credentials as they should be, of a key that there is not."""
+    return {name: value[:-6] + "000000" for name, value in caller.credentials(raw).items()} | (
+        {"X-Mindsay-Timestamp": str(int(time.time()))} if isinstance(caller, SigningCaller) else {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "caller_type", "is_known"),
+    [
+        ("conversations", TokenCaller, True),
+        ("conversations", TokenCaller, False),
+        ("requests/batch", TokenCaller, True),
+        ("requests/batch", SigningCaller, True),
+        ("requests/batch", SigningCaller, False),
+        ("data-deletion", SigningCaller, False),
+    ],
+)
+def test_eight_hostile_bodies_at_once_are_refused_at_once_and_cost_little(
+    server: WebServer, chatbot: Chatbot, path: str, caller_type: type[Caller], is_known: bool
+) -> None:
+    caller = caller_type(chatbot)
+    bodies = [make() for make in HOSTILE.values()]
+    headers = [caller.credentials(raw) if is_known else unknown(caller, raw) for raw in bodies]
+    send(server, caller.url(path), b"{}", caller.credentials(b"{}"))
+    server.forget_peak()
+    before = server.peak_memory_of_all()
+
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        answers = list(threads.map(lambda raw, head: send(server, caller.url(path), raw, head), bodies, headers))
+
+    grown = server.peak_memory_of_all() - before
+    for status, answer, _ in answers:
+        refused = status == 200 and all("error" in one for one in json.loads(answer)["results"])
+        assert refused or status in ({400, 413} if is_known else {401, 413})
+    assert grown < 300 * MIB
+    # A second each on a machine at rest: this one may have other things to do.
+    assert max(seconds for _, _, seconds in answers) < 10
+    assert not Conversation.objects.exists()
+
+
+def document(messages: int, number: int = 0) -> dict[str, object]:
+    said = {
+        "sender": "bot",
+        "kind": "text",
+        "text": 'A "text", {with} [brackets], \\ and ü.',
+        "sent_at": "2026-11-23T09:00:00Z",
+    }
+    began = {"channel": "widget", "started_at": "2026-11-23T09:00:00Z"}
+    return {"id": f"c-{number}", **began, "messages": [{"id": f"m{each}", **said} for each in range(messages)]}
+
+
+@pytest.mark.parametrize("kind", ["one document", "a list", "JSON Lines"])
+def test_10_mb_of_conversations_are_taken(server: WebServer, chatbot: Chatbot, kind: str) -> None:
+    caller = TokenCaller(chatbot)
+    each = 60 if kind != "one document" else 60_000
+    documents = [document(each, number) for number in range(60_000 // each)]
+    raw = (
+        "\n".join(map(json.dumps, documents))
+        if kind == "JSON Lines"
+        else json.dumps(documents[0] if len(documents) == 1 else documents)
+    )
+    media_type = "application/x-ndjson" if kind == "JSON Lines" else "application/json"
+    assert 0.8 * SIZE < len(raw) <= SIZE
+
+    status, answer, _ = send(
+        server, caller.url("conversations"), raw.encode(), {**caller.credentials(b""), "Content-Type": media_type}
+    )
+
+    assert status == 200
+    assert {one["outcome"] for one in json.loads(answer)["results"]} == {"created"}
+    assert Message.objects.count() == 60_000
+
+
+def begin(server: WebServer, path: str, headers: dict[str, str], length: int) -> socket.socket:
+    """Send the head of a call with so long a body, and no byte of it."""
+    caller = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    ]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    caller.sendall("\r\n".join([*lines, "", ""]).encode())
+    return caller
+
+
+@pytest.mark.parametrize(
+    ("path", "credentials", "status"),
+    [
+        ("conversations", lambda caller: {}, 401),
+        ("conversations", lambda caller: unknown(caller, b""), 401),
+        ("conversations/1/files", lambda caller: {}, 401),
+        ("data-deletion", lambda caller: {}, 401),
+        ("data-deletion", lambda caller: caller.credentials(b""), 413),
+        ("requests/batch", lambda caller: {"X-Mindsay-Timestamp": "1", "X-Mindsay-Signature": "0" * 64}, 401),
+        (
+            "requests/batch",
+            lambda caller: {"X-Mindsay-Timestamp": str(int(time.time())), "X-Mindsay-Signature": "x"},
+            401,
+        ),
+        ("nowhere", lambda caller: caller.credentials(b""), 404),
+    ],
+)
+def test_a_long_body_is_refused_before_a_byte_of_it_is_read(
+    server: WebServer, chatbot: Chatbot, path: str, credentials: Callable[[Caller], dict[str, str]], status: int
+) -> None:
+    caller = TokenCaller(chatbot)
+    for expected in ({}, {"Expect": "100-continue"}):
+        headers = {**credentials(caller), **expected}
+        with begin(server, caller.url(path), headers, SMALL_BODY_BYTES + 1) as connection:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            assert (response.status, response.getheader("Connection")) == (status, "close")
+            assert json.loads(response.read())["status"] == status
+
+
+def test_a_long_body_of_a_known_caller_is_asked_for(server: WebServer, chatbot: Chatbot) -> None:
+    caller, raw = TokenCaller(chatbot), json.dumps(document(2_000)).encode()
+    headers = {**caller.credentials(raw), "Expect": "100-continue"}
+    with begin(server, caller.url("conversations"), headers, len(raw)) as connection:
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(raw)
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == 200
+
+
+def test_who_sends_on_after_a_refusal_gets_to_read_it(server: WebServer, chatbot: Chatbot) -> None:
+    status, answer, _ = send(server, TokenCaller(chatbot).url("conversations"), os.urandom(SIZE), {})
+    assert (status, json.loads(answer)["code"]) == (401, "not_authenticated")
+
+
+def test_a_long_form_of_somebody_who_is_not_logged_in_is_not_read(server: WebServer) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert send(server, "/admin/login/", b"a=" + b"x" * MIB, form)[0] == 403

@@ -1,0 +1,79 @@
+"""Nobody stops the web by being slow, whatever they leave half done."""
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from config.web import limits
+from tests.functional.slow_callers import KINDS, slow_callers
+from tests.functional.web import WebServer, web_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+_SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def server(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[WebServer]:
+    with django_db_blocker.unblock(), web_server(workers=2) as server:  # type: ignore[attr-defined]
+        for _ in range(20):  # each process makes it once
+            connection = server.connect()
+            connection.request("GET", "/api/schema/")
+            connection.getresponse().read()
+            connection.close()
+        yield server
+
+
+def waits(server: WebServer, path: str) -> list[float]:
+    """Call for some seconds, each time anew, and return how long each answer took."""
+    taken, end = list[float](), time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        began = time.monotonic()
+        connection = server.connect()
+        connection.request("GET", path)
+        assert connection.getresponse().status == 200
+        connection.close()
+        taken.append(time.monotonic() - began)
+        time.sleep(0.02)
+    return sorted(taken)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "all"])
+def test_64_slow_callers_hold_nobody_up(server: WebServer, kind: str) -> None:
+    with slow_callers(server.port, [*KINDS] if kind == "all" else [kind], number=64):
+        probes, pages = waits(server, "/healthz"), waits(server, "/admin/login/")
+    # Medians: what a busy machine adds to the slowest call is not the callers' doing.
+    assert probes[len(probes) // 2] <= 0.2
+    assert pages[int(len(pages) * 0.99)] <= 1
+
+
+@pytest.mark.parametrize("kind", ["silent", "half_a_line", "dripping_head"])
+def test_who_does_not_finish_a_head_is_cut_off(server: WebServer, kind: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as caller:
+        KINDS[kind](caller)
+        began = time.monotonic()
+        assert caller.recv(100) == b""
+    assert limits.HEAD_SECONDS - 1 <= time.monotonic() - began <= limits.HEAD_SECONDS + 10
+
+
+def test_who_comes_when_all_connections_are_taken_is_served(server: WebServer) -> None:
+    number = 2 * limits.CONNECTIONS + 20
+    with slow_callers(server.port, ["silent"], number=number):
+        assert waits(server, "/healthz")[-1] <= 5
+
+
+def test_a_call_that_has_come_is_answered_when_the_server_stops() -> None:
+    with web_server() as server:
+        connection = server.connect()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        server.stop()
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (200, "close")
+        fresh = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+        with pytest.raises(OSError):
+            fresh.request("GET", "/healthz")
