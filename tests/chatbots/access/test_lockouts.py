@@ -220,7 +220,6 @@ def test_an_invented_header_does_not_get_around_it(user, settings):
 
 
 def test_it_is_quiet_about_names_in_its_log(user, settings, caplog):
-    caplog.set_level(logging.DEBUG, "axes")
     caplog.set_level(logging.DEBUG, "chatbots")
     fail(user, settings.LOGIN_FAILURES)
     assert "sam.staff" not in caplog.text
