@@ -57,7 +57,8 @@ def calling_bucket_of(chatbot_id: int) -> Iterator[None]:
     try:
         yield
     finally:
-        if breaker:
+        # Of another bucket, or other settings of this one, it says nothing.
+        if breaker and breaker is _breaker_of(chatbot_id):
             note(chatbot_id, breaker)
 
 

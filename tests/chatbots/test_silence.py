@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import StorageError, silence
+from chatbots.buckets import StorageError, place_of, silence
 from chatbots.buckets.breaker import FAILURES, Breaker
-from chatbots.models import Chatbot, SilentStorage
+from chatbots.models import Bucket, Chatbot, SilentStorage
+from tests.dripping import dripping, use_dripping_bucket
 
 pytestmark = pytest.mark.django_db
 
@@ -94,3 +95,12 @@ def test_the_operators_is_left_alone_from_the_third_call_on() -> None:
         breaker.failed()
         silence.note(None, breaker)
         assert (SilentStorage.objects.get(chatbot=None).rests_until is not None) is rests
+
+
+def test_what_a_former_bucket_was_like_is_not_noted_of_the_present_one(chatbot: Chatbot) -> None:
+    with dripping() as server:
+        use_dripping_bucket(chatbot, server)
+        with silence.calling_bucket_of(chatbot.pk):
+            place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.failed()
+            Bucket.objects.filter(chatbot=chatbot).update(bucket="another")
+    assert not SilentStorage.objects.exists()
