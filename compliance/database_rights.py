@@ -33,7 +33,7 @@ RIGHTS: Mapping[str, Rights] = {
     "chatbots.Variable": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (values_gone_at)"),
     "chatbots.CallbackSecret": Rights("SELECT, INSERT, UPDATE (previous_until), DELETE", "SELECT"),
     "chatbots.Bucket": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (last_checked_at, last_error)"),
-    "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE"),
+    "chatbots.BucketCheck": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT, UPDATE, DELETE"),
     "chatbots.SilentStorage": Rights("SELECT, DELETE", "SELECT, INSERT, UPDATE, DELETE"),
     "chatbots.Membership": Rights("SELECT, INSERT, UPDATE, DELETE", "SELECT"),
     "chatbots.DigestKey": Rights("SELECT", "SELECT"),
