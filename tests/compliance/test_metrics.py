@@ -206,7 +206,9 @@ def test_clusters_claims_and_problems_are_told() -> None:
     assert (series["dca_claims"], series["dca_claims_expired"], series["dca_tasks_waiting"]) == (2, 1, 0)
     assert 120 <= series["dca_sweep_age_seconds"] < 180
     problems = {code: series[f'dca_health_problem{{code="{code}"}}'] for code in health.Code}
-    assert problems == {code: float(code == health.Code.CLAIMS_EXPIRED) for code in health.Code}
+    assert problems == {
+        code: float(code in {health.Code.CLAIMS_EXPIRED, health.Code.CLUSTER_GONE}) for code in health.Code
+    }
 
 
 def test_a_chatbot_is_told_only_when_it_is_asked_for(chatbot: Chatbot, neighbour: Chatbot) -> None:

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from chatbots.models import ChangeLogEntry, Chatbot
+from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from conversations import messages, opening
 from conversations.console import views
 from conversations.models import Conversation, Message
@@ -52,7 +52,7 @@ def test_it_shows_what_was_said_in_order_and_all_that_is_held(chatbot: Chatbot) 
             conversation=conversation, sender=sender, kind=kind, text=text, sent_at=NOON + timedelta(hours=6 * number)
         )
     VariableValueFactory.create(conversation=conversation)
-    user = staff(chatbot)
+    user = staff(chatbot, Membership.Role.SUPPORT)
 
     answer = client_of(user).get(page_of(conversation))
 

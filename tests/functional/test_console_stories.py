@@ -124,7 +124,7 @@ def _set_up(page: Page) -> None:
     expect(page.get_by_text("Present UCI")).to_be_visible()
 
     page.get_by_role("button", name="Check access").click()
-    expect(page.get_by_role("status").first).to_contain_text("can be used")
+    expect(page.locator("#bucket")).to_contain_text("The bucket can be used")
 
 
 def _import(tmp_path: Path) -> None:
