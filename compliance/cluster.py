@@ -170,7 +170,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=False)
         try:
             self._clear_up()
-            queue.drop_schedules()
+            queue.drop_foreign()
             if not self.stop_event.is_set():
                 # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
                 if health.oldest_waiting():

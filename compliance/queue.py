@@ -50,8 +50,9 @@ _HOW_MANY = """
 SELECT count(*), statement_timestamp() - min(lock)
   FROM (SELECT lock FROM django_q_ormq WHERE key = %s ORDER BY id LIMIT 1000) AS waiting
 """
-# The versions before had their sweep there.
+# What no worker takes. The versions before had their sweep, and signed nudges, there.
 _DROP_SCHEDULES = "DELETE FROM django_q_schedule RETURNING id, func = 'compliance.tasks.sweep'"
+_DROP_TASKS = "DELETE FROM django_q_ormq WHERE key <> %s RETURNING id"
 
 
 def ring_after_commit() -> None:
@@ -153,13 +154,16 @@ def _take() -> dict[str, object] | None:
     }
 
 
-def drop_schedules() -> None:
-    """Empty django-q2's table of schedules, which nothing here reads, and tell of what was not ours."""
+def drop_foreign() -> None:
+    """Remove what nothing here reads, all schedules and tasks under another key, and tell of it."""
     with connection.cursor() as cursor:
         cursor.execute(_DROP_SCHEDULES)
-        foreign = [number for number, was_ours in cursor.fetchall() if not was_ours]
-    if foreign:
-        _tell_of_foreign("schedule", foreign)
+        schedules = [number for number, was_ours in cursor.fetchall() if not was_ours]
+        cursor.execute(_DROP_TASKS, [KEY])
+        tasks = [number for (number,) in cursor.fetchall()]
+    for table, numbers in (("schedule", schedules), ("queue", tasks)):
+        if numbers:
+            _tell_of_foreign(table, numbers)
 
 
 def _tell_of_foreign(table: str, numbers: list[int]) -> None:
