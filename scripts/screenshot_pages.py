@@ -96,6 +96,7 @@ PICTURES = (
     Picture("login", lambda _: "/admin/login/", "nobody"),
     Picture("login-code", lambda _: "/admin/login/", "nobody", _type_the_code),
     Picture("second-factor", lambda _: "/admin/second-factor/set-up/"),
+    Picture("confirm-password", lambda _: "/admin/confirm-password/?next=/admin/second-factor/"),
     Picture("dashboard", lambda scene: f"/admin/?chatbot={scene.slug}"),
     Picture("conversations", lambda scene: f"/admin/conversations/?chatbot={scene.slug}"),
     Picture("transcript", lambda scene: f"/admin/conversations/{scene.conversation}/"),
