@@ -9,6 +9,9 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from config.web.limits import SMALL_BODY_BYTES
+from config.web.parsing import Withheld
+
 _UTF_8 = "utf-8"
 
 
@@ -17,7 +20,8 @@ class FormsMiddleware:
 
     Django takes the encoding from the header of any call. One that is not of texts (`hex`) ends as a 500, also
     for the parameters of an address, and escapes hold unpaired surrogates, which no page can show. And it writes
-    files of forms to the disk, of any size and before it asks who sends them: chatters' values would lie there.
+    files of forms to the disk, of any size and before it asks who sends them: chatters' values would lie there. What
+    the web server did not read, nothing behind this tries to read.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -33,6 +37,10 @@ class FormsMiddleware:
             raise Http404  # PostgreSQL takes no NUL in a text, so nothing has such an address
         if not is_api and _declared_length(request) > settings.MAX_BODY_BYTES:
             return _refused(request, f"A form may have {settings.MAX_BODY_BYTES:,} bytes at most.", 413)
+        if not is_api and isinstance(request.META.get("wsgi.input"), Withheld):
+            if _declared_length(request) > SMALL_BODY_BYTES:
+                return _refused(request, "A form of this length is taken of staff alone. Log in, and send it again.", 413)
+            return _refused(request, "The form is broken. Send it again.", 400)
         return self.get_response(request)
 
 

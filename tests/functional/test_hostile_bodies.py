@@ -184,6 +184,20 @@ def test_who_sends_on_after_a_refusal_gets_to_read_it(server: WebServer, chatbot
     assert (status, json.loads(answer)["code"]) == (401, "not_authenticated")
 
 
-def test_a_long_form_of_somebody_who_is_not_logged_in_is_not_read(server: WebServer) -> None:
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert send(server, "/admin/login/", b"a=" + b"x" * MIB, form)[0] == 403
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize("path", ["/admin/login/", "/admin/login/code/", "/admin/nowhere/"])
+def test_a_long_form_of_somebody_who_is_not_logged_in_is_not_read(server: WebServer, path: str) -> None:
+    status, page, _ = send(server, path, b"a=" + b"x" * MIB, FORM)
+    assert status == 413
+    assert b"Log in, and send it again." in page
+
+
+def test_a_form_in_broken_chunks_is_refused(server: WebServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        head = "POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n"
+        caller.sendall(f"{head}Content-Type: {FORM['Content-Type']}\r\n\r\nzz\r\n".encode())
+        response = http.client.HTTPResponse(caller)
+        response.begin()
+        assert response.status == 400
