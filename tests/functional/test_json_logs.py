@@ -52,14 +52,15 @@ def test_the_web_server_writes_json_lines_from_start_to_end(chatbot: Chatbot, tm
         call = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {"Host": "localhost", "X-Request-ID": "id-of-the-call", **caller.credentials(b"{}")}
         call.request("POST", "/api/v1/chatbots/acme/data-export", b"{}", headers)
-        assert call.getresponse().status == 503
+        answer = call.getresponse()
         call.close()
 
     messages = lines(log.read_text())
 
     assert {"gunicorn.error", "gunicorn.access", "chatbots.authentication"} <= {line["logger"] for line in messages}
     [ours] = [line for line in messages if line["logger"] == "chatbots.authentication"]
-    assert ours["request_id"] == "id-of-the-call"
+    assert answer.status == 503
+    assert ours["request_id"] == answer.headers["X-Trace-ID"] != "id-of-the-call"
     assert ours["error"].startswith("  File ")
 
 
