@@ -39,7 +39,7 @@ class FormsMiddleware:
             return _refused(request, f"A form may have {settings.MAX_BODY_BYTES:,} bytes at most.", 413)
         if not is_api and isinstance(request.META.get("wsgi.input"), Withheld):
             if _declared_length(request) > SMALL_BODY_BYTES:
-                return _refused(request, "A form of this length is taken of staff alone. Log in, and send it again.", 413)
+                return _refused(request, "A form this long is taken of staff alone. Log in, and send it again.", 413)
             return _refused(request, "The form is broken. Send it again.", 400)
         return self.get_response(request)
 
