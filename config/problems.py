@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+# More faults of fields than that are not listed: whoever sends 150,000 needs not read of each.
+MOST_ERRORS = 100
 
 CODES: Mapping[str, tuple[int, str]] = {
     "invalid": (400, "The call is not valid"),
@@ -84,18 +86,34 @@ class FieldError(TypedDict):
     detail: str
 
 
+def too_many_errors(count: int) -> FieldError:
+    """Return what stands at the end of a list of faults, or in its place, when not all of `count` are listed."""
+    return FieldError(pointer="", code="too_many_errors", detail=f"There are {count:,} faults; not all are listed.")
+
+
+def at_most(errors: Sequence[FieldError], most: int) -> list[FieldError]:
+    """Return so many faults at most; the last then says how many there are."""
+    if len(errors) <= most:
+        return list(errors)
+    is_cut = errors[-1]["code"] == "too_many_errors"
+    return [*errors[: most - 1], errors[-1] if is_cut else too_many_errors(len(errors))]
+
+
 class Problem(exceptions.APIException):
-    """An error of the API. `code` is one of CODES, `detail` a sentence that says what to do."""
+    """An error of the API. `code` is one of CODES, `detail` a sentence that says what to do.
+
+    Of `errors` it keeps MOST_ERRORS.
+    """
 
     def __init__(self, code: str, detail: str = "", *, errors: Sequence[FieldError] = ()) -> None:
         status, title = CODES[code]
         super().__init__(detail or f"{title}.", code)
         self.status_code = status
         self.code = code
-        self.errors = list(errors)
+        self.errors = at_most(errors, MOST_ERRORS)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the members of the problem, also for an answer that lists several."""
+    def as_dict(self, *, most_errors: int = MOST_ERRORS) -> dict[str, Any]:
+        """Return the members of the problem; with fewer of its errors for an answer that lists several problems."""
         return {
             "type": f"/api/docs/errors#{self.code}",
             "title": CODES[self.code][1],
@@ -103,7 +121,7 @@ class Problem(exceptions.APIException):
             "detail": str(self.detail),
             "code": self.code,
             "request_id": current_request_id.get(),
-            "errors": self.errors,
+            "errors": at_most(self.errors, most_errors),
         }
 
     def headers(self) -> dict[str, str]:

@@ -16,7 +16,10 @@ from compliance.api.filing import FilingView, replay_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.operations import Asked
-from config.problems import FieldError, Problem
+from config.problems import MOST_ERRORS, FieldError, Problem
+
+# How many faults are listed of each item of a large batch.
+_LEAST_ERRORS = 10
 
 
 class BatchView(WritingView):
@@ -42,12 +45,13 @@ class BatchView(WritingView):
         filed = [outcome for outcome in outcomes.values() if isinstance(outcome, ComplianceRequest)]
         shown = dict(zip((one.pk for one in filed), request_objects(request, filed), strict=True))
         results = []
+        most_errors = max(_LEAST_ERRORS, MOST_ERRORS // len(items))
         for place, item in enumerate(items):
             outcome = outcomes.get(place, item)
             if isinstance(outcome, ComplianceRequest):
                 results.append(as_filed(shown[outcome.pk], outcome))
             else:
-                results.append({"error": _problem(outcome).as_dict()})
+                results.append({"error": _problem(outcome).as_dict(most_errors=most_errors)})
         return Response({"results": results})
 
 

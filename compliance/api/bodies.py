@@ -16,7 +16,7 @@ from compliance.operations import MAX_BATCH
 from compliance.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from config.bodies import parse_json
-from config.problems import FieldError, Problem
+from config.problems import FieldError, Problem, too_many_errors
 from conversations.documents import error_at
 
 # The limits are those of `ByConversations`, told field by field.
@@ -184,6 +184,9 @@ class Batch(BaseModel):
     requests: list[DeletionItem | ExportItem] = _ITEMS
 
 
+# Of more faults it is only told that there are so many: each is a piece of text until the answer is made.
+_MOST_READ = 1_000
+
 Body = TypeVar("Body", DeletionBody, ExportBody)
 Shape = TypeVar("Shape", bound=BaseModel)
 
@@ -224,7 +227,7 @@ class RejectBody(_DecisionBody):
 
 
 def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
-    """Read the body of a deletion or export. Raises Problem(`invalid`) that names every field at fault.
+    """Read the body of a deletion or export. Raises Problem(`invalid`) that names the fields at fault.
 
     A chatbot can demand `action`, so that a captured call cannot be sent to the other path.
     """
@@ -235,21 +238,26 @@ def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
 
 
 def parse_as(shape: type[Shape], raw: bytes) -> Shape:
-    """Read a body of this shape. Raises Problem(`invalid`) that names every field at fault."""
+    """Read a body of this shape. Raises Problem(`invalid`) that names the fields at fault."""
     return validate(shape, parse_json(raw))
 
 
 def validate(shape: type[Shape], value: Any) -> Shape:
-    """Return what a body, or a part of one, says. Raises Problem(`invalid`) that names every field at fault."""
+    """Return what a body, or a part of one, says. Raises Problem(`invalid`) that names the fields at fault."""
     errors: list[FieldError] = []
     body = None
     try:
         body = shape.model_validate(value)
     except ValidationError as error:
-        errors = [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
+        count = error.error_count()
+        if count <= _MOST_READ:
+            errors = [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
+        else:
+            errors = [too_many_errors(count)]
     if issubclass(shape, _NamesSomebody):
+        # Before the others: these are first of what a shortened list tells.
         known = {error["pointer"] for error in errors}
-        errors += [error for error in _selector_errors(value) if error["pointer"] not in known]
+        errors[:0] = [error for error in _selector_errors(value) if error["pointer"] not in known]
     if body is None or errors:
         # Raised outside the except block: its context would hold what was sent.
         raise not_valid(errors)

@@ -1,5 +1,6 @@
 """Many requests by one call: each item is judged by itself, what can be filed is stored at once, and never twice."""
 
+import json
 import time
 from typing import Any
 
@@ -367,3 +368,21 @@ def test_an_expired_row_is_no_answer_and_is_overwritten(caller):
     assert not set(first) & set(second)
     assert ids(caller.post(PATH, items("bob", "alice"), **IDEMPOTENCY)) == second
     assert Replay.objects.count() == 3
+
+
+@pytest.mark.parametrize("fields", [101, 20_000, 140_000])
+def test_an_item_with_very_many_faults_is_told_some_of_them(caller: TokenCaller, fields: int) -> None:
+    wrong = item("42", **{f"field_{number}": 1 for number in range(fields)})
+    [result] = results(caller.post(PATH, {"requests": [wrong]}))
+    errors = result["error"]["errors"]
+    assert len(errors) <= 100
+    assert errors[-1]["code"] == "too_many_errors"
+    assert f"{fields:,}" in errors[-1]["detail"]
+
+
+def test_many_items_with_many_faults_get_no_very_long_answer(caller: TokenCaller) -> None:
+    wrong = item("42", **{f"f{number}": 1 for number in range(130)})
+    raw = json.dumps({"requests": [wrong] * 1000})
+    answer = caller.post(PATH, raw.encode())
+    assert {result["error"]["errors"][-1]["code"] for result in results(answer)} == {"too_many_errors"}
+    assert len(answer.content) < 1.5 * len(raw)

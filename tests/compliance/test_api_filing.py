@@ -309,3 +309,10 @@ def test_no_body_breaks_a_call(caller, path, body):
 @given(raw=st.binary(max_size=200))
 def test_no_bytes_break_a_call(caller, raw):
     problem(caller.post("data-deletion", raw), 400, "invalid")
+
+
+def test_a_body_with_very_many_faults_is_told_some_of_them(chatbot: Chatbot) -> None:
+    body = json.dumps(ALICE | {f"f{number}": 1 for number in range(900)}).encode()
+    answer = SigningCaller(chatbot).post("data-deletion", body)
+    errors = problem(answer, 400, "invalid")["errors"]
+    assert (len(errors), errors[-1]["code"]) == (100, "too_many_errors")
