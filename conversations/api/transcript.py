@@ -1,10 +1,12 @@
 """What was said in a conversation, and its files: out, and files in."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
+from django.conf import settings
 from django.http import HttpResponseRedirect
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,6 +27,10 @@ from conversations.models import Conversation
 logger = logging.getLogger(__name__)
 
 Scope = ApiKey.Scope
+
+# Uploads under way in this process: each holds a thread while the storage takes it, however slowly. One is left for
+# all other calls.
+_PLACES = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 
 
 class MessagesView(ChatbotView):
@@ -62,7 +68,8 @@ class FilesView(ChatbotView):
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
         with _reading(request, number) as conversation:
             pass
-        return _receive(request, conversation)
+        with _place():
+            return _receive(request, conversation)
 
 
 class FileDownloadView(ChatbotView):
@@ -95,6 +102,16 @@ def _reading(request: Request, number: int) -> Iterator[Conversation]:
         raise Problem("not_found", "The chatbot has no conversation with this number.") from None
     except messages.ConversationClosed:
         raise Problem("conversation_deleted") from None
+
+
+@contextmanager
+def _place() -> Iterator[None]:
+    if not _PLACES.acquire(blocking=False):
+        raise Problem("unavailable", "As many files are being stored as can be at a time. Send it again later.")
+    try:
+        yield
+    finally:
+        _PLACES.release()
 
 
 def _receive(request: Request, conversation: Conversation) -> Response:

@@ -1,0 +1,80 @@
+"""Uploads into a storage that answers with a byte now and then hold up nobody but themselves."""
+
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
+
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import Chatbot
+from tests.calls import TokenCaller
+from tests.conversations.forms import BOUNDARY, FORM, file
+from tests.dripping import DrippingServer, dripping
+from tests.factories import conversation_of
+from tests.functional.web import PATIENCE, WebServer, web_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+BODY = f"--{BOUNDARY}\r\n".encode() + file(b"x") + f"\r\n--{BOUNDARY}--\r\n".encode()
+# A second is promised; the machine may have other things to do.
+SOON = 2.0
+
+
+@pytest.fixture
+def slow() -> Iterator[DrippingServer]:
+    with dripping(lasting=60) as server:
+        yield server
+
+
+def upload(server: WebServer, caller: TokenCaller, number: int) -> tuple[int, str | None, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=4 * PATIENCE)
+    headers = {**caller.credentials(b""), "Content-Type": FORM}
+    connection.request("POST", caller.url(f"conversations/{number}/files"), BODY, headers)
+    response = connection.getresponse()
+    code = json.loads(response.read())["code"]
+    connection.close()
+    return response.status, response.getheader("Retry-After"), code
+
+
+def took(server: WebServer, path: str, headers: dict[str, str]) -> float:
+    began = time.monotonic()
+    connection = server.connect()
+    connection.request("GET", path, headers=headers)
+    assert connection.getresponse().status == 200
+    connection.close()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_while_the_storage_drips_one_thread_is_left_for_other_calls(
+    chatbot: Chatbot, slow: DrippingServer, threads: int
+) -> None:
+    caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
+    paths = ["/healthz", "/readyz", caller.url("conversations"), caller.url(f"conversations/{number}")]
+    refused = (503, "5", "unavailable")
+    with (
+        web_server(WEB_THREADS=str(threads), S3_ENDPOINT_URL=slow.endpoint) as server,
+        ThreadPoolExecutor(threads + 4) as pool,
+    ):
+        calls = [pool.submit(upload, server, caller, number) for _ in range(threads + 4)]
+        at_once = [call.result() for call in islice(as_completed(calls, timeout=PATIENCE / 2), 5)]
+        seconds = [took(server, path, caller.credentials(b"")) for path in paths for _ in range(5)]
+        assert at_once == [refused] * 5
+        assert [call.done() for call in calls].count(False) == threads - 1, "Nothing was held meanwhile."
+        assert max(seconds) < SOON
+        slow.stop()
+        assert [call.result() for call in calls] == [refused] * len(calls)
+
+
+def test_uploads_that_have_ended_leave_their_places(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
+    wrong = BODY.replace(b'name="file"', b'name="other"')
+    for body, status in [(wrong, 400), (BODY, 201)] * 4:
+        answer = caller.client.generic(
+            "POST", caller.url(f"conversations/{number}/files"), body, FORM, headers=caller.credentials(b"")
+        )
+        assert answer.status_code == status
