@@ -1,7 +1,7 @@
 """Read a request off its connection, as strictly as two servers in a row have to.
 
 What waitress would read kindly, and a proxy in front could have read otherwise, is refused: a length beside chunks,
-folded headers, a path with two slashes at its begin, a chunk's size with anything around it.
+folded headers, a chunk's size with anything around it, a target that is no plain path.
 """
 
 import io
@@ -19,6 +19,9 @@ from config.web.limits import SMALL_BODY_BYTES
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~]{0,256})?\r\n")
 _MOST_CHUNK_LINE = 300
 _CODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
+# The path as a proxy's rule sees it. Other forms of a target, and escapes of what needs none, would be another here.
+_PLAIN_TARGET = re.compile(r"/(?!/)[^#]*")
+_NEEDLESS_ESCAPE = re.compile(r"[^?]*%(2[def]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _MOST_TRAILER = 4 * 1024
 _MOST_FIELDS = 100
@@ -109,6 +112,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     # waitress' own.
     headers: dict[str, str]
     content_length: int
+    request_uri: str
     body_bytes_received: int
     body_rcv: Any
     completed: bool
@@ -157,16 +161,18 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         if header_plus.count(b"\r\n") > _MOST_FIELDS + 2:
             raise ParsingError("There are too many headers.")
         codings = [value.strip(b" \t").lower() for value in _CODING.findall(header_plus)]
-        super().parse_header(header_plus)
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("The head cannot be read.") from None
         if codings and (codings != [b"chunked"] or "CONTENT_LENGTH" in self.headers or self.version != "1.1"):
             raise ParsingError("Chunks have no length beside them, no other coding, and a later version.")
         if self.version not in {"1.0", "1.1"}:
             raise ParsingError("This version of HTTP is not spoken here.")
         if "," in self.headers.get("HOST", ""):
             raise ParsingError("There is more than one Host.")
-        if self.path.startswith("//"):
-            # waitress would take the second slash away, behind the back of a proxy's rule for the path.
-            raise ParsingError("The path has two slashes at its begin.")
+        if not _PLAIN_TARGET.fullmatch(self.request_uri) or _NEEDLESS_ESCAPE.match(self.request_uri):
+            raise ParsingError("The target is a path, with one slash at its begin and no needless escape.")
         if isinstance(self.body_rcv, ChunkedReceiver):
             self.body_rcv = Chunks(self.body_rcv.getbuf())
 
