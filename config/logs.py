@@ -111,6 +111,20 @@ class WithoutRequests(logging.Filter):
         return True
 
 
+class WithoutPaths(logging.Filter):
+    """Takes out of Django's own lines what a caller sent: hosts, origins, paths."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("django.security."):
+            record.msg, record.args = "A call was refused: %s.", (record.name.rpartition(".")[2],)
+            record.exc_info = None
+        elif record.name == "django.request":
+            match = getattr(getattr(record, "request", None), "resolver_match", None)
+            status = getattr(record, "status_code", None)
+            record.msg, record.args = "A call was answered with %s: %s", (status, match.route if match else "no view")
+        return True
+
+
 class SafeFormatter(logging.Formatter):
     """One line an event, with the call's id; tracebacks keep their frames, and of errors what may be told."""
 
@@ -124,6 +138,11 @@ class SafeFormatter(logging.Formatter):
         request_id = current_request_id.get()
         record.call = f" request_id={request_id}" if request_id else ""
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's own name)
+        # What came from elsewhere cannot look like an event of its own, nor act on a terminal.
+        record.message = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], record.message).replace("\n", "\n  ")
+        return super().formatMessage(record)
 
     def formatException(  # noqa: N802  (logging's own name)
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -178,6 +197,7 @@ def log_uncaught(
         logging.getLogger("uncaught").critical("process.failed", exc_info=(kind, error, trace))
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
 _DIRECTIVE = re.compile(r"(?:(\w+)=)?%[-#0 +]*\d*(?:\.\d+)?[a-z]")
 

@@ -304,9 +304,14 @@ _LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"web": {"()": "config.logs.WithoutRequests"}},
+    "filters": {
+        "web": {"()": "config.logs.WithoutRequests"},
+        "paths": {"()": "config.logs.WithoutPaths"},
+    },
     "formatters": {"line": {"()": "config.logs.SafeFormatter"}, "json": {"()": "config.logs.JsonFormatter"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT or "line"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT or "line", "filters": ["paths"]}
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO", validate=OneOf(_LEVELS))},
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},

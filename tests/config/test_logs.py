@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection
+from django.test import RequestFactory
 
 from chatbots.models import Chatbot
-from config.logs import JsonFormatter, formatter
+from config.logs import JsonFormatter, SafeFormatter, WithoutPaths, formatter
 from config.request_id import current_request_id
 from config.web_logs import Logger
 
@@ -102,3 +103,26 @@ def test_the_web_server_s_handlers_write_as_ours_do(monkeypatch: pytest.MonkeyPa
     for handler in handlers:
         logger.error_log.removeHandler(handler)
         logger.access_log.removeHandler(handler)
+
+
+def test_no_line_of_a_message_looks_like_an_event_of_its_own() -> None:
+    sent = "x\n2026-11-26 08:00:00,000 INFO login.done user=1\r\x1b[2K\x00\x85\u2028"
+    record = logging.LogRecord("config", logging.INFO, "", 0, "told %s", (sent,), None)
+    first, second = SafeFormatter().format(record).split("\n")
+    assert first.endswith("told x")
+    assert second.startswith("  2026")
+    assert not set("\r\x1b\x00\x85\u2028") & set(second)
+
+
+def test_djangos_lines_hold_nothing_that_a_caller_sent() -> None:
+    request = RequestFactory().get("/admin/alice/")
+    lines = [
+        ("django.security.DisallowedHost", "Invalid HTTP_HOST header: 'alice'.", ()),
+        ("django.security.csrf", "Forbidden (%s): %s", ("Origin checking failed - alice", "/admin/alice/")),
+        ("django.request", "%s: %s", ("Internal Server Error", "/admin/alice/")),
+    ]
+    for name, text, arguments in lines:
+        record = logging.LogRecord(name, logging.ERROR, "", 0, text, arguments, None)
+        record.request, record.status_code = request, 500
+        assert WithoutPaths().filter(record)
+        assert "alice" not in SafeFormatter().format(record)
