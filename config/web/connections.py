@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer, UnixWSGIServer
 from waitress.task import WSGITask
@@ -50,12 +51,14 @@ class _AskLeave:
 
 
 class Connection(HTTPChannel):  # type: ignore[misc]  # as above
-    parser_class = Parser
     task_class = Task
     # waitress' own.
     request: Any
     requests: list[Any]
     connected: bool
+    last_activity: float
+    outbufs: list[Any]
+    total_outbufs_len: int
     close_when_flushed: bool
     will_close: bool
 
@@ -80,9 +83,10 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
             seconds += (self._moved - self._moved_before) / limits.SLOWEST_BYTES
         return now - self._since > seconds
 
-    def waits_since(self) -> float | None:
-        """Return since when nothing but a request is waited for; None while one is served or answered."""
-        return self._since if self._activity() in {"idle", "head", "body", "linger"} else None
+    def could_go(self) -> tuple[bool, float] | None:
+        """Return whether its caller takes an answer, or else sends, and since when; None while a request is served."""
+        activity = self._activity()
+        return None if activity == "served" else (activity == "answer", self._since)
 
     def is_at_rest(self) -> bool:
         """Say that nothing of a request has come, and no answer is on its way."""
@@ -99,7 +103,27 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
             return "body" if self.request.headers_finished else "head"
         return "idle" if self._served else "head"
 
+    def unread_in_memory(self) -> int:
+        """Return how many bytes of answers wait in memory for their caller."""
+        buffers = [each for each in list(self.outbufs) if isinstance(each, OverflowableBuffer)]
+        return sum(len(each) for each in buffers if not each.overflowed)
+
+    def cut_off(self) -> None:
+        """End it, from whatever thread. What its caller has not taken is gone at once, not when the loop comes by."""
+        self.will_close, self.connected = True, False
+        self.outbufs, self.total_outbufs_len = [OverflowableBuffer(0)], 0
+        self.server.pull_trigger()
+
     # What waitress asks of a channel.
+
+    def parser_class(self, adj: Any) -> Parser:
+        return Parser(adj, is_one_too_many=len(self.requests) >= limits.AT_ONCE)
+
+    def write_soon(self, data: Any) -> int:
+        taken: int = super().write_soon(data)
+        if self.total_outbufs_len > limits.SMALL_BODY_BYTES:
+            self.server.bound_memory()
+        return taken
 
     def readable(self) -> bool:
         if self._lingers:
@@ -164,8 +188,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
     def _flush_outbufs_below_high_watermark(self) -> None:
         # waitress would let the thread wait until its caller reads.
         if self.total_outbufs_len > limits.UNREAD_BYTES:
-            self.will_close, self.connected = True, False
-            self.server.pull_trigger()
+            self.cut_off()
 
 
 class _Server:
@@ -189,10 +212,23 @@ class _Server:
             self._make_room()
         super().handle_accept()  # type: ignore[misc]  # of the server that this is mixed into
 
+    def bound_memory(self) -> None:
+        """Cut off who has taken nothing for the longest time while all of them hold too much, from whatever thread."""
+        callers = [(one, one.unread_in_memory()) for one in list(self.active_channels.values())]
+        too_much = sum(unread for _, unread in callers) - limits.UNREAD_BYTES_IN_MEMORY
+        if too_much <= 0:
+            return
+        for one, unread in sorted(callers, key=lambda each: each[0].last_activity):
+            if unread:
+                one.cut_off()
+                too_much -= unread
+            if too_much <= 0:
+                return
+
     def _make_room(self) -> None:
-        waiting = [(since, channel) for channel in self.active_channels.values() if (since := channel.waits_since())]
-        if waiting:
-            min(waiting, key=lambda one: one[0])[1].handle_close()
+        callers = [(since, each) for each in self.active_channels.values() if (since := each.could_go())]
+        if callers:
+            min(callers, key=lambda one: one[0])[1].handle_close()
 
 
 class TcpServer(_Server, TcpWSGIServer):  # type: ignore[misc]  # as above

@@ -22,5 +22,9 @@ STOPPING_SECONDS = 2
 CONNECTIONS = 500
 # An answer of which more than this is not taken is kept on the disk.
 ANSWER_BYTES_IN_MEMORY = 1024 * 1024
+# Of all connections of a process together. Beyond it, who has taken nothing for the longest time is cut off.
+UNREAD_BYTES_IN_MEMORY = 32 * 1024 * 1024
+# So many requests may come on a connection before the first of them is answered.
+AT_ONCE = 16
 # So much of the answers to requests that came at once, and are not taken, ends the connection.
 UNREAD_BYTES = 16 * 1024 * 1024

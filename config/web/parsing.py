@@ -119,8 +119,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     expect_continue: bool
     error: Any
 
-    def __init__(self, adj: Adjustments) -> None:
+    def __init__(self, adj: Adjustments, *, is_one_too_many: bool = False) -> None:
         super().__init__(adj)
+        self._is_one_too_many = is_one_too_many
         self.most: int | None = None
         self.is_withheld = False
         self.continues_later = False
@@ -130,6 +131,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
         return self.most is None and not self.completed and self._length() > SMALL_BODY_BYTES
 
     def received(self, data: bytes) -> int:
+        if self._is_one_too_many:
+            # Not even parsed: the thread that does that serves all connections.
+            self.version, self.completed = "1.1", True
+            self.error = BadRequest("Too many requests came at once.")
+            return len(data)
         consumed: int = super().received(data)
         if isinstance(self.body_rcv, Chunks) and self.body_rcv.error:
             # Not the server's to answer: the application says it in the shape of its errors.

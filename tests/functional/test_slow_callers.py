@@ -4,6 +4,7 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -41,6 +42,16 @@ def waits(server: WebServer, path: str) -> list[float]:
     return sorted(taken)
 
 
+@contextmanager
+def closing_all() -> Iterator[list[socket.socket]]:
+    opened: list[socket.socket] = []
+    try:
+        yield opened
+    finally:
+        for each in opened:
+            each.close()
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "all"])
 def test_64_slow_callers_hold_nobody_up(server: WebServer, kind: str) -> None:
     with slow_callers(server.port, [*KINDS] if kind == "all" else [kind], number=64):
@@ -63,6 +74,35 @@ def test_who_comes_when_all_connections_are_taken_is_served(server: WebServer) -
     number = 2 * limits.CONNECTIONS + 20
     with slow_callers(server.port, ["silent"], number=number):
         assert waits(server, "/healthz")[-1] <= 5
+
+
+def test_requests_by_the_thousand_in_one_piece_hold_nobody_up(server: WebServer) -> None:
+    with closing_all() as callers:
+        for _ in range(200):
+            callers.append(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            callers[-1].sendall((b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1_500)[:64_000])
+        probes = waits(server, "/healthz")
+        answers = b""
+        while piece := callers[0].recv(65_536):
+            answers += piece
+    assert probes[len(probes) // 2] <= 0.5
+    statuses = [answer[:3] for answer in answers.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200"] * limits.AT_ONCE + [b"400"]
+
+
+def test_who_takes_no_answer_costs_little_memory(server: WebServer) -> None:
+    asked = b"GET /api/schema/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * limits.AT_ONCE
+    before = server.peak_memory_of_all()
+    with closing_all() as callers:
+        for _ in range(300):
+            caller = socket.socket()
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            caller.connect(("127.0.0.1", server.port))
+            caller.sendall(asked)
+            callers.append(caller)
+        assert waits(server, "/healthz")
+    # Of two processes. Unbounded it would be 1,500 MB.
+    assert server.peak_memory_of_all() - before <= 300 * 1024 * 1024
 
 
 def test_a_call_that_has_come_is_answered_when_the_server_stops() -> None:
