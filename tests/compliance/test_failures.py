@@ -149,7 +149,7 @@ def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage,
     worker.drain(seconds=60)
 
     request.refresh_from_db()
-    assert waits == [1, 3, 96, 384]
+    assert waits == [1, 4, 24, 480]
     assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_unavailable", 5)
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.started", *["request.given_back"] * 4, "request.failed"]
@@ -171,7 +171,7 @@ def test_a_refusal_that_passes_within_minutes_fails_nothing(chatbot, storage, mo
         worker.drain(seconds=60)
         request.refresh_from_db()
         assert request.status == Status.ACCEPTED
-        waits.append(round((request.not_before - timezone.now()).total_seconds() / 30))
+        waits.append(round((request.not_before - timezone.now()).total_seconds() / 5))
         let_them_try_again()
     worker.drain(seconds=60)
 
@@ -179,19 +179,19 @@ def test_a_refusal_that_passes_within_minutes_fails_nothing(chatbot, storage, mo
     assert (waits, request.status, request.error_code) == ([1, 4], Status.COMPLETED, "")
 
 
-def test_a_refusal_that_stays_fails_at_the_third_attempt(chatbot, storage, monkeypatch) -> None:
+def test_a_refusal_that_stays_fails_at_the_last_of_its_attempts(chatbot, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
 
     def refused(*args: object, **options: object) -> None:
         raise errors.denied("s3:PutObject")
 
     monkeypatch.setattr(ObjectStorage, "put", refused)
-    for _ in range(3):
+    for _ in range(errors.REFUSED_ATTEMPTS):
         worker.drain(seconds=60)
         let_them_try_again()
 
     request.refresh_from_db()
-    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_access_denied", 3)
+    assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_access_denied", 4)
 
 
 @pytest.mark.usefixtures("refused_at_once")

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 def test_a_failed_task_says_nothing_of_the_rows(monkeypatch, caplog) -> None:
     """django-q2 keeps the text and traceback of what a task raises, and PostgreSQL quotes the row."""
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         ConversationFactory.create(user_name="Ada Lovelace", deletion_request_id=None)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE conversations_conversation SET deleted_at = now()")
