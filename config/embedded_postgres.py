@@ -33,6 +33,7 @@ class Postgres(Server):
         "max_wal_size": "2GB",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        "log_line_prefix": "%m [%p] %d ",
         # An error quotes whole rows and statements: none of that may enter the log.
         "log_min_messages": "log",
         "log_min_error_statement": "panic",
