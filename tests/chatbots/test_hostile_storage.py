@@ -181,8 +181,10 @@ def test_an_answer_that_makes_no_sense_is_an_error_in_our_words(answer: bytes, u
     head, _, body = answer.partition(b"|")
 
     def behave(server: Hostile, connection: socket.socket) -> None:
-        while server.hear(connection):
-            connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+        while asked := server.hear(connection):
+            # What follows the answer to a HEAD would be read as the answer to the next call, or not, by chance.
+            sent = b"" if asked.startswith(b"HEAD") else body
+            connection.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (head, len(body), sent))
 
     with behaving(behave) as server:
         code, _ = refusal(storage_at(server.url(), call_seconds=60), use)
@@ -209,7 +211,8 @@ def test_a_connection_serves_the_next_call_also_after_the_time_of_the_last() -> 
 
 def test_a_call_that_is_cut_off_hits_no_other_on_the_same_pool() -> None:
     with behaving(answers_politely) as server, ThreadPoolExecutor(1) as thread:
-        storage = storage_at(server.url())
+        # A quick call that a busy machine keeps for more than half of this would be tried again.
+        storage = storage_at(server.url(), call_seconds=4)
         assert storage.exists("a/key")
         dripping = thread.submit(refusal, storage, lambda storage: storage.exists("drip"))
         calls = 0
@@ -218,9 +221,8 @@ def test_a_call_that_is_cut_off_hits_no_other_on_the_same_pool() -> None:
             calls += 1
         assert dripping.result()[0] == "storage_unavailable"
         assert storage.exists("a/key")
-        dripped = sum(b"/drip" in head for head in server.requests)
         assert calls > 1
-        assert server.connections == dripped + 1
+        assert sum(b"a/key" in head for head in server.requests) == calls + 2, "none was cut off and tried again"
 
 
 def test_what_is_sent_has_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
