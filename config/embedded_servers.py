@@ -61,6 +61,7 @@ class Server(ABC):
         self._identity_file = home / "server.identity"
         # Beside the sockets, for a server whose folder was removed while it ran.
         self._pid_copy = runtime / f"{home.name}.pid"
+        self._is_ours = False
 
     @abstractmethod
     def command(self) -> list[str]: ...
@@ -110,16 +111,23 @@ class Server(ABC):
         self._launch()
 
     def wait(self) -> None:
-        """Return once the server does its work; launch it again if it was on its way out when joined."""
-        deadline = time.monotonic() + START_SECONDS
+        """Return once the server does its work.
+
+        It is launched again, once: if it was on its way out when joined, or was launched here and has not come up,
+        since another program took a port when it was about to.
+        """
+        began = time.monotonic()
         second_try = True
         while not self.ready():
-            if not self.alive():
+            seconds = time.monotonic() - began
+            is_stuck = self._is_ours and seconds > START_SECONDS / 4
+            if not self.alive() or (second_try and is_stuck):
                 if not second_try:
                     raise EmbeddedError(f"The embedded {self.name} does not start. {self.hint()}")
                 second_try = False
+                self.stop()
                 self._launch()
-            if time.monotonic() > deadline:
+            if seconds > START_SECONDS:
                 raise EmbeddedError(f"The embedded {self.name} runs but does not answer. {self.hint()}")
             time.sleep(0.02)
 
@@ -143,6 +151,7 @@ class Server(ABC):
         raise EmbeddedError(f"The embedded {self.name} cannot be stopped. {self.hint()}")
 
     def _launch(self) -> None:
+        self._is_ours = True
         self.evict()
         self.prepare()
         self.tidy()

@@ -252,3 +252,19 @@ def test_a_port_in_use_is_not_free() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         assert not is_free(server.getsockname()[1])
+
+
+def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the server lives on and never does its work."""
+    monkeypatch.setattr("config.embedded_servers.START_SECONDS", 20)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = listener.getsockname()[1]
+        server = SeaweedFS(tmp_path / "s3", tmp_path, S3, taken - 10_004)
+        with monkeypatch.context() as patch:
+            patch.setattr("config.embedded_s3.is_free", lambda port: True)
+            server.begin(alone=True)
+        with pytest.raises(embedded.EmbeddedError, match="took the ports"):
+            server.wait()
+        assert not server.alive()
