@@ -36,5 +36,7 @@ def _nothing_is_denied() -> Iterator[None]:
     yield
     with log.open(errors="replace") as lines:
         lines.seek(begin)
-        denied = sorted({line.partition("ERROR:")[2].strip() for line in lines if ours in line and "permission denied" in line})
+        denied = sorted(
+            {line.partition("ERROR:")[2].strip() for line in lines if ours in line and "permission denied" in line}
+        )
     assert not denied, f"{denied}: see compliance/database_rights.py"
