@@ -173,7 +173,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             queue.drop_foreign()
             if not self.stop_event.is_set():
                 # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
-                if health.oldest_waiting():
+                if health.is_anything_due():
                     queue.ring()
                 queue.call_for_sweep()
         except Exception as error:

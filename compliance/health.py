@@ -57,7 +57,8 @@ SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
    AND NOT EXISTS (
        SELECT FROM chatbots_silentstorage s JOIN chatbots_bucket b ON b.chatbot_id = c.id
         WHERE CASE b.hosting WHEN 'client' THEN s.chatbot_id = c.id AND (k.kind = 'export' OR l.lane = 'client')
-                             ELSE s.chatbot_id IS NULL AND k.kind = 'export' END)
+                             ELSE s.chatbot_id IS NULL AND k.kind = 'export' END
+          AND (NOT %(trials)s OR s.rests_until > clock_timestamp()))
  ORDER BY oldest.waits_since, oldest.id
  LIMIT 1
 """
@@ -215,11 +216,16 @@ def look(*, chatbots: Collection[int] | None = None) -> Health:
 
 def oldest_waiting(chatbots: Collection[int] | None = None) -> Waiting | None:
     """Return what has waited longest of what may be taken up, of all chatbots or of these."""
-    rows = _rows(_OLDEST, chatbots)
+    rows = _rows(_OLDEST, chatbots, trials=False)
     if not rows:
         return None
     request_id, chatbot_id, since, now, is_blocked = rows[0]
     return Waiting(request_id, chatbot_id, since, now - since, is_blocked)
+
+
+def is_anything_due() -> bool:
+    """Say whether a worker can take something up: also what waits for a storage whose rest is over, to try that."""
+    return bool(_rows(_OLDEST, None, trials=True))
 
 
 def _now_and_at_work() -> tuple[datetime, bool]:
@@ -233,9 +239,10 @@ def _claims(chatbots: Collection[int] | None) -> list[ClaimInHand]:
     return [ClaimInHand(*row) for row in _rows(_CLAIMS, chatbots)]
 
 
-def _rows(statement: str, chatbots: Collection[int] | None) -> list[tuple[Any, ...]]:
+def _rows(statement: str, chatbots: Collection[int] | None, **values: bool) -> list[tuple[Any, ...]]:
+    asked = {"all": chatbots is None, "chatbots": array(chatbots or ()), "most": _MOST_WAITING}
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"all": chatbots is None, "chatbots": array(chatbots or ()), "most": _MOST_WAITING})
+        cursor.execute(statement, asked | values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
+from chatbots.buckets import hosted_storage
 from compliance.models import ComplianceRequest
 from config import proc
 from config.arrays import array
@@ -47,9 +48,6 @@ _WORKERS_LANES = [Lane.NORMAL, Lane.ALONE, Lane.LARGE]
 _IN_CLIENTS_BUCKETS = """
 SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'
 """
-_HOSTED_RESTS = """
-SELECT EXISTS (SELECT FROM chatbots_silentstorage WHERE chatbot_id IS NULL AND rests_until > clock_timestamp())
-"""
 _IS_SILENT = "SELECT EXISTS (SELECT FROM chatbots_silentstorage WHERE chatbot_id = %s)"
 # Where exports wait to go to a client's bucket, and deletions that have to call one. One claim at a time does, so no
 # client has all the threads. From the clients' buckets, which are few beside all that wait; a deletion may have been
@@ -69,6 +67,18 @@ SELECT each.kind, each.lane, array_agg(each.chatbot_id)
    AND NOT EXISTS (SELECT FROM chatbots_silentstorage s
                     WHERE s.chatbot_id = each.chatbot_id AND s.rests_until > clock_timestamp())
  GROUP BY 1, 2
+"""
+
+# Whoever needs one tries it when its rest is over. Where nobody did, it may be well again or gone, and is told of.
+_FORGET_SILENCE = """
+DELETE FROM chatbots_silentstorage s
+ WHERE s.rests_until < clock_timestamp() - interval '10 minutes'
+   AND NOT EXISTS (SELECT FROM compliance_compliancerequest r
+                    WHERE r.status = 'accepted' AND r.claim_id IS NULL AND r.chatbot_id = s.chatbot_id
+                      AND (r.kind = 'export' OR r.lane = 'client'))
+   AND NOT EXISTS (SELECT FROM conversations_dailyextract d
+                    WHERE d.state IN ('pending', 'stale') AND d.chatbot_id = s.chatbot_id)
+   AND s.chatbot_id IS NOT NULL
 """
 
 # A share for each chatbot, in the order of its line. An earlier request of the same chatter that is accepted or
@@ -144,8 +154,8 @@ def draw(
 ) -> tuple[list[UUID], bool]:
     """Lock the next requests that call no client's bucket; return them and whether they count as large."""
     if kind == ComplianceRequest.Kind.EXPORT:
-        cursor.execute(_HOSTED_RESTS)
-        if cursor.fetchone()[0]:
+        # Not what all know: after a rest this process may be the one that tries.
+        if hosted_storage().calls.breaker.refuses:
             return [], False
         cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
         clients = {row[0] for row in cursor.fetchall()}
@@ -177,6 +187,12 @@ def draw_for_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket |
         if picked := _pick(cursor, kind, lane, [one], most=1 if cursor.fetchone()[0] else None):
             return ForBucket(one, kind, lane, picked)
     return None
+
+
+def forget_silence() -> None:
+    """Forget of clients' buckets that they did not answer, where nobody has tried for long and nothing waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FORGET_SILENCE)
 
 
 def _one_that_can(

@@ -139,6 +139,7 @@ def sweep(aside: Aside | None = None) -> None:
     Without one all is done here.
     """
     _break_expired()
+    line.forget_silence()
     progress.release_export_pending()
     days.plan_due()
     remnants.erase_late_data()
@@ -155,7 +156,12 @@ def _remove_expired(aside: Aside) -> None:
     def nothing() -> None:
         pass
 
-    hosted = Job(HOSTED, run=partial(remnants.remove_expired, at_clients=False), give_back=nothing)
+    def remove_hosted() -> None:
+        silence.share_hosted()
+        remnants.remove_expired(at_clients=False)
+        silence.share_hosted()
+
+    hosted = Job(HOSTED, run=remove_hosted, give_back=nothing)
     if aside.has_room and hosted.chatbot_id not in aside.busy:
         aside.begin(hosted)
     left = remnants.clients_with_remnants()

@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from chatbots.buckets import errors
 
@@ -19,6 +20,13 @@ LONGEST_REST_SECONDS = 300.0
 # Where calls fail at once (nobody listens), a trial costs nothing, and work goes on soon after the storage is back.
 QUICK_SECONDS = 5.0
 QUICK_REST_SECONDS = 5.0
+
+
+class Last(NamedTuple):
+    """How the last call that has ended went, and how many seconds ago that was."""
+
+    answered: bool
+    seconds_ago: float
 
 
 class Breaker:
@@ -34,12 +42,18 @@ class Breaker:
         self._rest = FIRST_REST_SECONDS
         self._rests_until: float | None = None
         self._last: bool | None = None
+        self._last_at = 0.0
         self._was_quick = False
 
     @property
     def is_resting(self) -> bool:
         """Say whether it is open."""
         return self._rests_until is not None
+
+    @property
+    def refuses(self) -> bool:
+        """Say whether a call would be refused now."""
+        return self._rests_until is not None and self._clock() < self._rests_until
 
     @property
     def was_quick(self) -> bool:
@@ -58,34 +72,34 @@ class Breaker:
             if self._rests_until is not None:
                 self.reset()
 
-    def take_last(self) -> bool | None:
-        """Return whether the last call that has ended since the last asking had an answer, or None without any."""
+    def take_last(self) -> Last | None:
+        """Return how the last call went that has ended since the last asking, or None without any."""
         with self._lock:
             last, self._last = self._last, None
-        return last
+            return None if last is None else Last(last, self._clock() - self._last_at)
 
     def check(self) -> None:
         """Let the caller's call pass, or raise StorageError(`storage_resting`)."""
         with self._lock:
             if self._rests_until is None:
                 return
-            if self._clock() < self._rests_until:
+            if self.refuses:
                 raise errors.resting()
             # This one call is the trial. Should its end never be told, another may pass after a rest.
             self._rests_until = self._clock() + self._rest
 
     def answered(self) -> None:
         """Note that the storage answered, whatever it said."""
-        if self._failures or self._rests_until is not None:
-            with self._lock:
+        with self._lock:
+            if self._failures or self._rests_until is not None:
                 self.reset()
-        self._last = True
+            self._last, self._last_at = True, self._clock()
 
     def failed(self, *, after: float = math.inf) -> None:
         """Note that a call had no answer, and after how many seconds that was known."""
         with self._lock:
             self._failures += 1
-            self._last = False
+            self._last, self._last_at = False, self._clock()
             self._was_quick = after < QUICK_SECONDS
             is_open = self._rests_until is not None
             if not is_open and self._failures < FAILURES:

@@ -42,7 +42,12 @@ VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(
            greatest((clock_timestamp() - s.since) * %(share)s, make_interval(secs => %(first)s)),
            make_interval(secs => %(longest)s)) END
 """
-_ANSWERS = "DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s"
+# An answer from before it was found silent says nothing: its process may have had nothing to do since.
+_ANSWERS = """
+DELETE FROM chatbots_silentstorage
+ WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s AND since <= clock_timestamp() - make_interval(secs => %(ago)s)
+"""
+_FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
 
 @contextmanager
@@ -90,24 +95,25 @@ def note(chatbot_id: int | None, breaker: Breaker) -> None:
     A client's bucket is left alone from the first call on that has no answer: only what is its own waits. The
     operator's from the third in a row.
     """
-    answered = breaker.take_last()
-    if answered is None:
+    last = breaker.take_last()
+    if last is None:
         return
     values = {
         "chatbot": chatbot_id,
+        "ago": last.seconds_ago,
         "rests": chatbot_id is not None or breaker.is_resting,
         "first": FIRST_REST_AFTER_QUICK_SECONDS if breaker.was_quick else FIRST_REST_SECONDS,
         "share": _SHARE_AFTER_QUICK if breaker.was_quick else 1.0,
         "longest": LONGEST_REST_SECONDS,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_ANSWERS if answered else _SILENT, values)
+        cursor.execute(_ANSWERS if last.answered else _SILENT, values)
 
 
 def forget(chatbot_id: int) -> None:
     """Forget that a chatbot's bucket does not answer, since it is another one now or somebody wants to know."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANSWERS, {"chatbot": chatbot_id})
+        cursor.execute(_FORGET, [chatbot_id])
 
 
 def _breaker_of(chatbot_id: int) -> Breaker | None:

@@ -104,3 +104,13 @@ def test_what_a_former_bucket_was_like_is_not_noted_of_the_present_one(chatbot: 
             place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.failed()
             Bucket.objects.filter(chatbot=chatbot).update(bucket="another")
     assert not SilentStorage.objects.exists()
+
+
+def test_an_answer_from_before_does_not_hide_that_others_have_none_since(chatbot: Chatbot) -> None:
+    now = 0.0
+    answered = Breaker(clock=lambda: now)
+    answered.answered()
+    silent(chatbot)
+    now = 60.0
+    silence.note(chatbot.pk, answered)
+    assert SilentStorage.objects.exists()

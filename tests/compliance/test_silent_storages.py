@@ -1,0 +1,82 @@
+"""What becomes of a storage that did not answer: who tries it again, and when it is no longer told of."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.models import Bucket, Chatbot, SilentStorage
+from compliance import health, worker
+from compliance.aside import Aside
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.factories import deletion_of, export_of
+
+Status = ComplianceRequest.Status
+MINUTE = timedelta(minutes=1)
+PATIENCE = 30
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def silent(chatbot: Chatbot | None, *, rests: timedelta, since: timedelta = timedelta()) -> SilentStorage:
+    now = timezone.now()
+    return SilentStorage.objects.create(chatbot=chatbot, since=now - since, rests_until=now + rests)
+
+
+def at_client(chatbot: Chatbot) -> Chatbot:
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting="client", bucket=chatbot.slug, region="us-east-1", access_key_id="key", secret_encrypted="unused"
+    )
+    return chatbot
+
+
+def test_exports_alone_find_out_that_the_hosted_bucket_answers_again(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
+    silent(None, rests=-timedelta(seconds=1))
+    export = export_of(chatbot, "42")
+    worker.drain()
+    export.refresh_from_db()
+    assert (export.status, export.attempts) == (Status.COMPLETED, 0)
+    assert not SilentStorage.objects.exists()
+
+
+def test_while_it_rests_no_export_is_taken(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    silent(None, rests=MINUTE)
+    export = export_of(chatbot, "42")
+    worker.drain()
+    hosted_storage().calls.breaker.reset()
+    export.refresh_from_db()
+    assert (export.status, export.error_code) == (Status.ACCEPTED, "")
+
+
+def test_a_sweep_finds_out_too_and_tells_the_others(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    silent(None, rests=-timedelta(seconds=1))
+    aside = Aside(lambda: None)
+    worker.sweep(aside)
+    assert aside.wait(PATIENCE)
+    assert not SilentStorage.objects.exists()
+
+
+@pytest.mark.parametrize("hosting", ["hosted", "client"])
+def test_a_guard_rings_once_the_rest_is_over_and_something_waits(chatbot: Chatbot, hosting: str) -> None:
+    known = silent(at_client(chatbot) if hosting == "client" else None, rests=MINUTE)
+    assert not health.is_anything_due()
+    export = export_of(chatbot, "42")
+    assert not health.is_anything_due()
+    SilentStorage.objects.filter(pk=known.pk).update(rests_until=timezone.now())
+    assert health.is_anything_due()
+    assert health.oldest_waiting() is None, "it is told as a silent storage, not as work that waits"
+    export.delete()
+    assert not health.is_anything_due()
+
+
+def test_what_nobody_has_tried_for_long_and_nothing_waits_for_is_forgotten(chatbot: Chatbot) -> None:
+    unused, waited_for, resting = (at_client(factories.ready_chatbot(slug=slug)) for slug in ("one", "two", "three"))
+    for each, rests in ((unused, -11 * MINUTE), (waited_for, -11 * MINUTE), (resting, -5 * MINUTE)):
+        silent(each, rests=rests)
+    deletion_of(waited_for, "42", lane="client", not_before=timezone.now() + MINUTE)
+    worker.sweep(Aside(lambda: None))
+    assert set(SilentStorage.objects.values_list("chatbot", flat=True)) == {waited_for.pk, resting.pk}
