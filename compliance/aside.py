@@ -70,7 +70,13 @@ class Aside:
         with self._changed:
             self._jobs.add(job)
         # A daemon, or the worker could not end before the bucket has answered.
-        threading.Thread(target=self._carry_out, args=[job], name="aside", daemon=True).start()
+        thread = threading.Thread(target=self._carry_out, args=[job], name="aside", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads for us
+            self._drop(job)
+            _give_back(job)
+            raise
 
     def wait(self, seconds: float) -> bool:
         """Wait until no thread is at work, for so long at most; say whether it is so."""
@@ -90,10 +96,7 @@ class Aside:
             left = list(self._jobs)
         for job in left:
             logger.warning("aside.left chatbot=%s", job.chatbot_id)
-            try:
-                job.give_back()
-            except Exception:  # its lease runs out, then
-                logger.exception("aside.not_given_back chatbot=%s", job.chatbot_id)
+            _give_back(job)
         return False
 
     def _carry_out(self, job: Job) -> None:
@@ -102,16 +105,20 @@ class Aside:
                 job.run()
             except Exception:  # whatever it was, the others' work goes on
                 logger.exception("aside.failed chatbot=%s", job.chatbot_id)
+                _give_back(job)
             finally:
-                with self._changed:
-                    self._jobs.discard(job)
-                    self._changed.notify_all()
+                self._drop(job)
             if not self._is_over:
                 self._ring()
         except Exception:  # the sweep looks again
             logger.exception("aside.not_rung")
         finally:
             connections.close_all()
+
+    def _drop(self, job: Job) -> None:
+        with self._changed:
+            self._jobs.discard(job)
+            self._changed.notify_all()
 
     def _end_with_the_worker(self) -> None:
         """Have `end` called when this process, a child, ends: django-q2 recycles and stops its workers so."""
@@ -124,3 +131,11 @@ class Aside:
             # The threads of a call under way would be waited for, however long it takes.
             logging.shutdown()
             os._exit(0)
+
+
+def _give_back(job: Job) -> None:
+    try:
+        connections.close_all()  # what failed may have been the connection of this thread
+        job.give_back()
+    except Exception:  # its lease runs out, then
+        logger.exception("aside.not_given_back chatbot=%s", job.chatbot_id)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from chatbots.buckets import silence
 from compliance import bucket_checks, claims, line, progress
@@ -23,6 +22,7 @@ from compliance.export import engine as export
 from compliance.models import ComplianceRequest
 from compliance.sizes import measure
 from config.logs import describe_kind, is_connection_lost, was_ended_by_operator
+from config.patience import patiently
 from conversations.extracts import days, work
 
 logger = logging.getLogger(__name__)
@@ -197,23 +197,13 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
     A database that does not answer is waited for: there is nothing else to do, and the claim would have to expire.
     """
     logger.error("claim.failed claim=%s", held.id, exc_info=error)
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        # The error may be that the connection broke, and what is written now needs one that lives.
-        connection.close_if_unusable_or_obsolete()
-        try:
-            _put_back(held, error)
-        except ClaimLost:
-            return
-        except DatabaseError as again:
-            connection.close()
-            if time.monotonic() > end:
-                # The claim then expires by itself, which counts as an attempt.
-                logger.warning("claim.left claim=%s %s", held.id, describe_kind(again))
-                return
-            time.sleep(1)
-        else:
-            return
+    try:
+        patiently(lambda: _put_back(held, error), seconds=_PATIENCE_SECONDS)
+    except ClaimLost:
+        pass
+    except DatabaseError as again:
+        # The claim then expires by itself, which counts as an attempt.
+        logger.warning("claim.left claim=%s %s", held.id, describe_kind(again))
 
 
 def _put_back(held: HeldClaim, error: Exception) -> None:

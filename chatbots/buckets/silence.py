@@ -5,9 +5,11 @@ breaker of the process counts (`chatbots.buckets.breaker`). A storage is named b
 by None: the operator's. Times are the database's clock.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.db import Error as DatabaseError
 from django.db import connection
 
 from chatbots.buckets.breaker import Breaker
@@ -15,6 +17,9 @@ from chatbots.buckets.errors import StorageError
 from chatbots.buckets.places import hosted_storage, place_of
 from chatbots.models import Bucket
 from chatbots.secrets import SecretUnreadable
+from config.logs import describe_kind
+
+logger = logging.getLogger(__name__)
 
 FIRST_REST_SECONDS = 30
 # Where nobody listens a trial costs nothing: it rests for a tenth of the time that it has been silent.
@@ -56,15 +61,28 @@ def calling_bucket_of(chatbot_id: int) -> Iterator[None]:
 
     One at a time in a process. A bucket that cannot be opened is none to learn of: whoever calls it is told.
     """
-    breaker = _breaker_of(chatbot_id)
-    if breaker:
-        heed(chatbot_id, breaker)
+    breaker = None
+    with _no_matter():
+        breaker = _breaker_of(chatbot_id)
+        if breaker:
+            heed(chatbot_id, breaker)
     try:
         yield
     finally:
-        # Of another bucket, or other settings of this one, it says nothing.
-        if breaker and breaker is _breaker_of(chatbot_id):
-            note(chatbot_id, breaker)
+        with _no_matter():
+            # Of another bucket, or other settings of this one, it says nothing.
+            if breaker and breaker is _breaker_of(chatbot_id):
+                note(chatbot_id, breaker)
+
+
+@contextmanager
+def _no_matter() -> Iterator[None]:
+    """Log that the database fails: the work itself has to meet that, and to put back what it has in hand."""
+    try:
+        yield
+    except DatabaseError as error:
+        logger.warning("silence.not_shared %s", describe_kind(error))
+        connection.close()
 
 
 def share_hosted() -> None:

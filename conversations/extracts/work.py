@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from chatbots.buckets import Place, Written, errors
 from config import proc
 from config.arrays import array
+from config.patience import patiently
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)
@@ -232,14 +233,15 @@ class Held:
     def fail(self, code: str, detail: str, *, retryable: bool) -> None:
         """Note an error: try again after a wait, or fail when no attempt is left or trying cannot help."""
         logger.warning("extract.attempt_failed extract=%s code=%s", self.id, code)
-        connection.close_if_unusable_or_obsolete()
-        self._execute(
-            _FAIL,
-            code=code,
-            detail=detail[:_DETAIL_LENGTH],
-            final=not retryable and code not in errors.REFUSALS,
-            most=MAX_ATTEMPTS if retryable else errors.REFUSED_ATTEMPTS,
-            back_off=_BACK_OFF.total_seconds(),
+        patiently(
+            lambda: self._execute(
+                _FAIL,
+                code=code,
+                detail=detail[:_DETAIL_LENGTH],
+                final=not retryable and code not in errors.REFUSALS,
+                most=MAX_ATTEMPTS if retryable else errors.REFUSED_ATTEMPTS,
+                back_off=_BACK_OFF.total_seconds(),
+            )
         )
 
     def refuse(self, code: str, detail: str, *, retryable: bool, wait: timedelta) -> None:

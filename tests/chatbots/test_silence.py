@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from chatbots.buckets import StorageError, place_of, silence
@@ -81,6 +82,21 @@ def test_it_rests_longer_the_longer_it_is_silent_and_less_where_nobody_listens(
     assert known.rests_until is not None
     assert abs(known.rests_until - timezone.now() - rest) < timedelta(seconds=3)
     assert abs(timezone.now() - known.since - since) < timedelta(seconds=5)
+
+
+def test_work_goes_on_where_the_database_does_not_say_what_is_known(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It meets the same database, and puts back what it has in hand once that is there again."""
+
+    def away(*_: object) -> None:
+        raise OperationalError("made up")
+
+    monkeypatch.setattr(silence, "_breaker_of", away)
+    worked = []
+    with silence.calling_bucket_of(chatbot.pk):
+        worked.append(True)
+    assert worked
 
 
 def test_where_no_call_has_ended_nothing_is_learned(chatbot: Chatbot) -> None:

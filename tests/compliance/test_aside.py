@@ -54,12 +54,30 @@ def test_it_has_room_for_so_many_and_rings_when_one_has_ended(aside: Aside, rung
         work.goes_on.set()
 
 
-def test_a_job_that_fails_makes_room_too(aside: Aside, rung: threading.Semaphore) -> None:
+def test_a_job_that_fails_makes_room_too_and_is_given_back(aside: Aside, rung: threading.Semaphore) -> None:
     def fail() -> None:
         raise ValueError("unforeseen")
 
-    aside.begin(Job(1, run=fail, give_back=lambda: None))
+    given_back = threading.Event()
+    aside.begin(Job(1, run=fail, give_back=given_back.set))
     assert rung.acquire(timeout=PATIENCE)
+    assert not aside.busy
+    assert given_back.is_set()
+
+
+def test_a_job_for_which_there_is_no_thread_is_given_back_at_once(
+    aside: Aside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    work = Work()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            aside.begin(work.job)
+    assert work.given_back == 1
+    assert aside.has_room
     assert not aside.busy
 
 

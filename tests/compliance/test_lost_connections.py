@@ -72,6 +72,26 @@ def test_a_day_whose_connection_broke_is_let_go_with_an_attempt(chatbot: Chatbot
     assert (day.attempts, day.token) == (1, None)
 
 
+def test_a_day_is_let_go_when_the_database_is_there_again(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    DailyExtract.objects.create(
+        chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
+    )
+    held = work.take_next(settled=False)
+    assert held
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    refusals = [OperationalError("made up"), OperationalError("made up")]
+    execute = work.Held._execute
+
+    def execute_later(self: work.Held, statement: str, **values: Any) -> int | None:
+        if refusals:
+            raise refusals.pop()
+        return execute(self, statement, **values)
+
+    monkeypatch.setattr(work.Held, "_execute", execute_later)
+    held.fail("extract_not_read", "made up", retryable=True)
+    assert DailyExtract.objects.get().attempts == 1
+
+
 def test_a_claim_is_put_back_when_the_database_is_there_again(
     chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
