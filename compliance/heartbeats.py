@@ -44,7 +44,7 @@ INSERT INTO compliance_heartbeat AS known
        (id, name, version, workers, started_at, seen_at, stopped_at, place, pid, began)
 VALUES (%(id)s, %(name)s, %(version)s, %(workers)s, statement_timestamp(), statement_timestamp(),
         CASE WHEN %(stopped)s THEN statement_timestamp() END, %(place)s, %(pid)s, %(began)s)
-ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = excluded.stopped_at
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = excluded.stopped_at, died_at = NULL
 """  # noqa: S608  (a constant of ours)
 
 _WORKED = "UPDATE compliance_heartbeat SET worked_at = statement_timestamp() WHERE name = %s"

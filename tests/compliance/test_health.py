@@ -179,6 +179,17 @@ def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
     assert Heartbeat.objects.count() == 1, "what is long gone goes"
 
 
+def test_a_cluster_that_was_taken_for_dead_and_beats_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system hides processes of other users."""
+    beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
+    heartbeats.seen(**beat, stopped=False)
+    heartbeats.cleared_up(beat["cluster_id"])
+    assert health.look().alive == 0
+    heartbeats.SEEN.forget()
+    heartbeats.seen(**beat, stopped=False)
+    assert health.look().alive == 1
+
+
 def test_a_task_is_a_sign_of_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     name = proc.cluster()
     ours, other = cluster(name, worked=None), cluster(f"{name}1", worked=None)
