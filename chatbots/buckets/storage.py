@@ -41,6 +41,8 @@ LINK_LIFE = timedelta(minutes=5)
 MAX_KEY_BYTES = 1024
 STREAM_BYTES = 1024 * 1024
 
+_ABORTING_SECONDS = 10.0
+
 # What ends a call is its limit (chatbots/buckets/calls.py). These count for whoever calls without one.
 CLIENT_CONFIG = Config(
     signature_version="s3v4",
@@ -134,17 +136,19 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         upload_id: str,
         chunks: Iterable[bytes],
         *,
+        meanwhile: Callable[[], None] | None = None,
         before_complete: Callable[[], None] | None = None,
     ) -> Written:
         """Send the chunks as the parts of an open upload, then publish the object, whole.
 
+        `meanwhile` is called after each wait for a part: whoever holds something by a lease can renew it.
         Memory stays at a few parts. Any error, also one of `chunks` or `before_complete` (called last, before
         publishing), aborts the upload: then no object appears. One exception: if the connection breaks while
         the storage publishes, nobody knows whether it did; `purge` leaves nothing either way.
         """
         upload: dict[str, Any] = {"Bucket": self.bucket_name, "Key": key, "UploadId": upload_id}
         try:
-            sent = self._send_parts(upload, chunks)
+            sent = self._send_parts(upload, chunks, meanwhile or _nothing)
             if before_complete:
                 before_complete()
             with self.calls(completing=True):
@@ -174,9 +178,13 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         self._removal.abort(key, upload_id)
 
     def abort_after_error(self, key: str, upload_id: str) -> None:
-        """Abort an upload while another error is on its way. A failure is logged: `purge` can still do it."""
+        """Abort an upload while another error is on its way. A failure is logged: `purge` can still do it.
+
+        It has little time: the call before may have used up its own, and somebody may hold a lease meanwhile.
+        """
         try:
-            self.abort(key, upload_id)
+            with outbound.within(_ABORTING_SECONDS):
+                self.abort(key, upload_id)
         except StorageError as error:
             logger.warning("storage.upload_not_aborted code=%s", error.code)
 
@@ -210,9 +218,10 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         """Remove all versions and markers of exactly this key but the version `keep`; return how many they were.
 
         Raises `storage_incomplete`, and removes nothing, when another version is the visible one: somebody else has
-        written since, and theirs is not ours to remove.
+        written since, and theirs is not ours to remove. All its calls together have the time of one that completes.
         """
-        return self._removal.remove_older(key, keep=keep)
+        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
+            return self._removal.remove_older(key, keep=keep)
 
     def delete(self, name: str) -> None:
         """As `purge`: S3Storage's own way leaves the object behind a marker in a versioned bucket."""
@@ -341,7 +350,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             raise ValueError("Write with write_parts: S3File publishes half a file when its producer fails.")
         return super()._open(name, mode)
 
-    def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes]) -> "_Sent":
+    def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes], meanwhile: Callable[[], None]) -> "_Sent":
         """Send a part while the next one is read: one in flight, and none once this returns or raises."""
         sent = _Sent(self.client, self.calls, upload)
         with ThreadPoolExecutor(max_workers=1) as sender:
@@ -349,6 +358,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
             for part in in_parts(chunks):
                 if sending:
                     sending.result()
+                    meanwhile()
                 if len(part) == PART_BYTES:
                     # In a copy of our context: the thread's log lines are of this call too.
                     sending = sender.submit(copy_context().run, sent.add, part)
@@ -364,6 +374,10 @@ def _check_key(key: str) -> None:
     """Raise ValueError unless every storage takes the key as it is: some fold `//`, clients `.` and `..`."""
     if {"", ".", ".."} & set(key.split("/")) or len(key.encode()) > MAX_KEY_BYTES:
         raise ValueError("A key must have no empty, . or .. segment, and 1024 bytes at most.")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _not_after_silence(caught_exception: Exception | None, **_options: Any) -> bool | None:

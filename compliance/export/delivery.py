@@ -140,7 +140,9 @@ class Delivery:
     def _stream(self, target: Target, data: Iterable[bytes]) -> None:
         upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
         try:
-            written = self._storage.write_parts(target.key, upload_id, data, before_complete=self._held.keep)
+            written = self._storage.write_parts(
+                target.key, upload_id, data, meanwhile=self._keeper.keep_if_due, before_complete=self._held.keep
+            )
         except StorageError as error:
             self._report.failed({target: StepFailed.of(error)})
         else:

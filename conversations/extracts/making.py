@@ -176,7 +176,11 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
 
     try:
         written = place.storage.write_parts(
-            key, upload_id, _lines(held, read, on_read), before_complete=before_complete
+            key,
+            upload_id,
+            _lines(held, read, on_read),
+            meanwhile=_keeper(held),
+            before_complete=before_complete,
         )
     except psycopg.Error as error:
         # From our own connection: Django's raises Django's errors.
@@ -185,7 +189,8 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
     return read, written
 
 
-def _lines(held: Held, read: _Read, on_read: OnRead) -> Iterator[bytes]:
+def _keeper(held: Held) -> Callable[[], None]:
+    """Return what renews the lease in passing, no more often than needed."""
     kept = time.monotonic()
 
     def keep_if_due() -> None:
@@ -194,6 +199,11 @@ def _lines(held: Held, read: _Read, on_read: OnRead) -> Iterator[bytes]:
             held.keep()
             kept = time.monotonic()
 
+    return keep_if_due
+
+
+def _lines(held: Held, read: _Read, on_read: OnRead) -> Iterator[bytes]:
+    keep_if_due = _keeper(held)
     with snapshot(**_READING) as reader:
         read.version = _version(held, reader)
         file = WindowFile(reader, chatbot_id=held.chatbot_id, starts_at=held.starts_at, ends_at=held.ends_at)

@@ -14,7 +14,7 @@ from botocore.stub import ANY, Stubber
 from pytest_django import Settings
 
 from chatbots import buckets
-from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_place, hosted_storage
+from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Version, hosted_place, hosted_storage
 from chatbots.buckets.places import forget_storages
 from chatbots.models import Chatbot
 from tests.clients import empty
@@ -78,6 +78,14 @@ def test_it_shows_nothing_before_the_upload_completes(storage: ObjectStorage) ->
     storage.write_parts(KEY, upload_id, [b"text"], before_complete=lambda: seen.append(storage.exists(KEY)))
     assert seen == [False]
     assert storage.exists(KEY)
+
+
+def test_a_lease_can_be_renewed_between_two_parts_also_before_the_last(storage: ObjectStorage) -> None:
+    renewed: list[bool] = []
+    upload_id = storage.open_upload(KEY, content_type="text/csv")
+    chunks = iter([b"x" * PART_BYTES, b"last"])
+    storage.write_parts(KEY, upload_id, chunks, meanwhile=lambda: renewed.append(True))
+    assert renewed == [True]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, GeneratorExit])

@@ -254,6 +254,16 @@ def test_whoever_downloads_may_take_his_time() -> None:
         assert got == 6 * MIB, "in more time than a call has, and more than an answer may be long"
 
 
+def test_an_upload_that_has_failed_is_aborted_in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds something by a lease has waited long by then."""
+    monkeypatch.setattr("chatbots.buckets.storage._ABORTING_SECONDS", SECONDS)
+    with behaving(hostile.drips_a_head) as server:
+        storage = storage_at(server.url(), call_seconds=60)
+        began = time.monotonic()
+        storage.abort_after_error("a/key", "upload")
+        assert time.monotonic() - began < PATIENCE
+
+
 def test_a_listing_without_an_end_does_not_keep_a_removal() -> None:
     page = (
         b"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k%d</NextKeyMarker>"

@@ -165,8 +165,8 @@ def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: A
     """Let something happen after the rows were read and before the file is published."""
     original = ObjectStorage._send_parts
 
-    def send(self: ObjectStorage, upload: Any, chunks: Any) -> Any:
-        sent = original(self, upload, chunks)
+    def send(self: ObjectStorage, *given: Any) -> Any:
+        sent = original(self, *given)
         happens()
         return sent
 
