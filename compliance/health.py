@@ -240,7 +240,7 @@ def _claims(chatbots: Collection[int] | None) -> list[ClaimInHand]:
 
 
 def _rows(statement: str, chatbots: Collection[int] | None, **values: bool) -> list[tuple[Any, ...]]:
-    asked = {"all": chatbots is None, "chatbots": array(chatbots or ()), "most": _MOST_WAITING}
+    asked: dict[str, Any] = {"all": chatbots is None, "chatbots": array(chatbots or ()), "most": _MOST_WAITING}
     with connection.cursor() as cursor:
         cursor.execute(statement, asked | values)
         rows: list[tuple[Any, ...]] = cursor.fetchall()

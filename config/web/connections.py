@@ -84,7 +84,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
         return now - self._since > seconds
 
     def could_go(self) -> tuple[bool, float] | None:
-        """Return whether its caller takes an answer, or else sends, and since when; None while a request is served."""
+        """Return whether its caller takes an answer, or else sends, and since when; None while it is served."""
         activity = self._activity()
         return None if activity == "served" else (activity == "answer", self._since)
 
@@ -213,7 +213,7 @@ class _Server:
         super().handle_accept()  # type: ignore[misc]  # of the server that this is mixed into
 
     def bound_memory(self) -> None:
-        """Cut off who has taken nothing for the longest time while all of them hold too much, from whatever thread."""
+        """Cut off who has taken nothing for longest while all of them hold too much, from whatever thread."""
         callers = [(one, one.unread_in_memory()) for one in list(self.active_channels.values())]
         too_much = sum(unread for _, unread in callers) - limits.UNREAD_BYTES_IN_MEMORY
         if too_much <= 0:

@@ -26,7 +26,7 @@ SOON = 2.0
 
 @pytest.fixture
 def slow() -> Iterator[DrippingServer]:
-    with dripping(lasting=60) as server:
+    with dripping() as server:
         yield server
 
 
