@@ -164,7 +164,11 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
                     self.server.add_task(self)
         elif request.continues_later:
             request.continues_later = False
-            self.send_continue()
+            with self.requests_lock:
+                # Behind an answer that is not made yet; then `service` says it after that.
+                request.expect_continue = bool(self.requests)
+                if not self.requests:
+                    self.send_continue()
 
     def service(self) -> None:
         self._served += 1

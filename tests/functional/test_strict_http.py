@@ -1,6 +1,8 @@
 """What two servers in a row could read in two ways is refused, and nothing of it stands in a log."""
 
+import http.client
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +124,25 @@ def test_a_body_in_chunks_is_taken_with_extensions_and_trailers(server: WebServe
     raw = CHUNKED.replace(b"Transfer", expected + b"Transfer") + chunks + GET + b"Connection: close\r\n\r\n"
     answers = exchange(server, raw).split(b"HTTP/1.1 ")[1:]
     assert [part[:3] for part in answers if part[:3] != b"100"] == [b"401", b"200"]
+
+
+def test_no_leave_to_go_on_stands_in_the_answer_before(server: WebServer) -> None:
+    signed = f"X-Mindsay-Timestamp: {int(time.time())}\r\nX-Mindsay-Signature: {'0' * 64}\r\n".encode()
+    body = b"{" + b" " * 100_000
+    head = b"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        caller.sendall(
+            GET.replace(b"/healthz", b"/api/schema/")
+            + b"\r\n"
+            + b"POST /api/v1/chatbots/acme/requests/batch HTTP/1.1\r\n"
+            + HOST
+            + signed
+            + head
+        )
+        stream = caller.makefile("rb")
+        assert stream.readline() == b"HTTP/1.1 200 OK\r\n"
+        stream.read(int(http.client.parse_headers(stream)["Content-Length"]))
+        assert stream.readline() == b"HTTP/1.1 100 Continue\r\n"
 
 
 def test_head_is_answered_as_get_without_the_body(server: WebServer) -> None:
