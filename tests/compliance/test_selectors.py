@@ -1,5 +1,6 @@
 """Nothing that is kept may tell whom a request was about, however it is written."""
 
+import time
 import unicodedata
 from collections.abc import Callable
 from urllib.parse import quote
@@ -52,3 +53,20 @@ def test_neither_case_nor_form_nor_encoding_hides_a_value(
     written = unicodedata.normalize(form, change(value))
     assert holds(f"T-{written}-7", value)
     assert holds(f"/told/{quote(written, safe='')}/x", value)
+
+
+def test_a_hundred_ids_and_the_worst_text_are_compared_soon() -> None:
+    ids = ByConversations(tuple(f"{number:0200d}" for number in range(100)))
+    texts = ["https://h.example/%" + "25" * 240, "https://h.example/" + "%25" * 160, "+" * 500, "%e9" * 160]
+    began = time.process_time()
+    for _ in range(10):
+        for text in texts:
+            ids.is_in(text)
+    assert time.process_time() - began < 0.5
+
+
+def test_what_is_encoded_too_often_to_be_looked_through_is_refused() -> None:
+    text = "bob"
+    for _ in range(20):
+        text = text.replace("%", "%25") if "%" in text else "%62ob"
+    assert holds(text, "ada")
