@@ -1,6 +1,7 @@
 """Sending conversations in as JSON Lines: a document a line, each judged by itself."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -102,3 +103,10 @@ def test_any_bytes_are_cut_at_newlines_alone(lines):
     whole = [one for one in (lines[:1] and [lines[0].removeprefix(b"\xef\xbb\xbf")]) + lines[1:] if one.strip()]
     assert len(documents) == len(whole)
     assert all(isinstance(one, DocumentInvalid) for one in documents)
+
+
+def test_empty_lines_by_the_million_cost_little() -> None:
+    began = time.process_time()
+    documents = parse_lines(b"{}" + b"\n" * 9_000_000 + b"{}")
+    assert len(documents) == 2
+    assert time.process_time() - began < 0.5
