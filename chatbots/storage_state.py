@@ -42,6 +42,7 @@ class BucketCheck(models.Model):
     token = models.UUIDField(help_text="Of this asking: what a former one found is not written.")
     asked_at = models.DateTimeField(db_default=Now())
     claimed_until = models.DateTimeField(null=True, help_text="A worker is at it; by the database's clock.")
+    owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that had it last.")
     finished_at = models.DateTimeField(null=True)
     steps = models.JSONField(default=list)
     error = models.CharField(max_length=500, blank=True, default="", help_text="Code and detail, ours.")

@@ -11,15 +11,19 @@ from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
 from django.db import connection
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from chatbots.bucket_operations import check_bucket, require_bucket
 from chatbots.buckets import Step
 from chatbots.models import BucketCheck, Chatbot
 from compliance import queue
+from config import proc
 from config.arrays import array
 
-# Renewed at each step, which is one call or a few.
-_LEASE_SECONDS = 300
+# Renewed at each step, which is one call or a few. After the last, what was made is removed: two calls more. It is
+# only waited out where nobody can tell that the worker is gone (compliance/claims.py).
+_LEASE_SECONDS = 150
 
 _ASK = """
 INSERT INTO chatbots_bucketcheck AS c (chatbot_id, token, asked_at, steps, error)
@@ -31,7 +35,8 @@ VALUES (%(chatbot)s, %(token)s, clock_timestamp(), '[]', '')
 """
 _TAKE = """
 UPDATE chatbots_bucketcheck
-   SET token = %(token)s, steps = '[]', claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+   SET token = %(token)s, owner = %(owner)s, steps = '[]',
+       claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE chatbot_id = (
        SELECT chatbot_id FROM chatbots_bucketcheck
         WHERE finished_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
@@ -49,9 +54,14 @@ _FINISH = """
 UPDATE chatbots_bucketcheck SET finished_at = clock_timestamp(), claimed_until = NULL, error = %(error)s
  WHERE chatbot_id = %(chatbot)s AND token = %(token)s
 """
+# With a token that nobody has: who had it, and may be under way still, writes nothing more.
 _GIVE_BACK = """
-UPDATE chatbots_bucketcheck SET claimed_until = NULL
+UPDATE chatbots_bucketcheck SET claimed_until = NULL, token = gen_random_uuid()
  WHERE chatbot_id = %(chatbot)s AND token = %(token)s AND finished_at IS NULL
+"""
+_BREAK = """
+UPDATE chatbots_bucketcheck SET claimed_until = NULL, token = gen_random_uuid()
+ WHERE finished_at IS NULL AND starts_with(owner, %s || ':')
 """
 
 
@@ -109,6 +119,19 @@ def take_next(busy: Collection[int] = ()) -> Held | None:
     """Take the check that waits longest, of none of the chatbots in `busy`."""
     token = uuid4()
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE, {"token": token, "lease": _LEASE_SECONDS, "busy": array(busy)})
+        values = {"token": token, "owner": proc.owner(), "lease": _LEASE_SECONDS, "busy": array(busy)}
+        cursor.execute(_TAKE, values)
         row = cursor.fetchone()
     return Held(row[0], token) if row else None
+
+
+def is_any_waiting() -> bool:
+    """Say whether a check waits that no worker is at."""
+    waiting = BucketCheck.objects.filter(finished_at__isnull=True)
+    return waiting.filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=Now())).exists()
+
+
+def break_of(cluster: str) -> None:
+    """Let others begin anew what the workers of a cluster had in hand that is no more."""
+    with connection.cursor() as cursor:
+        cursor.execute(_BREAK, [cluster])

@@ -31,7 +31,7 @@ from django_q.cluster import Sentinel
 from django_q.conf import Conf
 from django_q.worker import worker
 
-from compliance import claims, health, heartbeats, occurrences, queue
+from compliance import bucket_checks, claims, health, heartbeats, occurrences, queue
 from config import logs, proc
 from config.logs import describe_kind
 from conversations.extracts import work
@@ -173,7 +173,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             queue.drop_foreign()
             if not self.stop_event.is_set():
                 # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
-                if health.is_anything_due():
+                if health.is_anything_due() or bucket_checks.is_any_waiting():
                     queue.ring()
                 queue.call_for_sweep()
         except Exception as error:
@@ -188,6 +188,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
             work.break_of(name, blamed=blamed)
+            bucket_checks.break_of(name)
             if claims.break_of(name, blamed=blamed):
                 heartbeats.cleared_up(cluster_id)
         if not self._has_told_of_restart:

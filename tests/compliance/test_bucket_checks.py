@@ -12,6 +12,7 @@ from chatbots.buckets import Step
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from compliance import bucket_checks
 from compliance.aside import THREADS, Aside, Job
+from config import proc
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +67,36 @@ def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: 
     held.give_back()
     taken().carry_out()
     assert steps_of(chatbot) == ["write"]
+
+
+def test_of_a_cluster_that_is_no_more_it_is_begun_anew_at_once(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    bucket_checks.ask(chatbot=chatbot)
+    lost = taken()
+    assert not bucket_checks.is_any_waiting()
+    bucket_checks.break_of("another:7")
+    assert bucket_checks.take_next() is None
+    bucket_checks.break_of(proc.cluster())
+    assert bucket_checks.is_any_waiting()
+    lost.carry_out()
+    assert steps_of(chatbot) == []
+    taken().carry_out()
+    assert steps_of(chatbot) == ["write"]
+    assert not bucket_checks.is_any_waiting()
+
+
+def test_what_is_given_back_is_no_longer_written_by_who_had_it(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    bucket_checks.ask(chatbot=chatbot)
+    late = taken()
+    late.give_back()
+    late.carry_out()
+    assert steps_of(chatbot) == []
+    assert bucket_checks.is_any_waiting()
 
 
 def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
