@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance import health, queue
-from compliance.models import ComplianceRequest, Heartbeat
+from compliance.models import Claim, ComplianceRequest, Heartbeat
 from config import proc
 from scripts.processes import Processes, children_of
-from tests.factories import conversation_of, deletion_of
+from tests import factories
+from tests.dripping import dripping, use_dripping_bucket
+from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
 
@@ -92,6 +95,52 @@ def test_a_cluster_that_loses_a_process_starts_itself_anew(
     wait_until(lambda: "cluster_restarted" in [problem.code for problem in health.look().problems], seconds=SOON)
     assert "Traceback" not in running.said()
     assert running.processes.stop() == {"cluster": 0}
+
+
+@pytest.fixture
+def drips() -> Iterator[list[Chatbot]]:
+    """Chatbots with buckets that answer a byte now and then, and what is to be written there."""
+    with dripping() as server:
+        chatbots = [factories.ready_chatbot(slug=f"client-{number}") for number in range(4)]
+        for each in chatbots:
+            use_dripping_bucket(each, server)
+            export_of(each, "42")
+        yield chatbots
+
+
+def claims_of_buckets() -> dict[UUID, str]:
+    """Return the exports that are being written to clients' buckets, each with the process that does."""
+    found = ComplianceRequest.objects.filter(claim__bucket_of__isnull=False).values_list("pk", "claim__owner")
+    return dict(found)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_what_its_threads_have_in_hand_is_put_back_at_once(
+    running: Running, chatbot: Chatbot, drips: list[Chatbot], how: signal.Signals
+) -> None:
+    queue.ring()
+    wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
+    before = claims_of_buckets()
+    lost = next(iter(before.values()))
+
+    os.kill(int(lost.rpartition(":")[2]), how)
+
+    wait_until(lambda: not set(claims_of_buckets().values()) & set(before.values()), seconds=SOON / 2)
+    attempts = dict(ComplianceRequest.objects.filter(pk__in=before).values_list("pk", "attempts"))
+    assert attempts == {request: int(owner == lost) for request, owner in before.items()}
+    work_is_done(chatbot)
+    wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
+
+
+def test_a_cluster_whose_threads_all_wait_stops_within_seconds(running: Running, drips: list[Chatbot]) -> None:
+    queue.ring()
+    wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
+    began = time.monotonic()
+    assert running.processes.stop(SOON) == {"cluster": 0}
+    assert time.monotonic() - began < SOON / 2
+    assert not Claim.objects.exists()
+    left = ComplianceRequest.objects.filter(chatbot__in=drips)
+    assert {(one.status, one.attempts) for one in left} == {("accepted", 0)}
 
 
 def test_a_cluster_with_a_frozen_worker_stops_within_seconds(running: Running) -> None:
