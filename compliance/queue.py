@@ -180,6 +180,22 @@ def never_unpickle() -> None:
         Task._meta.get_field(name).to_python = lambda _: None
 
 
+class Life:
+    """Of one worker: django-q2 replaces it when it has done its number of tasks, unless it is needed still."""
+
+    LONGEST = 10  # times that number, whatever it has in hand
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._tasks = Conf.RECYCLE
+
+    def count_task(self, *, is_needed: bool) -> None:
+        """Call it at the end of each task, which is when django-q2 looks whether it was the last."""
+        self._done += 1
+        if is_needed and self._tasks <= self._done < self._tasks * self.LONGEST:
+            Conf.RECYCLE = self._done + 1
+
+
 @dataclass(frozen=True)
 class FailedTask:
     """A task that ended with an error. What it was is in the worker's log of that time, at `task.failed`."""

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 # Of this worker process.
 _ASIDE = Aside(queue.ring)
+_LIFE = queue.Life()
 
 
 class TaskFailed(Exception):
@@ -36,6 +37,8 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
         except Exception as error:
             logger.exception("task.failed task=%s", task.__name__)
             failure = describe_kind(error)
+        # What its threads have in hand would begin from nothing in another worker, and perhaps never come to its end.
+        _LIFE.count_task(is_needed=bool(_ASIDE.busy))
         # Raised outside the except block: its context would bring the error's text back.
         if failure:
             raise TaskFailed(failure)

@@ -10,6 +10,7 @@ from threading import Barrier
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
+from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
@@ -118,3 +119,21 @@ def _take() -> str | None:
         return SignedPackage.loads(task[0][1])["func"] if task else None
     finally:
         connection.close()
+
+
+def test_a_worker_is_not_replaced_while_its_threads_are_at_work_but_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Conf, "RECYCLE", 3)
+    life = queue.Life()
+    replaced = []
+    for number, is_needed in enumerate([True] * 4 + [False], start=1):
+        life.count_task(is_needed=is_needed)
+        replaced.append(number == Conf.RECYCLE)
+    assert replaced == [False] * 4 + [True]
+
+    monkeypatch.setattr(Conf, "RECYCLE", 3)
+    life = queue.Life()
+    for _ in range(3 * life.LONGEST):
+        life.count_task(is_needed=True)
+    assert Conf.RECYCLE == 3 * life.LONGEST
