@@ -12,10 +12,10 @@ from botocore.credentials import (
     Credentials,
     DeferredRefreshableCredentials,
 )
-from botocore.session import Session
 from django.conf import settings
 
 from chatbots.buckets import transport
+from chatbots.buckets.sessions import core_session, session_on
 from config import outbound
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, read_timeout=5)
@@ -37,9 +37,9 @@ def session_of(role: Role) -> boto3.Session:
     Threads share them. An error of STS comes out of the call to S3 that needed them, as a ClientError of
     `AssumeRole`. Our own identity for STS is read from the settings `STS_*` now.
     """
-    core = Session()
+    core = core_session()
     core.register_component("credential_provider", CredentialResolver([_RoleProvider(role)]))
-    return boto3.Session(botocore_session=core)
+    return session_on(core)
 
 
 class _RoleProvider(CredentialProvider):
@@ -67,7 +67,7 @@ class _RoleProvider(CredentialProvider):
 
 
 def _sts_client(service: str, **credentials: Any) -> Any:
-    session = Session()
+    session = core_session()
     transport.carry(session.get_component("event_emitter"))
     return session.create_client(
         service,

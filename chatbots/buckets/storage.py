@@ -27,6 +27,7 @@ from chatbots.buckets.errors import StorageError
 from chatbots.buckets.parts import PART_BYTES, in_parts
 from chatbots.buckets.removal import Removal, Removed, Version
 from chatbots.buckets.roles import Role, session_of
+from chatbots.buckets.sessions import core_session, session_on
 from config import outbound
 
 if TYPE_CHECKING:
@@ -340,7 +341,8 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
 
     def _create_session(self) -> Any:
-        session: Any = session_of(self.role) if self.role else super()._create_session()
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        session: Any = session_of(self.role) if self.role else session_on(core_session(), **keys)
         transport.carry(session.events, guarded=self.guarded)
         session.events.register("needs-retry.s3.PutObject", _not_after_silence)
         return session
