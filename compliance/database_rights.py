@@ -172,6 +172,9 @@ SELECT may.told
        (EXISTS (SELECT FROM pg_roles g
                  WHERE g.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
                    AND pg_has_role(r.oid, g.oid, 'MEMBER')), 'may use files or programs of the server'),
+       (EXISTS (SELECT FROM pg_roles g
+                 WHERE g.rolname IN ('pg_read_all_data', 'pg_write_all_data')
+                   AND pg_has_role(r.oid, g.oid, 'MEMBER')), 'may read or change all tables'),
        (pg_has_role(r.oid, c.relowner, 'MEMBER'), 'owns the table of the change log'),
        (has_any_column_privilege(r.oid, c.oid, 'UPDATE') OR has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE'),
         'may change or remove entries of the change log'),

@@ -68,6 +68,7 @@ UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_ur
                        WHERE id = ANY(%s) AND status = 'failed' ORDER BY seq FOR NO KEY UPDATE))
 """
 
+# Locked in the order in which references are emptied (compliance/references.py): two that complete can meet there.
 _COMPLETE = """
 UPDATE compliance_compliancerequest
    SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
@@ -77,7 +78,8 @@ UPDATE compliance_compliancerequest
                                    WHERE deletion_id = compliance_compliancerequest.id)
                      THEN 'done' ELSE 'nothing_found' END,
        error_code = '', error_detail = ''
- WHERE id = ANY(%s) AND claim_id = %s
+ WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
+                       WHERE id = ANY(%s) AND claim_id = %s ORDER BY seq FOR NO KEY UPDATE))
 RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
 

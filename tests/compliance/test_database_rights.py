@@ -108,6 +108,7 @@ def test_it_prints_what_it_would_do(cursor) -> None:
         ("CREATE ROLE another; GRANT compliance TO another", "owns the table of the change log"),
         ("CREATE ROLE another; GRANT pg_write_all_data TO another", "may change or remove entries of the change log"),
         ("CREATE ROLE another; GRANT pg_execute_server_program TO another", "may use files or programs"),
+        ("CREATE ROLE another; GRANT pg_read_all_data TO another", "may read or change all tables"),
     ],
 )
 def test_it_gives_nothing_to_a_role_that_may_more(cursor, made: str, told: str) -> None:
