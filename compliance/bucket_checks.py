@@ -6,7 +6,7 @@ So whoever asks waits for no bucket, and a bucket is checked once at a time. Com
 
 import json
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
@@ -119,7 +119,7 @@ def take_next(busy: Collection[int] = ()) -> Held | None:
     """Take the check that waits longest, of none of the chatbots in `busy`."""
     token = uuid4()
     with connection.cursor() as cursor:
-        values = {"token": token, "owner": proc.owner(), "lease": _LEASE_SECONDS, "busy": array(busy)}
+        values: dict[str, Any] = {"token": token, "owner": proc.owner(), "lease": _LEASE_SECONDS, "busy": array(busy)}
         cursor.execute(_TAKE, values)
         row = cursor.fetchone()
     return Held(row[0], token) if row else None
