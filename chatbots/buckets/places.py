@@ -100,7 +100,8 @@ def _credentials(bucket: Bucket) -> dict[str, Any]:
     return {"access_key": None, "secret_key": None, "role": role}
 
 
-@lru_cache(maxsize=64)
+# More than a worker calls within the time of one call: what one that is dropped has learned is lost. 0.5 MB each.
+@lru_cache(maxsize=512)
 def _storage(**options: Any) -> ObjectStorage:
     return ObjectStorage(
         **options,

@@ -212,8 +212,12 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return self._removal.remove_versions(versions)
 
     def abort_all(self, key: str) -> None:
-        """Abort all open uploads of exactly this key: whoever still sends one can no longer publish it."""
-        self._removal.abort_all(key)
+        """Abort all open uploads of exactly this key: whoever still sends one can no longer publish it.
+
+        All its calls together have the time of one that completes.
+        """
+        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
+            self._removal.abort_all(key)
 
     def purge_older(self, key: str, *, keep: str) -> int:
         """Remove all versions and markers of exactly this key but the version `keep`; return how many they were.
