@@ -237,6 +237,18 @@ def test_a_deletion_says_what_lies_in_a_bucket_that_is_no_longer_ours_to_reach(
     assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
 
 
+def test_one_that_waits_for_a_bucket_which_is_removed_goes_on_without(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    deletion = deletion_of(chatbot, "42", lane="client", approved_holds=["export_pending"])
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    drain()
+    assert outcome(deletion) == COMPLETED
+    left.refresh_from_db()
+    assert (left.key, left.removed_at) == (None, None)
+
+
 def test_what_a_deletion_has_said_already_and_a_retry_left_there_again_is_forgotten_too(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
 ) -> None:
