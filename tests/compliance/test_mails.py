@@ -286,7 +286,7 @@ def test_the_sweep_calls_for_mails_where_a_server_is_named(
     held(chatbot)
     settings.MAILS = False
     tasks.sweep()
-    assert not OrmQ.objects.exists()
+    assert not OrmQ.objects.filter(payload="send_mails").exists()
     tasks.send_mails()
     assert not Notice.objects.exists()
 
@@ -294,7 +294,8 @@ def test_the_sweep_calls_for_mails_where_a_server_is_named(
     tasks.sweep()
     tasks.sweep()
 
-    assert [one.payload for one in OrmQ.objects.all()] == ["send_mails"]
+    # A thread of the sweep may have rung, too.
+    assert OrmQ.objects.filter(payload="send_mails").count() == 1
     tasks.send_mails()
     assert len(server.mails) == 1
     Notice.objects.update(created_at=timezone.now() - 31 * DAY)
