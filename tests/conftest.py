@@ -91,11 +91,22 @@ def _bucket() -> ObjectStorage:
     return storage
 
 
+def storage_rests_no_more() -> None:
+    hosted_storage().calls.breaker.reset()
+
+
+@pytest.fixture(autouse=True)
+def _what_was_learned_of_the_storage() -> None:
+    """Each test begins as a process does that knows nothing of the operator's storage."""
+    storage_rests_no_more()
+
+
 @pytest.fixture
 def storage(_bucket: ObjectStorage) -> Iterator[ObjectStorage]:
     """The hosted bucket, empty at the start of the test and emptied after it."""
     empty(_bucket)
     yield _bucket
+    storage_rests_no_more()
     empty(_bucket)
 
 
