@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,12 +53,14 @@ class Bench:
     processes: Processes
     client: Client
     clusters: list[str]
+    web_bind: str
     argv: dict[str, list[str]] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
         log = VAR_DIR / f"{name}.log"
-        self.pids[name] = self.processes.start(name, self.argv[name], ENVIRONMENT, cwd=ROOT, log=log).pid
+        environment = ENVIRONMENT | ({"WEB_BIND": self.web_bind} if name == "web" else {})
+        self.pids[name] = self.processes.start(name, self.argv[name], environment, cwd=ROOT, log=log).pid
 
     def again(self, name: str) -> None:
         """As a process manager does."""
@@ -186,7 +189,7 @@ def _set_up(processes: Processes, clusters: int) -> Bench:
     scopes = ("--scope", "requests:read", "--scope", "conversations:write")
     token = _manage("create_api_key", SLUG, "--type", "token", "--label", "recovery", *scopes)
     client = Client(address, SLUG, secret=signing["secret"], token=token["secret"])
-    bench = Bench(processes, client, ["worker"])
+    bench = Bench(processes, client, ["worker"], urlsplit(address).netloc)
     for name in ("web", "worker"):
         process = processes._running[name]
         bench.argv[name], bench.pids[name] = list(map(str, process.args)), process.pid  # type: ignore[arg-type]
