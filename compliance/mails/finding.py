@@ -21,7 +21,7 @@ SELECT u.id AS user_id, u.email, m.chatbot_id
 """
 
 # By the index of requests that are not completed, whose condition stands in each part. Found anew each time and left
-# out where it is known: so nothing is missed that is committed late.
+# out where it is known: so nothing is missed that is committed late. What came first is told first.
 _FIND = f"""
 WITH heard AS (SELECT DISTINCT chatbot_id FROM ({OFFICERS}) AS officers)
 INSERT INTO compliance_notice (chatbot_id, request_id, event, occurred_at)
@@ -53,6 +53,7 @@ SELECT heard.chatbot_id, news.id, news.event, news.occurred_at
             WHERE n.request_id = r.id AND n.event = told.event AND n.occurred_at = told.occurred_at)
      LIMIT %(most)s
  ) AS news
+ ORDER BY news.occurred_at, news.id
 ON CONFLICT DO NOTHING
 """  # noqa: S608  (a text of ours)
 
