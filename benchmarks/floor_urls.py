@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+from django.contrib import admin
 from django.urls import path
 from django.utils import timezone
 from rest_framework.parsers import JSONParser
@@ -47,4 +48,8 @@ def _variable(chatbot: int, name: str) -> Variable:
     return Variable.objects.get(chatbot=chatbot, name=name)
 
 
-urlpatterns = [path("api/v1/chatbots/<slug:slug>/data-deletion", FloorView.as_view())]
+urlpatterns = [
+    path("api/v1/chatbots/<slug:slug>/data-deletion", FloorView.as_view()),
+    # A middleware looks for the page of log-ins there.
+    path("admin/", admin.site.urls),
+]
