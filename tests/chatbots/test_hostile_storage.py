@@ -172,7 +172,6 @@ def test_redirects_without_an_end_are_followed_once_at_most() -> None:
         (b"200 OK\r\nLast-Modified: never|", LOOK),
         (b"200 OK|", WRITE),
         (b"300 Choose|<x/>", LOOK),
-        (b"301 Moved|<Error><Code>PermanentRedirect</Code></Error>", READ),
         (b"400 No|<Error><Code>a</Code><Code>b</Code></Error>", PUT),
         (b"400 No|<Error>" + b"<a>" * 5000 + b"</a>" * 5000 + b"</Error>", PUT),
     ],
