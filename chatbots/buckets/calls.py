@@ -103,13 +103,6 @@ def _code(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def _went_round(error: BaseException | None) -> bool:
-    """Say whether Python stopped botocore, which follows a bucket that says it lies elsewhere for ever."""
-    while error and not isinstance(error, RecursionError):
-        error = error.__context__
-    return error is not None
-
-
 def _translated(error: Exception) -> StorageError:
     match error:
         case ClientError():
@@ -119,9 +112,9 @@ def _translated(error: Exception) -> StorageError:
             return errors.address_refused()
         case AnswerTooLong():
             return errors.too_long()
-        case _ if isinstance(error, _NO_ANSWER) and not _went_round(error):
+        case _ if isinstance(error, _NO_ANSWER):
             return errors.unavailable()
-        case BotoCoreError() if not _went_round(error):
+        case BotoCoreError():
             return errors.unusable()
     # boto takes an answer apart without looking whether it has all that belongs into it.
     logger.warning("storage.odd_answer kind=%s", describe_kind(error))

@@ -105,6 +105,12 @@ def carry(events: Any, *, guarded: bool = False) -> None:
         base_classes.insert(0, _Guarded if guarded else _Carried)
 
     events.register("creating-client-class", choose)
+    events.register("before-call.s3.HeadBucket", _follow_no_further)
+
+
+def _follow_no_further(context: dict[str, Any], **_call: Any) -> None:
+    """botocore asks by HeadBucket where a bucket lies that says it lies elsewhere, and would ask that answer anew."""
+    context.get("s3_redirect", {})["redirected"] = True
 
 
 class _Carried:

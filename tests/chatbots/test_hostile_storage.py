@@ -190,6 +190,18 @@ def test_an_answer_that_makes_no_sense_is_an_error_in_our_words(answer: bytes, u
     assert code == "storage_incomplete"
 
 
+def test_a_bucket_that_says_it_lies_elsewhere_is_followed_once() -> None:
+    def behave(server: Hostile, connection: socket.socket) -> None:
+        while asked := server.hear(connection):
+            body = b"" if asked.startswith(b"HEAD") else b"<Error><Code>PermanentRedirect</Code></Error>"
+            connection.sendall(b"HTTP/1.1 301 Moved\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with behaving(behave) as server:
+        code, _ = refusal(storage_at(server.url()), READ)
+    assert code == "storage_incomplete"
+    assert [request.split()[0] for request in server.requests] == [b"GET", b"HEAD"]
+
+
 def answers_politely(server: Hostile, connection: socket.socket) -> None:
     """Answer each request but those for what drips."""
     while head := server.hear(connection):
