@@ -22,14 +22,14 @@ def main() -> None:
 
     from config import embedded  # noqa: PLC0415
     from config.env import describe_bad_settings  # noqa: PLC0415
-    from config.logs import describe_database_error, log_uncaught  # noqa: PLC0415
+    from config.logs import describe_database_error, log_last_errors  # noqa: PLC0415
 
     try:
         _ = settings.DEBUG  # reads them all
     except EnvValidationError as error:
         raise SystemExit(describe_bad_settings(error)) from None
     if settings.LOG_FORMAT == "json":
-        sys.excepthook = log_uncaught
+        log_last_errors()
     words = sys.argv[1:]
     if words and words[0] not in WITHOUT_SERVERS and not ASK_ONLY & set(words):
         try:

@@ -88,13 +88,15 @@ def describe_database_error(error: BaseException) -> str:
 def log_last_errors() -> None:
     """Have errors that nobody caught, in this process and those it forks, reach the log by its formatter.
 
-    Python would print them as they are.
+    Python would print them as they are, and still does so with KeyboardInterrupt.
     """
     logger = logging.getLogger("config.uncaught")
 
     def tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None:
-            logger.critical("uncaught", exc_info=(kind, error, trace))
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error or kind(), trace)
+        elif error is not None:
+            logger.critical("process.failed", exc_info=(kind, error, trace))
 
     sys.excepthook = tell
     threading.excepthook = lambda args: tell(args.exc_type, args.exc_value, args.exc_traceback)
@@ -183,18 +185,6 @@ class JsonFormatter(SafeFormatter):
 def formatter(form: str) -> SafeFormatter:
     """Return the formatter of a LOG_FORMAT, for who logs without Django's settings."""
     return JsonFormatter() if form == "json" else SafeFormatter()
-
-
-def log_uncaught(
-    kind: type[BaseException],
-    error: BaseException,
-    trace: TracebackType | None,  # sys.excepthook's own order
-) -> None:
-    """Log an exception that ends the process, in place of Python, which prints all of it."""
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-    else:
-        logging.getLogger("uncaught").critical("process.failed", exc_info=(kind, error, trace))
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
