@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from chatbots.buckets.breaker import Breaker
+from chatbots.buckets.breaker import FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.places import hosted_storage, place_of
 from chatbots.models import Bucket
@@ -21,11 +21,8 @@ from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 
-FIRST_REST_SECONDS = 30
 # Where nobody listens a trial costs nothing: it rests for a tenth of the time that it has been silent.
-FIRST_REST_AFTER_QUICK_SECONDS = 5
 _SHARE_AFTER_QUICK = 0.1
-LONGEST_REST_SECONDS = 300
 # Whoever tries a storage after its rest is the only one meanwhile. Longer than a call can take.
 _TRIAL_SECONDS = 90
 
@@ -120,7 +117,7 @@ def note(chatbot_id: int | None, breaker: Breaker) -> None:
         "chatbot": chatbot_id,
         "ago": last.seconds_ago,
         "rests": chatbot_id is not None or breaker.is_resting,
-        "first": FIRST_REST_AFTER_QUICK_SECONDS if breaker.was_quick else FIRST_REST_SECONDS,
+        "first": QUICK_REST_SECONDS if breaker.was_quick else FIRST_REST_SECONDS,
         "share": _SHARE_AFTER_QUICK if breaker.was_quick else 1.0,
         "longest": LONGEST_REST_SECONDS,
     }

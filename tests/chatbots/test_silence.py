@@ -7,14 +7,14 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from chatbots.buckets import StorageError, place_of, silence
-from chatbots.buckets.breaker import FAILURES, Breaker
+from chatbots.buckets.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from tests.dripping import dripping, use_dripping_bucket
 
 pytestmark = pytest.mark.django_db
 
-FIRST_REST = timedelta(seconds=silence.FIRST_REST_SECONDS)
-LONGEST_REST = timedelta(seconds=silence.LONGEST_REST_SECONDS)
+FIRST_REST = timedelta(seconds=FIRST_REST_SECONDS)
+LONGEST_REST = timedelta(seconds=LONGEST_REST_SECONDS)
 
 
 def passes(breaker: Breaker) -> bool:
