@@ -9,7 +9,8 @@ from django.utils import timezone
 from chatbots.buckets import StorageError, place_of, silence
 from chatbots.buckets.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
 from chatbots.models import Bucket, Chatbot, SilentStorage
-from tests.dripping import dripping, use_dripping_bucket
+from tests.clients import use_bucket_at
+from tests.hostile import behaving, drips_a_head
 
 pytestmark = pytest.mark.django_db
 
@@ -114,8 +115,8 @@ def test_the_operators_is_left_alone_from_the_third_call_on() -> None:
 
 
 def test_what_a_former_bucket_was_like_is_not_noted_of_the_present_one(chatbot: Chatbot) -> None:
-    with dripping() as server:
-        use_dripping_bucket(chatbot, server)
+    with behaving(drips_a_head) as server:
+        use_bucket_at(chatbot, server.url())
         with silence.calling_bucket_of(chatbot.pk):
             place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.failed()
             Bucket.objects.filter(chatbot=chatbot).update(bucket="another")

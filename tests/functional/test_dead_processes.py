@@ -20,10 +20,11 @@ from compliance.models import Claim, ComplianceRequest, Heartbeat
 from config import proc
 from scripts.processes import Processes, children_of
 from tests import factories
-from tests.dripping import dripping, use_dripping_bucket
+from tests.clients import use_bucket_at
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import ROOT, manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
+from tests.hostile import behaving, drips_a_head
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,10 +101,10 @@ def test_a_cluster_that_loses_a_process_starts_itself_anew(
 @pytest.fixture
 def drips() -> Iterator[list[Chatbot]]:
     """Chatbots with buckets that answer a byte now and then, and what is to be written there."""
-    with dripping() as server:
+    with behaving(drips_a_head) as server:
         chatbots = [factories.ready_chatbot(slug=f"client-{number}") for number in range(4)]
         for each in chatbots:
-            use_dripping_bucket(each, server)
+            use_bucket_at(each, server.url())
             export_of(each, "42")
         yield chatbots
 

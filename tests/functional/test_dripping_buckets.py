@@ -23,12 +23,12 @@ from compliance.models import Claim, ComplianceRequest, Export
 from conversations.models import Conversation, DailyExtract
 from scripts.processes import Processes, free_port, wait_for_http
 from tests import factories
-from tests.clients import use_client_bucket
-from tests.dripping import DrippingServer, dripping, use_dripping_bucket
+from tests.clients import use_bucket_at, use_client_bucket
 from tests.extracting import conversation_on, noon, planned
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_killed_worker import start_cluster, wait_until
+from tests.hostile import Hostile, behaving, drips_a_head
 from tests.s3_server import S3Server, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,8 +42,8 @@ Status = ComplianceRequest.Status
 
 
 @pytest.fixture
-def server() -> Iterator[DrippingServer]:
-    with dripping() as server:
+def server() -> Iterator[Hostile]:
+    with behaving(drips_a_head) as server:
         yield server
 
 
@@ -53,16 +53,16 @@ def healthy() -> Iterator[S3Server]:
         yield server
 
 
-def of_dripping(slug: str, server: DrippingServer) -> Chatbot:
+def of_dripping(slug: str, server: Hostile) -> Chatbot:
     """A chatbot that has all kinds of work in such a bucket: an export, a day, a file that a deletion removes."""
     chatbot = factories.ready_chatbot(slug=slug)
-    use_dripping_bucket(chatbot, server)
+    use_bucket_at(chatbot, server.url())
     conversation_on(chatbot, "42", noon())
     export_of(chatbot, "42")
     planned(chatbot)
     given_up = export_of(chatbot, "43", status="failed", failed_at=noon(), error_code="worker_lost")
     factories.ExportFactory.create(
-        request=given_up, key="left.csv", hosting="client", bucket=f"bucket-of-{slug}", endpoint=server.endpoint
+        request=given_up, key="left.csv", hosting="client", bucket=f"bucket-of-{slug}", endpoint=server.url()
     )
     deletion_of(chatbot, "43", approved_holds=["export_pending"])
     return chatbot
@@ -107,7 +107,7 @@ def web(processes: Processes) -> Iterator[httpx.Client]:
 
 
 def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
-    chatbot: Chatbot, neighbour: Chatbot, server: DrippingServer, healthy: S3Server, storage: ObjectStorage
+    chatbot: Chatbot, neighbour: Chatbot, server: Hostile, healthy: S3Server, storage: ObjectStorage
 ) -> None:
     drips = [of_dripping(slug, server) for slug in ("first", "second", "third")]
     use_client_bucket(neighbour, healthy)
@@ -118,7 +118,7 @@ def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
             bucket_checks.ask(chatbot=each)
         start_cluster(processes)
         began = time.monotonic()
-        wait_until(lambda: server.calls >= len(drips))
+        wait_until(lambda: server.connections >= len(drips))
         while {one.slug for one in health.look().silent} != {each.slug for each in drips}:
             assert time.monotonic() < began + 2 * TOLD_WITHIN, "they are not told"
             value = f"member-{len(answers)}"
@@ -144,15 +144,15 @@ def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
 
 
 def test_a_cluster_that_stops_leaves_the_bucket_and_gives_its_work_back(
-    server: DrippingServer, storage: ObjectStorage
+    server: Hostile, storage: ObjectStorage
 ) -> None:
     drips = factories.ready_chatbot(slug="first")
-    use_dripping_bucket(drips, server)
+    use_bucket_at(drips, server.url())
     export = export_of(drips, "42")
     queue.ring()
     with Processes() as processes:
         start_cluster(processes)
-        wait_until(lambda: server.calls > 0)
+        wait_until(lambda: server.connections > 0)
         began = time.monotonic()
         assert processes.stop(timeout=60) == {"worker": 0}
         ended = time.monotonic() - began
@@ -163,7 +163,7 @@ def test_a_cluster_that_stops_leaves_the_bucket_and_gives_its_work_back(
 
 
 def test_what_waits_is_carried_out_once_the_bucket_answers(
-    server: DrippingServer, healthy: S3Server, storage: ObjectStorage
+    server: Hostile, healthy: S3Server, storage: ObjectStorage
 ) -> None:
     drips = of_dripping("first", server)
     Export.objects.all().delete()
@@ -184,10 +184,8 @@ def test_what_waits_is_carried_out_once_the_bucket_answers(
     assert not SilentStorage.objects.exists()
 
 
-def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(
-    chatbot: Chatbot, server: DrippingServer
-) -> None:
-    environment = worker_environment() | {"S3_ENDPOINT_URL": server.endpoint}
+def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(chatbot: Chatbot, server: Hostile) -> None:
+    environment = worker_environment() | {"S3_ENDPOINT_URL": server.url()}
     for number in range(6):
         conversation_of(chatbot, f"gone-{number}")
         deletion_of(chatbot, f"gone-{number}")

@@ -13,9 +13,9 @@ from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from tests.calls import TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
-from tests.dripping import DrippingServer, dripping
 from tests.factories import conversation_of
 from tests.functional.web import PATIENCE, WebServer, web_server
+from tests.hostile import Hostile, behaving, drips_a_head
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,8 +25,8 @@ SOON = 2.0
 
 
 @pytest.fixture
-def slow() -> Iterator[DrippingServer]:
-    with dripping() as server:
+def slow() -> Iterator[Hostile]:
+    with behaving(drips_a_head) as server:
         yield server
 
 
@@ -51,13 +51,13 @@ def took(server: WebServer, path: str, headers: dict[str, str]) -> float:
 
 @pytest.mark.parametrize("threads", [2, 4])
 def test_while_the_storage_drips_one_thread_is_left_for_other_calls(
-    chatbot: Chatbot, slow: DrippingServer, threads: int
+    chatbot: Chatbot, slow: Hostile, threads: int
 ) -> None:
     caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
     paths = ["/healthz", "/readyz", caller.url("conversations"), caller.url(f"conversations/{number}")]
     refused = (503, "5", "unavailable")
     with (
-        web_server(WEB_THREADS=str(threads), S3_ENDPOINT_URL=slow.endpoint) as server,
+        web_server(WEB_THREADS=str(threads), S3_ENDPOINT_URL=slow.url()) as server,
         ThreadPoolExecutor(threads + 4) as pool,
     ):
         calls = [pool.submit(upload, server, caller, number) for _ in range(threads + 4)]
@@ -66,7 +66,7 @@ def test_while_the_storage_drips_one_thread_is_left_for_other_calls(
         assert at_once == [refused] * 5
         assert [call.done() for call in calls].count(False) == threads - 1, "Nothing was held meanwhile."
         assert max(seconds) < SOON
-        slow.stop()
+        slow.over.set()
         assert [call.result() for call in calls] == [refused] * len(calls)
 
 

@@ -19,9 +19,9 @@ from chatbots.secrets import decrypt
 from compliance import worker
 from tests import factories
 from tests.calls import TokenCaller
-from tests.clients import use_client_bucket
+from tests.clients import use_bucket_at, use_client_bucket
 from tests.compliance.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
-from tests.dripping import dripping, use_dripping_bucket
+from tests.hostile import behaving, drips_a_head
 from tests.people import Role, client_of, staff
 from tests.s3_server import Identity, running
 
@@ -249,8 +249,8 @@ def test_a_check_tells_each_thing_to_grant(chatbot: Chatbot) -> None:
 
 def test_to_ask_for_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
-    with dripping() as server:
-        use_dripping_bucket(chatbot, server)
+    with behaving(drips_a_head) as server:
+        use_bucket_at(chatbot, server.url())
         assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
         assert "Waits for a worker" in shown(client, chatbot)
-        assert server.calls == 0
+        assert server.connections == 0
