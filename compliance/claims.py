@@ -104,10 +104,13 @@ class HeldClaim:
     kind: ComplianceRequest.Kind
     lane: Lane
     request_ids: tuple[UUID, ...]
-    is_large: bool = False  # counts against the limit of the large lane
     bucket_of: int | None = None  # the chatbot whose client's bucket it may call
     _now: datetime | None = field(default=None, init=False)  # while a bite is open
     _is_over: bool = field(default=False, init=False)
+
+    @property
+    def is_large(self) -> bool:
+        return self.lane is Lane.LARGE
 
     @property
     def leaves_others(self) -> bool:
@@ -203,8 +206,7 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
         if not chatbots or (lane is Lane.LARGE and not line.large_lane_has_room(cursor)):
             return None
         cursor.execute(f"SELECT {BY_INDEX}")
-        picked, is_large = line.draw(cursor, kind, lane, chatbots)
-        return _make(cursor, kind, lane, picked, is_large=is_large)
+        return _make(cursor, kind, lane, line.draw(cursor, kind, lane, chatbots))
 
 
 def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
@@ -226,7 +228,6 @@ def _make(
     lane: Lane,
     picked: list[UUID],
     *,
-    is_large: bool = False,
     bucket_of: int | None = None,
 ) -> HeldClaim | None:
     if not picked:
@@ -235,7 +236,8 @@ def _make(
     values: dict[str, Any] = {
         "owner": proc.owner(),
         "token": token,
-        "large": is_large,
+        # What calls a client's bucket has a thread, and keeps no worker from other work.
+        "large": lane is Lane.LARGE and bucket_of is None,
         "bucket_of": bucket_of,
         "lease": LEASE_SECONDS,
         "picked": array(picked),
@@ -248,7 +250,7 @@ def _make(
         return None
     ids = {request_id for request_id, _ in made}
     taken = tuple(each for each in picked if each in ids)
-    return HeldClaim(made[0][1], token, kind, lane, taken, is_large=is_large, bucket_of=bucket_of)
+    return HeldClaim(made[0][1], token, kind, lane, taken, bucket_of=bucket_of)
 
 
 def break_expired() -> int:

@@ -149,18 +149,16 @@ def chatbots_waiting(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: 
     return [row[0] for row in cursor.fetchall()]
 
 
-def draw(
-    cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]
-) -> tuple[list[UUID], bool]:
-    """Lock the next requests that call no client's bucket; return them and whether they count as large."""
+def draw(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
+    """Lock the next requests that call no client's bucket, and return them."""
     if kind == ComplianceRequest.Kind.EXPORT:
         # Not what all know: after a rest this process may be the one that tries.
         if hosted_storage().calls.breaker.refuses:
-            return [], False
+            return []
         cursor.execute(_IN_CLIENTS_BUCKETS, [array(chatbots)])
         clients = {row[0] for row in cursor.fetchall()}
         chatbots = [chatbot for chatbot in chatbots if chatbot not in clients]
-    return _pick(cursor, kind, lane, chatbots), lane is Lane.LARGE
+    return _pick(cursor, kind, lane, chatbots)
 
 
 class ForBucket(NamedTuple):

@@ -35,7 +35,7 @@ def taken(*requests: ComplianceRequest) -> HeldClaim:
         id=claim.pk,
         token=claim.token,
         kind=ComplianceRequest.Kind.EXPORT,
-        lane=ComplianceRequest.Lane.NORMAL,
+        lane=ComplianceRequest.Lane(requests[0].lane) if requests else ComplianceRequest.Lane.NORMAL,
         request_ids=ids,
         bucket_of=bucket_of,
     )

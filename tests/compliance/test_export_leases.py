@@ -18,15 +18,20 @@ from tests.slow_reading import locked, waits
 pytestmark = committed
 
 
+@pytest.fixture(params=["storage", "clients"])
+def bucket(request: pytest.FixtureRequest) -> ObjectStorage:
+    """Where the export goes: into the operator's bucket, or into a client's."""
+    found: ObjectStorage = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
-def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
+def held(chatbot: Chatbot, bucket: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
     """A large export, in the hands of a worker that looks after its claim often."""
     monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
     conversation_of(chatbot, "42")
-    held = taken(export_of(chatbot, "42", lane="large"))
-    held.is_large = True
-    return held
+    return taken(export_of(chatbot, "42", lane="large"))
 
 
 def test_it_is_renewed_while_the_first_line_is_waited_for(chatbot: Chatbot, held: HeldClaim) -> None:
@@ -43,7 +48,7 @@ def test_it_is_renewed_while_the_first_line_is_waited_for(chatbot: Chatbot, held
     assert outcome(chatbot.requests.get()) == COMPLETED
 
 
-def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, held: HeldClaim) -> None:
+def test_a_worker_that_loses_it_stops_reading_at_once(bucket: ObjectStorage, held: HeldClaim) -> None:
     was_taken = False
 
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:
@@ -57,4 +62,4 @@ def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, he
     with locked("chatbots_variable", until=has_stopped) as stopped, pytest.raises(ClaimLost):
         carry_out(held)
     assert stopped == [True]
-    assert is_empty(storage)
+    assert is_empty(bucket)
