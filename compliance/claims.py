@@ -32,7 +32,7 @@ Lane = ComplianceRequest.Lane
 _Done = TypeVar("_Done")
 
 # Longer than the longest stretch without a renewal: a storage call with its retries, and the time between two
-# renewals in passing (compliance/crew.py). It is only waited out where nobody can tell that the worker is gone: its
+# renewals in passing (config/leases.py). It is only waited out where nobody can tell that the worker is gone: its
 # machine is, or its container. A cluster breaks up what its own dead had in hand (compliance/cluster.py).
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5

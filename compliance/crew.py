@@ -12,6 +12,8 @@ from typing import Generic, Self, TypeVar
 
 from chatbots.buckets import StorageError
 from compliance.errors import StepFailed
+from config import leases
+from config.leases import Keeper
 
 Subject = TypeVar("Subject", bound=Hashable)
 Result = TypeVar("Result")
@@ -19,22 +21,6 @@ Result = TypeVar("Result")
 # Calls at once. With a storage on the same machine two are twice as fast as one, and four a little faster; a far
 # one is mostly waited for.
 THREADS = 4
-# A storage call with all its retries (chatbots.buckets) must still fit in the lease with this.
-SECONDS_BETWEEN_KEEPS = 15.0
-
-
-class Keeper:
-    """Renews the claim in passing, no more often than needed."""
-
-    def __init__(self, keep: Callable[[], None]) -> None:
-        self._keep = keep
-        self._kept = time.monotonic()
-
-    def keep_if_due(self) -> None:
-        """Raises ClaimLost."""
-        if time.monotonic() - self._kept >= SECONDS_BETWEEN_KEEPS:
-            self._keep()
-            self._kept = time.monotonic()
 
 
 class Crew(Generic[Subject, Result]):
@@ -116,7 +102,7 @@ class Crew(Generic[Subject, Result]):
 
     def _wait(self) -> None:
         self._keeper.keep_if_due()
-        finished, _ = wait(self._pending, timeout=SECONDS_BETWEEN_KEEPS, return_when=FIRST_COMPLETED)
+        finished, _ = wait(self._pending, timeout=leases.SECONDS_BETWEEN_KEEPS, return_when=FIRST_COMPLETED)
         self._note(list(finished))
 
     def _note(self, calls: list[Future[Result]]) -> None:

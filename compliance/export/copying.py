@@ -19,11 +19,12 @@ from django.db import connection
 
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written, hosted_storage
 from compliance.claims import HeldClaim
-from compliance.crew import THREADS, Crew, Keeper
+from compliance.crew import THREADS, Crew
 from compliance.errors import StepFailed
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
 from compliance.models import ExportFile
+from config.leases import Keeper
 from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name

@@ -16,12 +16,13 @@ from psycopg import sql
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance import progress
 from compliance.claims import HeldClaim
-from compliance.crew import THREADS, Crew, Keeper
+from compliance.crew import THREADS, Crew
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
 from compliance.export.reporting import Reporter
+from config.leases import Keeper
 from config.logs import describe_database_error
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts

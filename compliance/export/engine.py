@@ -27,7 +27,7 @@ from functools import partial
 from chatbots.buckets import ObjectStorage
 from compliance import progress
 from compliance.claims import HeldClaim
-from compliance.crew import Crew, Keeper
+from compliance.crew import Crew
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.export import destination, recording
@@ -37,6 +37,7 @@ from compliance.export.recording import Leftover, Target
 from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
 from compliance.whereabouts import storage_of
+from config.leases import Keeper
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ stays stale, and is made again.
 """
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +27,7 @@ from psycopg import sql
 from chatbots.buckets import Place, StorageError, Written, hosted_place, place_of
 from chatbots.models import Bucket, Chatbot
 from chatbots.secrets import SecretUnreadable
+from config.leases import Keeper
 from config.logs import describe_database_error, describe_kind
 from conversations.extracts.work import ExtractLost, Held
 from conversations.locks import await_under_way
@@ -37,8 +37,6 @@ from conversations.transcripts import WindowFile
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/csv; charset=utf-8"
-# A storage call with all its retries must still fit in the lease with this.
-_SECONDS_BETWEEN_KEEPS = 15.0
 
 # Rows are looked up where a LATERAL says so, and joined by hashing elsewhere: without statistics the planner would
 # look up what belongs together once for each row. In 4 MB, the default, a day is sorted on disk in many small runs.
@@ -166,7 +164,7 @@ def _await_writers(held: Held) -> None:
 
 
 def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -> tuple[_Read, Written]:
-    read = _Read()
+    read, keeper = _Read(), Keeper(held.keep)
 
     def before_complete() -> None:
         is_first = held.made_version is None or held.key is None
@@ -178,8 +176,8 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
         written = place.storage.write_parts(
             key,
             upload_id,
-            _lines(held, read, on_read),
-            meanwhile=_keeper(held),
+            _lines(held, read, on_read, keeper),
+            meanwhile=keeper.keep_if_due,
             before_complete=before_complete,
         )
     except psycopg.Error as error:
@@ -189,26 +187,12 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
     return read, written
 
 
-def _keeper(held: Held) -> Callable[[], None]:
-    """Return what renews the lease in passing, no more often than needed."""
-    kept = time.monotonic()
-
-    def keep_if_due() -> None:
-        nonlocal kept
-        if time.monotonic() - kept >= _SECONDS_BETWEEN_KEEPS:
-            held.keep()
-            kept = time.monotonic()
-
-    return keep_if_due
-
-
-def _lines(held: Held, read: _Read, on_read: OnRead) -> Iterator[bytes]:
-    keep_if_due = _keeper(held)
+def _lines(held: Held, read: _Read, on_read: OnRead, keeper: Keeper) -> Iterator[bytes]:
     with snapshot(**_READING) as reader:
         read.version = _version(held, reader)
         file = WindowFile(reader, chatbot_id=held.chatbot_id, starts_at=held.starts_at, ends_at=held.ends_at)
-        for chunk in read_patiently(reader, file.chunks(), meanwhile=keep_if_due):
-            keep_if_due()
+        for chunk in read_patiently(reader, file.chunks(), meanwhile=keeper.keep_if_due):
+            keeper.keep_if_due()
             on_read(len(chunk))
             yield chunk
         read.rows = file.lines

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance import crew
 from compliance.claims import HeldClaim
 from compliance.export.naming import MAX_KEY_BYTES, export_key
 from compliance.models import Export
+from config import leases
 from conversations.models import Conversation
 from conversations.transcripts import HEADER
 from tests import factories
@@ -219,7 +219,7 @@ def test_it_needs_little_memory_for_300_000_messages(
     exported(chatbot, "nobody")  # the client and its libraries are loaded
     before = resident_bytes()
     peak = [before]
-    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.0)
     monkeypatch.setattr(HeldClaim, "keep", lambda held: peak.append(resident_bytes()))
     export = exported(chatbot)
     assert export.rows == export.request.messages == 300_000

@@ -13,12 +13,12 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance import crew
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
+from config import leases
 from conversations.locks import LOCK_SPACE
 from conversations.transcripts import Piece, Transcripts
 from tests import factories
@@ -243,7 +243,7 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
 def test_it_keeps_its_claim_while_it_writes(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.0)
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
     held = taken(factories.export_of(chatbot, "42"))
     kept: list[bool] = []
@@ -266,7 +266,7 @@ def test_it_keeps_its_claim_while_it_writes(
 def test_it_stops_in_the_middle_when_its_claim_is_lost(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.0)
     factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
     held = taken(factories.export_of(chatbot, "42"))
     read = Transcripts.pieces

@@ -7,9 +7,9 @@ import pytest
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from compliance import crew
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
+from config import leases
 from conversations import snapshots
 from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, outcome, taken
 from tests.factories import conversation_of, export_of
@@ -28,7 +28,7 @@ def bucket(request: pytest.FixtureRequest) -> ObjectStorage:
 @pytest.fixture
 def held(chatbot: Chatbot, bucket: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
     """A large export, in the hands of a worker that looks after its claim often."""
-    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
     conversation_of(chatbot, "42")
     return taken(export_of(chatbot, "42", lane="large"))

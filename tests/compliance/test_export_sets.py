@@ -15,13 +15,15 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance import crew
-from compliance.crew import Crew, Keeper
+from compliance.crew import Crew
 from compliance.errors import ClaimLost
 from compliance.export import engine
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
 from compliance.models import ComplianceRequest, Export
+from config import leases
+from config.leases import Keeper
 from conversations import locks
 from conversations.transcripts import HEADER
 from tests import factories
@@ -276,7 +278,7 @@ def test_after_a_large_file_that_took_the_time_the_rest_is_given_back(
 def test_the_claim_is_kept_while_the_storage_is_slow(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.05)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.05)
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
     held = taken(*requests)
     write = ObjectStorage.write_parts

@@ -15,9 +15,10 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, StorageError, errors
 from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
-from compliance import claims, crew, operations, sizes, worker
+from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation
+from config import leases
 from config.logs import SafeFormatter
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
@@ -338,7 +339,7 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
         deletion_of(chatbot, value)
-    monkeypatch.setattr(crew, "SECONDS_BETWEEN_KEEPS", 0.02)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.02)
     kept: list[int] = []
     keep = claims.HeldClaim._lock
 

@@ -8,6 +8,7 @@ from django.db import connection
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from config import leases
 from conversations import snapshots
 from conversations.extracts import making, work
 from tests.extracting import conversation_on, extract_of, lines, noon, planned
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> work.Held:
     """A day with a message, taken by a worker that looks after its lease often."""
-    monkeypatch.setattr(making, "_SECONDS_BETWEEN_KEEPS", 0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
     conversation_on(chatbot, "42", noon())
     [day] = planned(chatbot)
