@@ -48,57 +48,56 @@ SELECT count(*) FROM conversations_dailyextract d
  WHERE d.state IN ('pending', 'stale') AND d.claimed_until > clock_timestamp() AND {_TO_HOSTED}
 """  # noqa: S608  (a text of ours)
 
-_TAKE = """
-UPDATE conversations_dailyextract e
-   SET token = %(token)s, owner = %(owner)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
- WHERE e.id = (
-       SELECT d.id FROM conversations_dailyextract d
-        WHERE d.state IN ('pending', 'stale') AND {which}
-          AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
-          AND (d.expires_at IS NULL OR d.expires_at > statement_timestamp())
-          AND {where}
-        ORDER BY d.state = 'pending', d.stale_at, d.id
-        LIMIT 1
-          FOR NO KEY UPDATE SKIP LOCKED)
-RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
-          e.made_version, e.created_at
-"""
 _DUE = """
 (d.not_before IS NULL OR d.not_before <= clock_timestamp())
 AND coalesce(d.stale_at, d.created_at) <= clock_timestamp() - make_interval(secs => %(settling)s)
 """
-_TAKE_NEXT = _TAKE.format(which=_DUE, where=_TO_HOSTED)
 # One of a bucket at a time, so that no client has all the threads.
-_TAKE_FOR_BUCKET = _TAKE.format(
-    which=_DUE,
-    where=f"""
-{_TO_CLIENT} AND d.chatbot_id <> ALL(%(busy)s::bigint[])
-          AND NOT EXISTS (
-              SELECT FROM conversations_dailyextract other
-               WHERE other.state IN ('pending', 'stale') AND other.chatbot_id = d.chatbot_id
-                 AND other.claimed_until > clock_timestamp())
-          AND NOT EXISTS (
-              SELECT FROM chatbots_silentstorage s
-               WHERE s.chatbot_id = d.chatbot_id AND s.rests_until > clock_timestamp())
-""",  # noqa: S608  (a text of ours)
-)
-_TAKE_ONE = _TAKE.format(which="d.id = %(id)s", where=f"({_TO_HOSTED} OR {_TO_CLIENT})")
+_IS_FREE = """
+d.chatbot_id <> ALL(%(busy)s::bigint[])
+AND NOT EXISTS (
+    SELECT FROM conversations_dailyextract other
+     WHERE other.state IN ('pending', 'stale') AND other.chatbot_id = d.chatbot_id
+       AND other.claimed_until > clock_timestamp())
+AND NOT EXISTS (
+    SELECT FROM chatbots_silentstorage s
+     WHERE s.chatbot_id = d.chatbot_id AND s.rests_until > clock_timestamp())
+"""
 
-# What has expired is not made again, so whoever has it now had begun before.
-_TAKE_EXPIRED = """
+
+def _taking(which: str, *, order: str) -> str:
+    """Return the statement that takes the first of these days which nobody has."""
+    return f"""
 UPDATE conversations_dailyextract e
    SET token = %(token)s, owner = %(owner)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE e.id = (
        SELECT d.id FROM conversations_dailyextract d
-        WHERE d.expires_at < statement_timestamp() AND d.key IS NOT NULL AND d.hosting = 'hosted'
-          AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
-          AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
-        ORDER BY d.expires_at
+        WHERE {which} AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
+        ORDER BY {order}
         LIMIT 1
           FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
           e.made_version, e.created_at
-"""
+"""  # noqa: S608  (texts of ours)
+
+
+def _making(which: str) -> str:
+    is_wanted = "d.state IN ('pending', 'stale') AND (d.expires_at IS NULL OR d.expires_at > statement_timestamp())"
+    return _taking(f"{is_wanted} AND {which}", order="d.state = 'pending', d.stale_at, d.id")
+
+
+_TAKE_NEXT = _making(f"{_DUE} AND {_TO_HOSTED}")
+_TAKE_FOR_BUCKET = _making(f"{_DUE} AND {_TO_CLIENT} AND {_IS_FREE}")
+_TAKE_ONE = _making(f"d.id = %(id)s AND ({_TO_HOSTED} OR {_TO_CLIENT})")
+
+# What has expired is not made again, so whoever has it now had begun before.
+_TAKE_EXPIRED = _taking(
+    """
+d.expires_at < statement_timestamp() AND d.key IS NOT NULL AND d.hosting = 'hosted'
+AND (d.not_before IS NULL OR d.not_before <= clock_timestamp())
+""",
+    order="d.expires_at",
+)
 _EXPIRE = """
 UPDATE conversations_dailyextract
    SET state = 'expired', key = NULL, upload_id = NULL, stale_at = NULL, token = NULL, claimed_until = NULL,
