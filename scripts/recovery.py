@@ -8,6 +8,7 @@ Half of the requests are exports, half are deletions; a neighbour's conversation
 """
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -112,20 +113,23 @@ def _kill_server(server: Any) -> None:
         time.sleep(0.02)
 
 
+def _start_again(server: Any) -> None:
+    server.begin(alone=True)
+    server.wait()
+
+
 def _restart_postgres(_: Bench) -> None:
     connection.close()
     server = _server("PostgreSQL")
     server.stop()
-    server.begin(alone=True)
-    server.wait()
+    _start_again(server)
 
 
 def _kill_postgres(_: Bench) -> None:
     connection.close()
     server = _server("PostgreSQL")
     _kill_server(server)
-    server.begin(alone=True)
-    server.wait()
+    _start_again(server)
 
 
 def _end_backends(_: Bench) -> None:
@@ -139,8 +143,7 @@ def _end_backends(_: Bench) -> None:
 def _kill_s3(_: Bench) -> None:
     server = _server("S3 server")
     _kill_server(server)
-    server.begin(alone=True)
-    server.wait()
+    _start_again(server)
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {
@@ -257,10 +260,7 @@ def _open_ones(ids: list[str]) -> set[str] | None:
     """Return which are not completed yet, or None while the database does not say."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s::uuid[]) AND status <> 'completed'",
-                [ids],
-            )
+            cursor.execute(_OPEN, [ids])
             return {str(number) for (number,) in cursor.fetchall()}
     except Error:
         connection.close()
@@ -296,8 +296,6 @@ def _look_at_the_end() -> int:
 
 
 def _manage(command: str, *words: str) -> dict[str, Any]:
-    import io  # noqa: PLC0415
-
     out = io.StringIO()
     call_command(command, *words, json=True, stdout=out)
     told: dict[str, Any] = json.loads(out.getvalue())
