@@ -81,11 +81,9 @@ class Chunks:
         found = _CHUNK.fullmatch(line) if len(line) <= _MOST_CHUNK_LINE else None
         if found is None:
             self._fail()
-        elif self._left == 0 and int(found[1], 16) == 0:
-            self._awaited = self._end
         else:
             self._left = int(found[1], 16)
-            self._awaited = self._end_of_chunk
+            self._awaited = self._end_of_chunk if self._left else self._end
 
     def _end_of_chunk(self, line: bytes) -> None:
         self._awaited = self._size

@@ -34,7 +34,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
         self._threads.set_thread_count(self.cfg.threads)
         self._servers = [self._server(listener.sock) for listener in self.sockets]
         while self.alive:
-            self._turn()
+            self._turn(1)
             if self.ppid != os.getppid():
                 self.log.info("The first process is gone: stopping.")
                 break
@@ -84,9 +84,9 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
         server.count_request = self.count_request
         return server
 
-    def _turn(self) -> None:
+    def _turn(self, seconds: float) -> None:
         self.notify()
-        wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._map, count=1)
 
     def _wake(self) -> None:
         for server in getattr(self, "_servers", []):
@@ -109,8 +109,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
                 break
             for server in self._servers:
                 server.maintenance(time.time())
-            self.notify()
-            wasyncore.loop(timeout=0.1, use_poll=True, map=self._map, count=1)
+            self._turn(0.1)
         self._threads.shutdown(timeout=max(0.0, self.cfg.graceful_timeout - (time.monotonic() - began)))
         wasyncore.close_all(self._map, ignore_all=True)
 
