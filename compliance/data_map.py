@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from compliance.inventory import OUTSIDE, STORES, Store
+from compliance.inventory import OUTSIDE, STORES
+from compliance.inventory_terms import Store
 
 _INTRODUCTION = """\
 # Data map

@@ -19,7 +19,8 @@ from compliance import progress
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import Said
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
-from compliance.inventory import CONVERSATION, Fate, Way, stores
+from compliance.inventory import CONVERSATION, stores
+from compliance.inventory_terms import Fate, Way
 from compliance.progress import Counts
 from compliance.sizes import Size
 from config.arrays import array

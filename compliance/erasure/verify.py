@@ -20,7 +20,8 @@ from psycopg import sql
 from compliance import notes
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
-from compliance.inventory import CONVERSATION, Fate, Way, stores
+from compliance.inventory import CONVERSATION, stores
+from compliance.inventory_terms import Fate, Way
 from compliance.models import ComplianceRequest, Export, RequestNote
 from config.arrays import array
 from conversations.models import DailyExtract, Identity, UploadedFile

@@ -11,7 +11,8 @@ from chatbots.models import Chatbot
 from compliance.erasure import extracts
 from compliance.erasure.blocking_exports import blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
-from compliance.inventory import Way, stores
+from compliance.inventory import stores
+from compliance.inventory_terms import Way
 from compliance.models import ComplianceRequest
 from compliance.previewing.finding import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
 from compliance.whereabouts import OUT_OF_REACH

@@ -2,7 +2,7 @@ import pytest
 from django.apps import apps
 
 from compliance import inventory
-from compliance.inventory import Fate
+from compliance.inventory_terms import Fate, Store
 
 
 def test_every_model_and_field_is_declared() -> None:
@@ -21,7 +21,7 @@ def test_a_model_that_is_declared_nowhere_is_told_with_instructions(monkeypatch:
 def test_a_field_without_a_fate_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     message, *others = inventory.STORES
     fields = {name: fate for name, fate in message.fields.items() if name != "text"}
-    monkeypatch.setattr(inventory, "STORES", (inventory.Store(message.model, message.way, fields), *others))
+    monkeypatch.setattr(inventory, "STORES", (Store(message.model, message.way, fields), *others))
 
     assert list(inventory.undeclared()) == [
         "conversations.Message.text has no fate in compliance/inventory.py: add it to the model's Store."
