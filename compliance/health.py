@@ -29,17 +29,9 @@ _TOLD_OF_FOREIGN = timedelta(days=1)
 # Each guard breaks up expired claims every few seconds, so one that stays has nobody who does.
 _CLAIM_LATE = timedelta(minutes=1)
 
-# By the order of the line of each chatbot, kind and lane: a step into the index for each, however many wait. What has
-# to call a storage that does not answer may not be taken up, and is told by itself.
-_OLDEST = """
-SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
-       -- It may have to wait for an earlier one, which waits for its own time.
-       EXISTS (SELECT FROM compliance_compliancerequest earlier
-                WHERE earlier.variable_id = oldest.variable_id AND earlier.uci_digest = oldest.uci_digest
-                  AND earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
-       OR EXISTS (SELECT FROM (SELECT * FROM compliance_compliancerequest
-                                WHERE conversation_digests && oldest.conversation_digests OFFSET 0) AS earlier
-                   WHERE earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
+# The first of each line: of a chatbot, kind and lane. A step into the index for each, however many wait. What has to
+# call a storage that does not answer may not be taken up, and is told by itself.
+FIRST_OF_LINES = """
   FROM chatbots_chatbot c
  CROSS JOIN unnest(ARRAY['deletion', 'export']) AS k(kind)
  CROSS JOIN unnest(ARRAY['normal', 'alone', 'large', 'client']) AS l(lane)
@@ -59,9 +51,20 @@ SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
         WHERE CASE b.hosting WHEN 'client' THEN s.chatbot_id = c.id AND (k.kind = 'export' OR l.lane = 'client')
                              ELSE s.chatbot_id IS NULL AND k.kind = 'export' END
           AND (NOT %(trials)s OR s.rests_until > clock_timestamp()))
+"""
+_OLDEST = f"""
+SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
+       -- It may have to wait for an earlier one, which waits for its own time.
+       EXISTS (SELECT FROM compliance_compliancerequest earlier
+                WHERE earlier.variable_id = oldest.variable_id AND earlier.uci_digest = oldest.uci_digest
+                  AND earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
+       OR EXISTS (SELECT FROM (SELECT * FROM compliance_compliancerequest
+                                WHERE conversation_digests && oldest.conversation_digests OFFSET 0) AS earlier
+                   WHERE earlier.seq < oldest.seq AND earlier.status IN ('accepted', 'processing'))
+{FIRST_OF_LINES}
  ORDER BY oldest.waits_since, oldest.id
  LIMIT 1
-"""
+"""  # noqa: S608  (a text of ours)
 
 _CLAIMS = """
 SELECT c.id, c.owner, c.is_large, c.created_at, c.expires_at, taken.requests, taken.kind, taken.lane

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from compliance.figures import OPEN
+from compliance.health import FIRST_OF_LINES
 from compliance.mails.finding import OFFICERS, SOON
 from config.arrays import array
 
@@ -17,23 +18,11 @@ _FEWEST = 50
 # Of what there are not many of.
 _MOST = 1_000
 
-# As in compliance/health.py, a step into the line's index for each chatbot, kind and lane.
-_WAITING = """
-SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(oldest.since))::float8
-  FROM unnest(%(chatbots)s::bigint[]) AS c(id)
- CROSS JOIN unnest(ARRAY['deletion', 'export']) AS k(kind)
- CROSS JOIN unnest(ARRAY['normal', 'alone', 'large']) AS l(lane)
- CROSS JOIN LATERAL (
-    SELECT coalesce(r.not_before, r.queued_at) AS since
-      FROM compliance_compliancerequest r
-     WHERE r.status = 'accepted' AND r.claim_id IS NULL
-       AND r.kind = k.kind AND r.lane = l.lane AND r.chatbot_id = c.id
-       AND coalesce(r.not_before, r.queued_at) <= statement_timestamp()
-     ORDER BY coalesce(r.not_before, r.queued_at), r.seq
-     LIMIT 1
- ) AS oldest
+_WAITING = f"""
+SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(oldest.waits_since))::float8
+{FIRST_OF_LINES}
  GROUP BY 1, 2
-"""
+"""  # noqa: S608  (a text of ours)
 
 # Of each state the oldest, which are due first. Of the failed ones the newest: those that cannot be retried any more
 # stay there for good, and must not hide the others. By the index whose condition is repeated here. Due soon is what
@@ -148,6 +137,8 @@ def of_chatbots(chatbots: Collection[int]) -> OfChatbots:
     share = max(_FEWEST, _MOST_READ // (len(OPEN) * max(1, len(chatbots))))
     values = {
         "chatbots": array(chatbots),
+        "all": False,
+        "trials": False,
         "going": [status.value for status in OPEN if status != "failed"],
         "soon": SOON.total_seconds(),
         "most": share,

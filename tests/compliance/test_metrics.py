@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from chatbots.models import Chatbot
+from chatbots.models import Chatbot, SilentStorage
 from compliance import health
 from compliance.failure_help import FAILURES
 from compliance.metrics import answering, asking
@@ -145,12 +145,25 @@ def test_the_oldest_that_may_be_taken_up_is_told_by_kind_and_lane(chatbot: Chatb
     deletion_of(neighbour, "1", queued_at=now - 5 * MINUTE)
     export_of(chatbot, "2", queued_at=now - 9 * MINUTE, lane="large")
     export_of(chatbot, "3", queued_at=now - 9 * MINUTE, not_before=now + MINUTE)
+    deletion_of(chatbot, "4", queued_at=now - 7 * MINUTE, lane="client")
 
     series = told()
 
     assert 300 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="normal"}'] < 360
     assert 540 <= series['dca_oldest_waiting_seconds{kind="export",lane="large"}'] < 600
     assert series['dca_oldest_waiting_seconds{kind="export",lane="normal"}'] == 0
+    assert 420 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="client"}'] < 480
+
+
+def test_what_waits_for_a_silent_storage_is_not_the_oldest_that_may_be_taken_up(chatbot: Chatbot) -> None:
+    SilentStorage.objects.create(chatbot=None)
+    export_of(chatbot, "1", queued_at=timezone.now() - 9 * MINUTE)
+    deletion_of(chatbot, "2", queued_at=timezone.now() - 3 * MINUTE)
+
+    series = told()
+
+    assert series['dca_oldest_waiting_seconds{kind="export",lane="normal"}'] == 0
+    assert 180 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="normal"}'] < 240
 
 
 def test_callbacks_extracts_files_and_mails_are_told(chatbot: Chatbot, settings) -> None:
