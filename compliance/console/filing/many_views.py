@@ -154,7 +154,12 @@ def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcom
         Outcome(row, value, None, outcome.code, outcome.detail)
         if isinstance(outcome, Refused)
         else Outcome(
-            row, value, outcome.pk, "", "", outcome.get_status_display(), minutes_left(outcome), outcome.existing
+            row,
+            value,
+            outcome.pk,
+            state=outcome.get_status_display(),
+            minutes=minutes_left(outcome),
+            existing=outcome.existing,
         )
         for place, (row, value) in enumerate(zip(draft.rows, draft.values, strict=True))
         if (outcome := outcomes.get(place)) is not None
