@@ -5,7 +5,7 @@ Codes are stable and documented; details are our own words and never hold a chat
 
 from typing import Self
 
-from chatbots.buckets import StorageError, errors
+from chatbots.buckets import StorageError
 
 
 class Refused(Exception):
@@ -23,20 +23,18 @@ class Refused(Exception):
 
 class StepFailed(Exception):
     """One request's work failed in a worker. `code` and `detail` go to the request; `retryable` says whether
-    trying again later can help, `may_pass` of what is not retryable whether it is tried again for some minutes."""
+    trying again later can help."""
 
-    def __init__(self, code: str, detail: str, *, retryable: bool = True, may_pass: bool = False) -> None:
+    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
         super().__init__(code)
         self.code = code
         self.detail = detail
         self.retryable = retryable
-        self.may_pass = may_pass
 
     @classmethod
     def of(cls, error: StorageError) -> Self:
         """Return what a storage's refusal means to the request whose work it ended."""
-        may_pass = error.code in errors.REFUSALS
-        return cls(error.code, error.detail, retryable=error.retryable, may_pass=may_pass)
+        return cls(error.code, error.detail, retryable=error.retryable)
 
 
 class ClaimLost(Exception):

@@ -39,6 +39,13 @@ REFUSALS = frozenset({"storage_access_denied", "storage_role_refused", "storage_
 REFUSED_ATTEMPTS = 4
 
 
+def most_attempts(code: str, *, retryable: bool, most: int) -> int:
+    """Return how many attempts work has that ends in this error: `most` where trying again later can help."""
+    if retryable:
+        return most
+    return REFUSED_ATTEMPTS if code in REFUSALS else 1
+
+
 class StorageError(Exception):
     """The storage could not do what was asked. `code` and `detail` are ours and hold no key and no value.
 

@@ -44,7 +44,8 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
             request.claim = None
             request.waiting_for = None
             logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
-            if request.attempts < _most_attempts(failure):
+            most = errors.most_attempts(failure.code, retryable=failure.retryable, most=MAX_ATTEMPTS)
+            if request.attempts < most:
                 request.status = Status.ACCEPTED
                 request.not_before = now + _BACK_OFF[request.attempts - 1]
             else:
@@ -68,12 +69,6 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                 [request for request in requests if request.status == status],
                 lambda request: {"code": request.error_code, "attempts": request.attempts},
             )
-
-
-def _most_attempts(failure: StepFailed) -> int:
-    if failure.retryable:
-        return MAX_ATTEMPTS
-    return errors.REFUSED_ATTEMPTS if failure.may_pass else 1
 
 
 def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:

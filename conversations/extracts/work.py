@@ -146,7 +146,7 @@ UPDATE conversations_dailyextract
 _FAIL = """
 UPDATE conversations_dailyextract
    SET token = NULL, claimed_until = NULL, attempts = attempts + 1, error_code = %(code)s, error_detail = %(detail)s,
-       state = CASE WHEN %(final)s OR attempts + 1 >= %(most)s THEN 'failed' ELSE state END,
+       state = CASE WHEN attempts + 1 >= %(most)s THEN 'failed' ELSE state END,
        not_before = clock_timestamp() + make_interval(secs => %(back_off)s * 4 ^ attempts)
  WHERE id = %(id)s AND token = %(token)s
 """
@@ -237,8 +237,7 @@ class Held:
                 _FAIL,
                 code=code,
                 detail=detail[:_DETAIL_LENGTH],
-                final=not retryable and code not in errors.REFUSALS,
-                most=MAX_ATTEMPTS if retryable else errors.REFUSED_ATTEMPTS,
+                most=errors.most_attempts(code, retryable=retryable, most=MAX_ATTEMPTS),
                 back_off=_BACK_OFF.total_seconds(),
             )
         )
