@@ -163,8 +163,6 @@ def clusters() -> list[Cluster]:
 def _condition(row: Heartbeat, now: datetime, patience: timedelta) -> Condition:
     if row.stopped_at is not None:
         return Condition.STOPPED
-    if row.died_at is not None:
-        return Condition.GONE
     if not _is_present(row, now):
         return Condition.GONE
     if now - (row.worked_at or row.started_at) > patience:
