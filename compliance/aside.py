@@ -55,7 +55,7 @@ class Aside:
 
     @property
     def has_room_for_check(self) -> bool:
-        """Say so also while all others are at work: somebody waits for it in front of a screen."""
+        """As `has_room`, with one thread more: somebody waits for a check in front of a screen."""
         return len(self._jobs) < THREADS_WITH_CHECK and not self._is_over
 
     @property

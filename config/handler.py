@@ -36,7 +36,8 @@ class Handler(WSGIHandler):
 
     def get_response(self, request: HttpRequest) -> HttpResponseBase:
         response = super().get_response(request)
-        # Of what a middleware answers by itself Django does not say it, and the connection would end with it.
+        # Django's middleware says the length, but not of what those before it answer. Without a length the connection
+        # would end with the answer.
         if isinstance(response, HttpResponse):
             response.headers.setdefault("Content-Length", str(len(response.content)))
         return response

@@ -58,9 +58,8 @@ def began(pid: int) -> int | None:
 
 @lru_cache
 def place() -> str:
-    """Return by what the numbers of processes that can be compared with ours are told from others; "" if unknown.
-
-    Containers may share the name of a host, and each counts its own processes.
+    """Return a name for where a process number means the same as here, "" if unknown: of the machine's present run
+    and of our container, since containers may share the name of a host, and each counts its own processes.
     """
     try:
         machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
