@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import connection
 from psycopg import sql
 
-from compliance import progress
+from compliance import progress, references
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import Said
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
@@ -161,15 +161,16 @@ def lock_named(request_ids: Sequence[UUID]) -> list[Locked]:
 def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
-    One that is given for several requests counts for the first. Where a copy may lie somewhere the identities keep
+    One that is given for several requests counts for the first. One that is told of where somebody else has locked it
+    (`references`) stays as it is. Where a copy may lie somewhere the identities keep
     their digests: by them whoever names the chatter finds what is left. The exports that hold one get a time at which
     they have to go; with `marked_by`, the deletions that mark in this transaction, so do their chatters' own.
     """
-    locked = _once(locked)
+    counts: dict[UUID, Counts] = defaultdict(Counter)
+    locked = _without_told_elsewhere(_once(locked), marked_by)
     if not locked:
         exports.expire({}, marked_by=marked_by)
-        return {}
-    counts: dict[UUID, Counts] = defaultdict(Counter)
+        return counts
     count_of = {row.conversation_id: counts[row.request_id] for row in locked}
     conversations = array(count_of)
     is_extracted = extracts.has_any({row.chatbot_id for row in locked})
@@ -211,6 +212,14 @@ def _erase_some(locked: Sequence[Locked]) -> dict[UUID, Counts]:
     counts = erase([first]) if gone < CHUNK_MESSAGES else {first.request_id: Counter()}
     counts[first.request_id]["messages"] += gone
     return counts
+
+
+def _without_told_elsewhere(locked: Sequence[Locked], marked_by: Sequence[UUID]) -> list[Locked]:
+    """Empty the references that tell who is in these conversations; return those of which none is left."""
+    told = references.empty_of_conversations(
+        (row.conversation_id for row in locked), written={row.request_id for row in locked}.union(marked_by)
+    )
+    return [row for row in locked if row.conversation_id not in told]
 
 
 def _first_that_fit(locked: Sequence[Locked]) -> list[Locked]:

@@ -114,7 +114,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
             if done_by_ids:
                 cursor.execute(_FORGET_FAILED_BY_IDS, [array(done_by_ids)])
         # Before the value is forgotten.
-        references.empty(ids)
+        references.empty_of_chatters(ids)
         complete(held, ids, now)
 
 

@@ -1,12 +1,15 @@
 """A client's reference is kept, but not where it tells who was erased."""
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.functional.elsewhere import Elsewhere
 from tests.functional.support import dump
 
 
@@ -41,3 +44,67 @@ def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
     everything = dump().casefold()
     assert "planted-ada" not in everything
     assert value.casefold() not in everything
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    for each in (chatbot, neighbour):
+        conversation_of(each, "ada", external_id="c-1")
+    others = [
+        export_of(neighbour, "ada", reference="T-ada"),
+        of_conversations(neighbour, "c-1", kind="export", reference="T-ada"),
+        export_of(chatbot, "bob", reference="T-ada"),
+    ]
+    drain()
+    deletion_of(chatbot, "ada")
+    drain()
+    assert [reference_of(one) for one in others] == ["T-ada"] * 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_a_conversation_of_two_the_second_deletion_empties_too_what_the_first_has_erased(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
+    tells = {
+        name: of_conversations(chatbot, "c-1", kind="export", reference=f"T-{name}-77") for name in ("ada", "bob")
+    }
+    drain()
+    for value in ("ada-77", "bob-77"):
+        deletion_of(chatbot, value)
+        drain()
+    assert [reference_of(one) for one in tells.values()] == ["", ""]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_conversation_is_not_erased_while_somebody_has_locked_a_request_that_tells(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "ada-77", external_id="c-1")
+    conversation_of(chatbot, "ada-77", external_id="c-2")
+    tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
+    drain()
+    deletion = deletion_of(chatbot, "ada-77")
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=tells.pk)
+        Elsewhere(drain).end()
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.waiting_for, reference_of(tells)) == ("accepted", "rows", "T-ada-77")
+
+    ComplianceRequest.objects.filter(pk=deletion.pk).update(not_before=timezone.now())
+    drain()
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.conversations, reference_of(tells)) == ("completed", 2, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_deletion_by_conversations_empties_what_tells_of_them(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, "ada-77", external_id="c-1")
+    deletion = of_conversations(chatbot, "c-1", kind="deletion", reference="T-ada-77")
+    drain()
+    deletion.refresh_from_db()
+    assert (deletion.status, deletion.conversations, deletion.reference) == ("completed", 1, "")
