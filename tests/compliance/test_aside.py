@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from compliance.aside import THREADS, Aside, Job
+from compliance.aside import THREADS, THREADS_WITH_CHECK, Aside, Job
 
 PATIENCE = 30
 
@@ -92,3 +92,24 @@ def test_in_the_end_it_waits_for_a_while_and_gives_back_what_has_not_ended(aside
     assert (ends.given_back, stays.given_back) == (0, 1)
     assert not aside.has_room
     stays.goes_on.set()
+
+
+def test_checks_have_one_place_more_and_none_when_the_worker_ends(aside: Aside) -> None:
+    works = [Work(number) for number in range(THREADS_WITH_CHECK)]
+    for work in works:
+        assert aside.has_room_for_check
+        aside.begin(work.job)
+    assert not aside.has_room_for_check
+    for work in works:
+        work.goes_on.set()
+    assert aside.end(PATIENCE)
+    assert not aside.has_room_for_check
+
+
+def test_a_worker_that_ends_calls_nobody_for_what_it_has_given_back(aside: Aside, rung: threading.Semaphore) -> None:
+    work = Work()
+    aside.begin(work.job)
+    assert not aside.end(seconds=0)
+    work.goes_on.set()
+    assert aside.wait(PATIENCE)
+    assert not rung.acquire(timeout=0.5)

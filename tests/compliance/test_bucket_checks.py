@@ -87,6 +87,30 @@ def test_of_a_cluster_that_is_no_more_it_is_begun_anew_at_once(
     assert not bucket_checks.is_any_waiting()
 
 
+def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(_place: Any) -> Any:
+        BucketCheck.objects.update(claimed_until=timezone.now())
+        yield Step("write", "s3:PutObject")
+        assert bucket_checks.take_next() is None
+
+    monkeypatch.setattr(bucket_operations, "probe", probe)
+    bucket_checks.ask(chatbot=chatbot)
+    taken().carry_out()
+    assert steps_of(chatbot) == ["write"]
+
+
+def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    bucket_checks.ask(chatbot=chatbot)
+    held = taken()
+    held.carry_out()
+    before = BucketCheck.objects.get()
+    bucket_checks.break_of(proc.cluster())
+    held.give_back()
+    assert BucketCheck.objects.filter(token=before.token, finished_at=before.finished_at).exists()
+    assert bucket_checks.take_next() is None
+
+
 def test_what_is_given_back_is_no_longer_written_by_who_had_it(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

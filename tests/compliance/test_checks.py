@@ -1,3 +1,5 @@
+from django.core.checks.registry import registry
+
 from compliance import checks, inventory
 
 
@@ -21,5 +23,6 @@ def test_a_console_without_a_second_factor_is_warned_of(settings) -> None:
     settings.SECOND_FACTOR_REQUIRED = False
     (warning,) = checks.second_factor_is_required()
     assert (warning.id, "SECOND_FACTOR_REQUIRED" in warning.hint) == ("compliance.W001", True)
+    assert checks.second_factor_is_required in registry.deployment_checks
     settings.SECOND_FACTOR_REQUIRED = True
     assert checks.second_factor_is_required() == []

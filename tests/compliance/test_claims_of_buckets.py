@@ -1,15 +1,20 @@
 """Exports to clients' buckets in claims: one bucket at a time, and one claim at a time for each bucket."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
-from chatbots.models import Bucket, Chatbot
-from compliance import claims, worker
+from chatbots.models import Bucket, Chatbot, SilentStorage
+from compliance import claims, line, worker
 from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
+from config import proc
 from tests import factories, under_roles
 from tests.factories import deletion_of, export_of
 
@@ -113,3 +118,62 @@ def test_without_threads_a_drain_calls_the_clients_buckets_itself(monkeypatch: p
     monkeypatch.setattr(worker, "_work", work)
     assert not worker.drain(seconds=60)
     assert sorted(map(sorted, worked)) == [["first"], ["second"]]
+
+
+def test_of_a_bucket_that_did_not_answer_one_request_tries_and_the_others_stay_in_the_line() -> None:
+    client = of_client("first")
+    for number in range(5):
+        export_of(client, f"{number}")
+    known = SilentStorage.objects.create(chatbot=client, rests_until=timezone.now() + timedelta(minutes=1))
+    assert claims.take_for_bucket() is None
+
+    SilentStorage.objects.update(rests_until=timezone.now())
+    tries = claims.take_for_bucket()
+    assert tries
+    assert len(tries.request_ids) == 1
+
+    tries.let_go()
+    known.delete()
+    all_go = claims.take_for_bucket()
+    assert all_go
+    assert len(all_go.request_ids) == 5
+
+
+@pytest.mark.parametrize(
+    ("lane", "after"), [("normal", "alone"), ("alone", "alone"), ("large", "large"), ("client", "client")]
+)
+def test_what_a_lost_worker_had_in_hand_keeps_the_lane_that_it_needs(lane: str, after: str) -> None:
+    client = of_client("first")
+    request = deletion_of(client, "42", lane="client") if lane == "client" else export_of(client, "42", lane=lane)
+    assert claims.take_for_bucket()
+    assert claims.break_of(proc.cluster(), blamed=proc.owner())
+    request.refresh_from_db()
+    assert (request.lane, request.attempts, request.claim_id) == (after, 1, None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = of_client("first")
+    for number in range(2):
+        export_of(client, f"{number}", lane="alone")
+    drawn = Barrier(2)
+    draw = line.draw_for_bucket
+
+    def draw_together(*given: Any) -> line.ForBucket | None:
+        found = draw(*given)
+        drawn.wait(30)
+        return found
+
+    monkeypatch.setattr(line, "draw_for_bucket", draw_together)
+
+    def take() -> HeldClaim | None:
+        try:
+            return claims.take_for_bucket()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        taken = [one.result(60) for one in [pool.submit(take) for _ in range(2)]]
+    assert sorted(held is None for held in taken) == [False, True]
+    assert Claim.objects.count() == 1
+    assert ComplianceRequest.objects.filter(claim__isnull=False).count() == 1

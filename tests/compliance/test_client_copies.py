@@ -12,11 +12,13 @@ from compliance import worker
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
 from conversations import models as stored
+from tests.clients import empty, use_client_bucket
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome
 from tests.compliance.test_client_exports import delivered, shown
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
+from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,6 +71,28 @@ def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
         assert [kept["request_id"] for kept in shown(deletion)["kept_exports"]] == [str(request.pk)]
         assert verify.audit([deletion.pk]).left == {}
     assert export_of_request(request).key is None
+
+
+def test_two_people_of_one_conversation_are_each_told_of_copies_in_two_clients_buckets(
+    chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
+) -> None:
+    conversation_of(chatbot, "alice", "bob", text="what both said")
+    first = delivered(chatbot, "alice", include_shared=True)
+    server.make_bucket("another")
+    another = server.storage(bucket="another")
+    use_client_bucket(chatbot, server, bucket="another")
+    second = delivered(chatbot, "bob", include_shared=True)
+    wanted = {str(first.request_id), str(second.request_id)}
+    before = [*clients.keys()], [*another.keys()]
+
+    for value in ("alice", "bob"):
+        deletion = deletion_of(chatbot, value)
+        drain()
+        assert outcome(deletion) == COMPLETED
+        assert {kept["request_id"] for kept in shown(deletion)["kept_exports"]} == wanted
+    assert ([*clients.keys()], [*another.keys()]) == before
+    assert not Export.objects.filter(key__isnull=False).exists()
+    empty(another)
 
 
 def test_a_copy_that_is_the_clients_keeps_no_digest_beyond_the_ledgers_days(

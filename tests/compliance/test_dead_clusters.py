@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -80,6 +81,22 @@ def test_only_what_the_lost_worker_had_in_hand_loses_an_attempt(chatbot: Chatbot
     assert Claim.objects.get().pk == other.claim_id
     codes = {entry.request_id: entry.data["code"] for entry in ChangeLogEntry.objects.all()}
     assert codes == {lost.pk: "worker_lost", innocent.pk: "cluster_ended"}
+
+
+def test_what_another_worker_had_in_hand_is_told_of_no_error_and_never_fails(chatbot: Chatbot) -> None:
+    innocent = deletion_of(
+        chatbot, "42", attempts=claims.MAX_ATTEMPTS, claim=ClaimFactory.create(owner="host:7-ab:9")
+    )
+    claims.break_of("host:7-ab", blamed="host:7-ab:8")
+    innocent.refresh_from_db()
+    told = (innocent.status, innocent.attempts, innocent.error_code, innocent.error_detail, innocent.failed_at)
+    assert told == ("accepted", claims.MAX_ATTEMPTS, "", "", None)
+
+
+def test_numbers_of_processes_are_compared_on_one_start_of_one_machine_and_in_one_container() -> None:
+    started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    container = Path("/proc/self/ns/pid").readlink()
+    assert proc.place() == f"{started} {container}"
 
 
 def test_a_request_that_loses_its_worker_again_and_again_fails(chatbot: Chatbot) -> None:

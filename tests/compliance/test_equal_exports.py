@@ -1,18 +1,23 @@
 """An export that waits answers for the next one that asks for the same."""
 
+from copy import copy
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.db import transaction
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations import create_callback_secret
 from compliance import claims, operations
 from compliance.models import ComplianceRequest as Request
 from compliance.models import Export
+from compliance.operations import equal_exports
 from compliance.selectors import ByConversations, ByUci
 from tests.calls import ALICE, TokenCaller, problem
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of
+from tests.functional.elsewhere import Elsewhere
 
 Kind = Request.Kind
 Origin = Request.Origin
@@ -102,8 +107,28 @@ def test_an_export_that_has_begun_does_not_answer(chatbot: Chatbot) -> None:
     assert not submit(chatbot).existing
 
     held.let_go()
+    Request.objects.exclude(pk=first.pk).delete()
     Request.objects.filter(pk=first.pk).update(cut_at=first.received_at)
-    assert submit(chatbot, again=False).pk != first.pk
+    assert not submit(chatbot).existing
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_that_somebody_has_locked_is_not_waited_for(chatbot: Chatbot) -> None:
+    first = submit(chatbot)
+    with transaction.atomic():
+        Request.objects.select_for_update().get(pk=first.pk)
+        assert not Elsewhere(lambda: submit(chatbot)).end().existing
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_answers_does_not_begin_before_the_call_is_answered(chatbot: Chatbot) -> None:
+    first = submit(chatbot)
+    with transaction.atomic():
+        asked = copy(first)
+        asked.pk = uuid4()
+        assert equal_exports.find([asked])[asked.pk].pk == first.pk
+        assert Elsewhere(lambda: claims.take(Kind.EXPORT)).end() is None
+    assert claims.take(Kind.EXPORT)
 
 
 @pytest.mark.parametrize("status", ["cancelled", "rejected", "failed"])
@@ -139,6 +164,14 @@ def test_a_deletion_in_between_parts_two_exports(chatbot: Chatbot) -> None:
 
     operations.cancel(request_id=second.pk, actor="api:1")
     operations.cancel(request_id=deletion.pk, actor="api:1")
+    assert submit(chatbot).pk == first.pk
+
+    rejected = submit(chatbot, kind=Kind.DELETION)
+    Request.objects.filter(pk=rejected.pk).update(
+        status="on_hold", hold_reason="awaiting_approval", held_at=rejected.received_at
+    )
+    assert not submit(chatbot, reference="T-1").existing
+    operations.reject(request_id=rejected.pk, actor="user:1")
     assert submit(chatbot).pk == first.pk
 
 

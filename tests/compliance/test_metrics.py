@@ -14,7 +14,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from chatbots.models import Chatbot, SilentStorage
+from chatbots.models import Bucket, Chatbot, SilentStorage
 from compliance import health
 from compliance.failure_help import FAILURES
 from compliance.metrics import answering, asking
@@ -164,6 +164,30 @@ def test_what_waits_for_a_silent_storage_is_not_the_oldest_that_may_be_taken_up(
 
     assert series['dca_oldest_waiting_seconds{kind="export",lane="normal"}'] == 0
     assert 180 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="normal"}'] < 240
+
+
+def test_what_waits_for_a_bucket_that_does_not_answer_is_no_request_that_may_be_taken_up(
+    chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    """It is told as `bucket_silent`. `health` says the same of both."""
+    now = timezone.now()
+    Bucket.objects.filter(chatbot=chatbot).update(
+        hosting="client", bucket="acme", region="us-east-1", access_key_id="key", secret_encrypted="unused"
+    )
+    silent = SilentStorage.objects.create(chatbot=chatbot, since=now - 9 * MINUTE, rests_until=now + MINUTE)
+    export_of(chatbot, "1", queued_at=now - 9 * MINUTE)
+    deletion_of(chatbot, "2", queued_at=now - 9 * MINUTE, lane="client")
+    export_of(neighbour, "1", queued_at=now - 3 * MINUTE)
+
+    def oldest() -> dict[str, int]:
+        waiting = {name: value for name, value in told().items() if "oldest_waiting" in name and value}
+        return {name.partition("{")[2].rstrip("}"): int(value // 60) for name, value in waiting.items()}
+
+    assert oldest() == {'kind="export",lane="normal"': 3}
+    silent.delete()
+    assert oldest() == {'kind="export",lane="normal"': 9, 'kind="deletion",lane="client"': 9}
+    SilentStorage.objects.create(chatbot=None, since=now, rests_until=now + MINUTE)
+    assert oldest() == {'kind="export",lane="normal"': 9, 'kind="deletion",lane="client"': 9}
 
 
 def test_callbacks_extracts_files_and_mails_are_told(chatbot: Chatbot, settings) -> None:

@@ -4,7 +4,8 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -68,6 +69,53 @@ def test_who_does_not_finish_a_head_is_cut_off(server: WebServer, kind: str) -> 
         began = time.monotonic()
         assert caller.recv(100) == b""
     assert limits.HEAD_SECONDS - 1 <= time.monotonic() - began <= limits.HEAD_SECONDS + 10
+
+
+def until_closed(caller: socket.socket) -> float:
+    """Return how many seconds pass until the server ends a connection; what it says before is thrown away."""
+    began = time.monotonic()
+    with suppress(ConnectionResetError):
+        while caller.recv(65_536):
+            pass
+    return time.monotonic() - began
+
+
+def test_who_is_slow_with_a_body_or_between_two_calls_is_cut_off(server: WebServer) -> None:
+    kinds = {
+        "dripping_body": limits.BODY_SECONDS,
+        "dripping_chunks": limits.BODY_SECONDS,
+        "kept_open": limits.IDLE_SECONDS,
+    }
+    with closing_all() as callers, ThreadPoolExecutor(len(kinds)) as threads:
+        for kind in kinds:
+            callers.append(socket.create_connection(("127.0.0.1", server.port), timeout=90))
+            KINDS[kind](callers[-1])
+        taken = list(threads.map(until_closed, callers))
+    for seconds, granted in zip(taken, kinds.values(), strict=True):
+        assert granted - 1 <= seconds <= granted + 15
+
+
+def test_who_sends_at_the_least_rate_has_time_for_all_of_a_body(server: WebServer) -> None:
+    length, seconds = limits.SMALL_BODY_BYTES, 1.2 * limits.BODY_SECONDS
+    head = "POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:
+        caller.sendall(f"{head}Content-Length: {length}\r\n\r\na=".encode())
+        pieces = 40
+        for piece in range(pieces):
+            caller.sendall(
+                b"a" * (length // pieces if piece < pieces - 1 else length - 2 - (pieces - 1) * (length // pieces))
+            )
+            time.sleep(seconds / pieces)
+        assert caller.recv(12).startswith(b"HTTP/1.1 ")
+
+
+def test_of_all_who_are_slow_who_has_been_for_longest_makes_room(server: WebServer) -> None:
+    with web_server() as one, closing_all() as callers:
+        for _ in range(limits.CONNECTIONS + 5):
+            callers.append(socket.create_connection(("127.0.0.1", one.port), timeout=5))
+        assert callers[0].recv(1) == b""
+        callers[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert callers[-1].recv(12) == b"HTTP/1.1 200"
 
 
 def test_who_comes_when_all_connections_are_taken_is_served(server: WebServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
+from chatbots.callback_secrets import signers_of
 from chatbots.models import CallbackSecret, ChangeLogEntry, Chatbot
 from chatbots.operations import create_callback_secret
 from compliance import operations
@@ -151,3 +152,18 @@ def test_the_change_log_names_who_made_a_secret_and_the_database_does_not_tell_i
     entry = ChangeLogEntry.objects.get(event="callback_secret.created")
     assert (entry.actor, entry.data) == ("command", {"overlap_hours": 5})
     assert secret.removeprefix("whsec_") not in CallbackSecret.objects.get().secret_encrypted
+
+
+def test_a_neighbours_secret_signs_nothing_of_ours_and_stays_as_it_is(
+    chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
+) -> None:
+    ours, theirs = make(chatbot), [make(neighbour, overlap_hours=1) for _ in range(2)]
+    make(chatbot, overlap_hours=1)
+    make(chatbot, overlap_hours=1)
+    for owner, signs, does_not in ((chatbot, [], [ours, *theirs]), (neighbour, theirs, [ours])):
+        received = told(owner, receiver)
+        assert [received.is_webhook_of(one) for one in signs] == [True] * len(signs)
+        assert not any(received.is_webhook_of(one) for one in does_not)
+    found = signers_of([chatbot.pk, neighbour.pk])
+    assert set(found[neighbour.pk].secrets) == set(theirs)
+    assert not set(found[chatbot.pk].secrets) & set(theirs)

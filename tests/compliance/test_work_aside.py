@@ -1,0 +1,133 @@
+"""Work at a client's bucket goes on in a thread while the worker does other work: what meets it there."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from chatbots.buckets import ObjectStorage
+from chatbots.models import BucketCheck, Chatbot
+from compliance import bucket_checks, claims, worker
+from compliance.aside import THREADS, Aside, Job
+from compliance.models import Claim
+from config import proc
+from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces
+from tests.compliance.test_client_exports import failed, left_behind, shown
+from tests.factories import conversation_of, deletion_of, export_of
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("storage")]
+
+PATIENCE = 30
+
+
+@pytest.fixture
+def aside() -> Iterator[Aside]:
+    aside = Aside(lambda: None)
+    yield aside
+    aside.end(PATIENCE)
+
+
+@pytest.fixture
+def goes_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """An export that is written now waits for this at its end."""
+    goes_on = threading.Event()
+    patch_pieces(monkeypatch, lambda: goes_on.wait(PATIENCE))
+    yield goes_on
+    goes_on.set()
+
+
+def test_a_deletion_filed_meanwhile_waits_for_the_export_and_names_what_it_left(
+    chatbot: Chatbot,
+    neighbour: Chatbot,
+    clients: ObjectStorage,
+    aside: Aside,
+    goes_on: threading.Event,
+) -> None:
+    conversation_of(chatbot, "42", text="what was said")
+    export = export_of(chatbot, "42")
+    worker.drain(seconds=PATIENCE, aside=aside)
+    assert set(aside.busy) == {chatbot.pk}
+
+    deletion, others = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
+    worker.drain(seconds=PATIENCE, aside=aside)
+    assert outcome(others) == COMPLETED
+    assert outcome(deletion) == ("accepted", "", 0)
+
+    goes_on.set()
+    assert aside.wait(PATIENCE)
+    assert outcome(export) == COMPLETED
+    worker.drain(seconds=PATIENCE, aside=aside)
+    assert outcome(deletion) == COMPLETED
+    [key] = clients.keys()
+    assert b"what was said" in clients.read(key)
+    assert [kept["request_id"] for kept in shown(deletion)["kept_exports"]] == [str(export.pk)]
+    assert export_of_request(export).key is None
+
+
+def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(
+    chatbot: Chatbot, clients: ObjectStorage, aside: Aside, goes_on: threading.Event
+) -> None:
+    export = export_of(chatbot, "42")
+    worker.drain(seconds=PATIENCE, aside=aside)
+    bucket_checks.ask(chatbot=chatbot)
+    worker.drain(seconds=PATIENCE, aside=aside)
+    assert BucketCheck.objects.get().claimed_until is None
+
+    goes_on.set()
+    assert aside.wait(PATIENCE)
+    worker.drain(seconds=PATIENCE, aside=aside)
+    assert aside.wait(PATIENCE)
+    check = BucketCheck.objects.get()
+    assert (check.finished_at is not None, check.error, bool(check.steps)) == (True, "", True)
+    assert outcome(export) == COMPLETED
+    assert list(clients.keys()) == [export_of_request(export).key]
+
+
+def test_a_check_goes_first_also_while_all_threads_are_at_work(
+    chatbot: Chatbot, clients: ObjectStorage, aside: Aside
+) -> None:
+    goes_on = threading.Event()
+    for number in range(THREADS):
+        aside.begin(Job(-1 - number, run=lambda: goes_on.wait(PATIENCE), give_back=lambda: None))
+    export = export_of(chatbot, "42")
+    bucket_checks.ask(chatbot=chatbot)
+    worker.drain(seconds=PATIENCE, aside=aside)
+    goes_on.set()
+    assert aside.wait(PATIENCE)
+    assert BucketCheck.objects.get().finished_at
+    assert outcome(export) == ("accepted", "", 0)
+
+
+def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(
+    chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage
+) -> None:
+    export, others = export_of(chatbot, "42"), export_of(neighbour, "42")
+    lost = claims.take_for_bucket()
+    assert lost
+    assert claims.take_for_bucket() is None
+
+    assert claims.break_of(proc.cluster(), blamed=proc.owner())
+    worker.drain(seconds=PATIENCE)
+
+    assert outcome(export) == ("completed", "", 1)
+    assert outcome(others) == COMPLETED
+    assert list(clients.keys()) == [export_of_request(export).key]
+    assert not Claim.objects.exists()
+
+
+def test_a_sweep_leaves_a_bucket_alone_that_is_being_called(
+    chatbot: Chatbot, clients: ObjectStorage, aside: Aside, goes_on: threading.Event
+) -> None:
+    left = left_behind(chatbot, clients, **failed())
+    export = export_of(chatbot, "43")
+    worker.drain(seconds=PATIENCE, aside=aside)
+    assert set(aside.busy) == {chatbot.pk}
+    worker.sweep(aside)
+    assert clients.exists(str(left.key))
+
+    goes_on.set()
+    assert aside.wait(PATIENCE)
+    worker.sweep(aside)
+    assert aside.wait(PATIENCE)
+    assert outcome(export) == COMPLETED
+    assert list(clients.keys()) == [export_of_request(export).key]

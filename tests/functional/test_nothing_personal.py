@@ -1,0 +1,185 @@
+"""Whatever breaks, no log, no row that tells of failures and no number holds a word of a chatter or a secret."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from chatbots.buckets import ObjectStorage
+from chatbots.buckets.places import bucket_secret_binding
+from chatbots.models import Bucket, BucketCheck, Chatbot
+from chatbots.secrets import encrypt
+from compliance import bucket_checks, queue
+from compliance.models import Callback, ComplianceRequest, Heartbeat
+from conversations.models import DailyExtract
+from scripts.processes import Processes, children_of
+from tests import factories
+from tests.extracting import conversation_on, noon, planned
+from tests.factories import conversation_of, deletion_of, export_of
+from tests.functional.support import dump, manage, rows_of, worker_environment
+from tests.functional.test_killed_worker import wait_until
+from tests.functional.web import web_server
+from tests.hostile import Hostile, behaving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WORD = "Planted5813"
+TOKEN = "a-token-of-the-tests"
+
+# Where failures are told. Of requests, days and callbacks the columns that do so are looked at beside these.
+TELLING = (
+    *("chatbots_bucketcheck", "chatbots_changelogentry", "chatbots_silentstorage", "compliance_claim"),
+    *("compliance_heartbeat", "compliance_notice", "compliance_occurrence", "django_q_ormq", "django_q_task"),
+)
+
+
+def echoes(server: Hostile, connection: socket.socket) -> None:
+    """Refuse each call, and repeat what it named."""
+    while head := server.hear(connection):
+        _method, path, _ = head.split(b" ", 2)
+        status = (b"500 No", b"403 No", b"400 No", b"301 Moved")[len(server.requests) % 4]
+        said = b"<Error><Code>No %b</Code><Message>%b %b</Message><Key>%b</Key></Error>" % (path, path, head, path)
+        body = b"" if head.startswith(b"HEAD") else said
+        connection.sendall(
+            b"HTTP/1.1 %b\r\nX-Amz-Said: %b\r\nLocation: http://x%b\r\nContent-Length: %d\r\n\r\n%b"
+            % (status, path, path, len(body), body)
+        )
+        if len(server.requests) % 5 == 0:
+            return
+
+
+@pytest.fixture
+def at_client(chatbot: Chatbot) -> Iterator[Hostile]:
+    """A chatbot whose client's bucket echoes, with work of all kinds that calls it."""
+    with behaving(echoes) as server:
+        Bucket.objects.filter(chatbot=chatbot).update(
+            hosting="client",
+            bucket="clients",
+            region="us-east-1",
+            endpoint=server.url(),
+            access_key_id="key",
+            secret_encrypted=encrypt(f"secret-{WORD}", bound_to=bucket_secret_binding(chatbot.pk)),
+        )
+        conversation = conversation_on(chatbot, WORD, noon())
+        factories.UploadedFileFactory.create(conversation=conversation, name=f"{WORD}.pdf", stored=True)
+        export_of(chatbot, WORD, reference=f"T-{WORD}", include_files=True)
+        planned(chatbot)
+        given_up = export_of(
+            chatbot, f"{WORD}-2", status="failed", failed_at=timezone.now(), error_code="worker_lost"
+        )
+        factories.ExportFactory.create(
+            request=given_up,
+            key=f"chatter_data_exports/{WORD}-2/left.csv",
+            hosting="client",
+            bucket="clients",
+            endpoint=server.url(),
+        )
+        deletion_of(chatbot, f"{WORD}-2", approved_holds=["export_pending"], reference=f"T-{WORD}")
+        bucket_checks.ask(chatbot=chatbot)
+        yield server
+
+
+WEB_TABLES = ("chatbots_chatbot", "chatbots_loginfailures")
+
+
+@contextmanager
+def renamed(tables: Collection[str]) -> Iterator[None]:
+    """Take tables away meanwhile: what asks for one meets an error of the database."""
+    with connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
+        try:
+            yield
+        finally:
+            for table in tables:
+                cursor.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+
+
+def told() -> str:
+    """All that the database tells of failures, as one text."""
+    rows = rows_of(dump())
+    assert set(TELLING) <= set(rows)
+    columns = [
+        ComplianceRequest.objects.values_list("error_code", "error_detail"),
+        DailyExtract.objects.values_list("error_code", "error_detail"),
+        Callback.objects.values_list("last_error", "last_status"),
+        Bucket.objects.values_list("last_error"),
+    ]
+    return repr([rows[table] for table in TELLING] + [list(each) for each in columns])
+
+
+def test_of_a_storage_that_echoes_and_workers_that_die(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, at_client: Hostile, tmp_path: Path
+) -> None:
+    log = tmp_path / "cluster.log"
+    queue.ring()
+    environment = worker_environment() | {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
+    with Processes() as processes:
+        first = processes.start("cluster", manage("qcluster"), env=environment, log=log)
+        wait_until(lambda: BucketCheck.objects.get().finished_at is not None)
+        wait_until(lambda: not ComplianceRequest.objects.filter(chatbot=chatbot, error_code="").exists())
+        conversation_of(neighbour, WORD)
+        deletion_of(neighbour, WORD, reference=f"T-{WORD}")
+        [guard] = children_of(first.pid)
+        wait_until(lambda: len(children_of(guard)) == 4)
+        os.kill(children_of(guard)[0], signal.SIGKILL)
+        queue.ring()
+        wait_until(lambda: Heartbeat.objects.filter(died_at__isnull=False).exists())
+        wait_until(
+            lambda: ComplianceRequest.objects.filter(chatbot=neighbour, status="completed").exists(), seconds=60
+        )
+    assert len(at_client.requests) > 3
+    said = log.read_text()
+    assert all(json.loads(line) for line in said.splitlines())
+    assert "request.attempt_failed" in said
+    assert WORD not in said
+    assert WORD not in told()
+    for words in (["health", "--json"], ["health"], ["check_bucket", chatbot.slug]):
+        done = subprocess.run(manage(*words), env=environment, capture_output=True, text=True, check=False)
+        assert WORD not in done.stdout + done.stderr, words
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": f"sessionid={WORD}"}
+SENT: list[tuple[str, str, str, dict[str, str]]] = [
+    ("GET", f"/api/v1/chatbots/{WORD}/requests", "", {"Authorization": f"Bearer {WORD}"}),
+    ("GET", f"/{WORD}?{WORD}={WORD}", "", {"Referer": f"https://{WORD}/"}),
+    ("POST", "/api/v1/chatbots/acme/data-deletion", json.dumps({WORD: WORD}), {"Content-Type": f"a/{WORD}"}),
+    ("POST", "/admin/login/", f"username={WORD}&password={WORD}", FORM),
+    ("GET", "/metrics", "", {"Authorization": f"Bearer {WORD}"}),
+    ("GET", f"/metrics?chatbot={WORD}", "", {"Authorization": f"Bearer {TOKEN}"}),
+    ("GET", "/metrics?chatbot=acme", "", {"Authorization": f"Bearer {TOKEN}"}),
+    ("GET", "/metrics", "", {"Authorization": f"Bearer {TOKEN}"}),
+    ("GET", "/api/", "", {"Host": WORD}),
+    (WORD.upper(), f"/{WORD}", "", {"X-Request-ID": WORD, "X-Forwarded-For": WORD}),
+    ("POST", f"/{WORD}", WORD, {"Content-Length": WORD}),
+    ("POST", f"/{WORD}", WORD, {"Transfer-Encoding": WORD}),
+]
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "without the tables"])
+def test_of_a_web_server_that_breaks(chatbot: Chatbot, tmp_path: Path, is_broken: bool) -> None:
+    deletion_of(chatbot, WORD, reference=f"T-{WORD}")
+    log = tmp_path / "web.log"
+    ours = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "METRICS_TOKEN": TOKEN}
+    answers = []
+    with web_server(log=log, **ours) as server, renamed(WEB_TABLES if is_broken else ()):
+        for method, path, body, headers in SENT:
+            caller = server.connect()
+            caller.request(method, path, body or None, headers)
+            answer = caller.getresponse()
+            text = answer.read().decode(errors="replace")
+            caller.close()
+            answers.append(answer.status)
+            assert "login" in path or WORD not in text
+    assert (500 in answers or 503 in answers) is is_broken
+    said = log.read_text()
+    assert all(json.loads(line) for line in said.splitlines())
+    assert WORD.casefold() not in said.casefold()
