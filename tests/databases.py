@@ -7,6 +7,7 @@ number that no other living one has, for its database and its bucket, so that ru
 import fcntl
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import django
@@ -14,6 +15,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management.sql import emit_post_migrate_signal
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 from django.test import TransactionTestCase
 
 from tests import under_roles
@@ -50,6 +52,14 @@ BEGIN
     DELETE FROM pg_statistic s USING pg_class c WHERE c.oid = s.starelid AND c.relnamespace = 'public'::regnamespace;
 END $$
 """
+
+
+_AT_WORK = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+   AND state <> 'idle'
+"""
+_PATIENCE_SECONDS = 5.0
 
 
 def number_of_this_process() -> int:
@@ -122,7 +132,18 @@ def empty_quickly() -> None:
 def empty() -> None:
     """Empty the tables, but for what `migrate` fills."""
     with connection.cursor() as cursor:
+        _wait_for_the_others(cursor)
         cursor.execute(_EMPTY, {"kept": _KEPT})
+
+
+def _wait_for_the_others(cursor: CursorWrapper) -> None:
+    """Wait for a while until nobody else writes: a statement goes on for a moment after its process was killed."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < end:
+        cursor.execute(_AT_WORK)
+        if not cursor.fetchone()[0]:
+            return
+        time.sleep(0.02)
 
 
 def _connect_to(name: str) -> None:
