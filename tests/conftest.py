@@ -30,6 +30,11 @@ django_settings.PASSWORD_HASHERS = [
 
 # Each of their tests takes ten seconds or more.
 _LONGEST = {
+    "test_dripping_buckets.py",
+    "test_slow_callers.py",
+    "test_dead_processes.py",
+    "test_database_roles.py",
+    "test_nothing_personal.py",
     "test_every_page_in_the_browser.py",
     "test_fuzz.py",
     "test_console_fuzz.py",
