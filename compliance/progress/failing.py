@@ -22,10 +22,10 @@ _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
 # So long is waited before each retry. Whatever was restarted is there again soon; what is not is seldom back within
 # some forty minutes.
-_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=20), timedelta(minutes=2), timedelta(minutes=40)]
+_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=10), timedelta(minutes=2), timedelta(minutes=40)]
 
 # How long requests wait whose storage is left alone, at first and further on.
-_REST_WAITS = timedelta(seconds=5), timedelta(seconds=15)
+_REST_WAITS = timedelta(seconds=5), timedelta(seconds=10)
 
 
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
