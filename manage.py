@@ -20,9 +20,12 @@ def main() -> None:
     from django.db import Error as DatabaseError  # noqa: PLC0415
     from environs import EnvValidationError  # noqa: PLC0415
 
+    from common.logs import (  # noqa: PLC0415
+        describe_database_error,
+        log_last_errors,
+    )
     from config import embedded  # noqa: PLC0415
     from config.env import describe_bad_settings  # noqa: PLC0415
-    from config.logs import describe_database_error, log_last_errors  # noqa: PLC0415
 
     try:
         _ = settings.DEBUG  # reads them all

@@ -7,7 +7,7 @@ from uuid import UUID
 from benchmarks import world
 from chatbots.models import Chatbot
 from chatbots.operations import NewVariable, create_chatbot
-from chatbots.secrets import digest
+from common.crypto import digest
 
 # So many messages in one transaction, on so many connections at once.
 _CHUNK_MESSAGES = 100_000

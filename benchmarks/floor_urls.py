@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.authentication import SignatureAuthentication, TokenAuthentication, caller_of
 from chatbots.models import Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance.models import ComplianceRequest
 
 

@@ -28,9 +28,13 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from chatbots.models import ApiKey, Chatbot
-from chatbots.secrets import SecretUnreadable, decrypt, encrypt
-from config.bodies import raw_body
-from config.problems import Problem
+from common.bodies import raw_body
+from common.crypto import (
+    SecretUnreadable,
+    decrypt,
+    encrypt,
+)
+from common.problems import Problem
 from config.web.limits import SMALL_BODY_BYTES
 
 logger = logging.getLogger(__name__)
@@ -258,7 +262,7 @@ def _slug(request: Request) -> str:
 
 
 def secret_binding(prefix: str) -> str:
-    """What the encrypted secret of a signing key is bound to (`chatbots.secrets`)."""
+    """What the encrypted secret of a signing key is bound to (`common.crypto`)."""
     return f"apikey:{prefix}:secret"
 
 

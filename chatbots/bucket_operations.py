@@ -16,7 +16,10 @@ from chatbots.buckets import Step, StorageError, place_of, probe, silence
 from chatbots.buckets.guard import EndpointRefused, check_endpoint
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
-from chatbots.secrets import SecretUnreadable, encrypt
+from common.crypto import (
+    SecretUnreadable,
+    encrypt,
+)
 
 Hosting = Bucket.Hosting
 Sse = Bucket.Sse

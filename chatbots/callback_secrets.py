@@ -19,7 +19,10 @@ from django.db.models.functions import Now
 
 from chatbots.authentication import SIGNATURE_HEADER, SigningKey, has_signing_key, newest_signing_keys, sign
 from chatbots.models import CallbackSecret, Chatbot
-from chatbots.secrets import SecretUnreadable, decrypt
+from common.crypto import (
+    SecretUnreadable,
+    decrypt,
+)
 
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURES_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
 KEYS_TIMESTAMP_HEADER, KEY_HEADER = "X-Mindsay-Request-Timestamp", "X-Mindsay-Key"
@@ -88,7 +91,7 @@ def can_sign(chatbot: Chatbot) -> bool:
 
 
 def secret_binding(secret_id: UUID) -> str:
-    """What an encrypted callback secret is bound to (`chatbots.secrets`)."""
+    """What an encrypted callback secret is bound to (`common.crypto`)."""
     return f"callbacksecret:{secret_id}:secret"
 
 

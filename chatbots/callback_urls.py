@@ -1,7 +1,7 @@
 """Addresses of clients that are told what became of a request: which can be used, and what may be shown of one.
 
 The shape is judged when one is filed, without asking the name service. Where a name leads is judged at each
-connection (`chatbots.network_guard`); the operations that set a chatbot's own address ask once before.
+connection (`common.network_guard`); the operations that set a chatbot's own address ask once before.
 """
 
 import re
@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from chatbots.network_guard import addresses_of, is_allowed
+from common.network_guard import (
+    addresses_of,
+    is_allowed,
+)
 
 MOST_CHARACTERS = 500
 

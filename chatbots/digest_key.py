@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from chatbots import secrets
+from common import crypto
 
 FAULT = "DIGEST_KEY is not the key that this database was set up with."
 HOW_TO_MEND = (
@@ -66,7 +66,7 @@ def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) 
         model = apps.get_model("chatbots", "DigestKey")
     except LookupError:
         return  # migrated back to before there was one
-    model.objects.using(using).bulk_create([model(fingerprint=secrets.fingerprint())], ignore_conflicts=True)
+    model.objects.using(using).bulk_create([model(fingerprint=crypto.fingerprint())], ignore_conflicts=True)
 
 
 def _fits(connection: BaseDatabaseWrapper) -> bool:
@@ -75,4 +75,4 @@ def _fits(connection: BaseDatabaseWrapper) -> bool:
             kept = connection.connection.execute(_KEPT).fetchone()
         except psycopg.errors.UndefinedTable:
             return True  # not migrated yet
-    return kept is None or hmac.compare_digest(kept[0], secrets.fingerprint())
+    return kept is None or hmac.compare_digest(kept[0], crypto.fingerprint())

@@ -22,7 +22,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from chatbots.models import ApiKey
-from config.logs import describe_database_error
+from common.logs import describe_database_error
 
 logger = logging.getLogger(__name__)
 

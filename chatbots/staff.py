@@ -6,7 +6,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from chatbots.secrets import digest
+from common.crypto import digest
 
 
 class Membership(models.Model):

@@ -16,11 +16,11 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
+from common.arrays import array
+from common.crypto import digest
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.replays import ReplayKey
-from config.arrays import array
 
 # OFFSET 0 keeps PostgreSQL at one look-up for each digest.
 _RECALL = """

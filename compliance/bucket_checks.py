@@ -17,9 +17,9 @@ from django.db.models.functions import Now
 from chatbots.bucket_operations import check_bucket, require_bucket
 from chatbots.buckets import Step
 from chatbots.models import BucketCheck, Chatbot
+from common import proc
+from common.arrays import array
 from compliance import queue
-from config import proc
-from config.arrays import array
 
 # Renewed at each step, which is one call or a few. After the last, what was made is removed: two calls more. It is
 # only waited out where nobody can tell that the worker is gone (compliance/claims.py).

@@ -18,13 +18,13 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from chatbots import changelog
+from common import proc
+from common.arrays import array
 from compliance import line
 from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
-from config import proc
-from config.arrays import array
 from conversations import locks
 
 Lane = ComplianceRequest.Lane
@@ -32,7 +32,7 @@ Lane = ComplianceRequest.Lane
 _Done = TypeVar("_Done")
 
 # Longer than the longest stretch without a renewal: a storage call with its retries, and the time between two
-# renewals in passing (config/leases.py). It is only waited out where nobody can tell that the worker is gone: its
+# renewals in passing (common/leases.py). It is only waited out where nobody can tell that the worker is gone: its
 # machine is, or its container. A cluster breaks up what its own dead had in hand (compliance/cluster.py).
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5

@@ -31,9 +31,12 @@ from django_q.cluster import Sentinel
 from django_q.conf import Conf
 from django_q.worker import worker
 
+from common import (
+    logs,
+    proc,
+)
+from common.logs import describe_kind
 from compliance import bucket_checks, claims, health, heartbeats, occurrences, queue
-from config import logs, proc
-from config.logs import describe_kind
 from conversations.extracts import work
 
 logger = logging.getLogger(__name__)

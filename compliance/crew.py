@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from chatbots.buckets import StorageError
+from common import leases
+from common.leases import Keeper
 from compliance.errors import StepFailed
-from config import leases
-from config.leases import Keeper
 
 Subject = TypeVar("Subject", bound=Hashable)
 Result = TypeVar("Result")

@@ -6,7 +6,7 @@ A test compares the two, word by word.
 
 from collections.abc import Mapping
 
-from config.problem_help import Help
+from common.problem_help import Help
 
 FAILURES: Mapping[str, Help] = {
     "storage_unavailable": Help(

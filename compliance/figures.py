@@ -9,9 +9,9 @@ from uuid import UUID
 
 from django.db import connection
 
+from common.arrays import array
 from compliance.listing import first_id
 from compliance.models import ComplianceRequest
-from config.arrays import array
 
 Status = ComplianceRequest.Status
 

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from django.db import connection
 
+from common.arrays import array
 from compliance import heartbeats, occurrences, queue
 from compliance.heartbeats import Cluster, Condition
-from config.arrays import array
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)

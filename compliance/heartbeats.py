@@ -21,9 +21,9 @@ from uuid import UUID
 from django.db import Error, connection
 from django.db.models.functions import Now
 
+from common import proc
+from common.logs import describe_kind
 from compliance.models import Heartbeat
-from config import proc
-from config.logs import describe_kind
 from config.version import VERSION
 
 logger = logging.getLogger(__name__)

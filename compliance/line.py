@@ -11,9 +11,9 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from chatbots.buckets import hosted_storage
+from common import proc
+from common.arrays import array
 from compliance.models import ComplianceRequest
-from config import proc
-from config.arrays import array
 
 Lane = ComplianceRequest.Lane
 

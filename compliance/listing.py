@@ -7,7 +7,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance.models import ComplianceRequest
 from compliance.operations.filing import find_uci
 from compliance.selectors import ByConversations, Selector

@@ -15,11 +15,11 @@ from uuid import UUID
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
+from common.arrays import array
 from compliance import by_ids
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS
-from config.arrays import array
 
 # Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
 _IS_ANY = "SELECT TRUE FROM compliance_requestnote WHERE text IS NOT NULL ORDER BY created_at LIMIT 1"

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from django.db import connection
 
+from common.arrays import array
 from compliance.models import ComplianceRequest, Export
-from config.arrays import array
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status

@@ -21,8 +21,8 @@ from django_q.conf import Conf
 from django_q.models import Task
 from django_q.signing import SignedPackage
 
+from common.logs import describe_kind
 from compliance import occurrences
-from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from uuid import UUID
 
 from django.db import connection
 
+from common.arrays import array
 from compliance import by_ids
 from compliance.selectors import holds
-from config.arrays import array
 
 _OF_CHATTERS = """
 SELECT other.id, other.reference, r.uci_value

@@ -16,8 +16,8 @@ from typing import Any
 from django.db import connection
 from django.db.models.functions import Now
 
-from chatbots import secrets
 from chatbots.models import Chatbot
+from common import crypto
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Replay
 
@@ -65,13 +65,13 @@ def replay_key(
     *, chatbot: Chatbot, path: str, body: bytes, signature: str = "", idempotency_key: str = ""
 ) -> ReplayKey | None:
     """Return the key of a call on `path`; None when it has neither a signature nor an Idempotency-Key."""
-    body_digest = secrets.digest("body", chatbot.public_id, body)
+    body_digest = crypto.digest("body", chatbot.public_id, body)
     key = None
     if signature:
-        digest = secrets.digest("replay", chatbot.public_id, f"signature:{signature}")
+        digest = crypto.digest("replay", chatbot.public_id, f"signature:{signature}")
         key = ReplayKey(path, digest, body_digest, SIGNATURE_KEPT)
     if idempotency_key:
-        digest = secrets.digest("replay", chatbot.public_id, f"idempotency-key:{idempotency_key}")
+        digest = crypto.digest("replay", chatbot.public_id, f"idempotency-key:{idempotency_key}")
         key = ReplayKey(path, digest, body_digest, IDEMPOTENCY_KEY_KEPT, also=key)
     return key
 

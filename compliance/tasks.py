@@ -10,11 +10,11 @@ from functools import wraps
 
 from django.conf import settings
 
+from common.logs import describe_kind
 from compliance import heartbeats, occurrences, queue, worker
 from compliance.aside import Aside
 from compliance.callbacks import claiming, delivering
 from compliance.mails import delivering as mails
-from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from chatbots.buckets import ObjectStorage, Place, StorageError, hosted_storage, place_of
 from chatbots.models import Bucket
-from chatbots.secrets import SecretUnreadable
+from common.crypto import SecretUnreadable
 from compliance.errors import StepFailed
 
 HOSTED = Bucket.Hosting.HOSTED.value

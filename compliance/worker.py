@@ -12,6 +12,12 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
+from common.logs import (
+    describe_kind,
+    is_connection_lost,
+    was_ended_by_operator,
+)
+from common.patience import patiently
 from compliance import bucket_checks, claims, line, progress
 from compliance.aside import HOSTED, Aside, Job
 from compliance.claims import HeldClaim
@@ -21,8 +27,6 @@ from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
 from compliance.sizes import measure
-from config.logs import describe_kind, is_connection_lost, was_ended_by_operator
-from config.patience import patiently
 from conversations.extracts import days, work
 
 logger = logging.getLogger(__name__)

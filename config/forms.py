@@ -1,6 +1,6 @@
 """What every call of our pages has to be, whoever sends it: in UTF-8, without NUL in its address, and not too large.
 
-Calls of the API read their bodies themselves (`config.bodies`).
+Calls of the API read their bodies themselves (`common.bodies`).
 """
 
 from collections.abc import Callable

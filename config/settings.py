@@ -62,7 +62,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "config.request_id.RequestIdMiddleware",
+    "common.request_id.RequestIdMiddleware",
     "config.probes.ProbesMiddleware",
     "config.page_policy.PagePolicyMiddleware",
     "config.forms.FormsMiddleware",
@@ -159,12 +159,12 @@ _mail: dict[str, Any] = (env.mail_url("EMAIL_URL") or {}) if env.str("EMAIL_URL"
 MAILS = bool(_mail)
 EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
 if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
-    EMAIL_BACKEND = "config.mail.EmailBackend"
+    EMAIL_BACKEND = "common.mail.EmailBackend"
 EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
 EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH")
-# To connect; what a mail takes as a whole is in config/outbound.py.
+# To connect; what a mail takes as a whole is in common/outbound.py.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL") if MAILS else env.str("DEFAULT_FROM_EMAIL", "")
 # Where people reach the console: what a mail's links begin with.
@@ -208,7 +208,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": [],
     "DEFAULT_SCHEMA_CLASS": "config.openapi.schema.CallSchema",
-    "EXCEPTION_HANDLER": "config.problems.exception_handler",
+    "EXCEPTION_HANDLER": "common.problems.exception_handler",
     "UNAUTHENTICATED_USER": None,
     "UNICODE_JSON": True,
     "URL_FORMAT_OVERRIDE": None,
@@ -305,10 +305,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "web": {"()": "config.logs.WithoutRequests"},
-        "paths": {"()": "config.logs.WithoutPaths"},
+        "web": {"()": "common.logs.WithoutRequests"},
+        "paths": {"()": "common.logs.WithoutPaths"},
     },
-    "formatters": {"line": {"()": "config.logs.SafeFormatter"}, "json": {"()": "config.logs.JsonFormatter"}},
+    "formatters": {"line": {"()": "common.logs.SafeFormatter"}, "json": {"()": "common.logs.JsonFormatter"}},
     "handlers": {
         "stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT or "line", "filters": ["paths"]}
     },

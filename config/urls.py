@@ -5,7 +5,7 @@ from django.urls import include, path, re_path
 import chatbots.console.urls
 import compliance.console.urls
 import conversations.console.urls
-from config import problems
+from common import problems
 from config.openapi import views as openapi
 
 # By django-q2's pages any function can be run: by a schedule's form, by trying a failed task again. What is worth

@@ -5,8 +5,8 @@ import os
 from gunicorn import glogging
 from gunicorn.config import Config
 
+from common.logs import formatter
 from config import env  # noqa: F401  it puts what `.env` says into the environment
-from config.logs import formatter
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types

@@ -19,7 +19,7 @@ from uuid import UUID
 from django.db import connection, models
 
 from chatbots.models import Chatbot
-from config.arrays import array
+from common.arrays import array
 from conversations.models import Conversation
 
 PAGE = 50

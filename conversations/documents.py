@@ -46,7 +46,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import TypedDict
 
-from config.times import Instant
+from common.times import Instant
 
 MAX_ERRORS = 100
 # Above this, building the list of errors would itself cost more memory than the document.

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots.models import Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from conversations import browsing, log
 from conversations.browsing import SHOWN, Row
 from conversations.folding import folded_name

@@ -23,8 +23,8 @@ from django.db import Error as DatabaseError
 from django.db import transaction
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
-from config.logs import describe_database_error
+from common.crypto import digest
+from common.logs import describe_database_error
 from conversations import rows
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at
 from conversations.extracts import lateness

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 
 from django.db import OperationalError, connection
 
-from config.arrays import array
+from common.arrays import array
 
 PARTS = 4
 # The first half of the two-part key is this and the part; the second is the chatbot's id (both are 4-byte integers

@@ -14,9 +14,9 @@ from django.db.models import F, Func, IntegerField, OuterRef, QuerySet
 from django.db.models.functions import Coalesce, JSONObject
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
-from config.arrays import array
-from config.pagination import BoundedPages
+from common.arrays import array
+from common.crypto import digest
+from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
 
 MOST_IDS = 1_000

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 
-from config.arrays import array
+from common.arrays import array
 
 # By the log's index alone. A day of more is counted from the newest on.
 MOST = 1_000_000

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from config.arrays import array
+from common.arrays import array
 from conversations.merging import Row, StoredValue, Working
 from conversations.variables import Chatter
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.conf import settings
 
 from chatbots.models import Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from conversations.documents import Document, DocumentError, error_at
 
 MAX_UCI_LENGTH = 512

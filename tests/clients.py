@@ -3,7 +3,7 @@
 from chatbots.buckets import ObjectStorage
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import Bucket, Chatbot
-from chatbots.secrets import encrypt
+from common.crypto import encrypt
 from tests.s3_server import ADMIN, Identity, S3Server
 
 # Whose keys reach the bucket of an embedded server alone.

@@ -10,7 +10,7 @@ from factory.django import DjangoModelFactory
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, Bucket, Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 

@@ -29,7 +29,7 @@ from django.http import HttpRequest
 
 from chatbots.access.hashing import TooBusy
 from chatbots.models import LoginFailures, StaffLogin
-from chatbots.secrets import digest
+from common.crypto import digest
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from rest_framework.views import APIView
 
 from chatbots.authentication import Caller, SignatureAuthentication, TokenAuthentication, body_of, caller_of
 from chatbots.rate_limits import LIMITER
-from config.bodies import require_json
-from config.problems import Problem
+from common.bodies import require_json
+from common.problems import Problem
 from config.web.limits import SMALL_BODY_BYTES
 
 

@@ -15,9 +15,9 @@ from chatbots.buckets import errors
 from chatbots.buckets.breaker import Breaker
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.guard import AddressRefused
-from config import outbound
-from config.logs import describe_kind
-from config.outbound import AnswerTooLong
+from common import outbound
+from common.logs import describe_kind
+from common.outbound import AnswerTooLong
 
 logger = logging.getLogger(__name__)
 

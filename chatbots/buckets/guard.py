@@ -1,4 +1,4 @@
-"""Keep calls to clients' buckets out of private networks (`chatbots.network_guard`).
+"""Keep calls to clients' buckets out of private networks (`common.network_guard`).
 
 `BUCKET_PRIVATE_NETWORKS` lists what is allowed all the same. The hosted bucket is the operator's and is not judged.
 """
@@ -8,8 +8,12 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError
 from django.conf import settings
 
-from chatbots import network_guard
-from chatbots.network_guard import Guarded, Networks, addresses_of
+from common import network_guard
+from common.network_guard import (
+    Guarded,
+    Networks,
+    addresses_of,
+)
 
 
 class AddressRefused(BotoCoreError):

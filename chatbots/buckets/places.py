@@ -12,7 +12,7 @@ from chatbots.buckets import errors
 from chatbots.buckets.roles import Role
 from chatbots.buckets.storage import CLIENT_CONFIG, LINK_LIFE, ObjectStorage
 from chatbots.models import Bucket, Chatbot
-from chatbots.secrets import decrypt
+from common.crypto import decrypt
 
 Hosting = Bucket.Hosting
 
@@ -63,7 +63,7 @@ def hosted_place(chatbot: Chatbot) -> Place:
 def place_of(bucket: Bucket) -> Place:
     """Return where a chatbot's files go now. Cheap to call, and calls nobody.
 
-    Raises SecretUnreadable (chatbots.secrets), and StorageError for a role while the settings hold no identity
+    Raises SecretUnreadable (common.crypto), and StorageError for a role while the settings hold no identity
     with which to assume it.
     """
     if bucket.hosting == Hosting.HOSTED:
@@ -83,7 +83,7 @@ def place_of(bucket: Bucket) -> Place:
 
 
 def bucket_secret_binding(chatbot_id: int) -> str:
-    """Name row and field of a bucket's secret, for `chatbots.secrets`. A chatbot has one bucket."""
+    """Name row and field of a bucket's secret, for `common.crypto`. A chatbot has one bucket."""
     return f"bucket:{chatbot_id}:secret"
 
 

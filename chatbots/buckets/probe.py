@@ -9,7 +9,7 @@ from chatbots.buckets.errors import StorageError
 from chatbots.buckets.places import Place
 from chatbots.buckets.removal import Version
 from chatbots.buckets.storage import ObjectStorage
-from config import outbound
+from common import outbound
 
 _TEXT = b"A check whether the service may work here. It removes this object itself."
 

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from chatbots.buckets import transport
 from chatbots.buckets.sessions import core_session, session_on
-from config import outbound
+from common import outbound
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, read_timeout=5)
 _HOUR = 3600

@@ -16,8 +16,8 @@ from chatbots.buckets.breaker import FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Q
 from chatbots.buckets.errors import StorageError
 from chatbots.buckets.places import hosted_storage, place_of
 from chatbots.models import Bucket
-from chatbots.secrets import SecretUnreadable
-from config.logs import describe_kind
+from common.crypto import SecretUnreadable
+from common.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from chatbots.buckets.parts import PART_BYTES, in_parts
 from chatbots.buckets.removal import Removal, Removed, Version
 from chatbots.buckets.roles import Role, session_of
 from chatbots.buckets.sessions import core_session, session_on
-from config import outbound
+from common import outbound
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

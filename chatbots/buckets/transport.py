@@ -11,8 +11,11 @@ from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError as UrllibError
 
 from chatbots.buckets import guard
-from config import outbound
-from config.outbound import AnswerTooLong, LimitedConnection
+from common import outbound
+from common.outbound import (
+    AnswerTooLong,
+    LimitedConnection,
+)
 
 
 class _Connection(LimitedConnection):

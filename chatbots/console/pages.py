@@ -18,8 +18,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from chatbots.console.scope import READ, Role, chatbots_with_role, is_superuser, may, within_scope
 from chatbots.models import Chatbot
-from config.logs import describe_database_error
-from config.problems import RETRY_AFTER_SECONDS
+from common.logs import describe_database_error
+from common.problems import RETRY_AFTER_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Lists of the console in pages: `config.pagination`, for templates."""
+"""Lists of the console in pages: `common.pagination`, for templates."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -7,8 +7,11 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from rest_framework.request import Request
 
-from config.pagination import CursorPages, PageQuery
-from config.problems import Problem
+from common.pagination import (
+    CursorPages,
+    PageQuery,
+)
+from common.problems import Problem
 
 _Row = TypeVar("_Row")
 

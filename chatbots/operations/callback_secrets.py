@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from chatbots import changelog
 from chatbots.callback_secrets import PREFIX, secret_binding
 from chatbots.models import CallbackSecret, Chatbot
-from chatbots.secrets import encrypt
+from common.crypto import encrypt
 
 # Unless told otherwise: callbacks are tried for a day, and receivers want some time to take the new secret.
 OVERLAP_HOURS = 48

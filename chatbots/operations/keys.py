@@ -12,7 +12,7 @@ from django.utils.timezone import now
 from chatbots import changelog
 from chatbots.authentication import secret_binding, token_digest
 from chatbots.models import ApiKey, Chatbot
-from chatbots.secrets import encrypt
+from common.crypto import encrypt
 
 Scope = ApiKey.Scope
 

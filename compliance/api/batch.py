@@ -8,6 +8,11 @@ from rest_framework.response import Response
 
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
+from common.problems import (
+    MOST_ERRORS,
+    FieldError,
+    Problem,
+)
 from compliance import operations
 from compliance.api import described_batch
 from compliance.api.bodies import BODIES, BatchBody, not_valid, parse_as, validate
@@ -16,7 +21,6 @@ from compliance.api.filing import FilingView, replay_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.operations import Asked
-from config.problems import MOST_ERRORS, FieldError, Problem
 
 # How many faults are listed of each item of a large batch.
 _LEAST_ERRORS = 10

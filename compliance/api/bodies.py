@@ -11,12 +11,16 @@ from chatbots.api.views import json_body
 from chatbots.authentication import body_of
 from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_form
 from chatbots.models import Chatbot
+from common.bodies import parse_json
+from common.problems import (
+    FieldError,
+    Problem,
+    too_many_errors,
+)
 from compliance.errors import Refused
 from compliance.operations import MAX_BATCH
 from compliance.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
-from config.bodies import parse_json
-from config.problems import FieldError, Problem, too_many_errors
 from conversations.documents import error_at
 
 # The limits are those of `ByConversations`, told field by field.

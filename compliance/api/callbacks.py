@@ -9,12 +9,12 @@ from rest_framework.response import Response
 from chatbots.authentication import caller_of
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
+from common.times import rfc3339
 from compliance.api import described_callbacks
 from compliance.api.bodies import require_no_body
 from compliance.api.calls import WRITE_SCOPES, ComplianceView, WritingView, find_request
 from compliance.callbacks import resending
 from compliance.models import Callback, ComplianceRequest
-from config.times import rfc3339
 
 
 class CallbacksView(ComplianceView):

@@ -13,13 +13,13 @@ from chatbots.authentication import (
     caller_of,
 )
 from chatbots.models import ApiKey
+from common.problems import Problem
 from compliance import operations
 from compliance.api import described
 from compliance.api.bodies import DeletionBody, ExportBody, parse_body
 from compliance.api.calls import ComplianceView, as_filed, request_objects
 from compliance.models import ComplianceRequest
 from compliance.replays import ReplayKey, replay_key
-from config.problems import Problem
 
 Scope = ApiKey.Scope
 Kind = ComplianceRequest.Kind

@@ -6,13 +6,16 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
+from common.pagination import (
+    CursorPages,
+    PageQuery,
+)
+from common.query import read_query
 from compliance import listing
 from compliance.api import described_lists
 from compliance.api.bodies import SelectorBody, parse_as
 from compliance.api.calls import ComplianceView, request_objects
 from compliance.api.queries import RequestsQuery
-from config.pagination import CursorPages, PageQuery
-from config.query import read_query
 
 Scope = ApiKey.Scope
 

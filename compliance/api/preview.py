@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
+from common.bodies import parse_json
 from compliance import previewing
 from compliance.api import described_preview
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
@@ -18,7 +19,6 @@ from compliance.previewing.deleting import Deletion, HoldReason
 from compliance.previewing.exporting import Export
 from compliance.previewing.finding import Options
 from compliance.similar import Similar
-from config.bodies import parse_json
 
 Kind = ComplianceRequest.Kind
 

@@ -2,9 +2,9 @@
 
 from pydantic import Field
 
+from common.pagination import PageQuery
+from common.times import Instant
 from compliance.models import ComplianceRequest
-from config.pagination import PageQuery
-from config.times import Instant
 
 
 class RequestsQuery(PageQuery):

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.conf import settings
 
+from common.times import rfc3339
 from compliance import outcomes
 from compliance.counted import conversations_done, counts_of, waits_for
 from compliance.models import ComplianceRequest, Export
 from compliance.operations import is_retryable
 from compliance.outcomes import Copy, Delivered, Kept, Outcomes
-from config.times import rfc3339
 
 Status = ComplianceRequest.Status
 

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.db import connection
 from uuid_utils.compat import uuid7
 
+from common.arrays import array
 from compliance import queue
-from config.arrays import array
 
 # How long an undeliverable callback is tried.
 TRIED_FOR = timedelta(days=1)

@@ -12,11 +12,11 @@ from functools import cached_property
 from uuid import UUID, uuid4
 
 from chatbots.callback_secrets import signers_of
+from common import outbound
 from compliance.callbacks import claiming
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.callbacks.sending import Call
 from compliance.models import Callback
-from config import outbound
 
 Failure = Callback.Failure
 Receiver = tuple[int, str]

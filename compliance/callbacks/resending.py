@@ -11,12 +11,12 @@ from django.db.models import QuerySet
 
 from chatbots import changelog
 from chatbots.models import Chatbot
+from common.arrays import array
 from compliance import queue
 from compliance.callbacks.announcing import TRIED_FOR
 from compliance.claims import BY_INDEX
 from compliance.errors import Refused
 from compliance.models import Callback
-from config.arrays import array
 
 _BATCH = 1_000
 

@@ -13,12 +13,15 @@ from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from chatbots.callback_secrets import Signers
-from chatbots.network_guard import Guarded, Networks
+from common import outbound
+from common.logs import describe_kind
+from common.network_guard import (
+    Guarded,
+    Networks,
+)
+from common.times import rfc3339
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.models import Callback
-from config import outbound
-from config.logs import describe_kind
-from config.times import rfc3339
 
 logger = logging.getLogger(__name__)
 

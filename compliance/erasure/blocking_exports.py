@@ -9,8 +9,8 @@ from uuid import UUID
 
 from django.db import connection
 
+from common.arrays import array
 from compliance.by_ids import NAMING
-from config.arrays import array
 from conversations.named import NAMED
 
 

@@ -17,8 +17,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from common.arrays import array
 from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
-from config.arrays import array
 
 # One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another
 # worker locked first. The finish time is that of the row once it is locked: an export can have been finished since it

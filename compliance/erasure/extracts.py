@@ -12,8 +12,8 @@ from uuid import UUID
 
 from django.db import connection
 
+from common.arrays import array
 from compliance.erasure.scope import IN_SCOPE
-from config.arrays import array
 from conversations.extracts import making, work
 
 _HAS_ANY = """

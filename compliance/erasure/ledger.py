@@ -18,8 +18,8 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.buckets import StorageError, errors, hosted_storage
+from common.arrays import array
 from compliance.errors import StepFailed
-from config.arrays import array
 
 PREFIX = "erasure_ledger/"
 

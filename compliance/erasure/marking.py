@@ -22,12 +22,12 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots import changelog
+from common.arrays import array
 from compliance import by_ids, progress
 from compliance.claims import HeldClaim
 from compliance.erasure import blocking_exports, exports, rows
 from compliance.models import ComplianceRequest
 from compliance.sizes import Size
-from config.arrays import array
 from conversations import locks
 from conversations.named import NAMED
 

@@ -20,14 +20,14 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from chatbots.buckets.removal import Removed
+from common.arrays import array
+from common.leases import Keeper
 from compliance import progress
 from compliance.crew import Crew
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.whereabouts import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
-from config.arrays import array
-from config.leases import Keeper
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import connection
 from psycopg import sql
 
+from common.arrays import array
 from compliance import progress, references
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import Said
@@ -23,7 +24,6 @@ from compliance.inventory import CONVERSATION, stores
 from compliance.inventory_terms import Fate, Way
 from compliance.progress import Counts
 from compliance.sizes import Size
-from config.arrays import array
 from conversations.models import Identity, Message
 from conversations.named import NAMED
 

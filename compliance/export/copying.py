@@ -18,13 +18,13 @@ from functools import partial
 from django.db import connection
 
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written, hosted_storage
+from common.leases import Keeper
 from compliance.claims import HeldClaim
 from compliance.crew import THREADS, Crew
 from compliance.errors import StepFailed
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
 from compliance.models import ExportFile
-from config.leases import Keeper
 from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name

@@ -14,6 +14,8 @@ import psycopg
 from psycopg import sql
 
 from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Written
+from common.leases import Keeper
+from common.logs import describe_database_error
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.crew import THREADS, Crew
@@ -22,8 +24,6 @@ from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
 from compliance.export.reporting import Reporter
-from config.leases import Keeper
-from config.logs import describe_database_error
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
 

@@ -25,6 +25,7 @@ from datetime import datetime
 from functools import partial
 
 from chatbots.buckets import ObjectStorage
+from common.leases import Keeper
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.crew import Crew
@@ -37,7 +38,6 @@ from compliance.export.recording import Leftover, Target
 from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
 from compliance.whereabouts import storage_of
-from config.leases import Keeper
 
 logger = logging.getLogger(__name__)
 

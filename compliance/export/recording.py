@@ -15,10 +15,10 @@ from django.db import connection
 
 from chatbots.buckets import Place
 from chatbots.models import Chatbot
+from common.arrays import array
 from compliance.export.naming import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.whereabouts import Whereabouts
-from config.arrays import array
 
 
 @dataclass(frozen=True)

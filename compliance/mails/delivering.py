@@ -10,10 +10,10 @@ from django.conf import settings
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
+from common import outbound
 from compliance.mails import finding, telling
 from compliance.mails.composing import compose
 from compliance.mails.telling import News
-from config import outbound
 
 logger = logging.getLogger(__name__)
 

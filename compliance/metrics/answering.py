@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from chatbots.digest_key import AnotherDigestKey
 from chatbots.models import Chatbot
+from common.logs import describe_kind
 from compliance.metrics.families import OneChatbot, Service
-from config.logs import describe_kind
 
 logger = logging.getLogger(__name__)
 

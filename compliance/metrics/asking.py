@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connection
 
+from common.arrays import array
 from compliance.figures import OPEN
 from compliance.health import FIRST_OF_LINES
 from compliance.mails.finding import OFFICERS, SOON
-from config.arrays import array
 
 # Of all chatbots together, roughly; of each chatbot and state its share, but no less than a few.
 _MOST_READ = 8_000

@@ -15,7 +15,7 @@ from chatbots import changelog
 from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import CallbackUrlRefused, in_one_form
 from chatbots.models import Bucket, Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance import filing, queue, replays
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest

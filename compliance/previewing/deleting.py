@@ -8,6 +8,7 @@ from django.conf import settings
 from psycopg import sql
 
 from chatbots.models import Chatbot
+from common.arrays import array
 from compliance.erasure import extracts
 from compliance.erasure.blocking_exports import blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
@@ -16,7 +17,6 @@ from compliance.inventory_terms import Way
 from compliance.models import ComplianceRequest
 from compliance.previewing.finding import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
 from compliance.whereabouts import OUT_OF_REACH
-from config.arrays import array
 from conversations.models import Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason

@@ -7,12 +7,12 @@ from uuid import UUID
 from django.db import connection
 
 from chatbots import changelog
+from common.arrays import array
 from compliance import references
 from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.progress.claimed import ACTOR
-from config.arrays import array
 from conversations.named import NAMED
 
 # An export that had failed can have been retried since: it goes first, and what it makes bears the chatter's value.

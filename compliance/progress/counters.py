@@ -8,8 +8,8 @@ from uuid import UUID
 from django.db import connection
 from django.db.models.functions import Greatest
 
+from common.arrays import array
 from compliance.models import ComplianceRequest
-from config.arrays import array
 
 COUNTERS = (
     "conversations",

@@ -6,12 +6,12 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from chatbots import changelog
+from common.arrays import array
 from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
 from compliance.progress.claimed import ACTOR, claimed, log
-from config.arrays import array
 
 Status = ComplianceRequest.Status
 

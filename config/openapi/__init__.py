@@ -7,7 +7,7 @@ How a call is described, in three steps:
    under a field is its description. The body is the very model that validates it (`api/bodies.py`).
 2. In the app's `api/described.py` stands its text: `file_deletion = describe(id="fileDeletion", summary=..., ...)`,
    with an example of each body and each answer, `parameters_of` the `Query` that reads its parameters, and in
-   `refuses` the codes of `config.problems.CODES` that are its own. What follows from the view needs no word: path
+   `refuses` the codes of `common.problems.CODES` that are its own. What follows from the view needs no word: path
    parameters, security and scope, the answers 401, 403, 404, 406, 429 and 503, for a body also 400, 413 and 415, and
    the headers of every answer (`config/openapi/schema.py`).
 3. In the view, `@described.file_deletion` stands above the method.

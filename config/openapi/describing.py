@@ -7,8 +7,12 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from config.problems import CODES, FieldError, Problem
-from config.query import Query
+from common.problems import (
+    CODES,
+    FieldError,
+    Problem,
+)
+from common.query import Query
 
 JSON = "application/json"
 

@@ -14,10 +14,10 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from common.problem_help import HELP
+from common.problems import CODES
+from common.texts import with_code
 from config.openapi.document import VERSION
-from config.problem_help import HELP
-from config.problems import CODES
-from config.texts import with_code
 
 _PAGES = {"docs:reference": "Reference", "docs:try": "Try a call", "docs:errors": "Errors"}
 

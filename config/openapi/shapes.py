@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from config.problems import CODES
+from common.problems import CODES
 
 
 class Shape(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rest_framework.request import Request
 
 from chatbots.authentication import body_of
-from config.bodies import (
+from common.bodies import (
     MAX_BODY_DEPTH,
     media_type,
     one_at_a_time,
@@ -18,8 +18,14 @@ from config.bodies import (
     require_few,
     require_shallow,
 )
-from config.json_outline import count_values, is_deeper
-from config.problems import FieldError, Problem
+from common.json_outline import (
+    count_values,
+    is_deeper,
+)
+from common.problems import (
+    FieldError,
+    Problem,
+)
 from conversations.documents import Document, DocumentError, DocumentInvalid, Id, error_at, errors_of, parse_document
 from conversations.importing import read_lines
 from conversations.intake import MAX_DOCUMENTS

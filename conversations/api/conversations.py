@@ -9,8 +9,11 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView, json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from config.problems import Problem
-from config.query import Query, read_query
+from common.problems import Problem
+from common.query import (
+    Query,
+    read_query,
+)
 from conversations import intake, log
 from conversations.api import described, described_log, representation
 from conversations.api.bodies import parse_look_up, read_documents

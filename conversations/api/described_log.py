@@ -1,8 +1,8 @@
 """The calls that read conversations, as the document of the API tells of them."""
 
+from common.pagination import PageQuery
 from config.openapi.describing import Answer, Body, Example, Link, describe, parameters_of
 from config.openapi.document import CONVERSATIONS
-from config.pagination import PageQuery
 from conversations.api.bodies import LookUpBody
 from conversations.api.queries import LogQuery, MessagesQuery, UsageQuery
 from conversations.api.shapes import (

@@ -12,9 +12,15 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.buckets import StorageError, hosted_storage
 from chatbots.models import ApiKey, Bucket
-from config.problems import FieldError, Problem
-from config.query import parse_day, read_query
-from config.times import rfc3339
+from common.problems import (
+    FieldError,
+    Problem,
+)
+from common.query import (
+    parse_day,
+    read_query,
+)
+from common.times import rfc3339
 from conversations.api import described
 from conversations.api.queries import ExtractsQuery
 from conversations.models import DailyExtract

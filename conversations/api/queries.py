@@ -2,9 +2,15 @@
 
 from pydantic import Field
 
-from config.pagination import PageQuery
-from config.query import Day, Flag, Month, Query, Whole
-from config.times import Instant
+from common.pagination import PageQuery
+from common.query import (
+    Day,
+    Flag,
+    Month,
+    Query,
+    Whole,
+)
+from common.times import Instant
 from conversations.models import Conversation
 
 

@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from config.problems import CODES, Problem
-from config.times import rfc3339
+from common.problems import (
+    CODES,
+    Problem,
+)
+from common.times import rfc3339
 from conversations.api.bodies import field_errors
 from conversations.intake import Outcome
 from conversations.log import Entry

@@ -15,9 +15,15 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.buckets import StorageError
 from chatbots.models import ApiKey
-from config.pagination import PageQuery
-from config.problems import FieldError, Problem
-from config.query import Query, read_query
+from common.pagination import PageQuery
+from common.problems import (
+    FieldError,
+    Problem,
+)
+from common.query import (
+    Query,
+    read_query,
+)
 from conversations import downloads, messages, uploads
 from conversations.api import described, described_log, representation
 from conversations.api.forms import most_body_bytes, read_file_form

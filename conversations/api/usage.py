@@ -8,8 +8,11 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from config.problems import FieldError, Problem
-from config.query import read_query
+from common.problems import (
+    FieldError,
+    Problem,
+)
+from common.query import read_query
 from conversations import usage
 from conversations.api import described_log, representation
 from conversations.api.queries import UsageQuery

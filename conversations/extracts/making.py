@@ -26,9 +26,12 @@ from psycopg import sql
 
 from chatbots.buckets import Place, StorageError, Written, hosted_place, place_of
 from chatbots.models import Bucket, Chatbot
-from chatbots.secrets import SecretUnreadable
-from config.leases import Keeper
-from config.logs import describe_database_error, describe_kind
+from common.crypto import SecretUnreadable
+from common.leases import Keeper
+from common.logs import (
+    describe_database_error,
+    describe_kind,
+)
 from conversations.extracts.work import ExtractLost, Held
 from conversations.locks import await_under_way
 from conversations.snapshots import read_patiently, snapshot

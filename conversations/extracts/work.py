@@ -15,9 +15,9 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from chatbots.buckets import Place, Written, errors
-from config import proc
-from config.arrays import array
-from config.patience import patiently
+from common import proc
+from common.arrays import array
+from common.patience import patiently
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from chatbots.bucket_policies import access_policy, trust_policy
 from chatbots.buckets import guard, place_of
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
-from chatbots.secrets import decrypt
+from common.crypto import decrypt
 
 SECRET = "a-client-s-secret"
 ROLE = "arn:aws:iam::123456789012:role/exports"

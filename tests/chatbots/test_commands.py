@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from chatbots.authentication import secret_binding
 from chatbots.models import ApiKey, Chatbot, Variable
-from chatbots.secrets import decrypt
+from common.crypto import decrypt
 from tests.calls import ALICE, Caller, SigningCaller
 
 pytestmark = pytest.mark.django_db

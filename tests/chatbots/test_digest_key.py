@@ -9,7 +9,7 @@ from django.db import connection
 
 from chatbots import digest_key
 from chatbots.models import DigestKey
-from chatbots.secrets import fingerprint
+from common.crypto import fingerprint
 from compliance import checks
 from scripts.processes import web_command
 from tests.functional.support import ROOT, manage, worker_environment

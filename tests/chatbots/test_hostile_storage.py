@@ -79,7 +79,7 @@ def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
 def test_a_call_is_over_in_time_whatever_the_storage_does(behave: Behaviour, use: Use) -> None:
     # What is sent has time of its own: 64 seconds for 16 MiB, which no test can wait for.
     with pytest.MonkeyPatch.context() as patch, behaving(behave) as server:
-        patch.setattr("config.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
+        patch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
         code, seconds = refusal(storage_at(server.url()), use)
     assert code == "storage_unavailable"
     assert seconds < PATIENCE
@@ -92,7 +92,7 @@ def test_a_call_is_over_in_time_under_tls(
 ) -> None:
     certificate = make_certificate(tmp_path / "storage.pem")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-    monkeypatch.setattr("config.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
+    monkeypatch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
     use = PUT_MUCH if behave is hostile.never_reads else LIST
     with behaving(behave, server_context(certificate)) as server:
         code, seconds = refusal(storage_at(server.url("https"), guarded=guarded), use)
@@ -237,7 +237,7 @@ def test_a_call_that_is_cut_off_hits_no_other_on_the_same_pool() -> None:
 
 
 def test_what_is_sent_has_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("config.outbound.STORAGE_LEAST_RATE", MIB / 20)
+    monkeypatch.setattr("common.outbound.STORAGE_LEAST_RATE", MIB / 20)
 
     def takes_its_time(server: Hostile, connection: socket.socket) -> None:
         server.hear(connection)

@@ -20,7 +20,7 @@ from chatbots.operations import (
     revoke_api_key,
     set_role,
 )
-from chatbots.secrets import decrypt
+from common.crypto import decrypt
 from tests.factories import ChatbotFactory, VariableFactory
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot, Variable
 from chatbots.operations import NewVariable, add_variable, create_chatbot
-from chatbots.secrets import digest
+from common.crypto import digest
 
 pytestmark = pytest.mark.django_db
 

@@ -125,7 +125,7 @@ def test_credentials_are_not_waited_for_for_ever(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, code: str, use: Any
 ) -> None:
     settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
-    monkeypatch.setattr("config.outbound.STS_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.STS_SECONDS", 1.0)
     with behaving(behave) as server:
         settings.STS_ENDPOINT_URL = server.url()
         forget_storages()

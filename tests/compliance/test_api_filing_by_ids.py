@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance.models import ComplianceRequest
 from tests import factories
 from tests.calls import ALICE, SigningCaller, TokenCaller

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot, Variable
+from common.times import rfc3339
 from compliance import listing
 from compliance.models import ComplianceRequest
-from config.times import rfc3339
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.test_api_requests import FIELDS
 from tests.factories import ExportFactory, deletion_of, export_of

@@ -10,9 +10,9 @@ from django.utils import timezone
 from chatbots import bucket_operations
 from chatbots.buckets import Step
 from chatbots.models import Bucket, BucketCheck, Chatbot
+from common import proc
 from compliance import bucket_checks
 from compliance.aside import THREADS, Aside, Job
-from config import proc
 from tests import factories
 
 pytestmark = pytest.mark.django_db

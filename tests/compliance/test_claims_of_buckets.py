@@ -11,10 +11,10 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
+from common import proc
 from compliance import claims, line, worker
 from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
-from config import proc
 from tests import factories, under_roles
 from tests.factories import deletion_of, export_of
 

@@ -10,10 +10,10 @@ from django.core import checks
 from django.core.management import CommandError, call_command, get_commands
 from django.db import ProgrammingError, connection
 
+from common.logs import describe_database_error
 from compliance import database_rights
 from compliance.checks import role_has_few_rights
 from compliance.database_rights import RIGHTS, Rights
-from config.logs import describe_database_error
 from tests import under_roles
 from tests.functional.support import manage, worker_environment
 from tests.under_roles import ROLES, STRANGER

@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
+from common import proc
 from compliance import claims, heartbeats
 from compliance.models import Claim, ComplianceRequest, Heartbeat
-from config import proc
 from conversations.extracts import work
 from conversations.models import DailyExtract
 from tests.factories import ClaimFactory, deletion_of

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common import leases
 from compliance.claims import HeldClaim
 from compliance.export.naming import MAX_KEY_BYTES, export_key
 from compliance.models import Export
-from config import leases
 from conversations.models import Conversation
 from conversations.transcripts import HEADER
 from tests import factories

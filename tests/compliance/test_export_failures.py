@@ -13,12 +13,12 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common import leases
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
-from config import leases
 from conversations.locks import LOCK_SPACE
 from conversations.transcripts import Piece, Transcripts
 from tests import factories

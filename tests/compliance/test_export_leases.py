@@ -7,9 +7,9 @@ import pytest
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common import leases
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
-from config import leases
 from conversations import snapshots
 from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, outcome, taken
 from tests.factories import conversation_of, export_of

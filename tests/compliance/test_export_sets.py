@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
+from common import leases
+from common.leases import Keeper
 from compliance import crew
 from compliance.crew import Crew
 from compliance.errors import ClaimLost
@@ -22,8 +24,6 @@ from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
 from compliance.models import ComplianceRequest, Export
-from config import leases
-from config.leases import Keeper
 from conversations import locks
 from conversations.transcripts import HEADER
 from tests import factories

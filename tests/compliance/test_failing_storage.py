@@ -8,9 +8,9 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, StorageError, errors
 from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
+from common import leases
 from compliance import claims, operations, worker
 from compliance.models import ComplianceRequest
-from config import leases
 from conversations.models import UploadedFile
 from tests import factories
 from tests.compliance.test_failures import let_them_try_again

@@ -14,10 +14,10 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
+from common.logs import SafeFormatter
 from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation
-from config.logs import SafeFormatter
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, VariableValue
 from tests import factories

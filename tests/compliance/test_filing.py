@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Bucket, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance import operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export

@@ -12,10 +12,10 @@ from django.utils import timezone
 from django_q.models import OrmQ, Task
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
+from common import proc
 from compliance import health, heartbeats, occurrences, queue, tasks
 from compliance.heartbeats import Condition
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
-from config import proc
 from tests.factories import ClaimFactory, deletion_of, export_of
 
 pytestmark = pytest.mark.django_db

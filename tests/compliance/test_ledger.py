@@ -8,7 +8,7 @@ from pytest_django import Settings
 
 from chatbots.buckets import ObjectStorage, StorageError, hosted_storage
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance.erasure import ledger
 from tests.clients import empty
 from tests.compliance.conftest import Drain

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db
 def server(settings: Settings) -> Iterator[MailServer]:
     with mail_server() as server:
         settings.MAILS = True
-        settings.EMAIL_BACKEND = "config.mail.EmailBackend"
+        settings.EMAIL_BACKEND = "common.mail.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", server.port, 10
         settings.DEFAULT_FROM_EMAIL = "compliance@example.com"
         settings.CONSOLE_URL = "https://console.example.com"
@@ -221,7 +221,7 @@ def test_a_server_that_says_nothing_costs_one_wait(
     server: MailServer, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.silent = True
-    monkeypatch.setattr("config.outbound.MAIL_SECONDS", 0.5)
+    monkeypatch.setattr("common.outbound.MAIL_SECONDS", 0.5)
     member(chatbot, "ada")
     member(chatbot, "grace")
     failed(chatbot)
@@ -253,7 +253,7 @@ def test_a_mail_is_over_in_time_whatever_the_server_does(
     tls: str | None,
     error: str,
 ) -> None:
-    monkeypatch.setattr("config.outbound.MAIL_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.MAIL_SECONDS", 1.0)
     settings.EMAIL_USE_SSL, settings.EMAIL_USE_TLS = tls == "ssl", tls == "tls"
     failed(chatbot)
     with behaving(behave) as theirs:

@@ -7,10 +7,10 @@ import pytest
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import BucketCheck, Chatbot
+from common import proc
 from compliance import bucket_checks, claims, worker
 from compliance.aside import THREADS, Aside, Job
 from compliance.models import Claim
-from config import proc
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces
 from tests.compliance.test_client_exports import failed, left_behind, shown
 from tests.factories import conversation_of, deletion_of, export_of

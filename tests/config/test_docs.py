@@ -6,11 +6,11 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import get_commands
 
+from common.problem_help import HELP
+from common.problems import CODES
 from compliance import health
 from compliance.failure_help import FAILURES
 from config.openapi.postman import PRE_REQUEST_SCRIPT
-from config.problem_help import HELP
-from config.problems import CODES
 
 OPERATING = "docs/operating.md"
 API = "docs/api.md"
@@ -74,7 +74,7 @@ def test_api_names_each_error_code_with_its_status() -> None:
 
 
 def test_api_explains_each_error_code_as_the_page_of_errors_does() -> None:
-    """Whoever adds a code, or changes its words, does so in docs/api.md and in config/problem_help.py."""
+    """Whoever adds a code, or changes its words, does so in docs/api.md and in common/problem_help.py."""
     rows = re.findall(r"^\| [0-9]{3} \| `([a-z_]+)` \| (.+?) \| (.+?) \|$", _section(API, "Errors"), re.MULTILINE)
 
     assert {code: (meaning, remedy) for code, meaning, remedy in rows} == dict(HELP)

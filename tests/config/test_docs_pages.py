@@ -5,7 +5,7 @@ import re
 import pytest
 from django.test import Client
 
-from config.problems import CODES
+from common.problems import CODES
 
 PAGES = ("/api/docs/", "/api/docs/try/", "/api/docs/errors")
 

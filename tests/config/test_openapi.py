@@ -18,10 +18,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from common.problems import CODES
 from config.openapi.describing import describe
 from config.openapi.document import TAGS
 from config.openapi.extensions import reference_to
-from config.problems import CODES
 from tests.document import Operation, dereferenced, document, errors_of, operations, paths_of_the_api
 
 

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from conversations.documents import Document, DocumentInvalid
 from conversations.intake import Outcome, Result, store
 from conversations.models import ErasedChatter

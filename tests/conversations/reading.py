@@ -13,7 +13,7 @@ from django.db import connection
 from psycopg import sql
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
+from common.crypto import digest
 from conversations import transcripts
 from conversations.models import Conversation, Message, UploadedFile
 from conversations.transcripts import Counts, Transcripts

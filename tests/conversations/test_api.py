@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
-from config.problems import Problem
+from common.crypto import digest
+from common.problems import Problem
 from conversations.api.bodies import parse_documents
 from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.problems import Problem
+from common.problems import Problem
 from conversations.api.bodies import parse_lines
 from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS

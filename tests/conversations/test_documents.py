@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.times import EARLIEST, LATEST
+from common.times import (
+    EARLIEST,
+    LATEST,
+)
 from conversations.documents import (
     MAX_ERRORS,
     Document,

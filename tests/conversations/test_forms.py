@@ -8,7 +8,7 @@ from django.test import RequestFactory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.problems import Problem
+from common.problems import Problem
 from conversations.api.forms import FileForm, read_file_form
 from tests.conversations.forms import BOUNDARY, FORM, field, file, form
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from conversations.models import Conversation, Identity, Message, VariableValue
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import STARTED, results, stored

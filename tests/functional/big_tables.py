@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from django.db import connection
 
 from chatbots.models import Chatbot
-from chatbots.secrets import digest
+from common.crypto import digest
 from tests.factories import uci_of
 
 # The tables that grow with the data or with the years. Nothing that people or workers wait for reads one whole.

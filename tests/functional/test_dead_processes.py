@@ -15,9 +15,9 @@ import pytest
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common import proc
 from compliance import health, queue
 from compliance.models import Claim, ComplianceRequest, Heartbeat
-from config import proc
 from scripts.processes import Processes, children_of
 from tests import factories
 from tests.clients import use_bucket_at

@@ -16,7 +16,7 @@ from django.utils import timezone
 from chatbots.buckets import ObjectStorage
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
-from chatbots.secrets import encrypt
+from common.crypto import encrypt
 from compliance import bucket_checks, queue
 from compliance.models import Callback, ComplianceRequest, Heartbeat
 from conversations.models import DailyExtract

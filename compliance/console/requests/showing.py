@@ -9,6 +9,8 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots.callback_urls import receiver_of
+from common.problem_help import Help
+from common.texts import with_code
 from compliance.by_ids import SHARING
 from compliance.console.requests.deciding import Way
 from compliance.console.requests.forms import DecisionForm
@@ -18,8 +20,6 @@ from compliance.failure_help import FAILURES
 from compliance.models import Callback, ComplianceRequest, Export
 from compliance.outcomes import MOST_FILES, Copy, Outcomes
 from compliance.reasons import Decision
-from config.problem_help import Help
-from config.texts import with_code
 from conversations.models import Conversation
 
 Kind = ComplianceRequest.Kind

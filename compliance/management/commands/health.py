@@ -7,9 +7,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError
 
 from chatbots.management.base import TeachingCommand
+from common.logs import describe_kind
 from compliance import health
 from compliance.health import Health
-from config.logs import describe_kind
 
 
 class Command(TeachingCommand):

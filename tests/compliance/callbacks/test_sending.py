@@ -174,7 +174,7 @@ def test_a_call_is_over_in_time_whatever_the_receiver_does(
     outcome: tuple[str, int | None, str],
 ) -> None:
     """Also where each wait of its own is short: a byte every few milliseconds, for ever."""
-    monkeypatch.setattr("config.outbound.CALLBACK_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 1.0)
     with behaving(behave) as server:
         began = time.monotonic()
         assert after_a_turn(callback_to(chatbot, server.url() + "/hook")) == outcome
@@ -186,7 +186,7 @@ def test_a_call_is_over_in_time_whatever_the_receiver_does(
 def test_a_handshake_is_over_in_time(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, behave: Behaviour
 ) -> None:
-    monkeypatch.setattr("config.outbound.CALLBACK_SECONDS", 1.0)
+    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 1.0)
     with behaving(behave) as server:
         began = time.monotonic()
         assert after_a_turn(callback_to(chatbot, server.url("https") + "/hook"))[2] in {"no_answer", "tls_failed"}
@@ -196,7 +196,7 @@ def test_a_handshake_is_over_in_time(
 def test_a_name_service_that_does_not_answer_is_not_waited_for_and_nothing_is_sent_late(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("config.outbound.CALLBACK_SECONDS", 0.5)
+    monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
     answers, asked = threading.Event(), threading.Event()
     real = socket.getaddrinfo
 

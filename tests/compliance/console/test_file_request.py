@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from chatbots.secrets import digest
+from common.crypto import digest
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity
 from tests.compliance.console.filing_pages import Answer, Filer, everything, filed

@@ -8,7 +8,7 @@ from django.db import connection
 
 from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
-from config import leases
+from common import leases
 from conversations import snapshots
 from conversations.extracts import making, work
 from tests.extracting import conversation_on, extract_of, lines, noon, planned

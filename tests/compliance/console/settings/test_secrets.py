@@ -15,7 +15,7 @@ from chatbots.bucket_operations import ClientBucket, set_bucket
 from chatbots.buckets import ObjectStorage
 from chatbots.buckets.places import bucket_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chatbot
-from chatbots.secrets import decrypt
+from common.crypto import decrypt
 from compliance import worker
 from tests import factories
 from tests.calls import TokenCaller

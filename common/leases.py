@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-# A storage call with all its retries (config/outbound.py) must still fit in the lease with this.
+# A storage call with all its retries (common/outbound.py) must still fit in the lease with this.
 SECONDS_BETWEEN_KEEPS = 15.0
 
 

@@ -12,8 +12,13 @@ from django.http import Http404
 from django.test import Client, RequestFactory
 from rest_framework import exceptions
 
-from config import problems
-from config.problems import CODES, Problem, as_problem, exception_handler
+from common import problems
+from common.problems import (
+    CODES,
+    Problem,
+    as_problem,
+    exception_handler,
+)
 from tests.calls import ALICE, TokenCaller, problem
 
 SECRET = "alice-77@example.com"

@@ -15,10 +15,10 @@ from django.test import RequestFactory
 from django.urls import path
 
 from chatbots.models import ApiKey, Chatbot
+from common.logs import SafeFormatter
+from common.problems import CODES
+from common.request_id import current_request_id
 from config.handler import Handler
-from config.logs import SafeFormatter
-from config.problems import CODES
-from config.request_id import current_request_id
 from tests.calls import ALICE, TokenCaller, problem
 
 pytestmark = pytest.mark.django_db

@@ -39,4 +39,4 @@ def _forget(**_signal: Any) -> None:
 
 
 # Sent when an answer is closed. The thread's next call sets its own id; until then, nothing is logged under this one.
-request_finished.connect(_forget, dispatch_uid="config.request_id")
+request_finished.connect(_forget, dispatch_uid="common.request_id")

@@ -6,7 +6,7 @@ own and Literal:
 
 | type | as it is written |
 | --- | --- |
-| `config.times.Instant` | RFC 3339 with a time zone, such as `2026-11-24T09:00:00Z` |
+| `common.times.Instant` | RFC 3339 with a time zone, such as `2026-11-24T09:00:00Z` |
 | `Day` | `2026-11-24` |
 | `Month` | `2026-11`; read as its first day |
 | `Flag` | `true` or `false` |
@@ -22,8 +22,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Wi
 from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
-from config.problems import FieldError, Problem
-from config.times import EARLIEST, LATEST, RFC_3339
+from common.problems import (
+    FieldError,
+    Problem,
+)
+from common.times import (
+    EARLIEST,
+    LATEST,
+    RFC_3339,
+)
 
 
 class Query(BaseModel):

@@ -11,9 +11,15 @@ from hypothesis import strategies as st
 from pydantic import Field
 from rest_framework.request import Request
 
-from config.problems import Problem
-from config.query import Day, Flag, Query, Whole, read_query
-from config.times import Instant
+from common.problems import Problem
+from common.query import (
+    Day,
+    Flag,
+    Query,
+    Whole,
+    read_query,
+)
+from common.times import Instant
 
 SECRET = "Lovelace"
 

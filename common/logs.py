@@ -23,7 +23,7 @@ from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
 from psycopg.errors import AdminShutdown, CannotConnectNow, CrashShutdown, InsufficientPrivilege
 
-from config.request_id import current_request_id
+from common.request_id import current_request_id
 
 # Whose texts may be logged: our own exceptions, and those that speak of code and files, not of data.
 _OUR_PACKAGES = ("chatbots.", "compliance.", "config.", "conversations.")

@@ -15,8 +15,13 @@ from typing import Any, NoReturn
 
 from django.http import HttpRequest
 
-from config.json_outline import TooDense, count_values, is_deeper, outline_of
-from config.problems import Problem
+from common.json_outline import (
+    TooDense,
+    count_values,
+    is_deeper,
+    outline_of,
+)
+from common.problems import Problem
 
 MAX_BODY_DEPTH = 32
 # A thousand requests of a hundred conversations each, and what else they say.
@@ -103,7 +108,7 @@ def one_at_a_time(raw: bytes) -> AbstractContextManager[object]:
 
 
 def outline_of_body(raw: bytes, *, most: int) -> bytes:
-    """Return the outline of a body (`config.json_outline`). Raises Problem(`invalid`) if it is longer than `most`."""
+    """Return the outline of a body (`common.json_outline`). Raises Problem(`invalid`) if it is longer than `most`."""
     try:
         return outline_of(raw, most)
     except TooDense:

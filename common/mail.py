@@ -1,4 +1,4 @@
-"""Django's SMTP backend on connections that keep to the limit in force (`config.outbound`)."""
+"""Django's SMTP backend on connections that keep to the limit in force (`common.outbound`)."""
 
 import smtplib
 import socket
@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.mail.backends import smtp
 
-from config import outbound
+from common import outbound
 
 
 class _SMTP(smtplib.SMTP):
@@ -28,7 +28,7 @@ class _SMTPOverTLS(smtplib.SMTP_SSL, _SMTP):
 
 
 class EmailBackend(smtp.EmailBackend):
-    """What each call does is bounded by the block of `config.outbound.within` that it stands in."""
+    """What each call does is bounded by the block of `common.outbound.within` that it stands in."""
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:

@@ -22,8 +22,8 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from config.logs import describe_database_error
-from config.request_id import current_request_id
+from common.logs import describe_database_error
+from common.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from rest_framework.request import Request
 
 from chatbots.models import Chatbot
-from config.pagination import CursorPages, PageQuery
-from config.problems import Problem
-from config.query import read_query
+from common.pagination import (
+    CursorPages,
+    PageQuery,
+)
+from common.problems import Problem
+from common.query import read_query
 from conversations.models import Conversation
 from tests.factories import NOON, ConversationFactory
 
