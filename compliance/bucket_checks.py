@@ -1,7 +1,7 @@
 """Checks of buckets that somebody has asked for: a row says so, a worker carries it out and writes down each step.
 
 So whoever asks waits for no bucket, and a bucket is checked once at a time. Commands check in their own process
-(`chatbots.bucket_operations.check_bucket`).
+(`chatbots.operations.buckets.check_bucket`).
 """
 
 import json
@@ -14,9 +14,12 @@ from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from chatbots.bucket_operations import check_bucket, require_bucket
 from chatbots.buckets import Step
 from chatbots.models import BucketCheck, Chatbot
+from chatbots.operations.buckets import (
+    check_bucket,
+    require_bucket,
+)
 from common import proc
 from common.arrays import array
 from compliance import queue

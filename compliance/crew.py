@@ -10,9 +10,9 @@ from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from chatbots.buckets import StorageError
 from common import leases
 from common.leases import Keeper
+from common.storage import StorageError
 from compliance.errors import StepFailed
 
 Subject = TypeVar("Subject", bound=Hashable)

@@ -5,7 +5,7 @@ Codes are stable and documented; details are our own words and never hold a chat
 
 from typing import Self
 
-from chatbots.buckets import StorageError
+from common.storage import StorageError
 
 
 class Refused(Exception):

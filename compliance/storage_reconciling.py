@@ -11,8 +11,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import storage_walk
 from compliance.erasure import orphans as erasing
 from compliance.storage_walk import Difference, Folder, Orphan

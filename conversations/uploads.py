@@ -23,7 +23,11 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from chatbots.buckets import StorageError, Written, hosted_storage
+from chatbots.buckets import hosted_storage
+from common.storage import (
+    StorageError,
+    Written,
+)
 from conversations.models import Conversation, Message, UploadedFile
 
 logger = logging.getLogger(__name__)

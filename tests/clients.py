@@ -1,9 +1,9 @@
 """Chatbots whose exports go to a client's own bucket, on a private S3 server."""
 
-from chatbots.buckets import ObjectStorage
-from chatbots.buckets.places import bucket_secret_binding
+from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, Chatbot
 from common.crypto import encrypt
+from common.storage import ObjectStorage
 from tests.s3_server import ADMIN, Identity, S3Server
 
 # Whose keys reach the bucket of an embedded server alone.

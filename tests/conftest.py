@@ -9,8 +9,12 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import DjangoDbBlocker
 
-from chatbots.buckets import ObjectStorage, errors, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
+from common.storage import (
+    ObjectStorage,
+    errors,
+)
 from config import embedded
 from tests import databases, factories, under_roles
 from tests.clients import empty

@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from django.conf import settings
 from django.test import override_settings
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import claims
 from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatbots.buckets import ObjectStorage
-from chatbots.buckets.storage import CLIENT_CONFIG
+from common.storage import ObjectStorage
+from common.storage.sessions import CLIENT_CONFIG
 from config import embedded
 from config.embedded_s3 import S3, SeaweedFS
 

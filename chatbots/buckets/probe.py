@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatbots.buckets.errors import StorageError
-from chatbots.buckets.places import Place
-from chatbots.buckets.removal import Version
-from chatbots.buckets.storage import ObjectStorage
+from chatbots.buckets.locations import Place
 from common import outbound
+from common.storage.errors import StorageError
+from common.storage.removal import Version
+from common.storage.s3 import ObjectStorage
 
 _TEXT = b"A check whether the service may work here. It removes this object itself."
 

@@ -1,7 +1,7 @@
 """What all processes know of storages that do not answer: so each new one does not have to find out for itself.
 
 Whoever works for a while with a storage heeds what is known before, and notes how it went after. In between, the
-breaker of the process counts (`chatbots.buckets.breaker`). A storage is named by the chatbot whose bucket it is, or
+breaker of the process counts (`common.storage.breaker`). A storage is named by the chatbot whose bucket it is, or
 by None: the operator's. Times are the database's clock.
 """
 
@@ -12,12 +12,20 @@ from contextlib import contextmanager
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from chatbots.buckets.breaker import FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
-from chatbots.buckets.errors import StorageError
-from chatbots.buckets.places import hosted_storage, place_of
+from chatbots.buckets.locations import (
+    hosted_storage,
+    place_of,
+)
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
 from common.logs import describe_kind
+from common.storage.breaker import (
+    FIRST_REST_SECONDS,
+    LONGEST_REST_SECONDS,
+    QUICK_REST_SECONDS,
+    Breaker,
+)
+from common.storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import OutputWrapper
 
-from chatbots.bucket_operations import Outcome
 from chatbots.models import Bucket
+from chatbots.operations.buckets import Outcome
 
 
 def shown_bucket(bucket: Bucket) -> dict[str, Any]:

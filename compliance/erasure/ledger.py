@@ -17,8 +17,12 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import StorageError, errors, hosted_storage
+from chatbots.buckets import hosted_storage
 from common.arrays import array
+from common.storage import (
+    StorageError,
+    errors,
+)
 from compliance.errors import StepFailed
 
 PREFIX = "erasure_ledger/"

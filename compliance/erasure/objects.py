@@ -19,9 +19,9 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from chatbots.buckets.removal import Removed
 from common.arrays import array
 from common.leases import Keeper
+from common.storage.removal import Removed
 from compliance import progress
 from compliance.crew import Crew
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE

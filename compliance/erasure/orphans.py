@@ -13,7 +13,11 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from chatbots import changelog
-from chatbots.buckets import ObjectStorage, OpenUpload, StorageError
+from common.storage import (
+    ObjectStorage,
+    OpenUpload,
+    StorageError,
+)
 from compliance.erasure import objects
 from compliance.models import ExportFile
 from compliance.storage_walk import Difference, Folder, Orphan, still_nobodys

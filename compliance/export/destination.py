@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chatbots.buckets import ObjectStorage, Place
+from chatbots.buckets import Place
 from chatbots.models import Bucket
+from common.storage import ObjectStorage
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.errors import StepFailed

@@ -24,8 +24,8 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 
-from chatbots.buckets import ObjectStorage
 from common.leases import Keeper
+from common.storage import ObjectStorage
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.crew import Crew

@@ -4,8 +4,9 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from chatbots import changelog
-from chatbots.buckets import StorageError, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket
+from common.storage import StorageError
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db.models import Case, Value, When
 
-from chatbots.buckets import errors
+from common.storage import errors
 from compliance.callbacks.announcing import announce
 from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import StepFailed

@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
-from chatbots.buckets import StorageError, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import ApiKey, Bucket
 from common.problems import (
     FieldError,
@@ -20,6 +20,7 @@ from common.query import (
     parse_day,
     read_query,
 )
+from common.storage import StorageError
 from common.times import rfc3339
 from conversations.api import described
 from conversations.api.queries import ExtractsQuery

@@ -13,7 +13,6 @@ from rest_framework.response import Response
 
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
-from chatbots.buckets import StorageError
 from chatbots.models import ApiKey
 from common.pagination import PageQuery
 from common.problems import (
@@ -24,6 +23,7 @@ from common.query import (
     Query,
     read_query,
 )
+from common.storage import StorageError
 from conversations import downloads, messages, uploads
 from conversations.api import described, described_log, representation
 from conversations.api.forms import most_body_bytes, read_file_form

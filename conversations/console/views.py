@@ -10,12 +10,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.urls import reverse
 from django.utils import timezone
 
-from chatbots.buckets import StorageError
 from chatbots.console.pages import page, refusal, render, require
 from chatbots.console.paging import page_of
 from chatbots.console.scope import TEND, actor_of, may, visible_chatbots, within_scope
 from chatbots.console.several import one_of
 from chatbots.models import Chatbot
+from common.storage import StorageError
 from conversations import browsing, downloads, messages, opening
 from conversations.console import bubbles, filters
 from conversations.console.cursors import LogCursors, TranscriptPages

@@ -14,10 +14,14 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import connection, transaction
 
-from chatbots.buckets import Place, Written, errors
+from chatbots.buckets import Place
 from common import proc
 from common.arrays import array
 from common.patience import patiently
+from common.storage import (
+    Written,
+    errors,
+)
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)

@@ -13,10 +13,11 @@ import pytest
 from botocore.stub import Stubber
 from django.core.management import CommandError, call_command
 
-from chatbots.bucket_operations import check_bucket
-from chatbots.bucket_policies import access_policy
-from chatbots.buckets import ObjectStorage, place_of
+from chatbots.buckets import place_of
+from chatbots.buckets.policies import access_policy
 from chatbots.models import Bucket, Chatbot
+from chatbots.operations.buckets import check_bucket
+from common.storage import ObjectStorage
 from tests.s3_server import ADMIN, Identity, S3Server, running
 
 # It may do what a bucket's policy allows, and nothing else.
@@ -198,7 +199,7 @@ def test_an_outcome_is_not_told_of_settings_that_changed_meanwhile(
         run("set_bucket", "acme", "--hosted", "--no-check")
         return []
 
-    monkeypatch.setattr("chatbots.bucket_operations.probe", meanwhile)
+    monkeypatch.setattr("chatbots.operations.buckets.probe", meanwhile)
     check_bucket(chatbot=chatbot)
     assert Bucket.objects.get(chatbot=chatbot).last_checked_at is None
 

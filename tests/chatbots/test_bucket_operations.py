@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from chatbots.bucket_operations import ClientBucket, set_bucket
-from chatbots.bucket_policies import access_policy, trust_policy
-from chatbots.buckets import guard, place_of
-from chatbots.buckets.places import bucket_secret_binding
+from chatbots.buckets import place_of
+from chatbots.buckets.locations import bucket_secret_binding
+from chatbots.buckets.policies import (
+    access_policy,
+    trust_policy,
+)
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
+from chatbots.operations.buckets import (
+    ClientBucket,
+    set_bucket,
+)
 from common.crypto import decrypt
+from common.storage import guard
 
 SECRET = "a-client-s-secret"
 ROLE = "arn:aws:iam::123456789012:role/exports"

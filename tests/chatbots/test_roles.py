@@ -10,10 +10,14 @@ import pytest
 from botocore.stub import Stubber
 from pytest_django import Settings
 
-from chatbots.buckets import StorageError, place_of
-from chatbots.buckets.places import forget_storages
-from chatbots.buckets.roles import Role, session_of
+from chatbots.buckets import place_of
+from chatbots.buckets.locations import forget_storages
 from chatbots.models import Bucket, Chatbot
+from common.storage import StorageError
+from common.storage.roles import (
+    Role,
+    session_of,
+)
 from tests import hostile
 from tests.hostile import Behaviour, behaving
 
@@ -25,7 +29,7 @@ ROLE = Role(ARN, external_id="an-external-id", session_name="data-compliance-1")
 def sts(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Stubber]:
     settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
     client = boto3.client("sts", region_name="eu-west-3", aws_access_key_id="x", aws_secret_access_key="x")
-    monkeypatch.setattr("chatbots.buckets.roles._sts_client", lambda service, **credentials: client)
+    monkeypatch.setattr("common.storage.roles._sts_client", lambda service, **credentials: client)
     with Stubber(client) as stub:
         yield stub
 

@@ -12,7 +12,8 @@ import re
 import django
 django.setup()
 from pathlib import Path
-from chatbots.buckets.storage import CLIENT_CONFIG, ObjectStorage
+from common.storage.s3 import ObjectStorage
+from common.storage.sessions import CLIENT_CONFIG
 
 def memory():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

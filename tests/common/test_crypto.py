@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
-from chatbots.buckets.storage import CLIENT_CONFIG
+from common.storage import ObjectStorage
+from common.storage.sessions import CLIENT_CONFIG
 
 
 @pytest.mark.parametrize("write", ["put", "multipart"])

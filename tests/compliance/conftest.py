@@ -4,8 +4,9 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ExportFile

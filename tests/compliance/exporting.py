@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Bucket, Chatbot
+from common.storage import ObjectStorage
 from compliance.claims import HeldClaim
 from compliance.export import engine
 from compliance.models import Claim, ComplianceRequest, Export

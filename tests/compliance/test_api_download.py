@@ -7,8 +7,11 @@ from urllib.parse import unquote
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from compliance.models import ComplianceRequest, Export
 from conversations import uploads
 from tests import factories

@@ -7,9 +7,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from chatbots import bucket_operations
 from chatbots.buckets import Step
 from chatbots.models import Bucket, BucketCheck, Chatbot
+from chatbots.operations import buckets
 from common import proc
 from compliance import bucket_checks
 from compliance.aside import THREADS, Aside, Job
@@ -47,7 +47,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
             yield Step(name, "s3:Something")
             seen.append(steps_of(chatbot))
 
-    monkeypatch.setattr(bucket_operations, "probe", probe)
+    monkeypatch.setattr(buckets, "probe", probe)
     bucket_checks.ask(chatbot=chatbot)
     taken().carry_out()
     assert seen == [["write"], ["write", "read"]]
@@ -57,7 +57,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
 
 
 def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.ask(chatbot=chatbot)
     lost = taken()
     BucketCheck.objects.update(claimed_until=timezone.now())
@@ -72,7 +72,7 @@ def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: 
 def test_of_a_cluster_that_is_no_more_it_is_begun_anew_at_once(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.ask(chatbot=chatbot)
     lost = taken()
     assert not bucket_checks.is_any_waiting()
@@ -93,14 +93,14 @@ def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.Monkey
         yield Step("write", "s3:PutObject")
         assert bucket_checks.take_next() is None
 
-    monkeypatch.setattr(bucket_operations, "probe", probe)
+    monkeypatch.setattr(buckets, "probe", probe)
     bucket_checks.ask(chatbot=chatbot)
     taken().carry_out()
     assert steps_of(chatbot) == ["write"]
 
 
 def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.ask(chatbot=chatbot)
     held = taken()
     held.carry_out()
@@ -114,7 +114,7 @@ def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytes
 def test_what_is_given_back_is_no_longer_written_by_who_had_it(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.ask(chatbot=chatbot)
     late = taken()
     late.give_back()
@@ -124,12 +124,12 @@ def test_what_is_given_back_is_no_longer_written_by_who_had_it(
 
 
 def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket_operations, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
+    monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.ask(chatbot=chatbot)
     Bucket.objects.filter(chatbot=chatbot).delete()
     taken().carry_out()
     assert str(getattr(bucket_checks.last(chatbot), "error", "")).startswith("This chatbot has no bucket.")
-    bucket_operations.set_bucket(chatbot=chatbot, client=None, actor="command")
+    buckets.set_bucket(chatbot=chatbot, client=None, actor="command")
     assert bucket_checks.last(chatbot) is None
 
 

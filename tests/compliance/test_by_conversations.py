@@ -14,8 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.erasure import ledger, marking, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest, Export

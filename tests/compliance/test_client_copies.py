@@ -6,8 +6,8 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Bucket, Chatbot
+from common.storage import ObjectStorage
 from compliance import claims, operations, worker
 from compliance.api.representation import represent
 from compliance.models import ComplianceRequest, Export, LeftCopy

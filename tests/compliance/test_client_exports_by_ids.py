@@ -6,8 +6,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import verify

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from conversations import uploads
 from conversations.models import UploadedFile
 from tests.calls import TokenCaller

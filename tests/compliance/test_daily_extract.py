@@ -9,8 +9,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Bucket, Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, day_after, extract_of, noon
 

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from compliance import claims, sizes, worker
 from compliance.claims import HeldClaim
 from compliance.erasure import engine, ledger, marking, rows

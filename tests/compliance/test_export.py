@@ -13,9 +13,9 @@ from django.utils import timezone
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from common import leases
+from common.storage import ObjectStorage
 from compliance.claims import HeldClaim
 from compliance.export.naming import MAX_KEY_BYTES, export_key
 from compliance.models import Export

@@ -11,9 +11,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from common import leases
+from common.storage import ObjectStorage
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
 from compliance.export.delivery import Delivery

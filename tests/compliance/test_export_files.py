@@ -11,9 +11,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import PART_BYTES, ObjectStorage, Written
-from chatbots.buckets.removal import Removed
 from chatbots.models import Chatbot
+from common.storage import (
+    PART_BYTES,
+    ObjectStorage,
+    Written,
+)
+from common.storage.removal import Removed
 from compliance import claims, crew, operations, outcomes, sizes, worker
 from compliance.api.representation import represent
 from compliance.errors import ClaimLost

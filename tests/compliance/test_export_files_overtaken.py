@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.erasure import objects
 from compliance.models import ComplianceRequest, ExportFile

@@ -5,9 +5,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from common import leases
+from common.storage import ObjectStorage
 from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
 from conversations import snapshots

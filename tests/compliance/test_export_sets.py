@@ -12,10 +12,13 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import leases
 from common.leases import Keeper
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from compliance import crew
 from compliance.crew import Crew
 from compliance.errors import ClaimLost

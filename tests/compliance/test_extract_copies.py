@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, Place
+from chatbots.buckets import Place
 from chatbots.models import Bucket, Chatbot
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from conversations.extracts import making

@@ -8,8 +8,11 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from compliance import operations, worker
 from compliance.erasure import extracts, remnants, rows, verify
 from compliance.models import ComplianceRequest

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from compliance import operations, worker
 from compliance.models import ComplianceRequest
 from conversations.extracts import ordering

@@ -2,8 +2,11 @@
 
 import pytest
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from compliance import worker
 from compliance.models import ComplianceRequest
 from conversations.intake import store

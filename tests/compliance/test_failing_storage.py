@@ -5,10 +5,17 @@ import time
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError, errors
-from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
 from common import leases
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+    errors,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+)
 from compliance import claims, operations, worker
 from compliance.models import ComplianceRequest
 from conversations.models import UploadedFile

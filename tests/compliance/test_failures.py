@@ -11,10 +11,16 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
-from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry
 from common.logs import SafeFormatter
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+)
 from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation

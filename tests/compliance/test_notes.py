@@ -6,9 +6,15 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, errors
-from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import (
+    ObjectStorage,
+    errors,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+)
 from compliance import operations
 from compliance.erasure import verify
 from compliance.erasure.remnants import remove_expired

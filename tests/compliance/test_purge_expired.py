@@ -11,8 +11,11 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import Chatbot, LoginFailures, StaffLogin
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from compliance import worker
 from compliance.erasure import ledger, remnants
 from compliance.models import Export, ExportFile, Replay, RequestNote

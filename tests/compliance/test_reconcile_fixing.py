@@ -6,8 +6,13 @@ from datetime import timedelta
 import pytest
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, StorageError, Version, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+    Version,
+)
 from compliance import storage_walk
 from tests.clients import empty
 from tests.compliance.reconciling import (

@@ -7,9 +7,13 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, StorageError, hosted_storage
-from chatbots.buckets.breaker import FAILURES
+from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry, Chatbot, SilentStorage
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
+from common.storage.breaker import FAILURES
 from compliance import worker
 from compliance.models import ComplianceRequest
 from tests import factories

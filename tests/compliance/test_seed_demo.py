@@ -8,8 +8,8 @@ from django.db.models import Count
 from django.db.models.functions import Length
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot, Variable
+from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests import factories

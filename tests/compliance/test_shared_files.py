@@ -2,9 +2,15 @@
 
 import pytest
 
-from chatbots.buckets import ObjectStorage, errors
-from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import Chatbot
+from common.storage import (
+    ObjectStorage,
+    errors,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+)
 from compliance import operations, worker
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message, UploadedFile

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket, Chatbot, SilentStorage
+from common.storage import ObjectStorage
 from compliance import health, worker
 from compliance.aside import Aside
 from compliance.models import ComplianceRequest

@@ -13,9 +13,15 @@ from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, errors
-from chatbots.buckets.removal import Removal, Removed
 from chatbots.models import Chatbot
+from common.storage import (
+    ObjectStorage,
+    errors,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+)
 from compliance import claims, line, operations, worker
 from compliance.api.representation import represent
 from compliance.erasure import engine, rows

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import BucketCheck, Chatbot
 from common import proc
+from common.storage import ObjectStorage
 from compliance import bucket_checks, claims, worker
 from compliance.aside import THREADS, Aside, Job
 from compliance.models import Claim

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from conversations import messages, uploads
 from conversations.models import Conversation, Message
 from tests.calls import TokenCaller, pointers, problem, results_of

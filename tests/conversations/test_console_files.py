@@ -9,8 +9,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from chatbots.buckets import ObjectStorage, StorageError
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
 from conversations import downloads, uploads
 from conversations.models import Conversation, UploadedFile
 from tests.factories import UploadedFileFactory, conversation_of

@@ -5,8 +5,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller, pointers, problem
 from tests.extracting import FIRST, conversation_on, day_after, extract_of, make_all, noon, planned

@@ -12,8 +12,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.models import ComplianceRequest, Export
 from conversations.models import Conversation, DailyExtract, UploadedFile

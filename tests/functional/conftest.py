@@ -4,8 +4,8 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from tests.functional.company import Company
 from tests.functional.refusing import Refusals
 

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
-from chatbots.buckets import ObjectStorage, StorageError, errors
-from chatbots.buckets.removal import Removal, Removed
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+    errors,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+)
 from tests.functional.elsewhere import Elsewhere
 
 FILES = "uploads/"

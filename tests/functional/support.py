@@ -16,7 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from config.embedded_postgres import postgres_program
 from tests.under_roles import ROLES
 

@@ -5,9 +5,14 @@ from collections.abc import Iterable, Iterator
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError, Version, place_of
-from chatbots.buckets.removal import Removal
+from chatbots.buckets import place_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+    Version,
+)
+from common.storage.removal import Removal
 from compliance import operations, queue, worker
 from compliance.erasure.remnants import remove_expired
 from compliance.models import ComplianceRequest, Export

@@ -2,8 +2,8 @@
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance.models import Callback, ComplianceRequest
 from scripts.processes import Processes
 from tests.calls import ALICE, SigningCaller

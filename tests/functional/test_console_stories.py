@@ -19,8 +19,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from compliance import queue
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Message

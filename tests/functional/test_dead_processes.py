@@ -13,9 +13,9 @@ from uuid import UUID
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from common import proc
+from common.storage import ObjectStorage
 from compliance import health, queue
 from compliance.models import Claim, ComplianceRequest, Heartbeat
 from scripts.processes import Processes, children_of

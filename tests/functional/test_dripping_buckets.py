@@ -16,8 +16,8 @@ import httpx
 import pytest
 from django.conf import settings
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import BucketCheck, Chatbot, SilentStorage
+from common.storage import ObjectStorage
 from compliance import bucket_checks, health, queue
 from compliance.models import Claim, ComplianceRequest, Export
 from conversations.models import Conversation, DailyExtract

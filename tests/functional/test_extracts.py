@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import worker
 from conversations.models import DailyExtract, Message
 from tests.extracting import FIRST, conversation_on, day_after, lines, make_all, noon, planned, versioned_bucket

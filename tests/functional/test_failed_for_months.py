@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance import worker
 from tests.functional.company import (
     NOON,

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from compliance import queue
 from compliance.models import Claim, ComplianceRequest, Export
 from scripts.processes import Processes

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.models import Export
 from tests.functional.company import (

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from django.db import transaction
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import exports, objects
 from compliance.models import ComplianceRequest, Export, ExportConversation

@@ -6,7 +6,7 @@ anywhere else.
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance import worker
 from conversations.transcripts import Transcripts
 from tests.functional.company import (

@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.models import ComplianceRequest, Export
 from conversations.models import Identity

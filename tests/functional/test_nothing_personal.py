@@ -13,10 +13,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
-from chatbots.buckets.places import bucket_secret_binding
+from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import encrypt
+from common.storage import ObjectStorage
 from compliance import bucket_checks, queue
 from compliance.models import Callback, ComplianceRequest, Heartbeat
 from conversations.models import DailyExtract

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, hosted_storage
+from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest

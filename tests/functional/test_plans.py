@@ -9,8 +9,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from compliance.erasure import uci_values
 from tests import factories
 from tests.conversations.documents import parsed

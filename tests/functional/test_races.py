@@ -10,8 +10,8 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from compliance import claims, sizes, worker
 from compliance.erasure import ledger, marking, rows
 from compliance.errors import ClaimLost

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance.models import Export, ExportFile
 from tests.compliance.test_purge_expired import purge_expired
 from tests.functional.company import Company, found_anywhere, settle, work

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from tests.functional.company import (
     Company,
     Subject,

@@ -9,8 +9,8 @@ from itertools import islice
 
 import pytest
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
+from common.storage import ObjectStorage
 from tests.calls import TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file
 from tests.factories import conversation_of

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance import claims, worker
 from compliance.erasure import verify
 from compliance.errors import ClaimLost

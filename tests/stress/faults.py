@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from botocore.awsrequest import AWSResponse
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from tests.stress.actors import ACTING
 
 # Denied for good until somebody mends it, or such that trying again may help. Neither opens the breaker.

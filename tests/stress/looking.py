@@ -10,7 +10,7 @@ import psycopg
 from botocore.exceptions import ClientError
 from django.db import connection
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from tests.stress.actors import ACTING
 from tests.stress.truth import Place, found_in
 

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from django.db import connection
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from tests.stress import faults, invariants
 from tests.stress.actors import Actor, ErrorsLogged, Killed
 from tests.stress.invariants import Broken

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from tests import databases
 from tests.clients import empty
 from tests.stress import faults

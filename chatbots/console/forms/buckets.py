@@ -5,9 +5,9 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from chatbots.bucket_operations import ClientBucket
 from chatbots.console.forms.base import ConsoleForm
 from chatbots.models import Bucket
+from chatbots.operations.buckets import ClientBucket
 
 _CHANGED = (
     "Somebody else has changed the bucket since you were shown it. Load the settings anew, and look at it again."

@@ -4,9 +4,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.bucket_operations import check_bucket
 from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
 from chatbots.management.buckets import shown_outcome, tell_outcome
+from chatbots.operations.buckets import check_bucket
 
 
 class Command(TeachingCommand):

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from django.utils import timezone
 from django.utils.timezone import localtime
 
-from chatbots.buckets import errors
+from common.storage import errors
 from compliance.claims import MAX_ATTEMPTS
 from compliance.console.requests.history import GIVEN_BACK
 from compliance.console.requests.wanted import DUE_SOON, OPEN

@@ -15,12 +15,12 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 
 from chatbots import operations
 from chatbots.access.proof import require_password
-from chatbots.bucket_operations import set_bucket
 from chatbots.console import forms
 from chatbots.console.pages import action, chatbot_or_404, render
 from chatbots.console.scope import DECIDE, RUN, actor_of
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations import NewApiKey, NewCallbackSecret
+from chatbots.operations.buckets import set_bucket
 from compliance import bucket_checks
 from compliance.console.settings.page import Refused, shown, variables_of
 

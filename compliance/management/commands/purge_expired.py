@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from chatbots.buckets import StorageError
 from chatbots.management.base import TeachingCommand
+from common.storage import StorageError
 from compliance.erasure import remnants
 
 

@@ -12,8 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chatbots import changelog
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
 from compliance.console.requests import words
 from compliance.console.requests.history import EVENTS
 from compliance.models import ComplianceRequest, RequestNote

@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from django.db import connection
 
-from chatbots.buckets import ObjectStorage
 from chatbots.models import Chatbot
 from common import leases
+from common.storage import ObjectStorage
 from conversations import snapshots
 from conversations.extracts import making, work
 from tests.extracting import conversation_on, extract_of, lines, noon, planned

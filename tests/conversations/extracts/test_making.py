@@ -9,9 +9,15 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from chatbots.buckets import ObjectStorage, StorageError, Version, Written, errors
-from chatbots.buckets.removal import Removal
 from chatbots.models import Bucket, Chatbot
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+    Version,
+    Written,
+    errors,
+)
+from common.storage.removal import Removal
 from conversations.extracts import making, work
 from conversations.intake import store
 from conversations.locks import share_with_intake

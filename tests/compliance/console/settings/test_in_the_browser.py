@@ -9,9 +9,12 @@ from django.db import connections
 from playwright.sync_api import Browser, Page, expect
 
 from chatbots import operations
-from chatbots.bucket_operations import ClientBucket, set_bucket
-from chatbots.buckets import ObjectStorage
 from chatbots.models import ApiKey, Chatbot, Variable
+from chatbots.operations.buckets import (
+    ClientBucket,
+    set_bucket,
+)
+from common.storage import ObjectStorage
 from compliance import worker
 from tests import factories
 from tests.browser import barriers, browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home

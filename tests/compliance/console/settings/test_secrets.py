@@ -11,11 +11,14 @@ from django.test import Client
 from pytest_django import Settings
 
 from chatbots.authentication import secret_binding
-from chatbots.bucket_operations import ClientBucket, set_bucket
-from chatbots.buckets import ObjectStorage
-from chatbots.buckets.places import bucket_secret_binding
+from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chatbot
+from chatbots.operations.buckets import (
+    ClientBucket,
+    set_bucket,
+)
 from common.crypto import decrypt
+from common.storage import ObjectStorage
 from compliance import worker
 from tests import factories
 from tests.calls import TokenCaller

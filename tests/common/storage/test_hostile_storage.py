@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from chatbots.buckets import ObjectStorage, StorageError
-from chatbots.buckets.breaker import FAILURES
-from chatbots.buckets.places import Place
+from chatbots.buckets.locations import Place
 from chatbots.buckets.probe import probe
-from chatbots.buckets.storage import CLIENT_CONFIG
 from chatbots.models import Bucket
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
+from common.storage.breaker import FAILURES
+from common.storage.sessions import CLIENT_CONFIG
 from tests import hostile
 from tests.certificates import make_certificate, server_context
 from tests.hostile import OK, Behaviour, Hostile, behaving
@@ -267,7 +270,7 @@ def test_whoever_downloads_may_take_his_time() -> None:
 
 def test_an_upload_that_has_failed_is_aborted_in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever holds something by a lease has waited long by then."""
-    monkeypatch.setattr("chatbots.buckets.storage._ABORTING_SECONDS", SECONDS)
+    monkeypatch.setattr("common.storage.s3._ABORTING_SECONDS", SECONDS)
     with behaving(hostile.drips_a_head) as server:
         storage = storage_at(server.url(), call_seconds=60)
         began = time.monotonic()

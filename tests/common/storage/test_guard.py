@@ -9,9 +9,16 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
-from chatbots.buckets import ObjectStorage, StorageError
-from chatbots.buckets.guard import EndpointRefused, check_endpoint, is_allowed
-from chatbots.buckets.storage import CLIENT_CONFIG
+from common.storage import (
+    ObjectStorage,
+    StorageError,
+)
+from common.storage.guard import (
+    EndpointRefused,
+    check_endpoint,
+    is_allowed,
+)
+from common.storage.sessions import CLIENT_CONFIG
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 PUBLIC = "93.184.215.14"

@@ -10,12 +10,12 @@ from botocore.httpsession import URLLib3Session, get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError as UrllibError
 
-from chatbots.buckets import guard
 from common import outbound
 from common.outbound import (
     AnswerTooLong,
     LimitedConnection,
 )
+from common.storage import guard
 
 
 class _Connection(LimitedConnection):

@@ -9,8 +9,8 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from chatbots.buckets.errors import GONE
-from chatbots.buckets.storage import ObjectStorage
+from common.storage.errors import GONE
+from common.storage.s3 import ObjectStorage
 
 
 class Listed(NamedTuple):

@@ -12,13 +12,22 @@ from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
 from chatbots import changelog
-from chatbots.buckets import Step, StorageError, place_of, probe, silence
-from chatbots.buckets.guard import EndpointRefused, check_endpoint
-from chatbots.buckets.places import bucket_secret_binding
+from chatbots.buckets import (
+    Step,
+    place_of,
+    probe,
+    silence,
+)
+from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import (
     SecretUnreadable,
     encrypt,
+)
+from common.storage import StorageError
+from common.storage.guard import (
+    EndpointRefused,
+    check_endpoint,
 )
 
 Hosting = Bucket.Hosting

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.utils import timezone
 
-from chatbots.buckets import errors
-from chatbots.buckets.calls import Calls
-from chatbots.buckets.errors import StorageError
+from common.storage import errors
+from common.storage.calls import Calls
+from common.storage.errors import StorageError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

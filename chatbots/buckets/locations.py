@@ -5,23 +5,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from botocore.config import Config
 from django.conf import settings
 
-from chatbots.buckets import errors
-from chatbots.buckets.roles import Role
-from chatbots.buckets.storage import CLIENT_CONFIG, LINK_LIFE, ObjectStorage
 from chatbots.models import Bucket, Chatbot
 from common.crypto import decrypt
+from common.storage import errors
+from common.storage.roles import Role
+from common.storage.s3 import LINK_LIFE, ObjectStorage
+from common.storage.sessions import AWS_CONFIG, CLIENT_CONFIG, OTHER_CONFIG
 
 Hosting = Bucket.Hosting
-
-# AWS_ENDPOINT_URL of the environment is not for clients.
-_AWS_CONFIG = CLIENT_CONFIG.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]
-# Some stores refuse the checksums that botocore adds to each call by itself.
-_OTHER_CONFIG = _AWS_CONFIG.merge(
-    Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
-)
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ def place_of(bucket: Bucket) -> Place:
         region_name=bucket.region,
         sse=bucket.sse,
         kms_key_id=bucket.kms_key_id,
-        client_config=_OTHER_CONFIG if bucket.endpoint else _AWS_CONFIG,
+        client_config=OTHER_CONFIG if bucket.endpoint else AWS_CONFIG,
         guarded=True,
         **_credentials(bucket),
     )

@@ -13,10 +13,19 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pytest_django import Settings
 
-from chatbots import buckets
-from chatbots.buckets import PART_BYTES, ObjectStorage, StorageError, Version, hosted_place, hosted_storage
-from chatbots.buckets.places import forget_storages
+from chatbots.buckets import (
+    hosted_place,
+    hosted_storage,
+)
+from chatbots.buckets.locations import forget_storages
 from chatbots.models import Chatbot
+from common.storage import (
+    PART_BYTES,
+    ObjectStorage,
+    StorageError,
+    Version,
+    Written,
+)
 from tests.clients import empty
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"
@@ -33,7 +42,7 @@ def open_uploads(storage: ObjectStorage) -> list[str]:
     ]
 
 
-def write(storage: ObjectStorage, data: bytes, key: str = KEY) -> buckets.Written:
+def write(storage: ObjectStorage, data: bytes, key: str = KEY) -> Written:
     return storage.write_parts(key, storage.open_upload(key, content_type="text/csv"), iter([data]))
 
 
@@ -68,7 +77,7 @@ def test_it_publishes_the_bytes_it_was_given_and_tells_their_digest(storage: Obj
     written = storage.write_parts(KEY, storage.open_upload(KEY, content_type="text/csv"), iter(chunks))
     whole = b"".join(chunks)
     assert storage.read(KEY) == whole
-    assert written == buckets.Written(bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest())
+    assert written == Written(bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest())
     assert open_uploads(storage) == []
 
 
@@ -182,7 +191,7 @@ def test_it_purges_what_was_never_there(storage: ObjectStorage) -> None:
 def test_it_purges_every_version_and_delete_marker(
     versioned: ObjectStorage, monkeypatch: pytest.MonkeyPatch, remove: str
 ) -> None:
-    monkeypatch.setattr("chatbots.buckets.removal.MAX_KEYS_PER_DELETE", 2)
+    monkeypatch.setattr("common.storage.removal.MAX_KEYS_PER_DELETE", 2)
     for text in (b"one", b"two", b"three"):
         write(versioned, text)
     s3(versioned).delete_object(Bucket=versioned.bucket_name, Key=KEY)

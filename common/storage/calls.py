@@ -11,13 +11,13 @@ from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from chatbots.buckets import errors
-from chatbots.buckets.breaker import Breaker
-from chatbots.buckets.errors import StorageError
-from chatbots.buckets.guard import AddressRefused
 from common import outbound
 from common.logs import describe_kind
 from common.outbound import AnswerTooLong
+from common.storage import errors
+from common.storage.breaker import Breaker
+from common.storage.errors import StorageError
+from common.storage.guard import AddressRefused
 
 logger = logging.getLogger(__name__)
 

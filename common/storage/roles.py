@@ -14,9 +14,12 @@ from botocore.credentials import (
 )
 from django.conf import settings
 
-from chatbots.buckets import transport
-from chatbots.buckets.sessions import core_session, session_on
 from common import outbound
+from common.storage import transport
+from common.storage.sessions import (
+    core_session,
+    session_on,
+)
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, read_timeout=5)
 _HOUR = 3600

@@ -1,4 +1,4 @@
-"""Object storage: django-storages' `S3Storage` with what it lacks, in a package that alone knows boto3.
+"""Object storage: django-storages' `S3Storage` with what it lacks.
 
 What it adds: a multipart writer that publishes a whole object or none, removal of an object with all its
 versions and unfinished uploads, and errors in our words. A key is used exactly as it was recorded. Neither a
@@ -17,18 +17,33 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-from botocore.config import Config
 from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
 
-from chatbots.buckets import errors, transport
-from chatbots.buckets.calls import Calls
-from chatbots.buckets.errors import StorageError
-from chatbots.buckets.parts import PART_BYTES, in_parts
-from chatbots.buckets.removal import Removal, Removed, Version
-from chatbots.buckets.roles import Role, session_of
-from chatbots.buckets.sessions import core_session, session_on
 from common import outbound
+from common.storage import (
+    errors,
+    transport,
+)
+from common.storage.calls import Calls
+from common.storage.errors import StorageError
+from common.storage.parts import (
+    PART_BYTES,
+    in_parts,
+)
+from common.storage.removal import (
+    Removal,
+    Removed,
+    Version,
+)
+from common.storage.roles import (
+    Role,
+    session_of,
+)
+from common.storage.sessions import (
+    core_session,
+    session_on,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,15 +58,6 @@ MAX_KEY_BYTES = 1024
 STREAM_BYTES = 1024 * 1024
 
 _ABORTING_SECONDS = 10.0
-
-# What ends a call is its limit (chatbots/buckets/calls.py). These count for whoever calls without one.
-CLIENT_CONFIG = Config(
-    signature_version="s3v4",
-    s3={"addressing_style": "path"},
-    retries={"mode": "standard", "total_max_attempts": 3},
-    connect_timeout=10,
-    read_timeout=outbound.STORAGE_SECONDS,
-)
 
 
 @dataclass(frozen=True)

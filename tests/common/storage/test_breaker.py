@@ -2,8 +2,14 @@
 
 import pytest
 
-from chatbots.buckets import StorageError
-from chatbots.buckets.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
+from common.storage import StorageError
+from common.storage.breaker import (
+    FAILURES,
+    FIRST_REST_SECONDS,
+    LONGEST_REST_SECONDS,
+    QUICK_REST_SECONDS,
+    Breaker,
+)
 
 
 class Clock:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from chatbots.buckets import errors
+from common.storage import errors
 
 # So many calls in a row without an answer open it.
 FAILURES = 3
