@@ -29,11 +29,7 @@ from rest_framework.request import Request
 
 from chatbots.models import ApiKey, Chatbot
 from common.bodies import raw_body
-from common.crypto import (
-    SecretUnreadable,
-    decrypt,
-    encrypt,
-)
+from common.crypto import SecretUnreadable, decrypt, encrypt
 from common.problems import Problem
 from config.web.limits import SMALL_BODY_BYTES
 

@@ -19,10 +19,7 @@ from django.db.models.functions import Now
 
 from chatbots.authentication import SIGNATURE_HEADER, SigningKey, has_signing_key, newest_signing_keys, sign
 from chatbots.models import CallbackSecret, Chatbot
-from common.crypto import (
-    SecretUnreadable,
-    decrypt,
-)
+from common.crypto import SecretUnreadable, decrypt
 
 ID_HEADER, TIMESTAMP_HEADER, SIGNATURES_HEADER = "webhook-id", "webhook-timestamp", "webhook-signature"
 KEYS_TIMESTAMP_HEADER, KEY_HEADER = "X-Mindsay-Request-Timestamp", "X-Mindsay-Key"

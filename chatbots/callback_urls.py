@@ -10,10 +10,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from common.network_guard import (
-    addresses_of,
-    is_allowed,
-)
+from common.network_guard import addresses_of, is_allowed
 
 MOST_CHARACTERS = 500
 

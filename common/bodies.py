@@ -15,12 +15,7 @@ from typing import Any, NoReturn
 
 from django.http import HttpRequest
 
-from common.json_outline import (
-    TooDense,
-    count_values,
-    is_deeper,
-    outline_of,
-)
+from common.json_outline import TooDense, count_values, is_deeper, outline_of
 from common.problems import Problem
 
 MAX_BODY_DEPTH = 32

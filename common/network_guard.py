@@ -8,11 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from common.outbound import (
-    Addresses,
-    LimitedConnection,
-    resolve,
-)
+from common.outbound import Addresses, LimitedConnection, resolve
 
 Networks = Collection[IPv4Network | IPv6Network]
 

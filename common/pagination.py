@@ -25,19 +25,9 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
-from common.crypto import (
-    SecretUnreadable,
-    decrypt,
-    encrypt,
-)
-from common.problems import (
-    FieldError,
-    Problem,
-)
-from common.query import (
-    Query,
-    Whole,
-)
+from common.crypto import SecretUnreadable, decrypt, encrypt
+from common.problems import FieldError, Problem
+from common.query import Query, Whole
 
 
 class PageQuery(Query):

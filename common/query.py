@@ -22,15 +22,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, Wi
 from pydantic_core import PydanticCustomError
 from rest_framework.request import Request
 
-from common.problems import (
-    FieldError,
-    Problem,
-)
-from common.times import (
-    EARLIEST,
-    LATEST,
-    RFC_3339,
-)
+from common.problems import FieldError, Problem
+from common.times import EARLIEST, LATEST, RFC_3339
 
 
 class Query(BaseModel):

@@ -16,10 +16,7 @@ from django.db.models.functions import Now
 
 from chatbots.buckets import Step
 from chatbots.models import BucketCheck, Chatbot
-from chatbots.operations.buckets import (
-    check_bucket,
-    require_bucket,
-)
+from chatbots.operations.buckets import check_bucket, require_bucket
 from common import proc
 from common.arrays import array
 from compliance import queue

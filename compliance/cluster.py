@@ -31,10 +31,7 @@ from django_q.cluster import Sentinel
 from django_q.conf import Conf
 from django_q.worker import worker
 
-from common import (
-    logs,
-    proc,
-)
+from common import logs, proc
 from common.logs import describe_kind
 from compliance import bucket_checks, claims, health, heartbeats, occurrences, queue
 from conversations.extracts import work

@@ -20,16 +20,8 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    OpenUpload,
-    Version,
-)
-from common.storage.listing import (
-    Listed,
-    size_of,
-    versions_by_key,
-)
+from common.storage import ObjectStorage, OpenUpload, Version
+from common.storage.listing import Listed, size_of, versions_by_key
 from compliance.erasure import ledger
 
 # What is younger may be just being written, or its row be just being changed.

@@ -6,17 +6,10 @@ one bucket at a time: what lies in a former one of the client's is out of our re
 
 from typing import NamedTuple
 
-from chatbots.buckets import (
-    Place,
-    hosted_storage,
-    place_of,
-)
+from chatbots.buckets import Place, hosted_storage, place_of
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance.errors import StepFailed
 
 HOSTED = Bucket.Hosting.HOSTED.value

@@ -12,11 +12,7 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
-from common.logs import (
-    describe_kind,
-    is_connection_lost,
-    was_ended_by_operator,
-)
+from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
 from common.patience import patiently
 from compliance import bucket_checks, claims, line, progress
 from compliance.aside import HOSTED, Aside, Job

@@ -35,14 +35,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Annotated, Any, Literal, Required
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    with_config,
-)
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic_core import PydanticCustomError, from_json
 from typing_extensions import TypedDict
 

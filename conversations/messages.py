@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 from django.db.models import F, Func, IntegerField, QuerySet
 
 from chatbots.models import Chatbot
-from common.pagination import (
-    BoundedPages,
-    CursorPages,
-)
+from common.pagination import BoundedPages, CursorPages
 from conversations.models import Conversation, Message, UploadedFile
 
 

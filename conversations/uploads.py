@@ -24,10 +24,7 @@ from uuid import uuid4
 from django.db import transaction
 
 from chatbots.buckets import hosted_storage
-from common.storage import (
-    StorageError,
-    Written,
-)
+from common.storage import StorageError, Written
 from conversations.models import Conversation, Message, UploadedFile
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,7 @@ from pytest_django import DjangoDbBlocker
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    errors,
-)
+from common.storage import ObjectStorage, errors
 from config import embedded
 from tests import databases, factories, under_roles
 from tests.clients import empty

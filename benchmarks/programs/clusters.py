@@ -11,13 +11,7 @@ from statistics import median
 from benchmarks.filing import file, wait
 from benchmarks.programs.deletions import fresh
 from benchmarks.results import Result, Run
-from benchmarks.running import (
-    Program,
-    cluster,
-    database_cpu_seconds,
-    machine_cpu_seconds,
-    storage_cpu_seconds,
-)
+from benchmarks.running import Program, cluster, database_cpu_seconds, machine_cpu_seconds, storage_cpu_seconds
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,7 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 
 from chatbots.models import Authenticator
-from common.crypto import (
-    SecretUnreadable,
-    decrypt,
-    digest,
-    encrypt,
-)
+from common.crypto import SecretUnreadable, decrypt, digest, encrypt
 
 logger = logging.getLogger(__name__)
 

@@ -12,19 +12,11 @@ from contextlib import contextmanager
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from chatbots.buckets.locations import (
-    hosted_storage,
-    place_of,
-)
+from chatbots.buckets.locations import hosted_storage, place_of
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
 from common.logs import describe_kind
-from common.storage.breaker import (
-    FIRST_REST_SECONDS,
-    LONGEST_REST_SECONDS,
-    QUICK_REST_SECONDS,
-    Breaker,
-)
+from common.storage.breaker import FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
 from common.storage.errors import StorageError
 
 logger = logging.getLogger(__name__)

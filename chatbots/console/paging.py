@@ -7,10 +7,7 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from rest_framework.request import Request
 
-from common.pagination import (
-    CursorPages,
-    PageQuery,
-)
+from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 
 _Row = TypeVar("_Row")

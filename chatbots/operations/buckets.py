@@ -12,23 +12,12 @@ from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
 from chatbots import changelog
-from chatbots.buckets import (
-    Step,
-    place_of,
-    probe,
-    silence,
-)
+from chatbots.buckets import Step, place_of, probe, silence
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
-from common.crypto import (
-    SecretUnreadable,
-    encrypt,
-)
+from common.crypto import SecretUnreadable, encrypt
 from common.storage import StorageError
-from common.storage.guard import (
-    EndpointRefused,
-    check_endpoint,
-)
+from common.storage.guard import EndpointRefused, check_endpoint
 
 Hosting = Bucket.Hosting
 Sse = Bucket.Sse

@@ -9,11 +9,7 @@ from botocore.exceptions import BotoCoreError
 from django.conf import settings
 
 from common import network_guard
-from common.network_guard import (
-    Guarded,
-    Networks,
-    addresses_of,
-)
+from common.network_guard import Guarded, Networks, addresses_of
 
 
 class AddressRefused(BotoCoreError):

@@ -16,10 +16,7 @@ from django.conf import settings
 
 from common import outbound
 from common.storage import transport
-from common.storage.sessions import (
-    core_session,
-    session_on,
-)
+from common.storage.sessions import core_session, session_on
 
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 2}, connect_timeout=5, read_timeout=5)
 _HOUR = 3600

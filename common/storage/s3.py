@@ -21,29 +21,13 @@ from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
 
 from common import outbound
-from common.storage import (
-    errors,
-    transport,
-)
+from common.storage import errors, transport
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
-from common.storage.parts import (
-    PART_BYTES,
-    in_parts,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-    Version,
-)
-from common.storage.roles import (
-    Role,
-    session_of,
-)
-from common.storage.sessions import (
-    core_session,
-    session_on,
-)
+from common.storage.parts import PART_BYTES, in_parts
+from common.storage.removal import Removal, Removed, Version
+from common.storage.roles import Role, session_of
+from common.storage.sessions import core_session, session_on
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,10 +11,7 @@ from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError as UrllibError
 
 from common import outbound
-from common.outbound import (
-    AnswerTooLong,
-    LimitedConnection,
-)
+from common.outbound import AnswerTooLong, LimitedConnection
 from common.storage import guard
 
 

@@ -8,11 +8,7 @@ from rest_framework.response import Response
 
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
-from common.problems import (
-    MOST_ERRORS,
-    FieldError,
-    Problem,
-)
+from common.problems import MOST_ERRORS, FieldError, Problem
 from compliance import operations
 from compliance.api import described_batch
 from compliance.api.bodies import BODIES, BatchBody, not_valid, parse_as, validate

@@ -12,11 +12,7 @@ from chatbots.authentication import body_of
 from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_form
 from chatbots.models import Chatbot
 from common.bodies import parse_json
-from common.problems import (
-    FieldError,
-    Problem,
-    too_many_errors,
-)
+from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
 from compliance.operations import MAX_BATCH
 from compliance.reasons import ApproveReason, CancelReason, RejectReason

@@ -11,10 +11,7 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.problems import (
-    FieldError,
-    Problem,
-)
+from common.problems import FieldError, Problem
 from compliance.api.representation import represent_all
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest

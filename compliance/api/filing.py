@@ -6,12 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.api.views import json_body
-from chatbots.authentication import (
-    SIGNATURE_HEADER,
-    SignatureAuthentication,
-    TokenAuthentication,
-    caller_of,
-)
+from chatbots.authentication import SIGNATURE_HEADER, SignatureAuthentication, TokenAuthentication, caller_of
 from chatbots.models import ApiKey
 from common.problems import Problem
 from compliance import operations

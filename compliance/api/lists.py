@@ -6,10 +6,7 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.pagination import (
-    CursorPages,
-    PageQuery,
-)
+from common.pagination import CursorPages, PageQuery
 from common.query import read_query
 from compliance import listing
 from compliance.api import described_lists

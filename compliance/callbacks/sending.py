@@ -15,10 +15,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from chatbots.callback_secrets import Signers
 from common import outbound
 from common.logs import describe_kind
-from common.network_guard import (
-    Guarded,
-    Networks,
-)
+from common.network_guard import Guarded, Networks
 from common.times import rfc3339
 from compliance.callbacks.claiming import Outcome, Taken
 from compliance.models import Callback

@@ -19,10 +19,7 @@ from django.utils import timezone
 
 from chatbots.buckets import hosted_storage
 from common.arrays import array
-from common.storage import (
-    StorageError,
-    errors,
-)
+from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 
 PREFIX = "erasure_ledger/"

@@ -13,11 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from chatbots import changelog
-from common.storage import (
-    ObjectStorage,
-    OpenUpload,
-    StorageError,
-)
+from common.storage import ObjectStorage, OpenUpload, StorageError
 from compliance.erasure import objects
 from compliance.models import ExportFile
 from compliance.storage_walk import Difference, Folder, Orphan, still_nobodys

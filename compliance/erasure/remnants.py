@@ -21,10 +21,7 @@ from django.utils import timezone
 from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
-from common.storage import (
-    OpenUpload,
-    StorageError,
-)
+from common.storage import OpenUpload, StorageError
 from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.erasure.forgetting import FORGETTING, periods

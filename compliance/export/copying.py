@@ -19,12 +19,7 @@ from django.db import connection
 
 from chatbots.buckets import hosted_storage
 from common.leases import Keeper
-from common.storage import (
-    PART_BYTES,
-    ObjectStorage,
-    StorageError,
-    Written,
-)
+from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.claims import HeldClaim
 from compliance.crew import THREADS, Crew
 from compliance.errors import StepFailed

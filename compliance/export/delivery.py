@@ -15,12 +15,7 @@ from psycopg import sql
 
 from common.leases import Keeper
 from common.logs import describe_database_error
-from common.storage import (
-    PART_BYTES,
-    ObjectStorage,
-    StorageError,
-    Written,
-)
+from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance import progress
 from compliance.claims import HeldClaim
 from compliance.crew import THREADS, Crew

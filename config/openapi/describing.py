@@ -7,11 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from common.problems import (
-    CODES,
-    FieldError,
-    Problem,
-)
+from common.problems import CODES, FieldError, Problem
 from common.query import Query
 
 JSON = "application/json"

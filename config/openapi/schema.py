@@ -14,11 +14,7 @@ from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
-from common.problems import (
-    CODES,
-    CONTENT_TYPE,
-    RETRY_AFTER_SECONDS,
-)
+from common.problems import CODES, CONTENT_TYPE, RETRY_AFTER_SECONDS
 from config.openapi.describing import Answer, Body, Call, Example, Parameter, Schema, description_of, problem_example
 from config.openapi.extensions import reference_to, scopes_of
 from config.openapi.samples import samples_of

@@ -18,14 +18,8 @@ from common.bodies import (
     require_few,
     require_shallow,
 )
-from common.json_outline import (
-    count_values,
-    is_deeper,
-)
-from common.problems import (
-    FieldError,
-    Problem,
-)
+from common.json_outline import count_values, is_deeper
+from common.problems import FieldError, Problem
 from conversations.documents import Document, DocumentError, DocumentInvalid, Id, error_at, errors_of, parse_document
 from conversations.importing import read_lines
 from conversations.intake import MAX_DOCUMENTS

@@ -10,10 +10,7 @@ from chatbots.api.views import ChatbotView, json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.problems import Problem
-from common.query import (
-    Query,
-    read_query,
-)
+from common.query import Query, read_query
 from conversations import intake, log
 from conversations.api import described, described_log, representation
 from conversations.api.bodies import parse_look_up, read_documents

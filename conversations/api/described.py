@@ -9,12 +9,7 @@ from config.openapi.describing import Answer, Body, Example, Link, describe, par
 from config.openapi.document import CONVERSATIONS, EXTRACTS
 from conversations.api.bodies import JSON_LINES
 from conversations.api.queries import ExtractsQuery
-from conversations.api.shapes import (
-    Conversations,
-    DocumentResults,
-    Extracts,
-    StoredFile,
-)
+from conversations.api.shapes import Conversations, DocumentResults, Extracts, StoredFile
 
 _DOCUMENT = {
     "id": "c-2001",

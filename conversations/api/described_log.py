@@ -5,14 +5,7 @@ from config.openapi.describing import Answer, Body, Example, Link, describe, par
 from config.openapi.document import CONVERSATIONS
 from conversations.api.bodies import LookUpBody
 from conversations.api.queries import LogQuery, MessagesQuery, UsageQuery
-from conversations.api.shapes import (
-    ConversationLog,
-    Files,
-    FoundConversations,
-    LoggedConversation,
-    Transcript,
-    Usage,
-)
+from conversations.api.shapes import ConversationLog, Files, FoundConversations, LoggedConversation, Transcript, Usage
 from conversations.models import Conversation
 
 _CONVERSATION = {

@@ -12,14 +12,8 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.buckets import hosted_storage
 from chatbots.models import ApiKey, Bucket
-from common.problems import (
-    FieldError,
-    Problem,
-)
-from common.query import (
-    parse_day,
-    read_query,
-)
+from common.problems import FieldError, Problem
+from common.query import parse_day, read_query
 from common.storage import StorageError
 from common.times import rfc3339
 from conversations.api import described

@@ -15,10 +15,7 @@ from django.http import HttpRequest
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from common.bodies import body_as_it_arrives
-from common.problems import (
-    FieldError,
-    Problem,
-)
+from common.problems import FieldError, Problem
 
 # As RFC 2046 has it.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")

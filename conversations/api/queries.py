@@ -3,13 +3,7 @@
 from pydantic import Field
 
 from common.pagination import PageQuery
-from common.query import (
-    Day,
-    Flag,
-    Month,
-    Query,
-    Whole,
-)
+from common.query import Day, Flag, Month, Query, Whole
 from common.times import Instant
 from conversations.models import Conversation
 

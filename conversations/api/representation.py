@@ -3,10 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from common.problems import (
-    CODES,
-    Problem,
-)
+from common.problems import CODES, Problem
 from common.times import rfc3339
 from conversations.api.bodies import field_errors
 from conversations.intake import Outcome

@@ -15,14 +15,8 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import PageQuery
-from common.problems import (
-    FieldError,
-    Problem,
-)
-from common.query import (
-    Query,
-    read_query,
-)
+from common.problems import FieldError, Problem
+from common.query import Query, read_query
 from common.storage import StorageError
 from conversations import downloads, messages, uploads
 from conversations.api import described, described_log, representation

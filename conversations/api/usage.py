@@ -8,10 +8,7 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.problems import (
-    FieldError,
-    Problem,
-)
+from common.problems import FieldError, Problem
 from common.query import read_query
 from conversations import usage
 from conversations.api import described_log, representation

@@ -9,10 +9,7 @@ from rest_framework.pagination import Cursor
 from rest_framework.request import Request
 
 from chatbots.console.paging import MOST_OF_CURSOR
-from common.pagination import (
-    CursorPages,
-    PageQuery,
-)
+from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 from conversations.browsing import Place
 from conversations.messages import MessagePages

@@ -11,10 +11,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.http import QueryDict
 
-from common.times import (
-    EARLIEST,
-    LATEST,
-)
+from common.times import EARLIEST, LATEST
 from conversations.browsing import Csat, Filters, Score, State
 from conversations.models import Conversation
 

@@ -24,22 +24,12 @@ from django.db import transaction
 from django.utils import timezone
 from psycopg import sql
 
-from chatbots.buckets import (
-    Place,
-    hosted_place,
-    place_of,
-)
+from chatbots.buckets import Place, hosted_place, place_of
 from chatbots.models import Bucket, Chatbot
 from common.crypto import SecretUnreadable
 from common.leases import Keeper
-from common.logs import (
-    describe_database_error,
-    describe_kind,
-)
-from common.storage import (
-    StorageError,
-    Written,
-)
+from common.logs import describe_database_error, describe_kind
+from common.storage import StorageError, Written
 from conversations.extracts.work import ExtractLost, Held
 from conversations.locks import await_under_way
 from conversations.snapshots import read_patiently, snapshot

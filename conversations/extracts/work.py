@@ -18,10 +18,7 @@ from chatbots.buckets import Place
 from common import proc
 from common.arrays import array
 from common.patience import patiently
-from common.storage import (
-    Written,
-    errors,
-)
+from common.storage import Written, errors
 from conversations.models import DailyExtract
 
 logger = logging.getLogger(__name__)

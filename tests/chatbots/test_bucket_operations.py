@@ -9,15 +9,9 @@ from django.core.exceptions import ValidationError
 
 from chatbots.buckets import place_of
 from chatbots.buckets.locations import bucket_secret_binding
-from chatbots.buckets.policies import (
-    access_policy,
-    trust_policy,
-)
+from chatbots.buckets.policies import access_policy, trust_policy
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
-from chatbots.operations.buckets import (
-    ClientBucket,
-    set_bucket,
-)
+from chatbots.operations.buckets import ClientBucket, set_bucket
 from common.crypto import decrypt
 from common.storage import guard
 

@@ -14,10 +14,7 @@ from chatbots.buckets import place_of
 from chatbots.buckets.locations import forget_storages
 from chatbots.models import Bucket, Chatbot
 from common.storage import StorageError
-from common.storage.roles import (
-    Role,
-    session_of,
-)
+from common.storage.roles import Role, session_of
 from tests import hostile
 from tests.hostile import Behaviour, behaving
 

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from tests.s3_server import Identity, S3Server, running
 
 ACME = Identity("acme", ["Read:clients/acme/*", "Write:clients/acme/*", "List:clients/acme/*"])

@@ -6,18 +6,10 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from chatbots.buckets import (
-    place_of,
-    silence,
-)
+from chatbots.buckets import place_of, silence
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import StorageError
-from common.storage.breaker import (
-    FAILURES,
-    FIRST_REST_SECONDS,
-    LONGEST_REST_SECONDS,
-    Breaker,
-)
+from common.storage.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
 from tests.clients import use_bucket_at
 from tests.hostile import behaving, drips_a_head
 

@@ -7,10 +7,7 @@ import pytest
 from django.test import RequestFactory
 
 from chatbots.models import ChangeLogEntry
-from common.bodies import (
-    parse_json,
-    raw_body,
-)
+from common.bodies import parse_json, raw_body
 from common.problems import Problem
 from compliance.models import ComplianceRequest, Replay
 from conversations.api.bodies import parse_documents

@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import json_outline
-from common.json_outline import (
-    TooDense,
-    count_values,
-    is_deeper,
-    outline_of,
-)
+from common.json_outline import TooDense, count_values, is_deeper, outline_of
 
 texts = st.text(st.sampled_from('[]{}"\\/a\u00e9,: \n')) | st.text(max_size=5)
 values = st.recursive(

@@ -11,12 +11,7 @@ from django.db import IntegrityError, connection
 from django.test import RequestFactory
 
 from chatbots.models import Chatbot
-from common.logs import (
-    JsonFormatter,
-    SafeFormatter,
-    WithoutPaths,
-    formatter,
-)
+from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, formatter
 from common.request_id import current_request_id
 from config.web_logs import Logger
 

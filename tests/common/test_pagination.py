@@ -14,10 +14,7 @@ from hypothesis import strategies as st
 from rest_framework.request import Request
 
 from chatbots.models import Chatbot
-from common.pagination import (
-    CursorPages,
-    PageQuery,
-)
+from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 from common.query import read_query
 from conversations.models import Conversation

@@ -13,12 +13,7 @@ from django.test import Client, RequestFactory
 from rest_framework import exceptions
 
 from common import problems
-from common.problems import (
-    CODES,
-    Problem,
-    as_problem,
-    exception_handler,
-)
+from common.problems import CODES, Problem, as_problem, exception_handler
 from tests.calls import ALICE, TokenCaller, problem
 
 SECRET = "alice-77@example.com"

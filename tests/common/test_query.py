@@ -12,13 +12,7 @@ from pydantic import Field
 from rest_framework.request import Request
 
 from common.problems import Problem
-from common.query import (
-    Day,
-    Flag,
-    Query,
-    Whole,
-    read_query,
-)
+from common.query import Day, Flag, Query, Whole, read_query
 from common.times import Instant
 
 SECRET = "Lovelace"

@@ -8,10 +8,7 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance.models import ComplianceRequest, Export
 from conversations import uploads
 from tests import factories

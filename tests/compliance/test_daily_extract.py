@@ -10,10 +10,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, day_after, extract_of, noon
 

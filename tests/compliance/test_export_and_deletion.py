@@ -10,14 +10,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, StorageError
+from common.storage.removal import Removal, Removed
 from compliance import claims, operations, progress, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking

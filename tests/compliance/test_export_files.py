@@ -12,11 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import (
-    PART_BYTES,
-    ObjectStorage,
-    Written,
-)
+from common.storage import PART_BYTES, ObjectStorage, Written
 from common.storage.removal import Removed
 from compliance import claims, crew, operations, outcomes, sizes, worker
 from compliance.api.representation import represent

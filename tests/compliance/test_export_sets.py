@@ -15,10 +15,7 @@ from django.utils import timezone
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import leases
 from common.leases import Keeper
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance import crew
 from compliance.crew import Crew
 from compliance.errors import ClaimLost

@@ -9,10 +9,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance import operations, worker
 from compliance.erasure import extracts, remnants, rows, verify
 from compliance.models import ComplianceRequest

@@ -7,10 +7,7 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance import operations, worker
 from compliance.models import ComplianceRequest
 from conversations.extracts import ordering

@@ -3,10 +3,7 @@
 import pytest
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.models import ComplianceRequest
 from conversations.intake import store

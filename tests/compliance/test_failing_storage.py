@@ -7,15 +7,8 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry
 from common import leases
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-    errors,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, StorageError, errors
+from common.storage.removal import Removal, Removed
 from compliance import claims, operations, worker
 from compliance.models import ComplianceRequest
 from conversations.models import UploadedFile

@@ -13,14 +13,8 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry
 from common.logs import SafeFormatter
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, StorageError
+from common.storage.removal import Removal, Removed
 from compliance import claims, operations, sizes, worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation

@@ -9,10 +9,7 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.crypto import digest
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance.erasure import ledger
 from tests.clients import empty
 from tests.compliance.conftest import Drain

@@ -7,14 +7,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import (
-    ObjectStorage,
-    errors,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, errors
+from common.storage.removal import Removal, Removed
 from compliance import operations
 from compliance.erasure import verify
 from compliance.erasure.remnants import remove_expired

@@ -12,10 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from chatbots.models import Chatbot, LoginFailures, StaffLogin
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import ledger, remnants
 from compliance.models import Export, ExportFile, Replay, RequestNote

@@ -8,22 +8,10 @@ from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-    Version,
-)
+from common.storage import ObjectStorage, StorageError, Version
 from compliance import storage_walk
 from tests.clients import empty
-from tests.compliance.reconciling import (
-    EXPORT,
-    ORPHANS,
-    export_with,
-    file_of,
-    keys,
-    put,
-    reconcile,
-)
+from tests.compliance.reconciling import EXPORT, ORPHANS, export_with, file_of, keys, put, reconcile
 
 pytestmark = pytest.mark.django_db
 

@@ -12,10 +12,7 @@ from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from compliance import storage_reconciling, storage_walk
 from compliance.models import Export, ExportFile
 from conversations.models import DailyExtract, UploadedFile

@@ -7,11 +7,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-    Written,
-)
+from common.storage import ObjectStorage, StorageError, Written
 from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest, ExportConversation

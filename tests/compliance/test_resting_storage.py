@@ -9,10 +9,7 @@ from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry, Chatbot, SilentStorage
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from common.storage.breaker import FAILURES
 from compliance import worker
 from compliance.models import ComplianceRequest

@@ -3,14 +3,8 @@
 import pytest
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    errors,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, errors
+from common.storage.removal import Removal, Removed
 from compliance import operations, worker
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity, Message, UploadedFile

@@ -14,14 +14,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    errors,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, errors
+from common.storage.removal import Removal, Removed
 from compliance import claims, line, operations, worker
 from compliance.api.representation import represent
 from compliance.erasure import engine, rows

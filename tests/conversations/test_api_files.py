@@ -8,10 +8,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from conversations import uploads
 from conversations.models import Conversation, Message, UploadedFile
 from tests.calls import SigningCaller, TokenCaller, pointers, problem

@@ -10,10 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from conversations import downloads, uploads
 from conversations.models import Conversation, UploadedFile
 from tests.factories import UploadedFileFactory, conversation_of

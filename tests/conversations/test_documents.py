@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.times import (
-    EARLIEST,
-    LATEST,
-)
-from conversations.documents import (
-    MAX_ERRORS,
-    Document,
-    DocumentError,
-    DocumentInvalid,
-    parse_document,
-)
+from common.times import EARLIEST, LATEST
+from conversations.documents import MAX_ERRORS, Document, DocumentError, DocumentInvalid, parse_document
 from tests.conversations.documents import document, message
 
 SECRET = "Xq7-secret-Lovelace"

@@ -7,10 +7,7 @@ from uuid import uuid4
 import pytest
 
 from chatbots.models import Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from conversations.uploads import ConversationDeleted, UploadInvalid

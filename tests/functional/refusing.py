@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-    errors,
-)
-from common.storage.removal import (
-    Removal,
-    Removed,
-)
+from common.storage import ObjectStorage, StorageError, errors
+from common.storage.removal import Removal, Removed
 from tests.functional.elsewhere import Elsewhere
 
 FILES = "uploads/"

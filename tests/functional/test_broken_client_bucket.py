@@ -7,11 +7,7 @@ from django.utils import timezone
 
 from chatbots.buckets import place_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-    Version,
-)
+from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
 from compliance import operations, queue, worker
 from compliance.erasure.remnants import remove_expired

@@ -15,13 +15,7 @@ from common.storage import ObjectStorage
 from compliance import operations, worker
 from compliance.models import ComplianceRequest, Export
 from conversations.models import Identity
-from tests.functional.company import (
-    Company,
-    Subject,
-    found_anywhere,
-    settle,
-    work,
-)
+from tests.functional.company import Company, Subject, found_anywhere, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals, in_the_gap
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]

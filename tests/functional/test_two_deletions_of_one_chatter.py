@@ -8,16 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from common.storage import ObjectStorage
-from tests.functional.company import (
-    Company,
-    Subject,
-    events,
-    found_anywhere,
-    is_erased,
-    key_of_file,
-    settle,
-    work,
-)
+from tests.functional.company import Company, Subject, events, found_anywhere, is_erased, key_of_file, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals
 
 pytestmark = pytest.mark.django_db(transaction=True)

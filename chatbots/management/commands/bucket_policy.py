@@ -4,10 +4,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.buckets.policies import (
-    access_policy,
-    trust_policy,
-)
+from chatbots.buckets.policies import access_policy, trust_policy
 from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
 
 

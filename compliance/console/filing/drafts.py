@@ -14,11 +14,7 @@ from typing import Any
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from common.crypto import (
-    SecretUnreadable,
-    decrypt,
-    encrypt,
-)
+from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance import batch_replays, operations, previewing
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest

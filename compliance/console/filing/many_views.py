@@ -12,11 +12,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from chatbots.console.pages import chatbot_or_404, form, render
 from chatbots.console.scope import TEND, actor_of
 from chatbots.models import Chatbot
-from common.crypto import (
-    SecretUnreadable,
-    decrypt,
-    encrypt,
-)
+from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.console.filing import shown
 from compliance.console.filing.drafts import (
     BrokenSeal,

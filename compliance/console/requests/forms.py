@@ -7,10 +7,7 @@ from zoneinfo import ZoneInfo
 from django import forms
 
 from chatbots.models import Chatbot
-from common.times import (
-    EARLIEST,
-    LATEST,
-)
+from common.times import EARLIEST, LATEST
 from compliance.console.requests.wanted import DUE, VIEWS, Wanted
 from compliance.models import ComplianceRequest
 from compliance.models.notes import MOST_CHARACTERS

@@ -10,10 +10,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.timezone import now
 
-from chatbots.buckets.policies import (
-    access_policy,
-    trust_policy,
-)
+from chatbots.buckets.policies import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.console import forms
 from chatbots.console.pages import chatbot_or_404, page, polled, render

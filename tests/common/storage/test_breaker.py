@@ -3,13 +3,7 @@
 import pytest
 
 from common.storage import StorageError
-from common.storage.breaker import (
-    FAILURES,
-    FIRST_REST_SECONDS,
-    LONGEST_REST_SECONDS,
-    QUICK_REST_SECONDS,
-    Breaker,
-)
+from common.storage.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
 
 
 class Clock:

@@ -9,15 +9,8 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
-from common.storage.guard import (
-    EndpointRefused,
-    check_endpoint,
-    is_allowed,
-)
+from common.storage import ObjectStorage, StorageError
+from common.storage.guard import EndpointRefused, check_endpoint, is_allowed
 from common.storage.sessions import CLIENT_CONFIG
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)

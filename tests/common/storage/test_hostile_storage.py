@@ -12,10 +12,7 @@ import pytest
 from chatbots.buckets.locations import Place
 from chatbots.buckets.probe import probe
 from chatbots.models import Bucket
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-)
+from common.storage import ObjectStorage, StorageError
 from common.storage.breaker import FAILURES
 from common.storage.sessions import CLIENT_CONFIG
 from tests import hostile

@@ -13,19 +13,10 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pytest_django import Settings
 
-from chatbots.buckets import (
-    hosted_place,
-    hosted_storage,
-)
+from chatbots.buckets import hosted_place, hosted_storage
 from chatbots.buckets.locations import forget_storages
 from chatbots.models import Chatbot
-from common.storage import (
-    PART_BYTES,
-    ObjectStorage,
-    StorageError,
-    Version,
-    Written,
-)
+from common.storage import PART_BYTES, ObjectStorage, StorageError, Version, Written
 from tests.clients import empty
 
 KEY = "acme/chatter_data_exports/erin%40example.org/file.csv"

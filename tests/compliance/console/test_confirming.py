@@ -12,10 +12,7 @@ from compliance.operations import cancel
 from conversations.models import Conversation
 from tests.compliance.console.filing_pages import NOW, Answer, Filer, filed
 from tests.compliance.test_api_deciding import wait_until_they_wait
-from tests.factories import (
-    conversation_of,
-    ready_chatbot,
-)
+from tests.factories import conversation_of, ready_chatbot
 from tests.functional.elsewhere import Elsewhere, Gate
 from tests.people import Role, member
 

@@ -17,14 +17,7 @@ from common.crypto import digest
 from compliance.models import ComplianceRequest
 from conversations.models import Conversation, Identity
 from tests.compliance.console.filing_pages import Answer, Filer, everything, filed
-from tests.factories import (
-    IdentityFactory,
-    as_bytes,
-    conversation_of,
-    deletion_of,
-    export_of,
-    uci_of,
-)
+from tests.factories import IdentityFactory, as_bytes, conversation_of, deletion_of, export_of, uci_of
 from tests.people import Role, client_of, member, staff
 
 pytestmark = pytest.mark.django_db

@@ -10,13 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
-from common.storage import (
-    ObjectStorage,
-    StorageError,
-    Version,
-    Written,
-    errors,
-)
+from common.storage import ObjectStorage, StorageError, Version, Written, errors
 from common.storage.removal import Removal
 from conversations.extracts import making, work
 from conversations.intake import store

@@ -10,10 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from chatbots import operations
 from chatbots.models import ApiKey, Chatbot, Variable
-from chatbots.operations.buckets import (
-    ClientBucket,
-    set_bucket,
-)
+from chatbots.operations.buckets import ClientBucket, set_bucket
 from common.storage import ObjectStorage
 from compliance import worker
 from tests import factories

@@ -11,10 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from chatbots import operations
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
-from chatbots.operations.buckets import (
-    ClientBucket,
-    set_bucket,
-)
+from chatbots.operations.buckets import ClientBucket, set_bucket
 from tests import factories
 from tests.compliance.console.settings.saving import page_of, save, shown
 from tests.people import Role, member

@@ -13,10 +13,7 @@ from pytest_django import Settings
 from chatbots.authentication import secret_binding
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chatbot
-from chatbots.operations.buckets import (
-    ClientBucket,
-    set_bucket,
-)
+from chatbots.operations.buckets import ClientBucket, set_bucket
 from common.crypto import decrypt
 from common.storage import ObjectStorage
 from compliance import worker
