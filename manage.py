@@ -24,7 +24,7 @@ def main() -> None:
         describe_database_error,
         log_last_errors,
     )
-    from config import embedded  # noqa: PLC0415
+    from devservers import control  # noqa: PLC0415
     from config.env import describe_bad_settings  # noqa: PLC0415
 
     try:
@@ -36,8 +36,8 @@ def main() -> None:
     words = sys.argv[1:]
     if words and words[0] not in WITHOUT_SERVERS and not ASK_ONLY & set(words):
         try:
-            embedded.start()
-        except embedded.EmbeddedError as error:
+            control.start()
+        except control.EmbeddedError as error:
             raise SystemExit(str(error)) from error
     try:
         execute_from_command_line(sys.argv)

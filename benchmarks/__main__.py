@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.place import ROOT, VAR_DIR, Busy, taken
 from benchmarks.programs import NAMES
 from benchmarks.results import Run, machine, table, write
-from config.embedded import EmbeddedError
+from devservers.control import EmbeddedError
 from scripts.processes import exit_on_sigterm
 
 EXAMPLES = """\

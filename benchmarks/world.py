@@ -32,7 +32,7 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connection  # noqa: E402
 
 from chatbots.models import DigestKey  # noqa: E402
-from config import embedded  # noqa: E402
+from devservers import control  # noqa: E402
 
 SCRATCH = VAR_DIR / "scratch"
 
@@ -41,13 +41,13 @@ SCRATCH = VAR_DIR / "scratch"
 def servers() -> Iterator[None]:
     """PostgreSQL, an S3 server and an empty, migrated database, for as long as the context lasts."""
     try:
-        embedded.start()
+        control.start()
         SCRATCH.mkdir()
         call_command("migrate", verbosity=0)
         yield
     finally:
         connection.close()
-        embedded.stop()
+        control.stop()
 
 
 def empty() -> None:

@@ -2,7 +2,7 @@
 
 With neither `DATABASE_URL` nor `SECRET_KEY` this is a development copy: DEBUG is on, keys are made once
 into `VAR_DIR/keys.env`, and PostgreSQL and an S3 server run embedded under `VAR_DIR`. Importing this
-module starts nothing: `config.embedded.start()` does, from the entry points.
+module starts nothing: `devservers.control.start()` does, from the entry points.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any
 
 from marshmallow.validate import OneOf, Range, Regexp
 
-from config import embedded
+from devservers import control
 from config.env import BASE_DIR, development_keys, env
 from config.openapi.document import SPECTACULAR_SETTINGS  # noqa: F401  drf-spectacular reads it
 
@@ -118,7 +118,7 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
 # --- Database ----------------------------------------------------------------------------------------
 
 DATABASES: dict[str, dict[str, Any]] = {
-    "default": embedded.database(VAR_DIR) if EMBEDDED_POSTGRES else env.postgres_url("DATABASE_URL") or {},
+    "default": control.database(VAR_DIR) if EMBEDDED_POSTGRES else env.postgres_url("DATABASE_URL") or {},
 }
 # Connections live on: django-q2 closes the caller's connection after an enqueue when they do not.
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
@@ -127,7 +127,7 @@ DATABASES["default"].setdefault("OPTIONS", {})["application_name"] = "data-compl
 # --- Object storage (hosted bucket) --------------------------------------------------------------------
 
 S3_ENDPOINT_URL: str | None = (
-    embedded.s3_endpoint(VAR_DIR) if EMBEDDED_S3 else (env.str("S3_ENDPOINT_URL", "") or None)
+    control.s3_endpoint(VAR_DIR) if EMBEDDED_S3 else (env.str("S3_ENDPOINT_URL", "") or None)
 )
 S3_PUBLIC_ENDPOINT_URL: str | None = env.str("S3_PUBLIC_ENDPOINT_URL", "") or S3_ENDPOINT_URL
 S3_REGION = env.str("S3_REGION", "us-east-1")

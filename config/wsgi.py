@@ -4,10 +4,10 @@ import os
 
 import django
 
-from config import embedded
+from devservers import control
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-embedded.start()
+control.start()
 django.setup(set_prefix=False)
 
 from django.conf import settings  # noqa: E402  (needs the environment that the embedded servers give)

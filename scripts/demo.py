@@ -27,7 +27,7 @@ ENVIRONMENT = own_copy.begin(VAR_DIR)
 
 from django.core.management import call_command  # noqa: E402
 
-from config import embedded  # noqa: E402
+from devservers import control  # noqa: E402
 from scripts import demo_conversations as sample  # noqa: E402
 from scripts.demo_client import Browser, Client  # noqa: E402
 from scripts.demo_conversations import SLUG, UCI  # noqa: E402
@@ -52,7 +52,7 @@ def main() -> int:
         _refuse_foreign_settings()
         with _alone(), own_copy.servers(VAR_DIR), Processes() as processes:
             _tell(story, processes, began)
-    except (Wrong, TimeoutError, embedded.EmbeddedError) as error:
+    except (Wrong, TimeoutError, control.EmbeddedError) as error:
         story.wrong(str(error))
     except Exception as error:
         VAR_DIR.mkdir(parents=True, exist_ok=True)

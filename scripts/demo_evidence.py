@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from chatbots.buckets import hosted_storage
-from config.embedded_postgres import postgres_program
+from devservers.postgres import postgres_program
 
 TABLES = ("message", "identity", "variablevalue", "uploadedfile")
 

@@ -40,17 +40,17 @@ def servers(var_dir: Path) -> Iterator[None]:
     import django  # noqa: PLC0415  after `begin`
     from django.db import connections  # noqa: PLC0415  as above
 
-    from config import embedded  # noqa: PLC0415  as above
+    from devservers import control  # noqa: PLC0415  as above
 
     shutil.rmtree(var_dir, ignore_errors=True)
     var_dir.mkdir(parents=True)
     try:
-        embedded.start()
+        control.start()
         django.setup()
         yield
     finally:
         connections.close_all()
-        embedded.stop()
+        control.stop()
 
 
 def start_web_and_worker(processes: Processes, environment: dict[str, str], var_dir: Path) -> str:

@@ -97,9 +97,9 @@ def _kill_web_process(bench: Bench) -> None:
 
 
 def _server(name: str) -> Any:
-    from config import embedded  # noqa: PLC0415  after the settings
+    from devservers import control  # noqa: PLC0415  after the settings
 
-    [server] = [one for one in embedded._instance._servers if one.name == name]  # type: ignore[union-attr]
+    [server] = [one for one in control._instance._servers if one.name == name]  # type: ignore[union-attr]
     return server
 
 

@@ -16,8 +16,8 @@ import django  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
-from config import embedded  # noqa: E402
-from config.embedded_servers import is_free  # noqa: E402
+from devservers import control  # noqa: E402
+from devservers.processes import is_free  # noqa: E402
 from scripts.processes import Processes, exit_on_sigterm, wait_for_http, web_command  # noqa: E402
 
 
@@ -29,8 +29,8 @@ def main() -> int:
         print(f"Port {settings.PORT} is taken: stop what listens there, or set PORT.", file=sys.stderr)
         return 1
     try:
-        embedded.start()
-    except embedded.EmbeddedError as error:
+        control.start()
+    except control.EmbeddedError as error:
         print(error, file=sys.stderr)
         return 1
     django.setup()

@@ -12,11 +12,11 @@ from pytest_django import DjangoDbBlocker
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
-from config import embedded
+from devservers import control
 from tests import databases, factories, under_roles
 from tests.clients import empty
 
-embedded.start()
+control.start()
 _NUMBER = databases.number_of_this_process()
 under_roles.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"

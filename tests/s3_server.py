@@ -19,8 +19,8 @@ from typing import Any
 
 from common.storage import ObjectStorage
 from common.storage.sessions import CLIENT_CONFIG
-from config import embedded
-from config.embedded_s3 import S3, SeaweedFS
+from devservers import control
+from devservers.s3 import (S3, SeaweedFS)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class S3Server(SeaweedFS):
         self.identities = [ADMIN, *identities]
         runtime = home / "run"
         runtime.mkdir()
-        ports = embedded._free_port_range(len(self.parts))
+        ports = control._free_port_range(len(self.parts))
         super().__init__(home, runtime, S3(ADMIN.access_key, ADMIN.secret_key, bucket), ports)
 
     @property

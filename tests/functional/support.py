@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection
 
 from common.storage import ObjectStorage
-from config.embedded_postgres import postgres_program
+from devservers.postgres import postgres_program
 from tests.under_roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]

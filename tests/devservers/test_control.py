@@ -19,17 +19,17 @@ import psycopg
 import pytest
 from botocore.config import Config
 
-from config import embedded
-from config.embedded_postgres import Postgres
-from config.embedded_s3 import SeaweedFS
-from config.embedded_servers import is_free
+from devservers import control
+from devservers.postgres import Postgres
+from devservers.s3 import SeaweedFS
+from devservers.processes import is_free
 
 ROOT = Path(__file__).resolve().parents[2]
-S3 = embedded.S3("embedded-test", "embedded-test-secret", "hosted")
+S3 = control.S3("embedded-test", "embedded-test-secret", "hosted")
 USER = """
 import os, sys
 from pathlib import Path
-from config.embedded import S3, Instance
+from devservers.control import S3, Instance
 instance = Instance(Path(sys.argv[1]), s3=S3(*sys.argv[2:5]))
 instance.start()
 if sys.argv[5:] == ["fork"]:
@@ -48,7 +48,7 @@ class Copy:
         self.var_dir = var_dir
         self.users: list[subprocess.Popen[str]] = []
 
-    def begin(self, *words: str, s3: embedded.S3 = S3) -> subprocess.Popen[str]:
+    def begin(self, *words: str, s3: control.S3 = S3) -> subprocess.Popen[str]:
         identity = (s3.access_key_id, s3.secret_access_key, s3.bucket)
         user = subprocess.Popen(
             [sys.executable, "-c", USER, str(self.var_dir), *identity, *words],
@@ -61,14 +61,14 @@ class Copy:
         self.users.append(user)
         return user
 
-    def use(self, *words: str, s3: embedded.S3 = S3) -> subprocess.Popen[str]:
+    def use(self, *words: str, s3: control.S3 = S3) -> subprocess.Popen[str]:
         user = self.begin(*words, s3=s3)
         assert user.stdout
         assert user.stdout.readline() == "ready\n", user.communicate()[1]
         return user
 
     def sql(self, *statements: str) -> Any:
-        entry = embedded.database(self.var_dir)
+        entry = control.database(self.var_dir)
         with psycopg.connect(
             host=entry["HOST"], port=entry["PORT"], user=entry["USER"], dbname=entry["NAME"]
         ) as connection:
@@ -80,7 +80,7 @@ class Copy:
     def s3(self) -> Any:
         client = boto3.client(
             "s3",
-            endpoint_url=embedded.s3_endpoint(self.var_dir),
+            endpoint_url=control.s3_endpoint(self.var_dir),
             aws_access_key_id=S3.access_key_id,
             aws_secret_access_key=S3.secret_access_key,
             region_name="us-east-1",
@@ -92,8 +92,8 @@ class Copy:
         return [int((self.var_dir / name / "server.pid").read_text()) for name in ("postgres", "s3")]
 
     def alive(self) -> list[bool]:
-        runtime = Path(embedded.database(self.var_dir)["HOST"])
-        port = int(embedded.s3_endpoint(self.var_dir).rpartition(":")[2])
+        runtime = Path(control.database(self.var_dir)["HOST"])
+        port = int(control.s3_endpoint(self.var_dir).rpartition(":")[2])
         postgres = Postgres(self.var_dir / "postgres", runtime)
         return [postgres.alive(), SeaweedFS(self.var_dir / "s3", runtime, S3, port).alive()]
 
@@ -183,7 +183,7 @@ def test_it_starts_again_with_its_data_after_everything_was_killed(make_copy: Ca
         assert client.get_object(Bucket="hosted", Key="note")["Body"].read() == b"kept"
 
     # Other settings are not joined: refused while it is in use, launched anew once it is not.
-    other = embedded.S3("another", "another-secret", "hosted")
+    other = control.S3("another", "another-secret", "hosted")
     _, errors = copy.begin(s3=other).communicate()
     assert "with other settings and is in use" in errors
     user.kill()
@@ -194,7 +194,7 @@ def test_it_starts_again_with_its_data_after_everything_was_killed(make_copy: Ca
 def test_servers_end_when_their_folder_is_removed_under_them(make_copy: Callable[[str], Copy]) -> None:
     copy = make_copy("a")
     user = copy.use()
-    runtime = Path(embedded.database(copy.var_dir)["HOST"])
+    runtime = Path(control.database(copy.var_dir)["HOST"])
     pids = copy.pids()
     shutil.rmtree(copy.var_dir)
     leave(user)
@@ -204,15 +204,15 @@ def test_servers_end_when_their_folder_is_removed_under_them(make_copy: Callable
 
 def test_ports_taken_by_a_stranger_are_given_up(make_copy: Callable[[str], Copy]) -> None:
     copy = make_copy("a")
-    before = embedded.s3_endpoint(copy.var_dir)
-    assert embedded.s3_endpoint(copy.var_dir) == before
+    before = control.s3_endpoint(copy.var_dir)
+    assert control.s3_endpoint(copy.var_dir) == before
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", int(before.rpartition(":")[2])))
         stranger.listen()
         _, errors = copy.begin().communicate()
         assert "It moves to others: start again." in errors
         # While the stranger still has them: once they are free again, chance may choose them again.
-        assert embedded.s3_endpoint(copy.var_dir) != before
+        assert control.s3_endpoint(copy.var_dir) != before
 
 
 def test_processes_that_choose_ports_together_agree(tmp_path: Path) -> None:
@@ -220,15 +220,15 @@ def test_processes_that_choose_ports_together_agree(tmp_path: Path) -> None:
 
     def choose(_: int) -> str:
         barrier.wait()
-        return embedded.s3_endpoint(tmp_path / "var")
+        return control.s3_endpoint(tmp_path / "var")
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(choose, range(8)))) == 1
 
 
 def test_the_entry_of_the_database_is_told_without_touching_anything(tmp_path: Path) -> None:
-    entry = embedded.database(tmp_path / ("long" * 40) / "var")
-    assert entry == embedded.database(tmp_path / ("long" * 40) / "var")
+    entry = control.database(tmp_path / ("long" * 40) / "var")
+    assert entry == control.database(tmp_path / ("long" * 40) / "var")
     assert entry["NAME"] == "compliance"
     assert len(entry["HOST"]) < 90
     assert not Path(entry["HOST"]).exists()
@@ -236,12 +236,12 @@ def test_the_entry_of_the_database_is_told_without_touching_anything(tmp_path: P
 
 
 def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
-    folder = Path(embedded.database(tmp_path)["HOST"])
+    folder = Path(control.database(tmp_path)["HOST"])
     folder.mkdir()
     folder.chmod(0o755)
     try:
-        with pytest.raises(embedded.EmbeddedError, match="only you may enter"):
-            embedded.Instance(tmp_path).start()
+        with pytest.raises(control.EmbeddedError, match="only you may enter"):
+            control.Instance(tmp_path).start()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     finally:
         folder.rmdir()
@@ -258,13 +258,13 @@ def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without it the server lives on and never does its work."""
-    monkeypatch.setattr("config.embedded_servers.START_SECONDS", 20)
+    monkeypatch.setattr("devservers.processes.START_SECONDS", 20)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
         server = SeaweedFS(tmp_path / "s3", tmp_path, S3, taken - 10_004)
         with monkeypatch.context() as patch:
-            patch.setattr("config.embedded_s3.is_free", lambda port: True)
+            patch.setattr("devservers.s3.is_free", lambda port: True)
             server.begin(alone=True)
-        with pytest.raises(embedded.EmbeddedError, match="took the ports"):
+        with pytest.raises(control.EmbeddedError, match="took the ports"):
             server.wait()
         assert not server.alive()

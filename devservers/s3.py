@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-from config.embedded_certificates import make_certificate
-from config.embedded_servers import INSTALL, LOOPBACK, EmbeddedError, Server, is_free
+from devservers.certificates import make_certificate
+from devservers.processes import (INSTALL, LOOPBACK, EmbeddedError, Server, is_free)
 
 _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")

@@ -2,7 +2,7 @@
 
 Each lives under a folder of its own and may outlive the process that launched it. Whether it runs is told by
 a file lock that it inherits and holds to its end, never by a pid file: pids are used again, locks are not.
-Nothing here is safe to call by two processes at once; `config.embedded` holds a lock around it.
+Nothing here is safe to call by two processes at once; `devservers.control` holds a lock around it.
 """
 
 import fcntl
