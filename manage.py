@@ -24,8 +24,8 @@ def main() -> None:
         describe_database_error,
         log_last_errors,
     )
-    from devservers import control  # noqa: PLC0415
     from config.env import describe_bad_settings  # noqa: PLC0415
+    from devservers import control  # noqa: PLC0415
 
     try:
         _ = settings.DEBUG  # reads them all

@@ -13,9 +13,9 @@ from typing import Any
 
 from marshmallow.validate import OneOf, Range, Regexp
 
-from devservers import control
 from config.env import BASE_DIR, development_keys, env
 from config.openapi.document import SPECTACULAR_SETTINGS  # noqa: F401  drf-spectacular reads it
+from devservers import control
 
 # --- What kind of copy this is -----------------------------------------------------------------------
 

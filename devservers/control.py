@@ -20,9 +20,9 @@ from typing import Any
 
 from django.conf import settings
 
-from devservers.postgres import (DATABASE, PORT, Postgres)
-from devservers.s3 import (S3, SeaweedFS)
-from devservers.processes import (LOOPBACK, EmbeddedError, Server, exclusively, is_free)
+from devservers.postgres import DATABASE, PORT, Postgres
+from devservers.processes import LOOPBACK, EmbeddedError, Server, exclusively, is_free
+from devservers.s3 import S3, SeaweedFS
 
 __all__ = ["S3", "EmbeddedError", "Instance", "database", "s3_endpoint", "start", "stop"]
 

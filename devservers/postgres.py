@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from devservers.processes import (INSTALL, EmbeddedError, Server)
+from devservers.processes import INSTALL, EmbeddedError, Server
 
 DATABASE = "compliance"
 PORT = 5432  # part of the socket's name, nothing listens on it

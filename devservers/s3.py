@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from devservers.certificates import make_certificate
-from devservers.processes import (INSTALL, LOOPBACK, EmbeddedError, Server, is_free)
+from devservers.processes import INSTALL, LOOPBACK, EmbeddedError, Server, is_free
 
 _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")

@@ -20,7 +20,7 @@ from typing import Any
 from common.storage import ObjectStorage
 from common.storage.sessions import CLIENT_CONFIG
 from devservers import control
-from devservers.s3 import (S3, SeaweedFS)
+from devservers.s3 import S3, SeaweedFS
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_operating_names_each_command_once() -> None:
 def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> None:
     sources = [
         path.read_text(encoding="utf-8")
-        for folder in ("compliance", "conversations", "chatbots")
+        for folder in ("compliance", "conversations", "common")
         for path in (Path(settings.BASE_DIR) / folder).rglob("*.py")
     ]
     raised = re.findall(r"(?:StepFailed|StorageError|ExtractFailed)\(\s*\"([a-z_]+)\"", "".join(sources))

@@ -21,8 +21,8 @@ from botocore.config import Config
 
 from devservers import control
 from devservers.postgres import Postgres
-from devservers.s3 import SeaweedFS
 from devservers.processes import is_free
+from devservers.s3 import SeaweedFS
 
 ROOT = Path(__file__).resolve().parents[2]
 S3 = control.S3("embedded-test", "embedded-test-secret", "hosted")
