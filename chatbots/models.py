@@ -5,17 +5,17 @@ constraints; the triggers are in migrations 0002 (append-only change log, no rem
 never changes).
 """
 
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from chatbots.staff import Authenticator, LoginFailures, Membership, StaffLogin
 from chatbots.storage_state import BucketCheck, SilentStorage
 
 # Models in modules of their own.
-__all__ = ["Authenticator", "BucketCheck", "LoginFailures", "Membership", "SilentStorage", "StaffLogin"]
+__all__ = ["BucketCheck", "SilentStorage"]
 
 # In the one form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
@@ -317,6 +317,33 @@ class Bucket(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hosting} bucket {self.pk}"
+
+
+class Membership(models.Model):
+    """What one staff user may do with one chatbot. Superusers need none."""
+
+    class Role(models.TextChoices):
+        VIEWER = "viewer", "Viewer"
+        SUPPORT = "support", "Support"
+        OFFICER = "officer", "Officer"
+
+    chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role)
+    mails = models.BooleanField(
+        default=True, help_text="Whether an officer gets mails of what fails, is held or gets late. Their own choice."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="membership_one_role_per_chatbot", fields=["user", "chatbot"]),
+            models.CheckConstraint(
+                name="membership_role_known", condition=Q(role__in=["viewer", "support", "officer"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"membership {self.pk}"
 
 
 class ChangeLogEntry(models.Model):

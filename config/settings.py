@@ -43,9 +43,11 @@ DIGEST_KEY: bytes = env.single_key("DIGEST_KEY")
 # --- Django ------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
+    "accounts",
     "chatbots",
     "conversations",
     "compliance",
+    "console",
     "chatbots.console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -68,12 +70,12 @@ MIDDLEWARE = [
     "config.forms.FormsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "chatbots.access.refusing.LockoutMiddleware",
+    "accounts.refusing.LockoutMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "chatbots.access.sessions.SessionMiddleware",
+    "accounts.sessions.SessionMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -105,9 +107,9 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 APPEND_SLASH = False
 
-AUTHENTICATION_BACKENDS = ["chatbots.access.backends.StaffBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.backends.StaffBackend"]
 
-PASSWORD_HASHERS = ["chatbots.access.hashing.OneAtATime"]
+PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
 
 AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -267,7 +269,7 @@ CONTENT_SECURITY_POLICY = {
 
 # --- Who may log in ------------------------------------------------------------------------------------
 
-# A session ends so long after the log-in, and so long after the last page (chatbots/access/sessions.py).
+# A session ends so long after the log-in, and so long after the last page (accounts/sessions.py).
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_IDLE = timedelta(minutes=env.int("SESSION_IDLE_MINUTES", 30, validate=Range(1, 8 * 60)))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEVELOPMENT

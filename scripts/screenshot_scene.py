@@ -22,9 +22,9 @@ from django.utils import timezone
 from django_otp.oath import TOTP
 from uuid_utils.compat import uuid7
 
+from accounts import second_factor
 from chatbots import changelog
 from chatbots import operations as chatbot_operations
-from chatbots.access import second_factor
 from chatbots.models import ApiKey, Chatbot, Membership
 from compliance import extracting, operations, worker
 from compliance.listing import first_id

@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django_otp.oath import TOTP
 
-from chatbots.access import second_factor
-from chatbots.models import Authenticator
+from accounts import second_factor
+from accounts.models import Authenticator
 
 PASSWORD = "correct horse battery"
 

@@ -66,7 +66,7 @@ def polled(view: View[_Given]) -> View[_Given]:
 
     Where the session is over it answers 401, and no log-in page that the script would take for its part.
     """
-    view.counts_as_activity = False  # type: ignore[attr-defined]  # chatbots.access.sessions looks for it
+    view.counts_as_activity = False  # type: ignore[attr-defined]  # accounts.sessions looks for it
     return view
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import path
 
-from chatbots.access.site import AccessSite
+from accounts.site import AccessSite
 from chatbots.console.navigation import navigation
 
 # They look any row up for any staff: one whether it is there, the other by what it is called. Nothing here uses them.

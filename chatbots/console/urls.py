@@ -2,13 +2,13 @@
 
 from django.urls import URLPattern, path
 
-import chatbots.access.urls
+import accounts.urls
 from chatbots.console import changelog
 from chatbots.console.chatbots import chatbots as chatbots_page
 from chatbots.console.chatbots import new_chatbot
 
 urlpatterns: list[URLPattern] = [
-    *chatbots.access.urls.urlpatterns,
+    *accounts.urls.urlpatterns,
     path("changelog/", changelog.changelog, name="changelog"),
     path("chatbots/", chatbots_page, name="chatbots"),
     path("chatbots/new/", new_chatbot, name="new_chatbot"),

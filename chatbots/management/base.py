@@ -1,30 +1,14 @@
-"""What all commands share: help that teaches, finding a chatbot, saying what an operation refused."""
+"""What the commands share: finding a chatbot, saying what an operation refused."""
 
 import sys
-from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentTypeError
 from pathlib import Path
-from typing import Any, ClassVar
 
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import CommandError
 
 from chatbots.models import Chatbot
 from chatbots.operations import NewVariable
-
-
-class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's order, which puts a command's own options first, and our line breaks."""
-
-
-class TeachingCommand(BaseCommand):
-    """A command whose `--help` ends with examples that run, and its exit codes."""
-
-    examples: ClassVar[str] = ""
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(
-            prog_name, subcommand, epilog=self.examples, formatter_class=_HelpFormatter, **kwargs
-        )
 
 
 def find_chatbot(slug: str) -> Chatbot:

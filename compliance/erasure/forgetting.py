@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db.models import Model
 
-from chatbots.models import LoginFailures, StaffLogin
+from accounts.models import LoginFailures, StaffLogin
 from compliance.models import Replay
 from conversations.models import ErasedChatter, VariableValue
 

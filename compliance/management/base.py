@@ -11,7 +11,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from chatbots.management.base import TeachingCommand, find_chatbot
+from chatbots.management.base import find_chatbot
+from common.commands import TeachingCommand
 from compliance import operations
 from compliance.api.representation import represent
 from compliance.errors import Refused

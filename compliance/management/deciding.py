@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from compliance.errors import Refused
 from compliance.management.base import parse_request_id, show
 from compliance.models import ComplianceRequest

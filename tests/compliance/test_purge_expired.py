@@ -11,7 +11,8 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils import timezone
 
-from chatbots.models import Chatbot, LoginFailures, StaffLogin
+from accounts.models import LoginFailures, StaffLogin
+from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import ledger, remnants

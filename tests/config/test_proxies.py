@@ -8,7 +8,7 @@ from django.test import RequestFactory
 from django.urls import path
 from pytest_django import Settings
 
-from chatbots.access.lockouts import client_address
+from accounts.lockouts import client_address
 from config.handler import Handler
 
 pytestmark = pytest.mark.django_db

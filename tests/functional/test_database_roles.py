@@ -23,7 +23,8 @@ from django_q.brokers import get_broker
 from django_q.models import Schedule, Task
 from django_q.monitor import save_task
 
-from chatbots.models import ApiKey, Chatbot, LoginFailures, StaffLogin
+from accounts.models import LoginFailures, StaffLogin
+from chatbots.models import ApiKey, Chatbot
 from common.storage import ObjectStorage
 from compliance import queue
 from compliance.models import Callback, Export, Occurrence, Replay

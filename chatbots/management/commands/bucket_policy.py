@@ -5,7 +5,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
 from chatbots.buckets.policies import access_policy, trust_policy
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
+from chatbots.management.base import as_command_error, find_chatbot
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):

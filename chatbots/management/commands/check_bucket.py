@@ -4,9 +4,10 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
+from chatbots.management.base import as_command_error, find_chatbot
 from chatbots.management.buckets import shown_outcome, tell_outcome
 from chatbots.operations.buckets import check_bucket
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):

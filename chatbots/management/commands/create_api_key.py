@@ -4,9 +4,10 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot, read_secret
+from chatbots.management.base import as_command_error, find_chatbot, read_secret
 from chatbots.models import ApiKey
 from chatbots.operations import create_api_key
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):

@@ -4,8 +4,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot
+from chatbots.management.base import as_command_error, find_chatbot
 from chatbots.operations import OVERLAP_HOURS, create_callback_secret
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):

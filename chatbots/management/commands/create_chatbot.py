@@ -5,9 +5,10 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import TeachingCommand, as_command_error, parse_variable
+from chatbots.management.base import as_command_error, parse_variable
 from chatbots.models import Variable
 from chatbots.operations import create_chatbot
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):

@@ -3,8 +3,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error
+from chatbots.management.base import as_command_error
 from chatbots.operations import revoke_api_key
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):

@@ -6,10 +6,11 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot, read_secret
+from chatbots.management.base import as_command_error, find_chatbot, read_secret
 from chatbots.management.buckets import shown_bucket, shown_outcome, tell_outcome
 from chatbots.models import Bucket
 from chatbots.operations.buckets import ClientBucket, check_bucket, set_bucket
+from common.commands import TeachingCommand
 
 _CLIENT_OPTIONS = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn")
 

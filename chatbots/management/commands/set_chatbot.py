@@ -6,9 +6,10 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import TeachingCommand, as_command_error, find_chatbot, parse_variable
+from chatbots.management.base import as_command_error, find_chatbot, parse_variable
 from chatbots.models import Variable
 from chatbots.operations import SETTINGS, change_chatbot
+from common.commands import TeachingCommand
 
 _SWITCHES = {"compliance": "deletions and exports may be filed", "extracts": "the extract of each day is written"}
 

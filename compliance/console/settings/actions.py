@@ -13,8 +13,8 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
+from accounts.proof import require_password
 from chatbots import operations
-from chatbots.access.proof import require_password
 from chatbots.console import forms
 from chatbots.console.pages import action, chatbot_or_404, render
 from chatbots.console.scope import DECIDE, RUN, actor_of

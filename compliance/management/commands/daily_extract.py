@@ -9,8 +9,9 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from tqdm import tqdm
 
-from chatbots.management.base import TeachingCommand, find_chatbot
+from chatbots.management.base import find_chatbot
 from chatbots.models import Bucket, Chatbot
+from common.commands import TeachingCommand
 from compliance import extracting
 from conversations.extracts import days
 from conversations.models import DailyExtract

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from compliance import database_rights
 
 

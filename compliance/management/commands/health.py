@@ -6,7 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from common.logs import describe_kind
 from compliance import health
 from compliance.health import Health

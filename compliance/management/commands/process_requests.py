@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db.models import Count
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from compliance import worker
 from compliance.callbacks import delivering
 from compliance.mails import delivering as mails

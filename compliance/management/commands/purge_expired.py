@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from common.storage import StorageError
 from compliance.erasure import remnants
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from compliance import cluster
 
 

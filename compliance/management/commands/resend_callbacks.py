@@ -3,7 +3,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import TeachingCommand, find_chatbot
+from chatbots.management.base import find_chatbot
+from common.commands import TeachingCommand
 from compliance.callbacks import resending
 from compliance.errors import Refused
 from compliance.management.base import parse_request_id

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from chatbots.buckets import hosted_storage
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from common.storage import StorageError
 from conversations.demo_data import COMPANIES
 from conversations.demo_seeding import Seeded, seed

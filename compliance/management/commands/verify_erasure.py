@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import TeachingCommand
+from common.commands import TeachingCommand
 from compliance.erasure import verify
 from compliance.management.base import parse_request_id
 from compliance.models import ComplianceRequest

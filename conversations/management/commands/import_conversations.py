@@ -12,8 +12,9 @@ from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
-from chatbots.management.base import TeachingCommand, find_chatbot
+from chatbots.management.base import find_chatbot
 from chatbots.models import Chatbot
+from common.commands import TeachingCommand
 from conversations.importing import (
     Refusal,
     SourceUnreadable,

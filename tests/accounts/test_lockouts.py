@@ -14,9 +14,9 @@ from django.db.models.functions import Now
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from chatbots.access import lockouts
-from chatbots.access.hashing import TooBusy
-from chatbots.models import LoginFailures, StaffLogin
+from accounts import lockouts
+from accounts.hashing import TooBusy
+from accounts.models import LoginFailures, StaffLogin
 from tests.codes import PASSWORD, log_in
 from tests.people import client_of
 

@@ -1,45 +1,18 @@
-"""Staff: what they may do with which chatbot, and their log-ins."""
+"""Staff: their authenticators and their log-ins. The users are Django's."""
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
 from django.db.models.functions import Now
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from common.crypto import digest
 
 
-class Membership(models.Model):
-    """What one staff user may do with one chatbot. Superusers need none."""
-
-    class Role(models.TextChoices):
-        VIEWER = "viewer", "Viewer"
-        SUPPORT = "support", "Support"
-        OFFICER = "officer", "Officer"
-
-    chatbot = models.ForeignKey("chatbots.Chatbot", on_delete=models.PROTECT, related_name="memberships")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
-    role = models.CharField(max_length=8, choices=Role)
-    mails = models.BooleanField(
-        default=True, help_text="Whether an officer gets mails of what fails, is held or gets late. Their own choice."
-    )
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(name="membership_one_role_per_chatbot", fields=["user", "chatbot"]),
-            models.CheckConstraint(
-                name="membership_role_known", condition=Q(role__in=["viewer", "support", "officer"])
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"membership {self.pk}"
-
-
 class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
     """The app that shows a staff user's codes. Its secret is not stored: a dump of the database makes no codes."""
 
     class Meta:
+        app_label = "chatbots"
         proxy = True
 
     def __str__(self) -> str:
@@ -52,7 +25,7 @@ class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
 
 
 class LoginFailures(models.Model):
-    """How many log-ins have failed, by name, by address, or by both (`chatbots.access.lockouts`).
+    """How many log-ins have failed, by name, by address, or by both (`accounts.lockouts`).
 
     `user` and `address` say what is counted; without both it is a name that nobody has.
     """
@@ -64,6 +37,7 @@ class LoginFailures(models.Model):
     ends_at = models.DateTimeField("counts until", db_index=True)
 
     class Meta:
+        app_label = "chatbots"
         verbose_name = verbose_name_plural = "failed log-ins"
 
     def __str__(self) -> str:
@@ -79,6 +53,7 @@ class StaffLogin(models.Model):
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
+        app_label = "chatbots"
         verbose_name = "log-in"
         indexes = [models.Index(name="stafflogin_user_address", fields=["user", "address"])]
 

@@ -27,8 +27,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
-from chatbots.access.hashing import TooBusy
-from chatbots.models import LoginFailures, StaffLogin
+from accounts.hashing import TooBusy
+from accounts.models import LoginFailures, StaffLogin
 from common.crypto import digest
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from playwright.sync_api import Browser, expect
 
+from accounts.models import Authenticator
 from chatbots import operations
-from chatbots.models import Authenticator
 from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
 from tests.codes import PASSWORD, App, code_of
 

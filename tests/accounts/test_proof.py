@@ -7,7 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from chatbots.models import ApiKey, Authenticator, LoginFailures, Membership
+from accounts.models import Authenticator, LoginFailures
+from chatbots.models import ApiKey, Membership
 from tests.codes import PASSWORD, log_in, set_up
 from tests.every_page import TABLE
 from tests.people import staff

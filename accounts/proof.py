@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from chatbots.access import lockouts, sessions
+from accounts import lockouts, sessions
 
 _SEND_AGAIN = "again"
 

@@ -9,8 +9,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django_otp.models import Device
 
-from chatbots.access import lockouts, second_factor
-from chatbots.access.second_factor import CodeRefused, TooSoon
+from accounts import lockouts, second_factor
+from accounts.second_factor import CodeRefused, TooSoon
 
 _WRONG = "That code is not right, or was used already. Codes change every 30 seconds: type the one shown now."
 _WRONG_RECOVERY = "That recovery code is not right, or was used already."

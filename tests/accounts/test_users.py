@@ -10,7 +10,8 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.management import CommandError, call_command
 from django.test import Client, RequestFactory
 
-from chatbots.models import Authenticator, Chatbot, LoginFailures, Membership
+from accounts.models import Authenticator, LoginFailures
+from chatbots.models import Chatbot, Membership
 from tests.codes import PASSWORD, log_in, set_up
 from tests.people import client_of, member, staff
 

@@ -18,10 +18,11 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp import admin as _of_apps  # noqa: F401
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from chatbots.access import second_factor
-from chatbots.access.proof import require_password
+from accounts import second_factor
+from accounts.models import Authenticator, LoginFailures, StaffLogin
+from accounts.proof import require_password
 from chatbots.console.scope import ModelAdmin, ReadOnlyInline, ShortPaginator, actor_of, is_superuser
-from chatbots.models import Authenticator, LoginFailures, Membership, StaffLogin
+from chatbots.models import Membership
 
 # Groups grant nothing here. The library's own pages of devices show secrets, and make devices for others.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])

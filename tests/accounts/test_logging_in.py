@@ -9,7 +9,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client
 
-from chatbots.models import Authenticator, LoginFailures, StaffLogin
+from accounts.models import Authenticator, LoginFailures, StaffLogin
 from tests.codes import PASSWORD, App, code_of, log_in, set_up, typed_secret
 
 pytestmark = pytest.mark.django_db

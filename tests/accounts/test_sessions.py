@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from chatbots.access import second_factor
+from accounts import second_factor
 from tests.codes import PASSWORD, log_in, set_up
 from tests.factories import export_of
 

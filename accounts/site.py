@@ -30,7 +30,7 @@ class Standing(enum.Enum):
 
 
 def standing_of(request: HttpRequest) -> Standing:
-    from chatbots.access import second_factor  # noqa: PLC0415  (needs the models; the site is made before them)
+    from accounts import second_factor  # noqa: PLC0415  (needs the models; the site is made before them)
 
     user = request.user
     if not (user.is_active and getattr(user, "is_staff", False)):
@@ -69,7 +69,7 @@ class AccessSite(AdminSite):
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """As Django's. A wrong password counts as at the log-in: nobody is to guess it in another's session."""
-        from chatbots.access import lockouts  # noqa: PLC0415  (needs the models)
+        from accounts import lockouts  # noqa: PLC0415  (needs the models)
 
         user = cast("User", request.user)
         if request.method != "POST":
@@ -86,7 +86,7 @@ class AccessSite(AdminSite):
 
     @method_decorator(never_cache)
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        from chatbots.access import login  # noqa: PLC0415  (needs the models)
+        from accounts import login  # noqa: PLC0415  (needs the models)
 
         if request.method == "GET":
             match standing_of(request):

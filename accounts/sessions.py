@@ -86,8 +86,8 @@ class SessionMiddleware:
 
 def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
     """Note a log-in, wherever it is done: Django stores its time with the new session."""
-    from chatbots.access import lockouts  # noqa: PLC0415  (needs the models, and this is read with the settings)
-    from chatbots.models import StaffLogin  # noqa: PLC0415
+    from accounts import lockouts  # noqa: PLC0415  (needs the models, and this is read with the settings)
+    from accounts.models import StaffLogin  # noqa: PLC0415
 
     lockouts.clear(request, user)
     login = StaffLogin.objects.create(user=user, address=lockouts.client_address(request))
@@ -98,7 +98,7 @@ def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
 
 def note_the_end(*, request: HttpRequest, **_signal: Any) -> None:
     """Note that a session's log-in is over."""
-    from chatbots.models import StaffLogin  # noqa: PLC0415  (as above)
+    from accounts.models import StaffLogin  # noqa: PLC0415  (as above)
 
     StaffLogin.objects.filter(pk=request.session.get(_LOGIN, 0)).update(ended_at=Now())
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from chatbots.access import login, pages
+from accounts import login, pages
 
 urlpatterns = [
     path("login/code/", login.ask_code, name="login_code"),

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from chatbots.models import StaffLogin
+from accounts.models import StaffLogin
 
 migration = importlib.import_module("chatbots.migrations.0013_logins")
 

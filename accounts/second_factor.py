@@ -17,7 +17,7 @@ from django_otp.models import Device
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 
-from chatbots.models import Authenticator
+from accounts.models import Authenticator
 from common.crypto import SecretUnreadable, decrypt, digest, encrypt
 
 logger = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from itertools import islice
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher, check_password, make_password
 
-from chatbots.access import hashing
-from chatbots.access.hashing import OneAtATime, TooBusy
+from accounts import hashing
+from accounts.hashing import OneAtATime, TooBusy
 
 
 @pytest.fixture(autouse=True)
 def hasher(settings) -> None:
-    settings.PASSWORD_HASHERS = ["chatbots.access.hashing.OneAtATime"]
+    settings.PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
 
 
 def test_what_it_stores_is_djangos():

@@ -19,10 +19,10 @@ from django.views.decorators.http import require_http_methods
 from django_otp import DEVICE_ID_SESSION_KEY
 from django_otp import login as remember_device
 
-from chatbots.access import lockouts, proof, second_factor
-from chatbots.access.forms import CodeForm, ConfirmForm, PasswordForm
-from chatbots.access.second_factor import AlreadySetUp, CodeRefused, Offer
-from chatbots.access.site import Standing, standing_of
+from accounts import lockouts, proof, second_factor
+from accounts.forms import CodeForm, ConfirmForm, PasswordForm
+from accounts.second_factor import AlreadySetUp, CodeRefused, Offer
+from accounts.site import Standing, standing_of
 
 _View = Callable[[HttpRequest], HttpResponse]
 

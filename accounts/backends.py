@@ -9,7 +9,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from chatbots.access import lockouts, second_factor
+from accounts import lockouts, second_factor
 
 
 class StaffBackend(ModelBackend):

@@ -22,8 +22,8 @@ from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from chatbots.access import second_factor
-from chatbots.access.forms import CodeForm
+from accounts import second_factor
+from accounts.forms import CodeForm
 
 _AWAITED = "access_code_awaited"
 _SECONDS_TO_TYPE = 300

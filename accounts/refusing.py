@@ -14,10 +14,10 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from chatbots.access import hashing, proof
-from chatbots.access.hashing import TooBusy
-from chatbots.access.lockouts import Locked, Why, client_address
-from chatbots.access.proof import PasswordNeeded
+from accounts import hashing, proof
+from accounts.hashing import TooBusy
+from accounts.lockouts import Locked, Why, client_address
+from accounts.proof import PasswordNeeded
 
 _BUSY_SECONDS = 5
 _REMEMBERED_SECONDS = 1.0

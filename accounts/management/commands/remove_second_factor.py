@@ -3,8 +3,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.access import second_factor
-from chatbots.management.base import TeachingCommand
+from accounts import second_factor
+from common.commands import TeachingCommand
 
 
 class Command(TeachingCommand):
