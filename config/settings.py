@@ -48,7 +48,7 @@ INSTALLED_APPS = [
     "conversations",
     "compliance",
     "console",
-    "chatbots.console.apps.ConsoleAdminConfig",
+    "console.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

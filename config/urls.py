@@ -2,9 +2,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-import chatbots.console.urls
-import compliance.console.urls
-import conversations.console.urls
+import console.urls
 from common import problems
 from config.openapi import views as openapi
 
@@ -12,15 +10,9 @@ from config.openapi import views as openapi
 # knowing of tasks is told by the page Workers.
 admin.site.unregister(list(filter(admin.site.is_registered, apps.get_app_config("django_q").get_models())))
 
-# The pages of our own stand in front of the admin's.
-console = [
-    *chatbots.console.urls.urlpatterns,
-    *conversations.console.urls.urlpatterns,
-    *compliance.console.urls.urlpatterns,
-]
-
 urlpatterns = [
-    path("admin/", include((console, "console"))),
+    # The pages of our own stand in front of the admin's.
+    path("admin/", include((console.urls, "console"))),
     path("admin/", admin.site.urls),
     path("api/v1/chatbots/<slug:slug>/", include("conversations.api.urls")),
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),

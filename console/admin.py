@@ -21,8 +21,8 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from accounts import second_factor
 from accounts.models import Authenticator, LoginFailures, StaffLogin
 from accounts.proof import require_password
-from chatbots.console.scope import ModelAdmin, ReadOnlyInline, ShortPaginator, actor_of, is_superuser
 from chatbots.models import Membership
+from console.common.scope import ModelAdmin, ReadOnlyInline, ShortPaginator, actor_of, is_superuser
 
 # Groups grant nothing here. The library's own pages of devices show secrets, and make devices for others.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])

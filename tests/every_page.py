@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from chatbots.console.scope import DECIDE, READ, RUN, TEND, Role
+from console.common.scope import DECIDE, READ, RUN, TEND, Role
 from tests import every_call
 
 # For each parameter of a path a value that leads to nothing.

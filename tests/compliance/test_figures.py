@@ -7,12 +7,12 @@ import pytest
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from chatbots.console.charts import Series, bars
 from chatbots.models import Chatbot
-from chatbots.templatetags.figures import span
 from compliance import figures
 from compliance.listing import first_id
 from compliance.models import ComplianceRequest
+from console.common.charts import Series, bars
+from console.templatetags.figures import span
 from conversations.per_day import conversations_per_day
 from tests.factories import ConversationFactory, deletion_of, export_of
 

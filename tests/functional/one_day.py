@@ -24,7 +24,7 @@ from conversations.browsing import State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
-from tests.compliance.console.made import LISTS
+from tests.console.made import LISTS
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import results
 from tests.functional.scans import Watch

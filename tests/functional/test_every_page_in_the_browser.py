@@ -19,8 +19,8 @@ from chatbots.models import Chatbot
 from compliance.listing import first_id
 from compliance.models import ComplianceRequest, Heartbeat
 from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
-from tests.compliance.test_watch_pages import finished, held
-from tests.conversations.test_extracts_pages import DAY, extract, failed
+from tests.console.conversations.test_extracts import DAY, extract, failed
+from tests.console.monitoring.test_pages import finished, held
 from tests.every_page import OF_ONESELF, TABLE
 from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, deletion_of
 from tests.functional.test_who_may import something_of

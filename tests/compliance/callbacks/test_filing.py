@@ -14,7 +14,7 @@ from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
 from tests.common.storage.test_guard import PUBLIC, resolve_to
-from tests.compliance.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
+from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import member
 
 pytestmark = pytest.mark.django_db

@@ -1,0 +1,114 @@
+"""The change log of a chatbot, for its officers: who did what and when, newest first."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+
+from chatbots.changelog import VOCABULARY
+from chatbots.models import ChangeLogEntry, Chatbot
+from console.common.actors import names_of
+from console.common.pages import page, render
+from console.common.paging import page_of
+from console.common.scope import DECIDE, may, visible_chatbots
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An entry in words. `details` are names and values, with the address of what they lead to."""
+
+    entry: ChangeLogEntry
+    what: str
+    who: str
+    details: list[tuple[str, str, str | None]]
+
+
+@page
+def changelog(request: HttpRequest) -> HttpResponse:
+    readable = [one for one in visible_chatbots(request) if may(request, one, DECIDE)]
+    chatbot = _chosen(request, readable)
+    entries = ChangeLogEntry.objects.filter(chatbot=chatbot)
+    event, request_id = request.GET.get("event", ""), request.GET.get("request", "").strip()
+    problem = ""
+    if event in VOCABULARY:
+        entries = entries.filter(event=event)
+    elif event:
+        entries, problem = entries.none(), "There is no such event."
+    if request_id and (wanted := _uuid(request_id)) is not None:
+        entries = entries.filter(request_id=wanted)
+    elif request_id:
+        entries, problem = (
+            entries.none(),
+            "That is no request id. It looks like 01981f7e-0000-7000-8000-0123456789ab.",
+        )
+    found = page_of(request, entries, ordering=("-id",))
+    return render(
+        request,
+        "console/changelog.html",
+        title="Change log",
+        chatbot=chatbot,
+        chatbots=readable,
+        events=[(each, _words(each)) for each in VOCABULARY],
+        event=event,
+        request_id=request_id,
+        problem=problem,
+        page=found,
+        entries=_shown(found.rows),
+    )
+
+
+def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
+    """Return the chatbot that the address names, or the first. One at a time, so that an index serves each page."""
+    if not readable:
+        raise PermissionDenied
+    slug = request.GET.get("chatbot")
+    if slug is None:
+        return readable[0]
+    for one in readable:
+        if one.slug == slug:
+            return one
+    if any(one.slug == slug for one in visible_chatbots(request)):
+        raise PermissionDenied
+    raise Http404
+
+
+def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
+    names = names_of(one for entry in entries for one in _people(entry))
+    return [
+        Shown(
+            entry,
+            _words(entry.event),
+            names[entry.actor],
+            [_detail(name, value, names) for name, value in entry.data.items()],
+        )
+        for entry in entries
+    ]
+
+
+def _people(entry: ChangeLogEntry) -> Iterable[str]:
+    """Yield who did it, and to which user."""
+    yield entry.actor
+    if isinstance(entry.data.get("user"), int):
+        yield f"user:{entry.data['user']}"
+
+
+def _detail(name: str, value: Any, names: dict[str, str]) -> tuple[str, str, str | None]:
+    url = reverse("console:conversation", args=[value]) if name == "conversation" else None
+    text = {True: "on", False: "off", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)
+    return name.replace("_", " "), names.get(f"user:{value}", text) if name == "user" else text, url
+
+
+def _words(event: str) -> str:
+    words = event.replace("apikey", "API key").replace("uci", "UCI").replace(".", " ").replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

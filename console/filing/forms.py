@@ -1,0 +1,214 @@
+"""The forms that say what is to be filed; nothing is stripped from what names somebody."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+
+from chatbots.models import Chatbot
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.selectors import MOST_CONVERSATIONS
+from console.filing import pasting
+from console.filing.drafts import BrokenSeal, Draft, unseal_subject
+from console.filing.pasting import Pasted, Unreadable
+from console.filing.subjects import NoConversation, ids_of, uci_names
+
+Kind = ComplianceRequest.Kind
+
+ACTIONS = [("delete", "Delete: erase what is held"), ("export", "Export: make a file of what is held")]
+KINDS = {"delete": Kind.DELETION, "export": Kind.EXPORT}
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+# A refusal's pointer -> the field at which it is shown.
+_FIELDS = {
+    "/unique_chatter_identifier_value": "value",
+    "/unique_chatter_identifier_key": "key",
+    "/conversation_ids": "ids",
+    "/reference": "reference",
+}
+# No greatest length: a browser would cut what is pasted, without a word.
+_AS_IS = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
+
+
+class _FilingForm(forms.Form):
+    """What both forms have."""
+
+    action = forms.ChoiceField(
+        choices=ACTIONS,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Say whether to delete or to export.", "invalid_choice": "Delete, or export."},
+    )
+    key = forms.ChoiceField(required=False, error_messages={"invalid_choice": "Choose one of this chatbot's UCIs."})
+    erase_exports = forms.BooleanField(required=False)
+    include_files = forms.BooleanField(required=False)
+    include_shared = forms.BooleanField(required=False)
+    reference = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+
+    def __init__(self, data: Any = None, files: Any = None, *, chatbot: Chatbot, actor: str, **options: Any) -> None:
+        super().__init__(data, files, **options)
+        self.chatbot = chatbot
+        self.actor = actor
+        self.ucis = uci_names(chatbot)
+        key = self.fields["key"]
+        if isinstance(key, forms.ChoiceField):
+            key.choices = self.ucis
+
+    def refuse(self, refusal: Refused) -> None:
+        """Show a refusal at its field, with what it says to do."""
+        pointer = re.sub(r"/[0-9]+$", "", refusal.pointer)
+        field = _FIELDS.get(pointer)
+        self.add_error(field if field in self.fields else None, refusal.detail)
+
+    def options(self) -> dict[str, Any]:
+        given = self.cleaned_data
+        names = ("erase_exports", "include_files", "include_shared")
+        return {"kind": str(KINDS[given["action"]]), **{name: given[name] for name in names}}
+
+
+class OneForm(_FilingForm):
+    """One request: about a chatter, or certain conversations. `subject` is sealed, and counts before the others."""
+
+    whom = forms.ChoiceField(
+        required=False,
+        initial="chatter",
+        choices=[
+            ("chatter", "One chatter, by a UCI value"),
+            ("ids", "Conversations, by the platform's ids"),
+            ("numbers", "Conversations, by our numbers"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    value = forms.CharField(required=False, strip=False, widget=forms.TextInput(attrs=_AS_IS))
+    ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**_AS_IS, "rows": 4}))
+    numbers = forms.CharField(required=False, widget=forms.TextInput(attrs={**_AS_IS, "inputmode": "numeric"}))
+    subject = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    draft: Draft
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if not self.errors:
+            subject = self._subject(given)
+            if subject is not None:
+                self.draft = Draft(
+                    **self.options(),
+                    key=subject.key,
+                    values=subject.values,
+                    ids=subject.ids,
+                    references=(given["reference"],),
+                )
+        return given
+
+    def _subject(self, given: dict[str, Any]) -> Draft | None:
+        if given["subject"]:
+            return self._sealed(given["subject"])
+        if self.data.get("offered"):
+            self.add_error("subject", "Choose whom the request is about.")
+            return None
+        return self._named(given)
+
+    def _sealed(self, text: str) -> Draft | None:
+        try:
+            return unseal_subject(self.chatbot, self.actor, text)
+        except BrokenSeal:
+            self.add_error(None, "This page was made for somebody else. Name again whom the request is about.")
+            return None
+
+    def _named(self, given: dict[str, Any]) -> Draft | None:
+        match given["whom"]:
+            case "ids":
+                return self._by_ids(given["ids"])
+            case "numbers":
+                return self._by_numbers(given["numbers"])
+        if not given["value"]:
+            self.add_error("value", "Write the value, exactly as it is stored.")
+        elif not self.ucis:
+            self.add_error(None, "This chatbot has no UCI. Designate one of its variables first.")
+        elif not given["key"]:
+            self.add_error("key", "Choose the UCI that has this value.")
+        else:
+            return Draft("", key=given["key"], values=(given["value"],))
+        return None
+
+    def _by_ids(self, text: str) -> Draft | None:
+        ids = [line for line in re.split(r"\r\n|\r|\n", text) if line]
+        if not ids:
+            self.add_error("ids", "Write the ids, one a line.")
+            return None
+        return Draft("", ids=tuple(ids))
+
+    def _by_numbers(self, text: str) -> Draft | None:
+        words = re.split(r"[\s,;]+", text.strip())
+        if not all(map(_NUMBER.fullmatch, words)) or len(words) > MOST_CONVERSATIONS:
+            self.add_error("numbers", f"Write 1 to {MOST_CONVERSATIONS} numbers with spaces between them.")
+            return None
+        numbers = list(dict.fromkeys(map(int, words)))
+        try:
+            return Draft("", ids=tuple(ids_of(self.chatbot, numbers)))
+        except NoConversation as missing:
+            self.add_error("numbers", f"This chatbot has no open conversation {missing}.")
+        return None
+
+
+class ManyForm(_FilingForm):
+    """Requests about many chatters: pasted or in a file."""
+
+    pasted = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**_AS_IS, "rows": 10}))
+    file = forms.FileField(
+        required=False,
+        allow_empty_file=True,
+        widget=forms.FileInput(attrs={"accept": ".csv,.txt,text/csv,text/plain"}),
+    )
+    column = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+    reference_column = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+
+    pasted_rows: Pasted
+    draft: Draft
+    headings: Sequence[str] = ()
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if self.errors:
+            return given
+        if not self.ucis:
+            self.add_error(None, "This chatbot has no UCI. Designate one of its variables first.")
+        elif not given["key"]:
+            self.add_error("key", "Choose the UCI that has these values.")
+        elif bool(given["pasted"]) == bool(given["file"]):
+            self.add_error("pasted", "Paste the values, or choose a file: one of the two.")
+        else:
+            self._read(given)
+        return given
+
+    def _read(self, given: dict[str, Any]) -> None:
+        try:
+            rows = self._rows(given)
+        except Unreadable as fault:
+            self.headings = fault.headings
+            self.add_error(fault.where or ("file" if given["file"] else "pasted"), fault.text)
+            return
+        self.pasted_rows = rows
+        self.draft = Draft(
+            **self.options(),
+            key=given["key"],
+            values=tuple(row.value for row in rows.rows),
+            references=tuple(row.reference or given["reference"] for row in rows.rows),
+            rows=tuple(row.number for row in rows.rows),
+            is_many=True,
+        )
+
+    def _rows(self, given: dict[str, Any]) -> Pasted:
+        columns = {"column": given["column"], "reference_column": given["reference_column"]}
+        if file := given["file"]:
+            if file.size > pasting.MAX_BYTES:
+                raise pasting.too_large("file")
+            return pasting.read_file(file.read(), **columns)
+        if len(given["pasted"]) > pasting.MAX_BYTES:
+            raise pasting.too_large("pasted")
+        return (
+            pasting.read_table(given["pasted"], **columns)
+            if any(columns.values())
+            else pasting.read_lines(given["pasted"])
+        )

@@ -1,0 +1,177 @@
+"""The first page: how requests are going, what needs somebody, and whether the workers are there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+
+from compliance import figures, health, heartbeats
+from compliance.figures import Number, Period
+from compliance.health import Waiting
+from compliance.heartbeats import Cluster, Condition
+from compliance.models import ComplianceRequest
+from console.common.charts import Chart, Series, bars
+from console.common.pages import page, render
+from console.common.several import Scope, scope_of
+from console.templatetags.figures import span
+from conversations.per_day import conversations_per_day
+
+Kind = ComplianceRequest.Kind
+Status = ComplianceRequest.Status
+
+PERIODS = (7, 30, 90)
+_ONE_DAY = timedelta(days=1)
+
+
+class Tile(NamedTuple):
+    """A number with what it counts and where the list of it is; `tone` says how bad it is that there is any."""
+
+    label: str
+    value: str
+    url: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class StateRow:
+    """What was filed of a kind, by the state it is in now, and how long it took."""
+
+    kind: str
+    cells: Sequence[tuple[str, int, str]]
+    duration: figures.Duration | None
+
+
+class Links:
+    """Addresses of the lists that a number counts, of the chosen chatbot where there is one."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._chatbot = {"chatbot": scope.slug} if scope.slug else {}
+
+    def requests(self, **filters: str) -> str:
+        return _address("console:requests", {**self._chatbot, "view": "all", **filters})
+
+    def conversations(self, **filters: str) -> str:
+        return _address("console:conversations", {**self._chatbot, **filters}) if self._chatbot else ""
+
+
+@page
+def dashboard(request: HttpRequest) -> HttpResponse:
+    scope = scope_of(request)
+    days = _days(request.GET.get("days", ""))
+    now = timezone.now()
+    first = now.astimezone(ZoneInfo(scope.zone)).date() - (days - 1) * _ONE_DAY
+    links = Links(scope)
+    period = figures.filed_since(scope.ids, since=_midnight(first, scope.zone), zone=scope.zone)
+    clusters = heartbeats.clusters()
+    oldest = health.oldest_waiting(scope.ids)
+    return render(
+        request,
+        "console/watch/dashboard.html",
+        title="Dashboard",
+        scope=scope,
+        days=days,
+        periods=PERIODS,
+        tiles=_tiles(figures.open_now(scope.ids), oldest, clusters, links),
+        alive=sum(cluster.condition is Condition.ALIVE for cluster in clusters),
+        waits_long=oldest is not None and oldest.age > health.LONGEST_WAIT,
+        needs=figures.needs_somebody(scope.ids),
+        charts=_charts(scope, first, now, period, links),
+        period=period,
+        since=first,
+        rows=[_row(kind, period, links, first) for kind in Kind],
+    )
+
+
+def _days(given: str) -> int:
+    return int(given) if given in map(str, PERIODS) else 30
+
+
+def _tiles(
+    open_now: figures.OpenRequests, oldest: Waiting | None, clusters: Sequence[Cluster], links: Links
+) -> list[Tile]:
+    def of(status: Status, label: str, tone: str = "", note: str = "") -> Tile:
+        return _tile(label, open_now.by_status[status], links.requests(status=status), tone, note)
+
+    alive = sum(cluster.condition is Condition.ALIVE for cluster in clusters)
+    age = "none" if oldest is None else span(oldest.age)
+    waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
+    return [
+        _tile("Overdue", open_now.overdue, links.requests(due="overdue"), "bad"),
+        _tile("Due within 7 days", open_now.due_soon, links.requests(due="soon"), "warn"),
+        of(Status.ON_HOLD, "On hold", "warn", "wait for a decision"),
+        of(Status.FAILED, "Failed", "bad", "wait for a retry"),
+        of(Status.ACCEPTED, "Waiting"),
+        of(Status.PROCESSING, "In progress"),
+        Tile(
+            "Longest wait for a worker",
+            age,
+            reverse("console:request", args=[oldest.request_id]) if oldest else "",
+            "of what may be taken up",
+            "bad" if waits_long else "",
+        ),
+        Tile("Clusters alive", f"{alive}", reverse("console:workers"), "", "" if alive else "bad"),
+    ]
+
+
+def _tile(label: str, number: Number, url: str, tone: str = "", note: str = "") -> Tile:
+    return Tile(label, str(number), url, note, tone if number.value else "")
+
+
+def _charts(scope: Scope, first: date, now: datetime, period: Period, links: Links) -> list[Chart]:
+    last = now.astimezone(ZoneInfo(scope.zone)).date()
+    days = [first + number * _ONE_DAY for number in range((last - first).days + 1)]
+    began = conversations_per_day(
+        scope.ids,
+        zone=scope.zone,
+        since=_midnight(first, scope.zone),
+        until=_midnight(last + _ONE_DAY, scope.zone),
+    )
+    requests = [
+        Series(
+            f"{kind.label}s",
+            {day: number for (one, day), number in period.per_day.items() if one == kind},
+            links.requests(kind=kind.value, received_from="{day}", received_to="{day}"),
+        )
+        for kind in Kind
+    ]
+    of_conversations = Series("Conversations", began.counts, links.conversations(since="{day}", until="{day}"))
+    return [
+        bars("requests", "Requests filed a day", requests, days, zone=scope.zone, is_whole=period.is_whole),
+        bars(
+            "conversations",
+            "Conversations a day",
+            [of_conversations],
+            days,
+            zone=scope.zone,
+            is_whole=began.is_whole,
+        ),
+    ]
+
+
+def _row(kind: Kind, period: Period, links: Links, first: date) -> StateRow:
+    since = first.isoformat()
+    cells = [
+        (
+            status.label,
+            period.by_status.get((kind, status), 0),
+            links.requests(kind=kind.value, status=status.value, received_from=since),
+        )
+        for status in Status
+    ]
+    return StateRow(f"{kind.label}s", cells, period.durations.get(kind))
+
+
+def _midnight(day: date, zone: str) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+
+
+def _address(name: str, filters: Mapping[str, str]) -> str:
+    """Return an address, with what stands for a day left as it is."""
+    return f"{reverse(name)}?{urlencode(filters, safe='{}')}"

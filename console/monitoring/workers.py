@@ -1,0 +1,31 @@
+"""Whether the workers are there, what they have in hand, and what to do when they are not."""
+
+from datetime import timedelta
+
+from django.http import HttpRequest, HttpResponse
+
+from compliance import health, queue
+from compliance.heartbeats import Condition
+from console.common.pages import page, render
+from console.common.scope import is_superuser, visible_chatbots
+
+_TONES = {Condition.ALIVE: "ok", Condition.STALLED: "warn", Condition.GONE: "bad", Condition.STOPPED: "mute"}
+
+
+@page
+def workers(request: HttpRequest) -> HttpResponse:
+    sees_all = is_superuser(request)
+    chatbots = None if sees_all else [chatbot.pk for chatbot in visible_chatbots(request)]
+    found = health.look(chatbots=chatbots)
+    return render(
+        request,
+        "console/watch/workers.html",
+        title="Workers",
+        health=found,
+        problems=found.problems,
+        clusters=[(cluster, _TONES[cluster.condition], found.at - cluster.seen_at) for cluster in found.clusters],
+        claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
+        sweep_age=found.last_sweep and max(timedelta(0), found.at - found.last_sweep),
+        failed_tasks=queue.failed_tasks() if sees_all else None,
+        sees_all=sees_all,
+    )

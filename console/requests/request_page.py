@@ -1,0 +1,186 @@
+"""The page of one request: what it is, what happened, what can be done now."""
+
+from http import HTTPStatus
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import BooleanField, ExpressionWrapper
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+
+from compliance import operations, outcomes
+from compliance.callbacks import resending
+from compliance.counted import conversations_done
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.previewing import preview_filed
+from compliance.reasons import Decision
+from console.common import pages
+from console.common.actors import names_of
+from console.common.pages import action, page, polled
+from console.common.scope import DECIDE, TEND, actor_of, may, within_scope
+from console.requests import deciding, words
+from console.requests.forms import DecisionForm
+from console.requests.history import timeline
+from console.requests.showing import (
+    Choice,
+    ahead_of,
+    conversations_of,
+    counts,
+    export_of,
+    failure_of,
+    owed_exports,
+    receivers,
+)
+
+Status = ComplianceRequest.Status
+
+_UNREAD = ("uci_value", "uci_digest", "conversation_digests")
+
+# What a refused download answers.
+_REFUSALS = {"export_expired": HTTPStatus.GONE, "unavailable": HTTPStatus.SERVICE_UNAVAILABLE}
+
+
+@page
+def request_page(request: HttpRequest, request_id: UUID) -> HttpResponse:
+    return _answer(request, _find(request, request_id))
+
+
+@polled
+@page
+def progress(request: HttpRequest, request_id: UUID) -> HttpResponse:
+    """The part of the page that changes while a worker is at it."""
+    found = _find(request, request_id)
+    return render(request, "console/requests/_progress.html", _progress(found))
+
+
+@page
+def download(request: HttpRequest, request_id: UUID, file_id: int | None = None) -> HttpResponse:
+    """Lead to the file of an export, or to the copy of an uploaded file beside it. The change log tells who asked."""
+    found = _find(request, request_id)
+    pages.require(request, found.chatbot, TEND)
+    try:
+        link = operations.download_link(found, actor=actor_of(request), file_id=file_id)
+    except Refused as refused:
+        # Of an export that is not finished there is no copy either.
+        if refused.code in ({"not_found", "not_ready"} if file_id is not None else {"not_found"}):
+            raise Http404 from None
+        status = int(_REFUSALS.get(refused.code, HTTPStatus.CONFLICT))
+        return pages.refusal(request, status=status, title="No file to download", text=refused.detail)
+    return HttpResponseRedirect(link)
+
+
+@action
+def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
+    """Decide on the request, or send its callbacks again."""
+    found = _find(request, request_id)
+    if action == "resend":
+        return _resend(request, found)
+    try:
+        decision = Decision(action)
+    except ValueError:
+        raise Http404 from None
+    way = deciding.WAYS[decision]
+    pages.require(request, found.chatbot, way.roles)
+    form = DecisionForm(request.POST, decision=decision)
+    if not form.is_valid():
+        return _answer(request, found, form=form, decision=decision, status=HTTPStatus.BAD_REQUEST)
+    try:
+        deciding.decide(request, decision, found.pk, **form.cleaned_data)
+    except Refused as refused:
+        return _answer(request, _find(request, request_id), refused=refused.detail, status=HTTPStatus.CONFLICT)
+    messages.success(request, f"The request is {way.done}.")
+    return redirect("console:request", request_id)
+
+
+def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
+    pages.require(request, found.chatbot, TEND)
+    try:
+        sent = resending.resend_of_request(request_id=found.pk, actor=actor_of(request))
+    except Refused as refused:
+        return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
+    messages.success(request, f"{sent.resent} callback{'s' * (sent.resent != 1)} to be sent again.")
+    return redirect("console:request", found.pk)
+
+
+def _find(request: HttpRequest, request_id: UUID) -> ComplianceRequest:
+    """Return the request without whom it names. Raises Http404 outside the user's chatbots."""
+    names_somebody = ExpressionWrapper(operations.NAMES_SOMEBODY, output_field=BooleanField())
+    requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*_UNREAD)
+    found = within_scope(requests, request, chatbot="chatbot_id").annotate(names_somebody=names_somebody).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _names_somebody(found: ComplianceRequest) -> bool:
+    return bool(vars(found)["names_somebody"])
+
+
+def _answer(
+    request: HttpRequest,
+    found: ComplianceRequest,
+    *,
+    form: DecisionForm | None = None,
+    decision: Decision | None = None,
+    refused: str = "",
+    status: int = HTTPStatus.OK,
+) -> HttpResponse:
+    came_of = outcomes.read([found])
+    tends, decides = (may(request, found.chatbot, roles) for roles in (TEND, DECIDE))
+    choices = [
+        Choice(one, deciding.WAYS[one], form if form and one == decision else _form(found, one))
+        for one in deciding.offered(request, found, names_somebody=_names_somebody(found))
+    ]
+    is_held = found.status == Status.ON_HOLD
+    return pages.render(
+        request,
+        "console/requests/request.html",
+        title=f"{found.get_kind_display()}, {found.get_status_display().lower()}",
+        status=status,
+        chatbot=found.chatbot,
+        **_progress(found),
+        choices=choices,
+        refused=refused,
+        own=is_held and decides and operations.needs_another(found, actor_of(request)),
+        preview=_preview(found) if any(one.decision is Decision.APPROVE for one in choices) else None,
+        owed=owed_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
+        ahead=ahead_of(found),
+        failure=failure_of(found),
+        forgotten=found.status == Status.FAILED and not _names_somebody(found),
+        begun=found.cut_at is not None,
+        counts=counts(found, came_of),
+        export=export_of(found, came_of),
+        kept=came_of.kept.get(found.pk, ()),
+        delivered=came_of.delivered.get(found.pk, ()),
+        conversations=conversations_of(found),
+        callbacks=receivers(resending.callbacks_of(found.pk)),
+        events=timeline(found.pk),
+        people=names_of({found.filed_by, found.approved_by} - {""}),
+        due=words.due_mark(found),
+        tends=tends,
+        decides=decides,
+    )
+
+
+def _form(found: ComplianceRequest, decision: Decision) -> DecisionForm:
+    return DecisionForm(decision=decision, initial={"held_for": found.hold_reason})
+
+
+def _progress(found: ComplianceRequest) -> dict[str, Any]:
+    return {
+        "found": found,
+        "state": words.state_of(found),
+        "next": words.what_next(found),
+        "done": conversations_done(found),
+        "days": found.extracts + found.extracts_left,
+        "is_live": found.status not in words.AT_REST,
+    }
+
+
+def _preview(found: ComplianceRequest) -> Any:
+    """What is approved, in numbers. Whom the request names is read for it, and not shown."""
+    if found.kind != ComplianceRequest.Kind.DELETION:
+        return None
+    return preview_filed(ComplianceRequest.objects.select_related("chatbot").get(pk=found.pk))

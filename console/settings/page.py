@@ -1,0 +1,187 @@
+"""The page of a chatbot's settings, and how it comes back when a save was refused."""
+
+import json
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.timezone import now
+
+from chatbots.buckets.policies import access_policy, trust_policy
+from chatbots.callback_urls import receiver_of
+from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
+from chatbots.overview import Overview, overview_of, with_setup
+from compliance import bucket_checks
+from console.common.pages import chatbot_or_404, page, polled, render
+from console.common.scope import DECIDE, TEND, is_superuser, may
+from console.settings import forms
+from console.settings.calls import calls_of
+from conversations.uci_usage import Carried, conversations_by_uci
+
+# The anchors of the page, in its order.
+SECTIONS = {
+    "compliance": "Data compliance",
+    "uci": "Unique Chatter Identifier",
+    "bucket": "Bucket",
+    "extracts": "Daily extracts",
+    "rules": "Conversation settings",
+    "keys": "API keys",
+    "callbacks": "Callbacks",
+    "members": "Members",
+    "calls": "Export or delete customer data",
+}
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A form that was not carried out: by its name on the page, and by the key it is about, if it is about one."""
+
+    name: str
+    form: forms.ConsoleForm
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class VariableRow:
+    variable: Variable
+    carried: Carried | None
+
+    @property
+    def is_choosable(self) -> bool:
+        return self.variable.category != Variable.Category.SYSTEM
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """A key, its scopes in words, and its two small forms; `is_refused` where one of them came back."""
+
+    key: ApiKey
+    scopes: list[str]
+    has_expired: bool
+    limit: forms.ConsoleForm
+    revoke: forms.ConsoleForm
+    is_refused: bool
+
+    @property
+    def is_active(self) -> bool:
+        return self.key.revoked_at is None and not self.has_expired
+
+
+@page
+def settings_page(request: HttpRequest, slug: str) -> HttpResponse:
+    return shown(request, chatbot_or_404(request, slug))
+
+
+@polled
+@page
+def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
+    """The part of the page that changes while a worker checks the bucket."""
+    chatbot = chatbot_or_404(request, slug)
+    bucket = Bucket.objects.filter(chatbot=chatbot).first()
+    template = "console/settings/_check.html"
+    return render(
+        request, template, title="Check access", chatbot=chatbot, bucket=bucket, check=bucket_checks.last(chatbot)
+    )
+
+
+def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None) -> HttpResponse:
+    """Answer with the page of a chatbot; with the form that was refused in its place, its dialog open."""
+    overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
+    chatbot, variables = overview.chatbot, variables_of(chatbot)
+    counted = conversations_by_uci(chatbot=chatbot)
+    return render(
+        request,
+        "console/settings/page.html",
+        title="User data settings",
+        chatbot=chatbot,
+        overview=overview,
+        check=bucket_checks.last(chatbot),
+        sections=SECTIONS,
+        refused=refused,
+        forms=_forms(overview, variables, refused),
+        variables=[VariableRow(one, counted.get(one.pk)) for one in variables],
+        policies=list(_policies(overview)),
+        callback_secret=_callback_secret(chatbot),
+        opened_at=now(),
+        callback_receiver=receiver_of(chatbot.callback_url),
+        keys=_keys(chatbot, refused),
+        members=Membership.objects.filter(chatbot=chatbot).select_related("user").order_by("user__username"),
+        roles=Membership.Role.choices,
+        calls=calls_of(request, chatbot=chatbot, uci=overview.uci),
+        timezones=timezones() if is_superuser(request) else [],
+        service=settings,
+        may_decide=may(request, chatbot, DECIDE),
+        may_file=may(request, chatbot, TEND),
+        may_run=is_superuser(request),
+    )
+
+
+def variables_of(chatbot: Chatbot) -> list[Variable]:
+    """Return a chatbot's variables: the present UCI, former ones, then the others by name."""
+    return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
+
+
+def timezones() -> list[str]:
+    return sorted(zoneinfo.available_timezones())
+
+
+def _forms(overview: Overview, variables: list[Variable], refused: Refused | None) -> dict[str, Any]:
+    fresh: dict[str, forms.ConsoleForm] = {
+        "uci": forms.UciForm(variables=variables),
+        "variables": forms.VariableForm(),
+        "bucket": forms.BucketForm(stored=overview.bucket),
+        "rules": forms.RulesForm(chatbot=overview.chatbot),
+        "keys": forms.NewApiKeyForm(),
+        "callbacks": forms.CallbackSecretForm(),
+        "members": forms.MemberForm(chatbot=overview.chatbot),
+    }
+    return fresh | ({refused.name: refused.form} if refused else {})
+
+
+def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    """Yield (id, title, JSON) of what has to be granted for the bucket."""
+    bucket = overview.bucket
+    if bucket is None:
+        return
+    is_hosted = bucket.hosting == Bucket.Hosting.HOSTED
+    title = "Policy for credentials that read these files" if is_hosted else "Policy that the client grants us"
+    yield "access", title, _as_text(access_policy(chatbot=overview.chatbot))
+    if bucket.role_arn:
+        yield "trust", "Trust policy of the client's role", _as_text(trust_policy(chatbot=overview.chatbot))
+
+
+def _as_text(policy: dict[str, Any]) -> str:
+    return json.dumps(policy, indent=2)
+
+
+def _callback_secret(chatbot: Chatbot) -> CallbackSecret | None:
+    """Return what signs the chatbot's callbacks, without even its ciphertext."""
+    secrets = CallbackSecret.objects.filter(chatbot=chatbot).defer("secret_encrypted")
+    return secrets.order_by("-created_at", "-pk").first()
+
+
+def _keys(chatbot: Chatbot, refused: Refused | None) -> dict[str, list[KeyRow]]:
+    """Return the keys that can call, and those that have ended: each the newest first."""
+    rows = list(_key_rows(chatbot, refused))
+    return {"active": [row for row in rows if row.is_active], "ended": [row for row in rows if not row.is_active]}
+
+
+def _key_rows(chatbot: Chatbot, refused: Refused | None) -> Iterator[KeyRow]:
+    # Neither the encrypted secret nor the digest is even read.
+    keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256")
+    words, at = dict(ApiKey.Scope.choices), now()
+    for key in keys.order_by("-created_at"):
+        own = {"limit": _limit_of(key), "revoke": forms.RevokeForm(auto_id=f"revoke-{key.prefix}-%s")}
+        is_refused = refused is not None and refused.prefix == key.prefix
+        if refused is not None and is_refused:
+            own[refused.name] = refused.form
+        has_expired = key.expires_at is not None and key.expires_at <= at
+        scopes = [str(words.get(scope, scope)) for scope in key.scopes]
+        yield KeyRow(key, scopes, has_expired, own["limit"], own["revoke"], is_refused)
+
+
+def _limit_of(key: ApiKey) -> forms.ConsoleForm:
+    return forms.RateLimitForm(initial={"rate_limit": key.rate_limit}, auto_id=f"limit-{key.prefix}-%s")

@@ -1,0 +1,13 @@
+import pytest
+
+from chatbots.models import Chatbot
+from tests.compliance.conftest import drain
+from tests.console.filing_pages import Filer
+from tests.people import Role, member
+
+__all__ = ["drain", "filer"]
+
+
+@pytest.fixture
+def filer(chatbot: Chatbot) -> Filer:
+    return Filer(member(chatbot, Role.SUPPORT), chatbot)

@@ -1,0 +1,145 @@
+"""The settings' pages in a real browser: light and dark, on a phone, by keyboard, and without a script."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connections
+from playwright.sync_api import Browser, Page, expect
+
+from chatbots import operations
+from chatbots.models import ApiKey, Chatbot, Variable
+from chatbots.operations.buckets import ClientBucket, set_bucket
+from common.storage import ObjectStorage
+from compliance import worker
+from tests import factories
+from tests.browser import barriers, browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.console.settings.saving import page_of
+from tests.people import Role, staff
+
+LIST, NEW = "/admin/chatbots/", "/admin/chatbots/new/"
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    with browser() as launched:
+        yield launched
+
+
+def create_a_variable_by_keyboard(page: Page) -> None:
+    opener = page.get_by_role("button", name="Create variable")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_hidden()
+    expect(opener).not_to_be_focused()
+    opener.press("Enter")
+    expect(dialog).to_be_visible()
+    above, below = dialog.evaluate(
+        "(one) => [one.getBoundingClientRect().top, innerHeight - one.getBoundingClientRect().bottom]"
+    )
+    assert abs(above - below) < 2, "in the middle of the window"
+    dialog.get_by_role("radio", name="Custom").press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
+
+    opener.press("Enter")
+    dialog.get_by_role("radio", name="User channel").check()
+    dialog.get_by_label("Name").fill("Plan B")
+    dialog.get_by_label("Name").press("Enter")
+    expect(dialog).to_be_visible()  # it came back, and says why
+    expect(dialog.get_by_label("Name")).to_be_focused()
+    expect(dialog.get_by_label("Name")).to_have_value("Plan B")
+    expect(dialog).to_contain_text("Bad name")
+    assert barriers(page) == {}
+    dialog.get_by_label("Name").fill("plan_b")
+    dialog.get_by_label("Name").press("Enter")
+    expect(page.locator("#uci .messages")).to_contain_text("The variable is there")
+    expect(page.get_by_role("radio", name="plan_b")).to_be_visible()
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, chatbot: Chatbot):
+    factories.ChatbotFactory.create(slug="bare")
+    client_s = ClientBucket("acme-files", "eu-west-3", access_key_id="AKIA1", secret="a-client-s-secret")
+    set_bucket(chatbot=chatbot, client=client_s, actor="command")
+    operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    staff(chatbot, Role.OFFICER)
+    watched = signed_in(chromium, live_server.url, admin_user, LIST)
+    page = watched.page
+    for path in (LIST, NEW, page_of(chatbot)):
+        page.goto(live_server.url + path)
+        for folded in page.locator("main summary").all():
+            folded.click()
+        is_easy_to_use(page)
+    stays_at_home(watched, live_server.url)
+    page.goto(live_server.url + page_of(chatbot))
+    create_a_variable_by_keyboard(page)
+
+    # A hosted bucket has no settings to fill in.
+    page.locator("summary", has_text="Change the bucket").click()
+    expect(page.get_by_label("Region")).to_be_visible()
+    page.get_by_role("radio", name="The operator's bucket").check()
+    expect(page.get_by_label("Region")).to_be_hidden()
+
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=live_server.url)
+    page.get_by_role("button", name="Copy the address to delete").click()
+    expect(page.get_by_role("button", name="Copied").first).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").endswith("/api/v1/chatbots/acme/data-deletion")
+
+    page.locator("summary", has_text="Create a key").click()
+    page.get_by_label("Label").fill("A second CRM")
+    page.get_by_role("button", name="Create the key").click()
+    expect(page.get_by_text("This secret is shown once.")).to_be_visible()
+    assert barriers(page) == {}
+    assert fits(page)
+    secret = page.locator("#secret").text_content()
+    page.get_by_role("link", name="I have kept it").click()
+    expect(page.locator("#keys")).to_contain_text("A second CRM")
+    assert str(secret) not in page.content()
+    stays_at_home(watched, live_server.url)
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server, chromium, chatbot: Chatbot):
+    officer = staff(chatbot, Role.OFFICER)
+    watched = signed_in(chromium, live_server.url, officer, page_of(chatbot), width=360, script=False)
+    page = watched.page
+
+    expect(page.get_by_role("button", name="Create variable")).to_be_hidden()
+    page.get_by_label("Name").fill("customer_id")
+    page.get_by_role("button", name="Create").click()
+    expect(page.locator(".messages")).to_contain_text("The variable is there")
+
+    assert Variable.objects.filter(chatbot=chatbot, name="customer_id").exists()
+    expect(page.get_by_role("button", name="Save the settings")).to_have_count(0)
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("has_script", [True, False])
+def test_the_page_follows_a_check(
+    live_server, chromium, admin_user: User, chatbot: Chatbot, storage: ObjectStorage, *, has_script: bool
+):
+    watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot), script=has_script)
+    page, section = watched.page, watched.page.locator("#bucket")
+    section.get_by_role("button", name="Check access").click()
+    expect(section).to_contain_text("Waits for a worker")
+    if has_script:
+        is_easy_to_use(page)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(_work).result()
+    if not has_script:
+        section.get_by_role("button", name="Look again").click()
+
+    expect(section).to_contain_text("The bucket can be used", timeout=15_000)
+    expect(section).to_contain_text("Write an object")
+    if has_script:
+        is_easy_to_use(page)
+
+
+def _work() -> None:
+    worker.drain()
+    connections.close_all()

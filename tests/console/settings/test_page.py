@@ -1,0 +1,157 @@
+"""User data settings: who sees what, and how much it asks of the database."""
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from chatbots import operations
+from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
+from chatbots.operations.buckets import ClientBucket, set_bucket
+from tests import factories
+from tests.console.settings.saving import page_of, save, shown
+from tests.people import Role, member
+
+# Each action, who may do it, and what its form holds.
+FOR_OFFICERS = {
+    "compliance": {"on": "False"},
+    "extracts": {"on": "True"},
+    "uci": {"uci": "plan", "understood": "on"},
+    "variables": {"category": "custom", "name": "customer_id"},
+    "bucket/check": {},
+}
+FOR_SUPERUSERS = {
+    "bucket": {"hosting": "hosted"},
+    "rules": {"name": "Other", "timezone": "UTC", "max_conversations_per_deletion": 1, "grace_minutes": 0},
+    "keys": {"type": "signing", "label": "CRM"},
+    "callbacks": {"overlap_hours": "0"},
+    "members": {"user": "1", "role": "officer"},
+    "keys/{prefix}/revoke": {"sure": "on"},
+    "keys/{prefix}/limit": {"rate_limit": "5"},
+}
+
+_TOKEN = re.compile(r'value="[A-Za-z0-9]{64}"')
+
+
+@pytest.fixture
+def prefix(chatbot: Chatbot) -> str:
+    new = operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    return new.api_key.prefix
+
+
+@pytest.mark.parametrize("role", Role)
+def test_it_shows_a_member_all_but_secrets_and_only_the_controls_of_the_role(chatbot: Chatbot, role: Role) -> None:
+    client_s = ClientBucket("acme-files", "eu-west-3", access_key_id="AKIA1", secret="a-client-s-secret")
+    set_bucket(chatbot=chatbot, client=client_s, actor="command")
+    Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="https://hooks.example.com/a-secret-path")
+    new = operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="Our CRM", actor="command")
+    factories.conversation_of(chatbot, "42", messages=0)
+
+    text = shown(member(chatbot, role), chatbot)
+
+    for readable in ("acme-files", "AKIA1", "Our CRM", new.api_key.prefix, "member_id", "https://hooks.example.com<"):
+        assert readable in text
+    for word in ("Present UCI", "User channel", "Custom", "1 conversation<", role.label, "s3:PutObject"):
+        assert word in text
+    stored = Bucket.objects.get(chatbot=chatbot).secret_encrypted
+    for secret in ("a-client-s-secret", "a-secret-path", str(new.secret), stored, new.api_key.secret_encrypted):
+        assert secret not in text
+    offered = set(re.findall(rf'action="{page_of(chatbot)}([a-z/]+)/"', text))
+    assert offered == (set(FOR_OFFICERS) if role == Role.OFFICER else set())
+    assert ('type="radio"' in text) == (role == Role.OFFICER)
+
+
+def test_a_superuser_is_offered_every_action(admin_client: Client, chatbot: Chatbot, prefix: str) -> None:
+    text = shown(admin_client, chatbot)
+
+    assert 'href="/admin/chatbots/" aria-current="page"' in text
+    for action in FOR_OFFICERS | FOR_SUPERUSERS:
+        assert f'action="{page_of(chatbot)}{action.format(prefix=prefix)}/"' in text
+
+
+@pytest.mark.parametrize("role", Role)
+def test_no_action_is_open_to_a_lesser_role(chatbot: Chatbot, prefix: str, role: Role) -> None:
+    client, before = member(chatbot, role), ChangeLogEntry.objects.count()
+
+    for action, data in (FOR_SUPERUSERS | ({} if role == Role.OFFICER else FOR_OFFICERS)).items():
+        assert save(client, chatbot, action.format(prefix=prefix), **data).status_code == 403, action
+
+    assert ChangeLogEntry.objects.count() == before
+    assert Bucket.objects.get(chatbot=chatbot).last_checked_at is None
+
+
+def test_another_chatbot_is_as_one_that_does_not_exist(chatbot: Chatbot, neighbour: Chatbot, prefix: str) -> None:
+    client, before = member(neighbour, Role.OFFICER), ChangeLogEntry.objects.count()
+
+    absent, foreign = client.get("/admin/settings/nobody/"), client.get(page_of(chatbot))
+    assert absent.status_code == foreign.status_code == 404
+    assert _TOKEN.sub("", absent.text) == _TOKEN.sub("", foreign.text)
+    for action, data in (FOR_OFFICERS | FOR_SUPERUSERS).items():
+        assert save(client, chatbot, action.format(prefix=prefix), **data).status_code == 404, action
+    assert ChangeLogEntry.objects.count() == before
+
+
+def test_actions_want_a_post_a_login_and_a_token(chatbot: Chatbot, admin_user: User) -> None:
+    checking = Client(enforce_csrf_checks=True)
+    checking.force_login(admin_user)
+
+    for action, data in FOR_OFFICERS.items():
+        assert checking.get(f"{page_of(chatbot)}{action}/").status_code == 405
+        assert save(checking, chatbot, action, **data).status_code == 403
+        assert save(Client(), chatbot, action, **data).status_code == 302  # to the login
+    assert not ChangeLogEntry.objects.filter(chatbot=chatbot).exists()
+
+
+def test_it_asks_as_much_of_the_database_for_many_rows_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
+    def fill(numbers: range) -> None:
+        for n in numbers:
+            Variable.objects.create(chatbot=chatbot, name=f"v{n}", category="custom", was_uci=n % 5 == 0)
+            factories.ApiKeyFactory.create(chatbot=chatbot, prefix=f"key-{n}", label="CRM")
+            user = User.objects.create_user(f"staff-{n}", is_staff=True)
+            Membership.objects.create(chatbot=chatbot, user=user, role="viewer")
+            factories.conversation_of(chatbot, f"value {n}", messages=0)
+
+    def asked() -> int:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            shown(admin_client, chatbot)
+        return len(captured)
+
+    fill(range(3))
+    few = asked()
+    fill(range(3, 40))
+
+    assert asked() == few <= 14
+
+
+def test_the_calls_are_this_chatbot_s_own(admin_client: Client, chatbot: Chatbot) -> None:
+    def calls() -> str:
+        text = admin_client.get(page_of(chatbot), HTTP_HOST="testserver", secure=True).text
+        return text[text.index('id="calls"') :]
+
+    text = calls()
+    for path in ("data-deletion", "data-export"):
+        assert f"https://testserver/api/v1/chatbots/acme/{path}" in text
+    assert "&quot;unique_chatter_identifier_key&quot;: &quot;member_id&quot;" in text
+    assert "&lt;the value of member_id&gt;" in text
+    assert "&quot;action&quot;" not in text
+
+    operations.change_settings(chatbot=chatbot, changes={"require_action": True}, actor="command")
+    text = calls()
+    for action in ("delete", "export"):
+        assert f"&quot;action&quot;: &quot;{action}&quot;" in text
+
+
+def test_it_says_what_is_missing(admin_client: Client) -> None:
+    bare: Any = factories.ChatbotFactory.create(slug="bare")
+
+    text = shown(admin_client, bare)
+
+    for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No signing key"):
+        assert gap in text
+    assert "No variable is declared yet" in text

@@ -1,0 +1,212 @@
+"""What can be saved of a chatbot's settings, with its entry in the change log, and what is refused where."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership, Variable
+from chatbots.operations import change_settings, create_api_key, revoke_api_key
+from tests import factories
+from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
+from tests.people import Role, client_of, staff
+
+
+def recorded(event: str) -> list[Any]:
+    return list(ChangeLogEntry.objects.filter(event=event).order_by("id").values_list("data", flat=True))
+
+
+def test_an_officer_switches_compliance_and_extracts(chatbot: Chatbot) -> None:
+    officer = staff(chatbot, Role.OFFICER)
+    client = client_of(officer)
+
+    assert_saved(save(client, chatbot, "compliance", on="False"), chatbot, "compliance")
+    assert "Data compliance is off" in shown(client, chatbot)
+    assert_saved(save(client, chatbot, "extracts", on="True"), chatbot, "extracts")
+
+    chatbot.refresh_from_db()
+    assert (chatbot.compliance_enabled, chatbot.extracts_enabled) == (False, True)
+    assert recorded("chatbot.changed") == [
+        {"setting": "compliance_enabled", "value": False},
+        {"setting": "extracts_enabled", "value": True},
+    ]
+    assert set(ChangeLogEntry.objects.values_list("actor", flat=True)) == {f"user:{officer.pk}"}
+
+
+def test_extracts_want_a_bucket_first(admin_client: Client) -> None:
+    bare = factories.ChatbotFactory.create(slug="bare")
+
+    assert_refused(save(admin_client, bare, "extracts", on="True"), "Extracts need a bucket")
+    assert_refused(save(admin_client, bare, "bucket/check"), "This chatbot has no bucket")
+
+
+def test_another_uci_is_chosen_only_by_who_says_to_know_what_that_means(chatbot: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+
+    assert_refused(save(client, chatbot, "uci", uci="plan"), "Tick this box to change the UCI.")
+    assert factories.uci_of(chatbot).name == "member_id"
+    assert_saved(save(client, chatbot, "uci", uci="member_id"), chatbot, "uci")  # as it is: nothing to know
+    assert recorded("variable.designated_uci") == []
+    assert_saved(save(client, chatbot, "uci", uci="plan", understood="on"), chatbot, "uci")
+    assert factories.uci_of(chatbot).name == "plan"
+    assert recorded("variable.designated_uci") == [{"variable": "plan"}]
+    assert "Former UCI" in shown(client, chatbot)
+
+
+@pytest.mark.parametrize("uci", ["browser", "of_the_neighbour", ""])
+def test_what_cannot_be_the_uci_is_not_taken(chatbot: Chatbot, neighbour: Chatbot, uci: str) -> None:
+    factories.VariableFactory.create(chatbot=chatbot, name="browser", category="system", is_uci=False)
+    factories.VariableFactory.create(chatbot=neighbour, name="of_the_neighbour", is_uci=False)
+    client = client_of(staff(chatbot, Role.OFFICER))
+
+    assert_refused(save(client, chatbot, "uci", uci=uci, understood="on"), "Unique Chatter Identifier")
+    assert factories.uci_of(chatbot).name == "member_id"
+    assert 'value="browser"' not in shown(client, chatbot)
+
+
+def test_the_first_uci_needs_no_such_word(admin_client: Client) -> None:
+    bare = factories.ChatbotFactory.create(slug="bare")
+
+    made = save(admin_client, bare, "variables", category="custom", name="Kunden Nr")
+    assert_saved(made, bare, "uci")
+    assert_saved(save(admin_client, bare, "uci", uci="Kunden Nr"), bare, "uci")
+
+    assert factories.uci_of(bare).name == "Kunden Nr"
+    assert recorded("variable.created") == [{"variable": "Kunden Nr", "category": "custom"}]
+
+
+@pytest.mark.parametrize(
+    ("category", "name", "message"),
+    [
+        ("user_channel", "Plan B", "lower-case letters, digits and underscores"),
+        ("custom", " edge", "no space at either end"),
+        ("custom", "plan", "is a user_channel variable already"),
+        ("custom", "", "This field is required"),
+        ("system", "browser", "Select a valid choice"),
+    ],
+)
+def test_a_variable_is_refused_at_its_field_with_the_dialog_open(
+    admin_client: Client, chatbot: Chatbot, category: str, name: str, message: str
+) -> None:
+    answer = save(admin_client, chatbot, "variables", category=category, name=name)
+
+    assert_refused(answer, message)
+    assert "data-stays" in answer.text
+    assert Variable.objects.filter(chatbot=chatbot).count() == 2
+
+
+def test_settings_are_saved_each_with_an_entry_in_the_change_log(admin_client: Client, chatbot: Chatbot) -> None:
+    changes = {"four_eyes": "on", "name": "Acme care", "callback_url": "http://127.0.0.1:9/a-secret-path"}
+
+    assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, **changes)), chatbot, "rules")
+
+    chatbot.refresh_from_db()
+    assert (chatbot.four_eyes, chatbot.name) == (True, "Acme care")
+    assert chatbot.callback_url == "http://127.0.0.1:9/a-secret-path"
+    told = sorted(recorded("chatbot.changed"), key=lambda data: data["setting"])
+    assert told == [{"setting": "callback_url"}, {"setting": "four_eyes", "value": True}, {"setting": "name"}]
+
+
+def test_what_somebody_else_has_changed_meanwhile_stays(admin_client: Client, chatbot: Chatbot) -> None:
+    before = shown(admin_client, chatbot)
+    filled_in = rules_of(chatbot, name="Acme care")
+    assert all(f'name="{name}"' in before for name in filled_in)
+    change_settings(chatbot=chatbot, changes={"four_eyes": True, "grace_minutes": 60}, actor="command")
+
+    assert_refused(save(admin_client, chatbot, "rules", **(filled_in | {"timezone": "Mars"})), "Unknown time zone")
+    assert_saved(save(admin_client, chatbot, "rules", **filled_in), chatbot, "rules")
+
+    chatbot.refresh_from_db()
+    assert (chatbot.name, chatbot.four_eyes, chatbot.grace_minutes) == ("Acme care", True, 60)
+    assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, four_eyes=False)), chatbot, "rules")
+    chatbot.refresh_from_db()
+    assert not chatbot.four_eyes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"timezone": "Mars/Olympus"}, "Unknown time zone"),
+        ({"timezone": "Europe/Pariss"}, "Did you mean Europe/Paris?"),
+        ({"name": ""}, "This field is required"),
+        ({"grace_minutes": -1}, "greater than or equal to 0"),
+        ({"max_conversations_per_deletion": 2**40}, "less than or equal to"),
+        ({"callback_url": "ftp://hooks.example.com/"}, "Use an address such as"),
+    ],
+)
+def test_a_bad_setting_is_refused_at_its_field(
+    admin_client: Client, chatbot: Chatbot, change: dict[str, object], message: str
+) -> None:
+    answer = save(admin_client, chatbot, "rules", **rules_of(chatbot, **change))
+
+    assert_refused(answer, message.replace("'", "&#x27;"))
+    [field] = change
+    assert f'id="rules_{field}_error"' in answer.text
+    assert 'aria-invalid="true"' in answer.text
+    assert f'href="#rules_{field}"' in answer.text
+    assert not ChangeLogEntry.objects.filter(event="chatbot.changed").exists()
+
+
+def test_a_key_s_limit_is_changed_and_the_key_revoked_after_a_word(
+    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot
+) -> None:
+    new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    prefix = new.api_key.prefix
+
+    assert_saved(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit="500"), chatbot, "keys")
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit="0"), "from 1 to 1,000,000")
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke"), "Tick this box to revoke the key.")
+    for action, data in ({"limit": {"rate_limit": "7"}, "revoke": {"sure": "on"}}).items():
+        assert_refused(save(admin_client, neighbour, f"keys/{prefix}/{action}", **data), "There is no key")
+    assert recorded("apikey.changed") == [{"prefix": prefix, "rate_limit": 500}]
+
+    assert_saved(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), chatbot, "keys")
+    assert recorded("apikey.revoked") == [{"prefix": prefix}]
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), "revoked before")
+    assert "Revoked" in shown(admin_client, chatbot)
+
+
+def test_an_expired_key_is_told_as_such(admin_client: Client, chatbot: Chatbot) -> None:
+    factories.ApiKeyFactory.create(chatbot=chatbot, expires_at=factories.NOON.replace(year=2020))
+
+    text = shown(admin_client, chatbot)
+
+    assert "Expired" in text
+    assert "There is none that can call." in text
+
+
+def test_a_role_is_given_changed_and_taken(admin_client: Client, chatbot: Chatbot) -> None:
+    user = User.objects.create_user("sam", is_staff=True)
+
+    for role in ("support", "officer", ""):
+        assert_saved(save(admin_client, chatbot, "members", user=user.pk, role=role), chatbot, "members")
+        assert [one.role for one in Membership.objects.filter(user=user, chatbot=chatbot)] == ([role] if role else [])
+
+    assert recorded("membership.set") == [
+        {"user": user.pk, "role": "support"},
+        {"user": user.pk, "role": "officer"},
+    ]
+    assert recorded("membership.removed") == [{"user": user.pk}]
+
+
+def test_a_role_is_for_active_staff_and_can_be_taken_from_who_was(admin_client: Client, chatbot: Chatbot) -> None:
+    outsider = User.objects.create_user("eve")
+    leaver = staff(chatbot, Role.OFFICER)
+    User.objects.filter(pk=leaver.pk).update(is_active=False)
+
+    for data in ({"user": outsider.pk, "role": "viewer"}, {"user": "nobody", "role": "viewer"}, {"user": ""}):
+        assert_refused(save(admin_client, chatbot, "members", **data), "User")
+    assert "Cannot log in" in shown(admin_client, chatbot)
+    assert_refused(save(admin_client, chatbot, "members", user=leaver.pk, role="support"), "active staff")
+    assert_saved(save(admin_client, chatbot, "members", user=leaver.pk, role=""), chatbot, "members")
+    assert not Membership.objects.exists()
+
+
+def test_revoking_elsewhere_meanwhile_is_told(admin_client: Client, chatbot: Chatbot) -> None:
+    new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    revoke_api_key(prefix=new.api_key.prefix, actor="command")
+
+    answer = save(admin_client, chatbot, f"keys/{new.api_key.prefix}/limit", rate_limit="5")
+
+    assert_refused(answer, "This key was revoked before.")

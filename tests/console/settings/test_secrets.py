@@ -1,0 +1,256 @@
+"""Secrets on the settings' page: a key's is shown once, a bucket's never."""
+
+import logging
+import re
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.test import Client
+from pytest_django import Settings
+
+from chatbots.authentication import secret_binding
+from chatbots.buckets.locations import bucket_secret_binding
+from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chatbot
+from chatbots.operations.buckets import ClientBucket, set_bucket
+from common.crypto import decrypt
+from common.storage import ObjectStorage
+from compliance import worker
+from tests import factories
+from tests.calls import TokenCaller
+from tests.clients import use_bucket_at, use_client_bucket
+from tests.console.settings.saving import assert_refused, assert_saved, page_of, save, shown
+from tests.hostile import behaving, drips_a_head
+from tests.people import Role, client_of, staff
+from tests.s3_server import Identity, running
+
+SECRET = "a-client-s-secret"
+FILLED = {
+    "hosting": "client",
+    "bucket": "acme-files",
+    "region": "eu-west-3",
+    "prefix": "exports",
+    "access_key_id": "AKIA1",
+    "secret": SECRET,
+}
+
+
+def traces(client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture) -> str:
+    """All that is left after a save: the pages that follow, sessions, cookies, the admin's history, logs."""
+    sessions = [session.get_decoded() for session in Session.objects.all()]
+    history = list(LogEntry.objects.values_list("change_message", "object_repr"))
+    entries = list(ChangeLogEntry.objects.values_list("data", flat=True))
+    pages = [client.get(page).text for page in (page_of(chatbot), "/admin/chatbots/", page_of(chatbot))]
+    return f"{pages}{sessions}{client.cookies.output()}{history}{entries}{caplog.text}"
+
+
+def secret_of(chatbot: Chatbot) -> str:
+    stored = Bucket.objects.get(chatbot=chatbot).secret_encrypted
+    return decrypt(stored, bound_to=bucket_secret_binding(chatbot.pk))
+
+
+@pytest.mark.parametrize("key_type", ApiKey.Type)
+def test_the_secret_of_a_new_key_is_shown_once(
+    admin_client: Client, admin_user: User, chatbot: Chatbot, caplog: pytest.LogCaptureFixture, key_type: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    scopes = ["conversations:read", "requests:read"] if key_type == "token" else []
+    asked = {"type": key_type, "label": "Our CRM", "scopes": scopes, "expires_on": "2999-12-31", "rate_limit": "50"}
+
+    answer = save(admin_client, chatbot, "keys", **asked)
+
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    assert "shown once" in answer.text
+    key = ApiKey.objects.get()
+    assert (key.label, key.rate_limit, str(key.expires_at)) == ("Our CRM", 50, "3000-01-01 00:00:00+00:00")
+    secret: str = answer.context["made"].secret
+    assert answer.text.count(secret) == 1
+    if key_type == "signing":
+        assert decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix)) == secret
+    else:
+        caller = TokenCaller(chatbot)
+        caller.token = secret
+        assert caller.get("requests").status_code == 200
+    assert (
+        ChangeLogEntry.objects.get(event="apikey.created", data__prefix=key.prefix).actor == f"user:{admin_user.pk}"
+    )
+    left = traces(admin_client, chatbot, caplog)
+    assert "Our CRM" in left
+    assert secret not in left
+
+
+def test_a_callback_secret_is_shown_once(
+    admin_client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert "The newest signing key signs callbacks" in shown(admin_client, chatbot)
+
+    answer = save(admin_client, chatbot, "callbacks", overlap_hours="48")
+
+    assert answer.status_code == 200
+    assert "no-store" in answer.headers["Cache-Control"]
+    secret = answer.context["made"].secret
+    assert answer.text.count(secret) == 1
+    left = traces(admin_client, chatbot, caplog)
+    assert "What signed before signs as well until" in left
+    for hidden in (secret, CallbackSecret.objects.get().secret_encrypted):
+        assert hidden not in left
+
+    assert_refused(save(admin_client, chatbot, "callbacks", overlap_hours="721"), "from 0 to 720")
+    assert CallbackSecret.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": ""}, "This field is required"),
+        ({"type": "token"}, "Give a token key at least one of"),
+        ({"scopes": ["requests:read"]}, "Give a signing key at least one of"),
+        ({"expires_on": "2020-01-01"}, "This is past already"),
+        ({"expires_on": "9999-12-31"}, "less than or equal to"),
+        ({"rate_limit": "1000001"}, "from 1 to 1,000,000"),
+    ],
+)
+def test_a_key_that_could_not_serve_is_refused_at_its_field(
+    admin_client: Client, chatbot: Chatbot, change: dict[str, object], message: str
+) -> None:
+    answer = save(admin_client, chatbot, "keys", **({"type": "signing", "label": "CRM"} | change))
+
+    assert_refused(answer, message)
+    [field] = change
+    assert f'href="#newapikey_{field if field != "type" else "scopes"}' in answer.text
+    assert not ApiKey.objects.exists()
+
+
+def test_it_sets_a_bucket_and_shows_no_secret(
+    admin_client: Client, admin_user: User, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    assert_saved(save(admin_client, chatbot, "bucket", **FILLED), chatbot, "bucket")
+
+    bucket = Bucket.objects.get(chatbot=chatbot)
+    assert (bucket.bucket, bucket.prefix, secret_of(chatbot)) == ("acme-files", "exports/", SECRET)
+    assert ChangeLogEntry.objects.get(event="bucket.set").actor == f"user:{admin_user.pk}"
+    left = traces(admin_client, chatbot, caplog)
+    assert "acme-files" in left
+    assert SECRET not in left
+    assert bucket.secret_encrypted not in left
+
+
+def test_it_keeps_the_secret_when_the_field_is_empty(admin_client: Client, chatbot: Chatbot) -> None:
+    save(admin_client, chatbot, "bucket", **FILLED)
+
+    answer = save(admin_client, chatbot, "bucket", **FILLED | {"secret": "", "sse": "AES256"})
+
+    assert_saved(answer, chatbot, "bucket")
+    assert Bucket.objects.get(chatbot=chatbot).sse == "AES256"
+    assert secret_of(chatbot) == SECRET
+
+
+def test_it_goes_back_to_the_hosted_bucket(admin_client: Client, chatbot: Chatbot) -> None:
+    save(admin_client, chatbot, "bucket", **FILLED)
+
+    assert_saved(save(admin_client, chatbot, "bucket", **FILLED | {"hosting": "hosted"}), chatbot, "bucket")
+
+    assert Bucket.objects.get(chatbot=chatbot).secret_encrypted == ""
+
+
+def test_a_bucket_that_somebody_else_has_set_meanwhile_is_not_set_back(
+    admin_client: Client, chatbot: Chatbot
+) -> None:
+    for filled in ({"hosting": "hosted"}, FILLED):
+        page = shown(admin_client, chatbot)
+        seen = dict(re.findall(r'<input type="hidden" name="(initial-[a-z_]+)"(?: value="([^"]*)")?', page))
+        assert {"initial-hosting", "initial-bucket", "initial-prefix"} <= seen.keys()
+        assert "initial-secret" not in seen
+        assert_saved(save(admin_client, chatbot, "bucket", **FILLED | seen | {"prefix": "new"}), chatbot, "bucket")
+
+        answer = save(admin_client, chatbot, "bucket", **filled | seen)
+
+        assert_refused(answer, "Somebody else has changed the bucket since you were shown it.")
+        assert Bucket.objects.get(chatbot=chatbot).prefix == "new/"
+        save(admin_client, chatbot, "bucket", **FILLED)
+
+
+@pytest.mark.parametrize(
+    "change", [{"bucket": "Acme"}, {"secret": ""}, {"endpoint": "https://169.254.169.254"}, {"prefix": "taken"}]
+)
+def test_it_refuses_a_bucket_at_its_field_and_repeats_no_secret(
+    admin_client: Client, chatbot: Chatbot, neighbour: Chatbot, settings: Settings, change: dict[str, str]
+) -> None:
+    settings.BUCKET_PRIVATE_NETWORKS = ()
+    taken = ClientBucket("acme-files", "eu-west-3", prefix="taken", access_key_id="AKIA2", secret="some-secret")
+    set_bucket(chatbot=neighbour, client=taken, actor="command")
+
+    answer = save(admin_client, chatbot, "bucket", **FILLED | change)
+
+    [field] = change
+    assert_refused(answer, f'id="bucket_{field}_error"')
+    assert SECRET not in answer.text
+    assert Bucket.objects.get(chatbot=chatbot).hosting == "hosted"
+
+
+def test_it_makes_a_bucket_for_a_chatbot_that_has_none(admin_client: Client) -> None:
+    bare = factories.ChatbotFactory.create(slug="bare")
+
+    assert_saved(save(admin_client, bare, "bucket", hosting="hosted"), bare, "bucket")
+
+    assert Bucket.objects.get(chatbot=bare).hosting == "hosted"
+
+
+def test_it_prints_the_policies_of_a_role(admin_client: Client, chatbot: Chatbot) -> None:
+    role = {"access_key_id": "", "secret": "", "role_arn": "arn:aws:iam::123456789012:role/exports"}
+
+    assert_saved(save(admin_client, chatbot, "bucket", **FILLED | role), chatbot, "bucket")
+
+    text = shown(admin_client, chatbot)
+    assert "s3:AbortMultipartUpload" in text
+    assert "sts:AssumeRole" in text
+    assert Bucket.objects.get(chatbot=chatbot).external_id in text
+
+
+def test_an_officer_is_told_the_outcome_of_a_check(
+    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
+) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+
+    assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+    assert "Waits for a worker" in shown(client, chatbot)
+    worker.drain()
+    text = shown(client, chatbot)
+    assert "The bucket can be used" in text
+    assert "Went well" in text
+
+    settings.S3_BUCKET = "nobody-made-this"
+    assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+    worker.drain()
+    assert "storage_bucket_missing" in shown(client, chatbot)
+    assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_bucket_missing")
+
+
+def test_a_check_tells_each_thing_to_grant(chatbot: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+    reader = Identity("reader", ["Read:clients"])
+    with running(reader) as server:
+        use_client_bucket(chatbot, server, identity=reader)
+        assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+        worker.drain()
+
+    text = shown(client, chatbot)
+    part = client.get(f"{page_of(chatbot)}bucket/check/progress/").text
+    assert part.strip() in text
+    for permission in ("s3:PutObject", "s3:ListBucket", "s3:ListBucketVersions"):
+        assert f"Grant it {permission}." in part
+    assert reader.secret_key not in text
+
+
+def test_to_ask_for_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
+    client = client_of(staff(chatbot, Role.OFFICER))
+    with behaving(drips_a_head) as server:
+        use_bucket_at(chatbot, server.url())
+        assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
+        assert "Waits for a worker" in shown(client, chatbot)
+        assert server.connections == 0

@@ -1,0 +1,120 @@
+"""A preview of one request is confirmed: by whom, how often, how long after, and what has changed meanwhile."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance.models import ComplianceRequest
+from compliance.operations import cancel
+from conversations.models import Conversation
+from tests.compliance.test_api_deciding import wait_until_they_wait
+from tests.console.filing_pages import NOW, Answer, Filer, filed
+from tests.factories import conversation_of, ready_chatbot
+from tests.functional.elsewhere import Elsewhere, Gate
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    locations = {filer.confirm(preview, "DELETE 1").response["Location"] for _ in range(3)}
+    later = timezone.now() + timedelta(hours=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(NOW, lambda: later)
+        locations.add(filer.confirm(preview, "").response["Location"])
+    assert len(locations) == 1
+    assert filed()
+    assert filer.confirm(filer.preview(), "DELETE 1").response["Location"] not in locations
+
+
+def test_a_preview_that_was_filed_and_is_over_is_not_called_filed_again(chatbot, filer):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    page = filer.confirm(preview, "DELETE 1").response["Location"]
+    assert "Filed. It begins in 15 minutes" in Answer(filer.client.get(page)).text
+    cancel(request_id=filed().pk, actor="command")
+    answer = filer.client.post(filer.path, {**preview.form("file"), "typed": "DELETE 1"}, follow=True)
+    assert answer.redirect_chain == [(page, 302)]
+    assert "Nothing was filed now: this preview was filed before" in answer.text
+    assert "Filed. It begins" not in answer.text
+    assert filed()
+
+
+@pytest.mark.parametrize("typed", ["", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"])
+def test_what_is_typed_has_to_be_right(chatbot, filer, typed):
+    conversation_of(chatbot, "alice")
+    answer = filer.confirm(filer.preview(), typed)
+    assert answer.is_preview
+    assert "what you typed is not what the page asks for" in answer.text
+    assert not ComplianceRequest.objects.exists()
+    assert filer.confirm(answer, " DELETE  1 ").status == 302
+
+
+def test_more_than_was_shown_is_shown_before_it_goes(chatbot, filer):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    conversation_of(chatbot, "alice")
+    answer = filer.confirm(preview, "DELETE 1")
+    assert answer.is_preview
+    assert "there is more now than you were shown" in answer.text
+    assert "DELETE 2" in answer.text
+    assert filer.confirm(answer, "DELETE 1").is_preview
+    Conversation.objects.filter(chatbot=chatbot).order_by("pk")[0].identity_set.all().delete()
+    conversation_of(chatbot, "alice")
+    assert filer.confirm(answer, "DELETE 2").is_preview, "As many, but not the same."
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_a_preview_holds_for_a_while(chatbot, filer, monkeypatch):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    later = timezone.now() + timedelta(minutes=16)
+    monkeypatch.setattr(NOW, lambda: later)
+    answer = filer.confirm(preview, "DELETE 1")
+    assert answer.is_preview
+    assert "a preview holds for 15 minutes" in answer.text
+    assert filer.confirm(answer, "DELETE 1").status == 302
+
+
+def test_a_seal_is_of_one_user_and_one_chatbot(chatbot, neighbour, filer):
+    conversation_of(chatbot, "alice")
+    sealed = filer.preview().form("file")
+    others = Filer(member(chatbot, Role.SUPPORT), chatbot)
+    of_neighbour = Filer(member(neighbour, Role.SUPPORT), neighbour)
+    cut = {**sealed, "sealed": [sealed["sealed"][0][:-8]]}
+    for person, form in ((others, sealed), (of_neighbour, sealed), (filer, cut), (filer, {"step": ["file"]})):
+        assert person.post({**form, "typed": "DELETE 1"}).status == 400
+    many = Filer(filer.client, chatbot, "many/")
+    assert many.post({**sealed, "typed": "DELETE 1"}).status == 400
+    assert filer.confirm(many.preview_many("alice"), "DELETE 1").status == 400
+    assert not ComplianceRequest.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_switched_off_while_a_confirmation_looks_again_files_nothing():
+    chatbot = ready_chatbot(slug="acme")
+    filer = Filer(member(chatbot, Role.SUPPORT), chatbot)
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    gate = Gate()
+
+    def hold() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE conversations_uploadedfile IN ACCESS EXCLUSIVE MODE")
+            gate.passed()
+
+    holding = Elsewhere(hold)
+    gate.wait_for_someone()
+    confirming = Elsewhere(lambda: filer.confirm(preview, "DELETE 1"))
+    wait_until_they_wait(1)
+    Chatbot.objects.update(compliance_enabled=False)
+    gate.open()
+    holding.end()
+    refused = confirming.end()
+    assert (refused.status, "switched off" in refused.text) == (409, True)
+    assert not ComplianceRequest.objects.exists()

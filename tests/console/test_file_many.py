@@ -1,0 +1,270 @@
+"""A person files many requests from a paste or a file, after one preview and one confirmation."""
+
+import csv
+import io
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Bucket, Chatbot
+from compliance.models import ComplianceRequest
+from compliance.operations import cancel
+from tests.console.filing_pages import NOW, Answer, Filer, everything
+from tests.factories import UploadedFileFactory, conversation_of, deletion_of, export_of
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def filer(chatbot: Chatbot) -> Filer:
+    return Filer(member(chatbot, Role.SUPPORT), chatbot, "many/")
+
+
+def file(content: str | bytes) -> SimpleUploadedFile:
+    data = content.encode() if isinstance(content, str) else content
+    return SimpleUploadedFile("values.csv", data, content_type="text/csv")
+
+
+def values() -> list[str | None]:
+    return list(ComplianceRequest.objects.order_by("seq").values_list("uci_value", flat=True))
+
+
+def outcomes(answer: Answer, filer: Filer) -> list[list[str]]:
+    downloaded = filer.client.post(filer.path, answer.form("outcomes"))
+    assert downloaded["Content-Disposition"] == 'attachment; filename="requests_filed.csv"'
+    assert "no-store" in downloaded["Cache-Control"]
+    return list(csv.reader(io.StringIO(downloaded.content.decode())))
+
+
+def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
+    for value in ("M1", "M1", "M2", "m3 "):
+        conversation_of(chatbot, value, messages=2)
+    conversation_of(neighbour, "M1")
+    open_one = deletion_of(chatbot, "M2")
+    before = everything()
+    preview = filer.preview_many("M1", "M2", "M3", "", "M1", "anonymous", reference="T-1")
+    assert everything() == before
+    text = preview.text
+    assert preview.is_preview
+    assert "Requests to be filed 3" in text
+    assert "Conversations that would go 3 6 messages" in text
+    assert "Values not found 1" in text
+    assert "Rows refused 1" in text
+    assert "1 row repeats an earlier one and is filed once 5 (as 1)" in text
+    assert "1 empty row is left out" in text
+    assert "looks like m3 (member_id, 1)" in text
+    assert str(open_one.pk) in text
+    answer = filer.confirm(preview, "DELETE 3")
+    assert values() == ["M2", "M1", "M2", "M3"]
+    filed = list(ComplianceRequest.objects.order_by("seq"))[1:]
+    assert {(one.reference, one.origin, one.chatbot) for one in filed} == {("T-1", "console", chatbot)}
+    assert all(one.not_before and one.not_before - one.received_at >= timedelta(minutes=15) for one in filed)
+    assert "3 requests filed, 1 refused." in answer.text
+    assert "placeholder" in answer.text
+    assert all(str(one.pk) in answer.html for one in filed)
+    heading, *rows = outcomes(answer, filer)
+    assert heading == ["row", "outcome", "request_id", "code", "reason"]
+    assert {row[0]: row[1:3] for row in rows} == {
+        "6": ["refused", ""],
+        **{number: ["filed", str(one.pk)] for number, one in zip("123", filed, strict=True)},
+    }
+
+
+def test_what_is_held_for_two_reasons_is_marked_once(chatbot, filer):
+    Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1)
+    for _ in range(2):
+        conversation_of(chatbot, "M1")
+    export_of(chatbot, "M1", status="failed", error_code="storage_unavailable", failed_at=timezone.now())
+    preview = filer.preview_many("M1")
+    assert "1 of the deletions will be held" in preview.text
+    assert preview.html.count(">will be held<") == 1
+    assert "An earlier export" in preview.html
+
+
+def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
+    conversation_of(chatbot, "M1", "M2")
+    preview = filer.preview_many("M1", "M2")
+    assert "In 1 of the conversations several people took part." in preview.text
+    exports = filer.preview_many("M1", "M2", action="export")
+    assert "1 conversation is left out: somebody else took part." in exports.text
+    exports = filer.preview_many("M1", "M2", action="export", include_shared="on")
+    assert "In 1 of the conversations somebody else took part too." in exports.text
+    assert "2 requests filed." in filer.confirm(preview, "DELETE 1").text
+
+
+def test_exports_of_many_tell_how_many_files_would_be_copied(chatbot, filer):
+    UploadedFileFactory.create(conversation=conversation_of(chatbot, "M1", messages=1), stored=True)
+    asked = filer.preview_many("M1", action="export", include_files="on")
+    assert "1 message, 1 uploaded file" in asked.text
+    assert "uploaded file" not in filer.preview_many("M1", action="export").text.partition("Values not found")[0]
+
+
+def test_a_file_files_exact_values_with_their_references(chatbot, filer):
+    content = '\ufeffname;member;ticket\r\nAda;\'007 ;T-1\r\n;"a;""b";T-2\r\n;=1+1;not one\r\n'
+    preview = filer.preview_many(
+        action="export", include_shared="on", file=file(content), column="member", reference_column="ticket"
+    )
+    assert "starts with an apostrophe" in preview.text
+    assert "ends with a space" in preview.text
+    answer = filer.confirm(preview)
+    filed = list(ComplianceRequest.objects.order_by("seq"))
+    assert [(one.uci_value, one.reference, one.kind, one.include_shared) for one in filed] == [
+        ("'007 ", "T-1", "export", True),
+        ('a;"b', "T-2", "export", True),
+    ]
+    assert "2 requests filed, 1 refused." in answer.text
+
+
+def test_a_heading_that_nobody_named_is_noticed(filer):
+    assert "is the name of the key: a heading?" in filer.preview_many("Member_id", "M1").text
+
+
+def test_as_much_as_can_be_pasted_can_be_confirmed(filer):
+    preview = filer.preview_many(*(f"{number:04}" + "😀" * 500 for number in range(1_000)))
+    assert "1000 requests filed." in filer.confirm(preview, "DELETE 0").text
+
+
+def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
+    conversation_of(chatbot, "M1")
+    preview = filer.preview_many("M1", "M2", "null")
+    first = outcomes(filer.confirm(preview, "DELETE 1"), filer)
+    assert outcomes(filer.confirm(preview, "DELETE 1"), filer) == first
+    later = timezone.now() + timedelta(hours=1)
+    monkeypatch.setattr(NOW, lambda: later)
+    again = outcomes(filer.confirm(preview, "DELETE 1"), filer)
+    assert again == [row for row in first if row[1] != "refused"]
+    assert values() == ["M1", "M2"]
+
+
+def test_a_list_that_was_filed_before_says_what_has_become_of_each(chatbot, filer):
+    preview = filer.preview_many("M1", "M2")
+    assert "They begin in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
+    assert "They begin in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
+    first = ComplianceRequest.objects.order_by("seq")[0]
+    cancel(request_id=first.pk, actor="command")
+    text = filer.confirm(preview, "DELETE 0").text
+    assert "Nothing was filed now: this preview was filed before" in text
+    assert "They begin in" not in text
+    assert f"1 M1 filed Cancelled {first.pk}" in text
+    assert "2 M2 filed" in text
+    assert ComplianceRequest.objects.count() == 2
+
+
+def test_nothing_is_filed_unless_it_is_what_was_shown(chatbot, filer, monkeypatch):
+    conversation_of(chatbot, "M1")
+    preview = filer.preview_many("M1", "M2")
+    assert "what you typed is not" in filer.confirm(preview, "DELETE 2").text
+    conversation_of(chatbot, "M2")
+    changed = filer.confirm(preview, "DELETE 1")
+    assert "there is more now than you were shown" in changed.text
+    later = timezone.now() + timedelta(minutes=16)
+    with monkeypatch.context() as patch:
+        patch.setattr(NOW, lambda: later)
+        assert "a preview holds for 15 minutes" in filer.confirm(changed, "DELETE 2").text
+    assert filer.post({**changed.form("file"), "sealed": "v1:k:x", "typed": "DELETE 2"}).status == 400
+    one = Filer(filer.client, chatbot)
+    assert filer.post({**one.preview("M1").form("file"), "typed": "DELETE 1"}).status == 400
+    Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
+    assert filer.confirm(changed, "DELETE 2").status == 409
+    assert "switched off" in filer.preview_many("M1").text
+    assert values() == []
+
+
+def test_an_export_without_a_bucket_cannot_be_filed(chatbot, filer):
+    preview = filer.preview_many("M1", action="export")
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    assert "no bucket for exports" in filer.preview_many("M1", action="export").text
+    assert "0 requests filed, 1 refused." in filer.confirm(preview).text
+    assert values() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pasted": ""}, "Paste the values, or choose a file"),
+        ({"pasted": "M1", "file": "M1"}, "one of the two"),
+        ({"pasted": "\r\n\r\n"}, "There is no value in it."),
+        ({"pasted": "\n".join(map(str, range(1_001)))}, "These are 1,001 different values."),
+        ({"pasted": "x" * 2_000_001}, "This is more than 2 MB."),
+        ({"file": "x\n" * 1_000_001}, "This is more than 2 MB."),
+        ({"file": ""}, "There is no value in it."),
+        ({"file": b"\xff\xfe"}, "not text in UTF-8"),
+        ({"file": "a,b\nM1,x"}, "There are 2 columns."),
+        ({"pasted": "a\tb\nM1\tx", "column": "c"}, "The first row holds: a , b"),
+        ({"pasted": "M1", "key": "plan"}, "Choose one of this chatbot"),
+        ({"pasted": "M1", "action": "x"}, "Delete, or export."),
+        ({"pasted": "M\0001"}, "Null characters"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
+    given = {name: file(value) if name == "file" else value for name, value in fields.items()}
+    answer = filer.preview_many(**given)
+    assert answer.form("preview")
+    assert words in answer.text
+    assert 'class="errors"' in answer.html
+
+
+def test_a_file_of_ten_megabytes_is_refused(filer):
+    assert "This is more than 2 MB." in filer.preview_many(file=file(b'"' * 9_000_000)).text
+    too_much = filer.client.post(filer.path, {"step": "preview", "pasted": "x" * 10_500_000})
+    assert too_much.status_code == 413
+    assert "A form may have" in too_much.text
+
+
+def test_a_thousand_rows_take_as_many_questions_as_ten(chatbot, filer):
+    conversation_of(chatbot, "M1")
+    asked: dict[str, set[int]] = {"preview": set(), "file": set()}
+    for number in (10, 1_000):
+        rows = [f"M{one}" for one in range(number)]
+        with CaptureQueriesContext(connection) as queries:
+            preview = filer.preview_many(*rows)
+        asked["preview"].add(len(queries))
+        with CaptureQueriesContext(connection) as queries:
+            answer = filer.confirm(preview, "DELETE 1")
+        asked["file"].add(len(queries))
+        assert f"{number} requests filed." in answer.text
+    assert [len(numbers) for numbers in asked.values()] == [1, 1], asked
+    assert all(UUID(row[2]) for row in outcomes(answer, filer)[1:])
+
+
+HOSTILE = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(list("\0\ufeff\r\n\t\"',;=+\u202e\ufffd"))),
+    max_size=300,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    source=st.one_of(
+        st.fixed_dictionaries({"pasted": HOSTILE}),
+        st.fixed_dictionaries({"file": st.one_of(st.binary(max_size=300), HOSTILE.map(str.encode)).map(file)}),
+    ),
+    rest=st.dictionaries(st.sampled_from(["column", "reference_column", "reference", "key", "sealed"]), HOSTILE),
+)
+def test_whatever_is_sent_is_previewed_and_filed_whole_or_refused(chatbot, filer, source, rest):
+    before = ComplianceRequest.objects.count()
+    answer = filer.preview_many(**source, **rest)
+    assert answer.status == 200
+    assert ComplianceRequest.objects.count() == before
+    if answer.is_preview and [form for form in answer.forms if form["step"] == ["file"]]:
+        told = filer.confirm(answer, "DELETE 0")
+        filed = [row for row in outcomes(told, filer)[1:] if row[1] == "filed"]
+        assert ComplianceRequest.objects.count() == before + len(filed) > before
+
+
+def test_an_export_that_waits_already_is_told_as_such(chatbot, filer):
+    filer.confirm(filer.preview_many("M1", action="export"))
+
+    answer = filer.confirm(filer.preview_many("M1", "M2", action="export"))
+
+    assert "1 of them by an equal export that waits already." in answer.text
+    assert [row[1] for row in outcomes(answer, filer)[1:]] == ["existing", "filed"]
+    assert values() == ["M1", "M2"]

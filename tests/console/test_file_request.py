@@ -1,0 +1,298 @@
+"""A person files one request: it is previewed, confirmed by typing, and filed once."""
+
+from datetime import timedelta
+from html import escape
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
+from common.crypto import digest
+from compliance.models import ComplianceRequest
+from conversations.models import Conversation, Identity
+from tests.console.filing_pages import Answer, Filer, everything, filed
+from tests.factories import IdentityFactory, as_bytes, conversation_of, deletion_of, export_of, uci_of
+from tests.people import Role, client_of, member, staff
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_deletion_is_previewed_then_confirmed_then_filed(chatbot, neighbour):
+    user = staff(chatbot, Role.SUPPORT)
+    filer = Filer(client_of(user), chatbot)
+    conversations = [conversation_of(chatbot, "alice", messages=3) for _ in range(2)]
+    conversation_of(neighbour, "alice")
+    before = everything()
+    preview = filer.preview(reference="T-5813")
+    assert preview.is_preview
+    assert everything() == before
+    assert "DELETE 2" in preview.text
+    assert "Messages 6 nothing" in preview.text
+    assert all(str(conversation.pk) in preview.html for conversation in conversations)
+    answer = filer.confirm(preview, "DELETE 2")
+    request = filed()
+    assert answer.status == 302
+    assert answer.response["Location"] == f"/admin/requests/{request.pk}/"
+    assert (request.kind, request.origin, request.filed_by, request.reference, request.uci_value) == (
+        *("deletion", "console", f"user:{user.pk}", "T-5813"),
+        "alice",
+    )
+    assert request.chatbot == chatbot
+    assert request.not_before is not None
+    assert request.not_before - request.received_at >= timedelta(minutes=15)
+    told = Answer(filer.client.get(f"/admin/file/{chatbot.slug}/"))
+    assert "Filed. It begins in 15 minutes; until then it can be cancelled." in told.text
+
+
+def test_an_export_needs_one_click(chatbot, filer):
+    conversation_of(chatbot, "alice", "bob")
+    conversation_of(chatbot, "alice")
+    preview = filer.preview(action="export", include_files="on", erase_exports="on")
+    assert "1 shared conversation is left out" in preview.text
+    assert filer.confirm(preview).status == 302
+    request = filed()
+    assert (request.kind, request.include_files, request.include_shared, request.erase_exports) == (
+        *("export", True),
+        *(False, False),
+    )
+
+
+def test_who_may_not_file_gets_no_form(chatbot, neighbour):
+    url = f"/admin/file/{chatbot.slug}/"
+    viewer = member(chatbot)
+    for page in ("", "many/"):
+        assert viewer.get(url + page).status_code == 403
+        assert viewer.post(url + page, {"step": "preview"}).status_code == 403
+        assert member(neighbour, Role.OFFICER).get(url + page).status_code == 404
+        assert Client().get(url + page).status_code == 302
+        assert member(chatbot, Role.OFFICER).get(url + page).status_code == 200
+        assert member(chatbot, Role.OFFICER).get(f"/admin/file/nobodys/{page}").status_code == 404
+
+
+def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
+    odd = " al\r\nice "
+    conversation = conversation_of(chatbot, odd, "bob", external_id="c-1")
+    other = conversation_of(neighbour, "alice")
+    page = filer.post({"conversation": conversation.pk, "action": "delete"})
+    form = page.form("preview")
+    assert "bob" in page.text
+    assert "c-1" in page.text
+    assert "subject" not in form, "Of two people nobody is chosen."
+    assert "Choose whom the request is about." in filer.post(form).text
+    preview = filer.post({**form, "subject": form["offered"][0]})
+    assert preview.is_preview
+    assert "holds a line break" in preview.text
+    filer.confirm(preview, "DELETE 1")
+    assert filed().uci_value == odd
+    alone = filer.post({**form, "subject": form["offered"][2]})
+    assert "1 conversation by id" in alone.text
+    for number in (other.pk, conversation.pk + 10_000, "0x1", "", "²", "9" * 30):
+        assert filer.post({"conversation": number}).status == 404
+    Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=filed().pk)
+    assert filer.post({"conversation": conversation.pk}).status == 410
+
+
+def test_the_chatter_of_a_conversation_is_chosen_if_there_is_one(chatbot, filer):
+    conversation = conversation_of(chatbot, "alice")
+    form = filer.post({"conversation": conversation.pk, "action": "delete"}).form("preview")
+    assert form["subject"] == [form["offered"][0]]
+    preview = filer.post(form)
+    edited = filer.post(preview.form("edit"))
+    assert "alice" in edited.text
+    assert "alice" in filer.post(edited.form("preview")).text
+
+
+def test_a_form_in_another_encoding_is_refused(chatbot, filer):
+    # As escapes, unpaired surrogates can be sent, which no answer could hold.
+    part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    body = "".join(part.format(*field) for field in (("step", "preview"), ("value", r"\ud800"))) + "--x--\r\n"
+    for page in ("", "many/"):
+        kind = "multipart/form-data; boundary=x; charset=raw_unicode_escape"
+        answer = filer.client.post(filer.path + page, body.encode(), content_type=kind)
+        assert answer.status_code == 400
+
+
+def test_a_conversation_without_identity_is_named_by_its_id(chatbot, filer):
+    conversation = conversation_of(chatbot, external_id="c-1")
+    preview = filer.post({**filer.post({"conversation": conversation.pk}).form("preview"), "action": "delete"})
+    filer.confirm(preview, "DELETE 1")
+    [digest] = filed().conversation_digests or []
+    assert as_bytes(digest) == as_bytes(conversation.external_id_digest)
+
+
+def test_conversations_are_named_by_ids_or_numbers(chatbot, neighbour, filer):
+    first, second = (conversation_of(chatbot, external_id=one) for one in ("c 1", "c-2"))
+    other = conversation_of(neighbour)
+    by_ids = filer.preview("", whom="ids", ids="c 1\r\nc-2\r\n")
+    by_numbers = filer.preview("", whom="numbers", numbers=f"{first.pk}, {second.pk}  {first.pk}")
+    assert "DELETE 2" in by_ids.text
+    assert "DELETE 2" in by_numbers.text
+    filer.confirm(by_numbers, "DELETE 2")
+    assert len(filed().conversation_digests or []) == 2
+    for numbers in (str(other.pk), "", "x", "1 " * 101, "9" * 19):
+        assert filer.preview("", whom="numbers", numbers=numbers).form("preview")
+    assert f"no open conversation {other.pk}" in filer.preview("", whom="numbers", numbers=str(other.pk)).text
+
+
+def test_who_looks_alike_is_one_click_away(chatbot, filer):
+    conversation_of(chatbot, "M00012")
+    preview = filer.preview("m00012 ", reference="T-1")
+    assert "Nothing is found." in preview.text
+    assert "The value ends with a space." in preview.text
+    assert "Did you mean M00012 ?" in preview.text
+    meant = filer.post(preview.form("preview"))
+    assert "DELETE 1" in meant.text
+    filer.confirm(meant, "DELETE 1")
+    assert (filed().uci_value, filed().reference) == ("M00012", "T-1")
+
+
+def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
+    email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
+    conversation = conversation_of(chatbot, "alice", "bob")
+    IdentityFactory.create(conversation=conversation, variable=email, value="x")
+    export = export_of(chatbot, "alice", status="failed", failed_at=timezone.now(), error_code="x")
+    open_one = deletion_of(chatbot, "alice")
+    Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True, max_conversations_per_deletion=0)
+    text = filer.preview().text
+    assert str(open_one.pk) in text
+    assert str(export.pk) not in text
+    assert "another person has to approve" in text
+    assert "more conversations than this chatbot lets go" in text
+    assert "An earlier export of the same data is not delivered yet" in text
+    assert "In 1 of the conversations another person took part too" in text
+    assert "email (former)" in filer.preview("").text
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    without = filer.preview(action="export")
+    assert "no bucket for exports" in without.text
+    assert not [form for form in without.forms if form["step"] == ["file"]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"value": ""}, "Write the value"),
+        ({"value": "anonymous"}, "placeholder"),
+        ({"value": "x" * 513}, "1 to 512 characters"),
+        ({"value": "a\0b"}, "Null characters"),
+        ({"key": "plan"}, "Choose one of this chatbot"),
+        ({"key": ""}, "Choose the UCI"),
+        ({"action": ""}, "whether to delete or to export"),
+        ({"reference": "not one"}, "The reference may have"),
+        ({"reference": "is-alice"}, "must contain neither"),
+        ({"whom": "ids", "ids": ""}, "one a line"),
+        ({"whom": "ids", "ids": "a\na"}, "stands in the list twice"),
+        ({"subject": "v1:x:y"}, "made for somebody else"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
+    answer = filer.preview(**fields)
+    assert answer.form("preview")
+    assert words in answer.text
+    assert 'class="errors"' in answer.html or "notice bad" in answer.html
+
+
+def test_a_chatbot_that_takes_no_requests_says_so(chatbot, filer):
+    conversation_of(chatbot, "alice")
+    preview = filer.preview()
+    Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
+    assert "switched off" in Answer(filer.client.get(filer.path)).text
+    assert "switched off" in filer.preview().text
+    refused = filer.confirm(preview, "DELETE 1")
+    assert (refused.status, "Nothing was filed." in refused.text) == (409, True)
+    Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=True)
+    export = filer.preview(action="export")
+    Bucket.objects.filter(chatbot=chatbot).delete()
+    assert "has no bucket for exports. Set one up first." in filer.confirm(export).text
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_a_value_stays_in_the_page(chatbot, filer, caplog, monkeypatch):
+    secret = "PLANTED-5813"
+    conversation_of(chatbot, secret)
+    preview = filer.preview(secret)
+    title = preview.html.split("<title>")[1].split("</title>")[0]
+    assert secret not in title
+    assert escape(secret) in preview.html
+    answer = filer.confirm(preview, "DELETE 1")
+    assert secret not in answer.response["Location"]
+    assert secret not in str(dict(filer.client.session))
+    assert secret not in str(filer.client.cookies)
+    assert secret not in caplog.text
+    assert not ChangeLogEntry.objects.filter(data__icontains=secret).exists()
+    assert 'autocomplete="off"' in preview.html
+
+
+def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
+    for number in range(3):
+        conversation_of(chatbot, "few")
+        conversation_of(chatbot, *["many"] * (number < 1), messages=0)
+    Conversation.objects.bulk_create(
+        Conversation(
+            chatbot=chatbot,
+            external_id=f"m{number}",
+            external_id_digest=number.to_bytes(32),
+            channel="widget",
+            uci_variable=uci_of(chatbot),
+            started_at=timezone.now(),
+        )
+        for number in range(1_000)
+    )
+    uci = uci_of(chatbot)
+    Identity.objects.bulk_create(
+        Identity(
+            chatbot=chatbot,
+            conversation=conversation,
+            variable=uci,
+            value="many",
+            digest=digest("chatter", uci.public_id, "many"),
+        )
+        for conversation in Conversation.objects.filter(external_id__startswith="m")
+    )
+    asked = {}
+    for value in ("few", "many"):
+        with CaptureQueriesContext(connection) as queries:
+            preview = filer.preview(value)
+        asked[value] = len(queries)
+    assert "the newest 100 of 1001" in preview.text
+    assert asked["few"] == asked["many"] <= 25
+
+
+HOSTILE = st.text(
+    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from(list("\0\ufeff\r\n\t\"',;=\u202e\ufffd"))),
+    max_size=600,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    value=HOSTILE,
+    reference=HOSTILE,
+    rest=st.dictionaries(
+        st.sampled_from(
+            ["whom", "ids", "numbers", "key", "subject", "step", "action", "sealed", "typed", "conversation"]
+        ),
+        HOSTILE,
+    ),
+)
+def test_whatever_is_sent_is_answered(chatbot, filer, value, reference, rest: dict[str, Any]):
+    assert filer.preview(value, reference=reference, **rest).status in {200, 400, 404}
+    assert (
+        filer.client.post(
+            filer.path, b"\xff\xfe&value=%ff%00", content_type="application/x-www-form-urlencoded"
+        ).status_code
+        < 500
+    )
+    assert not ComplianceRequest.objects.exists()
+
+
+def test_an_export_that_waits_already_answers_for_the_next(chatbot, filer):
+    for told in ("Filed. It begins in 15 minutes", "Nothing was filed: an equal export waits already, this one."):
+        answer = filer.confirm(filer.preview(action="export"))
+        assert told in Answer(filer.client.get(answer.response["Location"])).text
+    assert ComplianceRequest.objects.count() == 1

@@ -1,0 +1,34 @@
+"""Lists of the console in pages."""
+
+import pytest
+from django.http import Http404
+from django.test import RequestFactory
+
+from chatbots.models import Chatbot
+from console.common.paging import Page, page_of
+from tests import factories
+
+
+def page(address: str, **given: str) -> Page[Chatbot]:
+    request = RequestFactory().get(address, given)
+    return page_of(request, Chatbot.objects.all(), ordering=("name", "slug"), size=2)
+
+
+@pytest.mark.django_db
+def test_it_leads_through_a_list_and_back_and_refuses_cursors_of_others() -> None:
+    for number in range(5):
+        factories.ChatbotFactory.create(slug=f"bot-{number}")
+
+    addresses: list[str | None] = ["/admin/chatbots/?q=bot"]
+    seen, last = [], None
+    while address := addresses[-1]:
+        last = page(address)
+        seen.append([chatbot.slug for chatbot in last.rows])
+        addresses.append(last.next_url)
+
+    assert seen == [["bot-0", "bot-1"], ["bot-2", "bot-3"], ["bot-4"]]
+    assert "q=bot" in str(addresses[1])
+    assert [one.slug for one in page(str(last.previous_url)).rows] == ["bot-2", "bot-3"]
+    for cursor in ("nonsense", "x" * 3_000):
+        with pytest.raises(Http404):
+            page("/admin/chatbots/", cursor=cursor)

@@ -1,0 +1,137 @@
+"""Many values are read from a paste or a CSV file as exact strings, or it is said what to do."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.filing import pasting
+from console.filing.pasting import Pasted, Unreadable, peculiarities, read_file, read_lines, read_table
+
+HOSTILE = st.text(
+    alphabet=st.one_of(
+        st.characters(), st.sampled_from(list("\0\ud800\udfff\ufeff\r\n\t\"',;=+@\u202e\u2066\u2028\x85 \ufffd"))
+    )
+)
+
+
+def values(pasted: Pasted) -> list[str]:
+    return [row.value for row in pasted.rows]
+
+
+def unreadable(content: bytes, **columns: str) -> Unreadable:
+    with pytest.raises(Unreadable) as raised:
+        read_file(content, **columns)
+    return raised.value
+
+
+def test_a_paste_is_one_value_a_line_as_it_stands():
+    pasted = read_lines("M1\r\n M2 \n\n'M3\rM1\n=1+1,x;\"y\u2028z\n")
+    assert values(pasted) == ["M1", " M2 ", "'M3", '=1+1,x;"y\u2028z']
+    assert [row.number for row in pasted.rows] == [1, 2, 4, 6]
+    assert pasted.repeated == {5: 1}
+    assert pasted.empty == [3, 7]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_is_read_by_its_headings(mark, delimiter, end):
+    rows = [["name", "member", "ticket"], ["Ada", '"a, ""b"";\t"', "T-1"], ["", "'007 ", " T-2 "], ["", "x"]]
+    content = mark + end.join(delimiter.join(row) for row in rows).encode()
+    pasted = read_file(content, column="member", reference_column="ticket")
+    assert [(row.number, row.value, row.reference) for row in pasted.rows] == [
+        (2, 'a, "b";\t', "T-1"),
+        (3, "'007 ", "T-2"),
+        (4, "x", ""),
+    ]
+
+
+def test_a_file_of_one_column_needs_no_heading():
+    pasted = read_file('\ufeffM1\n"M,2"\n\n"line\nbreak"\n'.encode())
+    assert values(pasted) == ["M1", "M,2", "line\nbreak"]
+    assert [row.number for row in pasted.rows] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "where"),
+    [
+        (b"", {}, ""),
+        (b"\n\n", {}, ""),
+        (b"\xff\xfeM\x00", {}, "file"),
+        (b"caf\xe9", {}, "file"),
+        (b"a,b\n1,2", {}, "column"),
+        (b"a,b\n1,2", {"column": "c"}, "column"),
+        (b"a,a\n1,2", {"column": "a"}, "column"),
+        (b"a,b\n1,2", {"column": "a", "reference_column": "c"}, "reference_column"),
+        (b"a,b\n1,2", {"reference_column": "b"}, "column"),
+        (b"a\n1,2", {}, "file"),
+        (b'a\n"b\nc', {}, "file"),
+        (b'"a', {}, "file"),
+        (b"x" * 200_000, {}, "file"),
+        (b"x\n" * (pasting.MAX_BYTES // 2 + 1), {}, "file"),
+        ("\n".join(map(str, range(1_001))).encode(), {}, ""),
+    ],
+)
+def test_what_cannot_be_read_is_told_at_its_field(content, columns, where):
+    error = unreadable(content, **columns)
+    assert error.where == where
+    assert error.text
+
+
+def test_the_headings_there_are_stand_beside_the_words():
+    error = unreadable(b"ada@example.org;7\n", column="id")
+    assert error.headings == ["ada@example.org", "7"]
+    assert "ada" not in str(error)
+
+
+def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
+    with pytest.raises(Unreadable) as raised:
+        read_table('id\n"a\r\nb"\n', column="id")
+    assert raised.value.where == "pasted"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("M00012", []),
+        ("ada lovelace@example.org", []),
+        ("Ɓéłøñ 汉字 😀", []),
+        (" x", ["starts with a space"]),
+        ("x\u00a0", ["ends with a space"]),
+        ("'x", ["starts with an apostrophe, as spreadsheets write text"]),
+        ("a\u202eb", ["holds characters that turn the direction of the text"]),
+        ("a\u200bb", ["holds characters that cannot be seen"]),
+        ("a\x07b", ["holds characters that cannot be seen"]),
+        ("a\nb", ["holds a line break"]),
+        ("a\ufffdb", ["holds �, which stands for characters that were lost on the way"]),
+    ],
+)
+def test_what_looks_like_an_accident_is_told(value, words):
+    assert peculiarities(value) == words
+
+
+@given(text=HOSTILE, column=HOSTILE, reference_column=HOSTILE)
+def test_whatever_is_sent_is_read_or_refused(text, column, reference_column):
+    for read in (
+        lambda: read_lines(text),
+        lambda: read_table(text, column=column, reference_column=reference_column),
+        lambda: read_file(text.encode("utf-8", "surrogatepass"), column=column, reference_column=reference_column),
+    ):
+        try:
+            pasted = read()
+        except Unreadable:
+            continue
+        found = values(pasted)
+        assert len(set(found)) == len(found)
+        for value in found:
+            peculiarities(value)
+
+
+@given(cells=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
+def test_what_a_spreadsheet_writes_comes_back_exactly(cells):
+    written = io.StringIO(newline="")
+    csv.writer(written, quoting=csv.QUOTE_ALL).writerows([["id"], *([cell] for cell in cells)])
+    assert values(read_file(written.getvalue().encode(), column="id")) == cells

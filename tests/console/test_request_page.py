@@ -1,0 +1,268 @@
+"""The page of one request: each state's, who may do what there, and what becomes of it."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from chatbots import changelog
+from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
+from compliance.models import ComplianceRequest, RequestNote
+from console.requests import words
+from console.requests.history import EVENTS
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
+from tests.console.request_pages import address, decide, offered, text_of
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.people import Role, client_of, member, staff
+
+pytestmark = pytest.mark.django_db
+
+Make = Callable[..., ComplianceRequest]
+
+
+def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot) -> None:
+    client = member(chatbot, Role.OFFICER)
+    now = timezone.now()
+    begun = {"started_at": now, "cut_at": now}
+    pages: list[tuple[ComplianceRequest, str, set[str]]] = [
+        (waiting(chatbot), "It waits for a worker", {"cancel"}),
+        (waiting(chatbot, not_before=now + timedelta(hours=1)), "Until then there is time to cancel it.", {"cancel"}),
+        (
+            waiting(chatbot, error_code="storage_unavailable", error_detail="It was away.", attempts=1),
+            "An attempt failed (1 of 5): It was away.",
+            {"cancel"},
+        ),
+        (
+            waiting(chatbot, error_code="storage_resting", not_before=now + timedelta(minutes=1)),
+            "left alone for a while. It is tried again at",
+            {"cancel"},
+        ),
+        (waiting(chatbot, cut_at=now), "It waits for a worker", set()),
+        (
+            held(chatbot),
+            "more conversations than the chatbot&#x27;s guard allows (1,000)",
+            {"approve", "reject", "cancel"},
+        ),
+        (
+            held(chatbot, "awaiting_approval"),
+            "a second person looks at each deletion",
+            {"approve", "reject", "cancel"},
+        ),
+        (held(chatbot, "export_pending"), "an earlier export of the same chatter", {"approve", "reject", "cancel"}),
+        (waiting(chatbot, status=Status.PROCESSING, **begun), "A worker is erasing.", set()),
+        (export_of(chatbot, VALUE, status=Status.PROCESSING, **begun), "A worker is writing the file.", set()),
+        (completed(chatbot), "a second look found nothing left", set()),
+        (completed(chatbot, result="nothing_found"), "There was nothing to erase.", set()),
+        (failed(chatbot), "When it is back, retry.", {"retry"}),
+        (failed(chatbot, uci_value=None), "It cannot be retried any more", set()),
+        (failed(chatbot, error_code="of_tomorrow"), "Look at the detail.", {"retry"}),
+        (waiting(chatbot, status=Status.CANCELLED, uci_value=None), "It was withdrawn before it began", set()),
+        (waiting(chatbot, status=Status.REJECTED, uci_value=None), "It was not carried out.", set()),
+        (of_conversations(chatbot, "c-1"), "Conversations, by the platform&#x27;s ids", {"cancel"}),
+    ]
+    assert {one.status for one, _, _ in pages} == set(Status)
+    for request, said, may in pages:
+        text = text_of(client, request)
+        assert said in text
+        assert offered(text) == may
+        assert VALUE not in text
+
+
+def test_roles_are_offered_and_allowed_what_is_theirs(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    theirs = {
+        "viewer": (member(chatbot), set()),
+        "support": (member(chatbot, Role.SUPPORT), {"retry", "cancel"}),
+        "officer": (member(chatbot, Role.OFFICER), {"approve", "reject", "retry", "cancel"}),
+        "superuser": (client_of(User.objects.create_superuser("root")), {"approve", "reject", "retry", "cancel"}),
+    }
+    made: dict[str, Make] = {"approve": held, "reject": held, "retry": failed, "cancel": waiting}
+    for client, may in theirs.values():
+        for action, make in made.items():
+            request = make(chatbot)
+            before = request.status
+            assert (action in offered(text_of(client, request))) == (action in may)
+            answer = decide(client, request, action)
+            assert answer.status_code == (302 if action in may else 403)
+            assert (status_of(request) != before) == (action in may)
+
+    other = held(neighbour)
+    for client in (theirs["officer"][0], Client()):
+        for answer in (
+            client.get(address(other)),
+            client.get(address(other, "progress")),
+            client.get(address(other, "download")),
+            decide(client, other, "approve"),
+            decide(client, other, "resend"),
+        ):
+            assert answer.status_code == (302 if client is not theirs["officer"][0] else 404)
+    officer = theirs["officer"][0]
+    assert officer.get("/admin/requests/018f0000-0000-7000-8000-000000000000/").status_code == 404
+    assert decide(officer, held(chatbot), "erase").status_code == 404
+    assert officer.get(address(held(chatbot), "approve")).status_code == 405
+    assert status_of(other) == Status.ON_HOLD
+
+
+def test_a_held_deletion_leads_to_the_exports_that_are_owed(chatbot: Chatbot) -> None:
+    owed = export_of(chatbot, VALUE, status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    noted = of_conversations(chatbot, "c-1", kind="export")
+    export_of(chatbot, "another", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
+    text = text_of(member(chatbot), held(chatbot, "export_pending", pending_export_id=noted.pk))
+    assert text.count("Export of ") == 2
+    assert address(owed) in text
+    assert address(noted) in text
+
+
+def test_a_request_that_waits_for_an_earlier_one_leads_to_it(chatbot: Chatbot) -> None:
+    client = member(chatbot)
+    first, second = export_of(chatbot, "42"), deletion_of(chatbot, "42")
+    third, fourth = of_conversations(chatbot, "c-1"), of_conversations(chatbot, "c-1", "c-2")
+    for request, ahead in ((first, None), (second, first), (third, None), (fourth, third)):
+        assert client.get(address(request)).context["ahead"] == (ahead.pk if ahead else None)
+    assert address(first) in text_of(client, second)
+
+
+def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
+    chatbot: Chatbot, drain: Drain
+) -> None:
+    erased = [conversation_of(chatbot, VALUE, messages=3) for _ in range(2)]
+    key = factories.ApiKeyFactory.create(chatbot=chatbot, label="CRM", prefix="3f9a")
+    request = deletion_of(chatbot, VALUE, filed_by=f"api:{key.prefix}", reference="TICKET-7")
+    drain()
+
+    answer = member(chatbot).get(address(request))
+
+    assert [(one.label, one.number, one.kept) for one in answer.context["counts"]][:3] == [
+        ("Conversations", 2, 2),
+        ("Messages", 6, None),
+        ("Identities", 2, None),
+    ]
+    assert ", ".join(str(one.pk) for one in erased) in answer.text
+    for said in (
+        "API key CRM (3f9a)",
+        "The workers",
+        "TICKET-7",
+        "2 conversations, 6 messages, 0 files, 0 exports.",
+    ):
+        assert said in answer.text
+    assert VALUE not in answer.text
+
+
+@pytest.mark.django_db(transaction=True)  # an export is read on a connection of its own
+def test_an_export_is_fetched_by_support_staff_and_officers(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    conversation_of(chatbot, VALUE, messages=3)
+    request = export_of(chatbot, VALUE)
+    drain()
+    export = ComplianceRequest.objects.get(pk=request.pk).export
+    support, viewer = staff(chatbot, Role.SUPPORT), member(chatbot)
+
+    for client, may in ((client_of(support), True), (viewer, False)):
+        text = text_of(client, request)
+        assert VALUE not in text
+        assert str(export.sha256) in text
+        assert (address(request, "download") in text) == may
+    answer = client_of(support).get(address(request, "download"))
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("http")
+    assert "no-store" in answer["Cache-Control"]
+    entry = ChangeLogEntry.objects.get(event="export.downloaded")
+    assert (entry.actor, entry.request_id) == (f"user:{support.pk}", request.pk)
+    assert viewer.get(address(request, "download")).status_code == 403
+    assert client_of(support).get(address(request, "download", "7")).status_code == 404
+
+    deletion_of(chatbot, VALUE, erase_exports=True)
+    drain()
+    assert client_of(support).get(address(request, "download")).status_code == 410
+    assert address(request, "download") not in text_of(client_of(support), request)
+    assert client_of(support).get(address(waiting(chatbot), "download")).status_code == 404
+
+
+def test_what_lies_in_a_clients_bucket_is_named_but_not_its_key(chatbot: Chatbot) -> None:
+    now = timezone.now()
+    done = export_of(chatbot, VALUE)
+    ComplianceRequest.objects.filter(pk=done.pk).update(
+        status="completed", result="done", completed_at=now, uci_value=None
+    )
+    factories.ExportFactory.create(
+        request=done, hosting="client", bucket="theirs", key=VALUE, rows=1, bytes=2, sha256="f" * 64, finished_at=now
+    )
+    client = member(chatbot, Role.SUPPORT)
+    text = text_of(client, done)
+    assert "theirs" in text
+    assert "It is the client&#x27;s: fetch it there." in text or "It is the client's: fetch it there." in text
+    assert VALUE not in text
+    assert client.get(address(done, "download")).status_code == 409
+
+
+def test_callbacks_are_shown_by_their_host_and_sent_again(chatbot: Chatbot) -> None:
+    Chatbot.objects.update(callback_url="https://hooks.example.com/now")
+    request = waiting(chatbot)
+    callback = factories.CallbackFactory.create(request=request, given_up=True)
+    support = member(chatbot, Role.SUPPORT)
+
+    text = text_of(support, request)
+    assert "https://hooks.example.com" in text
+    assert "privacy-5813" not in text
+    assert "The receiver did not answer" in text
+    assert address(request, "resend") not in text_of(member(chatbot), request)
+    assert decide(member(chatbot), request, "resend").status_code == 403
+    assert decide(support, request, "resend").status_code == 302
+    callback.refresh_from_db()
+    assert callback.state == "waiting"
+
+
+def test_the_progress_can_be_asked_for_alone(chatbot: Chatbot) -> None:
+    client = member(chatbot)
+    now = timezone.now()
+    request = waiting(
+        chatbot, status=Status.PROCESSING, started_at=now, cut_at=now, conversations=3, conversations_total=10
+    )
+    part = client.get(address(request, "progress")).text
+    assert "3 of 10 conversations erased" in part
+    assert 'data-at-rest="no"' in part
+    assert "<html" not in part
+    assert 'data-at-rest="yes"' in client.get(address(failed(chatbot), "progress")).text
+    assert f'data-progress="{address(request, "progress")}"' in text_of(client, request)
+    assert "data-progress" not in text_of(client, failed(chatbot))
+
+
+def test_its_queries_do_not_grow_and_never_read_whom_it_names(chatbot: Chatbot) -> None:
+    client = member(chatbot)
+    few = completed(chatbot)
+    changelog.record("request.accepted", chatbot_id=chatbot.pk, request_id=few.pk, actor="user:1")
+    text_of(client, few)
+    with CaptureQueriesContext(connection) as by_few:
+        text_of(client, few)
+    many = completed(chatbot)
+    for number in range(30):
+        actor = f"user:{staff(chatbot).pk}"
+        entry = changelog.record("request.given_back", chatbot_id=chatbot.pk, request_id=many.pk, actor=actor)
+        RequestNote.objects.create(chatbot=chatbot, request=many, entry_id=entry, text=f"note {number}")
+        factories.CallbackFactory.create(request=many, occurred_at=timezone.now())
+        conversation_of(chatbot, f"v{number}", deletion_request_id=many.pk)
+    with CaptureQueriesContext(connection) as by_many:
+        assert "note 29" in text_of(client, many)
+    assert len(by_many) == len(by_few) <= 16
+    read = [one["sql"].partition(" FROM ")[0] for one in [*by_few, *by_many]]
+    assert not [
+        one for one in read if re.search(r'"(uci_value|uci_digest|conversation_digests)"(?! IS NOT NULL)', one)
+    ]
+
+
+def test_every_event_of_a_request_and_every_reason_has_words() -> None:
+    about_requests = {event for event in changelog.VOCABULARY if event.startswith(("request.", "callback."))}
+    assert EVENTS.keys() == about_requests | {"export.downloaded"}
+    assert set(words.HELD_IN_SHORT) == set(ComplianceRequest.HoldReason)
+    for event, (_, _, tell) in EVENTS.items():
+        said = tell(dict.fromkeys(changelog.VOCABULARY[event], 1))
+        assert "None" not in said

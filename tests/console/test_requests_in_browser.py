@@ -1,0 +1,108 @@
+"""The requests' pages in a browser: decided by keyboard, followed while a worker is at it, wide and narrow."""
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.erasure import ledger
+from compliance.models import ComplianceRequest
+from tests import factories
+from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
+from tests.console.made import VALUE, Status, completed, failed, held, status_of
+from tests.factories import conversation_of
+from tests.people import Role, staff
+
+
+def decide_by_keyboard(page: Page, reason: str) -> None:
+    opener = page.get_by_role("button", name="Approve")
+    dialog = page.get_by_role("dialog", name="Approve")
+    opener.press("Enter")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
+
+    opener.press("Enter")
+    choice = dialog.get_by_label("Reason")
+    expect(choice).to_be_focused()
+    page.keyboard.type(reason)  # as the first letters of an option do
+    page.keyboard.press("Tab")
+    page.keyboard.type("Asked the client.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("The request is approved.")).to_be_visible()
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
+    live_server, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation_of(chatbot, VALUE, messages=3)
+    conversation_of(chatbot, VALUE, messages=4)
+    request = held(chatbot)
+    factories.CallbackFactory.create(request=request, given_up=True)
+    others = [failed(chatbot), completed(chatbot)]
+    officer = staff(chatbot, Role.OFFICER)
+    below = f"/admin/requests/{request.pk}/"
+    with browser() as chromium:
+        watched = signed_in(chromium, live_server.url, officer, "/admin/requests/")
+        page = watched.page
+        is_easy_to_use(page)
+        for path in (f"/admin/requests/{others[0].pk}/", below):
+            page.goto(live_server.url + path)
+            is_easy_to_use(page)
+        page.get_by_role("button", name="Approve").click()
+        is_easy_to_use(page)
+        stays_at_home(watched, live_server.url)
+        page.context.close()
+
+        plain = signed_in(chromium, live_server.url, officer, below, script=False, width=360)
+        expect(plain.page.get_by_role("dialog", name="Reject").get_by_label("Reason")).to_be_visible()
+        assert fits(plain.page)
+        plain.page.context.close()
+
+        watched = signed_in(chromium, live_server.url, officer, below)
+        page = watched.page
+        decide_by_keyboard(page, "The number")
+        assert status_of(request) == Status.ACCEPTED
+        write = ledger.write
+
+        def look_meanwhile(lines: list[ledger.Line]) -> None:
+            expect(page.get_by_text("2 of 2 conversations erased")).to_be_visible()
+            expect(page.get_by_text("Processing")).to_be_visible()
+            write(lines)
+
+        monkeypatch.setattr(ledger, "write", look_meanwhile)
+        assert not worker.drain(seconds=60)
+
+        expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+        expect(page.get_by_text("2 conversations, 7 messages, 0 files, 0 exports.")).to_be_visible()
+        expect(page.get_by_text("A note stood here. It was erased.")).to_be_visible()
+        assert VALUE not in page.content()
+        stays_at_home(watched, live_server.url)
+
+
+@needs_chromium
+@pytest.mark.django_db(transaction=True)
+def test_a_page_that_refused_a_decision_does_not_send_it_again_by_itself(live_server, chatbot: Chatbot) -> None:
+    request = failed(chatbot)
+    below = f"/admin/requests/{request.pk}/"
+    with browser() as chromium:
+        page = signed_in(chromium, live_server.url, staff(chatbot, Role.SUPPORT), below).page
+        page.get_by_role("button", name="Retry").click()
+        page.get_by_label("Reason").select_option("try_again")
+        found = ComplianceRequest.objects.filter(pk=request.pk)
+        found.update(status=Status.ACCEPTED, failed_at=None)  # as a colleague's retry leaves it
+        page.get_by_role("dialog").get_by_role("button", name="Retry").click()
+        expect(page.get_by_text("Only a failed request")).to_be_visible()
+        assert page.url == f"{live_server.url}{below}retry/"
+
+        found.update(status=Status.FAILED, failed_at=timezone.now())
+        page.wait_for_url(live_server.url + below)
+
+        expect(page.get_by_text("Nothing more happens by itself.")).to_be_visible()
+        assert status_of(request) == Status.FAILED
