@@ -10,8 +10,8 @@ from uuid import UUID
 from django.db import connection
 
 from common.arrays import array
-from compliance.listing import first_id
 from compliance.models import ComplianceRequest
+from compliance.requests.queries import first_id
 
 Status = ComplianceRequest.Status
 

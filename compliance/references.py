@@ -13,7 +13,7 @@ from django.db import connection
 
 from common.arrays import array
 from compliance import by_ids
-from compliance.selectors import holds
+from compliance.requests.selectors import holds
 
 _OF_CHATTERS = """
 SELECT other.id, other.reference, r.uci_value

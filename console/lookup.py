@@ -6,10 +6,10 @@ from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from compliance import looking_up
 from compliance.errors import Refused
-from compliance.looking_up import Answer, What
-from compliance.operations.filing import Setup
+from compliance.requests import lookup
+from compliance.requests.lookup import Answer, What
+from compliance.requests.submit import Setup
 from console.common.pages import form, render
 from console.common.scope import visible_chatbots
 from console.common.several import one_of
@@ -54,7 +54,7 @@ def look_up(request: HttpRequest) -> HttpResponse:
     answer: Answer | None = None
     if asked.is_valid():
         try:
-            answer = looking_up.look_up(
+            answer = lookup.look_up(
                 chatbot=chatbot,
                 what=What(asked.cleaned_data["what"]),
                 text=asked.cleaned_data["text"],

@@ -26,10 +26,11 @@ from accounts import second_factor
 from chatbots import changelog
 from chatbots import operations as chatbot_operations
 from chatbots.models import ApiKey, Chatbot, Membership
-from compliance import extracting, operations, worker
-from compliance.listing import first_id
+from compliance import extracting, worker
 from compliance.models import Callback, Claim, ComplianceRequest, Export
-from compliance.selectors import ByUci
+from compliance.requests import operations
+from compliance.requests.queries import first_id
+from compliance.requests.selectors import ByUci
 from conversations.demo_data import COMPANIES
 from conversations.extracts import days
 from conversations.models import Conversation, DailyExtract, Identity

@@ -9,14 +9,14 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
 from common.problems import MOST_ERRORS, FieldError, Problem
-from compliance import operations
 from compliance.api import described_batch
 from compliance.api.bodies import BODIES, BatchBody, not_valid, parse_as, validate
 from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView, as_filed, as_problem, request_objects
 from compliance.api.filing import FilingView, replay_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.operations import Asked
+from compliance.requests import operations
+from compliance.requests.operations import Asked
 
 # How many faults are listed of each item of a large batch.
 _LEAST_ERRORS = 10

@@ -14,9 +14,9 @@ from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
-from compliance.operations import MAX_BATCH
-from compliance.reasons import ApproveReason, CancelReason, RejectReason
-from compliance.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
+from compliance.requests.operations import MAX_BATCH
+from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
+from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from conversations.documents import error_at
 
 # The limits are those of `ByConversations`, told field by field.

@@ -7,11 +7,11 @@ from rest_framework.response import Response
 
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from compliance import operations
 from compliance.api import described_lists
 from compliance.api.bodies import ApproveBody, CancelBody, RejectBody, read_reason
 from compliance.api.calls import WRITE_SCOPES, ComplianceView, WritingView, answer_with, find_request
 from compliance.models import ComplianceRequest
+from compliance.requests import operations
 
 
 class CancelView(WritingView):

@@ -9,12 +9,12 @@ from chatbots.api.views import json_body
 from chatbots.authentication import SIGNATURE_HEADER, SignatureAuthentication, TokenAuthentication, caller_of
 from chatbots.models import ApiKey
 from common.problems import Problem
-from compliance import operations
 from compliance.api import described
 from compliance.api.bodies import DeletionBody, ExportBody, parse_body
 from compliance.api.calls import ComplianceView, as_filed, request_objects
 from compliance.models import ComplianceRequest
-from compliance.replays import ReplayKey, replay_key
+from compliance.requests import operations
+from compliance.requests.idempotency import ReplayKey, replay_key
 
 Scope = ApiKey.Scope
 Kind = ComplianceRequest.Kind

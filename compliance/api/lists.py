@@ -8,11 +8,11 @@ from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import CursorPages, PageQuery
 from common.query import read_query
-from compliance import listing
 from compliance.api import described_lists
 from compliance.api.bodies import SelectorBody, parse_as
 from compliance.api.calls import ComplianceView, request_objects
 from compliance.api.queries import RequestsQuery
+from compliance.requests import queries
 
 Scope = ApiKey.Scope
 
@@ -31,7 +31,7 @@ class RequestsView(ComplianceView):
         query = read_query(request, RequestsQuery)
         pages = RequestPages(query)
         filters = query.model_dump(exclude=set(PageQuery.model_fields))
-        found = pages.paginate_queryset(listing.newest(caller_of(request).chatbot, **filters), request)
+        found = pages.paginate_queryset(queries.newest(caller_of(request).chatbot, **filters), request)
         return pages.get_paginated_response(request_objects(request, found))
 
 
@@ -43,5 +43,5 @@ class LookupView(ComplianceView):
     @described_lists.look_up_requests
     def post(self, request: Request, **_path: str) -> Response:
         body = parse_as(SelectorBody, json_body(request))
-        found = listing.about(caller_of(request).chatbot, body.about)
+        found = queries.about(caller_of(request).chatbot, body.about)
         return Response({"results": request_objects(request, found.requests), "left_out": found.left_out})

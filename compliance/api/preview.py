@@ -9,16 +9,16 @@ from rest_framework.response import Response
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
 from common.bodies import parse_json
-from compliance import previewing
 from compliance.api import described_preview
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
 from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView
 from compliance.models import ComplianceRequest
-from compliance.previewing import Preview
-from compliance.previewing.deleting import Deletion, HoldReason
-from compliance.previewing.exporting import Export
-from compliance.previewing.finding import Options
-from compliance.similar import Similar
+from compliance.requests import preview
+from compliance.requests.preview import Preview
+from compliance.requests.preview.deleting import Deletion, HoldReason
+from compliance.requests.preview.exporting import Export
+from compliance.requests.preview.finding import Options
+from compliance.requests.preview.similar import Similar
 
 Kind = ComplianceRequest.Kind
 
@@ -28,7 +28,7 @@ class PreviewView(WritingView):
     def post(self, request: Request, **_path: str) -> Response:
         body = _parse(json_body(request))
         caller = caller_of(request)
-        found = previewing.preview(
+        found = preview.preview(
             chatbot=caller.chatbot,
             about=body.about,
             kinds=_kinds(caller, body.action),

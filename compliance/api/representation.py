@@ -7,11 +7,11 @@ from typing import Any
 from django.conf import settings
 
 from common.times import rfc3339
-from compliance import outcomes
-from compliance.counted import conversations_done, counts_of, waits_for
 from compliance.models import ComplianceRequest, Export
-from compliance.operations import is_retryable
-from compliance.outcomes import Copy, Delivered, Kept, Outcomes
+from compliance.requests import results
+from compliance.requests.counts import conversations_done, counts_of, waits_for
+from compliance.requests.operations import is_retryable
+from compliance.requests.results import Copy, Delivered, Kept, Outcomes
 
 Status = ComplianceRequest.Status
 
@@ -30,7 +30,7 @@ def represent_all(
     They never name the chatter, save through the key of a hosted export, which bears the value: `shows_key` says
     whether the caller may read it (scope `requests:read`).
     """
-    came_of = outcomes.read(requests)
+    came_of = results.read(requests)
     return [_represent(request, came_of, status_url=status_url(request), shows_key=shows_key) for request in requests]
 
 

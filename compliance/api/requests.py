@@ -10,9 +10,9 @@ from rest_framework.response import Response
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.problems import Problem
-from compliance import operations
 from compliance.api import described
 from compliance.api.calls import ComplianceView, answer_with, find_request
+from compliance.requests import operations
 
 Scope = ApiKey.Scope
 

@@ -13,11 +13,11 @@ from django.urls import reverse
 
 from chatbots.management.base import find_chatbot
 from common.commands import TeachingCommand
-from compliance import operations
 from compliance.api.representation import represent
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.selectors import ByConversations, ByUci, Selector
+from compliance.requests import operations
+from compliance.requests.selectors import ByConversations, ByUci, Selector
 
 Status = ComplianceRequest.Status
 

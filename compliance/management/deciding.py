@@ -9,7 +9,7 @@ from common.commands import TeachingCommand
 from compliance.errors import Refused
 from compliance.management.base import parse_request_id, show
 from compliance.models import ComplianceRequest
-from compliance.reasons import REASONS, Decision
+from compliance.requests.reasons import REASONS, Decision
 
 
 class DecidingCommand(TeachingCommand):

@@ -15,17 +15,17 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable, decrypt, encrypt
-from compliance import batch_replays, operations, previewing
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.operations import Asked
-from compliance.previewing import Preview
-from compliance.previewing.deleting import Deletion
-from compliance.previewing.exporting import Export
-from compliance.previewing.finding import Options
-from compliance.previewing.many import Line, PreviewOfMany, preview_many
-from compliance.replays import ReplayKey, replay_key
-from compliance.selectors import ByConversations, ByUci, Selector
+from compliance.requests import idempotency_batch, operations, preview
+from compliance.requests.idempotency import ReplayKey, replay_key
+from compliance.requests.operations import Asked
+from compliance.requests.preview import Preview
+from compliance.requests.preview.deleting import Deletion
+from compliance.requests.preview.exporting import Export
+from compliance.requests.preview.finding import Options
+from compliance.requests.preview.many import Line, PreviewOfMany, preview_many
+from compliance.requests.selectors import ByConversations, ByUci, Selector
 
 Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
@@ -142,7 +142,7 @@ class BrokenSeal(Exception):
 
 def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, Seen]:
     """Return the preview of one request, and what is compared when it is confirmed. Raises Refused."""
-    found = previewing.preview(
+    found = preview.preview(
         chatbot=chatbot,
         about=draft.about,
         kinds=[Kind(draft.kind)],
@@ -202,7 +202,7 @@ def confirm(*, chatbot: Chatbot, actor: str, sealed: Sealed, typed: str) -> Outc
     """
     asked = sealed.draft.asked()
     replay = _replay(chatbot, sealed)
-    filed = batch_replays.recall(chatbot, replay, asked).requests
+    filed = idempotency_batch.recall(chatbot, replay, asked).requests
     if filed:
         # Of what was refused then, nothing is filed behind the person's back long after they looked.
         asked = {place: one for place, one in asked.items() if place in filed or not sealed.is_over}

@@ -9,7 +9,7 @@ from django import forms
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.selectors import MOST_CONVERSATIONS
+from compliance.requests.selectors import MOST_CONVERSATIONS
 from console.filing import pasting
 from console.filing.drafts import BrokenSeal, Draft, unseal_subject
 from console.filing.pasting import Pasted, Unreadable

@@ -12,7 +12,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
-from compliance.operations import MAX_BATCH
+from compliance.requests.operations import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, render
 from console.common.scope import TEND, actor_of
 from console.filing import shown

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from compliance.operations import MAX_BATCH
+from compliance.requests.operations import MAX_BATCH
 from conversations.folding import SPACES
 
 # Of a paste or a file: a thousand values of the greatest length, and some columns beside them.

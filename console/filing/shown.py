@@ -8,10 +8,10 @@ from django.conf import settings
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from compliance.operations import CONSOLE_GRACE
-from compliance.previewing.deleting import Deletion
-from compliance.previewing.many import Outlook, PreviewOfMany
-from compliance.similar import Similar
+from compliance.requests.operations import CONSOLE_GRACE
+from compliance.requests.preview.deleting import Deletion
+from compliance.requests.preview.many import Outlook, PreviewOfMany
+from compliance.requests.preview.similar import Similar
 from console.filing.drafts import Draft, seal_subject
 from console.filing.pasting import Pasted, peculiarities
 

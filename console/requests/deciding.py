@@ -7,10 +7,10 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-from compliance import operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.reasons import Decision
+from compliance.requests import operations
+from compliance.requests.reasons import Decision
 from console.common.scope import DECIDE, TEND, Role, actor_of, chatbots_with_role, is_superuser, may
 
 Status = ComplianceRequest.Status

@@ -10,7 +10,7 @@ from chatbots.models import Chatbot
 from common.times import EARLIEST, LATEST
 from compliance.models import ComplianceRequest
 from compliance.models.notes import MOST_CHARACTERS
-from compliance.reasons import REASONS, Decision
+from compliance.requests.reasons import REASONS, Decision
 from console.requests.wanted import DUE, VIEWS, Wanted
 
 _ANY = ("", "Any")

@@ -9,7 +9,7 @@ from uuid import UUID
 from chatbots.models import ChangeLogEntry
 from compliance.failure_help import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.reasons import WORDS
+from compliance.requests.reasons import WORDS
 from console.common.actors import names_of
 
 # A request that is given back again and again has many.

@@ -17,7 +17,7 @@ from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from compliance.reasons import REASONS
+from compliance.requests.reasons import REASONS
 from console.common.pages import action, page, render
 from console.common.paging import Page, page_of
 from console.common.scope import visible_chatbots, within_scope

@@ -9,13 +9,13 @@ from django.db.models import BooleanField, ExpressionWrapper
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 
-from compliance import operations, outcomes
 from compliance.callbacks import resending
-from compliance.counted import conversations_done
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.previewing import preview_filed
-from compliance.reasons import Decision
+from compliance.requests import operations, results
+from compliance.requests.counts import conversations_done
+from compliance.requests.preview import preview_filed
+from compliance.requests.reasons import Decision
 from console.common import pages
 from console.common.actors import names_of
 from console.common.pages import action, page, polled
@@ -127,7 +127,7 @@ def _answer(
     refused: str = "",
     status: int = HTTPStatus.OK,
 ) -> HttpResponse:
-    came_of = outcomes.read([found])
+    came_of = results.read([found])
     tends, decides = (may(request, found.chatbot, roles) for roles in (TEND, DECIDE))
     choices = [
         Choice(one, deciding.WAYS[one], form if form and one == decision else _form(found, one))

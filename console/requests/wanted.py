@@ -13,9 +13,9 @@ from django.db.models import BooleanField, F, Func, Model, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
-from compliance import listing
 from compliance.models import ComplianceRequest
-from compliance.operations import NAMES_SOMEBODY
+from compliance.requests import queries
+from compliance.requests.operations import NAMES_SOMEBODY
 
 Status = ComplianceRequest.Status
 
@@ -77,7 +77,7 @@ def _narrowing(wanted: Wanted, status: Status | None, also: Q) -> _Branch:
         also &= Q(origin=wanted.origin)
 
     def narrow(requests: QuerySet[ComplianceRequest]) -> QuerySet[ComplianceRequest]:
-        return listing.fitting(
+        return queries.fitting(
             requests.filter(also),
             status=status,
             kind=wanted.kind,

@@ -14,8 +14,8 @@ from chatbots import rate_limits
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, RateLimitWindow
 from chatbots.operations import create_api_key
 from chatbots.rate_limits import RateLimiter
-from compliance import operations
 from compliance.models import ComplianceRequest, Replay
+from compliance.requests import operations
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 
@@ -283,7 +283,7 @@ def test_no_row_is_locked_while_a_call_is_served(bot, monkeypatch):
             threads.submit(look).result()
         return submit(**arguments)
 
-    monkeypatch.setattr("compliance.operations.submit", looking)
+    monkeypatch.setattr("compliance.requests.operations.submit", looking)
     assert caller.post(DELETION, ALICE).status_code == 200
     assert len(looked) == 1
 

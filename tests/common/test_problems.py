@@ -103,7 +103,7 @@ def test_a_failing_operation_is_answered_and_not_quoted(chatbot, monkeypatch, ca
         raise error
 
     caller = TokenCaller(chatbot)
-    monkeypatch.setattr("compliance.operations.submit", fail)
+    monkeypatch.setattr("compliance.requests.operations.submit", fail)
     response = caller.post("data-deletion", ALICE)
     problem(response, CODES[code][0], code)
     assert ("Retry-After" in response.headers) is (code == "unavailable")

@@ -146,7 +146,7 @@ def test_a_failed_call_of_the_api_bears_its_id_in_answer_and_log(chatbot: Chatbo
         raise error
 
     caller = TokenCaller(chatbot)
-    monkeypatch.setattr("compliance.operations.submit", fail)
+    monkeypatch.setattr("compliance.requests.operations.submit", fail)
     log.truncate(log.seek(0))
     answer = caller.post("data-deletion", ALICE, X_Request_ID=THEIRS)
     made = problem(answer, CODES[code][0], code)["request_id"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import batch_replays
 from compliance.models import Replay
+from compliance.requests import idempotency_batch
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.compliance.test_api_batch import IDEMPOTENCY, PATH, filed, ids, items
@@ -23,7 +23,7 @@ def bot(transactional_db: None) -> Chatbot:
 
 def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:
     """Run the calls, each of which looks whether it was answered before any of them stores."""
-    gate, recall = Gate(), batch_replays.recall
+    gate, recall = Gate(), idempotency_batch.recall
     looked: list[int] = []
 
     def recalled(*asked: Any) -> Any:
@@ -35,7 +35,7 @@ def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -
             gate.passed()
         return found
 
-    monkeypatch.setattr(batch_replays, "recall", recalled)
+    monkeypatch.setattr(idempotency_batch, "recall", recalled)
     return [one.end() for one in [Elsewhere(call) for call in calls]]
 
 

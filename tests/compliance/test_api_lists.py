@@ -13,8 +13,8 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot, Variable
 from common.times import rfc3339
-from compliance import listing
 from compliance.models import ComplianceRequest
+from compliance.requests import queries
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.test_api_requests import FIELDS
 from tests.factories import ExportFactory, deletion_of, export_of
@@ -166,7 +166,7 @@ def test_a_lookup_finds_what_was_asked_about_one_chatter(caller, chatbot, neighb
 
 
 def test_a_lookup_says_how_many_it_leaves_out(caller, chatbot, monkeypatch):
-    monkeypatch.setattr(listing, "MOST_OF_CHATTER", 2)
+    monkeypatch.setattr(queries, "MOST_OF_CHATTER", 2)
     requests = [deletion_of(chatbot, "alice-77") for _ in range(5)]
     response = caller.post("requests/lookup", ALICE)
     assert ids(response) == of(requests[4], requests[3])

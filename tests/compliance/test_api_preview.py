@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from compliance import similar as similar_values
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export
-from compliance.previewing import deleting, finding
+from compliance.requests.preview import deleting, finding
+from compliance.requests.preview import similar as similar_values
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Message
 from tests.calls import SigningCaller, TokenCaller, pointers, problem

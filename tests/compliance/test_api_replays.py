@@ -13,9 +13,9 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import replays
 from compliance.models import ComplianceRequest, Replay
-from compliance.replays import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, replay_key
+from compliance.requests import idempotency
+from compliance.requests.idempotency import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, replay_key
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 
@@ -201,8 +201,8 @@ def test_a_key_that_got_another_answer_while_it_was_looked_for_counts(chatbot, s
     """The call is known by its signature; while it is looked for, its key comes with another body."""
     signer.post(DELETION, ALICE)
     TokenCaller(chatbot).post(DELETION, BOB, **KEY)
-    original, misses = replays._find, iter([True])
-    monkeypatch.setattr(replays, "_find", lambda *call: None if next(misses, False) else original(*call))
+    original, misses = idempotency._find, iter([True])
+    monkeypatch.setattr(idempotency, "_find", lambda *call: None if next(misses, False) else original(*call))
     problem(signer.post(DELETION, ALICE, **KEY), 409, "idempotency_conflict")
 
 
@@ -289,7 +289,7 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
 
     def unfinished_call() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(*replays.remembering([key], first))
+            cursor.execute(*idempotency.remembering([key], first))
             is_open.set()
             wait_until_somebody_waits(cursor)
             transaction.set_rollback(not commits)

@@ -4,9 +4,9 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance import operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests import operations
 from conversations.models import Conversation
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of

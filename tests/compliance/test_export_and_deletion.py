@@ -12,10 +12,11 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
-from compliance import claims, operations, progress, sizes, worker
+from compliance import claims, progress, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
+from compliance.requests import operations
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken

@@ -14,12 +14,13 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage, Written
 from common.storage.removal import Removed
-from compliance import claims, crew, operations, outcomes, sizes, worker
+from compliance import claims, crew, sizes, worker
 from compliance.api.representation import represent
 from compliance.errors import ClaimLost
 from compliance.export import copying
 from compliance.models import ComplianceRequest, Export, ExportFile
-from compliance.outcomes import MOST_FILES
+from compliance.requests import operations, results
+from compliance.requests.results import MOST_FILES
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from tests.clients import PREFIX, empty, use_client_bucket
@@ -375,7 +376,7 @@ def test_a_client_finds_its_files_below_its_prefix(
     request = export_with_files(chatbot)
     carry_out(taken(request))
     assert ExportFile.objects.get().key.startswith(f"{PREFIX}chatter_data_exports/42/")
-    assert outcomes.kept_exports([request.pk]) == {}
+    assert results.kept_exports([request.pk]) == {}
     empty(server.storage())
 
 

@@ -15,9 +15,10 @@ from chatbots.models import ChangeLogEntry
 from common.logs import SafeFormatter
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
-from compliance import claims, operations, sizes, worker
+from compliance import claims, sizes, worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation
+from compliance.requests import operations
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, VariableValue
 from tests import factories

@@ -9,8 +9,8 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
 from compliance import figures
-from compliance.listing import first_id
 from compliance.models import ComplianceRequest
+from compliance.requests.queries import first_id
 from console.common.charts import Series, bars
 from console.templatetags.figures import span
 from conversations.per_day import conversations_per_day

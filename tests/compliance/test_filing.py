@@ -6,10 +6,10 @@ from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Bucket, Variable
 from common.crypto import digest
-from compliance import operations
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
-from compliance.selectors import ByUci
+from compliance.requests import operations
+from compliance.requests.selectors import ByUci
 from tests import factories
 from tests.calls import ALICE, SigningCaller
 

@@ -15,9 +15,10 @@ from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from chatbots.operations import set_mails
-from compliance import operations, tasks
+from compliance import tasks
 from compliance.mails import delivering, finding
 from compliance.models import ComplianceRequest, Mailbox, Notice
+from compliance.requests import operations
 from tests import hostile
 from tests.factories import deletion_of, export_of
 from tests.hostile import Behaviour, Hostile, behaving

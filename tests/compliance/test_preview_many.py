@@ -5,14 +5,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot, Variable
-from compliance import previewing
 from compliance.erasure import objects
 from compliance.errors import Refused, StepFailed
 from compliance.models import ComplianceRequest
-from compliance.previewing import finding
-from compliance.previewing.finding import Options
-from compliance.previewing.many import Line, Outlook, PreviewOfMany, preview_many
-from compliance.selectors import ByUci
+from compliance.requests import preview
+from compliance.requests.preview import finding
+from compliance.requests.preview.finding import Options
+from compliance.requests.preview.many import Line, Outlook, PreviewOfMany, preview_many
+from compliance.requests.selectors import ByUci
 from conversations import uploads
 from tests.compliance.test_api_preview import exported, filled
 from tests.factories import IdentityFactory, conversation_of, deletion_of, export_of, of_conversations, uci_of
@@ -29,12 +29,12 @@ def many(
     return preview_many(chatbot=chatbot, key=key, lines=lines, kind=kind, options=Options(**options))
 
 
-def alone(chatbot: Chatbot, value: str, **options: bool) -> previewing.Preview:
+def alone(chatbot: Chatbot, value: str, **options: bool) -> preview.Preview:
     about = ByUci("member_id", value)
-    return previewing.preview(chatbot=chatbot, about=about, kinds=list(Kind), options=Options(**options))
+    return preview.preview(chatbot=chatbot, about=about, kinds=list(Kind), options=Options(**options))
 
 
-def as_outlook(one: previewing.Preview, kind: Kind) -> Outlook:
+def as_outlook(one: preview.Preview, kind: Kind) -> Outlook:
     """What the preview of one says, in the words of many."""
     part = one.deletion if kind == Kind.DELETION else one.export
     assert part is not None

@@ -14,8 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
-from compliance import listing
 from compliance.models import ComplianceRequest
+from compliance.requests import queries
 from tests import factories
 from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.people import Role, client_of, member, staff
@@ -107,7 +107,7 @@ def test_its_days_are_those_of_the_chatbot_as_on_the_dashboard_that_leads_to_the
 ) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Tokyo")
     at = (timezone.now() - timedelta(days=2)).replace(hour=20, minute=0)  # there the next day has begun
-    filed = waiting(chatbot, id=listing.first_id(at))
+    filed = waiting(chatbot, id=queries.first_id(at))
     ComplianceRequest.objects.filter(pk=filed.pk).update(received_at=at)
     utc, tokyo = at.date().isoformat(), (at + timedelta(days=1)).date().isoformat()
     user = staff(chatbot)

@@ -9,9 +9,10 @@ from chatbots.buckets import place_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
-from compliance import operations, queue, worker
+from compliance import queue, worker
 from compliance.erasure.remnants import remove_expired
 from compliance.models import ComplianceRequest, Export
+from compliance.requests import operations
 from scripts.processes import Processes
 from tests import factories
 from tests.clients import PREFIX, empty, use_client_bucket

@@ -16,8 +16,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.listing import first_id
 from compliance.models import ComplianceRequest, Heartbeat
+from compliance.requests.queries import first_id
 from tests.browser import browser, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.conversations.test_extracts import DAY, extract, failed
 from tests.console.monitoring.test_pages import finished, held

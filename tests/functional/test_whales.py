@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
-from compliance import operations, progress
+from compliance import progress
 from compliance.claims import BY_INDEX, MAX_ATTEMPTS
 from compliance.erasure import rows, verify
+from compliance.requests import operations
 from compliance.sizes import LARGE_CONVERSATIONS
 from conversations.models import Conversation
 from tests.functional.company import Company, document, settle, work

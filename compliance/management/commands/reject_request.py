@@ -1,6 +1,6 @@
-from compliance import operations
 from compliance.management.deciding import DecidingCommand
-from compliance.reasons import Decision
+from compliance.requests import operations
+from compliance.requests.reasons import Decision
 
 
 class Command(DecidingCommand):

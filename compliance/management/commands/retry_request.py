@@ -4,10 +4,10 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
-from compliance import operations
 from compliance.failure_help import FAILURES
 from compliance.management.deciding import DecidingCommand
-from compliance.reasons import Decision
+from compliance.requests import operations
+from compliance.requests.reasons import Decision
 
 _ONE_OR_ALL = "Name one request, or --all-failed and --code."
 

@@ -9,8 +9,7 @@ change-log entry, and after commit a nudge to the workers. What workers report i
     failed -> accepted                                 (retry, at the end of the line)
 """
 
-from compliance.operations.batches import MAX_BATCH, submit_all
-from compliance.operations.deciding import (
+from compliance.requests.decisions import (
     NAMES_SOMEBODY,
     approve,
     cancel,
@@ -21,8 +20,9 @@ from compliance.operations.deciding import (
     retry,
     retry_all_failed,
 )
-from compliance.operations.exports import download_link
-from compliance.operations.filing import CONSOLE_GRACE, Asked, submit
+from compliance.requests.downloads import download_link
+from compliance.requests.submit import CONSOLE_GRACE, Asked, submit
+from compliance.requests.submit_batch import MAX_BATCH, submit_all
 
 __all__ = [
     "CONSOLE_GRACE",

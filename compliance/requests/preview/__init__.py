@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from chatbots.models import Chatbot
-from compliance import similar
 from compliance.models import ComplianceRequest
-from compliance.operations.filing import Setup, check
-from compliance.previewing import deleting, exporting
-from compliance.previewing.deleting import Deletion, HoldReason
-from compliance.previewing.exporting import Export
-from compliance.previewing.finding import MOST_NAMED, Options, Subjects, find
-from compliance.selectors import ByUci, Selector
-from compliance.similar import Similar
+from compliance.requests.preview import deleting, exporting, similar
+from compliance.requests.preview.deleting import Deletion, HoldReason
+from compliance.requests.preview.exporting import Export
+from compliance.requests.preview.finding import MOST_NAMED, Options, Subjects, find
+from compliance.requests.preview.similar import Similar
+from compliance.requests.selectors import ByUci, Selector
+from compliance.requests.submit import Setup, check
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind

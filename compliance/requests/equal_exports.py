@@ -14,10 +14,10 @@ from uuid import UUID
 from django.db import transaction
 
 from chatbots import changelog
-from compliance import replays
-from compliance.filing import as_json
 from compliance.models import ComplianceRequest
-from compliance.replays import ReplayKey
+from compliance.requests import idempotency
+from compliance.requests.idempotency import ReplayKey
+from compliance.requests.insert import as_json
 
 # Of one subject, by the selector's columns: (same, a deletion that is about the same).
 _UCI = (
@@ -64,7 +64,7 @@ def answer(request: ComplianceRequest, replay: ReplayKey | None) -> ComplianceRe
         equal = find([request]).get(request.pk)
         if equal is None:
             return None
-        if replay and not replays.remember(list(replay.each()), equal):
+        if replay and not idempotency.remember(list(replay.each()), equal):
             transaction.set_rollback(True)
             return None
         changelog.record_all(entries([equal], origin=request.origin, actor=request.filed_by))

@@ -24,7 +24,7 @@ from chatbots import changelog
 from chatbots.changelog import Entry
 from chatbots.models import Variable
 from compliance.models import ComplianceRequest
-from compliance.replays import ReplayKey, remembering
+from compliance.requests.idempotency import ReplayKey, remembering
 
 _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),

@@ -7,12 +7,13 @@ from django.db import transaction
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance import batch_replays, filing, queue
-from compliance.batch_replays import Recalled
+from compliance import queue
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.operations import equal_exports
-from compliance.operations.filing import (
+from compliance.requests import equal_exports, idempotency_batch, insert
+from compliance.requests.idempotency import ReplayKey
+from compliance.requests.idempotency_batch import Recalled
+from compliance.requests.submit import (
     ATTEMPTS,
     Asked,
     Setup,
@@ -22,7 +23,6 @@ from compliance.operations.filing import (
     no_bucket,
     require_compliance,
 )
-from compliance.replays import ReplayKey
 
 Kind = ComplianceRequest.Kind
 
@@ -50,13 +50,13 @@ def submit_all(
     """
     for _ in range(ATTEMPTS):
         with transaction.atomic():
-            recalled = batch_replays.recall(chatbot, replay, asked) if replay else Recalled()
+            recalled = idempotency_batch.recall(chatbot, replay, asked) if replay else Recalled()
             if not recalled.requests:
                 require_compliance(chatbot)
             left = {place: one for place, one in sorted(asked.items()) if place not in recalled.requests}
             unsaved, refused = _judge(chatbot, left, origin=origin, actor=actor)
             answers = _with_equals(left, unsaved)
-            if replay is None or batch_replays.remember(chatbot, replay, recalled, recalled.requests | answers):
+            if replay is None or idempotency_batch.remember(chatbot, replay, recalled, recalled.requests | answers):
                 _store(answers, origin=origin, actor=actor)
                 return recalled.requests | answers | refused
             # Another call with one of these keys came in between: what it was answered with counts.
@@ -124,7 +124,7 @@ def _store(answers: Mapping[int, ComplianceRequest], *, origin: ComplianceReques
         requests = list(fresh.values())
         entries = [accepted(request) for request in requests]
         grace = grace_of(requests[0].chatbot, origin)
-        filing.file_all(requests, grace=grace, due_in=settings.DUE_DAYS, entries=entries)
+        insert.file_all(requests, grace=grace, due_in=settings.DUE_DAYS, entries=entries)
         queue.ring_after_commit()
     equals = [one for one in answers.values() if one.existing]
     changelog.record_all(equal_exports.entries(equals, origin=origin, actor=actor))

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from chatbots.models import Chatbot
-from compliance import similar
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.operations.filing import Setup, check, one_of, require_compliance
-from compliance.previewing import deleting, exporting
-from compliance.previewing.deleting import Deletion, HoldReason
-from compliance.previewing.exporting import Export
-from compliance.previewing.finding import Finds, Options, Subjects, find, united
-from compliance.selectors import ByUci
-from compliance.similar import Similar
+from compliance.requests.preview import deleting, exporting, similar
+from compliance.requests.preview.deleting import Deletion, HoldReason
+from compliance.requests.preview.exporting import Export
+from compliance.requests.preview.finding import Finds, Options, Subjects, find, united
+from compliance.requests.preview.similar import Similar
+from compliance.requests.selectors import ByUci
+from compliance.requests.submit import Setup, check, one_of, require_compliance
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind

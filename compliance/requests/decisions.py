@@ -1,8 +1,8 @@
 """What people and clients decide of a request that is filed: approve, reject, cancel, retry.
 
-A decision may have a reason, one of `compliance.reasons` for it, and a note in free words, which may name somebody:
-`compliance.notes` says when it goes. Both are optional here. All raise Refused(`invalid`) for a reason or a note
-that they do not take.
+A decision may have a reason, one of `compliance.requests.reasons` for it, and a note in free words, which may name
+somebody: `compliance.requests.notes` says when it goes. Both are optional here. All raise Refused(`invalid`) for a
+reason or a note that they do not take.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,13 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance import notes, queue, reasons
+from compliance import queue
 from compliance.callbacks.announcing import announce
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.reasons import Decision
+from compliance.requests import notes, reasons
+from compliance.requests.reasons import Decision
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status

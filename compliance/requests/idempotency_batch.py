@@ -20,7 +20,7 @@ from common.arrays import array
 from common.crypto import digest
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.replays import ReplayKey
+from compliance.requests.idempotency import ReplayKey
 
 # OFFSET 0 keeps PostgreSQL at one look-up for each digest.
 _RECALL = """

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from compliance.operations.filing import Setup, no_bucket
-from compliance.previewing.deleting import count_files
-from compliance.previewing.finding import Finds, Found, Options, Subjects, Totals, total
+from compliance.requests.preview.deleting import count_files
+from compliance.requests.preview.finding import Finds, Found, Options, Subjects, Totals, total
+from compliance.requests.submit import Setup, no_bucket
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import CallbackUrlRefused, in_one_form
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
-from compliance import filing, queue, replays
+from compliance import queue
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.operations import equal_exports
-from compliance.selectors import ByConversations, ByUci, Selector
+from compliance.requests import equal_exports, idempotency, insert
+from compliance.requests.selectors import ByConversations, ByUci, Selector
 
 Kind = ComplianceRequest.Kind
 
@@ -120,7 +120,7 @@ def submit(
     include_shared: bool = False,
     include_files: bool = False,
     again: bool = False,
-    replay: replays.ReplayKey | None = None,
+    replay: idempotency.ReplayKey | None = None,
 ) -> ComplianceRequest:
     """File a request about one chatter, or about certain conversations, and return it.
 
@@ -142,11 +142,11 @@ def submit(
             checked = Checked(_names(about, uci or chatbot), receiver)
         except Refused:
             # A call that was answered is answered alike whatever has changed since.
-            if replay and (answered := replays.recall(chatbot, replay)):
+            if replay and (answered := idempotency.recall(chatbot, replay)):
                 return answered
             raise
         request = asked.unsaved(chatbot, checked, origin=origin, actor=actor)
-        filed = filing.file(
+        filed = insert.file(
             request,
             uci=uci,
             grace=grace_of(chatbot, origin),
@@ -158,7 +158,7 @@ def submit(
         if filed:
             queue.ring_after_commit()
             return request
-        if replay and (answered := replays.recall(chatbot, replay)):
+        if replay and (answered := idempotency.recall(chatbot, replay)):
             return answered
         if isinstance(about, ByUci):
             _forget_variable(chatbot, about.key)

@@ -7,13 +7,14 @@ from uuid import UUID
 from django.db import models
 
 from chatbots.models import Chatbot
-from compliance import listing, similar
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.operations import is_retryable
-from compliance.operations.filing import find_uci
-from compliance.selectors import LONGEST_ID, ByConversations, ByUci
-from compliance.similar import Similar
+from compliance.requests import queries
+from compliance.requests.operations import is_retryable
+from compliance.requests.preview import similar
+from compliance.requests.preview.similar import Similar
+from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci
+from compliance.requests.submit import find_uci
 from conversations import finding
 from conversations.finding import NOTHING, SHORTEST_NAME, Found
 
@@ -82,7 +83,7 @@ def look_up(*, chatbot: Chatbot, what: What, text: str, key: str = "") -> Answer
 
 
 def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
-    about = listing.about(chatbot, who)
+    about = queries.about(chatbot, who)
     variable = find_uci(chatbot, who.key)
     answer = Answer(
         finding.by_value(chatbot=chatbot, variable=variable, value=who.value),
@@ -107,7 +108,7 @@ def _by_name(chatbot: Chatbot, text: str) -> Answer:
 def _by_conversation(chatbot: Chatbot, text: str) -> Answer:
     if not 1 <= len(text) <= LONGEST_ID:
         raise Refused("invalid", f"An id has 1 to {LONGEST_ID} characters.")
-    about = listing.about(chatbot, ByConversations((text,)))
+    about = queries.about(chatbot, ByConversations((text,)))
     rows = finding.by_id(chatbot=chatbot, external_id=text).rows
     number = text.strip()
     if number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER:
