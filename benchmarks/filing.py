@@ -10,8 +10,8 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from benchmarks.filling import Filled
-from compliance import queue
 from compliance.models import ComplianceRequest
+from compliance.work import notify
 
 _UNDER_WAY = ("accepted", "processing")
 _HOURS = 3600.0
@@ -40,7 +40,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[
     ]
     with transaction.atomic():
         ComplianceRequest.objects.bulk_create(requests, batch_size=5_000)
-        queue.ring_after_commit()
+        notify.ring_after_commit()
     return [request.pk for request in requests]
 
 

@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 # One call to a storage with all its tries, each of which gets half of what is left; one piece of a download. With the
 # time that a part takes at the least rate, and one look-up of a name, it fits in the lease of a claim
-# (compliance/claims.py).
+# (compliance/work/claims.py).
 STORAGE_SECONDS = 30.0
 # A large file is put together from its parts meanwhile.
 STORAGE_COMPLETING_SECONDS = 60.0

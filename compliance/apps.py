@@ -5,6 +5,6 @@ class ComplianceConfig(AppConfig):
     name = "compliance"
 
     def ready(self) -> None:
-        from compliance import checks, queue  # noqa: F401, PLC0415  (registers the system checks)
+        from compliance.work import notify  # noqa: PLC0415  (registers the system checks)
 
-        queue.never_unpickle()
+        notify.never_unpickle()

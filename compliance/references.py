@@ -12,8 +12,8 @@ from uuid import UUID
 from django.db import connection
 
 from common.arrays import array
-from compliance import by_ids
 from compliance.requests.selectors import holds
+from compliance.work import sql
 
 _OF_CHATTERS = """
 SELECT other.id, other.reference, r.uci_value
@@ -27,8 +27,8 @@ _OF_CONVERSATIONS = f"""
 SELECT c.id, other.id, other.reference, i.value
   FROM conversations_conversation c
   JOIN conversations_identity i ON i.conversation_id = c.id AND i.value IS NOT NULL
- CROSS JOIN LATERAL {by_ids.NAMING} AS other
- WHERE c.id = ANY(%s) AND other.reference <> '' AND {by_ids.IS_ANY}
+ CROSS JOIN LATERAL {sql.NAMING} AS other
+ WHERE c.id = ANY(%s) AND other.reference <> '' AND {sql.IS_ANY}
 """  # noqa: S608  (texts of ours)
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
 _EMPTY = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(%s)"

@@ -11,16 +11,16 @@ from functools import wraps
 from django.conf import settings
 
 from common.logs import describe_kind
-from compliance import heartbeats, occurrences, queue, worker
-from compliance.aside import Aside
 from compliance.callbacks import claiming, delivering
 from compliance.mails import delivering as mails
+from compliance.work import heartbeats, notify, occurrences, worker
+from compliance.work.aside import Aside
 
 logger = logging.getLogger(__name__)
 
 # Of this worker process.
-_ASIDE = Aside(queue.ring)
-_LIFE = queue.Life()
+_ASIDE = Aside(notify.ring)
+_LIFE = notify.Life()
 
 
 class TaskFailed(Exception):
@@ -49,8 +49,8 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
 @_quiet
 def drain() -> None:
     """Carry out waiting requests. Rings for another worker at a backlog, and once more if it leaves work behind."""
-    if worker.drain(call_for_help=queue.ring, aside=_ASIDE):
-        queue.ring()
+    if worker.drain(call_for_help=notify.ring, aside=_ASIDE):
+        notify.ring()
 
 
 @_quiet
@@ -59,22 +59,22 @@ def sweep() -> None:
     worker.sweep(_ASIDE)
     occurrences.note(occurrences.Name.SWEEP)
     if claiming.is_due():
-        queue.call_messenger()
+        notify.call_messenger()
     if settings.MAILS:
-        queue.call_postman()
-    if worker.drain(call_for_help=queue.ring, aside=_ASIDE):
-        queue.ring()
+        notify.call_postman()
+    if worker.drain(call_for_help=notify.ring, aside=_ASIDE):
+        notify.ring()
 
 
 @_quiet
 def deliver_callbacks() -> None:
     """Send callbacks that are due. Calls for another turn if it leaves some behind."""
     if delivering.deliver():
-        queue.call_messenger()
+        notify.call_messenger()
 
 
 @_quiet
 def send_mails() -> None:
     """Tell officers by mail of what is new. Calls for another turn if it leaves some behind."""
     if mails.deliver():
-        queue.call_postman()
+        notify.call_postman()

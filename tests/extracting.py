@@ -12,10 +12,10 @@ from django.test import override_settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance import claims
 from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
-from compliance.sizes import measure
+from compliance.work import claims
+from compliance.work.sizes import measure
 from conversations.extracts import days, work
 from conversations.models import Conversation, DailyExtract
 from tests import factories

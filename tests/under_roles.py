@@ -20,9 +20,10 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test.client import ClientHandler
 from psycopg import errors
 
-from compliance import database_rights, heartbeats, worker
+from compliance import database_rights
 from compliance.callbacks import delivering as callbacks
 from compliance.mails import delivering as mails
+from compliance.work import heartbeats, worker
 
 ROLES = {"web": "tests_web", "worker": "tests_worker"}
 # Those who may log in, and nothing else: one who is to own a database, and one who is not.

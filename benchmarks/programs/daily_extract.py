@@ -15,7 +15,7 @@ from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
-from compliance import queue
+from compliance.work import notify
 from conversations.extracts import days
 from conversations.models import DailyExtract
 
@@ -38,7 +38,7 @@ def run(run: Run) -> None:
             before = workers.forget_peak()
             began = time.perf_counter()
             days.plan(Chatbot.objects.get(pk=chatbot), day, day)
-            queue.ring()
+            notify.ring()
             extract = _wait(chatbot)
             ours.append(time.perf_counter() - began)
             peaks.append(workers.peak_mib())

@@ -20,7 +20,7 @@ from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
-from compliance import queue
+from compliance.work import notify
 from conversations.extracts import days
 from conversations.models import DailyExtract
 
@@ -92,7 +92,7 @@ def _by_cluster(filled: Filled, expected: Files) -> tuple[float, float]:
     with cluster() as workers:
         # All days until yesterday, or the sweep would plan what is left of them meanwhile.
         days.plan(Chatbot.objects.get(pk=filled.chatbot), _first_day(), datetime.now(UTC).date())
-        queue.ring()
+        notify.ring()
         _wait_for_days(filled)
         world.settle()
         workers.forget_peak()

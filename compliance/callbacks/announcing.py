@@ -9,7 +9,7 @@ from django.db import connection
 from uuid_utils.compat import uuid7
 
 from common.arrays import array
-from compliance import queue
+from compliance.work import notify
 
 # How long an undeliverable callback is tried.
 TRIED_FOR = timedelta(days=1)
@@ -51,4 +51,4 @@ def announce(request_ids: Collection[UUID]) -> None:
             },
         )
         if cursor.rowcount:
-            queue.call_messenger_after_commit()
+            notify.call_messenger_after_commit()

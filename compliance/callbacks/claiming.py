@@ -19,8 +19,8 @@ from django.db.backends.utils import CursorWrapper
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
 from common.arrays import array
-from compliance.claims import BY_INDEX
 from compliance.models import Callback
+from compliance.work.claims import BY_INDEX
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from django.db.models import QuerySet
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.arrays import array
-from compliance import queue
 from compliance.callbacks.announcing import TRIED_FOR
-from compliance.claims import BY_INDEX
 from compliance.errors import Refused
 from compliance.models import Callback
+from compliance.work import notify
+from compliance.work.claims import BY_INDEX
 
 _BATCH = 1_000
 
@@ -120,7 +120,7 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
             ]
         )
         if resent:
-            queue.call_messenger_after_commit()
+            notify.call_messenger_after_commit()
     return Resent(len(resent), forgotten)
 
 

@@ -1,7 +1,7 @@
 """Exports that are not over, named by the other selector, and still owe what a deletion would erase.
 
-Requests by one selector are ordered by the line (`compliance.line`). Between a chatter's requests and those by
-conversations only the data tells whether they meet, so it is asked right before a deletion goes on.
+Requests by one selector are ordered by the line (`compliance.work.scheduling`). Between a chatter's requests and
+those by conversations only the data tells whether they meet, so it is asked right before a deletion goes on.
 """
 
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import connection
 
 from common.arrays import array
-from compliance.by_ids import NAMING
+from compliance.work.sql import NAMING
 from conversations.named import NAMED
 
 

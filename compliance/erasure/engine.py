@@ -26,14 +26,14 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from compliance import progress
-from compliance.claims import HeldClaim
 from compliance.erasure import exports, extracts, ledger, marking, objects, rows, verify
 from compliance.erasure.marking import Marked
 from compliance.erasure.verify import Leftovers
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
-from compliance.sizes import Size
+from compliance.work import transitions
+from compliance.work.claims import HeldClaim
+from compliance.work.sizes import Size
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     """
     # Whoever has to approve is asked before a large one waits for its lane.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
-    going = progress.divert_large(held, list(admitted), sizes)
+    going = transitions.divert_large(held, list(admitted), sizes)
     if going:
         fits = rows.fits_one_chunk(sizes[each] for each in going if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in going], erases=fits)
@@ -107,7 +107,7 @@ class _Work:
             found = verify.ask(self._going)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead: the others of the claim do not wait for it.
-            self._going = progress.set_apart(self._held, self._going, at_clients)
+            self._going = transitions.set_apart(self._held, self._going, at_clients)
             self._note(found)
             clean = [request_id for request_id in self._going if _is_clean(found, request_id)]
             return found, ledger.read(clean) if clean else {}
@@ -115,8 +115,11 @@ class _Work:
     def _note(self, found: Found) -> None:
         """Note how much was found, in the caller's bite."""
         ours = [(request_id, found[request_id]) for request_id in self._going if request_id in found]
-        progress.note_left(
-            {each: progress.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS]) for each, left in ours}
+        transitions.note_left(
+            {
+                each: transitions.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS])
+                for each, left in ours
+            }
         )
 
     def _complete(self, lines: Mapping[UUID, ledger.Line]) -> Found:
@@ -150,15 +153,15 @@ class _Work:
 
     def _without_behind(self, request_ids: Sequence[UUID]) -> list[UUID]:
         """Put those back into the line that an export, retried since, has to precede; return the others."""
-        behind = progress.behind_exports(self._held, request_ids)
+        behind = transitions.behind_exports(self._held, request_ids)
         self._put_back(behind, WaitingFor.TURN)
         return [request_id for request_id in request_ids if request_id not in behind]
 
     def _conclude(self, done: Sequence[UUID]) -> None:
         """Complete these, of which the bite has seen that nothing is left."""
-        failed = progress.failed_by_ids(self._held, done)
+        failed = transitions.failed_by_ids(self._held, done)
         still_left = verify.ask(failed) if failed else {}
-        progress.complete_deletions(
+        transitions.complete_deletions(
             self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
         )
         self._drop(done)
@@ -216,12 +219,12 @@ class _Work:
 
     def _fail(self, failures: Mapping[UUID, StepFailed]) -> None:
         if failures:
-            progress.step_failed(self._held, failures)
+            transitions.step_failed(self._held, failures)
             self._drop(failures)
 
     def _put_back(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
         if request_ids:
-            progress.give_back(self._held, request_ids, waiting_for=waiting_for, wait=wait)
+            transitions.give_back(self._held, request_ids, waiting_for=waiting_for, wait=wait)
             self._drop(request_ids)
 
     def _drop(self, request_ids: Collection[UUID]) -> None:

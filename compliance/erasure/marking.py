@@ -23,11 +23,11 @@ from django.db import connection
 
 from chatbots import changelog
 from common.arrays import array
-from compliance import by_ids, progress
-from compliance.claims import HeldClaim
 from compliance.erasure import blocking_exports, exports, rows
 from compliance.models import ComplianceRequest
-from compliance.sizes import Size
+from compliance.work import sql, transitions
+from compliance.work.claims import HeldClaim
+from compliance.work.sizes import Size
 from conversations import locks
 from conversations.named import NAMED
 
@@ -46,10 +46,10 @@ SELECT r.id, r.chatbot_id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, 
                   AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
                   AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))
        OR (r.conversation_digests IS NOT NULL AND EXISTS (
-           SELECT 1 FROM {by_ids.SHARING} AS earlier
+           SELECT 1 FROM {sql.SHARING} AS earlier
             WHERE earlier.seq < r.seq AND earlier.kind = 'export'
               AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))),
-       r.conversation_digests IS NOT NULL OR coalesce({by_ids.IS_ANY_OPEN}, FALSE)
+       r.conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
        SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS c
@@ -94,14 +94,14 @@ SELECT chatbot_id, clock_timestamp(),
   FROM unnest(%s::bigint[]) AS ours(chatbot_id)
 """
 
-_COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in progress.COUNTERS)
+_COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in transitions.COUNTERS)
 _BEGIN = f"""
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cut_at = %(cut)s,
        cutoff_number = begun.cutoff, conversations_total = begun.total,
-       {", ".join(f"{name} = r.{name} + begun.{name}" for name in progress.COUNTERS)}
+       {", ".join(f"{name} = r.{name} + begun.{name}" for name in transitions.COUNTERS)}
   FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
-         AS begun(id, cutoff, total, {", ".join(progress.COUNTERS)})
+         AS begun(id, cutoff, total, {", ".join(transitions.COUNTERS)})
  WHERE r.id = begun.id
 """  # noqa: S608  (names of ours)
 
@@ -182,7 +182,7 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
             reasons[one.request_id] = reason
     if reasons:
         waiting = {each for each, reason in reasons.items() if reason == HoldReason.EXPORT_PENDING}
-        progress.hold(held, reasons, pending={each: pending[each] for each in waiting & pending.keys()})
+        transitions.hold(held, reasons, pending={each: pending[each] for each in waiting & pending.keys()})
     return going
 
 
@@ -231,7 +231,7 @@ def _mark_free(held: HeldClaim, fresh: Sequence[Admitted], *, waits: bool, erase
             busy = {one.request_id for one in fresh}
         else:
             return put_back | {one.request_id: True for one in ours}
-        progress.give_back(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
+        transitions.give_back(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
         put_back |= dict.fromkeys(busy, False)
         fresh = [one for one in fresh if one.request_id not in busy]
     return put_back
@@ -250,7 +250,7 @@ def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
     """Mark, in the caller's bite and under intake's locks. Raises _InUse."""
     ids = [one.request_id for one in fresh]
     cut = _cut({one.chatbot_id for one in fresh})
-    counts: Mapping[UUID, progress.Counts] = {}
+    counts: Mapping[UUID, transitions.Counts] = {}
     totals: Counter[UUID] = Counter()
     if erases:
         named = rows.lock_named(ids)
@@ -287,13 +287,15 @@ def _still_live(request_ids: Sequence[UUID]) -> Counter[UUID]:
 
 
 def _conclude(
-    fresh: Sequence[Admitted], cut: _Cut, *, totals: Counter[UUID], counts: Mapping[UUID, progress.Counts]
+    fresh: Sequence[Admitted], cut: _Cut, *, totals: Counter[UUID], counts: Mapping[UUID, transitions.Counts]
 ) -> None:
     """Set the requests under way, with what is counted already, and remember the chatters for intake."""
     ids = [request.request_id for request in fresh]
-    none: progress.Counts = Counter()
+    none: transitions.Counts = Counter()
     counted = [counts.get(request_id, none) for request_id in ids]
-    begun: dict[str, str | datetime] = {name: array(count[name] for count in counted) for name in progress.COUNTERS}
+    begun: dict[str, str | datetime] = {
+        name: array(count[name] for count in counted) for name in transitions.COUNTERS
+    }
     begun |= {
         "ids": array(ids),
         "cut": cut.at,

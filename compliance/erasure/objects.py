@@ -22,12 +22,12 @@ from django.db import connection, transaction
 from common.arrays import array
 from common.leases import Keeper
 from common.storage.removal import Removed
-from compliance import progress
 from compliance.crew import Crew
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.whereabouts import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
+from compliance.work import transitions
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def _erase(bite: Bite, request_ids: Sequence[UUID], *, find: str, forget: str, c
             with bite():
                 forgotten = _forget(forget, [(row.row_id, row.key) for row in gone])
                 if counter:
-                    progress.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
+                    transitions.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
     return failures
 
 
@@ -282,8 +282,8 @@ def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[L
     return gone
 
 
-def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, progress.Counts]:
-    counts: dict[UUID, progress.Counts] = {}
+def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, transitions.Counts]:
+    counts: dict[UUID, transitions.Counts] = {}
     for row in gone:
         counts.setdefault(row.request_id, Counter())[counter] += row.counts
     return counts

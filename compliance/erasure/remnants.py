@@ -22,13 +22,13 @@ from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
 from common.storage import OpenUpload, StorageError
-from compliance import progress
 from compliance.erasure import ledger, objects, rows
 from compliance.erasure.forgetting import FORGETTING, periods
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.storage_walk import stale_uploads
 from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
+from compliance.work import transitions
 from conversations.extracts import work
 from conversations.models import DailyExtract, UploadedFile
 
@@ -116,7 +116,7 @@ def erase_late_data() -> None:
             return
         with transaction.atomic():
             counts = rows.erase_marked_chunk(request_ids)
-            progress.add_late_counts(counts)
+            transitions.add_late_counts(counts)
             _record(counts)
         if not counts:
             return
@@ -185,7 +185,7 @@ def _in_ledger(request_ids: list[UUID]) -> bool:
     return True
 
 
-def _record(counts: dict[UUID, progress.Counts]) -> None:
+def _record(counts: dict[UUID, transitions.Counts]) -> None:
     chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
     changelog.record_all(
         [

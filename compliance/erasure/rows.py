@@ -16,14 +16,15 @@ from django.db import connection
 from psycopg import sql
 
 from common.arrays import array
-from compliance import progress, references
+from compliance import references
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import Said
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
 from compliance.inventory import CONVERSATION, stores
 from compliance.inventory_terms import Fate, Way
-from compliance.progress import Counts
-from compliance.sizes import Size
+from compliance.work import transitions
+from compliance.work.sizes import Size
+from compliance.work.transitions import Counts
 from conversations.models import Identity, Message
 from conversations.named import NAMED
 
@@ -138,7 +139,7 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     """
     locked = _lock(_MARKED, request_ids) or _lock(_NAMED_ONLY, request_ids)
     counts = _erase_some(locked) if locked else {}
-    progress.add_counts(counts)
+    transitions.add_counts(counts)
     return counts
 
 

@@ -20,12 +20,12 @@ from django.db import connection
 from chatbots.buckets import hosted_storage
 from common.leases import Keeper
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
-from compliance.claims import HeldClaim
 from compliance.crew import THREADS, Crew
 from compliance.errors import StepFailed
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
 from compliance.models import ExportFile
+from compliance.work.claims import HeldClaim
 from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name

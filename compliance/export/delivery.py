@@ -16,14 +16,14 @@ from psycopg import sql
 from common.leases import Keeper
 from common.logs import describe_database_error
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
-from compliance import progress
-from compliance.claims import HeldClaim
 from compliance.crew import THREADS, Crew
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
 from compliance.export.reporting import Reporter
+from compliance.work import transitions
+from compliance.work.claims import HeldClaim
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
 
@@ -166,13 +166,13 @@ class Delivery:
         files = [self._delivered(target, file) for target, file in written.items()]
         if not files:
             return
-        overtaken = progress.complete_exports(self._held, files)
+        overtaken = transitions.complete_exports(self._held, files)
         self._report.overtaken([target for target in written if target.request_id in overtaken])
         self._report.settled |= written.keys()
 
-    def _delivered(self, target: Target, written: Written) -> progress.Delivered:
+    def _delivered(self, target: Target, written: Written) -> transitions.Delivered:
         counts = self._counts[target.place]
-        return progress.Delivered(
+        return transitions.Delivered(
             request_id=target.request_id,
             chatbot_id=target.chatbot_id,
             export_id=target.export_id,
@@ -180,7 +180,7 @@ class Delivery:
             rows=self._lines[target.place],
             bytes=written.bytes,
             sha256=written.sha256,
-            counts=progress.Counts(
+            counts=transitions.Counts(
                 conversations=counts.conversations,
                 messages=counts.messages,
                 shared_conversations=counts.shared_left_out,
@@ -192,9 +192,9 @@ class Delivery:
         """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if len(unread) > 1:
-            progress.give_back_alone(self._held)
+            transitions.give_back_alone(self._held)
         else:
-            progress.step_failed(self._held, dict.fromkeys(unread, failure))
+            transitions.step_failed(self._held, dict.fromkeys(unread, failure))
 
 
 def _read_part(data: Iterator[bytes]) -> bytes:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from chatbots.buckets import Place
 from chatbots.models import Bucket
 from common.storage import ObjectStorage
-from compliance import progress
-from compliance.claims import HeldClaim
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.whereabouts import HOSTED, open_place
+from compliance.work import transitions
+from compliance.work.claims import HeldClaim
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def choose(held: HeldClaim) -> Destination | None:
         detail = "The chatbot's bucket was removed. Set one up, then retry."
         failures[chatbot] = StepFailed("export_destination_missing", detail, retryable=False)
     if failures:
-        progress.step_failed(
+        transitions.step_failed(
             held, {request: failures[chatbot] for request, chatbot in waiting.items() if chatbot in failures}
         )
     changed = [request for request, chatbot in waiting.items() if chatbot not in places and chatbot not in failures]
     if changed:
-        progress.try_again(held, changed, code="bucket_changed")
+        transitions.try_again(held, changed, code="bucket_changed")
     if not places:
         return None
     return Destination(next(iter(places.values())).storage, places)

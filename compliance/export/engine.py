@@ -26,8 +26,6 @@ from functools import partial
 
 from common.leases import Keeper
 from common.storage import ObjectStorage
-from compliance import progress
-from compliance.claims import HeldClaim
 from compliance.crew import Crew
 from compliance.erasure import objects
 from compliance.errors import StepFailed
@@ -38,6 +36,8 @@ from compliance.export.recording import Leftover, Target
 from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
 from compliance.whereabouts import storage_of
+from compliance.work import transitions
+from compliance.work.claims import HeldClaim
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: flo
     """Set all exports under way and record where their files go. First removes what attempts before left."""
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
-        started = progress.start_exports(held, now, chatbots)
+        started = transitions.start_exports(held, now, chatbots)
         # All are locked at once, in the order of the ids, as everybody else does.
         known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
         objects.forget_out_of_reach(known.values_list("pk", flat=True))
@@ -118,9 +118,9 @@ def _purge(held: HeldClaim, keeper: Keeper, left: Collection[Leftover], *, until
         purging.hand_all(removable, lambda each: storages[each].purge(each.key), until=until)
     failures |= {each.request.pk: failure for each, failure in purging.failed.items()}
     if failures:
-        progress.step_failed(held, failures)
+        transitions.step_failed(held, failures)
     late = [each.request.pk for each in removable if each not in purging.begun]
-    progress.give_back(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
+    transitions.give_back(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
     return set(purging.done)
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Mapping
 
-from compliance import progress
-from compliance.claims import HeldClaim
 from compliance.errors import StepFailed
 from compliance.export import recording
 from compliance.export.recording import Target
 from compliance.models import ComplianceRequest
+from compliance.work import transitions
+from compliance.work.claims import HeldClaim
 
 # As the change log tells it, when a deletion has met one of the conversations: the export is made again.
 _OVERTAKEN = "export_overtaken"
@@ -23,7 +23,7 @@ class Reporter:
     def overtaken(self, targets: Collection[Target]) -> None:
         """Have exports made again, from what is left: a deletion has met one of their conversations."""
         if targets:
-            progress.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
+            transitions.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
             self.settled.update(targets)
 
     def failed(self, failures: Mapping[Target, StepFailed]) -> None:
@@ -34,7 +34,7 @@ class Reporter:
         self.overtaken(met)
         failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
         if failed:
-            progress.step_failed(self._held, failed)
+            transitions.step_failed(self._held, failed)
         self.settled |= failures.keys()
 
     def untouched(self, targets: Collection[Target]) -> None:
@@ -43,4 +43,4 @@ class Reporter:
             with self._held.bite():
                 recording.forget_keys(targets)
             waiting_for = ComplianceRequest.WaitingFor.TURN
-            progress.give_back(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
+            transitions.give_back(self._held, [target.request_id for target in targets], waiting_for=waiting_for)

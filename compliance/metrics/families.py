@@ -13,13 +13,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from chatbots.models import Chatbot
-from compliance import health
 from compliance.failure_help import FAILURES
 from compliance.figures import OPEN
-from compliance.heartbeats import Condition
 from compliance.metrics import asking
 from compliance.metrics.asking import OfChatbots
 from compliance.models import Callback, ComplianceRequest
+from compliance.work import health
+from compliance.work.heartbeats import Condition
 from config.version import VERSION
 
 _KINDS = ComplianceRequest.Kind.values

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Heartbeat(models.Model):
-    """That a cluster was there, by the database's clock (`compliance.heartbeats`). One row for each start of one."""
+    """That a cluster was there, by the database's clock (`compliance.work.heartbeats`). One row for each start."""
 
     id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster: another one at each start.")
     name = models.CharField(

@@ -16,10 +16,10 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from common.arrays import array
-from compliance import by_ids
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS
+from compliance.work import sql
 
 # Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
 _IS_ANY = "SELECT TRUE FROM compliance_requestnote WHERE text IS NOT NULL ORDER BY created_at LIMIT 1"
@@ -34,7 +34,7 @@ SELECT r.id AS deletion_id, n.id AS note_id
         UNION
        SELECT id FROM compliance_compliancerequest WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest
         UNION
-       SELECT id FROM {by_ids.SHARING} AS sharing) AS same
+       SELECT id FROM {sql.SHARING} AS sharing) AS same
  CROSS JOIN LATERAL (
        SELECT id FROM compliance_requestnote WHERE request_id = same.id AND text IS NOT NULL OFFSET 0) AS n
  WHERE r.id = ANY(%(ids)s)
@@ -48,7 +48,7 @@ SELECT c.deletion_request_id, n.id
  CROSS JOIN LATERAL (
        SELECT deletion_request_id FROM conversations_conversation
         WHERE chatbot_id = o.chatbot_id AND external_id_digest = given.digest OFFSET 0) AS c
- WHERE c.deletion_request_id = ANY(%(ids)s) AND {by_ids.IS_ANY}
+ WHERE c.deletion_request_id = ANY(%(ids)s) AND {sql.IS_ANY}
 """  # noqa: S608  (a text of ours)
 
 _EMPTY = f"""

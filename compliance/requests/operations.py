@@ -1,7 +1,7 @@
 """Every change of a request's state that a person or a client asks for.
 
 API, console and commands each make one call into here. Each operation is one transaction: the request, its
-change-log entry, and after commit a nudge to the workers. What workers report is in `compliance/progress/`.
+change-log entry, and after commit a nudge to the workers. What workers report is in `compliance/work/transitions/`.
 
     accepted -> processing -> completed | failed       (workers)
     accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)

@@ -16,11 +16,11 @@ from chatbots.callback_secrets import can_sign
 from chatbots.callback_urls import CallbackUrlRefused, in_one_form
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
-from compliance import queue
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import equal_exports, idempotency, insert
 from compliance.requests.selectors import ByConversations, ByUci, Selector
+from compliance.work import notify
 
 Kind = ComplianceRequest.Kind
 
@@ -156,7 +156,7 @@ def submit(
             unless_one_waits=can_be_answered,
         )
         if filed:
-            queue.ring_after_commit()
+            notify.ring_after_commit()
             return request
         if replay and (answered := idempotency.recall(chatbot, replay)):
             return answered

@@ -7,7 +7,6 @@ from django.db import transaction
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance import queue
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import equal_exports, idempotency_batch, insert
@@ -23,6 +22,7 @@ from compliance.requests.submit import (
     no_bucket,
     require_compliance,
 )
+from compliance.work import notify
 
 Kind = ComplianceRequest.Kind
 
@@ -125,7 +125,7 @@ def _store(answers: Mapping[int, ComplianceRequest], *, origin: ComplianceReques
         entries = [accepted(request) for request in requests]
         grace = grace_of(requests[0].chatbot, origin)
         insert.file_all(requests, grace=grace, due_in=settings.DUE_DAYS, entries=entries)
-        queue.ring_after_commit()
+        notify.ring_after_commit()
     equals = [one for one in answers.values() if one.existing]
     changelog.record_all(equal_exports.entries(equals, origin=origin, actor=actor))
     for one in equals:

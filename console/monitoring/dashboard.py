@@ -11,11 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from compliance import figures, health, heartbeats
+from compliance import figures
 from compliance.figures import Number, Period
-from compliance.health import Waiting
-from compliance.heartbeats import Cluster, Condition
 from compliance.models import ComplianceRequest
+from compliance.work import health, heartbeats
+from compliance.work.health import Waiting
+from compliance.work.heartbeats import Cluster, Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
 from console.common.several import Scope, scope_of

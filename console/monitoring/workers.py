@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from django.http import HttpRequest, HttpResponse
 
-from compliance import health, queue
-from compliance.heartbeats import Condition
+from compliance.work import health, notify
+from compliance.work.heartbeats import Condition
 from console.common.pages import page, render
 from console.common.scope import is_superuser, visible_chatbots
 
@@ -26,6 +26,6 @@ def workers(request: HttpRequest) -> HttpResponse:
         clusters=[(cluster, _TONES[cluster.condition], found.at - cluster.seen_at) for cluster in found.clusters],
         claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
         sweep_age=found.last_sweep and max(timedelta(0), found.at - found.last_sweep),
-        failed_tasks=queue.failed_tasks() if sees_all else None,
+        failed_tasks=notify.failed_tasks() if sees_all else None,
         sees_all=sees_all,
     )

@@ -11,12 +11,12 @@ from django.db import connection
 from chatbots.callback_urls import receiver_of
 from common.problem_help import Help
 from common.texts import with_code
-from compliance.by_ids import SHARING
 from compliance.failure_help import FAILURES
 from compliance.models import Callback, ComplianceRequest, Export
 from compliance.requests.counts import COUNTED, EXPORTED, counts_of
 from compliance.requests.reasons import Decision
 from compliance.requests.results import MOST_FILES, Copy, Outcomes
+from compliance.work.sql import SHARING
 from console.requests.deciding import Way
 from console.requests.forms import DecisionForm
 from console.requests.history import GIVEN_BACK

@@ -8,9 +8,9 @@ from django.utils import timezone
 from django.utils.timezone import localtime
 
 from common.storage import errors
-from compliance.claims import MAX_ATTEMPTS
 from compliance.models import ComplianceRequest
 from compliance.requests.counts import waits_for
+from compliance.work.claims import MAX_ATTEMPTS
 from console.requests.history import GIVEN_BACK
 from console.requests.wanted import DUE_SOON, OPEN
 

@@ -18,7 +18,7 @@ from chatbots import operations
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations import NewApiKey, NewCallbackSecret
 from chatbots.operations.buckets import set_bucket
-from compliance import bucket_checks
+from compliance.work import bucket_checks
 from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, RUN, actor_of
 from console.settings import forms

@@ -14,7 +14,7 @@ from chatbots.buckets.policies import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
-from compliance import bucket_checks
+from compliance.work import bucket_checks
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, TEND, is_superuser, may
 from console.settings import forms

@@ -311,7 +311,7 @@ def break_expired() -> None:
 
 
 def break_of(cluster: str, *, blamed: str | None) -> None:
-    """Let go of what the workers of a cluster held that is no more. See `compliance.claims.break_of`."""
+    """Let go of what the workers of a cluster held that is no more. See `compliance.work.claims.break_of`."""
     _break(_BREAK_OF_CLUSTER, cluster=cluster, blamed=blamed)
 
 

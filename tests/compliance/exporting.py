@@ -12,9 +12,9 @@ import pytest
 
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
-from compliance.claims import HeldClaim
 from compliance.export import engine
 from compliance.models import Claim, ComplianceRequest, Export
+from compliance.work.claims import HeldClaim
 from conversations.transcripts import Counts, Piece, Transcripts
 from tests import factories
 

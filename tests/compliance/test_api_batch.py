@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from chatbots import changelog
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from compliance import queue
 from compliance.api import batch
 from compliance.models import ComplianceRequest, Replay
 from compliance.requests import insert
+from compliance.work import notify
 from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.compliance.test_api_requests import FIELDS
@@ -346,7 +346,7 @@ def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactio
             *{
                 "storing": (insert, "_take_over", die),
                 "logging": (changelog, "record_all", die),
-                "nudging": (queue, "ring_after_commit", die),
+                "nudging": (notify, "ring_after_commit", die),
                 "answering": (batch, "request_objects", die),
             }[place]
         )

@@ -10,9 +10,9 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance import claims
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
+from compliance.work import claims
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import deletion_of, export_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from compliance.aside import THREADS, THREADS_WITH_CHECK, Aside, Job
+from compliance.work.aside import THREADS, THREADS_WITH_CHECK, Aside, Job
 
 PATIENCE = 30
 

@@ -11,8 +11,8 @@ from chatbots.buckets import Step
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from chatbots.operations import buckets
 from common import proc
-from compliance import bucket_checks
-from compliance.aside import THREADS, Aside, Job
+from compliance.work import bucket_checks
+from compliance.work.aside import THREADS, Aside, Job
 from tests import factories
 
 pytestmark = pytest.mark.django_db

@@ -12,9 +12,9 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
-from compliance import claims, line, sizes, worker
-from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
+from compliance.work import claims, scheduling, sizes, worker
+from compliance.work.claims import HeldClaim
 from conversations import locks
 from conversations.models import UploadedFile
 from tests import factories
@@ -38,7 +38,7 @@ def taken(kind: Kind = Kind.DELETION, lane: Lane = Lane.NORMAL) -> HeldClaim:
 def test_a_fair_share_goes_to_each_chatbot(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 10)
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 10)
     for number in range(50):
         deletion_of(chatbot, f"backlog-{number}")
     single = deletion_of(neighbour, "single")
@@ -53,7 +53,7 @@ def test_a_fair_share_goes_to_each_chatbot(
 def test_requests_in_their_grace_take_no_share(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 10)
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 10)
     for number in range(10):
         deletion_of(chatbot, f"now-{number}")
         deletion_of(neighbour, f"later-{number}", not_before=timezone.now() + timedelta(hours=1))
@@ -64,7 +64,7 @@ def test_requests_in_their_grace_take_no_share(
 
 
 def test_whoever_had_to_wait_stands_where_it_may_be_taken(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 1)
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 1)
     hour = timedelta(hours=1)
     ago = [deletion_of(chatbot, f"{hours}", queued_at=timezone.now() - hours * hour) for hours in (4, 3, 2)]
     ComplianceRequest.objects.filter(pk=ago[0].pk).update(not_before=timezone.now() - 2.5 * hour)
@@ -75,7 +75,7 @@ def test_whoever_had_to_wait_stands_where_it_may_be_taken(chatbot: Chatbot, monk
 def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 2)
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 2)
     backlogs = [chatbot, *(factories.ready_chatbot(slug=f"backlog-{number}") for number in range(4))]
     for backlog in backlogs:
         for number in range(40):

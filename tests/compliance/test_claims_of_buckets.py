@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common import proc
-from compliance import claims, line, worker
-from compliance.claims import HeldClaim
 from compliance.models import Claim, ComplianceRequest
+from compliance.work import claims, scheduling, worker
+from compliance.work.claims import HeldClaim
 from tests import factories, under_roles
 from tests.factories import deletion_of, export_of
 
@@ -157,14 +157,14 @@ def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest
     for number in range(2):
         export_of(client, f"{number}", lane="alone")
     drawn = Barrier(2)
-    draw = line.draw_for_bucket
+    draw = scheduling.draw_for_bucket
 
-    def draw_together(*given: Any) -> line.ForBucket | None:
+    def draw_together(*given: Any) -> scheduling.ForBucket | None:
         found = draw(*given)
         drawn.wait(30)
         return found
 
-    monkeypatch.setattr(line, "draw_for_bucket", draw_together)
+    monkeypatch.setattr(scheduling, "draw_for_bucket", draw_together)
 
     def take() -> HeldClaim | None:
         try:

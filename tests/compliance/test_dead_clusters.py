@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import proc
-from compliance import claims, heartbeats
 from compliance.models import Claim, ComplianceRequest, Heartbeat
+from compliance.work import claims, heartbeats
 from conversations.extracts import work
 from conversations.models import DailyExtract
 from tests.factories import ClaimFactory, deletion_of

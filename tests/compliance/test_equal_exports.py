@@ -9,11 +9,11 @@ from django.db import transaction
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations import create_callback_secret
-from compliance import claims
 from compliance.models import ComplianceRequest as Request
 from compliance.models import Export
 from compliance.requests import equal_exports, operations
 from compliance.requests.selectors import ByConversations, ByUci
+from compliance.work import claims
 from tests.calls import ALICE, TokenCaller, problem
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of

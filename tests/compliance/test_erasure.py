@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
-from compliance import claims, sizes, worker
-from compliance.claims import HeldClaim
 from compliance.erasure import engine, ledger, marking, rows
 from compliance.models import ComplianceRequest
-from compliance.progress import Counts
+from compliance.work import claims, sizes, worker
+from compliance.work.claims import HeldClaim
+from compliance.work.transitions import Counts
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain

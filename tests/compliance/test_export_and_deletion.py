@@ -12,11 +12,11 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
-from compliance import claims, progress, sizes, worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
+from compliance.work import claims, sizes, transitions, worker
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
@@ -271,7 +271,7 @@ def test_an_export_that_was_begun_after_the_deletion_was_taken_goes_first(
     operations.retry(request_id=export.pk, actor="command")
     other = taken(export)
     with other.bite() as now:
-        progress.start_exports(other, now, [chatbot.pk])
+        transitions.start_exports(other, now, [chatbot.pk])
 
     assert marking.admit(held, sizes.measure(held)) == []
     held.let_go()

@@ -14,11 +14,11 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from common import leases
 from common.storage import ObjectStorage
-from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
+from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE
 from conversations.transcripts import Piece, Transcripts
 from tests import factories

@@ -8,8 +8,8 @@ import pytest
 from chatbots.models import Chatbot
 from common import leases
 from common.storage import ObjectStorage
-from compliance.claims import HeldClaim
 from compliance.errors import ClaimLost
+from compliance.work.claims import HeldClaim
 from conversations import snapshots
 from tests.compliance.exporting import COMPLETED, carry_out, committed, is_empty, outcome, taken
 from tests.factories import conversation_of, export_of

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
-from compliance import worker
 from compliance.erasure import extracts, remnants, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
+from compliance.work import worker
 from conversations.extracts import making, work
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, ExtractConversation

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance import claims
 from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
-from compliance.sizes import measure
+from compliance.work import claims
+from compliance.work.sizes import measure
 from tests.extracting import conversation_on, make_all, noon, planned
 from tests.factories import deletion_of
 

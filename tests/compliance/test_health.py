@@ -13,9 +13,10 @@ from django_q.models import OrmQ, Task
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common import proc
-from compliance import health, heartbeats, occurrences, queue, tasks
-from compliance.heartbeats import Condition
+from compliance import tasks
 from compliance.models import ComplianceRequest, Heartbeat, Occurrence
+from compliance.work import health, heartbeats, notify, occurrences
+from compliance.work.heartbeats import Condition
 from tests.factories import ClaimFactory, deletion_of, export_of
 
 pytestmark = pytest.mark.django_db
@@ -131,7 +132,7 @@ def test_work_that_waits_for_a_minute_while_nobody_has_any_is_told(chatbot: Chat
     assert codes() == []
     claim.delete()
     ComplianceRequest.objects.all().delete()
-    queue.ring()
+    notify.ring()
     OrmQ.objects.update(lock=timezone.now() - 2 * MINUTE)
     assert codes() == ["nobody_works"]
 
@@ -240,13 +241,13 @@ def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> 
             success=False,
             result="a text of a library",
         )
-    queue.ring()
+    notify.ring()
 
-    assert [one.name for one in queue.failed_tasks()] == ["sweep", "drain"]
-    assert "library" not in repr(queue.failed_tasks())
-    assert queue.tasks_waiting()[0] == 1
+    assert [one.name for one in notify.failed_tasks()] == ["sweep", "drain"]
+    assert "library" not in repr(notify.failed_tasks())
+    assert notify.tasks_waiting()[0] == 1
     OrmQ.objects.all().delete()
-    assert queue.tasks_waiting() == (0, None)
+    assert notify.tasks_waiting() == (0, None)
 
 
 def silent(chatbot: Chatbot | None, since: timedelta = MINUTE) -> SilentStorage:

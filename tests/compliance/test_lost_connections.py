@@ -10,9 +10,9 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
-from compliance import claims, worker
 from compliance.models import Claim, ComplianceRequest
-from compliance.sizes import Size, measure
+from compliance.work import claims, worker
+from compliance.work.sizes import Size, measure
 from conversations.extracts import work
 from conversations.models import DailyExtract
 from tests.factories import conversation_of, deletion_of

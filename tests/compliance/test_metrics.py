@@ -15,10 +15,10 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
-from compliance import health
 from compliance.failure_help import FAILURES
 from compliance.metrics import answering, asking
 from compliance.models import Heartbeat, Mailbox, Notice, Occurrence
+from compliance.work import health
 from conversations.models import DailyExtract
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
 from tests.people import Role, staff

@@ -6,11 +6,11 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from compliance import claims
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
 from compliance.requests.selectors import ByUci
+from compliance.work import claims
 from tests import factories
 from tests.factories import deletion_of, export_of
 

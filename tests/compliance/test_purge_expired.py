@@ -14,9 +14,9 @@ from django.utils import timezone
 from accounts.models import LoginFailures, StaffLogin
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
-from compliance import worker
 from compliance.erasure import ledger, remnants
 from compliance.models import Export, ExportFile, Replay, RequestNote
+from compliance.work import worker
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain

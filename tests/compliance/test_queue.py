@@ -14,8 +14,8 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 from django_q.signing import SignedPackage
 
-from compliance import queue
 from compliance.models import Occurrence
+from compliance.work import notify
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,29 +23,29 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def take_all() -> list[str]:
     """As a cluster takes them, one by one; return what they would run."""
     taken = []
-    while task := queue.Broker().dequeue():
+    while task := notify.Broker().dequeue():
         [(_, signed)] = task
         taken.append(SignedPackage.loads(signed)["func"])
     return taken
 
 
 def test_one_waiting_task_is_enough() -> None:
-    queue.ring()
-    queue.ring()
+    notify.ring()
+    notify.ring()
     assert OrmQ.objects.count() == 1
 
 
 def test_a_task_that_was_taken_is_not() -> None:
-    queue.ring()
+    notify.ring()
     assert take_all() == ["compliance.tasks.drain"]
-    queue.ring()
+    notify.ring()
     assert OrmQ.objects.count() == 1
 
 
 def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
-    queue.ring()
+    notify.ring()
     with ThreadPoolExecutor(1) as pool, transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [queue._BELL_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [notify._BELL_LOCK])
         pool.submit(_ring).result(timeout=10)
     assert OrmQ.objects.count() == 1
 
@@ -66,14 +66,14 @@ def test_eight_at_once_call_one_worker() -> None:
 
 def _ring() -> None:
     try:
-        queue.ring()
+        notify.ring()
     finally:
         connection.close()
 
 
 def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
-    queue.call_messenger()
-    queue.ring()
+    notify.call_messenger()
+    notify.ring()
     with ThreadPoolExecutor(4) as pool:
         taken = [one.result(timeout=10) for one in [pool.submit(_take) for _ in range(4)]]
     assert sorted(filter(None, taken)) == ["compliance.tasks.deliver_callbacks", "compliance.tasks.drain"]
@@ -81,9 +81,9 @@ def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
 
 
 def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue, "_WAIT_SECONDS", 0)
-    queue.ring()
-    broker = queue.Broker()
+    monkeypatch.setattr(notify, "_WAIT_SECONDS", 0)
+    notify.ring()
+    broker = notify.Broker()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         [(backend,)] = cursor.fetchall()
@@ -96,12 +96,12 @@ def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.Monk
 
 def test_of_all_who_ask_for_a_sweep_one_a_minute_gets_it() -> None:
     for _ in range(3):
-        queue.call_for_sweep()
+        notify.call_for_sweep()
     assert take_all() == ["compliance.tasks.sweep"]
 
     Occurrence.objects.update(asked_at=timezone.now() - timedelta(seconds=61))
-    queue.call_for_sweep()
-    queue.call_for_sweep()
+    notify.call_for_sweep()
+    notify.call_for_sweep()
     assert take_all() == ["compliance.tasks.sweep"]
 
 
@@ -115,7 +115,7 @@ def _end(backend: int) -> None:
 
 def _take() -> str | None:
     try:
-        task = queue.Broker().dequeue()
+        task = notify.Broker().dequeue()
         return SignedPackage.loads(task[0][1])["func"] if task else None
     finally:
         connection.close()
@@ -125,7 +125,7 @@ def test_a_worker_is_not_replaced_while_its_threads_are_at_work_but_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Conf, "RECYCLE", 3)
-    life = queue.Life()
+    life = notify.Life()
     replaced = []
     for number, is_needed in enumerate([True] * 4 + [False], start=1):
         life.count_task(is_needed=is_needed)
@@ -133,7 +133,7 @@ def test_a_worker_is_not_replaced_while_its_threads_are_at_work_but_in_the_end(
     assert replaced == [False] * 4 + [True]
 
     monkeypatch.setattr(Conf, "RECYCLE", 3)
-    life = queue.Life()
+    life = notify.Life()
     for _ in range(3 * life.LONGEST):
         life.count_task(is_needed=True)
     assert Conf.RECYCLE == 3 * life.LONGEST

@@ -8,10 +8,10 @@ from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
 from common.arrays import array
-from compliance import claims
 from compliance.erasure import ledger, verify
 from compliance.export import recording
 from compliance.models import Export
+from compliance.work import claims
 from tests.factories import conversation_of, export_of
 
 pytestmark = pytest.mark.django_db

@@ -16,12 +16,12 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
 from common.storage.removal import Removal, Removed
-from compliance import claims, line, worker
 from compliance.api.representation import represent
 from compliance.erasure import engine, rows
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
-from compliance.sizes import measure
+from compliance.work import claims, scheduling, worker
+from compliance.work.sizes import measure
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests import factories
 from tests.calls import TokenCaller
@@ -315,7 +315,7 @@ def test_deletions_by_ids_and_by_chatters_that_race_erase_each_conversation_once
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage
 ) -> None:
     monkeypatch.setattr(rows, "CHUNK_CONVERSATIONS", 3)
-    monkeypatch.setitem(line.CLAIM_SIZE, Kind.DELETION, 4)
+    monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 4)
     for number in range(24):
         conversation_of(chatbot, f"u-{number % 6}", external_id=f"c-{number}", messages=1)
     requests = [deletion_of(chatbot, f"u-{number}") for number in range(6)]

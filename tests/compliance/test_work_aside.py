@@ -8,9 +8,9 @@ import pytest
 from chatbots.models import BucketCheck, Chatbot
 from common import proc
 from common.storage import ObjectStorage
-from compliance import bucket_checks, claims, worker
-from compliance.aside import THREADS, Aside, Job
 from compliance.models import Claim
+from compliance.work import bucket_checks, claims, worker
+from compliance.work.aside import THREADS, Aside, Job
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces
 from tests.compliance.test_client_exports import failed, left_behind, shown
 from tests.factories import conversation_of, deletion_of, export_of

@@ -8,8 +8,8 @@ from django.core.management import get_commands
 
 from common.problem_help import HELP
 from common.problems import CODES
-from compliance import health
 from compliance.failure_help import FAILURES
+from compliance.work import health
 from config.openapi.postman import PRE_REQUEST_SCRIPT
 
 OPERATING = "docs/operating.md"

@@ -9,10 +9,10 @@ from chatbots.buckets import place_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
-from compliance import queue, worker
 from compliance.erasure.remnants import remove_expired
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
+from compliance.work import notify, worker
 from scripts.processes import Processes
 from tests import factories
 from tests.clients import PREFIX, empty, use_client_bucket
@@ -69,7 +69,7 @@ def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
         conversation_of(neighbour, f"member-{number}")
     others = [export_of(neighbour, f"member-{number}") for number in range(30)]
     others += [deletion_of(neighbour, f"member-{number}") for number in range(30)]
-    queue.ring()
+    notify.ring()
     done = ComplianceRequest.objects.filter(status=Status.COMPLETED)
 
     server.pause()

@@ -21,8 +21,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
-from compliance import queue
 from compliance.models import ComplianceRequest
+from compliance.work import notify
 from conversations.models import Conversation, Message
 from scripts.processes import Processes
 from tests import factories
@@ -70,7 +70,7 @@ def filed_on(page: Page) -> str:
 def let_the_grace_pass(request_id: str) -> None:
     """What a person files waits for a quarter of an hour; make that time over."""
     ComplianceRequest.objects.filter(pk=request_id).update(not_before=None, queued_at=Now())
-    queue.ring()
+    notify.ring()
 
 
 def expect_state(page: Page, state: str) -> None:

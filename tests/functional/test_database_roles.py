@@ -26,8 +26,8 @@ from django_q.monitor import save_task
 from accounts.models import LoginFailures, StaffLogin
 from chatbots.models import ApiKey, Chatbot
 from common.storage import ObjectStorage
-from compliance import queue
 from compliance.models import Callback, Export, Occurrence, Replay
+from compliance.work import notify
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile
 from scripts.demo_client import Browser
 from scripts.processes import Processes
@@ -150,7 +150,7 @@ def test_a_cluster_drops_schedules_and_keeps_failed_tasks(db: None) -> None:
     Schedule.objects.create(name="of others", func="os.abort")
     task = {"id": "1", "name": "one", "func": "compliance.tasks.drain", "args": (), "kwargs": {}, "result": "code"}
     with under_roles.role("worker"):
-        queue.drop_foreign()
+        notify.drop_foreign()
         for _ in range(2):
             save_task(task | {"success": False, "started": timezone.now(), "stopped": timezone.now()}, get_broker())
     assert not Schedule.objects.exists()

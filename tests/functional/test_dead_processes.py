@@ -16,8 +16,8 @@ import pytest
 from chatbots.models import Chatbot
 from common import proc
 from common.storage import ObjectStorage
-from compliance import health, queue
 from compliance.models import Claim, ComplianceRequest, Heartbeat
+from compliance.work import health, notify
 from scripts.processes import Processes, children_of
 from tests import factories
 from tests.clients import use_bucket_at
@@ -71,7 +71,7 @@ def are_gone(pids: list[int]) -> bool:
 def work_is_done(chatbot: Chatbot) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    queue.ring()
+    notify.ring()
     wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == "completed", seconds=SOON)
 
 
@@ -119,7 +119,7 @@ def claims_of_buckets() -> dict[UUID, str]:
 def test_what_its_threads_have_in_hand_is_put_back_at_once(
     running: Running, chatbot: Chatbot, drips: list[Chatbot], how: signal.Signals
 ) -> None:
-    queue.ring()
+    notify.ring()
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
     before = claims_of_buckets()
     lost = next(iter(before.values()))
@@ -134,7 +134,7 @@ def test_what_its_threads_have_in_hand_is_put_back_at_once(
 
 
 def test_a_cluster_whose_threads_all_wait_stops_within_seconds(running: Running, drips: list[Chatbot]) -> None:
-    queue.ring()
+    notify.ring()
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
     began = time.monotonic()
     assert running.processes.stop(SOON) == {"cluster": 0}

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from compliance import health, queue
-from compliance.heartbeats import Condition
 from compliance.models import Heartbeat
+from compliance.work import health, notify
+from compliance.work.heartbeats import Condition
 from scripts.processes import Processes
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_killed_worker import wait_until
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_clusters_are_seen_alive_stopped_and_gone(storage: object) -> None:
     """Over two seconds: two clusters have to start."""
-    queue.ring()
+    notify.ring()
     with Processes() as processes:
         for name in ("killed", "stopped"):
             processes.start(name, manage("qcluster"), env=worker_environment())

@@ -18,8 +18,8 @@ from django_q.models import OrmQ, Schedule, Task
 from django_q.signing import SignedPackage
 
 from chatbots.models import Chatbot
-from compliance import health, queue
 from compliance.models import Heartbeat
+from compliance.work import health, notify
 from scripts.processes import Processes
 from tests.functional.support import manage, worker_environment
 from tests.functional.test_dead_processes import work_is_done
@@ -64,10 +64,10 @@ def write_into_the_queue(traces: Path) -> int:
         SignedPackage.dumps(Bomb(traces / "signed-bomb")),
         SignedPackage.dumps(task | {"started": timezone.now()}),
     ]
-    for key in (queue.KEY, "data-compliance"):
+    for key in (notify.KEY, "data-compliance"):
         for payload in payloads:
             insert("django_q_ormq", key=key, payload=payload, lock=timezone.now())
-    for number, cluster in enumerate((None, "data-compliance", queue.KEY)):
+    for number, cluster in enumerate((None, "data-compliance", notify.KEY)):
         insert(
             "django_q_schedule",
             func="os.mkdir",
@@ -115,7 +115,7 @@ def test_workers_run_nothing_but_tasks_of_ours_and_tell_of_the_rest(
 
     assert list(traces.iterdir()) == []
     assert not Schedule.objects.exists()
-    assert not OrmQ.objects.exclude(key=queue.KEY, payload__in=queue.TASKS).exists()
+    assert not OrmQ.objects.exclude(key=notify.KEY, payload__in=notify.TASKS).exists()
     assert "foreign_task" in [problem.code for problem in health.look().problems]
     said = log.read_text()
     assert said.count("queue.foreign_task") >= 6

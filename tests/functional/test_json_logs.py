@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chatbots.models import ApiKey, Chatbot
-from compliance import health
+from compliance.work import health
 from scripts.processes import Processes, free_port, wait_for_http, web_command
 from tests.calls import SigningCaller
 from tests.functional.support import ROOT, manage, worker_environment

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
-from compliance import queue
 from compliance.models import Claim, ComplianceRequest, Export
+from compliance.work import notify
 from scripts.processes import Processes
 from tests.compliance.exporting import open_uploads
 from tests.factories import conversation_of, export_of
@@ -25,7 +25,7 @@ def test_another_worker_delivers_each_export_once(chatbot: Chatbot, storage: Obj
     for number in range(EXPORTS):
         conversation_of(chatbot, f"member-{number}", messages=2, text=f"said by {number}")
     requests = [export_of(chatbot, f"member-{number}") for number in range(EXPORTS)]
-    queue.ring()
+    notify.ring()
     completed = ComplianceRequest.objects.filter(status="completed")
 
     with Processes() as processes:
@@ -41,7 +41,7 @@ def test_another_worker_delivers_each_export_once(chatbot: Chatbot, storage: Obj
 
         # What the passing of two minutes does, and the next sweep.
         Claim.objects.update(expires_at=timezone.now())
-        queue.ring()
+        notify.ring()
         start_cluster(processes)
         wait_until(lambda: completed.count() == EXPORTS, seconds=120)
 

@@ -9,8 +9,8 @@ from django.db import connection
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
-from compliance import queue
 from compliance.models import ComplianceRequest
+from compliance.work import notify
 from conversations.models import Conversation, Identity, Message
 from scripts.processes import Processes
 from tests.factories import conversation_of, deletion_of
@@ -49,7 +49,7 @@ def test_another_worker_finishes_with_right_counts_and_one_completion(
         cursor.execute(_FILL, [MESSAGES_EACH, [conversation.pk for conversation in ours]])
     untouched = list(Message.objects.filter(conversation__in=others).order_by("pk").values())
     request = deletion_of(chatbot, "42")
-    queue.ring()
+    notify.ring()
     total = CONVERSATIONS * MESSAGES_EACH
 
     with Processes() as processes:

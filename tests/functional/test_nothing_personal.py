@@ -17,8 +17,8 @@ from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import encrypt
 from common.storage import ObjectStorage
-from compliance import bucket_checks, queue
 from compliance.models import Callback, ComplianceRequest, Heartbeat
+from compliance.work import bucket_checks, notify
 from conversations.models import DailyExtract
 from scripts.processes import Processes, children_of
 from tests import factories
@@ -120,7 +120,7 @@ def test_of_a_storage_that_echoes_and_workers_that_die(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, at_client: Hostile, tmp_path: Path
 ) -> None:
     log = tmp_path / "cluster.log"
-    queue.ring()
+    notify.ring()
     environment = worker_environment() | {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
     with Processes() as processes:
         first = processes.start("cluster", manage("qcluster"), env=environment, log=log)
@@ -131,7 +131,7 @@ def test_of_a_storage_that_echoes_and_workers_that_die(
         [guard] = children_of(first.pid)
         wait_until(lambda: len(children_of(guard)) == 4)
         os.kill(children_of(guard)[0], signal.SIGKILL)
-        queue.ring()
+        notify.ring()
         wait_until(lambda: Heartbeat.objects.filter(died_at__isnull=False).exists())
         wait_until(
             lambda: ComplianceRequest.objects.filter(chatbot=neighbour, status="completed").exists(), seconds=60

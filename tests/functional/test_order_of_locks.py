@@ -8,9 +8,9 @@ from django.db import transaction
 from django.db.models import Model
 
 from chatbots.models import Chatbot
-from compliance import progress
 from compliance.erasure import exports, objects
 from compliance.models import ComplianceRequest, Export, ExportConversation
+from compliance.work import transitions
 from tests import factories
 from tests.factories import deletion_of, export_of
 from tests.functional.elsewhere import Elsewhere
@@ -50,7 +50,7 @@ def test_counts_are_added_in_the_order_of_filing(chatbot: Chatbot) -> None:
     ComplianceRequest.objects.filter(pk=first.pk).update(seq=0)
     counts = {each.pk: Counter(messages=1) for each in (second, first)}
 
-    assert locks_in_order(first, second, lambda: progress.add_counts(counts))
+    assert locks_in_order(first, second, lambda: transitions.add_counts(counts))
 
 
 def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, Export]) -> None:

@@ -6,8 +6,8 @@ import pytest
 from django.db import connection
 
 from chatbots.models import Chatbot
-from compliance import claims
 from compliance.models import ComplianceRequest
+from compliance.work import claims
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import results
 from tests.factories import deletion_of

@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 from django.db import connection, transaction
 
-from compliance import progress
-from compliance.claims import BY_INDEX, MAX_ATTEMPTS
 from compliance.erasure import rows, verify
 from compliance.requests import operations
-from compliance.sizes import LARGE_CONVERSATIONS
+from compliance.work import transitions
+from compliance.work.claims import BY_INDEX, MAX_ATTEMPTS
+from compliance.work.sizes import LARGE_CONVERSATIONS
 from conversations.models import Conversation
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
@@ -103,13 +103,13 @@ def test_the_progress_of_a_deletion_counts_what_another_one_has_marked(
 
     second = company.delete("guest")
     told: list[dict[str, int]] = []
-    add_counts = progress.add_counts
+    add_counts = transitions.add_counts
 
     def look_and_add(counts: Any) -> None:
         told.append(company.told(second)["progress"])
         add_counts(counts)
 
-    monkeypatch.setattr(progress, "add_counts", look_and_add)
+    monkeypatch.setattr(transitions, "add_counts", look_and_add)
     work()
     assert company.status(second) == "completed"
     assert {each["conversations_total"] for each in told} == {times}

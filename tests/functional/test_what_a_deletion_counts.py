@@ -8,10 +8,10 @@ import pytest
 from django.utils import timezone
 
 from common.storage import ObjectStorage
-from compliance import claims, worker
 from compliance.erasure import verify
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
+from compliance.work import claims, worker
 from conversations.models import UploadedFile
 from tests.functional.company import Company, settle, work
 from tests.functional.refusing import FILES, Refusals

@@ -8,8 +8,8 @@ from django.db import OperationalError
 
 from common.commands import TeachingCommand
 from common.logs import describe_kind
-from compliance import health
-from compliance.health import Health
+from compliance.work import health
+from compliance.work.health import Health
 
 
 class Command(TeachingCommand):

@@ -6,10 +6,10 @@ from django.core.management.base import CommandParser
 from django.db.models import Count
 
 from common.commands import TeachingCommand
-from compliance import worker
 from compliance.callbacks import delivering
 from compliance.mails import delivering as mails
 from compliance.models import ComplianceRequest
+from compliance.work import worker
 
 
 class Command(TeachingCommand):

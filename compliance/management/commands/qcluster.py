@@ -1,7 +1,7 @@
 from typing import Any
 
 from common.commands import TeachingCommand
-from compliance import cluster
+from compliance.work import cluster
 
 
 class Command(TeachingCommand):

@@ -11,12 +11,12 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from chatbots.operations import create_api_key, revoke_api_key
-from compliance import claims
 from compliance.callbacks import claiming
 from compliance.callbacks.delivering import RECEIVERS, deliver
 from compliance.erasure.remnants import remove_expired
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import operations
+from compliance.work import claims
 from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, uci_of

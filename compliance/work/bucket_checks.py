@@ -19,10 +19,10 @@ from chatbots.models import BucketCheck, Chatbot
 from chatbots.operations.buckets import check_bucket, require_bucket
 from common import proc
 from common.arrays import array
-from compliance import queue
+from compliance.work import notify
 
 # Renewed at each step, which is one call or a few. After the last, what was made is removed: two calls more. It is
-# only waited out where nobody can tell that the worker is gone (compliance/claims.py).
+# only waited out where nobody can tell that the worker is gone (compliance/work/claims.py).
 _LEASE_SECONDS = 150
 
 _ASK = """
@@ -107,7 +107,7 @@ def ask(*, chatbot: Chatbot) -> None:
     require_bucket(chatbot)
     with connection.cursor() as cursor:
         cursor.execute(_ASK, {"chatbot": chatbot.pk, "token": uuid4()})
-    queue.ring_after_commit()
+    notify.ring_after_commit()
 
 
 def last(chatbot: Chatbot) -> BucketCheck | None:

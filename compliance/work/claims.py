@@ -20,11 +20,11 @@ from django.db.backends.utils import CursorWrapper
 from chatbots import changelog
 from common import proc
 from common.arrays import array
-from compliance import line
-from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
+from compliance.work import scheduling
+from compliance.work.sql import SHARING
 from conversations import locks
 
 Lane = ComplianceRequest.Lane
@@ -33,7 +33,7 @@ _Done = TypeVar("_Done")
 
 # Longer than the longest stretch without a renewal: a storage call with its retries, and the time between two
 # renewals in passing (common/leases.py). It is only waited out where nobody can tell that the worker is gone: its
-# machine is, or its container. A cluster breaks up what its own dead had in hand (compliance/cluster.py).
+# machine is, or its container. A cluster breaks up what its own dead had in hand (compliance/work/cluster.py).
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 
@@ -115,7 +115,7 @@ class HeldClaim:
     @property
     def leaves_others(self) -> bool:
         """Say whether more may wait than this worker can see to: the claim is full, or will take long."""
-        return self.is_large or len(self.request_ids) == line.CLAIM_SIZE[self.kind]
+        return self.is_large or len(self.request_ids) == scheduling.CLAIM_SIZE[self.kind]
 
     @contextmanager
     def bite(self) -> Iterator[datetime]:
@@ -202,11 +202,11 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
     one of a cluster's workers may be at work on at a time: one is always left for the others.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        chatbots = line.chatbots_waiting(cursor, kind, lane)
-        if not chatbots or (lane is Lane.LARGE and not line.large_lane_has_room(cursor)):
+        chatbots = scheduling.chatbots_waiting(cursor, kind, lane)
+        if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room(cursor)):
             return None
         cursor.execute(f"SELECT {BY_INDEX}")
-        return _make(cursor, kind, lane, line.draw(cursor, kind, lane, chatbots))
+        return _make(cursor, kind, lane, scheduling.draw(cursor, kind, lane, chatbots))
 
 
 def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
@@ -216,7 +216,7 @@ def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT {BY_INDEX}")
-        drawn = line.draw_for_bucket(cursor, busy)
+        drawn = scheduling.draw_for_bucket(cursor, busy)
         if drawn is None:
             return None
         return _make(cursor, drawn.kind, drawn.lane, drawn.request_ids, bucket_of=drawn.chatbot_id)

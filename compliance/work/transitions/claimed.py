@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from uuid import UUID
 
 from chatbots import changelog
-from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
+from compliance.work.claims import HeldClaim
 
 ACTOR = "worker"
 

@@ -7,11 +7,11 @@ from django.db import connection, transaction
 
 from chatbots import changelog
 from common.arrays import array
-from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
-from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
-from compliance.progress.claimed import ACTOR, claimed, log
+from compliance.work.claims import HeldClaim
+from compliance.work.sql import SHARING
+from compliance.work.transitions.claimed import ACTOR, claimed, log
 
 Status = ComplianceRequest.Status
 

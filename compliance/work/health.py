@@ -14,8 +14,8 @@ from uuid import UUID
 from django.db import connection
 
 from common.arrays import array
-from compliance import heartbeats, occurrences, queue
-from compliance.heartbeats import Cluster, Condition
+from compliance.work import heartbeats, notify, occurrences
+from compliance.work.heartbeats import Cluster, Condition
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)
@@ -200,7 +200,7 @@ class Health:
 def look(*, chatbots: Collection[int] | None = None) -> Health:
     """Look at the service: at the work of all chatbots, or of these. A few statements, which count few rows."""
     now, is_anybody_at_work = _now_and_at_work()
-    tasks, oldest_task = queue.tasks_waiting()
+    tasks, oldest_task = notify.tasks_waiting()
     last = occurrences.last()
     return Health(
         at=now,

@@ -1,4 +1,4 @@
-"""Nudge the workers, and tell of the nudges. With `compliance.cluster`, all that knows django-q2.
+"""Nudge the workers, and tell of the nudges. With `compliance.work.cluster`, all that knows django-q2.
 
 The rows of ComplianceRequest and of Callback are the queues. A nudge only says "there is work" and carries no data,
 so one that is lost, repeated, late or out of order loses and repeats nothing; the guard of a cluster says it again.
@@ -22,7 +22,7 @@ from django_q.models import Task
 from django_q.signing import SignedPackage
 
 from common.logs import describe_kind
-from compliance import occurrences
+from compliance.work import occurrences
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Broker(brokers.Broker):  # type: ignore[misc]  # django-q2 has no types
         return [(None, SignedPackage.dumps(task))]
 
     def set_stat(self, key: str, value: str, timeout: int) -> None:
-        """Keep nothing: a cluster tells of itself in a table (`compliance.heartbeats`)."""
+        """Keep nothing: a cluster tells of itself in a table (`compliance.work.heartbeats`)."""
 
 
 def _take() -> dict[str, object] | None:

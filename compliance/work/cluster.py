@@ -33,7 +33,7 @@ from django_q.worker import worker
 
 from common import logs, proc
 from common.logs import describe_kind
-from compliance import bucket_checks, claims, health, heartbeats, occurrences, queue
+from compliance.work import bucket_checks, claims, health, heartbeats, notify, occurrences
 from conversations.extracts import work
 
 logger = logging.getLogger(__name__)
@@ -170,12 +170,12 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=False)
         try:
             self._clear_up()
-            queue.drop_foreign()
+            notify.drop_foreign()
             if not self.stop_event.is_set():
                 # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
                 if health.is_anything_due() or bucket_checks.is_any_waiting():
-                    queue.ring()
-                queue.call_for_sweep()
+                    notify.ring()
+                notify.call_for_sweep()
         except Exception as error:
             logger.warning("cluster.tick_failed %s", describe_kind(error))
             connection.close()

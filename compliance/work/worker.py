@@ -14,15 +14,15 @@ from django.db import Error as DatabaseError
 from chatbots.buckets import silence
 from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
 from common.patience import patiently
-from compliance import bucket_checks, claims, line, progress
-from compliance.aside import HOSTED, Aside, Job
-from compliance.claims import HeldClaim
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, remnants, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
-from compliance.sizes import measure
+from compliance.work import bucket_checks, claims, scheduling, transitions
+from compliance.work.aside import HOSTED, Aside, Job
+from compliance.work.claims import HeldClaim
+from compliance.work.sizes import measure
 from conversations.extracts import days, work
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,10 @@ def drain(
     _break_expired()
     called = False
     while time.monotonic() < end:
-        progress.release_export_pending()
+        transitions.release_export_pending()
         silence.share_hosted()
         idle = True
-        for kind, lane in line.waiting():
+        for kind, lane in scheduling.waiting():
             held = claims.take(kind, lane)
             if held is None:
                 continue
@@ -139,8 +139,8 @@ def sweep(aside: Aside | None = None) -> None:
     Without one all is done here.
     """
     _break_expired()
-    line.forget_silence()
-    progress.release_export_pending()
+    scheduling.forget_silence()
+    transitions.release_export_pending()
     days.plan_due()
     remnants.erase_late_data()
     uci_values.erase()
@@ -182,7 +182,7 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
         if held.kind == Kind.DELETION:
             erasure.run(held, sizes, deadline=deadline)
         else:
-            progress.divert_large(held, held.request_ids, sizes)
+            transitions.divert_large(held, held.request_ids, sizes)
             export.run(held, deadline=deadline)
         held.let_go()
     except ClaimLost:
@@ -208,11 +208,11 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 
 def _put_back(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
-        progress.give_back_alone(held)
+        transitions.give_back_alone(held)
     else:
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         failure = StepFailed("internal_error", detail)
         if is_connection_lost(error):
             failure = StepFailed("database_lost", detail)
-        progress.step_failed(held, {held.request_ids[0]: failure})
+        transitions.step_failed(held, {held.request_ids[0]: failure})
     held.let_go()

@@ -4,12 +4,12 @@ The counters are added in the transaction that did what they count, so that a ki
 one. Final states forget the chatter's value.
 """
 
-from compliance.progress.completing import behind_exports, complete_deletions, failed_by_ids
-from compliance.progress.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
-from compliance.progress.exporting import Delivered, complete_exports, start_exports
-from compliance.progress.failing import step_failed
-from compliance.progress.giving_back import divert_large, give_back, give_back_alone, set_apart, try_again
-from compliance.progress.holding import hold, release_export_pending
+from compliance.work.transitions.completing import behind_exports, complete_deletions, failed_by_ids
+from compliance.work.transitions.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
+from compliance.work.transitions.exporting import Delivered, complete_exports, start_exports
+from compliance.work.transitions.failing import step_failed
+from compliance.work.transitions.giving_back import divert_large, give_back, give_back_alone, set_apart, try_again
+from compliance.work.transitions.holding import hold, release_export_pending
 
 __all__ = [
     "COUNTERS",

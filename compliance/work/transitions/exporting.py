@@ -9,11 +9,11 @@ from django.conf import settings
 from django.db import connection
 
 from common.arrays import array
-from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
-from compliance.progress.claimed import log
-from compliance.progress.completing import complete
-from compliance.progress.counters import Counts, add_counts
+from compliance.work.claims import HeldClaim
+from compliance.work.transitions.claimed import log
+from compliance.work.transitions.completing import complete
+from compliance.work.transitions.counters import Counts, add_counts
 
 # The chatbots are asked for last: PostgreSQL, without statistics, would look for all of their requests.
 _START_EXPORTS = """

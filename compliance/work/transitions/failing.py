@@ -9,10 +9,10 @@ from django.db.models import Case, Value, When
 
 from common.storage import errors
 from compliance.callbacks.announcing import announce
-from compliance.claims import MAX_ATTEMPTS, HeldClaim
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
-from compliance.progress.claimed import claimed, log
+from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
+from compliance.work.transitions.claimed import claimed, log
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from compliance.claims import HeldClaim
 from compliance.models import ComplianceRequest
-from compliance.progress.claimed import claimed, log
-from compliance.sizes import Size
+from compliance.work.claims import HeldClaim
+from compliance.work.sizes import Size
+from compliance.work.transitions.claimed import claimed, log
 
 Lane = ComplianceRequest.Lane
 Status = ComplianceRequest.Status

@@ -9,10 +9,10 @@ from django.db import connection
 from chatbots import changelog
 from common.arrays import array
 from compliance import references
-from compliance.by_ids import SHARING
 from compliance.callbacks.announcing import announce
-from compliance.claims import HeldClaim
-from compliance.progress.claimed import ACTOR
+from compliance.work.claims import HeldClaim
+from compliance.work.sql import SHARING
+from compliance.work.transitions.claimed import ACTOR
 from conversations.named import NAMED
 
 # An export that had failed can have been retried since: it goes first, and what it makes bears the chatter's value.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from compliance.claims import HeldClaim
+from compliance.work.claims import HeldClaim
 from conversations.named import NAMED
 
 # More than this takes more than a few tenths of a second.

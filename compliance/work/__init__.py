@@ -1,0 +1,1 @@
+"""What the workers do: who takes which requests, in which order, and what becomes of them."""
