@@ -11,8 +11,8 @@ from functools import wraps
 from django.conf import settings
 
 from common.logs import describe_kind
-from compliance.callbacks import claiming, delivering
-from compliance.mails import delivering as mails
+from compliance.callbacks import dispatcher, leases
+from compliance.notifications import delivery as mails
 from compliance.work import heartbeats, notify, occurrences, worker
 from compliance.work.aside import Aside
 
@@ -58,7 +58,7 @@ def sweep() -> None:
     """Run every minute: what is due by time, and a nudge in case one was lost."""
     worker.sweep(_ASIDE)
     occurrences.note(occurrences.Name.SWEEP)
-    if claiming.is_due():
+    if leases.is_due():
         notify.call_messenger()
     if settings.MAILS:
         notify.call_postman()
@@ -69,7 +69,7 @@ def sweep() -> None:
 @_quiet
 def deliver_callbacks() -> None:
     """Send callbacks that are due. Calls for another turn if it leaves some behind."""
-    if delivering.deliver():
+    if dispatcher.deliver():
         notify.call_messenger()
 
 

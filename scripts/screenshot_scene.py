@@ -26,7 +26,7 @@ from accounts import second_factor
 from chatbots import changelog
 from chatbots import operations as chatbot_operations
 from chatbots.models import ApiKey, Chatbot, Membership
-from compliance import extracting
+from compliance.erasure import extract_rebuild
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.requests import operations
 from compliance.requests.queries import first_id
@@ -253,12 +253,12 @@ def _callbacks(requests: dict[str, ComplianceRequest]) -> None:
 
 def _extracts(chatbot: Chatbot) -> None:
     newest = days.last_day_over(chatbot.timezone, timezone.now())
-    for extract in extracting.prepare(chatbot, newest - timedelta(days=6), newest):
+    for extract in extract_rebuild.prepare(chatbot, newest - timedelta(days=6), newest):
         if extract.day == newest - timedelta(days=4):
             error = {"error_code": "storage_unavailable", "error_detail": "The storage did not answer."}
             DailyExtract.objects.filter(pk=extract.pk).update(state="failed", attempts=5, **error)
         else:
-            extracting.make_now(extract)
+            extract_rebuild.make_now(extract)
 
 
 def _history(chatbot: Chatbot) -> None:

@@ -21,8 +21,8 @@ from django.test.client import ClientHandler
 from psycopg import errors
 
 from compliance import database_rights
-from compliance.callbacks import delivering as callbacks
-from compliance.mails import delivering as mails
+from compliance.callbacks import dispatcher as callbacks
+from compliance.notifications import delivery as mails
 from compliance.work import heartbeats, worker
 
 ROLES = {"web": "tests_web", "worker": "tests_worker"}

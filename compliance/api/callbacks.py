@@ -13,7 +13,7 @@ from common.times import rfc3339
 from compliance.api import described_callbacks
 from compliance.api.bodies import require_no_body
 from compliance.api.calls import WRITE_SCOPES, ComplianceView, WritingView, find_request
-from compliance.callbacks import resending
+from compliance.callbacks import resend
 from compliance.models import Callback, ComplianceRequest
 
 
@@ -31,12 +31,12 @@ class ResendView(WritingView):
         require_no_body(request)
         caller, found = caller_of(request), find_request(request, request_id)
         caller.require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
-        resending.resend_of_request(request_id=found.pk, actor=caller.actor)
+        resend.resend_of_request(request_id=found.pk, actor=caller.actor)
         return _answer_with_callbacks(found)
 
 
 def _answer_with_callbacks(request: ComplianceRequest) -> Response:
-    return Response({"callbacks": [_represent(callback) for callback in resending.callbacks_of(request.pk)]})
+    return Response({"callbacks": [_represent(callback) for callback in resend.callbacks_of(request.pk)]})
 
 
 def _represent(callback: Callback) -> dict[str, Any]:

@@ -22,11 +22,11 @@ from django.db import connection, transaction
 from common.arrays import array
 from common.leases import Keeper
 from common.storage.removal import Removed
-from compliance.crew import Crew
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
+from compliance.export.upload_pool import Crew
 from compliance.models import LeftCopy
-from compliance.whereabouts import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
+from compliance.storage_locations import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
 from compliance.work import transitions
 
 logger = logging.getLogger(__name__)

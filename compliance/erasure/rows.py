@@ -16,8 +16,7 @@ from django.db import connection
 from psycopg import sql
 
 from common.arrays import array
-from compliance import references
-from compliance.erasure import exports, extracts
+from compliance.erasure import exports, extracts, references
 from compliance.erasure.extracts import Said
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
 from compliance.inventory import CONVERSATION, stores

@@ -20,10 +20,10 @@ from django.db import connection
 from chatbots.buckets import hosted_storage
 from common.leases import Keeper
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
-from compliance.crew import THREADS, Crew
 from compliance.errors import StepFailed
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
+from compliance.export.upload_pool import THREADS, Crew
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
 from conversations.snapshots import SNAPSHOT_MINUTES

@@ -16,12 +16,12 @@ from psycopg import sql
 from common.leases import Keeper
 from common.logs import describe_database_error
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
-from compliance.crew import THREADS, Crew
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
 from compliance.export.reporting import Reporter
+from compliance.export.upload_pool import THREADS, Crew
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 from conversations.snapshots import read_patiently, snapshot

@@ -8,7 +8,7 @@ from chatbots.models import Bucket
 from common.storage import ObjectStorage
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
-from compliance.whereabouts import HOSTED, open_place
+from compliance.storage_locations import HOSTED, open_place
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 

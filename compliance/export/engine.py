@@ -26,7 +26,6 @@ from functools import partial
 
 from common.leases import Keeper
 from common.storage import ObjectStorage
-from compliance.crew import Crew
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.export import destination, recording
@@ -34,8 +33,9 @@ from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
 from compliance.export.recording import Leftover, Target
 from compliance.export.reporting import Reporter
+from compliance.export.upload_pool import Crew
 from compliance.models import ComplianceRequest, Export
-from compliance.whereabouts import storage_of
+from compliance.storage_locations import storage_of
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 

@@ -18,7 +18,7 @@ from chatbots.models import Chatbot
 from common.arrays import array
 from compliance.export.naming import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation
-from compliance.whereabouts import Whereabouts
+from compliance.storage_locations import Whereabouts
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from django.db import connection
 
 from common.arrays import array
 from compliance.figures import OPEN
-from compliance.mails.finding import OFFICERS, SOON
+from compliance.notifications.detect import OFFICERS, SOON
 from compliance.work.health import FIRST_OF_LINES
 
 # Of all chatbots together, roughly; of each chatbot and state its share, but no less than a few.

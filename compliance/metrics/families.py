@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from chatbots.models import Chatbot
-from compliance.failure_help import FAILURES
+from compliance.failure_docs import FAILURES
 from compliance.figures import OPEN
 from compliance.metrics import asking
 from compliance.metrics.asking import OfChatbots

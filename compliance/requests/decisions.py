@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance.callbacks.announcing import announce
+from compliance.callbacks.outbox import announce
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest

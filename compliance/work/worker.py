@@ -15,10 +15,11 @@ from chatbots.buckets import silence
 from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
 from common.patience import patiently
 from compliance.erasure import engine as erasure
-from compliance.erasure import extracts, remnants, uci_values
+from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
+from compliance.retention import cleanup
 from compliance.work import bucket_checks, claims, scheduling, transitions
 from compliance.work.aside import HOSTED, Aside, Job
 from compliance.work.claims import HeldClaim
@@ -142,10 +143,10 @@ def sweep(aside: Aside | None = None) -> None:
     scheduling.forget_silence()
     transitions.release_export_pending()
     days.plan_due()
-    remnants.erase_late_data()
+    cleanup.erase_late_data()
     uci_values.erase()
     if aside is None:
-        remnants.remove_expired()
+        cleanup.remove_expired()
     else:
         _remove_expired(aside)
 
@@ -158,16 +159,16 @@ def _remove_expired(aside: Aside) -> None:
 
     def remove_hosted() -> None:
         silence.share_hosted()
-        remnants.remove_expired(at_clients=False)
+        cleanup.remove_expired(at_clients=False)
         silence.share_hosted()
 
     hosted = Job(HOSTED, run=remove_hosted, give_back=nothing)
     if aside.has_room and hosted.chatbot_id not in aside.busy:
         aside.begin(hosted)
-    left = remnants.clients_with_remnants()
+    left = cleanup.clients_with_remnants()
     for chatbot_id in random.sample(left, len(left)):
         if aside.has_room and chatbot_id not in aside.busy:
-            aside.begin(_at_client(chatbot_id, partial(remnants.remove_at_client, chatbot_id), give_back=nothing))
+            aside.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), give_back=nothing))
 
 
 def _break_expired() -> None:

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from chatbots.callback_urls import receiver_of
-from compliance.callbacks import resending
+from compliance.callbacks.resend import resend_one
 from compliance.errors import Refused
 from compliance.models import Callback
 from console.common.newest import Newest
@@ -107,7 +107,7 @@ def resend(request: HttpRequest) -> HttpResponse:
     went: Counter[str] = Counter()
     for callback_id in ids:
         try:
-            resending.resend_one(callback_id=callback_id, actor=actor)
+            resend_one(callback_id=callback_id, actor=actor)
         except Refused as refused:
             went[refused.detail] += 1
         else:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from chatbots.models import ChangeLogEntry
-from compliance.failure_help import FAILURES
+from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.reasons import WORDS
 from console.common.actors import names_of

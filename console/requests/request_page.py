@@ -9,7 +9,7 @@ from django.db.models import BooleanField, ExpressionWrapper
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 
-from compliance.callbacks import resending
+from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import operations, results
@@ -97,7 +97,7 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
 def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
     pages.require(request, found.chatbot, TEND)
     try:
-        sent = resending.resend_of_request(request_id=found.pk, actor=actor_of(request))
+        sent = resend.resend_of_request(request_id=found.pk, actor=actor_of(request))
     except Refused as refused:
         return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
     messages.success(request, f"{sent.resent} callback{'s' * (sent.resent != 1)} to be sent again.")
@@ -155,7 +155,7 @@ def _answer(
         kept=came_of.kept.get(found.pk, ()),
         delivered=came_of.delivered.get(found.pk, ()),
         conversations=conversations_of(found),
-        callbacks=receivers(resending.callbacks_of(found.pk)),
+        callbacks=receivers(resend.callbacks_of(found.pk)),
         events=timeline(found.pk),
         people=names_of({found.filed_by, found.approved_by} - {""}),
         due=words.due_mark(found),

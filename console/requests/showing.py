@@ -11,7 +11,7 @@ from django.db import connection
 from chatbots.callback_urls import receiver_of
 from common.problem_help import Help
 from common.texts import with_code
-from compliance.failure_help import FAILURES
+from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest, Export
 from compliance.requests.counts import COUNTED, EXPORTED, counts_of
 from compliance.requests.reasons import Decision

@@ -14,10 +14,9 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage, Written
 from common.storage.removal import Removed
-from compliance import crew
 from compliance.api.representation import represent
 from compliance.errors import ClaimLost
-from compliance.export import copying
+from compliance.export import copying, upload_pool
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests import operations, results
 from compliance.requests.results import MOST_FILES
@@ -312,7 +311,7 @@ def test_a_slow_bucket_holds_no_snapshot_for_ever(
         return send(self, copy, upload_id)
 
     monkeypatch.setattr(copying.Copying, "_send", late)
-    monkeypatch.setattr(crew, "THREADS", 1)
+    monkeypatch.setattr(upload_pool, "THREADS", 1)
     monkeypatch.setattr(copying, "THREADS", 0)  # none waits for a thread
     carry_out(taken(slow, quick))
     assert outcome(slow) == ("accepted", "export_not_read", 1)

@@ -16,13 +16,12 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common import leases
 from common.leases import Keeper
 from common.storage import ObjectStorage, StorageError
-from compliance import crew
-from compliance.crew import Crew
 from compliance.errors import ClaimLost
-from compliance.export import engine
+from compliance.export import engine, upload_pool
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
+from compliance.export.upload_pool import Crew
 from compliance.models import ComplianceRequest, Export
 from conversations import locks
 from conversations.transcripts import HEADER
@@ -366,15 +365,15 @@ def test_a_crew_drops_what_has_not_begun_when_its_worker_fails() -> None:
 
     def hand_and_fail() -> None:
         with busy:
-            for number in range(2 * crew.THREADS):
+            for number in range(2 * upload_pool.THREADS):
                 busy.hand(number, partial(work, number))
             raise ClaimLost
 
-    busy = Crew[int, None](Keeper(lambda: None), waiting=crew.THREADS)
+    busy = Crew[int, None](Keeper(lambda: None), waiting=upload_pool.THREADS)
     with pytest.raises(ClaimLost):
         hand_and_fail()
     assert set(begun) == busy.begun == busy.done.keys()
-    assert len(begun) == crew.THREADS
+    assert len(begun) == upload_pool.THREADS
 
 
 @committed

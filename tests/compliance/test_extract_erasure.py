@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
-from compliance.erasure import extracts, remnants, rows, verify
+from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
+from compliance.retention import cleanup
 from compliance.work import worker
 from conversations.extracts import making, work
 from conversations.intake import store
@@ -343,7 +344,7 @@ def test_late_data_of_the_erased_has_days_made_again(chatbot: Chatbot, storage: 
     request = deletion_of(chatbot, "alice")
     assert not worker.drain()
     type(anonymous).objects.filter(pk=anonymous.pk).update(deletion_request_id=request.pk)
-    remnants.erase_late_data()
+    cleanup.erase_late_data()
     assert verify.audit([request.pk]).left[request.pk].rows == {"conversations_dailyextract": 1}
     assert not worker.drain()
     assert texts(storage, chatbot) == {"words of bob"}

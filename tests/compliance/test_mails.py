@@ -16,8 +16,8 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from chatbots.operations import set_mails
 from compliance import tasks
-from compliance.mails import delivering, finding
 from compliance.models import ComplianceRequest, Mailbox, Notice
+from compliance.notifications import delivery, detect
 from compliance.requests import operations
 from tests import hostile
 from tests.factories import deletion_of, export_of
@@ -95,9 +95,9 @@ def test_an_officer_is_told_of_each_event_once_and_of_nobody(
     operations.cancel(request_id=over.pk, actor="command")
     told = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
 
-    assert not delivering.deliver()
+    assert not delivery.deliver()
     an_hour_passes()
-    assert not delivering.deliver()
+    assert not delivery.deliver()
 
     [mail] = server.mails
     text = mail.get_content()
@@ -118,24 +118,24 @@ def test_an_officer_is_told_of_each_event_once_and_of_nobody(
 
 def test_what_fails_again_after_a_retry_is_told_again(server: MailServer, officer: User, chatbot: Chatbot) -> None:
     request = failed(chatbot)
-    delivering.deliver()
+    delivery.deliver()
     operations.retry(request_id=request.pk, actor="command")
     ComplianceRequest.objects.filter(pk=request.pk).update(
         status="failed", failed_at=timezone.now(), error_code="internal_error"
     )
 
     an_hour_passes()
-    delivering.deliver()
+    delivery.deliver()
 
     assert ["internal_error" in mail.get_content() for mail in server.mails] == [False, True]
 
 
 def test_what_is_over_before_the_mail_is_not_told(server: MailServer, officer: User, chatbot: Chatbot) -> None:
     request = held(chatbot)
-    finding.find_news()
+    detect.find_news()
     operations.approve(request_id=request.pk, actor="command")
 
-    delivering.deliver()
+    delivery.deliver()
 
     assert server.mails == []
     assert Mailbox.objects.get().told == Notice.objects.get().pk
@@ -146,9 +146,9 @@ def test_a_mail_gathers_fifty_and_counts_the_rest_and_the_next_waits_an_hour(
 ) -> None:
     settings.CONSOLE_URL = ""
     requests = [held(chatbot) for _ in range(53)]
-    delivering.deliver()
+    delivery.deliver()
     held(chatbot)
-    delivering.deliver()
+    delivery.deliver()
 
     [mail] = server.mails
     text = mail.get_content()
@@ -158,7 +158,7 @@ def test_a_mail_gathers_fifty_and_counts_the_rest_and_the_next_waits_an_hour(
     assert str(requests[0].pk) in text
 
     an_hour_passes()
-    delivering.deliver()
+    delivery.deliver()
     assert server.mails[1]["Subject"].startswith("[Data Compliance] 1 request needs you: 1 on hold")
 
 
@@ -178,7 +178,7 @@ def test_it_goes_to_active_officers_of_the_chatbot_who_want_it(
     set_mails(user=both, wanted={neighbour.pk: False}, actor="user:1")
     ours, other = failed(chatbot), failed(neighbour)
 
-    while delivering.deliver():
+    while delivery.deliver():
         pass
 
     assert {mail["To"] for mail in server.mails} == {"both@example.com", "theirs@example.com"}
@@ -201,8 +201,8 @@ def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
     failed(chatbot)
 
     with caplog.at_level(logging.INFO):
-        delivering.deliver()
-        delivering.deliver()
+        delivery.deliver()
+        delivery.deliver()
 
     assert [mail["To"] for mail in server.mails] == ["taken@example.com"]
     box = Mailbox.objects.get(user=refused)
@@ -213,7 +213,7 @@ def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
 
     server.refuses.clear()
     an_hour_passes()
-    delivering.deliver()
+    delivery.deliver()
     assert len(server.to("refused@example.com")) == 1
     assert Mailbox.objects.get(user=refused).last_error == ""
 
@@ -227,7 +227,7 @@ def test_a_server_that_says_nothing_costs_one_wait(
     member(chatbot, "grace")
     failed(chatbot)
 
-    assert not delivering.deliver()
+    assert not delivery.deliver()
 
     assert server.connections == 1
     assert sorted(Mailbox.objects.values_list("last_error", flat=True)) == ["", "no_answer"]
@@ -260,24 +260,24 @@ def test_a_mail_is_over_in_time_whatever_the_server_does(
     with behaving(behave) as theirs:
         settings.EMAIL_PORT = theirs.port
         began = time.monotonic()
-        assert not delivering.deliver()
+        assert not delivery.deliver()
         assert time.monotonic() - began < 8
     assert Mailbox.objects.get().last_error == error
 
 
 def test_whoever_is_being_told_is_left_alone(server: MailServer, officer: User, chatbot: Chatbot) -> None:
     failed(chatbot)
-    finding.find_news()
-    from compliance.mails import telling
+    detect.find_news()
+    from compliance.notifications import outbox
 
-    news = telling.take()
+    news = outbox.take()
 
-    assert telling.take() is None
+    assert outbox.take() is None
     Mailbox.objects.update(claimed_until=timezone.now())  # as when the worker was killed
-    again = telling.take()
-    telling.note_told(news, mailed=True)
+    again = outbox.take()
+    outbox.note_told(news, mailed=True)
     assert Mailbox.objects.get().told == 0, "it has another's token"
-    telling.note_told(again, mailed=True)
+    outbox.note_told(again, mailed=True)
     assert Mailbox.objects.get().told == again.last
 
 
@@ -301,5 +301,5 @@ def test_the_sweep_calls_for_mails_where_a_server_is_named(
     assert len(server.mails) == 1
     Notice.objects.update(created_at=timezone.now() - 31 * DAY)
     ComplianceRequest.objects.update(held_at=timezone.now() - 31 * DAY)
-    finding.find_news()
+    detect.find_news()
     assert not Notice.objects.exists(), "old notices go"

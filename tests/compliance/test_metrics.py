@@ -15,7 +15,7 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
-from compliance.failure_help import FAILURES
+from compliance.failure_docs import FAILURES
 from compliance.metrics import answering, asking
 from compliance.models import Heartbeat, Mailbox, Notice, Occurrence
 from compliance.work import health

@@ -10,10 +10,10 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, errors
 from common.storage.removal import Removal, Removed
 from compliance.erasure import verify
-from compliance.erasure.remnants import remove_expired
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests import operations
+from compliance.retention.cleanup import remove_expired
 from conversations import uploads
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations

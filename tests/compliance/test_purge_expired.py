@@ -14,8 +14,9 @@ from django.utils import timezone
 from accounts.models import LoginFailures, StaffLogin
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
-from compliance.erasure import ledger, remnants
+from compliance.erasure import ledger
 from compliance.models import Export, ExportFile, Replay, RequestNote
+from compliance.retention import cleanup
 from compliance.work import worker
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
@@ -128,8 +129,8 @@ def test_it_counts_and_removes_nothing_when_asked_to(expired, storage) -> None:
 
 
 def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, neighbour, storage, monkeypatch) -> None:
-    monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 2)
-    monkeypatch.setattr(remnants, "_BATCH", 1)
+    monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 2)
+    monkeypatch.setattr(cleanup, "_BATCH", 1)
 
     assert purge_expired() == {"removed": expired, "refused": {}}
 
@@ -147,7 +148,7 @@ def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, nei
 
 
 def test_what_storage_refuses_stays_and_does_not_stand_in_the_way(expired, storage, monkeypatch) -> None:
-    monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 1)
+    monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
     purge = ObjectStorage.purge
 
     def locked(self: ObjectStorage, key: str) -> int:
@@ -161,12 +162,12 @@ def test_what_storage_refuses_stays_and_does_not_stand_in_the_way(expired, stora
 
     assert outcome["refused"] == {"storage_locked": 1}
     assert outcome["removed"] == expired | {"exports": 2}
-    assert [export.key for export in remnants.expired_exports()] == ["acme/chatter_data_exports/old0/a.csv"]
+    assert [export.key for export in cleanup.expired_exports()] == ["acme/chatter_data_exports/old0/a.csv"]
     assert purge_expired()["removed"]["exports"] == 1
 
 
 def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypatch) -> None:
-    monkeypatch.setattr(remnants, "_ROWS_PER_PAGE", 1)
+    monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
     purge = ObjectStorage.purge
 
     def locked(self: ObjectStorage, key: str) -> int:
@@ -178,14 +179,14 @@ def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypa
         patch.setattr(ObjectStorage, "purge", locked)
         worker.sweep()
 
-    assert remnants.expired_exports().count() == 1
+    assert cleanup.expired_exports().count() == 1
 
 
 def test_the_sweep_leaves_a_task_when_its_time_is_over_and_the_command_goes_on(expired, storage, monkeypatch) -> None:
-    monkeypatch.setattr(remnants, "_SECONDS_PER_TASK", -1.0)
+    monkeypatch.setattr(cleanup, "_SECONDS_PER_TASK", -1.0)
 
     worker.sweep()
-    assert remnants.expired_exports().count() == 2
+    assert cleanup.expired_exports().count() == 2
 
     assert purge_expired()["removed"]["exports"] == 2
 
@@ -200,7 +201,7 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
     worker.sweep()
     assert len(list(storage.uploads())) == 4  # what is younger than an hour may be of another database's worker
 
-    monkeypatch.setattr(remnants, "_UPLOAD_FORGOTTEN", timedelta(seconds=-2))
+    monkeypatch.setattr(cleanup, "_UPLOAD_FORGOTTEN", timedelta(seconds=-2))
     assert purge_expired("--dry-run")["expired"]["forgotten_uploads"] == 2
     worker.sweep()
     assert sorted(upload.key for upload in storage.uploads()) == sorted(theirs)

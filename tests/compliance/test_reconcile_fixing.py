@@ -9,7 +9,7 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry
 from common.storage import ObjectStorage, StorageError, Version
-from compliance import storage_walk
+from compliance.reconciliation import scan
 from tests.clients import empty
 from tests.compliance.reconciling import EXPORT, ORPHANS, export_with, file_of, keys, put, reconcile
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test has just written counts as old; S3 tells whole seconds."""
-    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(seconds=-2))
+    monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
 
 
 def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, chatbot) -> None:
@@ -96,7 +96,7 @@ def test_it_tells_the_code_of_an_upload_that_cannot_be_aborted(whole, storage, m
 
 def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, *ORPHANS)
-    monkeypatch.setattr("compliance.erasure.orphans._ORPHANS_PER_BITE", 2)
+    monkeypatch.setattr("compliance.reconciliation.repair._ORPHANS_PER_BITE", 2)
     bites: list[int] = []
 
     remove = ObjectStorage.remove_versions

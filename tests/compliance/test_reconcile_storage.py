@@ -13,8 +13,8 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry
 from common.storage import ObjectStorage, StorageError
-from compliance import storage_reconciling, storage_walk
 from compliance.models import Export, ExportFile
+from compliance.reconciliation import report, scan
 from conversations.models import DailyExtract, UploadedFile
 from tests import factories
 from tests.compliance.reconciling import (
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test has just written counts as old; S3 tells whole seconds."""
-    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(seconds=-2))
+    monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
 
 
 def test_it_finds_nothing_where_bucket_and_database_agree(whole, storage) -> None:
@@ -84,7 +84,7 @@ def test_it_reports_what_no_row_accounts_for_and_removes_it_when_asked_to(whole,
 
 
 def test_it_leaves_alone_what_is_younger_than_a_day(whole, storage, monkeypatch) -> None:
-    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(days=1))
+    monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
     put(storage, *ORPHANS)
     storage.open_upload(UploadedFile.objects.get().object_key, content_type="image/jpeg")
 
@@ -94,14 +94,14 @@ def test_it_leaves_alone_what_is_younger_than_a_day(whole, storage, monkeypatch)
 
 def test_it_looks_for_the_row_again_before_it_removes(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, EXPORT + "2", EXPORT + "3")
-    look = storage_walk.still_nobodys
+    look = scan.still_nobodys
 
     @role("owner")
-    def one_gets_a_row(found: Sequence[storage_walk.Orphan]) -> list[storage_walk.Orphan]:
+    def one_gets_a_row(found: Sequence[scan.Orphan]) -> list[scan.Orphan]:
         export_with(chatbot, EXPORT + "2")
         return look(found)
 
-    monkeypatch.setattr("compliance.erasure.orphans.still_nobodys", one_gets_a_row)
+    monkeypatch.setattr("compliance.reconciliation.repair.still_nobodys", one_gets_a_row)
 
     assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 1}
     assert EXPORT + "2" in keys(storage)
@@ -234,15 +234,15 @@ def test_rows_that_are_under_way_or_elsewhere_are_no_differences(chatbot, storag
 
 
 def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot, monkeypatch) -> None:
-    unseen = storage_walk.unseen
+    unseen = scan.unseen
 
     @role("owner")
-    def late(store: str, seen: storage_walk.Seen) -> Iterator[int]:
+    def late(store: str, seen: scan.Seen) -> Iterator[int]:
         if store == "files":
             file_of(chatbot)
         return unseen(store, seen)
 
-    monkeypatch.setattr(storage_walk, "unseen", late)
+    monkeypatch.setattr(scan, "unseen", late)
 
     assert reconcile()["agrees"]
 
@@ -254,7 +254,7 @@ def test_it_aborts_uploads_that_nobody_will_complete(whole, storage, chatbot, mo
         storage.open_upload(key, content_type="image/jpeg")
 
     assert reconcile(code=3)["stale_uploads"] == {"uploads": 2}
-    monkeypatch.setattr(storage_walk, "SAFETY_AGE", timedelta(days=1))
+    monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
     assert reconcile("--fix", code=3)["fixed"] == {"uploads": 1}
 
     left = {upload.key: upload.upload_id for upload in storage.uploads()}
@@ -263,7 +263,7 @@ def test_it_aborts_uploads_that_nobody_will_complete(whole, storage, chatbot, mo
 
 
 def test_it_reads_many_keys_page_by_page(chatbot, storage, monkeypatch) -> None:
-    monkeypatch.setattr(storage_walk, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(scan, "_KEYS_AT_ONCE", 2)
     for number in range(5):
         export_with(chatbot, f"{EXPORT}{number}")
     put(storage, *(f"{EXPORT}{number}" for number in range(9)))
@@ -299,14 +299,14 @@ def test_it_says_that_the_storage_is_away(chatbot, settings: Settings) -> None:
 
 
 def test_its_share_is_a_fifth() -> None:
-    assert storage_reconciling.MOST_SHARE == 0.2
+    assert report.MOST_SHARE == 0.2
 
 
 def test_it_remembers_each_row_of_each_store_apart() -> None:
-    seen = storage_walk.Seen()
+    seen = scan.Seen()
     far = 10**15
     for row_id in (1, 8, 32_767, 32_768, far):
-        seen.add(storage_walk.Row("files", row_id, None))
+        seen.add(scan.Row("files", row_id, None))
     met = [row_id for row_id in (0, 1, 7, 8, 9, 32_767, 32_768, 32_769, far) if seen.has("files", row_id)]
     assert met == [1, 8, 32_767, 32_768, far]
     assert not seen.has("exports", 1)

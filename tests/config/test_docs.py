@@ -8,7 +8,7 @@ from django.core.management import get_commands
 
 from common.problem_help import HELP
 from common.problems import CODES
-from compliance.failure_help import FAILURES
+from compliance.failure_docs import FAILURES
 from compliance.work import health
 from config.openapi.postman import PRE_REQUEST_SCRIPT
 
@@ -60,7 +60,7 @@ def test_operating_says_what_to_do_for_each_problem_of_health() -> None:
 
 
 def test_operating_explains_each_failure_as_the_console_does() -> None:
-    """Whoever adds a code, or changes its words, does so in docs/operating.md and in compliance/failure_help.py."""
+    """Whoever adds a code, or changes its words, does so in docs/operating.md and in compliance/failure_docs.py."""
     table = _section(OPERATING, "Failed requests")
     rows = re.findall(r"^\| `([a-z_]+)` \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
 

@@ -12,8 +12,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.callbacks import delivering
-from compliance.callbacks.delivering import RECEIVERS
+from compliance.callbacks import dispatcher
+from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
 from compliance.requests import operations
@@ -210,8 +210,8 @@ class Day:
     def telling(self) -> None:
         with self.watch.paused():
             RECEIVERS.forget()
-        assert not delivering.deliver(seconds=60)
-        assert not delivering.deliver(seconds=60)  # what is put off now
+        assert not dispatcher.deliver(seconds=60)
+        assert not dispatcher.deliver(seconds=60)  # what is put off now
         with self.watch.paused():
             told = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}")
             assert told.filter(state="waiting", last_error__in=["no_answer", "receiver_resting"]).count() > 50

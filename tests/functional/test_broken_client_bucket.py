@@ -9,9 +9,9 @@ from chatbots.buckets import place_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
-from compliance.erasure.remnants import remove_expired
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
+from compliance.retention.cleanup import remove_expired
 from compliance.work import notify, worker
 from scripts.processes import Processes
 from tests import factories

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from chatbots.models import Chatbot
 from chatbots.operations import create_callback_secret
-from compliance.callbacks.delivering import RECEIVERS, deliver
+from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.requests import operations
 from tests.factories import deletion_of
 from tests.receivers import Received, receiving

@@ -6,9 +6,9 @@ from django.core.management.base import CommandParser
 from django.db.models import Count
 
 from common.commands import TeachingCommand
-from compliance.callbacks import delivering
-from compliance.mails import delivering as mails
+from compliance.callbacks import dispatcher
 from compliance.models import ComplianceRequest
+from compliance.notifications import delivery as mails
 from compliance.work import worker
 
 
@@ -36,7 +36,7 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
     def handle(self, *args: Any, **options: Any) -> None:
         worker.sweep()
         left = worker.drain(seconds=options["seconds"])
-        delivering.deliver()
+        dispatcher.deliver()
         mails.deliver()
         states = dict(ComplianceRequest.objects.order_by("status").values_list("status").annotate(number=Count("pk")))
         if options["json"]:

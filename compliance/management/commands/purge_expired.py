@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from common.commands import TeachingCommand
 from common.storage import StorageError
-from compliance.erasure import remnants
+from compliance.retention import cleanup
 
 
 class Command(TeachingCommand):
@@ -32,14 +32,14 @@ exit codes: 0 all of it is gone, 1 the storage or the database did not answer, 3
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            expired = remnants.count_expired()
+            expired = cleanup.count_expired()
         except StorageError as error:
             raise CommandError(f"{error.code}: {error.detail}") from None
         if options["dry_run"]:
             self._tell(options, {"dry_run": True, "expired": expired})
             return
         with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
-            turn = remnants.remove_expired(remnants.Turn(tell=bar.update))
+            turn = cleanup.remove_expired(cleanup.Turn(tell=bar.update))
         self._tell(
             options, {"removed": {store: turn.removed[store] for store in expired}, "refused": dict(turn.refused)}
         )

@@ -6,8 +6,7 @@ from tqdm import tqdm
 
 from common.commands import TeachingCommand
 from common.storage import StorageError
-from compliance import storage_reconciling
-from compliance.storage_reconciling import FixRefused, Report
+from compliance.reconciliation.report import FixRefused, Report, reconcile
 
 
 class Command(TeachingCommand):
@@ -41,7 +40,7 @@ exit codes: 0 they agree, 1 the storage did not answer, 2 so much would go, or i
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with tqdm(unit=" objects", file=self.stderr, disable=None) as bar:
-                report = storage_reconciling.reconcile(fix=options["fix"], force=options["force"], tell=bar.update)
+                report = reconcile(fix=options["fix"], force=options["force"], tell=bar.update)
         except FixRefused as refused:
             raise CommandError(str(refused), returncode=2) from None
         except StorageError as error:

@@ -5,7 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
 from common.commands import TeachingCommand
-from compliance.callbacks import resending
+from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.management.base import parse_request_id
 
@@ -47,12 +47,12 @@ exit codes: 0 they wait to be sent (with --dry-run: would), 1 there is no such c
         if outcome.forgotten:
             raise SystemExit(3)
 
-    def _resend(self, options: dict[str, Any]) -> resending.Resent:
+    def _resend(self, options: dict[str, Any]) -> resend.Resent:
         dry_run = options["dry_run"]
         if options["given_up"]:
             chatbot = find_chatbot(options["chatbot"]) if options["chatbot"] else None
-            return resending.resend_given_up(actor="command", chatbot=chatbot, dry_run=dry_run)
+            return resend.resend_given_up(actor="command", chatbot=chatbot, dry_run=dry_run)
         try:
-            return resending.resend_of_request(request_id=options["request_id"], actor="command", dry_run=dry_run)
+            return resend.resend_of_request(request_id=options["request_id"], actor="command", dry_run=dry_run)
         except Refused as refused:
             raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None

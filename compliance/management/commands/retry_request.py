@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
-from compliance.failure_help import FAILURES
+from compliance.failure_docs import FAILURES
 from compliance.management.deciding import DecidingCommand
 from compliance.requests import operations
 from compliance.requests.reasons import Decision

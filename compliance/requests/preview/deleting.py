@@ -16,7 +16,7 @@ from compliance.inventory import stores
 from compliance.inventory_terms import Way
 from compliance.models import ComplianceRequest
 from compliance.requests.preview.finding import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
-from compliance.whereabouts import OUT_OF_REACH
+from compliance.storage_locations import OUT_OF_REACH
 from conversations.models import Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason

@@ -8,8 +8,8 @@ from django.db import connection
 
 from chatbots import changelog
 from common.arrays import array
-from compliance import references
-from compliance.callbacks.announcing import announce
+from compliance.callbacks.outbox import announce
+from compliance.erasure import references
 from compliance.work.claims import HeldClaim
 from compliance.work.sql import SHARING
 from compliance.work.transitions.claimed import ACTOR
@@ -68,7 +68,7 @@ UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_ur
                        WHERE id = ANY(%s) AND status = 'failed' ORDER BY seq FOR NO KEY UPDATE))
 """
 
-# Locked in the order in which references are emptied (compliance/references.py): two that complete can meet there.
+# Locked in the order in which references are emptied (`erasure.references`): two that complete can meet there.
 _COMPLETE = """
 UPDATE compliance_compliancerequest
    SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db.models import Case, Value, When
 
 from common.storage import errors
-from compliance.callbacks.announcing import announce
+from compliance.callbacks.outbox import announce
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 from chatbots import changelog
 from common.arrays import array
-from compliance.callbacks.announcing import announce
+from compliance.callbacks.outbox import announce
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.sql import SHARING

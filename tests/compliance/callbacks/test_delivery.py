@@ -11,11 +11,11 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from chatbots.operations import create_api_key, revoke_api_key
-from compliance.callbacks import claiming
-from compliance.callbacks.delivering import RECEIVERS, deliver
-from compliance.erasure.remnants import remove_expired
+from compliance.callbacks import leases
+from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import Callback, Claim, ComplianceRequest
 from compliance.requests import operations
+from compliance.retention.cleanup import remove_expired
 from compliance.work import claims
 from tests.calls import ALICE, Caller, SigningCaller, problem
 from tests.compliance.conftest import Drain
@@ -244,9 +244,9 @@ def test_what_a_killed_worker_had_sent_is_sent_again_and_it_writes_nothing(
 ) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
     operations.cancel(request_id=request.pk, actor="command")
-    note, notes = claiming.note, []
+    note, notes = leases.note, []
     with monkeypatch.context() as patch:
-        patch.setattr(claiming, "note", lambda *call: notes.append(call))
+        patch.setattr(leases, "note", lambda *call: notes.append(call))
         deliver()
     assert len(receiver.received) == 1
     assert only().state == State.WAITING

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.api.shapes_callbacks import Told
-from compliance.callbacks.delivering import deliver
+from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
 from tests.calls import SigningCaller, TokenCaller, problem
 from tests.factories import CallbackFactory, deletion_of, export_of

@@ -14,8 +14,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from compliance.callbacks import claiming, delivering
-from compliance.callbacks.delivering import RECEIVERS, deliver
+from compliance.callbacks import dispatcher, leases
+from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import Callback
 from tests import hostile
 from tests.calls import SigningCaller
@@ -245,7 +245,7 @@ def test_a_receiver_that_failed_several_times_in_this_turn_is_left_for_later(
         theirs = callback_to(neighbour, broken.url())
         deliver()
         ours = [one for one in broken.received if one.told["chatbot"] == "acme"]
-    assert delivering.FAILURES <= len(ours) <= delivering.FAILURES + 4
+    assert dispatcher.FAILURES <= len(ours) <= dispatcher.FAILURES + 4
     resting = Callback.objects.filter(last_error="receiver_resting")
     assert resting.count() == 30 - len(ours)
     assert set(resting.values_list("attempts", "state")) == {(0, "waiting")}
@@ -269,7 +269,7 @@ def test_what_goes_elsewhere_or_is_another_chatbots_does_not_wait_with_what_goes
     callback_to(chatbot, "https://hooks.example.com.test/a", "2")
     callback_to(chatbot, "https://hooks.example.com:8443/a", "3")
     callback_to(neighbour, "https://hooks.example.com/a")
-    claiming.let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
+    leases.let_rest(uuid4(), [], receiver=(chatbot.pk, "https://hooks.example.com"), seconds=60)
     assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
 
 

@@ -23,11 +23,11 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
 from common.storage import OpenUpload, StorageError
 from compliance.erasure import ledger, objects, rows
-from compliance.erasure.forgetting import FORGETTING, periods
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, ExportFile
-from compliance.storage_walk import stale_uploads
-from compliance.whereabouts import CLIENT, HOSTED, Whereabouts, storage_of
+from compliance.reconciliation.scan import stale_uploads
+from compliance.retention.rules import FORGETTING, periods
+from compliance.storage_locations import CLIENT, HOSTED, Whereabouts, storage_of
 from compliance.work import transitions
 from conversations.extracts import work
 from conversations.models import DailyExtract, UploadedFile

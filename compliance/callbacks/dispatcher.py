@@ -13,9 +13,9 @@ from uuid import UUID, uuid4
 
 from chatbots.callback_secrets import signers_of
 from common import outbound
-from compliance.callbacks import claiming
-from compliance.callbacks.claiming import Outcome, Taken
-from compliance.callbacks.sending import Call
+from compliance.callbacks import leases
+from compliance.callbacks.client import Call
+from compliance.callbacks.leases import Outcome, Taken
 from compliance.models import Callback
 
 Failure = Callback.Failure
@@ -104,7 +104,7 @@ class _Turn:
         if not room:
             return 0
         busy = Counter(call.callback.chatbot_id for call in self._calls.values())
-        taken = claiming.take(self._token, room=room, busy=busy)
+        taken = leases.take(self._token, room=room, busy=busy)
         signers = signers_of({callback.chatbot_id for callback in taken}) if taken else {}
         unsigned: dict[UUID, Outcome] = {}
         resting: dict[Receiver, list[Taken]] = {}
@@ -120,9 +120,9 @@ class _Turn:
                 call = Call(callback, signers=signs, tls=self._tls)
                 self._calls[self._threads.submit(call.run)] = call
         for receiver, callbacks in resting.items():
-            claiming.let_rest(self._token, callbacks, receiver=receiver, seconds=RECEIVERS.rest_of(receiver))
+            leases.let_rest(self._token, callbacks, receiver=receiver, seconds=RECEIVERS.rest_of(receiver))
         if unsigned:
-            claiming.note(self._token, unsigned)
+            leases.note(self._token, unsigned)
         return len(taken)
 
     def _ended(self) -> dict[UUID, tuple[Receiver, Outcome]]:
@@ -144,10 +144,10 @@ class _Turn:
         for receiver, outcome in ended.values():
             if outcome.error is None:
                 RECEIVERS.answered(receiver)
-            elif outcome.status != claiming.GONE:  # which speaks of one address, not of its host
+            elif outcome.status != leases.GONE:  # which speaks of one address, not of its host
                 RECEIVERS.failed(receiver)
         if ended:
-            claiming.note(self._token, {callback_id: outcome for callback_id, (_, outcome) in ended.items()})
+            leases.note(self._token, {callback_id: outcome for callback_id, (_, outcome) in ended.items()})
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -14,9 +14,9 @@ from django.utils import timezone
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance import storage_walk
-from compliance.erasure import orphans as erasing
-from compliance.storage_walk import Difference, Folder, Orphan
+from compliance.reconciliation import repair as erasing
+from compliance.reconciliation import scan
+from compliance.reconciliation.scan import Difference, Folder, Orphan
 
 # More than this share of a bucket is hardly ever what is left over: rather the database is the wrong one.
 MOST_SHARE = 0.2
@@ -91,8 +91,8 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
     report = Report()
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
     differing: list[tuple[str, int]] = []
-    seen = storage_walk.Seen()
-    for found in storage_walk.walk(storage, seen):
+    seen = scan.Seen()
+    for found in scan.walk(storage, seen):
         if tell:
             tell(1)
         report.objects[found.folder] += 1
@@ -105,17 +105,17 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
         if found.row and found.size is not None and found.row.bytes not in {None, found.size}:
             differing.append((found.row.store, found.row.id))
     for store, row_id in differing:
-        _note_difference(report, storage_walk.differs(storage, store, row_id))
+        _note_difference(report, scan.differs(storage, store, row_id))
     for one in _missing(storage, seen):
         _note_difference(report, one)
-    report.stale_uploads.update(folder.value for _, folder, _ in storage_walk.stale_uploads(storage))
+    report.stale_uploads.update(folder.value for _, folder, _ in scan.stale_uploads(storage))
     return report
 
 
-def _missing(storage: ObjectStorage, seen: storage_walk.Seen) -> Iterator[Difference]:
-    for store in storage_walk.STORES:
-        for row_id in storage_walk.unseen(store, seen):
-            if difference := storage_walk.differs(storage, store, row_id):
+def _missing(storage: ObjectStorage, seen: scan.Seen) -> Iterator[Difference]:
+    for store in scan.STORES:
+        for row_id in scan.unseen(store, seen):
+            if difference := scan.differs(storage, store, row_id):
                 yield difference
 
 
@@ -164,29 +164,29 @@ def _refuse_too_much(report: Report) -> None:
 
 
 def _fix(storage: ObjectStorage, report: Report, actor: str, tell: Tell | None) -> None:
-    outcome, seen = erasing.Outcome(), storage_walk.Seen()
+    outcome, seen = erasing.Outcome(), scan.Seen()
     try:
         erasing.remove_orphans(storage, _orphans(storage, seen, tell), outcome)
         erasing.set_rows_right(storage, _differences(storage, seen, report), outcome)
-        erasing.abort_uploads(storage, storage_walk.stale_uploads(storage), outcome)
+        erasing.abort_uploads(storage, scan.stale_uploads(storage), outcome)
     finally:
         # Also of what was done before an error.
         outcome.record(actor)
     report.fixed, report.refused = dict(outcome.done), dict(outcome.refused)
 
 
-def _orphans(storage: ObjectStorage, seen: storage_walk.Seen, tell: Tell | None) -> Iterator[Orphan]:
+def _orphans(storage: ObjectStorage, seen: scan.Seen, tell: Tell | None) -> Iterator[Orphan]:
     """Walk again, so that no list of all of them has to be kept."""
-    for found in storage_walk.walk(storage, seen):
+    for found in scan.walk(storage, seen):
         if tell:
             tell(1)
         if found.orphan:
             yield found.orphan
 
 
-def _differences(storage: ObjectStorage, seen: storage_walk.Seen, report: Report) -> Iterator[Difference]:
+def _differences(storage: ObjectStorage, seen: scan.Seen, report: Report) -> Iterator[Difference]:
     yield from _missing(storage, seen)
     for store, ids in report.of_another_size.items():
         for row_id in ids:
-            if difference := storage_walk.differs(storage, store, row_id):
+            if difference := scan.differs(storage, store, row_id):
                 yield difference

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.mail import EmailMessage
 
-from compliance.mails.telling import MOST_COUNTED, MOST_ITEMS, Item, News
 from compliance.models import ComplianceRequest, Notice
+from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, Item, News
 
 _TITLES = {
     Notice.Event.OVERDUE: "Overdue",

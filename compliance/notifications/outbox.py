@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 from django.db import connection, transaction
 
-from compliance.mails.finding import OFFICERS
+from compliance.notifications.detect import OFFICERS
 
 # One mail holds so many; of what is more it says how much that is, counted up to a limit.
 MOST_ITEMS = 50

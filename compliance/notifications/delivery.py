@@ -11,9 +11,9 @@ from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
 from common import outbound
-from compliance.mails import finding, telling
-from compliance.mails.composing import compose
-from compliance.mails.telling import News
+from compliance.notifications import detect, outbox
+from compliance.notifications.message import compose
+from compliance.notifications.outbox import News
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +30,12 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
     """
     if not settings.MAILS:
         return False
-    finding.find_news()
+    detect.find_news()
     end = time.monotonic() + seconds
     server = mail.get_connection()
     try:
         while time.monotonic() < end:
-            news = telling.take()
+            news = outbox.take()
             if news is None:
                 return False
             if not _tell(news, server):
@@ -49,7 +49,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
 def _tell(news: News, server: BaseEmailBackend) -> bool:
     """Tell one officer; return whether the server can be used for others."""
     if not (news.items and news.address):
-        telling.note_told(news, mailed=False)
+        outbox.note_told(news, mailed=False)
         return True
     try:
         with outbound.within(outbound.MAIL_SECONDS, answer_bytes=outbound.MAIL_ANSWER_BYTES):
@@ -59,10 +59,10 @@ def _tell(news: News, server: BaseEmailBackend) -> bool:
         code = _code(error)
         # Neither the text nor the arguments: both name addresses.
         logger.warning("mail.failed user=%s code=%s status=%s", news.user_id, code, getattr(error, "smtp_code", ""))
-        telling.note_failure(news, error=code)
+        outbox.note_failure(news, error=code)
         _close(server)
         return code in {"recipient_refused", "mail_refused"}
-    telling.note_told(news, mailed=True)
+    outbox.note_told(news, mailed=True)
     logger.info("mail.sent user=%s requests=%s", news.user_id, len(news.items))
     return True
 

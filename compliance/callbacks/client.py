@@ -17,7 +17,7 @@ from common import outbound
 from common.logs import describe_kind
 from common.network_guard import Guarded, Networks
 from common.times import rfc3339
-from compliance.callbacks.claiming import Outcome, Taken
+from compliance.callbacks.leases import Outcome, Taken
 from compliance.models import Callback
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from chatbots import changelog
 from common.storage import ObjectStorage, OpenUpload, StorageError
 from compliance.erasure import objects
 from compliance.models import ExportFile
-from compliance.storage_walk import Difference, Folder, Orphan, still_nobodys
+from compliance.reconciliation.scan import Difference, Folder, Orphan, still_nobodys
 from conversations.models import DailyExtract
 
 _ORPHANS_PER_BITE = 100

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.arrays import array
-from compliance.callbacks.announcing import TRIED_FOR
+from compliance.callbacks.outbox import TRIED_FOR
 from compliance.errors import Refused
 from compliance.models import Callback
 from compliance.work import notify

@@ -1,5 +1,0 @@
-"""Mails to officers: what failed, is held, is due soon or overdue.
-
-The sweep's task finds what is new in the requests themselves (`finding`), so no change of a request has to write
-anything for it; mails gather what an officer was not told yet (`telling`, `composing`), and `delivering` sends them.
-"""

@@ -1,0 +1,1 @@
+"""Rows and objects of the storage compared: scan both, report what is orphaned or missing, repair it."""
