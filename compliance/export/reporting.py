@@ -1,4 +1,4 @@
-"""What became of a claim's exports that are not completed, as reported to `progress`."""
+"""What became of a claim's exports that are not completed, as reported to `work.transitions`."""
 
 from collections.abc import Collection, Mapping
 

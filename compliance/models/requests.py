@@ -1,7 +1,7 @@
 """Requests, and the claims of workers on them.
 
 ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
-`compliance/requests/operations/`; what workers take, in `compliance/work/claims.py`.
+`compliance/requests/operations.py`; what workers take, in `compliance/work/claims.py`.
 """
 
 from django.contrib.postgres.fields import ArrayField

@@ -60,7 +60,7 @@ _BY_UCI = """(
     SELECT FROM chatbots_variable
      WHERE id = %s AND chatbot_id = %s AND name = %s AND public_id = %s AND (is_uci OR was_uci)) AS uci"""
 _BY_CONVERSATIONS = "(SELECT) AS always"
-# Whoever files looks then whether it is an equal one (`operations.equal_exports`).
+# Whoever files looks then whether it is an equal one (`equal_exports`).
 _UNLESS_ONE_WAITS = """
        AND NOT EXISTS (SELECT FROM compliance_compliancerequest
                         WHERE {same} AND kind = 'export' AND status = 'accepted' AND claim_id IS NULL)"""

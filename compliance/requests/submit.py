@@ -30,7 +30,7 @@ _REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # call was gone by the time it was looked for.
 ATTEMPTS = 5
 
-# Chatbot and name -> a variable that is or was the UCI, as this process has read it. `filing` asks the database
+# Chatbot and name -> a variable that is or was the UCI, as this process has read it. `insert` asks the database
 # again, so an entry that is no longer true costs a second look and nothing else.
 _VARIABLES: dict[tuple[int, str], Variable] = {}
 
@@ -71,7 +71,7 @@ class Checked(NamedTuple):
 class Asked:
     """A request that is to be filed: its kind, whom it is about, and its options.
 
-    `again` is of an export: file it also where an equal one waits (`operations.equal_exports`).
+    `again` is of an export: file it also where an equal one waits (`equal_exports`).
     """
 
     kind: Kind
