@@ -37,7 +37,7 @@ SELECT r.* FROM unnest(%s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (SELECT * FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS r
 """
 
-# As `idempotency` does it for one call. The call as such comes first: whoever has the same waits there and holds nothing.
+# As `idempotency` does for one call. The call as such comes first: whoever has the same waits there, holding nothing.
 _REMEMBER = """
 INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, existing, expires_at)
 SELECT %(chatbot)s, %(path)s, call.digest, %(body)s, call.request_id, call.existing,

@@ -10,7 +10,7 @@ from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from compliance.requests.operations import cancel
 from conversations.models import Conversation
-from tests.compliance.test_api_deciding import wait_until_they_wait
+from tests.compliance.api.test_deciding import wait_until_they_wait
 from tests.console.filing_pages import NOW, Answer, Filer, filed
 from tests.factories import conversation_of, ready_chatbot
 from tests.functional.elsewhere import Elsewhere, Gate

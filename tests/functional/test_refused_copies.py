@@ -7,7 +7,7 @@ from django.conf import settings
 
 from common.storage import ObjectStorage
 from compliance.models import Export, ExportFile
-from tests.compliance.test_purge_expired import purge_expired
+from tests.compliance.retention.test_purge_expired import purge_expired
 from tests.functional.company import Company, found_anywhere, settle, work
 from tests.functional.refusing import Refusals
 

@@ -14,7 +14,7 @@ from compliance.requests import operations
 from compliance.work import claims, worker
 from conversations.models import UploadedFile
 from tests import factories
-from tests.compliance.test_failures import let_them_try_again
+from tests.compliance.work.test_failures import let_them_try_again
 from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status

@@ -12,7 +12,7 @@ from compliance.models import Replay
 from compliance.requests import idempotency_batch
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
-from tests.compliance.test_api_batch import IDEMPOTENCY, PATH, filed, ids, items
+from tests.compliance.api.test_batch import IDEMPOTENCY, PATH, filed, ids, items
 from tests.functional.elsewhere import Elsewhere, Gate
 
 

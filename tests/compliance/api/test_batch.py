@@ -18,7 +18,7 @@ from compliance.requests import insert
 from compliance.work import notify
 from tests import factories
 from tests.calls import Caller, SigningCaller, TokenCaller, pointers, problem
-from tests.compliance.test_api_requests import FIELDS
+from tests.compliance.api.test_requests import FIELDS
 
 PATH = "requests/batch"
 KEY, VALUE = "unique_chatter_identifier_key", "unique_chatter_identifier_value"

@@ -6,7 +6,7 @@ from django.db import connection
 from chatbots.models import Chatbot, Variable
 from conversations.models import Conversation
 from tests.calls import TokenCaller
-from tests.compliance.test_api_preview import KEY, VALUE, body
+from tests.compliance.api.test_preview import KEY, VALUE, body
 from tests.factories import IdentityFactory, conversation_of, deletion_of
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,8 @@ from compliance.models import ComplianceRequest, ExportFile
 from compliance.requests import operations
 from compliance.work import worker
 from conversations import uploads
+from tests.compliance.export.test_export_files import exports_in, given_up, stored
 from tests.compliance.exporting import carry_out, committed, open_uploads, outcome, taken
-from tests.compliance.test_export_files import exports_in, given_up, stored
 from tests.factories import conversation_of, export_of, of_conversations
 from tests.under_roles import role
 

@@ -9,7 +9,7 @@ from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from conversations.models import Message
 from tests.compliance.conftest import Drain
-from tests.compliance.test_two_selectors import FAILED, HELD, PAIRS, SELECTORS, about, state
+from tests.compliance.erasure.test_two_selectors import FAILED, HELD, PAIRS, SELECTORS, about, state
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 
 pytestmark = pytest.mark.django_db(transaction=True)

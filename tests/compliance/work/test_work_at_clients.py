@@ -11,8 +11,8 @@ from common.storage import ObjectStorage
 from compliance.models import Claim
 from compliance.work import bucket_checks, claims, worker
 from compliance.work.aside import THREADS, Aside, Job
+from tests.compliance.export.test_client_exports import failed, left_behind, shown
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces
-from tests.compliance.test_client_exports import failed, left_behind, shown
 from tests.factories import conversation_of, deletion_of, export_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("storage")]

@@ -14,8 +14,8 @@ from compliance.work import worker
 from conversations import models as stored
 from tests.clients import empty, use_client_bucket
 from tests.compliance.conftest import Drain
+from tests.compliance.export.test_client_exports import delivered, shown
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome
-from tests.compliance.test_client_exports import delivered, shown
 from tests.factories import conversation_of, deletion_of, export_of
 from tests.functional.support import dump
 from tests.s3_server import S3Server

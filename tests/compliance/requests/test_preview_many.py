@@ -14,7 +14,7 @@ from compliance.requests.preview.finding import Options
 from compliance.requests.preview.many import Line, Outlook, PreviewOfMany, preview_many
 from compliance.requests.selectors import ByUci
 from conversations import uploads
-from tests.compliance.test_api_preview import exported, filled
+from tests.compliance.api.test_preview import exported, filled
 from tests.factories import IdentityFactory, conversation_of, deletion_of, export_of, of_conversations, uci_of
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -16,7 +16,7 @@ from common.times import rfc3339
 from compliance.models import ComplianceRequest
 from compliance.requests import queries
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
-from tests.compliance.test_api_requests import FIELDS
+from tests.compliance.api.test_requests import FIELDS
 from tests.factories import ExportFactory, deletion_of, export_of
 
 Status = ComplianceRequest.Status
