@@ -70,7 +70,7 @@ def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage,
     worker.drain(seconds=60)
 
     request.refresh_from_db()
-    assert waits == [1, 4, 24, 480]
+    assert waits == [1, 2, 24, 480]
     assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_unavailable", 5)
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.started", *["request.given_back"] * 4, "request.failed"]
@@ -97,7 +97,7 @@ def test_a_refusal_that_passes_within_minutes_fails_nothing(chatbot, storage, mo
     worker.drain(seconds=60)
 
     request.refresh_from_db()
-    assert (waits, request.status, request.error_code) == ([1, 4], Status.COMPLETED, "")
+    assert (waits, request.status, request.error_code) == ([1, 2], Status.COMPLETED, "")
 
 
 def test_a_refusal_that_stays_fails_at_the_last_of_its_attempts(chatbot, storage, monkeypatch) -> None:
