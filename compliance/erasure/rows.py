@@ -210,7 +210,8 @@ def _erase_some(locked: Sequence[Locked]) -> dict[UUID, Counts]:
     some = _delete_messages([first], _DELETE_SOME_MESSAGES, [first.conversation_id, CHUNK_MESSAGES])
     gone = sum(some.values())
     counts = erase([first]) if gone < CHUNK_MESSAGES else {first.request_id: Counter()}
-    counts[first.request_id]["messages"] += gone
+    if gone:
+        counts[first.request_id]["messages"] += gone
     return counts
 
 
