@@ -7,14 +7,14 @@ from collections.abc import Callable
 SECONDS_BETWEEN_KEEPS = 15.0
 
 
-class Keeper:
+class LeaseRenewer:
     """Renews a lease by `keep`, no more often than needed."""
 
     def __init__(self, keep: Callable[[], object]) -> None:
         self._keep = keep
         self._kept = time.monotonic()
 
-    def keep_if_due(self) -> None:
+    def renew_if_due(self) -> None:
         """Raises what `keep` raises of a lease that is lost."""
         if time.monotonic() - self._kept >= SECONDS_BETWEEN_KEEPS:
             self._keep()

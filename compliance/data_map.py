@@ -23,16 +23,16 @@ def _section(store: Store) -> Iterator[str]:
     yield ""
     yield f"Reached: {store.way}."
     yield ""
-    fates = set(store.fields.values())
-    if len(fates) == 1:
-        fate, reason = fates.pop()
+    dispositions = set(store.fields.values())
+    if len(dispositions) == 1:
+        disposition, reason = dispositions.pop()
         names = ", ".join(f"`{name}`" for name in store.fields)
-        yield f"Each field is {fate}{f' ({reason})' if reason else ''}: {names}."
+        yield f"Each field is {disposition}{f' ({reason})' if reason else ''}: {names}."
     else:
         yield "| field | after a deletion | why |"
         yield "| --- | --- | --- |"
-        for name, (fate, reason) in store.fields.items():
-            yield f"| `{name}` | {fate} | {reason} |"
+        for name, (disposition, reason) in store.fields.items():
+            yield f"| `{name}` | {disposition} | {reason} |"
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""THE MAP: each model and field that can hold personal data, the way from it to a conversation, its fate.
+"""THE MAP: each model and field that can hold personal data, the way from it to a conversation, its disposition.
 
 The erasure engine deletes and empties what is declared here, `verify` looks again at what is declared here, and
 `manage.py data_map` prints it. A system check and a test walk the app registry: a model or field that is declared
@@ -14,38 +14,38 @@ from collections.abc import Iterator, Mapping
 from django.apps import apps
 
 from compliance import models as compliance
-from compliance.inventory_terms import Declared, Fate, Store, Way
+from compliance.inventory_terms import Declared, Disposition, ReachedBy, Store
 from conversations import models as conversations
 
 
 def _deleted(*names: str) -> dict[str, Declared]:
-    return dict.fromkeys(names, (Fate.DELETED, ""))
+    return dict.fromkeys(names, (Disposition.DELETED, ""))
 
 
 CONVERSATION = Store(
     conversations.Conversation,
-    Way.ITSELF,
+    ReachedBy.ITSELF,
     {
-        "id": (Fate.KEPT, "the conversation's number: that it took place counts for billing"),
-        "chatbot": (Fate.KEPT, "whose data it is: the chatbot, not the chatter"),
-        "external_id": (Fate.EMPTIED, "the platform's id can be personal"),
-        "external_id_digest": (Fate.LEDGER, "refuses late documents for the erased conversation"),
-        "uci_variable": (Fate.EMPTIED, "part of who the person was"),
-        "channel": (Fate.KEPT, "closed list of values, for analytics"),
-        "language": (Fate.EMPTIED, "free text of the platform"),
-        "user_name": (Fate.EMPTIED, "names the person"),
-        "started_at": (Fate.DAY, "the day counts for billing; the instant could single the person out"),
-        "last_message_at": (Fate.EMPTIED, "could single the person out"),
-        "message_count": (Fate.EMPTIED, "could single the person out"),
-        "has_file_upload": (Fate.KEPT, "yes or no, for analytics"),
-        "has_agent_handover": (Fate.KEPT, "yes or no, for analytics"),
-        "has_push": (Fate.KEPT, "yes or no, for analytics"),
-        "score": (Fate.KEPT, "a number in a closed range, for analytics"),
-        "csat_score": (Fate.KEPT, "a number in a closed range, for analytics"),
-        "csat_vote": (Fate.KEPT, "closed list of values, for analytics"),
-        "csat_comment": (Fate.EMPTIED, "what the person wrote"),
-        "deletion_request_id": (Fate.KEPT, "the trace of why it is gone"),
-        "deleted_at": (Fate.KEPT, "when we erased it; says nothing of the person"),
+        "id": (Disposition.KEPT, "the conversation's number: that it took place counts for billing"),
+        "chatbot": (Disposition.KEPT, "whose data it is: the chatbot, not the chatter"),
+        "external_id": (Disposition.EMPTIED, "the platform's id can be personal"),
+        "external_id_digest": (Disposition.LEDGER, "refuses late documents for the erased conversation"),
+        "uci_variable": (Disposition.EMPTIED, "part of who the person was"),
+        "channel": (Disposition.KEPT, "closed list of values, for analytics"),
+        "language": (Disposition.EMPTIED, "free text of the platform"),
+        "user_name": (Disposition.EMPTIED, "names the person"),
+        "started_at": (Disposition.DAY, "the day counts for billing; the instant could single the person out"),
+        "last_message_at": (Disposition.EMPTIED, "could single the person out"),
+        "message_count": (Disposition.EMPTIED, "could single the person out"),
+        "has_file_upload": (Disposition.KEPT, "yes or no, for analytics"),
+        "has_agent_handover": (Disposition.KEPT, "yes or no, for analytics"),
+        "has_push": (Disposition.KEPT, "yes or no, for analytics"),
+        "score": (Disposition.KEPT, "a number in a closed range, for analytics"),
+        "csat_score": (Disposition.KEPT, "a number in a closed range, for analytics"),
+        "csat_vote": (Disposition.KEPT, "closed list of values, for analytics"),
+        "csat_comment": (Disposition.EMPTIED, "what the person wrote"),
+        "deletion_request_id": (Disposition.KEPT, "the trace of why it is gone"),
+        "deleted_at": (Disposition.KEPT, "when we erased it; says nothing of the person"),
     },
 )
 
@@ -57,31 +57,31 @@ _BY_DIGEST = (
 STORES: tuple[Store, ...] = (
     Store(
         conversations.Message,
-        Way.CONVERSATION,
+        ReachedBy.CONVERSATION,
         _deleted("id", "chatbot", "conversation", "external_id", "sender", "kind", "text", "sent_at"),
         counter="messages",
     ),
     Store(
         conversations.Identity,
-        Way.CONVERSATION,
+        ReachedBy.CONVERSATION,
         {
-            "value": (Fate.DELETED, ""),
+            "value": (Disposition.DELETED, ""),
             **dict.fromkeys(
                 ("id", "chatbot", "conversation", "variable", "digest"),
-                (Fate.LEDGER, _BY_DIGEST),
+                (Disposition.LEDGER, _BY_DIGEST),
             ),
         },
         counter="identities",
     ),
     Store(
         conversations.VariableValue,
-        Way.CONVERSATION,
+        ReachedBy.CONVERSATION,
         _deleted("id", "chatbot", "conversation", "variable", "value", "expires_at"),
         counter="variable_values",
     ),
     Store(
         conversations.UploadedFile,
-        Way.FILE,
+        ReachedBy.FILE,
         _deleted(
             "id",
             "chatbot",
@@ -101,19 +101,19 @@ STORES: tuple[Store, ...] = (
     CONVERSATION,
     Store(
         conversations.ErasedChatter,
-        Way.CHATTER,
+        ReachedBy.CHATTER,
         dict.fromkeys(
             ("id", "chatbot", "variable", "digest", "cut_at", "cutoff_number", "request_id", "expires_at"),
-            (Fate.EXPIRES, "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS"),
+            (Disposition.EXPIRES, "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS"),
         ),
     ),
     Store(
         compliance.ComplianceRequest,
-        Way.CHATTER,
+        ReachedBy.CHATTER,
         {
-            "uci_value": (Fate.EMPTIED, "who asked; forgotten when the request is final"),
-            "uci_digest": (Fate.LEDGER, "answers whether this chatter was erased"),
-            "conversation_digests": (Fate.LEDGER, "names the conversations; answers whether they were erased"),
+            "uci_value": (Disposition.EMPTIED, "who asked; forgotten when the request is final"),
+            "uci_digest": (Disposition.LEDGER, "answers whether this chatter was erased"),
+            "conversation_digests": (Disposition.LEDGER, "names the conversations; answers whether they were erased"),
             **dict.fromkeys(
                 (
                     "id",
@@ -152,14 +152,14 @@ STORES: tuple[Store, ...] = (
                     "error_code",
                     "error_detail",
                 ),
-                (Fate.KEPT, "the record that the request was made and met"),
+                (Disposition.KEPT, "the record that the request was made and met"),
             ),
             "reference": (
-                Fate.KEPT,
+                Disposition.KEPT,
                 "the client's own ticket; refused, or emptied, where it holds the UCI value or an id in any form",
             ),
             "callback_url": (
-                Fate.EMPTIED,
+                Disposition.EMPTIED,
                 "the client's own address, once told the end there; refused where it contains the UCI value or an id",
             ),
             **dict.fromkeys(
@@ -176,15 +176,15 @@ STORES: tuple[Store, ...] = (
                     "extracts",
                     "extracts_left",
                 ),
-                (Fate.KEPT, "how much was done; a count of ours"),
+                (Disposition.KEPT, "how much was done; a count of ours"),
             ),
         },
     ),
     Store(
         compliance.Export,
-        Way.CHATTER,
+        ReachedBy.CHATTER,
         {
-            "key": (Fate.EMPTIED, "bears the UCI value; emptied when the object goes"),
+            "key": (Disposition.EMPTIED, "bears the UCI value; emptied when the object goes"),
             **dict.fromkeys(
                 (
                     "id",
@@ -201,21 +201,21 @@ STORES: tuple[Store, ...] = (
                     "expires_at",
                     "removed_at",
                 ),
-                (Fate.KEPT, "that an export was made, and of what size; names nobody"),
+                (Disposition.KEPT, "that an export was made, and of what size; names nobody"),
             ),
         },
     ),
     Store(
         compliance.ExportFile,
-        Way.CHATTER,
+        ReachedBy.CHATTER,
         {
-            "key": (Fate.DELETED, "bears the UCI value; the row goes with the object"),
+            "key": (Disposition.DELETED, "bears the UCI value; the row goes with the object"),
             **_deleted("id", "chatbot", "export", "file_id", "bytes", "sha256"),
         },
     ),
     Store(
         conversations.DailyExtract,
-        Way.DAY,
+        ReachedBy.DAY,
         dict.fromkeys(
             (
                 "id",
@@ -246,70 +246,70 @@ STORES: tuple[Store, ...] = (
                 "created_at",
             ),
             (
-                Fate.KEPT,
+                Disposition.KEPT,
                 "that a day's file was made, and of what size; a hosted file is made again without the chatter",
             ),
         ),
     ),
     Store(
         conversations.ExtractConversation,
-        Way.COPY,
+        ReachedBy.COPY,
         dict.fromkeys(
             ("id", "chatbot", "conversation_id", "extract", "version"),
-            (Fate.LEDGER, "which days' files an erased conversation was in; two numbers of ours"),
+            (Disposition.LEDGER, "which days' files an erased conversation was in; two numbers of ours"),
         ),
     ),
     Store(
         compliance.ExportConversation,
-        Way.COPY,
+        ReachedBy.COPY,
         dict.fromkeys(
             ("id", "chatbot", "export", "conversation_id"),
-            (Fate.LEDGER, "which exports hold a conversation; goes with the object; two numbers of ours"),
+            (Disposition.LEDGER, "which exports hold a conversation; goes with the object; two numbers of ours"),
         ),
     ),
     Store(
         compliance.LeftCopy,
-        Way.REQUEST,
+        ReachedBy.REQUEST,
         dict.fromkeys(
             ("id", "chatbot", "deletion", "export", "extract"),
-            (Fate.KEPT, "which copies a deletion left where they are; names nobody"),
+            (Disposition.KEPT, "which copies a deletion left where they are; names nobody"),
         ),
     ),
     Store(
         compliance.Callback,
-        Way.REQUEST,
+        ReachedBy.REQUEST,
         {
-            "url": (Fate.EMPTIED, "the client's own address, once it was told; else it goes with its row"),
+            "url": (Disposition.EMPTIED, "the client's own address, once it was told; else it goes with its row"),
             **dict.fromkeys(
                 (
                     *("id", "chatbot", "request", "status", "hold_reason", "result", "error_code", "occurred_at"),
                     *("state", "attempts", "next_attempt_at", "token", "give_up_at", "last_status", "last_error"),
                     *("created_at", "delivered_at", "expires_at"),
                 ),
-                (Fate.EXPIRES, "that the client was told of its request: codes and times, for CALLBACK_DAYS"),
+                (Disposition.EXPIRES, "that the client was told of its request: codes and times, for CALLBACK_DAYS"),
             ),
         },
     ),
     Store(
         compliance.RequestNote,
-        Way.CHATTER,
+        ReachedBy.CHATTER,
         {
             "text": (
-                Fate.EMPTIED,
+                Disposition.EMPTIED,
                 "free words of staff, which may name the person; at the latest after ERASURE_LEDGER_DAYS",
             ),
             **dict.fromkeys(
                 ("id", "chatbot", "request", "entry_id", "created_at"),
-                (Fate.KEPT, "that there was a note on a decision, and when"),
+                (Disposition.KEPT, "that there was a note on a decision, and when"),
             ),
         },
     ),
     Store(
         compliance.Replay,
-        Way.CALL,
+        ReachedBy.CALL,
         dict.fromkeys(
             ("id", "chatbot", "path", "digest", "body_digest", "request", "existing", "expires_at"),
-            (Fate.EXPIRES, "gives a repeated call the same answer for 10 minutes, or 24 hours"),
+            (Disposition.EXPIRES, "gives a repeated call the same answer for 10 minutes, or 24 hours"),
         ),
     ),
 )
@@ -352,7 +352,7 @@ OUTSIDE: Mapping[str, str] = {
 }
 
 
-def stores(way: Way) -> tuple[Store, ...]:
+def stores(way: ReachedBy) -> tuple[Store, ...]:
     """Return the stores that are reached this way, in the order in which they are erased."""
     return tuple(store for store in STORES if store.way is way)
 
@@ -368,11 +368,11 @@ def undeclared() -> Iterator[str]:
         if store is None:
             yield (
                 f"{label} is not in compliance/inventory.py. If it can hold a chatter's data, add a Store with the "
-                "fate of each field; if not, add it to OUTSIDE with the reason."
+                "disposition of each field; if not, add it to OUTSIDE with the reason."
             )
             continue
         fields = {field.name for field in model._meta.concrete_fields}
         for name in sorted(fields - store.fields.keys()):
-            yield f"{label}.{name} has no fate in compliance/inventory.py: add it to the model's Store."
+            yield f"{label}.{name} has no disposition in compliance/inventory.py: add it to the model's Store."
         for name in sorted(store.fields.keys() - fields):
             yield f"{label}.{name} is declared in compliance/inventory.py but does not exist: remove it there."

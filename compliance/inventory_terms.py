@@ -7,7 +7,7 @@ from enum import StrEnum
 from django.db.models import Model
 
 
-class Way(StrEnum):
+class ReachedBy(StrEnum):
     """How a row is reached from what a request names."""
 
     ITSELF = "is the conversation"
@@ -20,7 +20,7 @@ class Way(StrEnum):
     CALL = "by the keyed digest of a call; it names no chatter"
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     DELETED = "deleted with its row"
     EMPTIED = "set to null"
     DAY = "reduced to its UTC day"
@@ -29,13 +29,13 @@ class Fate(StrEnum):
     KEPT = "kept"
 
 
-Declared = tuple[Fate, str]
+Declared = tuple[Disposition, str]
 
 
 @dataclass(frozen=True)
 class Store:
     model: type[Model]
-    way: Way
+    way: ReachedBy
     fields: Mapping[str, Declared]
     counter: str = ""  # the request's counter that says how many were erased
 
@@ -43,10 +43,10 @@ class Store:
     def table(self) -> str:
         return self.model._meta.db_table
 
-    def with_fate(self, fate: Fate) -> tuple[str, ...]:
-        """Return the column names of the fields with this fate."""
+    def with_disposition(self, disposition: Disposition) -> tuple[str, ...]:
+        """Return the column names of the fields with this disposition."""
         return tuple(
             str(self.model._meta.get_field(name).column)  # type: ignore[union-attr]
             for name, (declared, _) in self.fields.items()
-            if declared is fate
+            if declared is disposition
         )

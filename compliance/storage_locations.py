@@ -6,7 +6,7 @@ one bucket at a time: what lies in a former one of the client's is out of our re
 
 from typing import NamedTuple
 
-from chatbots.buckets import Place, hosted_storage, place_of
+from chatbots.buckets import StorageLocation, hosted_storage, location_of
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
 from common.storage import ObjectStorage, StorageError
@@ -45,11 +45,11 @@ def storage_of(where: Whereabouts) -> ObjectStorage:
     return open_place(bucket).storage
 
 
-def open_place(bucket: Bucket) -> Place:
+def open_place(bucket: Bucket) -> StorageLocation:
     """Return where a chatbot's files go now. Raises StepFailed."""
     detail = ""
     try:
-        return place_of(bucket)
+        return location_of(bucket)
     except StorageError as error:
         raise StepFailed.of(error) from None
     except SecretUnreadable:

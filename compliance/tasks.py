@@ -19,7 +19,7 @@ from compliance.work.aside import Aside
 logger = logging.getLogger(__name__)
 
 # Of this worker process.
-_ASIDE = Aside(notify.ring)
+_ASIDE = Aside(notify.notify_workers)
 _LIFE = notify.Life()
 
 
@@ -49,8 +49,8 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
 @_quiet
 def drain() -> None:
     """Carry out waiting requests. Rings for another worker at a backlog, and once more if it leaves work behind."""
-    if worker.drain(call_for_help=notify.ring, aside=_ASIDE):
-        notify.ring()
+    if worker.drain(call_for_help=notify.notify_workers, aside=_ASIDE):
+        notify.notify_workers()
 
 
 @_quiet
@@ -59,22 +59,22 @@ def sweep() -> None:
     worker.sweep(_ASIDE)
     occurrences.note(occurrences.Name.SWEEP)
     if leases.is_due():
-        notify.call_messenger()
+        notify.enqueue_callbacks()
     if settings.MAILS:
-        notify.call_postman()
-    if worker.drain(call_for_help=notify.ring, aside=_ASIDE):
-        notify.ring()
+        notify.enqueue_emails()
+    if worker.drain(call_for_help=notify.notify_workers, aside=_ASIDE):
+        notify.notify_workers()
 
 
 @_quiet
 def deliver_callbacks() -> None:
     """Send callbacks that are due. Calls for another turn if it leaves some behind."""
     if dispatcher.deliver():
-        notify.call_messenger()
+        notify.enqueue_callbacks()
 
 
 @_quiet
 def send_mails() -> None:
     """Tell officers by mail of what is new. Calls for another turn if it leaves some behind."""
     if mails.deliver():
-        notify.call_postman()
+        notify.enqueue_emails()

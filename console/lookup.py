@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 
 from compliance.errors import Refused
 from compliance.requests import lookup
-from compliance.requests.lookup import Answer, What
-from compliance.requests.submit import Setup
+from compliance.requests.lookup import Answer, LookupKind
+from compliance.requests.submit import ChatbotConfig
 from console.common.pages import form, render
 from console.common.scope import visible_chatbots
 from console.common.several import one_of
@@ -22,7 +22,7 @@ _TITLE = "Look up"
 class LookUpForm(forms.Form):
     """`ucis` are the names of the chatbot's present and former UCIs, the present one first."""
 
-    what = forms.ChoiceField(label="Look for", choices=What.choices)
+    what = forms.ChoiceField(label="Look for", choices=LookupKind.choices)
     key = forms.ChoiceField(label="UCI key", required=False, help_text="For a UCI value alone.")
     text = forms.CharField(
         label="Text",
@@ -49,14 +49,14 @@ def look_up(request: HttpRequest) -> HttpResponse:
     chatbot = one_of(chatbots, request.POST if request.method == "POST" else request.GET)
     if chatbot is None:
         return render(request, _TEMPLATE, title=_TITLE)
-    ucis = list(Setup(chatbot).ucis)
+    ucis = list(ChatbotConfig(chatbot).ucis)
     asked = LookUpForm(request.POST if request.method == "POST" else None, ucis=ucis)
     answer: Answer | None = None
     if asked.is_valid():
         try:
             answer = lookup.look_up(
                 chatbot=chatbot,
-                what=What(asked.cleaned_data["what"]),
+                what=LookupKind(asked.cleaned_data["what"]),
                 text=asked.cleaned_data["text"],
                 key=asked.cleaned_data["key"] or "",
             )

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from console.common.scope import DECIDE, READ, RUN, TEND, Role
+from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role
 from tests import every_call
 
 # For each parameter of a path a value that leads to nothing.
@@ -78,11 +78,11 @@ OF_ONESELF = frozenset(
 
 TABLE = (
     Page("changelog", DECIDE),
-    Page("file", TEND),
+    Page("file", MANAGE_REQUESTS),
     Page("changelog", DECIDE, named=True),
     Page("chatbots", READ),
-    Page("new_chatbot", RUN),
-    Page("new_chatbot", RUN, "POST"),
+    Page("new_chatbot", SUPERUSER_ONLY),
+    Page("new_chatbot", SUPERUSER_ONLY, "POST"),
     Page("settings", READ),
     Page("switch_compliance", DECIDE, "POST"),
     Page("switch_extracts", DECIDE, "POST"),
@@ -90,40 +90,40 @@ TABLE = (
     Page("create_variable", DECIDE, "POST"),
     Page("check_access", DECIDE, "POST"),
     Page("check_progress", READ),
-    Page("save_bucket", RUN, "POST"),
-    Page("save_rules", RUN, "POST"),
-    Page("create_key", RUN, "POST"),
-    Page("revoke_key", RUN, "POST", body={"sure": "on"}),
-    Page("change_limit", RUN, "POST", body={"rate_limit": "10"}),
-    Page("create_callback_secret", RUN, "POST"),
-    Page("set_member", RUN, "POST"),
+    Page("save_bucket", SUPERUSER_ONLY, "POST"),
+    Page("save_rules", SUPERUSER_ONLY, "POST"),
+    Page("create_key", SUPERUSER_ONLY, "POST"),
+    Page("revoke_key", SUPERUSER_ONLY, "POST", body={"sure": "on"}),
+    Page("change_limit", SUPERUSER_ONLY, "POST", body={"rate_limit": "10"}),
+    Page("create_callback_secret", SUPERUSER_ONLY, "POST"),
+    Page("set_member", SUPERUSER_ONLY, "POST"),
     Page("requests", READ),
     Page("requests", READ, named=True),
-    Page("requests_decide", TEND, "POST"),
+    Page("requests_decide", MANAGE_REQUESTS, "POST"),
     Page("request", READ),
     Page("request_progress", READ),
-    Page("request_download", TEND),
-    Page("request_copy", TEND),
+    Page("request_download", MANAGE_REQUESTS),
+    Page("request_copy", MANAGE_REQUESTS),
     *(
         Page("request_action", roles, "POST", given={"action": action}, body={f"{action}-reason": "other"})
         for action, roles in {
             "approve": DECIDE,
             "reject": DECIDE,
-            "retry": TEND,
-            "cancel": TEND,
-            "resend": TEND,
+            "retry": MANAGE_REQUESTS,
+            "cancel": MANAGE_REQUESTS,
+            "resend": MANAGE_REQUESTS,
         }.items()
     ),
-    Page("file_request", TEND),
-    Page("file_request", TEND, "POST", body={"step": "preview"}),
-    Page("file_many", TEND),
-    Page("file_many", TEND, "POST"),
+    Page("file_request", MANAGE_REQUESTS),
+    Page("file_request", MANAGE_REQUESTS, "POST", body={"step": "preview"}),
+    Page("file_many", MANAGE_REQUESTS),
+    Page("file_many", MANAGE_REQUESTS, "POST"),
     Page("dashboard", READ),
     Page("dashboard", READ, named=True),
     Page("conversations", READ),
     Page("conversations", READ, named=True),
     Page("conversation", READ),
-    Page("conversation_file", TEND),
+    Page("conversation_file", MANAGE_REQUESTS),
     Page("lookup", READ),
     Page("lookup", READ, named=True),
     Page("lookup", READ, "POST", body={"chatbot": "{slug}", "what": "conversation", "text": "c-1"}),
@@ -134,7 +134,7 @@ TABLE = (
     Page("extracts_again", DECIDE, "POST", body={"selected": "{extract}"}),
     Page("callbacks", READ),
     Page("callbacks", READ, named=True),
-    Page("callbacks_resend", TEND, "POST", body={"selected": "{callback}"}),
+    Page("callbacks_resend", MANAGE_REQUESTS, "POST", body={"selected": "{callback}"}),
     Page("workers", READ),
     Page("mails", READ),
     Page("mails", READ, "POST"),
@@ -155,4 +155,15 @@ def parameters_of(name: str) -> list[str]:
     return re.findall(r"<(?:\w+:)?(\w+)>", dict(patterns())[name])
 
 
-__all__ = ["ANYTHING", "DECIDE", "OF_ONESELF", "READ", "RUN", "TABLE", "TEND", "Page", "parameters_of", "patterns"]
+__all__ = [
+    "ANYTHING",
+    "DECIDE",
+    "MANAGE_REQUESTS",
+    "OF_ONESELF",
+    "READ",
+    "SUPERUSER_ONLY",
+    "TABLE",
+    "Page",
+    "parameters_of",
+    "patterns",
+]

@@ -94,7 +94,7 @@ def work_on_next() -> None:
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     engine.run(held, measure(held), deadline=float("inf"))
-    held.let_go()
+    held.release()
 
 
 def day_after(day: date, number: int = 1) -> date:

@@ -19,5 +19,5 @@ NAMES = (
     "daily_extract",
     "importing",
     "growth",
-    "whale",
+    "oversized",
 )

@@ -38,7 +38,7 @@ def run(run: Run) -> None:
             before = workers.forget_peak()
             began = time.perf_counter()
             days.plan(Chatbot.objects.get(pk=chatbot), day, day)
-            notify.ring()
+            notify.notify_workers()
             extract = _wait(chatbot)
             ours.append(time.perf_counter() - began)
             peaks.append(workers.peak_mib())

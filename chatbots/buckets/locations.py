@@ -18,7 +18,7 @@ Hosting = Bucket.Hosting
 
 
 @dataclass(frozen=True)
-class Place:
+class StorageLocation:
     """Where files of a chatbot go. A key begins with `prefix`, which is empty or ends in `/`.
 
     `endpoint` is that of a client's bucket, empty for AWS.
@@ -48,19 +48,19 @@ def hosted_storage() -> ObjectStorage:
     )
 
 
-def hosted_place(chatbot: Chatbot) -> Place:
+def hosted_location(chatbot: Chatbot) -> StorageLocation:
     """Return the chatbot's part of the operator's bucket, whatever its bucket is set to."""
-    return Place(Hosting.HOSTED, settings.S3_BUCKET, f"{chatbot.slug}/", hosted_storage())
+    return StorageLocation(Hosting.HOSTED, settings.S3_BUCKET, f"{chatbot.slug}/", hosted_storage())
 
 
-def place_of(bucket: Bucket) -> Place:
+def location_of(bucket: Bucket) -> StorageLocation:
     """Return where a chatbot's files go now. Cheap to call, and calls nobody.
 
     Raises SecretUnreadable (common.crypto), and StorageError for a role while the settings hold no identity
     with which to assume it.
     """
     if bucket.hosting == Hosting.HOSTED:
-        return hosted_place(bucket.chatbot)
+        return hosted_location(bucket.chatbot)
     storage = _storage(
         bucket_name=bucket.bucket,
         endpoint_url=bucket.endpoint or None,
@@ -72,7 +72,7 @@ def place_of(bucket: Bucket) -> Place:
         guarded=True,
         **_credentials(bucket),
     )
-    return Place(Hosting.CLIENT, bucket.bucket, bucket.prefix, storage, bucket.endpoint)
+    return StorageLocation(Hosting.CLIENT, bucket.bucket, bucket.prefix, storage, bucket.endpoint)
 
 
 def bucket_secret_binding(chatbot_id: int) -> str:

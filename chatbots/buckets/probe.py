@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from chatbots.buckets.locations import Place
+from chatbots.buckets.locations import StorageLocation
 from common import outbound
 from common.storage.errors import StorageError
 from common.storage.removal import Version
@@ -96,7 +96,7 @@ class _Probe:
         self.versions.add(answer.get("VersionId") or "null")
 
 
-def probe(place: Place) -> Iterator[Step]:
+def probe(place: StorageLocation) -> Iterator[Step]:
     """Yield what was tried, one by one, ending with the removal of what was made.
 
     After a refused permission the next is tried. Anything else, such as a wrong secret or a storage that does not

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from chatbots.buckets.locations import hosted_storage, place_of
+from chatbots.buckets.locations import hosted_storage, location_of
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
 from common.logs import describe_kind
@@ -136,7 +136,7 @@ def _breaker_of(chatbot_id: int) -> Breaker | None:
     if bucket is None:
         return None
     try:
-        breaker: Breaker = place_of(bucket).storage.calls.breaker
+        breaker: Breaker = location_of(bucket).storage.calls.breaker
     except (StorageError, SecretUnreadable):
         return None
     return breaker

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
 from chatbots import changelog
-from chatbots.buckets import Step, place_of, probe, silence
+from chatbots.buckets import Step, location_of, probe, silence
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import SecretUnreadable, encrypt
@@ -146,7 +146,7 @@ def check_bucket(*, chatbot: Chatbot, tell: Callable[[Step], object] = lambda _s
     steps: list[Step] = []
     errors: list[StorageError] = []
     try:
-        for step in probe(place_of(bucket)):
+        for step in probe(location_of(bucket)):
             steps.append(step)
             tell(step)
         errors = [step.error for step in steps if step.error]

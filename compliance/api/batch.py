@@ -16,7 +16,7 @@ from compliance.api.filing import FilingView, replay_of
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
-from compliance.requests.operations import Asked
+from compliance.requests.operations import RequestInput
 
 # How many faults are listed of each item of a large batch.
 _LEAST_ERRORS = 10
@@ -37,7 +37,7 @@ class BatchView(WritingView):
         items = [_read(item, caller) for item in parse_as(BatchBody, raw).requests]
         outcomes = operations.submit_all(
             chatbot=caller.chatbot,
-            asked={place: item for place, item in enumerate(items) if isinstance(item, Asked)},
+            asked={place: item for place, item in enumerate(items) if isinstance(item, RequestInput)},
             origin=ComplianceRequest.Origin.API,
             actor=caller.actor,
             replay=replay_of(request, raw),
@@ -55,7 +55,7 @@ class BatchView(WritingView):
         return Response({"results": results})
 
 
-def _read(item: Any, caller: Caller) -> Asked | Problem:
+def _read(item: Any, caller: Caller) -> RequestInput | Problem:
     """Return what an item asks for, or what is wrong with it; pointers are those within the item."""
     try:
         return _asked(item, caller)
@@ -64,7 +64,7 @@ def _read(item: Any, caller: Caller) -> Asked | Problem:
         return problem.with_traceback(None)
 
 
-def _asked(item: Any, caller: Caller) -> Asked:
+def _asked(item: Any, caller: Caller) -> RequestInput:
     action = item.get("action", ...) if isinstance(item, dict) else "delete"
     if action is None or action is ...:
         raise not_valid([FieldError(pointer="/action", code="missing", detail="This field is required.")])
@@ -74,7 +74,7 @@ def _asked(item: Any, caller: Caller) -> Asked:
     body = validate(BODIES[action], item)
     caller.require_scope(WRITE_SCOPES[KINDS[action]])
     options = ("erase_exports", "include_shared", "include_files", "again")
-    return Asked(
+    return RequestInput(
         kind=KINDS[action],
         about=body.about,
         reference=body.reference or "",
@@ -83,7 +83,7 @@ def _asked(item: Any, caller: Caller) -> Asked:
     )
 
 
-def _problem(outcome: Refused | Problem | Asked) -> Problem:
+def _problem(outcome: Refused | Problem | RequestInput) -> Problem:
     if isinstance(outcome, Refused):
         return as_problem(outcome)
     if isinstance(outcome, Problem):

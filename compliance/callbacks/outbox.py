@@ -51,4 +51,4 @@ def announce(request_ids: Collection[UUID]) -> None:
             },
         )
         if cursor.rowcount:
-            notify.call_messenger_after_commit()
+            notify.enqueue_callbacks_after_commit()

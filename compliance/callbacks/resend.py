@@ -120,7 +120,7 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
             ]
         )
         if resent:
-            notify.call_messenger_after_commit()
+            notify.enqueue_callbacks_after_commit()
     return Resent(len(resent), forgotten)
 
 

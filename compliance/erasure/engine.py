@@ -12,8 +12,8 @@ DANGER: what this module does cannot be undone. What keeps it right:
                                         |
                                         +-> days that others make again: put back until they are made
 
-What a small claim has marked and erased in one bite has mostly left nothing anywhere: then the look that completes is
-the only one.
+What a small claim has marked and erased in one transaction has mostly left nothing anywhere: then the look that
+completes is the only one.
 
 A deletion waits for nobody: what another one has marked it erases itself, and is not complete before that is gone. It
 is put back where a row is locked just now, and while daily extracts are made again.
@@ -53,7 +53,7 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     """
     # Whoever has to approve is asked before a large one waits for its lane.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
-    going = transitions.divert_large(held, list(admitted), sizes)
+    going = transitions.move_large(held, list(admitted), sizes)
     if going:
         fits = rows.fits_one_chunk(sizes[each] for each in going if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in going], erases=fits)
@@ -73,10 +73,10 @@ class _Work:
 
     def run(self) -> None:
         """Go round until nothing is left to be done here. Each round erases something, or ends the work."""
-        # What one bite has erased mostly left nothing, but a day's file mostly holds it. Of the others the ledger is
-        # told before all of theirs is erased, as after a kill.
+        # What one transaction has erased mostly left nothing, but a day's file mostly holds it. Of the others the
+        # ledger is told before all of theirs is erased, as after a kill.
         if self._going and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
-            with self._held.bite():
+            with self._held.transaction():
                 written = ledger.read(self._going)
             self._complete(written)
         while self._going:
@@ -92,7 +92,7 @@ class _Work:
     def _erase_rows(self) -> bool:
         """Erase what can be locked; return False when the time was over first."""
         while True:
-            with self._held.bite():
+            with self._held.transaction():
                 more = bool(rows.erase_chunk(self._going))
             if not more:
                 return True
@@ -103,17 +103,17 @@ class _Work:
 
     def _look(self) -> tuple[Found, Mapping[UUID, ledger.Line]]:
         """Ask what is left, and note it; return it, and the ledger's lines of those that left nothing."""
-        with self._held.bite():
+        with self._held.transaction():
             found = verify.ask(self._going)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead: the others of the claim do not wait for it.
-            self._going = transitions.set_apart(self._held, self._going, at_clients)
+            self._going = transitions.move_to_client_lane(self._held, self._going, at_clients)
             self._note(found)
             clean = [request_id for request_id in self._going if _is_clean(found, request_id)]
             return found, ledger.read(clean) if clean else {}
 
     def _note(self, found: Found) -> None:
-        """Note how much was found, in the caller's bite."""
+        """Note how much was found, in the caller's transaction."""
         ours = [(request_id, found[request_id]) for request_id in self._going if request_id in found]
         transitions.note_left(
             {
@@ -129,7 +129,7 @@ class _Work:
         """
         if not lines or not self._write(lines):
             return {}
-        with self._held.bite():
+        with self._held.transaction():
             clean = self._without_behind(list(lines))
             again = verify.look_again(clean, empties=True)
             self._note(again)
@@ -158,7 +158,7 @@ class _Work:
         return [request_id for request_id in request_ids if request_id not in behind]
 
     def _conclude(self, done: Sequence[UUID]) -> None:
-        """Complete these, of which the bite has seen that nothing is left."""
+        """Complete these, of which the transaction has seen that nothing is left."""
         failed = transitions.failed_by_ids(self._held, done)
         still_left = verify.ask(failed) if failed else {}
         transitions.complete_deletions(
@@ -166,7 +166,7 @@ class _Work:
         )
         self._drop(done)
         if not self._going:
-            self._held.let_go()
+            self._held.release()
 
     def _fail_stuck(self, found: Found) -> None:
         """Fail what left rows that no step removes: a fault of ours, or of what a backup brought back."""
@@ -189,7 +189,7 @@ class _Work:
         failures = {each: left.failure for each, left in days.items() if left.failure and each not in self._fresh}
         anew = [each for each, left in days.items() if left.failure and each in self._fresh]
         if anew:
-            with self._held.bite():
+            with self._held.transaction():
                 extracts.try_again(anew)
         self._fail(failures)
         self._put_back([each for each in days if each not in failures], WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
@@ -206,11 +206,11 @@ class _Work:
         for store, remove in ((verify.FILES, objects.erase_files), (verify.EXPORTS, erase_exports)):
             having = [each for each in self._going if left[each].rows[store]]
             if having:
-                failures = remove(self._held.bite, having)
+                failures = remove(self._held.transaction, having)
                 self._fail(failures)
                 gone += len(having) - len(failures)
         if self._going and not gone:
-            with self._held.bite():
+            with self._held.transaction():
                 gone = len(rows.erase_chunk(self._going))
         if not gone:
             self._put_back(self._going, WaitingFor.ROWS, marking.WAIT_FOR_ROWS)
@@ -224,7 +224,7 @@ class _Work:
 
     def _put_back(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
         if request_ids:
-            transitions.give_back(self._held, request_ids, waiting_for=waiting_for, wait=wait)
+            transitions.requeue(self._held, request_ids, waiting_for=waiting_for, wait=wait)
             self._drop(request_ids)
 
     def _drop(self, request_ids: Collection[UUID]) -> None:

@@ -119,8 +119,8 @@ UPDATE compliance_export e SET key = NULL FROM theirs WHERE e.id = theirs.id
 def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> None:
     """Set when the exports have to go that hold these conversations, in the transaction that erases those.
 
-    Each conversation is given with the deletion that erases it. `marked_by` are those that mark in the same bite:
-    the chatters' own earlier exports are met, too.
+    Each conversation is given with the deletion that erases it. `marked_by` are those that mark in the same
+    transaction: the chatters' own earlier exports are met, too.
     """
     if not erased and not marked_by:
         return
@@ -133,12 +133,12 @@ def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> Non
 
 def expire_marked(request_ids: Sequence[UUID]) -> None:
     """Set when the exports have to go that hold what these deletions have just marked, and the chatters' own earlier
-    ones, in the bite that marks."""
+    ones, in the transaction that marks."""
     _execute(_EXPIRE_MARKED, requests=array(request_ids))
 
 
 def leave(request_ids: Sequence[UUID]) -> None:
-    """Note which exports and extracts these deletions leave where they are, in the bite that completes them.
+    """Note which exports and extracts these deletions leave where they are, in the transaction that completes them.
 
     The keys of the chatters' own exports that lie in clients' buckets are forgotten.
     """

@@ -100,7 +100,7 @@ UPDATE conversations_dailyextract e
 """  # noqa: S608  (a text of ours)
 
 
-class Said(NamedTuple):
+class DeletedSpan(NamedTuple):
     """That messages of a conversation from `first` to `last`, less than an hour apart, were deleted."""
 
     conversation_id: int
@@ -117,7 +117,7 @@ def has_any(chatbot_ids: Collection[int]) -> bool:
     return bool(found)
 
 
-def flag(said: Sequence[Said]) -> None:
+def flag(said: Sequence[DeletedSpan]) -> None:
     """Mark the days that these deleted messages were said on, in the transaction that deletes them."""
     if not said:
         return

@@ -135,7 +135,7 @@ class _Cut(NamedTuple):
 
 
 class _InUse(Exception):
-    """Another worker has locked what these requests would mark: nothing of the bite is written."""
+    """Another worker has locked what these requests would mark: nothing of the transaction is written."""
 
     def __init__(self, request_ids: Collection[UUID]) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
 
 
 def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Marked:
-    """Mark what these requests name, and with `erases` erase it in the same bite.
+    """Mark what these requests name, and with `erases` erase it in the same transaction.
 
     `erases` is only for what `sizes` found to be no more than a chunk may erase. A request that marked in an earlier
     attempt keeps that mark and its cut: what came since is new. One of which a row is locked, or whose chatbot is
@@ -195,7 +195,7 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
     """
     again = [one.request_id for one in admitted if one.has_marked]
     if again:
-        with held.bite(), connection.cursor() as cursor:
+        with held.transaction(), connection.cursor() as cursor:
             cursor.execute(_GO_ON, [array(again)])
     fresh = [one for one in admitted if not one.has_marked]
     marked = _mark_free(held, fresh, waits=False, erases=erases)
@@ -213,14 +213,15 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
 
 
 def _mark_free(held: HeldClaim, fresh: Sequence[Admitted], *, waits: bool, erases: bool) -> dict[UUID, bool]:
-    """Mark the requests of the chatbots whose locks are free, in a bite of their own. With `waits`, of one chatbot.
+    """Mark the requests of the chatbots whose locks are free, in a transaction of their own. With `waits`, of one
+    chatbot.
 
     Return whether each was marked; one that was not has left the claim. What is not in there was refused the lock.
     """
     put_back: dict[UUID, bool] = {}
     while fresh:
         try:
-            with held.bite():
+            with held.transaction():
                 free = _exclude_intake(held, {one.chatbot_id for one in fresh}, waits=waits)
                 ours = [one for one in fresh if one.chatbot_id in free]
                 if ours:
@@ -231,7 +232,7 @@ def _mark_free(held: HeldClaim, fresh: Sequence[Admitted], *, waits: bool, erase
             busy = {one.request_id for one in fresh}
         else:
             return put_back | {one.request_id: True for one in ours}
-        transitions.give_back(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
+        transitions.requeue(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
         put_back |= dict.fromkeys(busy, False)
         fresh = [one for one in fresh if one.request_id not in busy]
     return put_back
@@ -247,7 +248,7 @@ def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> s
 
 
 def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
-    """Mark, in the caller's bite and under intake's locks. Raises _InUse."""
+    """Mark, in the caller's transaction and under intake's locks. Raises _InUse."""
     ids = [one.request_id for one in fresh]
     cut = _cut({one.chatbot_id for one in fresh})
     counts: Mapping[UUID, transitions.Counts] = {}

@@ -20,18 +20,18 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from common.arrays import array
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
-from compliance.export.upload_pool import Crew
+from compliance.export.upload_pool import UploadPool
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
 from compliance.work import transitions
 
 logger = logging.getLogger(__name__)
 
-# A worker's bite, or a plain transaction where no claim is needed.
+# A worker's transaction, or a plain transaction where no claim is needed.
 Bite = Callable[[], AbstractContextManager[datetime | None]]
 
 _OBJECTS_PER_BITE = 100
@@ -161,18 +161,18 @@ RETURNING e.id
 """  # noqa: S608  (constants of ours)
 
 
-def erase_files(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
+def erase_files(begin_chunk: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the uploaded files in the scope of these deletions, open uploads included, then their rows."""
-    return _erase(bite, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
+    return _erase(begin_chunk, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
 
 
-def erase_exports(bite: Bite, request_ids: Sequence[UUID], *, at_clients: bool) -> Failures:
+def erase_exports(begin_chunk: Bite, request_ids: Sequence[UUID], *, at_clients: bool) -> Failures:
     """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless.
 
     Those in clients' buckets only with `at_clients`: whoever holds up others must not call one.
     """
     reach = _ANYWHERE if at_clients else _IN_HOSTED
-    with bite(), connection.cursor() as cursor:
+    with begin_chunk(), connection.cursor() as cursor:
         # Locks all that go, in the order of the ids.
         cursor.execute(_EXPIRE_GOING, [array(request_ids)])
         cursor.execute(_GOING_OUT_OF_REACH, [array(request_ids)])
@@ -186,14 +186,14 @@ def erase_exports(bite: Bite, request_ids: Sequence[UUID], *, at_clients: bool) 
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(bite, request_ids, find=_GOING_COPIES[reach], forget=_FORGET_COPIES)
+    failures = _erase(begin_chunk, request_ids, find=_GOING_COPIES[reach], forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(bite, left, find=_GOING_EXPORTS[reach], counter="exports", forget=_FORGET_EXPORTS)
+    return failures | _erase(begin_chunk, left, find=_GOING_EXPORTS[reach], counter="exports", forget=_FORGET_EXPORTS)
 
 
-def erase_copies(bite: Bite, request_ids: Sequence[UUID]) -> Failures:
+def erase_copies(begin_chunk: Bite, request_ids: Sequence[UUID]) -> Failures:
     """Remove the copies of files beside these export requests' files, with their rows. For whoever claims them."""
-    return _erase(bite, request_ids, find=_COPIES_OF_REQUESTS, forget=_FORGET_COPIES)
+    return _erase(begin_chunk, request_ids, find=_COPIES_OF_REQUESTS, forget=_FORGET_COPIES)
 
 
 def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
@@ -219,17 +219,17 @@ def forget_out_of_reach(export_ids: Iterable[int]) -> None:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
 
 
-def _erase(bite: Bite, request_ids: Sequence[UUID], *, find: str, forget: str, counter: str = "") -> Failures:
+def _erase(begin_chunk: Bite, request_ids: Sequence[UUID], *, find: str, forget: str, counter: str = "") -> Failures:
     failures: Failures = {}
     while trying := [request_id for request_id in request_ids if request_id not in failures]:
-        with bite():
+        with begin_chunk():
             located = _locate(find, trying)
         if not located:
             break
         for start in range(0, len(located), _OBJECTS_PER_BITE):
             some = [row for row in located[start : start + _OBJECTS_PER_BITE] if row.request_id not in failures]
-            gone = _purge(bite, some, failures)
-            with bite():
+            gone = _purge(begin_chunk, some, failures)
+            with begin_chunk():
                 forgotten = _forget(forget, [(row.row_id, row.key) for row in gone])
                 if counter:
                     transitions.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
@@ -249,11 +249,11 @@ def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     return list({row.row_id: row for row in found}.values())
 
 
-def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
+def _purge(begin_chunk: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
     """Purge the objects, those of each bucket together; note the failures, and return those that are gone."""
 
     def keep() -> None:
-        with bite():
+        with begin_chunk():
             pass
 
     by_place: dict[Whereabouts, list[Located]] = defaultdict(list)
@@ -261,7 +261,7 @@ def _purge(bite: Bite, located: Sequence[Located], failures: Failures) -> list[L
         # All that lies in the hosted bucket shares calls, whosever it is.
         by_place[Whereabouts(0) if row.where.hosting == HOSTED else row.where].append(row)
     # A slow storage can take longer than a lease.
-    with Crew[Whereabouts, Removed](Keeper(keep)) as purging:
+    with UploadPool[Whereabouts, Removed](LeaseRenewer(keep)) as purging:
         for where, rows in by_place.items():
             try:
                 purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in rows]))

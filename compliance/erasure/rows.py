@@ -17,10 +17,10 @@ from psycopg import sql
 
 from common.arrays import array
 from compliance.erasure import exports, extracts, references
-from compliance.erasure.extracts import Said
+from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
 from compliance.inventory import CONVERSATION, stores
-from compliance.inventory_terms import Fate, Way
+from compliance.inventory_terms import Disposition, ReachedBy
 from compliance.work import transitions
 from compliance.work.sizes import Size
 from compliance.work.transitions import Counts
@@ -132,7 +132,7 @@ def fits_one_chunk(sizes: Iterable[Size]) -> bool:
 
 
 def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
-    """Erase a chunk of what is in the scope of these deletions, in the caller's bite, and add up the counts.
+    """Erase a chunk of what is in the scope of these deletions, in the caller's transaction, and add up the counts.
 
     Return the counts: empty when nothing is left that could be locked.
     """
@@ -174,7 +174,7 @@ def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[U
     count_of = {row.conversation_id: counts[row.request_id] for row in locked}
     conversations = array(count_of)
     is_extracted = extracts.has_any({row.chatbot_id for row in locked})
-    for store in stores(Way.CONVERSATION):
+    for store in stores(ReachedBy.CONVERSATION):
         if store.model is Message and is_extracted:
             for conversation, gone in _delete_messages(locked, _DELETE_ALL_MESSAGES, [conversations]).items():
                 count_of[conversation][store.counter] += gone
@@ -196,7 +196,7 @@ def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[U
 def forget_names(request_ids: Sequence[UUID]) -> None:
     """Delete what is left of the identities in the scope of these deletions, where no copy is left.
 
-    In the bite that completes them.
+    In the transaction that completes them.
     """
     with connection.cursor() as cursor:
         cursor.execute(_FORGET_NAMES, [array(request_ids)])
@@ -253,12 +253,12 @@ def _delete_messages(locked: Sequence[Locked], statement: sql.Composed, values: 
     """
     chatbot_of = {row.conversation_id: row.chatbot_id for row in locked}
     counts: Counter[int] = Counter()
-    said: list[Said] = []
+    said: list[DeletedSpan] = []
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         for conversation, gone, first, last in cursor.fetchall():
             counts[conversation] += gone
-            said.append(Said(conversation, chatbot_of[conversation], first, last))
+            said.append(DeletedSpan(conversation, chatbot_of[conversation], first, last))
     extracts.flag(said)
     return counts
 
@@ -297,10 +297,13 @@ def _forget_identities(deleted: Collection[int], emptied: Collection[int]) -> Co
 
 def _empty_conversations(locked: Sequence[Locked]) -> list[int]:
     """Leave of these conversations what the inventory keeps, and the mark; return them."""
-    emptied = [sql.SQL("{} = NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)]
+    emptied = [
+        sql.SQL("{} = NULL").format(sql.Identifier(column))
+        for column in CONVERSATION.with_disposition(Disposition.EMPTIED)
+    ]
     to_the_day = [
         sql.SQL("{0} = date_trunc('day', {0} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'").format(sql.Identifier(column))
-        for column in CONVERSATION.with_fate(Fate.DAY)
+        for column in CONVERSATION.with_disposition(Disposition.DAY)
     ]
     with connection.cursor() as cursor:
         cursor.execute(

@@ -21,7 +21,7 @@ from common.arrays import array
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, stores
-from compliance.inventory_terms import Fate, Way
+from compliance.inventory_terms import Disposition, ReachedBy
 from compliance.models import ComplianceRequest, Export, RequestNote
 from compliance.requests import notes
 from conversations.models import DailyExtract, Identity, UploadedFile
@@ -71,7 +71,7 @@ class Leftovers:
 # PostgreSQL from joining in another order, which without statistics reads the tables whole. `thing` is the number of
 # what is counted once however many conversations lead to it. `erased_before` is the conversation's number, where
 # another deletion had erased it before the mark. It comes along with what is found: to look for it again in all that
-# was found would, in a bite, be done row by row.
+# was found would, in a transaction, be done row by row.
 # Of an erased conversation's `people` those that are `named` have their value still, and of the others it is `known`
 # by digest who they were.
 _ASK = sql.SQL("""
@@ -243,7 +243,7 @@ def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
 def _question() -> sql.Composable:
     searches = [
         _SEARCH.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
-        for store in (*stores(Way.CONVERSATION), *stores(Way.FILE))
+        for store in (*stores(ReachedBy.CONVERSATION), *stores(ReachedBy.FILE))
         if store.model is not Identity
     ]
     return _ASK.format(
@@ -263,7 +263,8 @@ def _question() -> sql.Composable:
 def _columns() -> sql.Composable:
     """What is asked of a conversation in scope, read with it."""
     holds_something = sql.SQL(" OR ").join(
-        sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(column)) for column in CONVERSATION.with_fate(Fate.EMPTIED)
+        sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(column))
+        for column in CONVERSATION.with_disposition(Disposition.EMPTIED)
     )
     return sql.SQL(
         "c.id, (c.deleted_at IS NULL OR {holds}) AS is_left,"

@@ -1,8 +1,8 @@
 """Copies of uploaded files beside an export (`include_files`), some at a time, so that memory stays flat.
 
-Each copy is recorded before anything can be under its key, and sent by a multipart upload that was open when a bite
-saw that no deletion has met the export. So whoever removes the export later finds either the open upload, which
-then can never complete, or the object.
+Each copy is recorded before anything can be under its key, and sent by a multipart upload that was open when a
+transaction saw that no deletion has met the export. So whoever removes the export later finds either the open upload,
+which then can never complete, or the object.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from functools import partial
 from django.db import connection
 
 from chatbots.buckets import hosted_storage
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
-from compliance.export.upload_pool import THREADS, Crew
+from compliance.export.upload_pool import THREADS, UploadPool
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
 from conversations.snapshots import SNAPSHOT_MINUTES
@@ -61,12 +61,12 @@ class Copying:
     `failed` says which exports must not go on, and why; `overtaken` are those that a deletion has met.
     """
 
-    def __init__(self, held: HeldClaim, keeper: Keeper, storage: ObjectStorage) -> None:
+    def __init__(self, held: HeldClaim, renewer: LeaseRenewer, storage: ObjectStorage) -> None:
         self.failed: dict[Target, StepFailed] = {}
         self.overtaken: set[Target] = set()
         self.copied: Counter[Target] = Counter()
         self._held = held
-        self._keeper = keeper
+        self._renewer = renewer
         self._storage = storage
         # PostgreSQL's timeout does not see it: between two reads no statement is under way.
         self._until = time.monotonic() + SNAPSHOT_MINUTES * 60
@@ -83,8 +83,8 @@ class Copying:
         if not copies:
             return
         self._keep_only(copies, record=True)
-        opening = Crew[Copy, str](self._keeper)
-        sending = Crew[Copy, Written](self._keeper, waiting=THREADS, most_bytes=_MOST_BYTES)
+        opening = UploadPool[Copy, str](self._renewer)
+        sending = UploadPool[Copy, Written](self._renewer, waiting=THREADS, most_bytes=_MOST_BYTES)
         try:
             with opening:
                 for copy in self._unfailed(copies):
@@ -99,7 +99,7 @@ class Copying:
             # What was handed on aborts by itself.
             self._abort({copy: upload for copy, upload in opening.done.items() if copy not in sending.begun})
         self._note_failed(sending)
-        with self._held.bite():
+        with self._held.transaction():
             _note(sending.done)
         self.copied.update(copy.target for copy in sending.done)
 
@@ -123,8 +123,8 @@ class Copying:
 
         self.overtaken.update(self._held.share_with_intake({copy.target.chatbot_id for copy in copies}, overtaken))
 
-    def _note_failed(self, crew: Crew[Copy, str] | Crew[Copy, Written]) -> None:
-        for copy, failure in crew.failed.items():
+    def _note_failed(self, pool: UploadPool[Copy, str] | UploadPool[Copy, Written]) -> None:
+        for copy, failure in pool.failed.items():
             self.failed.setdefault(copy.target, failure)
 
     def _open(self, copy: Copy) -> str:
@@ -186,7 +186,7 @@ def _too_slow() -> StepFailed:
 
 
 def _record(copies: Iterable[Copy]) -> None:
-    """Note where copies go, in the caller's bite."""
+    """Note where copies go, in the caller's transaction."""
     rows = [
         ExportFile(
             chatbot_id=copy.target.chatbot_id,
@@ -200,7 +200,7 @@ def _record(copies: Iterable[Copy]) -> None:
 
 
 def _note(written: Mapping[Copy, Written]) -> None:
-    """Note what the copies that are whole hold, in the caller's bite."""
+    """Note what the copies that are whole hold, in the caller's transaction."""
     values: dict[str, list[int] | list[str]] = {
         "of": [copy.target.export_id for copy in written],
         "keys": [copy.key for copy in written],

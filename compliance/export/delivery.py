@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.logs import describe_database_error
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import ClaimLost, StepFailed
@@ -21,17 +21,17 @@ from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
 from compliance.export.reporting import Reporter
-from compliance.export.upload_pool import THREADS, Crew
+from compliance.export.upload_pool import THREADS, UploadPool
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
 
-# A file of less than a part is read whole and handed to the crew; a larger one is sent by itself, in parts, when
-# the crew has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
+# A file of less than a part is read whole and handed to the pool; a larger one is sent by itself, in parts, when
+# the pool has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
 # holds at most this much, once more as the copy that HTTP makes of what it sends, however many files, threads and
 # megabytes there are.
-CREW_BYTES = 2 * PART_BYTES
+POOL_BYTES = 2 * PART_BYTES
 # Completed together: a worker that is killed repeats no more files than these and those under way.
 FILES_PER_BITE = 50
 # Nor does a finished file wait longer than this for the others, beside one that takes long.
@@ -45,10 +45,15 @@ class Delivery:
     """
 
     def __init__(
-        self, held: HeldClaim, keeper: Keeper, report: Reporter, storage: ObjectStorage, uploads: dict[Target, str]
+        self,
+        held: HeldClaim,
+        renewer: LeaseRenewer,
+        report: Reporter,
+        storage: ObjectStorage,
+        uploads: dict[Target, str],
     ) -> None:
         self._held = held
-        self._keeper = keeper
+        self._renewer = renewer
         self._report = report
         self._storage = storage
         self._uploads = uploads
@@ -57,20 +62,20 @@ class Delivery:
         self._lines: Counter[int] = Counter()
         self._copied: Counter[Target] = Counter()
         self._settled = time.monotonic()
-        self._crew = Crew[Target, Written](keeper, waiting=THREADS, most_bytes=CREW_BYTES)
+        self._pool = UploadPool[Target, Written](renewer, waiting=THREADS, most_bytes=POOL_BYTES)
 
     def run(self, *, deadline: float) -> None:
         """Deliver all of them, or until a large file has ended past the deadline. Raises ClaimLost."""
         unread: StepFailed | None = None
         try:
-            with self._crew, snapshot() as reader:
+            with self._pool, snapshot() as reader:
                 self._read_and_send(reader, deadline)
         except psycopg.Error as error:
             # From our own connection: Django's raises Django's errors.
             detail = f"The conversations could not be read: {describe_database_error(error)}."
             unread = StepFailed("export_not_read", detail)
         finally:
-            for target in self._crew.begun:
+            for target in self._pool.begun:
                 self._uploads.pop(target, None)
         self._settle()
         if unread:
@@ -94,7 +99,7 @@ class Delivery:
                     self._hand(target, head)
                     self._settle_if_due()
                 else:
-                    self._crew.wait_for_all()
+                    self._pool.wait_for_all()
                     self._settle()
                     self._stream(target, chain([head], data))
                     if time.monotonic() > deadline:
@@ -118,17 +123,17 @@ class Delivery:
         pieces = transcripts.pieces(self._targets)
         if self._held.is_large:
             # What is small is sorted in no time; handing it from thread to thread would take longer.
-            pieces = read_patiently(reader, pieces, meanwhile=self._keeper.keep_if_due)
+            pieces = read_patiently(reader, pieces, meanwhile=self._renewer.renew_if_due)
         with closing(pieces):
             for piece in pieces:
-                self._keeper.keep_if_due()
+                self._renewer.renew_if_due()
                 self._lines[piece.place] += piece.lines
                 yield piece
 
     def _copy_files(self, transcripts: Transcripts) -> None:
         left = [target for target in self._uploads if target not in self._report.settled]
         if with_files := [target for target in left if target.include_files]:
-            copying = Copying(self._held, self._keeper, self._storage)
+            copying = Copying(self._held, self._renewer, self._storage)
             copying.run(transcripts, with_files)
             self._copied = copying.copied
             self._report.overtaken(copying.overtaken)
@@ -136,13 +141,13 @@ class Delivery:
 
     def _hand(self, target: Target, data: bytes) -> None:
         send = partial(self._storage.write_parts, target.key, self._uploads[target], [data])
-        self._crew.hand(target, send, size=len(data))
+        self._pool.hand(target, send, size=len(data))
 
     def _stream(self, target: Target, data: Iterable[bytes]) -> None:
         upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
         try:
             written = self._storage.write_parts(
-                target.key, upload_id, data, meanwhile=self._keeper.keep_if_due, before_complete=self._held.keep
+                target.key, upload_id, data, meanwhile=self._renewer.renew_if_due, before_complete=self._held.renew
             )
         except StorageError as error:
             self._report.failed({target: StepFailed.of(error)})
@@ -150,14 +155,14 @@ class Delivery:
             self._complete({target: written})
 
     def _settle_if_due(self) -> None:
-        self._crew.note_finished()
+        self._pool.note_finished()
         waited = time.monotonic() - self._settled > SECONDS_PER_BITE
-        if len(self._crew.done) >= FILES_PER_BITE or waited:
+        if len(self._pool.done) >= FILES_PER_BITE or waited:
             self._settle()
 
     def _settle(self) -> None:
-        """Tell what became of the files that the crew has sent."""
-        done, failed = self._crew.take()
+        """Tell what became of the files that the pool has sent."""
+        done, failed = self._pool.take()
         self._complete(done)
         self._report.failed(failed)
         self._settled = time.monotonic()
@@ -192,7 +197,7 @@ class Delivery:
         """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if len(unread) > 1:
-            transitions.give_back_alone(self._held)
+            transitions.requeue_isolated(self._held)
         else:
             transitions.step_failed(self._held, dict.fromkeys(unread, failure))
 

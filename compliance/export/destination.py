@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from chatbots.buckets import Place
+from chatbots.buckets import StorageLocation
 from chatbots.models import Bucket
 from common.storage import ObjectStorage
 from compliance.errors import StepFailed
@@ -18,7 +18,7 @@ class Destination:
     """One storage, and the place of each chatbot in it, by the chatbot's id."""
 
     storage: ObjectStorage
-    places: Mapping[int, Place]
+    places: Mapping[int, StorageLocation]
 
 
 def choose(held: HeldClaim) -> Destination | None:
@@ -33,7 +33,7 @@ def choose(held: HeldClaim) -> Destination | None:
     # Only a claim on a client's bucket may call one. It is of one chatbot.
     reached = [each for each in buckets.values() if held.bucket_of is not None or each.hosting == HOSTED]
     failures: dict[int, StepFailed] = {}
-    places: dict[int, Place] = {}
+    places: dict[int, StorageLocation] = {}
     for bucket in reached:
         try:
             places[bucket.chatbot_id] = open_place(bucket)

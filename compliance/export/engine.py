@@ -24,7 +24,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.storage import ObjectStorage
 from compliance.erasure import objects
 from compliance.errors import StepFailed
@@ -33,7 +33,7 @@ from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
 from compliance.export.recording import Leftover, Target
 from compliance.export.reporting import Reporter
-from compliance.export.upload_pool import Crew
+from compliance.export.upload_pool import UploadPool
 from compliance.models import ComplianceRequest, Export
 from compliance.storage_locations import storage_of
 from compliance.work import transitions
@@ -63,25 +63,25 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     going_to = destination.choose(held)
     if going_to is None:
         # Nothing is left of the claim, or it was lost.
-        held.keep()
+        held.renew()
         return
-    storage, keeper, report = going_to.storage, Keeper(held.keep), Reporter(held)
+    storage, renewer, report = going_to.storage, LeaseRenewer(held.renew), Reporter(held)
     now = time.monotonic()
     until = now + (deadline - now) * _SHARE_OF_OPENING
-    targets = _start(held, keeper, going_to, until=until)
-    opening = Crew[Target, str](keeper)
+    targets = _start(held, renewer, going_to, until=until)
+    opening = UploadPool[Target, str](renewer)
     try:
         _open_uploads(held, report, opening, storage, targets, until=until)
         report.untouched([target for target in targets if target not in opening.begun])
         if opening.done:
-            Delivery(held, keeper, report, storage, opening.done).run(deadline=deadline)
+            Delivery(held, renewer, report, storage, opening.done).run(deadline=deadline)
     finally:
         # The delivery takes out what it has sent, or tried to.
         aborted = _abort(storage, opening.done)
     report.untouched(aborted)
 
 
-def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: float) -> list[Target]:
+def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, until: float) -> list[Target]:
     """Set all exports under way and record where their files go. First removes what attempts before left."""
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
@@ -94,7 +94,7 @@ def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: flo
     recorded = held.share_with_intake(going_to.places, start)
     left = [each for each in recorded if isinstance(each, Leftover)]
     if left:
-        purged = _purge(held, keeper, left, until=until)
+        purged = _purge(held, renewer, left, until=until)
 
         def start_again(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
             ready = [each.request for each in purged if each.request.chatbot_id in chatbots]
@@ -104,9 +104,11 @@ def _start(held: HeldClaim, keeper: Keeper, going_to: Destination, *, until: flo
     return [each for each in recorded if isinstance(each, Target)]
 
 
-def _purge(held: HeldClaim, keeper: Keeper, left: Collection[Leftover], *, until: float) -> set[Leftover]:
+def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *, until: float) -> set[Leftover]:
     """Remove what attempts before left, and return that of which nothing is left."""
-    failures = objects.erase_copies(held.bite, [each.request.pk for each in left if each.request.include_files])
+    failures = objects.erase_copies(
+        held.transaction, [each.request.pk for each in left if each.request.include_files]
+    )
     storages = {}
     for each in left:
         try:
@@ -114,20 +116,20 @@ def _purge(held: HeldClaim, keeper: Keeper, left: Collection[Leftover], *, until
         except StepFailed as failure:
             failures.setdefault(each.request.pk, failure)
     removable = [each for each in storages if each.request.pk not in failures]
-    with Crew[Leftover, int](keeper) as purging:
+    with UploadPool[Leftover, int](renewer) as purging:
         purging.hand_all(removable, lambda each: storages[each].purge(each.key), until=until)
     failures |= {each.request.pk: failure for each, failure in purging.failed.items()}
     if failures:
         transitions.step_failed(held, failures)
     late = [each.request.pk for each in removable if each not in purging.begun]
-    transitions.give_back(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
+    transitions.requeue(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
     return set(purging.done)
 
 
 def _open_uploads(
     held: HeldClaim,
     report: Reporter,
-    opening: Crew[Target, str],
+    opening: UploadPool[Target, str],
     storage: ObjectStorage,
     targets: Collection[Target],
     *,
@@ -157,7 +159,7 @@ def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target
     A storage that fails at it is not asked again and again: the next attempt purges the keys.
     """
     # The claim is not kept: it may be lost, and the few calls that a storage can hold up fit in the lease.
-    with Crew[Target, None](Keeper(lambda: None)) as aborting:
+    with UploadPool[Target, None](LeaseRenewer(lambda: None)) as aborting:
         for target, upload_id in uploads.items():
             aborting.hand(target, partial(storage.abort, target.key, upload_id))
             aborting.note_finished()

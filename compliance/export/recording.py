@@ -1,8 +1,8 @@
 """The rows that name the files: which key each gets, and which upload writes it.
 
 A row is committed before the first call that could make something under its key. Each attempt has a key of its
-own, and reads the one before in a bite. So a worker that wakes after its claim was lost can only touch a key that
-nobody uses any more.
+own, and reads the one before in a transaction. So a worker that wakes after its claim was lost can only touch a key
+that nobody uses any more.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from chatbots.buckets import Place
+from chatbots.buckets import StorageLocation
 from chatbots.models import Chatbot
 from common.arrays import array
 from compliance.export.naming import export_key
@@ -92,10 +92,11 @@ def record(
     requests: Sequence[ComplianceRequest],
     now: datetime,
     *,
-    places: Mapping[int, Place],
+    places: Mapping[int, StorageLocation],
     purged: Collection[Leftover] = (),
 ) -> list[Target | Leftover]:
-    """Give each export a row that names a fresh key, in the caller's bite and under its chatbots' intake locks.
+    """Give each export a row that names a fresh key, in the caller's transaction and under its chatbots' intake
+    locks.
 
     `places` are those of the chatbots. `purged` names what former attempts made and of which nothing is left; any
     other is returned as a leftover, in place of its export's target, and has to be purged first.
@@ -123,7 +124,7 @@ def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | N
 def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]:
     """Return those that a deletion has met by now: what fails of them fails because it is being removed.
 
-    `lock` the others, in the caller's bite, if something is to be noted of them.
+    `lock` the others, in the caller's transaction, if something is to be noted of them.
     """
     with connection.cursor() as cursor:
         cursor.execute(_LOCK_OURS if lock else _OURS, _located(targets))
@@ -132,7 +133,7 @@ def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]
 
 
 def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
-    """Note the uploads' ids, in the caller's bite; return those of exports that a deletion has met since."""
+    """Note the uploads' ids, in the caller's transaction; return those of exports that a deletion has met since."""
     met = met_since(uploads, lock=True)
     noted = {target: upload for target, upload in uploads.items() if target not in met}
     with connection.cursor() as cursor:
@@ -141,7 +142,7 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
 
 
 def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
-    """Note which conversations exports will hold, in the caller's bite and under their chatbots' intake locks.
+    """Note which conversations exports will hold, in the caller's transaction and under their chatbots' intake locks.
 
     Before anything of them is sent. So a mark comes either before, and the conversation is found closed here, or
     after, and finds what is noted. Return the targets of which a conversation is closed, or that have to go: nothing
@@ -162,7 +163,7 @@ def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
 
 
 def forget_keys(targets: Collection[Target]) -> None:
-    """Forget keys under which nothing is and nothing can come, in the caller's bite."""
+    """Forget keys under which nothing is and nothing can come, in the caller's transaction."""
     with connection.cursor() as cursor:
         cursor.execute(_FORGET_KEYS, _located(targets))
 
@@ -172,7 +173,7 @@ def _located(targets: Collection[Target]) -> dict[str, list[int] | list[str]]:
 
 
 def _fresh_keys(
-    requests: Sequence[ComplianceRequest], now: datetime, places: Mapping[int, Place]
+    requests: Sequence[ComplianceRequest], now: datetime, places: Mapping[int, StorageLocation]
 ) -> dict[ComplianceRequest, str]:
     # One worker at a time per chatbot: equal values under two variables, or that are shortened, share a folder.
     ids = {request.chatbot_id for request in requests}
@@ -199,7 +200,9 @@ def _fresh_keys(
 
 
 def _save(
-    requests: Sequence[ComplianceRequest], keys: Mapping[ComplianceRequest, str], places: Mapping[int, Place]
+    requests: Sequence[ComplianceRequest],
+    keys: Mapping[ComplianceRequest, str],
+    places: Mapping[int, StorageLocation],
 ) -> list[Target]:
     # Of an attempt before: what that one held lay under another key, and is gone.
     ExportConversation.objects.filter(export__request__in=requests).delete()

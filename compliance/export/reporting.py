@@ -14,7 +14,8 @@ _OVERTAKEN = "export_overtaken"
 
 
 class Reporter:
-    """Reports on a claim's exports, in bites of it. `settled` are those that have left it. Raises ClaimLost."""
+    """Reports on a claim's exports, in transactions of it. `settled` are those that have left it. Raises
+    ClaimLost."""
 
     def __init__(self, held: HeldClaim) -> None:
         self.settled: set[Target] = set()
@@ -40,7 +41,7 @@ class Reporter:
     def untouched(self, targets: Collection[Target]) -> None:
         """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
         if targets:
-            with self._held.bite():
+            with self._held.transaction():
                 recording.forget_keys(targets)
             waiting_for = ComplianceRequest.WaitingFor.TURN
-            transitions.give_back(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
+            transitions.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)

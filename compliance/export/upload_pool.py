@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from common import leases
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.storage import StorageError
 from compliance.errors import StepFailed
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 THREADS = 4
 
 
-class Crew(Generic[Subject, Result]):
+class UploadPool(Generic[Subject, Result]):
     """A context that carries out storage calls, each for a subject, and knows what became of them.
 
     `waiting` calls may wait for a thread, so that none is idle while the worker reads on. `most_bytes` bounds the
@@ -32,11 +32,11 @@ class Crew(Generic[Subject, Result]):
     Leaving the context waits for the calls; after an error those that have not begun are dropped.
     """
 
-    def __init__(self, keeper: Keeper, *, waiting: int = 0, most_bytes: int = 0) -> None:
+    def __init__(self, renewer: LeaseRenewer, *, waiting: int = 0, most_bytes: int = 0) -> None:
         self.done: dict[Subject, Result] = {}
         self.failed: dict[Subject, StepFailed] = {}
         self.begun: set[Subject] = set()
-        self._keeper = keeper
+        self._renewer = renewer
         self._most_calls = THREADS + waiting
         self._most_bytes = most_bytes
         self._pending: dict[Future[Result], tuple[Subject, int]] = {}
@@ -75,7 +75,7 @@ class Crew(Generic[Subject, Result]):
         self._wait_for_room(size)
         self.begun.add(subject)
         self._pending[self._threads.submit(work)] = subject, size
-        self._keeper.keep_if_due()
+        self._renewer.renew_if_due()
 
     def _wait_for_room(self, size: int) -> None:
         while self._pending and not self._has_room(size):
@@ -101,7 +101,7 @@ class Crew(Generic[Subject, Result]):
         return len(self._pending) < self._most_calls and held + size <= self._most_bytes
 
     def _wait(self) -> None:
-        self._keeper.keep_if_due()
+        self._renewer.renew_if_due()
         finished, _ = wait(self._pending, timeout=leases.SECONDS_BETWEEN_KEEPS, return_when=FIRST_COMPLETED)
         self._note(list(finished))
 

@@ -1,6 +1,6 @@
 """Remove from the hosted bucket what no row accounts for, and set rows right whose object is gone.
 
-It goes in bites, each one bulk call: a run that is killed has done what it has done, and the next one goes on.
+It goes in transactions, each one bulk call: a run that is killed has done what it has done, and the next one goes on.
 Storage is called outside any transaction, and the rows are looked for once more right before objects go.
 """
 
@@ -16,7 +16,7 @@ from chatbots import changelog
 from common.storage import ObjectStorage, OpenUpload, StorageError
 from compliance.erasure import objects
 from compliance.models import ExportFile
-from compliance.reconciliation.scan import Difference, Folder, Orphan, still_nobodys
+from compliance.reconciliation.scan import Difference, Folder, Orphan, still_orphaned
 from conversations.models import DailyExtract
 
 _ORPHANS_PER_BITE = 100
@@ -49,7 +49,7 @@ def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: O
     """Remove exactly the versions that were found, by key and version."""
     waiting = iter(orphans)
     while some := list(islice(waiting, _ORPHANS_PER_BITE)):
-        nobodys = still_nobodys(some)
+        nobodys = still_orphaned(some)
         refused = storage.remove_versions(version for orphan in nobodys for version in orphan.versions)
         for orphan in nobodys:
             if refusal := refused.get(orphan.key):
@@ -78,7 +78,7 @@ def set_rows_right(storage: ObjectStorage, differences: Iterable[Difference], ou
     """
     for one in differences:
         try:
-            if one.store == "exports" and one.size is None and _let_go(storage, one):
+            if one.store == "exports" and one.size is None and _remove(storage, one):
                 outcome.note("exports", one.chatbot_id)
         except StorageError as error:
             outcome.refused[error.code] += 1
@@ -86,7 +86,7 @@ def set_rows_right(storage: ObjectStorage, differences: Iterable[Difference], ou
             outcome.note("extracts", one.chatbot_id)
 
 
-def _let_go(storage: ObjectStorage, one: Difference) -> bool:
+def _remove(storage: ObjectStorage, one: Difference) -> bool:
     """Note that an export is gone; the files beside it go too, for they are found by it.
 
     Not one that lies behind a delete marker: while the row has its key, a deletion and the end of its days find it.

@@ -92,7 +92,7 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
     differing: list[tuple[str, int]] = []
     seen = scan.Seen()
-    for found in scan.walk(storage, seen):
+    for found in scan.scan_storage(storage, seen):
         if tell:
             tell(1)
         report.objects[found.folder] += 1
@@ -177,7 +177,7 @@ def _fix(storage: ObjectStorage, report: Report, actor: str, tell: Tell | None) 
 
 def _orphans(storage: ObjectStorage, seen: scan.Seen, tell: Tell | None) -> Iterator[Orphan]:
     """Walk again, so that no list of all of them has to be kept."""
-    for found in scan.walk(storage, seen):
+    for found in scan.scan_storage(storage, seen):
         if tell:
             tell(1)
         if found.orphan:

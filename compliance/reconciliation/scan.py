@@ -137,14 +137,14 @@ class Seen:
         return bits is not None and bool(bits[place // 8] & 1 << place % 8)
 
 
-def walk(storage: ObjectStorage, seen: Seen) -> Iterator[Found]:
+def scan_storage(storage: ObjectStorage, seen: Seen) -> Iterator[Found]:
     """Yield what there is of each key in the bucket. Notes the rows it meets for `unseen`."""
     keys = versions_by_key(storage)
     chatbots = _Chatbots()
     while batch := list(islice(keys, _KEYS_AT_ONCE)):
         rows = _rows_of([chatbots.place(key) for key, _ in batch])
         for key, versions in batch:
-            found = _judge(chatbots.place(key), versions, rows.get(key))
+            found = _classify(chatbots.place(key), versions, rows.get(key))
             if found.row and found.size is not None:
                 seen.add(found.row)
             yield found
@@ -202,13 +202,13 @@ def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, 
                 yield upload, place.folder, place.chatbot_id
 
 
-def still_nobodys(orphans: Sequence[Orphan]) -> list[Orphan]:
+def still_orphaned(orphans: Sequence[Orphan]) -> list[Orphan]:
     """Return those whose key no row has taken since the walk; old versions have a row anyway."""
     rows = _rows_of(_Key(orphan.key, orphan.folder, orphan.chatbot_id) for orphan in orphans)
     return [orphan for orphan in orphans if orphan.is_old or orphan.key not in rows]
 
 
-def _judge(place: _Key, versions: Sequence[Listed], row: Row | None) -> Found:
+def _classify(place: _Key, versions: Sequence[Listed], row: Row | None) -> Found:
     current = next((one for one in versions if one.is_latest and not one.is_marker), None)
     size = current.bytes if current else None
     nobodys: Sequence[Listed] = ()

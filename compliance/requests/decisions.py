@@ -56,7 +56,7 @@ def approve(
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
         _record("request.approved", request, actor, why)
-        notify.ring_after_commit()
+        notify.notify_workers_after_commit()
     request.refresh_from_db()
     return request
 
@@ -69,7 +69,7 @@ def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str
         _require_held(request)
         _end(request, Status.REJECTED)
         _record("request.rejected", request, actor, why)
-        notify.ring_after_commit()
+        notify.notify_workers_after_commit()
     request.refresh_from_db()
     return request
 
@@ -88,7 +88,7 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
             raise Refused("not_cancellable", "The request has begun or is already final.")
         _end(request, Status.CANCELLED)
         _record("request.cancelled", request, actor, why)
-        notify.ring_after_commit()
+        notify.notify_workers_after_commit()
     request.refresh_from_db()
     return request
 
@@ -127,7 +127,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
         )
         extracts.try_again([request.pk])
         _record("request.retried", request, actor, why)
-        notify.ring_after_commit()
+        notify.notify_workers_after_commit()
     request.refresh_from_db()
     return request
 

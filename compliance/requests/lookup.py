@@ -26,7 +26,7 @@ _WITHDRAWN = {Status.CANCELLED, Status.REJECTED}
 _LONGEST_NUMBER = 18
 
 
-class What(models.TextChoices):
+class LookupKind(models.TextChoices):
     VALUE = "value", "UCI value"
     NAME = "name", "User name"
     CONVERSATION = "conversation", "Conversation id or number"
@@ -67,17 +67,17 @@ class Answer:
         return next((one for one in self.requests if one.kind != Kind.EXPORT and fits(one)), None)
 
 
-def look_up(*, chatbot: Chatbot, what: What, text: str, key: str = "") -> Answer:
+def look_up(*, chatbot: Chatbot, what: LookupKind, text: str, key: str = "") -> Answer:
     """Return what one chatbot holds about a text. `key` names the UCI of a value.
 
     Raises Refused (`invalid`, `uci_not_designated`, `unknown_uci_key`); no detail quotes the text.
     """
     match what:
-        case What.VALUE:
+        case LookupKind.VALUE:
             return _by_value(chatbot, ByUci(key, text))
-        case What.NAME:
+        case LookupKind.NAME:
             return _by_name(chatbot, text)
-        case What.CONVERSATION:
+        case LookupKind.CONVERSATION:
             return _by_conversation(chatbot, text)
     return _by_request(chatbot, text)
 

@@ -21,14 +21,14 @@ from compliance.requests.decisions import (
     retry_all_failed,
 )
 from compliance.requests.downloads import download_link
-from compliance.requests.submit import CONSOLE_GRACE, Asked, submit
+from compliance.requests.submit import CONSOLE_GRACE, RequestInput, submit
 from compliance.requests.submit_batch import MAX_BATCH, submit_all
 
 __all__ = [
     "CONSOLE_GRACE",
     "MAX_BATCH",
     "NAMES_SOMEBODY",
-    "Asked",
+    "RequestInput",
     "approve",
     "cancel",
     "download_link",

@@ -38,7 +38,7 @@ _VARIABLES: dict[tuple[int, str], Variable] = {}
 CONSOLE_GRACE = timedelta(minutes=15)
 
 
-class Setup:
+class ChatbotConfig:
     """What a chatbot has that requests need: each read once, when it is asked for."""
 
     def __init__(self, chatbot: Chatbot) -> None:
@@ -60,7 +60,7 @@ class Setup:
         return can_sign(self.chatbot)
 
 
-class Checked(NamedTuple):
+class ValidatedInput(NamedTuple):
     """What was asked for, as it is stored: the columns that say whom it is about, and the callback's URL."""
 
     names: dict[str, Any]
@@ -68,7 +68,7 @@ class Checked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestInput:
     """A request that is to be filed: its kind, whom it is about, and its options.
 
     `again` is of an export: file it also where an equal one waits (`equal_exports`).
@@ -89,7 +89,7 @@ class Asked:
         return self.kind == Kind.EXPORT and not self.again
 
     def unsaved(
-        self, chatbot: Chatbot, checked: Checked, *, origin: ComplianceRequest.Origin, actor: str
+        self, chatbot: Chatbot, checked: ValidatedInput, *, origin: ComplianceRequest.Origin, actor: str
     ) -> ComplianceRequest:
         """Return the request, not stored yet."""
         return ComplianceRequest(
@@ -130,7 +130,7 @@ def submit(
     `compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `export_destination_missing`,
     `signing_key_missing`, `idempotency_conflict`; nothing is stored then.
     """
-    asked = Asked(kind, about, reference, callback_url, erase_exports, include_shared, include_files, again)
+    asked = RequestInput(kind, about, reference, callback_url, erase_exports, include_shared, include_files, again)
     can_be_answered = asked.can_be_answered
     for _ in range(ATTEMPTS):
         try:
@@ -138,8 +138,8 @@ def submit(
             uci = _variable_to_search(chatbot, about.key) if isinstance(about, ByUci) else None
             about.check()
             _check_reference(reference, about)
-            receiver = _checked_callback_url(callback_url, about, Setup(chatbot))
-            checked = Checked(_names(about, uci or chatbot), receiver)
+            receiver = _checked_callback_url(callback_url, about, ChatbotConfig(chatbot))
+            checked = ValidatedInput(_names(about, uci or chatbot), receiver)
         except Refused:
             # A call that was answered is answered alike whatever has changed since.
             if replay and (answered := idempotency.recall(chatbot, replay)):
@@ -156,13 +156,13 @@ def submit(
             unless_one_waits=can_be_answered,
         )
         if filed:
-            notify.ring_after_commit()
+            notify.notify_workers_after_commit()
             return request
         if replay and (answered := idempotency.recall(chatbot, replay)):
             return answered
         if isinstance(about, ByUci):
             _forget_variable(chatbot, about.key)
-        if kind == Kind.EXPORT and not Setup(chatbot).has_bucket:
+        if kind == Kind.EXPORT and not ChatbotConfig(chatbot).has_bucket:
             raise no_bucket()
         if can_be_answered and (uci is None or uci == find_uci(chatbot, uci.name)):
             if equal := equal_exports.answer(request, replay):
@@ -172,14 +172,14 @@ def submit(
     raise RuntimeError("A request could not be filed: what stood in its way was gone each time it was looked for.")
 
 
-def check(setup: Setup, about: Selector, reference: str = "", callback_url: str = "") -> Checked:
+def check(setup: ChatbotConfig, about: Selector, reference: str = "", callback_url: str = "") -> ValidatedInput:
     """Raise Refused as `submit` does, save for an export without a bucket."""
     require_compliance(setup.chatbot)
     scope = one_of(setup.ucis, about.key) if isinstance(about, ByUci) else setup.chatbot
     about.check()
     _check_reference(reference, about)
     receiver = _checked_callback_url(callback_url, about, setup)
-    return Checked(_names(about, scope), receiver)
+    return ValidatedInput(_names(about, scope), receiver)
 
 
 def find_uci(chatbot: Chatbot, uci_key: str) -> Variable:
@@ -187,7 +187,7 @@ def find_uci(chatbot: Chatbot, uci_key: str) -> Variable:
 
     Raises Refused (`uci_not_designated`, `unknown_uci_key`).
     """
-    return one_of(Setup(chatbot).ucis, uci_key)
+    return one_of(ChatbotConfig(chatbot).ucis, uci_key)
 
 
 def one_of(ucis: Mapping[str, Variable], uci_key: str) -> Variable:
@@ -228,7 +228,7 @@ def _check_reference(reference: str, about: Selector) -> None:
         )
 
 
-def _checked_callback_url(url: str, about: Selector, setup: Setup) -> str:
+def _checked_callback_url(url: str, about: Selector, setup: ChatbotConfig) -> str:
     """Return it in its one form. Where it leads is looked at when it is called: the name service may be slow."""
     if not url:
         return ""

@@ -14,8 +14,8 @@ from compliance.requests.idempotency import ReplayKey
 from compliance.requests.idempotency_batch import Recalled
 from compliance.requests.submit import (
     ATTEMPTS,
-    Asked,
-    Setup,
+    ChatbotConfig,
+    RequestInput,
     accepted,
     check,
     grace_of,
@@ -33,7 +33,7 @@ MAX_BATCH = 1_000
 def submit_all(
     *,
     chatbot: Chatbot,
-    asked: Mapping[int, Asked],
+    asked: Mapping[int, RequestInput],
     origin: ComplianceRequest.Origin,
     actor: str,
     replay: ReplayKey | None = None,
@@ -65,10 +65,10 @@ def submit_all(
 
 
 def _judge(
-    chatbot: Chatbot, asked: Mapping[int, Asked], *, origin: ComplianceRequest.Origin, actor: str
+    chatbot: Chatbot, asked: Mapping[int, RequestInput], *, origin: ComplianceRequest.Origin, actor: str
 ) -> tuple[dict[int, ComplianceRequest], dict[int, Refused]]:
     """Return the requests that could be filed, not stored yet, and the refusals."""
-    setup = Setup(chatbot)
+    setup = ChatbotConfig(chatbot)
     fresh: dict[int, ComplianceRequest] = {}
     refused: dict[int, Refused] = {}
     for place, one in asked.items():
@@ -84,7 +84,7 @@ def _judge(
 
 
 def _with_equals(
-    asked: Mapping[int, Asked], unsaved: Mapping[int, ComplianceRequest]
+    asked: Mapping[int, RequestInput], unsaved: Mapping[int, ComplianceRequest]
 ) -> dict[int, ComplianceRequest]:
     """Return what answers at each place, in order: the request itself, or of exports an equal one.
 
@@ -125,7 +125,7 @@ def _store(answers: Mapping[int, ComplianceRequest], *, origin: ComplianceReques
         entries = [accepted(request) for request in requests]
         grace = grace_of(requests[0].chatbot, origin)
         insert.file_all(requests, grace=grace, due_in=settings.DUE_DAYS, entries=entries)
-        notify.ring_after_commit()
+        notify.notify_workers_after_commit()
     equals = [one for one in answers.values() if one.existing]
     changelog.record_all(equal_exports.entries(equals, origin=origin, actor=actor))
     for one in equals:

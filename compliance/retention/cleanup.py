@@ -60,7 +60,7 @@ SELECT id FROM compliance_compliancerequest
 """
 
 
-class Turn:
+class CleanupRun:
     """One removal of what has expired: how long each of its tasks may take, what went, what storage refused.
 
     Without a time it goes to the end. `tell` is called with how many have gone just now.
@@ -122,14 +122,14 @@ def erase_late_data() -> None:
             return
 
 
-def remove_expired(turn: Turn | None = None, *, at_clients: bool = True) -> Turn:
+def remove_expired(turn: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
     """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls,
     callbacks, log-ins.
 
     By default a bounded share of it, as the sweep does. Without `at_clients` nothing in clients' buckets: see
     `remove_at_client`. Returns the turn.
     """
-    turn = turn or Turn(seconds=_SECONDS_PER_TASK)
+    turn = turn or CleanupRun(seconds=_SECONDS_PER_TASK)
     _remove_exports(turn, expired_exports().filter(hosting=HOSTED), "expires_at")
     _remove_exports(turn, given_up_exports().filter(hosting=HOSTED), "pk")
     if at_clients:
@@ -160,7 +160,7 @@ def count_expired() -> dict[str, int]:
     return counts
 
 
-def _in_batches(turn: Turn, store: str, statement: str) -> None:
+def _in_batches(turn: CleanupRun, store: str, statement: str) -> None:
     with connection.cursor() as cursor:
         for _ in turn.while_time_is_left(repeat(None)):
             cursor.execute(statement, {**periods(), "batch": _BATCH})
@@ -243,18 +243,18 @@ def clients_with_remnants() -> list[int]:
     return sorted(found - set(resting.values_list("chatbot_id", flat=True)))
 
 
-def remove_at_client(chatbot_id: int, turn: Turn | None = None) -> Turn:
+def remove_at_client(chatbot_id: int, turn: CleanupRun | None = None) -> CleanupRun:
     """Remove what attempts before have left in the bucket of a chatbot's client. Returns the turn.
 
     Of a bucket that refuses or does not answer nothing more is tried.
     """
-    turn = turn or Turn(seconds=_SECONDS_PER_TASK)
+    turn = turn or CleanupRun(seconds=_SECONDS_PER_TASK)
     for exports, order in ((expired_exports(), "expires_at"), (given_up_exports(), "pk")):
         _remove_exports(turn, exports.filter(hosting=CLIENT, chatbot=chatbot_id), order)
     return turn
 
 
-def _remove_exports(turn: Turn, exports: QuerySet[Export], order: str) -> None:
+def _remove_exports(turn: CleanupRun, exports: QuerySet[Export], order: str) -> None:
     """In the order of the index that has them, or all exports would be read to sort them."""
     refusing: set[Whereabouts] = set()
     for export in turn.while_time_is_left(_each(exports, order)):
@@ -267,7 +267,7 @@ def _remove_exports(turn: Turn, exports: QuerySet[Export], order: str) -> None:
             refusing.add(where)
 
 
-def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
+def _removed(turn: CleanupRun, export: Export, where: Whereabouts) -> bool:
     """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
     with transaction.atomic():
         objects.forget_out_of_reach([export.pk])
@@ -286,7 +286,7 @@ def _removed(turn: Turn, export: Export, where: Whereabouts) -> bool:
     return True
 
 
-def _remove_expired_extracts(turn: Turn) -> None:
+def _remove_expired_extracts(turn: CleanupRun) -> None:
     """Each is taken first, so that nobody makes it again meanwhile."""
     for held in turn.while_time_is_left(iter(work.take_expired, None)):
         try:
@@ -299,7 +299,7 @@ def _remove_expired_extracts(turn: Turn) -> None:
             turn.note_removed("extracts")
 
 
-def _remove_abandoned_uploads(turn: Turn) -> None:
+def _remove_abandoned_uploads(turn: CleanupRun) -> None:
     """Take the row, so that the upload cannot be finalised any more; remove what storage has; then the row goes."""
     for upload in turn.while_time_is_left(_each(abandoned_uploads(), "created_at")):
         is_taken = abandoned_uploads().filter(pk=upload.pk).update(upload_id=None)
@@ -308,7 +308,7 @@ def _remove_abandoned_uploads(turn: Turn) -> None:
             turn.note_removed("abandoned_uploads")
 
 
-def _abort_forgotten_uploads(turn: Turn) -> None:
+def _abort_forgotten_uploads(turn: CleanupRun) -> None:
     try:
         for upload in turn.while_time_is_left(forgotten_uploads()):
             hosted_storage().abort(upload.key, upload.upload_id)
@@ -317,7 +317,7 @@ def _abort_forgotten_uploads(turn: Turn) -> None:
         turn.refuse(error)
 
 
-def _remove_expired_ledger(turn: Turn) -> None:
+def _remove_expired_ledger(turn: CleanupRun) -> None:
     try:
         for key in turn.while_time_is_left(ledger.expired_keys()):
             if turn.purge(key):

@@ -30,20 +30,21 @@ SECONDS_TO_END = 5.0
 class Job:
     """A piece of work that calls the bucket of this chatbot (or HOSTED).
 
-    `give_back` puts what it has into the line again, while `run` may still be under way in another thread: from then
+    `requeue` puts what it has into the line again, while `run` may still be under way in another thread: from then
     on that can write nothing.
     """
 
     chatbot_id: int
     run: Callable[[], object]
-    give_back: Callable[[], object]
+    requeue: Callable[[], object]
 
 
 class Aside:
-    """The threads of one process. `ring` is called when one has ended, since another piece may be taken up then."""
+    """The threads of one process. `notify_workers` is called when one has ended: another piece may be taken up
+    then."""
 
-    def __init__(self, ring: Callable[[], object]) -> None:
-        self._ring = ring
+    def __init__(self, notify_workers: Callable[[], object]) -> None:
+        self._notify_workers = notify_workers
         self._jobs: set[Job] = set()
         self._changed = threading.Condition()
         self._finalizer: Finalize | None = None
@@ -75,7 +76,7 @@ class Aside:
             thread.start()
         except RuntimeError:  # the system has no more threads for us
             self._drop(job)
-            _give_back(job)
+            _requeue(job)
             raise
 
     def wait(self, seconds: float) -> bool:
@@ -96,7 +97,7 @@ class Aside:
             left = list(self._jobs)
         for job in left:
             logger.warning("aside.left chatbot=%s", job.chatbot_id)
-            _give_back(job)
+            _requeue(job)
         return False
 
     def _carry_out(self, job: Job) -> None:
@@ -105,11 +106,11 @@ class Aside:
                 job.run()
             except Exception:  # whatever it was, the others' work goes on
                 logger.exception("aside.failed chatbot=%s", job.chatbot_id)
-                _give_back(job)
+                _requeue(job)
             finally:
                 self._drop(job)
             if not self._is_over:
-                self._ring()
+                self._notify_workers()
         except Exception:  # the sweep looks again
             logger.exception("aside.not_rung")
         finally:
@@ -133,9 +134,9 @@ class Aside:
             os._exit(0)
 
 
-def _give_back(job: Job) -> None:
+def _requeue(job: Job) -> None:
     try:
         connections.close_all()  # what failed may have been the connection of this thread
-        job.give_back()
+        job.requeue()
     except Exception:  # its lease runs out, then
         logger.exception("aside.not_given_back chatbot=%s", job.chatbot_id)

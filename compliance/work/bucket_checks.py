@@ -81,7 +81,7 @@ class Held(NamedTuple):
             told = outcome.error
         self._execute(_FINISH, error=told[:500])
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """Let another worker begin it anew."""
         self._execute(_GIVE_BACK)
 
@@ -107,7 +107,7 @@ def ask(*, chatbot: Chatbot) -> None:
     require_bucket(chatbot)
     with connection.cursor() as cursor:
         cursor.execute(_ASK, {"chatbot": chatbot.pk, "token": uuid4()})
-    notify.ring_after_commit()
+    notify.notify_workers_after_commit()
 
 
 def last(chatbot: Chatbot) -> BucketCheck | None:

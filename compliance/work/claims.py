@@ -1,8 +1,8 @@
 """Take, keep and give back a claim on requests.
 
 A claim is a row that one worker made; its requests point to it. Whoever wants to write for them locks that row
-by id and token first, in the same transaction (`HeldClaim.bite`). A claim that expired is broken up by deleting
-the row, so a worker that slept through its lease finds nothing to lock and writes nothing more.
+by id and token first, in the same transaction (`HeldClaim.transaction`). A claim that expired is broken up by
+deleting the row, so a worker that slept through its lease finds nothing to lock and writes nothing more.
 
 All times are the database's clock: two workers whose clocks differ agree on what has expired.
 """
@@ -37,7 +37,7 @@ _Done = TypeVar("_Done")
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 
-# Claims and bites find their rows by key. Without statistics (a table just filled), or with a thousand keys at
+# Claims and transactions find their rows by key. Without statistics (a table just filled), or with a thousand keys at
 # once, the planner turns to reading whole tables; so it may not, until the transaction ends. Nor may it compile: it
 # takes a claim's look-ups together for much work, and to compile a long statement takes longer than to carry it out.
 BY_INDEX = """
@@ -105,7 +105,7 @@ class HeldClaim:
     lane: Lane
     request_ids: tuple[UUID, ...]
     bucket_of: int | None = None  # the chatbot whose client's bucket it may call
-    _now: datetime | None = field(default=None, init=False)  # while a bite is open
+    _now: datetime | None = field(default=None, init=False)  # while a transaction is open
     _is_over: bool = field(default=False, init=False)
 
     @property
@@ -118,12 +118,12 @@ class HeldClaim:
         return self.is_large or len(self.request_ids) == scheduling.CLAIM_SIZE[self.kind]
 
     @contextmanager
-    def bite(self) -> Iterator[datetime]:
+    def transaction(self) -> Iterator[datetime]:
         """Open a transaction that holds the claim, renew it, and yield the database's time.
 
         Everything written for the claim's requests is written in such a transaction, and its rows are found by
-        index. A bite within a bite is part of it. Raises ClaimLost when the claim is no longer ours; the
-        transaction then writes nothing.
+        index. A transaction within a transaction is part of it. Raises ClaimLost when the claim is no longer ours;
+        the transaction then writes nothing.
         """
         if self._now:
             yield self._now
@@ -143,36 +143,36 @@ class HeldClaim:
     def share_with_intake(
         self, chatbot_ids: Iterable[int], work: Callable[[datetime, set[int]], Iterable[_Done]]
     ) -> list[_Done]:
-        """Do work in bites under the intake locks of these chatbots, which exclude their marks.
+        """Do work in transactions under the intake locks of these chatbots, which exclude their marks.
 
-        `work` is called with the database's time and the chatbots whose locks the bite holds: once for all that are
-        free, then for each of the others by itself. Returns all that it returned. Raises ClaimLost.
+        `work` is called with the database's time and the chatbots whose locks the transaction holds: once for all
+        that are free, then for each of the others by itself. Returns all that it returned. Raises ClaimLost.
         """
         done: list[_Done] = []
         wanted = set(chatbot_ids)
-        with self.bite() as now:
+        with self.transaction() as now:
             free = locks.try_to_share(wanted)
             if free:
                 done += work(now, free)
         for chatbot_id in sorted(wanted - free):
-            with self.bite() as now:
+            with self.transaction() as now:
                 locks.share_with_intake(chatbot_id)
                 done += work(now, {chatbot_id})
         return done
 
-    def keep(self) -> None:
+    def renew(self) -> None:
         """Renew the lease between two steps that write nothing to the database. Raises ClaimLost."""
         with transaction.atomic():
             self._lock()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """End the claim. Requests that still point to it go back to the line, without a lost attempt.
 
-        To do so again does nothing: who lets go in the last bite saves a transaction.
+        To do so again does nothing: who lets go in the last transaction saves a transaction.
         """
         if self._is_over:
             return
-        with self.bite(), connection.cursor() as cursor:
+        with self.transaction(), connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id = %s",
                 [self.id],
@@ -181,9 +181,9 @@ class HeldClaim:
         self._is_over = True
 
     def break_off(self) -> None:
-        """As `let_go`, from another thread than the one that works on the claim: that loses it."""
+        """As `release`, from another thread than the one that works on the claim: that loses it."""
         with suppress(ClaimLost):
-            replace(self).let_go()
+            replace(self).release()
 
     def _lock(self) -> datetime:
         with connection.cursor() as cursor:
@@ -206,7 +206,7 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
         if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room(cursor)):
             return None
         cursor.execute(f"SELECT {BY_INDEX}")
-        return _make(cursor, kind, lane, scheduling.draw(cursor, kind, lane, chatbots))
+        return _make(cursor, kind, lane, scheduling.pick_requests(cursor, kind, lane, chatbots))
 
 
 def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
@@ -216,7 +216,7 @@ def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT {BY_INDEX}")
-        drawn = scheduling.draw_for_bucket(cursor, busy)
+        drawn = scheduling.pick_bucket(cursor, busy)
         if drawn is None:
             return None
         return _make(cursor, drawn.kind, drawn.lane, drawn.request_ids, bucket_of=drawn.chatbot_id)
@@ -256,7 +256,7 @@ def _make(
 def break_expired() -> int:
     """Put the requests of expired claims back into the line, each to be taken alone; return how many.
 
-    A claim whose worker is in the middle of a bite is locked and left: it renews itself.
+    A claim whose worker is in the middle of a transaction is locked and left: it renews itself.
     """
     return _break(_BREAK_EXPIRED, blamed=None)
 

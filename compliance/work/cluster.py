@@ -174,8 +174,8 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             if not self.stop_event.is_set():
                 # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
                 if health.is_anything_due() or bucket_checks.is_any_waiting():
-                    notify.ring()
-                notify.call_for_sweep()
+                    notify.notify_workers()
+                notify.enqueue_sweep()
         except Exception as error:
             logger.warning("cluster.tick_failed %s", describe_kind(error))
             connection.close()

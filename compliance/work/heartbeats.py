@@ -78,7 +78,7 @@ class Cluster:
     is_cleared_up: bool = False
 
 
-class _Pulse:
+class _Throttle:
     """Lets one beat through every BEAT_SECONDS."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class _Pulse:
         self._last = -BEAT_SECONDS
 
 
-SEEN, WORKED = _Pulse(), _Pulse()
+SEEN, WORKED = _Throttle(), _Throttle()
 
 
 def seen(*, cluster_id: UUID, name: str, workers: int, stopped: bool) -> None:

@@ -55,27 +55,27 @@ _DROP_SCHEDULES = "DELETE FROM django_q_schedule RETURNING id, func = 'complianc
 _DROP_TASKS = "DELETE FROM django_q_ormq WHERE key <> %s RETURNING id"
 
 
-def ring_after_commit() -> None:
+def notify_workers_after_commit() -> None:
     """Nudge the workers once the caller's transaction has committed. Never fails the caller."""
-    transaction.on_commit(ring, robust=True)
+    transaction.on_commit(notify_workers, robust=True)
 
 
-def call_messenger_after_commit() -> None:
+def enqueue_callbacks_after_commit() -> None:
     """Have callbacks sent once the caller's transaction has committed. Never fails the caller."""
-    transaction.on_commit(call_messenger, robust=True)
+    transaction.on_commit(enqueue_callbacks, robust=True)
 
 
-def call_messenger() -> None:
+def enqueue_callbacks() -> None:
     """Insert one task that sends callbacks, unless one that no worker has taken yet is waiting."""
     _insert_unless_waiting("deliver_callbacks")
 
 
-def call_postman() -> None:
+def enqueue_emails() -> None:
     """Insert one task that sends mails, unless one that no worker has taken yet is waiting."""
     _insert_unless_waiting("send_mails")
 
 
-def ring() -> None:
+def notify_workers() -> None:
     """Insert one drain task, unless one that no worker has taken yet is waiting; a sweep drains too.
 
     Ten thousand calls in a breath make a handful of tasks. Most callers only look, and need no lock for it: a
@@ -86,7 +86,7 @@ def ring() -> None:
     _insert_unless_waiting("drain", or_else={"sweep"})
 
 
-def call_for_sweep() -> None:
+def enqueue_sweep() -> None:
     """Have a sweep run if the last was asked for a minute ago. Of all clusters one asks."""
     with transaction.atomic():
         if occurrences.ask(occurrences.Name.SWEEP, every=SWEEP_SECONDS):

@@ -19,7 +19,7 @@ Lane = ComplianceRequest.Lane
 
 # How many requests one claim takes of the normal lane; of the others it is one. Deletions are erased set-wise: 500
 # take a fifth less than 200 each, and hold intake's lock for some 150 ms. Exports share a snapshot, one COPY and a
-# few bites.
+# few transactions.
 CLAIM_SIZE = {ComplianceRequest.Kind.EXPORT: 100, ComplianceRequest.Kind.DELETION: 500}
 
 # Where something waits, by skipping along the index instead of reading all that waits.
@@ -149,7 +149,7 @@ def chatbots_waiting(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: 
     return [row[0] for row in cursor.fetchall()]
 
 
-def draw(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
+def pick_requests(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane, chatbots: list[int]) -> list[UUID]:
     """Lock the next requests that call no client's bucket, and return them."""
     if kind == ComplianceRequest.Kind.EXPORT:
         # Not what all know: after a rest this process may be the one that tries.
@@ -170,7 +170,7 @@ class ForBucket(NamedTuple):
     request_ids: list[UUID]
 
 
-def draw_for_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | None:
+def pick_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | None:
     """Lock the next requests that call one client's bucket, which is drawn by lot. Not of the chatbots in `busy`."""
     deleting = chatbots_waiting(cursor, ComplianceRequest.Kind.DELETION, Lane.CLIENT)
     values: dict[str, Any] = {"lanes": _WORKERS_LANES, "deleting": array(deleting), "busy": array(busy)}

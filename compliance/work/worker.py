@@ -33,7 +33,7 @@ Lane = ComplianceRequest.Lane
 
 # A task works at most about this long, so that a stopping cluster waits no longer, and others get their turn.
 DRAIN_SECONDS = 20.0
-# A claim works at most this long, then gives back what is left between two bites.
+# A claim works at most this long, then gives back what is left between two transactions.
 TURN_SECONDS = 5.0
 # So long a worker waits for a database that does not answer, to put back what it has in hand: less than the lease.
 _PATIENCE_SECONDS = 30.0
@@ -101,7 +101,7 @@ def _next_at_clients(aside: Aside | None) -> Job | None:
     if aside is None or aside.has_room_for_check:
         check = bucket_checks.take_next(busy)
         if check:
-            return _at_client(check.chatbot_id, check.carry_out, give_back=check.give_back)
+            return _at_client(check.chatbot_id, check.carry_out, requeue=check.requeue)
     if aside is None or aside.has_room:
         kinds = (_next_requests, _next_extract)
         for take in random.sample(kinds, len(kinds)):
@@ -115,21 +115,21 @@ def _next_requests(busy: Collection[int]) -> Job | None:
     if held is None or held.bucket_of is None:
         return None
     return _at_client(
-        held.bucket_of, lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS), give_back=held.break_off
+        held.bucket_of, lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS), requeue=held.break_off
     )
 
 
 def _next_extract(busy: Collection[int]) -> Job | None:
     held = work.take_for_bucket(busy=busy)
-    return _at_client(held.chatbot_id, lambda: extracts.make(held), give_back=held.give_back) if held else None
+    return _at_client(held.chatbot_id, lambda: extracts.make(held), requeue=held.requeue) if held else None
 
 
-def _at_client(chatbot_id: int, work: Callable[[], object], *, give_back: Callable[[], None]) -> Job:
+def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], None]) -> Job:
     def run() -> None:
         with silence.calling_bucket_of(chatbot_id):
             work()
 
-    return Job(chatbot_id, run, give_back)
+    return Job(chatbot_id, run, requeue)
 
 
 def sweep(aside: Aside | None = None) -> None:
@@ -162,13 +162,13 @@ def _remove_expired(aside: Aside) -> None:
         cleanup.remove_expired(at_clients=False)
         silence.share_hosted()
 
-    hosted = Job(HOSTED, run=remove_hosted, give_back=nothing)
+    hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
     if aside.has_room and hosted.chatbot_id not in aside.busy:
         aside.begin(hosted)
     left = cleanup.clients_with_remnants()
     for chatbot_id in random.sample(left, len(left)):
         if aside.has_room and chatbot_id not in aside.busy:
-            aside.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), give_back=nothing))
+            aside.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))
 
 
 def _break_expired() -> None:
@@ -183,9 +183,9 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
         if held.kind == Kind.DELETION:
             erasure.run(held, sizes, deadline=deadline)
         else:
-            transitions.divert_large(held, held.request_ids, sizes)
+            transitions.move_large(held, held.request_ids, sizes)
             export.run(held, deadline=deadline)
-        held.let_go()
+        held.release()
     except ClaimLost:
         logger.warning("claim.lost claim=%s", held.id)
     except Exception as error:  # whatever it was, the requests go back into the line
@@ -209,11 +209,11 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 
 def _put_back(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
-        transitions.give_back_alone(held)
+        transitions.requeue_isolated(held)
     else:
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         failure = StepFailed("internal_error", detail)
         if is_connection_lost(error):
             failure = StepFailed("database_lost", detail)
         transitions.step_failed(held, {held.request_ids[0]: failure})
-    held.let_go()
+    held.release()

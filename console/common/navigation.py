@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 from django.urls import reverse
 
-from console.common.scope import DECIDE, READ, TEND, chatbots_with_role, is_superuser
+from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, chatbots_with_role, is_superuser
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def _everybody(request: HttpRequest) -> bool:
 
 
 def _tends(request: HttpRequest) -> bool:
-    return is_superuser(request) or bool(chatbots_with_role(request, TEND))
+    return is_superuser(request) or bool(chatbots_with_role(request, MANAGE_REQUESTS))
 
 
 def _decides(request: HttpRequest) -> bool:

@@ -29,9 +29,9 @@ Role = Membership.Role
 # What roles allow: to look, to file and tend requests, to decide on them and on what is set up. No role lets anybody
 # run the service: that is for superusers alone.
 READ: tuple[Role, ...] = (Role.VIEWER, Role.SUPPORT, Role.OFFICER)
-TEND: tuple[Role, ...] = (Role.SUPPORT, Role.OFFICER)
+MANAGE_REQUESTS: tuple[Role, ...] = (Role.SUPPORT, Role.OFFICER)
 DECIDE: tuple[Role, ...] = (Role.OFFICER,)
-RUN: tuple[Role, ...] = ()
+SUPERUSER_ONLY: tuple[Role, ...] = ()
 
 _Row = TypeVar("_Row", bound=Model)
 

@@ -14,7 +14,7 @@ from chatbots.models import Chatbot
 from common.storage import StorageError
 from console.common.pages import page, refusal, render, require
 from console.common.paging import page_of
-from console.common.scope import TEND, actor_of, may, visible_chatbots, within_scope
+from console.common.scope import MANAGE_REQUESTS, actor_of, may, visible_chatbots, within_scope
 from console.common.several import one_of
 from console.conversations import bubbles, filters
 from console.conversations.cursors import LogCursors, TranscriptPages
@@ -94,7 +94,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         days=bubbles.by_day(said, zone=ZoneInfo(chatbot.timezone)),
         places=places,
         facts=facts,
-        may_tend=may(request, chatbot, TEND),
+        may_tend=may(request, chatbot, MANAGE_REQUESTS),
         address=reverse("console:conversation", args=[open_one.pk]),
     )
 
@@ -105,7 +105,7 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     if request.method != "GET":
         return HttpResponseNotAllowed(["GET"])
     conversation, chatbot = _conversation_or_404(request, number)
-    require(request, chatbot, TEND)
+    require(request, chatbot, MANAGE_REQUESTS)
     if conversation.is_closed:
         return _gone(request, conversation)
     found = UploadedFile.objects.filter(conversation=conversation, pk=file_id).first()

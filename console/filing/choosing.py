@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from chatbots.models import Chatbot
 from console.common.pages import page, render
-from console.common.scope import TEND, within_scope
+from console.common.scope import MANAGE_REQUESTS, within_scope
 
 TITLE = "File a request"
 
@@ -14,7 +14,9 @@ TITLE = "File a request"
 @page
 def choose_chatbot(request: HttpRequest) -> HttpResponse:
     """Show the chatbots in which the user may file; where there is one alone, go on to it."""
-    chatbots = list(within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id", roles=TEND))
+    chatbots = list(
+        within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id", roles=MANAGE_REQUESTS)
+    )
     match chatbots:
         case []:
             raise PermissionDenied

@@ -19,7 +19,7 @@ from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import idempotency_batch, operations, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
-from compliance.requests.operations import Asked
+from compliance.requests.operations import RequestInput
 from compliance.requests.preview import Preview
 from compliance.requests.preview.deleting import Deletion
 from compliance.requests.preview.exporting import Export
@@ -73,12 +73,12 @@ class Draft:
             return {"erase_exports": self.erase_exports}
         return {"include_shared": self.include_shared, "include_files": self.include_files}
 
-    def asked(self) -> dict[int, Asked]:
+    def asked(self) -> dict[int, RequestInput]:
         selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.about]
         references = self.references or ("",) * len(selectors)
         pairs = zip(selectors, references, strict=True)
         return {
-            place: Asked(Kind(self.kind), about, reference, **self.options)
+            place: RequestInput(Kind(self.kind), about, reference, **self.options)
             for place, (about, reference) in enumerate(pairs)
         }
 
@@ -171,26 +171,26 @@ def part_of(found: Preview | PreviewOfMany) -> Deletion | Export:
     return part
 
 
-def seal(chatbot: Chatbot, actor: str, draft: Draft, seen: Seen, *, nonce: str = "") -> str:
+def dump(chatbot: Chatbot, actor: str, draft: Draft, seen: Seen, *, nonce: str = "") -> str:
     """Return a preview for the form that confirms it. `nonce`: of the preview that this one is another look at."""
     sealed = Sealed(draft, seen, nonce or token_hex(16), timezone.now().timestamp())
     return encrypt(_as_text(asdict(sealed)), bound_to=_bound_to("filing", chatbot, actor))
 
 
-def unseal(chatbot: Chatbot, actor: str, text: str) -> Sealed:
-    """Undo `seal`. Raises BrokenSeal. Whether it still holds is for `confirm` to say."""
+def load(chatbot: Chatbot, actor: str, text: str) -> Sealed:
+    """Undo `dump`. Raises BrokenSeal. Whether it still holds is for `confirm` to say."""
     given = _opened("filing", chatbot, actor, text)
     return Sealed(_draft(given["draft"]), _as_tuples(Seen, given["seen"]), given["nonce"], given["at"])
 
 
-def seal_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
+def dump_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
     """Return whom a draft is about, for a choice that nobody can mistype."""
     subject = replace(Draft(draft.kind), key=draft.key, values=draft.values[:1], ids=draft.ids)
     return encrypt(_as_text(asdict(subject)), bound_to=_bound_to("subject", chatbot, actor))
 
 
-def unseal_subject(chatbot: Chatbot, actor: str, text: str) -> Draft:
-    """Undo `seal_subject`. Raises BrokenSeal."""
+def load_subject(chatbot: Chatbot, actor: str, text: str) -> Draft:
+    """Undo `dump_subject`. Raises BrokenSeal."""
     return _draft(_opened("subject", chatbot, actor, text))
 
 

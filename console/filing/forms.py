@@ -11,7 +11,7 @@ from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import MOST_CONVERSATIONS
 from console.filing import pasting
-from console.filing.drafts import BrokenSeal, Draft, unseal_subject
+from console.filing.drafts import BrokenSeal, Draft, load_subject
 from console.filing.pasting import Pasted, Unreadable
 from console.filing.subjects import NoConversation, ids_of, uci_names
 
@@ -111,7 +111,7 @@ class OneForm(_FilingForm):
 
     def _sealed(self, text: str) -> Draft | None:
         try:
-            return unseal_subject(self.chatbot, self.actor, text)
+            return load_subject(self.chatbot, self.actor, text)
         except BrokenSeal:
             self.add_error(None, "This page was made for somebody else. Name again whom the request is about.")
             return None

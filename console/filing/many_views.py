@@ -14,8 +14,8 @@ from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
 from compliance.requests.operations import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, render
-from console.common.scope import TEND, actor_of
-from console.filing import shown
+from console.common.scope import MANAGE_REQUESTS, actor_of
+from console.filing import presenters
 from console.filing.drafts import (
     BrokenSeal,
     Draft,
@@ -23,11 +23,11 @@ from console.filing.drafts import (
     Outcomes,
     Sealed,
     confirm,
+    dump,
+    load,
     look_at_many,
     minutes_left,
     part_of,
-    seal,
-    unseal,
 )
 from console.filing.forms import ManyForm
 from console.filing.pasting import Pasted
@@ -39,7 +39,7 @@ TITLE = "File many requests"
 @form
 @sensitive_post_parameters()
 def file_many(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=TEND)
+    chatbot = chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)
     if request.method != "POST":
         return _ask(request, chatbot, ManyForm(chatbot=chatbot, actor=actor_of(request)))
     match request.POST.get("step"):
@@ -58,7 +58,7 @@ def _ask(request: HttpRequest, chatbot: Chatbot, form: ManyForm) -> HttpResponse
         chatbot=chatbot,
         form=form,
         most=MAX_BATCH,
-        grace=shown.grace(chatbot),
+        grace=presenters.grace(chatbot),
     )
 
 
@@ -84,7 +84,7 @@ def _show(
     """Answer with the preview of all. `again`: another look at what was sealed before, and `why`. Raises Refused."""
     actor = actor_of(request)
     found, seen = look_at_many(chatbot, draft)
-    lines = shown.lines(draft, found)
+    lines = presenters.lines(draft, found)
     return render(
         request,
         "console/filing/many_preview.html",
@@ -95,12 +95,12 @@ def _show(
         part=part_of(found),
         lines=lines,
         has_references=any(draft.references),
-        tally=shown.tally(lines, pasted),
+        tally=presenters.tally(lines, pasted),
         repeated=sorted(pasted.repeated.items()) if pasted else [],
-        stores=shown.stores(found.deletion) if found.deletion else [],
-        sealed=seal(chatbot, actor, draft, seen, nonce=again.nonce if again else ""),
+        stores=presenters.stores(found.deletion) if found.deletion else [],
+        sealed=dump(chatbot, actor, draft, seen, nonce=again.nonce if again else ""),
         phrase=seen.phrase,
-        grace=shown.grace(chatbot),
+        grace=presenters.grace(chatbot),
         why=WHY_NOT.get(why, why),
     )
 
@@ -108,7 +108,7 @@ def _show(
 def _file(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
     actor = actor_of(request)
     try:
-        sealed = unseal(chatbot, actor, request.POST.get("sealed", ""))
+        sealed = load(chatbot, actor, request.POST.get("sealed", ""))
     except BrokenSeal:
         return broken(request)
     if not sealed.draft.is_many:
@@ -177,11 +177,11 @@ def _tell(request: HttpRequest, chatbot: Chatbot, draft: Draft, outcomes: Outcom
         existing=sum(one.existing for one in filed),
         filed_before="" if all(one.minutes for one in filed) else FILED_BEFORE,
         grace=min((one.minutes for one in filed), default=0),
-        sealed=_seal_outcomes(request, chatbot, told),
+        sealed=_dump_outcomes(request, chatbot, told),
     )
 
 
-def _seal_outcomes(request: HttpRequest, chatbot: Chatbot, outcomes: list[Outcome]) -> str:
+def _dump_outcomes(request: HttpRequest, chatbot: Chatbot, outcomes: list[Outcome]) -> str:
     """Return rows for the CSV. Without values: a downloaded file outlives what is erased here."""
     rows = [[one.row, one.word, str(one.request_id or ""), one.code, one.why] for one in outcomes]
     return encrypt(json.dumps(rows), bound_to=_bound_to(request, chatbot))

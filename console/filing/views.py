@@ -10,21 +10,21 @@ from django.views.decorators.debug import sensitive_post_parameters
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from console.common.pages import chatbot_or_404, form, refusal, render
-from console.common.scope import TEND, actor_of
-from console.filing import shown
+from console.common.scope import MANAGE_REQUESTS, actor_of
+from console.filing import presenters
 from console.filing.drafts import (
     BrokenSeal,
     Draft,
     NotConfirmed,
     Sealed,
     confirm,
+    dump,
+    dump_subject,
+    load,
+    load_subject,
     look,
     minutes_left,
     part_of,
-    seal,
-    seal_subject,
-    unseal,
-    unseal_subject,
 )
 from console.filing.forms import KINDS, OneForm
 from console.filing.pasting import peculiarities
@@ -46,7 +46,7 @@ FILED_BEFORE = (
 @form
 @sensitive_post_parameters()
 def file_request(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=TEND)
+    chatbot = chatbot_or_404(request, slug, roles=MANAGE_REQUESTS)
     if request.method != "POST":
         return _ask(request, chatbot, _form(request, chatbot))
     match request.POST.get("step"):
@@ -72,7 +72,7 @@ def _ask(request: HttpRequest, chatbot: Chatbot, form: OneForm, *, status: int =
         chatbot=chatbot,
         form=form,
         subjects=_offered(request, chatbot, form),
-        grace=shown.grace(chatbot),
+        grace=presenters.grace(chatbot),
     )
 
 
@@ -83,7 +83,7 @@ def _offered(request: HttpRequest, chatbot: Chatbot, form: OneForm) -> list[dict
     found = []
     for text in [*offered, *([chosen] if chosen and chosen not in offered else [])]:
         try:
-            subject = unseal_subject(chatbot, actor_of(request), text)
+            subject = load_subject(chatbot, actor_of(request), text)
         except BrokenSeal:
             continue
         found.append({"sealed": text, "draft": subject, "is_chosen": text == chosen, "notes": _notes(subject)})
@@ -106,7 +106,7 @@ def _about_conversation(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
     except ClosedConversation:
         text = "This conversation is deleted, or its deletion is under way. There is nothing left to file for it."
         return refusal(request, status=410, title="Deleted conversation", text=text)
-    sealed = [seal_subject(chatbot, actor_of(request), subject.draft) for subject in subjects]
+    sealed = [dump_subject(chatbot, actor_of(request), subject.draft) for subject in subjects]
     action = request.POST.get("action")
     # Of two people in one conversation, nobody is chosen for whoever clicks fast.
     chosen = sealed[0] if len(sealed) <= 2 else None
@@ -147,13 +147,13 @@ def _show(
         conversations=seen.total,
         unnamed=max(seen.total - len(part.found.newest), 0),
         notes=_notes(draft),
-        stores=shown.stores(found.deletion) if found.deletion else [],
-        holds=shown.holds(found.held_by),
-        alike=shown.alike(chatbot, actor, found.similar),
-        subject=seal_subject(chatbot, actor, draft),
-        sealed=seal(chatbot, actor, draft, seen, nonce=again.nonce if again else ""),
+        stores=presenters.stores(found.deletion) if found.deletion else [],
+        holds=presenters.holds(found.held_by),
+        alike=presenters.alike(chatbot, actor, found.similar),
+        subject=dump_subject(chatbot, actor, draft),
+        sealed=dump(chatbot, actor, draft, seen, nonce=again.nonce if again else ""),
         phrase=seen.phrase,
-        grace=shown.grace(chatbot),
+        grace=presenters.grace(chatbot),
         why=WHY_NOT.get(why, why),
     )
 
@@ -161,7 +161,7 @@ def _show(
 def _file(request: HttpRequest, chatbot: Chatbot) -> HttpResponse:
     actor = actor_of(request)
     try:
-        sealed = unseal(chatbot, actor, request.POST.get("sealed", ""))
+        sealed = load(chatbot, actor, request.POST.get("sealed", ""))
     except BrokenSeal:
         return broken(request)
     if sealed.draft.is_many:

@@ -16,7 +16,7 @@ from compliance.errors import Refused
 from compliance.models import Callback
 from console.common.newest import Newest
 from console.common.pages import action, page, render
-from console.common.scope import TEND, actor_of, may, within_scope
+from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
 from console.common.selecting import back_to, require_in_all
 from console.common.several import scope_of
 
@@ -95,7 +95,7 @@ def _row(request: HttpRequest, callback: Callback) -> Row:
         _TONES[state],
         receiver_of(callback.url) or "",
         Callback.Failure(callback.last_error).label if callback.last_error else "",
-        may(request, callback.chatbot, TEND),
+        may(request, callback.chatbot, MANAGE_REQUESTS),
     )
 
 
@@ -130,5 +130,5 @@ def _selected(request: HttpRequest) -> list[UUID]:
     found: dict[UUID, int] = dict(seen.order_by("id").values_list("pk", "chatbot_id"))
     if len(found) < len(set(ids)):
         raise Http404
-    require_in_all(request, found.values(), TEND)
+    require_in_all(request, found.values(), MANAGE_REQUESTS)
     return list(found)

@@ -11,7 +11,7 @@ from chatbots.models import Bucket
 from compliance.models import ComplianceRequest, Export
 from console.common.newest import Newest
 from console.common.pages import page, render
-from console.common.scope import TEND, may
+from console.common.scope import MANAGE_REQUESTS, may
 from console.common.several import scope_of
 
 _FINISHED = (Q(kind=ComplianceRequest.Kind.EXPORT, status=ComplianceRequest.Status.COMPLETED),)
@@ -55,7 +55,7 @@ def _row(request: HttpRequest, filed: ComplianceRequest) -> Row:
     export = filed.export
     where, tone = _whereabouts(export)
     is_there = tone == "ok" and export.hosting == Bucket.Hosting.HOSTED
-    may_fetch = is_there and may(request, filed.chatbot, TEND)
+    may_fetch = is_there and may(request, filed.chatbot, MANAGE_REQUESTS)
     return Row(filed, export, where, tone, reverse("console:request_download", args=[filed.pk]) if may_fetch else "")
 
 

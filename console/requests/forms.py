@@ -11,7 +11,7 @@ from common.times import EARLIEST, LATEST
 from compliance.models import ComplianceRequest
 from compliance.models.notes import MOST_CHARACTERS
 from compliance.requests.reasons import REASONS, Decision
-from console.requests.wanted import DUE, VIEWS, Wanted
+from console.requests.filters import DUE, VIEWS, RequestFilters
 
 _ANY = ("", "Any")
 
@@ -59,10 +59,10 @@ class FilterForm(forms.Form):
         """Say whether the filters beside the chatbot are used."""
         return any(self.data.get(name) for name in self.fields)
 
-    def wanted(self, view: str) -> Wanted:
+    def wanted(self, view: str) -> RequestFilters:
         """Return what is asked for. Only of a form that is valid."""
         given = self.cleaned_data
-        return Wanted(
+        return RequestFilters(
             view=view if view in VIEWS else "all",
             kind=given["kind"] or None,
             status=given["status"] or None,

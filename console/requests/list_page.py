@@ -21,9 +21,9 @@ from compliance.requests.reasons import REASONS
 from console.common.pages import action, page, render
 from console.common.paging import Page, page_of
 from console.common.scope import visible_chatbots, within_scope
-from console.requests import deciding, words
+from console.requests import decisions, labels
+from console.requests.filters import VIEWS, newest
 from console.requests.forms import BulkForm, FilterForm
-from console.requests.wanted import VIEWS, newest
 
 # Of the requests that one call decides on.
 MOST_SELECTED = 100
@@ -36,7 +36,7 @@ _UNREAD = ("uci_value", "uci_digest", "conversation_digests")
 class Row:
     request: ComplianceRequest
     chatbot: Chatbot
-    state: words.State
+    state: labels.State
     held: str
     due: str
     age: str
@@ -57,7 +57,7 @@ def requests(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         merged: Any = newest([one.pk for one in chosen], form.wanted(view))
         found = page_of(request, merged, ordering=("-id",))
-    decisions = deciding.offered_in_bulk(request)
+    offered = decisions.offered_in_bulk(request)
     return render(
         request,
         "console/requests/list.html",
@@ -70,7 +70,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         has_many=len(chatbots) > 1,
         shows_chatbot=len(chosen) > 1,
         zone=zone,
-        bulk=BulkForm(decisions=decisions) if decisions else None,
+        bulk=BulkForm(decisions=offered) if offered else None,
         here=request.get_full_path(),
     )
 
@@ -82,9 +82,9 @@ def _rows(found: list[ComplianceRequest], chatbots: list[Chatbot]) -> list[Row]:
         Row(
             request=one,
             chatbot=by_id[one.chatbot_id],
-            state=words.state_of(one),
-            held=words.held_in_short(one),
-            due=words.due_mark(one),
+            state=labels.state_of(one),
+            held=labels.held_in_short(one),
+            due=labels.due_mark(one),
             age=_age(one.received_at, now),
         )
         for one in found
@@ -104,10 +104,10 @@ def _tab(name: str, label: str, view: str, slug: str) -> dict[str, Any]:
 def decide(request: HttpRequest) -> HttpResponse:
     """Show what is about to be decided; with `confirmed`, decide it and say how it went."""
     back = _back(request)
-    decisions = deciding.offered_in_bulk(request)
-    if not decisions:
+    offered = decisions.offered_in_bulk(request)
+    if not offered:
         raise PermissionDenied
-    form = BulkForm(request.POST, decisions=decisions)
+    form = BulkForm(request.POST, decisions=offered)
     selected = list(_selected(request))
     if not form.is_valid() or not selected:
         said = [str(error) for errors in form.errors.values() for error in errors]
@@ -115,7 +115,7 @@ def decide(request: HttpRequest) -> HttpResponse:
             messages.error(request, text)
         return redirect(back)
     decision, reason = form.chosen
-    way = deciding.WAYS[decision]
+    way = decisions.WAYS[decision]
     if "confirmed" not in request.POST:
         return render(
             request,
@@ -127,7 +127,7 @@ def decide(request: HttpRequest) -> HttpResponse:
             rows=_rows(selected, [one.chatbot for one in selected]),
             back=back,
         )
-    went, refused = deciding.decide_all(request, decision, selected, reason=reason, held_for=_shown(request))
+    went, refused = decisions.decide_all(request, decision, selected, reason=reason, held_for=_shown(request))
     if went:
         messages.success(request, f"{_number(went)}: {way.done}")
     for why, number in refused.items():

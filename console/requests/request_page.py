@@ -19,11 +19,11 @@ from compliance.requests.reasons import Decision
 from console.common import pages
 from console.common.actors import names_of
 from console.common.pages import action, page, polled
-from console.common.scope import DECIDE, TEND, actor_of, may, within_scope
-from console.requests import deciding, words
+from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_scope
+from console.requests import decisions, labels
 from console.requests.forms import DecisionForm
 from console.requests.history import timeline
-from console.requests.showing import (
+from console.requests.presenters import (
     Choice,
     ahead_of,
     conversations_of,
@@ -59,7 +59,7 @@ def progress(request: HttpRequest, request_id: UUID) -> HttpResponse:
 def download(request: HttpRequest, request_id: UUID, file_id: int | None = None) -> HttpResponse:
     """Lead to the file of an export, or to the copy of an uploaded file beside it. The change log tells who asked."""
     found = _find(request, request_id)
-    pages.require(request, found.chatbot, TEND)
+    pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
         link = operations.download_link(found, actor=actor_of(request), file_id=file_id)
     except Refused as refused:
@@ -81,13 +81,13 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
         decision = Decision(action)
     except ValueError:
         raise Http404 from None
-    way = deciding.WAYS[decision]
+    way = decisions.WAYS[decision]
     pages.require(request, found.chatbot, way.roles)
     form = DecisionForm(request.POST, decision=decision)
     if not form.is_valid():
         return _answer(request, found, form=form, decision=decision, status=HTTPStatus.BAD_REQUEST)
     try:
-        deciding.decide(request, decision, found.pk, **form.cleaned_data)
+        decisions.decide(request, decision, found.pk, **form.cleaned_data)
     except Refused as refused:
         return _answer(request, _find(request, request_id), refused=refused.detail, status=HTTPStatus.CONFLICT)
     messages.success(request, f"The request is {way.done}.")
@@ -95,7 +95,7 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
 
 
 def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
-    pages.require(request, found.chatbot, TEND)
+    pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
         sent = resend.resend_of_request(request_id=found.pk, actor=actor_of(request))
     except Refused as refused:
@@ -128,10 +128,10 @@ def _answer(
     status: int = HTTPStatus.OK,
 ) -> HttpResponse:
     came_of = results.read([found])
-    tends, decides = (may(request, found.chatbot, roles) for roles in (TEND, DECIDE))
+    tends, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
     choices = [
-        Choice(one, deciding.WAYS[one], form if form and one == decision else _form(found, one))
-        for one in deciding.offered(request, found, names_somebody=_names_somebody(found))
+        Choice(one, decisions.WAYS[one], form if form and one == decision else _form(found, one))
+        for one in decisions.offered(request, found, names_somebody=_names_somebody(found))
     ]
     is_held = found.status == Status.ON_HOLD
     return pages.render(
@@ -158,7 +158,7 @@ def _answer(
         callbacks=receivers(resend.callbacks_of(found.pk)),
         events=timeline(found.pk),
         people=names_of({found.filed_by, found.approved_by} - {""}),
-        due=words.due_mark(found),
+        due=labels.due_mark(found),
         tends=tends,
         decides=decides,
     )
@@ -171,11 +171,11 @@ def _form(found: ComplianceRequest, decision: Decision) -> DecisionForm:
 def _progress(found: ComplianceRequest) -> dict[str, Any]:
     return {
         "found": found,
-        "state": words.state_of(found),
-        "next": words.what_next(found),
+        "state": labels.state_of(found),
+        "next": labels.what_next(found),
         "done": conversations_done(found),
         "days": found.extracts + found.extracts_left,
-        "is_live": found.status not in words.AT_REST,
+        "is_live": found.status not in labels.AT_REST,
     }
 
 

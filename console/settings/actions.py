@@ -20,7 +20,7 @@ from chatbots.operations import NewApiKey, NewCallbackSecret
 from chatbots.operations.buckets import set_bucket
 from compliance.work import bucket_checks
 from console.common.pages import action, chatbot_or_404, render
-from console.common.scope import DECIDE, RUN, actor_of
+from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
 from console.settings import forms
 from console.settings.page import Refused, shown, variables_of
 
@@ -74,7 +74,7 @@ def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
 @action
 @sensitive_post_parameters("secret")
 def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.BucketForm(request.POST, stored=None)
 
@@ -101,7 +101,7 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
 
 @action
 def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.RulesForm(request.POST, chatbot=chatbot)
 
@@ -116,7 +116,7 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
 @sensitive_variables("made")
 def create_key(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer with the secret, once: it is in this answer alone, which nobody may store."""
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.NewApiKeyForm(request.POST)
     made: list[NewApiKey] = []
@@ -134,7 +134,7 @@ def create_key(request: HttpRequest, slug: str) -> HttpResponse:
 @sensitive_variables("made")
 def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer with the secret, once, as `create_key` does."""
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.CallbackSecretForm(request.POST)
     made: list[NewCallbackSecret] = []
@@ -152,7 +152,7 @@ def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
 
 @action
 def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     form = forms.RevokeForm(request.POST, auto_id=f"revoke-{prefix}-%s")
 
     def call() -> str:
@@ -164,7 +164,7 @@ def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 
 @action
 def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     form = forms.RateLimitForm(request.POST, auto_id=f"limit-{prefix}-%s")
 
     def call() -> str:
@@ -179,7 +179,7 @@ def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 
 @action
 def set_member(request: HttpRequest, slug: str) -> HttpResponse:
-    chatbot = chatbot_or_404(request, slug, roles=RUN)
+    chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.MemberForm(request.POST, chatbot=chatbot)
 

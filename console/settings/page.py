@@ -16,7 +16,7 @@ from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership,
 from chatbots.overview import Overview, overview_of, with_setup
 from compliance.work import bucket_checks
 from console.common.pages import chatbot_or_404, page, polled, render
-from console.common.scope import DECIDE, TEND, is_superuser, may
+from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
 from console.settings import forms
 from console.settings.calls import calls_of
 from conversations.uci_usage import Carried, conversations_by_uci
@@ -114,7 +114,7 @@ def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None
         timezones=timezones() if is_superuser(request) else [],
         service=settings,
         may_decide=may(request, chatbot, DECIDE),
-        may_file=may(request, chatbot, TEND),
+        may_file=may(request, chatbot, MANAGE_REQUESTS),
         may_run=is_superuser(request),
     )
 

@@ -24,10 +24,10 @@ from django.db import transaction
 from django.utils import timezone
 from psycopg import sql
 
-from chatbots.buckets import Place, hosted_place, place_of
+from chatbots.buckets import StorageLocation, hosted_location, location_of
 from chatbots.models import Bucket, Chatbot
 from common.crypto import SecretUnreadable
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.logs import describe_database_error, describe_kind
 from common.storage import StorageError, Written
 from conversations.extracts.work import ExtractLost, Held
@@ -72,7 +72,7 @@ class _Read:
     rows: int = 0
 
 
-def key_of(place: Place, day: str) -> str:
+def key_of(place: StorageLocation, day: str) -> str:
     """Return the key of the extract of a day, in ISO form."""
     return f"{place.prefix}daily_conversations_extracts/{day}_conversations_extract.csv"
 
@@ -109,7 +109,7 @@ def _make(held: Held, on_read: OnRead) -> bool:
     place = _place(held)
     if not place.is_hosted and not held.may_call_client:
         # The chatbot's bucket was changed since the day was taken.
-        held.give_back()
+        held.requeue()
         return False
     # A hosted file keeps its key, whatever became of the chatbot's slug.
     is_there = held.key is not None and held.hosting == place.hosting == Bucket.Hosting.HOSTED
@@ -126,28 +126,28 @@ def _make(held: Held, on_read: OnRead) -> bool:
     read, written = _send(held, place, key, upload_id, on_read)
     if place.is_hosted:
         # Before the row says done: what holds erased lines is gone by then.
-        held.keep()
+        held.renew()
         place.storage.purge_older(key, keep=written.version_id)
     return held.finish(written, rows=read.rows, version=read.version)
 
 
-def _place(held: Held) -> Place:
+def _place(held: Held) -> StorageLocation:
     """Return where the file goes. What lies in the hosted bucket is made again there, whatever is set since.
 
     Raises ExtractFailed, and StorageError where a client's settings cannot be used.
     """
     if held.key and held.hosting == Bucket.Hosting.HOSTED:
-        return hosted_place(Chatbot.objects.get(pk=held.chatbot_id))
+        return hosted_location(Chatbot.objects.get(pk=held.chatbot_id))
     bucket = Bucket.objects.select_related("chatbot").get(chatbot=held.chatbot_id)
     detail = ""
     try:
-        return place_of(bucket)
+        return location_of(bucket)
     except SecretUnreadable:
         detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
     raise ExtractFailed("bucket_secret_unreadable", detail, retryable=False)
 
 
-def _abort_former(held: Held, place: Place, key: str) -> None:
+def _abort_former(held: Held, place: StorageLocation, key: str) -> None:
     if held.key is None:
         return
     if place.is_hosted:
@@ -164,21 +164,21 @@ def _await_writers(held: Held) -> None:
             await_under_way(held.chatbot_id)
 
 
-def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -> tuple[_Read, Written]:
-    read, keeper = _Read(), Keeper(held.keep)
+def _send(held: Held, place: StorageLocation, key: str, upload_id: str, on_read: OnRead) -> tuple[_Read, Written]:
+    read, renewer = _Read(), LeaseRenewer(held.renew)
 
     def before_complete() -> None:
         is_first = held.made_version is None or held.key is None
         is_young = timezone.now() - held.created_at < FIRST_PATIENCE
-        if held.keep() != read.version and ((is_first and is_young) or not place.is_hosted):
+        if held.renew() != read.version and ((is_first and is_young) or not place.is_hosted):
             raise _Outdated
 
     try:
         written = place.storage.write_parts(
             key,
             upload_id,
-            _lines(held, read, on_read, keeper),
-            meanwhile=keeper.keep_if_due,
+            _lines(held, read, on_read, renewer),
+            meanwhile=renewer.renew_if_due,
             before_complete=before_complete,
         )
     except psycopg.Error as error:
@@ -188,12 +188,12 @@ def _send(held: Held, place: Place, key: str, upload_id: str, on_read: OnRead) -
     return read, written
 
 
-def _lines(held: Held, read: _Read, on_read: OnRead, keeper: Keeper) -> Iterator[bytes]:
+def _lines(held: Held, read: _Read, on_read: OnRead, renewer: LeaseRenewer) -> Iterator[bytes]:
     with snapshot(**_READING) as reader:
         read.version = _version(held, reader)
         file = WindowFile(reader, chatbot_id=held.chatbot_id, starts_at=held.starts_at, ends_at=held.ends_at)
-        for chunk in read_patiently(reader, file.chunks(), meanwhile=keeper.keep_if_due):
-            keeper.keep_if_due()
+        for chunk in read_patiently(reader, file.chunks(), meanwhile=renewer.renew_if_due):
+            renewer.renew_if_due()
             on_read(len(chunk))
             yield chunk
         read.rows = file.lines

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import connection, transaction
 
-from chatbots.buckets import Place
+from chatbots.buckets import StorageLocation
 from common import proc
 from common.arrays import array
 from common.patience import patiently
@@ -192,11 +192,11 @@ class Held:
     token: UUID
     may_call_client: bool = True  # else only the hosted bucket
 
-    def keep(self) -> int:
+    def renew(self) -> int:
         """Renew the lease, and return the version that the day has now. Raises ExtractLost."""
         return self._change(_KEEP)
 
-    def record(self, place: Place, key: str, upload_id: str | None) -> None:
+    def record(self, place: StorageLocation, key: str, upload_id: str | None) -> None:
         """Write down where the file goes, before anything of it is there. Raises ExtractLost."""
         bucket = "" if place.is_hosted else place.bucket
         # With its end: should it fail once something lies there, that goes too.
@@ -217,18 +217,18 @@ class Held:
             life=settings.HOSTED_FILE_DAYS.total_seconds(),
         )
 
-    def give_back(self, *, wait: timedelta = timedelta()) -> None:
+    def requeue(self, *, wait: timedelta = timedelta()) -> None:
         """Let it go without a lost attempt."""
         connection.close_if_unusable_or_obsolete()  # what failed may have been the connection
         self._execute(_GIVE_BACK, wait=wait.total_seconds())
 
     def settle(self) -> None:
         """Let it go, since it has just changed, for as long as it is left alone then."""
-        self.give_back(wait=timedelta(seconds=SETTLING_SECONDS))
+        self.requeue(wait=timedelta(seconds=SETTLING_SECONDS))
 
     def rest(self) -> None:
         """Let it go without a lost attempt, for as long as its bucket is given a rest."""
-        self.give_back(wait=_REST)
+        self.requeue(wait=_REST)
 
     def fail(self, code: str, detail: str, *, retryable: bool) -> None:
         """Note an error: try again after a wait, or fail when no attempt is left or trying cannot help."""

@@ -13,7 +13,7 @@ import pytest
 from botocore.stub import Stubber
 from django.core.management import CommandError, call_command
 
-from chatbots.buckets import place_of
+from chatbots.buckets import location_of
 from chatbots.buckets.policies import access_policy
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations.buckets import check_bucket
@@ -183,7 +183,7 @@ def test_check_bucket_says_that_credentials_have_expired(
     chatbot: Chatbot, server: S3Server, secret_file: str
 ) -> None:
     run(*options(server), "--secret-file", secret_file, "--no-check")
-    client = place_of(Bucket.objects.get(chatbot=chatbot)).storage.connection.meta.client
+    client = location_of(Bucket.objects.get(chatbot=chatbot)).storage.connection.meta.client
     with Stubber(client) as stub:
         stub.add_client_error("put_object", "ExpiredToken", "The provided token has expired.", 400)
         outcome = check_bucket(chatbot=chatbot)

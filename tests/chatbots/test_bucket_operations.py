@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from chatbots.buckets import place_of
+from chatbots.buckets import location_of
 from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.buckets.policies import access_policy, trust_policy
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
@@ -83,7 +83,7 @@ def test_it_goes_back_to_the_hosted_bucket_and_forgets_the_client_s(chatbot: Cha
     set_(chatbot, KEY)
     bucket = set_(chatbot, None)
     assert (bucket.hosting, bucket.bucket, bucket.access_key_id, bucket.secret_encrypted) == ("hosted", "", "", "")
-    assert place_of(bucket).is_hosted
+    assert location_of(bucket).is_hosted
 
 
 @pytest.mark.parametrize("host", ["s3.amazonaws.com", "S3.eu-west-3.amazonaws.com:443"])
@@ -110,9 +110,9 @@ def test_it_takes_the_operators_bucket_for_no_clients(
 
 
 def test_it_asks_for_the_encryption_that_was_set(chatbot: Chatbot) -> None:
-    place = place_of(set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id="alias/files")))
+    place = location_of(set_(chatbot, with_(KEY, sse="aws:kms", kms_key_id="alias/files")))
     assert place.storage.encryption == {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "alias/files"}
-    assert place_of(set_(chatbot, with_(KEY, secret=None))).storage.encryption == {}
+    assert location_of(set_(chatbot, with_(KEY, secret=None))).storage.encryption == {}
 
 
 def test_it_lets_no_two_chatbots_write_to_one_place(chatbot: Chatbot, neighbour: Chatbot) -> None:

@@ -10,7 +10,7 @@ import pytest
 from botocore.stub import Stubber
 from pytest_django import Settings
 
-from chatbots.buckets import place_of
+from chatbots.buckets import location_of
 from chatbots.buckets.locations import forget_storages
 from chatbots.models import Bucket, Chatbot
 from common.storage import StorageError
@@ -96,7 +96,7 @@ def test_it_tells_in_our_words_what_sts_refuses(
 ) -> None:
     sts.add_client_error("assume_role", code, f"not authorized on {ARN}", status)
     forget_storages()  # whatever a test before has borrowed, or been refused
-    place = place_of(bucket_with_role())
+    place = location_of(bucket_with_role())
     error = refusal(lambda: place.storage.exists("a/key"))
     assert (error.code, error.retryable) == outcome
     assert words in error.detail
@@ -105,7 +105,7 @@ def test_it_tells_in_our_words_what_sts_refuses(
 
 def test_it_asks_for_an_identity_of_our_own(settings: Settings) -> None:
     settings.STS_ACCESS_KEY_ID = ""
-    error = refusal(lambda: place_of(bucket_with_role()))
+    error = refusal(lambda: location_of(bucket_with_role()))
     assert error.code == "storage_role_refused"
     assert "STS_ACCESS_KEY_ID" in error.detail
 
@@ -130,7 +130,7 @@ def test_credentials_are_not_waited_for_for_ever(
     with behaving(behave) as server:
         settings.STS_ENDPOINT_URL = server.url()
         forget_storages()
-        storage = place_of(bucket_with_role()).storage
+        storage = location_of(bucket_with_role()).storage
         began = time.monotonic()
         assert refusal(lambda: use(storage)).code == code
         assert time.monotonic() - began < 8

@@ -6,7 +6,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from chatbots.buckets import place_of, silence
+from chatbots.buckets import location_of, silence
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import StorageError
 from common.storage.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
@@ -119,7 +119,7 @@ def test_what_a_former_bucket_was_like_is_not_noted_of_the_present_one(chatbot: 
     with behaving(drips_a_head) as server:
         use_bucket_at(chatbot, server.url())
         with silence.calling_bucket_of(chatbot.pk):
-            place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.failed()
+            location_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.failed()
             Bucket.objects.filter(chatbot=chatbot).update(bucket="another")
     assert not SilentStorage.objects.exists()
 

@@ -2,7 +2,7 @@ import pytest
 from django.apps import apps
 
 from compliance import inventory
-from compliance.inventory_terms import Fate, Store
+from compliance.inventory_terms import Disposition, Store
 
 
 def test_every_model_and_field_is_declared() -> None:
@@ -20,18 +20,18 @@ def test_a_model_that_is_declared_nowhere_is_told_with_instructions(monkeypatch:
 
 def test_a_field_without_a_fate_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     message, *others = inventory.STORES
-    fields = {name: fate for name, fate in message.fields.items() if name != "text"}
+    fields = {name: disposition for name, disposition in message.fields.items() if name != "text"}
     monkeypatch.setattr(inventory, "STORES", (Store(message.model, message.way, fields), *others))
 
     assert list(inventory.undeclared()) == [
-        "conversations.Message.text has no fate in compliance/inventory.py: add it to the model's Store."
+        "conversations.Message.text has no disposition in compliance/inventory.py: add it to the model's Store."
     ]
 
 
 def test_what_is_kept_has_a_reason() -> None:
     for store in inventory.STORES:
-        for name, (fate, reason) in store.fields.items():
-            assert fate is Fate.DELETED or reason, f"{store.model.__name__}.{name}"
+        for name, (disposition, reason) in store.fields.items():
+            assert disposition is Disposition.DELETED or reason, f"{store.model.__name__}.{name}"
     assert all(inventory.OUTSIDE.values())
 
 

@@ -15,7 +15,7 @@ from chatbots import changelog
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest, RequestNote
-from console.requests import words
+from console.requests import labels
 from console.requests.history import EVENTS
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -262,7 +262,7 @@ def test_its_queries_do_not_grow_and_never_read_whom_it_names(chatbot: Chatbot) 
 def test_every_event_of_a_request_and_every_reason_has_words() -> None:
     about_requests = {event for event in changelog.VOCABULARY if event.startswith(("request.", "callback."))}
     assert EVENTS.keys() == about_requests | {"export.downloaded"}
-    assert set(words.HELD_IN_SHORT) == set(ComplianceRequest.HoldReason)
+    assert set(labels.HELD_IN_SHORT) == set(ComplianceRequest.HoldReason)
     for event, (_, _, tell) in EVENTS.items():
         said = tell(dict.fromkeys(changelog.VOCABULARY[event], 1))
         assert "None" not in said

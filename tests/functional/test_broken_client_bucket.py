@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import place_of
+from chatbots.buckets import location_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
@@ -39,7 +39,7 @@ def server(chatbot: Chatbot) -> Iterator[S3Server]:
 
 def end_rest(chatbot: Chatbot) -> None:
     """What the passing of some time does: the breaker lets calls pass again, and requests may be taken again."""
-    place_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.reset()
+    location_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.reset()
     SilentStorage.objects.update(rests_until=timezone.now())
     ComplianceRequest.objects.update(not_before=None)
 
@@ -69,7 +69,7 @@ def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
         conversation_of(neighbour, f"member-{number}")
     others = [export_of(neighbour, f"member-{number}") for number in range(30)]
     others += [deletion_of(neighbour, f"member-{number}") for number in range(30)]
-    notify.ring()
+    notify.notify_workers()
     done = ComplianceRequest.objects.filter(status=Status.COMPLETED)
 
     server.pause()

@@ -70,7 +70,7 @@ def filed_on(page: Page) -> str:
 def let_the_grace_pass(request_id: str) -> None:
     """What a person files waits for a quarter of an hour; make that time over."""
     ComplianceRequest.objects.filter(pk=request_id).update(not_before=None, queued_at=Now())
-    notify.ring()
+    notify.notify_workers()
 
 
 def expect_state(page: Page, state: str) -> None:

@@ -71,7 +71,7 @@ def are_gone(pids: list[int]) -> bool:
 def work_is_done(chatbot: Chatbot) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    notify.ring()
+    notify.notify_workers()
     wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == "completed", seconds=SOON)
 
 
@@ -119,7 +119,7 @@ def claims_of_buckets() -> dict[UUID, str]:
 def test_what_its_threads_have_in_hand_is_put_back_at_once(
     running: Running, chatbot: Chatbot, drips: list[Chatbot], how: signal.Signals
 ) -> None:
-    notify.ring()
+    notify.notify_workers()
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
     before = claims_of_buckets()
     lost = next(iter(before.values()))
@@ -134,7 +134,7 @@ def test_what_its_threads_have_in_hand_is_put_back_at_once(
 
 
 def test_a_cluster_whose_threads_all_wait_stops_within_seconds(running: Running, drips: list[Chatbot]) -> None:
-    notify.ring()
+    notify.notify_workers()
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
     began = time.monotonic()
     assert running.processes.stop(SOON) == {"cluster": 0}

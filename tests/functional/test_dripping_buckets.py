@@ -71,7 +71,7 @@ def of_dripping(slug: str, server: Hostile) -> Chatbot:
 def took(requests: list[ComplianceRequest]) -> list[float]:
     """Ring for these, and return how many seconds each took."""
     began = time.monotonic()
-    notify.ring()
+    notify.notify_workers()
     left = {each.pk for each in requests}
     seconds = []
 
@@ -149,7 +149,7 @@ def test_a_cluster_that_stops_leaves_the_bucket_and_gives_its_work_back(
     drips = factories.ready_chatbot(slug="first")
     use_bucket_at(drips, server.url())
     export = export_of(drips, "42")
-    notify.ring()
+    notify.notify_workers()
     with Processes() as processes:
         start_cluster(processes)
         wait_until(lambda: server.connections > 0)
@@ -168,7 +168,7 @@ def test_what_waits_is_carried_out_once_the_bucket_answers(
     drips = of_dripping("first", server)
     Export.objects.all().delete()
     with Processes() as processes:
-        notify.ring()
+        notify.notify_workers()
         start_cluster(processes)
         wait_until(SilentStorage.objects.exists, seconds=90)
         # As when the client has mended it: the same bucket for all we know.
@@ -179,7 +179,7 @@ def test_what_waits_is_carried_out_once_the_bucket_answers(
         open_requests = ComplianceRequest.objects.filter(
             chatbot=drips, status__in=[Status.ACCEPTED, Status.PROCESSING]
         )
-        notify.ring()
+        notify.notify_workers()
         wait_until(lambda: not open_requests.exists(), seconds=120)
     assert not SilentStorage.objects.exists()
 
@@ -190,7 +190,7 @@ def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(chatbo
         conversation_of(chatbot, f"gone-{number}")
         deletion_of(chatbot, f"gone-{number}")
         export_of(chatbot, f"member-{number}")
-    notify.ring()
+    notify.notify_workers()
     with Processes() as processes:
         processes.start("worker", manage("qcluster"), env=environment)
         began = time.monotonic()
@@ -200,6 +200,6 @@ def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(chatbo
         told = time.monotonic() - began
         conversation_of(chatbot, "late")
         deletion_of(chatbot, "late")
-        notify.ring()
+        notify.notify_workers()
         wait_until(lambda: not left.exists(), seconds=90)
     assert told < TOLD_WITHIN

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_clusters_are_seen_alive_stopped_and_gone(storage: object) -> None:
     """Over two seconds: two clusters have to start."""
-    notify.ring()
+    notify.notify_workers()
     with Processes() as processes:
         for name in ("killed", "stopped"):
             processes.start(name, manage("qcluster"), env=worker_environment())

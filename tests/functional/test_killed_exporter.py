@@ -25,7 +25,7 @@ def test_another_worker_delivers_each_export_once(chatbot: Chatbot, storage: Obj
     for number in range(EXPORTS):
         conversation_of(chatbot, f"member-{number}", messages=2, text=f"said by {number}")
     requests = [export_of(chatbot, f"member-{number}") for number in range(EXPORTS)]
-    notify.ring()
+    notify.notify_workers()
     completed = ComplianceRequest.objects.filter(status="completed")
 
     with Processes() as processes:
@@ -41,7 +41,7 @@ def test_another_worker_delivers_each_export_once(chatbot: Chatbot, storage: Obj
 
         # What the passing of two minutes does, and the next sweep.
         Claim.objects.update(expires_at=timezone.now())
-        notify.ring()
+        notify.notify_workers()
         start_cluster(processes)
         wait_until(lambda: completed.count() == EXPORTS, seconds=120)
 

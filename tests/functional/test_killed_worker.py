@@ -49,7 +49,7 @@ def test_another_worker_finishes_with_right_counts_and_one_completion(
         cursor.execute(_FILL, [MESSAGES_EACH, [conversation.pk for conversation in ours]])
     untouched = list(Message.objects.filter(conversation__in=others).order_by("pk").values())
     request = deletion_of(chatbot, "42")
-    notify.ring()
+    notify.notify_workers()
     total = CONVERSATIONS * MESSAGES_EACH
 
     with Processes() as processes:

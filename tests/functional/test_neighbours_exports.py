@@ -37,7 +37,7 @@ def kept_by(company: Company, request_id: str) -> list[str]:
     return [export["request_id"] for export in company.told(request_id)["kept_exports"]]
 
 
-def let_go(export: Export) -> None:
+def release(export: Export) -> None:
     """End the days of an export, and sweep."""
     Export.objects.filter(pk=export.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     worker.sweep()
@@ -169,14 +169,14 @@ def test_an_erased_conversation_is_found_by_its_people_until_no_export_holds_it(
     settle()
     people = Identity.objects.filter(conversation__external_id=None)
 
-    let_go(exports[0])
+    release(exports[0])
     assert [storage.exists(str(export.key)) for export in exports] == [False, True]
     assert people.count() == 2
     if bob_deletes:
         company.delete("bob", erase_exports=True)
         settle()
     else:
-        let_go(exports[1])
+        release(exports[1])
     assert not storage.exists(str(exports[1].key))
     assert people.count() == 0
 

@@ -120,7 +120,7 @@ def test_of_a_storage_that_echoes_and_workers_that_die(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, at_client: Hostile, tmp_path: Path
 ) -> None:
     log = tmp_path / "cluster.log"
-    notify.ring()
+    notify.notify_workers()
     environment = worker_environment() | {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
     with Processes() as processes:
         first = processes.start("cluster", manage("qcluster"), env=environment, log=log)
@@ -131,7 +131,7 @@ def test_of_a_storage_that_echoes_and_workers_that_die(
         [guard] = children_of(first.pid)
         wait_until(lambda: len(children_of(guard)) == 4)
         os.kill(children_of(guard)[0], signal.SIGKILL)
-        notify.ring()
+        notify.notify_workers()
         wait_until(lambda: Heartbeat.objects.filter(died_at__isnull=False).exists())
         wait_until(
             lambda: ComplianceRequest.objects.filter(chatbot=neighbour, status="completed").exists(), seconds=60

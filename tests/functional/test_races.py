@@ -188,7 +188,7 @@ def test_a_claim_in_the_middle_of_a_bite_is_not_broken_up(chatbot: Chatbot) -> N
     assert held
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
-    with held.bite():
+    with held.transaction():
         assert Elsewhere(claims.break_expired).end() == 0
 
     assert Claim.objects.get().expires_at > timezone.now()

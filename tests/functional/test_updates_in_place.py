@@ -49,7 +49,7 @@ def test_a_claim_is_renewed_in_place(chatbot: Chatbot) -> None:
 
     # So few that they fit into the row's page even when an old snapshot in the database keeps it from being tidied.
     for _ in range(10):
-        held.keep()
+        held.renew()
 
     after = _updates("compliance_claim")
     assert after.all - before.all == after.in_place - before.in_place == 10

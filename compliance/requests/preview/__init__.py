@@ -18,7 +18,7 @@ from compliance.requests.preview.exporting import Export
 from compliance.requests.preview.finding import MOST_NAMED, Options, Subjects, find
 from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import ByUci, Selector
-from compliance.requests.submit import Setup, check
+from compliance.requests.submit import ChatbotConfig, check
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
@@ -53,7 +53,7 @@ def preview(
     All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
     """
     with one_instant():
-        names = check(Setup(chatbot), about, reference, callback_url).names
+        names = check(ChatbotConfig(chatbot), about, reference, callback_url).names
         variable_id = names.get("variable_id")
         subjects = Subjects(chatbot, variable_id, [names.get("uci_digest")], names.get("conversation_digests"))
         alike = []

@@ -13,7 +13,7 @@ from compliance.erasure import extracts
 from compliance.erasure.blocking_exports import blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
 from compliance.inventory import stores
-from compliance.inventory_terms import Way
+from compliance.inventory_terms import ReachedBy
 from compliance.models import ComplianceRequest
 from compliance.requests.preview.finding import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
 from compliance.storage_locations import OUT_OF_REACH
@@ -118,7 +118,7 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
     numbers = [conversation.number for conversation in finds.live]
     found = total(finds.live)
     erased = {"conversations": found.conversations, "messages": found.messages}
-    for store in stores(Way.CONVERSATION):
+    for store in stores(ReachedBy.CONVERSATION):
         if store.counter != "messages":
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, numbers, condition)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from compliance.requests.preview.deleting import count_files
 from compliance.requests.preview.finding import Finds, Found, Options, Subjects, Totals, total
-from compliance.requests.submit import Setup, no_bucket
+from compliance.requests.submit import ChatbotConfig, no_bucket
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Export:
         found=total(chosen),
         files=count_files([one.number for one in chosen]) if options.include_files else 0,
         shared_left_out=len(finds.unmarked) - len(chosen),
-        refused=None if Setup(subjects.chatbot).has_bucket else no_bucket().code,
+        refused=None if ChatbotConfig(subjects.chatbot).has_bucket else no_bucket().code,
     )
 
 

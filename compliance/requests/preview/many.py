@@ -16,7 +16,7 @@ from compliance.requests.preview.exporting import Export
 from compliance.requests.preview.finding import Finds, Options, Subjects, find, united
 from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import ByUci
-from compliance.requests.submit import Setup, check, one_of, require_compliance
+from compliance.requests.submit import ChatbotConfig, check, one_of, require_compliance
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
@@ -67,7 +67,7 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kin
     """
     with one_instant():
         require_compliance(chatbot)
-        setup = Setup(chatbot)
+        setup = ChatbotConfig(chatbot)
         variable = one_of(setup.ucis, key)
         digests: dict[str, bytes] = {}
         outlooks: dict[str, Outlook] = {}

@@ -1,4 +1,4 @@
-"""Every change of a request's state that a worker reports. Each happens in a bite of the worker's claim.
+"""Every change of a request's state that a worker reports. Each happens in a transaction of the worker's claim.
 
 The counters are added in the transaction that did what they count, so that a kill can neither lose nor repeat
 one. Final states forget the chatter's value.
@@ -8,8 +8,14 @@ from compliance.work.transitions.completing import behind_exports, complete_dele
 from compliance.work.transitions.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
 from compliance.work.transitions.exporting import Delivered, complete_exports, start_exports
 from compliance.work.transitions.failing import step_failed
-from compliance.work.transitions.giving_back import divert_large, give_back, give_back_alone, set_apart, try_again
 from compliance.work.transitions.holding import hold, release_export_pending
+from compliance.work.transitions.requeueing import (
+    move_large,
+    move_to_client_lane,
+    requeue,
+    requeue_isolated,
+    try_again,
+)
 
 __all__ = [
     "COUNTERS",
@@ -21,14 +27,14 @@ __all__ = [
     "behind_exports",
     "complete_deletions",
     "complete_exports",
-    "divert_large",
     "failed_by_ids",
-    "give_back",
-    "give_back_alone",
     "hold",
+    "move_large",
+    "move_to_client_lane",
     "note_left",
     "release_export_pending",
-    "set_apart",
+    "requeue",
+    "requeue_isolated",
     "start_exports",
     "step_failed",
     "try_again",

@@ -16,7 +16,7 @@ from compliance.work.transitions.claimed import ACTOR
 from conversations.named import NAMED
 
 # An export that had failed can have been retried since: it goes first, and what it makes bears the chatter's value.
-# Those that have failed still are locked, so that none can be retried before the bite ends.
+# Those that have failed still are locked, so that none can be retried before the transaction ends.
 _LOCK_FAILED_EXPORTS = """
 SELECT FROM compliance_compliancerequest
  WHERE id = ANY(ARRAY(
@@ -85,7 +85,8 @@ RETURNING id, chatbot_id, result, conversations, messages, files, exports
 
 
 def behind_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
-    """Return those that an earlier export of their chatter, retried since, has to precede, in the caller's bite."""
+    """Return those that an earlier export of their chatter, retried since, has to precede, in the caller's
+    transaction."""
     with connection.cursor() as cursor:
         cursor.execute(_LOCK_FAILED_EXPORTS, [array(request_ids), held.id])
         cursor.execute(_BEHIND, [array(request_ids), held.id])
@@ -93,7 +94,7 @@ def behind_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
 
 
 def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
-    """Return earlier requests that failed and name conversations of these, in the caller's bite.
+    """Return earlier requests that failed and name conversations of these, in the caller's transaction.
 
     Of none of their conversations a row is left; whether anything else is has to be asked.
     """
@@ -107,7 +108,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
 
     `done_by_ids` are those of `failed_by_ids` of which nothing is left.
     """
-    with held.bite() as now:
+    with held.transaction() as now:
         ids = list(request_ids)
         with connection.cursor() as cursor:
             cursor.execute(_FORGET_FAILED, [array(ids), held.id])
@@ -119,7 +120,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
 
 
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
-    """Complete requests of the claim, in the caller's bite."""
+    """Complete requests of the claim, in the caller's transaction."""
     with connection.cursor() as cursor:
         cursor.execute(_COMPLETE, [now, array(request_ids), held.id])
         done = cursor.fetchall()

@@ -67,7 +67,7 @@ class Left(NamedTuple):
 
 
 def note_left(left: Mapping[UUID, Left]) -> None:
-    """Note how much is left of deletions of the claim, in the caller's bite."""
+    """Note how much is left of deletions of the claim, in the caller's transaction."""
     if left:
         columns = (array(count) for count in zip(*left.values(), strict=True))
         with connection.cursor() as cursor:
@@ -75,7 +75,7 @@ def note_left(left: Mapping[UUID, Left]) -> None:
 
 
 def add_counts(counts: Mapping[UUID, Counts]) -> None:
-    """Add to the counters of many requests in one statement, in the caller's bite."""
+    """Add to the counters of many requests in one statement, in the caller's transaction."""
     changed = {request_id: count for request_id, count in counts.items() if count}
     if not changed:
         return

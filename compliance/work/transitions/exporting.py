@@ -55,7 +55,7 @@ RETURNING e.request_id
 
 
 def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) -> list[ComplianceRequest]:
-    """Set the exports of the claim for these chatbots under way, in the caller's bite, and return them."""
+    """Set the exports of the claim for these chatbots under way, in the caller's transaction, and return them."""
     with connection.cursor() as cursor:
         cursor.execute(_START_EXPORTS, {"claim": held.id, "now": now, "chatbots": list(chatbot_ids)})
     claimed = ComplianceRequest.objects.filter(claim=held.id).order_by("seq")

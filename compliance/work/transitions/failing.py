@@ -33,7 +33,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
 
     No attempt is lost where nothing was tried, since the storage is left alone for a while.
     """
-    with held.bite() as now:
+    with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
         _rest(held, resting, now)
         requests = claimed(held, failures.keys() - resting)

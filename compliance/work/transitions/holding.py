@@ -50,7 +50,7 @@ def hold(
 
     `pending` says of those held for an export by the other selector which one it is: the line does not order them.
     """
-    with held.bite() as now:
+    with held.transaction() as now:
         requests = claimed(held, reasons)
         if pending:
             with connection.cursor() as cursor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chatbots.buckets.locations import Place
+from chatbots.buckets.locations import StorageLocation
 from chatbots.buckets.probe import probe
 from chatbots.models import Bucket
 from common.storage import ObjectStorage, StorageError
@@ -312,7 +312,7 @@ def test_a_link_does_not_hide_failures_in_a_row() -> None:
 
 def test_a_check_of_a_bucket_reads_no_more_than_it_wrote() -> None:
     with behaving(hostile.floods_a_body) as server:
-        place = Place(Bucket.Hosting.CLIENT, "clients", "", storage_at(server.url(), call_seconds=60))
+        place = StorageLocation(Bucket.Hosting.CLIENT, "clients", "", storage_at(server.url(), call_seconds=60))
         before = reset_peak()
         assert [step.error.code for step in probe(place) if step.error] == ["storage_incomplete"]
         assert peak() - before < 50 * MIB

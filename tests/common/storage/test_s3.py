@@ -13,7 +13,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 from pytest_django import Settings
 
-from chatbots.buckets import hosted_place, hosted_storage
+from chatbots.buckets import hosted_location, hosted_storage
 from chatbots.buckets.locations import forget_storages
 from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Version, Written
@@ -393,4 +393,4 @@ def test_it_is_one_object_per_process() -> None:
 
 
 def test_it_puts_a_chatbot_below_its_slug() -> None:
-    assert hosted_place(Chatbot(slug="acme")).prefix == "acme/"
+    assert hosted_location(Chatbot(slug="acme")).prefix == "acme/"

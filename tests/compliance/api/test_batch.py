@@ -139,7 +139,7 @@ def test_a_thousand_items_of_which_ten_are_bad_are_stored_but_for_the_ten(
     assert [place for place, code in enumerate(codes(response)) if code] == list(range(50, 1000, 95))
     assert filed() == ChangeLogEntry.objects.filter(event="request.accepted").count() == 990
     assert Replay.objects.count() == 991
-    assert [each.__name__ for each in after] == ["ring"]
+    assert [each.__name__ for each in after] == ["notify_workers"]
     told = [result["error"] for result in results(response) if "request_id" not in result]
     assert [[(error["pointer"], error["code"]) for error in one["errors"]] for one in told] == [
         [("/action", "missing")],
@@ -346,7 +346,7 @@ def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactio
             *{
                 "storing": (insert, "_take_over", die),
                 "logging": (changelog, "record_all", die),
-                "nudging": (notify, "ring_after_commit", die),
+                "nudging": (notify, "notify_workers_after_commit", die),
                 "answering": (batch, "request_objects", die),
             }[place]
         )

@@ -162,7 +162,7 @@ def test_whom_a_conversation_was_about_is_forgotten_when_its_file_is_gone(
     assert not Identity.objects.exists()
 
 
-def test_a_whale_is_erased_in_chunks_with_right_counts(
+def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
     chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 10)

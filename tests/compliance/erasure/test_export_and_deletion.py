@@ -245,7 +245,7 @@ def test_an_export_that_is_retried_after_the_deletion_was_taken_goes_first(chatb
 
     operations.retry(request_id=export.pk, actor="command")
     assert marking.admit(held, sizes.measure(held)) == []
-    held.let_go()
+    held.release()
     drain()
 
     export.refresh_from_db()
@@ -270,11 +270,11 @@ def test_an_export_that_was_begun_after_the_deletion_was_taken_goes_first(
     assert held
     operations.retry(request_id=export.pk, actor="command")
     other = taken(export)
-    with other.bite() as now:
+    with other.transaction() as now:
         transitions.start_exports(other, now, [chatbot.pk])
 
     assert marking.admit(held, sizes.measure(held)) == []
-    held.let_go()
+    held.release()
     carry_out(other)
     drain()
     assert [outcome(each) for each in (export, deletion)] == [COMPLETED] * 2

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from chatbots.buckets import Place
+from chatbots.buckets import StorageLocation
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance.models import ComplianceRequest
@@ -38,8 +38,8 @@ def clients_bucket(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting="client", bucket="clients-bucket", region="us-east-1", access_key_id="key", secret_encrypted="unused"
     )
-    place = Place(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
-    monkeypatch.setattr(making, "place_of", lambda _bucket: place)
+    place = StorageLocation(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
+    monkeypatch.setattr(making, "location_of", lambda _bucket: place)
 
 
 @pytest.mark.usefixtures("clients_bucket")

@@ -124,7 +124,7 @@ def test_a_day_that_begins_within_an_hour_is_made_again_with_the_day_before(
     assert [texts(storage, chatbot, day) for day in days] == [set(), set()]
 
 
-def test_a_whale_flags_its_days_chunk_by_chunk(
+def test_an_oversized_one_flags_its_days_chunk_by_chunk(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 2)
@@ -146,17 +146,17 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
     two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
-    original = work.Held.keep
+    original = work.Held.renew
     asked: list[int] = []
 
-    def keep(self: work.Held) -> int:
+    def renew(self: work.Held) -> int:
         version = original(self)
         if not asked:
             asked.append(version)
             work_on_next()
         return version
 
-    monkeypatch.setattr(work.Held, "keep", keep)
+    monkeypatch.setattr(work.Held, "renew", renew)
     held = work.take_next(settled=False)
     assert held
     assert not making.make(held)

@@ -132,7 +132,7 @@ def test_requests_that_have_a_conversation_in_common_go_one_after_the_other(chat
     assert set(held.request_ids) == {first.pk, apart.pk}
     assert claims.take(Kind.DELETION) is None
     assert claims.take(Kind.EXPORT) is None
-    held.let_go()
+    held.release()
     drain()
 
     requests = [first, second, third, apart, behind]
@@ -303,7 +303,7 @@ def test_both_wait_for_the_days_of_what_they_share(chatbot: Chatbot, storage: Ob
     ]
     while held := claims.take(Kind.DELETION):
         engine.run(held, measure(held), deadline=float("inf"))
-        held.let_go()
+        held.release()
     assert {state(request)[0] for request in requests} == {"accepted"}
 
     drain_all()

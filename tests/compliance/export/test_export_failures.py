@@ -140,7 +140,7 @@ def test_it_removes_what_a_killed_attempt_left(chatbot: Chatbot, storage: Object
 class Sleeper(HeldClaim):
     """A worker that falls asleep just after it has made sure of its claim."""
 
-    def keep(self) -> None:
+    def renew(self) -> None:
         pass
 
 
@@ -227,7 +227,7 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
         def wake_late(self: ObjectStorage, key: str) -> int:
             monkeypatch.setattr(ObjectStorage, "purge", purge)
             overtake()
-            connection.close()  # this is a thread of the crew
+            connection.close()  # this is a thread of the pool
             return purge(self, key)
 
         monkeypatch.setattr(ObjectStorage, "purge", wake_late)
@@ -297,7 +297,7 @@ def test_it_aborts_the_upload_it_could_not_record(
     def open_then_lose(self: ObjectStorage, key: str, *, content_type: str) -> str:
         upload_id = open_upload(self, key, content_type=content_type)
         lose(held)
-        connection.close()  # this is a thread of the crew
+        connection.close()  # this is a thread of the pool
         return upload_id
 
     monkeypatch.setattr(ObjectStorage, "open_upload", open_then_lose)
@@ -337,7 +337,7 @@ def test_nothing_is_sent_of_one_that_a_deletion_meets_before(
 
     def meet_then_open(self: ObjectStorage, key: str, *, content_type: str) -> str:
         a_deletion_meets_it()
-        connection.close()  # this is a thread of the crew
+        connection.close()  # this is a thread of the pool
         return open_upload(self, key, content_type=content_type)
 
     monkeypatch.setattr(ObjectStorage, "open_upload", meet_then_open)

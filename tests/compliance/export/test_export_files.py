@@ -133,7 +133,7 @@ def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, sto
     assert [request.files for request in requests] == [0, 1]
 
 
-def test_many_files_go_in_bites_and_the_answer_stays_small(
+def test_many_files_go_in_transactions_and_the_answer_stays_small(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "COPIES_PER_BITE", 40)
@@ -232,7 +232,7 @@ def test_a_worker_that_lost_its_claim_publishes_no_copy(
             monkeypatch.setattr(ObjectStorage, "open_upload", open_upload)
             lose(stale)
             carry_out(taken(request))
-            connection.close()  # this is a thread of the crew
+            connection.close()  # this is a thread of the pool
         return open_upload(self, key, **options)
 
     monkeypatch.setattr(ObjectStorage, "open_upload", overtake)
@@ -354,7 +354,7 @@ def test_a_file_erased_while_it_is_copied_leaves_no_copy(
 
     def erase_then_read(file: Any) -> Any:
         worker.drain(seconds=60)
-        connection.close()  # this is a thread of the crew
+        connection.close()  # this is a thread of the pool
         yield from read(file)
 
     monkeypatch.setattr(copying, "_read", erase_then_read)

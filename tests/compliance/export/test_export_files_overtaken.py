@@ -37,7 +37,7 @@ def test_no_copy_is_sent_that_the_deletion_would_not_find(
         if "_files/" in key and not met:
             met.append(key)
             worker.drain(seconds=60)
-            connection.close()  # this is a thread of the crew
+            connection.close()  # this is a thread of the pool
         return open_upload(self, key, **options)
 
     monkeypatch.setattr(ObjectStorage, "open_upload", erase_then_open)

@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common import leases
-from common.leases import Keeper
+from common.leases import LeaseRenewer
 from common.storage import ObjectStorage, StorageError
 from compliance.errors import ClaimLost
 from compliance.export import engine, upload_pool
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
-from compliance.export.upload_pool import Crew
+from compliance.export.upload_pool import UploadPool
 from compliance.models import ComplianceRequest, Export
 from conversations import locks
 from conversations.transcripts import HEADER
@@ -242,7 +242,7 @@ def test_past_the_deadline_none_is_begun_but_the_first(chatbot: Chatbot, storage
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
     held = taken(*requests)
     carry_out(held, seconds=-1)
-    held.let_go()
+    held.release()
     assert [outcome(request) for request in requests] == [COMPLETED, *[("accepted", "", 0)] * 19]
     # Nothing was begun under the others' keys, so nothing has to be purged next time.
     assert set(Export.objects.exclude(request=requests[0]).values_list("key", "upload_id")) == {(None, None)}
@@ -267,7 +267,7 @@ def test_after_a_large_file_that_took_the_time_the_rest_is_given_back(
 
     monkeypatch.setattr(Delivery, "_stream", slowly)
     engine.run(held, deadline=deadline)
-    held.let_go()
+    held.release()
     assert [outcome(request) for request in (small, large, *rest)] == [COMPLETED] * 2 + [("accepted", "", 0)] * 2
     assert sorted(storage.keys()) == keys_of(small, large)
     assert open_uploads(storage) == []
@@ -282,7 +282,7 @@ def test_the_claim_is_kept_while_the_storage_is_slow(
     held = taken(*requests)
     write = ObjectStorage.write_parts
     kept = [0]
-    keep = type(held).keep
+    renew = type(held).renew
 
     def slowly(self: ObjectStorage, *args: Any, **options: Any) -> Any:
         time.sleep(0.5)
@@ -290,10 +290,10 @@ def test_the_claim_is_kept_while_the_storage_is_slow(
 
     def count(self: Any) -> None:
         kept[0] += 1
-        keep(self)
+        renew(self)
 
     monkeypatch.setattr(ObjectStorage, "write_parts", slowly)
-    monkeypatch.setattr(type(held), "keep", count)
+    monkeypatch.setattr(type(held), "renew", count)
     carry_out(held)
     assert kept[0] >= 5
     assert {outcome(request) for request in requests} == {COMPLETED}
@@ -349,7 +349,7 @@ def test_a_crew_holds_no_more_than_it_may() -> None:
             held -= size
         return size
 
-    with Crew[int, int](Keeper(lambda: None), waiting=9, most_bytes=10) as busy:
+    with UploadPool[int, int](LeaseRenewer(lambda: None), waiting=9, most_bytes=10) as busy:
         for number, size in enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]):
             busy.hand(number, partial(work, size), size=size)
     assert busy.done == dict(enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]))
@@ -369,7 +369,7 @@ def test_a_crew_drops_what_has_not_begun_when_its_worker_fails() -> None:
                 busy.hand(number, partial(work, number))
             raise ClaimLost
 
-    busy = Crew[int, None](Keeper(lambda: None), waiting=upload_pool.THREADS)
+    busy = UploadPool[int, None](LeaseRenewer(lambda: None), waiting=upload_pool.THREADS)
     with pytest.raises(ClaimLost):
         hand_and_fail()
     assert set(begun) == busy.begun == busy.done.keys()

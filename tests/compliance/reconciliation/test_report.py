@@ -94,14 +94,14 @@ def test_it_leaves_alone_what_is_younger_than_a_day(whole, storage, monkeypatch)
 
 def test_it_looks_for_the_row_again_before_it_removes(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, EXPORT + "2", EXPORT + "3")
-    look = scan.still_nobodys
+    look = scan.still_orphaned
 
     @role("owner")
     def one_gets_a_row(found: Sequence[scan.Orphan]) -> list[scan.Orphan]:
         export_with(chatbot, EXPORT + "2")
         return look(found)
 
-    monkeypatch.setattr("compliance.reconciliation.repair.still_nobodys", one_gets_a_row)
+    monkeypatch.setattr("compliance.reconciliation.repair.still_orphaned", one_gets_a_row)
 
     assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 1}
     assert EXPORT + "2" in keys(storage)

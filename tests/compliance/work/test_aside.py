@@ -16,12 +16,12 @@ class Work:
     def __init__(self, chatbot_id: int = 1) -> None:
         self.goes_on = threading.Event()
         self.given_back = 0
-        self.job = Job(chatbot_id, run=self._run, give_back=self._give_back)
+        self.job = Job(chatbot_id, run=self._run, requeue=self._requeue)
 
     def _run(self) -> None:
         self.goes_on.wait(PATIENCE)
 
-    def _give_back(self) -> None:
+    def _requeue(self) -> None:
         self.given_back += 1
 
 
@@ -59,7 +59,7 @@ def test_a_job_that_fails_makes_room_too_and_is_given_back(aside: Aside, rung: t
         raise ValueError("unforeseen")
 
     given_back = threading.Event()
-    aside.begin(Job(1, run=fail, give_back=given_back.set))
+    aside.begin(Job(1, run=fail, requeue=given_back.set))
     assert rung.acquire(timeout=PATIENCE)
     assert not aside.busy
     assert given_back.is_set()

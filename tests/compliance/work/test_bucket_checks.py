@@ -64,7 +64,7 @@ def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: 
     held = taken()
     lost.carry_out()
     assert steps_of(chatbot) == []
-    held.give_back()
+    held.requeue()
     taken().carry_out()
     assert steps_of(chatbot) == ["write"]
 
@@ -106,7 +106,7 @@ def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytes
     held.carry_out()
     before = BucketCheck.objects.get()
     bucket_checks.break_of(proc.cluster())
-    held.give_back()
+    held.requeue()
     assert BucketCheck.objects.filter(token=before.token, finished_at=before.finished_at).exists()
     assert bucket_checks.take_next() is None
 
@@ -117,7 +117,7 @@ def test_what_is_given_back_is_no_longer_written_by_who_had_it(
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.ask(chatbot=chatbot)
     late = taken()
-    late.give_back()
+    late.requeue()
     late.carry_out()
     assert steps_of(chatbot) == []
     assert bucket_checks.is_any_waiting()
@@ -142,7 +142,7 @@ def test_there_is_room_for_a_check_while_all_threads_are_at_work() -> None:
     aside = Aside(lambda: None)
     goes_on = threading.Event()
     for number in range(THREADS):
-        aside.begin(Job(number, run=lambda: goes_on.wait(30), give_back=lambda: None))
+        aside.begin(Job(number, run=lambda: goes_on.wait(30), requeue=lambda: None))
     assert (aside.has_room, aside.has_room_for_check) == (False, True)
     goes_on.set()
     assert aside.wait(30)

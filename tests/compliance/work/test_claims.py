@@ -195,19 +195,19 @@ def test_an_export_between_two_deletions_keeps_its_place(chatbot: Chatbot) -> No
 def test_one_worker_of_a_cluster_is_left_for_the_others(chatbot: Chatbot, settings: Settings) -> None:
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "workers": 3}
     for number in range(4):
-        deletion_of(chatbot, f"whale-{number}", lane=Lane.LARGE)
+        deletion_of(chatbot, f"oversized-{number}", lane=Lane.LARGE)
     factories.ClaimFactory.create(owner="another host:1:2", is_large=True)
 
     at_work = [taken(lane=Lane.LARGE), taken(lane=Lane.LARGE)]
     assert claims.take(Kind.DELETION, Lane.LARGE) is None
 
-    at_work[0].let_go()
+    at_work[0].release()
     assert claims.take(Kind.DELETION, Lane.LARGE)
 
 
 def test_a_cluster_of_one_worker_takes_what_is_large_too(chatbot: Chatbot, settings: Settings) -> None:
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "workers": 1}
-    deletion_of(chatbot, "whale", lane=Lane.LARGE)
+    deletion_of(chatbot, "oversized", lane=Lane.LARGE)
 
     assert claims.take(Kind.DELETION, Lane.LARGE)
 
@@ -216,15 +216,15 @@ def test_a_claim_that_was_let_go_can_be_let_go_again(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "42")
     held = taken()
 
-    held.let_go()
-    held.let_go()
+    held.release()
+    held.release()
 
     assert not Claim.objects.exists()
 
 
 def test_a_large_claim_whose_worker_is_gone_counts_no_more(chatbot: Chatbot) -> None:
-    deletion_of(chatbot, "whale-1", lane=Lane.LARGE)
-    deletion_of(chatbot, "whale-2", lane=Lane.LARGE)
+    deletion_of(chatbot, "oversized-1", lane=Lane.LARGE)
+    deletion_of(chatbot, "oversized-2", lane=Lane.LARGE)
     taken(lane=Lane.LARGE)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
@@ -246,24 +246,24 @@ def test_what_is_large_leaves_the_claim_before_anything_is_done(
         done.extend(completed.exclude(pk__in=done).values_list("pk", flat=True))
 
     monkeypatch.setattr(worker, "_work", and_note)
-    conversation_of(chatbot, "whale", messages=11)
+    conversation_of(chatbot, "oversized", messages=11)
     conversation_of(chatbot, "small", messages=10)
-    whale = factories.RequestFactory.create(chatbot=chatbot, uci_value="whale", kind=kind)
+    oversized = factories.RequestFactory.create(chatbot=chatbot, uci_value="oversized", kind=kind)
     small = factories.RequestFactory.create(chatbot=chatbot, uci_value="small", kind=kind)
 
     worker.drain(seconds=60)
 
-    whale.refresh_from_db()
-    assert done == [small.pk, whale.pk]
-    assert (whale.lane, whale.messages, whale.attempts) == (Lane.LARGE, 11, 0)
-    log = ChangeLogEntry.objects.filter(request_id=whale.pk).order_by("pk").values_list("event", flat=True)
+    oversized.refresh_from_db()
+    assert done == [small.pk, oversized.pk]
+    assert (oversized.lane, oversized.messages, oversized.attempts) == (Lane.LARGE, 11, 0)
+    log = ChangeLogEntry.objects.filter(request_id=oversized.pk).order_by("pk").values_list("event", flat=True)
     assert list(log) == ["request.given_back", "request.started", "request.completed"]
 
 
 def test_a_worker_calls_for_help_before_it_begins_with_something_large(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deletion_of(chatbot, "whale", lane=Lane.LARGE)
+    deletion_of(chatbot, "oversized", lane=Lane.LARGE)
     deletion_of(chatbot, "small")
     told: list[str] = []
     work = worker._work

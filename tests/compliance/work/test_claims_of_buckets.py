@@ -80,7 +80,7 @@ def test_a_bucket_has_one_claim_at_a_time() -> None:
     assert {held.bucket_of for held in taken if held} == {each.pk for each in clients}
     for held in taken:
         assert held
-        held.let_go()
+        held.release()
     assert claims.take_for_bucket(busy=[clients[0].pk]) is not None
     assert claims.take_for_bucket(busy=[clients[0].pk]) is None
 
@@ -113,7 +113,7 @@ def test_without_threads_a_drain_calls_the_clients_buckets_itself(monkeypatch: p
         worked.append(chatbots_of(held))
         with under_roles.role("owner"):
             ComplianceRequest.objects.filter(claim=held.id).delete()
-        held.let_go()
+        held.release()
 
     monkeypatch.setattr(worker, "_work", work)
     assert not worker.drain(seconds=60)
@@ -132,7 +132,7 @@ def test_of_a_bucket_that_did_not_answer_one_request_tries_and_the_others_stay_i
     assert tries
     assert len(tries.request_ids) == 1
 
-    tries.let_go()
+    tries.release()
     known.delete()
     all_go = claims.take_for_bucket()
     assert all_go
@@ -157,14 +157,14 @@ def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest
     for number in range(2):
         export_of(client, f"{number}", lane="alone")
     drawn = Barrier(2)
-    draw = scheduling.draw_for_bucket
+    pick_requests = scheduling.pick_bucket
 
     def draw_together(*given: Any) -> scheduling.ForBucket | None:
-        found = draw(*given)
+        found = pick_requests(*given)
         drawn.wait(30)
         return found
 
-    monkeypatch.setattr(scheduling, "draw_for_bucket", draw_together)
+    monkeypatch.setattr(scheduling, "pick_bucket", draw_together)
 
     def take() -> HeldClaim | None:
         try:

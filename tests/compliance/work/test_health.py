@@ -132,7 +132,7 @@ def test_work_that_waits_for_a_minute_while_nobody_has_any_is_told(chatbot: Chat
     assert codes() == []
     claim.delete()
     ComplianceRequest.objects.all().delete()
-    notify.ring()
+    notify.notify_workers()
     OrmQ.objects.update(lock=timezone.now() - 2 * MINUTE)
     assert codes() == ["nobody_works"]
 
@@ -241,7 +241,7 @@ def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> 
             success=False,
             result="a text of a library",
         )
-    notify.ring()
+    notify.notify_workers()
 
     assert [one.name for one in notify.failed_tasks()] == ["sweep", "drain"]
     assert "library" not in repr(notify.failed_tasks())

@@ -30,20 +30,20 @@ def take_all() -> list[str]:
 
 
 def test_one_waiting_task_is_enough() -> None:
-    notify.ring()
-    notify.ring()
+    notify.notify_workers()
+    notify.notify_workers()
     assert OrmQ.objects.count() == 1
 
 
 def test_a_task_that_was_taken_is_not() -> None:
-    notify.ring()
+    notify.notify_workers()
     assert take_all() == ["compliance.tasks.drain"]
-    notify.ring()
+    notify.notify_workers()
     assert OrmQ.objects.count() == 1
 
 
 def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
-    notify.ring()
+    notify.notify_workers()
     with ThreadPoolExecutor(1) as pool, transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [notify._BELL_LOCK])
         pool.submit(_ring).result(timeout=10)
@@ -66,14 +66,14 @@ def test_eight_at_once_call_one_worker() -> None:
 
 def _ring() -> None:
     try:
-        notify.ring()
+        notify.notify_workers()
     finally:
         connection.close()
 
 
 def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
-    notify.call_messenger()
-    notify.ring()
+    notify.enqueue_callbacks()
+    notify.notify_workers()
     with ThreadPoolExecutor(4) as pool:
         taken = [one.result(timeout=10) for one in [pool.submit(_take) for _ in range(4)]]
     assert sorted(filter(None, taken)) == ["compliance.tasks.deliver_callbacks", "compliance.tasks.drain"]
@@ -82,7 +82,7 @@ def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
 
 def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "_WAIT_SECONDS", 0)
-    notify.ring()
+    notify.notify_workers()
     broker = notify.Broker()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -96,12 +96,12 @@ def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.Monk
 
 def test_of_all_who_ask_for_a_sweep_one_a_minute_gets_it() -> None:
     for _ in range(3):
-        notify.call_for_sweep()
+        notify.enqueue_sweep()
     assert take_all() == ["compliance.tasks.sweep"]
 
     Occurrence.objects.update(asked_at=timezone.now() - timedelta(seconds=61))
-    notify.call_for_sweep()
-    notify.call_for_sweep()
+    notify.enqueue_sweep()
+    notify.enqueue_sweep()
     assert take_all() == ["compliance.tasks.sweep"]
 
 

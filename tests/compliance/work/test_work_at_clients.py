@@ -88,7 +88,7 @@ def test_a_check_goes_first_also_while_all_threads_are_at_work(
 ) -> None:
     goes_on = threading.Event()
     for number in range(THREADS):
-        aside.begin(Job(-1 - number, run=lambda: goes_on.wait(PATIENCE), give_back=lambda: None))
+        aside.begin(Job(-1 - number, run=lambda: goes_on.wait(PATIENCE), requeue=lambda: None))
     export = export_of(chatbot, "42")
     bucket_checks.ask(chatbot=chatbot)
     worker.drain(seconds=PATIENCE, aside=aside)

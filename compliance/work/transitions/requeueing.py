@@ -18,14 +18,14 @@ WaitingFor = ComplianceRequest.WaitingFor
 _CODES = {WaitingFor.EXTRACTS: "extracts_pending", WaitingFor.TURN: "turn_over", WaitingFor.ROWS: "rows_in_use"}
 
 
-def give_back(
+def requeue(
     held: HeldClaim, request_ids: Iterable[UUID], *, waiting_for: WaitingFor, wait: timedelta = timedelta()
 ) -> None:
     """Put requests back into the line without a lost attempt: the worker stops, or another's work comes first.
 
     The change log is told when that is for another reason than the last time: it can go on for days.
     """
-    with held.bite() as now:
+    with held.transaction() as now:
         requests = claimed(held, request_ids)
         ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
             status=Status.ACCEPTED, claim=None, waiting_for=waiting_for, not_before=now + wait if wait else None
@@ -39,7 +39,7 @@ def give_back(
 
 def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> None:
     """Put requests back into the line, to be taken at once, since what they rested on has changed meanwhile."""
-    with held.bite():
+    with held.transaction():
         requests = claimed(held, request_ids)
         ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
             status=Status.ACCEPTED, claim=None, waiting_for=None, not_before=None
@@ -47,12 +47,12 @@ def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> Non
         log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
 
 
-def give_back_alone(held: HeldClaim) -> None:
+def requeue_isolated(held: HeldClaim) -> None:
     """After an error that no single request is known to have caused: each is tried by itself, no attempt lost."""
     _change_lane(held, held.request_ids, Lane.ALONE, code="isolated")
 
 
-def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
+def move_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
     """Put requests that would hold up the others into the large lane, before anything is done; return the others.
 
     A claim of one request keeps what it has: that of the large lane, and a deletion's that calls a client's bucket.
@@ -65,7 +65,7 @@ def divert_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UU
     return [request_id for request_id in request_ids if request_id not in large]
 
 
-def set_apart(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
+def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
     """Put those of `apart` into the lane for clients' buckets, since they have to call one; return the others.
 
     A claim that may call it keeps what it has.
@@ -77,7 +77,7 @@ def set_apart(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID
 
 
 def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, code: str) -> None:
-    with held.bite():
+    with held.transaction():
         requests = claimed(held, request_ids)
         ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
             status=Status.ACCEPTED, claim=None, lane=lane

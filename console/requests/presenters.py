@@ -17,7 +17,7 @@ from compliance.requests.counts import COUNTED, EXPORTED, counts_of
 from compliance.requests.reasons import Decision
 from compliance.requests.results import MOST_FILES, Copy, Outcomes
 from compliance.work.sql import SHARING
-from console.requests.deciding import Way
+from console.requests.decisions import Way
 from console.requests.forms import DecisionForm
 from console.requests.history import GIVEN_BACK
 from conversations.models import Conversation

@@ -12,7 +12,7 @@ from compliance.requests.operations import CONSOLE_GRACE
 from compliance.requests.preview.deleting import Deletion
 from compliance.requests.preview.many import Outlook, PreviewOfMany
 from compliance.requests.preview.similar import Similar
-from console.filing.drafts import Draft, seal_subject
+from console.filing.drafts import Draft, dump_subject
 from console.filing.pasting import Pasted, peculiarities
 
 HoldReason = ComplianceRequest.HoldReason
@@ -106,7 +106,7 @@ def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[Alike]
             value=one.value,
             conversations=one.conversations,
             differs_in=differences(one),
-            subject=seal_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
+            subject=dump_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
         )
         for one in found
     ]

@@ -37,7 +37,7 @@ DUE = {"overdue": _OVERDUE, "soon": _SOON}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestFilters:
     """What a list is asked for. Nothing given is no limit."""
 
     view: str = "all"
@@ -51,15 +51,15 @@ class Wanted:
     received_before: datetime | None = None
 
 
-def newest(chatbots: Sequence[int], wanted: Wanted) -> "Merged":
+def newest(chatbots: Sequence[int], wanted: RequestFilters) -> "MergedQuery":
     """Return the requests of these chatbots that are wanted, to be paged by `-id`: the newest first."""
-    return Merged(chatbots, tuple(_branches(wanted)))
+    return MergedQuery(chatbots, tuple(_branches(wanted)))
 
 
 _Branch = Callable[[QuerySet[ComplianceRequest]], QuerySet[ComplianceRequest]]
 
 
-def _branches(wanted: Wanted) -> list[_Branch]:
+def _branches(wanted: RequestFilters) -> list[_Branch]:
     """Return one narrowing for each state that is looked for; one for all where any will do."""
     states: dict[Status, Q] = VIEWS[wanted.view] or (dict.fromkeys(OPEN, Q()) if wanted.due else {})
     chosen = {Status(one) for one in (wanted.status, wanted.hold_reason and Status.ON_HOLD) if one}
@@ -70,7 +70,7 @@ def _branches(wanted: Wanted) -> list[_Branch]:
     return [_narrowing(wanted, status, also) for status, also in states.items()] or [_narrowing(wanted, None, Q())]
 
 
-def _narrowing(wanted: Wanted, status: Status | None, also: Q) -> _Branch:
+def _narrowing(wanted: RequestFilters, status: Status | None, also: Q) -> _Branch:
     also &= DUE[wanted.due] if wanted.due else Q()
     also &= Q(hold_reason=wanted.hold_reason) if wanted.hold_reason else Q()
     if wanted.origin:
@@ -104,7 +104,7 @@ def _is(column: F, value: OuterRef) -> Func:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedQuery:
     """The newest of many chatbots, as far as a page needs a queryset: `filter`, `order_by`, a slice.
 
     An index begins with the chatbot, so of each chatbot and each branch the first ids are read, as many as the page
@@ -117,10 +117,10 @@ class Merged:
     order: tuple[str, ...] = ("-id",)
     model: type[Model] = field(default=ComplianceRequest, init=False)
 
-    def filter(self, *conditions: Any) -> "Merged":
+    def filter(self, *conditions: Any) -> "MergedQuery":
         return replace(self, conditions=(*self.conditions, *conditions))
 
-    def order_by(self, *order: str) -> "Merged":
+    def order_by(self, *order: str) -> "MergedQuery":
         return replace(self, order=order)
 
     def __getitem__(self, wanted: slice) -> list[ComplianceRequest]:

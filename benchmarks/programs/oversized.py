@@ -1,8 +1,8 @@
 """One chatter of five million messages, erased and exported, while another chatbot's small requests go on.
 
 The floor of the deletion is plain SQL, 20,000 messages a transaction; that of the export is COPY to a file and
-`upload_file`. Beside the whale a small request is filed every second, the first one at once; the floor of their
-wait is the median on the idle cluster before. No target is set.
+`upload_file`. Beside the oversized one a small request is filed every second, the first one at once; the floor of
+their wait is the median on the idle cluster before. No target is set.
 """
 
 import time
@@ -53,7 +53,7 @@ def run(run: Run) -> None:
 
 def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple[float, float | None]]) -> None:
     floor_s, floor_longest_s = floor(_fresh(messages))
-    whale = _fresh(messages)
+    oversized = _fresh(messages)
     small = fill("small", chatters=run.size(1_000, 50))
     values = cycle(small.values)
     world.settle()
@@ -61,19 +61,21 @@ def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple
         idle = [_one(small, next(values), kind) for _ in range(_IDLE_SAMPLES)]
         workers.forget_peak()
         longest.seconds = 0.0
-        seconds, waits = _whale_and_small(whale, small, values, kind)
+        seconds, waits = _oversized_and_small(oversized, small, values, kind)
         peak = workers.peak_mib()
     if kind == "export":
-        hosted_storage().purge(str(Export.objects.get(chatbot=whale.chatbot).key))
-    run.add(Result(f"whale {kind}, messages", messages, floor_s, seconds, None, peak_mib=peak))
-    run.add(Result(f"whale {kind}: longest transaction", messages, floor_longest_s, longest.seconds, None))
-    run.add(Result(f"whale {kind}: longest wait beside it", messages, median(idle), max(waits), None))
-    run.note(f"whale {kind}: {len(waits)} small ones went beside it, median wait {median(waits):.2f} s")
+        hosted_storage().purge(str(Export.objects.get(chatbot=oversized.chatbot).key))
+    run.add(Result(f"oversized {kind}, messages", messages, floor_s, seconds, None, peak_mib=peak))
+    run.add(Result(f"oversized {kind}: longest transaction", messages, floor_longest_s, longest.seconds, None))
+    run.add(Result(f"oversized {kind}: longest wait beside it", messages, median(idle), max(waits), None))
+    run.note(f"oversized {kind}: {len(waits)} small ones went beside it, median wait {median(waits):.2f} s")
 
 
-def _whale_and_small(whale: Filled, small: Filled, values: Iterator[str], kind: str) -> tuple[float, list[float]]:
-    """File the whale, and small ones until it is completed; return its seconds and the waits of the small."""
-    file(whale, whale.values, kind)
+def _oversized_and_small(
+    oversized: Filled, small: Filled, values: Iterator[str], kind: str
+) -> tuple[float, list[float]]:
+    """File the oversized one, and small ones until it is completed; return its seconds and the waits of the small."""
+    file(oversized, oversized.values, kind)
     began = due = time.perf_counter()
     ended = 0.0
     filed: dict[UUID, float] = {}
@@ -84,7 +86,7 @@ def _whale_and_small(whale: Filled, small: Filled, values: Iterator[str], kind: 
             filed[one] = time.perf_counter()
             due += _PAUSE_S
         waits += [time.perf_counter() - filed.pop(one) for one in completed_among(filed)]
-        if not ended and are_completed(whale, kind):
+        if not ended and are_completed(oversized, kind):
             ended = time.perf_counter()
         time.sleep(0.01)
     return ended - began, waits + [time.perf_counter() - since for since in filed.values()]
@@ -98,21 +100,21 @@ def _one(small: Filled, value: str, kind: str) -> float:
 
 def _fresh(messages: int) -> Filled:
     world.empty()
-    whale = fill(
-        "whale",
+    oversized = fill(
+        "oversized",
         chatters=1,
         conversations=messages // _MESSAGES_OF_A_CONVERSATION,
         messages=_MESSAGES_OF_A_CONVERSATION,
     )
     world.settle()
-    return whale
+    return oversized
 
 
-def _floor_of_deletion(whale: Filled) -> tuple[float, float]:
+def _floor_of_deletion(oversized: Filled) -> tuple[float, float]:
     """Erase in chunks; return the seconds of all and of the longest transaction."""
     marks = [time.perf_counter()]
     with world.plain_connection() as connection:
-        who = [whale.chatbot, whale.variable, whale.digest_of(whale.values[0])]
+        who = [oversized.chatbot, oversized.variable, oversized.digest_of(oversized.values[0])]
         ids = [row[0] for row in connection.execute(_FIND, who)]
         for start in range(0, len(ids), _CHUNK // _MESSAGES_OF_A_CONVERSATION):
             chunk = ids[start : start + _CHUNK // _MESSAGES_OF_A_CONVERSATION]
@@ -123,11 +125,11 @@ def _floor_of_deletion(whale: Filled) -> tuple[float, float]:
     return marks[-1] - marks[0], max(now - before for before, now in pairwise(marks))
 
 
-def _floor_of_export(whale: Filled) -> tuple[float, None]:
+def _floor_of_export(oversized: Filled) -> tuple[float, None]:
     with world.plain_connection(autocommit=True) as connection:
-        floor = Floor(connection, whale)
+        floor = Floor(connection, oversized)
         began = time.perf_counter()
-        floor.upload(whale.values[0], world.SCRATCH / "export.csv")
+        floor.upload(oversized.values[0], world.SCRATCH / "export.csv")
         seconds = time.perf_counter() - began
-    hosted_storage().purge(floor.key(whale.values[0]))
+    hosted_storage().purge(floor.key(oversized.values[0]))
     return seconds, None

@@ -11,7 +11,7 @@ from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
 from compliance.requests.reasons import Decision
-from console.common.scope import DECIDE, TEND, Role, actor_of, chatbots_with_role, is_superuser, may
+from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, chatbots_with_role, is_superuser, may
 
 Status = ComplianceRequest.Status
 
@@ -50,7 +50,7 @@ WAYS: Mapping[Decision, Way] = {
     ),
     Decision.RETRY: Way(
         operations.retry,
-        TEND,
+        MANAGE_REQUESTS,
         "Retry",
         "retry",
         "primary",
@@ -59,7 +59,7 @@ WAYS: Mapping[Decision, Way] = {
     ),
     Decision.CANCEL: Way(
         operations.cancel,
-        TEND,
+        MANAGE_REQUESTS,
         "Cancel the request",
         "leave",
         "",

@@ -11,8 +11,8 @@ from common.storage import errors
 from compliance.models import ComplianceRequest
 from compliance.requests.counts import waits_for
 from compliance.work.claims import MAX_ATTEMPTS
+from console.requests.filters import DUE_SOON, OPEN
 from console.requests.history import GIVEN_BACK
-from console.requests.wanted import DUE_SOON, OPEN
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
