@@ -111,7 +111,7 @@ def _tiles(
         of(Status.ACCEPTED, "Waiting"),
         of(Status.PROCESSING, "In progress"),
         Tile(
-            "Longest wait for a worker",
+            "Oldest waiting request",
             age,
             reverse("console:request", args=[oldest.request_id]) if oldest else "",
             "of what may be taken up",

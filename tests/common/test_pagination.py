@@ -40,7 +40,7 @@ def page(url: str, shape: type[CursorPages] = Newest) -> dict[str, Any]:
     return answer
 
 
-def scan_storage(
+def walk(
     url: str | None, shape: type[CursorPages] = Newest, *, towards: str = "next"
 ) -> Iterator[dict[str, Any]]:
     while url:
@@ -59,11 +59,11 @@ def numbers(chatbot: Chatbot) -> list[int]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 11, 12, 13])
 def test_forth_and_back_each_row_comes_once_also_of_one_instant(numbers: list[int], limit: int) -> None:
-    forth = list(scan_storage(f"/list?limit={limit}"))
+    forth = list(walk(f"/list?limit={limit}"))
     assert [one for answer in forth for one in answer["results"]] == numbers
     assert forth[0]["previous"] is None
     assert {len(answer["results"]) for answer in forth[:-1]} <= {limit}
-    back = list(scan_storage(forth[-1]["previous"], towards="previous"))
+    back = list(walk(forth[-1]["previous"], towards="previous"))
     seen = [one for answer in reversed(back) for one in answer["results"]]
     assert seen + forth[-1]["results"] == numbers
     if back:
@@ -71,7 +71,7 @@ def test_forth_and_back_each_row_comes_once_also_of_one_instant(numbers: list[in
 
 
 def test_upwards_too(numbers: list[int]) -> None:
-    forth = list(scan_storage("/list?limit=5", Oldest))
+    forth = list(walk("/list?limit=5", Oldest))
     assert [one for answer in forth for one in answer["results"]] == sorted(numbers)
     assert page(forth[2]["previous"], Oldest)["results"] == sorted(numbers)[5:10]
 
@@ -81,7 +81,7 @@ def test_rows_that_go_or_come_meanwhile_shift_nothing(chatbot: Chatbot, numbers:
     # Shown ones, the very one that the cursor names, and one that was to come.
     Conversation.objects.filter(pk__in=[*numbers[:3], numbers[4]]).delete()
     ConversationFactory.create(chatbot=chatbot, started_at=NOON + timedelta(days=1))
-    rest = [one for answer in scan_storage(first["next"]) for one in answer["results"]]
+    rest = [one for answer in walk(first["next"]) for one in answer["results"]]
     assert rest == [numbers[3], *numbers[5:]]
 
 

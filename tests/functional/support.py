@@ -82,7 +82,7 @@ def everything_in(storage: ObjectStorage) -> str:
 def worker_environment(*, role: str = "worker", database: str = "") -> dict[str, str]:
     """The environment in which another process works on this test's database and bucket; `role` of ROLES or any."""
     server = connection.settings_dict
-    notify_workers = ",".join(
+    ring = ",".join(
         f"{name}:{base64.urlsafe_b64encode(key).decode()}" for name, key in settings.ENCRYPTION_KEYS.items()
     )
     return {
@@ -90,7 +90,7 @@ def worker_environment(*, role: str = "worker", database: str = "") -> dict[str,
         "DATABASE_URL": f"postgresql://{ROLES.get(role, role)}@{quote(server['HOST'], safe='')}:{server['PORT']}"
         f"/{database or server['NAME']}",
         "SECRET_KEY": settings.SECRET_KEY,
-        "ENCRYPTION_KEYS": notify_workers,
+        "ENCRYPTION_KEYS": ring,
         "DIGEST_KEY": f"test:{base64.urlsafe_b64encode(settings.DIGEST_KEY).decode()}",
         "ALLOWED_HOSTS": "localhost",
         "S3_ENDPOINT_URL": settings.S3_ENDPOINT_URL or "",

@@ -157,10 +157,10 @@ def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest
     for number in range(2):
         export_of(client, f"{number}", lane="alone")
     drawn = Barrier(2)
-    pick_requests = scheduling.pick_bucket
+    pick = scheduling.pick_bucket
 
     def draw_together(*given: Any) -> scheduling.ForBucket | None:
-        found = pick_requests(*given)
+        found = pick(*given)
         drawn.wait(30)
         return found
 

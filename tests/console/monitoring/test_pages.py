@@ -130,7 +130,7 @@ def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbo
 
     ours = get(member(chatbot), "console:dashboard")
 
-    assert tiles(ours) | {"Longest wait for a worker": "12 h"} == tiles(ours)
+    assert tiles(ours) | {"Oldest waiting request": "12 h"} == tiles(ours)
     assert tiles(ours) == {
         "Overdue": "1",
         "Due within 7 days": "1",
@@ -138,7 +138,7 @@ def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbo
         "Failed": "0",
         "Waiting": "1",
         "In progress": "0",
-        "Longest wait for a worker": tiles(ours)["Longest wait for a worker"],
+        "Oldest waiting request": tiles(ours)["Longest wait for a worker"],
         "Clusters alive": "0",
     }
     assert "No cluster of workers is alive" in ours

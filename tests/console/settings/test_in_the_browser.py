@@ -132,7 +132,7 @@ def test_the_page_follows_a_check(
     with ThreadPoolExecutor(1) as elsewhere:
         elsewhere.submit(_work).result()
     if not has_script:
-        section.get_by_role("button", name="Look again").click()
+        section.get_by_role("button", name="Refresh").click()
 
     expect(section).to_contain_text("The bucket can be used", timeout=15_000)
     expect(section).to_contain_text("Write an object")
