@@ -11,9 +11,10 @@ from functools import wraps
 from django.conf import settings
 
 from common.logs import describe_kind
+from compliance import worker
 from compliance.callbacks import dispatcher, leases
 from compliance.notifications import delivery as mails
-from compliance.work import heartbeats, notify, occurrences, worker
+from compliance.work import heartbeats, notify, occurrences
 from compliance.work.aside import Aside
 
 logger = logging.getLogger(__name__)

@@ -26,12 +26,12 @@ from accounts import second_factor
 from chatbots import changelog
 from chatbots import operations as chatbot_operations
 from chatbots.models import ApiKey, Chatbot, Membership
+from compliance import worker
 from compliance.erasure import extract_rebuild
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.requests import operations
 from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
-from compliance.work import worker
 from conversations.demo_data import COMPANIES
 from conversations.extracts import days
 from conversations.models import Conversation, DailyExtract, Identity

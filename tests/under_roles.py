@@ -20,10 +20,10 @@ from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test.client import ClientHandler
 from psycopg import errors
 
-from compliance import database_rights
+from compliance import database_rights, worker
 from compliance.callbacks import dispatcher as callbacks
 from compliance.notifications import delivery as mails
-from compliance.work import heartbeats, worker
+from compliance.work import heartbeats
 
 ROLES = {"web": "tests_web", "worker": "tests_worker"}
 # Those who may log in, and nothing else: one who is to own a database, and one who is not.

@@ -14,8 +14,8 @@ from benchmarks.filing import are_completed, file
 from benchmarks.filling import Filled, fill, insert
 from benchmarks.results import Result, Run
 from chatbots.buckets import hosted_storage
+from compliance import worker
 from compliance.models import Export
-from compliance.work import worker
 
 _MESSAGES_OF_A_CONVERSATION = 2
 _SESSION = ("SET enable_seqscan = off", "SET enable_bitmapscan = off")

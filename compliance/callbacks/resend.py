@@ -12,11 +12,11 @@ from django.db.models import QuerySet
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.arrays import array
-from compliance.callbacks.outbox import TRIED_FOR
 from compliance.errors import Refused
 from compliance.models import Callback
 from compliance.work import notify
 from compliance.work.claims import BY_INDEX
+from compliance.work.outbox import TRIED_FOR
 
 _BATCH = 1_000
 

@@ -24,10 +24,10 @@ from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
-from compliance.export.upload_pool import UploadPool
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
 from compliance.work import transitions
+from compliance.work.upload_pool import UploadPool
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,12 @@ from django.db import connection
 from psycopg import sql
 
 from common.arrays import array
-from compliance.erasure import exports, extracts, references
+from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
 from compliance.inventory import CONVERSATION, stores
 from compliance.inventory_terms import Disposition, ReachedBy
-from compliance.work import transitions
+from compliance.work import references, transitions
 from compliance.work.sizes import Size
 from compliance.work.transitions import Counts
 from conversations.models import Identity, Message

@@ -18,12 +18,12 @@ from django.db import connection
 from psycopg import sql
 
 from common.arrays import array
+from compliance import notes
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, stores
 from compliance.inventory_terms import Disposition, ReachedBy
 from compliance.models import ComplianceRequest, Export, RequestNote
-from compliance.requests import notes
 from conversations.models import DailyExtract, Identity, UploadedFile
 
 _PER_LOOK = 500

@@ -23,9 +23,9 @@ from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
 from compliance.export.naming import copy_key
 from compliance.export.recording import Target, met_since
-from compliance.export.upload_pool import THREADS, UploadPool
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
+from compliance.work.upload_pool import THREADS, UploadPool
 from conversations.snapshots import SNAPSHOT_MINUTES
 from conversations.transcripts import StoredFile, Transcripts
 from conversations.uploads import download_name

@@ -21,9 +21,9 @@ from compliance.export import recording
 from compliance.export.copying import Copying
 from compliance.export.recording import Target
 from compliance.export.reporting import Reporter
-from compliance.export.upload_pool import THREADS, UploadPool
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
+from compliance.work.upload_pool import THREADS, UploadPool
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import Counts, Piece, Transcripts
 

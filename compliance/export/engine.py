@@ -33,11 +33,11 @@ from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
 from compliance.export.recording import Leftover, Target
 from compliance.export.reporting import Reporter
-from compliance.export.upload_pool import UploadPool
 from compliance.models import ComplianceRequest, Export
 from compliance.storage_locations import storage_of
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
+from compliance.work.upload_pool import UploadPool
 
 logger = logging.getLogger(__name__)
 

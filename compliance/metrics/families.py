@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from chatbots.models import Chatbot
+from common.version import VERSION
 from compliance.failure_docs import FAILURES
 from compliance.figures import OPEN
 from compliance.metrics import asking
@@ -20,7 +21,6 @@ from compliance.metrics.asking import OfChatbots
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import health
 from compliance.work.heartbeats import Condition
-from config.version import VERSION
 
 _KINDS = ComplianceRequest.Kind.values
 _LANES = ComplianceRequest.Lane.values

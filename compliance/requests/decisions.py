@@ -1,7 +1,7 @@
 """What people and clients decide of a request that is filed: approve, reject, cancel, retry.
 
 A decision may have a reason, one of `compliance.requests.reasons` for it, and a note in free words, which may name
-somebody: `compliance.requests.notes` says when it goes. Both are optional here. All raise Refused(`invalid`) for a
+somebody: `compliance.notes` says when it goes. Both are optional here. All raise Refused(`invalid`) for a
 reason or a note that they do not take.
 """
 
@@ -14,13 +14,14 @@ from django.db.models.functions import Now
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from compliance.callbacks.outbox import announce
+from compliance import notes
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import notes, reasons
+from compliance.requests import reasons
 from compliance.requests.reasons import Decision
 from compliance.work import notify
+from compliance.work.outbox import announce
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status

@@ -20,10 +20,10 @@ from django.db.backends.utils import CursorWrapper
 from chatbots import changelog
 from common import proc
 from common.arrays import array
-from compliance.callbacks.outbox import announce
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import scheduling
+from compliance.work.outbox import announce
 from compliance.work.sql import SHARING
 from conversations import locks
 

@@ -23,8 +23,8 @@ from django.db.models.functions import Now
 
 from common import proc
 from common.logs import describe_kind
+from common.version import VERSION
 from compliance.models import Heartbeat
-from config.version import VERSION
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from config.web_logs import Logger
 
 
 def logged(message: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    record = logging.getLogger("compliance.work.worker").makeRecord(
-        "compliance.work.worker", logging.WARNING, __file__, 1, message, args, kwargs.pop("exc_info", None), **kwargs
+    record = logging.getLogger("compliance.worker").makeRecord(
+        "compliance.worker", logging.WARNING, __file__, 1, message, args, kwargs.pop("exc_info", None), **kwargs
     )
     line = JsonFormatter().format(record)
     assert "\n" not in line
@@ -32,7 +32,7 @@ def test_a_line_has_its_time_event_and_fields() -> None:
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     assert line == {
         "level": "WARNING",
-        "logger": "compliance.work.worker",
+        "logger": "compliance.worker",
         "event": "claim.lost",
         "message": "claim.lost claim=7 owner=host: two words",
         "claim": 7,
@@ -58,7 +58,7 @@ def test_named_arguments_are_fields(message: str, args: list[Any], fields: dict[
     assert {
         name: line[name] for name in line if name not in {"time", "level", "logger", "message", "event"}
     } == fields
-    assert (line["level"], line["logger"]) == ("WARNING", "compliance.work.worker")
+    assert (line["level"], line["logger"]) == ("WARNING", "compliance.worker")
 
 
 def test_the_call_s_id_is_a_field() -> None:

@@ -40,9 +40,7 @@ def page(url: str, shape: type[CursorPages] = Newest) -> dict[str, Any]:
     return answer
 
 
-def walk(
-    url: str | None, shape: type[CursorPages] = Newest, *, towards: str = "next"
-) -> Iterator[dict[str, Any]]:
+def walk(url: str | None, shape: type[CursorPages] = Newest, *, towards: str = "next") -> Iterator[dict[str, Any]]:
     while url:
         answer = page(url, shape)
         yield answer

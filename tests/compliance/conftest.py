@@ -7,9 +7,9 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ExportFile
-from compliance.work import worker
 from tests.clients import CLIENT, empty, use_client_bucket
 from tests.compliance.reconciling import COPY, EXPORT, EXTRACT, export_with, extract_with, file_of, put
 from tests.s3_server import S3Server, running

@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry
+from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from tests import factories
 from tests.factories import conversation_of, deletion_of
 

@@ -6,9 +6,9 @@ from playwright.sync_api import Page, expect
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from tests import factories
 from tests.browser import browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.made import VALUE, Status, completed, failed, held, status_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from conversations import usage
 from conversations.models import Conversation
 from tests.calls import TokenCaller, pointers, problem

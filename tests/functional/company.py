@@ -14,9 +14,9 @@ from django.db.models import F
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
-from compliance.work import worker
 from conversations.models import Conversation, DailyExtract, UploadedFile
 from tests.calls import TokenCaller
 from tests.conversations.forms import file, form, send

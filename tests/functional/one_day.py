@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from compliance import worker
 from compliance.callbacks import dispatcher
 from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
@@ -19,7 +20,6 @@ from compliance.models import Callback, Claim, ComplianceRequest, Export, Export
 from compliance.requests import operations
 from compliance.requests.preview.finding import Options
 from compliance.requests.preview.many import Line, preview_many
-from compliance.work import worker
 from conversations import uploads
 from conversations.browsing import State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue

@@ -9,10 +9,11 @@ from chatbots.buckets import location_of
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
+from compliance import worker
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
 from compliance.retention.cleanup import remove_expired
-from compliance.work import notify, worker
+from compliance.work import notify
 from scripts.processes import Processes
 from tests import factories
 from tests.clients import PREFIX, empty, use_client_bucket

@@ -8,7 +8,7 @@ import pytest
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from conversations.models import DailyExtract, Message
 from tests.extracting import FIRST, conversation_on, day_after, lines, make_all, noon, planned, versioned_bucket
 from tests.factories import deletion_of

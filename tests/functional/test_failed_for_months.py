@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from tests.functional.company import (
     NOON,
     Company,

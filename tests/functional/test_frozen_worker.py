@@ -13,8 +13,8 @@ import pytest
 from django.db import connection, transaction
 
 from chatbots.models import Chatbot
+from compliance import worker
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import worker
 from conversations.models import Conversation
 from tests.functional.company import (
     Company,

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.work import worker
+from compliance import worker
 from conversations.extracts import work
 from conversations.models import DailyExtract
 from tests.extracting import conversation_on, extract_of, lines, make_all, noon, planned, versioned_bucket

@@ -17,9 +17,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import Export
 from compliance.requests import operations
-from compliance.work import worker
 from tests.functional.company import (
     Company,
     Subject,

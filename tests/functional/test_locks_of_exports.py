@@ -7,9 +7,9 @@ import pytest
 from django.db import transaction
 
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import exports, objects
 from compliance.models import ComplianceRequest, Export, ExportConversation
-from compliance.work import worker
 from tests.functional.company import Company, attempts, settle
 from tests.functional.elsewhere import Elsewhere
 from tests.functional.refusing import EXPORTS, Refusals

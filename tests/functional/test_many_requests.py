@@ -7,10 +7,10 @@ from django_q.models import OrmQ
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
 from compliance.requests.selectors import ByUci
-from compliance.work import worker
 from conversations.models import Conversation, Message
 from tests.factories import conversation_of, deletion_of
 

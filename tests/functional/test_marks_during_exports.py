@@ -7,7 +7,7 @@ anywhere else.
 import pytest
 
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from conversations.transcripts import Transcripts
 from tests.functional.company import (
     Company,

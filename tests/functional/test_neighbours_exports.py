@@ -12,9 +12,9 @@ from django.conf import settings
 from django.utils import timezone
 
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
-from compliance.work import worker
 from conversations.models import Identity
 from tests.functional.company import Company, Subject, found_anywhere, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals, in_the_gap

@@ -12,10 +12,10 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
-from compliance.work import worker
 from conversations import uploads
 from conversations.models import UploadedFile
 from tests.calls import TokenCaller

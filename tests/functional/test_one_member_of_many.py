@@ -11,7 +11,7 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from conversations.models import Conversation, Message
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller

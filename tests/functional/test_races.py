@@ -12,10 +12,11 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import ledger, marking, rows
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import claims, sizes, worker
+from compliance.work import claims, sizes
 from conversations import intake, locks, uploads
 from conversations import rows as intake_rows
 from conversations.documents import parse_document

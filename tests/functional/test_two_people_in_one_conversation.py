@@ -12,7 +12,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from tests.functional.company import (
     Company,
     Subject,

@@ -17,9 +17,9 @@ from pytest_django import Settings
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from conversations.models import Conversation, UploadedFile
 from tests.calls import TokenCaller
 from tests.conversations.forms import BOUNDARY, FORM, file

@@ -8,10 +8,11 @@ import pytest
 from django.utils import timezone
 
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import verify
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import claims, worker
+from compliance.work import claims
 from conversations.models import UploadedFile
 from tests.functional.company import Company, settle, work
 from tests.functional.refusing import FILES, Refusals

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 
-from compliance.work import worker
+from compliance import worker
 from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form

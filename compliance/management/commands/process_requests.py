@@ -6,10 +6,10 @@ from django.core.management.base import CommandParser
 from django.db.models import Count
 
 from common.commands import TeachingCommand
+from compliance import worker
 from compliance.callbacks import dispatcher
 from compliance.models import ComplianceRequest
 from compliance.notifications import delivery as mails
-from compliance.work import worker
 
 
 class Command(TeachingCommand):

@@ -8,9 +8,9 @@ from django.db import connection
 
 from chatbots import changelog
 from common.arrays import array
-from compliance.callbacks.outbox import announce
-from compliance.erasure import references
+from compliance.work import references
 from compliance.work.claims import HeldClaim
+from compliance.work.outbox import announce
 from compliance.work.sql import SHARING
 from compliance.work.transitions.claimed import ACTOR
 from conversations.named import NAMED
@@ -68,7 +68,7 @@ UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_ur
                        WHERE id = ANY(%s) AND status = 'failed' ORDER BY seq FOR NO KEY UPDATE))
 """
 
-# Locked in the order in which references are emptied (`erasure.references`): two that complete can meet there.
+# Locked in the order in which references are emptied (`work.references`): two that complete can meet there.
 _COMPLETE = """
 UPDATE compliance_compliancerequest
    SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,

@@ -8,10 +8,10 @@ from uuid import UUID
 from django.db.models import Case, Value, When
 
 from common.storage import errors
-from compliance.callbacks.outbox import announce
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
+from compliance.work.outbox import announce
 from compliance.work.transitions.claimed import claimed, log
 
 logger = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from django.db import connection, transaction
 
 from chatbots import changelog
 from common.arrays import array
-from compliance.callbacks.outbox import announce
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
+from compliance.work.outbox import announce
 from compliance.work.sql import SHARING
 from compliance.work.transitions.claimed import ACTOR, claimed, log
 

@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import engine, ledger, marking, rows
 from compliance.models import ComplianceRequest
-from compliance.work import claims, sizes, worker
+from compliance.work import claims, sizes
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import Counts
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue

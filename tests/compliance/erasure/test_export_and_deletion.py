@@ -12,11 +12,12 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
+from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
-from compliance.work import claims, sizes, transitions, worker
+from compliance.work import claims, sizes, transitions
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken

@@ -8,8 +8,8 @@ from django.utils import timezone
 from chatbots.buckets import StorageLocation
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from conversations.extracts import making
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller

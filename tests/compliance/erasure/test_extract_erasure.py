@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
+from compliance import worker
 from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
 from compliance.retention import cleanup
-from compliance.work import worker
 from conversations.extracts import making, work
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, ExtractConversation

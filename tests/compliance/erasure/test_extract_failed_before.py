@@ -4,8 +4,8 @@ import pytest
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
+from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from conversations.intake import store
 from conversations.models import DailyExtract
 from tests.conversations.documents import message, parsed

@@ -5,9 +5,9 @@ import pytest
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
 from common.storage.removal import Removal, Removed
+from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
-from compliance.work import worker
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests import factories
 from tests.factories import conversation_of, deletion_of

@@ -16,11 +16,12 @@ from pytest_django import Settings
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
 from common.storage.removal import Removal, Removed
+from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import engine, rows
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import operations
-from compliance.work import claims, scheduling, worker
+from compliance.work import claims, scheduling
 from compliance.work.sizes import measure
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests import factories

@@ -9,8 +9,8 @@ from django.db import connection, transaction
 
 from chatbots.models import Chatbot
 from chatbots.operations import designate_uci
+from compliance import worker
 from compliance.erasure import uci_values
-from compliance.work import worker
 from conversations.intake import store
 from conversations.models import VariableValue
 from tests.compliance.conftest import Drain

@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
-from compliance.work import worker
 from conversations import models as stored
 from tests.clients import empty, use_client_bucket
 from tests.compliance.conftest import Drain

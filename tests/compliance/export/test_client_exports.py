@@ -8,10 +8,11 @@ from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.api.representation import represent
 from compliance.models import ComplianceRequest, Export, LeftCopy
 from compliance.requests import operations
-from compliance.work import claims, worker
+from compliance.work import claims
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
 from tests.compliance.conftest import Drain

@@ -8,10 +8,10 @@ from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import verify
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from tests.clients import PREFIX
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, export_of_request, outcome, taken

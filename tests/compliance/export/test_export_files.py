@@ -14,13 +14,14 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.storage import PART_BYTES, ObjectStorage, Written
 from common.storage.removal import Removed
+from compliance import worker
 from compliance.api.representation import represent
 from compliance.errors import ClaimLost
-from compliance.export import copying, upload_pool
+from compliance.export import copying
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests import operations, results
 from compliance.requests.results import MOST_FILES
-from compliance.work import claims, sizes, worker
+from compliance.work import claims, sizes, upload_pool
 from conversations import uploads
 from conversations.models import Conversation, UploadedFile
 from tests.clients import PREFIX, empty, use_client_bucket

@@ -8,10 +8,10 @@ from django.db import connection
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import objects
 from compliance.models import ComplianceRequest, ExportFile
 from compliance.requests import operations
-from compliance.work import worker
 from conversations import uploads
 from tests.compliance.export.test_export_files import exports_in, given_up, stored
 from tests.compliance.exporting import carry_out, committed, open_uploads, outcome, taken

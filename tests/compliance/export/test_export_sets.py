@@ -17,12 +17,13 @@ from common import leases
 from common.leases import LeaseRenewer
 from common.storage import ObjectStorage, StorageError
 from compliance.errors import ClaimLost
-from compliance.export import engine, upload_pool
+from compliance.export import engine
 from compliance.export.delivery import Delivery
 from compliance.export.naming import export_key
 from compliance.export.recording import Target
-from compliance.export.upload_pool import UploadPool
 from compliance.models import ComplianceRequest, Export
+from compliance.work import upload_pool
+from compliance.work.upload_pool import UploadPool
 from conversations import locks
 from conversations.transcripts import HEADER
 from tests import factories

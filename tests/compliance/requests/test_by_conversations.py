@@ -16,10 +16,10 @@ from pytest_django import Settings
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.erasure import ledger, marking, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest, Export
 from compliance.requests import operations
-from compliance.work import worker
 from conversations.models import Conversation, Identity, Message
 from tests import factories
 from tests.calls import TokenCaller

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compliance.requests.selectors import ByConversations, ByUci, holds
+from common.matching import holds
+from compliance.requests.selectors import ByConversations, ByUci
 
 FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)

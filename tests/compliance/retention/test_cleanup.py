@@ -8,9 +8,9 @@ from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError, Written
+from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest, ExportConversation
-from compliance.work import worker
 from conversations import uploads
 from conversations.models import Conversation, ErasedChatter, UploadedFile
 from tests import factories

@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
+from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
-from compliance.work import worker
 from conversations.extracts import ordering
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned

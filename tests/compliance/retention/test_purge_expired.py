@@ -14,10 +14,10 @@ from django.utils import timezone
 from accounts.models import LoginFailures, StaffLogin
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
+from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import Export, ExportFile, Replay, RequestNote
 from compliance.retention import cleanup
-from compliance.work import worker
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain

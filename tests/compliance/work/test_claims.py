@@ -12,8 +12,9 @@ from pytest_django import Settings
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
+from compliance import worker
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import claims, scheduling, sizes, worker
+from compliance.work import claims, scheduling, sizes
 from compliance.work.claims import HeldClaim
 from conversations import locks
 from conversations.models import UploadedFile

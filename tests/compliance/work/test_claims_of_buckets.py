@@ -12,8 +12,9 @@ from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common import proc
+from compliance import worker
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import claims, scheduling, worker
+from compliance.work import claims, scheduling
 from compliance.work.claims import HeldClaim
 from tests import factories, under_roles
 from tests.factories import deletion_of, export_of

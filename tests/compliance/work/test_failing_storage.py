@@ -9,9 +9,10 @@ from chatbots.models import ChangeLogEntry
 from common import leases
 from common.storage import ObjectStorage, StorageError, errors
 from common.storage.removal import Removal, Removed
+from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
-from compliance.work import claims, worker
+from compliance.work import claims
 from conversations.models import UploadedFile
 from tests import factories
 from tests.compliance.work.test_failures import let_them_try_again

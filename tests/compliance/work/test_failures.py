@@ -15,10 +15,11 @@ from chatbots.models import ChangeLogEntry
 from common.logs import SafeFormatter
 from common.storage import ObjectStorage, StorageError
 from common.storage.removal import Removal, Removed
+from compliance import worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation
 from compliance.requests import operations
-from compliance.work import claims, sizes, worker
+from compliance.work import claims, sizes
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, VariableValue
 from tests import factories
@@ -163,7 +164,7 @@ def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, mo
     with caplog.at_level(logging.ERROR):
         worker.drain(seconds=60)
 
-    (record,) = [record for record in caplog.records if record.name == "compliance.work.worker"]
+    (record,) = [record for record in caplog.records if record.name == "compliance.worker"]
     logged = SafeFormatter().format(record)
     assert "claim.failed" in logged
     assert "KeyError" in logged

@@ -10,8 +10,9 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
+from compliance import worker
 from compliance.models import Claim, ComplianceRequest
-from compliance.work import claims, worker
+from compliance.work import claims
 from compliance.work.sizes import Size, measure
 from conversations.extracts import work
 from conversations.models import DailyExtract

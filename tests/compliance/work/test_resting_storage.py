@@ -11,8 +11,8 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import ChangeLogEntry, Chatbot, SilentStorage
 from common.storage import ObjectStorage, StorageError
 from common.storage.breaker import FAILURES
+from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.work import worker
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of
 

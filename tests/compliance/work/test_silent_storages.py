@@ -8,8 +8,9 @@ from django.utils import timezone
 from chatbots.buckets import hosted_storage
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.work import health, worker
+from compliance.work import health
 from compliance.work.aside import Aside
 from tests import factories
 from tests.factories import deletion_of, export_of

@@ -3,8 +3,7 @@ import traceback
 import pytest
 from django.db import IntegrityError, connection
 
-from compliance import tasks
-from compliance.work import worker
+from compliance import tasks, worker
 from tests.factories import ConversationFactory
 
 pytestmark = pytest.mark.django_db

@@ -8,8 +8,9 @@ import pytest
 from chatbots.models import BucketCheck, Chatbot
 from common import proc
 from common.storage import ObjectStorage
+from compliance import worker
 from compliance.models import Claim
-from compliance.work import bucket_checks, claims, worker
+from compliance.work import bucket_checks, claims
 from compliance.work.aside import THREADS, Aside, Job
 from tests.compliance.export.test_client_exports import failed, left_behind, shown
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces

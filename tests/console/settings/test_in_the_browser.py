@@ -12,7 +12,7 @@ from chatbots import operations
 from chatbots.models import ApiKey, Chatbot, Variable
 from chatbots.operations.buckets import ClientBucket, set_bucket
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from tests import factories
 from tests.browser import barriers, browser, fits, is_easy_to_use, needs_chromium, signed_in, stays_at_home
 from tests.console.settings.saving import page_of

@@ -16,7 +16,7 @@ from chatbots.models import ApiKey, Bucket, CallbackSecret, ChangeLogEntry, Chat
 from chatbots.operations.buckets import ClientBucket, set_bucket
 from common.crypto import decrypt
 from common.storage import ObjectStorage
-from compliance.work import worker
+from compliance import worker
 from tests import factories
 from tests.calls import TokenCaller
 from tests.clients import use_bucket_at, use_client_bucket

@@ -1,12 +1,11 @@
 """Which version of the service this is."""
 
 import tomllib
-
-from config.env import BASE_DIR
+from pathlib import Path
 
 
 def _read() -> str:
-    with (BASE_DIR / "pyproject.toml").open("rb") as file:
+    with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as file:
         return str(tomllib.load(file)["project"]["version"])
 
 

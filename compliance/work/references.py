@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import connection
 
 from common.arrays import array
-from compliance.requests.selectors import holds
+from common.matching import holds
 from compliance.work import sql
 
 _OF_CHATTERS = """
