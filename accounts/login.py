@@ -82,7 +82,7 @@ def ask_code(request: HttpRequest) -> HttpResponse:
         return HttpResponseRedirect(_where_next(request))
     return render(
         request,
-        "console/access/login_code.html",
+        "accounts/login_code.html",
         {"title": "Log in: second step", "form": form, "next": request.GET.get(REDIRECT_FIELD_NAME, "")},
     )
 

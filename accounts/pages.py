@@ -155,6 +155,6 @@ def _page(request: HttpRequest, name: str, title: str, **context: Any) -> HttpRe
         "owes": standing_of(request) is Standing.OWES_SECOND_FACTOR,
         **context,
     }
-    page = render(request, f"console/access/{name}.html", shown)
+    page = render(request, f"accounts/{name}.html", shown)
     page["Cache-Control"] = "no-store"
     return page

@@ -90,7 +90,7 @@ def _busy() -> HttpResponse:
 @lru_cache(maxsize=500)
 def _page(name: str, title: str, **told: object) -> str:
     # Without its call: nothing of a call may stand in it.
-    return render_to_string(f"console/access/{name}.html", {"title": title, **told})
+    return render_to_string(f"accounts/{name}.html", {"title": title, **told})
 
 
 def _answer(text: str, seconds: int) -> HttpResponse:

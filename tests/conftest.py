@@ -47,7 +47,6 @@ _LONGEST = {
     "test_killed_worker.py",
     "test_in_a_browser.py",
     "test_in_the_browser.py",
-    "test_watch_in_the_browser.py",
     "test_filing_in_the_browser.py",
     "test_requests_in_browser.py",
     "test_console_pages.py",

@@ -57,7 +57,7 @@ def extracts(request: HttpRequest) -> HttpResponse:
     shown = [_row(request, one) for one in found.rows]
     return render(
         request,
-        "console/watch/extracts.html",
+        "console/monitoring/extracts.html",
         title="Daily extracts",
         scope=scope,
         form=form,

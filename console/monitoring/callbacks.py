@@ -75,7 +75,7 @@ def callbacks(request: HttpRequest) -> HttpResponse:
     rows = [_row(request, one) for one in found.rows]
     return render(
         request,
-        "console/watch/callbacks.html",
+        "console/monitoring/callbacks.html",
         title="Callbacks",
         scope=scope,
         form=form,

@@ -74,7 +74,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     oldest = health.oldest_waiting(scope.ids)
     return render(
         request,
-        "console/watch/dashboard.html",
+        "console/monitoring/dashboard.html",
         title="Dashboard",
         scope=scope,
         days=days,

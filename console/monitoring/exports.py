@@ -41,7 +41,7 @@ def exports(request: HttpRequest) -> HttpResponse:
     found = Newest(completed, scope.ids, branches=_FINISHED).page(request)
     return render(
         request,
-        "console/watch/exports.html",
+        "console/monitoring/exports.html",
         title="Exports",
         scope=scope,
         page=found,

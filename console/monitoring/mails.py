@@ -28,7 +28,7 @@ def mails(request: HttpRequest) -> HttpResponse:
         return redirect("console:mails")
     return render(
         request,
-        "console/watch/mails.html",
+        "console/monitoring/mails.html",
         title="Mails",
         roles=roles,
         has_address=bool(user.email),

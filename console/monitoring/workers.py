@@ -19,7 +19,7 @@ def workers(request: HttpRequest) -> HttpResponse:
     found = health.look(chatbots=chatbots)
     return render(
         request,
-        "console/watch/workers.html",
+        "console/monitoring/workers.html",
         title="Workers",
         health=found,
         problems=found.problems,

@@ -77,7 +77,7 @@ def names_of_parameters() -> tuple[list[str], list[str]]:
     """The names that views, forms and templates of ours read; of these what stands in addresses."""
     sources = [
         path.read_text()
-        for app in ("accounts", "console", "templates/console")
+        for app in ("accounts", "console", "templates/accounts", "templates/console")
         for path in sorted((BASE_DIR / app).rglob("*.[ph][yt]*"))
         if path.suffix in {".py", ".html"}
     ]
