@@ -138,7 +138,7 @@ def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbo
         "Failed": "0",
         "Waiting": "1",
         "In progress": "0",
-        "Oldest waiting request": tiles(ours)["Longest wait for a worker"],
+        "Oldest waiting request": tiles(ours)["Oldest waiting request"],
         "Clusters alive": "0",
     }
     assert "No cluster of workers is alive" in ours
