@@ -26,7 +26,10 @@ from psycopg.errors import AdminShutdown, CannotConnectNow, CrashShutdown, Insuf
 from common.request_id import current_request_id
 
 # Whose texts may be logged: our own exceptions, and those that speak of code and files, not of data.
-_OUR_PACKAGES = ("chatbots.", "compliance.", "config.", "conversations.")
+_OUR_PACKAGES = (
+    *("accounts.", "chatbots.", "common.", "compliance."),
+    *("config.", "console.", "conversations.", "devservers."),
+)
 _ABOUT_CODE = (
     AttributeError,
     EnvValidationError,

@@ -4,14 +4,17 @@ import json
 import logging
 import re
 import sys
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import IntegrityError, connection
 from django.test import RequestFactory
 
 from chatbots.models import Chatbot
-from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, formatter
+from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, describe_error, formatter
 from common.request_id import current_request_id
 from config.web_logs import Logger
 
@@ -126,3 +129,13 @@ def test_djangos_lines_hold_nothing_that_a_caller_sent() -> None:
         record.request, record.status_code = request, 500
         assert WithoutPaths().filter(record)
         assert "alice" not in SafeFormatter().format(record)
+
+
+def test_the_text_of_an_error_is_told_where_a_package_of_ours_has_written_it() -> None:
+    with (Path(settings.BASE_DIR) / "pyproject.toml").open("rb") as file:
+        packages = tomllib.load(file)["tool"]["importlinter"]["root_packages"]
+    for package in packages:
+        ours = type("OurError", (Exception,), {"__module__": f"{package}.somewhere"})
+        assert describe_error(ours("what to do")).endswith("OurError: what to do")
+    theirs = type("TheirError", (Exception,), {"__module__": "library"})
+    assert describe_error(theirs("alice")) == "library.TheirError"

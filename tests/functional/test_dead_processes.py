@@ -168,8 +168,8 @@ def test_a_stop_signal_to_all_processes_lets_workers_finish(running: Running, ch
 _FAILS = """
 import django
 django.setup()
-from compliance import cluster
-from config import logs
+from common import logs
+from compliance.work import cluster
 
 def fail():
     raise ValueError("Ada Lovelace")

@@ -21,7 +21,7 @@ _SCRIPT = """
 import os, signal, sys
 import django
 django.setup()
-from chatbots.buckets import ObjectStorage
+from common.storage import ObjectStorage
 from compliance.erasure import extracts
 from conversations.extracts.work import Held
 
