@@ -50,8 +50,8 @@ screenshots: $(READY)  ## each page of the console into docs/images/; needs Chro
 	$(BIN)/python scripts/screenshots.py
 
 lock: $(READY)  ## exact versions with hashes, from the ranges in pyproject.toml
-	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-header pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --generate-hashes --python-version 3.11 --no-header pyproject.toml --extra dev -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --python-version 3.11 --no-header pyproject.toml --extra dev -o requirements-dev.txt
 
 fmt: $(READY)
 	$(BIN)/ruff check --fix-only --quiet .
