@@ -31,27 +31,27 @@ def parse_key_ring(text: str) -> dict[str, bytes]:
     Raises ValidationError for an empty ring, a repeated id, or a key that is not 32 bytes; the message
     never quotes the value.
     """
-    notify_workers: dict[str, bytes] = {}
+    keys: dict[str, bytes] = {}
     for position, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
         key_id, _, encoded = entry.partition(":")
         try:
             key = base64.urlsafe_b64decode(encoded.encode())
         except (binascii.Error, ValueError):
             key = b""
-        if not key_id or key_id in notify_workers or len(key) != 32:
+        if not key_id or key_id in keys or len(key) != 32:
             raise ValidationError(f"Entry {position} must be <id>:<urlsafe base64 of 32 bytes>, each id once.")
-        notify_workers[key_id] = key
-    if not notify_workers:
+        keys[key_id] = key
+    if not keys:
         raise ValidationError("At least one key is needed.")
-    return notify_workers
+    return keys
 
 
 def parse_single_key(text: str) -> bytes:
     """Return the one key of a ring that must have just one: what does not rotate. Raises ValidationError."""
-    notify_workers = parse_key_ring(text)
-    if len(notify_workers) > 1:
+    keys = parse_key_ring(text)
+    if len(keys) > 1:
         raise ValidationError("Must be one key: it never rotates.")
-    return next(iter(notify_workers.values()))
+    return next(iter(keys.values()))
 
 
 def development_keys(var_dir: Path) -> list[str]:

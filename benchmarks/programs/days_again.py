@@ -15,7 +15,7 @@ from benchmarks import extracting, world
 from benchmarks.exporting import FloorDiffers
 from benchmarks.filing import file, wait
 from benchmarks.filling import Filled, fill
-from benchmarks.programs.deletions import ReachedBy, best_way, seconds_of_floor
+from benchmarks.programs.deletions import Way, best_way, seconds_of_floor
 from benchmarks.results import Result, Run
 from benchmarks.running import cluster
 from chatbots.buckets import hosted_storage
@@ -64,7 +64,7 @@ def _half(filled: Filled) -> list[str]:
     return filled.values[: len(filled.values) // 2]
 
 
-def _floor(filled: Filled, way: ReachedBy) -> tuple[float, Files]:
+def _floor(filled: Filled, way: Way) -> tuple[float, Files]:
     files = {}
     first = datetime.combine(_first_day(), datetime.min.time(), tzinfo=UTC)
     with world.plain_connection(autocommit=True) as connection:

@@ -59,7 +59,7 @@ _SESSION = {
 _FORMS = ("arrays", "one statement")
 _SIZES = (100, 200, 500)
 
-ReachedBy = tuple[int, str, str]
+Way = tuple[int, str, str]
 
 
 def run(run: Run) -> None:
@@ -97,11 +97,11 @@ def by_cluster(filled: Filled) -> tuple[float, float]:
         return wait(filled), workers.peak_mib()
 
 
-def best_way(run: Run, chatters: int) -> ReachedBy:
+def best_way(run: Run, chatters: int) -> Way:
     """Try each way of writing the floor twice, on tables of the size that counts; return the quickest."""
     if run.quick:
         return 100, "arrays", "by index"
-    pace: dict[ReachedBy, float] = {}
+    pace: dict[Way, float] = {}
     for size in _SIZES:
         filled = fresh(chatters)
         trials = [(size, form, session) for form, session in product(_FORMS, _SESSION)] * 2
@@ -114,7 +114,7 @@ def best_way(run: Run, chatters: int) -> ReachedBy:
     return min(pace, key=lambda way: pace[way])
 
 
-def seconds_of_floor(filled: Filled, way: ReachedBy, values: list[str] | None = None) -> float:
+def seconds_of_floor(filled: Filled, way: Way, values: list[str] | None = None) -> float:
     """Erase these chatters, or all, in this way of writing it; return the seconds."""
     size, form, session = way
     # As the requests have them before the clock starts.

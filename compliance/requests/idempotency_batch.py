@@ -63,8 +63,8 @@ class Recalled:
 
 def recall(chatbot: Chatbot, key: ReplayKey, places: Iterable[int]) -> Recalled:
     """Return what is remembered of a batch. Raises Refused(`idempotency_conflict`) if the key had another body."""
-    location_of = {one.digest: place for place in places for one in _item(chatbot, key, place)}
-    asked = [*(one.digest for one in key.each()), *location_of]
+    place_of = {one.digest: place for place in places for one in _item(chatbot, key, place)}
+    asked = [*(one.digest for one in key.each()), *place_of]
     with connection.cursor() as cursor:
         cursor.execute(_RECALL, [asked, chatbot.pk, key.path])
         found = [(bytes(digest), bytes(body), *answer) for digest, body, *answer in cursor.fetchall()]
@@ -74,7 +74,7 @@ def recall(chatbot: Chatbot, key: ReplayKey, places: Iterable[int]) -> Recalled:
     answer_of = {digest: (request_id, existing) for digest, _, request_id, existing in found}
     answers: dict[int, tuple[UUID, bool]] = {}
     # In the order of the keys, as for one call: what the Idempotency-Key names counts before what the signature does.
-    for item_digest, place in location_of.items():
+    for item_digest, place in place_of.items():
         if item_digest in answer_of:
             answers.setdefault(place, answer_of[item_digest])
     ids = {request_id for request_id, _ in answers.values()}

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from tests.stress.looking import Found, Onlooker, Request, Row
-from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, Said, StorageLocation, Truth
+from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, Place, Said, Truth
 
 _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelled", "rejected": "request.rejected"}
 
@@ -53,9 +53,7 @@ def _is_of_the_same(deletion: Filed, export: Filed) -> bool:
     return deletion.chatter is not None and (deletion.bot, deletion.chatter) == (export.bot, export.chatter)
 
 
-def _expect_nowhere(
-    places: Collection[StorageLocation], objects: list[Found], allowed: list[Filed], when: str
-) -> None:
+def _expect_nowhere(places: Collection[Place], objects: list[Found], allowed: list[Filed], when: str) -> None:
     keys = {str(export.key) for export in allowed}
     for found in objects:
         held = found.places & set(places)
@@ -182,5 +180,5 @@ def _folder(key: str) -> str:
     return next((name for name in names if name in key), "another folder")
 
 
-def _name(place: StorageLocation) -> str:
+def _name(place: Place) -> str:
     return "/".join(place)

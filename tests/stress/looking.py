@@ -12,7 +12,7 @@ from django.db import connection
 
 from common.storage import ObjectStorage
 from tests.stress.actors import ACTING
-from tests.stress.truth import StorageLocation, found_in
+from tests.stress.truth import Place, found_in
 
 _ROWS = """
 SELECT c.id, c.deleted_at IS NOT NULL,
@@ -68,7 +68,7 @@ class Found(NamedTuple):
     """A version of an object: its key, and the conversations of which it holds anything."""
 
     key: str
-    places: frozenset[StorageLocation]
+    places: frozenset[Place]
 
 
 class Onlooker:
@@ -79,7 +79,7 @@ class Onlooker:
         self._storage = storage
         self._reader = psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor})
         self._reader.autocommit = True
-        self._known: dict[tuple[str, str, str], frozenset[StorageLocation]] = {}
+        self._known: dict[tuple[str, str, str], frozenset[Place]] = {}
 
     def close(self) -> None:
         self._reader.close()
@@ -118,7 +118,7 @@ class Onlooker:
         finally:
             ACTING.reset(acting)
 
-    def _places(self, key: str, version: str, tag: str) -> frozenset[StorageLocation] | None:
+    def _places(self, key: str, version: str, tag: str) -> frozenset[Place] | None:
         if key.startswith("erasure_ledger/"):
             return frozenset()
         if (key, version, tag) not in self._known:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 # A chatbot's name and the platform's id of a conversation.
-StorageLocation = tuple[str, str]
+Place = tuple[str, str]
 
 _PLANTED = re.compile(rb"planted\.(\w+)\.(\w+)\.")
 
@@ -24,12 +24,12 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def planted(place: StorageLocation, what: str) -> str:
+def planted(place: Place, what: str) -> str:
     """Return a text of a conversation that is found again wherever it is copied to."""
     return f"planted.{place[0]}.{place[1]}.{what}"
 
 
-def found_in(data: bytes) -> set[StorageLocation]:
+def found_in(data: bytes) -> set[Place]:
     """Return the conversations of which anything is in this."""
     return {(bot.decode(), name.decode()) for bot, name in _PLANTED.findall(data)}
 
@@ -39,7 +39,7 @@ class Said:
     """A conversation. `people` are those whom a stored document named; `named` also those whom a document named that
     was refused when the conversation was there; `tried` also those of other documents, with an answer or without."""
 
-    place: StorageLocation
+    place: Place
     number: int | None = None
     began: datetime | None = None
     asked_at: datetime | None = None
@@ -64,12 +64,12 @@ class Filed:
     flags: frozenset[str]
     number: int
     asked_at: datetime
-    certain: frozenset[StorageLocation]
+    certain: frozenset[Place]
     id: UUID | None = None
     received_at: datetime | None = None
     status: str = ""
     completed_at: datetime | None = None
-    held: frozenset[StorageLocation] | None = None
+    held: frozenset[Place] | None = None
     key: str | None = None
     aged_at: datetime | None = None
     has_begun: bool = False
@@ -91,10 +91,10 @@ class Filed:
 
 @dataclass
 class Truth:
-    said: dict[StorageLocation, Said] = field(default_factory=dict)
+    said: dict[Place, Said] = field(default_factory=dict)
     filed: dict[str, Filed] = field(default_factory=dict)
 
-    def conversation(self, place: StorageLocation) -> Said:
+    def conversation(self, place: Place) -> Said:
         return self.said.setdefault(place, Said(place))
 
     def file(
