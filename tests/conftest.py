@@ -49,8 +49,7 @@ _LONGEST = {
     "test_in_the_browser.py",
     "test_filing_in_the_browser.py",
     "test_requests_in_browser.py",
-    "test_console_pages.py",
-    "test_embedded.py",
+    "test_control.py",
     "test_export.py",
     "test_stress.py",
 }

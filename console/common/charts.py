@@ -1,6 +1,6 @@
 """Charts as the server draws them: bars for each day, without script, with the numbers in a table behind them.
 
-Included by `console/chart.html`; `static/console/chart.css` has the looks.
+Included by `console/chart.html`; `static/console/monitoring.css` has the looks.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from chatbots.models import Chatbot, Variable
 from chatbots.operations import NewVariable
 from console.settings.forms.base import ConsoleForm
 
-# The list that the page holds once, `console/settings/timezones.html`.
+# The list that the page holds once, `console/timezones.html`.
 TIMEZONES = "timezones"
 
 Category = Variable.Category
