@@ -22,7 +22,7 @@ class NotCompleted(Exception):
 
 
 def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[UUID]:
-    """File one request for each value, in one transaction, ring for the workers, and return the requests' ids."""
+    """File one request for each value, in one transaction, notify the workers, and return the requests' ids."""
     requests = [
         ComplianceRequest(
             id=uuid7(),

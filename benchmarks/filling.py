@@ -68,7 +68,7 @@ def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10
         enable_compliance=True,
         hosted_bucket=True,
     )
-    # An oversized one is no accident here, and is not to wait for an approval.
+    # A very large request is no accident here, and is not to wait for an approval.
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1_000_000)
     uci = chatbot.variables.get()
     values = [f"member-{number}" for number in range(chatters)]

@@ -49,7 +49,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
 
 @_quiet
 def drain() -> None:
-    """Carry out waiting requests. Rings for another worker at a backlog, and once more if it leaves work behind."""
+    """Carry out waiting requests. Notifies another worker at a backlog, and once more if it leaves work behind."""
     if worker.drain(call_for_help=notify.notify_workers, aside=_ASIDE):
         notify.notify_workers()
 

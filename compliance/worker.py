@@ -33,7 +33,7 @@ Lane = ComplianceRequest.Lane
 
 # A task works at most about this long, so that a stopping cluster waits no longer, and others get their turn.
 DRAIN_SECONDS = 20.0
-# A claim works at most this long, then gives back what is left between two transactions.
+# A claim works at most this long; then what is left is requeued, between two transactions.
 TURN_SECONDS = 5.0
 # So long a worker waits for a database that does not answer, to put back what it has in hand: less than the lease.
 _PATIENCE_SECONDS = 30.0
@@ -165,7 +165,7 @@ def _remove_expired(aside: Aside) -> None:
     hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
     if aside.has_room and hosted.chatbot_id not in aside.busy:
         aside.begin(hosted)
-    left = cleanup.clients_with_remnants()
+    left = cleanup.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
         if aside.has_room and chatbot_id not in aside.busy:
             aside.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))

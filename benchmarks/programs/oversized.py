@@ -1,7 +1,7 @@
 """One chatter of five million messages, erased and exported, while another chatbot's small requests go on.
 
 The floor of the deletion is plain SQL, 20,000 messages a transaction; that of the export is COPY to a file and
-`upload_file`. Beside the oversized one a small request is filed every second, the first one at once; the floor of
+`upload_file`. Beside the large request a small one is filed every second, the first one at once; the floor of
 their wait is the median on the idle cluster before. No target is set.
 """
 
@@ -74,7 +74,7 @@ def _measure(run: Run, messages: int, kind: str, floor: Callable[[Filled], tuple
 def _oversized_and_small(
     oversized: Filled, small: Filled, values: Iterator[str], kind: str
 ) -> tuple[float, list[float]]:
-    """File the oversized one, and small ones until it is completed; return its seconds and the waits of the small."""
+    """File the large request, and small ones until it is completed; return its seconds and the waits of the small."""
     file(oversized, oversized.values, kind)
     began = due = time.perf_counter()
     ended = 0.0

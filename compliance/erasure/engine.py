@@ -48,7 +48,7 @@ Found = dict[UUID, Leftovers]
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
     """Erase what the claim's requests name and complete them. `sizes` is how much that is (`sizes.measure`).
 
-    `deadline` is a `time.monotonic()` value: past it, between two chunks, the requests are given back so that
+    `deadline` is a `time.monotonic()` value: past it, between two chunks, the requests are requeued so that
     others are served; the next claim goes on where this one stopped. Raises ClaimLost.
     """
     # Whoever has to approve is asked before a large one waits for its lane.
@@ -73,8 +73,8 @@ class _Work:
 
     def run(self) -> None:
         """Go round until nothing is left to be done here. Each round erases something, or ends the work."""
-        # What one transaction has erased mostly left nothing, but a day's file mostly holds it. Of the others the
-        # ledger is told before all of theirs is erased, as after a kill.
+        # What was erased along with the mark has mostly left nothing, but a day's file mostly holds it. Of the others
+        # the ledger is told before all of theirs is erased, as after a kill.
         if self._going and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
             with self._held.transaction():
                 written = ledger.read(self._going)
@@ -201,7 +201,7 @@ class _Work:
         """
         left = {each: found.get(each, Leftovers()) for each in self._going}
         gone = 0
-        # What a client's bucket has to be called for has been set apart, unless this claim may.
+        # What a client's bucket has to be called for is in the client lane by now, unless this claim may call it.
         erase_exports = partial(objects.erase_exports, at_clients=self._held.bucket_of is not None)
         for store, remove in ((verify.FILES, objects.erase_files), (verify.EXPORTS, erase_exports)):
             having = [each for each in self._going if left[each].rows[store]]

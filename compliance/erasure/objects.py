@@ -31,10 +31,10 @@ from compliance.work.upload_pool import UploadPool
 
 logger = logging.getLogger(__name__)
 
-# A worker's transaction, or a plain transaction where no claim is needed.
-Bite = Callable[[], AbstractContextManager[datetime | None]]
+# Begins a transaction: one that holds a worker's claim, or a plain one where no claim is needed.
+Begin = Callable[[], AbstractContextManager[datetime | None]]
 
-_OBJECTS_PER_BITE = 100
+_OBJECTS_PER_CALL = 100
 # Looked for at once: to find them, all that is in scope is gone through.
 _OBJECTS_LOCATED = 2_000
 
@@ -161,18 +161,18 @@ RETURNING e.id
 """  # noqa: S608  (constants of ours)
 
 
-def erase_files(begin_chunk: Bite, request_ids: Sequence[UUID]) -> Failures:
+def erase_files(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
     """Remove the uploaded files in the scope of these deletions, open uploads included, then their rows."""
-    return _erase(begin_chunk, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
+    return _erase(begin, request_ids, find=_FILES, counter="files", forget=_FORGET_FILES)
 
 
-def erase_exports(begin_chunk: Bite, request_ids: Sequence[UUID], *, at_clients: bool) -> Failures:
+def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool) -> Failures:
     """Remove the exports that these deletions meet and that have to go, copies first; their rows stay, keyless.
 
     Those in clients' buckets only with `at_clients`: whoever holds up others must not call one.
     """
     reach = _ANYWHERE if at_clients else _IN_HOSTED
-    with begin_chunk(), connection.cursor() as cursor:
+    with begin(), connection.cursor() as cursor:
         # Locks all that go, in the order of the ids.
         cursor.execute(_EXPIRE_GOING, [array(request_ids)])
         cursor.execute(_GOING_OUT_OF_REACH, [array(request_ids)])
@@ -186,14 +186,14 @@ def erase_exports(begin_chunk: Bite, request_ids: Sequence[UUID], *, at_clients:
                 ignore_conflicts=True,
             )
             forget_out_of_reach(export_id for _, _, export_id in out_of_reach)
-    failures = _erase(begin_chunk, request_ids, find=_GOING_COPIES[reach], forget=_FORGET_COPIES)
+    failures = _erase(begin, request_ids, find=_GOING_COPIES[reach], forget=_FORGET_COPIES)
     left = [request_id for request_id in request_ids if request_id not in failures]
-    return failures | _erase(begin_chunk, left, find=_GOING_EXPORTS[reach], counter="exports", forget=_FORGET_EXPORTS)
+    return failures | _erase(begin, left, find=_GOING_EXPORTS[reach], counter="exports", forget=_FORGET_EXPORTS)
 
 
-def erase_copies(begin_chunk: Bite, request_ids: Sequence[UUID]) -> Failures:
+def erase_copies(begin: Begin, request_ids: Sequence[UUID]) -> Failures:
     """Remove the copies of files beside these export requests' files, with their rows. For whoever claims them."""
-    return _erase(begin_chunk, request_ids, find=_COPIES_OF_REQUESTS, forget=_FORGET_COPIES)
+    return _erase(begin, request_ids, find=_COPIES_OF_REQUESTS, forget=_FORGET_COPIES)
 
 
 def erase_expired_copies(request_ids: Sequence[UUID]) -> Failures:
@@ -219,17 +219,17 @@ def forget_out_of_reach(export_ids: Iterable[int]) -> None:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
 
 
-def _erase(begin_chunk: Bite, request_ids: Sequence[UUID], *, find: str, forget: str, counter: str = "") -> Failures:
+def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: str, counter: str = "") -> Failures:
     failures: Failures = {}
     while trying := [request_id for request_id in request_ids if request_id not in failures]:
-        with begin_chunk():
+        with begin():
             located = _locate(find, trying)
         if not located:
             break
-        for start in range(0, len(located), _OBJECTS_PER_BITE):
-            some = [row for row in located[start : start + _OBJECTS_PER_BITE] if row.request_id not in failures]
-            gone = _purge(begin_chunk, some, failures)
-            with begin_chunk():
+        for start in range(0, len(located), _OBJECTS_PER_CALL):
+            some = [row for row in located[start : start + _OBJECTS_PER_CALL] if row.request_id not in failures]
+            gone = _purge(begin, some, failures)
+            with begin():
                 forgotten = _forget(forget, [(row.row_id, row.key) for row in gone])
                 if counter:
                     transitions.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
@@ -249,11 +249,11 @@ def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     return list({row.row_id: row for row in found}.values())
 
 
-def _purge(begin_chunk: Bite, located: Sequence[Located], failures: Failures) -> list[Located]:
+def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list[Located]:
     """Purge the objects, those of each bucket together; note the failures, and return those that are gone."""
 
-    def keep() -> None:
-        with begin_chunk():
+    def renew() -> None:
+        with begin():
             pass
 
     by_place: dict[Whereabouts, list[Located]] = defaultdict(list)
@@ -261,7 +261,7 @@ def _purge(begin_chunk: Bite, located: Sequence[Located], failures: Failures) ->
         # All that lies in the hosted bucket shares calls, whosever it is.
         by_place[Whereabouts(0) if row.where.hosting == HOSTED else row.where].append(row)
     # A slow storage can take longer than a lease.
-    with UploadPool[Whereabouts, Removed](LeaseRenewer(keep)) as purging:
+    with UploadPool[Whereabouts, Removed](LeaseRenewer(renew)) as purging:
         for where, rows in by_place.items():
             try:
                 purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in rows]))
@@ -290,7 +290,7 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, transition
 
 
 def _forget(statement: str, gone: Collection[tuple[int, str]]) -> set[int]:
-    """Let rows go, or their keys; return those that nobody else had let go before."""
+    """Delete rows, or empty their keys; return those that nobody else had before."""
     with connection.cursor() as cursor:
         cursor.execute(statement, [array(row_id for row_id, _ in gone), [key for _, key in gone]])
         return {row_id for (row_id,) in cursor.fetchall()}

@@ -71,7 +71,7 @@ class Leftovers:
 # PostgreSQL from joining in another order, which without statistics reads the tables whole. `thing` is the number of
 # what is counted once however many conversations lead to it. `erased_before` is the conversation's number, where
 # another deletion had erased it before the mark. It comes along with what is found: to look for it again in all that
-# was found would, in a transaction, be done row by row.
+# was found would be done row by row in a transaction of a claim, whose planner is kept to the indexes.
 # Of an erased conversation's `people` those that are `named` have their value still, and of the others it is `known`
 # by digest who they were.
 _ASK = sql.SQL("""

@@ -32,7 +32,7 @@ from conversations.uploads import download_name
 
 logger = logging.getLogger(__name__)
 
-COPIES_PER_BITE = 100
+COPIES_AT_ONCE = 100
 # What the threads may hold of files at once. One alone holds a part that is put together and one that is sent.
 _MOST_BYTES = 4 * PART_BYTES
 _BYTES_OF_LARGE = 2 * PART_BYTES
@@ -74,7 +74,7 @@ class Copying:
     def run(self, transcripts: Transcripts, targets: Iterable[Target]) -> None:
         """Copy the files that the snapshot names, those of an export that fails no further. Raises ClaimLost."""
         wanted = {target.place: target for target in targets}
-        with closing(transcripts.stored_files(wanted, at_once=COPIES_PER_BITE)) as groups:
+        with closing(transcripts.stored_files(wanted, at_once=COPIES_AT_ONCE)) as groups:
             for files in groups:
                 self._copy([_copy_of(file, wanted[file.place]) for file in files])
 

@@ -33,9 +33,9 @@ from conversations.transcripts import Counts, Piece, Transcripts
 # megabytes there are.
 POOL_BYTES = 2 * PART_BYTES
 # Completed together: a worker that is killed repeats no more files than these and those under way.
-FILES_PER_BITE = 50
+FILES_PER_COMPLETION = 50
 # Nor does a finished file wait longer than this for the others, beside one that takes long.
-SECONDS_PER_BITE = 2.0
+SECONDS_TO_COMPLETION = 2.0
 
 
 class Delivery:
@@ -119,7 +119,7 @@ class Delivery:
         return set(self._held.share_with_intake(chatbots, hold)) - self._report.settled
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
-        """Yield what all files hold; count the lines of each, and keep the claim meanwhile."""
+        """Yield what all files hold; count the lines of each, and renew the claim meanwhile."""
         pieces = transcripts.pieces(self._targets)
         if self._held.is_large:
             # What is small is sorted in no time; handing it from thread to thread would take longer.
@@ -156,8 +156,8 @@ class Delivery:
 
     def _settle_if_due(self) -> None:
         self._pool.note_finished()
-        waited = time.monotonic() - self._settled > SECONDS_PER_BITE
-        if len(self._pool.done) >= FILES_PER_BITE or waited:
+        waited = time.monotonic() - self._settled > SECONDS_TO_COMPLETION
+        if len(self._pool.done) >= FILES_PER_COMPLETION or waited:
             self._settle()
 
     def _settle(self) -> None:

@@ -1,8 +1,8 @@
 """The rows that name the files: which key each gets, and which upload writes it.
 
 A row is committed before the first call that could make something under its key. Each attempt has a key of its
-own, and reads the one before in a transaction. So a worker that wakes after its claim was lost can only touch a key
-that nobody uses any more.
+own, and reads the one before in a transaction that holds the claim. So a worker that wakes after its claim was lost
+can only touch a key that nobody uses any more.
 """
 
 from collections.abc import Collection, Mapping, Sequence

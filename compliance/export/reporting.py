@@ -14,7 +14,7 @@ _OVERTAKEN = "export_overtaken"
 
 
 class Reporter:
-    """Reports on a claim's exports, in transactions of it. `settled` are those that have left it. Raises
+    """Reports on a claim's exports, in transactions that hold it. `settled` are those that have left it. Raises
     ClaimLost."""
 
     def __init__(self, held: HeldClaim) -> None:
@@ -39,7 +39,7 @@ class Reporter:
         self.settled |= failures.keys()
 
     def untouched(self, targets: Collection[Target]) -> None:
-        """Give back what was not begun, or of which nothing is left: it need not be purged next time."""
+        """Requeue what was not begun, or of which nothing is left: it need not be purged next time."""
         if targets:
             with self._held.transaction():
                 recording.forget_keys(targets)

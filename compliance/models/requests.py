@@ -34,8 +34,8 @@ class Claim(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
-        # No other index: there are a handful of rows, and one on a column that each transaction renews would keep
-        # PostgreSQL from renewing them in place.
+        # No other index: there are a handful of rows, and one on a column that every renewal of a claim writes would
+        # keep PostgreSQL from updating them in place.
         constraints = [models.UniqueConstraint(name="claim_one_per_bucket", fields=["bucket_of"])]
 
     def __str__(self) -> str:

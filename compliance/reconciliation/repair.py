@@ -1,6 +1,6 @@
 """Remove from the hosted bucket what no row accounts for, and set rows right whose object is gone.
 
-It goes in transactions, each one bulk call: a run that is killed has done what it has done, and the next one goes on.
+It goes in batches, each one bulk call: a run that is killed has done what it has done, and the next one goes on.
 Storage is called outside any transaction, and the rows are looked for once more right before objects go.
 """
 
@@ -19,7 +19,7 @@ from compliance.models import ExportFile
 from compliance.reconciliation.scan import Difference, Folder, Orphan, still_orphaned
 from conversations.models import DailyExtract
 
-_ORPHANS_PER_BITE = 100
+_ORPHANS_PER_CALL = 100
 
 
 class Outcome:
@@ -48,7 +48,7 @@ class Outcome:
 def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: Outcome) -> None:
     """Remove exactly the versions that were found, by key and version."""
     waiting = iter(orphans)
-    while some := list(islice(waiting, _ORPHANS_PER_BITE)):
+    while some := list(islice(waiting, _ORPHANS_PER_CALL)):
         nobodys = still_orphaned(some)
         refused = storage.remove_versions(version for orphan in nobodys for version in orphan.versions)
         for orphan in nobodys:

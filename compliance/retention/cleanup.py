@@ -133,7 +133,7 @@ def remove_expired(turn: CleanupRun | None = None, *, at_clients: bool = True) -
     _remove_exports(turn, expired_exports().filter(hosting=HOSTED), "expires_at")
     _remove_exports(turn, given_up_exports().filter(hosting=HOSTED), "pk")
     if at_clients:
-        for chatbot_id in clients_with_remnants():
+        for chatbot_id in clients_to_clean_up():
             remove_at_client(chatbot_id, turn)
     _remove_expired_extracts(turn)
     _remove_abandoned_uploads(turn)
@@ -232,7 +232,7 @@ def forgotten_uploads() -> Iterator[OpenUpload]:
             yield upload
 
 
-def clients_with_remnants() -> list[int]:
+def clients_to_clean_up() -> list[int]:
     """Return the chatbots in whose clients' buckets something is left to be removed, if not left alone just now."""
     found = {
         export.chatbot_id

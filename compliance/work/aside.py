@@ -2,7 +2,7 @@
 
 A worker takes such work up while it drains the queue, and hands each piece to a thread with connections of its own.
 No two threads of a process call one bucket, and no more than THREADS are at work: what finds no room waits for the
-next that ends, which rings. Whoever passes no `Aside` carries the work out in his own thread instead.
+next that ends, which notifies the workers. Whoever passes no `Aside` carries the work out in his own thread instead.
 """
 
 import logging
@@ -22,7 +22,7 @@ THREADS = 4
 THREADS_WITH_CHECK = THREADS + 1
 # In the place of a chatbot, for what calls the operator's bucket alone.
 HOSTED = 0
-# A worker that ends waits so long for its threads. It then gives back what they have, and leaves them.
+# A worker that ends waits so long for its threads. It then requeues what they have, and leaves them.
 SECONDS_TO_END = 5.0
 
 
@@ -40,11 +40,10 @@ class Job:
 
 
 class Aside:
-    """The threads of one process. `notify_workers` is called when one has ended: another piece may be taken up
-    then."""
+    """The threads of one process. `when_ended` is called when one has ended: another piece may be taken up then."""
 
-    def __init__(self, notify_workers: Callable[[], object]) -> None:
-        self._notify_workers = notify_workers
+    def __init__(self, when_ended: Callable[[], object]) -> None:
+        self._when_ended = when_ended
         self._jobs: set[Job] = set()
         self._changed = threading.Condition()
         self._finalizer: Finalize | None = None
@@ -85,9 +84,9 @@ class Aside:
             return self._changed.wait_for(lambda: not self._jobs, timeout=seconds)
 
     def end(self, seconds: float = SECONDS_TO_END) -> bool:
-        """Take up nothing more, wait for the threads for so long, and give back what they have still.
+        """Take up nothing more, wait for the threads for so long, and requeue what they have still.
 
-        Return whether all have ended. What was given back is not lost, and costs no attempt: as after a kill, the
+        Return whether all have ended. What was requeued is not lost, and costs no attempt: as after a kill, the
         next attempt removes what may lie in the bucket.
         """
         self._is_over = True
@@ -110,7 +109,7 @@ class Aside:
             finally:
                 self._drop(job)
             if not self._is_over:
-                self._notify_workers()
+                self._when_ended()
         except Exception:  # the sweep looks again
             logger.exception("aside.not_rung")
         finally:

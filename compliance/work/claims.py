@@ -1,4 +1,4 @@
-"""Take, keep and give back a claim on requests.
+"""Take, renew and release a claim on requests.
 
 A claim is a row that one worker made; its requests point to it. Whoever wants to write for them locks that row
 by id and token first, in the same transaction (`HeldClaim.transaction`). A claim that expired is broken up by
@@ -37,15 +37,16 @@ _Done = TypeVar("_Done")
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 
-# Claims and transactions find their rows by key. Without statistics (a table just filled), or with a thousand keys at
-# once, the planner turns to reading whole tables; so it may not, until the transaction ends. Nor may it compile: it
-# takes a claim's look-ups together for much work, and to compile a long statement takes longer than to carry it out.
+# A claim and the transactions that hold it find their rows by key. Without statistics (a table just filled), or with
+# a thousand keys at once, the planner turns to reading whole tables; so it may not, until the transaction ends. Nor
+# may it compile: it takes a claim's look-ups together for much work, and to compile a long statement takes longer
+# than to carry it out.
 BY_INDEX = """
 set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
 set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE),
 set_config('jit', 'off', TRUE)
 """
-_KEEP = f"""
+_RENEW = f"""
 UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
  WHERE id = %s AND token = %s RETURNING clock_timestamp(), {BY_INDEX}
 """  # noqa: S608  (a constant of ours)
@@ -122,8 +123,8 @@ class HeldClaim:
         """Open a transaction that holds the claim, renew it, and yield the database's time.
 
         Everything written for the claim's requests is written in such a transaction, and its rows are found by
-        index. A transaction within a transaction is part of it. Raises ClaimLost when the claim is no longer ours;
-        the transaction then writes nothing.
+        index. Called while one is open, it joins that one. Raises ClaimLost when the claim is no longer ours; the
+        transaction then writes nothing.
         """
         if self._now:
             yield self._now
@@ -143,7 +144,7 @@ class HeldClaim:
     def share_with_intake(
         self, chatbot_ids: Iterable[int], work: Callable[[datetime, set[int]], Iterable[_Done]]
     ) -> list[_Done]:
-        """Do work in transactions under the intake locks of these chatbots, which exclude their marks.
+        """Do work in transactions of the claim, under the intake locks of these chatbots, which exclude their marks.
 
         `work` is called with the database's time and the chatbots whose locks the transaction holds: once for all
         that are free, then for each of the others by itself. Returns all that it returned. Raises ClaimLost.
@@ -168,7 +169,7 @@ class HeldClaim:
     def release(self) -> None:
         """End the claim. Requests that still point to it go back to the line, without a lost attempt.
 
-        To do so again does nothing: who lets go in the last transaction saves a transaction.
+        To do so again does nothing: a worker that releases the claim in its last transaction spares another one.
         """
         if self._is_over:
             return
@@ -187,7 +188,7 @@ class HeldClaim:
 
     def _lock(self) -> datetime:
         with connection.cursor() as cursor:
-            cursor.execute(_KEEP, [LEASE_SECONDS, self.id, self.token])
+            cursor.execute(_RENEW, [LEASE_SECONDS, self.id, self.token])
             row = cursor.fetchone()
         if row is None:
             raise ClaimLost

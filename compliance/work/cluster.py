@@ -6,7 +6,7 @@ stops them all for good. So none is replaced (but a worker that has done its num
 whole, and the parent starts another, which puts back what the workers of the former had in hand. See ADR 0031.
 
     parent      knows no database; kills a guard that stands still, or has a process that does
-      guard     ends when a process of it was killed; beats, rings, has the sweep run; dies with the parent
+      guard     ends when a process of it was killed; beats, nudges workers, has the sweep run; dies with the parent
         workers, pusher, monitor    die with the guard
 """
 

@@ -19,7 +19,7 @@ from compliance.work.heartbeats import Cluster, Condition
 
 # Seconds are normal.
 LONGEST_WAIT = timedelta(minutes=10)
-# A guard rings every few seconds while something waits, so nobody at work so long after is not for want of a nudge.
+# A guard nudges every few seconds while something waits, so nobody at work so long after is not for want of a nudge.
 _IDLE_WAIT = timedelta(seconds=60)
 # The sweep is asked for every minute, and may wait for a worker and take its time.
 _SWEEP_LATE = timedelta(minutes=3)

@@ -35,7 +35,7 @@ SWEEP_SECONDS = 60.0
 # So long a cluster waits before it asks a database again that did not answer.
 _WAIT_SECONDS = 1.0
 
-_BELL_LOCK = 0x6463_6162  # "dcab": the advisory lock that one ringer at a time holds
+_NUDGE_LOCK = 0x6463_6162  # "dcab": the advisory lock that one who inserts a nudge at a time holds
 
 # A handful wait at most. Whoever finds more inserts one too many, which does no harm.
 _WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s LIMIT 20"
@@ -98,7 +98,7 @@ def _insert_unless_waiting(task: str, *, or_else: frozenset[str] | set[str] = fr
     if enough & _waiting():
         return
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_BELL_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_NUDGE_LOCK])
         if not enough & _waiting():
             cursor.execute(_INSERT, [KEY, task])
 

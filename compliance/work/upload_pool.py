@@ -1,6 +1,6 @@
 """A few threads that call the storage for one worker, while it goes on reading or waits.
 
-Only the worker's own thread writes to the database, so it also keeps the claim, whenever it waits for the others.
+Only the worker's own thread writes to the database, so it also renews the claim, whenever it waits for the others.
 """
 
 import time
@@ -71,7 +71,7 @@ class UploadPool(Generic[Subject, Result]):
             self.hand(subject, partial(work, subject))
 
     def hand(self, subject: Subject, work: Callable[[], Result], *, size: int = 0) -> None:
-        """Let a thread do the work. Waits for room, and keeps the claim meanwhile. Raises ClaimLost."""
+        """Let a thread do the work. Waits for room, and renews the claim meanwhile. Raises ClaimLost."""
         self._wait_for_room(size)
         self.begun.add(subject)
         self._pending[self._threads.submit(work)] = subject, size
@@ -82,7 +82,7 @@ class UploadPool(Generic[Subject, Result]):
             self._wait()
 
     def wait_for_all(self) -> None:
-        """Wait until nothing is under way, and keep the claim meanwhile. Raises ClaimLost."""
+        """Wait until nothing is under way, and renew the claim meanwhile. Raises ClaimLost."""
         while self._pending:
             self._wait()
 
@@ -102,7 +102,7 @@ class UploadPool(Generic[Subject, Result]):
 
     def _wait(self) -> None:
         self._renewer.renew_if_due()
-        finished, _ = wait(self._pending, timeout=leases.SECONDS_BETWEEN_KEEPS, return_when=FIRST_COMPLETED)
+        finished, _ = wait(self._pending, timeout=leases.SECONDS_BETWEEN_RENEWALS, return_when=FIRST_COMPLETED)
         self._note(list(finished))
 
     def _note(self, calls: list[Future[Result]]) -> None:

@@ -1,4 +1,4 @@
-"""Take an extract to make it, keep it, and say what became of it. The row is claim and fence.
+"""Take an extract to make it, renew the lease, and say what became of it. The row is claim and fence.
 
 Whoever makes an extract holds its row by a token and a lease, by the database's clock; each statement here names the
 token, so a worker that slept through its lease changes nothing. An expired lease counts as an attempt.
@@ -115,7 +115,7 @@ UPDATE conversations_dailyextract
  WHERE id = %(id)s AND token = %(token)s
 """
 
-_KEEP = """
+_RENEW = """
 UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
  WHERE id = %(id)s AND token = %(token)s RETURNING version
 """
@@ -194,7 +194,7 @@ class Held:
 
     def renew(self) -> int:
         """Renew the lease, and return the version that the day has now. Raises ExtractLost."""
-        return self._change(_KEEP)
+        return self._change(_RENEW)
 
     def record(self, place: StorageLocation, key: str, upload_id: str | None) -> None:
         """Write down where the file goes, before anything of it is there. Raises ExtractLost."""

@@ -18,7 +18,7 @@ def test_a_model_that_is_declared_nowhere_is_told_with_instructions(monkeypatch:
     assert "add a Store" in instruction
 
 
-def test_a_field_without_a_fate_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_without_a_disposition_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     message, *others = inventory.STORES
     fields = {name: disposition for name, disposition in message.fields.items() if name != "text"}
     monkeypatch.setattr(inventory, "STORES", (Store(message.model, message.way, fields), *others))

@@ -36,7 +36,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
-    """Carry out a statement as a transaction does, and return how many rows its nodes have gone through."""
+    """Carry out a statement as a transaction of a claim does; return how many rows its nodes have gone through."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SELECT {BY_INDEX}")
         explained = statement.as_string(connection.connection)

@@ -183,7 +183,7 @@ def test_a_mark_of_a_lost_claim_writes_nothing(chatbot: Chatbot) -> None:
     assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
 
 
-def test_a_claim_in_the_middle_of_a_bite_is_not_broken_up(chatbot: Chatbot) -> None:
+def test_a_claim_in_the_middle_of_a_transaction_is_not_broken_up(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "42")
     held = claims.take(Kind.DELETION)
     assert held

@@ -1,4 +1,4 @@
-"""Every change of a request's state that a worker reports. Each happens in a transaction of the worker's claim.
+"""Every change of a request's state that a worker reports. Each happens in a transaction that holds the claim.
 
 The counters are added in the transaction that did what they count, so that a kill can neither lose nor repeat
 one. Final states forget the chatter's value.

@@ -72,7 +72,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
 
 
 def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:
-    """Give requests back until their storage may be tried again. Logged the first time only: it can take days."""
+    """Requeue requests until their storage may be tried again. Logged the first time only: it can take days."""
     requests = claimed(held, request_ids)
     resting = errors.resting()
     first_wait, next_wait = (Value(now + wait) for wait in _REST_WAITS)

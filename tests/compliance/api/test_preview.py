@@ -235,7 +235,7 @@ def test_what_a_deletion_that_failed_had_still_to_do_is_told(caller, chatbot, pr
     uploads.receive(conversation=conversation, name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
     deletion_of(chatbot, "alice")
     refused = StepFailed("storage_locked", "Grant it.", retryable=False)
-    monkeypatch.setattr(objects, "erase_files", lambda _bite, ids: dict.fromkeys(ids, refused))
+    monkeypatch.setattr(objects, "erase_files", lambda _begin, ids: dict.fromkeys(ids, refused))
     drain()
     monkeypatch.undo()
     # The rows are erased, the file is not.

@@ -219,8 +219,8 @@ def test_it_needs_little_memory_for_300_000_messages(
     exported(chatbot, "nobody")  # the client and its libraries are loaded
     before = resident_bytes()
     peak = [before]
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.0)
-    monkeypatch.setattr(HeldClaim, "keep", lambda held: peak.append(resident_bytes()))
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
+    monkeypatch.setattr(HeldClaim, "renew", lambda held: peak.append(resident_bytes()))
     export = exported(chatbot)
     assert export.rows == export.request.messages == 300_000
     assert export.bytes > 100 * 2**20

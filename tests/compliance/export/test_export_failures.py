@@ -243,7 +243,7 @@ def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
 def test_it_keeps_its_claim_while_it_writes(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
     held = taken(factories.export_of(chatbot, "42"))
     kept: list[bool] = []
@@ -266,7 +266,7 @@ def test_it_keeps_its_claim_while_it_writes(
 def test_it_stops_in_the_middle_when_its_claim_is_lost(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.0)
     factories.conversation_of(chatbot, "42", messages=200, text="x" * 100_000)
     held = taken(factories.export_of(chatbot, "42"))
     read = Transcripts.pieces

@@ -137,7 +137,7 @@ def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, sto
 def test_many_files_go_in_transactions_and_the_answer_stays_small(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "COPIES_PER_BITE", 40)
+    monkeypatch.setattr(copying, "COPIES_AT_ONCE", 40)
     conversation = conversation_of(chatbot, "42")
     for number in range(MOST_FILES + 5):
         stored(conversation, b"content %d" % number)

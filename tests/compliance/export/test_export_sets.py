@@ -278,7 +278,7 @@ def test_after_a_large_file_that_took_the_time_the_rest_is_given_back(
 def test_the_claim_is_kept_while_the_storage_is_slow(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.05)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.05)
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(3)]
     held = taken(*requests)
     write = ObjectStorage.write_parts
@@ -336,7 +336,7 @@ def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(
     assert peak.growth < 100 * 2**20
 
 
-def test_a_crew_holds_no_more_than_it_may() -> None:
+def test_a_pool_holds_no_more_than_it_may() -> None:
     held, most = 0, 0
     lock = threading.Lock()
 
@@ -357,7 +357,7 @@ def test_a_crew_holds_no_more_than_it_may() -> None:
     assert most == 25  # that one went alone
 
 
-def test_a_crew_drops_what_has_not_begun_when_its_worker_fails() -> None:
+def test_a_pool_drops_what_has_not_begun_when_its_worker_fails() -> None:
     begun: list[int] = []
 
     def work(number: int) -> None:

@@ -96,16 +96,16 @@ def test_it_tells_the_code_of_an_upload_that_cannot_be_aborted(whole, storage, m
 
 def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, *ORPHANS)
-    monkeypatch.setattr("compliance.reconciliation.repair._ORPHANS_PER_BITE", 2)
-    transactions: list[int] = []
+    monkeypatch.setattr("compliance.reconciliation.repair._ORPHANS_PER_CALL", 2)
+    calls: list[int] = []
 
     remove = ObjectStorage.remove_versions
 
     def dies(bucket: ObjectStorage, versions: Iterable[Version]) -> dict[str, StorageError]:
-        if transactions:
+        if calls:
             raise KeyboardInterrupt
         some = list(versions)
-        transactions.append(len(some))
+        calls.append(len(some))
         return remove(bucket, some)
 
     with monkeypatch.context() as patch:
@@ -113,7 +113,7 @@ def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, 
         with pytest.raises(KeyboardInterrupt):
             reconcile("--fix", "--force")
 
-    assert transactions == [2]
+    assert calls == [2]
     assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"orphans": 2}
     assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 3}
     assert keys(storage) == whole

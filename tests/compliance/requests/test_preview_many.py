@@ -61,7 +61,7 @@ def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monk
     failed = deletion_of(chatbot, "failing")
     refused = StepFailed("storage_locked", "Grant it.", retryable=False)
     with monkeypatch.context() as patch:
-        patch.setattr(objects, "erase_files", lambda _bite, ids: dict.fromkeys(ids, refused))
+        patch.setattr(objects, "erase_files", lambda _begin, ids: dict.fromkeys(ids, refused))
         drain()
     conversation_of(chatbot, "failing", messages=3, deletion_request_id=failed.pk)
     deletion_of(chatbot, "gone")

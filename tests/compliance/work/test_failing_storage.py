@@ -137,7 +137,7 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}")
         deletion_of(chatbot, value)
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0.02)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0.02)
     kept: list[int] = []
     keep = claims.HeldClaim._lock
 

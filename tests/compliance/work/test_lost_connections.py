@@ -35,7 +35,7 @@ def end_this_connection() -> None:
 
 
 @pytest.mark.parametrize("values", [["42"], ["42", "43"]], ids=["one", "two"])
-def test_requests_whose_connection_broke_between_two_bites_go_on_at_once(
+def test_requests_whose_connection_broke_between_two_transactions_go_on_at_once(
     chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch, values: list[str]
 ) -> None:
     for value in values:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture
 def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> work.Held:
     """A day with a message, taken by a worker that looks after its lease often."""
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_KEEPS", 0)
+    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
     conversation_on(chatbot, "42", noon())
     [day] = planned(chatbot)
