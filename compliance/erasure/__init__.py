@@ -1,1 +1,1 @@
-"""Erase what a deletion names. The only package that deletes personal rows or objects."""
+"""Erase what a deletion names. Only this package and `retention` delete personal rows."""

@@ -1,6 +1,6 @@
 """What a deletion and an export would do now, without doing any of it.
 
-The questions are those of the mark (`erasure/marking.py`, `erasure/scope.py`), of the claims (`sizes.py`) and of
+The questions are those of the mark (`erasure/marking.py`, `erasure/scope.py`), of the claims (`work/sizes.py`) and of
 the file (`conversations/transcripts.py`), asked without a request. Tests file what they preview, and compare.
 
 No message is counted one by one: each conversation keeps how many it has. What is looked at is bounded.
