@@ -86,7 +86,7 @@ class CleanupRun:
             self._tell(count)
 
     def purge(self, key: str, where: Whereabouts | None = None) -> bool:
-        """Purge an object, hosted unless told; where storage refuses, its row stays, so the next turn tries again."""
+        """Purge an object, hosted unless told; where storage refuses, its row stays, so the next run tries again."""
         try:
             (storage_of(where) if where else hosted_storage()).purge(key)
         except (StorageError, StepFailed) as error:
@@ -122,26 +122,26 @@ def erase_late_data() -> None:
             return
 
 
-def remove_expired(turn: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
+def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
     """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls,
     callbacks, log-ins.
 
     By default a bounded share of it, as the sweep does. Without `at_clients` nothing in clients' buckets: see
-    `remove_at_client`. Returns the turn.
+    `remove_at_client`. Returns the run.
     """
-    turn = turn or CleanupRun(seconds=_SECONDS_PER_TASK)
-    _remove_exports(turn, expired_exports().filter(hosting=HOSTED), "expires_at")
-    _remove_exports(turn, given_up_exports().filter(hosting=HOSTED), "pk")
+    run = run or CleanupRun(seconds=_SECONDS_PER_TASK)
+    _remove_exports(run, expired_exports().filter(hosting=HOSTED), "expires_at")
+    _remove_exports(run, given_up_exports().filter(hosting=HOSTED), "pk")
     if at_clients:
         for chatbot_id in clients_to_clean_up():
-            remove_at_client(chatbot_id, turn)
-    _remove_expired_extracts(turn)
-    _remove_abandoned_uploads(turn)
-    _abort_forgotten_uploads(turn)
-    _remove_expired_ledger(turn)
+            remove_at_client(chatbot_id, run)
+    _remove_expired_extracts(run)
+    _remove_abandoned_uploads(run)
+    _abort_forgotten_uploads(run)
+    _remove_expired_ledger(run)
     for store, (_, statement) in FORGETTING.items():
-        _in_batches(turn, store, statement)
-    return turn
+        _in_batches(run, store, statement)
+    return run
 
 
 def count_expired() -> dict[str, int]:
@@ -160,11 +160,11 @@ def count_expired() -> dict[str, int]:
     return counts
 
 
-def _in_batches(turn: CleanupRun, store: str, statement: str) -> None:
+def _in_batches(run: CleanupRun, store: str, statement: str) -> None:
     with connection.cursor() as cursor:
-        for _ in turn.while_time_is_left(repeat(None)):
+        for _ in run.while_time_is_left(repeat(None)):
             cursor.execute(statement, {**periods(), "batch": _BATCH})
-            turn.note_removed(store, cursor.rowcount)
+            run.note_removed(store, cursor.rowcount)
             if cursor.rowcount < _BATCH:
                 return
 
@@ -243,42 +243,42 @@ def clients_to_clean_up() -> list[int]:
     return sorted(found - set(resting.values_list("chatbot_id", flat=True)))
 
 
-def remove_at_client(chatbot_id: int, turn: CleanupRun | None = None) -> CleanupRun:
-    """Remove what attempts before have left in the bucket of a chatbot's client. Returns the turn.
+def remove_at_client(chatbot_id: int, run: CleanupRun | None = None) -> CleanupRun:
+    """Remove what attempts before have left in the bucket of a chatbot's client. Returns the run.
 
     Of a bucket that refuses or does not answer nothing more is tried.
     """
-    turn = turn or CleanupRun(seconds=_SECONDS_PER_TASK)
+    run = run or CleanupRun(seconds=_SECONDS_PER_TASK)
     for exports, order in ((expired_exports(), "expires_at"), (given_up_exports(), "pk")):
-        _remove_exports(turn, exports.filter(hosting=CLIENT, chatbot=chatbot_id), order)
-    return turn
+        _remove_exports(run, exports.filter(hosting=CLIENT, chatbot=chatbot_id), order)
+    return run
 
 
-def _remove_exports(turn: CleanupRun, exports: QuerySet[Export], order: str) -> None:
+def _remove_exports(run: CleanupRun, exports: QuerySet[Export], order: str) -> None:
     """In the order of the index that has them, or all exports would be read to sort them."""
     refusing: set[Whereabouts] = set()
-    for export in turn.while_time_is_left(_each(exports, order)):
+    for export in run.while_time_is_left(_each(exports, order)):
         where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
         if where in refusing:
             continue
-        if _removed(turn, export, where):
-            turn.note_removed("exports")
+        if _removed(run, export, where):
+            run.note_removed("exports")
         elif where.hosting == CLIENT:
             refusing.add(where)
 
 
-def _removed(turn: CleanupRun, export: Export, where: Whereabouts) -> bool:
+def _removed(run: CleanupRun, export: Export, where: Whereabouts) -> bool:
     """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
     with transaction.atomic():
         objects.forget_out_of_reach([export.pk])
     if not Export.objects.filter(pk=export.pk, key=export.key).exists():
         return True
     for failure in objects.erase_expired_copies([export.request_id]).values():
-        turn.refuse(failure)
+        run.refuse(failure)
         return False
     if ExportFile.objects.filter(export=export.pk).exists():
         return True  # a retry was asked for meanwhile, and removes what was left before
-    if not turn.purge(str(export.key), where):
+    if not run.purge(str(export.key), where):
         return False
     with transaction.atomic():
         # Not if a retry has taken another key meanwhile.
@@ -286,44 +286,44 @@ def _removed(turn: CleanupRun, export: Export, where: Whereabouts) -> bool:
     return True
 
 
-def _remove_expired_extracts(turn: CleanupRun) -> None:
+def _remove_expired_extracts(run: CleanupRun) -> None:
     """Each is taken first, so that nobody makes it again meanwhile."""
-    for held in turn.while_time_is_left(iter(work.take_expired, None)):
+    for held in run.while_time_is_left(iter(work.take_expired, None)):
         try:
             hosted_storage().purge(str(held.key))
         except StorageError as error:
-            turn.refuse(error)
+            run.refuse(error)
             held.refuse(error.code, error.detail, retryable=error.retryable, wait=_REFUSED_AGAIN)
         else:
             held.expire()
-            turn.note_removed("extracts")
+            run.note_removed("extracts")
 
 
-def _remove_abandoned_uploads(turn: CleanupRun) -> None:
+def _remove_abandoned_uploads(run: CleanupRun) -> None:
     """Take the row, so that the upload cannot be finalised any more; remove what storage has; then the row goes."""
-    for upload in turn.while_time_is_left(_each(abandoned_uploads(), "created_at")):
+    for upload in run.while_time_is_left(_each(abandoned_uploads(), "created_at")):
         is_taken = abandoned_uploads().filter(pk=upload.pk).update(upload_id=None)
-        if is_taken and turn.purge(upload.object_key):
+        if is_taken and run.purge(upload.object_key):
             UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.UPLOADING).delete()
-            turn.note_removed("abandoned_uploads")
+            run.note_removed("abandoned_uploads")
 
 
-def _abort_forgotten_uploads(turn: CleanupRun) -> None:
+def _abort_forgotten_uploads(run: CleanupRun) -> None:
     try:
-        for upload in turn.while_time_is_left(forgotten_uploads()):
+        for upload in run.while_time_is_left(forgotten_uploads()):
             hosted_storage().abort(upload.key, upload.upload_id)
-            turn.note_removed("forgotten_uploads")
+            run.note_removed("forgotten_uploads")
     except StorageError as error:
-        turn.refuse(error)
+        run.refuse(error)
 
 
-def _remove_expired_ledger(turn: CleanupRun) -> None:
+def _remove_expired_ledger(run: CleanupRun) -> None:
     try:
-        for key in turn.while_time_is_left(ledger.expired_keys()):
-            if turn.purge(key):
-                turn.note_removed("ledger_objects")
+        for key in run.while_time_is_left(ledger.expired_keys()):
+            if run.purge(key):
+                run.note_removed("ledger_objects")
     except StorageError as error:
-        turn.refuse(error)
+        run.refuse(error)
 
 
 def _each(rows: "QuerySet[_Row]", order: str) -> Iterator[_Row]:

@@ -51,39 +51,39 @@ class RequestFilters:
     received_before: datetime | None = None
 
 
-def newest(chatbots: Sequence[int], wanted: RequestFilters) -> "MergedQuery":
-    """Return the requests of these chatbots that are wanted, to be paged by `-id`: the newest first."""
-    return MergedQuery(chatbots, tuple(_branches(wanted)))
+def newest(chatbots: Sequence[int], filters: RequestFilters) -> "MergedQuery":
+    """Return the requests of these chatbots that fit the filters, to be paged by `-id`: the newest first."""
+    return MergedQuery(chatbots, tuple(_branches(filters)))
 
 
 _Branch = Callable[[QuerySet[ComplianceRequest]], QuerySet[ComplianceRequest]]
 
 
-def _branches(wanted: RequestFilters) -> list[_Branch]:
+def _branches(filters: RequestFilters) -> list[_Branch]:
     """Return one narrowing for each state that is looked for; one for all where any will do."""
-    states: dict[Status, Q] = VIEWS[wanted.view] or (dict.fromkeys(OPEN, Q()) if wanted.due else {})
-    chosen = {Status(one) for one in (wanted.status, wanted.hold_reason and Status.ON_HOLD) if one}
+    states: dict[Status, Q] = VIEWS[filters.view] or (dict.fromkeys(OPEN, Q()) if filters.due else {})
+    chosen = {Status(one) for one in (filters.status, filters.hold_reason and Status.ON_HOLD) if one}
     if len(chosen) > 1 or (states and not chosen <= states.keys()):
         return []
     for status in chosen:
         states = {status: states.get(status, Q())}
-    return [_narrowing(wanted, status, also) for status, also in states.items()] or [_narrowing(wanted, None, Q())]
+    return [_narrowing(filters, status, also) for status, also in states.items()] or [_narrowing(filters, None, Q())]
 
 
-def _narrowing(wanted: RequestFilters, status: Status | None, also: Q) -> _Branch:
-    also &= DUE[wanted.due] if wanted.due else Q()
-    also &= Q(hold_reason=wanted.hold_reason) if wanted.hold_reason else Q()
-    if wanted.origin:
-        also &= Q(origin=wanted.origin)
+def _narrowing(filters: RequestFilters, status: Status | None, also: Q) -> _Branch:
+    also &= DUE[filters.due] if filters.due else Q()
+    also &= Q(hold_reason=filters.hold_reason) if filters.hold_reason else Q()
+    if filters.origin:
+        also &= Q(origin=filters.origin)
 
     def narrow(requests: QuerySet[ComplianceRequest]) -> QuerySet[ComplianceRequest]:
         return queries.fitting(
             requests.filter(also),
             status=status,
-            kind=wanted.kind,
-            reference=wanted.reference,
-            received_after=wanted.received_after,
-            received_before=wanted.received_before,
+            kind=filters.kind,
+            reference=filters.reference,
+            received_after=filters.received_after,
+            received_before=filters.received_before,
         )
 
     return narrow

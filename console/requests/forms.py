@@ -59,7 +59,7 @@ class FilterForm(forms.Form):
         """Say whether the filters beside the chatbot are used."""
         return any(self.data.get(name) for name in self.fields)
 
-    def wanted(self, view: str) -> RequestFilters:
+    def filters(self, view: str) -> RequestFilters:
         """Return what is asked for. Only of a form that is valid."""
         given = self.cleaned_data
         return RequestFilters(

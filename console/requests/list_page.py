@@ -55,7 +55,7 @@ def requests(request: HttpRequest) -> HttpResponse:
     form = FilterForm(request.GET, chatbots=chatbots, zone=zone)
     found: Page[ComplianceRequest] = Page([], None, None)
     if form.is_valid():
-        merged: Any = newest([one.pk for one in chosen], form.wanted(view))
+        merged: Any = newest([one.pk for one in chosen], form.filters(view))
         found = page_of(request, merged, ordering=("-id",))
     offered = decisions.offered_in_bulk(request)
     return render(

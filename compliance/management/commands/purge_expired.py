@@ -39,11 +39,11 @@ exit codes: 0 all of it is gone, 1 the storage or the database did not answer, 3
             self._tell(options, {"dry_run": True, "expired": expired})
             return
         with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
-            turn = cleanup.remove_expired(cleanup.CleanupRun(tell=bar.update))
+            run = cleanup.remove_expired(cleanup.CleanupRun(tell=bar.update))
         self._tell(
-            options, {"removed": {store: turn.removed[store] for store in expired}, "refused": dict(turn.refused)}
+            options, {"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)}
         )
-        if turn.refused:
+        if run.refused:
             raise SystemExit(3)
 
     def _tell(self, options: dict[str, Any], outcome: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, sto
     assert [request.files for request in requests] == [0, 1]
 
 
-def test_many_files_go_in_transactions_and_the_answer_stays_small(
+def test_many_files_go_in_groups_and_the_answer_stays_small(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copying, "COPIES_AT_ONCE", 40)
