@@ -42,10 +42,10 @@ def storage_of(where: Whereabouts) -> ObjectStorage:
     )
     if bucket is None:
         raise StepFailed("bucket_changed", "The chatbot's bucket was changed in the middle of the work.")
-    return open_place(bucket).storage
+    return open_location(bucket).storage
 
 
-def open_place(bucket: Bucket) -> StorageLocation:
+def open_location(bucket: Bucket) -> StorageLocation:
     """Return where a chatbot's files go now. Raises StepFailed."""
     detail = ""
     try:

@@ -8,7 +8,7 @@ from chatbots.models import Bucket
 from common.storage import ObjectStorage
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
-from compliance.storage_locations import HOSTED, open_place
+from compliance.storage_locations import HOSTED, open_location
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 
@@ -36,7 +36,7 @@ def choose(held: HeldClaim) -> Destination | None:
     places: dict[int, StorageLocation] = {}
     for bucket in reached:
         try:
-            places[bucket.chatbot_id] = open_place(bucket)
+            places[bucket.chatbot_id] = open_location(bucket)
         except StepFailed as failure:
             failures[bucket.chatbot_id] = failure
     for chatbot in set(waiting.values()) - buckets.keys():

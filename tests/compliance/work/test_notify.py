@@ -46,7 +46,7 @@ def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
     notify.notify_workers()
     with ThreadPoolExecutor(1) as pool, transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [notify._NUDGE_LOCK])
-        pool.submit(_ring).result(timeout=10)
+        pool.submit(_notify).result(timeout=10)
     assert OrmQ.objects.count() == 1
 
 
@@ -55,7 +55,7 @@ def test_eight_at_once_call_one_worker() -> None:
 
     def together() -> None:
         barrier.wait()
-        _ring()
+        _notify()
 
     for _round in range(5):
         with ThreadPoolExecutor(8) as pool:
@@ -64,7 +64,7 @@ def test_eight_at_once_call_one_worker() -> None:
         assert len(take_all()) == 1
 
 
-def _ring() -> None:
+def _notify() -> None:
     try:
         notify.notify_workers()
     finally:
