@@ -39,7 +39,7 @@ _SUBSCRIBER_BITS = 64
 _UNKNOWN_NAMES = 4096
 
 _COUNT = """
-INSERT INTO chatbots_loginfailures AS kept (key, user_id, address, failures, ends_at)
+INSERT INTO accounts_loginfailures AS kept (key, user_id, address, failures, ends_at)
 VALUES (%(key)s, %(user)s, %(address)s, 1, statement_timestamp() + %(cooloff)s)
     ON CONFLICT (key) DO UPDATE
    SET failures = CASE WHEN kept.ends_at <= statement_timestamp() THEN 1

@@ -12,7 +12,6 @@ class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
     """The app that shows a staff user's codes. Its secret is not stored: a dump of the database makes no codes."""
 
     class Meta:
-        app_label = "chatbots"
         proxy = True
 
     def __str__(self) -> str:
@@ -37,7 +36,6 @@ class LoginFailures(models.Model):
     ends_at = models.DateTimeField("counts until", db_index=True)
 
     class Meta:
-        app_label = "chatbots"
         verbose_name = verbose_name_plural = "failed log-ins"
 
     def __str__(self) -> str:
@@ -53,7 +51,6 @@ class StaffLogin(models.Model):
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
-        app_label = "chatbots"
         verbose_name = "log-in"
         indexes = [models.Index(name="stafflogin_user_address", fields=["user", "address"])]
 

@@ -54,7 +54,7 @@ def empty() -> None:
     """Empty every table of ours and the queue, so that two measurements meet the same database."""
     models = [
         model
-        for label in ("chatbots", "conversations", "compliance")
+        for label in ("accounts", "chatbots", "conversations", "compliance")
         for model in apps.get_app_config(label).get_models()
         if model is not DigestKey
     ]

@@ -1,7 +1,7 @@
 """Who owns the data: chatbots, their variables, keys and buckets, the staff who may see them, the change log.
 
 No personal data of a chatter stands in these tables. Rules that must hold whatever code runs are database
-constraints; the triggers are in migrations 0002 (append-only change log, no removal of a UCI) and 0011 (a public id
+constraints; the triggers are in migration 0002 (append-only change log, no removal of a UCI, a public id
 never changes).
 """
 

@@ -221,7 +221,7 @@ def _erasures_met(
         later = [
             each
             for each in erasures.get(chatter, ())
-            if (started_at is not None and started_at < each.cut_at)
+            if (started_at is not None and started_at < each.cutoff_at)
             or (number is not None and number <= each.cutoff_number)
         ]
         if later:

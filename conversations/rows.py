@@ -23,9 +23,9 @@ RENEWAL_STEP = timedelta(hours=1)
 
 
 class Erasure(NamedTuple):
-    """That a chatter was erased: what began before `cut_at`, or is stored under a number up to `cutoff_number`."""
+    """That a chatter was erased: what began before `cutoff_at`, or is stored under a number up to `cutoff_number`."""
 
-    cut_at: datetime
+    cutoff_at: datetime
     cutoff_number: int
     request_id: UUID
 
@@ -82,7 +82,7 @@ _UPDATE_CONVERSATIONS = f"""
 """  # noqa: S608
 
 _READ_ERASURES = """
-    SELECT variable_id, digest, cut_at, cutoff_number, request_id FROM conversations_erasedchatter
+    SELECT variable_id, digest, cutoff_at, cutoff_number, request_id FROM conversations_erasedchatter
     WHERE chatbot_id = %s AND variable_id = ANY(%s) AND digest = ANY(%s::bytea[])
 """
 

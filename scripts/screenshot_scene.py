@@ -221,7 +221,7 @@ def _take(request: ComplianceRequest) -> None:
     )
     counts = {"conversations_total": 1_240, "conversations": 806, "messages": 11_204, "files": 93}
     counts |= {"identities": 806, "variable_values": 1_377}
-    marked = {"cut_at": now, "cutoff_number": Conversation.objects.latest("pk").pk}
+    marked = {"cutoff_at": now, "cutoff_number": Conversation.objects.latest("pk").pk}
     _write(request, status=Status.PROCESSING, claim=claim, lane="large", started_at=now, **marked, **counts)
     _record("request.started", request, conversations=counts["conversations_total"])
 
@@ -284,7 +284,7 @@ def _history(chatbot: Chatbot) -> None:
                 received_at=received,
                 queued_at=received,
                 started_at=completed - timedelta(seconds=4),
-                cut_at=completed - timedelta(seconds=3),
+                cutoff_at=completed - timedelta(seconds=3),
                 cutoff_number=0,
                 completed_at=completed,
                 due_at=received + timedelta(days=30),

@@ -144,12 +144,12 @@ class RequestFactory(DjangoModelFactory[ComplianceRequest]):
     uci_digest = LazyAttribute(lambda row: digest("chatter", row.variable.public_id, row.uci_value or "42"))
     filed_by = "api:test"
     due_at = LazyFunction(lambda: timezone.now() + timedelta(days=30))
-    cut_at = None
+    cutoff_at = None
     cutoff_number = LazyAttribute(lambda row: _highest_number(row.chatbot) if _has_marked(row) else None)
 
 
 def _has_marked(row: Any) -> bool:
-    return row.kind == ComplianceRequest.Kind.DELETION and row.cut_at is not None
+    return row.kind == ComplianceRequest.Kind.DELETION and row.cutoff_at is not None
 
 
 def _highest_number(chatbot: Chatbot) -> int:

@@ -36,7 +36,7 @@ SELECT ours.id, marked.external_id_digest
 _REQUESTS = """
 SELECT r.id, (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id),
        (SELECT public_id FROM chatbots_variable WHERE id = r.variable_id),
-       r.uci_digest, r.conversation_digests, r.cut_at
+       r.uci_digest, r.conversation_digests, r.cutoff_at
   FROM compliance_compliancerequest r
  WHERE r.id = ANY(%s) ORDER BY r.seq
 """
@@ -61,12 +61,12 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
                 "chatbot": str(chatbot),
                 "variable": str(variable) if variable else None,
                 "chatter": bytes(digest or b"").hex(),
-                "cut_at": cut_at.isoformat() if cut_at else None,
+                "cutoff_at": cutoff_at.isoformat() if cutoff_at else None,
                 "conversations": list(
                     dict.fromkeys([*digests[request_id], *(bytes(one).hex() for one in named or ())])
                 ),
             }
-            for request_id, chatbot, variable, digest, named, cut_at in cursor.fetchall()
+            for request_id, chatbot, variable, digest, named, cutoff_at in cursor.fetchall()
         }
 
 

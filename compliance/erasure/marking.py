@@ -3,7 +3,7 @@
 The mark is the moment that counts. It excludes intake by a lock (conversations.locks), so every document is stored
 either wholly before it (and marked) or wholly after it (and then sees the mark and the ErasedChatter row). From the
 mark on nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held. Its
-`cut_at` and `cutoff_number` say what is in its scope from then on (`scope`).
+`cutoff_at` and `cutoff_number` say what is in its scope from then on (`scope`).
 
 A small claim is marked and erased in one transaction, which writes each conversation once. Of a big one the mark
 commits by itself, since it holds intake's lock.
@@ -40,7 +40,7 @@ WAIT_FOR_ROWS = timedelta(seconds=5)
 # An earlier export can be in the line again since the claim was made (a retry): it too has to go first. The chatbot
 # is looked up for each request (OFFSET 0): joined, it has a planner without statistics read all of its requests.
 _ASK_AGAIN = f"""
-SELECT r.id, r.chatbot_id, r.cut_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
+SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
                 WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
                   AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
@@ -97,7 +97,7 @@ SELECT chatbot_id, clock_timestamp(),
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in transitions.COUNTERS)
 _BEGIN = f"""
 UPDATE compliance_compliancerequest r
-   SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cut_at = %(cut)s,
+   SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cutoff_at = %(cut)s,
        cutoff_number = begun.cutoff, conversations_total = begun.total,
        {", ".join(f"{name} = r.{name} + begun.{name}" for name in transitions.COUNTERS)}
   FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
@@ -107,7 +107,7 @@ UPDATE compliance_compliancerequest r
 
 _REMEMBER = """
 INSERT INTO conversations_erasedchatter
-       (chatbot_id, variable_id, digest, cut_at, cutoff_number, request_id, expires_at)
+       (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
 SELECT chatbot_id, variable_id, uci_digest, %(cut)s, cutoff_number, id, %(cut)s + make_interval(secs => %(keep)s)
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND variable_id IS NOT NULL
     ON CONFLICT (request_id) DO NOTHING

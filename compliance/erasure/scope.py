@@ -4,7 +4,7 @@ The data says what is left. No request owns a conversation, a file or an export,
 another: whoever asks finds what is named, by whoever it was closed or erased. So two deletions that meet do the same
 work twice at the worst, and neither is complete before all of it is done.
 
-For a row `r` of the requests, once it has marked (`cut_at` and `cutoff_number` are set). A conversation is in scope
+For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`), a conversation is in scope
 
 - if the request names it (`conversations.named`) and it was stored when the request marked: its number tells, since
   an erased conversation keeps only its day;
@@ -24,7 +24,7 @@ SELECT {{columns}}
   FROM ({NAMED}) AS named
  CROSS JOIN LATERAL (SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
  WHERE c.id <= r.cutoff_number
-    OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cut_at)
+    OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cutoff_at)
 """  # noqa: S608  (a text of ours)
 IN_SCOPE_WITH = f"""
 {_NAMED_IN_SCOPE}

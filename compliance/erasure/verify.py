@@ -76,10 +76,10 @@ class Leftovers:
 # by digest who they were.
 _ASK = sql.SQL("""
 WITH r AS MATERIALIZED (
-    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cut_at, cutoff_number, erase_exports
+    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cutoff_at, cutoff_number, erase_exports
       FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
 ), scope AS MATERIALIZED (
-    SELECT r.id AS request_id, r.cut_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s
+    SELECT r.id AS request_id, r.cutoff_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s
 ), met AS (
     SELECT s.request_id, s.erased_before, held.export_id
       FROM scope AS s CROSS JOIN LATERAL ({exports_holding}) AS held
@@ -97,7 +97,7 @@ WITH r AS MATERIALIZED (
             WHERE e.id = met.export_id OFFSET 0) AS e
 ), days AS (
     SELECT s.request_id, s.erased_before, e.id, e.hosting, e.key, e.state, e.error_code, e.error_detail,
-           e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean, e.finished_at > s.cut_at AS is_new
+           e.made_version, coalesce(e.made_version, 0) >= t.version AS is_clean, e.finished_at > s.cutoff_at AS is_new
       FROM scope AS s
      CROSS JOIN LATERAL (
            SELECT extract_id, version FROM conversations_extractconversation
@@ -268,5 +268,5 @@ def _columns() -> sql.Composable:
     )
     return sql.SQL(
         "c.id, (c.deleted_at IS NULL OR {holds}) AS is_left,"
-        " CASE WHEN c.deleted_at < r.cut_at THEN c.id END AS erased_before"
+        " CASE WHEN c.deleted_at < r.cutoff_at THEN c.id END AS erased_before"
     ).format(holds=holds_something)

@@ -97,7 +97,8 @@ SELECT count(*)
  WHERE b.attempts > 0
    AND EXISTS (SELECT FROM ({OFFICERS}) AS o
                 WHERE o.user_id = b.user_id
-                  AND EXISTS (SELECT FROM compliance_notice n WHERE n.chatbot_id = o.chatbot_id AND n.id > b.told))
+                  AND EXISTS (SELECT FROM compliance_notice n
+                               WHERE n.chatbot_id = o.chatbot_id AND n.id > b.last_notified_id))
 """  # noqa: S608  (a text of ours)
 
 

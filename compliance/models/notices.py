@@ -47,7 +47,9 @@ class Mailbox(models.Model):
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="mailbox"
     )
-    told = models.BigIntegerField(default=0, help_text="The last notice that was told, or was over before it was.")
+    last_notified_id = models.BigIntegerField(
+        default=0, help_text="The last notice that was mailed, or was over before it was."
+    )
     next_at = models.DateTimeField(db_default=Now(), help_text="No mail goes out earlier.")
     mailed_at = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="That failed, since the last mail went out.")

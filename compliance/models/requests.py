@@ -88,7 +88,7 @@ class ComplianceRequest(models.Model):
         """How workers take a request. All but `normal` ones are taken one at a time."""
 
         NORMAL = "normal", "Normal"
-        ALONE = "alone", "Alone: its last claim failed or expired"
+        ISOLATED = "isolated", "Isolated: its last claim failed or expired"
         LARGE = "large", "Large: it would hold up the others of a claim"
         CLIENT = "client", "A deletion that has to call a client's bucket"
 
@@ -137,7 +137,7 @@ class ComplianceRequest(models.Model):
     due_at = models.DateTimeField()
     held_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
-    cut_at = models.DateTimeField(null=True, help_text="When a deletion marked, or an export read its snapshot.")
+    cutoff_at = models.DateTimeField(null=True, help_text="When a deletion marked, or an export read its snapshot.")
     cutoff_number = models.BigIntegerField(
         null=True, help_text="The highest number of the chatbot's conversations when a deletion marked."
     )
@@ -285,11 +285,11 @@ class ComplianceRequest(models.Model):
             models.CheckConstraint(
                 name="request_cutoff_is_whole",
                 condition=Q(kind="export")
-                | Q(cut_at__isnull=True, cutoff_number__isnull=True)
-                | Q(cut_at__isnull=False, cutoff_number__isnull=False),
+                | Q(cutoff_at__isnull=True, cutoff_number__isnull=True)
+                | Q(cutoff_at__isnull=False, cutoff_number__isnull=False),
             ),
             models.CheckConstraint(
-                name="request_lane_known", condition=Q(lane__in=["normal", "alone", "large", "client"])
+                name="request_lane_known", condition=Q(lane__in=["normal", "isolated", "large", "client"])
             ),
             models.CheckConstraint(
                 name="request_hold_has_reason",

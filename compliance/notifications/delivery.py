@@ -49,7 +49,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
 def _tell(news: News, server: BaseEmailBackend) -> bool:
     """Tell one officer; return whether the server can be used for others."""
     if not (news.items and news.address):
-        outbox.note_told(news, mailed=False)
+        outbox.note_delivered(news, mailed=False)
         return True
     try:
         with outbound.within(outbound.MAIL_SECONDS, answer_bytes=outbound.MAIL_ANSWER_BYTES):
@@ -62,7 +62,7 @@ def _tell(news: News, server: BaseEmailBackend) -> bool:
         outbox.note_failure(news, error=code)
         _close(server)
         return code in {"recipient_refused", "mail_refused"}
-    outbox.note_told(news, mailed=True)
+    outbox.note_delivered(news, mailed=True)
     logger.info("mail.sent user=%s requests=%s", news.user_id, len(news.items))
     return True
 

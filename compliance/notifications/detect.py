@@ -58,7 +58,7 @@ ON CONFLICT DO NOTHING
 """  # noqa: S608  (a text of ours)
 
 _MAKE_MAILBOXES = f"""
-INSERT INTO compliance_mailbox (user_id, told, attempts, last_error)
+INSERT INTO compliance_mailbox (user_id, last_notified_id, attempts, last_error)
 SELECT DISTINCT user_id, 0, 0, '' FROM ({OFFICERS}) AS officers
     ON CONFLICT DO NOTHING
 """  # noqa: S608  (a text of ours)

@@ -32,9 +32,9 @@ UPDATE compliance_mailbox b
           AND EXISTS (SELECT FROM officers o
                        WHERE o.user_id = one.user_id
                          AND EXISTS (SELECT FROM compliance_notice n
-                                      WHERE n.chatbot_id = o.chatbot_id AND n.id > one.told))
+                                      WHERE n.chatbot_id = o.chatbot_id AND n.id > one.last_notified_id))
         ORDER BY one.next_at, one.user_id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING b.user_id, b.told
+RETURNING b.user_id, b.last_notified_id
 """  # noqa: S608  (a text of ours)
 
 _OF_OFFICER = f"SELECT email, chatbot_id FROM ({OFFICERS}) AS officers WHERE user_id = %s"  # noqa: S608  (ours)
@@ -47,7 +47,7 @@ SELECT n.event, r.id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, c
   FROM compliance_notice n
   JOIN compliance_compliancerequest r ON r.id = n.request_id
   JOIN chatbots_chatbot c ON c.id = n.chatbot_id
- WHERE n.chatbot_id = ANY(%(chatbots)s) AND n.id > %(told)s AND n.id <= %(last)s
+ WHERE n.chatbot_id = ANY(%(chatbots)s) AND n.id > %(after)s AND n.id <= %(last)s
    AND CASE n.event
        WHEN 'failed' THEN r.status = 'failed' AND r.failed_at = n.occurred_at
        WHEN 'on_hold' THEN r.status = 'on_hold' AND r.held_at = n.occurred_at
@@ -61,7 +61,7 @@ SELECT n.event, r.id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, c
 
 _NOTE = """
 UPDATE compliance_mailbox
-   SET token = NULL, claimed_until = NULL, told = %(told)s, last_error = '', attempts = 0,
+   SET token = NULL, claimed_until = NULL, last_notified_id = %(last)s, last_error = '', attempts = 0,
        mailed_at = CASE WHEN %(mailed)s THEN statement_timestamp() ELSE mailed_at END,
        next_at = CASE WHEN %(mailed)s THEN statement_timestamp() + make_interval(secs => %(pause)s) ELSE next_at END
  WHERE user_id = %(user)s AND token = %(token)s
@@ -109,25 +109,27 @@ def take() -> News | None:
         taken = cursor.fetchone()
         if taken is None:
             return None
-        user_id, told = taken
+        user_id, last_notified_id = taken
         cursor.execute(_OF_OFFICER, [user_id])
         rows = cursor.fetchall()
         chatbots = [chatbot_id for _, chatbot_id in rows]
         cursor.execute(_LAST, [chatbots])
         [(last,)] = cursor.fetchall()
-        cursor.execute(_STILL_TRUE, {"chatbots": chatbots, "told": told, "last": last, "most": MOST_COUNTED + 1})
+        cursor.execute(
+            _STILL_TRUE, {"chatbots": chatbots, "after": last_notified_id, "last": last, "most": MOST_COUNTED + 1}
+        )
         items = [Item(*row) for row in cursor.fetchall()]
     return News(user_id, rows[0][0] if rows else "", token, last, items)
 
 
-def note_told(news: News, *, mailed: bool) -> None:
+def note_delivered(news: News, *, mailed: bool) -> None:
     """Note that an officer was told, or that all was over before. The next mail waits for an hour."""
     _execute(
         _NOTE,
         {
             "user": news.user_id,
             "token": news.token,
-            "told": news.last,
+            "last": news.last,
             "mailed": mailed,
             "pause": _PAUSE.total_seconds(),
         },

@@ -109,7 +109,7 @@ def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str 
             )
         request.status, request.attempts = Status.ACCEPTED, 0
         if request.lane == ComplianceRequest.Lane.NORMAL:
-            request.lane = ComplianceRequest.Lane.ALONE
+            request.lane = ComplianceRequest.Lane.ISOLATED
         request.queued_at, request.not_before, request.waiting_for = Now(), None, None
         request.error_code = request.error_detail = ""
         request.failed_at = None
@@ -165,7 +165,7 @@ def needs_another(request: ComplianceRequest, actor: str) -> bool:
 
 def is_cancellable(request: ComplianceRequest) -> bool:
     waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
-    has_marked = request.kind == Kind.DELETION and request.cut_at is not None
+    has_marked = request.kind == Kind.DELETION and request.cutoff_at is not None
     return waits and not has_marked
 
 

@@ -40,7 +40,7 @@ SELECT given.id AS asked_id, found.*
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_compliancerequest r
         WHERE {same} AND r.chatbot_id = given.chatbot_id AND r.kind = 'export' AND r.status = 'accepted'
-          AND r.claim_id IS NULL AND r.cut_at IS NULL AND r.origin = given.origin
+          AND r.claim_id IS NULL AND r.cutoff_at IS NULL AND r.origin = given.origin
           AND r.reference = given.reference AND r.callback_url = given.callback_url
           AND r.include_shared = given.include_shared AND r.include_files = given.include_files
           AND NOT EXISTS (

@@ -83,7 +83,7 @@ UPDATE compliance_compliancerequest r
    SET claim_id = NULL,
        status = CASE WHEN lost.counts AND r.attempts + 1 >= %(most)s THEN 'failed' ELSE 'accepted' END,
        failed_at = CASE WHEN lost.counts AND r.attempts + 1 >= %(most)s THEN clock_timestamp() END,
-       lane = CASE WHEN lost.counts AND r.lane NOT IN ('large', 'client') THEN 'alone' ELSE r.lane END,
+       lane = CASE WHEN lost.counts AND r.lane NOT IN ('large', 'client') THEN 'isolated' ELSE r.lane END,
        attempts = CASE WHEN lost.counts THEN r.attempts + 1 ELSE r.attempts END,
        error_code = CASE WHEN lost.counts THEN 'worker_lost' ELSE r.error_code END,
        error_detail = CASE WHEN lost.counts THEN

@@ -34,7 +34,7 @@ _CLAIM_LATE = timedelta(minutes=1)
 FIRST_OF_LINES = """
   FROM chatbots_chatbot c
  CROSS JOIN unnest(ARRAY['deletion', 'export']) AS k(kind)
- CROSS JOIN unnest(ARRAY['normal', 'alone', 'large', 'client']) AS l(lane)
+ CROSS JOIN unnest(ARRAY['normal', 'isolated', 'large', 'client']) AS l(lane)
  CROSS JOIN LATERAL (
     SELECT r.id, r.seq, r.variable_id, r.uci_digest, r.conversation_digests,
            coalesce(r.not_before, r.queued_at) AS waits_since

@@ -43,7 +43,7 @@ SELECT chatbot_id FROM waiting WHERE chatbot_id IS NOT NULL
 """
 
 # Of what calls no client's bucket.
-_WORKERS_LANES = [Lane.NORMAL, Lane.ALONE, Lane.LARGE]
+_WORKERS_LANES = [Lane.NORMAL, Lane.ISOLATED, Lane.LARGE]
 
 _IN_CLIENTS_BUCKETS = """
 SELECT chatbot_id FROM chatbots_bucket WHERE chatbot_id = ANY(%s::bigint[]) AND hosting = 'client'

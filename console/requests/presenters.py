@@ -143,7 +143,7 @@ class Marked(NamedTuple):
 
 def conversations_of(request: ComplianceRequest) -> Marked:
     """Return the numbers of the conversations that a deletion has marked or erased, the first of them."""
-    if request.kind != Kind.DELETION or request.cut_at is None:
+    if request.kind != Kind.DELETION or request.cutoff_at is None:
         return Marked([], more=False)
     marked = Conversation.objects.filter(deletion_request_id=request.pk).values_list("pk", flat=True)
     numbers = sorted(marked[: MOST_CONVERSATIONS + 1])

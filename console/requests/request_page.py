@@ -149,7 +149,7 @@ def _answer(
         ahead=ahead_of(found),
         failure=failure_of(found),
         forgotten=found.status == Status.FAILED and not _names_somebody(found),
-        begun=found.cut_at is not None,
+        begun=found.cutoff_at is not None,
         counts=counts(found, came_of),
         export=export_of(found, came_of),
         kept=came_of.kept.get(found.pk, ()),

@@ -345,7 +345,7 @@ class ErasedChatter(models.Model):
         Variable, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
     digest = models.BinaryField(max_length=32)
-    cut_at = models.DateTimeField(help_text="Conversations begun before this are refused.")
+    cutoff_at = models.DateTimeField(help_text="Conversations begun before this are refused.")
     cutoff_number = models.BigIntegerField(help_text="Stored conversations up to this number are closed.")
     request_id = models.UUIDField()
     expires_at = models.DateTimeField()

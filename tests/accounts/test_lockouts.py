@@ -220,7 +220,7 @@ def test_an_invented_header_does_not_get_around_it(user, settings):
 
 
 def test_it_is_quiet_about_names_in_its_log(user, settings, caplog):
-    caplog.set_level(logging.DEBUG, "chatbots")
+    caplog.set_level(logging.DEBUG, "accounts")
     fail(user, settings.LOGIN_FAILURES)
     assert "sam.staff" not in caplog.text
     assert f"login.locked_out user={user.pk}" in caplog.text

@@ -74,7 +74,7 @@ def test_nobody_is_given_access_without_it(user, stolen):
     theirs = Authenticator.objects.create(user=other, confirmed=True)
     pages = (
         *("auth/user/add/", f"auth/user/{user.pk}/change/", f"auth/user/{user.pk}/password/"),
-        f"chatbots/authenticator/{theirs.pk}/delete/",
+        f"accounts/authenticator/{theirs.pk}/delete/",
     )
     for page in pages:
         for method in ("get", "post"):

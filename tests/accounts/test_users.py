@@ -37,7 +37,7 @@ def test_a_user_s_page_shows_their_roles_and_offers_nothing_that_grants_nothing(
 
 
 @pytest.mark.parametrize(
-    "path", ["auth/user", "chatbots/authenticator", "chatbots/loginfailures", "chatbots/stafflogin"]
+    "path", ["auth/user", "accounts/authenticator", "accounts/loginfailures", "accounts/stafflogin"]
 )
 def test_it_is_for_superusers(chatbot, user, path):
     assert member(chatbot, Membership.Role.OFFICER).get(f"/admin/{path}/").status_code == 403
@@ -91,8 +91,8 @@ def test_a_superuser_takes_a_lost_second_factor_away(user, chatbot, caplog):
     assert client.get("/admin/password_change/").status_code == 200
 
     boss = client_of(user)
-    assert other.username in boss.get("/admin/chatbots/authenticator/").text
-    path = f"/admin/chatbots/authenticator/{app.authenticator.pk}/delete/"
+    assert other.username in boss.get("/admin/accounts/authenticator/").text
+    path = f"/admin/accounts/authenticator/{app.authenticator.pk}/delete/"
     assert boss.post(path, {"post": "yes"}).status_code == 302
 
     assert not Authenticator.objects.exists()
@@ -107,7 +107,7 @@ def test_no_page_shows_a_secret_of_a_device(user):
     client = Client()
     log_in(client, user)
     client.post("/admin/login/code/", {"code": app.next_code()})
-    page = client.get(f"/admin/chatbots/authenticator/{app.authenticator.pk}/change/")
+    page = client.get(f"/admin/accounts/authenticator/{app.authenticator.pk}/change/")
     assert page.status_code == 200
     assert app.authenticator.key not in page.text
     assert client.get("/admin/otp_totp/totpdevice/").status_code == 404
@@ -131,9 +131,9 @@ def test_a_superuser_lifts_a_lock_out(user, chatbot: Chatbot, settings):
     other.save()
     assert log_in(Client(), other) == 429
     boss = client_of(user)
-    assert other.username in boss.get("/admin/chatbots/loginfailures/").text
+    assert other.username in boss.get("/admin/accounts/loginfailures/").text
     for row in LoginFailures.objects.filter(user=other):
-        assert boss.post(f"/admin/chatbots/loginfailures/{row.pk}/delete/", {"post": "yes"}).status_code == 302
+        assert boss.post(f"/admin/accounts/loginfailures/{row.pk}/delete/", {"post": "yes"}).status_code == 302
     assert log_in(Client(), other) == 302
 
 

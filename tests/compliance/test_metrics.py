@@ -212,7 +212,7 @@ def test_callbacks_extracts_files_and_mails_are_told(chatbot: Chatbot, settings)
     officer = staff(chatbot, Role.OFFICER)
     User.objects.filter(pk=officer.pk).update(email="officer@example.com")
     notice = Notice.objects.create(chatbot=chatbot, request=request, event="failed", occurred_at=now)
-    Mailbox.objects.create(user=officer, attempts=2, told=notice.pk - 1)
+    Mailbox.objects.create(user=officer, attempts=2, last_notified_id=notice.pk - 1)
 
     series = told()
 
@@ -223,7 +223,7 @@ def test_callbacks_extracts_files_and_mails_are_told(chatbot: Chatbot, settings)
     assert 180 <= series['dca_files_kept_too_long_seconds{kind="export"}'] < 240
     assert series['dca_files_kept_too_long_seconds{kind="extract"}'] == 0
     assert series["dca_mailboxes_failing"] == 1
-    Mailbox.objects.update(told=notice.pk)
+    Mailbox.objects.update(last_notified_id=notice.pk)
     assert told()["dca_mailboxes_failing"] == 0
 
 

@@ -48,7 +48,7 @@ def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
 
 def completed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
     now = timezone.now()
-    ended = {"started_at": now, "cut_at": now, "cutoff_number": 0, "completed_at": now, "result": "done"}
+    ended = {"started_at": now, "cutoff_at": now, "cutoff_number": 0, "completed_at": now, "result": "done"}
     request = waiting(chatbot)
     ComplianceRequest.objects.filter(pk=request.pk).update(status=Status.COMPLETED, uci_value=None, **ended | fields)
     request.refresh_from_db()

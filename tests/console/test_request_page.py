@@ -32,7 +32,7 @@ Make = Callable[..., ComplianceRequest]
 def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     now = timezone.now()
-    begun = {"started_at": now, "cut_at": now}
+    begun = {"started_at": now, "cutoff_at": now}
     pages: list[tuple[ComplianceRequest, str, set[str]]] = [
         (waiting(chatbot), "It waits for a worker", {"cancel"}),
         (waiting(chatbot, not_before=now + timedelta(hours=1)), "Until then there is time to cancel it.", {"cancel"}),
@@ -46,7 +46,7 @@ def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot
             "left alone for a while. It is tried again at",
             {"cancel"},
         ),
-        (waiting(chatbot, cut_at=now), "It waits for a worker", set()),
+        (waiting(chatbot, cutoff_at=now), "It waits for a worker", set()),
         (
             held(chatbot),
             "more conversations than the chatbot&#x27;s guard allows (1,000)",
@@ -225,7 +225,7 @@ def test_the_progress_can_be_asked_for_alone(chatbot: Chatbot) -> None:
     client = member(chatbot)
     now = timezone.now()
     request = waiting(
-        chatbot, status=Status.PROCESSING, started_at=now, cut_at=now, conversations=3, conversations_total=10
+        chatbot, status=Status.PROCESSING, started_at=now, cutoff_at=now, conversations=3, conversations_total=10
     )
     part = client.get(address(request, "progress")).text
     assert "3 of 10 conversations erased" in part

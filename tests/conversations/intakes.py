@@ -28,7 +28,7 @@ def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[st
 
 
 def erase(
-    chatbot: Chatbot, value: str, *, cut_at: datetime, cutoff_number: int = 0, days: int = 90, variable: str = ""
+    chatbot: Chatbot, value: str, *, cutoff_at: datetime, cutoff_number: int = 0, days: int = 90, variable: str = ""
 ) -> UUID:
     """Remember a chatter as erased, as the mark of a deletion does. Without a number nothing was stored by then."""
     uci = Variable.objects.get(chatbot=chatbot, name=variable) if variable else uci_of(chatbot)
@@ -36,7 +36,7 @@ def erase(
         chatbot=chatbot,
         variable=uci,
         digest=digest("chatter", uci.public_id, value),
-        cut_at=cut_at,
+        cutoff_at=cutoff_at,
         cutoff_number=cutoff_number,
         request_id=uuid4(),
         expires_at=timezone.now() + timedelta(days=days),

@@ -119,7 +119,7 @@ def test_a_document_of_an_erased_chatter_is_refused_as_erased(caller, chatbot):
         chatbot=chatbot,
         variable=uci,
         digest=digest("chatter", uci.public_id, "alice-77"),
-        cut_at="2026-11-24T00:00:00Z",
+        cutoff_at="2026-11-24T00:00:00Z",
         cutoff_number=0,
         request_id="018f0000-0000-7000-8000-000000000000",
         expires_at="2099-01-01T00:00:00Z",

@@ -90,7 +90,7 @@ def test_it_refuses_a_document_for_a_marked_conversation(chatbot: Chatbot) -> No
 
 def test_it_refuses_a_document_for_an_erased_conversation(chatbot: Chatbot) -> None:
     stored(chatbot, parsed())
-    request_id = erase(chatbot, "42", cut_at=timezone.now())
+    request_id = erase(chatbot, "42", cutoff_at=timezone.now())
     for model in (Message, Identity):
         model._default_manager.all().delete()
     Conversation.objects.update(
@@ -114,7 +114,7 @@ def test_it_refuses_a_document_for_an_erased_conversation(chatbot: Chatbot) -> N
 def test_it_refuses_an_erased_chatter_s_old_conversations(
     chatbot: Chatbot, neighbour: Chatbot, cut: timedelta, days: int, result: str
 ) -> None:
-    erase(chatbot, "42", cut_at=STARTED + cut, days=days)
+    erase(chatbot, "42", cutoff_at=STARTED + cut, days=days)
 
     assert results(chatbot, parsed()) == [result]
     assert results(chatbot, parsed("c-2", custom_variables={"member_id": "43"})) == ["created"]
@@ -122,7 +122,7 @@ def test_it_refuses_an_erased_chatter_s_old_conversations(
 
 
 def test_it_knows_a_chatter_erased_under_a_former_uci(chatbot: Chatbot) -> None:
-    erase(chatbot, "42", cut_at=STARTED + timedelta(days=1))
+    erase(chatbot, "42", cutoff_at=STARTED + timedelta(days=1))
     Variable.objects.filter(chatbot=chatbot, is_uci=True).update(is_uci=False, was_uci=True)
     VariableFactory.create(chatbot=chatbot, name="account")
 
@@ -131,8 +131,8 @@ def test_it_knows_a_chatter_erased_under_a_former_uci(chatbot: Chatbot) -> None:
 
 def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s(chatbot: Chatbot) -> None:
     stored(chatbot, parsed(custom_variables={}))
-    erase(chatbot, "42", cut_at=STARTED + timedelta(hours=1))
-    latest = erase(chatbot, "42", cut_at=STARTED + timedelta(hours=2))
+    erase(chatbot, "42", cutoff_at=STARTED + timedelta(hours=1))
+    latest = erase(chatbot, "42", cutoff_at=STARTED + timedelta(hours=2))
 
     naming = update(custom_variables={"member_id": "42"}, messages=[message("m9")])
     assert results(chatbot, naming, update(language="en")) == ["chatter_erased", "conversation_deleted"]
@@ -158,7 +158,7 @@ def test_whether_a_stored_conversation_is_an_erased_chatter_s_does_not_depend_on
 ) -> None:
     [outcome] = stored(chatbot, parsed(custom_variables={}))
     number = (outcome.number or 0) if was_stored else 0
-    request_id = erase(chatbot, "42", cut_at=STARTED + cut, cutoff_number=number)
+    request_id = erase(chatbot, "42", cutoff_at=STARTED + cut, cutoff_number=number)
 
     naming = update(custom_variables={"member_id": "42"}, started_at=(STARTED + said).isoformat())
     assert results(chatbot, naming) == [result]
@@ -168,7 +168,7 @@ def test_whether_a_stored_conversation_is_an_erased_chatter_s_does_not_depend_on
 
 
 def test_it_marks_a_conversation_of_the_same_call_too(chatbot: Chatbot) -> None:
-    request_id = erase(chatbot, "42", cut_at=STARTED + timedelta(hours=1))
+    request_id = erase(chatbot, "42", cutoff_at=STARTED + timedelta(hours=1))
 
     outcomes = results(chatbot, parsed(custom_variables={}), update(custom_variables={"member_id": "42"}))
 
@@ -219,7 +219,7 @@ def test_it_waits_for_a_mark_and_then_refuses() -> None:
             exclude_intake(chatbot.pk, number=7)
             intake = submit(lambda: results(chatbot, *late))
             wait_until_someone_waits()
-            request_id = erase(chatbot, "42", cut_at=timezone.now())
+            request_id = erase(chatbot, "42", cutoff_at=timezone.now())
             Conversation.objects.update(deletion_request_id=request_id)
         outcomes = intake.result(timeout=20)
 

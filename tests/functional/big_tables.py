@@ -65,7 +65,7 @@ _STATEMENTS = {
 INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, variable_id, uci_digest,
        conversation_digests, filed_by, reference, callback_url, erase_exports, include_shared, include_files,
        approved_by, approved_holds, attempts, lane, error_code, error_detail, received_at, queued_at, due_at,
-       started_at, cut_at, cutoff_number, completed_at, result,
+       started_at, cutoff_at, cutoff_number, completed_at, result,
        conversations_total, conversations, shared_conversations, messages, identities, variable_values, files,
        exports, extracts, extracts_left, erased_before)
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
@@ -95,9 +95,9 @@ SELECT chatbot_id, id, 'hosted', '', '', CASE WHEN is_young THEN 'filling/' || s
  WHERE kind = 'export'
 """,
     "erased chatters": """
-INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cut_at, cutoff_number, request_id,
+INSERT INTO conversations_erasedchatter (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id,
        expires_at)
-SELECT chatbot_id, variable_id, uci_digest, cut_at, cutoff_number, id, cut_at + interval '90 days'
+SELECT chatbot_id, variable_id, uci_digest, cutoff_at, cutoff_number, id, cutoff_at + interval '90 days'
   FROM compliance_compliancerequest WHERE kind = 'deletion' AND variable_id IS NOT NULL
 """,
     "replays": """

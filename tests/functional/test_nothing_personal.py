@@ -87,7 +87,7 @@ def at_client(chatbot: Chatbot) -> Iterator[Hostile]:
         yield server
 
 
-WEB_TABLES = ("chatbots_chatbot", "chatbots_loginfailures")
+WEB_TABLES = ("chatbots_chatbot", "accounts_loginfailures")
 
 
 @contextmanager

@@ -317,7 +317,7 @@ def test_a_deletion_is_put_back_while_another_erases_what_both_name(
 def test_a_deletion_is_put_back_while_the_last_of_its_rows_is_locked(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
-    deletion = deletion_of(chatbot, "42", started_at=timezone.now(), cut_at=timezone.now())
+    deletion = deletion_of(chatbot, "42", started_at=timezone.now(), cutoff_at=timezone.now())
     conversation = conversation_of(chatbot, "42", deletion_request_id=deletion.pk)
     with transaction.atomic():
         Conversation.objects.select_for_update().get(pk=conversation.pk)

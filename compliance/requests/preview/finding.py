@@ -27,7 +27,7 @@ MOST_NAMED = 100
 SUBJECTS = """
 (SELECT (place - 1)::int AS place, NULL::uuid AS id, %(chatbot)s::bigint AS chatbot_id,
         %(variable)s::bigint AS variable_id, digest AS uci_digest, %(conversations)s::bytea[] AS conversation_digests,
-        9223372036854775807 AS seq, 9223372036854775807 AS cutoff_number, now() AS cut_at
+        9223372036854775807 AS seq, 9223372036854775807 AS cutoff_number, now() AS cutoff_at
    FROM unnest(%(digests)s::bytea[]) WITH ORDINALITY AS given(digest, place)) AS r
 """
 

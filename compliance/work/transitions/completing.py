@@ -47,7 +47,7 @@ UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
          JOIN compliance_compliancerequest earlier
            ON earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq
           AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
-          AND (earlier.kind = 'export' OR coalesce(earlier.cut_at, '-infinity') <= r.cut_at)
+          AND (earlier.kind = 'export' OR coalesce(earlier.cutoff_at, '-infinity') <= r.cutoff_at)
         WHERE r.id = ANY(%s) AND r.claim_id = %s
         ORDER BY earlier.seq FOR NO KEY UPDATE OF earlier))
 """

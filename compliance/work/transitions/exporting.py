@@ -21,7 +21,7 @@ WITH claimed AS (
     SELECT id, chatbot_id FROM compliance_compliancerequest WHERE claim_id = %(claim)s ORDER BY seq FOR UPDATE
 )
 UPDATE compliance_compliancerequest r
-   SET status = 'processing', started_at = coalesce(r.started_at, %(now)s), cut_at = %(now)s
+   SET status = 'processing', started_at = coalesce(r.started_at, %(now)s), cutoff_at = %(now)s
   FROM claimed WHERE r.id = claimed.id AND claimed.chatbot_id = ANY(%(chatbots)s)
 """
 
@@ -35,7 +35,7 @@ WITH delivered AS (
     SELECT e.id,
            EXISTS (SELECT FROM compliance_compliancerequest later
                     WHERE later.variable_id = r.variable_id AND later.uci_digest = r.uci_digest
-                      AND later.seq > r.seq AND later.kind = 'deletion' AND later.cut_at IS NOT NULL) AS is_erased
+                      AND later.seq > r.seq AND later.kind = 'deletion' AND later.cutoff_at IS NOT NULL) AS is_erased
       FROM delivered
       JOIN compliance_export e ON e.id = delivered.id
       JOIN compliance_compliancerequest r ON r.id = e.request_id

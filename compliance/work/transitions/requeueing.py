@@ -49,7 +49,7 @@ def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> Non
 
 def requeue_isolated(held: HeldClaim) -> None:
     """After an error that no single request is known to have caused: each is tried by itself, no attempt lost."""
-    _change_lane(held, held.request_ids, Lane.ALONE, code="isolated")
+    _change_lane(held, held.request_ids, Lane.ISOLATED, code="isolated")
 
 
 def move_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:

@@ -93,7 +93,7 @@ def test_what_has_begun_or_ended_is_not_cancelled(caller, chatbot):
     now = timezone.now()
     for request in (
         deletion_of(chatbot, "1", status=Status.PROCESSING, started_at=now),
-        deletion_of(chatbot, "2", cut_at=now),
+        deletion_of(chatbot, "2", cutoff_at=now),
         export_of(chatbot, "3", status=Status.FAILED, failed_at=now, error_code="x"),
         deletion_of(chatbot, None, status=Status.REJECTED, rejected_at=now),
     ):

@@ -218,7 +218,7 @@ def test_nothing_found_is_told_as_nothing(preview, neighbour):
 
 def test_what_another_deletion_has_marked_and_not_erased_is_told(caller, chatbot, preview, drain):
     shared, own = conversation_of(chatbot, "alice", "bob", messages=3), conversation_of(chatbot, "alice")
-    others = deletion_of(chatbot, "bob", status="processing", started_at=timezone.now(), cut_at=timezone.now())
+    others = deletion_of(chatbot, "bob", status="processing", started_at=timezone.now(), cutoff_at=timezone.now())
     Conversation.objects.filter(pk=shared.pk).update(deletion_request_id=others.pk)
     told = preview()
     assert (told["export"]["conversations"], told["export"]["messages"]) == (1, own.message_count)

@@ -191,7 +191,7 @@ def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceReque
     value = f"person {number}"
     made = export_of(chatbot, value, include_files=True)
     ended = {"uci_value": None, "status": Status.COMPLETED, "completed_at": Now(), "result": "done"}
-    done = deletion_of(chatbot, value, started_at=Now(), cut_at=Now(), extracts=1)
+    done = deletion_of(chatbot, value, started_at=Now(), cutoff_at=Now(), extracts=1)
     export = ExportFactory.create(request=made, key=f"k{number}", rows=1, bytes=1, sha256="0" * 64, finished_at=Now())
     LeftCopy.objects.create(chatbot=chatbot, deletion=done, export=export)
     ExportFile.objects.create(chatbot=chatbot, export=export, file_id=number, key=f"c{number}")
@@ -213,7 +213,7 @@ def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceReque
         if hosting == "client":
             LeftCopy.objects.create(chatbot=chatbot, deletion=done, extract=extract)
     ComplianceRequest.objects.filter(pk__in=[made.pk, done.pk]).update(**ended)
-    under_way = deletion_of(chatbot, value, status=Status.PROCESSING, started_at=Now(), cut_at=Now())
+    under_way = deletion_of(chatbot, value, status=Status.PROCESSING, started_at=Now(), cutoff_at=Now())
     failed = export_of(chatbot, value, status=Status.FAILED, failed_at=Now(), error_code="x")
     return [made, done, under_way, failed]
 

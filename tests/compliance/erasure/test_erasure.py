@@ -98,7 +98,7 @@ def test_it_completes_with_counts_and_forgets_the_value(chatbot: Chatbot, drain:
     assert (request.conversations_total, request.conversations, request.messages) == (2, 2, 4)
     assert (request.identities, request.variable_values, request.shared_conversations) == (2, 1, 0)
     assert request.claim is None
-    assert request.started_at <= request.cut_at <= request.completed_at
+    assert request.started_at <= request.cutoff_at <= request.completed_at
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
     assert list(events) == ["request.started", "request.completed"]
 
@@ -254,7 +254,7 @@ def test_a_second_deletion_erases_what_a_failed_one_had_marked(chatbot: Chatbot,
         status=Status.FAILED,
         failed_at=timezone.now(),
         error_code="storage_locked",
-        cut_at=timezone.now(),
+        cutoff_at=timezone.now(),
     )
     conversation = conversation_of(chatbot, "42", deletion_request_id=failed.pk)
     second = deletion_of(chatbot, "42")

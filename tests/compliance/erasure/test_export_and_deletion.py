@@ -46,7 +46,7 @@ def test_a_failed_export_holds_a_later_deletion_until_it_is_given_up(chatbot: Ch
     request.refresh_from_db()
     assert (export.status, export.messages) == (Status.COMPLETED, 2)
     assert (request.status, request.messages) == (Status.COMPLETED, 2)
-    assert export.completed_at < request.cut_at
+    assert export.completed_at < request.cutoff_at
     log = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data__reason")
     assert list(log) == [
         ("request.held", "export_pending"),

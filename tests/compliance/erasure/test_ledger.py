@@ -37,7 +37,7 @@ def test_it_writes_a_ledger_without_values(chatbot: Chatbot, drain: Drain, stora
                 "chatbot": str(chatbot.public_id),
                 "variable": str(uci_of(chatbot).public_id),
                 "chatter": as_bytes(request.uci_digest).hex(),
-                "cut_at": request.cut_at.isoformat(),
+                "cutoff_at": request.cutoff_at.isoformat(),
                 "conversations": [erased],
             }
         ],

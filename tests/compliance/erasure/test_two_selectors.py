@@ -139,7 +139,7 @@ def test_requests_that_have_a_conversation_in_common_go_one_after_the_other(chat
     requests = [first, second, third, apart, behind]
     assert {state(request)[0] for request in requests} == {"completed"}
     assert [request.result for request in requests] == ["done", *["nothing_found"] * 4]
-    assert first.completed_at <= second.cut_at <= second.completed_at <= third.cut_at
+    assert first.completed_at <= second.cutoff_at <= second.completed_at <= third.cutoff_at
 
 
 def test_a_failed_export_is_given_up_when_nothing_of_it_is_left(chatbot: Chatbot, drain: Drain) -> None:

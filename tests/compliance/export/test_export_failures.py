@@ -113,7 +113,7 @@ def test_of_many_that_could_not_be_read_each_is_tried_by_itself(
     patch_count(monkeypatch, break_reader)
     carry_out(taken(*requests))
     assert [outcome(request) for request in requests] == [("accepted", "", 0)] * 2
-    assert [(request.lane, request.claim_id) for request in requests] == [("alone", None)] * 2
+    assert [(request.lane, request.claim_id) for request in requests] == [("isolated", None)] * 2
     assert is_empty(storage)
 
 

@@ -138,7 +138,7 @@ def test_what_is_over_before_the_mail_is_not_told(server: MailServer, officer: U
     delivery.deliver()
 
     assert server.mails == []
-    assert Mailbox.objects.get().told == Notice.objects.get().pk
+    assert Mailbox.objects.get().last_notified_id == Notice.objects.get().pk
 
 
 def test_a_mail_gathers_fifty_and_counts_the_rest_and_the_next_waits_an_hour(
@@ -206,7 +206,7 @@ def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
 
     assert [mail["To"] for mail in server.mails] == ["taken@example.com"]
     box = Mailbox.objects.get(user=refused)
-    assert (box.last_error, box.attempts, box.told, box.token) == ("recipient_refused", 1, 0, None)
+    assert (box.last_error, box.attempts, box.last_notified_id, box.token) == ("recipient_refused", 1, 0, None)
     assert Mailbox.objects.get(user=taken).attempts == 0
     assert f"mail.failed user={refused.pk} code=recipient_refused" in caplog.text
     assert "@" not in caplog.text
@@ -275,10 +275,10 @@ def test_whoever_is_being_told_is_left_alone(server: MailServer, officer: User, 
     assert outbox.take() is None
     Mailbox.objects.update(claimed_until=timezone.now())  # as when the worker was killed
     again = outbox.take()
-    outbox.note_told(news, mailed=True)
-    assert Mailbox.objects.get().told == 0, "it has another's token"
-    outbox.note_told(again, mailed=True)
-    assert Mailbox.objects.get().told == again.last
+    outbox.note_delivered(news, mailed=True)
+    assert Mailbox.objects.get().last_notified_id == 0, "it has another's token"
+    outbox.note_delivered(again, mailed=True)
+    assert Mailbox.objects.get().last_notified_id == again.last
 
 
 def test_the_sweep_calls_for_mails_where_a_server_is_named(

@@ -108,7 +108,7 @@ def test_an_export_that_has_begun_does_not_answer(chatbot: Chatbot) -> None:
 
     held.release()
     Request.objects.exclude(pk=first.pk).delete()
-    Request.objects.filter(pk=first.pk).update(cut_at=first.received_at)
+    Request.objects.filter(pk=first.pk).update(cutoff_at=first.received_at)
     assert not submit(chatbot).existing
 
 

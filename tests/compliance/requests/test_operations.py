@@ -130,8 +130,8 @@ def test_a_request_can_be_cancelled_until_it_is_taken(chatbot) -> None:
 
 
 def test_a_deletion_that_has_marked_is_not_cancelled_but_an_export_put_back_is(chatbot) -> None:
-    deletion = deletion_of(chatbot, "42", cut_at=timezone.now())
-    export = export_of(chatbot, "43", cut_at=timezone.now())
+    deletion = deletion_of(chatbot, "42", cutoff_at=timezone.now())
+    export = export_of(chatbot, "43", cutoff_at=timezone.now())
 
     assert refused(operations.cancel, request_id=deletion.pk, actor="command") == "not_cancellable"
     assert operations.cancel(request_id=export.pk, actor="command").status == Status.CANCELLED

@@ -30,7 +30,7 @@ def test_it_remembers_the_erased_by_digest_only_for_the_ledgers_days(
     erased = ErasedChatter.objects.get()
     conversation.refresh_from_db()
     assert (bytes(erased.digest), erased.request_id) == (as_bytes(request.uci_digest), request.pk)
-    assert erased.expires_at - erased.cut_at == settings.ERASURE_LEDGER_DAYS
+    assert erased.expires_at - erased.cutoff_at == settings.ERASURE_LEDGER_DAYS
     assert conversation.external_id_digest
 
     late = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1)

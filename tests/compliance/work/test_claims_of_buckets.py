@@ -50,7 +50,7 @@ def take_all(take: Callable[[], HeldClaim | None]) -> list[tuple[set[str], int |
     return taken
 
 
-@pytest.mark.parametrize("lane", [Lane.NORMAL, Lane.ALONE, Lane.LARGE])
+@pytest.mark.parametrize("lane", [Lane.NORMAL, Lane.ISOLATED, Lane.LARGE])
 def test_a_claim_calls_the_hosted_bucket_or_that_of_one_client(
     chatbot: Chatbot, neighbour: Chatbot, lane: Lane
 ) -> None:
@@ -141,7 +141,7 @@ def test_of_a_bucket_that_did_not_answer_one_request_tries_and_the_others_stay_i
 
 
 @pytest.mark.parametrize(
-    ("lane", "after"), [("normal", "alone"), ("alone", "alone"), ("large", "large"), ("client", "client")]
+    ("lane", "after"), [("normal", "isolated"), ("isolated", "isolated"), ("large", "large"), ("client", "client")]
 )
 def test_what_a_lost_worker_had_in_hand_keeps_the_lane_that_it_needs(lane: str, after: str) -> None:
     client = of_client("first")
@@ -156,7 +156,7 @@ def test_what_a_lost_worker_had_in_hand_keeps_the_lane_that_it_needs(lane: str, 
 def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     client = of_client("first")
     for number in range(2):
-        export_of(client, f"{number}", lane="alone")
+        export_of(client, f"{number}", lane="isolated")
     drawn = Barrier(2)
     pick = scheduling.pick_bucket
 

@@ -76,7 +76,10 @@ def test_only_what_the_lost_worker_had_in_hand_loses_an_attempt(chatbot: Chatbot
     assert claims.break_of("host:7-ab", blamed="host:7-ab:8")
 
     found = {one.pk: one for one in ComplianceRequest.objects.all()}
-    assert [(found[one.pk].attempts, found[one.pk].lane) for one in (lost, innocent)] == [(2, "alone"), (1, "normal")]
+    assert [(found[one.pk].attempts, found[one.pk].lane) for one in (lost, innocent)] == [
+        (2, "isolated"),
+        (1, "normal"),
+    ]
     assert [found[one.pk].status for one in (lost, innocent, other)] == ["accepted", "accepted", "processing"]
     assert Claim.objects.get().pk == other.claim_id
     codes = {entry.request_id: entry.data["code"] for entry in ChangeLogEntry.objects.all()}

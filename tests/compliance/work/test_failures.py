@@ -129,7 +129,7 @@ def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None
         Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
         claims.break_expired()
         request.refresh_from_db()
-        assert (request.attempts, request.lane, request.claim) == (attempt, "alone", None)
+        assert (request.attempts, request.lane, request.claim) == (attempt, "isolated", None)
 
     assert (request.status, request.error_code) == (Status.FAILED, "worker_lost")
     log = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data")
@@ -147,7 +147,7 @@ def test_what_was_lost_in_a_claim_is_taken_alone(chatbot) -> None:
     fresh = deletion_of(chatbot, "44")
 
     normal = claims.take(Kind.DELETION)
-    alone = [claims.take(Kind.DELETION, Lane.ALONE) for _ in range(2)]
+    alone = [claims.take(Kind.DELETION, Lane.ISOLATED) for _ in range(2)]
 
     assert [held.request_ids for held in (normal, *alone) if held] == [(fresh.pk,), (lost[0].pk,), (lost[1].pk,)]
 
@@ -183,7 +183,9 @@ def test_a_second_deletion_removes_what_a_failed_one_has_left(chatbot, storage, 
     storage.put("uploads/1/a", b"a photo", "image/jpeg")
     factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a", stored=True)
     now = timezone.now()
-    request = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=now, error_code="storage_locked", cut_at=now)
+    request = deletion_of(
+        chatbot, "42", status=Status.FAILED, failed_at=now, error_code="storage_locked", cutoff_at=now
+    )
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=request.pk)
     with transaction.atomic():
         exports.expire_marked([request.pk])
@@ -213,7 +215,7 @@ def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot,
     def the_first_fails_again(lines) -> None:
         later = conversation_of(chatbot, "42", started_at=timezone.now())
         failed = ComplianceRequest.objects.filter(pk=first.pk)
-        failed.update(failed_at=Now(), cut_at=Now(), cutoff_number=later.pk)
+        failed.update(failed_at=Now(), cutoff_at=Now(), cutoff_number=later.pk)
         write(lines)
 
     monkeypatch.setattr(ledger, "write", the_first_fails_again)
@@ -259,7 +261,7 @@ def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> Non
 
 
 def test_a_steady_flow_does_not_starve_what_is_taken_alone(chatbot, storage, monkeypatch) -> None:
-    alone = deletion_of(chatbot, "42", lane="alone")
+    alone = deletion_of(chatbot, "42", lane="isolated")
     deletion_of(chatbot, "0")
     run = engine.run
     done: list[UUID] = []

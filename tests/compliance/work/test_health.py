@@ -208,7 +208,7 @@ def test_what_waits_is_what_may_be_taken_up(chatbot: Chatbot, neighbour: Chatbot
     waiting(chatbot, 9 * MINUTE, not_before=now + MINUTE)  # its time has not come
     waiting(chatbot, 8 * MINUTE, claim=ClaimFactory.create())
     waiting(chatbot, 7 * MINUTE, status="on_hold", hold_reason="export_pending", held_at=now)
-    backed_off = waiting(chatbot, 6 * MINUTE, not_before=now - MINUTE, lane="alone")
+    backed_off = waiting(chatbot, 6 * MINUTE, not_before=now - MINUTE, lane="isolated")
     assert health.oldest_waiting().request_id == backed_off.pk
     oldest = export_of(chatbot, "43", queued_at=now - 5 * MINUTE)
     theirs = waiting(neighbour, 6 * MINUTE, lane="large")

@@ -1,4 +1,7 @@
-"""How requests and claims are stored. Where the figures come from: docs/scaling.md."""
+"""What Django has no word for: a request names a variable of its own chatbot only, and how requests are stored.
+
+Where the figures come from: docs/scaling.md.
+"""
 
 from django.db import migrations
 
@@ -16,15 +19,14 @@ ALTER TABLE compliance_compliancerequest SET (
 
 
 class Migration(migrations.Migration):
-    dependencies = [("compliance", "0003_lanes")]
+    dependencies = [("compliance", "0001_initial"), ("chatbots", "0002_sql")]
 
     operations = [
-        # A claim's expiry is renewed by each bite: with this index never in place, without it always (150 of 150).
-        # What it served reads a table of a few rows.
-        migrations.RemoveIndex(model_name="claim", name="claim_expiry"),
         migrations.RunSQL(
-            REQUEST,
-            "ALTER TABLE compliance_compliancerequest"
-            " RESET (autovacuum_vacuum_scale_factor, autovacuum_analyze_scale_factor);",
+            "ALTER TABLE compliance_compliancerequest ADD CONSTRAINT request_variable_of_chatbot"
+            " FOREIGN KEY (chatbot_id, variable_id) REFERENCES chatbots_variable (chatbot_id, id);",
+            "ALTER TABLE compliance_compliancerequest DROP CONSTRAINT request_variable_of_chatbot;",
         ),
+        # It goes with its table.
+        migrations.RunSQL(REQUEST, migrations.RunSQL.noop),
     ]

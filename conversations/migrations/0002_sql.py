@@ -1,10 +1,19 @@
-"""How conversations are stored: two indexes less, room for updates in place, and vacuums that come early.
+"""What Django has no word for: composite foreign keys, and how conversations are stored.
 
-Where the figures come from: docs/scaling.md. A fill factor binds new pages only; `VACUUM FULL` or a restored dump
-rewrites the old ones.
+A child names a conversation, and a row a variable, of its own chatbot only: one constraint over both columns instead of
+two foreign keys. Room for updates in place, and vacuums that come early; where the figures come from: docs/scaling.md. A
+fill factor binds new pages only: `VACUUM FULL` or a restored dump rewrites the old ones.
 """
 
-from django.db import migrations, models
+from django.db import migrations
+
+OF_CONVERSATION = ("identity", "message", "uploadedfile", "variablevalue")
+OF_VARIABLE = {
+    "conversation": "uci_variable_id",
+    "identity": "variable_id",
+    "variablevalue": "variable_id",
+    "erasedchatter": "variable_id",
+}
 
 CONVERSATION = """
 ALTER TABLE conversations_conversation SET (
@@ -46,36 +55,30 @@ ERASED_CHATTER = """
 ALTER TABLE conversations_erasedchatter SET (autovacuum_vacuum_scale_factor = 0.05);
 """
 
-_VACUUM = "autovacuum_vacuum_scale_factor"
-_INSERT = "autovacuum_vacuum_insert_scale_factor"
-_ANALYZE = "autovacuum_analyze_scale_factor"
 
-
-def _reset(table: str, *parameters: str) -> str:
-    return f"ALTER TABLE conversations_{table} RESET ({', '.join(parameters)});"
+def _foreign_key(table: str, column: str, target: str) -> migrations.RunSQL:
+    name = f"{table}_{column.removesuffix('_id')}_of_chatbot"
+    return migrations.RunSQL(
+        f"ALTER TABLE conversations_{table} ADD CONSTRAINT {name}"
+        f" FOREIGN KEY (chatbot_id, {column}) REFERENCES {target} (chatbot_id, id);",
+        f"ALTER TABLE conversations_{table} DROP CONSTRAINT {name};",
+    )
 
 
 class Migration(migrations.Migration):
-    dependencies = [("conversations", "0002_composite_keys"), ("chatbots", "0003_storage")]
+    dependencies = [("conversations", "0001_initial"), ("chatbots", "0002_sql")]
 
     operations = [
-        # A transcript finds a conversation's files by the conversation and joins its messages in memory.
-        migrations.RemoveIndex(model_name="uploadedfile", name="uploadedfile_message"),
-        # No longer `unique=True`, which brought an index for LIKE along that nobody uses.
-        migrations.AlterField(
-            model_name="uploadedfile",
-            name="object_key",
-            field=models.CharField(help_text="Holds no name and no UCI value.", max_length=1024),
-        ),
-        migrations.AddConstraint(
-            model_name="uploadedfile",
-            constraint=models.UniqueConstraint(fields=("object_key",), name="uploadedfile_key_once"),
-        ),
-        migrations.RunSQL(CONVERSATION, _reset("conversation", "fillfactor", _VACUUM, _INSERT, _ANALYZE)),
+        *(_foreign_key(table, "conversation_id", "conversations_conversation") for table in OF_CONVERSATION),
+        *(_foreign_key(table, column, "chatbots_variable") for table, column in OF_VARIABLE.items()),
+        # What remains goes with its table.
         *(
-            migrations.RunSQL(WRITTEN_ONCE.format(table=table), _reset(table, _VACUUM, _INSERT, _ANALYZE))
-            for table in ("message", "identity")
+            migrations.RunSQL(statement, migrations.RunSQL.noop)
+            for statement in (
+                CONVERSATION,
+                *(WRITTEN_ONCE.format(table=table) for table in ("message", "identity")),
+                VARIABLE_VALUE,
+                ERASED_CHATTER,
+            )
         ),
-        migrations.RunSQL(VARIABLE_VALUE, _reset("variablevalue", _VACUUM, _ANALYZE)),
-        migrations.RunSQL(ERASED_CHATTER, _reset("erasedchatter", _VACUUM)),
     ]

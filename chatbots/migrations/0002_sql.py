@@ -1,0 +1,92 @@
+"""What Django has no word for: triggers, and how tables are stored.
+
+The change log's trigger refuses UPDATE and DELETE, not TRUNCATE: a test database is emptied by it. Where the figures of
+the storage parameters come from: docs/scaling.md.
+"""
+
+from django.apps.registry import Apps
+from django.core.management.base import CommandError
+from django.db import migrations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.recorder import MigrationRecorder
+
+APPEND_ONLY = """
+CREATE FUNCTION chatbots_changelog_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the change log is append-only' USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER changelog_append_only BEFORE UPDATE OR DELETE ON chatbots_changelogentry
+    FOR EACH ROW EXECUTE FUNCTION chatbots_changelog_append_only();
+"""
+
+KEEP_UCI = """
+CREATE FUNCTION chatbots_variable_keep_uci() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.is_uci OR OLD.was_uci THEN
+        RAISE EXCEPTION 'a present or former UCI cannot be removed'
+            USING ERRCODE = 'integrity_constraint_violation';
+    END IF;
+    RETURN OLD;
+END $$;
+CREATE TRIGGER variable_keep_uci BEFORE DELETE ON chatbots_variable
+    FOR EACH ROW EXECUTE FUNCTION chatbots_variable_keep_uci();
+"""
+
+# ADR 0027 says why.
+KEEP_PUBLIC_ID = """
+CREATE FUNCTION chatbots_keep_public_id() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a public id never changes' USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER chatbot_keep_public_id BEFORE UPDATE ON chatbots_chatbot
+    FOR EACH ROW WHEN (OLD.public_id IS DISTINCT FROM NEW.public_id) EXECUTE FUNCTION chatbots_keep_public_id();
+CREATE TRIGGER variable_keep_public_id BEFORE UPDATE ON chatbots_variable
+    FOR EACH ROW WHEN (OLD.public_id IS DISTINCT FROM NEW.public_id) EXECUTE FUNCTION chatbots_keep_public_id();
+"""
+
+CHANGE_LOG = """
+ALTER TABLE chatbots_changelogentry SET (
+    -- Rows are never updated nor deleted, so nothing but inserts calls for a vacuum. At a twentieth of new rows, not
+    -- at a fifth: each run then has little to do.
+    autovacuum_vacuum_insert_scale_factor = 0.05,
+    -- What it finds it freezes at once: no row will change, and no great freezing comes due years later.
+    autovacuum_freeze_min_age = 0
+);
+"""
+
+# Room on the page for the next count of the same key; and a count of a minute need not survive the machine.
+RATE_LIMIT = "ALTER TABLE chatbots_ratelimitwindow SET UNLOGGED, SET (fillfactor = 50);"
+
+
+def refuse_older(_: Apps, editor: BaseDatabaseSchemaEditor) -> None:
+    """Refuse a database of before the first release, whose tables no migration of today knows."""
+    if ("chatbots", "0002_guards") in MigrationRecorder(editor.connection).applied_migrations():
+        raise CommandError(
+            "This database was made before version 0.1.0. Begin with an empty one (a development copy: remove var/)."
+        )
+
+
+class Migration(migrations.Migration):
+    dependencies = [("chatbots", "0001_initial")]
+
+    operations = [
+        migrations.RunPython(refuse_older, migrations.RunPython.noop),
+        migrations.RunSQL(
+            APPEND_ONLY,
+            "DROP TRIGGER changelog_append_only ON chatbots_changelogentry;"
+            "DROP FUNCTION chatbots_changelog_append_only();",
+        ),
+        migrations.RunSQL(
+            KEEP_UCI,
+            "DROP TRIGGER variable_keep_uci ON chatbots_variable; DROP FUNCTION chatbots_variable_keep_uci();",
+        ),
+        migrations.RunSQL(
+            KEEP_PUBLIC_ID,
+            "DROP TRIGGER chatbot_keep_public_id ON chatbots_chatbot;"
+            "DROP TRIGGER variable_keep_public_id ON chatbots_variable;"
+            "DROP FUNCTION chatbots_keep_public_id();",
+        ),
+        # What remains goes with its table.
+        migrations.RunSQL(CHANGE_LOG, migrations.RunSQL.noop),
+        migrations.RunSQL(RATE_LIMIT, migrations.RunSQL.noop),
+    ]

@@ -1,0 +1,19 @@
+"""A database of before the first release is not migrated, since nobody could tell its tables from today's."""
+
+import importlib
+
+import pytest
+from django.core.management import CommandError
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+refuse_older = importlib.import_module("chatbots.migrations.0002_sql").refuse_older
+
+
+@pytest.mark.django_db
+def test_an_older_database_is_refused_with_what_to_do() -> None:
+    with connection.schema_editor() as editor:
+        refuse_older(None, editor)
+        MigrationRecorder(connection).record_applied("chatbots", "0002_guards")
+        with pytest.raises(CommandError, match="Begin with an empty one"):
+            refuse_older(None, editor)
