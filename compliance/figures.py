@@ -166,7 +166,7 @@ def open_now(chatbots: Collection[int]) -> OpenRequests:
 
 
 def needs_somebody(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> list[NeedsSomebody]:
-    """Return what needs somebody: what is overdue first, then what is held or failed, the first due first."""
+    """Return what needs attention: what is overdue first, then what is held or failed, the first due first."""
     values = _of(chatbots) | {"most": most, "shown": most}
     return [NeedsSomebody(*row) for row in _fetch(_NEEDS_SOMEBODY, values)]
 

@@ -1,4 +1,4 @@
-"""The first page: how requests are going, what needs somebody, and whether the workers are there."""
+"""The first page: how requests are going, what needs attention, and whether the workers are there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
