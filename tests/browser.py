@@ -30,7 +30,7 @@ _COLOURS = {**_ALL, "runOnly": {"type": "rule", "values": ["color-contrast", "li
 # In milliseconds; a busy machine draws slowly.
 PATIENCE = 30_000
 
-# Half way through a transition, colours have another contrast. A page that is not drawn, as behind another, ends none.
+# Half way through a transition, colours have another contrast. A page that is not drawn ends none.
 _ANIMATIONS_END = """Promise.race([
     Promise.allSettled(document.getAnimations().map(one => one.finished)),
     new Promise(done => setTimeout(done, 2000)),
