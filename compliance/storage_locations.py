@@ -24,14 +24,16 @@ e.hosting = 'client' AND NOT EXISTS (
 """
 
 
-class Whereabouts(NamedTuple):
+class RecordedLocation(NamedTuple):
+    """Where a row says that its object lies. `bucket` and `endpoint` are empty in the hosted bucket."""
+
     chatbot_id: int
     hosting: str = HOSTED
     bucket: str = ""
     endpoint: str = ""
 
 
-def storage_of(where: Whereabouts) -> ObjectStorage:
+def storage_of(where: RecordedLocation) -> ObjectStorage:
     """Return the storage in which the object lies. Raises StepFailed, also if the bucket is out of reach."""
     if where.hosting == HOSTED:
         return hosted_storage()

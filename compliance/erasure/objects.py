@@ -25,7 +25,7 @@ from common.storage.removal import Removed
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
-from compliance.storage_locations import HOSTED, OUT_OF_REACH, Whereabouts, storage_of
+from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
 from compliance.work import transitions
 from compliance.work.upload_pool import UploadPool
 
@@ -48,7 +48,7 @@ class Located(NamedTuple):
     key: str
     request_id: UUID
     counts: bool
-    where: Whereabouts
+    where: RecordedLocation
 
 
 # Two deletions can have the same file in their scope: it is tried for one of them, and where that fails for the other
@@ -241,7 +241,7 @@ def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     with connection.cursor() as cursor:
         cursor.execute(find, [array(request_ids), _OBJECTS_LOCATED])
         found = [
-            Located(row_id, key, request_id, counts, Whereabouts(*where))
+            Located(row_id, key, request_id, counts, RecordedLocation(*where))
             for row_id, key, request_id, counts, *where in cursor.fetchall()
         ]
     place = {request_id: number for number, request_id in enumerate(request_ids)}
@@ -256,19 +256,19 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
         with begin():
             pass
 
-    by_place: dict[Whereabouts, list[Located]] = defaultdict(list)
+    by_location: dict[RecordedLocation, list[Located]] = defaultdict(list)
     for row in located:
         # All that lies in the hosted bucket shares calls, whosever it is.
-        by_place[Whereabouts(0) if row.where.hosting == HOSTED else row.where].append(row)
+        by_location[RecordedLocation(0) if row.where.hosting == HOSTED else row.where].append(row)
     # A slow storage can take longer than a lease.
-    with UploadPool[Whereabouts, Removed](LeaseRenewer(renew)) as purging:
-        for where, rows in by_place.items():
+    with UploadPool[RecordedLocation, Removed](LeaseRenewer(renew)) as purging:
+        for where, rows in by_location.items():
             try:
                 purging.hand(where, partial(storage_of(where).purge_many, [row.key for row in rows]))
             except StepFailed as failure:
                 purging.failed[where] = failure
     gone: list[Located] = []
-    for where, rows in by_place.items():
+    for where, rows in by_location.items():
         of_all = purging.failed.get(where)
         refused = {} if of_all else purging.done[where].failed
         for row in rows:

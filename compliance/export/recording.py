@@ -18,7 +18,7 @@ from chatbots.models import Chatbot
 from common.arrays import array
 from compliance.export.naming import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation
-from compliance.storage_locations import Whereabouts
+from compliance.storage_locations import RecordedLocation
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Leftover(NamedTuple):
     """Where the file of an attempt before is, or may be."""
 
     request: ComplianceRequest
-    where: Whereabouts
+    where: RecordedLocation
     key: str
 
 
@@ -117,7 +117,7 @@ def record(
 def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | None:
     if not export or not export.key:
         return None
-    where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
+    where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
     return Leftover(request, where, export.key)
 
 

@@ -27,7 +27,7 @@ from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.reconciliation.scan import stale_uploads
 from compliance.retention.rules import FORGETTING, periods
-from compliance.storage_locations import CLIENT, HOSTED, Whereabouts, storage_of
+from compliance.storage_locations import CLIENT, HOSTED, RecordedLocation, storage_of
 from compliance.work import transitions
 from conversations.extracts import work
 from conversations.models import DailyExtract, UploadedFile
@@ -85,7 +85,7 @@ class CleanupRun:
         if self._tell:
             self._tell(count)
 
-    def purge(self, key: str, where: Whereabouts | None = None) -> bool:
+    def purge(self, key: str, where: RecordedLocation | None = None) -> bool:
         """Purge an object, hosted unless told; where storage refuses, its row stays, so the next run tries again."""
         try:
             (storage_of(where) if where else hosted_storage()).purge(key)
@@ -256,9 +256,9 @@ def remove_at_client(chatbot_id: int, run: CleanupRun | None = None) -> CleanupR
 
 def _remove_exports(run: CleanupRun, exports: QuerySet[Export], order: str) -> None:
     """In the order of the index that has them, or all exports would be read to sort them."""
-    refusing: set[Whereabouts] = set()
+    refusing: set[RecordedLocation] = set()
     for export in run.while_time_is_left(_each(exports, order)):
-        where = Whereabouts(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
+        where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
         if where in refusing:
             continue
         if _removed(run, export, where):
@@ -267,7 +267,7 @@ def _remove_exports(run: CleanupRun, exports: QuerySet[Export], order: str) -> N
             refusing.add(where)
 
 
-def _removed(run: CleanupRun, export: Export, where: Whereabouts) -> bool:
+def _removed(run: CleanupRun, export: Export, where: RecordedLocation) -> bool:
     """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
     with transaction.atomic():
         objects.forget_out_of_reach([export.pk])
