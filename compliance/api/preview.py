@@ -15,10 +15,10 @@ from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
 from compliance.requests.preview import Preview
-from compliance.requests.preview.deleting import Deletion, HoldReason
-from compliance.requests.preview.exporting import Export
-from compliance.requests.preview.finding import Options
+from compliance.requests.preview.deletion import Deletion, HoldReason
+from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
+from compliance.requests.preview.subjects import Options
 
 Kind = ComplianceRequest.Kind
 

@@ -1,6 +1,6 @@
 """Earlier exports that hold what a deletion erases: when they have to go, and which of them it leaves.
 
-An export records which conversations it holds before its first byte is sent (`compliance.export.recording`). Whoever
+An export records which conversations it holds before its first byte is sent (`compliance.export.records`). Whoever
 closes or erases one of them sets the time at which the export has to go, and only ever makes it earlier:
 
 - one that is not finished goes now, and can then not be finished;

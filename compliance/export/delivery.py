@@ -17,9 +17,9 @@ from common.leases import LeaseRenewer
 from common.logs import describe_database_error
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import ClaimLost, StepFailed
-from compliance.export import recording
-from compliance.export.copying import Copying
-from compliance.export.recording import Target
+from compliance.export import records
+from compliance.export.attachments import Copying
+from compliance.export.records import Target
 from compliance.export.reporting import Reporter
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
@@ -113,7 +113,7 @@ class Delivery:
 
     def _hold_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
         def hold(_now: datetime, chatbots: set[int]) -> set[Target]:
-            return recording.hold([one for one in contents if one[0].chatbot_id in chatbots])
+            return records.hold([one for one in contents if one[0].chatbot_id in chatbots])
 
         chatbots = {target.chatbot_id for target, _ in contents}
         return set(self._held.share_with_intake(chatbots, hold)) - self._report.settled

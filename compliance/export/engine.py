@@ -28,10 +28,10 @@ from common.leases import LeaseRenewer
 from common.storage import ObjectStorage
 from compliance.erasure import objects
 from compliance.errors import StepFailed
-from compliance.export import destination, recording
+from compliance.export import destination, records
 from compliance.export.delivery import Delivery
 from compliance.export.destination import Destination
-from compliance.export.recording import Leftover, Target
+from compliance.export.records import Leftover, Target
 from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
 from compliance.storage_locations import storage_of
@@ -89,7 +89,7 @@ def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, unt
         # All are locked at once, in the order of the ids, as everybody else does.
         known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
         objects.forget_out_of_reach(known.values_list("pk", flat=True))
-        return recording.record(started, now, places=going_to.places)
+        return records.record(started, now, places=going_to.places)
 
     recorded = held.share_with_intake(going_to.places, start)
     left = [each for each in recorded if isinstance(each, Leftover)]
@@ -98,7 +98,7 @@ def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, unt
 
         def start_again(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
             ready = [each.request for each in purged if each.request.chatbot_id in chatbots]
-            return recording.record(ready, now, places=going_to.places, purged=purged)
+            return records.record(ready, now, places=going_to.places, purged=purged)
 
         recorded += held.share_with_intake({each.request.chatbot_id for each in purged}, start_again)
     return [each for each in recorded if isinstance(each, Target)]
@@ -145,7 +145,7 @@ def _open_uploads(
 
     def record(_now: datetime, chatbots: set[int]) -> set[Target]:
         uploads = {target: upload for target, upload in opening.done.items() if target.chatbot_id in chatbots}
-        return recording.record_uploads(uploads)
+        return records.record_uploads(uploads)
 
     overtaken = held.share_with_intake({target.chatbot_id for target in opening.done}, record)
     _abort(storage, {target: opening.done.pop(target) for target in overtaken})

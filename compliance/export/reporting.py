@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 
 from compliance.errors import StepFailed
-from compliance.export import recording
-from compliance.export.recording import Target
+from compliance.export import records
+from compliance.export.records import Target
 from compliance.models import ComplianceRequest
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
@@ -31,7 +31,7 @@ class Reporter:
         """Note errors. What a deletion has met by now fails because it is being removed: it is overtaken."""
         if not failures:
             return
-        met = recording.met_since(failures)
+        met = records.met_since(failures)
         self.overtaken(met)
         failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
         if failed:
@@ -42,6 +42,6 @@ class Reporter:
         """Requeue what was not begun, or of which nothing is left: it need not be purged next time."""
         if targets:
             with self._held.transaction():
-                recording.forget_keys(targets)
+                records.forget_keys(targets)
             waiting_for = ComplianceRequest.WaitingFor.TURN
             transitions.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)

@@ -21,10 +21,10 @@ from compliance.requests import idempotency_batch, operations, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.operations import RequestInput
 from compliance.requests.preview import Preview
-from compliance.requests.preview.deleting import Deletion
-from compliance.requests.preview.exporting import Export
-from compliance.requests.preview.finding import Options
+from compliance.requests.preview.deletion import Deletion
+from compliance.requests.preview.export import Export
 from compliance.requests.preview.many import Line, PreviewOfMany, preview_many
+from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 
 Kind = ComplianceRequest.Kind

@@ -18,8 +18,8 @@ from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
 from compliance.requests import operations
-from compliance.requests.preview.finding import Options
 from compliance.requests.preview.many import Line, preview_many
+from compliance.requests.preview.subjects import Options
 from conversations import uploads
 from conversations.browsing import State
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue

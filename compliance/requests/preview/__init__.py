@@ -12,11 +12,11 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from compliance.requests.preview import deleting, exporting, similar
-from compliance.requests.preview.deleting import Deletion, HoldReason
-from compliance.requests.preview.exporting import Export
-from compliance.requests.preview.finding import MOST_NAMED, Options, Subjects, find
+from compliance.requests.preview import deletion, export, similar
+from compliance.requests.preview.deletion import Deletion, HoldReason
+from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
+from compliance.requests.preview.subjects import MOST_NAMED, Options, Subjects, find
 from compliance.requests.selectors import ByUci, Selector
 from compliance.requests.submit import ChatbotConfig, check
 from conversations.snapshots import one_instant
@@ -73,9 +73,9 @@ def _preview(subjects: Subjects, kinds: Sequence[Kind], options: Options, alike:
     [finds] = find(subjects)
     is_deletion = Kind.DELETION in kinds
     return Preview(
-        deletion=deleting.count(subjects, finds, options) if is_deletion else None,
-        export=exporting.count(subjects, finds, options) if Kind.EXPORT in kinds else None,
-        held_by=deleting.holds(subjects, [finds])[0] if is_deletion else [],
+        deletion=deletion.count(subjects, finds, options) if is_deletion else None,
+        export=export.count(subjects, finds, options) if Kind.EXPORT in kinds else None,
+        held_by=deletion.holds(subjects, [finds])[0] if is_deletion else [],
         open_requests=finds.open_requests[:MOST_NAMED],
         similar=alike,
         at_least=finds.at_least,

@@ -10,11 +10,11 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests.preview import deleting, exporting, similar
-from compliance.requests.preview.deleting import Deletion, HoldReason
-from compliance.requests.preview.exporting import Export
-from compliance.requests.preview.finding import Finds, Options, Subjects, find, united
+from compliance.requests.preview import deletion, export, similar
+from compliance.requests.preview.deletion import Deletion, HoldReason
+from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
+from compliance.requests.preview.subjects import Finds, Options, Subjects, find, united
 from compliance.requests.selectors import ByUci
 from compliance.requests.submit import ChatbotConfig, check, one_of, require_compliance
 from conversations.snapshots import one_instant
@@ -82,8 +82,8 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kin
         all_of_it = united(each)
         return PreviewOfMany(
             outlooks=[outlooks[line.value] for line in lines],
-            deletion=deleting.count(chatters, all_of_it, options) if kind == Kind.DELETION else None,
-            export=exporting.count(chatters, all_of_it, options) if kind == Kind.EXPORT else None,
+            deletion=deletion.count(chatters, all_of_it, options) if kind == Kind.DELETION else None,
+            export=export.count(chatters, all_of_it, options) if kind == Kind.EXPORT else None,
         )
 
 
@@ -98,9 +98,9 @@ def _outlooks(
         most=MOST_ALIKE,
         most_counted=MOST_ALIKE_COUNTED,
     )
-    held_by = deleting.holds(chatters, each) if is_deletion else [[] for _ in each]
+    held_by = deletion.holds(chatters, each) if is_deletion else [[] for _ in each]
     for finds, its_alike, its_holds in zip(each, alike, held_by, strict=True):
-        chosen = finds.live if is_deletion else exporting.chosen_of(chatters, finds, options)
+        chosen = finds.live if is_deletion else export.chosen_of(chatters, finds, options)
         yield Outlook(
             conversations=len(chosen),
             messages=sum(one.message_count for one in chosen),

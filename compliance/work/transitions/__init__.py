@@ -4,18 +4,12 @@ The counters are added in the transaction that did what they count, so that a ki
 one. Final states forget the chatter's value.
 """
 
-from compliance.work.transitions.completing import behind_exports, complete_deletions, failed_by_ids
+from compliance.work.transitions.completion import behind_exports, complete_deletions, failed_by_ids
 from compliance.work.transitions.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
-from compliance.work.transitions.exporting import Delivered, complete_exports, start_exports
-from compliance.work.transitions.failing import step_failed
-from compliance.work.transitions.holding import hold, release_export_pending
-from compliance.work.transitions.requeueing import (
-    move_large,
-    move_to_client_lane,
-    requeue,
-    requeue_isolated,
-    try_again,
-)
+from compliance.work.transitions.exports import Delivered, complete_exports, start_exports
+from compliance.work.transitions.failures import step_failed
+from compliance.work.transitions.holds import hold, release_export_pending
+from compliance.work.transitions.requeues import move_large, move_to_client_lane, requeue, requeue_isolated, try_again
 
 __all__ = [
     "COUNTERS",

@@ -14,7 +14,7 @@ from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export
-from compliance.requests.preview import deleting, finding
+from compliance.requests.preview import deletion, subjects
 from compliance.requests.preview import similar as similar_values
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Message
@@ -281,7 +281,7 @@ def test_more_conversations_than_are_looked_at_are_told_as_so_many_or_more(chatb
     Chatbot.objects.update(max_conversations_per_deletion=2)
     for _ in range(5):
         conversation_of(chatbot, "alice", messages=1)
-    monkeypatch.setattr(finding, "MOST_FOUND", 3)
+    monkeypatch.setattr(subjects, "MOST_FOUND", 3)
     told = preview()
     assert told["at_least"] is True
     assert told["deletion"]["erased"]["conversations"] == told["export"]["conversations"] == 4
@@ -296,7 +296,7 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
     make_all()
     Message.objects.filter(sent_at=noon(day_after(FIRST))).delete()
     assert preview()["deletion"]["erased"]["extracts"] == 2
-    monkeypatch.setattr(deleting, "EXACT_MESSAGES", 1)
+    monkeypatch.setattr(deletion, "EXACT_MESSAGES", 1)
     assert preview()["deletion"]["erased"]["extracts"] == 3
 
 

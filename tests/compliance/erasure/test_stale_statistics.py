@@ -9,7 +9,7 @@ from django.db.backends.utils import CursorWrapper
 from chatbots.models import Chatbot
 from common.arrays import array
 from compliance.erasure import ledger, verify
-from compliance.export import recording
+from compliance.export import records
 from compliance.models import Export
 from compliance.work import claims
 from tests.factories import conversation_of, export_of
@@ -54,5 +54,5 @@ def test_an_export_is_found_by_what_it_holds_when_none_held_anything(chatbot: Ch
 def test_exports_are_locked_by_their_ids_and_not_compared_with_all_that_never_expire(db: None) -> None:
     values = {"ids": list(range(1, 51)), "keys": [str(each) for each in range(1, 51)]}
     with connection.cursor() as cursor:
-        plan = plan_of(cursor, recording._LOCK_OURS, values)
+        plan = plan_of(cursor, records._LOCK_OURS, values)
     assert "Join" not in plan, plan

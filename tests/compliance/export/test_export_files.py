@@ -17,7 +17,7 @@ from common.storage.removal import Removed
 from compliance import worker
 from compliance.api.representation import represent
 from compliance.errors import ClaimLost
-from compliance.export import copying
+from compliance.export import attachments
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests import operations, results
 from compliance.requests.results import MOST_FILES
@@ -137,7 +137,7 @@ def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, sto
 def test_many_files_go_in_groups_and_the_answer_stays_small(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "COPIES_AT_ONCE", 40)
+    monkeypatch.setattr(attachments, "COPIES_AT_ONCE", 40)
     conversation = conversation_of(chatbot, "42")
     for number in range(MOST_FILES + 5):
         stored(conversation, b"content %d" % number)
@@ -303,17 +303,17 @@ def test_a_slow_bucket_holds_no_snapshot_for_ever(
     for number in range(3):
         stored(conversation_of(chatbot, "42"), b"content %d" % number)
     slow, quick = export_with_files(chatbot), export_of(chatbot, "43")
-    copied: list[copying.Copy] = []
-    send = copying.Copying._send
+    copied: list[attachments.Copy] = []
+    send = attachments.Copying._send
 
-    def late(self: copying.Copying, copy: copying.Copy, upload_id: str) -> Written:
+    def late(self: attachments.Copying, copy: attachments.Copy, upload_id: str) -> Written:
         self._until = 0
         copied.append(copy)
         return send(self, copy, upload_id)
 
-    monkeypatch.setattr(copying.Copying, "_send", late)
+    monkeypatch.setattr(attachments.Copying, "_send", late)
     monkeypatch.setattr(upload_pool, "THREADS", 1)
-    monkeypatch.setattr(copying, "THREADS", 0)  # none waits for a thread
+    monkeypatch.setattr(attachments, "THREADS", 0)  # none waits for a thread
     carry_out(taken(slow, quick))
     assert outcome(slow) == ("accepted", "export_not_read", 1)
     assert "too slow" in slow.error_detail
@@ -351,14 +351,14 @@ def test_a_file_erased_while_it_is_copied_leaves_no_copy(
     export, deletion = export_with_files(chatbot), deletion_of(chatbot, "42", approved_holds=["export_pending"])
     ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
     held = taken(export)
-    read = copying._read
+    read = attachments._read
 
     def erase_then_read(file: Any) -> Any:
         worker.drain(seconds=60)
         connection.close()  # this is a thread of the pool
         yield from read(file)
 
-    monkeypatch.setattr(copying, "_read", erase_then_read)
+    monkeypatch.setattr(attachments, "_read", erase_then_read)
     carry_out(held)
     monkeypatch.undo()
     # To a client's bucket it goes when the claim of the export has let that go.

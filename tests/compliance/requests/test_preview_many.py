@@ -9,9 +9,9 @@ from compliance.erasure import objects
 from compliance.errors import Refused, StepFailed
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
-from compliance.requests.preview import finding
-from compliance.requests.preview.finding import Options
+from compliance.requests.preview import subjects
 from compliance.requests.preview.many import Line, Outlook, PreviewOfMany, preview_many
+from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByUci
 from conversations import uploads
 from tests.compliance.api.test_preview import exported, filled
@@ -135,7 +135,7 @@ def test_what_cannot_be_previewed_at_all_is_refused(chatbot, monkeypatch):
         return refused.value.code
 
     assert code("plan") == "unknown_uci_key"
-    monkeypatch.setattr(finding, "MOST_IN_ALL", 1)
+    monkeypatch.setattr(subjects, "MOST_IN_ALL", 1)
     assert code() == "invalid"
     monkeypatch.undo()
     Variable.objects.filter(chatbot=chatbot).update(is_uci=False)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from compliance.requests.preview.deleting import count_files
-from compliance.requests.preview.finding import Finds, Found, Options, Subjects, Totals, total
+from compliance.requests.preview.deletion import count_files
+from compliance.requests.preview.subjects import Finds, Found, Options, Subjects, Totals, total
 from compliance.requests.submit import ChatbotConfig, no_bucket
 
 

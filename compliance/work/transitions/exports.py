@@ -12,7 +12,7 @@ from common.arrays import array
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions.claimed import log
-from compliance.work.transitions.completing import complete
+from compliance.work.transitions.completion import complete
 from compliance.work.transitions.counters import Counts, add_counts
 
 # The chatbots are asked for last: PostgreSQL, without statistics, would look for all of their requests.

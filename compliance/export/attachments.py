@@ -21,8 +21,8 @@ from chatbots.buckets import hosted_storage
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
-from compliance.export.naming import copy_key
-from compliance.export.recording import Target, met_since
+from compliance.export.keys import copy_key
+from compliance.export.records import Target, met_since
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
 from compliance.work.upload_pool import THREADS, UploadPool

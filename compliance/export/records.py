@@ -16,7 +16,7 @@ from django.db import connection
 from chatbots.buckets import StorageLocation
 from chatbots.models import Chatbot
 from common.arrays import array
-from compliance.export.naming import export_key
+from compliance.export.keys import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.storage_locations import RecordedLocation
 

@@ -15,7 +15,7 @@ from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
 from compliance.inventory import stores
 from compliance.inventory_terms import ReachedBy
 from compliance.models import ComplianceRequest
-from compliance.requests.preview.finding import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
+from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
 from compliance.storage_locations import OUT_OF_REACH
 from conversations.models import Identity, UploadedFile
 
