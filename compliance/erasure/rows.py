@@ -161,13 +161,13 @@ def lock_named(request_ids: Sequence[UUID]) -> list[Locked]:
 def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
-    One that is given for several requests counts for the first. One that is told of where somebody else has locked it
-    (`references`) stays as it is. Where a copy may lie somewhere the identities keep
+    One that is given for several requests counts for the first. One stays as it is while somebody else has locked a
+    request whose reference tells who is in it (`work.references`). Where a copy may lie somewhere the identities keep
     their digests: by them whoever names the chatter finds what is left. The exports that hold one get a time at which
     they have to go; with `marked_by`, the deletions that mark in this transaction, so do their chatters' own.
     """
     counts: dict[UUID, Counts] = defaultdict(Counter)
-    locked = _without_told_elsewhere(_once(locked), marked_by)
+    locked = _with_references_emptied(_once(locked), marked_by)
     if not locked:
         exports.expire({}, marked_by=marked_by)
         return counts
@@ -215,7 +215,7 @@ def _erase_some(locked: Sequence[Locked]) -> dict[UUID, Counts]:
     return counts
 
 
-def _without_told_elsewhere(locked: Sequence[Locked], marked_by: Sequence[UUID]) -> list[Locked]:
+def _with_references_emptied(locked: Sequence[Locked], marked_by: Sequence[UUID]) -> list[Locked]:
     """Empty the references that tell who is in these conversations; return those of which none is left."""
     told = references.empty_of_conversations(
         (row.conversation_id for row in locked), written={row.request_id for row in locked}.union(marked_by)

@@ -6,7 +6,9 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
+from compliance.erasure import rows
 from compliance.models import ComplianceRequest
+from compliance.work import references
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
@@ -79,11 +81,17 @@ def test_of_a_conversation_of_two_the_second_deletion_empties_too_what_the_first
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("most_messages", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
 def test_a_conversation_is_not_erased_while_somebody_has_locked_a_request_that_tells(
-    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+    chatbot: Chatbot,
+    drain: Drain,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+    most_messages: int,
 ) -> None:
-    conversation_of(chatbot, "ada-77", external_id="c-1")
-    conversation_of(chatbot, "ada-77", external_id="c-2")
+    monkeypatch.setattr(rows, "CHUNK_MESSAGES", most_messages)
+    conversation_of(chatbot, "ada-77", external_id="c-1", messages=3)
+    conversation_of(chatbot, "ada-77", external_id="c-2", messages=3)
     tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
     drain()
     deletion = deletion_of(chatbot, "ada-77")
@@ -108,3 +116,26 @@ def test_a_deletion_by_conversations_empties_what_tells_of_them(
     drain()
     deletion.refresh_from_db()
     assert (deletion.status, deletion.conversations, deletion.reference) == ("completed", 1, "")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_for_a_request_of_its_own_has_locked_none_of_anothers(chatbot: Chatbot) -> None:
+    """Else two that erase what the other's request tells of would wait for each other."""
+    conversation = conversation_of(chatbot, "ada-77", external_id="c-1")
+    ours, theirs = (of_conversations(chatbot, "c-1", kind="export", reference=f"T-ada-77-{one}") for one in "ab")
+
+    def empty() -> set[int]:
+        with transaction.atomic():
+            return references.empty_of_conversations([conversation.pk], written={ours.pk})
+
+    def is_free() -> bool:
+        with transaction.atomic():
+            return ComplianceRequest.objects.select_for_update(skip_locked=True).filter(pk=theirs.pk).exists()
+
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=ours.pk)
+        emptying = Elsewhere(empty)
+        assert emptying.waits
+        assert Elsewhere(is_free).end()
+    assert emptying.end() == set()
+    assert [reference_of(one) for one in (ours, theirs)] == ["", ""]
