@@ -14,7 +14,7 @@ ENVIRONMENT = dict(os.environ)
 
 import django  # noqa: E402
 from django.conf import settings  # noqa: E402
-from django.core.management import call_command  # noqa: E402
+from django.core.management import CommandError, call_command  # noqa: E402
 
 from devservers import control  # noqa: E402
 from devservers.processes import is_free  # noqa: E402
@@ -34,7 +34,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     django.setup()
-    call_command("migrate", verbosity=0)
+    try:
+        call_command("migrate", verbosity=0)
+    except CommandError as error:  # made by an older version
+        print(error, file=sys.stderr)
+        return 1
     if not settings.DEBUG:  # with DEBUG, whitenoise takes them from the apps
         call_command("collectstatic", interactive=False, verbosity=0)
     login = _staff_login(settings.VAR_DIR / "staff-login.txt")

@@ -2,8 +2,20 @@
 
 import django.db.models.deletion
 import django.db.models.functions.datetime
+from django.apps.registry import Apps
 from django.conf import settings
+from django.core.management.base import CommandError
 from django.db import migrations, models
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.recorder import MigrationRecorder
+
+
+def refuse_older(_: Apps, editor: BaseDatabaseSchemaEditor) -> None:
+    """Refuse a database of before the first release, whose tables no migration of today knows."""
+    if ("chatbots", "0002_guards") in MigrationRecorder(editor.connection).applied_migrations():
+        raise CommandError(
+            "This database was made before version 0.1.0. Begin with an empty one (a development copy: remove var/)."
+        )
 
 
 class Migration(migrations.Migration):
@@ -15,6 +27,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # The first that runs, or the tables of before would be in the way.
+        migrations.RunPython(refuse_older, migrations.RunPython.noop),
         migrations.CreateModel(
             name="Authenticator",
             fields=[],

@@ -4,11 +4,7 @@ The change log's trigger refuses UPDATE and DELETE, not TRUNCATE: a test databas
 the storage parameters come from: docs/scaling.md.
 """
 
-from django.apps.registry import Apps
-from django.core.management.base import CommandError
 from django.db import migrations
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.recorder import MigrationRecorder
 
 APPEND_ONLY = """
 CREATE FUNCTION chatbots_changelog_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -58,19 +54,10 @@ ALTER TABLE chatbots_changelogentry SET (
 RATE_LIMIT = "ALTER TABLE chatbots_ratelimitwindow SET UNLOGGED, SET (fillfactor = 50);"
 
 
-def refuse_older(_: Apps, editor: BaseDatabaseSchemaEditor) -> None:
-    """Refuse a database of before the first release, whose tables no migration of today knows."""
-    if ("chatbots", "0002_guards") in MigrationRecorder(editor.connection).applied_migrations():
-        raise CommandError(
-            "This database was made before version 0.1.0. Begin with an empty one (a development copy: remove var/)."
-        )
-
-
 class Migration(migrations.Migration):
     dependencies = [("chatbots", "0001_initial")]
 
     operations = [
-        migrations.RunPython(refuse_older, migrations.RunPython.noop),
         migrations.RunSQL(
             APPEND_ONLY,
             "DROP TRIGGER changelog_append_only ON chatbots_changelogentry;"

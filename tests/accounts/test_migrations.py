@@ -7,7 +7,7 @@ from django.core.management import CommandError
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-refuse_older = importlib.import_module("chatbots.migrations.0002_sql").refuse_older
+refuse_older = importlib.import_module("accounts.migrations.0001_initial").refuse_older
 
 
 @pytest.mark.django_db
