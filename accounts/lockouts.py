@@ -22,7 +22,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.http import HttpRequest
@@ -30,6 +29,7 @@ from django.http import HttpRequest
 from accounts.hashing import TooBusy
 from accounts.models import LoginFailures, StaffLogin
 from common.crypto import digest
+from common.db import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +88,13 @@ class Attempt:
     def count(self) -> None:
         """Count it. Raises Locked where others, at the same moment, have taken the last tries."""
         for limit in self.limits:
-            with connection.cursor() as cursor:
-                given: dict[str, Any] = {
-                    "key": limit.key,
-                    "user": limit.user,
-                    "address": limit.address,
-                    "most": limit.most,
-                }
-                cursor.execute(_COUNT, given | {"cooloff": settings.LOGIN_COOLOFF})
-                failures, ends_at = cursor.fetchone()
+            given: dict[str, Any] = {
+                "key": limit.key,
+                "user": limit.user,
+                "address": limit.address,
+                "most": limit.most,
+            }
+            [(failures, ends_at)] = fetch(_COUNT, given | {"cooloff": settings.LOGIN_COOLOFF})
             if failures > limit.most:
                 raise Locked(limit.why, ends_at)
             if failures == limit.most:

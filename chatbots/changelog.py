@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from django.db import connection
+from common.db import execute, fetch
 
 Data = Mapping[str, str | int | bool | None]
 
@@ -80,9 +80,7 @@ def record(
 ) -> int:
     """Append one entry, in the caller's transaction, and return its id."""
     one = entry(event, chatbot_id=chatbot_id, request_id=request_id, actor=actor, data=data)
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_APPEND} RETURNING id", [_as_json([one])])
-        [(entry_id,)] = cursor.fetchall()
+    [(entry_id,)] = fetch(f"{_APPEND} RETURNING id", [_as_json([one])])
     return cast("int", entry_id)
 
 
@@ -90,8 +88,7 @@ def record_all(entries: Sequence[Entry]) -> None:
     """Append many entries in one statement, in the caller's transaction."""
     if not entries:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(_APPEND, [_as_json(entries)])
+    execute(_APPEND, [_as_json(entries)])
 
 
 def _as_json(entries: Sequence[Entry]) -> str:

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from chatbots.models import ApiKey
+from common.db import fetch
 from common.logs import describe_database_error
 
 logger = logging.getLogger(__name__)
@@ -155,9 +155,7 @@ def limit_of(api_key: ApiKey) -> int | None:
 
 def _take(api_key: ApiKey, block: int) -> tuple[datetime, int, float]:
     """Take a block, whether or not that many are left; return the minute's beginning, all taken, seconds left."""
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE, [api_key.pk, api_key.chatbot_id, block])
-        began_at, taken, left_seconds = cursor.fetchone()
+    [(began_at, taken, left_seconds)] = fetch(_TAKE, [api_key.pk, api_key.chatbot_id, block])
     return began_at, taken, left_seconds
 
 

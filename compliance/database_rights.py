@@ -18,6 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
 from chatbots.models import ChangeLogEntry
+from common.db import fetch
 
 
 class Rights(NamedTuple):
@@ -192,7 +193,5 @@ def excess(role: str | None = None) -> list[str]:
 
     Of a superuser that alone; nothing while the database has no tables.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_EXCESS, [role, ChangeLogEntry._meta.db_table])
-        told = [one for (one,) in cursor.fetchall()]
+    told = [one for (one,) in fetch(_EXCESS, [role, ChangeLogEntry._meta.db_table])]
     return told[:1] if "is a superuser" in told else told

@@ -7,9 +7,8 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import fetch
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import first_id
 
@@ -203,9 +202,7 @@ def _sum(rows: Sequence[tuple[Any, ...]], place: int) -> Number:
 
 
 def _fetch(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    rows: list[tuple[Any, ...]] = fetch(statement, values)
     return rows
 
 

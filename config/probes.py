@@ -10,6 +10,7 @@ from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from chatbots.digest_key import AnotherDigestKey
+from common.db import execute
 from compliance.metrics import answering as metrics
 
 
@@ -39,8 +40,7 @@ def _process_answers() -> bool:
 
 def _database_answers() -> bool:
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        execute("SELECT 1")
     except (Error, AnotherDigestKey):
         # What is broken is not asked again.
         connection.close()

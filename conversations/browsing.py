@@ -20,6 +20,7 @@ from django.db import connection, models
 
 from chatbots.models import Chatbot
 from common.arrays import array
+from common.db import fetch
 from conversations.models import Conversation
 
 PAGE = 50
@@ -252,9 +253,7 @@ def newest_before(chatbot: Chatbot, before: datetime) -> datetime | None:
 
 def read_rows(numbers: Sequence[int], *, chatbot: Chatbot) -> list[Row]:
     """Return the chatbot's conversations with these numbers as the log shows them, newest first, in one statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ROWS, [array(list(numbers)), chatbot.pk])
-        return [row_of(each) for each in cursor.fetchall()]
+    return [row_of(each) for each in fetch(_ROWS, [array(list(numbers)), chatbot.pk])]
 
 
 class _Plan(NamedTuple):

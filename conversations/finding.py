@@ -7,10 +7,9 @@ conversations the kept fields alone.
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
 from chatbots.models import Chatbot, Variable
 from common.crypto import digest
+from common.db import fetch
 from conversations import browsing, log
 from conversations.browsing import SHOWN, Row
 from conversations.folding import folded_name
@@ -100,7 +99,5 @@ def together(first: Found, second: Found) -> Found:
 
 def _found(numbers: str, chatbot: Chatbot, **values: Any) -> Found:
     values |= {"chatbot": chatbot.pk, "most": MOST_FOUND, "looked": MOST_LOOKED_AT}
-    with connection.cursor() as cursor:
-        cursor.execute(_FOUND.format(numbers=numbers), values)
-        rows = tuple(browsing.row_of(each) for each in cursor.fetchall())
+    rows = tuple(browsing.row_of(each) for each in fetch(_FOUND.format(numbers=numbers), values))
     return Found(rows[:MOST_FOUND], has_more=len(rows) > MOST_FOUND)

@@ -13,9 +13,10 @@ own: who waited for one while holding others would let a slow chatbot hold up it
 
 from collections.abc import Collection, Iterable
 
-from django.db import OperationalError, connection
+from django.db import OperationalError
 
 from common.arrays import array
+from common.db import execute, fetch
 
 PARTS = 4
 # The first half of the two-part key is this and the part; the second is the chatbot's id (both are 4-byte integers
@@ -46,18 +47,17 @@ def exclude_intake(chatbot_id: int, *, number: int) -> None:
 
     `number` chooses the part. Whoever counts up (a claim's id does) seldom meets another. Raises Busy.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('lock_timeout', %s, TRUE)", [_PATIENCE])
-        is_busy = False
-        try:
-            _lock("pg_advisory_xact_lock", [chatbot_id], [number % PARTS])
-        except OperationalError as error:
-            if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-                raise
-            is_busy = True
-        if is_busy:
-            raise Busy
-        cursor.execute("SELECT set_config('lock_timeout', '0', TRUE)")
+    execute("SELECT set_config('lock_timeout', %s, TRUE)", [_PATIENCE])
+    is_busy = False
+    try:
+        _lock("pg_advisory_xact_lock", [chatbot_id], [number % PARTS])
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        is_busy = True
+    if is_busy:
+        raise Busy
+    execute("SELECT set_config('lock_timeout', '0', TRUE)")
 
 
 def try_to_exclude_intake(chatbot_ids: Collection[int], *, number: int) -> set[int]:
@@ -77,13 +77,13 @@ def await_under_way(chatbot_id: int) -> None:
 def _lock(function: str, chatbot_ids: Iterable[int], parts: Iterable[int]) -> list[tuple[int, object]]:
     """Take the parts in one order, chatbot by chatbot; return each chatbot with what the function says of a part."""
     wanted = [(LOCK_SPACE + part, chatbot_id) for chatbot_id in sorted(set(chatbot_ids)) for part in parts]
-    with connection.cursor() as cursor:
-        cursor.execute(
+    return list(
+        fetch(
             f"SELECT chatbot_id, {function}(part, chatbot_id)"  # noqa: S608  (a name of ours)
             " FROM unnest(%s::int[], %s::int[]) AS wanted(part, chatbot_id)",
             [array(part for part, _ in wanted), array(chatbot_id for _, chatbot_id in wanted)],
         )
-        return list(cursor.fetchall())
+    )
 
 
 def _free(answers: Iterable[tuple[int, object]], chatbot_ids: Collection[int]) -> set[int]:

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection
 from django.db.models import F, Func, IntegerField, OuterRef, QuerySet
 from django.db.models.functions import Coalesce, JSONObject
 
 from chatbots.models import Chatbot
 from common.arrays import array
 from common.crypto import digest
+from common.db import fetch
 from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
 
@@ -100,9 +100,7 @@ def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[Entry | None]:
     In two statements, for MOST_IDS at most. Raises TooLong.
     """
     digests = [digest("conversation", chatbot.public_id, one) for one in ids]
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND, [digests, array([chatbot.pk] * len(digests))])
-        found = dict(cursor.fetchall())
+    found = dict(fetch(_FIND, [digests, array([chatbot.pk] * len(digests))]))
     if sum(found.values()) > MOST_BYTES:
         raise TooLong
     entries = {_digest_of(entry.conversation): entry for entry in read(list(found), chatbot=chatbot)}

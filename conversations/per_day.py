@@ -4,9 +4,8 @@ from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import fetch
 
 # By the log's index alone. A day of more is counted from the newest on.
 MOST = 1_000_000
@@ -40,7 +39,5 @@ def conversations_per_day(chatbots: Collection[int], *, zone: str, since: dateti
     A deleted one has kept the UTC day alone: it counts at that day's first instant.
     """
     values: dict[str, Any] = {"chatbots": array(chatbots), "zone": zone, "since": since, "until": until, "most": MOST}
-    with connection.cursor() as cursor:
-        cursor.execute(_PER_DAY, values)
-        counts = dict(cursor.fetchall())
+    counts = dict(fetch(_PER_DAY, values))
     return PerDay(counts, sum(counts.values()) < MOST)

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from common.arrays import array
+from common.db import execute, fetch
 from conversations.merging import Row, StoredValue, Working
 from conversations.variables import Chatter
 
@@ -145,11 +146,9 @@ def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[byt
     """Lock the stored conversations with these digests, in id order, and return them by digest."""
     conversations = {}
     wanted = set(digests)
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK_CONVERSATIONS, [_bytea_array(wanted), array([chatbot_id] * len(wanted))])
-        for number, *columns in cursor.fetchall():
-            row = Row(*columns)
-            conversations[row.external_id_digest] = Working(row=row, number=number)
+    for number, *columns in fetch(_LOCK_CONVERSATIONS, [_bytea_array(wanted), array([chatbot_id] * len(wanted))]):
+        row = Row(*columns)
+        conversations[row.external_id_digest] = Working(row=row, number=number)
     return conversations
 
 
@@ -164,12 +163,10 @@ def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
     if not wanted:
         return {}
     erasures: Erasures = {}
-    with connection.cursor() as cursor:
-        variable_ids = list({variable_id for variable_id, _ in wanted})
-        digests = _bytea_array({digest for _, digest in wanted})
-        cursor.execute(_READ_ERASURES, [chatbot_id, variable_ids, digests])
-        for variable_id, digest, *erasure in cursor.fetchall():
-            erasures.setdefault((variable_id, bytes(digest)), []).append(Erasure(*erasure))
+    variable_ids = list({variable_id for variable_id, _ in wanted})
+    digests = _bytea_array({digest for _, digest in wanted})
+    for variable_id, digest, *erasure in fetch(_READ_ERASURES, [chatbot_id, variable_ids, digests]):
+        erasures.setdefault((variable_id, bytes(digest)), []).append(Erasure(*erasure))
     return erasures
 
 
@@ -195,9 +192,7 @@ def read_known(conversations: Mapping[int, Working], carried: Sequence[Carried])
 def _which_are_stored(statement: str, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[int, Any]]:
     if not wanted:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [_json(wanted)])
-        stored: list[tuple[int, Any]] = cursor.fetchall()
+    stored: list[tuple[int, Any]] = fetch(statement, [_json(wanted)])
     return stored
 
 
@@ -205,10 +200,8 @@ def _read_known_values(conversations: Mapping[int, Working]) -> None:
     if not conversations:
         return
     latest_end = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
-    with connection.cursor() as cursor:
-        cursor.execute(_READ_VALUES, [latest_end, list(conversations)])
-        for number, variable_id, value, renewal_due in cursor.fetchall():
-            conversations[number].known_values[variable_id] = StoredValue(value, renewal_due)
+    for number, variable_id, value, renewal_due in fetch(_READ_VALUES, [latest_end, list(conversations)]):
+        conversations[number].known_values[variable_id] = StoredValue(value, renewal_due)
 
 
 def insert_conversations(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
@@ -219,9 +212,7 @@ def insert_conversations(*, chatbot_id: int, conversations: Iterable[Working]) -
     new = sorted(conversations, key=lambda conversation: conversation.row.external_id_digest)
     if not new:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_CONVERSATIONS, [chatbot_id, _json([_columns_of(one) for one in new])])
-        numbers = dict(cursor.fetchall())
+    numbers = dict(fetch(_INSERT_CONVERSATIONS, [chatbot_id, _json([_columns_of(one) for one in new])]))
     if len(numbers) < len(new):
         raise Overtaken
     for conversation in new:
@@ -233,8 +224,7 @@ def update_conversations(conversations: Sequence[Working]) -> None:
     if not conversations:
         return
     changed = [{"id": one.number, **_columns_of(one)} for one in conversations]
-    with connection.cursor() as cursor:
-        cursor.execute(_UPDATE_CONVERSATIONS, [_json(changed)])
+    execute(_UPDATE_CONVERSATIONS, [_json(changed)])
 
 
 def _columns_of(conversation: Working) -> dict[str, Any]:
@@ -262,8 +252,7 @@ def write_identities(*, chatbot_id: int, conversations: Iterable[Working]) -> No
     if named:
         _copy("conversations_identity (chatbot_id, conversation_id, variable_id, digest, value)", named)
     if erased:
-        with connection.cursor() as cursor:
-            cursor.execute(_NAME_ERASED, [chatbot_id, _json(erased)])
+        execute(_NAME_ERASED, [chatbot_id, _json(erased)])
 
 
 def write_values(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
@@ -275,8 +264,7 @@ def write_values(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
     ]
     if not new:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), _json(new)])
+    execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), _json(new)])
 
 
 def write_messages(*, chatbot_id: int, conversations: Sequence[Working]) -> None:

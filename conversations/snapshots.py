@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import connection, transaction
 
+from common.db import execute
+
 # The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
 # for ever. A gigabyte at a megabyte a second takes 17 minutes.
 SNAPSHOT_MINUTES = 30
@@ -79,8 +81,7 @@ def one_instant() -> Iterator[None]:
     reader.isolation_level, reader.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
     try:
         with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('enable_seqscan', 'off', TRUE)")
+            execute("SELECT set_config('enable_seqscan', 'off', TRUE)")
             yield
     finally:
         if not reader.closed:

@@ -15,6 +15,7 @@ from django.db import connection
 from chatbots.buckets.locations import hosted_storage, location_of
 from chatbots.models import Bucket
 from common.crypto import SecretUnreadable
+from common.db import execute, fetch_one
 from common.logs import describe_kind
 from common.storage.breaker import FIRST_REST_SECONDS, LONGEST_REST_SECONDS, QUICK_REST_SECONDS, Breaker
 from common.storage.errors import StorageError
@@ -91,9 +92,7 @@ def share_hosted() -> None:
 
 def heed(chatbot_id: int | None, breaker: Breaker) -> None:
     """Let the breaker be as what is known says: closed, open for the rest, or open for one call that tries."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HEED, {"chatbot": chatbot_id, "trial": _TRIAL_SECONDS})
-        found = cursor.fetchone()
+    found = fetch_one(_HEED, {"chatbot": chatbot_id, "trial": _TRIAL_SECONDS})
     if found is None:
         breaker.close_if_resting()
         return
@@ -121,14 +120,12 @@ def note(chatbot_id: int | None, breaker: Breaker) -> None:
         "share": _SHARE_AFTER_QUICK if breaker.was_quick else 1.0,
         "longest": LONGEST_REST_SECONDS,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_ANSWERS if last.answered else _SILENT, values)
+    execute(_ANSWERS if last.answered else _SILENT, values)
 
 
 def forget(chatbot_id: int) -> None:
     """Forget that a chatbot's bucket does not answer, since it is another one now or somebody wants to know."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET, [chatbot_id])
+    execute(_FORGET, [chatbot_id])
 
 
 def _breaker_of(chatbot_id: int) -> Breaker | None:

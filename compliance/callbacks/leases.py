@@ -19,6 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.models import Callback
 from compliance.work.claims import BY_INDEX
 
@@ -202,9 +203,7 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
 
 def is_due() -> bool:
     """Say whether callbacks wait that may be sent now."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT EXISTS ({_CHATBOTS})")
-        [(due,)] = cursor.fetchall()
+    [(due,)] = fetch(f"SELECT EXISTS ({_CHATBOTS})")
     return bool(due)
 
 
@@ -244,10 +243,8 @@ def _shares(cursor: CursorWrapper, room: int, busy: Mapping[int, int]) -> dict[i
 
 def _write(statement: str, values: dict[str, Any]) -> None:
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {BY_INDEX}")
-            cursor.execute(statement, values)
-            written = cursor.fetchall()
+        execute(f"SELECT {BY_INDEX}")
+        written = fetch(statement, values)
         changelog.record_all(_given_up(written))
     for callback_id, _, _, _, state, attempts, status, error in written:
         if state == State.DELIVERED:

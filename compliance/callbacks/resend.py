@@ -6,12 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.errors import Refused
 from compliance.models import Callback
 from compliance.work import notify
@@ -98,12 +99,9 @@ def _resend(ids: list[UUID], *, actor: str, dry_run: bool) -> Resent:
         "kept": settings.CALLBACK_DAYS.total_seconds(),
     }
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {BY_INDEX}")
-            cursor.execute(_FORGOTTEN, values)
-            [(forgotten,)] = cursor.fetchall()
-            cursor.execute(_RESEND, values)
-            resent = cursor.fetchall()
+        execute(f"SELECT {BY_INDEX}")
+        [(forgotten,)] = fetch(_FORGOTTEN, values)
+        resent = fetch(_RESEND, values)
         if dry_run:
             transaction.set_rollback(True)
             return Resent(len(resent), forgotten)

@@ -7,9 +7,8 @@ those by conversations only the data tells whether they meet, so it is asked rig
 from collections.abc import Collection
 from uuid import UUID
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import fetch
 from compliance.work.sql import NAMING
 from conversations.named import NAMED
 
@@ -58,6 +57,4 @@ def find(deletion_ids: Collection[UUID]) -> dict[UUID, UUID]:
     """Return those of these deletions that an earlier export by the other selector must precede, with the export."""
     if not deletion_ids:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(_BLOCKING, [array(deletion_ids)])
-        return dict(cursor.fetchall())
+    return dict(fetch(_BLOCKING, [array(deletion_ids)]))

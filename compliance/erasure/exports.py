@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 
 from common.arrays import array
+from common.db import execute
 from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
 
 # One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another
@@ -148,5 +148,4 @@ def leave(request_ids: Sequence[UUID]) -> None:
 
 
 def _execute(statement: str, **values: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {"grace": settings.EXPORT_GRACE_DAYS.total_seconds(), **values})
+    execute(statement, {"grace": settings.EXPORT_GRACE_DAYS.total_seconds(), **values})

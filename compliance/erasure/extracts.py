@@ -10,9 +10,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.erasure.scope import IN_SCOPE
 from conversations.extracts import making, work
 
@@ -111,9 +110,7 @@ class DeletedSpan(NamedTuple):
 
 def has_any(chatbot_ids: Collection[int]) -> bool:
     """Say whether one of these chatbots has a day with an extract, or one that is to be made."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HAS_ANY, [array(chatbot_ids)])
-        [(found,)] = cursor.fetchall()
+    [(found,)] = fetch(_HAS_ANY, [array(chatbot_ids)])
     return bool(found)
 
 
@@ -127,8 +124,7 @@ def flag(said: Sequence[DeletedSpan]) -> None:
         "firsts": [one.first for one in said],
         "lasts": [one.last for one in said],
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_FLAG, values)
+    execute(_FLAG, values)
 
 
 def make_next(*, settled: bool) -> bool:
@@ -146,12 +142,10 @@ def make_next(*, settled: bool) -> bool:
 def make(held: work.Held, *, on_read: making.OnRead = lambda _bytes: None) -> bool:
     """Make the file of a day that was taken; then let the deletions go on that waited for it. See `making.make`."""
     is_done = making.make(held, on_read=on_read)
-    with connection.cursor() as cursor:
-        cursor.execute(_RELEASE, {"chatbot": held.chatbot_id})
+    execute(_RELEASE, {"chatbot": held.chatbot_id})
     return is_done
 
 
 def try_again(request_ids: Iterable[UUID]) -> None:
     """Give the extracts that these deletions wait for, and that have failed, fresh attempts."""
-    with connection.cursor() as cursor:
-        cursor.execute(_TRY_AGAIN, [array(request_ids)])
+    execute(_TRY_AGAIN, [array(request_ids)])

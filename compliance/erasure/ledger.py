@@ -14,11 +14,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from chatbots.buckets import hosted_storage
 from common.arrays import array
+from common.db import fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 
@@ -50,24 +50,19 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
     The conversations are those that bear its mark, and those that it named by their ids: others may have marked them.
     """
     digests: dict[UUID, list[str]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(_CONVERSATIONS, [array(request_ids)])
-        for request_id, digest in cursor.fetchall():
-            digests[request_id].append(bytes(digest).hex())
-        cursor.execute(_REQUESTS, [array(request_ids)])
-        return {
-            request_id: {
-                "request_id": str(request_id),
-                "chatbot": str(chatbot),
-                "variable": str(variable) if variable else None,
-                "chatter": bytes(digest or b"").hex(),
-                "cutoff_at": cutoff_at.isoformat() if cutoff_at else None,
-                "conversations": list(
-                    dict.fromkeys([*digests[request_id], *(bytes(one).hex() for one in named or ())])
-                ),
-            }
-            for request_id, chatbot, variable, digest, named, cutoff_at in cursor.fetchall()
+    for request_id, digest in fetch(_CONVERSATIONS, [array(request_ids)]):
+        digests[request_id].append(bytes(digest).hex())
+    return {
+        request_id: {
+            "request_id": str(request_id),
+            "chatbot": str(chatbot),
+            "variable": str(variable) if variable else None,
+            "chatter": bytes(digest or b"").hex(),
+            "cutoff_at": cutoff_at.isoformat() if cutoff_at else None,
+            "conversations": list(dict.fromkeys([*digests[request_id], *(bytes(one).hex() for one in named or ())])),
         }
+        for request_id, chatbot, variable, digest, named, cutoff_at in fetch(_REQUESTS, [array(request_ids)])
+    }
 
 
 def write(erased: Sequence[Line]) -> None:

@@ -19,10 +19,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 
 from chatbots import changelog
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.erasure import blocking_exports, exports, rows
 from compliance.models import ComplianceRequest
 from compliance.work import sql, transitions
@@ -156,9 +156,7 @@ class Marked(NamedTuple):
 
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
     """Ask again before anything is touched. Put on hold what must wait; return the others, in the order of filing."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ASK_AGAIN, [held.id])
-        asked = [Admitted(*row) for row in cursor.fetchall()]
+    asked = [Admitted(*row) for row in fetch(_ASK_AGAIN, [held.id])]
     pending = blocking_exports.find(
         [
             one.request_id
@@ -195,8 +193,8 @@ def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Mark
     """
     again = [one.request_id for one in admitted if one.has_marked]
     if again:
-        with held.transaction(), connection.cursor() as cursor:
-            cursor.execute(_GO_ON, [array(again)])
+        with held.transaction():
+            execute(_GO_ON, [array(again)])
     fresh = [one for one in admitted if not one.has_marked]
     marked = _mark_free(held, fresh, waits=False, erases=erases)
     refused = [one for one in fresh if one.request_id not in marked]
@@ -258,8 +256,7 @@ def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
         totals += Counter(one.request_id for one in named)
         counts = rows.erase(named, marked_by=ids)
     else:
-        with connection.cursor() as cursor:
-            cursor.execute(_MARK, [array(ids)])
+        execute(_MARK, [array(ids)])
     totals += _still_live(ids)
     if not erases:
         exports.expire_marked(ids)
@@ -267,9 +264,7 @@ def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
 
 
 def _cut(chatbot_ids: Collection[int]) -> _Cut:
-    with connection.cursor() as cursor:
-        cursor.execute(_CUT, [array(chatbot_ids)])
-        found = cursor.fetchall()
+    found = fetch(_CUT, [array(chatbot_ids)])
     return _Cut(min(at for _, at, _ in found), {chatbot_id: number for chatbot_id, _, number in found})
 
 
@@ -278,9 +273,7 @@ def _still_live(request_ids: Sequence[UUID]) -> Counter[UUID]:
 
     Raises _InUse if some of it is open: somebody else has locked it.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_NAMED_LIVE, [array(request_ids)])
-        named = cursor.fetchall()
+    named = fetch(_NAMED_LIVE, [array(request_ids)])
     in_use = {request_id for request_id, _, is_open in named if is_open}
     if in_use:
         raise _InUse(in_use)
@@ -303,11 +296,8 @@ def _conclude(
         "cutoffs": array(cut.numbers[request.chatbot_id] for request in fresh),
         "totals": array(totals[each] for each in ids),
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_BEGIN, begun)
-        cursor.execute(
-            _REMEMBER, {"ids": array(ids), "cut": cut.at, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()}
-        )
+    execute(_BEGIN, begun)
+    execute(_REMEMBER, {"ids": array(ids), "cut": cut.at, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
     changelog.record_all(
         [
             changelog.entry(

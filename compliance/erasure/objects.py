@@ -17,9 +17,10 @@ from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from common.arrays import array
+from common.db import execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE
@@ -172,11 +173,10 @@ def erase_exports(begin: Begin, request_ids: Sequence[UUID], *, at_clients: bool
     Those in clients' buckets only with `at_clients`: whoever holds up others must not call one.
     """
     reach = _ANYWHERE if at_clients else _IN_HOSTED
-    with begin(), connection.cursor() as cursor:
+    with begin():
         # Locks all that go, in the order of the ids.
-        cursor.execute(_EXPIRE_GOING, [array(request_ids)])
-        cursor.execute(_GOING_OUT_OF_REACH, [array(request_ids)])
-        if out_of_reach := cursor.fetchall():
+        execute(_EXPIRE_GOING, [array(request_ids)])
+        if out_of_reach := fetch(_GOING_OUT_OF_REACH, [array(request_ids)]):
             # The deletions name them from now on: nobody can tell what still lies there.
             LeftCopy.objects.bulk_create(
                 [
@@ -212,9 +212,7 @@ def forget_exports(gone: Collection[tuple[int, str]]) -> set[int]:
 def forget_out_of_reach(export_ids: Iterable[int]) -> None:
     """Forget unfinished files of these exports that lie in a bucket which is no longer the chatbot's, in the caller's
     transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET_OUT_OF_REACH, [array(export_ids)])
-        lost = [row[0] for row in cursor.fetchall()]
+    lost = [row[0] for row in fetch(_FORGET_OUT_OF_REACH, [array(export_ids)])]
     if lost:
         logger.warning("export.left_in_former_bucket exports=%s", ",".join(map(str, lost)))
 
@@ -238,12 +236,10 @@ def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: str,
 
 def _locate(find: str, request_ids: Sequence[UUID]) -> list[Located]:
     """Return the next objects, each once, for the first of the requests that meet it."""
-    with connection.cursor() as cursor:
-        cursor.execute(find, [array(request_ids), _OBJECTS_LOCATED])
-        found = [
-            Located(row_id, key, request_id, counts, RecordedLocation(*where))
-            for row_id, key, request_id, counts, *where in cursor.fetchall()
-        ]
+    found = [
+        Located(row_id, key, request_id, counts, RecordedLocation(*where))
+        for row_id, key, request_id, counts, *where in fetch(find, [array(request_ids), _OBJECTS_LOCATED])
+    ]
     place = {request_id: number for number, request_id in enumerate(request_ids)}
     found.sort(key=lambda row: place[row.request_id], reverse=True)
     return list({row.row_id: row for row in found}.values())
@@ -291,6 +287,4 @@ def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, transition
 
 def _forget(statement: str, gone: Collection[tuple[int, str]]) -> set[int]:
     """Delete rows, or empty their keys; return those that nobody else had before."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [array(row_id for row_id, _ in gone), [key for _, key in gone]])
-        return {row_id for (row_id,) in cursor.fetchall()}
+    return {row_id for (row_id,) in fetch(statement, [array(row_id for row_id, _ in gone), [key for _, key in gone]])}

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from django.db import connection
 from psycopg import sql
 
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
@@ -153,9 +153,7 @@ def lock_named(request_ids: Sequence[UUID]) -> list[Locked]:
 
     One that is open is to bear the request's mark, another keeps the mark it has.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_NAMED, [array(request_ids)])
-        return [Locked(*row) for row in cursor.fetchall()]
+    return [Locked(*row) for row in fetch(_NAMED, [array(request_ids)])]
 
 
 def erase(locked: Sequence[Locked], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
@@ -198,8 +196,7 @@ def forget_names(request_ids: Sequence[UUID]) -> None:
 
     In the transaction that completes them.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET_NAMES, [array(request_ids)])
+    execute(_FORGET_NAMES, [array(request_ids)])
 
 
 def _erase_some(locked: Sequence[Locked]) -> dict[UUID, Counts]:
@@ -235,9 +232,7 @@ def _first_that_fit(locked: Sequence[Locked]) -> list[Locked]:
 
 
 def _lock(statement: str, request_ids: Sequence[UUID]) -> list[Locked]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [array(request_ids), CHUNK_CONVERSATIONS])
-        return _once([Locked(*row) for row in cursor.fetchall()])
+    return _once([Locked(*row) for row in fetch(statement, [array(request_ids), CHUNK_CONVERSATIONS])])
 
 
 def _once(locked: Sequence[Locked]) -> list[Locked]:
@@ -254,33 +249,30 @@ def _delete_messages(locked: Sequence[Locked], statement: sql.Composed, values: 
     chatbot_of = {row.conversation_id: row.chatbot_id for row in locked}
     counts: Counter[int] = Counter()
     said: list[DeletedSpan] = []
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        for conversation, gone, first, last in cursor.fetchall():
-            counts[conversation] += gone
-            said.append(DeletedSpan(conversation, chatbot_of[conversation], first, last))
+    for conversation, gone, first, last in fetch(statement, values):
+        counts[conversation] += gone
+        said.append(DeletedSpan(conversation, chatbot_of[conversation], first, last))
     extracts.flag(said)
     return counts
 
 
 def _delete_rows(table: str, conversations: str) -> list[tuple[int, int]]:
     """Delete a table's rows of these conversations; return how many went of each conversation."""
-    with connection.cursor() as cursor:
-        cursor.execute(
+    return cast(
+        "list[tuple[int, int]]",
+        fetch(
             sql.SQL(
                 "WITH gone AS (DELETE FROM {table} WHERE conversation_id = ANY(%s) RETURNING conversation_id)"
                 " SELECT conversation_id, count(*) FROM gone GROUP BY conversation_id"
             ).format(table=sql.Identifier(table)),
             [conversations],
-        )
-        return cast("list[tuple[int, int]]", cursor.fetchall())
+        ),
+    )
 
 
 def _copied(conversations: str) -> tuple[set[int], set[int]]:
     """Return which of these conversations something holds a copy of, and which of those an export."""
-    with connection.cursor() as cursor:
-        cursor.execute(_COPIED, {"ids": conversations})
-        found = cursor.fetchall()
+    found = fetch(_COPIED, {"ids": conversations})
     return {number for number, _ in found}, {number for number, is_exported in found if is_exported}
 
 
@@ -289,9 +281,7 @@ def _forget_identities(deleted: Collection[int], emptied: Collection[int]) -> Co
     people: Counter[int] = Counter()
     for statement, conversations in ((_DELETE_IDENTITIES, deleted), (_EMPTY_IDENTITIES, emptied)):
         if conversations:
-            with connection.cursor() as cursor:
-                cursor.execute(statement, [array(conversations)])
-                people.update(number for number, had_value in cursor.fetchall() if had_value)
+            people.update(number for number, had_value in fetch(statement, [array(conversations)]) if had_value)
     return people
 
 
@@ -305,8 +295,9 @@ def _empty_conversations(locked: Sequence[Locked]) -> list[int]:
         sql.SQL("{0} = date_trunc('day', {0} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'").format(sql.Identifier(column))
         for column in CONVERSATION.with_disposition(Disposition.DAY)
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(
+    return [
+        row[0]
+        for row in fetch(
             sql.SQL(
                 "UPDATE {table} c SET {changes}, deletion_request_id = d.marked_by, deleted_at = clock_timestamp()"
                 " FROM unnest(%s::bigint[], %s::uuid[]) AS d(id, marked_by)"
@@ -314,4 +305,4 @@ def _empty_conversations(locked: Sequence[Locked]) -> list[int]:
             ).format(table=sql.Identifier(CONVERSATION.table), changes=sql.SQL(", ").join([*emptied, *to_the_day])),
             [array(row.conversation_id for row in locked), array(row.marked_by for row in locked)],
         )
-        return [row[0] for row in cursor.fetchall()]
+    ]

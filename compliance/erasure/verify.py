@@ -14,10 +14,10 @@ from functools import cache
 from typing import cast
 from uuid import UUID
 
-from django.db import connection
 from psycopg import sql
 
 from common.arrays import array
+from common.db import fetch
 from compliance import notes
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
@@ -170,10 +170,8 @@ def ask(request_ids: Collection[UUID]) -> dict[UUID, Leftovers]:
     One that has not marked has nothing in its scope.
     """
     found: dict[UUID, Leftovers] = defaultdict(Leftovers)
-    with connection.cursor() as cursor:
-        cursor.execute(_question(), {"ids": array(request_ids)})
-        for what, request_id, count, said in cursor.fetchall():
-            _tell(found[request_id], what, count, said)
+    for what, request_id, count, said in fetch(_question(), {"ids": array(request_ids)}):
+        _tell(found[request_id], what, count, said)
     return dict(found)
 
 
@@ -234,9 +232,7 @@ def _tell(leftovers: Leftovers, what: str, count: int, said: str | None) -> None
 
 
 def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
-    with connection.cursor() as cursor:
-        cursor.execute(_LEFT_KEYS, [array(request_ids)])
-        return cast("list[tuple[UUID, int]]", cursor.fetchall())
+    return cast("list[tuple[UUID, int]]", fetch(_LEFT_KEYS, [array(request_ids)]))
 
 
 @cache

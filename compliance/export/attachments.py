@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from django.db import connection
-
 from chatbots.buckets import hosted_storage
+from common.db import execute
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
@@ -207,5 +206,4 @@ def _note(written: Mapping[Copy, Written]) -> None:
         "sizes": [one.bytes for one in written.values()],
         "digests": [one.sha256 for one in written.values()],
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_NOTE_COPIES, values)
+    execute(_NOTE_COPIES, values)

@@ -11,11 +11,10 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
 from chatbots.buckets import StorageLocation
 from chatbots.models import Chatbot
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.export.keys import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.storage_locations import RecordedLocation
@@ -126,9 +125,7 @@ def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]
 
     `lock` the others, in the caller's transaction, if something is to be noted of them.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK_OURS if lock else _OURS, _located(targets))
-        ours = {export_id for (export_id,) in cursor.fetchall()}
+    ours = {export_id for (export_id,) in fetch(_LOCK_OURS if lock else _OURS, _located(targets))}
     return {target for target in targets if target.export_id not in ours}
 
 
@@ -136,8 +133,7 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
     """Note the uploads' ids, in the caller's transaction; return those of exports that a deletion has met since."""
     met = met_since(uploads, lock=True)
     noted = {target: upload for target, upload in uploads.items() if target not in met}
-    with connection.cursor() as cursor:
-        cursor.execute(_NOTE_UPLOADS, {**_located(noted), "uploads": list(noted.values())})
+    execute(_NOTE_UPLOADS, {**_located(noted), "uploads": list(noted.values())})
     return met
 
 
@@ -153,19 +149,16 @@ def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
         "conversations": array(conversation for _, conversation in contents),
     }
     wanted = {target for target, _ in contents}
-    with connection.cursor() as cursor:
-        cursor.execute(_CLOSED, values)
-        closed = {export_id for (export_id,) in cursor.fetchall()}
-        ours = {target for target in wanted if target.export_id not in closed}
-        ours -= met_since(ours, lock=True)
-        cursor.execute(_HOLD, {**values, "ours": array(target.export_id for target in ours)})
+    closed = {export_id for (export_id,) in fetch(_CLOSED, values)}
+    ours = {target for target in wanted if target.export_id not in closed}
+    ours -= met_since(ours, lock=True)
+    execute(_HOLD, {**values, "ours": array(target.export_id for target in ours)})
     return wanted - ours
 
 
 def forget_keys(targets: Collection[Target]) -> None:
     """Forget keys under which nothing is and nothing can come, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET_KEYS, _located(targets))
+    execute(_FORGET_KEYS, _located(targets))
 
 
 def _located(targets: Collection[Target]) -> dict[str, list[int] | list[str]]:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from chatbots.digest_key import AnotherDigestKey
 from chatbots.models import Chatbot
+from common.db import execute
 from common.logs import describe_kind
 from compliance.metrics.families import OneChatbot, Service
 
@@ -72,8 +73,8 @@ def _knows_the_token(request: HttpRequest) -> bool:
 
 
 def _scrape(slug: str | None) -> bytes:
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+    with transaction.atomic():
+        execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
         return generate_latest(_asked_for(slug))
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import connection
 
 from common.arrays import array
+from common.db import fetch
 from compliance.figures import OPEN
 from compliance.notifications.detect import OFFICERS, SOON
 from compliance.work.health import FIRST_OF_LINES
@@ -164,7 +164,5 @@ def mailboxes_failing() -> int:
 
 
 def _fetch(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    rows: list[tuple[Any, ...]] = fetch(statement, values)
     return rows

@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
+
+from common.db import execute
 
 # What is due within this time is due soon.
 SOON = timedelta(days=3)
@@ -78,10 +80,9 @@ def find_news() -> int:
 
     Bounded, and safe to repeat. Old notices go.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_FINDER_LOCK])
-        cursor.execute(_FORGET, [_MOST, _KEPT.total_seconds()])
-        cursor.execute(_MAKE_MAILBOXES)
-        cursor.execute(_FIND, {"soon": SOON.total_seconds(), "news": _NEWS.total_seconds(), "most": _MOST})
-        found: int = cursor.rowcount
+    with transaction.atomic():
+        execute("SELECT pg_advisory_xact_lock(%s)", [_FINDER_LOCK])
+        execute(_FORGET, [_MOST, _KEPT.total_seconds()])
+        execute(_MAKE_MAILBOXES)
+        found: int = execute(_FIND, {"soon": SOON.total_seconds(), "news": _NEWS.total_seconds(), "most": _MOST})
     return found

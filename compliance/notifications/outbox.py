@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from common.db import execute, fetch, fetch_one
 from compliance.notifications.detect import OFFICERS
 
 # One mail holds so many; of what is more it says how much that is, counted up to a limit.
@@ -104,21 +105,20 @@ class News:
 def take() -> News | None:
     """Take an officer who is to be told something; None where there is nobody. Others leave this one for a while."""
     token = uuid4()
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_TAKE, {"token": token, "lease": _LEASE.total_seconds()})
-        taken = cursor.fetchone()
+    with transaction.atomic():
+        taken = fetch_one(_TAKE, {"token": token, "lease": _LEASE.total_seconds()})
         if taken is None:
             return None
         user_id, last_notified_id = taken
-        cursor.execute(_OF_OFFICER, [user_id])
-        rows = cursor.fetchall()
+        rows = fetch(_OF_OFFICER, [user_id])
         chatbots = [chatbot_id for _, chatbot_id in rows]
-        cursor.execute(_LAST, [chatbots])
-        [(last,)] = cursor.fetchall()
-        cursor.execute(
-            _STILL_TRUE, {"chatbots": chatbots, "after": last_notified_id, "last": last, "most": MOST_COUNTED + 1}
-        )
-        items = [Item(*row) for row in cursor.fetchall()]
+        [(last,)] = fetch(_LAST, [chatbots])
+        items = [
+            Item(*row)
+            for row in fetch(
+                _STILL_TRUE, {"chatbots": chatbots, "after": last_notified_id, "last": last, "most": MOST_COUNTED + 1}
+            )
+        ]
     return News(user_id, rows[0][0] if rows else "", token, last, items)
 
 
@@ -149,5 +149,4 @@ def note_failure(news: News, *, error: str) -> None:
 
 
 def _execute(statement: str, values: dict[str, Any]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+    execute(statement, values)

@@ -20,6 +20,7 @@ from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.db import fetch, fetch_one
 from common.storage import ObjectStorage, OpenUpload, Version
 from common.storage.listing import Listed, size_of, versions_by_key
 from compliance.erasure import ledger
@@ -176,9 +177,7 @@ class Difference(NamedTuple):
 
 def differs(storage: ObjectStorage, store: str, row_id: int) -> Difference | None:
     """Look at one row and its object now: the walk may have passed before the object was written."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])  # noqa: S608  (ours)
-        row = cursor.fetchone()
+    row = fetch_one(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])  # noqa: S608  (ours)
     if row is None:
         return None
     _, chatbot_id, key, size = row
@@ -269,6 +268,7 @@ def _rows_of(placed: Iterable[_Key]) -> dict[str, Row]:
     if not asked:
         return {}
     keys, chatbots = [place.key for place in asked], [place.chatbot_id for place in asked]
-    with connection.cursor() as cursor:
-        cursor.execute(_ROWS, {"keys": keys, "chatbots": chatbots})
-        return {key: Row(store, row_id, size) for key, store, row_id, size in cursor.fetchall()}
+    return {
+        key: Row(store, row_id, size)
+        for key, store, row_id, size in fetch(_ROWS, {"keys": keys, "chatbots": chatbots})
+    }

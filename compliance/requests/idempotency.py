@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
 from common import crypto
+from common.db import fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Replay
 
@@ -129,6 +129,4 @@ def _find(chatbot: Chatbot, key: ReplayKey) -> Replay | None:
 
 def remember(keys: Sequence[ReplayKey], request: ComplianceRequest) -> bool:
     """Answer these calls with `request` from now on; return whether each was new, or its row expired."""
-    with connection.cursor() as cursor:
-        cursor.execute(*remembering(keys, request))
-        return len(cursor.fetchall()) == len(keys)
+    return len(fetch(*remembering(keys, request))) == len(keys)

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
-
 from chatbots.models import Chatbot
 from common.arrays import array
 from common.crypto import digest
+from common.db import fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.idempotency import ReplayKey
@@ -65,9 +64,10 @@ def recall(chatbot: Chatbot, key: ReplayKey, places: Iterable[int]) -> Recalled:
     """Return what is remembered of a batch. Raises Refused(`idempotency_conflict`) if the key had another body."""
     place_of = {one.digest: place for place in places for one in _item(chatbot, key, place)}
     asked = [*(one.digest for one in key.each()), *place_of]
-    with connection.cursor() as cursor:
-        cursor.execute(_RECALL, [asked, chatbot.pk, key.path])
-        found = [(bytes(digest), bytes(body), *answer) for digest, body, *answer in cursor.fetchall()]
+    found = [
+        (bytes(digest), bytes(body), *answer)
+        for digest, body, *answer in fetch(_RECALL, [asked, chatbot.pk, key.path])
+    ]
     if any(body != key.body_digest for _, body, *_ in found):
         raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
     recalled = Recalled(digests={digest for digest, *_ in found})
@@ -104,9 +104,7 @@ def remember(chatbot: Chatbot, key: ReplayKey, recalled: Recalled, answers: Mapp
         "existing": [request.existing for _, request in wanted],
         "kept": [one.expires_in.total_seconds() for one, _ in wanted],
     }
-    with connection.cursor() as cursor:
-        cursor.execute(_REMEMBER, values)
-        return len(cursor.fetchall()) == len(wanted)
+    return len(fetch(_REMEMBER, values)) == len(wanted)
 
 
 def _known_as(

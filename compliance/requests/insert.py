@@ -23,6 +23,7 @@ from psycopg import sql
 from chatbots import changelog
 from chatbots.changelog import Entry
 from chatbots.models import Variable
+from common.db import fetch
 from compliance.models import ComplianceRequest
 from compliance.requests.idempotency import ReplayKey, remembering
 
@@ -100,9 +101,8 @@ def file(
     statement = _statement(is_by_uci=uci is not None, unless_one_waits=unless_one_waits)
     statement = statement.replace("{remembering}", remembered)
     # By itself the statement is a transaction. Only one of two keys can be new without the other.
-    with transaction.atomic() if len(keys) > 1 else nullcontext(), connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        new_keys, *given = cursor.fetchone()
+    with transaction.atomic() if len(keys) > 1 else nullcontext():
+        [(new_keys, *given)] = fetch(statement, values)
         filed = given[0] is not None
         if new_keys and not filed:
             # One of two keys has its answer, and the other must not be known before it points there too.
@@ -125,10 +125,8 @@ def file_all(
         {name: as_json(getattr(request, name)) for name in _GIVEN} | {"place": place}
         for place, request in enumerate(requests)
     ]
-    with connection.cursor() as cursor:
-        values = [grace.total_seconds() if grace else None, due_in.total_seconds(), json.dumps(given)]
-        cursor.execute(_statement_for_many(), values)
-        stored = {request_id: columns for request_id, *columns in cursor.fetchall()}
+    values = [grace.total_seconds() if grace else None, due_in.total_seconds(), json.dumps(given)]
+    stored = {request_id: columns for request_id, *columns in fetch(_statement_for_many(), values)}
     for request in requests:
         _take_over(request, stored[request.pk])
     changelog.record_all(entries)

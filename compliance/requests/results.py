@@ -11,9 +11,8 @@ from datetime import date, datetime
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import fetch
 from compliance.models import ComplianceRequest, Export
 
 Kind = ComplianceRequest.Kind
@@ -118,19 +117,15 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
 def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Kept]]:
     """Return the exports that these deletions met and left where they are, those that have gone since included."""
     kept: dict[UUID, list[Kept]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(_KEPT, [array(request_ids)])
-        for deletion_id, *export in cursor.fetchall():
-            kept[deletion_id].append(Kept(*export))
+    for deletion_id, *export in fetch(_KEPT, [array(request_ids)]):
+        kept[deletion_id].append(Kept(*export))
     return dict(kept)
 
 
 def _delivered(request_ids: Collection[UUID]) -> dict[UUID, list[Delivered]]:
     found: dict[UUID, list[Delivered]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(_DELIVERED, [array(request_ids)])
-        for deletion_id, *extract in cursor.fetchall():
-            found[deletion_id].append(Delivered(*extract))
+    for deletion_id, *extract in fetch(_DELIVERED, [array(request_ids)]):
+        found[deletion_id].append(Delivered(*extract))
     return dict(found)
 
 
@@ -146,8 +141,6 @@ def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:
 
 def _copies(export_ids: Collection[int]) -> dict[int, list[Copy]]:
     copies: dict[int, list[Copy]] = defaultdict(list)
-    with connection.cursor() as cursor:
-        cursor.execute(_COPIES, [array(export_ids), MOST_FILES])
-        for export_id, *copy in cursor.fetchall():
-            copies[export_id].append(Copy(*copy))
+    for export_id, *copy in fetch(_COPIES, [array(export_ids), MOST_FILES]):
+        copies[export_id].append(Copy(*copy))
     return dict(copies)

@@ -21,6 +21,7 @@ from django.utils import timezone
 from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
+from common.db import fetch
 from common.storage import OpenUpload, StorageError
 from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
@@ -170,9 +171,7 @@ def _in_batches(run: CleanupRun, store: str, statement: str) -> None:
 
 
 def _requests_with_late_data() -> list[UUID]:
-    with connection.cursor() as cursor:
-        cursor.execute(_LATE)
-        return [row[0] for row in cursor.fetchall()]
+    return [row[0] for row in fetch(_LATE)]
 
 
 def _in_ledger(request_ids: list[UUID]) -> bool:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from django.core.exceptions import ValidationError
-from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -19,6 +18,7 @@ from chatbots.models import BucketCheck, Chatbot
 from chatbots.operations.buckets import check_bucket, require_bucket
 from common import proc
 from common.arrays import array
+from common.db import execute, fetch_one
 from compliance.work import notify
 
 # Renewed at each step, which is one call or a few. After the last, what was made is removed: two calls more. It is
@@ -95,8 +95,7 @@ class Held(NamedTuple):
         self._execute(_NOTE, step=json.dumps([shown]), lease=_LEASE_SECONDS)
 
     def _execute(self, statement: str, **values: str | int) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, {"chatbot": self.chatbot_id, "token": self.token, **values})
+        execute(statement, {"chatbot": self.chatbot_id, "token": self.token, **values})
 
 
 def ask(*, chatbot: Chatbot) -> None:
@@ -105,8 +104,7 @@ def ask(*, chatbot: Chatbot) -> None:
     Raises ValidationError when no bucket is set.
     """
     require_bucket(chatbot)
-    with connection.cursor() as cursor:
-        cursor.execute(_ASK, {"chatbot": chatbot.pk, "token": uuid4()})
+    execute(_ASK, {"chatbot": chatbot.pk, "token": uuid4()})
     notify.notify_workers_after_commit()
 
 
@@ -118,10 +116,8 @@ def last(chatbot: Chatbot) -> BucketCheck | None:
 def take_next(busy: Collection[int] = ()) -> Held | None:
     """Take the check that waits longest, of none of the chatbots in `busy`."""
     token = uuid4()
-    with connection.cursor() as cursor:
-        values: dict[str, Any] = {"token": token, "owner": proc.owner(), "lease": _LEASE_SECONDS, "busy": array(busy)}
-        cursor.execute(_TAKE, values)
-        row = cursor.fetchone()
+    values: dict[str, Any] = {"token": token, "owner": proc.owner(), "lease": _LEASE_SECONDS, "busy": array(busy)}
+    row = fetch_one(_TAKE, values)
     return Held(row[0], token) if row else None
 
 
@@ -133,5 +129,4 @@ def is_any_waiting() -> bool:
 
 def break_of(cluster: str) -> None:
     """Let others begin anew what the workers of a cluster had in hand that is no more."""
-    with connection.cursor() as cursor:
-        cursor.execute(_BREAK, [cluster])
+    execute(_BREAK, [cluster])

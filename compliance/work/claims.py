@@ -20,6 +20,7 @@ from django.db.backends.utils import CursorWrapper
 from chatbots import changelog
 from common import proc
 from common.arrays import array
+from common.db import execute, fetch, fetch_one
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import scheduling
@@ -173,12 +174,12 @@ class HeldClaim:
         """
         if self._is_over:
             return
-        with self.transaction(), connection.cursor() as cursor:
-            cursor.execute(
+        with self.transaction():
+            execute(
                 "UPDATE compliance_compliancerequest SET claim_id = NULL, status = 'accepted' WHERE claim_id = %s",
                 [self.id],
             )
-            cursor.execute("DELETE FROM compliance_claim WHERE id = %s", [self.id])
+            execute("DELETE FROM compliance_claim WHERE id = %s", [self.id])
         self._is_over = True
 
     def break_off(self) -> None:
@@ -187,9 +188,7 @@ class HeldClaim:
             replace(self).release()
 
     def _lock(self) -> datetime:
-        with connection.cursor() as cursor:
-            cursor.execute(_RENEW, [LEASE_SECONDS, self.id, self.token])
-            row = cursor.fetchone()
+        row = fetch_one(_RENEW, [LEASE_SECONDS, self.id, self.token])
         if row is None:
             raise ClaimLost
         return cast("datetime", row[0])
@@ -274,9 +273,7 @@ def break_of(cluster: str, *, blamed: str | None) -> bool:
 
 def _break(statement: str, **values: str | None) -> int:
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(statement, {"most": MAX_ATTEMPTS, **values})
-            lost = cursor.fetchall()
+        lost = fetch(statement, {"most": MAX_ATTEMPTS, **values})
         announce([request_id for request_id, _, _, status, _ in lost if status == "failed"])
         changelog.record_all(
             [

@@ -11,9 +11,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import fetch
 from compliance.work import heartbeats, notify, occurrences
 from compliance.work.heartbeats import Cluster, Condition
 
@@ -232,9 +231,7 @@ def is_anything_due() -> bool:
 
 
 def _now_and_at_work() -> tuple[datetime, bool]:
-    with connection.cursor() as cursor:
-        cursor.execute(_AT_WORK)
-        [(now, is_anybody_at_work)] = cursor.fetchall()
+    [(now, is_anybody_at_work)] = fetch(_AT_WORK)
     return now, is_anybody_at_work
 
 
@@ -244,9 +241,7 @@ def _claims(chatbots: Collection[int] | None) -> list[ClaimInHand]:
 
 def _rows(statement: str, chatbots: Collection[int] | None, **values: bool) -> list[tuple[Any, ...]]:
     asked: dict[str, Any] = {"all": chatbots is None, "chatbots": array(chatbots or ()), "most": _MOST_WAITING}
-    with connection.cursor() as cursor:
-        cursor.execute(statement, asked | values)
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    rows: list[tuple[Any, ...]] = fetch(statement, asked | values)
     return rows
 
 

@@ -22,6 +22,7 @@ from django.db import Error, connection
 from django.db.models.functions import Now
 
 from common import proc
+from common.db import execute, fetch
 from common.logs import describe_kind
 from common.version import VERSION
 from compliance.models import Heartbeat
@@ -130,9 +131,7 @@ def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, st
     Of others than `former`, which the caller succeeds, only those that have been gone for some seconds, unless
     `at_once` is asked for.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_MAY_BE_DEAD, {"place": proc.place(), "former": former, "all": at_once})
-        rows = cursor.fetchall()
+    rows = fetch(_MAY_BE_DEAD, {"place": proc.place(), "former": former, "all": at_once})
     return [(number, name) for number, name, pid, began in rows if began is None or proc.began(pid) != began]
 
 
@@ -175,8 +174,7 @@ def _is_present(row: Heartbeat, now: datetime) -> bool:
 
 
 def _execute(statement: str, values: Any) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
+    execute(statement, values)
 
 
 def _quietly(beat: Callable[[], None]) -> None:

@@ -21,6 +21,7 @@ from django_q.conf import Conf
 from django_q.models import Task
 from django_q.signing import SignedPackage
 
+from common.db import fetch, fetch_one
 from common.logs import describe_kind
 from compliance.work import occurrences
 
@@ -106,9 +107,7 @@ def _insert_unless_waiting(task: str, *, or_else: frozenset[str] | set[str] = fr
 def _waiting() -> set[str]:
     """Return the tasks that nobody has taken."""
     # In plain SQL, since every call that files a request asks it.
-    with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [KEY])
-        return {payload for (payload,) in cursor.fetchall()}
+    return {payload for (payload,) in fetch(_WAITING, [KEY])}
 
 
 class Broker(brokers.Broker):  # type: ignore[misc]  # django-q2 has no types
@@ -134,9 +133,7 @@ class Broker(brokers.Broker):  # type: ignore[misc]  # django-q2 has no types
 
 
 def _take() -> dict[str, object] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE, [KEY])
-        row = cursor.fetchone()
+    row = fetch_one(_TAKE, [KEY])
     if row is None:
         return None
     number, name = row
@@ -156,11 +153,8 @@ def _take() -> dict[str, object] | None:
 
 def drop_foreign() -> None:
     """Remove what nothing here reads, all schedules and tasks under another key, and tell of it."""
-    with connection.cursor() as cursor:
-        cursor.execute(_DROP_SCHEDULES)
-        schedules = [number for number, was_ours in cursor.fetchall() if not was_ours]
-        cursor.execute(_DROP_TASKS, [KEY])
-        tasks = [number for (number,) in cursor.fetchall()]
+    schedules = [number for number, was_ours in fetch(_DROP_SCHEDULES) if not was_ours]
+    tasks = [number for (number,) in fetch(_DROP_TASKS, [KEY])]
     for table, numbers in (("schedule", schedules), ("queue", tasks)):
         if numbers:
             _tell_of_foreign(table, numbers)
@@ -213,7 +207,5 @@ def failed_tasks(most: int = 50) -> list[FailedTask]:
 
 def tasks_waiting() -> tuple[int, timedelta | None]:
     """Return how many tasks no worker has taken yet, counted up to 1,000, and how long the first of them waits."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HOW_MANY, [KEY])
-        number, age = cursor.fetchone()
+    [(number, age)] = fetch(_HOW_MANY, [KEY])
     return number, age

@@ -3,8 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db import connection
-
+from common.db import execute, fetch_one
 from compliance.models import Occurrence
 
 Name = Occurrence.Name
@@ -30,15 +29,12 @@ class Last(NamedTuple):
 
 
 def note(name: Name, *, times: int = 1) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_NOTE, [name, times])
+    execute(_NOTE, [name, times])
 
 
 def ask(name: Name, *, every: float) -> bool:
     """Say whether it is due, so many seconds after it was last asked for. Of all who ask one is told so."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ASK, [name, every])
-        return cursor.fetchone() is not None
+    return fetch_one(_ASK, [name, every]) is not None
 
 
 def last() -> dict[Name, Last]:

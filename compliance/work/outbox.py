@@ -5,10 +5,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from uuid_utils.compat import uuid7
 
 from common.arrays import array
+from common.db import execute
 from compliance.work import notify
 
 # How long an undeliverable callback is tried.
@@ -40,15 +40,13 @@ def announce(request_ids: Collection[UUID]) -> None:
     """
     if not request_ids:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _ANNOUNCE,
-            {
-                "ids": array(uuid7() for _ in request_ids),
-                "request_ids": array(request_ids),
-                "tried": TRIED_FOR.total_seconds(),
-                "kept": settings.CALLBACK_DAYS.total_seconds(),
-            },
-        )
-        if cursor.rowcount:
-            notify.enqueue_callbacks_after_commit()
+    if execute(
+        _ANNOUNCE,
+        {
+            "ids": array(uuid7() for _ in request_ids),
+            "request_ids": array(request_ids),
+            "tried": TRIED_FOR.total_seconds(),
+            "kept": settings.CALLBACK_DAYS.total_seconds(),
+        },
+    ):
+        notify.enqueue_callbacks_after_commit()

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from chatbots.buckets import hosted_storage
 from common import proc
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.models import ComplianceRequest
 
 Lane = ComplianceRequest.Lane
@@ -137,9 +137,10 @@ def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
 
     Not all of them can be taken, and none of those that call a client's bucket.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": _WORKERS_LANES})
-        found = {(ComplianceRequest.Kind(kind), Lane(lane)) for kind, lane in cursor.fetchall()}
+    found = {
+        (ComplianceRequest.Kind(kind), Lane(lane))
+        for kind, lane in fetch(_LANES, {"kinds": list(CLAIM_SIZE), "lanes": _WORKERS_LANES})
+    }
     return [(kind, lane) for lane in _WORKERS_LANES for kind in CLAIM_SIZE if (kind, lane) in found]
 
 
@@ -189,8 +190,7 @@ def pick_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | Non
 
 def forget_silence() -> None:
     """Forget of clients' buckets that they did not answer, where nobody has tried for long and nothing waits."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FORGET_SILENCE)
+    execute(_FORGET_SILENCE)
 
 
 def _one_that_can(

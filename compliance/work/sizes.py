@@ -7,8 +7,7 @@ could have every worker. So they are measured first, from the counters that conv
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection
-
+from common.db import fetch
 from compliance.work.claims import HeldClaim
 from conversations.named import NAMED
 
@@ -71,6 +70,9 @@ class Size(NamedTuple):
 
 def measure(held: HeldClaim) -> dict[UUID, Size]:
     """Return the size of each request of the claim."""
-    with connection.cursor() as cursor:
-        cursor.execute(_MEASURE, {"claim": held.id, "most": LARGE_CONVERSATIONS, "files": LARGE_FILES})
-        return {request_id: Size(*counts) for request_id, *counts in cursor.fetchall()}
+    return {
+        request_id: Size(*counts)
+        for request_id, *counts in fetch(
+            _MEASURE, {"claim": held.id, "most": LARGE_CONVERSATIONS, "files": LARGE_FILES}
+        )
+    }

@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import BooleanField, F, Func, Model, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
+from common.db import execute
 from compliance.models import ComplianceRequest
 from compliance.requests import queries
 from compliance.requests.operations import NAMES_SOMEBODY
@@ -141,8 +142,8 @@ class MergedQuery:
             f"branch_{number}": ArraySubquery(narrow(of_chatbot).order_by(*order).values("pk")[:most])
             for number, narrow in enumerate(self.branches)
         }
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(_ALONG_AN_INDEX)
+        with transaction.atomic():
+            execute(_ALONG_AN_INDEX)
             rows = list(Chatbot.objects.filter(pk__in=self.chatbots).annotate(**found).values_list(*found))
         return [one for row in rows for branch in row for one in branch]
 

@@ -6,9 +6,9 @@ from typing import NamedTuple, cast
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 
 from chatbots.callback_urls import receiver_of
+from common.db import fetch_one
 from common.problem_help import Help
 from common.texts import with_code
 from compliance.failure_docs import FAILURES
@@ -130,9 +130,7 @@ def ahead_of(request: ComplianceRequest) -> UUID | None:
     """Return the first request about the same that is not over: it goes first, so this one waits for it."""
     if request.status != Status.ACCEPTED:
         return None
-    with connection.cursor() as cursor:
-        cursor.execute(_AHEAD, [request.pk])
-        found = cursor.fetchone()
+    found = fetch_one(_AHEAD, [request.pk])
     return cast("UUID", found[0]) if found else None
 
 

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from chatbots.models import Chatbot
+from common.db import fetch
 from conversations.models import DailyExtract
 
 ONE_DAY = timedelta(days=1)
@@ -43,9 +44,7 @@ def plan_due() -> int:
     Of each chatbot: from the last day that has a row on, or yesterday alone if none has. A day is over
     EXTRACT_DELAY after its midnight. Several workers may call this at once: each day gets one row.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_LAST_PLANNED)
-        chatbots = cursor.fetchall()
+    chatbots = fetch(_LAST_PLANNED)
     planned = 0
     for chatbot_id, timezone, last, now in chatbots:
         if last is None or last < last_day_over(timezone, now):
@@ -125,8 +124,6 @@ def _plan(chatbot_id: int, wanted: Callable[[Sequence[Window], date], Iterable[d
 
 
 def _database_time() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT statement_timestamp()")
-        [(now,)] = cursor.fetchall()
+    [(now,)] = fetch("SELECT statement_timestamp()")
     found: datetime = now
     return found

@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from datetime import date
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from chatbots import changelog
+from common.db import fetch
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -54,9 +55,7 @@ def order(*, chatbot_id: int, days: Collection[date], states: Collection[State],
         "states": [state.value for state in states],
     }
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_ORDER, values)
-            ordered = sorted(day for (day,) in cursor.fetchall())
+        ordered = sorted(day for (day,) in fetch(_ORDER, values))
         changelog.record_all(
             [
                 changelog.entry("extract.ordered", chatbot_id=chatbot_id, actor=actor, data={"day": day.isoformat()})

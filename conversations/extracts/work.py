@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from chatbots.buckets import StorageLocation
 from common import proc
 from common.arrays import array
+from common.db import execute, fetch, fetch_one
 from common.patience import patiently
 from common.storage import Written, errors
 from conversations.models import DailyExtract
@@ -276,12 +277,11 @@ def take_next(*, settled: bool) -> Held | None:
     of a cluster's workers may make extracts at a time, whatever the number of clusters: one is always left for
     requests.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic():
         if not _is_any_due():
             return None
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_AT_WORK_LOCK])
-        cursor.execute(_AT_WORK)
-        [(at_work,)] = cursor.fetchall()
+        execute("SELECT pg_advisory_xact_lock(%s)", [_AT_WORK_LOCK])
+        [(at_work,)] = fetch(_AT_WORK)
         if at_work >= max(1, int(str(settings.Q_CLUSTER["workers"])) - 1):
             return None
         held = _take(_TAKE_NEXT, settling=SETTLING_SECONDS if settled else 0)
@@ -316,8 +316,7 @@ def break_of(cluster: str, *, blamed: str | None) -> None:
 
 
 def _break(statement: str, **values: str | None) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {"most": MAX_ATTEMPTS, **values})
+    execute(statement, {"most": MAX_ATTEMPTS, **values})
 
 
 def _is_any_due() -> bool:
@@ -326,7 +325,5 @@ def _is_any_due() -> bool:
 
 def _take(statement: str, **values: Any) -> Held | None:
     token = uuid4()
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {"token": token, "owner": proc.owner(), "lease": LEASE_SECONDS, **values})
-        row = cursor.fetchone()
+    row = fetch_one(statement, {"token": token, "owner": proc.owner(), "lease": LEASE_SECONDS, **values})
     return Held(*(*row, token)) if row else None

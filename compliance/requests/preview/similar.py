@@ -8,8 +8,7 @@ have it.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from django.db import connection
-
+from common.db import fetch
 from conversations.folding import SPACES, folded, folded_hash, value_hash
 
 MOST_FOUND = 20
@@ -92,13 +91,11 @@ def find_each(
         "most": most_counted,
     }
     each: list[list[Similar]] = [[] for _ in values]
-    with connection.cursor() as cursor:
-        cursor.execute(_SIMILAR_TO_EACH, asked)
-        for place, other_variable, name, other, conversations in cursor.fetchall():
-            value, found = values[place - 1], each[place - 1]
-            if conversations and len(found) < most:
-                differences = _differences(value, other, is_other_key=other_variable != variable_id)
-                found.append(Similar(name, other, conversations, differences))
+    for place, other_variable, name, other, conversations in fetch(_SIMILAR_TO_EACH, asked):
+        value, found = values[place - 1], each[place - 1]
+        if conversations and len(found) < most:
+            differences = _differences(value, other, is_other_key=other_variable != variable_id)
+            found.append(Similar(name, other, conversations, differences))
     return each
 
 

@@ -7,10 +7,10 @@ from heapq import nlargest
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection
 from psycopg import sql
 
 from chatbots.models import Chatbot
+from common.db import fetch
 from compliance.errors import Refused
 from conversations.named import NAMED
 
@@ -184,6 +184,4 @@ def total(conversations: Sequence[Found]) -> Totals:
 
 
 def rows(statement: str | sql.Composed, values: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return list(cursor.fetchall())
+    return list(fetch(statement, values))

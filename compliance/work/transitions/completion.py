@@ -8,6 +8,7 @@ from django.db import connection
 
 from chatbots import changelog
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.work import references
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce
@@ -87,10 +88,8 @@ RETURNING id, chatbot_id, result, conversations, messages, files, exports
 def behind_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
     """Return those that an earlier export of their chatter, retried since, has to precede, in the caller's
     transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LOCK_FAILED_EXPORTS, [array(request_ids), held.id])
-        cursor.execute(_BEHIND, [array(request_ids), held.id])
-        return [request_id for (request_id,) in cursor.fetchall()]
+    execute(_LOCK_FAILED_EXPORTS, [array(request_ids), held.id])
+    return [request_id for (request_id,) in fetch(_BEHIND, [array(request_ids), held.id])]
 
 
 def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
@@ -98,9 +97,7 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
 
     Of none of their conversations a row is left; whether anything else is has to be asked.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_FAILED_BY_IDS, [array(request_ids), held.id])
-        return list({request_id for (request_id,) in cursor.fetchall()})
+    return list({request_id for (request_id,) in fetch(_FAILED_BY_IDS, [array(request_ids), held.id])})
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:
@@ -121,9 +118,7 @@ def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_
 
 def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> None:
     """Complete requests of the claim, in the caller's transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute(_COMPLETE, [now, array(request_ids), held.id])
-        done = cursor.fetchall()
+    done = fetch(_COMPLETE, [now, array(request_ids), held.id])
     announce([row[0] for row in done])
     changelog.record_all(
         [

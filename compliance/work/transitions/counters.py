@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db import connection
 from django.db.models.functions import Greatest
 
 from common.arrays import array
+from common.db import execute
 from compliance.models import ComplianceRequest
 
 COUNTERS = (
@@ -70,8 +70,7 @@ def note_left(left: Mapping[UUID, Left]) -> None:
     """Note how much is left of deletions of the claim, in the caller's transaction."""
     if left:
         columns = (array(count) for count in zip(*left.values(), strict=True))
-        with connection.cursor() as cursor:
-            cursor.execute(_NOTE, [array(left), *columns])
+        execute(_NOTE, [array(left), *columns])
 
 
 def add_counts(counts: Mapping[UUID, Counts]) -> None:
@@ -79,10 +78,7 @@ def add_counts(counts: Mapping[UUID, Counts]) -> None:
     changed = {request_id: count for request_id, count in counts.items() if count}
     if not changed:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _ADD, [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)]
-        )
+    execute(_ADD, [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)])
 
 
 def add_late_counts(counts: Mapping[UUID, Counts]) -> None:

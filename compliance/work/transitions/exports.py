@@ -6,9 +6,9 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions.claimed import log
@@ -56,8 +56,7 @@ RETURNING e.request_id
 
 def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) -> list[ComplianceRequest]:
     """Set the exports of the claim for these chatbots under way, in the caller's transaction, and return them."""
-    with connection.cursor() as cursor:
-        cursor.execute(_START_EXPORTS, {"claim": held.id, "now": now, "chatbots": list(chatbot_ids)})
+    execute(_START_EXPORTS, {"claim": held.id, "now": now, "chatbots": list(chatbot_ids)})
     claimed = ComplianceRequest.objects.filter(claim=held.id).order_by("seq")
     requests = [request for request in claimed if request.chatbot_id in chatbot_ids]
     log("request.started", requests)
@@ -94,8 +93,9 @@ def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
 
 
 def _publish(held: HeldClaim, files: Sequence[Delivered], now: datetime) -> set[UUID]:
-    with connection.cursor() as cursor:
-        cursor.execute(
+    finished = {
+        row[0]
+        for row in fetch(
             _FINISH_EXPORTS,
             {
                 "claim": held.id,
@@ -109,7 +109,7 @@ def _publish(held: HeldClaim, files: Sequence[Delivered], now: datetime) -> set[
                 "digests": [file.sha256 for file in files],
             },
         )
-        finished = {row[0] for row in cursor.fetchall()}
+    }
     add_counts({file.request_id: file.counts for file in files if file.request_id in finished})
     complete(held, list(finished), now)
     return finished

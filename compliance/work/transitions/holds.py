@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from chatbots import changelog
 from common.arrays import array
+from common.db import execute, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce
@@ -53,8 +54,7 @@ def hold(
     with held.transaction() as now:
         requests = claimed(held, reasons)
         if pending:
-            with connection.cursor() as cursor:
-                cursor.execute(_WAIT_FOR, [array(pending), array(pending.values()), held.id])
+            execute(_WAIT_FOR, [array(pending), array(pending.values()), held.id])
         for reason in set(reasons.values()):
             ids = [request_id for request_id, why in reasons.items() if why == reason]
             ComplianceRequest.objects.filter(pk__in=ids, claim=held.id).update(
@@ -72,9 +72,7 @@ def release_export_pending() -> int:
     it.
     """
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_RELEASE)
-            released = cursor.fetchall()
+        released = fetch(_RELEASE)
         changelog.record_all(
             [
                 changelog.entry(

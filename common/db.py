@@ -1,0 +1,37 @@
+"""SQL that Django's ORM has no words for, on the default connection.
+
+Parameters are psycopg's: `%s` with a list, or `%(name)s` with a dict. Errors are Django's (`django.db.Error`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import connection
+from psycopg.sql import Composable
+
+Statement = str | Composable
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+
+def fetch(statement: Statement, parameters: Parameters = None) -> list[tuple[Any, ...]]:
+    """Return all rows of a statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any, ...] | None:
+    """Return the first row of a statement, or None."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    return row
+
+
+def execute(statement: Statement, parameters: Parameters = None) -> int:
+    """Run a statement, and return how many rows it returned or changed."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        count: int = cursor.rowcount
+    return count
