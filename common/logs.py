@@ -28,7 +28,7 @@ from common.request_id import current_request_id
 # Whose texts may be logged: our own exceptions, and those that speak of code and files, not of data.
 _OUR_PACKAGES = (
     *("accounts.", "chatbots.", "common.", "compliance."),
-    *("config.", "console.", "conversations.", "devservers."),
+    *("config.", "console.", "conversations.", "devdata.", "devservers."),
 )
 _ABOUT_CODE = (
     AttributeError,

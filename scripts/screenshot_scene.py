@@ -32,9 +32,9 @@ from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.requests import operations
 from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
-from conversations.demo_data import COMPANIES
 from conversations.extracts import days
 from conversations.models import Conversation, DailyExtract, Identity
+from devdata.sample_data import COMPANIES
 
 Kind, Origin, Status = ComplianceRequest.Kind, ComplianceRequest.Origin, ComplianceRequest.Status
 

@@ -61,7 +61,7 @@ def test_a_table_that_is_declared_nowhere_is_told_with_instructions(monkeypatch:
 
 
 def test_the_page_of_roles_names_one_for_each_command() -> None:
-    apps = {"accounts", "chatbots", "conversations", "compliance"}
+    apps = {"accounts", "chatbots", "conversations", "compliance", "devdata"}
     ours = {name for name, app in get_commands().items() if app in apps}
     roles = under_roles.command_roles()
 

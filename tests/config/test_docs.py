@@ -15,7 +15,7 @@ from config.openapi.postman import PRE_REQUEST_SCRIPT
 OPERATING = "docs/operating.md"
 API = "docs/api.md"
 
-_OURS = ("accounts", "chatbots", "conversations", "compliance")
+_OURS = ("accounts", "chatbots", "conversations", "compliance", "devdata")
 
 
 def _read(path: str) -> str:

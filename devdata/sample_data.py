@@ -1,8 +1,8 @@
 """Sample conversations of three invented companies, as the documents a platform would send.
 
-The n-th conversation of a company is always the same, whatever is made before or after it, so the same data can be
-made again, or more of it. Times lie in the 60 days before an anchor. What is odd in real data is in here too:
-people without an identity, two people in one conversation, formulas, long letters, every channel and kind.
+The n-th conversation of a company is always the same, so a later run produces the same data, or more of it. Times lie
+in the 60 days before an anchor. It includes what is odd in real data: people without an identity, two people in one
+conversation, formulas, long letters, every channel and kind of message.
 """
 
 import json
@@ -16,8 +16,8 @@ from typing import Any
 
 from chatbots.models import Variable
 from chatbots.operations import NewVariable
-from conversations.demo_phrases import LANGUAGES, Language
 from conversations.models import Conversation
+from devdata.phrases import LANGUAGES, Language
 
 DAYS = 60
 
@@ -26,7 +26,7 @@ _CUSTOM, _USER_CHANNEL, _SYSTEM = Variable.Category.CUSTOM, Variable.Category.US
 
 @dataclass(frozen=True)
 class Company:
-    """A client company and its chatbot. `conversations` is how many it has at scale 1."""
+    """A client company and its chatbot, with its number of conversations at scale 1."""
 
     slug: str
     name: str
@@ -42,7 +42,7 @@ class Company:
         return (self.uci, *self.others)
 
     def uci_value(self, chatter: int) -> str:
-        """Return by which value the company knows its chatters, counted from 0."""
+        """Return the UCI value of the n-th chatter, counted from 0."""
         return self.uci_pattern.format(10_000 + chatter)
 
 
@@ -119,17 +119,17 @@ def _conversation(company: Company, number: int, anchor: datetime) -> SampleConv
     random = Random(f"{company.slug}/{number}")  # noqa: S311  data for a demonstration
     # The first chatters come back often, most others once or twice.
     chatter = _chatter(company, int((number // 2 + 1) * random.random() ** 2))
-    talk = _Talk(random, chatter, started_at=_moment(random, anchor))
-    talk.run(has_letter=number % 53 == 17, has_file=random.random() < 0.12)
+    transcript = _Transcript(random, chatter, started_at=_moment(random, anchor))
+    transcript.run(has_letter=number % 53 == 17, has_file=random.random() < 0.12)
     first: dict[str, Any] = {
         "id": f"{company.slug}-{number:06d}",
         "channel": random.choice(Conversation.Channel.values),
         "language": chatter.language,
-        "started_at": talk.started_at.isoformat(),
-        "agent_handover": talk.has_agent,
-        "messages": talk.messages,
+        "started_at": transcript.started_at.isoformat(),
+        "agent_handover": transcript.has_agent,
+        "messages": transcript.messages,
         **_variables(company, random, _identity(random, chatter)),
-        **_verdict(random, chatter.phrases),
+        **_ratings(random, chatter.phrases),
     }
     if random.random() < 0.8:
         first["user_name"] = chatter.name
@@ -137,9 +137,9 @@ def _conversation(company: Company, number: int, anchor: datetime) -> SampleConv
     if random.random() < 0.05:
         # Someone else took over the same window.
         other = _chatter(company, number // 2 + 2)
-        documents.append(_taken_over(company, random, other, first, at=talk.now + timedelta(minutes=20)))
+        documents.append(_taken_over(company, random, other, first, at=transcript.now + timedelta(minutes=20)))
     encoded = tuple(json.dumps(document, ensure_ascii=False).encode() for document in documents)
-    return SampleConversation(encoded, talk.file)
+    return SampleConversation(encoded, transcript.file)
 
 
 def _chatter(company: Company, index: int) -> _Chatter:
@@ -169,36 +169,36 @@ def _variables(company: Company, random: Random, identity: str | None) -> dict[s
     return sections
 
 
-def _verdict(random: Random, phrases: Language) -> dict[str, Any]:
-    """What the conversation was worth: a score of the platform's, and often one of the person's."""
-    verdict: dict[str, Any] = {}
+def _ratings(random: Random, phrases: Language) -> dict[str, Any]:
+    """Return the platform's score, and often the person's own."""
+    ratings: dict[str, Any] = {}
     if random.random() < 0.7:
-        verdict["score"] = random.randint(10, 100) / 10
+        ratings["score"] = random.randint(10, 100) / 10
     if random.random() < 0.5:
         mood = random.choices((0, 1, 2), weights=(60, 25, 15))[0]
-        verdict["csat"] = {
+        ratings["csat"] = {
             "score": (random.randint(8, 10), random.randint(5, 7), random.randint(0, 4))[mood],
             "vote": Conversation.CsatVote.values[mood],
         }
         if random.random() < 0.6:
-            verdict["csat"]["comment"] = phrases.comments[mood]
-    return verdict
+            ratings["csat"]["comment"] = phrases.comments[mood]
+    return ratings
 
 
 def _taken_over(
     company: Company, random: Random, chatter: _Chatter, first: dict[str, Any], *, at: datetime
 ) -> dict[str, Any]:
-    """A further document of the same conversation, in which somebody else writes."""
-    talk = _Talk(random, chatter, started_at=at, first_message=len(first["messages"]) + 1)
-    talk.run()
+    """A further document of the same conversation, in which another person writes."""
+    transcript = _Transcript(random, chatter, started_at=at, first_message=len(first["messages"]) + 1)
+    transcript.run()
     return {
         "id": first["id"],
-        "messages": talk.messages,
+        "messages": transcript.messages,
         f"{company.uci.category}_variables": {company.uci.name: chatter.uci_value},
     }
 
 
-class _Talk:
+class _Transcript:
     """Writes the messages of one conversation, a few seconds apart."""
 
     def __init__(self, random: Random, chatter: _Chatter, *, started_at: datetime, first_message: int = 1) -> None:

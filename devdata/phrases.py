@@ -1,4 +1,4 @@
-"""What the people in the sample data are called and say. All invented; `{order}` becomes an order number."""
+"""Names and texts of the sample data. All invented; `{order}` becomes an order number."""
 
 # ruff: noqa: RUF001  (other scripts have letters and marks that look like Latin ones)
 
