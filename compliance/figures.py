@@ -9,14 +9,11 @@ from uuid import UUID
 
 from common.arrays import array
 from common.db import fetch
+from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import first_id
 
 Status = ComplianceRequest.Status
-
-# Not over, and so they can become overdue.
-OPEN = (Status.ACCEPTED, Status.PROCESSING, Status.ON_HOLD, Status.FAILED)
-DUE_SOON = timedelta(days=7)
 
 # Of each state of one chatbot, the oldest, so that those that are due are among them.
 MOST_COUNTED = 10_000
@@ -46,19 +43,17 @@ _OPEN = f"""
 SELECT r.status, r.kind, count(*) FILTER (WHERE NOT r.is_last), bool_or(r.is_last),
        count(*) FILTER (WHERE NOT r.is_last AND r.is_late), coalesce(bool_or(r.is_last AND r.is_late), FALSE),
        count(*) FILTER (WHERE NOT r.is_last AND r.is_soon), coalesce(bool_or(r.is_last AND r.is_soon), FALSE)
-  FROM (SELECT r.status, r.kind, r.place = %(most)s AS is_last, r.due_at < statement_timestamp() AS is_late,
-               r.due_at >= statement_timestamp()
-                 AND r.due_at <= statement_timestamp() + make_interval(secs => %(soon)s) AS is_soon
+  FROM (SELECT r.status, r.kind, r.place = %(most)s AS is_last, {OVERDUE_SQL} AS is_late, {DUE_SOON_SQL} AS is_soon
           {_OPEN_OF_CHATBOTS}) AS r
  GROUP BY 1, 2
 """  # noqa: S608  (a text of ours)
 
 _NEEDS_SOMEBODY = f"""
 SELECT r.id, b.slug, b.name, r.kind, r.status, r.hold_reason, r.error_code, r.received_at, r.due_at,
-       r.due_at < statement_timestamp() AS is_overdue
+       {OVERDUE_SQL} AS is_overdue
   {_OPEN_OF_CHATBOTS}
   JOIN chatbots_chatbot b ON b.id = r.chatbot_id
- WHERE r.status IN ('on_hold', 'failed') OR r.due_at < statement_timestamp()
+ WHERE r.status IN ('on_hold', 'failed') OR {OVERDUE_SQL}
  ORDER BY is_overdue DESC, r.due_at, r.id LIMIT %(shown)s
 """
 
@@ -156,7 +151,7 @@ class Period:
 def open_now(chatbots: Collection[int]) -> OpenRequests:
     """Count what is not over. Of each state of a chatbot the oldest are counted, up to a limit."""
     most = MOST_COUNTED if len(chatbots) <= 1 else min(MOST_COUNTED, max(500, _MOST_READ // len(chatbots)))
-    rows = _fetch(_OPEN, _of(chatbots) | {"most": most + 1, "soon": DUE_SOON.total_seconds()})
+    rows = _fetch(_OPEN, _of(chatbots) | {"most": most + 1})
     return OpenRequests(
         by_status={status: _sum([row for row in rows if row[0] == status], 2) for status in OPEN},
         overdue=_sum(rows, 4),

@@ -8,8 +8,8 @@ from django.conf import settings
 
 from common.arrays import array
 from common.db import fetch
-from compliance.figures import OPEN
-from compliance.notifications.detect import OFFICERS, SOON
+from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
+from compliance.notifications.detect import OFFICERS
 from compliance.work.health import FIRST_OF_LINES
 
 # Of all chatbots together, roughly; of each chatbot and state its share, but no less than a few.
@@ -25,8 +25,7 @@ SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(oldest.wai
 """  # noqa: S608  (a text of ours)
 
 # Of each state the oldest, which are due first. Of the failed ones the newest: those that cannot be retried any more
-# stay there for good, and must not hide the others. By the index whose condition is repeated here. Due soon is what
-# the mails to officers say: not what had no more than that time from its filing on.
+# stay there for good, and must not hide the others. By the index whose condition is repeated here.
 _ONE_STATE = """
     SELECT r.kind, r.status, r.received_at, r.due_at, r.hold_reason, r.waiting_for, r.error_code,
            r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL AS names_somebody
@@ -38,10 +37,7 @@ _OPEN = f"""
 SELECT r.kind, r.status,
        coalesce(CASE r.status WHEN 'on_hold' THEN r.hold_reason WHEN 'accepted' THEN r.waiting_for
                               WHEN 'failed' THEN r.error_code END, ''),
-       count(*), count(*) FILTER (WHERE r.due_at <= statement_timestamp()),
-       count(*) FILTER (WHERE r.due_at > statement_timestamp()
-                          AND r.due_at <= statement_timestamp() + make_interval(secs => %(soon)s)
-                          AND r.received_at + make_interval(secs => %(soon)s) < r.due_at)
+       count(*), count(*) FILTER (WHERE {OVERDUE_SQL}), count(*) FILTER (WHERE {DUE_SOON_SQL})
   FROM unnest(%(chatbots)s::bigint[]) AS c(id)
  CROSS JOIN LATERAL (
     SELECT one.* FROM unnest(%(going)s::text[]) AS s(status)
@@ -141,7 +137,6 @@ def of_chatbots(chatbots: Collection[int]) -> OfChatbots:
         "all": False,
         "trials": False,
         "going": [status.value for status in OPEN if status != "failed"],
-        "soon": SOON.total_seconds(),
         "most": share,
     }
     return OfChatbots(

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 
 from chatbots.models import Chatbot
 from common.version import VERSION
+from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.failure_docs import FAILURES
-from compliance.figures import OPEN
 from compliance.metrics import asking
 from compliance.metrics.asking import OfChatbots
 from compliance.models import Callback, ComplianceRequest
@@ -129,7 +129,7 @@ def _of_open_requests(prefix: str, found: OfChatbots, of: Mapping[str, str]) -> 
     )
     yield _by_labels(
         f"{prefix}_requests_due_soon",
-        f"Of these, requests due within 3 days. Find out what each waits for. {counted}",
+        f"Of these, requests due within {DUE_SOON_WITHIN.days} days. Find out what each waits for. {counted}",
         by_kind,
         _sum(((one.kind,), one.due_soon) for one in found.open),
         of,

@@ -5,9 +5,8 @@ from datetime import timedelta
 from django.db import transaction
 
 from common.db import execute
+from compliance.deadlines import DUE_SOON_SQL, OVERDUE_SQL
 
-# What is due within this time is due soon.
-SOON = timedelta(days=3)
 # What happened earlier is no news any more.
 _NEWS = timedelta(days=7)
 # Longer than news is news: what was written down must not be found again.
@@ -42,12 +41,10 @@ SELECT heard.chatbot_id, news.id, news.event, news.occurred_at
         UNION ALL
         SELECT 'on_hold', r.held_at WHERE r.status = 'on_hold'
         UNION ALL
-        SELECT 'overdue', r.due_at WHERE r.due_at <= statement_timestamp()
+        SELECT 'overdue', r.due_at WHERE {OVERDUE_SQL}
         UNION ALL
         SELECT 'due_soon', r.due_at
-         WHERE r.due_at > statement_timestamp()
-           AND r.due_at <= statement_timestamp() + make_interval(secs => %(soon)s)
-           AND r.received_at + make_interval(secs => %(soon)s) < r.due_at
+         WHERE {DUE_SOON_SQL}
      ) AS told
      WHERE told.occurred_at > statement_timestamp() - make_interval(secs => %(news)s)
        AND NOT EXISTS (
@@ -84,5 +81,5 @@ def find_news() -> int:
         execute("SELECT pg_advisory_xact_lock(%s)", [_FINDER_LOCK])
         execute(_FORGET, [_MOST, _KEPT.total_seconds()])
         execute(_MAKE_MAILBOXES)
-        found: int = execute(_FIND, {"soon": SOON.total_seconds(), "news": _NEWS.total_seconds(), "most": _MOST})
+        found: int = execute(_FIND, {"news": _NEWS.total_seconds(), "most": _MOST})
     return found

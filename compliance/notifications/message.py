@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.core.mail import EmailMessage
 
+from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest, Notice
 from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, Item, News
 
@@ -15,7 +16,7 @@ _TITLES = {
     Notice.Event.OVERDUE: "Overdue",
     Notice.Event.FAILED: "Failed",
     Notice.Event.ON_HOLD: "On hold: somebody has to decide",
-    Notice.Event.DUE_SOON: "Due within three days",
+    Notice.Event.DUE_SOON: f"Due within {DUE_SOON_WITHIN.days} days",
 }
 
 

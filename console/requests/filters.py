@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from heapq import nlargest
 from typing import Any
 from uuid import UUID
@@ -10,31 +10,25 @@ from uuid import UUID
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
 from django.db.models import BooleanField, F, Func, Model, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
 
 from chatbots.models import Chatbot
 from common.db import execute
+from compliance.deadlines import IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
 from compliance.requests import queries
 from compliance.requests.operations import NAMES_SOMEBODY
 
 Status = ComplianceRequest.Status
 
-DUE_SOON = timedelta(days=7)
-# Not over, and so they can become overdue.
-OPEN = (Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING, Status.FAILED)
-
-_OVERDUE = Q(due_at__lt=Now())
-_SOON = Q(due_at__gte=Now(), due_at__lte=Now() + DUE_SOON)
 _WAITS_FOR_SOMEBODY = {Status.ON_HOLD: Q(), Status.FAILED: NAMES_SOMEBODY}
 
 # View -> the states it shows, and which requests of each. Each state is a range of an index.
 VIEWS: dict[str, dict[Status, Q]] = {
-    "needs-you": {status: _WAITS_FOR_SOMEBODY.get(status, _OVERDUE) for status in OPEN},
+    "needs-you": {status: _WAITS_FOR_SOMEBODY.get(status, IS_OVERDUE) for status in OPEN},
     "under-way": {Status.ACCEPTED: Q(), Status.PROCESSING: Q()},
     "all": {},
 }
-DUE = {"overdue": _OVERDUE, "soon": _SOON}
+DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON}
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from django.utils import timezone
 from django.utils.timezone import localtime
 
 from common.storage import errors
+from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.models import ComplianceRequest
 from compliance.requests.counts import waits_for
 from compliance.work.claims import MAX_ATTEMPTS
-from console.requests.filters import DUE_SOON, OPEN
 from console.requests.history import GIVEN_BACK
 
 Kind = ComplianceRequest.Kind
@@ -61,7 +61,10 @@ def due_mark(request: ComplianceRequest) -> str:
     if request.status not in OPEN:
         return ""
     left = request.due_at - timezone.now()
-    return "overdue" if left < timedelta(0) else "soon" if left <= DUE_SOON else ""
+    if left <= timedelta(0):
+        return "overdue"
+    had_longer = request.due_at - request.received_at > DUE_SOON_WITHIN
+    return "soon" if left <= DUE_SOON_WITHIN and had_longer else ""
 
 
 def what_next(request: ComplianceRequest) -> str:

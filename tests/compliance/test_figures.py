@@ -50,6 +50,7 @@ def test_it_counts_what_is_not_over_and_what_of_it_is_late(chatbot: Chatbot, nei
     for due in (now - DAY, now + DAY, now + 8 * DAY):
         deletion_of(chatbot, "42", due_at=due)
         held(neighbour, due_at=due)
+    ComplianceRequest.objects.update(received_at=now - 20 * DAY)
     failed(chatbot, due_at=now - DAY)
     filed(chatbot, now - 40 * DAY, took=1)
     ComplianceRequest.objects.filter(status="completed").update(due_at=now - DAY)
@@ -72,7 +73,7 @@ def test_it_says_that_there_is_more_than_it_counts(chatbot: Chatbot, monkeypatch
     monkeypatch.setattr(figures, "MOST_COUNTED", 2)
     now = timezone.now()
     for due in (-2 * DAY, DAY, 2 * DAY, 20 * DAY):
-        held(chatbot, due_at=now + due)
+        held(chatbot, due_at=now + due, received_at=now - 20 * DAY)
 
     found = figures.open_now([chatbot.pk])
 

@@ -88,11 +88,11 @@ FILTERS: list[tuple[dict[str, str], set[str] | None]] = [
 def test_it_filters(chatbot: Chatbot) -> None:
     now = timezone.now()
     made = {
-        "held": held(chatbot, origin="console", due_at=now + timedelta(days=6)),
+        "held": held(chatbot, origin="console", received_at=now - timedelta(days=3), due_at=now + timedelta(days=6)),
         "failed": failed(chatbot, reference="TICKET-7"),
         "forgotten": failed(chatbot, uci_value=None),
         "overdue": waiting(chatbot, due_at=now - timedelta(hours=1)),
-        "soon": waiting(chatbot, due_at=now + timedelta(days=6)),
+        "soon": waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=6)),
         "export": factories.export_of(chatbot, VALUE),
         "done": completed(chatbot, due_at=now - timedelta(days=1)),
     }
@@ -127,7 +127,9 @@ def test_its_days_are_those_of_the_chatbot_as_on_the_dashboard_that_leads_to_the
 
 def test_it_marks_what_is_due_in_words(chatbot: Chatbot) -> None:
     waiting(chatbot, due_at=timezone.now() - timedelta(hours=1))
-    waiting(chatbot, due_at=timezone.now() + timedelta(days=6))
+    now = timezone.now()
+    waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=6))
+    waiting(chatbot, due_at=now + timedelta(days=6))  # it was due soon from the first moment on
     text = member(chatbot).get(LIST).text
     assert (text.count("Overdue</span>"), text.count("Due soon</span>")) == (1, 1)
 

@@ -85,7 +85,7 @@ def test_an_officer_is_told_of_each_event_once_and_of_nobody(
     due = {
         "late": now - DAY,
         "soon": now + 2 * DAY,
-        "in time": now + 4 * DAY,
+        "in time": now + 8 * DAY,
         "late long ago": now - 8 * DAY,
     }
     filed = {name: deletion_of(chatbot, VALUE, due_at=at, reference="T-1") for name, at in due.items()}

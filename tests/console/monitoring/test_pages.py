@@ -124,7 +124,7 @@ def test_another_s_chatbot_is_not_there(name: str, chatbot: Chatbot, neighbour: 
 def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     held(chatbot, due_at=now - DAY)
-    deletion_of(chatbot, VALUE, due_at=now + DAY, queued_at=now - timedelta(hours=12))
+    deletion_of(chatbot, VALUE, received_at=now - 20 * DAY, due_at=now + DAY, queued_at=now - timedelta(hours=12))
     held(neighbour, due_at=now - DAY)
     ConversationFactory.create(chatbot=chatbot, started_at=now)
 

@@ -1,0 +1,27 @@
+"""Which requests are open, overdue or due soon: one definition for the console, mails and metrics."""
+
+from datetime import timedelta
+
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from compliance.models import ComplianceRequest
+
+Status = ComplianceRequest.Status
+
+# Not over, so they can become overdue.
+OPEN = (Status.ACCEPTED, Status.PROCESSING, Status.ON_HOLD, Status.FAILED)
+
+DUE_SOON_WITHIN = timedelta(days=7)
+
+# Due soon leaves out what was filed with no more time than that: it would be due soon from its first moment on.
+IS_OVERDUE = Q(due_at__lte=Now())
+IS_DUE_SOON = Q(due_at__gt=Now(), due_at__lte=Now() + DUE_SOON_WITHIN) & Q(
+    due_at__gt=F("received_at") + DUE_SOON_WITHIN
+)
+
+# The same of a request `r` in SQL.
+OVERDUE_SQL = "r.due_at <= statement_timestamp()"
+DUE_SOON_SQL = f"""(r.due_at > statement_timestamp()
+    AND r.due_at <= statement_timestamp() + interval '{DUE_SOON_WITHIN.days} days'
+    AND r.due_at > r.received_at + interval '{DUE_SOON_WITHIN.days} days')"""
