@@ -36,7 +36,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "request.rejected": frozenset({"reason"}),
     "request.cancelled": frozenset({"reason"}),
     "request.started": frozenset({"conversations"}),
-    "request.given_back": frozenset({"code", "attempts"}),
+    "request.requeued": frozenset({"code", "attempts"}),
     "request.failed": frozenset({"code", "attempts"}),
     "request.retried": frozenset({"reason"}),
     "request.completed": frozenset({"result", "conversations", "messages", "files", "exports"}),

@@ -93,7 +93,7 @@ def log_last_errors() -> None:
 
     Python would print them as they are, and still does so with KeyboardInterrupt.
     """
-    logger = logging.getLogger("config.uncaught")
+    logger = logging.getLogger(__name__)
 
     def tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):

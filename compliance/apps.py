@@ -8,4 +8,4 @@ class ComplianceConfig(AppConfig):
         from compliance import checks  # noqa: F401, PLC0415  (registers the system checks)
         from compliance.work import notify  # noqa: PLC0415
 
-        notify.never_unpickle()
+        notify.disable_unpickling()

@@ -15,13 +15,13 @@ from compliance import worker
 from compliance.callbacks import dispatcher, leases
 from compliance.notifications import delivery as mails
 from compliance.work import heartbeats, notify, occurrences
-from compliance.work.aside import Aside
+from compliance.work.background import BackgroundJobs
 
 logger = logging.getLogger(__name__)
 
 # Of this worker process.
-_ASIDE = Aside(notify.notify_workers)
-_LIFE = notify.Life()
+_BACKGROUND = BackgroundJobs(notify.notify_workers)
+_LIFE = notify.WorkerLifetime()
 
 
 class TaskFailed(Exception):
@@ -39,7 +39,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
             logger.exception("task.failed task=%s", task.__name__)
             failure = describe_kind(error)
         # What its threads have in hand would begin from nothing in another worker, and perhaps never come to its end.
-        _LIFE.count_task(is_needed=bool(_ASIDE.busy))
+        _LIFE.count_task(is_needed=bool(_BACKGROUND.busy))
         # Raised outside the except block: its context would bring the error's text back.
         if failure:
             raise TaskFailed(failure)
@@ -50,20 +50,20 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
 @_quiet
 def drain() -> None:
     """Carry out waiting requests. Notifies another worker at a backlog, and once more if it leaves work behind."""
-    if worker.drain(call_for_help=notify.notify_workers, aside=_ASIDE):
+    if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
         notify.notify_workers()
 
 
 @_quiet
 def sweep() -> None:
     """Run every minute: what is due by time, and a nudge in case one was lost."""
-    worker.sweep(_ASIDE)
+    worker.sweep(_BACKGROUND)
     occurrences.note(occurrences.Name.SWEEP)
     if leases.is_due():
         notify.enqueue_callbacks()
     if settings.MAILS:
         notify.enqueue_emails()
-    if worker.drain(call_for_help=notify.notify_workers, aside=_ASIDE):
+    if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
         notify.notify_workers()
 
 

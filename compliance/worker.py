@@ -21,7 +21,7 @@ from compliance.export import engine as export
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
 from compliance.work import bucket_checks, claims, scheduling, transitions
-from compliance.work.aside import HOSTED, Aside, Job
+from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
 from conversations.extracts import days, work
@@ -40,16 +40,19 @@ _PATIENCE_SECONDS = 30.0
 
 
 def drain(
-    *, seconds: float = DRAIN_SECONDS, call_for_help: Callable[[], None] | None = None, aside: Aside | None = None
+    *,
+    seconds: float = DRAIN_SECONDS,
+    on_backlog: Callable[[], None] | None = None,
+    background: BackgroundJobs | None = None,
 ) -> bool:
     """Carry out waiting requests until none can be taken or the time is over; return whether work may be left.
 
-    Kinds and lanes take turns, so a backlog in one does not hold up another. `call_for_help` is called when a
+    Kinds and lanes take turns, so a backlog in one does not hold up another. `on_backlog` is called when a
     claim leaves more to others than this worker can see to: it is full (once), or large and will take long. Days'
     extracts are made when no request can be taken, or one a round when they have waited long.
 
-    What calls a client's bucket is handed to `aside`, and goes on there when this returns; without one it is carried
-    out here, after the others of a round.
+    Work that calls a client's bucket is handed to `background` and can outlive this call; without it, it runs
+    here, after the other work of a round.
     """
     end = time.monotonic() + seconds
     _break_expired()
@@ -58,19 +61,19 @@ def drain(
         transitions.release_export_pending()
         silence.share_hosted()
         idle = True
-        for kind, lane in scheduling.waiting():
+        for kind, lane in scheduling.waiting_lanes():
             held = claims.take(kind, lane)
             if held is None:
                 continue
             idle = False
-            if call_for_help and held.leaves_others and not (called and not held.is_large):
-                call_for_help()
+            if on_backlog and held.leaves_others and not (called and not held.is_large):
+                on_backlog()
                 called = True
             _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
         # Between two rounds of requests, what has waited long; else when there is nothing else to do.
         if time.monotonic() < end and extracts.make_next(settled=not idle):
             idle = False
-        if _work_at_clients(aside):
+        if _work_at_clients(background):
             idle = False
         if idle:
             break
@@ -80,29 +83,29 @@ def drain(
     return False
 
 
-def _work_at_clients(aside: Aside | None) -> bool:
+def _work_at_clients(background: BackgroundJobs | None) -> bool:
     """Begin what calls clients' buckets, as far as there is room; return whether there was any."""
     has_begun = False
-    while job := _next_at_clients(aside):
+    while job := _next_at_clients(background):
         has_begun = True
-        if aside is None:
+        if background is None:
             job.run()
             break
-        aside.begin(job)
+        background.begin(job)
     return has_begun
 
 
-def _next_at_clients(aside: Aside | None) -> Job | None:
+def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
     """Take the next piece of work that calls a client's bucket, if there is room for it.
 
     A check that somebody has asked for goes first. What kind of the others comes next is drawn by lot.
     """
-    busy = aside.busy if aside else ()
-    if aside is None or aside.has_room_for_check:
+    busy = background.busy if background else ()
+    if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)
         if check:
             return _at_client(check.chatbot_id, check.carry_out, requeue=check.requeue)
-    if aside is None or aside.has_room:
+    if background is None or background.has_room:
         kinds = (_next_requests, _next_extract)
         for take in random.sample(kinds, len(kinds)):
             if job := take(busy):
@@ -115,7 +118,7 @@ def _next_requests(busy: Collection[int]) -> Job | None:
     if held is None or held.bucket_of is None:
         return None
     return _at_client(
-        held.bucket_of, lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS), requeue=held.break_off
+        held.bucket_of, lambda: _work(held, deadline=time.monotonic() + TURN_SECONDS), requeue=held.abandon
     )
 
 
@@ -132,12 +135,11 @@ def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable
     return Job(chatbot_id, run, requeue)
 
 
-def sweep(aside: Aside | None = None) -> None:
+def sweep(background: BackgroundJobs | None = None) -> None:
     """Do what is due by time: break up expired claims, plan extracts, erase late data, values that are UCIs by now,
     and what has expired.
 
-    What has expired is removed by threads of `aside`, as far as there is room: it can wait, and storages are slow.
-    Without one all is done here.
+    Expired data is removed by threads of `background` while it has room; without it, here.
     """
     _break_expired()
     scheduling.forget_silence()
@@ -145,13 +147,13 @@ def sweep(aside: Aside | None = None) -> None:
     days.plan_due()
     cleanup.erase_late_data()
     uci_values.erase()
-    if aside is None:
+    if background is None:
         cleanup.remove_expired()
     else:
-        _remove_expired(aside)
+        _remove_expired(background)
 
 
-def _remove_expired(aside: Aside) -> None:
+def _remove_expired(background: BackgroundJobs) -> None:
     """Begin to remove what has expired. The next sweep finds what was not removed, so nothing is given back."""
 
     def nothing() -> None:
@@ -163,17 +165,17 @@ def _remove_expired(aside: Aside) -> None:
         silence.share_hosted()
 
     hosted = Job(HOSTED, run=remove_hosted, requeue=nothing)
-    if aside.has_room and hosted.chatbot_id not in aside.busy:
-        aside.begin(hosted)
+    if background.has_room and hosted.chatbot_id not in background.busy:
+        background.begin(hosted)
     left = cleanup.clients_to_clean_up()
     for chatbot_id in random.sample(left, len(left)):
-        if aside.has_room and chatbot_id not in aside.busy:
-            aside.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))
+        if background.has_room and chatbot_id not in background.busy:
+            background.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))
 
 
 def _break_expired() -> None:
-    claims.break_expired()
-    work.break_expired()
+    claims.requeue_expired()
+    work.requeue_expired()
 
 
 def _work(held: HeldClaim, *, deadline: float) -> None:
@@ -204,7 +206,7 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
         pass
     except DatabaseError as again:
         # The claim then expires by itself, which counts as an attempt.
-        logger.warning("claim.left claim=%s %s", held.id, describe_kind(again))
+        logger.warning("claim.abandoned claim=%s %s", held.id, describe_kind(again))
 
 
 def _put_back(held: HeldClaim, error: Exception) -> None:

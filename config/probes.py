@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from chatbots.digest_key import AnotherDigestKey
 from common.db import execute
-from compliance.metrics import answering as metrics
+from compliance.metrics import views as metrics
 
 
 class ProbesMiddleware:

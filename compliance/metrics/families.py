@@ -16,8 +16,8 @@ from chatbots.models import Chatbot
 from common.version import VERSION
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.failure_docs import FAILURES
-from compliance.metrics import asking
-from compliance.metrics.asking import OfChatbots
+from compliance.metrics import queries
+from compliance.metrics.queries import ChatbotStats
 from compliance.models import Callback, ComplianceRequest
 from compliance.work import health
 from compliance.work.heartbeats import Condition
@@ -40,20 +40,20 @@ class Service(Collector):
         """Ask the database. Raises django.db.Error."""
         chatbots = list(Chatbot.objects.order_by("pk").values_list("pk", flat=True))
         yield _gauge("dca_build_info", "Always 1; the label tells the version of the web server.", 1, version=VERSION)
-        yield from _of_chatbots("dca", asking.of_chatbots(chatbots), {})
-        yield from _of_workers(health.look())
+        yield from _of_chatbots("dca", queries.chatbot_stats(chatbots), {})
+        yield from _of_workers(health.check())
         yield _by_labels(
             "dca_files_kept_too_long_seconds",
             "For how many seconds a hosted file is past its time and still there. Minutes are normal; if it grows, "
             "run manage.py purge_expired, which says what the storage refuses.",
             {"kind": ["export", "extract"]},
-            {(kind,): seconds for kind, seconds in asking.files_kept_too_long().items()},
+            {(kind,): seconds for kind, seconds in queries.files_kept_too_long().items()},
         )
         yield _gauge(
             "dca_mailboxes_failing",
             "Officers whose last mail could not be sent and who still have something to hear of. The log says "
             "mail.failed with a code.",
-            asking.mailboxes_failing(),
+            queries.mailboxes_failing(),
         )
 
 
@@ -65,10 +65,10 @@ class OneChatbot(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Ask the database. Raises django.db.Error."""
-        return _of_chatbots("dca_chatbot", asking.of_chatbots([self._chatbot.pk]), {"chatbot": self._chatbot.slug})
+        return _of_chatbots("dca_chatbot", queries.chatbot_stats([self._chatbot.pk]), {"chatbot": self._chatbot.slug})
 
 
-def _of_chatbots(prefix: str, found: OfChatbots, of: Mapping[str, str]) -> Iterator[GaugeMetricFamily]:
+def _of_chatbots(prefix: str, found: ChatbotStats, of: Mapping[str, str]) -> Iterator[GaugeMetricFamily]:
     yield _by_labels(
         f"{prefix}_oldest_waiting_seconds",
         "For how many seconds the oldest request that may be taken up has waited. Seconds are normal; if it grows, "
@@ -90,7 +90,7 @@ def _of_chatbots(prefix: str, found: OfChatbots, of: Mapping[str, str]) -> Itera
         f"{prefix}_callbacks_oldest_due_seconds",
         "For how many seconds the next attempt of a callback is due. Seconds are normal; if it grows, no worker "
         "sends callbacks.",
-        found.callbacks.get("waiting", asking.NONE).oldest_seconds,
+        found.callbacks.get("waiting", queries.NONE).oldest_seconds,
         **of,
     )
     yield _by_labels(
@@ -105,12 +105,12 @@ def _of_chatbots(prefix: str, found: OfChatbots, of: Mapping[str, str]) -> Itera
         f"{prefix}_extracts_oldest_due_seconds",
         "For how many seconds a daily extract is due to be made, or made again. Minutes are normal; deletions wait "
         "for it.",
-        max(found.extracts.get(state, asking.NONE).oldest_seconds for state in ("pending", "stale")),
+        max(found.extracts.get(state, queries.NONE).oldest_seconds for state in ("pending", "stale")),
         **of,
     )
 
 
-def _of_open_requests(prefix: str, found: OfChatbots, of: Mapping[str, str]) -> Iterator[GaugeMetricFamily]:
+def _of_open_requests(prefix: str, found: ChatbotStats, of: Mapping[str, str]) -> Iterator[GaugeMetricFamily]:
     counted = "Counted up to 2,000 of each state, and less of each chatbot the more there are."
     by_kind = {"kind": _KINDS}
     yield _by_labels(

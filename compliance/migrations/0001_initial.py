@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
                         choices=[
                             ("sweep", "The sweep ran"),
                             (
-                                "foreign_task",
+                                "unexpected_task",
                                 "Something was in the queue's tables that the service does not put there",
                             ),
                             ("restarted", "A cluster was started anew, since it lost a process"),

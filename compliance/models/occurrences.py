@@ -8,7 +8,7 @@ class Occurrence(models.Model):
 
     class Name(models.TextChoices):
         SWEEP = "sweep", "The sweep ran"
-        FOREIGN_TASK = "foreign_task", "Something was in the queue's tables that the service does not put there"
+        UNEXPECTED_TASK = "unexpected_task", "Something was in the queue's tables that the service does not put there"
         CLUSTER_RESTARTED = "restarted", "A cluster was started anew, since it lost a process"
 
     name = models.CharField(max_length=16, choices=Name, primary_key=True)

@@ -16,13 +16,13 @@ from chatbots import changelog
 from common.storage import ObjectStorage, OpenUpload, StorageError
 from compliance.erasure import objects
 from compliance.models import ExportFile
-from compliance.reconciliation.scan import Difference, Folder, Orphan, still_orphaned
+from compliance.reconciliation.scan import Folder, Orphan, RowMismatch, still_orphaned
 from conversations.models import DailyExtract
 
 _ORPHANS_PER_CALL = 100
 
 
-class Outcome:
+class RepairResult:
     """What was done, in all and for each chatbot that is known, and what storage refused, by code."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Outcome:
         self._of_chatbot = {}
 
 
-def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: Outcome) -> None:
+def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: RepairResult) -> None:
     """Remove exactly the versions that were found, by key and version."""
     waiting = iter(orphans)
     while some := list(islice(waiting, _ORPHANS_PER_CALL)):
@@ -59,7 +59,7 @@ def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: O
 
 
 def abort_uploads(
-    storage: ObjectStorage, uploads: Iterable[tuple[OpenUpload, Folder, int | None]], outcome: Outcome
+    storage: ObjectStorage, uploads: Iterable[tuple[OpenUpload, Folder, int | None]], outcome: RepairResult
 ) -> None:
     """Abort multipart uploads that nobody will complete."""
     for upload, _, chatbot_id in uploads:
@@ -71,7 +71,7 @@ def abort_uploads(
             outcome.note("uploads", chatbot_id)
 
 
-def set_rows_right(storage: ObjectStorage, differences: Iterable[Difference], outcome: Outcome) -> None:
+def set_rows_right(storage: ObjectStorage, differences: Iterable[RowMismatch], outcome: RepairResult) -> None:
     """Let an export whose object is gone say so, and have a day's extract made again.
 
     An uploaded file that is gone is lost data and no clerical error: its row stays as it is, for a person to look at.
@@ -86,7 +86,7 @@ def set_rows_right(storage: ObjectStorage, differences: Iterable[Difference], ou
             outcome.note("extracts", one.chatbot_id)
 
 
-def _remove(storage: ObjectStorage, one: Difference) -> bool:
+def _remove(storage: ObjectStorage, one: RowMismatch) -> bool:
     """Note that an export is gone; the files beside it go too, for they are found by it.
 
     Not one that lies behind a delete marker: while the row has its key, a deletion and the end of its days find it.
@@ -100,7 +100,7 @@ def _remove(storage: ObjectStorage, one: Difference) -> bool:
         return bool(objects.forget_exports([(one.row_id, one.key)]))
 
 
-def _make_again(one: Difference) -> bool:
+def _make_again(one: RowMismatch) -> bool:
     with transaction.atomic():
         done = DailyExtract.objects.filter(pk=one.row_id, key=one.key, state=DailyExtract.State.DONE)
         changed = done.update(

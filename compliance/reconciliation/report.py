@@ -14,9 +14,8 @@ from django.utils import timezone
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage
-from compliance.reconciliation import repair as erasing
-from compliance.reconciliation import scan
-from compliance.reconciliation.scan import Difference, Folder, Orphan
+from compliance.reconciliation import repair, scan
+from compliance.reconciliation.scan import Folder, Orphan, RowMismatch
 
 # More than this share of a bucket is hardly ever what is left over: rather the database is the wrong one.
 MOST_SHARE = 0.2
@@ -91,7 +90,7 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
     report = Report()
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
     differing: list[tuple[str, int]] = []
-    seen = scan.Seen()
+    seen = scan.SeenRows()
     for found in scan.scan_storage(storage, seen):
         if tell:
             tell(1)
@@ -112,7 +111,7 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
     return report
 
 
-def _missing(storage: ObjectStorage, seen: scan.Seen) -> Iterator[Difference]:
+def _missing(storage: ObjectStorage, seen: scan.SeenRows) -> Iterator[RowMismatch]:
     for store in scan.STORES:
         for row_id in scan.unseen(store, seen):
             if difference := scan.differs(storage, store, row_id):
@@ -137,7 +136,7 @@ def _note_orphan(report: Report, orphan: Orphan, slugs: dict[int, str]) -> None:
         )
 
 
-def _note_difference(report: Report, one: Difference | None) -> None:
+def _note_difference(report: Report, one: RowMismatch | None) -> None:
     if one is None:
         return
     ids = (report.missing if one.size is None else report.of_another_size)[one.store]
@@ -164,18 +163,18 @@ def _refuse_too_much(report: Report) -> None:
 
 
 def _fix(storage: ObjectStorage, report: Report, actor: str, tell: Tell | None) -> None:
-    outcome, seen = erasing.Outcome(), scan.Seen()
+    outcome, seen = repair.RepairResult(), scan.SeenRows()
     try:
-        erasing.remove_orphans(storage, _orphans(storage, seen, tell), outcome)
-        erasing.set_rows_right(storage, _differences(storage, seen, report), outcome)
-        erasing.abort_uploads(storage, scan.stale_uploads(storage), outcome)
+        repair.remove_orphans(storage, _orphans(storage, seen, tell), outcome)
+        repair.set_rows_right(storage, _differences(storage, seen, report), outcome)
+        repair.abort_uploads(storage, scan.stale_uploads(storage), outcome)
     finally:
         # Also of what was done before an error.
         outcome.record(actor)
     report.fixed, report.refused = dict(outcome.done), dict(outcome.refused)
 
 
-def _orphans(storage: ObjectStorage, seen: scan.Seen, tell: Tell | None) -> Iterator[Orphan]:
+def _orphans(storage: ObjectStorage, seen: scan.SeenRows, tell: Tell | None) -> Iterator[Orphan]:
     """Walk again, so that no list of all of them has to be kept."""
     for found in scan.scan_storage(storage, seen):
         if tell:
@@ -184,7 +183,7 @@ def _orphans(storage: ObjectStorage, seen: scan.Seen, tell: Tell | None) -> Iter
             yield found.orphan
 
 
-def _differences(storage: ObjectStorage, seen: scan.Seen, report: Report) -> Iterator[Difference]:
+def _differences(storage: ObjectStorage, seen: scan.SeenRows, report: Report) -> Iterator[RowMismatch]:
     yield from _missing(storage, seen)
     for store, ids in report.of_another_size.items():
         for row_id in ids:

@@ -39,7 +39,7 @@ class Folder(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Row(NamedTuple):
+class ObjectRow(NamedTuple):
     """The row that names a key. `bytes` is what its object must have, None while it is not finished."""
 
     store: str
@@ -69,12 +69,12 @@ class Orphan:
         return hashlib.sha256(self.key.encode()).hexdigest()[:12]
 
 
-class Found(NamedTuple):
+class ScannedKey(NamedTuple):
     """One key of the bucket: how many versions it has, its row if there is one, what of it is nobody's."""
 
     folder: Folder
     versions: int
-    row: Row | None
+    row: ObjectRow | None
     size: int | None
     orphan: Orphan | None
 
@@ -120,7 +120,7 @@ SELECT n.key, 'extracts', x.id, CASE WHEN x.state = 'done' THEN x.bytes END
 _IN_ORDER = "SELECT r.id FROM ({finished}) AS r WHERE r.id > %s ORDER BY r.id LIMIT %s"
 
 
-class Seen:
+class SeenRows:
     """Which rows a walk has met: a bit for each number, in pages that are made when one is set."""
 
     _PAGE = 32_768
@@ -128,7 +128,7 @@ class Seen:
     def __init__(self) -> None:
         self._pages: defaultdict[tuple[str, int], bytearray] = defaultdict(lambda: bytearray(self._PAGE // 8))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ObjectRow) -> None:
         page, place = divmod(row.id, self._PAGE)
         self._pages[row.store, page][place // 8] |= 1 << place % 8
 
@@ -138,7 +138,7 @@ class Seen:
         return bits is not None and bool(bits[place // 8] & 1 << place % 8)
 
 
-def scan_storage(storage: ObjectStorage, seen: Seen) -> Iterator[Found]:
+def scan_storage(storage: ObjectStorage, seen: SeenRows) -> Iterator[ScannedKey]:
     """Yield what there is of each key in the bucket. Notes the rows it meets for `unseen`."""
     keys = versions_by_key(storage)
     chatbots = _Chatbots()
@@ -151,7 +151,7 @@ def scan_storage(storage: ObjectStorage, seen: Seen) -> Iterator[Found]:
             yield found
 
 
-def unseen(store: str, seen: Seen) -> Iterator[int]:
+def unseen(store: str, seen: SeenRows) -> Iterator[int]:
     """Yield the ids of a store's finished rows whose object a walk did not meet. Look again: see `differs`."""
     statement = _IN_ORDER.format(finished=_FINISHED[store])
     last = 0
@@ -165,7 +165,7 @@ def unseen(store: str, seen: Seen) -> Iterator[int]:
             last = ids[-1]
 
 
-class Difference(NamedTuple):
+class RowMismatch(NamedTuple):
     """A row whose object is not there (`size` is None) or of another size. `key` may bear a value: never tell it."""
 
     store: str
@@ -175,14 +175,14 @@ class Difference(NamedTuple):
     size: int | None
 
 
-def differs(storage: ObjectStorage, store: str, row_id: int) -> Difference | None:
+def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | None:
     """Look at one row and its object now: the walk may have passed before the object was written."""
     row = fetch_one(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])  # noqa: S608  (ours)
     if row is None:
         return None
     _, chatbot_id, key, size = row
     actual = size_of(storage, key)
-    return None if actual == size else Difference(store, row_id, chatbot_id, key, actual)
+    return None if actual == size else RowMismatch(store, row_id, chatbot_id, key, actual)
 
 
 def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, int | None]]:
@@ -207,7 +207,7 @@ def still_orphaned(orphans: Sequence[Orphan]) -> list[Orphan]:
     return [orphan for orphan in orphans if orphan.is_old or orphan.key not in rows]
 
 
-def _classify(place: _Key, versions: Sequence[Listed], row: Row | None) -> Found:
+def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) -> ScannedKey:
     current = next((one for one in versions if one.is_latest and not one.is_marker), None)
     size = current.bytes if current else None
     nobodys: Sequence[Listed] = ()
@@ -219,7 +219,7 @@ def _classify(place: _Key, versions: Sequence[Listed], row: Row | None) -> Found
         nobodys = [one for one in versions if one is not current]
     # Else a row's object lies behind a delete marker: its versions may be all there is of it, so they stay.
     if not nobodys or max(one.modified_at for one in nobodys) > timezone.now() - SAFETY_AGE:
-        return Found(place.folder, len(versions), row, size, None)
+        return ScannedKey(place.folder, len(versions), row, size, None)
     orphan = Orphan(
         key=place.key,
         version_ids=tuple(one.version_id for one in nobodys),
@@ -229,7 +229,7 @@ def _classify(place: _Key, versions: Sequence[Listed], row: Row | None) -> Found
         chatbot_id=place.chatbot_id,
         is_old=len(nobodys) < len(versions),
     )
-    return Found(place.folder, len(versions), row, size, orphan)
+    return ScannedKey(place.folder, len(versions), row, size, orphan)
 
 
 def _is_live_ledger(place: _Key) -> bool:
@@ -263,12 +263,12 @@ class _Chatbots:
         return _Key(key, Folder.UNKNOWN, None)
 
 
-def _rows_of(placed: Iterable[_Key]) -> dict[str, Row]:
+def _rows_of(placed: Iterable[_Key]) -> dict[str, ObjectRow]:
     asked = [place for place in placed if place.folder not in {Folder.UNKNOWN, Folder.LEDGER}]
     if not asked:
         return {}
     keys, chatbots = [place.key for place in asked], [place.chatbot_id for place in asked]
     return {
-        key: Row(store, row_id, size)
+        key: ObjectRow(store, row_id, size)
         for key, store, row_id, size in fetch(_ROWS, {"keys": keys, "chatbots": chatbots})
     }

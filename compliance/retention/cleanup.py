@@ -97,7 +97,7 @@ class CleanupRun:
 
     def refuse(self, error: StorageError | StepFailed) -> None:
         self.refused[error.code] += 1
-        logger.warning("expired_object.waits code=%s", error.code)
+        logger.warning("expired_object.not_removed code=%s", error.code)
 
 
 def erase_late_data() -> None:
@@ -112,7 +112,7 @@ def erase_late_data() -> None:
         failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
         request_ids = [request_id for request_id in request_ids if request_id not in failures]
         if failures:
-            logger.warning("late_data.waits requests=%s", ",".join(map(str, failures)))
+            logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
         if not request_ids or not _in_ledger(request_ids):
             return
         with transaction.atomic():
@@ -179,7 +179,7 @@ def _in_ledger(request_ids: list[UUID]) -> bool:
     try:
         ledger.write(list(ledger.read(request_ids).values()))
     except StepFailed as failure:
-        logger.warning("late_data.waits code=%s", failure.code)
+        logger.warning("late_data.postponed code=%s", failure.code)
         return False
     return True
 

@@ -65,7 +65,7 @@ UPDATE chatbots_bucketcheck SET claimed_until = NULL, token = gen_random_uuid()
 """
 
 
-class Held(NamedTuple):
+class HeldCheck(NamedTuple):
     """A check in the hands of a worker. Who has lost it writes nothing more."""
 
     chatbot_id: int
@@ -98,7 +98,7 @@ class Held(NamedTuple):
         execute(statement, {"chatbot": self.chatbot_id, "token": self.token, **values})
 
 
-def ask(*, chatbot: Chatbot) -> None:
+def enqueue(*, chatbot: Chatbot) -> None:
     """Have the chatbot's bucket checked by a worker, at once; where that is under way already, wait for its end.
 
     Raises ValidationError when no bucket is set.
@@ -113,12 +113,12 @@ def last(chatbot: Chatbot) -> BucketCheck | None:
     return BucketCheck.objects.filter(chatbot=chatbot).first()
 
 
-def take_next(busy: Collection[int] = ()) -> Held | None:
+def take_next(busy: Collection[int] = ()) -> HeldCheck | None:
     """Take the check that waits longest, of none of the chatbots in `busy`."""
     token = uuid4()
     values: dict[str, Any] = {"token": token, "owner": proc.owner(), "lease": _LEASE_SECONDS, "busy": array(busy)}
     row = fetch_one(_TAKE, values)
-    return Held(row[0], token) if row else None
+    return HeldCheck(row[0], token) if row else None
 
 
 def is_any_waiting() -> bool:
@@ -127,6 +127,6 @@ def is_any_waiting() -> bool:
     return waiting.filter(Q(claimed_until__isnull=True) | Q(claimed_until__lt=Now())).exists()
 
 
-def break_of(cluster: str) -> None:
+def requeue_from_cluster(cluster: str) -> None:
     """Let others begin anew what the workers of a cluster had in hand that is no more."""
     execute(_BREAK, [cluster])

@@ -182,7 +182,7 @@ class HeldClaim:
             execute("DELETE FROM compliance_claim WHERE id = %s", [self.id])
         self._is_over = True
 
-    def break_off(self) -> None:
+    def abandon(self) -> None:
         """As `release`, from another thread than the one that works on the claim: that loses it."""
         with suppress(ClaimLost):
             replace(self).release()
@@ -202,7 +202,7 @@ def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | 
     one of a cluster's workers may be at work on at a time: one is always left for the others.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        chatbots = scheduling.chatbots_waiting(cursor, kind, lane)
+        chatbots = scheduling.waiting_chatbots(cursor, kind, lane)
         if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room(cursor)):
             return None
         cursor.execute(f"SELECT {BY_INDEX}")
@@ -253,7 +253,7 @@ def _make(
     return HeldClaim(made[0][1], token, kind, lane, taken, bucket_of=bucket_of)
 
 
-def break_expired() -> int:
+def requeue_expired() -> int:
     """Put the requests of expired claims back into the line, each to be taken alone; return how many.
 
     A claim whose worker is in the middle of a transaction is locked and left: it renews itself.
@@ -261,7 +261,7 @@ def break_expired() -> int:
     return _break(_BREAK_EXPIRED, blamed=None)
 
 
-def break_of(cluster: str, *, blamed: str | None) -> bool:
+def requeue_from_cluster(cluster: str, *, blamed: str | None) -> bool:
     """Put back what the workers of a cluster had in hand that is no more; say whether all of that is done.
 
     What one of its transactions still holds is left, until the database has noticed that its worker is gone. An
@@ -278,7 +278,7 @@ def _break(statement: str, **values: str | None) -> int:
         changelog.record_all(
             [
                 changelog.entry(
-                    "request.failed" if status == "failed" else "request.given_back",
+                    "request.failed" if status == "failed" else "request.requeued",
                     chatbot_id=chatbot_id,
                     request_id=request_id,
                     actor="worker",

@@ -170,7 +170,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=False)
         try:
             self._clear_up()
-            notify.drop_foreign()
+            notify.drop_unexpected()
             if not self.stop_event.is_set():
                 # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
                 if health.is_anything_due() or bucket_checks.is_any_waiting():
@@ -187,15 +187,15 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
         for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
-            work.break_of(name, blamed=blamed)
-            bucket_checks.break_of(name)
-            if claims.break_of(name, blamed=blamed):
+            work.requeue_from_cluster(name, blamed=blamed)
+            bucket_checks.requeue_from_cluster(name)
+            if claims.requeue_from_cluster(name, blamed=blamed):
                 heartbeats.cleared_up(cluster_id)
         if not self._has_told_of_restart:
             occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
             self._has_told_of_restart = True
-        claims.break_expired()
-        work.break_expired()
+        claims.requeue_expired()
+        work.requeue_expired()
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:

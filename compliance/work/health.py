@@ -127,7 +127,7 @@ class Waiting(NamedTuple):
     is_blocked: bool = False  # by an earlier one of the same chatter
 
 
-class ClaimInHand(NamedTuple):
+class RunningClaim(NamedTuple):
     """What a worker has taken. Of its requests those are counted that were asked about."""
 
     id: int
@@ -147,13 +147,13 @@ class Code(StrEnum):
     CLUSTER_GONE = "cluster_gone"
     CLUSTER_RESTARTED = "cluster_restarted"
     CLUSTER_STALLED = "cluster_stalled"
-    NOBODY_WORKS = "nobody_works"
+    WORKERS_IDLE = "workers_idle"
     WORK_WAITS = "work_waits"
     SWEEP_LATE = "sweep_late"
     BUCKET_SILENT = "bucket_silent"
     STORAGE_SILENT = "storage_silent"
     CLAIMS_EXPIRED = "claims_expired"
-    FOREIGN_TASK = "foreign_task"
+    UNEXPECTED_TASK = "unexpected_task"
 
 
 class Problem(NamedTuple):
@@ -168,12 +168,12 @@ class Health:
     at: datetime
     clusters: list[Cluster]
     oldest: Waiting | None
-    claims: list[ClaimInHand]
-    is_anybody_at_work: bool
+    claims: list[RunningClaim]
+    is_any_worker_busy: bool
     tasks_waiting: int
     oldest_task: timedelta | None
     last_sweep: datetime | None
-    foreign_tasks: occurrences.Last
+    unexpected_tasks: occurrences.Last
     restarts: occurrences.Last
     silent: list[Silent]
 
@@ -182,7 +182,7 @@ class Health:
         return sum(cluster.condition is Condition.ALIVE for cluster in self.clusters)
 
     @property
-    def expired_claims(self) -> list[ClaimInHand]:
+    def expired_claims(self) -> list[RunningClaim]:
         return [claim for claim in self.claims if claim.expires_at < self.at]
 
     @property
@@ -196,9 +196,9 @@ class Health:
         return list(_problems(self))
 
 
-def look(*, chatbots: Collection[int] | None = None) -> Health:
+def check(*, chatbots: Collection[int] | None = None) -> Health:
     """Look at the service: at the work of all chatbots, or of these. A few statements, which count few rows."""
-    now, is_anybody_at_work = _now_and_at_work()
+    now, is_any_worker_busy = _now_and_at_work()
     tasks, oldest_task = notify.tasks_waiting()
     last = occurrences.last()
     return Health(
@@ -206,11 +206,11 @@ def look(*, chatbots: Collection[int] | None = None) -> Health:
         clusters=heartbeats.clusters(),
         oldest=oldest_waiting(chatbots),
         claims=_claims(chatbots),
-        is_anybody_at_work=is_anybody_at_work,
+        is_any_worker_busy=is_any_worker_busy,
         tasks_waiting=tasks,
         oldest_task=oldest_task,
         last_sweep=last[occurrences.Name.SWEEP].last_at,
-        foreign_tasks=last[occurrences.Name.FOREIGN_TASK],
+        unexpected_tasks=last[occurrences.Name.UNEXPECTED_TASK],
         restarts=last[occurrences.Name.CLUSTER_RESTARTED],
         silent=[Silent(*row) for row in _rows(_SILENT, chatbots)],
     )
@@ -231,12 +231,12 @@ def is_anything_due() -> bool:
 
 
 def _now_and_at_work() -> tuple[datetime, bool]:
-    [(now, is_anybody_at_work)] = fetch(_AT_WORK)
-    return now, is_anybody_at_work
+    [(now, is_any_worker_busy)] = fetch(_AT_WORK)
+    return now, is_any_worker_busy
 
 
-def _claims(chatbots: Collection[int] | None) -> list[ClaimInHand]:
-    return [ClaimInHand(*row) for row in _rows(_CLAIMS, chatbots)]
+def _claims(chatbots: Collection[int] | None) -> list[RunningClaim]:
+    return [RunningClaim(*row) for row in _rows(_CLAIMS, chatbots)]
 
 
 def _rows(statement: str, chatbots: Collection[int] | None, **values: bool) -> list[tuple[Any, ...]]:
@@ -248,11 +248,11 @@ def _rows(statement: str, chatbots: Collection[int] | None, **values: bool) -> l
 def _problems(health: Health) -> Iterator[Problem]:
     yield from _problems_of_clusters(health)
     yield from _problems_of_work(health)
-    if _is_recent(health, health.foreign_tasks.last_at, _TOLD_OF_FOREIGN):
+    if _is_recent(health, health.unexpected_tasks.last_at, _TOLD_OF_FOREIGN):
         yield Problem(
-            Code.FOREIGN_TASK,
+            Code.UNEXPECTED_TASK,
             "Somebody wrote into the queue's tables what this service does not put there. It was dropped, not run. "
-            "Find out who can write into the database (the log has queue.foreign_task).",
+            "Find out who can write into the database (the log has queue.unexpected_task).",
         )
 
 
@@ -290,9 +290,9 @@ def _problems_of_clusters(health: Health) -> Iterator[Problem]:
 
 def _problems_of_work(health: Health) -> Iterator[Problem]:
     age = health.oldest.age if health.oldest and not health.oldest.is_blocked else timedelta()
-    if health.alive and not health.is_anybody_at_work and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
+    if health.alive and not health.is_any_worker_busy and max(age, health.oldest_task or timedelta()) > _IDLE_WAIT:
         yield Problem(
-            Code.NOBODY_WORKS,
+            Code.WORKERS_IDLE,
             "Work has waited for a minute, and no worker of the clusters has anything in hand. Restart them.",
         )
     if health.oldest and health.oldest.age > LONGEST_WAIT:

@@ -139,7 +139,7 @@ def _take() -> dict[str, object] | None:
     number, name = row
     if name not in TASKS:
         # Dropped by the same statement. What it held is not told: who wrote it may have wanted it in a log.
-        _tell_of_foreign("queue", [number])
+        _log_unexpected("queue", [number])
         return None
     return {
         "id": uuid4().hex,
@@ -151,21 +151,21 @@ def _take() -> dict[str, object] | None:
     }
 
 
-def drop_foreign() -> None:
+def drop_unexpected() -> None:
     """Remove what nothing here reads, all schedules and tasks under another key, and tell of it."""
     schedules = [number for number, was_ours in fetch(_DROP_SCHEDULES) if not was_ours]
     tasks = [number for (number,) in fetch(_DROP_TASKS, [KEY])]
     for table, numbers in (("schedule", schedules), ("queue", tasks)):
         if numbers:
-            _tell_of_foreign(table, numbers)
+            _log_unexpected(table, numbers)
 
 
-def _tell_of_foreign(table: str, numbers: list[int]) -> None:
-    logger.error("queue.foreign_task table=%s rows=%s", table, ",".join(map(str, numbers[:20])))
-    occurrences.note(occurrences.Name.FOREIGN_TASK, times=len(numbers))
+def _log_unexpected(table: str, numbers: list[int]) -> None:
+    logger.error("queue.unexpected_task table=%s rows=%s", table, ",".join(map(str, numbers[:20])))
+    occurrences.note(occurrences.Name.UNEXPECTED_TASK, times=len(numbers))
 
 
-def never_unpickle() -> None:
+def disable_unpickling() -> None:
     """Have no pickle read from django-q2's table of results, whoever asks: the admin, dumpdata, a shell.
 
     Nothing here wants what stands there: tasks take nothing and give nothing. And a pickle runs what it names.
@@ -174,7 +174,7 @@ def never_unpickle() -> None:
         Task._meta.get_field(name).to_python = lambda _: None
 
 
-class Life:
+class WorkerLifetime:
     """Of one worker: django-q2 replaces it when it has done its number of tasks, unless it is needed still."""
 
     LONGEST = 10  # times that number, whatever it has in hand

@@ -132,7 +132,7 @@ SELECT count(*) FROM compliance_claim
 """
 
 
-def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
+def waiting_lanes() -> list[tuple[ComplianceRequest.Kind, Lane]]:
     """Return the kinds and lanes in which requests wait, the normal lane first.
 
     Not all of them can be taken, and none of those that call a client's bucket.
@@ -144,7 +144,7 @@ def waiting() -> list[tuple[ComplianceRequest.Kind, Lane]]:
     return [(kind, lane) for lane in _WORKERS_LANES for kind in CLAIM_SIZE if (kind, lane) in found]
 
 
-def chatbots_waiting(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane) -> list[int]:
+def waiting_chatbots(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lane) -> list[int]:
     """Return the chatbots of which something waits. Not all of it can be taken."""
     cursor.execute(_CHATBOTS, {"kind": kind, "lane": lane})
     return [row[0] for row in cursor.fetchall()]
@@ -162,7 +162,7 @@ def pick_requests(cursor: CursorWrapper, kind: ComplianceRequest.Kind, lane: Lan
     return _pick(cursor, kind, lane, chatbots)
 
 
-class ForBucket(NamedTuple):
+class BucketRequests(NamedTuple):
     """Requests that call the bucket of a chatbot's client, locked."""
 
     chatbot_id: int
@@ -171,9 +171,9 @@ class ForBucket(NamedTuple):
     request_ids: list[UUID]
 
 
-def pick_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | None:
+def pick_bucket(cursor: CursorWrapper, busy: Collection[int]) -> BucketRequests | None:
     """Lock the next requests that call one client's bucket, which is drawn by lot. Not of the chatbots in `busy`."""
-    deleting = chatbots_waiting(cursor, ComplianceRequest.Kind.DELETION, Lane.CLIENT)
+    deleting = waiting_chatbots(cursor, ComplianceRequest.Kind.DELETION, Lane.CLIENT)
     values: dict[str, Any] = {"lanes": _WORKERS_LANES, "deleting": array(deleting), "busy": array(busy)}
     cursor.execute(_FOR_BUCKETS, values)
     lines = [(ComplianceRequest.Kind(kind), Lane(lane), chatbots) for kind, lane, chatbots in cursor.fetchall()]
@@ -184,7 +184,7 @@ def pick_bucket(cursor: CursorWrapper, busy: Collection[int]) -> ForBucket | Non
         # Of a bucket that did not answer one tries, and the others stay in the line.
         cursor.execute(_IS_SILENT, [one])
         if picked := _pick(cursor, kind, lane, [one], most=1 if cursor.fetchone()[0] else None):
-            return ForBucket(one, kind, lane, picked)
+            return BucketRequests(one, kind, lane, picked)
     return None
 
 

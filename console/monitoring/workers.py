@@ -16,7 +16,7 @@ _TONES = {Condition.ALIVE: "ok", Condition.STALLED: "warn", Condition.GONE: "bad
 def workers(request: HttpRequest) -> HttpResponse:
     sees_all = is_superuser(request)
     chatbots = None if sees_all else [chatbot.pk for chatbot in visible_chatbots(request)]
-    found = health.look(chatbots=chatbots)
+    found = health.check(chatbots=chatbots)
     return render(
         request,
         "console/monitoring/workers.html",

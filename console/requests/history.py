@@ -94,7 +94,7 @@ EVENTS: Mapping[str, tuple[str, str, Telling]] = {
     "request.rejected": ("Rejected", "bad", _nothing),
     "request.cancelled": ("Cancelled", "bad", _nothing),
     "request.started": ("Begun", "", _nothing),
-    "request.given_back": ("Put back into the line", "", _given_back),
+    "request.requeued": ("Put back into the line", "", _given_back),
     "request.failed": ("Failed", "bad", _failure),
     "request.retried": ("Retried", "", _nothing),
     "request.completed": ("Completed", "ok", _erased),

@@ -91,7 +91,7 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
     form = forms.ConsoleForm(request.POST)
     try:
-        bucket_checks.ask(chatbot=chatbot)
+        bucket_checks.enqueue(chatbot=chatbot)
     except ValidationError as error:
         form.full_clean()
         form.refuse(error)

@@ -305,13 +305,13 @@ def take_expired() -> Held | None:
     return _take(_TAKE_EXPIRED)
 
 
-def break_expired() -> None:
-    """Let go of what lost workers held."""
+def requeue_expired() -> None:
+    """Release the extracts of lost workers."""
     _break(_BREAK_EXPIRED, blamed=None)
 
 
-def break_of(cluster: str, *, blamed: str | None) -> None:
-    """Let go of what the workers of a cluster held that is no more. See `compliance.work.claims.break_of`."""
+def requeue_from_cluster(cluster: str, *, blamed: str | None) -> None:
+    """Release the extracts of a dead cluster. See `compliance.work.claims.requeue_from_cluster`."""
     _break(_BREAK_OF_CLUSTER, cluster=cluster, blamed=blamed)
 
 

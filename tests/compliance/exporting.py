@@ -50,7 +50,7 @@ def carry_out(held: HeldClaim, *, seconds: float = 60) -> None:
     engine.run(held, deadline=time.monotonic() + seconds)
     if held.bucket_of is not None:
         # A client's bucket has one claim at a time.
-        held.break_off()
+        held.abandon()
 
 
 def export_of_request(request: ComplianceRequest) -> Export:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chatbots.models import Bucket, Chatbot, SilentStorage
 from compliance.failure_docs import FAILURES
-from compliance.metrics import answering, asking
+from compliance.metrics import queries, views
 from compliance.models import Heartbeat, Mailbox, Notice, Occurrence
 from compliance.work import health
 from conversations.models import DailyExtract
@@ -121,8 +121,8 @@ def test_what_is_over_or_can_not_be_retried_is_no_open_request(chatbot: Chatbot)
 def test_counting_ends_at_a_limit_and_sees_each_chatbot(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_MOST_READ", 8)
-    monkeypatch.setattr(asking, "_FEWEST", 3)
+    monkeypatch.setattr(queries, "_MOST_READ", 8)
+    monkeypatch.setattr(queries, "_FEWEST", 3)
     now = timezone.now()
     for number in range(5):
         deletion_of(chatbot, str(number), due_at=now + DAY * (5 + number))
@@ -274,20 +274,20 @@ def test_series_and_labels_are_the_same_whatever_there_is(chatbot: Chatbot) -> N
 
 @pytest.fixture
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(answering, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(views, "_PATIENCE_SECONDS", 0.05)
     return iter(())
 
 
 @pytest.mark.usefixtures("_no_patience")
 def test_one_scrape_is_at_work_at_a_time() -> None:
-    with answering._one_at_a_time:
+    with views._one_at_a_time:
         assert ask().status_code == 503
     assert ask().status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_scrape_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering, "_STATEMENT_SECONDS", 1)
+    monkeypatch.setattr(views, "_STATEMENT_SECONDS", 1)
     locked, over = threading.Event(), threading.Event()
 
     def lock() -> None:

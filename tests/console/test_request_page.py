@@ -246,7 +246,7 @@ def test_its_queries_do_not_grow_and_never_read_whom_it_names(chatbot: Chatbot) 
     many = completed(chatbot)
     for number in range(30):
         actor = f"user:{staff(chatbot).pk}"
-        entry = changelog.record("request.given_back", chatbot_id=chatbot.pk, request_id=many.pk, actor=actor)
+        entry = changelog.record("request.requeued", chatbot_id=chatbot.pk, request_id=many.pk, actor=actor)
         RequestNote.objects.create(chatbot=chatbot, request=many, entry_id=entry, text=f"note {number}")
         factories.CallbackFactory.create(request=many, occurred_at=timezone.now())
         conversation_of(chatbot, f"v{number}", deletion_request_id=many.pk)

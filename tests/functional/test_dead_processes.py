@@ -93,7 +93,7 @@ def test_a_cluster_that_loses_a_process_starts_itself_anew(
         wait_until(partial(are_gone, all_of_it), seconds=SOON)
         work_is_done(chatbot)
         assert running.guard != guard
-    wait_until(lambda: "cluster_restarted" in [problem.code for problem in health.look().problems], seconds=SOON)
+    wait_until(lambda: "cluster_restarted" in [problem.code for problem in health.check().problems], seconds=SOON)
     assert "Traceback" not in running.said()
     assert running.processes.stop() == {"cluster": 0}
 

@@ -115,11 +115,11 @@ def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
     answers: list[float] = []
     with Processes() as processes, web(processes) as browser:
         for each in drips:
-            bucket_checks.ask(chatbot=each)
+            bucket_checks.enqueue(chatbot=each)
         start_cluster(processes)
         began = time.monotonic()
         wait_until(lambda: server.connections >= len(drips))
-        while {one.slug for one in health.look().silent} != {each.slug for each in drips}:
+        while {one.slug for one in health.check().silent} != {each.slug for each in drips}:
             assert time.monotonic() < began + 2 * TOLD_WITHIN, "they are not told"
             value = f"member-{len(answers)}"
             for each in (chatbot, neighbour):
@@ -196,7 +196,7 @@ def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(chatbo
         began = time.monotonic()
         left = Conversation.objects.filter(deleted_at__isnull=True)
         wait_until(lambda: not left.exists(), seconds=TOLD_WITHIN)
-        wait_until(lambda: "storage_silent" in {each.code for each in health.look().problems}, seconds=90)
+        wait_until(lambda: "storage_silent" in {each.code for each in health.check().problems}, seconds=90)
         told = time.monotonic() - began
         conversation_of(chatbot, "late")
         deletion_of(chatbot, "late")

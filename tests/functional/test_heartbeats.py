@@ -21,13 +21,13 @@ def test_clusters_are_seen_alive_stopped_and_gone(storage: object) -> None:
     with Processes() as processes:
         for name in ("killed", "stopped"):
             processes.start(name, manage("qcluster"), env=worker_environment())
-        wait_until(lambda: health.look().alive == 2 and Heartbeat.objects.filter(worked_at__isnull=False).exists())
-        assert not health.look().problems
+        wait_until(lambda: health.check().alive == 2 and Heartbeat.objects.filter(worked_at__isnull=False).exists())
+        assert not health.check().problems
         processes.kill("killed")
     wait_until(lambda: Heartbeat.objects.filter(stopped_at__isnull=False).count() == 1)
 
     # What the passing of three minutes does.
     Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=3))
 
-    assert {cluster.condition for cluster in health.look().clusters} == {Condition.GONE, Condition.STOPPED}
-    assert [problem.code for problem in health.look().problems] == ["no_cluster"]
+    assert {cluster.condition for cluster in health.check().clusters} == {Condition.GONE, Condition.STOPPED}
+    assert [problem.code for problem in health.check().problems] == ["no_cluster"]

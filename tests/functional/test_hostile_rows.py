@@ -111,14 +111,14 @@ def test_workers_run_nothing_but_tasks_of_ours_and_tell_of_the_rest(
         processes.start("cluster", manage("qcluster"), env=worker_environment(), log=log)
         wait_until(Heartbeat.objects.exists)
         work_is_done(chatbot)
-        wait_until(lambda: health.look().foreign_tasks.times == foreign)
+        wait_until(lambda: health.check().unexpected_tasks.times == foreign)
 
     assert list(traces.iterdir()) == []
     assert not Schedule.objects.exists()
     assert not OrmQ.objects.exclude(key=notify.KEY, payload__in=notify.TASKS).exists()
-    assert "foreign_task" in [problem.code for problem in health.look().problems]
+    assert "unexpected_task" in [problem.code for problem in health.check().problems]
     said = log.read_text()
-    assert said.count("queue.foreign_task") >= 6
+    assert said.count("queue.unexpected_task") >= 6
     assert "mkdir" not in said
 
 

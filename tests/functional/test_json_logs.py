@@ -32,7 +32,7 @@ def test_workers_write_json_lines_from_start_to_end(storage: object, tmp_path: P
     log = tmp_path / "worker.log"
     with Processes() as processes:
         processes.start("worker", manage("qcluster"), env=environment(), log=log)
-        wait_until(lambda: health.look().alive == 1)
+        wait_until(lambda: health.check().alive == 1)
 
     messages = lines(log.read_text())
 

@@ -68,7 +68,7 @@ def test_killed(chatbot: Chatbot, step: tuple[str, str, str]) -> None:
         assert killed.returncode == -9, killed.stderr
         # What the passing of two minutes does.
         DailyExtract.objects.filter(token__isnull=False).update(claimed_until=timezone.now())
-        work.break_expired()
+        work.requeue_expired()
 
         assert not worker.drain()
         request.refresh_from_db()

@@ -83,7 +83,7 @@ def at_client(chatbot: Chatbot) -> Iterator[Hostile]:
             endpoint=server.url(),
         )
         deletion_of(chatbot, f"{WORD}-2", approved_holds=["export_pending"], reference=f"T-{WORD}")
-        bucket_checks.ask(chatbot=chatbot)
+        bucket_checks.enqueue(chatbot=chatbot)
         yield server
 
 

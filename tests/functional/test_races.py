@@ -175,7 +175,7 @@ def test_a_mark_of_a_lost_claim_writes_nothing(chatbot: Chatbot) -> None:
     assert held
     admitted = marking.admit(held, sizes.measure(held))
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert claims.break_expired() == 1
+    assert claims.requeue_expired() == 1
 
     with pytest.raises(ClaimLost):
         marking.mark(held, admitted, erases=True)
@@ -190,7 +190,7 @@ def test_a_claim_in_the_middle_of_a_transaction_is_not_broken_up(chatbot: Chatbo
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
     with held.transaction():
-        assert Elsewhere(claims.break_expired).end() == 0
+        assert Elsewhere(claims.requeue_expired).end() == 0
 
     assert Claim.objects.get().expires_at > timezone.now()
 

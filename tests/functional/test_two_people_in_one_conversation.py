@@ -217,7 +217,7 @@ def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_
     refusals.end()
     settle()
     assert [events(each) for each in requests] == [
-        ["request.accepted", "request.started", "request.given_back", "request.completed"]
+        ["request.accepted", "request.started", "request.requeued", "request.completed"]
     ] * 2
 
 

@@ -65,7 +65,7 @@ def test_its_total_counts_what_another_had_erased_once(
             patched.setattr(verify, "ask", _lose_the_claim)
             worker.drain(seconds=30)
         Claim.objects.update(expires_at=timezone.now())
-        assert claims.break_expired() == 1
+        assert claims.requeue_expired() == 1
     for _ in range(2):
         work()
         company.retry(bobs)

@@ -34,7 +34,7 @@ not answer
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            found = health.look()
+            found = health.check()
         except OperationalError as error:
             raise CommandError(f"The database does not answer: {describe_kind(error)}.") from None
         if options["json"]:

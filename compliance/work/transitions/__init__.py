@@ -4,7 +4,7 @@ The counters are added in the transaction that did what they count, so that a ki
 one. Final states forget the chatter's value.
 """
 
-from compliance.work.transitions.completion import behind_exports, complete_deletions, failed_by_ids
+from compliance.work.transitions.completion import blocked_by_exports, complete_deletions, failed_by_ids
 from compliance.work.transitions.counters import COUNTERS, Counts, Left, add_counts, add_late_counts, note_left
 from compliance.work.transitions.exports import Delivered, complete_exports, start_exports
 from compliance.work.transitions.failures import step_failed
@@ -18,7 +18,7 @@ __all__ = [
     "Left",
     "add_counts",
     "add_late_counts",
-    "behind_exports",
+    "blocked_by_exports",
     "complete_deletions",
     "complete_exports",
     "failed_by_ids",

@@ -85,7 +85,7 @@ RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
 
 
-def behind_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
+def blocked_by_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
     """Return those that an earlier export of their chatter, retried since, has to precede, in the caller's
     transaction."""
     execute(_LOCK_FAILED_EXPORTS, [array(request_ids), held.id])

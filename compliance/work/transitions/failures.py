@@ -63,7 +63,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
                 ]
             )
         announce([request.pk for request in requests if request.status == Status.FAILED])
-        for status, event in ((Status.ACCEPTED, "request.given_back"), (Status.FAILED, "request.failed")):
+        for status, event in ((Status.ACCEPTED, "request.requeued"), (Status.FAILED, "request.failed")):
             log(
                 event,
                 [request for request in requests if request.status == status],
@@ -85,7 +85,7 @@ def _rest(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None
         error_detail=resting.detail,
     )
     log(
-        "request.given_back",
+        "request.requeued",
         [request for request in requests if request.error_code != resting.code],
         lambda request: {"code": resting.code, "attempts": request.attempts},
     )

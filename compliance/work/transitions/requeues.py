@@ -31,7 +31,7 @@ def requeue(
             status=Status.ACCEPTED, claim=None, waiting_for=waiting_for, not_before=now + wait if wait else None
         )
         log(
-            "request.given_back",
+            "request.requeued",
             [request for request in requests if request.waiting_for != waiting_for],
             lambda request: {"code": _CODES[waiting_for], "attempts": request.attempts},
         )
@@ -44,7 +44,7 @@ def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> Non
         ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
             status=Status.ACCEPTED, claim=None, waiting_for=None, not_before=None
         )
-        log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
+        log("request.requeued", requests, lambda request: {"code": code, "attempts": request.attempts})
 
 
 def requeue_isolated(held: HeldClaim) -> None:
@@ -82,4 +82,4 @@ def _change_lane(held: HeldClaim, request_ids: Iterable[UUID], lane: Lane, *, co
         ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
             status=Status.ACCEPTED, claim=None, lane=lane
         )
-        log("request.given_back", requests, lambda request: {"code": code, "attempts": request.attempts})
+        log("request.requeued", requests, lambda request: {"code": code, "attempts": request.attempts})

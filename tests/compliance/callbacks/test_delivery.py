@@ -160,7 +160,7 @@ def test_a_lost_worker_s_last_attempt_is_told(chatbot: Chatbot, signing: Signing
     request = deletion_of(chatbot, "1", callback_url=receiver.url(), attempts=claims.MAX_ATTEMPTS - 1)
     claims.take(ComplianceRequest.Kind.DELETION)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    claims.break_expired()
+    claims.requeue_expired()
 
     deliver()
 
@@ -175,7 +175,7 @@ def test_a_lost_worker_s_earlier_attempts_are_not_told(
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
     claims.take(ComplianceRequest.Kind.DELETION)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    claims.break_expired()
+    claims.requeue_expired()
 
     deliver()
 

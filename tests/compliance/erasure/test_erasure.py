@@ -203,7 +203,7 @@ def test_a_turn_that_is_over_gives_back_and_the_next_goes_on(
     request.refresh_from_db()
     assert (request.status, request.messages, request.attempts) == (Status.COMPLETED, 25, 0)
     log = list(ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data"))
-    assert ("request.given_back", {"code": "turn_over", "attempts": 0}) in log
+    assert ("request.requeued", {"code": "turn_over", "attempts": 0}) in log
     assert [event for event, _ in log].count("request.completed") == 1
 
 

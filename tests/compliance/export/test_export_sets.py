@@ -115,7 +115,7 @@ def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_d
     log = ChangeLogEntry.objects.filter(request_id=met.pk).order_by("pk").values_list("event", "data__code")
     assert list(log) == [
         ("request.started", None),
-        ("request.given_back", "export_overtaken"),
+        ("request.requeued", "export_overtaken"),
         ("request.started", None),
         ("request.completed", None),
     ]

@@ -237,7 +237,7 @@ def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot
     unseen = scan.unseen
 
     @role("owner")
-    def late(store: str, seen: scan.Seen) -> Iterator[int]:
+    def late(store: str, seen: scan.SeenRows) -> Iterator[int]:
         if store == "files":
             file_of(chatbot)
         return unseen(store, seen)
@@ -303,10 +303,10 @@ def test_its_share_is_a_fifth() -> None:
 
 
 def test_it_remembers_each_row_of_each_store_apart() -> None:
-    seen = scan.Seen()
+    seen = scan.SeenRows()
     far = 10**15
     for row_id in (1, 8, 32_767, 32_768, far):
-        seen.add(scan.Row("files", row_id, None))
+        seen.add(scan.ObjectRow("files", row_id, None))
     met = [row_id for row_id in (0, 1, 7, 8, 9, 32_767, 32_768, 32_769, far) if seen.has("files", row_id)]
     assert met == [1, 8, 32_767, 32_768, far]
     assert not seen.has("exports", 1)

@@ -93,7 +93,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     user = User.objects.create_user("staff")
     for address, age in (("192.0.2.1", LATE), ("192.0.2.2", timedelta(minutes=1))):
         StaffLogin.objects.create(user=user, address=address, at=timezone.now() - age)
-    for address, age in (("192.0.2.1", timedelta(seconds=1)), ("192.0.2.2", -timedelta(hours=1))):
+    for address, age in (("192.0.2.1", timedelta(minutes=5)), ("192.0.2.2", -timedelta(hours=1))):
         ends_at = timezone.now() - age
         LoginFailures.objects.create(key=address.encode(), address=address, failures=1, ends_at=ends_at)
     return {

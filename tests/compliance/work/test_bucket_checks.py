@@ -12,13 +12,13 @@ from chatbots.models import Bucket, BucketCheck, Chatbot
 from chatbots.operations import buckets
 from common import proc
 from compliance.work import bucket_checks
-from compliance.work.aside import THREADS, Aside, Job
+from compliance.work.background import THREADS, BackgroundJobs, Job
 from tests import factories
 
 pytestmark = pytest.mark.django_db
 
 
-def taken() -> bucket_checks.Held:
+def taken() -> bucket_checks.HeldCheck:
     held = bucket_checks.take_next()
     assert held
     return held
@@ -30,11 +30,11 @@ def steps_of(chatbot: Chatbot) -> list[str]:
 
 def test_a_bucket_is_checked_once_at_a_time(chatbot: Chatbot, neighbour: Chatbot) -> None:
     for _ in range(2):
-        bucket_checks.ask(chatbot=chatbot)
+        bucket_checks.enqueue(chatbot=chatbot)
     held = taken()
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     assert bucket_checks.take_next() is None
-    bucket_checks.ask(chatbot=neighbour)
+    bucket_checks.enqueue(chatbot=neighbour)
     assert bucket_checks.take_next(busy=[neighbour.pk]) is None
     assert [held.chatbot_id, taken().chatbot_id] == [chatbot.pk, neighbour.pk]
 
@@ -48,7 +48,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
             seen.append(steps_of(chatbot))
 
     monkeypatch.setattr(buckets, "probe", probe)
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     taken().carry_out()
     assert seen == [["write"], ["write", "read"]]
     check = bucket_checks.last(chatbot)
@@ -58,7 +58,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
 
 def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     lost = taken()
     BucketCheck.objects.update(claimed_until=timezone.now())
     held = taken()
@@ -73,12 +73,12 @@ def test_of_a_cluster_that_is_no_more_it_is_begun_anew_at_once(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     lost = taken()
     assert not bucket_checks.is_any_waiting()
-    bucket_checks.break_of("another:7")
+    bucket_checks.requeue_from_cluster("another:7")
     assert bucket_checks.take_next() is None
-    bucket_checks.break_of(proc.cluster())
+    bucket_checks.requeue_from_cluster(proc.cluster())
     assert bucket_checks.is_any_waiting()
     lost.carry_out()
     assert steps_of(chatbot) == []
@@ -94,18 +94,18 @@ def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.Monkey
         assert bucket_checks.take_next() is None
 
     monkeypatch.setattr(buckets, "probe", probe)
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     taken().carry_out()
     assert steps_of(chatbot) == ["write"]
 
 
 def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     held = taken()
     held.carry_out()
     before = BucketCheck.objects.get()
-    bucket_checks.break_of(proc.cluster())
+    bucket_checks.requeue_from_cluster(proc.cluster())
     held.requeue()
     assert BucketCheck.objects.filter(token=before.token, finished_at=before.finished_at).exists()
     assert bucket_checks.take_next() is None
@@ -115,7 +115,7 @@ def test_what_is_given_back_is_no_longer_written_by_who_had_it(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     late = taken()
     late.requeue()
     late.carry_out()
@@ -125,7 +125,7 @@ def test_what_is_given_back_is_no_longer_written_by_who_had_it(
 
 def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
-    bucket_checks.ask(chatbot=chatbot)
+    bucket_checks.enqueue(chatbot=chatbot)
     Bucket.objects.filter(chatbot=chatbot).delete()
     taken().carry_out()
     assert str(getattr(bucket_checks.last(chatbot), "error", "")).startswith("This chatbot has no bucket.")
@@ -135,14 +135,14 @@ def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest
 
 def test_it_needs_a_bucket() -> None:
     with pytest.raises(ValidationError, match="has no bucket"):
-        bucket_checks.ask(chatbot=factories.ChatbotFactory.create())
+        bucket_checks.enqueue(chatbot=factories.ChatbotFactory.create())
 
 
 def test_there_is_room_for_a_check_while_all_threads_are_at_work() -> None:
-    aside = Aside(lambda: None)
+    background = BackgroundJobs(lambda: None)
     goes_on = threading.Event()
     for number in range(THREADS):
-        aside.begin(Job(number, run=lambda: goes_on.wait(30), requeue=lambda: None))
-    assert (aside.has_room, aside.has_room_for_check) == (False, True)
+        background.begin(Job(number, run=lambda: goes_on.wait(30), requeue=lambda: None))
+    assert (background.has_room, background.has_room_for_check) == (False, True)
     goes_on.set()
-    assert aside.wait(30)
+    assert background.wait(30)

@@ -258,7 +258,7 @@ def test_what_is_large_leaves_the_claim_before_anything_is_done(
     assert done == [small.pk, oversized.pk]
     assert (oversized.lane, oversized.messages, oversized.attempts) == (Lane.LARGE, 11, 0)
     log = ChangeLogEntry.objects.filter(request_id=oversized.pk).order_by("pk").values_list("event", flat=True)
-    assert list(log) == ["request.given_back", "request.started", "request.completed"]
+    assert list(log) == ["request.requeued", "request.started", "request.completed"]
 
 
 def test_a_worker_calls_for_help_before_it_begins_with_something_large(
@@ -275,6 +275,6 @@ def test_a_worker_calls_for_help_before_it_begins_with_something_large(
 
     monkeypatch.setattr(worker, "_work", and_note)
 
-    worker.drain(seconds=60, call_for_help=lambda: told.append("help"))
+    worker.drain(seconds=60, on_backlog=lambda: told.append("help"))
 
     assert told == ["normal", "help", "large"]

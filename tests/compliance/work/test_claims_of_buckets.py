@@ -147,7 +147,7 @@ def test_what_a_lost_worker_had_in_hand_keeps_the_lane_that_it_needs(lane: str, 
     client = of_client("first")
     request = deletion_of(client, "42", lane="client") if lane == "client" else export_of(client, "42", lane=lane)
     assert claims.take_for_bucket()
-    assert claims.break_of(proc.cluster(), blamed=proc.owner())
+    assert claims.requeue_from_cluster(proc.cluster(), blamed=proc.owner())
     request.refresh_from_db()
     assert (request.lane, request.attempts, request.claim_id) == (after, 1, None)
 
@@ -160,7 +160,7 @@ def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest
     drawn = Barrier(2)
     pick = scheduling.pick_bucket
 
-    def draw_together(*given: Any) -> scheduling.ForBucket | None:
+    def draw_together(*given: Any) -> scheduling.BucketRequests | None:
         found = pick(*given)
         drawn.wait(30)
         return found

@@ -73,7 +73,7 @@ def test_only_what_the_lost_worker_had_in_hand_loses_an_attempt(chatbot: Chatbot
         for value, owner in (("42", "host:7-ab:8"), ("43", "host:7-ab:9"), ("44", "host:7-abc:8"))
     )
 
-    assert claims.break_of("host:7-ab", blamed="host:7-ab:8")
+    assert claims.requeue_from_cluster("host:7-ab", blamed="host:7-ab:8")
 
     found = {one.pk: one for one in ComplianceRequest.objects.all()}
     assert [(found[one.pk].attempts, found[one.pk].lane) for one in (lost, innocent)] == [
@@ -90,7 +90,7 @@ def test_what_another_worker_had_in_hand_is_told_of_no_error_and_never_fails(cha
     innocent = deletion_of(
         chatbot, "42", attempts=claims.MAX_ATTEMPTS, claim=ClaimFactory.create(owner="host:7-ab:9")
     )
-    claims.break_of("host:7-ab", blamed="host:7-ab:8")
+    claims.requeue_from_cluster("host:7-ab", blamed="host:7-ab:8")
     innocent.refresh_from_db()
     told = (innocent.status, innocent.attempts, innocent.error_code, innocent.error_detail, innocent.failed_at)
     assert told == ("accepted", claims.MAX_ATTEMPTS, "", "", None)
@@ -106,7 +106,7 @@ def test_a_request_that_loses_its_worker_again_and_again_fails(chatbot: Chatbot)
     for attempt in range(1, claims.MAX_ATTEMPTS + 1):
         ComplianceRequest.objects.all().delete()
         request = deletion_of(chatbot, "42", attempts=attempt - 1, claim=ClaimFactory.create(owner="host:7-ab:8"))
-        claims.break_of("host:7-ab", blamed="host:7-ab:8")
+        claims.requeue_from_cluster("host:7-ab", blamed="host:7-ab:8")
         request.refresh_from_db()
     assert (request.status, request.error_code) == ("failed", "worker_lost")
 
@@ -123,8 +123,8 @@ def test_a_day_that_was_being_made_is_let_go(chatbot: Chatbot, blamed: str | Non
         claimed_until=now + timedelta(seconds=60),
         owner="host:7-ab:8",
     )
-    work.break_of("host:7-abc", blamed=blamed)
+    work.requeue_from_cluster("host:7-abc", blamed=blamed)
     assert DailyExtract.objects.get().token
-    work.break_of("host:7-ab", blamed=blamed)
+    work.requeue_from_cluster("host:7-ab", blamed=blamed)
     day = DailyExtract.objects.get()
     assert (day.token, day.claimed_until, day.attempts) == (None, None, attempts)

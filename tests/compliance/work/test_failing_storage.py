@@ -74,7 +74,7 @@ def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage,
     assert waits == [1, 2, 24, 480]
     assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_unavailable", 5)
     events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
-    assert list(events) == ["request.started", *["request.given_back"] * 4, "request.failed"]
+    assert list(events) == ["request.started", *["request.requeued"] * 4, "request.failed"]
 
 
 def test_a_refusal_that_passes_within_minutes_fails_nothing(chatbot, storage, monkeypatch) -> None:

@@ -127,14 +127,14 @@ def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None
     for attempt in range(1, claims.MAX_ATTEMPTS + 1):
         assert claims.take(Kind.DELETION, Lane(request.lane))
         Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-        claims.break_expired()
+        claims.requeue_expired()
         request.refresh_from_db()
         assert (request.attempts, request.lane, request.claim) == (attempt, "isolated", None)
 
     assert (request.status, request.error_code) == (Status.FAILED, "worker_lost")
     log = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", "data")
     assert list(log) == [
-        *(("request.given_back", {"code": "worker_lost", "attempts": lost}) for lost in range(1, 5)),
+        *(("request.requeued", {"code": "worker_lost", "attempts": lost}) for lost in range(1, 5)),
         ("request.failed", {"code": "worker_lost", "attempts": 5}),
     ]
 
@@ -143,7 +143,7 @@ def test_what_was_lost_in_a_claim_is_taken_alone(chatbot) -> None:
     lost = [deletion_of(chatbot, value) for value in ("42", "43")]
     assert claims.take(Kind.DELETION)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    claims.break_expired()
+    claims.requeue_expired()
     fresh = deletion_of(chatbot, "44")
 
     normal = claims.take(Kind.DELETION)

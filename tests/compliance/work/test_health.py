@@ -57,7 +57,7 @@ def waiting(chatbot: Chatbot, age: timedelta, **fields: Any) -> ComplianceReques
 
 
 def codes() -> list[str]:
-    return [problem.code for problem in health.look().problems]
+    return [problem.code for problem in health.check().problems]
 
 
 def told() -> tuple[int, dict[str, Any]]:
@@ -108,7 +108,7 @@ def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
     assert codes() == ["cluster_stalled"]
     # With two of them, a lot decides who gets the minute's task.
     cluster("host:8", worked=None)
-    conditions = {one.name: one.condition for one in health.look().clusters}
+    conditions = {one.name: one.condition for one in health.check().clusters}
     assert conditions == {"host:7": Condition.ALIVE, "host:8": Condition.STALLED}
 
 
@@ -119,7 +119,7 @@ def test_a_cluster_that_is_not_seen_any_more_is_told_for_a_while() -> None:
     cluster("host:10", seen=MINUTE, died_at=timezone.now())
 
     assert codes() == ["cluster_gone"]
-    assert "host:8" in health.look().problems[0].detail
+    assert "host:8" in health.check().problems[0].detail
     Heartbeat.objects.filter(pk=gone.pk).update(seen_at=timezone.now() - 11 * MINUTE)
     assert codes() == []
 
@@ -127,14 +127,14 @@ def test_a_cluster_that_is_not_seen_any_more_is_told_for_a_while() -> None:
 def test_work_that_waits_for_a_minute_while_nobody_has_any_is_told(chatbot: Chatbot) -> None:
     cluster()
     waiting(chatbot, 2 * MINUTE)
-    assert codes() == ["nobody_works"]
+    assert codes() == ["workers_idle"]
     claim = ClaimFactory.create()
     assert codes() == []
     claim.delete()
     ComplianceRequest.objects.all().delete()
     notify.notify_workers()
     OrmQ.objects.update(lock=timezone.now() - 2 * MINUTE)
-    assert codes() == ["nobody_works"]
+    assert codes() == ["workers_idle"]
 
 
 def test_who_waits_for_an_earlier_one_is_no_sign_that_nobody_works(chatbot: Chatbot) -> None:
@@ -156,8 +156,8 @@ def test_a_sweep_that_never_ran_is_late_some_minutes_after_the_clusters_began() 
 def test_a_restart_and_what_was_not_ours_are_told_for_a_while() -> None:
     cluster()
     occurrences.note(Occurrence.Name.CLUSTER_RESTARTED)
-    occurrences.note(Occurrence.Name.FOREIGN_TASK)
-    assert codes() == ["cluster_restarted", "foreign_task"]
+    occurrences.note(Occurrence.Name.UNEXPECTED_TASK)
+    assert codes() == ["cluster_restarted", "unexpected_task"]
     Occurrence.objects.exclude(name="sweep").update(last_at=timezone.now() - timedelta(hours=25))
     assert codes() == []
 
@@ -174,7 +174,7 @@ def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
 
     last = Heartbeat.objects.get()
     assert last.started_at == first.started_at
-    assert [one.condition for one in health.look().clusters] == [Condition.STOPPED]
+    assert [one.condition for one in health.check().clusters] == [Condition.STOPPED]
     Heartbeat.objects.update(seen_at=timezone.now() - timedelta(days=2))
     heartbeats.seen(**beat | {"cluster_id": uuid4()}, stopped=True)
     assert Heartbeat.objects.count() == 1, "what is long gone goes"
@@ -185,10 +185,10 @@ def test_a_cluster_that_was_taken_for_dead_and_beats_is_alive(monkeypatch: pytes
     beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
     heartbeats.seen(**beat, stopped=False)
     heartbeats.cleared_up(beat["cluster_id"])
-    assert health.look().alive == 0
+    assert health.check().alive == 0
     heartbeats.SEEN.forget()
     heartbeats.seen(**beat, stopped=False)
-    assert health.look().alive == 1
+    assert health.check().alive == 1
 
 
 def test_a_task_is_a_sign_of_its_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,8 +225,8 @@ def test_claims_are_those_with_requests_of_the_chatbots_asked_about(chatbot: Cha
     for owner, claim in ((chatbot, mixed), (neighbour, mixed), (neighbour, theirs)):
         deletion_of(owner, "42", claim=claim)
 
-    assert [(one.id, one.requests) for one in health.look().claims] == [(mixed.pk, 2), (theirs.pk, 1)]
-    assert [(one.id, one.requests) for one in health.look(chatbots=[chatbot.pk]).claims] == [(mixed.pk, 1)]
+    assert [(one.id, one.requests) for one in health.check().claims] == [(mixed.pk, 2), (theirs.pk, 1)]
+    assert [(one.id, one.requests) for one in health.check(chatbots=[chatbot.pk]).claims] == [(mixed.pk, 1)]
 
 
 def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> None:
@@ -280,8 +280,8 @@ def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(
 def test_a_silent_bucket_is_told_to_those_who_see_its_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
     cluster()
     silent(chatbot)
-    assert [one.slug for one in health.look(chatbots=[chatbot.pk]).silent] == ["acme"]
-    assert health.look(chatbots=[neighbour.pk]).silent == []
+    assert [one.slug for one in health.check(chatbots=[chatbot.pk]).silent] == ["acme"]
+    assert health.check(chatbots=[neighbour.pk]).silent == []
 
 
 def test_it_says_that_the_hosted_bucket_does_not_answer(chatbot: Chatbot) -> None:

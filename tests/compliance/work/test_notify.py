@@ -125,7 +125,7 @@ def test_a_worker_is_not_replaced_while_its_threads_are_at_work_but_in_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Conf, "RECYCLE", 3)
-    life = notify.Life()
+    life = notify.WorkerLifetime()
     replaced = []
     for number, is_needed in enumerate([True] * 4 + [False], start=1):
         life.count_task(is_needed=is_needed)
@@ -133,7 +133,7 @@ def test_a_worker_is_not_replaced_while_its_threads_are_at_work_but_in_the_end(
     assert replaced == [False] * 4 + [True]
 
     monkeypatch.setattr(Conf, "RECYCLE", 3)
-    life = notify.Life()
+    life = notify.WorkerLifetime()
     for _ in range(3 * life.LONGEST):
         life.count_task(is_needed=True)
     assert Conf.RECYCLE == 3 * life.LONGEST

@@ -44,7 +44,7 @@ def test_it_costs_no_attempt_and_one_line_in_the_log(
         assert timedelta() < requests[0].not_before - timezone.now() < timedelta(minutes=1)
         ComplianceRequest.objects.update(not_before=None)
     assert time.monotonic() - began < 5
-    given_back = ChangeLogEntry.objects.filter(event="request.given_back")
+    given_back = ChangeLogEntry.objects.filter(event="request.requeued")
     assert [(entry.request_id, entry.data) for entry in given_back] == [
         (requests[0].pk, {"code": "storage_resting", "attempts": 0})
     ]

@@ -11,7 +11,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.work import health
-from compliance.work.aside import Aside
+from compliance.work.background import BackgroundJobs
 from tests import factories
 from tests.factories import deletion_of, export_of
 
@@ -58,9 +58,9 @@ def test_while_it_rests_no_export_is_taken(chatbot: Chatbot, storage: ObjectStor
 
 def test_a_sweep_finds_out_too_and_tells_the_others(chatbot: Chatbot, storage: ObjectStorage) -> None:
     silent(None, rests=-timedelta(seconds=1))
-    aside = Aside(lambda: None)
-    worker.sweep(aside)
-    assert aside.wait(PATIENCE)
+    background = BackgroundJobs(lambda: None)
+    worker.sweep(background)
+    assert background.wait(PATIENCE)
     assert not SilentStorage.objects.exists()
 
 
@@ -82,5 +82,5 @@ def test_what_nobody_has_tried_for_long_and_nothing_waits_for_is_forgotten(chatb
     for each, rests in ((unused, -11 * MINUTE), (waited_for, -11 * MINUTE), (resting, -5 * MINUTE)):
         silent(each, rests=rests)
     deletion_of(waited_for, "42", lane="client", not_before=timezone.now() + MINUTE)
-    worker.sweep(Aside(lambda: None))
+    worker.sweep(BackgroundJobs(lambda: None))
     assert set(SilentStorage.objects.values_list("chatbot", flat=True)) == {waited_for.pk, resting.pk}

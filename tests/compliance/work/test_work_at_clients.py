@@ -11,7 +11,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import Claim
 from compliance.work import bucket_checks, claims
-from compliance.work.aside import THREADS, Aside, Job
+from compliance.work.background import THREADS, BackgroundJobs, Job
 from tests.compliance.export.test_client_exports import failed, left_behind, shown
 from tests.compliance.exporting import COMPLETED, export_of_request, outcome, patch_pieces
 from tests.factories import conversation_of, deletion_of, export_of
@@ -22,10 +22,10 @@ PATIENCE = 30
 
 
 @pytest.fixture
-def aside() -> Iterator[Aside]:
-    aside = Aside(lambda: None)
-    yield aside
-    aside.end(PATIENCE)
+def background() -> Iterator[BackgroundJobs]:
+    background = BackgroundJobs(lambda: None)
+    yield background
+    background.end(PATIENCE)
 
 
 @pytest.fixture
@@ -41,23 +41,23 @@ def test_a_deletion_filed_meanwhile_waits_for_the_export_and_names_what_it_left(
     chatbot: Chatbot,
     neighbour: Chatbot,
     clients: ObjectStorage,
-    aside: Aside,
+    background: BackgroundJobs,
     goes_on: threading.Event,
 ) -> None:
     conversation_of(chatbot, "42", text="what was said")
     export = export_of(chatbot, "42")
-    worker.drain(seconds=PATIENCE, aside=aside)
-    assert set(aside.busy) == {chatbot.pk}
+    worker.drain(seconds=PATIENCE, background=background)
+    assert set(background.busy) == {chatbot.pk}
 
     deletion, others = deletion_of(chatbot, "42"), deletion_of(neighbour, "42")
-    worker.drain(seconds=PATIENCE, aside=aside)
+    worker.drain(seconds=PATIENCE, background=background)
     assert outcome(others) == COMPLETED
     assert outcome(deletion) == ("accepted", "", 0)
 
     goes_on.set()
-    assert aside.wait(PATIENCE)
+    assert background.wait(PATIENCE)
     assert outcome(export) == COMPLETED
-    worker.drain(seconds=PATIENCE, aside=aside)
+    worker.drain(seconds=PATIENCE, background=background)
     assert outcome(deletion) == COMPLETED
     [key] = clients.keys()
     assert b"what was said" in clients.read(key)
@@ -66,18 +66,18 @@ def test_a_deletion_filed_meanwhile_waits_for_the_export_and_names_what_it_left(
 
 
 def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(
-    chatbot: Chatbot, clients: ObjectStorage, aside: Aside, goes_on: threading.Event
+    chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs, goes_on: threading.Event
 ) -> None:
     export = export_of(chatbot, "42")
-    worker.drain(seconds=PATIENCE, aside=aside)
-    bucket_checks.ask(chatbot=chatbot)
-    worker.drain(seconds=PATIENCE, aside=aside)
+    worker.drain(seconds=PATIENCE, background=background)
+    bucket_checks.enqueue(chatbot=chatbot)
+    worker.drain(seconds=PATIENCE, background=background)
     assert BucketCheck.objects.get().claimed_until is None
 
     goes_on.set()
-    assert aside.wait(PATIENCE)
-    worker.drain(seconds=PATIENCE, aside=aside)
-    assert aside.wait(PATIENCE)
+    assert background.wait(PATIENCE)
+    worker.drain(seconds=PATIENCE, background=background)
+    assert background.wait(PATIENCE)
     check = BucketCheck.objects.get()
     assert (check.finished_at is not None, check.error, bool(check.steps)) == (True, "", True)
     assert outcome(export) == COMPLETED
@@ -85,16 +85,16 @@ def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(
 
 
 def test_a_check_goes_first_also_while_all_threads_are_at_work(
-    chatbot: Chatbot, clients: ObjectStorage, aside: Aside
+    chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs
 ) -> None:
     goes_on = threading.Event()
     for number in range(THREADS):
-        aside.begin(Job(-1 - number, run=lambda: goes_on.wait(PATIENCE), requeue=lambda: None))
+        background.begin(Job(-1 - number, run=lambda: goes_on.wait(PATIENCE), requeue=lambda: None))
     export = export_of(chatbot, "42")
-    bucket_checks.ask(chatbot=chatbot)
-    worker.drain(seconds=PATIENCE, aside=aside)
+    bucket_checks.enqueue(chatbot=chatbot)
+    worker.drain(seconds=PATIENCE, background=background)
     goes_on.set()
-    assert aside.wait(PATIENCE)
+    assert background.wait(PATIENCE)
     assert BucketCheck.objects.get().finished_at
     assert outcome(export) == ("accepted", "", 0)
 
@@ -107,7 +107,7 @@ def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(
     assert lost
     assert claims.take_for_bucket() is None
 
-    assert claims.break_of(proc.cluster(), blamed=proc.owner())
+    assert claims.requeue_from_cluster(proc.cluster(), blamed=proc.owner())
     worker.drain(seconds=PATIENCE)
 
     assert outcome(export) == ("completed", "", 1)
@@ -117,18 +117,18 @@ def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(
 
 
 def test_a_sweep_leaves_a_bucket_alone_that_is_being_called(
-    chatbot: Chatbot, clients: ObjectStorage, aside: Aside, goes_on: threading.Event
+    chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs, goes_on: threading.Event
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
     export = export_of(chatbot, "43")
-    worker.drain(seconds=PATIENCE, aside=aside)
-    assert set(aside.busy) == {chatbot.pk}
-    worker.sweep(aside)
+    worker.drain(seconds=PATIENCE, background=background)
+    assert set(background.busy) == {chatbot.pk}
+    worker.sweep(background)
     assert clients.exists(str(left.key))
 
     goes_on.set()
-    assert aside.wait(PATIENCE)
-    worker.sweep(aside)
-    assert aside.wait(PATIENCE)
+    assert background.wait(PATIENCE)
+    worker.sweep(background)
+    assert background.wait(PATIENCE)
     assert outcome(export) == COMPLETED
     assert list(clients.keys()) == [export_of_request(export).key]

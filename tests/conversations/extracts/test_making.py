@@ -197,7 +197,7 @@ def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: 
     lost.record(place, key, None)
     upload_id = storage.open_upload(key, content_type=making.CONTENT_TYPE)
     DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
-    work.break_expired()
+    work.requeue_expired()
     assert (extract_of(chatbot).attempts, extract_of(chatbot).error_code) == (1, "worker_lost")
     assert make_all() == 1
 
@@ -211,7 +211,7 @@ def test_five_lost_workers_are_enough(chatbot: Chatbot, storage: ObjectStorage) 
     for _ in range(5):
         take(chatbot)
         DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
-        work.break_expired()
+        work.requeue_expired()
     assert extract_of(chatbot).state == "failed"
     assert work.take_one(extract_of(chatbot).pk) is None
 

@@ -2,7 +2,8 @@
 
 A worker takes such work up while it drains the queue, and hands each piece to a thread with connections of its own.
 No two threads of a process call one bucket, and no more than THREADS are at work: what finds no room waits for the
-next that ends, which notifies the workers. Whoever passes no `Aside` carries the work out in his own thread instead.
+next that ends, which notifies the workers. Callers without
+`BackgroundJobs` run the work in their own thread.
 """
 
 import logging
@@ -39,7 +40,7 @@ class Job:
     requeue: Callable[[], object]
 
 
-class Aside:
+class BackgroundJobs:
     """The threads of one process. `when_ended` is called when one has ended: another piece may be taken up then."""
 
     def __init__(self, when_ended: Callable[[], object]) -> None:
@@ -70,7 +71,7 @@ class Aside:
         with self._changed:
             self._jobs.add(job)
         # A daemon, or the worker could not end before the bucket has answered.
-        thread = threading.Thread(target=self._carry_out, args=[job], name="aside", daemon=True)
+        thread = threading.Thread(target=self._carry_out, args=[job], name="background", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads for us
@@ -95,7 +96,7 @@ class Aside:
         with self._changed:
             left = list(self._jobs)
         for job in left:
-            logger.warning("aside.left chatbot=%s", job.chatbot_id)
+            logger.warning("job.abandoned chatbot=%s", job.chatbot_id)
             _requeue(job)
         return False
 
@@ -104,14 +105,14 @@ class Aside:
             try:
                 job.run()
             except Exception:  # whatever it was, the others' work goes on
-                logger.exception("aside.failed chatbot=%s", job.chatbot_id)
+                logger.exception("job.failed chatbot=%s", job.chatbot_id)
                 _requeue(job)
             finally:
                 self._drop(job)
             if not self._is_over:
                 self._when_ended()
         except Exception:  # the sweep looks again
-            logger.exception("aside.not_rung")
+            logger.exception("job.notify_failed")
         finally:
             connections.close_all()
 
@@ -138,4 +139,4 @@ def _requeue(job: Job) -> None:
         connections.close_all()  # what failed may have been the connection of this thread
         job.requeue()
     except Exception:  # its lease runs out, then
-        logger.exception("aside.not_given_back chatbot=%s", job.chatbot_id)
+        logger.exception("job.requeue_failed chatbot=%s", job.chatbot_id)

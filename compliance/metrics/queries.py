@@ -120,7 +120,7 @@ NONE = Queued(0, 0.0)
 
 
 @dataclass(frozen=True)
-class OfChatbots:
+class ChatbotStats:
     """What is told of all chatbots together, or of one."""
 
     waiting_seconds: dict[tuple[str, ...], float]
@@ -129,7 +129,7 @@ class OfChatbots:
     extracts: dict[str, Queued]
 
 
-def of_chatbots(chatbots: Collection[int]) -> OfChatbots:
+def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
     """Ask for what these chatbots have to do."""
     share = max(_FEWEST, _MOST_READ // (len(OPEN) * max(1, len(chatbots))))
     values = {
@@ -139,7 +139,7 @@ def of_chatbots(chatbots: Collection[int]) -> OfChatbots:
         "going": [status.value for status in OPEN if status != "failed"],
         "most": share,
     }
-    return OfChatbots(
+    return ChatbotStats(
         waiting_seconds={(kind, lane): seconds for kind, lane, seconds in _fetch(_WAITING, values)},
         open=[OpenRequests(*row) for row in _fetch(_OPEN, values)],
         callbacks={state: Queued(*row) for state, *row in _fetch(_CALLBACKS, values)},

@@ -1,0 +1,119 @@
+"""The threads in which clients' buckets are called: how many, for whom, and what becomes of them in the end."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from compliance.work.background import THREADS, THREADS_WITH_CHECK, BackgroundJobs, Job
+
+PATIENCE = 30
+
+
+class Work:
+    """A job that runs until it is released."""
+
+    def __init__(self, chatbot_id: int = 1) -> None:
+        self.goes_on = threading.Event()
+        self.requeued = 0
+        self.job = Job(chatbot_id, run=self._run, requeue=self._requeue)
+
+    def _run(self) -> None:
+        self.goes_on.wait(PATIENCE)
+
+    def _requeue(self) -> None:
+        self.requeued += 1
+
+
+@pytest.fixture
+def notified() -> threading.Semaphore:
+    return threading.Semaphore(0)
+
+
+@pytest.fixture
+def background(notified: threading.Semaphore) -> Iterator[BackgroundJobs]:
+    background = BackgroundJobs(notified.release)
+    yield background
+    background.end(PATIENCE)
+
+
+def test_it_runs_a_limited_number_and_notifies_when_one_ends(
+    background: BackgroundJobs, notified: threading.Semaphore
+) -> None:
+    works = [Work(number) for number in range(THREADS)]
+    for work in works:
+        assert background.has_room
+        background.begin(work.job)
+    assert not background.has_room
+    assert set(background.busy) == set(range(THREADS))
+
+    works[2].goes_on.set()
+
+    assert notified.acquire(timeout=PATIENCE)
+    assert background.has_room
+    assert set(background.busy) == {0, 1, 3}
+    for work in works:
+        work.goes_on.set()
+
+
+def test_a_failed_job_makes_room_and_is_requeued(background: BackgroundJobs, notified: threading.Semaphore) -> None:
+    def fail() -> None:
+        raise ValueError("unforeseen")
+
+    requeued = threading.Event()
+    background.begin(Job(1, run=fail, requeue=requeued.set))
+    assert notified.acquire(timeout=PATIENCE)
+    assert not background.busy
+    assert requeued.is_set()
+
+
+def test_a_job_for_which_there_is_no_thread_is_requeued_at_once(
+    background: BackgroundJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    work = Work()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            background.begin(work.job)
+    assert work.requeued == 1
+    assert background.has_room
+    assert not background.busy
+
+
+def test_ending_waits_a_while_and_requeues_unfinished_jobs(background: BackgroundJobs) -> None:
+    ends, stays = Work(1), Work(2)
+    for work in (ends, stays):
+        background.begin(work.job)
+    ends.goes_on.set()
+
+    assert not background.end(seconds=0.5)
+
+    assert (ends.requeued, stays.requeued) == (0, 1)
+    assert not background.has_room
+    stays.goes_on.set()
+
+
+def test_checks_have_an_extra_thread_until_the_worker_ends(background: BackgroundJobs) -> None:
+    works = [Work(number) for number in range(THREADS_WITH_CHECK)]
+    for work in works:
+        assert background.has_room_for_check
+        background.begin(work.job)
+    assert not background.has_room_for_check
+    for work in works:
+        work.goes_on.set()
+    assert background.end(PATIENCE)
+    assert not background.has_room_for_check
+
+
+def test_an_ending_worker_does_not_notify_after_requeueing(
+    background: BackgroundJobs, notified: threading.Semaphore
+) -> None:
+    work = Work()
+    background.begin(work.job)
+    assert not background.end(seconds=0)
+    work.goes_on.set()
+    assert background.wait(PATIENCE)
+    assert not notified.acquire(timeout=0.5)
