@@ -1,24 +1,26 @@
 """The calls that file and follow a request, as the document of the API tells of them."""
 
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+
 from compliance.api.bodies import DeletionBody, ExportBody
 from compliance.api.described_callbacks import request_changed
 from compliance.api.examples import CHATTER, CONVERSATIONS, DELETED, EXPORTED, filed, request
 from compliance.api.links import from_request
 from compliance.api.shapes import FiledRequest, RequestObject
-from config.openapi.describing import Answer, Body, Example, Parameter, describe
 from config.openapi.document import REQUESTS
+from config.openapi.operations import describe, location_header
 
-IDEMPOTENCY_KEY = Parameter(
-    name="Idempotency-Key",
-    place="header",
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
+    OpenApiParameter.HEADER,
     description="Chosen by you. The same key with the same body on the same path answers with the same request for "
     "24 hours; with another body 409 `idempotency_conflict`.",
-    schema={"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[ -~]+$"},
-    example="erase-ticket-7",
+    examples=[OpenApiExample("Idempotency-Key", "erase-ticket-7")],
 )
 
 file_deletion = describe(
-    id="fileDeletion",
+    operation_id="fileDeletion",
     summary="File a deletion",
     description="""
         Erases what is held of the chatter's conversations, or of the conversations with these ids, whoever was in
@@ -28,25 +30,23 @@ file_deletion = describe(
         """,
     tag=REQUESTS,
     parameters=[IDEMPOTENCY_KEY],
-    bodies=[
-        Body(
-            DeletionBody,
-            {
-                "chatter": Example("The chatter with member_id 42", CHATTER),
-                "conversations": Example("Two conversations", CONVERSATIONS),
-                "all_fields": Example(
-                    "With your ticket's number, and the chatter's exports too",
-                    CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
-                ),
-            },
-        )
-    ],
-    answers={
-        200: Answer(
-            "The request. The same call sent again answers with the same request, as it stands then.",
+    request=OpenApiRequest(
+        DeletionBody,
+        examples=[
+            OpenApiExample("chatter", CHATTER, summary="The chatter with member_id 42"),
+            OpenApiExample("conversations", CONVERSATIONS, summary="Two conversations"),
+            OpenApiExample(
+                "all_fields",
+                CHATTER | {"action": "delete", "reference": "TICKET-7", "erase_exports": True},
+                summary="With your ticket's number, and the chatter's exports too",
+            ),
+        ],
+    ),
+    responses={
+        200: OpenApiResponse(
             FiledRequest,
-            {"accepted": Example("Just filed", filed("deletion"))},
-            links=from_request("follow", "cancel", "callbacks"),
+            "The request. The same call sent again answers with the same request, as it stands then.",
+            examples=[OpenApiExample("accepted", filed("deletion"), summary="Just filed")],
         )
     },
     refuses=[
@@ -56,11 +56,12 @@ file_deletion = describe(
         "signing_key_missing",
         "idempotency_conflict",
     ],
-    callbacks={"requestChanged": request_changed},
+    callbacks=[request_changed],
+    links=from_request("follow", "cancel", "callbacks"),
 )
 
 file_export = describe(
-    id="fileExport",
+    operation_id="fileExport",
     summary="File an export",
     description="""
         Writes the chatter's conversations, or those with these ids, into a CSV file, in the operator's bucket or in
@@ -72,29 +73,27 @@ file_export = describe(
         """,
     tag=REQUESTS,
     parameters=[IDEMPOTENCY_KEY],
-    bodies=[
-        Body(
-            ExportBody,
-            {
-                "chatter": Example("The chatter with member_id 42", CHATTER),
-                "conversations": Example("Two conversations", CONVERSATIONS),
-                "all_fields": Example(
-                    "With shared conversations and uploaded files",
-                    CHATTER
-                    | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True},
-                ),
-            },
-        )
-    ],
-    answers={
-        200: Answer(
-            "The request. The same call sent again answers with the same request, as it stands then.",
+    request=OpenApiRequest(
+        ExportBody,
+        examples=[
+            OpenApiExample("chatter", CHATTER, summary="The chatter with member_id 42"),
+            OpenApiExample("conversations", CONVERSATIONS, summary="Two conversations"),
+            OpenApiExample(
+                "all_fields",
+                CHATTER
+                | {"action": "export", "reference": "TICKET-7", "include_shared": True, "include_files": True},
+                summary="With shared conversations and uploaded files",
+            ),
+        ],
+    ),
+    responses={
+        200: OpenApiResponse(
             FiledRequest,
-            {
-                "accepted": Example("Just filed", filed("export")),
-                "existing": Example("An equal one waits", filed("export", existing=True)),
-            },
-            links=from_request("follow", "download", "cancel", "callbacks"),
+            "The request. The same call sent again answers with the same request, as it stands then.",
+            examples=[
+                OpenApiExample("accepted", filed("export"), summary="Just filed"),
+                OpenApiExample("existing", filed("export", existing=True), summary="An equal one waits"),
+            ],
         )
     },
     refuses=[
@@ -105,33 +104,35 @@ file_export = describe(
         "signing_key_missing",
         "idempotency_conflict",
     ],
-    callbacks={"requestChanged": request_changed},
+    callbacks=[request_changed],
+    links=from_request("follow", "download", "cancel", "callbacks"),
 )
 
 get_request = describe(
-    id="getRequest",
+    operation_id="getRequest",
     summary="Follow a request",
     description="Every few seconds is fine. `completed`, `rejected` and `cancelled` are final.",
     tag=REQUESTS,
-    answers={
-        200: Answer(
-            "The request as it stands now.",
+    responses={
+        200: OpenApiResponse(
             RequestObject,
-            {
-                "export": Example("An export that is done", EXPORTED),
-                "deletion": Example("A deletion that is done", DELETED),
-                "on_hold": Example(
-                    "A deletion that waits for a decision",
+            "The request as it stands now.",
+            examples=[
+                OpenApiExample("export", EXPORTED, summary="An export that is done"),
+                OpenApiExample("deletion", DELETED, summary="A deletion that is done"),
+                OpenApiExample(
+                    "on_hold",
                     request("deletion", status="on_hold", hold_reason="too_many_conversations"),
+                    summary="A deletion that waits for a decision",
                 ),
-            },
-            links=from_request("download", "cancel", "approve", "reject", "resend"),
+            ],
         )
     },
+    links=from_request("download", "cancel", "approve", "reject", "resend"),
 )
 
 download_export = describe(
-    id="downloadExport",
+    operation_id="downloadExport",
     summary="Fetch the file of an export",
     description="""
         Leads to a hosted file by a link that works for 5 minutes and needs no key. The link bears the chatter's
@@ -140,26 +141,18 @@ download_export = describe(
         """,
     tag=REQUESTS,
     parameters=[
-        Parameter(
-            name="file",
+        OpenApiParameter(
+            "file",
+            {"type": "string", "pattern": "^[0-9]{1,18}$"},
             description="Instead of the CSV, the copy of the uploaded file whose `file_id` in the CSV this is.",
-            schema={"type": "string", "pattern": "^[0-9]{1,18}$"},
-            example="17",
-        )
+            examples=[OpenApiExample("file", "17")],
+        ),
+        location_header(
+            "The link.",
+            example="https://s3.example.com/data-compliance/acme/chatter_data_exports/42/"
+            "20261124_160639_conversation_export.csv?X-Amz-Signature=...",
+        ),
     ],
-    answers={
-        302: Answer(
-            "Follow `Location`.",
-            headers={
-                "Location": {
-                    "description": "The link.",
-                    "required": True,
-                    "schema": {"type": "string", "format": "uri"},
-                    "example": "https://s3.example.com/data-compliance/acme/chatter_data_exports/42/"
-                    "20261124_160639_conversation_export.csv?X-Amz-Signature=...",
-                }
-            },
-        )
-    },
+    responses={302: OpenApiResponse(None, "Follow `Location`.")},
     refuses=["invalid", "in_client_bucket", "not_ready", "export_expired"],
 )

@@ -1,17 +1,19 @@
 """The batch, as the document of the API tells of it."""
 
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+
 from compliance.api.bodies import Batch
 from compliance.api.described import IDEMPOTENCY_KEY
 from compliance.api.examples import CHATTER, filed
 from compliance.api.links import from_request
 from compliance.api.shapes import BatchAnswer
-from config.openapi.describing import Answer, Body, Example, describe, problem_example
 from config.openapi.document import REQUESTS
+from config.openapi.operations import describe, problem_example
 
 _OTHER = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "43"}
 
 file_batch = describe(
-    id="fileBatch",
+    operation_id="fileBatch",
     summary="File many requests",
     description="""
         Up to 1,000 deletions and exports, each with its `action`, filed in the order of the list. Each item has its
@@ -25,35 +27,35 @@ file_batch = describe(
         """,
     tag=REQUESTS,
     parameters=[IDEMPOTENCY_KEY],
-    bodies=[
-        Body(
-            Batch,
-            {
-                "two": Example(
-                    "An export and a deletion of one chatter, and a deletion of another",
-                    {
-                        "requests": [
-                            {"action": "export", **CHATTER},
-                            {"action": "delete", **CHATTER, "reference": "TICKET-7"},
-                            {"action": "delete", **_OTHER},
-                        ]
-                    },
-                )
-            },
-        )
-    ],
-    answers={
-        200: Answer(
-            "What became of each item, in order; also when all were refused.",
+    request=OpenApiRequest(
+        Batch,
+        examples=[
+            OpenApiExample(
+                "two",
+                {
+                    "requests": [
+                        {"action": "export", **CHATTER},
+                        {"action": "delete", **CHATTER, "reference": "TICKET-7"},
+                        {"action": "delete", **_OTHER},
+                    ]
+                },
+                summary="An export and a deletion of one chatter, and a deletion of another",
+            )
+        ],
+    ),
+    responses={
+        200: OpenApiResponse(
             BatchAnswer,
-            {
-                "mixed": Example(
-                    "One was filed, one refused",
+            "What became of each item, in order; also when all were refused.",
+            examples=[
+                OpenApiExample(
+                    "mixed",
                     {"results": [filed("deletion"), {"error": problem_example("unknown_uci_key")}]},
+                    summary="One was filed, one refused",
                 )
-            },
-            links=from_request("follow", "cancel", at="/results/0"),
+            ],
         )
     },
     refuses=["compliance_disabled", "idempotency_conflict"],
+    links=from_request("follow", "cancel", at="/results/0"),
 )

@@ -1,10 +1,12 @@
 """The preview, as the document of the API tells of it."""
 
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+
 from compliance.api.bodies import PreviewBody
 from compliance.api.examples import CHATTER
 from compliance.api.shapes import PreviewAnswer
-from config.openapi.describing import Answer, Body, Example, describe
 from config.openapi.document import REQUESTS
+from config.openapi.operations import describe
 
 _PREVIEW = {
     "deletion": {
@@ -36,7 +38,7 @@ _PREVIEW = {
 }
 
 preview_request = describe(
-    id="previewRequest",
+    operation_id="previewRequest",
     summary="See what a request would do",
     description="""
         Takes the body of a deletion or an export and answers what it would do if it were carried out now. Nothing is
@@ -45,15 +47,17 @@ preview_request = describe(
         chatters, who are often the one that was meant.
         """,
     tag=REQUESTS,
-    bodies=[
-        Body(
-            PreviewBody,
-            {
-                "chatter": Example("Both kinds", CHATTER),
-                "deletion": Example("A deletion", CHATTER | {"action": "delete", "erase_exports": True}),
-            },
+    request=OpenApiRequest(
+        PreviewBody,
+        examples=[
+            OpenApiExample("chatter", CHATTER, summary="Both kinds"),
+            OpenApiExample("deletion", CHATTER | {"action": "delete", "erase_exports": True}, summary="A deletion"),
+        ],
+    ),
+    responses={
+        200: OpenApiResponse(
+            PreviewAnswer, "What would be done.", examples=[OpenApiExample("both", _PREVIEW, summary="Both kinds")]
         )
-    ],
-    answers={200: Answer("What would be done.", PreviewAnswer, {"both": Example("Both kinds", _PREVIEW)})},
+    },
     refuses=["unknown_uci_key", "compliance_disabled", "uci_not_designated", "signing_key_missing"],
 )

@@ -1,8 +1,6 @@
 """Where to go from an answer that holds a request object."""
 
-from collections.abc import Mapping
-
-from config.openapi.describing import Link
+from config.openapi.operations import Links, link
 
 _WAYS = {
     "follow": ("getRequest", "Follow the request until it is final."),
@@ -15,10 +13,7 @@ _WAYS = {
 }
 
 
-def from_request(*names: str, at: str = "") -> Mapping[str, Link]:
+def from_request(*names: str, at: str = "") -> Links:
     """Return these of _WAYS. `at` is the JSON Pointer of the request object in the answer."""
     pointer = f"$response.body#{at}/request_id"
-    return {
-        name: Link(operation_id=_WAYS[name][0], parameters={"request_id": pointer}, description=_WAYS[name][1])
-        for name in names
-    }
+    return {name: link(_WAYS[name][0], _WAYS[name][1], request_id=pointer) for name in names}

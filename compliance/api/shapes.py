@@ -6,10 +6,10 @@ from uuid import UUID
 
 from chatbots.models import Bucket
 from compliance.models import ComplianceRequest
-from config.openapi.shapes import Problem, Shape
+from config.openapi.schemas import Problem, ResponseModel
 
 
-class Progress(Shape):
+class Progress(ResponseModel):
     """How far a request is."""
 
     conversations_done: int
@@ -20,7 +20,7 @@ class Progress(Shape):
     extracts_total: int
 
 
-class Counts(Shape):
+class Counts(ResponseModel):
     """What was erased, or of an export what was written (`conversations`, `messages`, `files`)."""
 
     conversations: int
@@ -33,7 +33,7 @@ class Counts(Shape):
     """Days that were made again."""
 
 
-class CopiedFile(Shape):
+class CopiedFile(ResponseModel):
     """An uploaded file's copy beside an export."""
 
     file_id: int
@@ -44,7 +44,7 @@ class CopiedFile(Shape):
     sha256: str
 
 
-class ExportFile(Shape):
+class ExportFile(ResponseModel):
     """The file of an export that is whole."""
 
     hosting: Bucket.Hosting
@@ -62,7 +62,7 @@ class ExportFile(Shape):
     """With `include_files`: the copies of uploaded files, the first 100 of them."""
 
 
-class KeptExport(Shape):
+class KeptExport(ResponseModel):
     """An export that a deletion left."""
 
     request_id: UUID
@@ -76,7 +76,7 @@ class KeptExport(Shape):
     """Set once it is gone."""
 
 
-class DeliveredExtract(Shape):
+class DeliveredExtract(ResponseModel):
     """A daily extract in your own bucket that holds what a deletion erased. It is yours to remove."""
 
     day: date
@@ -84,7 +84,7 @@ class DeliveredExtract(Shape):
     sha256: str | None
 
 
-class Failure(Shape):
+class Failure(ResponseModel):
     """Why a request failed."""
 
     code: str
@@ -93,7 +93,7 @@ class Failure(Shape):
     """Whether an operator can still retry it."""
 
 
-class RequestObject(Shape):
+class RequestObject(ResponseModel):
     """A deletion or an export, and how far it is."""
 
     request_id: UUID
@@ -140,7 +140,7 @@ class FiledRequest(RequestObject):
     """Nothing new was filed: an equal export that waits answers for this one. False of deletions."""
 
 
-class RequestPage(Shape):
+class RequestPage(ResponseModel):
     """A page of requests, the newest first."""
 
     results: list[RequestObject]
@@ -150,7 +150,7 @@ class RequestPage(Shape):
     """The address of the page before this one."""
 
 
-class RequestsOfChatter(Shape):
+class RequestsOfChatter(ResponseModel):
     """The requests about one chatter, the newest first."""
 
     results: list[RequestObject]
@@ -158,7 +158,7 @@ class RequestsOfChatter(Shape):
     """How many older ones there are beside these; more than 9,800 are not counted."""
 
 
-class KeptByDeletion(Shape):
+class KeptByDeletion(ResponseModel):
     """What a deletion would leave."""
 
     conversations: int
@@ -171,7 +171,7 @@ class KeptByDeletion(Shape):
     """Daily extracts in your own bucket, which are yours."""
 
 
-class PreviewedDeletion(Shape):
+class PreviewedDeletion(ResponseModel):
     """What a deletion would do."""
 
     erased: Counts
@@ -185,7 +185,7 @@ class PreviewedDeletion(Shape):
     """What would put it on hold."""
 
 
-class PreviewedExport(Shape):
+class PreviewedExport(ResponseModel):
     """What an export would hold."""
 
     conversations: int
@@ -198,7 +198,7 @@ class PreviewedExport(Shape):
     """The code by which the export would be refused."""
 
 
-class SimilarChatter(Shape):
+class SimilarChatter(ResponseModel):
     """Another chatter of the chatbot whose value looks like yours."""
 
     unique_chatter_identifier_key: str
@@ -209,7 +209,7 @@ class SimilarChatter(Shape):
     """`padding`: spaces around it, or leading zeros."""
 
 
-class PreviewAnswer(Shape):
+class PreviewAnswer(ResponseModel):
     """What requests would do if they were carried out now."""
 
     deletion: PreviewedDeletion | None
@@ -222,14 +222,14 @@ class PreviewAnswer(Shape):
     """At most 20."""
 
 
-class RefusedItem(Shape):
+class RefusedItem(ResponseModel):
     """Why an item of a batch was refused."""
 
     error: Problem
     """Its pointers begin at the item."""
 
 
-class BatchAnswer(Shape):
+class BatchAnswer(ResponseModel):
     """What became of each item of a batch, in order."""
 
     results: list[FiledRequest | RefusedItem]

@@ -5,12 +5,12 @@ from typing import Literal
 from uuid import UUID
 
 from compliance.models import Callback
-from config.openapi.shapes import Shape
+from config.openapi.schemas import ResponseModel
 
 Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
 
 
-class CallbackObject(Shape):
+class CallbackObject(ResponseModel):
     """That a request reached a state, and how far telling you is."""
 
     callback_id: UUID
@@ -31,13 +31,13 @@ class CallbackObject(Shape):
     delivered_at: datetime | None
 
 
-class CallbacksOfRequest(Shape):
+class CallbacksOfRequest(ResponseModel):
     """A request's callbacks that are on record, in the order of events."""
 
     callbacks: list[CallbackObject]
 
 
-class Told(Shape):
+class Told(ResponseModel):
     """The body of a callback. Nothing of the chatter."""
 
     callback_id: str

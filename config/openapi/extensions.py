@@ -1,4 +1,4 @@
-"""What drf-spectacular does not know by itself: our two ways of authenticating, and our pydantic models."""
+"""Teaches drf-spectacular our two ways of authenticating, and how we write pydantic models."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode
 
-_PLACE = "#/components/schemas/"
+_COMPONENTS = "#/components/schemas/"
 
-# Keys under which names stand, with a schema each; a list of schemas; one schema.
+# Keys of a schema that hold a mapping to schemas, a list of schemas, one schema.
 _MAPS = ("properties", "patternProperties")
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties", "not")
@@ -35,8 +35,6 @@ class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
 
 
 class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Two headers that go together."""
-
     target_class = "chatbots.authentication.SignatureAuthentication"
     name = ["signatureTimestamp", "signature"]
 
@@ -63,55 +61,58 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
 
 
 def scopes_of(view: Any, method: str) -> list[str]:
-    """Return the scopes of which a key needs one to call this view (`chatbots.api.views.ChatbotView`)."""
+    """Return the scopes that permit a call of this view; a key needs one of them."""
     return [str(scope) for scope in view.scopes_of(method)]
 
 
-def reference_to(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> dict[str, Any]:
-    """Return the reference to a model's schema, after putting it and all it is made of among the components."""
-    schema = model.model_json_schema(mode=mode, ref_template=_PLACE + "{model}")
+def component_of(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> ResolvedComponent:
+    """Return the component of a model, after registering it and every model that it refers to."""
+    schema = model.model_json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
     parts = schema.pop("$defs", {})
     parts.setdefault(model.__name__, schema)
-    lists = {name: part for name, part in parts.items() if "enum" in part}
-    for name, part in parts.items():
-        if name not in lists:
-            _register(name, _tidied(part, lists), registry)
-    return {"$ref": _PLACE + model.__name__}
+    enums = {name: part for name, part in parts.items() if "enum" in part}
+    components = {
+        name: _registered(name, _simplified(part, enums), registry)
+        for name, part in parts.items()
+        if name not in enums
+    }
+    return components[model.__name__]
 
 
-def _register(name: str, schema: dict[str, Any], registry: ComponentRegistry) -> None:
+def _registered(name: str, schema: dict[str, Any], registry: ComponentRegistry) -> ResolvedComponent:
     component = ResolvedComponent(name, ResolvedComponent.SCHEMA, schema, object=name)  # type: ignore[no-untyped-call]
     if component in registry and registry[component].schema != schema:
-        error(f"two different models share the name {name}: give one of them another")
+        error(f"two different models share the name {name}: rename one of them")
     registry.register_on_missing(component)
+    return component
 
 
-def _tidied(schema: Any, lists: dict[str, Any]) -> Any:
-    """Return a schema as people read it: closed lists in place, no titles, a nullable type as `[type, null]`."""
+def _simplified(schema: Any, enums: dict[str, Any]) -> Any:
+    """Return a schema that is easy to read: enums in place, no titles, a nullable type as `[type, null]`."""
     if not isinstance(schema, dict):
         return schema
-    name = schema.get("$ref", "").removeprefix(_PLACE)
-    if name in lists:
-        values = {"type": lists[name]["type"], "enum": lists[name]["enum"]}
+    name = schema.get("$ref", "").removeprefix(_COMPONENTS)
+    if name in enums:
+        values = {"type": enums[name]["type"], "enum": enums[name]["enum"]}
         schema = values | {key: value for key, value in schema.items() if key != "$ref"}
-    tidy = {key: value for key, value in schema.items() if key != "title"}
-    if tidy.get("default", ...) is None:
-        del tidy["default"]
+    simple = {key: value for key, value in schema.items() if key != "title"}
+    if simple.get("default", ...) is None:
+        del simple["default"]
     for key in _MAPS:
-        if key in tidy:
-            tidy[key] = {name: _tidied(part, lists) for name, part in tidy[key].items()}
+        if key in simple:
+            simple[key] = {name: _simplified(part, enums) for name, part in simple[key].items()}
     for key in _LISTS:
-        if key in tidy:
-            tidy[key] = [_tidied(part, lists) for part in tidy[key]]
+        if key in simple:
+            simple[key] = [_simplified(part, enums) for part in simple[key]]
     for key in _SINGLE:
-        if key in tidy:
-            tidy[key] = _tidied(tidy[key], lists)
-    return _with_null_as_type(tidy)
+        if key in simple:
+            simple[key] = _simplified(simple[key], enums)
+    return _with_null_as_type(simple)
 
 
 def _with_null_as_type(schema: dict[str, Any]) -> dict[str, Any]:
-    one, *others = schema.get("anyOf", [{}])
-    if others != [{"type": "null"}] or "type" not in one or one.keys() & {"enum", "const"}:
+    first, *others = schema.get("anyOf", [{}])
+    if others != [{"type": "null"}] or "type" not in first or first.keys() & {"enum", "const"}:
         return schema
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
-    return {**one, "type": [one["type"], "null"], **rest}
+    return {**first, "type": [first["type"], "null"], **rest}

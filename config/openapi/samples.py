@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.template import Context, Engine
+from drf_spectacular.utils import OpenApiRequest
 
 from config.env import BASE_DIR
-from config.openapi.describing import JSON, Call
+from config.openapi.operations import JSON
 
 _API = "https://compliance.example.com/api/v1/chatbots/acme"
 # Template, the language's name for highlighting, its name for people.
@@ -21,15 +22,13 @@ _LINE = 64
 _FORM = "multipart/form-data"
 
 
-def samples_of(call: Call, *, path: str, signed: bool) -> list[dict[str, str]]:
-    """Return the samples of a POST in the form of `x-codeSamples`. `path` is the document's."""
+def samples_of(requests: Mapping[str, OpenApiRequest], *, path: str, signed: bool) -> list[dict[str, str]]:
+    """Return the samples of a POST as `x-codeSamples` holds them. `path` is the document's."""
     below = path.split("{slug}/", 1)[1]
-    body = next((body for body in call.bodies if body.media_type in {JSON, _FORM}), None)
-    example: Any = next(iter(body.examples.values())).value if body else None
-    if body is not None and body.media_type == _FORM:
-        form = {"message_id": example["message_id"], "type": "image/jpeg"}
-        return _samples(below, api=_API, body=None, form=form, signed=signed)
-    return _samples(below, api=_API, body=example, form=None, signed=signed)
+    if JSON in requests:
+        return _samples(below, api=_API, body=requests[JSON].examples[0].value, form=None, signed=signed)
+    form = {"message_id": requests[_FORM].examples[0].value["message_id"], "type": "image/jpeg"}
+    return _samples(below, api=_API, body=None, form=form, signed=signed)
 
 
 def signed_samples(below: str, *, api: str, body: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from django.conf import settings
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
 
-from config.openapi.describing import Answer, Body, Example, Link, describe, parameters_of, problem_example
 from config.openapi.document import CONVERSATIONS, EXTRACTS
+from config.openapi.operations import JSON, describe, link, location_header, parameters_of, problem_example
 from conversations.api.bodies import JSON_LINES
 from conversations.api.queries import ExtractsQuery
 from conversations.api.shapes import Conversations, DocumentResults, Extracts, StoredFile
@@ -32,7 +33,7 @@ _REFUSED = {"id": "c-2002", "number": None, "outcome": "refused", "error": probl
 _LINES = {"type": "string", "description": "A document a line, up to 1,000. Empty lines do not count."}
 
 store_conversations = describe(
-    id="storeConversations",
+    operation_id="storeConversations",
     summary="Store conversations",
     description="""
         Each document is stored whole or refused whole; a refused one does not hinder the others. Sent again, a
@@ -41,43 +42,41 @@ store_conversations = describe(
         `id`, `channel` and `started_at`.
         """,
     tag=CONVERSATIONS,
-    bodies=[
-        Body(
+    request={
+        JSON: OpenApiRequest(
             Conversations,
-            {"one": Example("One document", _DOCUMENT), "list": Example("A list", [_DOCUMENT, _MORE])},
+            examples=[
+                OpenApiExample("one", _DOCUMENT, summary="One document"),
+                OpenApiExample("list", [_DOCUMENT, _MORE], summary="A list"),
+            ],
         ),
-        Body(
+        JSON_LINES: OpenApiRequest(
             _LINES,
-            {"two": Example("Two documents", "".join(f"{json.dumps(one)}\n" for one in (_DOCUMENT, _MORE)))},
-            media_type=JSON_LINES,
+            examples=[
+                OpenApiExample(
+                    "two", "".join(f"{json.dumps(one)}\n" for one in (_DOCUMENT, _MORE)), summary="Two documents"
+                )
+            ],
         ),
-    ],
-    answers={
-        200: Answer(
-            "What became of each document, in order; also when all were refused.",
+    },
+    responses={
+        200: OpenApiResponse(
             DocumentResults,
-            {
-                "created": Example("One was stored", {"results": [_CREATED]}),
-                "refused": Example("One was stored, one refused", {"results": [_CREATED, _REFUSED]}),
-            },
-            links={
-                "file": Link(
-                    operation_id="storeFile",
-                    parameters={"number": "$response.body#/results/0/number"},
-                    description="Store a file of the first conversation.",
-                ),
-                "conversation": Link(
-                    operation_id="getConversation",
-                    parameters={"number": "$response.body#/results/0/number"},
-                    description="Look at the first conversation.",
-                ),
-                "messages": Link(
-                    operation_id="listMessages",
-                    parameters={"number": "$response.body#/results/0/number"},
-                    description="Read the first conversation.",
-                ),
-            },
+            "What became of each document, in order; also when all were refused.",
+            examples=[
+                OpenApiExample("created", {"results": [_CREATED]}, summary="One was stored"),
+                OpenApiExample("refused", {"results": [_CREATED, _REFUSED]}, summary="One was stored, one refused"),
+            ],
         )
+    },
+    links={
+        "file": link(
+            "storeFile", "Store a file of the first conversation.", number="$response.body#/results/0/number"
+        ),
+        "conversation": link(
+            "getConversation", "Look at the first conversation.", number="$response.body#/results/0/number"
+        ),
+        "messages": link("listMessages", "Read the first conversation.", number="$response.body#/results/0/number"),
     },
 )
 
@@ -103,28 +102,33 @@ _FILE_FORM: dict[str, Any] = {
 }
 
 store_file = describe(
-    id="storeFile",
+    operation_id="storeFile",
     summary="Store a file of a conversation",
     description="""
         Takes one file that was uploaded in a conversation. After any answer but 201 nothing of it is kept. Sent again
         it is stored a second time, since two equal files can be meant.
         """,
     tag=CONVERSATIONS,
-    bodies=[
-        Body(
+    request={
+        "multipart/form-data": OpenApiRequest(
             _FILE_FORM,
-            {"picture": Example("A picture of a message", {"message_id": "m1", "file": "(the bytes of photo.jpg)"})},
-            media_type="multipart/form-data",
+            examples=[
+                OpenApiExample(
+                    "picture",
+                    {"message_id": "m1", "file": "(the bytes of photo.jpg)"},
+                    summary="A picture of a message",
+                )
+            ],
             encoding={"file": {"contentType": ", ".join(settings.UPLOAD_TYPES)}},
         )
-    ],
-    answers={
-        201: Answer(
-            "The file is stored, whole.",
+    },
+    responses={
+        201: OpenApiResponse(
             StoredFile,
-            {
-                "picture": Example(
-                    "A picture of a message",
+            "The file is stored, whole.",
+            examples=[
+                OpenApiExample(
+                    "picture",
                     {
                         "file_id": 5,
                         "number": 17,
@@ -134,26 +138,27 @@ store_file = describe(
                         "sha256": "9f2c5a0c2b0b7d9a4f3f0c0d8f0a8b8f6a1f4f1d3b0f0c2f5a7e9d1c3b5a7f90",
                         "message_id": "m1",
                     },
+                    summary="A picture of a message",
                 )
-            },
+            ],
         )
     },
     refuses=["conversation_deleted"],
 )
 
 list_extracts = describe(
-    id="listExtracts",
+    operation_id="listExtracts",
     summary="List daily extracts",
     description="The days from `from` to `to`, newest first; without them the last 31.",
     tag=EXTRACTS,
     parameters=parameters_of(ExtractsQuery),
-    answers={
-        200: Answer(
-            "The extracts.",
+    responses={
+        200: OpenApiResponse(
             Extracts,
-            {
-                "one": Example(
-                    "A day whose file lies in the operator's bucket",
+            "The extracts.",
+            examples=[
+                OpenApiExample(
+                    "one",
                     {
                         "extracts": [
                             {
@@ -173,38 +178,27 @@ list_extracts = describe(
                             }
                         ]
                     },
+                    summary="A day whose file lies in the operator's bucket",
                 )
-            },
-            links={
-                "download": Link(
-                    operation_id="downloadExtract",
-                    parameters={"day": "$response.body#/extracts/0/day"},
-                    description="Fetch the newest.",
-                )
-            },
+            ],
         )
     },
     refuses=["invalid"],
+    links={"download": link("downloadExtract", "Fetch the newest.", day="$response.body#/extracts/0/day")},
 )
 
 download_extract = describe(
-    id="downloadExtract",
+    operation_id="downloadExtract",
     summary="Fetch a daily extract",
     description="Leads to a hosted file by a link that works for 5 minutes and needs no key.",
     tag=EXTRACTS,
-    answers={
-        302: Answer(
-            "Follow `Location`.",
-            headers={
-                "Location": {
-                    "description": "The link.",
-                    "required": True,
-                    "schema": {"type": "string", "format": "uri"},
-                    "example": "https://s3.example.com/data-compliance/acme/daily_conversations_extracts/"
-                    "2026-11-23_conversations_extract.csv?X-Amz-Signature=...",
-                }
-            },
-        )
-    },
+    responses={302: OpenApiResponse(None, "Follow `Location`.")},
     refuses=["invalid", "in_client_bucket", "not_ready", "extract_expired"],
+    parameters=[
+        location_header(
+            "The link.",
+            example="https://s3.example.com/data-compliance/acme/daily_conversations_extracts/"
+            "2026-11-23_conversations_extract.csv?X-Amz-Signature=...",
+        )
+    ],
 )

@@ -1,8 +1,10 @@
 """The calls that read conversations, as the document of the API tells of them."""
 
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+
 from common.pagination import PageQuery
-from config.openapi.describing import Answer, Body, Example, Link, describe, parameters_of
 from config.openapi.document import CONVERSATIONS
+from config.openapi.operations import describe, link, location_header, parameters_of
 from conversations.api.bodies import LookUpBody
 from conversations.api.queries import LogQuery, MessagesQuery, UsageQuery
 from conversations.api.shapes import ConversationLog, Files, FoundConversations, LoggedConversation, Transcript, Usage
@@ -44,7 +46,7 @@ _DELETED = _CONVERSATION | {
 _LAST_PAGE = {"next": None, "previous": None}
 
 list_conversations = describe(
-    id="listConversations",
+    operation_id="listConversations",
     summary="List conversations",
     description="""
         The conversations log, newest first, in pages: follow `next` until it is null. A deleted conversation stays in
@@ -55,40 +57,43 @@ list_conversations = describe(
         """,
     tag=CONVERSATIONS,
     parameters=parameters_of(LogQuery),
-    answers={
-        200: Answer(
-            "A page of the log.",
+    responses={
+        200: OpenApiResponse(
             ConversationLog,
-            {"two": Example("One that is open, one deleted", {"results": [_CONVERSATION, _DELETED], **_LAST_PAGE})},
-            links={
-                "messages": Link(
-                    operation_id="listMessages",
-                    parameters={"number": "$response.body#/results/0/number"},
-                    description="Read the newest.",
+            "A page of the log.",
+            examples=[
+                OpenApiExample(
+                    "two",
+                    {"results": [_CONVERSATION, _DELETED], **_LAST_PAGE},
+                    summary="One that is open, one deleted",
                 )
-            },
+            ],
         )
     },
     refuses=["invalid"],
+    links={"messages": link("listMessages", "Read the newest.", number="$response.body#/results/0/number")},
 )
 
 get_conversation = describe(
-    id="getConversation",
+    operation_id="getConversation",
     summary="Look at a conversation",
     description="What the log has of one conversation. A deleted one answers with what is kept of it.",
     tag=CONVERSATIONS,
-    answers={
-        200: Answer(
-            "The conversation.",
+    responses={
+        200: OpenApiResponse(
             LoggedConversation,
-            {"open": Example("An open one", _CONVERSATION), "deleted": Example("A deleted one", _DELETED)},
+            "The conversation.",
+            examples=[
+                OpenApiExample("open", _CONVERSATION, summary="An open one"),
+                OpenApiExample("deleted", _DELETED, summary="A deleted one"),
+            ],
         )
     },
     refuses=["invalid"],
 )
 
 look_up_conversations = describe(
-    id="lookUpConversations",
+    operation_id="lookUpConversations",
     summary="Find conversations by the platform's ids",
     description="""
         Up to 1,000 ids, each answered in order. A deleted conversation is found by its id for as long as a keyed
@@ -96,22 +101,25 @@ look_up_conversations = describe(
         `too_large` asks for fewer ids at once.
         """,
     tag=CONVERSATIONS,
-    bodies=[Body(LookUpBody, {"two": Example("Two ids", {"ids": ["c-2001", "c-1999"]})})],
-    answers={
-        200: Answer(
-            "What was found under each id.",
+    request=OpenApiRequest(
+        LookUpBody, examples=[OpenApiExample("two", {"ids": ["c-2001", "c-1999"]}, summary="Two ids")]
+    ),
+    responses={
+        200: OpenApiResponse(
             FoundConversations,
-            {
-                "two": Example(
-                    "One is stored, one is not",
+            "What was found under each id.",
+            examples=[
+                OpenApiExample(
+                    "two",
                     {
                         "results": [
                             {"id": "c-2001", "conversation": _CONVERSATION},
                             {"id": "c-1999", "conversation": None},
                         ]
                     },
+                    summary="One is stored, one is not",
                 )
-            },
+            ],
         )
     },
 )
@@ -133,7 +141,7 @@ _SAID = {
 }
 
 list_messages = describe(
-    id="listMessages",
+    operation_id="listMessages",
     summary="Read a transcript",
     description="""
         What was said in a conversation, in order, in pages: follow `next` until it is null. A page ends early where
@@ -141,61 +149,55 @@ list_messages = describe(
         """,
     tag=CONVERSATIONS,
     parameters=parameters_of(MessagesQuery),
-    answers={
-        200: Answer(
-            "A page of the transcript.",
+    responses={
+        200: OpenApiResponse(
             Transcript,
-            {"one": Example("One message, with a file", {"results": [_SAID], **_LAST_PAGE})},
+            "A page of the transcript.",
+            examples=[OpenApiExample("one", {"results": [_SAID], **_LAST_PAGE}, summary="One message, with a file")],
         )
     },
     refuses=["invalid", "conversation_deleted"],
 )
 
 list_files = describe(
-    id="listFiles",
+    operation_id="listFiles",
     summary="List the files of a conversation",
     description="The stored files of a conversation, also those that came with no message, in the order of coming.",
     tag=CONVERSATIONS,
     parameters=parameters_of(PageQuery),
-    answers={
-        200: Answer(
-            "A page of the files.",
+    responses={
+        200: OpenApiResponse(
             Files,
-            {"one": Example("One file", {"results": [_FILE | {"message_id": "m1"}], **_LAST_PAGE})},
-            links={
-                "download": Link(
-                    operation_id="downloadFile",
-                    parameters={
-                        "number": "$request.path.number",
-                        "file_id": "$response.body#/results/0/file_id",
-                    },
-                    description="Fetch the first.",
-                )
-            },
+            "A page of the files.",
+            examples=[
+                OpenApiExample("one", {"results": [_FILE | {"message_id": "m1"}], **_LAST_PAGE}, summary="One file")
+            ],
         )
     },
     refuses=["invalid", "conversation_deleted"],
+    links={
+        "download": link(
+            "downloadFile",
+            "Fetch the first.",
+            number="$request.path.number",
+            file_id="$response.body#/results/0/file_id",
+        )
+    },
 )
 
 download_file = describe(
-    id="downloadFile",
+    operation_id="downloadFile",
     summary="Fetch a file of a conversation",
     description="Leads to the file by a link that works for 5 minutes and needs no key. The change log tells of it.",
     tag=CONVERSATIONS,
-    answers={
-        302: Answer(
-            "Follow `Location`.",
-            headers={
-                "Location": {
-                    "description": "The link. Neither a name nor a value stands in it.",
-                    "required": True,
-                    "schema": {"type": "string", "format": "uri"},
-                    "example": "https://s3.example.com/data-compliance/uploads/3/0b9f...?X-Amz-Signature=...",
-                }
-            },
-        )
-    },
+    responses={302: OpenApiResponse(None, "Follow `Location`.")},
     refuses=["invalid", "conversation_deleted"],
+    parameters=[
+        location_header(
+            "The link. Neither a name nor a value stands in it.",
+            example="https://s3.example.com/data-compliance/uploads/3/0b9f...?X-Amz-Signature=...",
+        )
+    ],
 )
 
 _WIDGET = {"channel": "widget", "conversations": 120, "deleted": 3}
@@ -206,7 +208,7 @@ _OTHERS = [
 ]
 
 count_usage = describe(
-    id="countUsage",
+    operation_id="countUsage",
     summary="Count conversations",
     description="""
         How many conversations began in each UTC month, by channel, from `from` to `to`, both included: the last 12
@@ -214,13 +216,13 @@ count_usage = describe(
         """,
     tag=CONVERSATIONS,
     parameters=parameters_of(UsageQuery),
-    answers={
-        200: Answer(
-            "The counts.",
+    responses={
+        200: OpenApiResponse(
             Usage,
-            {
-                "month": Example(
-                    "A month with one channel in use",
+            "The counts.",
+            examples=[
+                OpenApiExample(
+                    "month",
                     {
                         "from": "2026-11",
                         "to": "2026-11",
@@ -233,8 +235,9 @@ count_usage = describe(
                             }
                         ],
                     },
+                    summary="A month with one channel in use",
                 )
-            },
+            ],
         )
     },
     refuses=["invalid"],

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import Field, RootModel
 
 from chatbots.models import Bucket
-from config.openapi.shapes import Page, Problem, Shape
+from config.openapi.schemas import Problem, ResponseModel, ResponsePage
 from conversations.documents import Document
 from conversations.intake import MAX_DOCUMENTS
 from conversations.models import Conversation, DailyExtract, Message
@@ -17,7 +17,7 @@ class Conversations(RootModel[Document | Annotated[list[Document], Field(max_len
     """One document, or a list of up to 1,000."""
 
 
-class DocumentResult(Shape):
+class DocumentResult(ResponseModel):
     """What became of one document."""
 
     id: str | None
@@ -29,13 +29,13 @@ class DocumentResult(Shape):
     """Of a refused one."""
 
 
-class DocumentResults(Shape):
+class DocumentResults(ResponseModel):
     """What became of each document, in order."""
 
     results: list[DocumentResult]
 
 
-class File(Shape):
+class File(ResponseModel):
     """A stored file."""
 
     file_id: int
@@ -60,13 +60,13 @@ class StoredFile(FileOfConversation):
     """Of the conversation."""
 
 
-class Files(Page):
+class Files(ResponsePage):
     """A page of a conversation's files."""
 
     results: list[FileOfConversation]
 
 
-class Satisfaction(Shape):
+class Satisfaction(ResponseModel):
     """What the chatter thought of it."""
 
     score: int | None
@@ -75,14 +75,14 @@ class Satisfaction(Shape):
     """Null of a deleted conversation."""
 
 
-class Identifier(Shape):
+class Identifier(ResponseModel):
     """Who a chatter is: a Unique Chatter Identifier and its value."""
 
     key: str
     value: str
 
 
-class LoggedConversation(Shape):
+class LoggedConversation(ResponseModel):
     """A conversation of the log. A deleted one keeps number, the day it began, channel, flags, scores and vote."""
 
     number: int
@@ -111,13 +111,13 @@ class LoggedConversation(Shape):
     used one window."""
 
 
-class ConversationLog(Page):
+class ConversationLog(ResponsePage):
     """A page of the log, newest first."""
 
     results: list[LoggedConversation]
 
 
-class FoundConversation(Shape):
+class FoundConversation(ResponseModel):
     """What was found under an id."""
 
     id: str
@@ -125,13 +125,13 @@ class FoundConversation(Shape):
     conversation: LoggedConversation | None
 
 
-class FoundConversations(Shape):
+class FoundConversations(ResponseModel):
     """What was found under each id, in order."""
 
     results: list[FoundConversation]
 
 
-class SaidMessage(Shape):
+class SaidMessage(ResponseModel):
     """A message, in the names of the document that it came with."""
 
     id: str
@@ -143,13 +143,13 @@ class SaidMessage(Shape):
     """The files that came with it."""
 
 
-class Transcript(Page):
+class Transcript(ResponsePage):
     """A page of what was said, in order."""
 
     results: list[SaidMessage]
 
 
-class ChannelUsage(Shape):
+class ChannelUsage(ResponseModel):
     """How many conversations began on a channel."""
 
     channel: Conversation.Channel
@@ -159,7 +159,7 @@ class ChannelUsage(Shape):
     """How many of them are deleted by now."""
 
 
-class MonthUsage(Shape):
+class MonthUsage(ResponseModel):
     """How many conversations began in a month, in UTC."""
 
     month: str
@@ -169,7 +169,7 @@ class MonthUsage(Shape):
     deleted: int
 
 
-class Usage(Shape):
+class Usage(ResponseModel):
     """How many conversations began, by month and channel. Every month of the range is there."""
 
     first: str = Field(alias="from")
@@ -177,14 +177,14 @@ class Usage(Shape):
     months: list[MonthUsage]
 
 
-class ExtractFailure(Shape):
+class ExtractFailure(ResponseModel):
     """Why a day's file could not be made."""
 
     code: str
     detail: str
 
 
-class Extract(Shape):
+class Extract(ResponseModel):
     """A daily extract."""
 
     day: date
@@ -208,7 +208,7 @@ class Extract(Shape):
     error: ExtractFailure | None
 
 
-class Extracts(Shape):
+class Extracts(ResponseModel):
     """Daily extracts, newest first."""
 
     extracts: list[Extract]

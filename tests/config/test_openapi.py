@@ -19,9 +19,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from common.problems import CODES
-from config.openapi.describing import describe
 from config.openapi.document import TAGS
-from config.openapi.extensions import reference_to
+from config.openapi.extensions import component_of
+from config.openapi.operations import describe
 from tests.document import Operation, dereferenced, document, errors_of, operations, paths_of_the_api
 
 
@@ -167,14 +167,14 @@ def test_fails_where_a_call_is_not_described():
 
 def test_fails_where_two_models_share_a_name():
     registry = ComponentRegistry()
-    reference_to(create_model("Twice", one=(str, ...)), registry, mode="serialization")
+    component_of(create_model("Twice", one=(str, ...)), registry, mode="serialization")
     GENERATOR_STATS.reset()
     with GENERATOR_STATS.silence():
-        reference_to(create_model("Twice", other=(str, ...)), registry, mode="serialization")
+        component_of(create_model("Twice", other=(str, ...)), registry, mode="serialization")
     assert "share the name Twice" in "".join(GENERATOR_STATS._error_cache)
     GENERATOR_STATS.reset()
 
 
 def test_takes_no_unknown_error_code():
     with pytest.raises(ValueError, match="made_up"):
-        describe(id="x", summary="x", description="x", tag="x", answers={}, refuses=["made_up"])
+        describe(operation_id="x", summary="x", description="x", tag="x", responses={}, refuses=["made_up"])

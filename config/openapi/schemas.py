@@ -1,18 +1,18 @@
-"""What answers are made of. These models describe; the answers themselves are plain dictionaries."""
+"""Base classes of response schemas, and the error. They only describe: responses are built as plain dictionaries."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.problems import CODES
 
 
-class Shape(BaseModel):
-    """The base of what the API answers with: all fields always present, described by the string under each."""
+class ResponseModel(BaseModel):
+    """Base of a response: every field is always present, and the string under it is its description."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Page(Shape):
-    """The base of a page of a list, which adds its `results`."""
+class ResponsePage(ResponseModel):
+    """Base of a page of a list; a subclass adds `results`."""
 
     next: str | None
     """The address of the next page; null on the last one."""
@@ -20,7 +20,7 @@ class Page(Shape):
     """The address of the page before; null on the first one."""
 
 
-class FieldAtFault(Shape):
+class FieldAtFault(ResponseModel):
     """One field that is wrong."""
 
     pointer: str
@@ -31,7 +31,7 @@ class FieldAtFault(Shape):
     """The same in words. Never quotes what was sent."""
 
 
-class Problem(Shape):
+class Problem(ResponseModel):
     """Why a call, or one item of it, was refused (RFC 9457)."""
 
     type: str

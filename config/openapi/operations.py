@@ -1,0 +1,126 @@
+"""How a view's method is described in the API's document: `describe`, and helpers for its arguments."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import Any, TypeVar
+
+from drf_spectacular.utils import (
+    OpenApiCallback,
+    OpenApiExample,
+    OpenApiParameter,
+    OpenApiRequest,
+    OpenApiResponse,
+    extend_schema,
+)
+
+from common.problems import CODES, FieldError, Problem
+from common.query import Query
+
+JSON = "application/json"
+
+View = TypeVar("View", bound=Callable[..., Any])
+Links = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a description holds besides drf-spectacular's own options."""
+
+    refuses: Sequence[str]
+    links: Links
+    body_required: bool
+
+
+def describe(
+    *,
+    operation_id: str,
+    summary: str,
+    description: str,
+    tag: str,
+    responses: Mapping[int, OpenApiResponse],
+    request: OpenApiRequest | Mapping[str, OpenApiRequest] | None = None,
+    body_required: bool = True,
+    parameters: Sequence[OpenApiParameter] = (),
+    refuses: Sequence[str] = (),
+    links: Links | None = None,
+    callbacks: Sequence[OpenApiCallback] = (),
+) -> Callable[[View], View]:
+    """Return drf-spectacular's `extend_schema` with what it lacks.
+
+    `description` is Markdown. `request` is JSON, or maps media types to requests. `refuses` lists the error codes
+    (`common.problems.CODES`) that only this operation returns. `links` belong to the successful response.
+    """
+    unknown = set(refuses) - CODES.keys()
+    if unknown:
+        raise ValueError(f"{operation_id} refuses with unknown codes: {', '.join(sorted(unknown))}")
+    extend = extend_schema(
+        operation_id=operation_id,
+        summary=summary,
+        description=cleandoc(description),
+        tags=[tag],
+        responses=dict(responses),
+        request={JSON: request} if isinstance(request, OpenApiRequest) else dict(request or {}),
+        parameters=list(parameters),
+        callbacks=list(callbacks),
+    )
+
+    def decorate(view: View) -> View:
+        view.extras = Extras(refuses, links or {}, body_required)  # type: ignore[attr-defined]  # read by CallSchema
+        return extend(view)
+
+    return decorate
+
+
+def link(operation_id: str, description: str, **parameters: str) -> dict[str, Any]:
+    """Return a link to another operation of the chatbot. `parameters` are runtime expressions of OpenAPI."""
+    return {
+        "operationId": operation_id,
+        "parameters": {"slug": "$request.path.slug", **parameters},
+        "description": description,
+    }
+
+
+def location_header(description: str, *, example: str) -> OpenApiParameter:
+    """Return the header `Location` of a redirect."""
+    return OpenApiParameter(
+        "Location",
+        {"type": "string", "format": "uri"},
+        OpenApiParameter.HEADER,
+        required=True,
+        description=description,
+        examples=[OpenApiExample("link", example)],
+        response=[302],
+    )
+
+
+def parameters_of(query: type[Query]) -> list[OpenApiParameter]:
+    """Return the parameters that a `Query` model reads."""
+    schema = query.model_json_schema()
+    return [
+        OpenApiParameter(
+            name,
+            _query_schema(field, schema.get("$defs", {})),
+            required=name in schema.get("required", ()),
+            description=field["description"],
+            examples=[OpenApiExample(name, field["examples"][0])],
+        )
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _query_schema(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of a query parameter: never null, its definition in place."""
+    [schema] = [option for option in field.get("anyOf", [field]) if option != {"type": "null"}]
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    schema = {key: schema[key] for key in schema.keys() - {"title", "description", "examples", "default"}}
+    return schema if field.get("default") is None else schema | {"default": field["default"]}
+
+
+def problem_example(code: str) -> dict[str, Any]:
+    """Return the body of an error with this code."""
+    errors = []
+    if code == "invalid":
+        errors = [FieldError(pointer="/reference", code="wrong_type", detail="Must be a string.")]
+    return Problem(code, errors=errors).as_dict() | {"request_id": "01a20e51-5222-7346-9cec-2e7f057cd17a"}
