@@ -1,17 +1,30 @@
-"""What each error code means and what to do about it: the page `/api/docs/errors`, and the table of docs/api.md.
+"""What each error code means and what to do about it: for the page `/api/docs/errors` and the table in docs/api.md.
 
-A test compares the two, word by word.
+A test compares the two word by word.
 """
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
 
 class Help(NamedTuple):
-    """`meaning` and `remedy` are sentences; code stands between backticks."""
+    """Two sentences, with code in backticks."""
 
     meaning: str
     remedy: str
+
+
+def with_code(text: str) -> SafeString:
+    """Return a text as HTML, with code in place of backticks."""
+    parts = re.split(r"`([^`]*)`", text)
+    pairs = zip(parts[::2], [*parts[1::2], ""], strict=True)
+    return format_html_join(
+        "", "{}{}", ((plain, format_html("<code>{}</code>", code) if code else "") for plain, code in pairs)
+    )
 
 
 HELP: Mapping[str, Help] = {

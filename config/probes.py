@@ -1,7 +1,7 @@
-"""Addresses for machines: `/healthz` (this process answers), `/readyz` (its database does, too) and `/metrics`.
+"""Addresses for machines: `/healthz` (this process answers), `/readyz` (so does its database) and `/metrics`.
 
-They stand before all else: load balancers and Prometheus call by address and over plain HTTP, which the settings
-otherwise refuse. Probes say no more than yes or no; metrics want a token.
+The middleware comes first: load balancers and Prometheus call by IP address and over plain HTTP, which the settings
+otherwise refuse. Probes reveal no more than yes or no; metrics need a token.
 """
 
 from collections.abc import Callable
@@ -21,31 +21,19 @@ class ProbesMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.path_info == "/metrics":
             return metrics.answer(request)
-        probe = _PROBES.get(request.path_info)
-        return self.get_response(request) if probe is None else _answer(request, probe)
-
-
-def _answer(request: HttpRequest, probe: Callable[[], bool]) -> HttpResponse:
-    if request.method not in {"GET", "HEAD"}:
-        return HttpResponseNotAllowed(["GET", "HEAD"])
-    well = probe()
-    answer = HttpResponse("ok\n" if well else "unavailable\n", status=200 if well else 503, content_type="text/plain")
-    answer["Cache-Control"] = "no-store"
-    return answer
-
-
-def _process_answers() -> bool:
-    return True
+        if request.path_info not in {"/healthz", "/readyz"}:
+            return self.get_response(request)
+        if request.method not in {"GET", "HEAD"}:
+            return HttpResponseNotAllowed(["GET", "HEAD"])
+        is_up = request.path_info == "/healthz" or _database_answers()
+        text, status = ("ok\n", 200) if is_up else ("unavailable\n", 503)
+        return HttpResponse(text, status=status, content_type="text/plain", headers={"Cache-Control": "no-store"})
 
 
 def _database_answers() -> bool:
     try:
         execute("SELECT 1")
     except (Error, AnotherDigestKey):
-        # What is broken is not asked again.
-        connection.close()
+        connection.close()  # so that the next probe opens another
         return False
     return True
-
-
-_PROBES = {"/healthz": _process_answers, "/readyz": _database_answers}

@@ -67,8 +67,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "common.request_id.RequestIdMiddleware",
     "config.probes.ProbesMiddleware",
-    "config.page_policy.PagePolicyMiddleware",
-    "config.forms.FormsMiddleware",
+    "config.middleware.PagePolicyMiddleware",
+    "config.middleware.FormsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "accounts.refusing.LockoutMiddleware",
@@ -253,7 +253,7 @@ SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", not DEVELOPMENT)
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
-# For everything that is HTML (config/page_policy.py): nothing inline, nothing from elsewhere.
+# For everything that is HTML (config/middleware.py): nothing inline, nothing from elsewhere.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],

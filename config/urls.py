@@ -6,18 +6,18 @@ import console.urls
 from common import problems
 from config.openapi import views as openapi
 
-# By django-q2's pages any function can be run: by a schedule's form, by trying a failed task again. What is worth
-# knowing of tasks is told by the page Workers.
+# django-q2's pages can run any function: by the form of a schedule, by retrying a failed task. The page Workers shows
+# what is worth knowing of tasks.
 admin.site.unregister(list(filter(admin.site.is_registered, apps.get_app_config("django_q").get_models())))
 
 urlpatterns = [
-    # The pages of our own stand in front of the admin's.
+    # Our own pages take precedence over the admin's.
     path("admin/", include((console.urls, "console"))),
     path("admin/", admin.site.urls),
     path("api/v1/chatbots/<slug:slug>/", include("conversations.api.urls")),
     path("api/v1/chatbots/<slug:slug>/", include("compliance.api.urls")),
     path("api/schema/", openapi.schema, name="schema"),
-    path("api/docs/", include("config.openapi.urls")),
+    path("api/docs/", include((openapi.urlpatterns, "docs"))),
     re_path(r"^api/", problems.unknown_path),
 ]
 

@@ -1,4 +1,4 @@
-"""What every call below `/api/v1/chatbots/{slug}/` has in common."""
+"""Base of every view below `/api/v1/chatbots/{slug}/`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,16 +16,16 @@ from config.web.limits import SMALL_BODY_BYTES
 
 
 class ChatbotView(APIView):
-    """A call to one chatbot. Refuses in this order: method, authentication, rate limit, scope; then the view's own.
+    """Checks, in this order: method, authentication, rate limit, scope; then whatever the view checks.
 
-    `scope` is what the caller's key must allow; `post_scope`, for POST, where that is another. Where the path alone
-    does not tell, `either_scope` names those of which it needs one, and the view asks for the right one. Views that
-    take a signature too name both authenticators.
+    The caller's key needs `scope`, or `post_scope` for POST if set. Where the path does not determine the scope, the
+    key needs one of `either_scope`, and the view checks the right one. A view that accepts signatures names both
+    authenticators.
     """
 
     http_method_names = ["get", "head", "post"]
     authentication_classes: Sequence[type[TokenAuthentication | SignatureAuthentication]] = [TokenAuthentication]
-    permission_classes = []  # `initial` asks for the scope
+    permission_classes = []  # `initial` checks the scope
     scope: str
     either_scope: Sequence[str] = ()
     post_scope: str | None = None
@@ -44,12 +44,12 @@ class ChatbotView(APIView):
         caller_of(request).require_one_of(self.scopes_of(request.method))
 
     def most_body_bytes(self) -> int:
-        """Return how long the body of a call may be."""
+        """Return the maximum length of a body."""
         return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)
 
     @classmethod
-    def body_leave(cls, request: HttpRequest, kwargs: dict[str, Any]) -> int:
-        """Return how long the body of a call may be by what is known before it is read (`config.body_leave`)."""
+    def most_bytes_before_reading(cls, request: HttpRequest, kwargs: dict[str, Any]) -> int:
+        """Return how many bytes the web server may read before the view runs (`config.handler`)."""
         view = cls(request=request, kwargs=kwargs)
         if view.most_body_bytes() > SMALL_BODY_BYTES and request.method == "POST":
             call = Request(request, parser_context={"view": view, "kwargs": kwargs})
@@ -61,17 +61,19 @@ class ChatbotView(APIView):
         return SMALL_BODY_BYTES
 
     def scopes_of(self, method: str | None) -> Sequence[str]:
-        """Return the scopes of which a key needs one to call by this method."""
+        """Return the scopes that permit this method; a key needs one of them."""
         return self.either_scope or [self.post_scope if method == "POST" and self.post_scope else self.scope]
 
     def _count_call(self, caller: Caller) -> None:
-        """Put what the key may still do into the answer's headers, whatever it will be. Raises Problem."""
+        """Count the call and set the RateLimit headers of the response. Raises Problem(`rate_limited`)."""
         allowance = LIMITER.take(caller.api_key)
         if allowance is None:
             return
         self.headers.update(allowance.headers())
         if not allowance.allowed:
-            raise Problem("rate_limited", f"This key may make {allowance.limit:,} calls a minute. Wait as told.")
+            raise Problem(
+                "rate_limited", f"This key may make {allowance.limit:,} calls a minute. Wait for Retry-After."
+            )
 
     def _how_to_authenticate(self) -> str:
         how = "Send the header Authorization: Bearer with a token"
@@ -81,6 +83,6 @@ class ChatbotView(APIView):
 
 
 def json_body(request: Request) -> bytes:
-    """Return the exact bytes of a body that is declared as JSON. Raises Problem."""
+    """Return the exact bytes of a JSON body. Raises Problem."""
     require_json(request._request)
     return body_of(request)

@@ -1,10 +1,17 @@
-"""Title, introduction and tags of the document: drf-spectacular's settings."""
+"""drf-spectacular's settings: title, introduction and tags of the document."""
 
 from typing import Any
 
-from config.openapi.postman import PRE_REQUEST_SCRIPT
-
 VERSION = "1"
+
+# Signs a call in Postman. docs/api.md shows the same; a test runs it with the real crypto-js.
+PRE_REQUEST_SCRIPT = """\
+const timestamp = String(Math.floor(Date.now() / 1000));
+const body = pm.variables.replaceIn(pm.request.body.toString());
+const signature = CryptoJS.HmacSHA256(timestamp + body, pm.environment.get("secret"));
+pm.request.headers.upsert({ key: "X-Mindsay-Timestamp", value: timestamp });
+pm.request.headers.upsert({ key: "X-Mindsay-Signature", value: signature.toString() });
+"""
 
 INTRODUCTION = f"""\
 Sends conversations in, and files and follows the two kinds of request about a person who chatted: **deletion** and

@@ -9,8 +9,7 @@ from django.conf import settings
 
 from chatbots.callback_urls import receiver_of
 from common.db import fetch_one
-from common.problem_help import Help
-from common.texts import with_code
+from common.problem_help import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest, Export
 from compliance.requests.counts import COUNTED, EXPORTED, counts_of

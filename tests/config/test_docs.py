@@ -10,7 +10,7 @@ from common.problem_help import HELP
 from common.problems import CODES
 from compliance.failure_docs import FAILURES
 from compliance.work import health
-from config.openapi.postman import PRE_REQUEST_SCRIPT
+from config.openapi.document import PRE_REQUEST_SCRIPT
 
 OPERATING = "docs/operating.md"
 API = "docs/api.md"

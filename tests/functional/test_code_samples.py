@@ -17,7 +17,7 @@ from django.conf import settings
 from chatbots.models import Chatbot
 from chatbots.operations import NewVariable, add_variable, designate_uci
 from compliance.models import ComplianceRequest
-from config.openapi.postman import PRE_REQUEST_SCRIPT
+from config.openapi.document import PRE_REQUEST_SCRIPT
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.document import errors_of, operations
