@@ -35,3 +35,16 @@ def execute(statement: Statement, parameters: Parameters = None) -> int:
         cursor.execute(statement, parameters)
         count: int = cursor.rowcount
     return count
+
+
+def distinct(table: str, column: str, condition: str) -> str:
+    """Return the query for the distinct values (column `value`) of an indexed column: one index step for each."""
+    return f"""
+WITH RECURSIVE found(value) AS (
+    (SELECT {column} FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1)
+    UNION ALL
+    SELECT (SELECT {column} FROM {table} WHERE {condition} AND {column} > found.value ORDER BY {column} LIMIT 1)
+      FROM found WHERE found.value IS NOT NULL
+)
+SELECT value FROM found WHERE value IS NOT NULL
+"""  # noqa: S608  (names from code)

@@ -12,14 +12,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
 from common.arrays import array
-from common.db import execute, fetch
+from common.db import distinct, execute, fetch
+from common.leases import LEASE_END, most_workers
 from compliance.models import Callback
 from compliance.work.claims import BY_INDEX
 
@@ -50,25 +50,18 @@ SELECT count(DISTINCT token) FROM compliance_callback
 """
 
 # Chatbots that have something due, by skipping along the index instead of reading all that waits.
-_CHATBOTS = """
-WITH RECURSIVE waiting(chatbot_id) AS (
-    (SELECT chatbot_id FROM compliance_callback WHERE state = 'waiting' ORDER BY chatbot_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT c.chatbot_id FROM compliance_callback c
-             WHERE c.state = 'waiting' AND c.chatbot_id > w.chatbot_id ORDER BY c.chatbot_id LIMIT 1)
-      FROM waiting w WHERE w.chatbot_id IS NOT NULL
-)
-SELECT chatbot_id FROM waiting
- WHERE chatbot_id IS NOT NULL
-   AND EXISTS (SELECT FROM compliance_callback c
-                WHERE c.state = 'waiting' AND c.chatbot_id = waiting.chatbot_id
+_CHATBOTS = f"""
+SELECT waiting.value
+  FROM ({distinct("compliance_callback", "chatbot_id", "state = 'waiting'")}) AS waiting
+ WHERE EXISTS (SELECT FROM compliance_callback c
+                WHERE c.state = 'waiting' AND c.chatbot_id = waiting.value
                   AND c.next_attempt_at <= statement_timestamp())
-"""
+"""  # noqa: S608  (texts of ours)
 
 # An earlier event of the same request goes first, while it is due or on its way; not while it waits for another
 # attempt, so that what cannot be delivered holds nothing up. (Only what waits has a time or a token. Asked for its
 # state too, PostgreSQL without statistics reads all that waits to find these few.)
-_TAKE = """
+_TAKE = f"""
 WITH picked AS (
     SELECT chosen.id
       FROM unnest(%(chatbots)s::bigint[], %(shares)s::int[]) AS due(chatbot_id, share)
@@ -87,7 +80,7 @@ WITH picked AS (
      ) AS chosen
 ), taken AS (
     UPDATE compliance_callback c
-       SET token = %(token)s, next_attempt_at = clock_timestamp() + make_interval(secs => %(lease)s)
+       SET token = %(token)s, next_attempt_at = {LEASE_END}
       FROM picked WHERE c.id = picked.id
     RETURNING c.*
 )
@@ -96,7 +89,7 @@ SELECT t.id, t.chatbot_id, b.slug, t.request_id, r.kind, r.reference, t.status, 
   FROM taken t
   JOIN compliance_compliancerequest r ON r.id = t.request_id
   JOIN chatbots_chatbot b ON b.id = t.chatbot_id
-"""
+"""  # noqa: S608  (a text of ours)
 
 # What was told of a final state needs no address any more, nor does its request.
 _NOTE = f"""
@@ -184,7 +177,7 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
         cursor.execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
         cursor.execute(_OTHERS_AT_WORK, [token])
         [(others,)] = cursor.fetchall()
-        if others >= max(1, int(str(settings.Q_CLUSTER["workers"])) - 1):
+        if others >= most_workers():
             return []
         shares = _shares(cursor, room, busy)
         if not shares:

@@ -22,7 +22,7 @@ _WAITING = f"""
 SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(oldest.waits_since))::float8
 {FIRST_OF_LINES}
  GROUP BY 1, 2
-"""  # noqa: S608  (a text of ours)
+"""
 
 # Of each state the oldest, which are due first. Of the failed ones the newest: those that cannot be retried any more
 # stay there for good, and must not hide the others. By the index whose condition is repeated here.
@@ -46,7 +46,7 @@ SELECT r.kind, r.status,
     SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", order="DESC")}) AS one WHERE one.names_somebody
  ) AS r
  GROUP BY 1, 2, 3
-"""  # noqa: S608  (texts of ours)
+"""
 
 _CALLBACKS = """
 SELECT 'waiting', count(*),
@@ -95,7 +95,7 @@ SELECT count(*)
                 WHERE o.user_id = b.user_id
                   AND EXISTS (SELECT FROM compliance_notice n
                                WHERE n.chatbot_id = o.chatbot_id AND n.id > b.last_notified_id))
-"""  # noqa: S608  (a text of ours)
+"""
 
 
 class OpenRequests(NamedTuple):

@@ -177,7 +177,7 @@ class RowMismatch(NamedTuple):
 
 def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | None:
     """Look at one row and its object now: the walk may have passed before the object was written."""
-    row = fetch_one(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])  # noqa: S608  (ours)
+    row = fetch_one(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])
     if row is None:
         return None
     _, chatbot_id, key, size = row

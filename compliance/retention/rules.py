@@ -38,7 +38,7 @@ WITH old AS (
     DELETE FROM conversations_extractconversation WHERE conversation_id = ANY(ARRAY(SELECT id FROM old))
 )
 UPDATE conversations_conversation SET external_id_digest = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
-"""  # noqa: S608  (a text of ours)
+"""
 
 # A later deletion finds the exports of the chatter by this digest, and those of certain conversations by theirs.
 _LIES_NOWHERE = """
@@ -56,7 +56,7 @@ UPDATE compliance_compliancerequest SET uci_digest = NULL
        SELECT r.id {_OLD_CHATTER_DIGESTS}
         ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
-"""  # noqa: S608  (a text of ours)
+"""
 
 # Once all that an export names is erased no deletion can meet it any more, wherever it lies, and no retry delivers
 # anything. A deletion that failed keeps them: it can be retried. Given up, it has forgotten them already. (No status
@@ -79,7 +79,7 @@ UPDATE compliance_compliancerequest
        SELECT r.id {_OLD_NAMED_DIGESTS}
         ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
-"""  # noqa: S608  (a text of ours)
+"""
 
 # With what was never told of a final state goes the address of its request.
 _OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
@@ -92,7 +92,7 @@ WITH old AS (
      WHERE r.id = old.request_id AND r.callback_url <> '' AND old.status IN ('completed', 'rejected', 'cancelled')
 )
 DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
-"""  # noqa: S608  (a text of ours)
+"""
 
 # A deletion of the chatter has emptied its notes before; those of whoever was never erased go by their age alone.
 _OLD_NOTES = """
@@ -102,7 +102,7 @@ WHERE text IS NOT NULL AND created_at < now() - make_interval(secs => %(kept)s)
 _EMPTY_NOTES = f"""
 UPDATE compliance_requestnote SET text = NULL
  WHERE id = ANY(ARRAY(SELECT id {_OLD_NOTES} ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED))
-"""  # noqa: S608  (a text of ours)
+"""
 
 _IS_EXPIRED = "expires_at < now()"
 # Intake refuses what comes late as long as the deletion is not over, which may be tried again after any time, and for
@@ -125,7 +125,7 @@ def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> t
     delete = f"""
 DELETE FROM {table}
  WHERE {key} IN (SELECT {key} {rows} ORDER BY {order} LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-"""  # noqa: S608  (texts of ours)
+"""
     return rows, delete
 
 

@@ -1,10 +1,10 @@
 """Take, renew and release a claim on requests.
 
-A claim is a row that one worker made; its requests point to it. Whoever wants to write for them locks that row
-by id and token first, in the same transaction (`HeldClaim.transaction`). A claim that expired is broken up by
-deleting the row, so a worker that slept through its lease finds nothing to lock and writes nothing more.
+A claim is a row of one worker; its requests point to it. To write for them, a worker first locks that row by id and
+token in the same transaction (`HeldClaim.transaction`). An expired claim is ended by deleting the row, so a worker
+that slept through its lease finds nothing to lock and writes nothing more.
 
-All times are the database's clock: two workers whose clocks differ agree on what has expired.
+All times are the database's, so workers whose clocks differ agree on what has expired.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,49 +14,48 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID, uuid4
 
-from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import transaction
 
 from chatbots import changelog
 from common import proc
 from common.arrays import array
 from common.db import execute, fetch, fetch_one
+from common.leases import LEASE_END
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import scheduling
 from compliance.work.outbox import announce
-from compliance.work.sql import SHARING
+from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING
 from conversations import locks
 
+Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
 
 _Done = TypeVar("_Done")
 
 # Longer than the longest stretch without a renewal: a storage call with its retries, and the time between two
-# renewals in passing (common/leases.py). It is only waited out where nobody can tell that the worker is gone: its
-# machine is, or its container. A cluster breaks up what its own dead had in hand (compliance/work/cluster.py).
+# renewals (common/leases.py). It only has to run out when the whole machine or container of a worker is gone: a
+# cluster requeues the claims of its own dead workers at once (compliance/work/cluster.py).
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
 
-# A claim and the transactions that hold it find their rows by key. Without statistics (a table just filled), or with
-# a thousand keys at once, the planner turns to reading whole tables; so it may not, until the transaction ends. Nor
-# may it compile: it takes a claim's look-ups together for much work, and to compile a long statement takes longer
-# than to carry it out.
+# For the rest of the transaction: find rows by key. Without statistics (a table just filled), or with a thousand keys
+# at once, the planner would read whole tables. No JIT: compiling a long statement takes longer than running it.
 BY_INDEX = """
 set_config('enable_seqscan', 'off', TRUE), set_config('enable_hashjoin', 'off', TRUE),
 set_config('enable_mergejoin', 'off', TRUE), set_config('enable_material', 'off', TRUE),
 set_config('jit', 'off', TRUE)
 """
 _RENEW = f"""
-UPDATE compliance_claim SET expires_at = clock_timestamp() + make_interval(secs => %s)
- WHERE id = %s AND token = %s RETURNING clock_timestamp(), {BY_INDEX}
-"""  # noqa: S608  (a constant of ours)
+UPDATE compliance_claim SET expires_at = {LEASE_END}
+ WHERE id = %(id)s AND token = %(token)s RETURNING clock_timestamp(), {BY_INDEX}
+"""
 
-# Whoever was picked to come along with an earlier one that another worker has just taken is left.
-_MAKE = f"""
+# Skip requests whose predecessor was just claimed by another worker.
+_CLAIM = f"""
 WITH made AS (
     INSERT INTO compliance_claim (owner, token, is_large, bucket_of_id, expires_at)
-    VALUES (%(owner)s, %(token)s, %(large)s, %(bucket_of)s, clock_timestamp() + make_interval(secs => %(lease)s))
+    VALUES (%(owner)s, %(token)s, %(large)s, %(bucket_of)s, {LEASE_END})
         ON CONFLICT (bucket_of_id) DO NOTHING
     RETURNING id
 )
@@ -64,18 +63,15 @@ UPDATE compliance_compliancerequest r SET claim_id = made.id
   FROM made
  WHERE r.id = ANY(%(picked)s::uuid[])
    AND NOT EXISTS (
-       SELECT 1 FROM compliance_compliancerequest earlier
-        WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
-          AND earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')
-          AND earlier.id <> ALL(%(picked)s::uuid[]))
+       SELECT FROM compliance_compliancerequest earlier
+        WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.id <> ALL(%(picked)s::uuid[]))
    AND (r.conversation_digests IS NULL OR NOT EXISTS (
-       SELECT 1 FROM {SHARING} AS earlier
-        WHERE earlier.seq < r.seq AND earlier.status IN ('accepted', 'processing')))
+       SELECT FROM {SHARING} AS earlier WHERE earlier.seq < r.seq AND earlier.status IN {RUNNABLE}))
 RETURNING r.id, made.id
-"""  # noqa: S608  (a constant of ours)
+"""
 
-# Whose own worker was lost loses an attempt. Whose worker was ended along with its cluster does not.
-_BREAK = """
+# A request loses an attempt if its own worker was lost, not if that worker ended along with its cluster.
+_REQUEUE = """
 WITH lost AS (
     DELETE FROM compliance_claim WHERE id IN (SELECT id FROM compliance_claim WHERE {which} FOR UPDATE SKIP LOCKED)
     RETURNING id, %(blamed)s::text IS NULL OR owner = %(blamed)s AS counts
@@ -93,17 +89,17 @@ UPDATE compliance_compliancerequest r
  WHERE r.claim_id = lost.id AND r.claim_id = ANY(ARRAY(SELECT id FROM lost))
 RETURNING r.id, r.chatbot_id, r.attempts, r.status, lost.counts
 """
-_BREAK_EXPIRED = _BREAK.format(which="expires_at < clock_timestamp()")
-_BREAK_OF_CLUSTER = _BREAK.format(which="starts_with(owner, %(cluster)s || ':')")
+_REQUEUE_EXPIRED = _REQUEUE.format(which="expires_at < clock_timestamp()")
+_REQUEUE_FROM_CLUSTER = _REQUEUE.format(which="starts_with(owner, %(cluster)s || ':')")
 
 
 @dataclass
 class HeldClaim:
-    """A claim in the hands of the worker that took it."""
+    """A claim that this worker holds."""
 
     id: int
     token: UUID
-    kind: ComplianceRequest.Kind
+    kind: Kind
     lane: Lane
     request_ids: tuple[UUID, ...]
     bucket_of: int | None = None  # the chatbot whose client's bucket it may call
@@ -116,16 +112,15 @@ class HeldClaim:
 
     @property
     def leaves_others(self) -> bool:
-        """Say whether more may wait than this worker can see to: the claim is full, or will take long."""
+        """Whether work may wait that this worker cannot get to: the claim is full, or will take long."""
         return self.is_large or len(self.request_ids) == scheduling.CLAIM_SIZE[self.kind]
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
-        """Open a transaction that holds the claim, renew it, and yield the database's time.
+        """Open a transaction that locks and renews the claim, and yield the database's time.
 
-        Everything written for the claim's requests is written in such a transaction, and its rows are found by
-        index. Called while one is open, it joins that one. Raises ClaimLost when the claim is no longer ours; the
-        transaction then writes nothing.
+        All writes for the claim's requests happen in such a transaction, which finds rows by index. Joins one that is
+        open. Raises ClaimLost, and then writes nothing, when the claim is no longer ours.
         """
         if self._now:
             yield self._now
@@ -138,17 +133,16 @@ class HeldClaim:
                 finally:
                     self._now = None
         except BaseException:
-            # Nothing of it was written, nor the end of the claim.
-            self._is_over = False
+            self._is_over = False  # the end of the claim was rolled back too
             raise
 
     def share_with_intake(
         self, chatbot_ids: Iterable[int], work: Callable[[datetime, set[int]], Iterable[_Done]]
     ) -> list[_Done]:
-        """Do work in transactions of the claim, under the intake locks of these chatbots, which exclude their marks.
+        """Do work in transactions of the claim, under these chatbots' intake locks, which exclude marking.
 
-        `work` is called with the database's time and the chatbots whose locks the transaction holds: once for all
-        that are free, then for each of the others by itself. Returns all that it returned. Raises ClaimLost.
+        `work` gets the database's time and the chatbots that are locked: once for all whose lock is free, then for
+        each of the others. Returns all results. Raises ClaimLost.
         """
         done: list[_Done] = []
         wanted = set(chatbot_ids)
@@ -163,15 +157,12 @@ class HeldClaim:
         return done
 
     def renew(self) -> None:
-        """Renew the lease between two steps that write nothing to the database. Raises ClaimLost."""
+        """Renew the lease outside a transaction. Raises ClaimLost."""
         with transaction.atomic():
             self._lock()
 
     def release(self) -> None:
-        """End the claim. Requests that still point to it go back to the line, without a lost attempt.
-
-        To do so again does nothing: a worker that releases the claim in its last transaction spares another one.
-        """
+        """End the claim and requeue the requests left in it, without a lost attempt. Can be repeated."""
         if self._is_over:
             return
         with self.transaction():
@@ -183,108 +174,97 @@ class HeldClaim:
         self._is_over = True
 
     def abandon(self) -> None:
-        """As `release`, from another thread than the one that works on the claim: that loses it."""
+        """Release the claim from another thread than the one that works on it, which then loses it."""
         with suppress(ClaimLost):
             replace(self).release()
 
     def _lock(self) -> datetime:
-        row = fetch_one(_RENEW, [LEASE_SECONDS, self.id, self.token])
+        row = fetch_one(_RENEW, {"lease": LEASE_SECONDS, "id": self.id, "token": self.token})
         if row is None:
             raise ClaimLost
         return cast("datetime", row[0])
 
 
-def take(kind: ComplianceRequest.Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
-    """Claim the next requests of a kind that call no client's bucket, or return None when nothing can be taken.
+def take(kind: Kind, lane: Lane = Lane.NORMAL) -> HeldClaim | None:
+    """Claim the next requests of a kind that call no client's bucket; return None if there are none to take.
 
-    Of the normal lane many at once, a fair share for each chatbot. What failed or was lost in a claim before is
-    taken by itself, so that a poison request costs no other its attempts; and so is what is large, which all but
-    one of a cluster's workers may be at work on at a time: one is always left for the others.
+    The normal lane gives many at once, a fair share for each chatbot. A request that failed or was lost before is
+    claimed alone, so that it costs no other an attempt. So is a large one, and one worker of a cluster always stays
+    free of those.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        chatbots = scheduling.waiting_chatbots(cursor, kind, lane)
-        if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room(cursor)):
+    with transaction.atomic():
+        chatbots = scheduling.waiting_chatbots(kind, lane)
+        if not chatbots or (lane is Lane.LARGE and not scheduling.large_lane_has_room()):
             return None
-        cursor.execute(f"SELECT {BY_INDEX}")
-        return _make(cursor, kind, lane, scheduling.pick_requests(cursor, kind, lane, chatbots))
+        fetch(f"SELECT {BY_INDEX}")
+        return _claim(kind, lane, scheduling.pick_requests(kind, lane, chatbots))
 
 
 def take_for_bucket(busy: Collection[int] = ()) -> HeldClaim | None:
-    """Claim the next requests that call one client's bucket, or return None when nothing can be taken.
+    """Claim the next requests for one client's bucket that no claim calls yet; return None if there are none.
 
-    Of no bucket that a claim calls already, and of no chatbot in `busy`.
+    Skips the chatbots in `busy`.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SELECT {BY_INDEX}")
-        drawn = scheduling.pick_bucket(cursor, busy)
-        if drawn is None:
-            return None
-        return _make(cursor, drawn.kind, drawn.lane, drawn.request_ids, bucket_of=drawn.chatbot_id)
+    with transaction.atomic():
+        fetch(f"SELECT {BY_INDEX}")
+        found = scheduling.pick_bucket(busy)
+        return found and _claim(found.kind, found.lane, found.request_ids, bucket_of=found.chatbot_id)
 
 
-def _make(
-    cursor: CursorWrapper,
-    kind: ComplianceRequest.Kind,
-    lane: Lane,
-    picked: list[UUID],
-    *,
-    bucket_of: int | None = None,
-) -> HeldClaim | None:
+def _claim(kind: Kind, lane: Lane, picked: list[UUID], *, bucket_of: int | None = None) -> HeldClaim | None:
     if not picked:
         return None
     token = uuid4()
     values: dict[str, Any] = {
         "owner": proc.owner(),
         "token": token,
-        # What calls a client's bucket has a thread, and keeps no worker from other work.
+        # A claim that calls a client's bucket has a thread of its own and blocks no worker.
         "large": lane is Lane.LARGE and bucket_of is None,
         "bucket_of": bucket_of,
         "lease": LEASE_SECONDS,
         "picked": array(picked),
     }
-    cursor.execute(_MAKE, values)
-    made = cursor.fetchall()
-    if not made:
-        # All of them wait for one that another worker is taking right now, or it has just taken the bucket.
+    claimed = dict(fetch(_CLAIM, values))
+    if not claimed:
+        # Another worker has just taken their predecessors, or the bucket.
         transaction.set_rollback(True)
         return None
-    ids = {request_id for request_id, _ in made}
-    taken = tuple(each for each in picked if each in ids)
-    return HeldClaim(made[0][1], token, kind, lane, taken, bucket_of=bucket_of)
+    request_ids = tuple(request_id for request_id in picked if request_id in claimed)
+    return HeldClaim(claimed[request_ids[0]], token, kind, lane, request_ids, bucket_of=bucket_of)
 
 
 def requeue_expired() -> int:
-    """Put the requests of expired claims back into the line, each to be taken alone; return how many.
+    """Requeue the requests of expired claims, to be claimed alone, and return how many.
 
-    A claim whose worker is in the middle of a transaction is locked and left: it renews itself.
+    Skips a claim that is locked: its worker is in a transaction, which renews it.
     """
-    return _break(_BREAK_EXPIRED, blamed=None)
+    return _requeue(_REQUEUE_EXPIRED, blamed=None)
 
 
 def requeue_from_cluster(cluster: str, *, blamed: str | None) -> bool:
-    """Put back what the workers of a cluster had in hand that is no more; say whether all of that is done.
+    """Requeue the requests of a dead cluster's workers, and return whether none is left.
 
-    What one of its transactions still holds is left, until the database has noticed that its worker is gone. An
-    attempt is lost by what the owner `blamed` had in hand; by all, if that is None.
+    Requests whose transaction the database has not ended yet are left for later. Those of the owner `blamed` lose an
+    attempt, or all if that is None.
     """
-    _break(_BREAK_OF_CLUSTER, cluster=cluster, blamed=blamed)
+    _requeue(_REQUEUE_FROM_CLUSTER, cluster=cluster, blamed=blamed)
     return not Claim.objects.filter(owner__startswith=f"{cluster}:").exists()
 
 
-def _break(statement: str, **values: str | None) -> int:
-    with transaction.atomic():
-        lost = fetch(statement, {"most": MAX_ATTEMPTS, **values})
-        announce([request_id for request_id, _, _, status, _ in lost if status == "failed"])
-        changelog.record_all(
-            [
-                changelog.entry(
-                    "request.failed" if status == "failed" else "request.requeued",
-                    chatbot_id=chatbot_id,
-                    request_id=request_id,
-                    actor="worker",
-                    data={"code": "worker_lost" if counts else "cluster_ended", "attempts": attempts},
-                )
-                for request_id, chatbot_id, attempts, status, counts in lost
-            ]
-        )
+@transaction.atomic
+def _requeue(statement: str, **values: str | None) -> int:
+    lost = fetch(statement, {"most": MAX_ATTEMPTS, **values})
+    announce([request_id for request_id, _, _, status, _ in lost if status == "failed"])
+    changelog.record_all(
+        [
+            changelog.entry(
+                "request.failed" if status == "failed" else "request.requeued",
+                chatbot_id=chatbot_id,
+                request_id=request_id,
+                actor="worker",
+                data={"code": "worker_lost" if counts else "cluster_ended", "attempts": attempts},
+            )
+            for request_id, chatbot_id, attempts, status, counts in lost
+        ]
+    )
     return len(lost)

@@ -63,7 +63,7 @@ SELECT oldest.id, c.id, oldest.waits_since, statement_timestamp(),
 {FIRST_OF_LINES}
  ORDER BY oldest.waits_since, oldest.id
  LIMIT 1
-"""  # noqa: S608  (a text of ours)
+"""
 
 _CLAIMS = """
 SELECT c.id, c.owner, c.is_large, c.created_at, c.expires_at, taken.requests, taken.kind, taken.lane

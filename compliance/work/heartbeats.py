@@ -46,7 +46,7 @@ INSERT INTO compliance_heartbeat AS known
 VALUES (%(id)s, %(name)s, %(version)s, %(workers)s, statement_timestamp(), statement_timestamp(),
         CASE WHEN %(stopped)s THEN statement_timestamp() END, %(place)s, %(pid)s, %(began)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = excluded.stopped_at, died_at = NULL
-"""  # noqa: S608  (a constant of ours)
+"""
 
 _WORKED = "UPDATE compliance_heartbeat SET worked_at = statement_timestamp() WHERE name = %s"
 # Its own successor knows more of how it died, and comes within seconds.

@@ -29,7 +29,7 @@ SELECT c.id, other.id, other.reference, i.value
   JOIN conversations_identity i ON i.conversation_id = c.id AND i.value IS NOT NULL
  CROSS JOIN LATERAL {sql.NAMING} AS other
  WHERE c.id = ANY(%s) AND other.reference <> '' AND {sql.IS_ANY}
-"""  # noqa: S608  (texts of ours)
+"""
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
 _EMPTY = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(%s)"
 

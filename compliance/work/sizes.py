@@ -41,7 +41,7 @@ SELECT r.id, live.conversations, live.messages, named.conversations, held.files,
                     WHERE conversation_id = named.conversation_id AND state = 'stored' OFFSET 0) AS f
              WHERE r.include_files
              LIMIT %(files)s + 1) AS each) AS held
-"""  # noqa: S608  (a text of ours)
+"""
 
 
 class Size(NamedTuple):

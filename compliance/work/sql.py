@@ -1,28 +1,36 @@
-"""Requests by conversations, in SQL: whether there are any at all, and which ones meet.
+"""SQL that several statements about requests share. `r` is the request that a statement is about."""
 
-Most chatbots never have one. What has to be asked because of them is asked only where such a condition is true. Each
-is in the order of an index that holds these requests alone, or PostgreSQL, without statistics, would read another.
-"""
+# Lists of states.
+RUNNABLE = "('accepted', 'processing')"
+OPEN = "('accepted', 'on_hold', 'processing', 'failed')"
 
+# A request that a worker may claim, once it is due.
+IS_QUEUED = "r.status = 'accepted' AND r.claim_id IS NULL"
+# Its place in the queue: when it is due.
+DUE_AT = "coalesce(r.not_before, r.queued_at)"
+
+# Joins the `earlier` requests of the same chatter.
+IS_EARLIER = "earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest AND earlier.seq < r.seq"
+
+# Whether any request names conversations. Most chatbots never have one, so what only concerns those is skipped. Each
+# is in the order of a partial index of these requests: without statistics, PostgreSQL would read another one.
 IS_ANY = """
 (SELECT TRUE FROM compliance_compliancerequest
   WHERE conversation_digests IS NOT NULL AND chatbot_id > 0
   ORDER BY coalesce(completed_at, cancelled_at, rejected_at, failed_at) LIMIT 1)
 """
-
-# Not over yet, or failed.
-IS_ANY_OPEN = """
+IS_ANY_OPEN = f"""
 (SELECT TRUE FROM compliance_compliancerequest
-  WHERE conversation_digests IS NOT NULL AND status IN ('accepted', 'on_hold', 'processing', 'failed')
+  WHERE conversation_digests IS NOT NULL AND status IN {OPEN}
   ORDER BY chatbot_id, seq LIMIT 1)
 """
 
-# The requests that name one of the conversations which the request `r` names, itself included. OFFSET 0 leaves
-# PostgreSQL no other way to them than by the digests.
+# The requests that name a conversation which `r` names too, `r` included. OFFSET 0 makes PostgreSQL find them by the
+# digests.
 SHARING = """
 (SELECT * FROM compliance_compliancerequest WHERE conversation_digests && r.conversation_digests OFFSET 0)
 """
-# Those that name the conversation `c`.
+# The requests that name the conversation `c`.
 NAMING = """
 (SELECT * FROM compliance_compliancerequest WHERE conversation_digests @> ARRAY[c.external_id_digest] OFFSET 0)
 """

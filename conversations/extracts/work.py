@@ -18,6 +18,7 @@ from chatbots.buckets import StorageLocation
 from common import proc
 from common.arrays import array
 from common.db import execute, fetch, fetch_one
+from common.leases import LEASE_END, most_workers, take_first
 from common.patience import patiently
 from common.storage import Written, errors
 from conversations.models import DailyExtract
@@ -67,20 +68,15 @@ AND NOT EXISTS (
 """
 
 
-def _taking(which: str, *, order: str) -> str:
-    """Return the statement that takes the first of these days which nobody has."""
-    return f"""
-UPDATE conversations_dailyextract e
-   SET token = %(token)s, owner = %(owner)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
- WHERE e.id = (
-       SELECT d.id FROM conversations_dailyextract d
-        WHERE {which} AND (d.claimed_until IS NULL OR d.claimed_until < clock_timestamp())
-        ORDER BY {order}
-        LIMIT 1
-          FOR NO KEY UPDATE SKIP LOCKED)
-RETURNING e.id, e.chatbot_id, e.day, e.starts_at, e.ends_at, e.state, e.hosting, e.bucket, e.key, e.upload_id,
-          e.made_version, e.created_at
-"""  # noqa: S608  (texts of ours)
+def _taking(condition: str, *, order: str) -> str:
+    return take_first(
+        "conversations_dailyextract",
+        "id",
+        condition,
+        order=order,
+        returning="id, chatbot_id, day, starts_at, ends_at, state, hosting, bucket, key, upload_id, made_version,"
+        " created_at",
+    )
 
 
 def _making(which: str) -> str:
@@ -116,19 +112,19 @@ UPDATE conversations_dailyextract
  WHERE id = %(id)s AND token = %(token)s
 """
 
-_RENEW = """
-UPDATE conversations_dailyextract SET claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+_RENEW = f"""
+UPDATE conversations_dailyextract SET claimed_until = {LEASE_END}
  WHERE id = %(id)s AND token = %(token)s RETURNING version
-"""
-_RECORD = """
+"""  # noqa: S608  (a text of ours)
+_RECORD = f"""
 UPDATE conversations_dailyextract
    SET hosting = %(hosting)s, bucket = %(bucket)s, key = %(key)s, upload_id = %(upload)s,
        expires_at = CASE %(hosting)s WHEN 'hosted' THEN
                     CASE WHEN made_version IS NOT NULL AND expires_at IS NOT NULL THEN expires_at
                          ELSE clock_timestamp() + make_interval(secs => %(life)s) END END,
-       claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
+       claimed_until = {LEASE_END}
  WHERE id = %(id)s AND token = %(token)s RETURNING version
-"""
+"""  # noqa: S608  (a text of ours)
 _FINISH = """
 UPDATE conversations_dailyextract
    SET state = CASE WHEN version = %(version)s THEN 'done' ELSE 'stale' END, made_version = %(version)s,
@@ -282,7 +278,7 @@ def take_next(*, settled: bool) -> Held | None:
             return None
         execute("SELECT pg_advisory_xact_lock(%s)", [_AT_WORK_LOCK])
         [(at_work,)] = fetch(_AT_WORK)
-        if at_work >= max(1, int(str(settings.Q_CLUSTER["workers"])) - 1):
+        if at_work >= most_workers():
             return None
         held = _take(_TAKE_NEXT, settling=SETTLING_SECONDS if settled else 0)
     return replace(held, may_call_client=False) if held else None

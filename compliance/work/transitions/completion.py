@@ -62,7 +62,7 @@ SELECT earlier.id
        SELECT FROM (SELECT earlier.*) AS r
         CROSS JOIN LATERAL ({NAMED}) AS named
          JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL)
-"""  # noqa: S608  (a text of ours)
+"""
 _FORGET_FAILED_BY_IDS = """
 UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
  WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest

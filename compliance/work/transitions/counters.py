@@ -36,7 +36,7 @@ WITH added AS (
 )
 UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added.{name}" for name in COUNTERS)}
   FROM locked JOIN added ON added.id = locked.id WHERE r.id = locked.id
-"""  # noqa: S608  (names of ours)
+"""
 
 # What another deletion had erased before is no part of what the mark has counted. It is added when it is found, which
 # is once: it can only become less. The row says what was added, since a worker can be killed in between.

@@ -32,7 +32,7 @@ UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NUL
         WHERE e.id = r.pending_export_id AND e.status IN ('accepted', 'on_hold', 'processing', 'failed')
           AND (e.uci_value IS NOT NULL OR e.conversation_digests IS NOT NULL))
 RETURNING r.id, r.chatbot_id
-"""  # noqa: S608  (a constant of ours)
+"""
 
 
 _WAIT_FOR = """
