@@ -214,7 +214,7 @@ def _erase_some(locked: Sequence[Locked]) -> dict[UUID, Counts]:
 
 def _with_references_emptied(locked: Sequence[Locked], marked_by: Sequence[UUID]) -> list[Locked]:
     """Empty the references that tell who is in these conversations; return those of which none is left."""
-    told = references.empty_of_conversations(
+    told = references.clear_for_conversations(
         (row.conversation_id for row in locked), written={row.request_id for row in locked}.union(marked_by)
     )
     return [row for row in locked if row.conversation_id not in told]

@@ -1,17 +1,16 @@
-"""Empty references that tell whom a deletion was about.
+"""Clear references that contain the value of an erased chatter.
 
-What names the chatter is refused at filing. What was filed before that is met here: a request of the same chatter
-when the deletion completes, the last time that anybody knows the value; and one by conversations' ids when a
-conversation that it names is erased, for then it is known who was in there, whichever of them asked.
+Filing refuses references that name the chatter. This finds older ones: those of the same chatter when its deletion
+completes, the last time that the value is known, and those of requests by conversation ids when one of their
+conversations is erased.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
-from django.db import connection
-
 from common.arrays import array
+from common.db import execute, fetch
 from common.matching import holds
 from compliance.work import sql
 
@@ -31,37 +30,33 @@ SELECT c.id, other.id, other.reference, i.value
  WHERE c.id = ANY(%s) AND other.reference <> '' AND {sql.IS_ANY}
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
-_EMPTY = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(%s)"
+_CLEAR = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(%s)"
 
 
-def empty_of_chatters(deletion_ids: Sequence[UUID]) -> None:
-    """Empty references that hold the value of these deletions' chatters, in the transaction that completes them."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OF_CHATTERS, [array(deletion_ids)])
-        told = {request_id for request_id, reference, value in cursor.fetchall() if holds(reference, value)}
-        if told:
-            # Together, since two that complete can each have to empty the other's.
-            cursor.execute(_LOCK, [array(told.union(deletion_ids))])
-            cursor.execute(_EMPTY, [array(told)])
+def clear_for_chatters(deletion_ids: Sequence[UUID]) -> None:
+    """Clear references that contain the value of these deletions' chatters, in the completing transaction."""
+    rows = fetch(_OF_CHATTERS, [array(deletion_ids)])
+    found = {request_id for request_id, reference, value in rows if holds(reference, value)}
+    if found:
+        # Locked together, since two completing deletions can each have to clear the other's.
+        execute(_LOCK, [array(found.union(deletion_ids))])
+        execute(_CLEAR, [array(found)])
 
 
-def empty_of_conversations(conversation_ids: Iterable[int], *, written: Collection[UUID]) -> set[int]:
-    """Empty references that hold the value of somebody in these conversations, in the transaction that erases them.
+def clear_for_conversations(conversation_ids: Iterable[int], *, written: Collection[UUID]) -> set[int]:
+    """Clear references that contain the value of a person in these conversations, in the erasing transaction.
 
-    `written` are the requests that the transaction writes, which are locked then. Return the conversations that
-    cannot be erased now, since somebody else has locked a request whose reference is to be emptied.
+    `written` are the requests that the transaction writes; they are locked first. Returns the conversations that
+    cannot be erased now, because another transaction has locked a request whose reference must be cleared.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_OF_CONVERSATIONS, [array(conversation_ids)])
-        named: dict[UUID, set[int]] = defaultdict(set)
-        for conversation_id, request_id, reference, value in cursor.fetchall():
-            if holds(reference, value):
-                named[request_id].add(conversation_id)
-        if not named:
-            return set()
-        # First ours, then others' without waiting: so two that erase never wait for each other.
-        cursor.execute(_LOCK, [array(written)])
-        cursor.execute(f"{_LOCK} SKIP LOCKED", [array(named)])
-        told = {request_id for (request_id,) in cursor.fetchall()}
-        cursor.execute(_EMPTY, [array(told)])
-        return set[int]().union(*(named[request_id] for request_id in named.keys() - told))
+    named: dict[UUID, set[int]] = defaultdict(set)
+    for conversation_id, request_id, reference, value in fetch(_OF_CONVERSATIONS, [array(conversation_ids)]):
+        if holds(reference, value):
+            named[request_id].add(conversation_id)
+    if not named:
+        return set()
+    # First ours, then others' without waiting: so two that erase never wait for each other.
+    execute(_LOCK, [array(written)])
+    locked = {request_id for (request_id,) in fetch(f"{_LOCK} SKIP LOCKED", [array(named)])}
+    execute(_CLEAR, [array(locked)])
+    return set[int]().union(*(named[request_id] for request_id in named.keys() - locked))

@@ -1,4 +1,4 @@
-"""What was done, per store, and what is left to be done: the counters of requests."""
+"""The counters of requests: what was erased or exported per store, and what is left."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -22,11 +22,10 @@ COUNTERS = (
     "extracts",
 )
 
-# What one request's work added to its counters.
 Counts = Counter[str]
 
 
-# Rows are locked in the order of filing: the sweep adds to requests that another worker's sweep adds to as well.
+# Lock in order of filing: the sweeps of two workers may add to the same requests.
 _ADD = f"""
 WITH added AS (
     SELECT * FROM unnest({", ".join(["%s::uuid[]", *["%s::bigint[]"] * len(COUNTERS)])})
@@ -38,8 +37,8 @@ UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added
   FROM locked JOIN added ON added.id = locked.id WHERE r.id = locked.id
 """
 
-# What another deletion had erased before is no part of what the mark has counted. It is added when it is found, which
-# is once: it can only become less. The row says what was added, since a worker can be killed in between.
+# Marking does not count conversations that another deletion had erased before. They are added when found; the row
+# records what was added, since a worker can be killed in between.
 _NOTE = """
 UPDATE compliance_compliancerequest r
    SET conversations_total = counted.total, erased_before = counted.before, extracts_left = noted.days,
@@ -55,10 +54,10 @@ UPDATE compliance_compliancerequest r
 
 
 class Left(NamedTuple):
-    """How much a deletion still has to see gone.
+    """What is left for a deletion to remove.
 
-    `erased_before`: conversations that another one had erased, and of which something is left. `extracts` are days
-    that were made again already, `extracts_left` those that still have to be.
+    `erased_before` counts conversations that another deletion erased but that left something. `extracts` are days
+    already rebuilt, `extracts_left` days still to rebuild.
     """
 
     erased_before: int
@@ -67,7 +66,7 @@ class Left(NamedTuple):
 
 
 def note_left(left: Mapping[UUID, Left]) -> None:
-    """Note how much is left of deletions of the claim, in the caller's transaction."""
+    """Store how much is left of the claim's deletions, in the caller's transaction."""
     if left:
         columns = (array(count) for count in zip(*left.values(), strict=True))
         execute(_NOTE, [array(left), *columns])
@@ -82,7 +81,7 @@ def add_counts(counts: Mapping[UUID, Counts]) -> None:
 
 
 def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
-    """Add what came late to completed deletions, in the caller's transaction: they have found something now."""
+    """Add late data to completed deletions, in the caller's transaction: their result is now `done`."""
     add_counts(counts)
     ComplianceRequest.objects.filter(pk__in=counts).update(
         conversations_total=Greatest("conversations_total", "conversations"), result=ComplianceRequest.Result.DONE

@@ -1,4 +1,4 @@
-"""Begin exports, and publish their outcome."""
+"""Start and complete exports."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from common.arrays import array
 from common.db import execute, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
-from compliance.work.transitions.claimed import log
 from compliance.work.transitions.completion import complete
 from compliance.work.transitions.counters import Counts, add_counts
+from compliance.work.transitions.requeue import log
 
-# The chatbots are asked for last: PostgreSQL, without statistics, would look for all of their requests.
+# Compare the chatbots last: without statistics, PostgreSQL would read all of their requests.
 _START_EXPORTS = """
 WITH claimed AS (
     SELECT id, chatbot_id FROM compliance_compliancerequest WHERE claim_id = %(claim)s ORDER BY seq FOR UPDATE
@@ -25,8 +25,8 @@ UPDATE compliance_compliancerequest r
   FROM claimed WHERE r.id = claimed.id AND claimed.chatbot_id = ANY(%(chatbots)s)
 """
 
-# In the order of the rows' ids, as whoever else locks many of them. Where the chatter's deletion has marked meanwhile
-# the file lives no longer than one that it had met.
+# Lock in order of id, as everyone who locks many of them. If the chatter's deletion has marked meanwhile, the file
+# expires as if the deletion had found it.
 _FINISH_EXPORTS = """
 WITH delivered AS (
     SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(rows)s::bigint[], %(sizes)s::bigint[],
@@ -55,7 +55,7 @@ RETURNING e.request_id
 
 
 def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) -> list[ComplianceRequest]:
-    """Set the exports of the claim for these chatbots under way, in the caller's transaction, and return them."""
+    """Start the claim's exports for these chatbots, in the caller's transaction, and return them."""
     execute(_START_EXPORTS, {"claim": held.id, "now": now, "chatbots": list(chatbot_ids)})
     claimed = ComplianceRequest.objects.filter(claim=held.id).order_by("seq")
     requests = [request for request in claimed if request.chatbot_id in chatbot_ids]
@@ -65,7 +65,7 @@ def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) 
 
 @dataclass(frozen=True)
 class Delivered:
-    """An export's file that is whole and under its key, and what it counted."""
+    """A complete export file under its key, and its counts."""
 
     request_id: UUID
     chatbot_id: int
@@ -78,16 +78,16 @@ class Delivered:
 
 
 def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
-    """Publish the outcome of exports: their files are whole and under their keys. Raises ClaimLost.
+    """Complete exports whose files are under their keys. Raises ClaimLost.
 
-    Returns the requests that could not be completed: a deletion has met one of the conversations since, and the file
-    has to go. Such an export has to be made again from what is left.
+    Returns the requests that cannot complete: a deletion has reached one of their conversations since, so the file
+    must be removed and the export rebuilt from what is left.
     """
 
     def publish(now: datetime, chatbots: set[int]) -> set[UUID]:
         return _publish(held, [file for file in files if file.chatbot_id in chatbots], now)
 
-    # Under the lock: a mark sees an export either unfinished or finished with all that it counts.
+    # Under the lock, so that marking sees an export either unfinished or finished with all its counts.
     finished = set(held.share_with_intake((file.chatbot_id for file in files), publish))
     return [file.request_id for file in files if file.request_id not in finished]
 

@@ -126,7 +126,7 @@ def test_who_waits_for_a_request_of_its_own_has_locked_none_of_anothers(chatbot:
 
     def empty() -> set[int]:
         with transaction.atomic():
-            return references.empty_of_conversations([conversation.pk], written={ours.pk})
+            return references.clear_for_conversations([conversation.pk], written={ours.pk})
 
     def is_free() -> bool:
         with transaction.atomic():

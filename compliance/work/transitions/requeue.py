@@ -1,0 +1,248 @@
+"""Take requests out of a claim undone: requeue, move to another lane, hold or fail them. Release held ones."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Case, Value, When
+
+from chatbots import changelog
+from common.arrays import array
+from common.db import execute, fetch
+from common.storage import errors
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
+from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
+from compliance.work.outbox import announce
+from compliance.work.sizes import Size
+from compliance.work.sql import IS_EARLIER, OPEN, SHARING
+
+logger = logging.getLogger(__name__)
+
+HoldReason = ComplianceRequest.HoldReason
+Lane = ComplianceRequest.Lane
+Status = ComplianceRequest.Status
+WaitingFor = ComplianceRequest.WaitingFor
+
+ACTOR = "worker"
+
+_DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
+
+# The wait before each retry. A restarted service is back soon; after some forty minutes few are.
+_BACK_OFF = [timedelta(seconds=5), timedelta(seconds=10), timedelta(minutes=2), timedelta(minutes=40)]
+# The wait for a storage that is left alone: the first time, and from then on.
+_REST_WAITS = timedelta(seconds=5), timedelta(seconds=10)
+
+# The change log's code for each reason to wait.
+_CODES = {WaitingFor.EXTRACTS: "extracts_pending", WaitingFor.TURN: "turn_over", WaitingFor.ROWS: "rows_in_use"}
+
+_RELEASE = f"""
+UPDATE compliance_compliancerequest r SET status = 'accepted', hold_reason = NULL
+ WHERE r.status = 'on_hold' AND r.hold_reason = 'export_pending'
+   AND NOT EXISTS (
+       SELECT FROM compliance_compliancerequest earlier
+        WHERE {IS_EARLIER} AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')
+          AND earlier.uci_value IS NOT NULL)
+   AND (r.conversation_digests IS NULL OR NOT EXISTS (
+       SELECT FROM {SHARING} AS earlier
+        WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN ('failed', 'on_hold')))
+   AND NOT EXISTS (
+       SELECT FROM compliance_compliancerequest e
+        WHERE e.id = r.pending_export_id AND e.status IN {OPEN}
+          AND (e.uci_value IS NOT NULL OR e.conversation_digests IS NOT NULL))
+RETURNING r.id, r.chatbot_id
+"""
+_SET_PENDING_EXPORT = """
+UPDATE compliance_compliancerequest r SET pending_export_id = pending.export_id
+  FROM unnest(%s::uuid[], %s::uuid[]) AS pending(id, export_id) WHERE r.id = pending.id AND r.claim_id = %s
+"""
+
+
+def requeue(
+    held: HeldClaim, request_ids: Iterable[UUID], *, waiting_for: WaitingFor, wait: timedelta = timedelta()
+) -> None:
+    """Requeue requests without a lost attempt: the worker stops, or other work comes first.
+
+    Logged only when the reason changes: it can repeat for days.
+    """
+    with held.transaction() as now:
+        requests = _requeue(held, request_ids, waiting_for=waiting_for, not_before=now + wait if wait else None)
+        _log_requeued((request for request in requests if request.waiting_for != waiting_for), _CODES[waiting_for])
+
+
+def try_again(held: HeldClaim, request_ids: Iterable[UUID], *, code: str) -> None:
+    """Requeue requests to be claimed at once, since what they were based on has changed meanwhile."""
+    with held.transaction():
+        _log_requeued(_requeue(held, request_ids, waiting_for=None, not_before=None), code)
+
+
+def requeue_isolated(held: HeldClaim) -> None:
+    """Requeue all requests to be claimed one by one, after an error that none is known to have caused."""
+    _change_lane(held, held.request_ids, Lane.ISOLATED, code="isolated")
+
+
+def move_large(held: HeldClaim, request_ids: Sequence[UUID], sizes: Mapping[UUID, Size]) -> list[UUID]:
+    """Move large requests to their lane before any work on them, and return the others.
+
+    Claims of one request, in the large lane or for a client's bucket, keep what they have.
+    """
+    if held.lane in {Lane.LARGE, Lane.CLIENT}:
+        return list(request_ids)
+    large = [request_id for request_id in request_ids if request_id in sizes and sizes[request_id].is_large]
+    if large:
+        _change_lane(held, large, Lane.LARGE, code="large")
+    return [request_id for request_id in request_ids if request_id not in large]
+
+
+def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Sequence[UUID]) -> list[UUID]:
+    """Move the requests in `apart`, which call a client's bucket, to the lane for that, and return the others.
+
+    A claim that may call the bucket keeps them.
+    """
+    if held.bucket_of is not None or not apart:
+        return list(request_ids)
+    _change_lane(held, apart, Lane.CLIENT, code="client_bucket")
+    return [request_id for request_id in request_ids if request_id not in apart]
+
+
+def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
+    """Record errors: each costs an attempt. Retry after a wait, or fail when none is left or a retry cannot help.
+
+    Where the storage is left alone for a while nothing was tried, so no attempt is lost.
+    """
+    with held.transaction() as now:
+        resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}
+        _wait_for_storage(held, resting, now)
+        requests = claimed(held, failures.keys() - resting)
+        for request in requests:
+            failure = failures[request.pk]
+            request.attempts += 1
+            request.error_code, request.error_detail = failure.code, failure.detail[:_DETAIL_LENGTH]
+            request.claim = request.waiting_for = None
+            logger.warning("request.attempt_failed request=%s code=%s", request.pk, failure.code)
+            most = errors.most_attempts(failure.code, retryable=failure.retryable, most=MAX_ATTEMPTS)
+            if request.attempts < most:
+                request.status = Status.ACCEPTED
+                request.not_before = now + _BACK_OFF[request.attempts - 1]
+            else:
+                request.status, request.failed_at = Status.FAILED, now
+            request.save(
+                update_fields=[
+                    "attempts",
+                    "error_code",
+                    "error_detail",
+                    "claim",
+                    "waiting_for",
+                    "status",
+                    "not_before",
+                    "failed_at",
+                ]
+            )
+        failed = [request for request in requests if request.status == Status.FAILED]
+        announce([request.pk for request in failed])
+        _log_requeued(request for request in requests if request.status == Status.ACCEPTED)
+        log("request.failed", failed, lambda request: {"code": request.error_code, "attempts": request.attempts})
+
+
+def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mapping[UUID, UUID]) -> None:
+    """Put requests on hold, out of the claim, before any work on them.
+
+    `pending` maps a deletion to the export by the other selector that it waits for: queue order does not cover those.
+    """
+    with held.transaction() as now:
+        requests = claimed(held, reasons)
+        if pending:
+            execute(_SET_PENDING_EXPORT, [array(pending), array(pending.values()), held.id])
+        for reason in set(reasons.values()):
+            ids = [request_id for request_id, why in reasons.items() if why == reason]
+            ComplianceRequest.objects.filter(pk__in=ids, claim=held.id).update(
+                status=Status.ON_HOLD, hold_reason=reason, held_at=now, claim=None, waiting_for=None
+            )
+        announce([request.pk for request in requests])
+        log("request.held", requests, lambda request: {"reason": str(reasons[request.pk])})
+
+
+@transaction.atomic
+def release_export_pending() -> int:
+    """Release deletions that no failed or held export blocks any more, and return how many.
+
+    Whether the export was delivered, given up or requeued, queue order does the rest. Each drain begins with it.
+    """
+    released = fetch(_RELEASE)
+    changelog.record_all(
+        [
+            changelog.entry(
+                "request.released",
+                chatbot_id=chatbot_id,
+                request_id=request_id,
+                actor=ACTOR,
+                data={"reason": "export_pending"},
+            )
+            for request_id, chatbot_id in released
+        ]
+    )
+    return len(released)
+
+
+def claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequest]:
+    """Lock those of the requests that are still in the claim, in the order all workers use, and return them."""
+    return list(
+        ComplianceRequest.objects.select_for_update(of=("self",))
+        .filter(pk__in=list(request_ids), claim=held.id)
+        .order_by("seq")
+    )
+
+
+def log(
+    event: str,
+    requests: Iterable[ComplianceRequest],
+    data: Callable[[ComplianceRequest], changelog.Data] = lambda _request: {},
+) -> None:
+    changelog.record_all(
+        [
+            changelog.entry(
+                event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=ACTOR, data=data(request)
+            )
+            for request in requests
+        ]
+    )
+
+
+def _requeue(held: HeldClaim, request_ids: Iterable[UUID], **changes: Any) -> list[ComplianceRequest]:
+    """Return the requests as they were before."""
+    requests = claimed(held, request_ids)
+    ComplianceRequest.objects.filter(pk__in=[request.pk for request in requests]).update(
+        status=Status.ACCEPTED, claim=None, **changes
+    )
+    return requests
+
+
+def _log_requeued(requests: Iterable[ComplianceRequest], code: str = "") -> None:
+    log(
+        "request.requeued",
+        requests,
+        lambda request: {"code": code or request.error_code, "attempts": request.attempts},
+    )
+
+
+def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, code: str) -> None:
+    with held.transaction():
+        _log_requeued(_requeue(held, request_ids, lane=lane), code)
+
+
+def _wait_for_storage(held: HeldClaim, request_ids: Collection[UUID], now: datetime) -> None:
+    """Requeue requests until their storage may be tried again. Logged the first time only: it can take days."""
+    resting = errors.resting()
+    first_wait, next_wait = (Value(now + wait) for wait in _REST_WAITS)
+    requests = _requeue(
+        held,
+        request_ids,
+        waiting_for=None,
+        not_before=Case(When(error_code=resting.code, then=next_wait), default=first_wait),
+        error_code=resting.code,
+        error_detail=resting.detail,
+    )
+    _log_requeued((request for request in requests if request.error_code != resting.code), resting.code)
