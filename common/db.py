@@ -1,12 +1,14 @@
-"""SQL that Django's ORM has no words for, on the default connection.
+"""SQL that Django's ORM cannot express, on the default connection.
 
 Parameters are psycopg's: `%s` with a list, or `%(name)s` with a dict. Errors are Django's (`django.db.Error`).
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
-from django.db import connection
+from django.db import Error, connection
 from psycopg.sql import Composable
 
 Statement = str | Composable
@@ -48,3 +50,33 @@ WITH RECURSIVE found(value) AS (
 )
 SELECT value FROM found WHERE value IS NOT NULL
 """  # noqa: S608  (names from code)
+
+
+def array(ids: Iterable[int | UUID]) -> str:
+    """Return ids as the text of a PostgreSQL array, for `= ANY(%s)` or `%s::bigint[]`.
+
+    psycopg accepts a list too, but checks each element for quoting: a tenth of the time of claiming requests. Numbers
+    and UUIDs need none.
+    """
+    return f"{{{','.join(map(str, ids))}}}"
+
+
+def retry_while_unavailable(write: Callable[[], object], *, seconds: float = 30.0) -> None:
+    """Call `write` on a live connection, again each second while the database fails, for `seconds` at most.
+
+    For writes that must survive a restart of the database; not for use in a transaction. Raises the last database
+    error, and any other error of `write` at once.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        # The connection itself may have been the failure.
+        connection.close_if_unusable_or_obsolete()
+        try:
+            write()
+        except Error:
+            connection.close()
+            if time.monotonic() > end:
+                raise
+            time.sleep(1)
+        else:
+            return

@@ -7,8 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import first_id

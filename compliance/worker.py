@@ -12,8 +12,8 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
+from common.db import retry_while_unavailable
 from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
-from common.patience import patiently
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
@@ -201,7 +201,7 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
     """
     logger.error("claim.failed claim=%s", held.id, exc_info=error)
     try:
-        patiently(lambda: _put_back(held, error), seconds=_PATIENCE_SECONDS)
+        retry_while_unavailable(lambda: _put_back(held, error), seconds=_PATIENCE_SECONDS)
     except ClaimLost:
         pass
     except DatabaseError as again:

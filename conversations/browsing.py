@@ -19,8 +19,7 @@ from uuid import UUID
 from django.db import connection, models
 
 from chatbots.models import Chatbot
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from conversations.models import Conversation
 
 PAGE = 50

@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterable
 
 from django.db import OperationalError
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 
 PARTS = 4
 # The first half of the two-part key is this and the part; the second is the chatbot's id (both are 4-byte integers

@@ -13,9 +13,8 @@ from django.db.models import F, Func, IntegerField, OuterRef, QuerySet
 from django.db.models.functions import Coalesce, JSONObject
 
 from chatbots.models import Chatbot
-from common.arrays import array
 from common.crypto import digest
-from common.db import fetch
+from common.db import array, fetch
 from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
 

@@ -4,8 +4,7 @@ from collections.abc import Collection
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 
 # By the log's index alone. A day of more is counted from the newest on.
 MOST = 1_000_000

@@ -14,8 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from conversations.merging import Row, StoredValue, Working
 from conversations.variables import Chatter
 

@@ -1,7 +1,7 @@
-"""Remove objects for good: open uploads, every version, every delete marker, by exact key.
+"""Removal of objects for good: open uploads, every version, every delete marker, by exact key.
 
-Many keys share the calls that can be shared: a deletion is one call for up to a thousand versions, of whatever keys,
-and the listings go on side by side. A storage that refuses one version refuses that key alone.
+Many keys share calls: one deletion covers up to a thousand versions of any keys, and listings run in parallel. A
+storage that refuses one version affects that key alone.
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.utils import timezone
 
+from common import outbound
 from common.storage import errors
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
@@ -24,7 +25,7 @@ _T = TypeVar("_T")
 
 # S3's limit for one call.
 MAX_KEYS_PER_DELETE = 1000
-# Listings at once: a far storage is mostly waited for.
+# Parallel listings: a distant storage is mostly waiting.
 THREADS = 4
 
 
@@ -37,14 +38,14 @@ class Version(NamedTuple):
 
 @dataclass
 class Removed:
-    """What became of each key: how many versions and markers are gone, or why something of it is left."""
+    """For each key the number of removed versions and markers, or the error that left something behind."""
 
     gone: dict[str, int] = field(default_factory=dict)
     failed: dict[str, StorageError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Leftovers:
     had_uploads: bool
     versions: list[str]
 
@@ -53,69 +54,90 @@ class _Found:
 
 
 class Removal:
-    def __init__(self, client: "S3Client", bucket: str, calls: Calls) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._calls = calls
+    """Mixed into `ObjectStorage`."""
 
-    def remove(self, keys: Iterable[str]) -> Removed:
-        """Remove whatever there is of exactly these keys.
+    client: "S3Client"
+    bucket_name: str
+    calls: Calls
 
-        Open uploads are aborted before the versions are listed, so that none can complete unseen. Where anything
-        was there, it is looked for once more at the end.
+    def purge(self, key: str) -> int:
+        """Remove everything under exactly this key; return how many versions and markers. Raises StorageError."""
+        removed = self.purge_many([key])
+        if key in removed.failed:
+            raise removed.failed[key]
+        return removed.gone[key]
+
+    def purge_many(self, keys: Iterable[str]) -> Removed:
+        """Remove everything under exactly these keys: open uploads, every version and delete marker.
+
+        Raises nothing: a failure of one key is in `Removed.failed` and affects no other. Open uploads are aborted
+        before the versions are listed, so that none can complete unseen. Where anything was found, it is looked for
+        again at the end (`storage_incomplete` if it is still there).
         """
         removed = Removed()
         found = self._each(keys, self._abort_and_list, removed)
-        versions = [Version(key, version_id) for key, what in found.items() for version_id in what.versions]
+        versions = [Version(key, version_id) for key, left in found.items() for version_id in left.versions]
         removed.failed |= self.remove_versions(versions)
-        again = [key for key, what in found.items() if what and key not in removed.failed]
-        for key, left in self._each(again, self._look, removed).items():
+        again = [key for key, left in found.items() if left and key not in removed.failed]
+        for key, left in self._each(again, self._list, removed).items():
             if left:
                 removed.failed[key] = errors.left_over()
-        removed.gone = {key: len(what.versions) for key, what in found.items() if key not in removed.failed}
+        removed.gone = {key: len(left.versions) for key, left in found.items() if key not in removed.failed}
         return removed
 
     def remove_versions(self, versions: Iterable[Version]) -> dict[str, StorageError]:
-        """Remove just these versions and markers; return what was refused, the worst of each key."""
+        """Remove only these versions and delete markers. Return the worst refusal of each key.
+
+        A version that no longer exists is no error.
+        """
         every = list(versions)
         refusals: dict[str, list[StorageError]] = defaultdict(list)
         for start in range(0, len(every), MAX_KEYS_PER_DELETE):
-            some = every[start : start + MAX_KEYS_PER_DELETE]
+            batch = every[start : start + MAX_KEYS_PER_DELETE]
             try:
-                refused = self._delete_versions(some)
+                refused = self._delete_versions(batch)
             except StorageError as error:
-                refused = [(version.key, error) for version in some]
+                refused = [(version.key, error) for version in batch]
             for key, refusal in refused:
                 refusals[key].append(refusal)
-        # What needs a person goes before what needs time.
+        # What needs a person takes precedence over what needs time.
         return {key: min(of_key, key=lambda refusal: refusal.retryable) for key, of_key in refusals.items()}
 
-    def remove_older(self, key: str, *, keep: str) -> int:
-        """Remove all versions of exactly this key but one, which must be the visible one. Raises StorageError."""
-        older = [version_id for version_id in self._version_ids(key) if version_id != keep]
-        # Asked after the list was read: if ours is the latest now, all that was listed is older.
-        with self._calls():
-            head = self._client.head_object(Bucket=self._bucket, Key=key)
-        if (head.get("VersionId") or "null") != keep:
-            raise errors.overtaken()
-        for refusal in self.remove_versions(Version(key, version_id) for version_id in older).values():
-            raise refusal
-        if older and self._version_ids(key) != [keep]:
-            raise errors.left_over()
-        return len(older)
+    def purge_older(self, key: str, *, keep: str) -> int:
+        """Remove all versions and markers of exactly this key except the version `keep`. Return their number.
+
+        Raises `storage_incomplete`, and removes nothing, if another version is the visible one: another writer has
+        written since. All calls together have the time of one that completes an upload.
+        """
+        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
+            older = [version_id for version_id in self._version_ids(key) if version_id != keep]
+            # Asked after listing: if ours is the latest now, everything listed is older.
+            with self.calls():
+                head = self.client.head_object(Bucket=self.bucket_name, Key=key)
+            if (head.get("VersionId") or "null") != keep:
+                raise errors.overtaken()
+            for refusal in self.remove_versions(Version(key, version_id) for version_id in older).values():
+                raise refusal
+            if older and self._version_ids(key) != [keep]:
+                raise errors.left_over()
+            return len(older)
 
     def abort_all(self, key: str) -> None:
-        """Abort all open uploads of exactly this key. Raises StorageError."""
-        for upload_id in self._open_uploads(key):
-            self.abort(key, upload_id)
+        """Abort all open uploads of exactly this key: their senders can no longer publish. Raises StorageError.
+
+        All calls together have the time of one that completes an upload.
+        """
+        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
+            for upload_id in self._open_uploads(key):
+                self.abort(key, upload_id)
 
     def abort(self, key: str, upload_id: str) -> None:
-        """Abort an open upload: it can never complete afterwards. No error when it is gone already."""
-        with self._calls(passing=["NoSuchUpload"]):
-            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        """Abort an open upload: it can never complete afterwards. No error if it no longer exists."""
+        with self.calls(passing=["NoSuchUpload"]):
+            self.client.abort_multipart_upload(Bucket=self.bucket_name, Key=key, UploadId=upload_id)
 
     def _each(self, keys: Iterable[str], work: Callable[[str], _T], removed: Removed) -> dict[str, _T]:
-        """Do the work for each key, side by side; keys for which it raises StorageError are noted as failed."""
+        """Do the work for each key in parallel. Keys for which it raises StorageError are noted as failed."""
 
         def attempt(key: str) -> _T | StorageError:
             try:
@@ -137,40 +159,40 @@ class Removal:
                 done[key] = outcome
         return done
 
-    def _abort_and_list(self, key: str) -> _Found:
+    def _abort_and_list(self, key: str) -> _Leftovers:
         uploads = self._open_uploads(key)
         for upload_id in uploads:
             self.abort(key, upload_id)
-        return _Found(bool(uploads), self._version_ids(key))
+        return _Leftovers(bool(uploads), self._version_ids(key))
 
-    def _look(self, key: str) -> _Found:
-        return _Found(bool(self._open_uploads(key)), self._version_ids(key))
+    def _list(self, key: str) -> _Leftovers:
+        return _Leftovers(bool(self._open_uploads(key)), self._version_ids(key))
 
     def _open_uploads(self, key: str) -> list[str]:
-        with self._calls():
-            pages = self._client.get_paginator("list_multipart_uploads")
+        with self.calls():
+            pages = self.client.get_paginator("list_multipart_uploads")
             return [
                 upload["UploadId"]
-                for page in pages.paginate(Bucket=self._bucket, Prefix=key)
+                for page in pages.paginate(Bucket=self.bucket_name, Prefix=key)
                 for upload in page.get("Uploads", ())
                 if upload["Key"] == key
             ]
 
     def _version_ids(self, key: str) -> list[str]:
-        with self._calls():
-            pages = self._client.get_paginator("list_object_versions")
+        with self.calls():
+            pages = self.client.get_paginator("list_object_versions")
             return [
                 entry["VersionId"]
-                for page in pages.paginate(Bucket=self._bucket, Prefix=key)
+                for page in pages.paginate(Bucket=self.bucket_name, Prefix=key)
                 for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
                 if entry["Key"] == key
             ]
 
     def _delete_versions(self, versions: Sequence[Version]) -> list[tuple[str, StorageError]]:
         objects: Any = [{"Key": key, "VersionId": version_id} for key, version_id in versions]
-        with self._calls():
-            answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": objects, "Quiet": True})
-        # An answer that is a success may refuse single versions.
+        with self.calls():
+            answer = self.client.delete_objects(Bucket=self.bucket_name, Delete={"Objects": objects, "Quiet": True})
+        # A successful answer may refuse single versions.
         return [
             (error.get("Key", ""), self._refusal(error))
             for error in answer.get("Errors", ())
@@ -186,10 +208,10 @@ class Removal:
         return errors.denied("s3:DeleteObjectVersion")
 
     def _is_locked(self, key: str, version_id: str) -> bool:
-        """Say whether retention or a legal hold protects a version: a refusal only says AccessDenied."""
+        """Return whether retention or a legal hold protects a version: the refusal itself is just AccessDenied."""
         try:
-            with self._calls():
-                head = dict(self._client.head_object(Bucket=self._bucket, Key=key, VersionId=version_id))
+            with self.calls():
+                head = dict(self.client.head_object(Bucket=self.bucket_name, Key=key, VersionId=version_id))
         except StorageError:
             return False
         retained_until: Any = head.get("ObjectLockRetainUntilDate")

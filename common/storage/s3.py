@@ -1,8 +1,8 @@
 """Object storage: django-storages' `S3Storage` with what it lacks.
 
-What it adds: a multipart writer that publishes a whole object or none, removal of an object with all its
-versions and unfinished uploads, and errors in our words. A key is used exactly as it was recorded. Neither a
-key nor a value stands in an error or a log line of this module: keys can bear what a chatter is known by.
+It adds a multipart writer that publishes a whole object or none, removal of an object with all its versions and open
+uploads, and errors of our own. A key is used exactly as recorded. Neither keys nor values appear in errors or log
+lines: keys can contain what identifies a chatter.
 """
 
 import hashlib
@@ -24,8 +24,7 @@ from common import outbound
 from common.storage import errors, transport
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
-from common.storage.parts import PART_BYTES, in_parts
-from common.storage.removal import Removal, Removed, Version
+from common.storage.removal import Removal, Version
 from common.storage.roles import Role, session_of
 from common.storage.sessions import core_session, session_on
 
@@ -40,13 +39,15 @@ logger = logging.getLogger(__name__)
 LINK_LIFE = timedelta(minutes=5)
 MAX_KEY_BYTES = 1024
 STREAM_BYTES = 1024 * 1024
+# S3 allows 10,000 parts, so an object can have 78 GiB.
+PART_BYTES = 8 * 1024 * 1024
 
 _ABORTING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_parts` has published: size in bytes, SHA-256 in lower-case hex, the version's id."""
+    """A published object: size in bytes, SHA-256 in lower-case hex, the version's id."""
 
     bytes: int
     sha256: str
@@ -54,7 +55,7 @@ class Written:
 
 
 class OpenUpload(NamedTuple):
-    """A multipart upload that was begun and neither completed nor aborted."""
+    """A multipart upload that is neither completed nor aborted."""
 
     key: str
     upload_id: str
@@ -62,7 +63,7 @@ class OpenUpload(NamedTuple):
 
 
 class _Sent:
-    """The parts of an upload that the storage has taken."""
+    """The parts of an upload that the storage has accepted."""
 
     def __init__(self, client: "S3Client", calls: Calls, upload: dict[str, Any]) -> None:
         self._client = client
@@ -81,11 +82,11 @@ class _Sent:
         self.digest.update(part)
 
 
-class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no types
-    """One bucket. Whatever the storage or the network does, the methods defined here raise only StorageError.
+class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storages has no types
+    """One bucket. The methods defined here raise only StorageError, whatever the storage or the network does.
 
-    What else `S3Storage` has (`listdir`, `size`, …) lets botocore's errors through, with keys in them, and
-    knows no versions: do not use it.
+    Do not use the rest of `S3Storage` (`listdir`, `size`, …): it lets botocore's errors through, with keys in them,
+    and ignores versions.
     """
 
     bucket_name: str
@@ -112,7 +113,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def open_upload(self, key: str, *, content_type: str, filename: str = "") -> str:
         """Open a multipart upload and return its id. Nothing is visible under the key until it completes.
 
-        `filename` is stored with the object: what a browser that downloads it shall call it.
+        `filename` is stored with the object, as its name for downloads.
         """
         _check_key(key)
         upload: Any = {"Bucket": self.bucket_name, "Key": key, "ContentType": content_type, **self.encryption}
@@ -130,22 +131,22 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         meanwhile: Callable[[], None] | None = None,
         before_complete: Callable[[], None] | None = None,
     ) -> Written:
-        """Send the chunks as the parts of an open upload, then publish the object, whole.
+        """Send the chunks as the parts of an open upload, then publish the whole object.
 
-        `meanwhile` is called after each wait for a part: whoever holds something by a lease can renew it.
-        Memory stays at a few parts. Any error, also one of `chunks` or `before_complete` (called last, before
-        publishing), aborts the upload: then no object appears. One exception: if the connection breaks while
-        the storage publishes, nobody knows whether it did; `purge` leaves nothing either way.
+        `meanwhile` is called after each wait for a part, to renew a lease; `before_complete` last, before publishing.
+        Memory holds a few parts at most. Any error, also one of `chunks` or `before_complete`, aborts the upload:
+        then no object appears. One exception: if the connection breaks while the storage publishes, the result is
+        unknown; `purge` leaves nothing either way.
         """
         upload: dict[str, Any] = {"Bucket": self.bucket_name, "Key": key, "UploadId": upload_id}
         try:
-            sent = self._send_parts(upload, chunks, meanwhile or _nothing)
+            sent = self._send_parts(upload, chunks, meanwhile or (lambda: None))
             if before_complete:
                 before_complete()
             with self.calls(completing=True):
                 answer = self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": sent.parts})
         except BaseException:
-            # Also KeyboardInterrupt and SystemExit: a stopping worker leaves nothing behind.
+            # KeyboardInterrupt and SystemExit too: a stopping worker leaves nothing behind.
             self.abort_after_error(key, upload_id)
             raise
         return Written(sent.bytes, sent.digest.hexdigest(), answer.get("VersionId") or "null")
@@ -153,8 +154,8 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     def put(self, key: str, data: bytes, content_type: str) -> None:
         """Write a small object in one call. Only where a late repetition by a stale worker does no harm.
 
-        When no answer comes, it is not tried again: in a bucket with versions there would be two. Nobody knows then
-        whether the object is there.
+        Without an answer it is not tried again, since a versioned bucket would hold two; then it is unknown whether
+        the object exists.
         """
         _check_key(key)
         with self.calls(sending=len(data)):
@@ -162,16 +163,10 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
                 Bucket=self.bucket_name, Key=key, Body=data, ContentType=content_type, **self.encryption
             )
 
-    # --- Removing --------------------------------------------------------------------------------------
-
-    def abort(self, key: str, upload_id: str) -> None:
-        """Abort an open upload: it can never complete afterwards. No error when it is gone already."""
-        self._removal.abort(key, upload_id)
-
     def abort_after_error(self, key: str, upload_id: str) -> None:
-        """Abort an upload while another error is on its way. A failure is logged: `purge` can still do it.
+        """Abort an upload while another error propagates. A failure is logged: `purge` can still do it.
 
-        It has little time: the call before may have used up its own, and somebody may hold a lease meanwhile.
+        Its time is short: the call before may have used up its own, while a lease is held.
         """
         try:
             with outbound.within(_ABORTING_SECONDS):
@@ -179,47 +174,8 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         except StorageError as error:
             logger.warning("storage.upload_not_aborted code=%s", error.code)
 
-    def purge(self, key: str) -> int:
-        """Remove whatever there is of exactly this key, and return how many versions and markers that were."""
-        removed = self.purge_many([key])
-        if key in removed.failed:
-            raise removed.failed[key]
-        return removed.gone[key]
-
-    def purge_many(self, keys: Iterable[str]) -> Removed:
-        """Remove whatever there is of exactly these keys: open uploads, every version and delete marker.
-
-        Raises nothing: what could not be removed of one key is told in `Removed.failed`, and hinders no other.
-        What was removed has been looked for once more (`storage_incomplete` if it was still there).
-        """
-        return self._removal.remove(keys)
-
-    def remove_versions(self, versions: Iterable[Version]) -> dict[str, StorageError]:
-        """Remove just these versions and delete markers, without looking what else there is of their keys.
-
-        Returns what was refused, one error a key. One that is gone already is no error.
-        """
-        return self._removal.remove_versions(versions)
-
-    def abort_all(self, key: str) -> None:
-        """Abort all open uploads of exactly this key: whoever still sends one can no longer publish it.
-
-        All its calls together have the time of one that completes.
-        """
-        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
-            self._removal.abort_all(key)
-
-    def purge_older(self, key: str, *, keep: str) -> int:
-        """Remove all versions and markers of exactly this key but the version `keep`; return how many they were.
-
-        Raises `storage_incomplete`, and removes nothing, when another version is the visible one: somebody else has
-        written since, and theirs is not ours to remove. All its calls together have the time of one that completes.
-        """
-        with outbound.within(outbound.STORAGE_COMPLETING_SECONDS):
-            return self._removal.remove_older(key, keep=keep)
-
     def delete(self, name: str) -> None:
-        """As `purge`: S3Storage's own way leaves the object behind a marker in a versioned bucket."""
+        """Purge: S3Storage's own deletion leaves the object behind a delete marker in a versioned bucket."""
         self.purge(name)
 
     # --- Reading ---------------------------------------------------------------------------------------
@@ -230,11 +186,11 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return not call.code
 
     def read(self, key: str) -> bytes:
-        """Return a whole object, all of it in memory."""
+        """Return a whole object."""
         return b"".join(self.stream(key))
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Yield an object piece by piece, one at a time in memory. Each piece is a call, with the time of one."""
+        """Yield an object in pieces, one at a time in memory. Each piece has the time of a call."""
         with self.calls():
             body = self.client.get_object(Bucket=self.bucket_name, Key=key)["Body"]
         with closing(body):
@@ -273,10 +229,10 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return chain.from_iterable(self.calls.each(found))
 
     def link(self, key: str, *, filename: str = "", content_type: str = "", expires: timedelta = LINK_LIFE) -> str:
-        """Return an address where a browser without credentials can download the object, for a while.
+        """Return a URL where a browser without credentials can download the object until `expires`.
 
-        A `filename` stands in the address, so none that is personal. Without one the object's own holds. The storage
-        is not asked, so a link is made also while it does not answer.
+        `filename` is part of the URL, so it must not be personal; by default it is the object's own. The storage is
+        not called, so this works while it does not answer.
         """
         params = {"Bucket": self.bucket_name, "Key": key}
         if filename:
@@ -291,35 +247,31 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
     # --- The bucket itself -----------------------------------------------------------------------------
 
     def create_bucket_if_missing(self) -> None:
-        """Make the bucket, unless it is there. Two processes may call this at once."""
+        """Create the bucket unless it exists. Safe to call concurrently."""
         with self.calls(passing={*errors.GONE, "NoSuchBucket"}) as call:
             self.client.head_bucket(Bucket=self.bucket_name)
         if not call.code:
             return
-        # S3 wants its first region left out, and any other named.
+        # S3 wants its first region omitted and any other named.
         where: Any = {"CreateBucketConfiguration": {"LocationConstraint": self.region_name}}
         with self.calls(passing=["BucketAlreadyOwnedByYou"]):
             self.client.create_bucket(Bucket=self.bucket_name, **({} if self.region_name == "us-east-1" else where))
 
-    # --- Inside ----------------------------------------------------------------------------------------
+    # --- Clients ---------------------------------------------------------------------------------------
 
     @cached_property
-    def calls(self) -> Calls:
-        """The context in which each call to the bucket is made."""
+    def calls(self) -> Calls:  # type: ignore[override]  # declared in the mixin
+        """The context manager of each call to the bucket."""
         return Calls(self.call_seconds)
 
     @cached_property
-    def _removal(self) -> Removal:
-        return Removal(self.client, self.bucket_name, self.calls)
-
-    @cached_property
-    def client(self) -> "S3Client":
-        """One for all threads, as boto3's clients are made for. S3Storage would make one a thread, at 60 ms each."""
+    def client(self) -> "S3Client":  # type: ignore[override]  # as above
+        """One for all threads, as boto3 allows. S3Storage would create one per thread, at 60 ms each."""
         return cast("S3Client", self.connection.meta.client)
 
     @cached_property
     def _public_client(self) -> "S3Client":
-        """Signs links for the address that browsers see. It sends nothing, so one serves all threads."""
+        """Signs links for the endpoint that browsers use. It sends nothing."""
         client = self._create_session().client(
             "s3",
             region_name=self.region_name,
@@ -330,7 +282,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
 
     @cached_property
     def encryption(self) -> dict[str, Any]:
-        """What each call that makes an object says of server-side encryption."""
+        """The server-side encryption options of each call that creates an object."""
         key = {"SSEKMSKeyId": self.kms_key_id} if self.kms_key_id else {}
         return {"ServerSideEncryption": self.sse, **key} if self.sse else {}
 
@@ -347,7 +299,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
         return super()._open(name, mode)
 
     def _send_parts(self, upload: dict[str, Any], chunks: Iterable[bytes], meanwhile: Callable[[], None]) -> "_Sent":
-        """Send a part while the next one is read: one in flight, and none once this returns or raises."""
+        """Send one part while the next is read. None is in flight once this returns or raises."""
         sent = _Sent(self.client, self.calls, upload)
         with ThreadPoolExecutor(max_workers=1) as sender:
             sending = None
@@ -356,26 +308,36 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]  # django-storages has no 
                     sending.result()
                     meanwhile()
                 if len(part) == PART_BYTES:
-                    # In a copy of our context: the thread's log lines are of this call too.
+                    # In a copy of our context, so that the thread's log lines carry this call's id.
                     sending = sender.submit(copy_context().run, sent.add, part)
                 else:
-                    # The last: nothing is left to read meanwhile, so a small file needs no thread.
+                    # The last part: nothing is left to read meanwhile, so a small file needs no thread.
                     sent.add(part)
             if sending:
                 sending.result()
         return sent
 
 
+def in_parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Regroup chunks into parts of PART_BYTES, the last one shorter. Yields at least one: an upload needs a part."""
+    buffer = bytearray()
+    yielded = False
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= PART_BYTES:
+            yield bytes(memoryview(buffer)[:PART_BYTES])
+            del buffer[:PART_BYTES]
+            yielded = True
+    if buffer or not yielded:
+        yield bytes(buffer)
+
+
 def _check_key(key: str) -> None:
-    """Raise ValueError unless every storage takes the key as it is: some fold `//`, clients `.` and `..`."""
+    """Raise ValueError unless every storage keeps the key as it is: some fold `//`, clients `.` and `..`."""
     if {"", ".", ".."} & set(key.split("/")) or len(key.encode()) > MAX_KEY_BYTES:
         raise ValueError("A key must have no empty, . or .. segment, and 1024 bytes at most.")
 
 
-def _nothing() -> None:
-    pass
-
-
 def _not_after_silence(caught_exception: Exception | None, **_options: Any) -> bool | None:
-    """Say that a call without an answer is not tried again, and leave all else to botocore."""
+    """Do not retry a call without an answer; leave everything else to botocore."""
     return None if caught_exception is None else False

@@ -17,8 +17,7 @@ from django.db.backends.utils import CursorWrapper
 
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
-from common.arrays import array
-from common.db import distinct, execute, fetch
+from common.db import array, distinct, execute, fetch
 from common.leases import LEASE_END, most_workers
 from compliance.models import Callback
 from compliance.work.claims import BY_INDEX

@@ -11,8 +11,7 @@ from django.db.models import QuerySet
 
 from chatbots import changelog
 from chatbots.models import Chatbot
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.errors import Refused
 from compliance.models import Callback
 from compliance.work import notify

@@ -7,8 +7,7 @@ those by conversations only the data tells whether they meet, so it is asked rig
 from collections.abc import Collection
 from uuid import UUID
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from compliance.work.sql import NAMING
 from conversations.named import NAMED
 

@@ -16,8 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from common.arrays import array
-from common.db import execute
+from common.db import array, execute
 from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
 
 # One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another

@@ -10,8 +10,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.erasure.scope import IN_SCOPE
 from conversations.extracts import making, work
 

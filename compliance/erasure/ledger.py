@@ -17,8 +17,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from chatbots.buckets import hosted_storage
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
 

@@ -21,8 +21,7 @@ from uuid import UUID
 from django.conf import settings
 
 from chatbots import changelog
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.erasure import blocking_exports, exports, rows
 from compliance.models import ComplianceRequest
 from compliance.work import sql, transitions

@@ -19,8 +19,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from common.leases import LeaseRenewer
 from common.storage.removal import Removed
 from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCOPE

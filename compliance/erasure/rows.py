@@ -14,8 +14,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Variable
-from common.arrays import array
+from common.db import array
 from conversations.locks import await_under_way
 
 logger = logging.getLogger(__name__)

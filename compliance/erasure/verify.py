@@ -16,8 +16,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from compliance import notes
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed

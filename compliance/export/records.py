@@ -13,8 +13,7 @@ from uuid import UUID
 
 from chatbots.buckets import StorageLocation
 from chatbots.models import Chatbot
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.export.keys import export_key
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.storage_locations import RecordedLocation

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.detect import OFFICERS
 from compliance.work.health import FIRST_OF_LINES

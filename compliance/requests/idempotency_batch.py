@@ -14,9 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from chatbots.models import Chatbot
-from common.arrays import array
 from common.crypto import digest
-from common.db import fetch
+from common.db import array, fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.idempotency import ReplayKey

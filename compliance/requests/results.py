@@ -11,8 +11,7 @@ from datetime import date, datetime
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from compliance.models import ComplianceRequest, Export
 
 Kind = ComplianceRequest.Kind

@@ -17,8 +17,7 @@ from chatbots.buckets import Step
 from chatbots.models import BucketCheck, Chatbot
 from chatbots.operations.buckets import check_bucket, require_bucket
 from common import proc
-from common.arrays import array
-from common.db import execute, fetch_one
+from common.db import array, execute, fetch_one
 from compliance.work import notify
 
 # Renewed at each step, which is one call or a few. After the last, what was made is removed: two calls more. It is

@@ -18,8 +18,7 @@ from django.db import transaction
 
 from chatbots import changelog
 from common import proc
-from common.arrays import array
-from common.db import execute, fetch, fetch_one
+from common.db import array, execute, fetch, fetch_one
 from common.leases import LEASE_END
 from compliance.errors import ClaimLost
 from compliance.models import Claim, ComplianceRequest

@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from common.arrays import array
-from common.db import fetch
+from common.db import array, fetch
 from compliance.work import heartbeats, notify, occurrences
 from compliance.work.heartbeats import Cluster, Condition
 

@@ -7,8 +7,7 @@ from uuid import UUID
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
-from common.arrays import array
-from common.db import execute
+from common.db import array, execute
 from compliance.work import notify
 
 # How long an undeliverable callback is tried.

@@ -9,8 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from common.matching import holds
 from compliance.work import sql
 

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from chatbots.buckets import hosted_storage
 from common import leases, proc
-from common.arrays import array
-from common.db import distinct, execute, fetch
+from common.db import array, distinct, execute, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE
 

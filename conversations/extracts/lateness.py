@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from common.arrays import array
+from common.db import array
 
 # A day lies within two days of its UTC days, whatever the time zone.
 _DAYS_BETWEEN = """

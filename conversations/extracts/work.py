@@ -16,10 +16,8 @@ from django.db import connection, transaction
 
 from chatbots.buckets import StorageLocation
 from common import proc
-from common.arrays import array
-from common.db import execute, fetch, fetch_one
+from common.db import array, execute, fetch, fetch_one, retry_while_unavailable
 from common.leases import LEASE_END, most_workers, take_first
-from common.patience import patiently
 from common.storage import Written, errors
 from conversations.models import DailyExtract
 
@@ -230,7 +228,7 @@ class Held:
     def fail(self, code: str, detail: str, *, retryable: bool) -> None:
         """Note an error: try again after a wait, or fail when no attempt is left or trying cannot help."""
         logger.warning("extract.attempt_failed extract=%s code=%s", self.id, code)
-        patiently(
+        retry_while_unavailable(
             lambda: self._execute(
                 _FAIL,
                 code=code,

@@ -102,7 +102,7 @@ def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(
     deletion = held(deletion_of(chatbot, "ada"))
     operations.approve(request_id=deletion.pk, actor="user:1", reason="identity_confirmed", note="Ada rang")
     with monkeypatch.context() as patched:
-        patched.setattr(Removal, "remove", lambda _, keys: Removed(failed=dict.fromkeys(keys, errors.locked())))
+        patched.setattr(Removal, "purge_many", lambda _, keys: Removed(failed=dict.fromkeys(keys, errors.locked())))
         drain()
     deletion.refresh_from_db()
     assert (deletion.status, text_of(deletion)) == (Status.FAILED, "Ada rang")

@@ -31,7 +31,7 @@ class Refusals:
             parts.clear()
 
     def set_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        remove, open_upload = Removal.remove, ObjectStorage.open_upload
+        remove, open_upload = Removal.purge_many, ObjectStorage.open_upload
 
         def refusing_remove(removal: Removal, keys: Iterable[str]) -> Removed:
             every = list(keys)
@@ -47,7 +47,7 @@ class Refusals:
                 raise errors.unavailable()
             return open_upload(storage, key, **options)
 
-        monkeypatch.setattr(Removal, "remove", refusing_remove)
+        monkeypatch.setattr(Removal, "purge_many", refusing_remove)
         monkeypatch.setattr(ObjectStorage, "open_upload", refusing_open)
 
     def _of_removal(self, key: str) -> StorageError | None:

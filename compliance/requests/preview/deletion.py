@@ -8,7 +8,7 @@ from django.conf import settings
 from psycopg import sql
 
 from chatbots.models import Chatbot
-from common.arrays import array
+from common.db import array
 from compliance.erasure import extracts
 from compliance.erasure.blocking_exports import blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS

@@ -5,8 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from chatbots import changelog
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.work import references
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce

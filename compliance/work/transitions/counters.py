@@ -7,8 +7,7 @@ from uuid import UUID
 
 from django.db.models.functions import Greatest
 
-from common.arrays import array
-from common.db import execute
+from common.db import array, execute
 from compliance.models import ComplianceRequest
 
 COUNTERS = (

@@ -7,8 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions.completion import complete

@@ -10,8 +10,7 @@ from django.db import transaction
 from django.db.models import Case, Value, When
 
 from chatbots import changelog
-from common.arrays import array
-from common.db import execute, fetch
+from common.db import array, execute, fetch
 from common.storage import errors
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest

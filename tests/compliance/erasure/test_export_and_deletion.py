@@ -141,7 +141,7 @@ def test_an_export_that_is_finished_after_the_mark_lives_as_long_as_one_that_the
         return Removed(failed=dict.fromkeys(keys, StorageError("storage_locked", "An object lock forbids it.")))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Removal, "remove", locked)
+        patch.setattr(Removal, "purge_many", locked)
         drain()
     operations.retry(request_id=export.pk, actor="command")
     drain()

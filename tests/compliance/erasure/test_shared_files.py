@@ -31,14 +31,14 @@ def conversation(chatbot: Chatbot, storage: ObjectStorage) -> Conversation:
 def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Keys that the storage refuses to remove."""
     keys: set[str] = set()
-    remove = Removal.remove
+    remove = Removal.purge_many
 
     def refuse(self: Removal, asked: list[str]) -> Removed:
         removed = remove(self, [key for key in asked if key not in keys])
         removed.failed |= {key: errors.locked() for key in asked if key in keys}
         return removed
 
-    monkeypatch.setattr(Removal, "remove", refuse)
+    monkeypatch.setattr(Removal, "purge_many", refuse)
     return keys
 
 

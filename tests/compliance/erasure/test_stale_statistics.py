@@ -7,7 +7,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
 from chatbots.models import Chatbot
-from common.arrays import array
+from common.db import array
 from compliance.erasure import ledger, verify
 from compliance.export import records
 from compliance.models import Export

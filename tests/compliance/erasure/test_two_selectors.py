@@ -235,14 +235,14 @@ def test_exports_of_the_people_in_a_conversation_go_with_it(
 def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Keys that the storage refuses to remove."""
     keys: set[str] = set()
-    remove = Removal.remove
+    remove = Removal.purge_many
 
     def refuse(self: Removal, asked: list[str]) -> Removed:
         removed = remove(self, [key for key in asked if key not in keys])
         removed.failed |= {key: errors.locked() for key in asked if key in keys}
         return removed
 
-    monkeypatch.setattr(Removal, "remove", refuse)
+    monkeypatch.setattr(Removal, "purge_many", refuse)
     return keys
 
 

@@ -116,12 +116,12 @@ def test_a_duplicate_does_not_complete_while_the_first_can_still_fail(
     file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
     first, duplicate = deletion_of(chatbot, "42"), deletion_of(chatbot, "42")
     refusals = [StorageError("storage_denied", "No.", retryable=False)]
-    remove = Removal.remove
+    remove = Removal.purge_many
 
     def refuse_once(self: Removal, keys: list[str]) -> Removed:
         return Removed(failed=dict.fromkeys(keys, refusals.pop())) if refusals else remove(self, keys)
 
-    monkeypatch.setattr(Removal, "remove", refuse_once)
+    monkeypatch.setattr(Removal, "purge_many", refuse_once)
 
     drain()
 

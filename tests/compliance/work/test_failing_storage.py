@@ -28,14 +28,14 @@ def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbo
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}", stored=True)
     stuck, fine = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    remove = Removal.remove
+    remove = Removal.purge_many
 
     def locked(self: Removal, keys: list[str]) -> Removed:
         removed = remove(self, [key for key in keys if not key.endswith("42")])
         removed.failed["uploads/1/42"] = StorageError("storage_locked", "An object lock forbids it: lift it.")
         return removed
 
-    monkeypatch.setattr(Removal, "remove", locked)
+    monkeypatch.setattr(Removal, "purge_many", locked)
     worker.drain(seconds=60)
 
     stuck.refresh_from_db()
@@ -153,7 +153,7 @@ def test_a_storage_that_is_slow_to_refuse_does_not_lose_the_claim(chatbot, stora
         assert len(kept) > before + 3
         return Removed(failed={key: errors.unavailable() for key in keys})
 
-    monkeypatch.setattr(Removal, "remove", slow)
+    monkeypatch.setattr(Removal, "purge_many", slow)
     worker.drain(seconds=60)
 
     assert set(ComplianceRequest.objects.values_list("error_code", "attempts")) == {("storage_unavailable", 1)}

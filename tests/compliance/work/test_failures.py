@@ -232,7 +232,7 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
     worker.drain(seconds=60)
     conversation = conversation_of(chatbot, "42", deletion_request_id=request.pk)
     factories.UploadedFileFactory.create(conversation=conversation, object_key="uploads/1/a", stored=True)
-    remove, sweeps = Removal.remove, [worker.sweep]
+    remove, sweeps = Removal.purge_many, [worker.sweep]
 
     def beaten(self: Removal, keys: list[str]) -> Removed:
         if sweeps:
@@ -240,7 +240,7 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
             connection.close()  # this is a thread of its own
         return remove(self, keys)
 
-    monkeypatch.setattr(Removal, "remove", beaten)
+    monkeypatch.setattr(Removal, "purge_many", beaten)
     worker.sweep()
 
     request.refresh_from_db()
