@@ -1,0 +1,197 @@
+"""Containerfile, compose.yaml and .env.example agree with the project: versions, settings, commands and limits."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from django.conf import settings
+from django.core.management import get_commands
+
+from common.version import VERSION
+from config.web import settings as web_settings
+from tests.config.test_settings import KEY, manage
+
+ROOT = Path(settings.BASE_DIR)
+CONTAINERFILE = (ROOT / "Containerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXAMPLE = dict(re.findall(r"^([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+OURS = ("migrate", "web", "worker")
+
+
+def instructions(name: str) -> list[str]:
+    """Return the arguments of each instruction of this name, with continued lines joined."""
+    joined = re.sub(r"\\\n\s*", " ", CONTAINERFILE)
+    return re.findall(rf"^\s*{name}\s+(.+)$", joined, re.MULTILINE)
+
+
+def environment(service: str) -> dict[str, str]:
+    """Return what a service gets of .env.example, with made-up values for what is empty there."""
+    filler = "made-up-for-a-test-of-fifty-characters-or-more-0123456789"
+    values = {name: value or f"{name.lower()}-{filler}" for name, value in EXAMPLE.items()}
+    values |= {"ENCRYPTION_KEYS": f"k1:{KEY}", "DIGEST_KEY": f"k1:{KEY}"}
+
+    def filled(match: re.Match[str]) -> str:
+        return values.get(match["name"]) or match["default"] or ""
+
+    pattern = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)(?::-(?P<default>[^}]*)|:\?[^}]*)?\}")
+    return {name: pattern.sub(filled, value) for name, value in SERVICES[service]["environment"].items()}
+
+
+def seconds(duration: str) -> int:
+    """Return the seconds of `40s`."""
+    assert duration.endswith("s")
+    return int(duration.removesuffix("s"))
+
+
+def test_the_image_has_the_python_that_requirements_are_resolved_for() -> None:
+    [version] = re.findall(r"^ARG PYTHON_VERSION=(.+)$", CONTAINERFILE, re.MULTILINE)
+
+    resolved = set(re.findall(r"--python-version (\S+)", (ROOT / "Makefile").read_text()))
+    assert {version} == resolved
+    assert PROJECT["project"]["requires-python"] == f">={version}"
+    assert "python:${PYTHON_VERSION}-slim" in instructions("FROM")[0]
+
+
+def test_the_image_has_each_package_that_production_needs_and_nothing_else() -> None:
+    copied = {
+        word.rstrip("/")
+        for copy in instructions("COPY")
+        if not copy.startswith("--from")
+        for word in copy.split()[:-1]
+    }
+
+    assert copied == {
+        *(package for package in PROJECT["tool"]["importlinter"]["root_packages"] if package != "devdata"),
+        *("templates", "static", "manage.py", "gunicorn.conf.py", "pyproject.toml", "requirements.txt", "LICENSE"),
+    }
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".containerignore").read_text(), re.MULTILINE)
+    assert set(allowed) == copied
+    assert all((ROOT / path).exists() for path in copied)
+
+
+def test_the_image_installs_pinned_requirements_with_their_hashes_and_none_of_development() -> None:
+    [install] = [line for line in instructions("RUN") if "pip install" in line]
+
+    assert "--require-hashes -r requirements.txt" in install
+    assert "requirements-dev" not in CONTAINERFILE
+    assert any("manage.py collectstatic" in line for line in instructions("RUN"))
+
+
+def test_the_image_runs_gunicorn_as_a_user_without_rights_and_gets_its_signals() -> None:
+    final = CONTAINERFILE.rsplit("\nFROM ", 1)[1]
+
+    assert re.findall(r"^USER (.+)$", final, re.MULTILINE) == ["10001:10001"]
+    assert instructions("STOPSIGNAL") == ["SIGTERM"]
+    assert json.loads(instructions("CMD")[-1]) == ["gunicorn", "--config", "gunicorn.conf.py"]
+    assert (ROOT / "gunicorn.conf.py").exists()
+    assert not instructions("ENTRYPOINT")
+    assert {"title", "description", "version", "licenses"} == set(re.findall(r"opencontainers\.image\.(\w+)=", final))
+
+
+def test_health_checks_ask_the_port_on_which_the_web_server_listens() -> None:
+    [port] = instructions("EXPOSE")
+    probe = f"http://127.0.0.1:{port}/healthz"
+
+    assert instructions("ENV")[-1] == f"WEB_BIND=0.0.0.0:{port}"
+    assert probe in instructions("HEALTHCHECK")[0]
+    assert probe in SERVICES["web"]["healthcheck"]["test"][-1]
+    assert SERVICES["web"]["ports"][0].endswith(f":{port}")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_can_change_nothing_but_its_volumes_and_gains_no_rights(service: str) -> None:
+    given = SERVICES[service]
+
+    assert given["read_only"] is True
+    assert given["cap_drop"] == ["ALL"]
+    assert given["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in given
+    assert "privileged" not in given
+    assert given["user"] == {"db": "postgres", "s3": "0:0"}.get(service, "10001:10001")
+    assert all(port.startswith("127.0.0.1:") for port in given.get("ports", []))
+
+
+def test_each_service_has_a_health_check_and_waits_for_what_it_needs() -> None:
+    for name, service in SERVICES.items():
+        assert service["healthcheck"] == {"disable": True} if name == "migrate" else service["healthcheck"]["test"]
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    assert SERVICES["migrate"]["depends_on"] == {"db": healthy}
+    for name in ("web", "worker"):
+        assert SERVICES[name]["depends_on"] == {"db": healthy, "s3": healthy, "migrate": done}
+
+
+def test_a_service_gets_settings_that_there_are_and_each_that_is_required() -> None:
+    text = (ROOT / "config/settings.py").read_text()
+    known = set(re.findall(r"env\.[a-z_]+\(\s*\"([A-Z0-9_]+)\"", text))
+    missing = manage({"SECRET_KEY": "x" * 50}, "check")
+    required = set(re.findall(r"^  ([A-Z0-9_]+):", missing.stderr, re.MULTILINE)) | {"SECRET_KEY"}
+
+    assert {"DIGEST_KEY", "S3_BUCKET"} < required
+    for service in OURS:
+        assert required | {"DATABASE_URL"} <= SERVICES[service]["environment"].keys() <= known
+
+
+def test_the_example_names_each_variable_of_compose_once() -> None:
+    used = set(re.findall(r"\$\{([A-Z0-9_]+)", (ROOT / "compose.yaml").read_text()))
+
+    assert sorted(used) == sorted(EXAMPLE)
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_passes_the_deployment_checks_with_the_example_filled_in(service: str) -> None:
+    done = manage(environment(service), "check", "--deploy", "--fail-level", "WARNING")
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_services_run_commands_that_there_are() -> None:
+    words = " ".join(word for service in OURS for word in SERVICES[service].get("command", []))
+    words += " " + " ".join(SERVICES["worker"]["healthcheck"]["test"])
+
+    named = set(re.findall(r"manage\.py (\w+)", words))
+    assert named == {"migrate", "grant_roles", "qcluster", "health"}
+    assert named <= get_commands().keys()
+
+
+def test_each_process_connects_as_a_role_of_its_own_that_the_database_has() -> None:
+    roles = re.findall(r"^CREATE ROLE (\w+)", (ROOT / "deploy/compose/create_roles.sh").read_text(), re.MULTILINE)
+
+    connects = [re.findall(r"//(\w+):", SERVICES[service]["environment"]["DATABASE_URL"]) for service in OURS]
+    assert connects == [[role] for role in roles]
+    assert "--web compliance_web --worker compliance_worker" in SERVICES["migrate"]["command"][-1]
+    secrets = {"POSTGRES_PASSWORD", "OWNER_PASSWORD", "WEB_PASSWORD", "WORKER_PASSWORD"}
+    assert secrets & SERVICES["web"]["environment"].keys() == set()
+
+
+def test_services_have_the_time_to_stop_that_their_processes_take() -> None:
+    [worker] = re.findall(r"^TimeoutStopSec=(\d+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+
+    assert seconds(SERVICES["web"]["stop_grace_period"]) > web_settings.graceful_timeout
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) >= int(worker)
+
+
+def test_images_are_of_the_versions_that_the_project_is_tested_with() -> None:
+    [seaweedfs] = [each for each in PROJECT["project"]["optional-dependencies"]["dev"] if "seaweedfs" in each]
+
+    assert SERVICES["s3"]["image"].endswith(f":{seaweedfs.partition('==')[2]}")
+    assert re.search(r"postgres:18-\w+$", SERVICES["db"]["image"])
+    assert {SERVICES[service]["image"] for service in OURS} == {f"data-compliance-api:{VERSION}"}
+    assert re.findall(r"^ARG VERSION=(.+)$", CONTAINERFILE, re.MULTILINE) == [VERSION]
+
+
+def test_the_database_logs_no_rows() -> None:
+    advice = re.findall(r"^(log_\w+) = (\w+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
+
+    assert SERVICES["db"]["command"] == ["postgres", *(f"-c{name}={value}" for name, value in advice)]
+    assert advice
+
+
+def test_the_storage_keeps_no_log() -> None:
+    """Its log names keys of objects, and a key can hold a chatter's UCI value."""
+    assert SERVICES["s3"]["logging"] == {"driver": "none"}
