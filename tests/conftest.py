@@ -109,6 +109,7 @@ def _what_was_learned_of_the_storage() -> None:
 def storage(_bucket: ObjectStorage) -> Iterator[ObjectStorage]:
     """The hosted bucket, empty at the start of the test and emptied after it."""
     empty(_bucket)
+    storage_rests_no_more()
     yield _bucket
     storage_rests_no_more()
     empty(_bucket)

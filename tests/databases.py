@@ -7,6 +7,7 @@ number that no other living one has, for its database and its bucket, so that ru
 import fcntl
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -131,9 +132,18 @@ def empty_quickly() -> None:
 
 def empty() -> None:
     """Empty the tables, but for what `migrate` fills."""
+    _wait_for_threads()
     with connection.cursor() as cursor:
         _wait_for_the_others(cursor)
         cursor.execute(_EMPTY, {"kept": _KEPT})
+
+
+def _wait_for_threads() -> None:
+    """Wait for a while for threads of `BackgroundJobs`: they would work on in the tables of the next test."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    for thread in threading.enumerate():
+        if thread.name == "background":
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _wait_for_the_others(cursor: CursorWrapper) -> None:
