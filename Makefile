@@ -5,7 +5,7 @@ READY := .venv/.ready-for-requirements-dev
 # Else each of the many processes that tests start compiles every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo run test check bench fuzz stress recovery screenshots lock fmt clean
+.PHONY: demo run test test-all check bench fuzz stress recovery screenshots lock fmt clean
 .DEFAULT_GOAL := test
 
 $(READY): requirements-dev.txt
@@ -21,8 +21,11 @@ demo: $(READY)  ## the main job end to end on real parts
 run: $(READY)  ## web server and workers, ready to click
 	@$(BIN)/python scripts/run.py
 
-test: $(READY)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+test: $(READY)  ## every promise once; ARGS="-k deletion -x" for some
+	$(BIN)/python -m pytest -n auto -m "not long" $(ARGS)
+
+test-all: $(READY)  ## all tests, with those marked as long: at scale, with kills, timings, fuzz and a browser
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
 
 check: $(READY)  ## all that must pass before a change is merged
 	$(BIN)/ruff format --check .
@@ -32,7 +35,7 @@ check: $(READY)  ## all that must pass before a change is merged
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file /dev/null
 	scripts/check_deploy.sh
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term --cov-fail-under=90
+	$(MAKE) test-all ARGS=--cov-fail-under=90
 
 bench: $(READY)  ## how fast, against a floor; ARGS=--quick for a look, ARGS=--help for all else
 	$(BIN)/python -m benchmarks $(ARGS)

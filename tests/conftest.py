@@ -1,6 +1,8 @@
 """Real PostgreSQL and a real S3 server for every test: a database and a bucket for each process of pytest."""
 
 import functools
+import itertools
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -29,36 +31,38 @@ django_settings.PASSWORD_HASHERS = [
 ]
 
 
-# Each of their tests takes ten seconds or more.
-_LONGEST = {
-    "test_dripping_buckets.py",
-    "test_slow_callers.py",
-    "test_dead_processes.py",
-    "test_database_roles.py",
-    "test_nothing_personal.py",
-    "test_every_page_in_the_browser.py",
-    "test_fuzz.py",
-    "test_console_fuzz.py",
-    "test_killed_exporter.py",
-    "test_console_stories.py",
-    "test_plans.py",
-    "test_docs_pages.py",
-    "test_many_calls.py",
-    "test_killed_worker.py",
-    "test_in_a_browser.py",
-    "test_in_the_browser.py",
-    "test_filing_in_the_browser.py",
-    "test_requests_in_browser.py",
-    "test_control.py",
-    "test_export.py",
-    "test_stress.py",
-}
+# Tests wait for the database, the storage and other processes. Not more than the database has connections for.
+_PROCESSES_PER_CORE, _MOST_PROCESSES = 2, 16
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes of pytest `-n auto` starts."""
+    return min(_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)), _MOST_PROCESSES)
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest, so that at the end no process of pytest works alone."""
-    items.sort(key=lambda item: item.path.name not in _LONGEST)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that at the end no process of pytest works alone."""
+    long = [item for item in items if _is_long(item)]
+    others = [item for item in items if not _is_long(item)]
+    # xdist gives each process an equal stretch of the list at first: each is to begin with some long modules.
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    stretches: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for _, module in itertools.groupby(long, key=lambda item: item.path):
+        min(stretches, key=len).extend(module)
+    for stretch in stretches:
+        room = max(0, len(items) // processes - len(stretch))
+        stretch.extend(others[:room])
+        del others[:room]
+    items[:] = [*itertools.chain.from_iterable(stretches), *others]
+
+
+def _is_long(item: pytest.Item) -> bool:
+    """Return whether a test is marked as long. Raises UsageError where the mark gives no reason."""
+    marks = list(item.iter_markers("long"))
+    if any(mark.args or mark.kwargs.keys() != {"reason"} for mark in marks):
+        raise pytest.UsageError(f"{item.nodeid}: long(reason=...) is to say what takes the time.")
+    return bool(marks)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

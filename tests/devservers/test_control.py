@@ -124,6 +124,7 @@ def make_copy(tmp_path: Path) -> Iterator[Callable[[str], Copy]]:
         copy.end()
 
 
+@pytest.mark.long(reason="starts database and storage several times")
 def test_two_processes_share_the_servers_and_the_last_one_out_stops_them(
     make_copy: Callable[[str], Copy],
 ) -> None:
@@ -158,6 +159,7 @@ def test_two_processes_share_the_servers_and_the_last_one_out_stops_them(
     assert beside.alive() == [False, False]
 
 
+@pytest.mark.long(reason="starts database and storage several times")
 def test_it_starts_again_with_its_data_after_everything_was_killed(make_copy: Callable[[str], Copy]) -> None:
     copy = make_copy("a")
     user = copy.use()

@@ -59,6 +59,7 @@ def left_behind(chatbot: Chatbot, storage: ObjectStorage, name: str = "left") ->
     )
 
 
+@pytest.mark.long(reason="a cluster waits until calls to a silent bucket end")
 def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
 ) -> None:

@@ -123,6 +123,7 @@ def ask(client: Client, method: str, url: str, data: dict[str, Any], random_: ra
     return client.generic(method, url, b"a=b", "application/x-www-form-urlencoded")
 
 
+@pytest.mark.long(reason="thousands of calls of all pages")
 def test_whatever_is_sent_to_the_console_is_answered(chatbot, neighbour, admin_user: User) -> None:
     random_, (names, singly) = random.Random(5813), names_of_parameters()
     known = something_of(chatbot)

@@ -59,6 +59,7 @@ def set_up(tmp_path: Path) -> Chatbot:
     return Chatbot.objects.get()
 
 
+@pytest.mark.long(reason="a web server and a cluster live through half a year")
 def test_the_whole_story_is_told_under_them(storage: ObjectStorage, tmp_path: Path) -> None:
     chatbot = set_up(tmp_path)
     with web_server(**RECEIVERS) as server, receiving() as receiver, Processes() as processes:
@@ -264,6 +265,7 @@ def owned() -> Iterator[str]:
         cursor.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.mark.long(reason="all migrations run, and six commands")
 def test_an_owner_who_is_no_superuser_migrates_and_grants(owned: str) -> None:
     words = ["--web", under_roles.ROLES["web"], "--worker", under_roles.ROLES["worker"]]
     for command in (["migrate", "-v", "0"], ["grant_roles", *words], ["grant_roles", *words]):

@@ -28,6 +28,8 @@ from tests.hostile import behaving, drips_a_head
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+starts_clusters = pytest.mark.long(reason="clusters start, lose a process and start anew")
+
 # Seconds are measured (docs/reliability.md); this machine may have other things to do.
 SOON = 30.0
 
@@ -75,6 +77,7 @@ def work_is_done(chatbot: Chatbot) -> None:
     wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == "completed", seconds=SOON)
 
 
+@starts_clusters
 @pytest.mark.parametrize(
     ("how", "kinds"),
     [(signal.SIGKILL, ["worker", "monitor", "pusher", "guard"]), (signal.SIGSTOP, ["worker", "guard"])],
@@ -115,6 +118,7 @@ def claims_of_buckets() -> dict[UUID, str]:
     return dict(found)
 
 
+@starts_clusters
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_what_its_threads_have_in_hand_is_put_back_at_once(
     running: Running, chatbot: Chatbot, drips: list[Chatbot], how: signal.Signals
@@ -133,6 +137,7 @@ def test_what_its_threads_have_in_hand_is_put_back_at_once(
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
 
 
+@starts_clusters
 def test_a_cluster_whose_threads_all_wait_stops_within_seconds(running: Running, drips: list[Chatbot]) -> None:
     notify.notify_workers()
     wait_until(lambda: len(claims_of_buckets()) == len(drips), seconds=SOON)
@@ -144,6 +149,7 @@ def test_a_cluster_whose_threads_all_wait_stops_within_seconds(running: Running,
     assert {(one.status, one.attempts) for one in left} == {("accepted", 0)}
 
 
+@starts_clusters
 def test_a_cluster_with_a_frozen_worker_stops_within_seconds(running: Running) -> None:
     os.kill(running.process("worker"), signal.SIGSTOP)
     began = time.monotonic()
@@ -151,12 +157,14 @@ def test_a_cluster_with_a_frozen_worker_stops_within_seconds(running: Running) -
     assert time.monotonic() - began < SOON / 2
 
 
+@starts_clusters
 def test_of_a_killed_parent_nothing_is_left(running: Running) -> None:
     all_of_it = [running.guard, *children_of(running.guard)]
     os.kill(running.pid, signal.SIGKILL)
     wait_until(partial(are_gone, all_of_it), seconds=SOON)
 
 
+@starts_clusters
 def test_a_stop_signal_to_all_processes_lets_workers_finish(running: Running, chatbot: Chatbot) -> None:
     work_is_done(chatbot)
     for pid in (running.guard, *children_of(running.guard), running.pid):

@@ -26,7 +26,11 @@ from tests.factories import CallbackFactory, ClaimFactory, ConversationFactory, 
 from tests.functional.test_who_may import something_of
 from tests.people import Role, staff
 
-pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    needs_chromium,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.long(reason="a browser draws every page, in two themes and on a phone"),
+]
 
 # Parts of pages, and files.
 _NO_PAGES = {"request_progress", "check_progress", "request_download", "request_copy", "conversation_file"}

@@ -28,7 +28,10 @@ SECRET = "a_secure_secret"
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "1")
 SEED = os.environ.get("FUZZ_SEED", "1")
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.long(reason="schemathesis makes thousands of calls"),
+]
 
 
 def _world(chatbot: Chatbot) -> dict[str, Any]:

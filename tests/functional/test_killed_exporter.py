@@ -18,7 +18,7 @@ from tests.functional.test_killed_worker import start_cluster, wait_until
 
 EXPORTS = 150  # more than one claim takes
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long(reason="two clusters write 150 exports")]
 
 
 def test_another_worker_delivers_each_export_once(chatbot: Chatbot, storage: ObjectStorage) -> None:

@@ -61,6 +61,7 @@ def post_all(
         return [answer for answers in threads.map(work, range(connections)) for answer in answers]
 
 
+@pytest.mark.long(reason="a thousand calls")
 def test_a_thousand_calls_with_one_idempotency_key_file_one_request(server, chatbot) -> None:
     # The signed half bears one timestamp throughout: it is the same call by its signature too.
     callers = (TokenCaller(chatbot), SigningCaller(chatbot))

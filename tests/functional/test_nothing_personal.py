@@ -116,6 +116,7 @@ def told() -> str:
     return repr([rows[table] for table in TELLING] + [list(each) for each in columns])
 
 
+@pytest.mark.long(reason="a cluster meets each fault, and loses a worker")
 def test_of_a_storage_that_echoes_and_workers_that_die(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, at_client: Hostile, tmp_path: Path
 ) -> None:

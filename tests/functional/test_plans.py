@@ -54,7 +54,10 @@ KNOWN = (
     Known("looking, without statistics", _NO_COUNT_YET),
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.long(reason="1,000,000 messages are stored, and each statement is planned twice"),
+]
 
 
 @pytest.fixture

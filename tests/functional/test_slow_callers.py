@@ -16,6 +16,7 @@ from tests.functional.web import WebServer, web_server
 pytestmark = pytest.mark.django_db(transaction=True)
 
 _SECONDS = 2
+_ONE_KIND = pytest.mark.long(reason="five seconds a kind, of which there are seven; all at once are tried always")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def closing_all() -> Iterator[list[socket.socket]]:
             each.close()
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "all"])
+@pytest.mark.parametrize("kind", ["all", *(pytest.param(kind, marks=_ONE_KIND) for kind in KINDS)])
 def test_64_slow_callers_hold_nobody_up(server: WebServer, kind: str) -> None:
     with slow_callers(server.port, [*KINDS] if kind == "all" else [kind], number=64):
         probes, pages = waits(server, "/healthz"), waits(server, "/admin/login/")
@@ -71,6 +72,7 @@ def until_closed(caller: socket.socket) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.long(reason="waits for the limits of time to pass")
 def test_who_does_not_finish_is_cut_off_and_who_sends_at_the_least_rate_is_not(server: WebServer) -> None:
     kinds = {
         "silent": limits.HEAD_SECONDS,

@@ -100,6 +100,7 @@ def objects(storage: ObjectStorage) -> list[str]:
     return [version.key for version in storage.versions() if not version.key.startswith(ledger.PREFIX)]
 
 
+@pytest.mark.long(reason="sends a file of 150 MiB")
 def test_memory_does_not_grow_with_a_file(server, conversation, storage) -> None:
     size, block = 150 * MIB, b"x" * MIB
     before = server.peak_memory()

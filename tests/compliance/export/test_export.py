@@ -202,6 +202,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.long(reason="300,000 messages are stored and written")
 @committed
 def test_it_needs_little_memory_for_300_000_messages(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch

@@ -381,6 +381,7 @@ def test_a_client_finds_its_files_below_its_prefix(
     empty(server.storage())
 
 
+@pytest.mark.long(reason="240 MiB are copied")
 def test_memory_is_bounded_when_all_files_are_big(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """Ten files of 24 MiB, of which each alone takes what threads may hold."""
     conversation = conversation_of(chatbot, "42")

@@ -309,6 +309,7 @@ SELECT %s, %s, 'm' || g, 'user', 'text', repeat('some words', 10000), now() FROM
 """
 
 
+@pytest.mark.long(reason="more than 100 MiB are written, slowly")
 @committed
 def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
