@@ -24,7 +24,7 @@ from compliance.work import bucket_checks, claims, scheduling, transitions
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
-from conversations.extracts import days, work
+from conversations.extracts import days, leases
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _next_requests(busy: Collection[int]) -> Job | None:
 
 
 def _next_extract(busy: Collection[int]) -> Job | None:
-    held = work.take_for_bucket(busy=busy)
+    held = leases.take_for_bucket(busy=busy)
     return _at_client(held.chatbot_id, lambda: extracts.make(held), requeue=held.requeue) if held else None
 
 
@@ -175,7 +175,7 @@ def _remove_expired(background: BackgroundJobs) -> None:
 
 def _break_expired() -> None:
     claims.requeue_expired()
-    work.requeue_expired()
+    leases.requeue_expired()
 
 
 def _work(held: HeldClaim, *, deadline: float) -> None:

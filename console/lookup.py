@@ -13,7 +13,7 @@ from compliance.requests.submit import ChatbotConfig
 from console.common.pages import form, render
 from console.common.scope import visible_chatbots
 from console.common.several import one_of
-from conversations.finding import MOST_FOUND
+from conversations.search import MAX_RESULTS
 
 _TEMPLATE = "console/lookup/page.html"
 _TITLE = "Look up"
@@ -71,6 +71,6 @@ def look_up(request: HttpRequest) -> HttpResponse:
         form=asked,
         answer=answer,
         what=asked.cleaned_data["what"] if answer else None,
-        most=MOST_FOUND,
+        most=MAX_RESULTS,
         ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )

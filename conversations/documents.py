@@ -1,14 +1,14 @@
-"""The conversation document: the JSON a platform sends, checked here before anything else looks at it.
+"""The conversation document: the JSON that a platform sends, validated before anything else reads it.
 
-`parse_document` takes bytes and gives a `Document`, or raises `DocumentInvalid` with every error of the
-document at once. Codes are stable; details are in our words and never quote what was sent.
+`parse_document` takes bytes and returns a `Document`, or raises `DocumentInvalid` with all errors of the document.
+Codes are stable; details are our own texts and never quote what was sent.
 
 | code | meaning |
 | --- | --- |
 | `not_json` | not well-formed JSON in UTF-8 (also: an unpaired surrogate, nesting too deep) |
 | `missing` | a required field is absent or `null` |
 | `unknown_field` | a field that the document does not have |
-| `wrong_type` | another JSON type than the one due (a number is no string) |
+| `wrong_type` | another JSON type than expected (a number is no string) |
 | `too_short`, `too_long` | fewer or more characters or entries than allowed |
 | `unknown_value` | not one of the values offered |
 | `out_of_range` | a number or time outside its range |
@@ -19,11 +19,11 @@ document at once. Codes are stable; details are in our words and never quote wha
 | `repeated_id` | two messages of one document with the same id |
 | `too_many_errors` | more errors than are listed |
 
-Intake adds what needs the stored data: `undeclared_variable`, `wrong_category` (a custom variable among the
+Intake adds the codes that need stored data: `undeclared_variable`, `wrong_category` (a custom variable among the
 user-channel ones or the reverse), `conversation_deleted`, `chatter_erased`.
 
-`null` is as absent: a `Document` may hold None where a field may be missing. Two messages with one id are
-refused, not merged: nobody can tell which of them is meant, and one would be lost in silence.
+`null` counts as absent: a `Document` may hold None where a field may be missing. Two messages with one id are
+refused, not merged: one of them would be lost silently.
 
 TypedDicts, not models: measured at a third of the time per message.
 """
@@ -96,7 +96,7 @@ class Document(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class DocumentError:
-    """One thing that is wrong. `pointer` is the JSON Pointer of the field ("" for the whole document)."""
+    """An error at the JSON Pointer of a field ("" for the whole document)."""
 
     pointer: str
     code: str
@@ -104,7 +104,7 @@ class DocumentError:
 
 
 class DocumentInvalid(Exception):
-    """A document that cannot be stored. `document_id` is the platform's id where it could be read."""
+    """A document that cannot be stored. `document_id` is the platform's id if it could be read."""
 
     def __init__(self, errors: tuple[DocumentError, ...], *, document_id: str | None = None) -> None:
         super().__init__(f"{len(errors)} error(s) in a conversation document")
@@ -113,7 +113,7 @@ class DocumentInvalid(Exception):
 
 
 def parse_document(raw: bytes) -> Document:
-    """Read one conversation document. Raises DocumentInvalid with its errors (at most MAX_ERRORS listed)."""
+    """Parse one conversation document. Raises DocumentInvalid with at most MAX_ERRORS errors."""
     try:
         document = _ADAPTER.validate_json(raw)
     except ValidationError as error:
@@ -131,7 +131,7 @@ def parse_document(raw: bytes) -> Document:
 
 
 def errors_of(error: ValidationError) -> list[DocumentError]:
-    """Return what pydantic found wrong, in our codes and words."""
+    """Return pydantic's errors with our codes and texts."""
     if error.error_count() > _MAX_ERRORS_READ:
         return [_too_many(error.error_count())]
     return [_translated(one) for one in error.errors(include_url=False)]
@@ -140,8 +140,8 @@ def errors_of(error: ValidationError) -> list[DocumentError]:
 def error_at(path: tuple[str | int, ...], code: str, detail: str) -> DocumentError:
     """Build an error whose pointer is the JSON Pointer (RFC 6901) of `path`.
 
-    A name that no field or variable would plainly have is not shown, and the pointer ends at its parent:
-    where integrations break, names of persons and addresses end up as keys, and pointers are written to files.
+    A name that no field or variable would plainly have is left out, and the pointer ends at its parent: in broken
+    integrations names of persons and addresses end up as keys, and pointers are written to files.
     """
     pointer = ""
     for step in path:
@@ -158,8 +158,8 @@ _POSITION = re.compile(r" at line ([0-9]+) column ([0-9]+)$")
 
 _ADAPTER: TypeAdapter[Document] = TypeAdapter(Document)
 
-# pydantic's error types -> our code and words. The words in braces are limits and offers of ours.
-_WORDS: dict[str, tuple[str, str]] = {
+# pydantic's error types -> our code and text. The braces hold limits and choices of ours.
+_ERRORS: dict[str, tuple[str, str]] = {
     "missing": ("missing", "This field is required."),
     "extra_forbidden": ("unknown_field", "There is no such field."),
     "string_type": ("wrong_type", "Must be a string."),
@@ -194,8 +194,8 @@ def _translated(one: Any) -> DocumentError:
         return DocumentError("", "not_json", _not_json(context["error"]))
     if one["input"] is None and one["loc"] and isinstance(one["loc"][-1], str):
         kind = "missing"
-    code, words = _WORDS.get(kind, ("invalid", "Is not valid."))
-    return error_at(one["loc"], code, words.format(**context))
+    code, text = _ERRORS.get(kind, ("invalid", "Is not valid."))
+    return error_at(one["loc"], code, text.format(**context))
 
 
 def _not_json(reason: str) -> str:
@@ -205,13 +205,13 @@ def _not_json(reason: str) -> str:
 
 
 def _is_plain(document: Document, raw: bytes) -> bool:
-    """Say that nothing needs a closer look: in JSON a NUL can only be written as the escape looked for."""
+    """Return whether `_content_errors` cannot find anything: JSON can write a NUL only as this escape."""
     messages = document.get("messages") or ()
     return b"\\u0000" not in raw and len({message["id"] for message in messages}) == len(messages)
 
 
 def _content_errors(data: Any) -> list[DocumentError]:
-    """Return what the types cannot say: NUL characters and repeated message ids. `data` has any shape."""
+    """Return errors that the types cannot express: NUL characters and repeated message ids, in any JSON."""
     detail = "Must not hold the character NUL."
     paths = islice(_paths_to_nul(data, ()), MAX_ERRORS)
     errors = [error_at(path, "nul_character", detail) for path in paths]

@@ -1,7 +1,6 @@
-"""The conversations log as it is read through the API: by pages, one by one, or by the platform's ids.
+"""The conversations log of the API: in pages, by number, or by the platform's ids.
 
-What is shown of a conversation comes from one statement, so from one instant: either it was not marked then, or it is
-shown as a deleted one.
+One statement reads what is shown of a conversation, so it is as of one instant: either not yet marked, or deleted.
 """
 
 from collections.abc import Sequence
@@ -18,31 +17,31 @@ from common.db import array, fetch
 from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
 
-MOST_IDS = 1_000
-# Of one conversation: usually one, two where two people used one window, more where an integration is broken.
-MOST_IDENTIFIERS = 100
-# What a look-up may hold of comments, which are all that can be long in a conversation.
-MOST_BYTES = 16 * 1024 * 1024
+MAX_IDS = 1_000
+# Usually one, two where two people used one window, more where an integration is broken.
+MAX_IDENTIFIERS = 100
+# The comments of a look-up: only they can be long.
+MAX_BYTES = 16 * 1024 * 1024
 
 
-class TooLong(Exception):
-    """The conversations that were looked up hold more than MOST_BYTES."""
+class TooLarge(Exception):
+    """The comments of the conversations that were looked up exceed MAX_BYTES."""
 
 
-class Entry(NamedTuple):
-    """A conversation of the log with the chatters it names, as key and value; a closed one names none."""
+class LogEntry(NamedTuple):
+    """A conversation and its chatters, as key and value; a closed one has none."""
 
     conversation: Conversation
     identifiers: list[dict[str, str]]
 
 
 class LogPages(BoundedPages):
-    """Newest first, by the index `conversation_log` or one of its kind."""
+    """Newest first, by the index `conversation_log` or a similar one."""
 
     ordering = ("-started_at", "-id")
 
 
-# One look-up for each digest; see conversations.rows.
+# One index look-up per digest; see conversations.rows.
 _FIND = """
 SELECT found.id, coalesce(octet_length(found.csat_comment), 0)
   FROM unnest(%s::bytea[], %s::bigint[]) AS wanted(digest, chatbot_id)
@@ -52,7 +51,7 @@ SELECT found.id, coalesce(octet_length(found.csat_comment), 0)
 """
 
 
-def places(
+def positions(
     *,
     chatbot: Chatbot,
     started_after: datetime | None = None,
@@ -60,10 +59,10 @@ def places(
     channel: str | None = None,
     deleted: bool | None = None,
 ) -> QuerySet[Any, Any]:
-    """Return the rows for `LogPages`: begun at `started_after` or later, and earlier than `started_before`.
+    """Return the rows for `LogPages`; `started_after` is included, `started_before` excluded.
 
-    By index with `channel`, or with `deleted=True`; with both, what one of them finds is read. With `deleted=False`
-    the deleted ones in between are read too.
+    An index answers `channel`, and one answers `deleted=True`; with both, one of them filters what the other finds.
+    With `deleted=False` the deleted ones in between are read too.
     """
     found = Conversation.objects.filter(chatbot=chatbot)
     if started_after is not None:
@@ -78,35 +77,33 @@ def places(
     return found.annotate(size=Coalesce(size, 0)).values("started_at", "id", "size")
 
 
-def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[Entry]:
+def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
     """Return the chatbot's conversations with these numbers, in their order, in one statement."""
     identities = (
         Identity.objects.filter(conversation=OuterRef("pk"))
-        # As the index has them, so that no other looks cheaper for the first of a few.
+        # In the order of the index, so that no other looks cheaper for the first of a few.
         .order_by("variable_id", "value")
         .values(identifier=JSONObject(key="variable__name", value="value"))
     )
     found = Conversation.objects.filter(chatbot=chatbot, pk__in=numbers).annotate(
-        identifiers=ArraySubquery(identities[:MOST_IDENTIFIERS])
+        identifiers=ArraySubquery(identities[:MAX_IDENTIFIERS])
     )
-    entries = {one.pk: Entry(one, [] if one.is_closed else one.identifiers) for one in found}
+    entries = {one.pk: LogEntry(one, [] if one.is_closed else one.identifiers) for one in found}
     return [entries[number] for number in numbers if number in entries]
 
 
-def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[Entry | None]:
-    """Return for each of the platform's ids its conversation, or None. An erased one is found while its digest lives.
+def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[LogEntry | None]:
+    """Return the conversation of each of the platform's ids, or None; an erased one while its digest is kept.
 
-    In two statements, for MOST_IDS at most. Raises TooLong.
+    Two statements, for MAX_IDS at most. Raises TooLarge.
     """
     digests = [digest("conversation", chatbot.public_id, one) for one in ids]
     found = dict(fetch(_FIND, [digests, array([chatbot.pk] * len(digests))]))
-    if sum(found.values()) > MOST_BYTES:
-        raise TooLong
-    entries = {_digest_of(entry.conversation): entry for entry in read(list(found), chatbot=chatbot)}
+    if sum(found.values()) > MAX_BYTES:
+        raise TooLarge
+    entries = {
+        bytes(entry.conversation.external_id_digest): entry
+        for entry in read(list(found), chatbot=chatbot)
+        if entry.conversation.external_id_digest is not None  # removed between the two statements
+    }
     return [entries.get(one) for one in digests]
-
-
-def _digest_of(conversation: Conversation) -> bytes | None:
-    # It can be forgotten between the two statements.
-    kept = conversation.external_id_digest
-    return None if kept is None else bytes(kept)

@@ -1,15 +1,26 @@
-"""What was said in an open conversation, and its files, as it is read through the API."""
+"""Messages and files of open conversations: reading them, and links to files.
+
+A conversation that is marked for deletion is closed: nothing of its content is shown from then on. Staff views of a
+transcript and downloads of files are recorded in the change log.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from django.db import transaction
 from django.db.models import F, Func, IntegerField, QuerySet
+from django.db.models.functions import Now
 
+from chatbots import changelog
+from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.pagination import BoundedPages, CursorPages
-from conversations.models import Conversation, Message, UploadedFile
+from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
+
+MAX_IDENTITIES = 100
+MAX_FILES = 100
 
 
 class NoSuchConversation(Exception):
@@ -20,16 +31,28 @@ class ConversationClosed(Exception):
     """The conversation is being deleted, or was."""
 
 
-class Said(NamedTuple):
+class FileGone(Exception):
+    """The conversation is being deleted, or was; or the file was removed meanwhile."""
+
+
+class MessageWithFiles(NamedTuple):
     message: Message
     files: list[UploadedFile]
 
 
-class MessagePages(BoundedPages):
-    """In the order in which it was said.
+class ConversationDetails(NamedTuple):
+    """What a conversation holds beside its messages: the first MAX_IDENTITIES and MAX_FILES, and all values."""
 
-    No index has a conversation's messages in this order: it would cost each message that comes in. So a page sorts
-    all of them, some 50 ms for 100,000; what is long is read for the page alone.
+    identities: list[Identity]
+    values: list[VariableValue]
+    files: list[UploadedFile]
+
+
+class MessagePages(BoundedPages):
+    """Messages in the order in which they were sent.
+
+    No index has a conversation's messages in this order: it would slow down every incoming message. So a page sorts
+    all of them, some 50 ms for 100,000; texts are read for the page alone.
     """
 
     ordering = ("sent_at", "id")
@@ -40,9 +63,10 @@ class FilePages(CursorPages):
 
 
 @contextmanager
-def reading(*, chatbot: Chatbot, number: int) -> Iterator[Conversation]:
-    """Give an open conversation to read from, and look again at the end: what was read while the mark came must not
-    be handed out. Raises NoSuchConversation, ConversationClosed.
+def open_conversation(*, chatbot: Chatbot, number: int) -> Iterator[Conversation]:
+    """Yield an open conversation to read from, and check at the end that it was not marked meanwhile.
+
+    Raises NoSuchConversation, ConversationClosed.
     """
     found = Conversation.objects.filter(chatbot=chatbot, pk=number)
     conversation = found.first()
@@ -55,29 +79,74 @@ def reading(*, chatbot: Chatbot, number: int) -> Iterator[Conversation]:
         raise ConversationClosed
 
 
-def places(conversation: Conversation) -> QuerySet[Any, Any]:
+@contextmanager
+def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversation]:
+    """Yield an open conversation to read from, and record in the change log that `actor` viewed it.
+
+    Each page of a transcript is an entry, since a later page has an address too. The conversation stays locked until
+    all is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed.
+    """
+    with transaction.atomic():
+        found = Conversation.objects.filter(pk=conversation.pk, deletion_request_id__isnull=True)
+        locked = found.select_for_update(no_key=True).first()
+        if locked is None:
+            raise ConversationClosed
+        data = {"conversation": locked.pk}
+        changelog.record("conversation.opened", chatbot_id=locked.chatbot_id, actor=actor, data=data)
+        yield locked
+
+
+def positions(conversation: Conversation) -> QuerySet[Any, Any]:
     """Return the rows for `MessagePages`."""
-    # Not by the chatbot: its index has all that anybody ever said in the order that is asked for here.
+    # Not filtered by the chatbot: its index has the messages of all its conversations in the order asked for here.
     size = Func(F("text"), function="octet_length", output_field=IntegerField())
     found = Message.objects.filter(conversation=conversation)
     return found.annotate(size=size).values("sent_at", "id", "size")
 
 
-def read(numbers: Sequence[int], *, conversation: Conversation) -> list[Said]:
-    """Return the messages with these numbers of ours, in their order, with their files, in two statements."""
+def read(numbers: Sequence[int], *, conversation: Conversation) -> list[MessageWithFiles]:
+    """Return the messages with these primary keys, in their order, in two statements."""
     found = Message.objects.filter(conversation=conversation).in_bulk(numbers)
     files = defaultdict(list)
     for file in stored_files(conversation).filter(message_id__in=numbers).order_by("id"):
         files[file.message_id].append(file)
-    return [Said(found[number], files[number]) for number in numbers if number in found]
+    return [MessageWithFiles(found[number], files[number]) for number in numbers if number in found]
+
+
+def details(conversation: Conversation) -> ConversationDetails:
+    """Return what a conversation holds beside its messages, in three statements."""
+    identities = Identity.objects.filter(conversation=conversation).select_related("variable")
+    values = VariableValue.objects.filter(conversation=conversation, expires_at__gt=Now()).select_related("variable")
+    files = UploadedFile.objects.filter(conversation=conversation).order_by("id")
+    return ConversationDetails(
+        list(identities.order_by("variable_id", "value")[:MAX_IDENTITIES]),
+        sorted(values, key=lambda value: value.variable.name),
+        list(files[:MAX_FILES]),
+    )
 
 
 def stored_files(conversation: Conversation) -> QuerySet[UploadedFile]:
-    """Return the files of a conversation that are whole, for `FilePages`."""
     return UploadedFile.objects.filter(conversation=conversation, state=UploadedFile.State.STORED)
 
 
-def ids_of(files: Sequence[UploadedFile]) -> dict[int, str]:
-    """Return the platform's id of each message that these files came with, by its number of ours."""
+def message_ids(files: Sequence[UploadedFile]) -> dict[int, str]:
+    """Return the platform's ids of the messages that these files came with, by the message's primary key."""
     numbers = {file.message_id for file in files if file.message_id is not None}
     return dict(Message.objects.filter(pk__in=numbers).values_list("pk", "external_id"))
+
+
+def download_link(*, file: UploadedFile, actor: str) -> str:
+    """Return a link to a file, valid for some minutes, and record in the change log that `actor` asked for it.
+
+    The file downloads, and never opens in the browser's page. The link contains neither a name nor a value. Raises
+    FileGone, and StorageError if the storage's settings cannot be used.
+    """
+    link = hosted_storage().link(file.object_key, content_type=file.content_type)
+    with transaction.atomic():
+        found = Conversation.objects.filter(pk=file.conversation_id, deletion_request_id__isnull=True)
+        stored = UploadedFile.objects.filter(pk=file.pk, state=UploadedFile.State.STORED)
+        if not (list(found.select_for_update()) and stored.exists()):
+            raise FileGone
+        data = {"file": file.pk, "conversation": file.conversation_id}
+        changelog.record("file.downloaded", chatbot_id=file.chatbot_id, actor=actor, data=data)
+    return link

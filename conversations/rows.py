@@ -1,7 +1,7 @@
-"""What intake reads and writes, in a fixed number of statements however many documents there are.
+"""The SQL of intake: a fixed number of statements, however many documents there are.
 
-To be called in intake's transaction, under its locks (`intake.py`): that the conversation rows are locked is
-what makes "not stored yet" stay true until the new rows are written, so they go in by plain COPY.
+Call it in intake's transaction, under its locks (`intake.py`): since the conversation rows are locked, "not stored
+yet" stays true until the new rows are written, so they go in by plain COPY.
 """
 
 import json
@@ -15,15 +15,14 @@ from django.conf import settings
 from django.db import connection
 
 from common.db import array, execute, fetch
-from conversations.merging import Row, StoredValue, Working
-from conversations.variables import Chatter
+from conversations.merge import Chatter, ConversationRow, IncomingDocument, MergedConversation, StoredValue
 
-# A value sent again lives on from then; written when that moves its end by this much, not at every message.
+# A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
 RENEWAL_STEP = timedelta(hours=1)
 
 
 class Erasure(NamedTuple):
-    """That a chatter was erased: what began before `cutoff_at`, or is stored under a number up to `cutoff_number`."""
+    """It covers what began before `cutoff_at`, or is stored under a number up to `cutoff_number`."""
 
     cutoff_at: datetime
     cutoff_number: int
@@ -32,7 +31,7 @@ class Erasure(NamedTuple):
 
 Erasures = dict[Chatter, list[Erasure]]
 
-_COLUMNS = [column.name for column in fields(Row)]
+_COLUMNS = [column.name for column in fields(ConversationRow)]
 _COLUMN_TYPES = {
     "external_id_digest": "bytea",
     "uci_variable_id": "bigint",
@@ -47,15 +46,15 @@ _COLUMN_TYPES = {
     "deletion_request_id": "uuid",
 }
 
-# Rows go to the server as one JSON parameter: psycopg dumps arrays in Python, item by item. What is formatted
-# into the statements are the constants above alone.
+# Rows go to the server as one JSON parameter: psycopg dumps arrays in Python, item by item. Only the constants above
+# are formatted into statements.
 _COLUMN_LIST = ", ".join(_COLUMNS)
 _TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
 
-# One look-up per digest, then the rows by number: asked for all digests at once the planner may read the whole
-# chatbot, which it takes for small until there are statistics. The chatbot stands beside each digest, not as a
-# constant: of one that is newer than the statistics PostgreSQL believes that it has a single row, which any index of
-# the chatbot's would find. The digest can be forgotten while we wait for a lock.
+# One look-up per digest, then the rows by number: asked for all digests at once, the planner may read the whole
+# chatbot, which it takes for small until there are statistics. The chatbot is beside each digest, not a constant: of
+# a chatbot newer than the statistics PostgreSQL expects a single row, which any index of the chatbot's would find.
+# The digest can be removed while we wait for a lock.
 _LOCK_CONVERSATIONS = f"""
     SELECT id, {_COLUMN_LIST} FROM conversations_conversation
     WHERE id = ANY(ARRAY(
@@ -129,25 +128,17 @@ _WRITE_VALUES = """
 """
 
 
-class Carried(NamedTuple):
-    """What a document carries that may be stored already, for the conversation with this number."""
-
-    number: int
-    message_ids: list[str]
-    chatter: bytes | None  # under the conversation's own UCI
-
-
-class Overtaken(Exception):
+class ConcurrentIntake(Exception):
     """Another intake has created one of these conversations meanwhile: roll back and start again."""
 
 
-def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[bytes, Working]:
+def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[bytes, MergedConversation]:
     """Lock the stored conversations with these digests, in id order, and return them by digest."""
     conversations = {}
     wanted = set(digests)
     for number, *columns in fetch(_LOCK_CONVERSATIONS, [_bytea_array(wanted), array([chatbot_id] * len(wanted))]):
-        row = Row(*columns)
-        conversations[row.external_id_digest] = Working(row=row, number=number)
+        row = ConversationRow(*columns)
+        conversations[row.external_id_digest] = MergedConversation(row=row, number=number)
     return conversations
 
 
@@ -157,7 +148,7 @@ def _bytea_array(values: Iterable[bytes]) -> str:
 
 
 def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
-    """Return every erasure that is still remembered of these chatters."""
+    """Return the erasures of these chatters that are still remembered."""
     wanted = set(chatters)
     if not wanted:
         return {}
@@ -169,78 +160,83 @@ def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
     return erasures
 
 
-def read_known(conversations: Mapping[int, Working], carried: Sequence[Carried]) -> None:
-    """Add to each conversation (by number) what is stored of what the documents carry, and its other values."""
-    messages = [{"number": one.number, "items": one.message_ids} for one in carried if one.message_ids]
-    for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages):
-        conversations[number].known_messages.add(message_id)
-    identities = [
-        {
-            "number": one.number,
-            "variable": conversations[one.number].row.uci_variable_id,
-            "digest": one.chatter,
-        }
-        for one in carried
-        if one.chatter is not None
-    ]
-    for number, digest in _which_are_stored(_WHICH_IDENTITIES, identities):
-        conversations[number].known_identities.add(bytes(digest))
-    _read_known_values(conversations)
-
-
-def _which_are_stored(statement: str, wanted: Sequence[Mapping[str, Any]]) -> list[tuple[int, Any]]:
-    if not wanted:
-        return []
-    stored: list[tuple[int, Any]] = fetch(statement, [_json(wanted)])
-    return stored
-
-
-def _read_known_values(conversations: Mapping[int, Working]) -> None:
-    if not conversations:
+def read_known(conversations: Mapping[bytes, MergedConversation], incoming: Iterable[IncomingDocument]) -> None:
+    """Add to each stored, open conversation its values, and which messages and chatters of the documents it has."""
+    by_number = {
+        conversation.number: conversation
+        for conversation in conversations.values()
+        if conversation.number is not None and conversation.row.deletion_request_id is None
+    }
+    if not by_number:
         return
-    latest_end = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
-    for number, variable_id, value, renewal_due in fetch(_READ_VALUES, [latest_end, list(conversations)]):
-        conversations[number].known_values[variable_id] = StoredValue(value, renewal_due)
+    messages: list[dict[str, Any]] = []
+    identities: list[dict[str, Any]] = []
+    for one in incoming:
+        conversation = conversations.get(one.digest)
+        if conversation is None or conversation.number not in by_number:
+            continue
+        number, uci_id = conversation.number, conversation.row.uci_variable_id
+        if carried := one.document.get("messages"):
+            messages.append({"number": number, "items": [message["id"] for message in carried]})
+        if uci_id in one.chatters:
+            identities.append({"number": number, "variable": uci_id, "digest": one.chatters[uci_id]})
+    for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages):
+        by_number[number].known_messages.add(message_id)
+    for number, digest in _which_are_stored(_WHICH_IDENTITIES, identities):
+        by_number[number].known_identities.add(bytes(digest))
+    latest_expiry = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
+    for number, variable_id, value, renewal_due in fetch(_READ_VALUES, [latest_expiry, list(by_number)]):
+        by_number[number].known_values[variable_id] = StoredValue(value, renewal_due)
 
 
-def insert_conversations(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
-    """Store new conversations and give each its number. Raises Overtaken.
+def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    return fetch(statement, [_json(rows)]) if rows else []
+
+
+def write(*, chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
+    """Write what merging has changed and added. Raises ConcurrentIntake."""
+    _update_conversations([one for one in conversations if one.number is not None and one.row_changed])
+    _insert_conversations(chatbot_id, [one for one in conversations if one.number is None])
+    _write_identities(chatbot_id, conversations)
+    _write_values(chatbot_id, conversations)
+    _write_messages(chatbot_id, conversations)
+
+
+def _update_conversations(conversations: Sequence[MergedConversation]) -> None:
+    if conversations:
+        execute(_UPDATE_CONVERSATIONS, [_json([{"id": one.number, **_columns_of(one)} for one in conversations])])
+
+
+def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
+    """Store new conversations and set their numbers.
 
     In the order of their digests, so that two intakes with the same new ones cannot block each other.
     """
-    new = sorted(conversations, key=lambda conversation: conversation.row.external_id_digest)
-    if not new:
+    if not conversations:
         return
+    new = sorted(conversations, key=lambda conversation: conversation.row.external_id_digest)
     numbers = dict(fetch(_INSERT_CONVERSATIONS, [chatbot_id, _json([_columns_of(one) for one in new])]))
     if len(numbers) < len(new):
-        raise Overtaken
+        raise ConcurrentIntake
     for conversation in new:
         conversation.number = numbers[conversation.row.external_id_digest]
 
 
-def update_conversations(conversations: Sequence[Working]) -> None:
-    """Write the columns of conversations that are stored and locked."""
-    if not conversations:
-        return
-    changed = [{"id": one.number, **_columns_of(one)} for one in conversations]
-    execute(_UPDATE_CONVERSATIONS, [_json(changed)])
-
-
-def _columns_of(conversation: Working) -> dict[str, Any]:
+def _columns_of(conversation: MergedConversation) -> dict[str, Any]:
     row = conversation.row
     return {column: getattr(row, column) for column in _COLUMNS}
 
 
 def _json(rows: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps(rows, ensure_ascii=False, default=_as_postgresql_reads_it)
+    return json.dumps(rows, ensure_ascii=False, default=_as_postgresql_text)
 
 
-def _as_postgresql_reads_it(value: object) -> str:
+def _as_postgresql_text(value: object) -> str:
     return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
-def write_identities(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
-    """Store who conversations turn out to be of; of erased chatters, by digest alone, what is not known already."""
+def _write_identities(chatbot_id: int, conversations: Iterable[MergedConversation]) -> None:
+    """Store the chatters of conversations; of erased chatters the digests alone, if not stored already."""
     new = [(conversation.number, *one) for conversation in conversations for one in conversation.new_identities]
     named = [(chatbot_id, *one) for one in new if one[3] is not None]
     erased = [
@@ -254,19 +250,18 @@ def write_identities(*, chatbot_id: int, conversations: Iterable[Working]) -> No
         execute(_NAME_ERASED, [chatbot_id, _json(erased)])
 
 
-def write_values(*, chatbot_id: int, conversations: Iterable[Working]) -> None:
-    """Store the values of variables, each to live VARIABLE_DAYS from now by the database's clock."""
+def _write_values(chatbot_id: int, conversations: Iterable[MergedConversation]) -> None:
+    """Store the values of variables, each for VARIABLE_DAYS from now by the database's clock."""
     new = [
         {"number": conversation.number, "variable": variable_id, "value": value}
         for conversation in conversations
         for variable_id, value in conversation.new_values.items()
     ]
-    if not new:
-        return
-    execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), _json(new)])
+    if new:
+        execute(_WRITE_VALUES, [chatbot_id, settings.VARIABLE_DAYS.total_seconds(), _json(new)])
 
 
-def write_messages(*, chatbot_id: int, conversations: Sequence[Working]) -> None:
+def _write_messages(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     if any(conversation.new_messages for conversation in conversations):
         _copy(
             "conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)",
@@ -274,17 +269,17 @@ def write_messages(*, chatbot_id: int, conversations: Sequence[Working]) -> None
         )
 
 
-def _message_rows(chatbot_id: int, conversations: Iterable[Working]) -> Iterator[tuple[Any, ...]]:
+def _message_rows(chatbot_id: int, conversations: Iterable[MergedConversation]) -> Iterator[tuple[Any, ...]]:
     for conversation in conversations:
         number = conversation.number
         for one in conversation.new_messages:
-            # isoformat is what psycopg would do with the time, half as fast.
+            # psycopg would do the same with the time, half as fast.
             sent_at = one["sent_at"].isoformat()
             yield chatbot_id, number, one["id"], one["sender"], one["kind"], one["text"], sent_at
 
 
 def _copy(target: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    # COPY is psycopg's own, so Django does not turn its errors into django.db's by itself.
+    # COPY is psycopg's own, so Django does not convert its errors by itself.
     with (
         connection.cursor() as cursor,
         connection.wrap_database_errors,

@@ -11,12 +11,12 @@ from django.db import connection, transaction
 
 from common.db import execute
 
-# The snapshot keeps PostgreSQL from cleaning up what is deleted meanwhile, so a slow bucket must not hold it
-# for ever. A gigabyte at a megabyte a second takes 17 minutes.
+# The snapshot keeps PostgreSQL from vacuuming what is deleted meanwhile, so a slow bucket must not hold it for ever.
+# A gigabyte at a megabyte a second takes 17 minutes.
 SNAPSHOT_MINUTES = 30
-# How often whoever waits for the next piece looks after something else.
-SECONDS_BETWEEN_LOOKS = 5.0
-# Handed from thread to thread together, which takes as long as to read some kilobytes.
+# How often `meanwhile` is called during a wait for the next piece.
+SECONDS_BETWEEN_CALLS = 5.0
+# Passed from thread to thread together, which takes as long as to read some kilobytes.
 _PIECES_AT_ONCE = 16
 
 # Everything is found by index. Without statistics (a table just filled) the planner may turn to reading whole tables.
@@ -28,10 +28,9 @@ _Piece = TypeVar("_Piece")
 
 @contextmanager
 def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
-    """Open a connection that reads one instant of the database, and close it at the end.
+    """Yield a connection that reads one instant of the database.
 
-    Not Django's: the caller goes on working with that one. `settings` are PostgreSQL's, for the reading. Raises
-    psycopg's errors.
+    It is not Django's, which the caller keeps using. `settings` are PostgreSQL's. Raises psycopg's errors.
     """
     params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
     with psycopg.connect(**params) as reader:
@@ -45,16 +44,16 @@ def snapshot(**settings: str) -> Iterator[psycopg.Connection[Any]]:
 def read_patiently(
     reader: psycopg.Connection[Any], pieces: Generator[_Piece], *, meanwhile: Callable[[], object]
 ) -> Generator[_Piece]:
-    """Yield the pieces that are read on this connection, and call `meanwhile` now and then while one is waited for.
+    """Yield the pieces that are read on this connection, and call `meanwhile` regularly during a wait for one.
 
-    A thread reads, so it is the caller's own that keeps a lease while PostgreSQL sorts, however long. If `meanwhile`
-    raises, the statement is cancelled. Closes `pieces` at the end.
+    Another thread reads, so the caller's can renew a lease while PostgreSQL sorts. If `meanwhile` raises, the
+    statement is cancelled. Closes `pieces` at the end.
     """
     with closing(pieces), ThreadPoolExecutor(max_workers=1) as threads:
         while True:
             reading = threads.submit(lambda: list(islice(pieces, _PIECES_AT_ONCE)))
             try:
-                while not wait([reading], timeout=SECONDS_BETWEEN_LOOKS).done:
+                while not wait([reading], timeout=SECONDS_BETWEEN_CALLS).done:
                     meanwhile()
             except BaseException:
                 with suppress(psycopg.Error):
@@ -68,9 +67,9 @@ def read_patiently(
 
 @contextmanager
 def one_instant() -> Iterator[None]:
-    """Let all that the caller reads meanwhile be of one instant, on Django's connection; writing is refused.
+    """Make Django's connection read one instant and refuse writes, for reads that take moments.
 
-    For what takes moments. Within a transaction, what that one sees is seen, as it is.
+    Within a transaction it changes nothing.
     """
     if connection.in_atomic_block:
         yield

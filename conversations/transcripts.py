@@ -1,22 +1,20 @@
-"""The CSV of conversations, in one definition: its columns, its order, its bytes.
+"""The CSV of conversations: its columns, its order, its bytes.
 
 UTF-8, comma, every value in double quotes (header and empty ones too), lines end in `\\n`, RFC 4180 escapes.
 PostgreSQL writes it itself (`COPY`), so memory stays flat at any size.
 
-One line is one message with its file; a message with two files has two lines. What is held without a message
-has a line too, its message cells empty: a file that came with none, a conversation with neither message nor
-file. Lines are in the order of conversation start, message time, and id; those without a message come last.
+One line is one message with its file; a message with two files has two lines. What has no message has a line too,
+with empty message cells: a file that came without one, a conversation with neither message nor file. Lines are
+ordered by conversation start, message time, and id; those without a message come last.
 
-The guard: a spreadsheet runs what begins like a formula. In the guarded columns one `'` goes before what does
-so where a cell can begin: at the beginning of the text, and behind each `;`, tab, CR and LF. To whoever reads
-the file by another separator than the comma, as spreadsheets in much of Europe do, the quotes mean nothing, and
-a cell begins there.
+The guard: a spreadsheet runs text that begins like a formula. In guarded columns, one `'` is inserted before such
+text wherever a cell can begin: at the start, and after each `;`, tab, CR and LF. With another separator than the
+comma, as spreadsheets in much of Europe use, the quotes mean nothing, and a cell begins there.
 
-What begins like a formula has `=`, `@`, `+` or `-` first, also in full width, or after white space and quotes.
-No formula is a text that is a number or a phone number (`NUMBER`, `PHONE`: digits and punctuation alone, which
-can compute nothing but a number), nor what begins with `-)`. A `'` where a cell can begin gets another one. So
-whoever takes one `'` away at the beginning and behind each `;`, tab, CR and LF has the text again, exactly.
-`CSV_FORMULA_GUARD` turns it off.
+Text begins like a formula with `=`, `@`, `+` or `-`, also in full width, or after white space and quotes. Numbers and
+phone numbers (`NUMBER`, `PHONE`: digits and punctuation, which compute nothing but a number) are no formulas, nor is
+what begins with `-)`. A `'` where a cell can begin gets another one. So removing one `'` at the start and after each
+`;`, tab, CR and LF restores the text exactly. `CSV_FORMULA_GUARD` turns the guard off.
 """
 
 from collections.abc import Generator, Iterable
@@ -28,26 +26,25 @@ from django.conf import settings
 from psycopg import Connection, sql
 from psycopg.abc import Buffer
 
-from conversations.folding import SPACES
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS, SPACES
 
 # Regular expressions that PostgreSQL and Python read alike: `-12`, `+3.5`, `-1,234.56`, `+1e-9`; and
 # `+33 6 12 34 56 78`, `+1 (555) 123-4567` (5 to 15 digits, as in E.164, at most two separators in between).
 NUMBER = "[+-]([0-9]+([.,][0-9]+)*|[.,][0-9]+)([eE][+-]?[0-9]+)?"
 PHONE = "[+][0-9]([ ().-]{0,2}[0-9]){4,14}"
 
-# Where a cell can begin beside the text's beginning; what is overlooked there; what begins a formula.
+# After which characters a cell can begin; which are skipped there; which begin a formula.
 STARTS = ";\t\r\n"
-_OVERLOOKED = '"' + "".join(each for each in SPACES if each not in STARTS)
+_SKIPPED = '"' + "".join(each for each in SPACES if each not in STARTS)
 _FORMULA, _SIGN = "=@\uff1d\uff20\ufe66\ufe6b", "+\uff0b\uff0d\ufe62\ufe63-"
-GUARDED = f"(^|[{STARTS}])(?='|[{_OVERLOOKED}]*([{_FORMULA}]|[{_SIGN}](?![)])))"
+GUARDED = f"(^|[{STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_SIGN}](?![)])))"
 
-# Blocks of COPY are single lines; they are handed on in pieces of at least this size.
+# COPY yields single lines; they are passed on in pieces of at least this size.
 CHUNK_BYTES = 64 * 1024
 
 
 class Column(NamedTuple):
-    """A column: its name, the SQL of its text (null is written as the empty text), whether it is guarded."""
+    """A column's name, the SQL of its text (null is written as empty), and whether it is guarded."""
 
     name: str
     text: str
@@ -55,7 +52,7 @@ class Column(NamedTuple):
 
 
 def _time(instant: str) -> str:
-    """SQL of an instant as `YYYY-MM-DDTHH:MM:SS.ffffffZ`, whatever the session's time zone."""
+    """Return the SQL of an instant as `YYYY-MM-DDTHH:MM:SS.ffffffZ`, whatever the session's time zone."""
     return f"""to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
 
@@ -87,8 +84,8 @@ MESSAGE_COLUMNS = (
 )
 HEADER = (",".join(f'"{column.name}"' for column in CONVERSATION_COLUMNS + MESSAGE_COLUMNS) + "\n").encode()
 
-# OFFSET 0 keeps PostgreSQL from merging the steps: a conversation's cells are made once and not per message,
-# and messages are sorted conversation by conversation, before their cells are made. That halves the time.
+# OFFSET 0 keeps PostgreSQL from merging the steps: a conversation's cells are built once and not per message, and
+# messages are sorted conversation by conversation, before their cells are built. That halves the time.
 _COPY = sql.SQL("""
 COPY (
     WITH chosen AS (
@@ -122,13 +119,13 @@ COPY (
 ) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
 """)
 
-# The messages of a window are found by the index on (chatbot, sent_at), those of a conversation that fall outside
-# are not read. They are sorted by themselves, and the cells of their conversation are put to each afterwards.
-_COPY_WINDOW = sql.SQL("""
+# The index on (chatbot, sent_at) finds the messages of a window; others of the same conversations are not read. The
+# messages are sorted by themselves, and joined with the cells of their conversation afterwards.
+_COPY_DAY = sql.SQL("""
 COPY (
     WITH chosen AS MATERIALIZED (
         SELECT c.id, c.started_at, c.has_file_upload, {conversation_cells}
-          FROM (SELECT DISTINCT number AS id FROM ({said}) said) f
+          FROM (SELECT DISTINCT number AS id FROM ({messages}) sent) f
          CROSS JOIN LATERAL (
                SELECT * FROM conversations_conversation
                 WHERE id = f.id AND deletion_request_id IS NULL OFFSET 0) c
@@ -147,20 +144,20 @@ COPY (
          WHERE chosen.has_file_upload
     )
     SELECT {conversation_names}, {message_cells}
-      FROM (SELECT chosen.*, said.*, files.file_id, files.file_name
-              FROM ({said}) said
-              JOIN chosen ON chosen.id = said.number
-              LEFT JOIN files ON files.message_id = said.message_id) e
+      FROM (SELECT chosen.*, sent.*, files.file_id, files.file_name
+              FROM ({messages}) sent
+              JOIN chosen ON chosen.id = sent.number
+              LEFT JOIN files ON files.message_id = sent.message_id) e
      ORDER BY e.started_at, e.sent_at, e.message_id, e.file_id
 ) TO STDOUT (FORMAT csv, FORCE_QUOTE *)
 """)
-_SAID = sql.SQL("""
+_MESSAGES_OF_WINDOW = sql.SQL("""
 SELECT id AS message_id, conversation_id AS number, external_id, sent_at, sender, kind, text
   FROM conversations_message WHERE chatbot_id = {chatbot} AND sent_at >= {starts} AND sent_at < {ends}
 """)
 
 _TEXT = sql.SQL("coalesce({text}, '')")
-# Few texts have anything to guard: what can tell so cheaply goes first.
+# Few texts have anything to guard: the cheap check comes first.
 _GUARDED_TEXT = sql.SQL(r"""
 CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
        OR strpos({text}, E'\n') > 0 OR strpos({text}, E'\r') > 0 OR strpos({text}, E'\t') > 0
@@ -168,31 +165,31 @@ CASE WHEN left({text}, 1) = ANY({firsts}) OR strpos({text}, ';') > 0
      ELSE coalesce({text}, '') END
 """)
 _HARMLESS = f"^(({NUMBER})|({PHONE}))$"
-_FIRSTS = [*"'", *_FORMULA, *_SIGN, *_OVERLOOKED]
+_FIRSTS = [*"'", *_FORMULA, *_SIGN, *_SKIPPED]
 
-# What is held of what each file is about. A shared conversation has other identities beside the chatter's; one that
-# is named by its id has no chatter from whom others could be told apart.
-_HELD = sql.SQL(f"""
+# The stored conversations of each file. A shared conversation has other identities beside the chatter's; one that is
+# selected by its id has no chatter to compare with.
+_STORED = sql.SQL(f"""
 SELECT r.place, c.id,
        r.include_shared OR NOT EXISTS (
            SELECT FROM conversations_identity other
             WHERE other.conversation_id = c.id AND other.id <> named.identity_id
        ) AS is_chosen
   FROM ({{wanted}}) r
- CROSS JOIN LATERAL ({NAMED}) AS named
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id
  WHERE c.deletion_request_id IS NULL
 """)  # noqa: S608  (a text of ours)
-_CHOSEN = sql.SQL("SELECT place, id FROM ({held}) held WHERE is_chosen")
-# Sorted at the end: else PostgreSQL may go through all conversations in the order of their numbers.
+_CHOSEN = sql.SQL("SELECT place, id FROM ({stored}) stored WHERE is_chosen")
+# Sorted at the end: otherwise PostgreSQL may scan all conversations in the order of their numbers.
 _IN_ORDER = sql.SQL("SELECT place, id FROM ({chosen} OFFSET 0) chosen ORDER BY id")
 _CONVERSATIONS_AT_ONCE = 10_000
 _COUNT = sql.SQL("""
-WITH held AS MATERIALIZED ({held})
+WITH stored AS MATERIALIZED ({stored})
 SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0)::bigint,
        count(*) FILTER (WHERE NOT h.is_chosen)
   FROM ({wanted}) w
-  LEFT JOIN held h ON h.place = w.place
+  LEFT JOIN stored h ON h.place = w.place
   LEFT JOIN LATERAL (
        SELECT count(*) AS messages FROM conversations_message WHERE conversation_id = h.id) m ON h.is_chosen
  GROUP BY w.place
@@ -200,7 +197,7 @@ SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0
 
 _FILES = sql.SQL("""
 SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
-  FROM ({held}) h
+  FROM ({stored}) h
  CROSS JOIN LATERAL (
        SELECT * FROM conversations_uploadedfile WHERE conversation_id = h.id AND state = 'stored' OFFSET 0) f
  WHERE h.is_chosen AND h.place = ANY(%s::bigint[])
@@ -208,28 +205,24 @@ SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How much a chatter's file holds, and how many shared conversations it leaves out."""
+class TranscriptCounts:
+    """How much a file contains, and how many shared conversations it leaves out."""
 
     conversations: int
     messages: int
     shared_left_out: int
 
 
-class Piece(NamedTuple):
-    """A piece of the file at a place: its bytes, and how many lines they hold, the header not counted."""
+class TranscriptPiece(NamedTuple):
+    """A piece of the file `place`: its bytes, and their number of lines without the header."""
 
     place: int
     data: bytes
     lines: int
 
 
-# What files hold: the place of a file and the number of a conversation, and so on.
-Contents = list[tuple[int, int]]
-
-
 class StoredFile(NamedTuple):
-    """An uploaded file that the file at a place names: its number there (`file_id`), and its object in storage."""
+    """An uploaded file in the file `place`: its number there (`file_id`), and its object in storage."""
 
     place: int
     file_id: int
@@ -241,12 +234,12 @@ class StoredFile(NamedTuple):
 
 
 class Transcripts:
-    """The files of some chatters, or of certain conversations: those that are neither marked nor erased.
+    """The files of some chatters, or of certain conversations, without marked and erased conversations.
 
-    `wanted` is a query with a row for each file: `place` (a number of the caller's, unique), `chatbot_id`, what
-    `conversations.named` asks for, `include_shared` (else a chatter's shared conversations are left out). It becomes
-    part of a COPY, which takes no parameters and whose text PostgreSQL shows and keeps (pg_stat_activity,
-    pg_stat_statements): so it names a table where the values stand, and never a value itself.
+    `wanted` is a query with a row per file: `place` (the caller's number of the file, unique), `chatbot_id`, the
+    columns for `sql.SELECTED_CONVERSATIONS`, and `include_shared` (if false, a chatter's shared conversations are
+    left out). It becomes part of a COPY, which takes no parameters and whose text PostgreSQL shows and keeps
+    (pg_stat_activity, pg_stat_statements): so it names a table with the values, and never a value itself.
 
     All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors.
     """
@@ -254,48 +247,48 @@ class Transcripts:
     def __init__(self, connection: Connection[Any], wanted: sql.Composable) -> None:
         self._connection = connection
         self._wanted = wanted
-        self._held = _HELD.format(wanted=wanted)
+        self._stored = _STORED.format(wanted=wanted)
 
-    def conversations(self) -> Generator[Contents]:
-        """Yield what the files hold, some at a time: place and number of each conversation, in the numbers' order.
+    def conversations(self) -> Generator[list[tuple[int, int]]]:
+        """Yield lists of (place, conversation number), in the order of the numbers.
 
-        It has to be read to the end, or closed, before anything else is read.
+        Read it to the end, or close it, before reading anything else.
         """
         with self._connection.cursor(name="conversations") as cursor:
-            cursor.execute(_IN_ORDER.format(chosen=_CHOSEN.format(held=self._held)))
+            cursor.execute(_IN_ORDER.format(chosen=_CHOSEN.format(stored=self._stored)))
             while rows := cursor.fetchmany(_CONVERSATIONS_AT_ONCE):
                 yield rows
 
-    def count(self) -> dict[int, Counts]:
-        """Return the counts of each file by its place, of those without findings too."""
-        rows = self._connection.execute(_COUNT.format(held=self._held, wanted=self._wanted))
-        return {place: Counts(*counts) for place, *counts in rows}
+    def count(self) -> dict[int, TranscriptCounts]:
+        """Return the counts of each file by its place, including those without conversations."""
+        rows = self._connection.execute(_COUNT.format(stored=self._stored, wanted=self._wanted))
+        return {place: TranscriptCounts(*counts) for place, *counts in rows}
 
     def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
-        """Yield the uploaded files that the files of these places name, so many at a time, in no order.
+        """Yield lists of up to `at_once` uploaded files that these files name, in no order.
 
-        It has to be read to the end, or closed, before `pieces`.
+        Read it to the end, or close it, before `pieces`.
         """
         with self._connection.cursor(name="stored_files") as cursor:
-            cursor.execute(_FILES.format(held=self._held), [list(places)])
+            cursor.execute(_FILES.format(stored=self._stored), [list(places)])
             while rows := cursor.fetchmany(at_once):
                 yield [StoredFile(*row) for row in rows]
 
-    def pieces(self, places: Iterable[int]) -> Generator[Piece]:
+    def pieces(self, places: Iterable[int]) -> Generator[TranscriptPiece]:
         """Yield the files of these places (all that are wanted), one after the other, in the order of the places.
 
-        Each begins with the header and comes in pieces of 64 KiB or somewhat more; its last may be shorter. One
-        without findings is the header alone.
+        Each begins with the header, in pieces of CHUNK_BYTES or slightly more; the last may be shorter. A file
+        without conversations is the header alone.
         """
-        chosen = _CHOSEN.format(held=self._held)
+        chosen = _CHOSEN.format(stored=self._stored)
         with self._connection.cursor() as cursor, cursor.copy(copy_sql(chosen)) as copy:
             yield from _split(copy, sorted(places))
 
 
-class WindowFile:
-    """The file of what was said in a chatbot from `starts_at` on and before `ends_at`: its daily extract.
+class DayTranscript:
+    """The file of a chatbot's messages from `starts_at` (included) to `ends_at` (excluded): its daily extract.
 
-    A line for each message of a conversation that is neither marked nor erased, with its file. Reads in the caller's
+    A line per message of a conversation that is neither marked nor erased, with its file. Reads in the caller's
     transaction. Raises psycopg's errors.
     """
 
@@ -304,14 +297,14 @@ class WindowFile:
     ) -> None:
         self.lines = 0
         self._connection = connection
-        self._said = _SAID.format(
-            chatbot=sql.Literal(chatbot_id), starts=sql.Literal(starts_at), ends=sql.Literal(ends_at)
-        )
+        window = {"chatbot": chatbot_id, "starts": starts_at, "ends": ends_at}
+        messages = _MESSAGES_OF_WINDOW.format(**{name: sql.Literal(value) for name, value in window.items()})
+        self._copy = _COPY_DAY.format(messages=messages, **_cells())
 
     def chunks(self) -> Generator[bytes]:
-        """Yield the file in chunks of 64 KiB or somewhat more, the header first; `lines` counts along, without it."""
+        """Yield the file in chunks of CHUNK_BYTES or slightly more, the header first; `lines` counts the others."""
         buffer = bytearray(HEADER)
-        with self._connection.cursor() as cursor, cursor.copy(_window_sql(self._said)) as copy:
+        with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
             for line in copy:
                 buffer += line
                 self.lines += 1
@@ -322,48 +315,43 @@ class WindowFile:
             yield bytes(buffer)
 
 
-def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[Piece]:
-    """Cut the lines of COPY into files, and take off their first field, which is the place."""
+def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[TranscriptPiece]:
+    """Split the lines of COPY into files, without their first field, which is the place."""
     ahead = iter(places)
     place, first_field, width = -1, b"", 1
     buffer, count = bytearray(), 0
     for line in lines:
-        # libpq hands on whole lines, one at a time, so the place is always where the line begins.
+        # libpq yields whole lines, one at a time, so each begins with its place.
         if line[:width] != first_field:
             if buffer:
-                yield Piece(place, bytes(buffer), count)
+                yield TranscriptPiece(place, bytes(buffer), count)
             first_field = bytes(line).partition(b",")[0] + b","
             place, width = int(first_field[1:-2]), len(first_field)
             for passed in ahead:
                 if passed == place:
                     break
-                yield Piece(passed, HEADER, 0)
+                yield TranscriptPiece(passed, HEADER, 0)
             buffer, count = bytearray(HEADER), 0
         buffer += line[width:]
         count += 1
         if len(buffer) >= CHUNK_BYTES:
-            yield Piece(place, bytes(buffer), count)
+            yield TranscriptPiece(place, bytes(buffer), count)
             buffer.clear()
             count = 0
     if buffer:
-        yield Piece(place, bytes(buffer), count)
+        yield TranscriptPiece(place, bytes(buffer), count)
     for passed in ahead:
-        yield Piece(passed, HEADER, 0)
+        yield TranscriptPiece(passed, HEADER, 0)
 
 
 def copy_sql(conversations: sql.Composable) -> sql.Composed:
     """Return the COPY that writes the lines of these conversations, without headers.
 
-    `conversations` is a query for the `id` of each and the `place` of the file it belongs to. The lines are in
-    the order of the places, and each begins with its place, in quotes like every value. The result is to be
-    executed without parameters: COPY takes none, so whatever varies is composed as a literal, and must not be
-    personal.
+    `conversations` is a query for the `id` of each and the `place` of its file. The lines are in the order of the
+    places, and each begins with its place, in quotes like every value. Execute it without parameters: COPY takes
+    none, so variable parts are composed as literals, and must not be personal.
     """
     return _COPY.format(conversations=conversations, **_cells())
-
-
-def _window_sql(said: sql.Composable) -> sql.Composed:
-    return _COPY_WINDOW.format(said=said, **_cells())
 
 
 def _cells() -> dict[str, sql.Composed]:

@@ -1,19 +1,18 @@
-"""Take in a file of a conversation: a row, an object in the hosted bucket, and the promise that erasure gets both.
+"""Store a file of a conversation: a row and an object in the hosted bucket, which erasure always finds.
 
 Objects have no locks, so the order of the steps closes the races with an erasure:
 
-1. `open_upload`: under the conversation's row lock, refuse if it is marked; insert the row with its key. Whatever
-   happens from here on, an erasure of the conversation finds the key.
-2. Begin the multipart upload, and record its id under the row lock. If the conversation is marked by now, give up:
-   its erasure may have looked before the upload began, and would not look again.
-3. `write`: send the parts and complete the object. An erasure that marks now finds the upload, and aborts it under
-   our hands.
-4. `finalise`: under the row lock again, make the row `stored`. If the conversation is marked or the row gone, purge
-   here whatever was made.
+1. `open_upload`: under the conversation's row lock, refuse if it is marked; insert the row with its key. From here
+   on, an erasure of the conversation finds the key.
+2. Begin the multipart upload, and record its id under the row lock. If the conversation is marked by now, abort: its
+   erasure may have listed uploads before this one began, and would not list them again.
+3. `write`: send the parts and complete the object. An erasure that marks now finds the upload and aborts it.
+4. `finalise`: under the row lock again, make the row `stored`. If the conversation is marked or the row was deleted,
+   purge the object here.
 
-No call to storage happens inside a transaction. A process killed on the way leaves a row in state
-`uploading`, by which a sweep removes after a day what storage has of it. It first takes the upload's id from the row:
-an upload without it is not finalised any more.
+No call to storage happens inside a transaction. A process that is killed leaves a row in state `uploading`; after a
+day a sweep removes what storage has of it. It first removes the upload's id from the row: an upload without one is
+not finalised any more.
 """
 
 import logging
@@ -33,20 +32,18 @@ MAX_NAME_LENGTH = 255
 # As in an HTTP header: printable ASCII.
 _CONTENT_TYPE = re.compile(r"[!-~]+/[!-~]+(; ?[ -~]+)?")
 
-
 # Percent-encoded a character has up to 12 bytes, and a storage takes 2 KB or so for a header.
-_MOST_SHOWN = 120
-_MOST_EXTENSION = 16
-_MISLEADS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]")
+_MAX_DOWNLOAD_NAME = 120
+_MAX_EXTENSION = 16
+_MISLEADING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]")
 
 
 class ConversationDeleted(Exception):
-    """The conversation was deleted, before or during the upload. Nothing of the file is left."""
+    """The conversation was deleted, before or during the upload. Nothing of the file remains."""
 
 
 class UploadInvalid(Exception):
-    """Name, content type or message id cannot be taken. `field` is the parameter's name, `code` and `detail` are
-    as in a DocumentError."""
+    """Name, content type or message id is invalid. `code` and `detail` are as in a DocumentError."""
 
     def __init__(self, field: str, code: str, detail: str) -> None:
         super().__init__(f"{field}: {code}")
@@ -63,7 +60,7 @@ def receive(
     chunks: Iterable[bytes],
     message_external_id: str | None = None,
 ) -> UploadedFile:
-    """Store a file whole, or leave nothing of it. Raises as the steps below do, and whatever `chunks` raises."""
+    """Store a file whole, or nothing of it. Raises as the steps below do, and whatever `chunks` raises."""
     upload = open_upload(
         conversation=conversation,
         name=name,
@@ -80,9 +77,9 @@ def receive(
 def open_upload(
     *, conversation: Conversation, name: str, content_type: str, message_external_id: str | None = None
 ) -> UploadedFile:
-    """Begin an upload and return its row. `message_external_id` is the platform's id of the message it came with.
+    """Begin an upload and return its row.
 
-    Raises ConversationDeleted, UploadInvalid (also for a message that is not stored), StorageError.
+    Raises ConversationDeleted, UploadInvalid (including for a message that is not stored), StorageError.
     """
     _check(name, content_type)
     with transaction.atomic():
@@ -108,9 +105,9 @@ def open_upload(
 
 
 def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
-    """Send the content and complete the object. On any error no object appears.
+    """Send the content and complete the object. On any error there is no object.
 
-    Raises ConversationDeleted when an erasure has ended the upload, else StorageError, or what `chunks` raises.
+    Raises ConversationDeleted if an erasure has aborted the upload, else StorageError, or what `chunks` raises.
     """
     try:
         return hosted_storage().write_parts(upload.object_key, upload.upload_id or "", chunks)
@@ -124,7 +121,7 @@ def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
 def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
     """Make a written upload part of its conversation.
 
-    Raises ConversationDeleted, or StorageError where the sweep has taken it for abandoned, after removing the object.
+    Removes the object and raises ConversationDeleted, or StorageError if the sweep has taken it for abandoned.
     """
     with transaction.atomic():
         is_open = _lock_open(upload.conversation_id)
@@ -143,23 +140,23 @@ def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
 
 
 def abort(*, upload: UploadedFile) -> None:
-    """Give an upload up: remove what storage has of it, and the name from its row. A stored file is left alone.
+    """Remove what storage has of an upload, and the name from its row, unless the file is stored.
 
-    The row itself stays: personal rows are deleted by erasure alone. Raises nothing when storage refuses; then
-    the row keeps all it has, and whoever erases the conversation finds the object by it.
+    The row itself stays: only erasure deletes personal rows. If storage refuses, nothing is raised and the row keeps
+    what it has, by which erasure finds the object.
     """
     if UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.STORED).exists():
         return
     try:
         hosted_storage().purge(upload.object_key)
     except StorageError as error:
-        logger.warning("An upload that was given up is still in storage: file=%s %s", upload.pk, error.code)
+        logger.warning("An aborted upload is still in storage: file=%s %s", upload.pk, error.code)
         return
     UploadedFile.objects.filter(pk=upload.pk).update(upload_id=None, name="")
 
 
 def _record_id(upload: UploadedFile) -> None:
-    """Note the multipart upload of a conversation that is not marked. Raises ConversationDeleted."""
+    """Record the id of the multipart upload. Raises ConversationDeleted."""
     with transaction.atomic():
         row = UploadedFile.objects.filter(pk=upload.pk)
         if not (_lock_open(upload.conversation_id) and row.update(upload_id=upload.upload_id)):
@@ -167,7 +164,7 @@ def _record_id(upload: UploadedFile) -> None:
 
 
 def _lock_open(conversation_id: int) -> bool:
-    """Lock the conversation's row, and say whether it is neither marked nor erased."""
+    """Lock the conversation's row, and return whether it is neither marked nor erased."""
     marks = Conversation.objects.select_for_update().filter(pk=conversation_id)
     return list(marks.values_list("deletion_request_id", flat=True)) == [None]
 
@@ -195,17 +192,17 @@ def _check(name: str, content_type: str) -> None:
 
 
 def download_name(name: str) -> str:
-    """Return the name as a browser may be told it: short enough for a header, without what misleads a reader.
+    """Return the name for a download: short enough for a header, without misleading characters.
 
-    Control characters and those that turn the direction of writing (`gpj.exe` can look like `exe.jpg`) become `_`.
+    Control characters and those that change the direction of writing (`gpj.exe` can look like `exe.jpg`) become `_`.
     """
-    shown = "".join("_" if _MISLEADS.match(character) else character for character in name)
+    shown = "".join("_" if _MISLEADING.match(character) else character for character in name)
     stem, dot, extension = shown.rpartition(".")
-    if not dot or len(extension) > _MOST_EXTENSION:
-        return shown[:_MOST_SHOWN]
-    return f"{stem[: _MOST_SHOWN - len(extension)]}.{extension}"
+    if not dot or len(extension) > _MAX_EXTENSION:
+        return shown[:_MAX_DOWNLOAD_NAME]
+    return f"{stem[: _MAX_DOWNLOAD_NAME - len(extension)]}.{extension}"
 
 
 def _is_storable(text: str) -> bool:
-    """Say that the text has neither NUL nor unpaired surrogates, which names of broken clients can bring along."""
+    """Return whether the text has neither NUL nor unpaired surrogates, which broken clients send in names."""
     return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

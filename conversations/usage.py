@@ -1,6 +1,6 @@
-"""How many conversations took place: what is billed."""
+"""Counts of conversations: by month and channel for billing, by day for charts, by UCI variable for the settings."""
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from datetime import UTC, date, datetime, time
 from typing import NamedTuple
 
@@ -8,7 +8,45 @@ from django.db.models import Count, Q
 from django.db.models.functions import TruncMonth
 
 from chatbots.models import Chatbot
+from common.db import array, fetch
 from conversations.models import Conversation
+
+# By the log's index alone. Beyond this, days are counted from the newest on.
+MAX_OF_DAYS = 1_000_000
+# Bounds the cost at any size: 100,000 entries of an index take 10 ms after a VACUUM, and 90 ms before it.
+MAX_PER_UCI = 100_000
+
+_PER_DAY = """
+SELECT (began.started_at AT TIME ZONE %(zone)s)::date AS day, count(*)
+  FROM (
+    SELECT newest.started_at
+      FROM unnest(%(chatbots)s::bigint[]) AS c(id)
+     CROSS JOIN LATERAL (
+        SELECT v.started_at FROM conversations_conversation v
+         WHERE v.chatbot_id = c.id AND v.started_at >= %(since)s AND v.started_at < %(until)s
+         ORDER BY v.started_at DESC LIMIT %(most)s
+     ) AS newest
+     LIMIT %(most)s
+  ) AS began
+ GROUP BY 1
+"""
+
+# In the order of the index on (chatbot, variable, value), which then serves alone: by the statistics of an average
+# variable, reading the whole table could look cheaper. It counts identities, since the index does not know whether
+# two are of one conversation.
+_PER_UCI = """
+SELECT variable.id, counted.identities
+  FROM chatbots_variable AS variable
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS identities
+         FROM (SELECT 1
+                 FROM conversations_identity
+                WHERE chatbot_id = variable.chatbot_id AND variable_id = variable.id
+                ORDER BY chatbot_id, variable_id, value
+                LIMIT %s) AS carried
+       ) AS counted
+ WHERE variable.chatbot_id = %s AND (variable.is_uci OR variable.was_uci)
+"""
 
 
 class ChannelUsage(NamedTuple):
@@ -18,20 +56,32 @@ class ChannelUsage(NamedTuple):
 
 
 class MonthUsage(NamedTuple):
-    """A month, named by its first day, and every channel in a fixed order, also those without conversations."""
+    """A month, by its first day, with every channel in a fixed order, including those without conversations."""
 
     month: date
     channels: list[ChannelUsage]
 
 
+class DailyCounts(NamedTuple):
+    """Days without conversations are left out. `is_whole` is False if only the newest MAX_OF_DAYS were counted."""
+
+    counts: dict[date, int]
+    is_whole: bool
+
+
+class UciCount(NamedTuple):
+    """A number of conversations, or MAX_PER_UCI if there are more."""
+
+    conversations: int
+    is_more: bool
+
+
 def by_month(*, chatbot: Chatbot, first: date, last: date) -> list[MonthUsage]:
-    """Count the conversations that began in each month (UTC) from that of `first` to that of `last`.
+    """Count the conversations that began in each UTC month from that of `first` to that of `last`.
 
-    Deleted ones, from their mark on, count and are told apart. Erasing keeps the day a conversation began and its
-    channel, so it changes no number but `deleted`.
-
-    One statement, by the index on (chatbot, started_at). It reads every conversation of the range: a million take
-    about a second.
+    Deleted ones count, from their mark on, and are also counted separately. Erasing keeps the day a conversation
+    began and its channel, so it changes no number but `deleted`. One statement, by the index on (chatbot,
+    started_at): a million conversations take about a second.
     """
     starts, ends = (datetime.combine(day, time(), UTC) for day in (first.replace(day=1), next_month(last)))
     rows = (
@@ -39,17 +89,14 @@ def by_month(*, chatbot: Chatbot, first: date, last: date) -> list[MonthUsage]:
         .values_list(TruncMonth("started_at", tzinfo=UTC), "channel")
         .annotate(conversations=Count("id"), deleted=Count("id", filter=Q(deletion_request_id__isnull=False)))
     )
-    counted = {(month.date(), channel): counts for month, channel, *counts in rows}
-    return [
-        MonthUsage(
-            month,
-            [
-                ChannelUsage(channel, *counted.get((month, channel), (0, 0)))
-                for channel in Conversation.Channel.values
-            ],
-        )
-        for month in _months(first, last)
-    ]
+    counts = {(month.date(), channel): numbers for month, channel, *numbers in rows}
+    usage = []
+    month = first.replace(day=1)
+    while month <= last:
+        channels = [ChannelUsage(name, *counts.get((month, name), (0, 0))) for name in Conversation.Channel.values]
+        usage.append(MonthUsage(month, channels))
+        month = next_month(month)
+    return usage
 
 
 def next_month(day: date) -> date:
@@ -58,13 +105,27 @@ def next_month(day: date) -> date:
 
 
 def months_before(day: date, count: int) -> date:
-    """Return the first day of the month so many months before that of `day`; the year 1 is the earliest."""
+    """Return the first day of the month `count` months before that of `day`, at the earliest of the year 1."""
     months = max(day.year * 12 + day.month - 1 - count, 12)
     return date(months // 12, months % 12 + 1, 1)
 
 
-def _months(first: date, last: date) -> Iterator[date]:
-    month = first.replace(day=1)
-    while month <= last:
-        yield month
-        month = next_month(month)
+def conversations_per_day(chatbots: Collection[int], *, zone: str, since: datetime, until: datetime) -> DailyCounts:
+    """Count conversations by the day, in a time zone, on which they began, including deleted ones.
+
+    A deleted one keeps its UTC day alone, and counts at that day's first instant.
+    """
+    values = {"chatbots": array(chatbots), "zone": zone, "since": since, "until": until, "most": MAX_OF_DAYS}
+    counts = dict(fetch(_PER_DAY, values))
+    return DailyCounts(counts, sum(counts.values()) < MAX_OF_DAYS)
+
+
+def conversations_by_uci(*, chatbot: Chatbot) -> dict[int, UciCount]:
+    """Count the conversations of each present or former UCI, by the variable's id, in one bounded statement.
+
+    A conversation of two people counts twice.
+    """
+    return {
+        variable: UciCount(min(count, MAX_PER_UCI), count > MAX_PER_UCI)
+        for variable, count in fetch(_PER_UCI, [MAX_PER_UCI + 1, chatbot.pk])
+    }

@@ -8,7 +8,7 @@ from itertools import islice
 from chatbots import operations
 from chatbots.models import Chatbot
 from conversations.documents import parse_document
-from conversations.intake import Result, store
+from conversations.intake import DocumentOutcome, store
 from conversations.models import Conversation, UploadedFile
 from conversations.uploads import receive
 from devdata.sample_data import Company, SampleConversation, sample_conversations
@@ -23,7 +23,7 @@ class LoadResult:
 
     company: Company
     chatbot_created: bool
-    outcomes: Counter[Result] = field(default_factory=Counter)
+    outcomes: Counter[DocumentOutcome] = field(default_factory=Counter)
     messages: int = 0
     files: int = 0
 
@@ -70,7 +70,7 @@ def _store(chatbot: Chatbot, batch: list[SampleConversation], result: LoadResult
         first, *more = islice(outcomes, len(sample.documents))
         result.outcomes[first.outcome] += 1
         result.messages += first.messages + sum(outcome.messages for outcome in more)
-        if first.outcome is not Result.REFUSED and first.number is not None:
+        if first.outcome is not DocumentOutcome.REFUSED and first.number is not None:
             stored[first.number] = sample
     return stored
 

@@ -16,7 +16,7 @@ from compliance.erasure import engine, extracts
 from compliance.models import ComplianceRequest
 from compliance.work import claims
 from compliance.work.sizes import measure
-from conversations.extracts import days, work
+from conversations.extracts import days, leases
 from conversations.models import Conversation, DailyExtract
 from tests import factories
 
@@ -58,7 +58,7 @@ def make_next() -> bool:
     """Make the next that is due, wherever it goes; say whether there was one."""
     if extracts.make_next(settled=False):
         return True
-    held = work.take_for_bucket()
+    held = leases.take_for_bucket()
     if held:
         extracts.make(held)
     return held is not None

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from common.db import array, fetch
 from compliance.work.sql import NAMING
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 
 def blocking(*, requests: str, given: str, statuses: str) -> str:
@@ -22,7 +22,7 @@ def blocking(*, requests: str, given: str, statuses: str) -> str:
     return f"""
 SELECT DISTINCT ON ({given}) {given}, e.id
   FROM {requests}
- CROSS JOIN LATERAL ({NAMED}) AS named
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
        SELECT id, external_id_digest FROM conversations_conversation
         WHERE id = named.conversation_id AND deletion_request_id IS NULL OFFSET 0) AS c

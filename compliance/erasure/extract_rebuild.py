@@ -5,7 +5,7 @@ from datetime import date
 
 from chatbots.models import Chatbot
 from compliance.erasure import extracts
-from conversations.extracts import days, ordering, work
+from conversations.extracts import days, leases, rebuilds
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -24,7 +24,7 @@ def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -
     rows = DailyExtract.objects.filter(chatbot=chatbot, day__range=(first, last)).order_by("day")
     states = [State.FAILED, State.EXPIRED, *([State.DONE] if again else [])]
     known = list(rows.values_list("day", flat=True))
-    ordering.order(chatbot_id=chatbot.pk, days=known, states=states, actor="command")
+    rebuilds.order(chatbot_id=chatbot.pk, days=known, states=states, actor="command")
     return list(rows)
 
 
@@ -35,7 +35,7 @@ def make_now(extract: DailyExtract) -> None:
     """
     end = time.monotonic() + PATIENCE_SECONDS
     while extract.state in {State.PENDING, State.STALE} and time.monotonic() < end:
-        held = work.take_one(extract.pk)
+        held = leases.take_one(extract.pk)
         if held:
             extracts.make(held)
         else:

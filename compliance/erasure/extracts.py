@@ -2,7 +2,7 @@
 
 Each chunk that deletes messages raises the version of the days they were said on, in its own transaction, and notes
 that version for their conversations. A hosted file is clean of them once it was made from that version or a later one
-(`conversations.extracts.making`). What was delivered into a client's bucket is the client's: it is only named.
+(`conversations.extracts.builder`). What was delivered into a client's bucket is the client's: it is only named.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,7 +12,7 @@ from uuid import UUID
 
 from common.db import array, execute, fetch
 from compliance.erasure.scope import IN_SCOPE
-from conversations.extracts import making, work
+from conversations.extracts import builder, leases
 
 _HAS_ANY = """
 SELECT EXISTS (SELECT FROM unnest(%s::bigint[]) AS ours(chatbot_id)
@@ -129,18 +129,18 @@ def flag(said: Sequence[DeletedSpan]) -> None:
 def make_next(*, settled: bool) -> bool:
     """Make the next extract that is due in the hosted bucket, if this worker may, and let go on what waited for it.
 
-    Return whether there was one. See `work.take_next`.
+    Return whether there was one. See `leases.take_next`.
     """
-    held = work.take_next(settled=settled)
+    held = leases.take_next(settled=settled)
     if held is None:
         return False
     make(held)
     return True
 
 
-def make(held: work.Held, *, on_read: making.OnRead = lambda _bytes: None) -> bool:
-    """Make the file of a day that was taken; then let the deletions go on that waited for it. See `making.make`."""
-    is_done = making.make(held, on_read=on_read)
+def make(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
+    """Make the file of a day that was taken; then let the deletions go on that waited for it. See `builder.build`."""
+    is_done = builder.build(held, on_read=on_read)
     execute(_RELEASE, {"chatbot": held.chatbot_id})
     return is_done
 

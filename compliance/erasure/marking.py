@@ -28,7 +28,7 @@ from compliance.work import sql, transitions
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import Size
 from conversations import locks
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 HoldReason = ComplianceRequest.HoldReason
 WaitingFor = ComplianceRequest.WaitingFor
@@ -63,7 +63,7 @@ _MARK = f"""
 WITH open AS (
     SELECT c.id, named.request_id
       FROM (SELECT DISTINCT ON (each.conversation_id) each.conversation_id, r.id AS request_id
-              FROM compliance_compliancerequest r CROSS JOIN LATERAL ({NAMED}) AS each
+              FROM compliance_compliancerequest r CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS each
              WHERE r.id = ANY(%s)
              ORDER BY each.conversation_id, r.seq) AS named
       JOIN conversations_conversation c ON c.id = named.conversation_id
@@ -78,7 +78,7 @@ UPDATE conversations_conversation c SET deletion_request_id = open.request_id FR
 _NAMED_LIVE = f"""
 SELECT r.id, count(*), bool_or(c.is_open)
   FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({NAMED}) AS named
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
        SELECT deletion_request_id IS NULL AS is_open
          FROM conversations_conversation WHERE id = named.conversation_id AND deleted_at IS NULL OFFSET 0) AS c

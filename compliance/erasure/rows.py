@@ -24,7 +24,7 @@ from compliance.work import references, transitions
 from compliance.work.sizes import Size
 from compliance.work.transitions import Counts
 from conversations.models import Identity, Message
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 # A chunk deletes about this many messages and closes at most this many conversations: a few tenths of a second.
 CHUNK_MESSAGES = 25_000
@@ -63,7 +63,7 @@ SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id
 _NAMED = f"""
 SELECT c.id, c.chatbot_id, c.message_count, r.id, coalesce(c.deletion_request_id, r.id)
   FROM compliance_compliancerequest r
- CROSS JOIN LATERAL ({NAMED}) AS named
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
   JOIN conversations_conversation c ON c.id = named.conversation_id
  WHERE r.id = ANY(%s) AND c.deleted_at IS NULL
  ORDER BY r.seq

@@ -6,7 +6,7 @@ work twice at the worst, and neither is complete before all of it is done.
 
 For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`), a conversation is in scope
 
-- if the request names it (`conversations.named`) and it was stored when the request marked: its number tells, since
+- if the request names it (`conversations.sql`) and it was stored when the request marked: its number tells, since
   an erased conversation keeps only its day;
 - if a chatter's request names it, and it is live, began before the mark, and no deletion has marked it (only a
   restored backup brings that about);
@@ -15,13 +15,13 @@ For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`)
 OFFSET 0 keeps PostgreSQL at look-ups in indexes: it cannot know how few there are.
 """
 
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 # To be used as `CROSS JOIN LATERAL (...) AS s`, for `s.id`. IN_SCOPE_WITH takes the columns that are to be read of a
 # conversation `c`.
 _NAMED_IN_SCOPE = f"""
 SELECT {{columns}}
-  FROM ({NAMED}) AS named
+  FROM ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
  WHERE c.id <= r.cutoff_number
     OR (named.identity_id IS NOT NULL AND c.deletion_request_id IS NULL AND c.started_at < r.cutoff_at)

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from chatbots.models import Variable
 from common.db import array
-from conversations.locks import await_under_way
+from conversations.locks import await_running
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def erase() -> None:
     for chatbot_id in set(variables.values()):
         with transaction.atomic():
             # An intake that began before the designation may be about to store one.
-            await_under_way(chatbot_id)
+            await_running(chatbot_id)
     if _erase(array(variables)):
         Variable.objects.filter(pk__in=variables).update(values_gone_at=Now())
 

@@ -25,7 +25,7 @@ from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 from compliance.work.upload_pool import THREADS, UploadPool
 from conversations.snapshots import read_patiently, snapshot
-from conversations.transcripts import Counts, Piece, Transcripts
+from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
 
 # A file of less than a part is read whole and handed to the pool; a larger one is sent by itself, in parts, when
 # the pool has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
@@ -58,7 +58,7 @@ class Delivery:
         self._storage = storage
         self._uploads = uploads
         self._targets = {target.place: target for target in uploads}
-        self._counts: dict[int, Counts] = {}
+        self._counts: dict[int, TranscriptCounts] = {}
         self._lines: Counter[int] = Counter()
         self._copied: Counter[Target] = Counter()
         self._settled = time.monotonic()
@@ -118,7 +118,7 @@ class Delivery:
         chatbots = {target.chatbot_id for target, _ in contents}
         return set(self._held.share_with_intake(chatbots, hold)) - self._report.settled
 
-    def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[Piece]:
+    def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[TranscriptPiece]:
         """Yield what all files hold; count the lines of each, and renew the claim meanwhile."""
         pieces = transcripts.pieces(self._targets)
         if self._held.is_large:

@@ -15,8 +15,8 @@ from compliance.requests.preview import similar
 from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci
 from compliance.requests.submit import find_uci
-from conversations import finding
-from conversations.finding import NOTHING, SHORTEST_NAME, Found
+from conversations import search
+from conversations.search import MIN_NAME_LENGTH, NO_RESULT, SearchResult
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -41,7 +41,7 @@ class Answer:
     `withdrawn` the newest that was cancelled or rejected.
     """
 
-    found: Found = NOTHING
+    found: SearchResult = NO_RESULT
     requests: list[ComplianceRequest] = field(default_factory=list)
     left_out: int = 0
     similar: list[Similar] = field(default_factory=list)
@@ -86,7 +86,7 @@ def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     about = queries.about(chatbot, who)
     variable = find_uci(chatbot, who.key)
     answer = Answer(
-        finding.by_value(chatbot=chatbot, variable=variable, value=who.value),
+        search.by_value(chatbot=chatbot, variable=variable, value=who.value),
         about.requests,
         about.left_out,
         similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, value=who.value),
@@ -94,31 +94,31 @@ def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     if answer.deleted_by is None:
         return answer
     # An erased conversation has forgotten whose it was; the request that erased it is named on it.
-    erased = finding.by_request(chatbot=chatbot, request_id=answer.deleted_by.pk)
-    return replace(answer, found=finding.together(answer.found, erased))
+    erased = search.by_request(chatbot=chatbot, request_id=answer.deleted_by.pk)
+    return replace(answer, found=search.combine(answer.found, erased))
 
 
 def _by_name(chatbot: Chatbot, text: str) -> Answer:
     name = text.strip()
-    if len(name) < SHORTEST_NAME:
-        raise Refused("invalid", f"Type {SHORTEST_NAME} characters of the name or more: fewer would find too many.")
-    return Answer(finding.by_name(chatbot=chatbot, name=name))
+    if len(name) < MIN_NAME_LENGTH:
+        raise Refused("invalid", f"Type {MIN_NAME_LENGTH} characters of the name or more: fewer would find too many.")
+    return Answer(search.by_name(chatbot=chatbot, name=name))
 
 
 def _by_conversation(chatbot: Chatbot, text: str) -> Answer:
     if not 1 <= len(text) <= LONGEST_ID:
         raise Refused("invalid", f"An id has 1 to {LONGEST_ID} characters.")
     about = queries.about(chatbot, ByConversations((text,)))
-    rows = finding.by_id(chatbot=chatbot, external_id=text).rows
+    rows = search.by_id(chatbot=chatbot, external_id=text).rows
     number = text.strip()
     if number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER:
-        by_number = finding.by_number(chatbot=chatbot, number=int(number)).rows
+        by_number = search.by_number(chatbot=chatbot, number=int(number)).rows
         rows += tuple(row for row in by_number if row not in rows)
     known = {one.pk for one in about.requests}
     closing = {row.request_id for row in rows if row.request_id} - known
     others = ComplianceRequest.objects.filter(chatbot=chatbot, pk__in=closing).select_related("export")
     requests = sorted([*about.requests, *others], key=lambda one: one.seq, reverse=True)
-    return Answer(Found(rows, has_more=False), requests, about.left_out)
+    return Answer(SearchResult(rows, has_more=False), requests, about.left_out)
 
 
 def _by_request(chatbot: Chatbot, text: str) -> Answer:
@@ -127,5 +127,5 @@ def _by_request(chatbot: Chatbot, text: str) -> Answer:
     except ValueError:
         raise Refused("invalid", "The id of a request looks like 01a20e4f-2ccd-727b-ad28-e544e31ea60e.") from None
     requests = list(ComplianceRequest.objects.filter(chatbot=chatbot, pk=request_id).select_related("export"))
-    found = finding.by_request(chatbot=chatbot, request_id=request_id) if requests else NOTHING
+    found = search.by_request(chatbot=chatbot, request_id=request_id) if requests else NO_RESULT
     return Answer(found, requests)

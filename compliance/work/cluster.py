@@ -34,7 +34,7 @@ from django_q.worker import worker
 from common import logs, proc
 from common.logs import describe_kind
 from compliance.work import bucket_checks, claims, health, heartbeats, notify, occurrences
-from conversations.extracts import work
+from conversations.extracts import leases
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
         for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
-            work.requeue_from_cluster(name, blamed=blamed)
+            leases.requeue_from_cluster(name, blamed=blamed)
             bucket_checks.requeue_from_cluster(name)
             if claims.requeue_from_cluster(name, blamed=blamed):
                 heartbeats.cleared_up(cluster_id)
@@ -195,7 +195,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
             self._has_told_of_restart = True
         claims.requeue_expired()
-        work.requeue_expired()
+        leases.requeue_expired()
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from common.db import fetch
 from compliance.work.claims import HeldClaim
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 # More than this takes more than a few tenths of a second.
 LARGE_MESSAGES = 10_000
@@ -27,15 +27,16 @@ SELECT r.id, live.conversations, live.messages, named.conversations, held.files,
  CROSS JOIN LATERAL (
     SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
       FROM (SELECT c.message_count
-              FROM ({NAMED}) AS named
+              FROM ({SELECTED_CONVERSATIONS}) AS named
               JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL
              LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS live
  CROSS JOIN LATERAL (
-    SELECT count(*) AS conversations FROM (SELECT FROM ({NAMED}) AS each LIMIT %(most)s + 1) AS each) AS named
+    SELECT count(*) AS conversations
+      FROM (SELECT FROM ({SELECTED_CONVERSATIONS}) AS each LIMIT %(most)s + 1) AS each) AS named
  CROSS JOIN LATERAL (
     SELECT count(*) AS files, coalesce(sum(size), 0)::bigint AS bytes
       FROM (SELECT f.size
-              FROM ({NAMED}) AS named
+              FROM ({SELECTED_CONVERSATIONS}) AS named
              CROSS JOIN LATERAL (
                    SELECT size FROM conversations_uploadedfile
                     WHERE conversation_id = named.conversation_id AND state = 'stored' OFFSET 0) AS f

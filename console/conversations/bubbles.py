@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from conversations.messages import Said
+from conversations.messages import MessageWithFiles
 from conversations.models import Message, UploadedFile
 
 # Longer texts are folded, and their beginning is shown.
@@ -33,13 +33,13 @@ class Day(NamedTuple):
     bubbles: list[Bubble]
 
 
-def by_day(said: Sequence[Said], *, zone: ZoneInfo) -> list[Day]:
+def by_day(said: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[Day]:
     """Return the messages, which are in the order of time, by days of a time zone."""
     days = groupby(said, key=lambda one: one.message.sent_at.astimezone(zone).date())
     return [Day(day, [_bubble(one) for one in of_day]) for day, of_day in days]
 
 
-def _bubble(said: Said) -> Bubble:
+def _bubble(said: MessageWithFiles) -> Bubble:
     message = said.message
     text, rest = _folded(message.text)
     is_plain = message.kind == Message.Kind.TEXT

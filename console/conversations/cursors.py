@@ -11,12 +11,12 @@ from rest_framework.request import Request
 from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 from console.common.paging import MOST_OF_CURSOR
-from conversations.browsing import Place
+from conversations.filtered_log import LogPosition
 from conversations.messages import MessagePages
 
 
 class LogCursors(CursorPages):
-    """Where a page of the log begins, and the addresses of the pages beside it: `browsing.read_page` does the rest.
+    """Where a page of the log begins, and the addresses of the pages beside it. See `filtered_log.read_page`.
 
     Raises Http404 for a cursor that none of our pages gave.
     """
@@ -37,7 +37,7 @@ class LogCursors(CursorPages):
             raise Http404 from None
         self.is_backwards = cursor is not None and cursor.reverse
 
-    def address_of(self, place: Place | None, *, is_backwards: bool) -> str | None:
+    def address_of(self, place: LogPosition | None, *, is_backwards: bool) -> str | None:
         """Return the address of the page that begins behind a place; None where there is no place."""
         if place is None:
             return None
@@ -54,6 +54,6 @@ class TranscriptPages(MessagePages):
         return super().decode_cursor(request)
 
 
-def _place(cursor: Cursor) -> Place:
+def _place(cursor: Cursor) -> LogPosition:
     started_at, number = json.loads(cast("str", cursor.position))
-    return Place(datetime.fromisoformat(started_at), number)
+    return LogPosition(datetime.fromisoformat(started_at), number)

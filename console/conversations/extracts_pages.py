@@ -14,7 +14,7 @@ from console.common.pages import action, page, render
 from console.common.scope import DECIDE, actor_of, may, within_scope
 from console.common.selecting import back_to, require_in_all
 from console.common.several import scope_of
-from conversations.extracts import ordering
+from conversations.extracts import rebuilds
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -71,7 +71,7 @@ def extracts(request: HttpRequest) -> HttpResponse:
 
 def _row(request: HttpRequest, extract: DailyExtract) -> Row:
     is_clients = extract.hosting == Bucket.Hosting.CLIENT
-    is_settled = extract.state in ordering.SETTLED and not (is_clients and extract.state == State.DONE)
+    is_settled = extract.state in rebuilds.SETTLED and not (is_clients and extract.state == State.DONE)
     return Row(
         extract,
         _TONES[State(extract.state)],
@@ -85,7 +85,7 @@ def make_again(request: HttpRequest) -> HttpResponse:
     """Have the selected days made again, and say how many are."""
     selected = _selected(request)
     number = selected.count()
-    ordered = ordering.order_rows(selected, actor=actor_of(request))
+    ordered = rebuilds.order_extracts(selected, actor=actor_of(request))
     if not number:
         messages.error(request, "Select days first.")
     if ordered:

@@ -12,7 +12,7 @@ from django.db import models
 from django.http import QueryDict
 
 from common.times import EARLIEST, LATEST
-from conversations.browsing import Csat, Filters, Score, State
+from conversations.filtered_log import CsatFilter, LogFilters, ScoreFilter, StateFilter
 from conversations.models import Conversation
 
 DEFAULT_HOURS = 48
@@ -63,12 +63,12 @@ class FilterForm(forms.Form):
     until = _day("To day")
     channel = _choice("Channel", Conversation.Channel.choices)
     language = _choice("Language", LANGUAGES.items())
-    score = _choice("Conversation score", Score.choices)
-    csat = _choice("CSAT", Csat.choices)
+    score = _choice("Conversation score", ScoreFilter.choices)
+    csat = _choice("CSAT", CsatFilter.choices)
     handover = _choice("Agent handover", YesNo.choices)
     started = _choice("Started by", StartedBy.choices)
     uploads = _choice("With files", YesNo.choices)
-    state = _choice("Deletion", State.choices)
+    state = _choice("Deletion", StateFilter.choices)
 
     use_required_attribute = False
     label_suffix = ""
@@ -87,7 +87,7 @@ class Asked:
     """What the page was asked for: the filters and the window, of days in the chatbot's time zone."""
 
     form: FilterForm
-    filters: Filters
+    filters: LogFilters
     since: date | None
     until: date | None
     starts_at: datetime
@@ -130,14 +130,14 @@ def read(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> Asked:
     return Asked(form, _filters(chosen), since, until, starts_at, ends_at)
 
 
-def _filters(chosen: dict[str, Any]) -> Filters:
+def _filters(chosen: dict[str, Any]) -> LogFilters:
     is_yes = {"yes": True, "no": False, "bot": True, "user": False}
-    return Filters(
+    return LogFilters(
         channel=chosen.get("channel") or None,
         language=chosen.get("language") or None,
-        score=Score(chosen["score"]) if chosen.get("score") else None,
-        csat=Csat(chosen["csat"]) if chosen.get("csat") else None,
-        state=State(chosen["state"]) if chosen.get("state") else None,
+        score=ScoreFilter(chosen["score"]) if chosen.get("score") else None,
+        csat=CsatFilter(chosen["csat"]) if chosen.get("csat") else None,
+        state=StateFilter(chosen["state"]) if chosen.get("state") else None,
         has_agent_handover=is_yes.get(chosen.get("handover", "")),
         has_push=is_yes.get(chosen.get("started", "")),
         has_file_upload=is_yes.get(chosen.get("uploads", "")),

@@ -18,7 +18,7 @@ from console.common.scope import MANAGE_REQUESTS, actor_of, may, visible_chatbot
 from console.common.several import one_of
 from console.conversations import bubbles, filters
 from console.conversations.cursors import LogCursors, TranscriptPages
-from conversations import browsing, downloads, messages, opening
+from conversations import filtered_log, messages
 from conversations.models import Conversation, UploadedFile
 
 MESSAGES = 100
@@ -38,7 +38,7 @@ def log(request: HttpRequest) -> HttpResponse:
         return render(request, "console/conversations/none.html", title="Conversations")
     asked = filters.read(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
     cursors = LogCursors(request)
-    found = browsing.read_page(
+    found = filtered_log.read_page(
         chatbot=chatbot,
         filters=asked.filters,
         starts_at=asked.starts_at,
@@ -46,7 +46,7 @@ def log(request: HttpRequest) -> HttpResponse:
         behind=cursors.behind,
         is_backwards=cursors.is_backwards,
     )
-    is_empty = not found.rows and not found.looked_to
+    is_empty = not found.rows and not found.searched_to
     return render(
         request,
         "console/conversations/log.html",
@@ -71,16 +71,16 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
     if conversation.is_closed:
         return _gone(request, conversation)
     try:
-        with opening.opened(conversation, actor=actor_of(request)) as open_one:
+        with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
             places = page_of(
                 request,
-                messages.places(open_one),
+                messages.positions(open_one),
                 ordering=TranscriptPages.ordering,
                 size=MESSAGES,
                 kind=TranscriptPages,
             )
             said = messages.read([place["id"] for place in places.rows], conversation=open_one)
-            facts = opening.facts(open_one)
+            facts = messages.details(open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db()
         return _gone(request, conversation)
@@ -112,8 +112,8 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     if found is None:
         raise Http404
     try:
-        return HttpResponseRedirect(downloads.link_to(file=found, actor=actor_of(request)))
-    except downloads.FileGone:
+        return HttpResponseRedirect(messages.download_link(file=found, actor=actor_of(request)))
+    except messages.FileGone:
         text = "The file is not there: it went, or it has not arrived whole."
         return refusal(request, status=HTTPStatus.GONE, title="No such file", text=text)
     except StorageError as error:
@@ -146,7 +146,7 @@ def _gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
 
 def _last_day(chatbot: Chatbot, asked: filters.Asked) -> Link | None:
     """Return the last day before the window's end on which a conversation began."""
-    newest = browsing.newest_before(chatbot, asked.ends_at)
+    newest = filtered_log.newest_before(chatbot, asked.ends_at)
     if newest is None or newest >= asked.starts_at:
         return None
     day = newest.astimezone(ZoneInfo(chatbot.timezone)).date().isoformat()

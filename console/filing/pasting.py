@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from compliance.requests.operations import MAX_BATCH
-from conversations.folding import SPACES
+from conversations.sql import SPACES
 
 # Of a paste or a file: a thousand values of the greatest length, and some columns beside them.
 MAX_BYTES = 2_000_000

@@ -21,7 +21,7 @@ from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
 from console.common.several import Scope, scope_of
 from console.templatetags.figures import span
-from conversations.per_day import conversations_per_day
+from conversations.usage import conversations_per_day
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status

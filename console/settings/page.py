@@ -19,7 +19,7 @@ from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
 from console.settings import forms
 from console.settings.calls import calls_of
-from conversations.uci_usage import Carried, conversations_by_uci
+from conversations.usage import UciCount, conversations_by_uci
 
 # The anchors of the page, in its order.
 SECTIONS = {
@@ -47,7 +47,7 @@ class Refused:
 @dataclass(frozen=True)
 class VariableRow:
     variable: Variable
-    carried: Carried | None
+    carried: UciCount | None
 
     @property
     def is_choosable(self) -> bool:

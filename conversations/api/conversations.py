@@ -1,30 +1,53 @@
-"""Take conversations in, and show the log of them."""
+"""Calls that store conversations and read their log: `POST` and `GET conversations`, look-up, usage.
 
+A body of documents is split, so that each document is validated by itself.
+"""
+
+import io
+import json
 import logging
+import re
+from datetime import UTC, date, datetime
 
 from django.conf import settings
+from pydantic import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.api.views import ChatbotView, json_body
-from chatbots.authentication import caller_of
+from chatbots.authentication import body_of, caller_of
 from chatbots.models import ApiKey
-from common.problems import Problem
+from common.bodies import (
+    MAX_BODY_DEPTH,
+    media_type,
+    one_at_a_time,
+    outline_of_body,
+    parse_json,
+    require_few,
+    require_shallow,
+)
+from common.json_outline import count_values, is_deeper
+from common.problems import FieldError, Problem
 from common.query import Query, read_query
-from conversations import intake, log
-from conversations.api import described, described_log, representation
-from conversations.api.bodies import parse_look_up, read_documents
-from conversations.api.queries import LogQuery
+from conversations import intake, log, usage
+from conversations.api import openapi, representation
+from conversations.api.queries import LogQuery, UsageQuery
+from conversations.api.schemas import JSON_LINES, LookUpBody
+from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, errors_of, parse_document
+from conversations.importer import read_lines
+from conversations.intake import MAX_DOCUMENTS
 
 logger = logging.getLogger(__name__)
 
 Scope = ApiKey.Scope
 
-_MOST_LOOK_UP_BYTES = 1024 * 1024
+_MAX_LOOK_UP_BYTES = 1024 * 1024
+DEFAULT_MONTHS = 12
+MAX_MONTHS = 60
 
 
 class ConversationsView(ChatbotView):
-    """The log, newest first; and where conversations come in."""
+    """The log, newest first, and intake."""
 
     scope = Scope.CONVERSATIONS_READ
     post_scope = Scope.CONVERSATIONS_WRITE
@@ -32,13 +55,13 @@ class ConversationsView(ChatbotView):
     def most_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES
 
-    @described_log.list_conversations
+    @openapi.list_conversations
     def get(self, request: Request, **_path: str) -> Response:
         query = read_query(request, LogQuery)
         chatbot = caller_of(request).chatbot
         pages = log.LogPages(query)
-        places = pages.paginate_queryset(
-            log.places(
+        positions = pages.paginate_queryset(
+            log.positions(
                 chatbot=chatbot,
                 started_after=query.started_after,
                 started_before=query.started_before,
@@ -47,25 +70,25 @@ class ConversationsView(ChatbotView):
             ),
             request,
         )
-        entries = log.read([place["id"] for place in places], chatbot=chatbot)
+        entries = log.read([position["id"] for position in positions], chatbot=chatbot)
         return pages.get_paginated_response([representation.conversation(entry) for entry in entries])
 
-    @described.store_conversations
+    @openapi.store_conversations
     def post(self, request: Request, **_path: str) -> Response:
-        """Answer 200 with one result a document, in order, also when all are refused."""
-        documents = read_documents(request)
+        """Answer 200 with one result per document, in order, even if all are refused."""
+        documents = _read_documents(request)
         try:
-            outcomes = intake.store(chatbot=caller_of(request).chatbot, documents=documents)
+            results = intake.store(chatbot=caller_of(request).chatbot, documents=documents)
         except intake.IntakeFailed as error:
             logger.error("Conversations could not be stored: %s", error)  # noqa: TRY400  it says all there is
             raise Problem("unavailable", "Nothing was stored. Send the call again later.") from None
-        return Response({"results": [representation.result(outcome) for outcome in outcomes]})
+        return Response({"results": [representation.document_result(result) for result in results]})
 
 
 class ConversationView(ChatbotView):
     scope = Scope.CONVERSATIONS_READ
 
-    @described_log.get_conversation
+    @openapi.get_conversation
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         read_query(request, Query)
         entries = log.read([number], chatbot=caller_of(request).chatbot)
@@ -75,23 +98,179 @@ class ConversationView(ChatbotView):
 
 
 class LookUpView(ChatbotView):
-    """Finds conversations by the platform's ids, which do not belong into an address: they can be personal."""
+    """Finds conversations by the platform's ids, which must not be part of a URL: they can be personal."""
 
     scope = Scope.CONVERSATIONS_READ
 
     def most_body_bytes(self) -> int:
         # A thousand ids of 200 characters, each written as an escape of 4 bytes or so.
-        return min(_MOST_LOOK_UP_BYTES, settings.MAX_BODY_BYTES)
+        return min(_MAX_LOOK_UP_BYTES, settings.MAX_BODY_BYTES)
 
-    @described_log.look_up_conversations
+    @openapi.look_up_conversations
     def post(self, request: Request, **_path: str) -> Response:
-        ids = parse_look_up(json_body(request)).ids
+        ids = _parse_look_up(json_body(request)).ids
         try:
             entries = log.look_up(ids, chatbot=caller_of(request).chatbot)
-        except log.TooLong:
+        except log.TooLarge:
             raise Problem("too_large", "The answer would be too large. Ask for fewer ids at once.") from None
         results = [
             {"id": one, "conversation": entry and representation.conversation(entry)}
             for one, entry in zip(ids, entries, strict=True)
         ]
         return Response({"results": results})
+
+
+class UsageView(ChatbotView):
+    scope = Scope.CONVERSATIONS_READ
+
+    @openapi.count_usage
+    def get(self, request: Request, **_path: str) -> Response:
+        query = read_query(request, UsageQuery)
+        last = query.last or datetime.now(UTC).date().replace(day=1)
+        first = query.first or usage.months_before(last, DEFAULT_MONTHS - 1)
+        _check_months(first, last)
+        months = usage.by_month(chatbot=caller_of(request).chatbot, first=first, last=last)
+        return Response(
+            {
+                "from": f"{first:%Y-%m}",
+                "to": f"{last:%Y-%m}",
+                "months": [representation.usage(month) for month in months],
+            }
+        )
+
+
+def _check_months(first: date, last: date) -> None:
+    code = detail = ""
+    if first > last:
+        code, detail = "out_of_range", "Must not be later than the month in to (the present one, if left out)."
+    elif usage.months_before(last, MAX_MONTHS - 1) > first:
+        code, detail = "too_long", f"Ask for {MAX_MONTHS} months at most."
+    if code:
+        raise Problem("invalid", detail, errors=[FieldError(pointer="/from", code=code, detail=detail)])
+
+
+def _parse_look_up(raw: bytes) -> LookUpBody:
+    errors: list[DocumentError] = []
+    try:
+        return LookUpBody.model_validate(parse_json(raw))
+    except ValidationError as error:
+        errors = errors_of(error)
+    # Raised outside the except block: its context would hold what was sent.
+    detail = "The body is not one that this call takes: see errors."
+    raise Problem("invalid", detail, errors=representation.field_errors(errors))
+
+
+# --- The body of `POST conversations`
+
+# All values of a body except those of well-formed messages: a thousand documents with a hundred each.
+MAX_VALUES = 100_000
+# A well-formed message in the outline of a body. It has 80 bytes at least, of which the outline keeps 12.
+_MESSAGE = b"{:,:,:,:,:}"
+_BYTES_OF_A_MESSAGE = 80
+
+_TOO_DEEP = DocumentInvalid((error_at((), "not_json", "Must be one JSON object that is not nested too deeply."),))
+
+_BLANKS = b" \t\n\r"
+_EMPTY_LINES = re.compile(rb"\n\s+")
+_SPACE = re.compile(r"[ \t\n\r]*")
+_SCANNER = json.JSONDecoder()
+
+
+def _read_documents(request: Request) -> list[Document | DocumentInvalid]:
+    """Return each document of the body, or its errors, in order. Raises Problem.
+
+    The body is JSON, one document or a list; or JSON Lines, one document per line.
+    """
+    is_lines = media_type(request._request, "application/json", JSON_LINES) == JSON_LINES
+    raw = body_of(request)
+    with one_at_a_time(raw):
+        return parse_lines(raw) if is_lines else parse_documents(raw)
+
+
+def parse_lines(raw: bytes) -> list[Document | DocumentInvalid]:
+    """Return each line's document, or its errors, in order; empty lines do not count.
+
+    Raises Problem(`invalid`) for more than MAX_DOCUMENTS, or more than MAX_VALUES.
+    """
+    documents: list[Document | DocumentInvalid] = []
+    values = 0
+    # Empty lines would be read one by one, and can be ten million.
+    for line in read_lines(io.BytesIO(_EMPTY_LINES.sub(b"\n", raw)), limit=len(raw)):
+        _refuse_too_many(len(documents) + 1)
+        outline = _outline(line.raw or b"")
+        values += count_values(outline)
+        require_few(values, most=MAX_VALUES)
+        documents.append(_TOO_DEEP if is_deeper(outline, MAX_BODY_DEPTH) else _parse(line.raw or b""))
+    return documents
+
+
+def parse_documents(raw: bytes) -> list[Document | DocumentInvalid]:
+    """Return each document of a JSON body, or its errors, in order.
+
+    Raises Problem(`invalid`) if the body as a whole is not JSON, is nested too deeply, has more than MAX_VALUES, or
+    is neither an object nor a list of at most MAX_DOCUMENTS.
+    """
+    outline = _outline(raw)
+    require_few(count_values(outline), most=MAX_VALUES)
+    require_shallow(outline)
+    try:
+        if not raw.lstrip(_BLANKS).startswith(b"{"):
+            return [_parse(part.encode()) for part in _split_list(raw.decode("utf-8"))]
+        one = _parse(raw)
+        if isinstance(one, DocumentInvalid) and one.errors[0].code == "not_json":
+            json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        pass
+    else:
+        return [one]
+    raise Problem("invalid", "The body must be a well-formed JSON object or list.")
+
+
+def _outline(raw: bytes) -> bytes:
+    """Return the outline of a text without its well-formed messages, which their own bytes bound.
+
+    Raises Problem(`invalid`) if it is denser than documents are.
+    """
+    outline = outline_of_body(raw, most=12 * (len(raw) // _BYTES_OF_A_MESSAGE) + 3 * MAX_VALUES)
+    return outline.replace(_MESSAGE + b",", b"").replace(_MESSAGE, b"")
+
+
+def _parse(raw: bytes) -> Document | DocumentInvalid:
+    try:
+        return parse_document(raw)
+    except DocumentInvalid as invalid:
+        return invalid
+
+
+def _split_list(text: str) -> list[str]:
+    """Return the text of each document of a list. Raises ValueError or RecursionError if the whole is not a list."""
+    start = _skip_space(text, 0)
+    _require(text.startswith("[", start))
+    parts: list[str] = []
+    at = _skip_space(text, start + 1)
+    while not text.startswith("]", at):
+        if parts:
+            _require(text.startswith(",", at))
+            at = _skip_space(text, at + 1)
+        _, end = _SCANNER.raw_decode(text, at)
+        parts.append(text[at:end])
+        _refuse_too_many(len(parts))
+        at = _skip_space(text, end)
+    _require(_skip_space(text, at + 1) == len(text))
+    return parts
+
+
+def _skip_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _require(condition: bool) -> None:
+    if not condition:
+        raise ValueError
+
+
+def _refuse_too_many(count: int) -> None:
+    if count > MAX_DOCUMENTS:
+        detail = f"Must have at most {MAX_DOCUMENTS:,} documents."
+        raise Problem("invalid", detail, errors=[FieldError(pointer="", code="too_long", detail=detail)])

@@ -1,22 +1,26 @@
-"""Conversations, messages and files in the words of the contract. All fields are always present."""
+"""Conversations, messages, files and extracts as the API returns them. All fields are always present."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from common.problems import CODES, Problem
+from django.conf import settings
+
+from chatbots.models import Bucket
+from common.problems import CODES, FieldError, Problem
 from common.times import rfc3339
-from conversations.api.bodies import field_errors
-from conversations.intake import Outcome
-from conversations.log import Entry
-from conversations.messages import Said
-from conversations.models import UploadedFile
+from conversations.documents import DocumentError
+from conversations.intake import StoreResult
+from conversations.log import LogEntry
+from conversations.messages import MessageWithFiles
+from conversations.models import DailyExtract, UploadedFile
 from conversations.usage import MonthUsage
 
 DELETED = "Deleted conversation"
 
 
-def conversation(entry: Entry) -> dict[str, Any]:
-    """Return a conversation of the log. A closed one, erased or about to be, shows what is kept of it alone."""
+def conversation(entry: LogEntry) -> dict[str, Any]:
+    """Return a conversation of the log. A closed one has only the fields that are kept after deletion."""
     one = entry.conversation
     is_open = not one.is_closed
     return {
@@ -44,20 +48,23 @@ def conversation(entry: Entry) -> dict[str, Any]:
     }
 
 
-def message(said: Said) -> dict[str, Any]:
-    """Return a message, in the names of the document that it came with."""
+def _day(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def message(entry: MessageWithFiles) -> dict[str, Any]:
+    """Return a message, with the field names of the document."""
     return {
-        "id": said.message.external_id,
-        "sender": said.message.sender,
-        "kind": said.message.kind,
-        "text": said.message.text,
-        "sent_at": rfc3339(said.message.sent_at),
-        "files": [file(one) for one in said.files],
+        "id": entry.message.external_id,
+        "sender": entry.message.sender,
+        "kind": entry.message.kind,
+        "text": entry.message.text,
+        "sent_at": rfc3339(entry.message.sent_at),
+        "files": [file(one) for one in entry.files],
     }
 
 
 def file(one: UploadedFile) -> dict[str, Any]:
-    """Return a stored file."""
     return {
         "file_id": one.pk,
         "name": one.name,
@@ -76,24 +83,35 @@ def usage(month: MonthUsage) -> dict[str, Any]:
     }
 
 
-def result(outcome: Outcome) -> dict[str, Any]:
-    """Return what became of a document that was sent."""
+def extract(one: DailyExtract) -> dict[str, Any]:
+    is_hosted = one.hosting == Bucket.Hosting.HOSTED
     return {
-        "id": outcome.id,
-        "number": outcome.number,
-        "outcome": outcome.outcome,
-        "error": _problem(outcome),
+        "day": one.day.isoformat(),
+        "state": one.state,
+        "starts_at": rfc3339(one.starts_at),
+        "ends_at": rfc3339(one.ends_at),
+        "rows": one.rows,
+        "bytes": one.bytes,
+        "sha256": one.sha256,
+        "hosting": one.hosting,
+        "bucket": settings.S3_BUCKET if is_hosted else one.bucket,
+        "key": one.key,
+        "finished_at": rfc3339(one.finished_at),
+        "expires_at": rfc3339(one.expires_at),
+        "error": {"code": one.error_code, "detail": one.error_detail} if one.error_code else None,
     }
 
 
-def _problem(outcome: Outcome) -> dict[str, Any] | None:
-    """Return the problem of a refused document. What no field is at fault for has a code of its own."""
-    if not outcome.errors:
-        return None
-    first = outcome.errors[0]
-    code = first.code if first.code in CODES else "invalid"
-    return Problem(code, first.detail, errors=field_errors(outcome.errors)).as_dict()
+def document_result(result: StoreResult) -> dict[str, Any]:
+    error = None
+    if result.errors:
+        first = result.errors[0]
+        # Errors of the document as a whole have a code of their own.
+        code = first.code if first.code in CODES else "invalid"
+        error = Problem(code, first.detail, errors=field_errors(result.errors)).as_dict()
+    return {"id": result.id, "number": result.number, "outcome": result.outcome, "error": error}
 
 
-def _day(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+def field_errors(errors: Iterable[DocumentError]) -> list[FieldError]:
+    """Return errors of documents as those of a problem."""
+    return [FieldError(pointer=one.pointer, code=one.code, detail=one.detail) for one in errors]

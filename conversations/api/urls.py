@@ -1,6 +1,6 @@
 from django.urls import path
 
-from conversations.api import conversations, extracts, transcript, usage
+from conversations.api import conversations, extracts, messages
 
 app_name = "conversations-api"
 
@@ -10,12 +10,12 @@ urlpatterns = [
     path("conversations", conversations.ConversationsView.as_view(), name="conversations"),
     path("conversations/lookup", conversations.LookUpView.as_view(), name="look-up"),
     path("conversations/<int:number>", conversations.ConversationView.as_view(), name="conversation"),
-    path("conversations/<int:number>/messages", transcript.MessagesView.as_view(), name="messages"),
-    path("conversations/<int:number>/files", transcript.FilesView.as_view(), name="files"),
+    path("conversations/<int:number>/messages", messages.MessagesView.as_view(), name="messages"),
+    path("conversations/<int:number>/files", messages.FilesView.as_view(), name="files"),
     path(
         "conversations/<int:number>/files/<int:file_id>/download",
-        transcript.FileDownloadView.as_view(),
+        messages.FileDownloadView.as_view(),
         name="file-download",
     ),
-    path("usage", usage.UsageView.as_view(), name="usage"),
+    path("usage", conversations.UsageView.as_view(), name="usage"),
 ]

@@ -1,9 +1,9 @@
-"""Which days have an extract, and from which instant to which each goes.
+"""Which days have an extract, and from which instant to which each extends.
 
 A day begins where the day before ended, if that has a row, else at its midnight in the chatbot's time zone; it ends
-where the next begins, or at the next midnight. What is a row stays as it is: so when the time zone is changed, the
-first day after is longer or shorter, and no message falls into two days or between them. A day that such a change
-leaves no time for gets no row.
+where the next begins, or at the next midnight. Rows never change: so after a change of the time zone the first day is
+longer or shorter, and no message falls into two days or between them. A day that such a change leaves no time for
+gets no row.
 """
 
 from bisect import bisect_left
@@ -30,8 +30,8 @@ SELECT c.id, c.timezone, (SELECT max(e.day) FROM conversations_dailyextract e WH
 """
 
 
-class Window(NamedTuple):
-    """A day, and its instants: from `starts_at` on, before `ends_at`."""
+class DayWindow(NamedTuple):
+    """A day, from `starts_at` (included) to `ends_at` (excluded)."""
 
     day: date
     starts_at: datetime
@@ -39,29 +39,26 @@ class Window(NamedTuple):
 
 
 def plan_due() -> int:
-    """Make rows for the days that are over, of all chatbots with extracts and a bucket; return how many.
+    """Create rows for the days that are over, of all chatbots with extracts and a bucket; return how many.
 
-    Of each chatbot: from the last day that has a row on, or yesterday alone if none has. A day is over
-    EXTRACT_DELAY after its midnight. Several workers may call this at once: each day gets one row.
+    From the last day with a row on, or yesterday alone if there is none. A day is over EXTRACT_DELAY after its
+    midnight. Several workers may call this at once: each day gets one row.
     """
-    chatbots = fetch(_LAST_PLANNED)
     planned = 0
-    for chatbot_id, timezone, last, now in chatbots:
+    for chatbot_id, timezone, last, now in fetch(_LAST_PLANNED):
         if last is None or last < last_day_over(timezone, now):
-            planned += len(_plan(chatbot_id, _days_due))
+            planned += len(
+                _plan(chatbot_id, lambda rows, newest: _days(rows[-1].day + ONE_DAY if rows else newest, newest))
+            )
     return planned
 
 
 def plan(chatbot: Chatbot, first: date, last: date) -> list[date]:
-    """Make rows for the days from `first` to `last` that are over and have none; return those of them.
+    """Create rows for the days from `first` to `last` that are over and have none; return these days.
 
-    For a chatbot whether or not its extracts are switched on.
+    Whether or not the chatbot's extracts are switched on.
     """
-
-    def wanted(_planned: Sequence[Window], newest: date) -> list[date]:
-        return _days(first, min(last, newest))
-
-    return _plan(chatbot.pk, wanted)
+    return _plan(chatbot.pk, lambda _rows, newest: _days(first, min(last, newest)))
 
 
 def last_day_over(timezone: str, now: datetime) -> date:
@@ -69,8 +66,8 @@ def last_day_over(timezone: str, now: datetime) -> date:
     return (now - settings.EXTRACT_DELAY).astimezone(ZoneInfo(timezone)).date() - ONE_DAY
 
 
-def window(day: date, zone: ZoneInfo, planned: Sequence[Window]) -> Window | None:
-    """Return the window of a day between those that are planned (in order of the days), or None if it has no time."""
+def window(day: date, zone: ZoneInfo, planned: Sequence[DayWindow]) -> DayWindow | None:
+    """Return the window of a day between the planned ones (in order of days), or None if it has no time."""
     place = bisect_left(planned, day, key=lambda one: one.day)
     starts_at, ends_at = _midnight(day, zone), _midnight(day + ONE_DAY, zone)
     if place > 0:
@@ -81,7 +78,7 @@ def window(day: date, zone: ZoneInfo, planned: Sequence[Window]) -> Window | Non
         after = planned[place]
         is_next = after.day == day + ONE_DAY
         ends_at = after.starts_at if is_next else min(ends_at, after.starts_at)
-    return Window(day, starts_at, ends_at) if starts_at < ends_at else None
+    return DayWindow(day, starts_at, ends_at) if starts_at < ends_at else None
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -89,41 +86,27 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
 
 
-def _days_due(planned: Sequence[Window], newest: date) -> list[date]:
-    return _days(planned[-1].day + ONE_DAY if planned else newest, newest)
-
-
 def _days(first: date, last: date) -> list[date]:
     return [first + number * ONE_DAY for number in range((last - first).days + 1)]
 
 
-def _plan(chatbot_id: int, wanted: Callable[[Sequence[Window], date], Iterable[date]]) -> list[date]:
+def _plan(chatbot_id: int, wanted: Callable[[Sequence[DayWindow], date], Iterable[date]]) -> list[date]:
     with transaction.atomic():
         # One planner at a time, and no change of the time zone meanwhile: a day begins where the one before ended.
         chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot_id)
-        planned = [
-            Window(*row)
-            for row in DailyExtract.objects.filter(chatbot=chatbot)
-            .order_by("day")
-            .values_list("day", "starts_at", "ends_at")
-        ]
-        now = _database_time()
+        rows = DailyExtract.objects.filter(chatbot=chatbot).order_by("day")
+        planned = [DayWindow(*row) for row in rows.values_list("day", "starts_at", "ends_at")]
+        [(now,)] = fetch("SELECT statement_timestamp()")
         known = {one.day for one in planned}
-        new: list[Window] = []
+        new: list[DayWindow] = []
         for day in wanted(planned, last_day_over(chatbot.timezone, now)):
-            made = None if day in known else window(day, ZoneInfo(chatbot.timezone), planned)
-            # What ends later is not over yet, whatever the time zone says since it was changed.
-            if made and made.ends_at <= now - settings.EXTRACT_DELAY:
-                new.append(made)
-                planned.insert(bisect_left(planned, day, key=lambda one: one.day), made)
+            added = None if day in known else window(day, ZoneInfo(chatbot.timezone), planned)
+            # After a change of the time zone a day can end later than its date suggests.
+            if added and added.ends_at <= now - settings.EXTRACT_DELAY:
+                new.append(added)
+                planned.insert(bisect_left(planned, day, key=lambda one: one.day), added)
         DailyExtract.objects.bulk_create(
             [DailyExtract(chatbot=chatbot, day=one.day, starts_at=one.starts_at, ends_at=one.ends_at) for one in new],
             ignore_conflicts=True,
         )
     return [one.day for one in new]
-
-
-def _database_time() -> datetime:
-    [(now,)] = fetch("SELECT statement_timestamp()")
-    found: datetime = now
-    return found

@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
 from chatbots.models import Chatbot, Variable
-from conversations.folding import FOLDED_HASH, FOLDED_NAME, VALUE_HASH
+from conversations.sql import FOLDED_HASH, FOLDED_NAME, VALUE_HASH
 
 # In SQL, whatever the session's time zone: an erased conversation keeps only the UTC day it began.
 _STARTED_AT_IS_A_UTC_DAY = Exact(

@@ -10,7 +10,7 @@ from chatbots.models import ChangeLogEntry
 from common.bodies import parse_json, raw_body
 from common.problems import Problem
 from compliance.models import ComplianceRequest, Replay
-from conversations.api.bodies import parse_documents
+from conversations.api.conversations import parse_documents
 from conversations.models import Conversation
 from tests.calls import ALICE, SigningCaller, TokenCaller, problem
 from tests.every_call import every_call
@@ -185,7 +185,7 @@ def test_json_up_to_the_limits_is_read(raw):
 def test_what_is_nested_too_deeply_never_reaches_a_parser(monkeypatch):
     parsed: list[object] = []
     monkeypatch.setattr("common.bodies.json.loads", lambda *args, **kwargs: parsed.append(args))
-    monkeypatch.setattr("conversations.api.bodies._SCANNER.raw_decode", lambda *args: parsed.append(args))
+    monkeypatch.setattr("conversations.api.conversations._SCANNER.raw_decode", lambda *args: parsed.append(args))
     deep = b'[{"a":' * 17
     assert code_of(lambda: parse_json(deep)) == code_of(lambda: parse_documents(deep)) == "invalid"
     assert not parsed

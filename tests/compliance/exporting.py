@@ -15,7 +15,7 @@ from common.storage import ObjectStorage
 from compliance.export import engine
 from compliance.models import Claim, ComplianceRequest, Export
 from compliance.work.claims import HeldClaim
-from conversations.transcripts import Counts, Piece, Transcripts
+from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
 from tests import factories
 
 # The files are read on a connection of its own, which sees only what is committed.
@@ -87,7 +87,7 @@ def patch_pieces(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], o
     read = Transcripts.pieces
     left = [before_the_end]
 
-    def pieces(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+    def pieces(self: Transcripts, places: Iterable[int]) -> Generator[TranscriptPiece]:
         yield from read(self, places)
         if left:
             left.pop()()
@@ -100,7 +100,7 @@ def patch_count(monkeypatch: pytest.MonkeyPatch, after: Callable[[], object]) ->
     count = Transcripts.count
     left = [after]
 
-    def count_then(self: Transcripts) -> dict[int, Counts]:
+    def count_then(self: Transcripts) -> dict[int, TranscriptCounts]:
         counts = count(self)
         if left:
             left.pop()()

@@ -13,7 +13,7 @@ from compliance.models import ComplianceRequest
 from compliance.requests.queries import first_id
 from console.common.charts import Series, bars
 from console.templatetags.figures import span
-from conversations.per_day import conversations_per_day
+from conversations.usage import conversations_per_day
 from tests.factories import ConversationFactory, deletion_of, export_of
 
 Status = ComplianceRequest.Status

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot, Variable
 from compliance.models import ComplianceRequest
-from conversations import finding
+from conversations import search
 from conversations.models import Conversation
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
@@ -193,7 +193,7 @@ def test_values_that_look_like_it_are_offered(chatbot: Chatbot) -> None:
 
 
 def test_more_than_is_shown_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "MOST_FOUND", 2)
+    monkeypatch.setattr(search, "MAX_RESULTS", 2)
     for _ in range(3):
         conversation_of(chatbot, "42", messages=0)
     answer = ask(member(chatbot), "value", "42")

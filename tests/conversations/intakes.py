@@ -8,21 +8,21 @@ from django.utils import timezone
 from chatbots.models import Chatbot, Variable
 from common.crypto import digest
 from conversations.documents import Document, DocumentInvalid
-from conversations.intake import Outcome, Result, store
+from conversations.intake import DocumentOutcome, StoreResult, store
 from conversations.models import ErasedChatter
 from tests.factories import uci_of
 
 STARTED = datetime(2026, 11, 1, 9, tzinfo=UTC)
 
 
-def stored(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[Outcome]:
+def stored(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[StoreResult]:
     return store(chatbot=chatbot, documents=documents)
 
 
 def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[str]:
     """The outcome of each document, or why it is refused."""
     return [
-        outcome.errors[0].code if outcome.outcome is Result.REFUSED else str(outcome.outcome)
+        outcome.errors[0].code if outcome.outcome is DocumentOutcome.REFUSED else str(outcome.outcome)
         for outcome in stored(chatbot, *documents)
     ]
 

@@ -16,7 +16,7 @@ from chatbots.models import Chatbot
 from common.crypto import digest
 from conversations import transcripts
 from conversations.models import Conversation, Message, UploadedFile
-from conversations.transcripts import Counts, Transcripts
+from conversations.transcripts import TranscriptCounts, Transcripts
 from tests import factories
 
 START = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -48,7 +48,7 @@ def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = Fa
     return transcripts_of(wanted(chatbot, value, include_shared=include_shared))
 
 
-def counted(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Counts:
+def counted(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> TranscriptCounts:
     return transcript(chatbot, value, include_shared=include_shared).count()[1]
 
 

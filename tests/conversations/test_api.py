@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from chatbots.models import Chatbot
 from common.crypto import digest
 from common.problems import Problem
-from conversations.api.bodies import parse_documents
+from conversations.api.conversations import parse_documents
 from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS, IntakeFailed
 from conversations.models import Conversation, ErasedChatter, Identity, Message

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.problems import Problem
-from conversations.api.bodies import parse_lines
+from conversations.api.conversations import parse_lines
 from conversations.documents import DocumentInvalid
 from conversations.intake import MAX_DOCUMENTS
 from conversations.models import Conversation

@@ -173,7 +173,7 @@ def test_long_comments_end_a_page_early_and_a_look_up_asks_for_fewer(
 ) -> None:
     rows = [ConversationFactory.create(chatbot=chatbot, csat_comment="x" * 100) for _ in range(5)]
     monkeypatch.setattr(log.LogPages, "most_bytes", 250)
-    monkeypatch.setattr(log, "MOST_BYTES", 250)
+    monkeypatch.setattr(log, "MAX_BYTES", 250)
     pages = list(results_of(caller, "conversations"))
     assert [len(page) for page in pages] == [2, 2, 1]
     assert [one["number"] for page in pages for one in page] == [row.pk for row in reversed(rows)]

@@ -70,9 +70,9 @@ def test_it_gives_up_when_other_intakes_of_the_same_conversations_keep_coming_fi
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overtaken(**_: Any) -> None:
-        raise rows.Overtaken
+        raise rows.ConcurrentIntake
 
-    monkeypatch.setattr(rows, "insert_conversations", overtaken)
+    monkeypatch.setattr(rows, "write", overtaken)
 
     with pytest.raises(IntakeFailed, match="kept coming first"):
         stored(chatbot, parsed())

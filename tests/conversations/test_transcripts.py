@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from chatbots.models import Chatbot
 from conversations import transcripts
 from conversations.models import Message
-from conversations.transcripts import HEADER, Counts
+from conversations.transcripts import HEADER, TranscriptCounts
 from tests import factories
 from tests.conversations.reading import (
     START,
@@ -89,7 +89,7 @@ def test_it_quotes_every_value_and_leaves_none_out(chatbot: Chatbot) -> None:
 
 def test_it_is_a_header_alone_when_there_is_nothing(chatbot: Chatbot) -> None:
     nothing = transcript(chatbot)
-    assert nothing.count() == {1: Counts(conversations=0, messages=0, shared_left_out=0)}
+    assert nothing.count() == {1: TranscriptCounts(conversations=0, messages=0, shared_left_out=0)}
     assert list(nothing.pieces([1])) == [(1, HEADER, 0)]
 
 
@@ -180,9 +180,9 @@ def test_it_leaves_out_what_is_marked_or_erased(chatbot: Chatbot) -> None:
 def test_it_leaves_shared_conversations_out_unless_asked_and_counts_them(chatbot: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", text="alone", messages=3)
     factories.conversation_of(chatbot, "42", "7", text="together", messages=2)
-    assert counted(chatbot) == Counts(conversations=1, messages=3, shared_left_out=1)
+    assert counted(chatbot) == TranscriptCounts(conversations=1, messages=3, shared_left_out=1)
     assert {line["text"] for line in lines(chatbot)} == {"alone"}
-    assert counted(chatbot, include_shared=True) == Counts(conversations=2, messages=5, shared_left_out=0)
+    assert counted(chatbot, include_shared=True) == TranscriptCounts(conversations=2, messages=5, shared_left_out=0)
     assert {line["text"] for line in lines(chatbot, include_shared=True)} == {"alone", "together"}
 
 

@@ -21,7 +21,7 @@ from compliance.requests import operations
 from compliance.requests.preview.many import Line, preview_many
 from compliance.requests.preview.subjects import Options
 from conversations import uploads
-from conversations.browsing import State
+from conversations.filtered_log import StateFilter
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
@@ -290,7 +290,12 @@ class Day:
     def browsing(self) -> None:
         """The console's log, filtered in a wide window, a transcript, and look-ups."""
         log, wide = reverse("console:conversations"), f"chatbot={self.chatbot.slug}&since=2020-01-01"
-        filters = ("handover=yes", "csat=comment", "started=bot&language=fr", *(f"state={state}" for state in State))
+        filters = (
+            "handover=yes",
+            "csat=comment",
+            "started=bot&language=fr",
+            *(f"state={state}" for state in StateFilter),
+        )
         for query in ("", wide, f"{wide}&channel=whatsapp", *(f"{wide}&{one}" for one in filters)):
             page = self.admin.get(f"{log}?{query}")
             assert page.status_code == 200

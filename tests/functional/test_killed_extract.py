@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance import worker
-from conversations.extracts import work
+from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.extracting import conversation_on, extract_of, lines, make_all, noon, planned, versioned_bucket
 from tests.factories import deletion_of
@@ -23,10 +23,10 @@ import django
 django.setup()
 from common.storage import ObjectStorage
 from compliance.erasure import extracts
-from conversations.extracts.work import Held
+from conversations.extracts.leases import ExtractLease
 
 owner, name, when = sys.argv[1:]
-owner = {"ObjectStorage": ObjectStorage, "Held": Held}[owner]
+owner = {"ObjectStorage": ObjectStorage, "Held": ExtractLease}[owner]
 original = getattr(owner, name)
 
 def step(*args, **options):
@@ -68,7 +68,7 @@ def test_killed(chatbot: Chatbot, step: tuple[str, str, str]) -> None:
         assert killed.returncode == -9, killed.stderr
         # What the passing of two minutes does.
         DailyExtract.objects.filter(token__isnull=False).update(claimed_until=timezone.now())
-        work.requeue_expired()
+        leases.requeue_expired()
 
         assert not worker.drain()
         request.refresh_from_db()

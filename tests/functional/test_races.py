@@ -75,13 +75,13 @@ def test_a_conversation_that_is_committed_while_the_mark_waits_is_erased_too(
 ) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    gate, write = Gate(), intake_rows.write_messages
+    gate, write = Gate(), intake_rows.write
 
     def slow_write(**options: Any) -> None:
         write(**options)
         gate.passed()
 
-    monkeypatch.setattr(intake_rows, "write_messages", slow_write)
+    monkeypatch.setattr(intake_rows, "write", slow_write)
     arriving = Elsewhere(lambda: intake.store(chatbot=chatbot, documents=[document(id="new")]))
     gate.wait_for_someone()
     deletion = Elsewhere(lambda: worker.drain(seconds=PATIENCE))

@@ -1,7 +1,7 @@
 """Values that look like the one that a request would name: the commonest mistake of whoever files one.
 
 Another key, another case, spaces around it or leading zeros make another chatter. Found by an index that holds each
-value's folded hash (`conversations.folding`): one look-up for each value that is found, however many conversations
+value's folded hash (`conversations.sql`): one look-up for each value that is found, however many conversations
 have it.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.db import fetch
-from conversations.folding import SPACES, folded, folded_hash, value_hash
+from conversations.sql import SPACES, folded, folded_hash, value_hash
 
 MOST_FOUND = 20
 # A value that is in so many conversations or more is counted no further.

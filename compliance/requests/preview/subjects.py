@@ -12,7 +12,7 @@ from psycopg import sql
 from chatbots.models import Chatbot
 from common.db import fetch
 from compliance.errors import Refused
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 # Conversations that are looked at; more of them only where the chatbot's guard lets a deletion have more.
 MOST_FOUND = 10_000
@@ -22,7 +22,7 @@ MOST_REQUESTS_OF_EACH = 1_000
 # Of the ids and conversations that the answer names.
 MOST_NAMED = 100
 
-# Rows `r` as `conversations.named` and `compliance.erasure.scope` want them, as if a request were filed last and
+# Rows `r` as `conversations.sql` and `compliance.erasure.scope` want them, as if a request were filed last and
 # carried out now; each with its place among those asked for.
 SUBJECTS = """
 (SELECT (place - 1)::int AS place, NULL::uuid AS id, %(chatbot)s::bigint AS chatbot_id,
@@ -38,7 +38,7 @@ SELECT r.place, found.*
        SELECT c.deleted_at IS NULL AS is_live, c.id, coalesce(c.message_count, 0),
               least(c.started_at, c.last_message_at), greatest(c.started_at, c.last_message_at),
               people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked
-         FROM ({NAMED}) AS named
+         FROM ({SELECTED_CONVERSATIONS}) AS named
         CROSS JOIN LATERAL (
               SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
         CROSS JOIN LATERAL (

@@ -11,7 +11,7 @@ from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce
 from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING
 from compliance.work.transitions.requeue import ACTOR
-from conversations.named import NAMED
+from conversations.sql import SELECTED_CONVERSATIONS
 
 # A failed export may have been retried since: it goes first, and its file contains the chatter's value. Lock those
 # that are still failed, so that none can be retried before the transaction ends.
@@ -54,7 +54,7 @@ SELECT earlier.id
  WHERE r.id = ANY(%s) AND r.claim_id = %s AND earlier.seq < r.seq AND earlier.status = 'failed'
    AND NOT EXISTS (
        SELECT FROM (SELECT earlier.*) AS r
-        CROSS JOIN LATERAL ({NAMED}) AS named
+        CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
          JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL)
 """
 _FORGET_FAILED_BY_IDS = """

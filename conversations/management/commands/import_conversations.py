@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,27 @@ from tqdm import tqdm
 from chatbots.management.base import find_chatbot
 from chatbots.models import Chatbot
 from common.commands import TeachingCommand
-from conversations.importing import (
-    Refusal,
+from conversations.importer import (
+    ImportSummary,
+    OnRefused,
+    RefusedLine,
     SourceUnreadable,
-    Summary,
     import_lines,
-    long_run,
     open_source,
+    rare_garbage_collection,
     read_lines,
 )
-from conversations.intake import IntakeFailed
+from conversations.intake import DocumentOutcome, IntakeFailed
 
 SOME_REFUSED = 3
 INTERRUPTED = 130
-REFUSALS_SHOWN = 20
+REFUSED_SHOWN = 20
 
 EXAMPLES = """\
 Each line is one conversation document, as in POST /api/v1/chatbots/<slug>/conversations. Gzip is recognised by
-its content. An import can be broken off and run again from the start: what is stored is found "unchanged".
+its content. An import can be interrupted and run again from the start: what is stored is then "unchanged".
 
-Lines that cannot be stored are refused one by one and told by number, JSON Pointer and code; never by content.
+Lines that cannot be stored are refused one by one and reported by number, JSON Pointer and code, never by content.
 
 examples:
   manage.py import_conversations acme conversations.jsonl.gz
@@ -43,7 +44,7 @@ examples:
 
 exit codes:
   0    every line is stored
-  1    the chatbot or the file is not there, the file breaks off, or the database refused
+  1    no such chatbot or file, the file breaks off, or the database refused
   2    the command line is wrong
   3    some lines were refused, all others are stored
   130  interrupted; what is counted in the summary is stored
@@ -66,11 +67,11 @@ class Command(TeachingCommand):
 
     def handle(self, *, slug: str, file: str, as_json: bool, refused: str | None, **_options: Any) -> None:
         chatbot = find_chatbot(slug)
-        summary = Summary()
+        summary = ImportSummary()
         began = time.monotonic()
         failure, exit_code = "", 0
         try:
-            with long_run(), _refusals(refused, summary) as on_refused:
+            with rare_garbage_collection(), _refused_lines(refused, summary) as on_refused:
                 self._import(chatbot, file, summary, on_refused)
         except SourceUnreadable as error:
             failure = str(error)
@@ -78,42 +79,39 @@ class Command(TeachingCommand):
             failure = f"The database refused a batch: {error}."
         except KeyboardInterrupt:
             exit_code = INTERRUPTED
-        if failure and not summary.documents:
+        if failure and not summary.outcomes:
             raise CommandError(f"{failure} Nothing was stored.")
-        self._tell(summary, time.monotonic() - began, failure, as_json=as_json)
+        self._print(summary, time.monotonic() - began, failure, as_json=as_json)
         if failure:
-            raise CommandError(f"{failure} What the summary counts is stored; run it again when mended.")
-        if exit_code or summary.refused:
+            raise CommandError(f"{failure} What the summary counts is stored; run it again when fixed.")
+        if exit_code or summary.outcomes[DocumentOutcome.REFUSED]:
             sys.exit(exit_code or SOME_REFUSED)
 
-    def _import(self, chatbot: Chatbot, file: str, summary: Summary, on_refused: Callable[[Refusal], None]) -> None:
+    def _import(self, chatbot: Chatbot, file: str, summary: ImportSummary, on_refused: OnRefused) -> None:
         with open_source(file) as source, tqdm(unit=" documents", file=sys.stderr, disable=None) as progress:
             lines = read_lines(source, limit=settings.MAX_BODY_BYTES)
             batches = import_lines(chatbot=chatbot, lines=lines, summary=summary, on_refused=on_refused)
-            with closing(batches):  # counts what is under way when Ctrl-C comes
+            with closing(batches):  # counts the running batches on Ctrl-C
                 for done in batches:
                     progress.update(done)
 
-    def _tell(self, summary: Summary, seconds: float, failure: str, *, as_json: bool) -> None:
+    def _print(self, summary: ImportSummary, seconds: float, failure: str, *, as_json: bool) -> None:
         rate = round(summary.messages / seconds) if seconds else 0
+        documents, outcomes = summary.outcomes.total(), {one.value: summary.outcomes[one] for one in DocumentOutcome}
         if as_json:
-            told = {
-                "documents": summary.documents,
-                "created": summary.created,
-                "updated": summary.updated,
-                "unchanged": summary.unchanged,
-                "refused": summary.refused,
+            report = {
+                "documents": documents,
+                **outcomes,
                 "refused_by_code": dict(sorted(summary.refused_by_code.items())),
                 "messages": summary.messages,
                 "seconds": round(seconds, 3),
                 "messages_per_second": rate,
                 "error": failure or None,
             }
-            self.stdout.write(json.dumps(told))
+            self.stdout.write(json.dumps(report))
             return
         self.stdout.write(
-            f"{summary.documents:,} documents: {summary.created:,} created, {summary.updated:,} updated, "
-            f"{summary.unchanged:,} unchanged, {summary.refused:,} refused.\n"
+            f"{documents:,} documents: {', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.\n"
             f"{summary.messages:,} messages stored in {seconds:.1f} s ({rate:,} a second)."
         )
         for code, count in summary.refused_by_code.most_common():
@@ -121,24 +119,24 @@ class Command(TeachingCommand):
 
 
 @contextmanager
-def _refusals(path: str | None, summary: Summary) -> Iterator[Callable[[Refusal], None]]:
-    """Give what writes a refusal down: to the file, or the first few to stderr."""
+def _refused_lines(path: str | None, summary: ImportSummary) -> Iterator[OnRefused]:
+    """Yield a function that writes a refused line to the file, or the first few to stderr."""
     if path is None:
-        yield lambda refusal: _show(refusal) if summary.refused <= REFUSALS_SHOWN else None
+        yield lambda line: _show(line) if summary.outcomes[DocumentOutcome.REFUSED] <= REFUSED_SHOWN else None
         return
     try:
         file = Path(path).open("w", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         raise CommandError(f"The file for refused lines cannot be written: {error.strerror}.") from None
     with file:
-        yield lambda refusal: print(json.dumps(_told(refusal)), file=file)
+        yield lambda line: print(json.dumps(_as_json(line)), file=file)
 
 
-def _told(refusal: Refusal) -> dict[str, Any]:
-    errors = [{"pointer": error.pointer, "code": error.code} for error in refusal.errors]
-    return {"line": refusal.line, "errors": errors}
+def _as_json(line: RefusedLine) -> dict[str, Any]:
+    errors = [{"pointer": error.pointer, "code": error.code} for error in line.errors]
+    return {"line": line.number, "errors": errors}
 
 
-def _show(refusal: Refusal) -> None:
-    errors = ", ".join(f"{error.pointer or 'document'} {error.code}" for error in refusal.errors)
-    tqdm.write(f"line {refusal.line} refused: {errors}", file=sys.stderr)
+def _show(line: RefusedLine) -> None:
+    errors = ", ".join(f"{error.pointer or 'document'} {error.code}" for error in line.errors)
+    tqdm.write(f"line {line.number} refused: {errors}", file=sys.stderr)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from chatbots.buckets import hosted_storage
 from common.commands import TeachingCommand
 from common.storage import StorageError
-from conversations.intake import IntakeFailed, Result
+from conversations.intake import DocumentOutcome, IntakeFailed
 from devdata.loader import LoadResult, load
 from devdata.sample_data import COMPANIES
 
@@ -63,13 +63,13 @@ exit codes: 0 done, 1 refused: the database or the storage does not answer
 
     def _print(self, result: LoadResult) -> None:
         company = result.company
-        outcomes = ", ".join(f"{result.outcomes[one]:,} {one}" for one in Result if result.outcomes[one])
+        outcomes = ", ".join(f"{result.outcomes[one]:,} {one}" for one in DocumentOutcome if result.outcomes[one])
         self.stdout.write(
             f"{company.slug} ({company.timezone}, UCI {company.uci.name} such as {company.uci_value(0)}): "
             f"{result.outcomes.total():,} conversations, {outcomes}; "
             f"{result.messages:,} messages and {result.files:,} files new."
         )
-        if result.outcomes[Result.REFUSED]:
+        if result.outcomes[DocumentOutcome.REFUSED]:
             self.stdout.write("  Refused: deleted since, or the chatbot's variables differ from the sample's.")
 
 
@@ -96,7 +96,7 @@ def _as_json(result: LoadResult) -> dict[str, Any]:
         "uci": result.company.uci.name,
         "uci_value": result.company.uci_value(0),
         "created": result.chatbot_created,
-        "conversations": {outcome.value: result.outcomes[outcome] for outcome in Result},
+        "conversations": {outcome.value: result.outcomes[outcome] for outcome in DocumentOutcome},
         "messages": result.messages,
         "files": result.files,
     }

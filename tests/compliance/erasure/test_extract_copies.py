@@ -10,7 +10,7 @@ from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
-from conversations.extracts import making
+from conversations.extracts import builder
 from conversations.models import DailyExtract
 from tests.calls import TokenCaller
 from tests.extracting import (
@@ -39,7 +39,7 @@ def clients_bucket(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest
         hosting="client", bucket="clients-bucket", region="us-east-1", access_key_id="key", secret_encrypted="unused"
     )
     place = StorageLocation(Bucket.Hosting.CLIENT, "clients-bucket", "chat/", storage)
-    monkeypatch.setattr(making, "location_of", lambda _bucket: place)
+    monkeypatch.setattr(builder, "location_of", lambda _bucket: place)
 
 
 @pytest.mark.usefixtures("clients_bucket")

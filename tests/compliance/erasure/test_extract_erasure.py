@@ -15,7 +15,7 @@ from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
 from compliance.retention import cleanup
-from conversations.extracts import making, work
+from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, ExtractConversation
 from tests.calls import TokenCaller
@@ -146,20 +146,20 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
     two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
-    original = work.Held.renew
+    original = leases.ExtractLease.renew
     asked: list[int] = []
 
-    def renew(self: work.Held) -> int:
+    def renew(self: leases.ExtractLease) -> int:
         version = original(self)
         if not asked:
             asked.append(version)
             work_on_next()
         return version
 
-    monkeypatch.setattr(work.Held, "renew", renew)
-    held = work.take_next(settled=False)
+    monkeypatch.setattr(leases.ExtractLease, "renew", renew)
+    held = leases.take_next(settled=False)
     assert held
-    assert not making.make(held)
+    assert not builder.build(held)
     # What was published holds her words, so the deletion waits.
     assert "words of alice" in texts(storage, chatbot)
     request.refresh_from_db()
@@ -197,10 +197,10 @@ def test_a_day_that_gets_its_row_while_rows_are_erased(chatbot: Chatbot, storage
     eraser.start()
     assert has_looked.wait(20)
     planned(chatbot)
-    held = work.take_next(settled=False)
+    held = leases.take_next(settled=False)
     assert held
     threading.Timer(0.5, go_on.set).start()
-    making.make(held)
+    builder.build(held)
     eraser.join()
     request.refresh_from_db()
     assert request.status == "completed"

@@ -20,7 +20,7 @@ from compliance.export.keys import export_key
 from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
 from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE
-from conversations.transcripts import Piece, Transcripts
+from conversations.transcripts import TranscriptPiece, Transcripts
 from tests import factories
 from tests.compliance.exporting import (
     AT,
@@ -92,7 +92,7 @@ def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
     factories.conversation_of(chatbot, "42", messages=300, text="x" * 100_000)
     read = Transcripts.pieces
 
-    def break_in_the_middle(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+    def break_in_the_middle(self: Transcripts, places: Iterable[int]) -> Generator[TranscriptPiece]:
         for number, piece in enumerate(read(self, places)):
             if number == 100:  # the first part is full, and being sent
                 break_reader("query LIKE '%COPY (%'")
@@ -248,7 +248,7 @@ def test_it_keeps_its_claim_while_it_writes(
     held = taken(factories.export_of(chatbot, "42"))
     kept: list[bool] = []
 
-    def expire_then_look(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+    def expire_then_look(self: Transcripts, places: Iterable[int]) -> Generator[TranscriptPiece]:
         for number, piece in enumerate(read(self, places)):
             if number == 90:  # the first part is full, and being sent
                 Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -272,7 +272,7 @@ def test_it_stops_in_the_middle_when_its_claim_is_lost(
     read = Transcripts.pieces
     sizes: list[int] = []
 
-    def pieces(self: Transcripts, places: Iterable[int]) -> Generator[Piece]:
+    def pieces(self: Transcripts, places: Iterable[int]) -> Generator[TranscriptPiece]:
         for piece in read(self, places):
             sizes.append(len(piece.data))
             if len(sizes) == 90:

@@ -29,7 +29,7 @@ def bucket(request: pytest.FixtureRequest) -> ObjectStorage:
 def held(chatbot: Chatbot, bucket: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
     """A large export, in the hands of a worker that looks after its claim often."""
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0)
-    monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_CALLS", 0.05)
     conversation_of(chatbot, "42")
     return taken(export_of(chatbot, "42", lane="large"))
 

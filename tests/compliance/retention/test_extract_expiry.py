@@ -11,7 +11,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
-from conversations.extracts import ordering
+from conversations.extracts import rebuilds
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned
 from tests.factories import deletion_of
@@ -117,9 +117,9 @@ def test_what_has_to_go_first_cannot_be_ordered(chatbot: Chatbot, storage: Objec
     planned(chatbot)
     make_all()
     _expire()
-    order = {"chatbot_id": chatbot.pk, "days": [FIRST], "states": ordering.SETTLED, "actor": "command"}
-    assert ordering.order(**order) == []
+    order = {"chatbot_id": chatbot.pk, "days": [FIRST], "states": rebuilds.SETTLED, "actor": "command"}
+    assert rebuilds.order(**order) == []
     worker.sweep()
-    assert ordering.order(**order) == [FIRST]
+    assert rebuilds.order(**order) == [FIRST]
     assert make_all() == 1
     assert extract_of(chatbot).state == "done"

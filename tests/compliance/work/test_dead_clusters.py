@@ -13,7 +13,7 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common import proc
 from compliance.models import Claim, ComplianceRequest, Heartbeat
 from compliance.work import claims, heartbeats
-from conversations.extracts import work
+from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import ClaimFactory, deletion_of
 
@@ -123,8 +123,8 @@ def test_a_day_that_was_being_made_is_let_go(chatbot: Chatbot, blamed: str | Non
         claimed_until=now + timedelta(seconds=60),
         owner="host:7-ab:8",
     )
-    work.requeue_from_cluster("host:7-abc", blamed=blamed)
+    leases.requeue_from_cluster("host:7-abc", blamed=blamed)
     assert DailyExtract.objects.get().token
-    work.requeue_from_cluster("host:7-ab", blamed=blamed)
+    leases.requeue_from_cluster("host:7-ab", blamed=blamed)
     day = DailyExtract.objects.get()
     assert (day.token, day.claimed_until, day.attempts) == (None, None, attempts)

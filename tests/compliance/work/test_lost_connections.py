@@ -14,7 +14,7 @@ from compliance import worker
 from compliance.models import Claim, ComplianceRequest
 from compliance.work import claims
 from compliance.work.sizes import Size, measure
-from conversations.extracts import work
+from conversations.extracts import leases
 from conversations.models import DailyExtract
 from tests.factories import conversation_of, deletion_of
 from tests.functional.elsewhere import Elsewhere
@@ -63,7 +63,7 @@ def test_a_day_whose_connection_broke_is_let_go_with_an_attempt(chatbot: Chatbot
     DailyExtract.objects.create(
         chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
     )
-    held = work.take_next(settled=False)
+    held = leases.take_next(settled=False)
     assert held
     end_this_connection()
 
@@ -77,18 +77,18 @@ def test_a_day_is_let_go_when_the_database_is_there_again(chatbot: Chatbot, monk
     DailyExtract.objects.create(
         chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
     )
-    held = work.take_next(settled=False)
+    held = leases.take_next(settled=False)
     assert held
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     refusals = [OperationalError("made up"), OperationalError("made up")]
-    execute = work.Held._execute
+    execute = leases.ExtractLease._execute
 
-    def execute_later(self: work.Held, statement: str, **values: Any) -> int | None:
+    def execute_later(self: leases.ExtractLease, statement: str, **values: Any) -> int | None:
         if refusals:
             raise refusals.pop()
         return execute(self, statement, **values)
 
-    monkeypatch.setattr(work.Held, "_execute", execute_later)
+    monkeypatch.setattr(leases.ExtractLease, "_execute", execute_later)
     held.fail("extract_not_read", "made up", retryable=True)
     assert DailyExtract.objects.get().attempts == 1
 

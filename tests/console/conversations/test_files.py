@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage, StorageError
-from conversations import downloads, uploads
+from conversations import messages, uploads
 from conversations.models import Conversation, UploadedFile
 from tests.factories import UploadedFileFactory, conversation_of
 from tests.people import Role, member
@@ -160,8 +160,8 @@ def test_it_looks_for_the_mark_again_before_it_hands_out(conversation):
     file = stored(conversation)
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
 
-    with pytest.raises(downloads.FileGone):
-        downloads.link_to(file=file, actor="user:1")
+    with pytest.raises(messages.FileGone):
+        messages.download_link(file=file, actor="user:1")
 
 
 def test_it_hands_out_no_unfinished_file(admin_client, conversation):

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot, Membership
-from conversations import browsing
+from conversations import filtered_log
 from conversations.models import Conversation
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import ConversationFactory, ready_chatbot
@@ -142,8 +142,8 @@ def test_an_empty_page_leads_to_the_last_day_with_conversations(chatbot: Chatbot
 def test_pages_lead_to_each_other_and_say_how_far_they_have_looked(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(browsing, "PAGE", 2)
-    monkeypatch.setattr(browsing, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(filtered_log, "PAGE_SIZE", 2)
+    monkeypatch.setattr(filtered_log, "MAX_ENTRIES", 3)
     made = [
         ConversationFactory.create(chatbot=chatbot, started_at=recently(number), has_push=number > 3)
         for number in range(5)
@@ -161,7 +161,7 @@ def test_pages_lead_to_each_other_and_say_how_far_they_have_looked(
     assert links_of(follow(second, "Newer")) == [page_of(made[0]), page_of(made[1])]
 
     first = client.get(LOG, {"started": "bot"})
-    assert "Looked back to" in first.text
+    assert "Searched back to" in first.text
     assert links_of(first) == []
     assert links_of(follow(first, "Look further")) == [page_of(made[4])]
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from console.conversations import views
-from conversations import messages, opening
+from conversations import messages
 from conversations.models import Conversation, Message
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted, stored_file
 from tests.factories import NOON, MessageFactory, VariableValueFactory, conversation_of
@@ -93,13 +93,13 @@ def test_a_mark_that_comes_between_the_look_and_the_lock_closes_it(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = planted(chatbot)
-    opened_as_it_is = opening.opened
+    opened_as_it_is = messages.logged_view
 
     def marked_first(given: Conversation, *, actor: str) -> Any:
         Conversation.objects.filter(pk=given.pk).update(deletion_request_id=uuid4())
         return opened_as_it_is(given, actor=actor)
 
-    monkeypatch.setattr(opening, "opened", marked_first)
+    monkeypatch.setattr(messages, "logged_view", marked_first)
     answer = member(chatbot).get(page_of(conversation))
     assert answer.status_code == 410
     assert PLANTED not in answer.text
@@ -110,7 +110,7 @@ def test_a_mark_that_comes_between_the_look_and_the_lock_closes_it(
 def test_a_mark_waits_until_it_is_read(chatbot: Chatbot) -> None:
     conversation = planted(chatbot)
     other = connections.create_connection("default")
-    with opening.opened(conversation, actor="user:1"), other.cursor() as cursor:
+    with messages.logged_view(conversation, actor="user:1"), other.cursor() as cursor:
         cursor.execute("SET lock_timeout = '50ms'")
         with pytest.raises(Exception, match="lock timeout"):
             cursor.execute(
@@ -119,7 +119,7 @@ def test_a_mark_waits_until_it_is_read(chatbot: Chatbot) -> None:
             )
     other.close()
     mark(conversation)
-    with pytest.raises(messages.ConversationClosed), opening.opened(conversation, actor="user:1"):
+    with pytest.raises(messages.ConversationClosed), messages.logged_view(conversation, actor="user:1"):
         pass
     assert len(opened()) == 1
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from chatbots.models import Bucket, Chatbot
 from conversations.extracts import days
-from conversations.extracts.days import Window, window
+from conversations.extracts.days import DayWindow, window
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, day_after, planned
 
@@ -31,7 +31,7 @@ def at(text: str) -> datetime:
 )
 def test_a_day_begins_and_ends_at_midnight(zone: str, day: date, starts_at: str, hours: int) -> None:
     found = window(day, ZoneInfo(zone), [])
-    assert found == Window(day, at(starts_at), at(starts_at) + timedelta(hours=hours))
+    assert found == DayWindow(day, at(starts_at), at(starts_at) + timedelta(hours=hours))
 
 
 def test_a_change_of_the_time_zone_leaves_no_gap_and_no_overlap() -> None:

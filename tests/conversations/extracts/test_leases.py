@@ -7,10 +7,10 @@ import pytest
 from django.db import connection
 
 from chatbots.models import Chatbot
-from common import leases
+from common import leases as common_leases
 from common.storage import ObjectStorage
 from conversations import snapshots
-from conversations.extracts import making, work
+from conversations.extracts import builder, leases
 from tests.extracting import conversation_on, extract_of, lines, noon, planned
 from tests.slow_reading import locked, waits
 
@@ -18,19 +18,19 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> work.Held:
+def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> leases.ExtractLease:
     """A day with a message, taken by a worker that looks after its lease often."""
-    monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0)
-    monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(common_leases, "SECONDS_BETWEEN_RENEWALS", 0)
+    monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_CALLS", 0.05)
     conversation_on(chatbot, "42", noon())
     [day] = planned(chatbot)
-    taken = work.take_one(day.pk)
+    taken = leases.take_one(day.pk)
     assert taken
     return taken
 
 
 def test_it_is_renewed_while_the_first_line_is_waited_for(
-    chatbot: Chatbot, storage: ObjectStorage, held: work.Held
+    chatbot: Chatbot, storage: ObjectStorage, held: leases.ExtractLease
 ) -> None:
     ends = set[Any]()
 
@@ -40,12 +40,12 @@ def test_it_is_renewed_while_the_first_line_is_waited_for(
         return len(ends) > 2
 
     with locked("conversations_uploadedfile", until=is_renewed) as renewed:
-        assert making.make(held)
+        assert builder.build(held)
     assert renewed == [True]
     assert len(lines(storage, extract_of(chatbot))) == 1
 
 
-def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, held: work.Held) -> None:
+def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, held: leases.ExtractLease) -> None:
     was_taken = False
 
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:
@@ -56,7 +56,7 @@ def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, he
         return was_taken and not waits(asking)
 
     with locked("conversations_uploadedfile", until=has_stopped) as stopped:
-        assert not making.make(held)
+        assert not builder.build(held)
     assert stopped == [True]
     assert list(storage.versions()) == []
     assert list(storage.uploads()) == []

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.problems import Problem
-from conversations.api.forms import FileForm, read_file_form
+from conversations.api.upload_form import UploadForm, read_upload_form
 from tests.conversations.forms import BOUNDARY, FORM, field, file, form
 
 
@@ -26,12 +26,12 @@ class InPieces(io.RawIOBase):
         return self._body.read(min(size, self._sizes[0]))
 
 
-def read(body: bytes, sizes: list[int] | None = None) -> tuple[FileForm, bytes]:
+def read(body: bytes, sizes: list[int] | None = None) -> tuple[UploadForm, bytes]:
     """Read a form to its end. Raises Problem."""
     request = RequestFactory().post("/api/", content_type=FORM)
     request.META.update({"wsgi.input": InPieces(body, sizes or [len(body) or 1]), "wsgi.input_terminated": True})
     del request.META["CONTENT_LENGTH"]
-    read_form = read_file_form(request)
+    read_form = read_upload_form(request)
     return read_form, b"".join(read_form.content)
 
 
@@ -100,7 +100,7 @@ def test_it_reads_on_only_as_far_as_the_file_is_asked_for():
     request.META.update({"wsgi.input": stream, "wsgi.input_terminated": True})
     del request.META["CONTENT_LENGTH"]
 
-    found = read_file_form(request)
+    found = read_upload_form(request)
     next(found.content)
 
     assert stream._body.tell() == stream.most_asked == 64 * 1024
@@ -114,7 +114,7 @@ def test_it_stops_reading_a_body_that_passes_the_limit_without_saying_so(setting
     del request.META["CONTENT_LENGTH"]
 
     with pytest.raises(Problem) as caught:
-        list(read_file_form(request).content)
+        list(read_upload_form(request).content)
 
     assert caught.value.code == "too_large"
     assert stream._body.tell() == 64 * 1024
@@ -134,7 +134,7 @@ def test_it_refuses_a_body_that_is_shorter_than_it_said():
     request = RequestFactory().generic("POST", "/api/", WHOLE, FORM, CONTENT_LENGTH=str(len(WHOLE) + 10))
 
     with pytest.raises(Problem) as caught:
-        list(read_file_form(request).content)
+        list(read_upload_form(request).content)
 
     assert caught.value.code == "invalid"
 
@@ -149,7 +149,7 @@ def test_it_puts_a_broken_connection_into_its_own_words():
     del request.META["CONTENT_LENGTH"]
 
     with pytest.raises(Problem) as caught:
-        read_file_form(request)
+        read_upload_form(request)
 
     assert caught.value.code == "invalid"
     assert caught.value.__suppress_context__

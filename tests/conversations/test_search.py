@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from chatbots.models import Chatbot
-from conversations import finding
-from conversations.finding import Found
+from conversations import search
 from conversations.models import Conversation
+from conversations.search import SearchResult
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
 from tests.factories import NOON, ConversationFactory, conversation_of, uci_of
 
 pytestmark = pytest.mark.django_db
 
 
-def numbers(found: Found) -> list[int]:
+def numbers(found: SearchResult) -> list[int]:
     return [row.number for row in found.rows]
 
 
@@ -31,7 +31,7 @@ def test_by_name_it_finds_the_exact_and_what_begins_so_whatever_the_case(
     named(chatbot, "A%", "_da")
 
     def by(name: str) -> list[int]:
-        return numbers(finding.by_name(chatbot=chatbot, name=name))
+        return numbers(search.by_name(chatbot=chatbot, name=name))
 
     assert by("ada ") == [adam, lovelace, ada]
     assert by("zoë") == [zoe]
@@ -43,9 +43,9 @@ def test_by_name_it_finds_the_exact_and_what_begins_so_whatever_the_case(
 @pytest.mark.parametrize("close", [mark, erase])
 def test_a_closed_one_is_not_found_by_name(chatbot: Chatbot, close: Any) -> None:
     conversation = planted(chatbot)
-    assert numbers(finding.by_name(chatbot=chatbot, name=PLANTED)) == [conversation.pk]
+    assert numbers(search.by_name(chatbot=chatbot, name=PLANTED)) == [conversation.pk]
     close(conversation)
-    assert finding.by_name(chatbot=chatbot, name=PLANTED) == finding.NOTHING
+    assert search.by_name(chatbot=chatbot, name=PLANTED) == search.NO_RESULT
 
 
 def test_by_value_it_finds_the_newest_as_the_log_shows_them(
@@ -58,33 +58,33 @@ def test_by_value_it_finds_the_newest_as_the_log_shows_them(
     conversation_of(neighbour, "42", messages=0)
     mark(made[2])
 
-    def found() -> Found:
-        return finding.by_value(chatbot=chatbot, variable=uci_of(chatbot), value="42")
+    def found() -> SearchResult:
+        return search.by_value(chatbot=chatbot, variable=uci_of(chatbot), value="42")
 
     assert numbers(found()) == [row.pk for row in reversed(made)]
     assert [row.is_closed for row in found().rows] == [False, True, False, False]
-    monkeypatch.setattr(finding, "MOST_FOUND", 2)
+    monkeypatch.setattr(search, "MAX_RESULTS", 2)
     assert (numbers(found()), found().has_more) == ([made[3].pk, made[2].pk], True)
     # Which are looked at is up to where the table had room for them.
-    monkeypatch.setattr(finding, "MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(search, "MAX_CANDIDATES", 3)
     assert (len(found().rows), found().has_more) == (2, True)
 
 
 def test_by_id_it_finds_an_erased_one_while_its_digest_lives(chatbot: Chatbot, neighbour: Chatbot) -> None:
     conversation = planted(chatbot)
 
-    def found(of: Chatbot = chatbot) -> Found:
-        return finding.by_id(chatbot=of, external_id=f"{PLANTED} 0")
+    def found(of: Chatbot = chatbot) -> SearchResult:
+        return search.by_id(chatbot=of, external_id=f"{PLANTED} 0")
 
     assert numbers(found()) == [conversation.pk]
-    assert found(neighbour) == finding.NOTHING
+    assert found(neighbour) == search.NO_RESULT
     erase(conversation)
     assert numbers(found()) == [conversation.pk]
     assert PLANTED not in str(found())
     Conversation.objects.update(external_id_digest=None)
-    assert found() == finding.NOTHING
-    assert numbers(finding.by_number(chatbot=chatbot, number=conversation.pk)) == [conversation.pk]
-    assert finding.by_number(chatbot=neighbour, number=conversation.pk).rows == ()
+    assert found() == search.NO_RESULT
+    assert numbers(search.by_number(chatbot=chatbot, number=conversation.pk)) == [conversation.pk]
+    assert search.by_number(chatbot=neighbour, number=conversation.pk).rows == ()
 
 
 def test_by_request_it_finds_what_a_deletion_has_closed(chatbot: Chatbot, neighbour: Chatbot) -> None:
@@ -92,4 +92,4 @@ def test_by_request_it_finds_what_a_deletion_has_closed(chatbot: Chatbot, neighb
     mark(first)
     erase(second)
     mark(planted(neighbour))
-    assert set(numbers(finding.by_request(chatbot=chatbot, request_id=DELETION))) == {first.pk, second.pk}
+    assert set(numbers(search.by_request(chatbot=chatbot, request_id=DELETION))) == {first.pk, second.pk}

@@ -16,8 +16,8 @@ from django.db import connection
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from conversations import importing, intake
-from conversations.intake import IntakeFailed
+from conversations import importer, intake
+from conversations.intake import DocumentOutcome, IntakeFailed
 from conversations.models import Conversation, Message
 from tests.conversations.documents import document
 from tests.factories import ready_chatbot
@@ -180,11 +180,11 @@ def test_it_says_nothing_of_the_rows_when_the_database_refuses(
 
 
 def test_it_stores_in_batches_bounded_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = [len(batch) for batch in importing._batches(importing.Line(n, b"{}") for n in range(1_201))]
+    sizes = [len(batch) for batch in importer._batches(importer.ImportLine(n, b"{}") for n in range(1_201))]
     assert sizes == [500, 500, 201]
 
-    monkeypatch.setattr(importing, "BATCH_BYTES", 10)
-    sizes = [len(batch) for batch in importing._batches(importing.Line(n, b"{}") for n in range(12))]
+    monkeypatch.setattr(importer, "BATCH_BYTES", 10)
+    sizes = [len(batch) for batch in importer._batches(importer.ImportLine(n, b"{}") for n in range(12))]
     assert sizes == [5, 5, 2]
 
 
@@ -193,17 +193,17 @@ def test_it_stores_in_batches_bounded_by_number_and_by_bytes(monkeypatch: pytest
 
 @pytest.fixture
 def bot(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Chatbot:
-    monkeypatch.setattr(importing, "BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr(importer, "BATCH_DOCUMENTS", 3)
     return ready_chatbot(slug="acme")
 
 
-def run(bot: Chatbot, *documents: dict[str, Any], stop_after: int = 1_000_000) -> importing.Summary:
+def run(bot: Chatbot, *documents: dict[str, Any], stop_after: int = 1_000_000) -> importer.ImportSummary:
     """Import up to a number of batches, then close, as Ctrl-C does."""
-    summary = importing.Summary()
+    summary = importer.ImportSummary()
     source = io.BytesIO(lines(*documents))
-    batches = importing.import_lines(
+    batches = importer.import_lines(
         chatbot=bot,
-        lines=importing.read_lines(source, limit=100_000),
+        lines=importer.read_lines(source, limit=100_000),
         summary=summary,
         on_refused=lambda _refusal: None,
     )
@@ -225,10 +225,10 @@ def test_batches_are_stored_at_the_same_time(bot: Chatbot, monkeypatch: pytest.M
         both.wait(timeout=30)  # breaks unless a second batch is begun before the first has ended
         return original(**call)
 
-    monkeypatch.setattr(importing, "store", store_with_another)
+    monkeypatch.setattr(importer, "store", store_with_another)
     summary = run(bot, *(document(f"c-{number}") for number in range(12)))
 
-    assert (summary.created, summary.messages) == stored() == (12, 24)
+    assert (summary.outcomes[DocumentOutcome.CREATED], summary.messages) == stored() == (12, 24)
 
 
 def test_the_documents_of_one_conversation_are_taken_in_order_across_batches(bot: Chatbot) -> None:
@@ -237,7 +237,7 @@ def test_the_documents_of_one_conversation_are_taken_in_order_across_batches(bot
 
     summary = run(bot, *(one for three in zip(others[:40], others[40:], same, strict=True) for one in three))
 
-    assert (summary.created, summary.updated) == (81, 39)
+    assert (summary.outcomes[DocumentOutcome.CREATED], summary.outcomes[DocumentOutcome.UPDATED]) == (81, 39)
     assert Conversation.objects.get(external_id="same").user_name == "name 39"
 
 
@@ -245,24 +245,24 @@ def test_it_counts_what_was_stored_beside_a_batch_that_failed(bot: Chatbot) -> N
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE conversations_conversation ADD CONSTRAINT no_ada CHECK (user_name <> 'Lovelace')")
     documents = [document(f"c-{number}", user_name="Lovelace" if number == 4 else "Bob") for number in range(30)]
-    summary = importing.Summary()
-    numbered = importing.read_lines(io.BytesIO(lines(*documents)), limit=100_000)
+    summary = importer.ImportSummary()
+    numbered = importer.read_lines(io.BytesIO(lines(*documents)), limit=100_000)
     try:
         with pytest.raises(IntakeFailed, match="no_ada"):
-            list(importing.import_lines(chatbot=bot, lines=numbered, summary=summary, on_refused=print))
+            list(importer.import_lines(chatbot=bot, lines=numbered, summary=summary, on_refused=print))
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE conversations_conversation DROP CONSTRAINT no_ada")
 
-    assert (summary.created, summary.messages) == stored()
-    assert 3 <= summary.created < 27
+    assert (summary.outcomes[DocumentOutcome.CREATED], summary.messages) == stored()
+    assert 3 <= summary.outcomes[DocumentOutcome.CREATED] < 27
 
 
 def test_it_counts_what_is_under_way_when_it_is_broken_off(bot: Chatbot) -> None:
     summary = run(bot, *(document(f"c-{number}") for number in range(60)), stop_after=2)
 
-    assert (summary.created, summary.messages) == stored()
-    assert 6 <= summary.created < 60
+    assert (summary.outcomes[DocumentOutcome.CREATED], summary.messages) == stored()
+    assert 6 <= summary.outcomes[DocumentOutcome.CREATED] < 60
 
 
 def test_it_leaves_no_connection_behind(bot: Chatbot) -> None:

@@ -1,6 +1,6 @@
 """The body of `POST conversations/{number}/files`: a form that is read while it arrives.
 
-The file is handed on in pieces, so neither memory nor disk holds it. That is why `message_id` has to come before it:
+The file is passed on in pieces, so it is never whole in memory or on disk. `message_id` has to come before it, since
 the upload begins with the first byte of the file.
 """
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import TypeAlias
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -20,25 +20,16 @@ from common.problems import FieldError, Problem
 # As RFC 2046 has it.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")
 # What a form has beside its file: boundaries, headers, the other field.
-_AROUND_THE_FILE = 64 * 1024
-_MOST_ID_BYTES = 4 * 200
+_BYTES_AROUND_FILE = 64 * 1024
+_MAX_ID_BYTES = 4 * 200
 
-
-class _Part(NamedTuple):
-    """What is said of a part before its content."""
-
-    name: str
-    file_name: str
-    content_type: str
-
-
-# A part, then its content in pieces, then None.
-_Event = _Part | bytes | None
+# The header of a part, then its content in pieces, then None.
+_Event: TypeAlias = MultipartSegment | bytes | None
 
 
 @dataclass(frozen=True)
-class FileForm:
-    """A form as far as its file. `content` reads on; whatever is wrong from there on, it raises as Problem."""
+class UploadForm:
+    """A form up to its file. `content` reads the rest, and raises Problem for any error in it."""
 
     name: str
     content_type: str
@@ -46,29 +37,26 @@ class FileForm:
     content: Iterator[bytes]
 
 
-def read_file_form(request: HttpRequest) -> FileForm:
-    """Read a form up to the content of its file. `request` has to be Django's own, its body not read yet.
+def read_upload_form(request: HttpRequest) -> UploadForm:
+    """Read a form up to the content of its file. `request` is Django's own, its body not read yet.
 
     Raises Problem: `unsupported_media_type` (of the body, or of the file), `too_large`, `invalid`.
     """
     events = _events(request)
     message_id = None
     for part in _parts(events):
-        match part.name:
-            case "file":
-                return _from_file(part, events, message_id)
-            case "message_id" if message_id is None:
-                message_id = _text(events)
-            case "message_id":
-                raise _refused("/message_id", "repeated_field", "Can be given once.")
-            case _:
-                raise _unknown_field()
-    raise _refused("/file", "missing", "Send one file.")
+        if part.name == "file":
+            return _upload_form(part, events, message_id)
+        if part.name != "message_id":
+            raise _unknown_field()
+        if message_id is not None:
+            raise _invalid("/message_id", "repeated_field", "Can be given once.")
+        message_id = _text(events)
+    raise _invalid("/file", "missing", "Send one file.")
 
 
 def most_body_bytes() -> int:
-    """Return how long a form can be at most: its file, and what stands around it."""
-    return settings.UPLOAD_MAX_BYTES + _AROUND_THE_FILE
+    return settings.UPLOAD_MAX_BYTES + _BYTES_AROUND_FILE
 
 
 def _events(request: HttpRequest) -> Iterator[_Event]:
@@ -79,34 +67,32 @@ def _events(request: HttpRequest) -> Iterator[_Event]:
         raise Problem("unsupported_media_type", "Send the body without Content-Encoding.")
     if not _BOUNDARY.fullmatch(boundary):
         raise Problem("invalid", "The header Content-Type must name the boundary of the form's parts.")
-    return _parsed(boundary, body_as_it_arrives(request, most=most_body_bytes()))
+    return _parse(boundary, body_as_it_arrives(request, most=most_body_bytes()))
 
 
-def _parsed(boundary: str, pieces: Iterator[bytes]) -> Iterator[_Event]:
+def _parse(boundary: str, pieces: Iterator[bytes]) -> Iterator[_Event]:
     parser = PushMultipartParser(boundary)
     try:
         for piece in pieces:
-            for event in parser.parse(piece):
-                is_part = isinstance(event, MultipartSegment)
-                yield _Part(event.name, event.filename or "", event.content_type or "") if is_part else event
+            yield from parser.parse(piece)
         parser.close()
     except MultipartError:
         raise Problem("invalid", "The form is not well-formed, or it ended early.") from None
 
 
-def _parts(events: Iterator[_Event]) -> Iterator[_Part]:
-    return (event for event in events if isinstance(event, _Part))
+def _parts(events: Iterator[_Event]) -> Iterator[MultipartSegment]:
+    return (event for event in events if isinstance(event, MultipartSegment))
 
 
-def _from_file(part: _Part, events: Iterator[_Event], message_id: str | None) -> FileForm:
-    if not part.file_name:
-        raise _refused("/file", "missing", "Send the file with its name.")
+def _upload_form(part: MultipartSegment, events: Iterator[_Event], message_id: str | None) -> UploadForm:
+    if not part.filename:
+        raise _invalid("/file", "missing", "Send the file with its name.")
     content_type = part.content_type or "application/octet-stream"
     if not any(fnmatchcase(content_type, allowed) for allowed in settings.UPLOAD_TYPES):
         raise Problem("unsupported_media_type", "Files of this media type are not taken.")
     # Some clients send the whole path.
-    name = re.split(r"[/\\]", part.file_name)[-1]
-    return FileForm(name=name, content_type=content_type, message_id=message_id, content=_content(events))
+    name = re.split(r"[/\\]", part.filename)[-1]
+    return UploadForm(name=name, content_type=content_type, message_id=message_id, content=_content(events))
 
 
 def _content(events: Iterator[_Event]) -> Iterator[bytes]:
@@ -120,13 +106,11 @@ def _content(events: Iterator[_Event]) -> Iterator[bytes]:
         yield event
     # To the end of the form: only a whole one is stored.
     for part in _parts(events):
-        match part.name:
-            case "file":
-                raise _refused("/file", "repeated_field", "Send one file in a call.")
-            case "message_id":
-                raise _refused("/message_id", "out_of_order", "Must come before the file.")
-            case _:
-                raise _unknown_field()
+        if part.name == "file":
+            raise _invalid("/file", "repeated_field", "Send one file in a call.")
+        if part.name == "message_id":
+            raise _invalid("/message_id", "out_of_order", "Must come before the file.")
+        raise _unknown_field()
 
 
 def _text(events: Iterator[_Event]) -> str:
@@ -135,18 +119,18 @@ def _text(events: Iterator[_Event]) -> str:
         if not isinstance(event, bytes):
             break
         raw += event
-        if len(raw) > _MOST_ID_BYTES:
-            raise _refused("/message_id", "too_long", "Must have at most 200 characters.")
+        if len(raw) > _MAX_ID_BYTES:
+            raise _invalid("/message_id", "too_long", "Must have at most 200 characters.")
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise _refused("/message_id", "invalid", "Must be text in UTF-8.") from None
+        raise _invalid("/message_id", "invalid", "Must be text in UTF-8.") from None
 
 
 def _unknown_field() -> Problem:
-    # Not by its name: a caller may have put anything into it.
-    return _refused("", "unknown_field", "The form takes message_id and file alone.")
+    # Without its name: a caller may have put anything into it.
+    return _invalid("", "unknown_field", "The form takes message_id and file alone.")
 
 
-def _refused(pointer: str, code: str, detail: str) -> Problem:
+def _invalid(pointer: str, code: str, detail: str) -> Problem:
     return Problem("invalid", detail, errors=[FieldError(pointer=pointer, code=code, detail=detail)])

@@ -12,7 +12,7 @@ from django.utils import timezone
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage, StorageError, Version, Written, errors
 from common.storage.removal import Removal
-from conversations.extracts import making, work
+from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.locks import share_with_intake
 from conversations.models import Conversation, DailyExtract
@@ -42,8 +42,8 @@ def _late(chatbot: Chatbot, name: str = "late") -> None:
     store(chatbot=chatbot, documents=[parsed(name, messages=sent)])
 
 
-def take(chatbot: Chatbot) -> work.Held:
-    held = work.take_one(extract_of(chatbot).pk)
+def take(chatbot: Chatbot) -> leases.ExtractLease:
+    held = leases.take_one(extract_of(chatbot).pk)
     assert held
     return held
 
@@ -105,12 +105,12 @@ def test_late_messages_have_the_day_made_again_once(
 
 
 def test_what_is_said_now_asks_nothing_of_the_database(chatbot: Chatbot, django_assert_num_queries: Any) -> None:
-    from conversations.extracts import lateness
+    from conversations.extracts import rebuilds
 
     with django_assert_num_queries(0):
-        lateness.flag_days(chatbot_id=chatbot.pk, instants=[timezone.now()] * 3)
+        rebuilds.flag_days(chatbot_id=chatbot.pk, instants=[timezone.now()] * 3)
     with django_assert_num_queries(1):
-        lateness.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
+        rebuilds.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
 
 
 def test_a_first_file_that_a_late_message_overtakes_is_not_published(
@@ -119,13 +119,13 @@ def test_a_first_file_that_a_late_message_overtakes_is_not_published(
     planned(chatbot)
     _between(monkeypatch, storage, lambda: _late(chatbot))
 
-    assert not making.make(take(chatbot))
+    assert not builder.build(take(chatbot))
     assert list(storage.keys()) == []
     extract = extract_of(chatbot)
     assert (extract.state, extract.attempts, extract.token) == ("pending", 0, None)
 
     monkeypatch.undo()
-    assert making.make(take(chatbot))
+    assert builder.build(take(chatbot))
     assert len(lines(storage, extract_of(chatbot))) == 2
 
 
@@ -137,7 +137,7 @@ def test_a_file_made_again_is_published_though_it_is_to_be_made_once_more(
     _late(chatbot, "first")
     _between(monkeypatch, storage, lambda: _late(chatbot, "second"))
 
-    assert not making.make(take(chatbot))
+    assert not builder.build(take(chatbot))
     extract = extract_of(chatbot)
     assert (extract.state, extract.version, extract.made_version) == ("stale", 3, 2)
     assert {line["conversation_id"] for line in lines(storage, extract)} == {"first"}
@@ -150,12 +150,12 @@ def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(
     planned(chatbot)
     numbers = iter(range(10))
     _between(monkeypatch, storage, lambda: _late(chatbot, f"late-{next(numbers)}"))
-    assert not making.make(take(chatbot))
-    assert work.take_next(settled=False) is None, "It is left alone for a while, not read again at once."
+    assert not builder.build(take(chatbot))
+    assert leases.take_next(settled=False) is None, "It is left alone for a while, not read again at once."
     assert list(storage.keys()) == []
 
-    DailyExtract.objects.update(created_at=timezone.now() - making.FIRST_PATIENCE)
-    assert not making.make(take(chatbot))
+    DailyExtract.objects.update(created_at=timezone.now() - builder.FIRST_PATIENCE)
+    assert not builder.build(take(chatbot))
     extract = extract_of(chatbot)
     assert (extract.state, extract.version, extract.made_version) == ("stale", 3, 2)
     assert len(lines(storage, extract)) == 2
@@ -182,7 +182,7 @@ def test_a_worker_that_lost_it_publishes_nothing(chatbot: Chatbot, storage: Obje
     assert make_all() == 1
     before = extract_of(chatbot)
 
-    assert not making.make(sleeper)
+    assert not builder.build(sleeper)
     after = extract_of(chatbot)
     assert (after.finished_at, after.key, after.state) == (before.finished_at, before.key, "done")
     assert len(lines(storage, after)) == 1
@@ -193,11 +193,12 @@ def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: 
     conversation_on(chatbot, "42", noon())
     planned(chatbot)
     lost = take(chatbot)
-    place, key = making._place(lost), f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
-    lost.record(place, key, None)
-    upload_id = storage.open_upload(key, content_type=making.CONTENT_TYPE)
+    location = builder._location(lost)
+    key = f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
+    lost.record(location, key, None)
+    upload_id = storage.open_upload(key, content_type=builder.CONTENT_TYPE)
     DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
-    work.requeue_expired()
+    leases.requeue_expired()
     assert (extract_of(chatbot).attempts, extract_of(chatbot).error_code) == (1, "worker_lost")
     assert make_all() == 1
 
@@ -211,32 +212,32 @@ def test_five_lost_workers_are_enough(chatbot: Chatbot, storage: ObjectStorage) 
     for _ in range(5):
         take(chatbot)
         DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
-        work.requeue_expired()
+        leases.requeue_expired()
     assert extract_of(chatbot).state == "failed"
-    assert work.take_one(extract_of(chatbot).pk) is None
+    assert leases.take_one(extract_of(chatbot).pk) is None
 
 
 def test_two_workers_cannot_take_one_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
     planned(chatbot)
     take(chatbot)
-    assert work.take_one(extract_of(chatbot).pk) is None
-    assert work.take_next(settled=False) is None
+    assert leases.take_one(extract_of(chatbot).pk) is None
+    assert leases.take_next(settled=False) is None
 
 
 def test_one_worker_is_left_for_requests(chatbot: Chatbot, neighbour: Chatbot) -> None:
     for owner in (chatbot, neighbour):
         planned(owner)
-    assert work.take_next(settled=False)
-    assert work.take_next(settled=False) is None
+    assert leases.take_next(settled=False)
+    assert leases.take_next(settled=False) is None
 
 
 def test_a_day_that_has_just_changed_waits_while_there_is_other_work(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
     planned(chatbot)
-    assert work.take_next(settled=True) is None
+    assert leases.take_next(settled=True) is None
     DailyExtract.objects.update(created_at=timezone.now() - MINUTE)
-    assert work.take_next(settled=True)
+    assert leases.take_next(settled=True)
 
 
 def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
@@ -261,7 +262,7 @@ def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot,
     planned(chatbot)
     held = take(chatbot)
     threading.Timer(0.5, go_on.set).start()
-    assert making.make(held)
+    assert builder.build(held)
     intake.join()
     assert len(lines(storage, extract_of(chatbot))) == 1
 

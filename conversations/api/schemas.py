@@ -4,13 +4,22 @@ from datetime import date, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from chatbots.models import Bucket
 from config.openapi.schemas import Problem, ResponseModel, ResponsePage
-from conversations.documents import Document
+from conversations.documents import Document, Id
 from conversations.intake import MAX_DOCUMENTS
+from conversations.log import MAX_IDS
 from conversations.models import Conversation, DailyExtract, Message
+
+JSON_LINES = "application/x-ndjson"
+
+
+class LookUpBody(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_IDS)]
 
 
 class Conversations(RootModel[Document | Annotated[list[Document], Field(max_length=MAX_DOCUMENTS)]]):

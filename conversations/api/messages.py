@@ -1,4 +1,4 @@
-"""What was said in a conversation, and its files: out, and files in."""
+"""Calls about the messages and files of one conversation."""
 
 import logging
 import threading
@@ -18,35 +18,35 @@ from common.pagination import PageQuery
 from common.problems import FieldError, Problem
 from common.query import Query, read_query
 from common.storage import StorageError
-from conversations import downloads, messages, uploads
-from conversations.api import described, described_log, representation
-from conversations.api.forms import most_body_bytes, read_file_form
+from conversations import messages, uploads
+from conversations.api import openapi, representation
 from conversations.api.queries import MessagesQuery
+from conversations.api.upload_form import most_body_bytes, read_upload_form
 from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
 
 Scope = ApiKey.Scope
 
-# Uploads under way in this process: each holds a thread while the storage takes it, however slowly. One is left for
-# all other calls.
-_PLACES = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
+# Running uploads of this process: each holds a thread while the storage receives it, however slowly. One thread is
+# left for all other calls.
+_UPLOADS = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 
 
 class MessagesView(ChatbotView):
     scope = Scope.CONVERSATIONS_READ
 
-    @described_log.list_messages
+    @openapi.list_messages
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         pages = messages.MessagePages(read_query(request, MessagesQuery))
-        with _reading(request, number) as conversation:
-            places = pages.paginate_queryset(messages.places(conversation), request)
-            said = messages.read([place["id"] for place in places], conversation=conversation)
-        return pages.get_paginated_response([representation.message(one) for one in said])
+        with _open_conversation(request, number) as conversation:
+            positions = pages.paginate_queryset(messages.positions(conversation), request)
+            entries = messages.read([position["id"] for position in positions], conversation=conversation)
+        return pages.get_paginated_response([representation.message(entry) for entry in entries])
 
 
 class FilesView(ChatbotView):
-    """The files of a conversation; and where one comes in, streamed into storage while it arrives."""
+    """The files of a conversation. A new one is streamed into storage while it arrives."""
 
     scope = Scope.CONVERSATIONS_READ
     post_scope = Scope.CONVERSATIONS_WRITE
@@ -54,39 +54,43 @@ class FilesView(ChatbotView):
     def most_body_bytes(self) -> int:
         return most_body_bytes()
 
-    @described_log.list_files
+    @openapi.list_files
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         pages = messages.FilePages(read_query(request, PageQuery))
-        with _reading(request, number) as conversation:
+        with _open_conversation(request, number) as conversation:
             files = pages.paginate_queryset(messages.stored_files(conversation), request)
-            ids = messages.ids_of(files)
+            ids = messages.message_ids(files)
         return pages.get_paginated_response(
             [representation.file(file) | {"message_id": ids.get(file.message_id)} for file in files]
         )
 
-    @described.store_file
+    @openapi.store_file
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
-        with _reading(request, number) as conversation:
+        with _open_conversation(request, number) as conversation:
             pass
-        with _place():
-            return _receive(request, conversation)
+        if not _UPLOADS.acquire(blocking=False):
+            raise Problem("unavailable", "As many files are being stored as can be at a time. Send it again later.")
+        try:
+            return _store_file(request, conversation)
+        finally:
+            _UPLOADS.release()
 
 
 class FileDownloadView(ChatbotView):
-    """Redirects to a link that opens a file for some minutes. The change log tells who asked for it."""
+    """Redirects to a link to a file, valid for some minutes, and records it in the change log."""
 
     scope = Scope.CONVERSATIONS_READ
 
-    @described_log.download_file
+    @openapi.download_file
     def get(self, request: Request, *, number: int, file_id: int, **_path: str) -> HttpResponseRedirect:
         read_query(request, Query)
-        with _reading(request, number) as conversation:
+        with _open_conversation(request, number) as conversation:
             file = messages.stored_files(conversation).filter(pk=file_id).first()
         if file is None:
             raise Problem("not_found", "The conversation has no file with this number.")
         try:
-            link = downloads.link_to(file=file, actor=caller_of(request).actor)
-        except downloads.FileGone:
+            link = messages.download_link(file=file, actor=caller_of(request).actor)
+        except messages.FileGone:
             raise Problem("conversation_deleted") from None
         except StorageError:
             raise Problem("unavailable", "The storage cannot be used for now.") from None
@@ -94,9 +98,9 @@ class FileDownloadView(ChatbotView):
 
 
 @contextmanager
-def _reading(request: Request, number: int) -> Iterator[Conversation]:
+def _open_conversation(request: Request, number: int) -> Iterator[Conversation]:
     try:
-        with messages.reading(chatbot=caller_of(request).chatbot, number=number) as conversation:
+        with messages.open_conversation(chatbot=caller_of(request).chatbot, number=number) as conversation:
             yield conversation
     except messages.NoSuchConversation:
         raise Problem("not_found", "The chatbot has no conversation with this number.") from None
@@ -104,18 +108,8 @@ def _reading(request: Request, number: int) -> Iterator[Conversation]:
         raise Problem("conversation_deleted") from None
 
 
-@contextmanager
-def _place() -> Iterator[None]:
-    if not _PLACES.acquire(blocking=False):
-        raise Problem("unavailable", "As many files are being stored as can be at a time. Send it again later.")
-    try:
-        yield
-    finally:
-        _PLACES.release()
-
-
-def _receive(request: Request, conversation: Conversation) -> Response:
-    form = read_file_form(request._request)
+def _store_file(request: Request, conversation: Conversation) -> Response:
+    form = read_upload_form(request._request)
     try:
         file = uploads.receive(
             conversation=conversation,
@@ -127,15 +121,11 @@ def _receive(request: Request, conversation: Conversation) -> Response:
     except uploads.ConversationDeleted:
         raise Problem("conversation_deleted") from None
     except uploads.UploadInvalid as invalid:
-        raise _invalid_upload(invalid) from None
+        pointer = "/message_id" if invalid.field == "message_id" else "/file"
+        error = FieldError(pointer=pointer, code=invalid.code, detail=invalid.detail)
+        raise Problem("invalid", invalid.detail, errors=[error]) from None
     except StorageError as error:
         logger.error("A file could not be stored: %s", error.code)  # noqa: TRY400  it says all there is
         raise Problem("unavailable", "The storage did not take the file. Send it again later.") from None
-    answer = representation.file(file) | {"number": conversation.pk, "message_id": form.message_id}
-    return Response(answer, status=HTTPStatus.CREATED)
-
-
-def _invalid_upload(invalid: uploads.UploadInvalid) -> Problem:
-    pointer = "/message_id" if invalid.field == "message_id" else "/file"
-    error = FieldError(pointer=pointer, code=invalid.code, detail=invalid.detail)
-    return Problem("invalid", invalid.detail, errors=[error])
+    stored = representation.file(file) | {"number": conversation.pk, "message_id": form.message_id}
+    return Response(stored, status=HTTPStatus.CREATED)

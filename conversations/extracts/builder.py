@@ -1,0 +1,201 @@
+"""Build the file of one day: read in one snapshot, streamed into the bucket, published whole or not at all.
+
+    abort what earlier attempts left -> record the key -> open the upload, record its id -> wait for running intakes
+    -> snapshot: version and rows -> send -> lease still held? -> publish -> remove older versions -> done
+
+If a worker is killed at any instant, the row names the key, and the next attempt aborts the upload before it reads:
+so a worker that wakes up later cannot publish over it. The row is `done` only with the last statement, when no older
+version of the object is left, not even one that a killed worker published.
+
+An erasure, or a late message, raises the row's version in its own transaction, so a snapshot from before it is known
+by its version. A first file with an outdated version is not published. One that replaces an older file is, since it
+is nearer to the present: otherwise a day that keeps changing, and the deletions that wait for it, would never finish.
+For the same reason a first file in the hosted bucket is published from FIRST_PATIENCE after the row's creation on.
+The row stays stale, and the file is built again.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psycopg
+from django.db import transaction
+from django.utils import timezone
+from psycopg import sql
+
+from chatbots.buckets import StorageLocation, hosted_location, location_of
+from chatbots.models import Bucket, Chatbot
+from common.crypto import SecretUnreadable
+from common.leases import LeaseRenewer
+from common.logs import describe_database_error, describe_kind
+from common.storage import StorageError, Written
+from conversations.extracts.leases import SETTLING, ExtractLease, ExtractLost
+from conversations.locks import await_running
+from conversations.snapshots import read_patiently, snapshot
+from conversations.transcripts import DayTranscript
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "text/csv; charset=utf-8"
+
+# Rows are looked up where a LATERAL says so, and hash-joined elsewhere: without statistics the planner would look up
+# related rows one by one. In 4 MB, the default, a day is sorted on disk in many small runs.
+_READ_SETTINGS = {"enable_nestloop": "off", "work_mem": "64MB"}
+
+FIRST_PATIENCE = timedelta(hours=1)
+# For a bucket whose calls are suspended for now, which is no attempt.
+_WAIT_FOR_BUCKET = timedelta(seconds=60)
+
+# Called with the number of bytes that were read since the last call.
+OnRead = Callable[[int], object]
+
+
+class ExtractFailed(Exception):
+    """A day's file could not be built. Code and detail are ours; `retryable` says whether a retry can help."""
+
+    def __init__(self, code: str, detail: str, *, retryable: bool = True) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.retryable = retryable
+
+
+class _Outdated(Exception):
+    """The day was changed while its first file was read: nothing is published."""
+
+
+@dataclass
+class _Snapshot:
+    """What the file was read from: the row's version, and the number of lines."""
+
+    version: int = 0
+    rows: int = 0
+
+
+def key_of(location: StorageLocation, day: str) -> str:
+    """Return the object key for a day in ISO form."""
+    return f"{location.prefix}daily_conversations_extracts/{day}_conversations_extract.csv"
+
+
+def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool:
+    """Build the file of a day that was taken, and record the result on its row; return whether it is done.
+
+    Call it outside any transaction. Raises nothing of the storage's or the database's.
+    """
+    try:
+        return _build(lease, on_read)
+    except ExtractLost:
+        logger.warning("extract.lost extract=%s", lease.id)
+    except _Outdated:
+        logger.info("extract.outdated extract=%s", lease.id)
+        lease.requeue(wait=SETTLING)
+    except ExtractFailed as failure:
+        lease.fail(failure.code, failure.detail, retryable=failure.retryable)
+    except StorageError as error:
+        if error.code == "storage_resting":
+            lease.requeue(wait=_WAIT_FOR_BUCKET)
+        else:
+            lease.fail(error.code, error.detail, retryable=error.retryable)
+    except Exception as error:  # whatever it was, other days are built
+        logger.error("extract.failed extract=%s", lease.id, exc_info=error)  # noqa: TRY400  the formatter reduces it
+        detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
+        lease.fail("internal_error", detail, retryable=True)
+    return False
+
+
+def _build(lease: ExtractLease, on_read: OnRead) -> bool:
+    location = _location(lease)
+    if not location.is_hosted and not lease.may_call_client:
+        # The chatbot's bucket was changed since the day was taken.
+        lease.requeue()
+        return False
+    # A hosted file keeps its key, even if the chatbot's slug has changed.
+    replaces = lease.key is not None and lease.hosting == location.hosting == Bucket.Hosting.HOSTED
+    key = str(lease.key) if replaces else key_of(location, lease.day.isoformat())
+    _abort_earlier_uploads(lease, location, key)
+    lease.record(location, key, None)
+    upload_id = location.storage.open_upload(key, content_type=CONTENT_TYPE)
+    try:
+        lease.record(location, key, upload_id)
+        if lease.state == "pending":
+            # Intakes and marks that may not have seen the row of a new day; later ones see it, and flag it.
+            with transaction.atomic():
+                await_running(lease.chatbot_id)
+    except BaseException:
+        location.storage.abort_after_error(key, upload_id)
+        raise
+    source, written = _send(lease, location, key, upload_id, on_read)
+    if location.is_hosted:
+        # Before the row is done: by then no version with erased lines is left.
+        lease.renew()
+        location.storage.purge_older(key, keep=written.version_id)
+    return lease.finish(written, rows=source.rows, version=source.version)
+
+
+def _location(lease: ExtractLease) -> StorageLocation:
+    """Return where the file goes. A file in the hosted bucket is replaced there, whatever the settings are now.
+
+    Raises ExtractFailed, and StorageError if a client's settings cannot be used.
+    """
+    if lease.key and lease.hosting == Bucket.Hosting.HOSTED:
+        return hosted_location(Chatbot.objects.get(pk=lease.chatbot_id))
+    bucket = Bucket.objects.select_related("chatbot").get(chatbot=lease.chatbot_id)
+    detail = ""
+    try:
+        return location_of(bucket)
+    except SecretUnreadable:
+        detail = "The stored secret of the client's bucket does not open with ENCRYPTION_KEYS. Set the bucket anew."
+    raise ExtractFailed("bucket_secret_unreadable", detail, retryable=False)
+
+
+def _abort_earlier_uploads(lease: ExtractLease, location: StorageLocation, key: str) -> None:
+    if lease.key is None:
+        return
+    if location.is_hosted:
+        # Including one whose id its worker did not live to record.
+        location.storage.abort_all(key)
+    elif lease.upload_id and (lease.hosting, lease.bucket, lease.key) == (location.hosting, location.bucket, key):
+        location.storage.abort(key, lease.upload_id)
+
+
+def _send(
+    lease: ExtractLease, location: StorageLocation, key: str, upload_id: str, on_read: OnRead
+) -> tuple[_Snapshot, Written]:
+    source, renewer = _Snapshot(), LeaseRenewer(lease.renew)
+
+    def before_complete() -> None:
+        is_first = lease.made_version is None or lease.key is None
+        is_young = timezone.now() - lease.created_at < FIRST_PATIENCE
+        if lease.renew() != source.version and ((is_first and is_young) or not location.is_hosted):
+            raise _Outdated
+
+    try:
+        written = location.storage.write_parts(
+            key,
+            upload_id,
+            _chunks(lease, source, on_read, renewer),
+            meanwhile=renewer.renew_if_due,
+            before_complete=before_complete,
+        )
+    except psycopg.Error as error:
+        # From our own connection: Django's raises Django's errors.
+        detail = f"The conversations could not be read: {describe_database_error(error)}."
+        raise ExtractFailed("extract_not_read", detail) from None
+    return source, written
+
+
+def _chunks(lease: ExtractLease, source: _Snapshot, on_read: OnRead, renewer: LeaseRenewer) -> Iterator[bytes]:
+    with snapshot(**_READ_SETTINGS) as reader:
+        # In the snapshot of the rows: an erasure or a late message changes both at once.
+        statement = sql.SQL("SELECT version FROM conversations_dailyextract WHERE id = %s AND token = %s")
+        row = reader.execute(statement, [lease.id, lease.token]).fetchone()
+        if row is None:
+            raise ExtractLost
+        source.version = row[0]
+        file = DayTranscript(reader, chatbot_id=lease.chatbot_id, starts_at=lease.starts_at, ends_at=lease.ends_at)
+        for chunk in read_patiently(reader, file.chunks(), meanwhile=renewer.renew_if_due):
+            renewer.renew_if_due()
+            on_read(len(chunk))
+            yield chunk
+        source.rows = file.lines

@@ -1,0 +1,294 @@
+"""The conversations log of one chatbot, filtered, newest first, in pages.
+
+A page comes from one statement, so it shows a conversation as of one instant: either not yet marked, or with only the
+fields that are kept after deletion, and no filter reveals more.
+
+Filters read only the entries of the index `conversation_log`; table rows are read for what the page shows. Where few
+rows match, a page ends after MAX_ENTRIES index entries and reports how far it looked; the next page goes on from
+there. So no page costs more than some ten milliseconds, whatever the filter and the window.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.db import connection, models
+
+from chatbots.models import Chatbot
+from common.db import array, fetch
+from conversations.models import Conversation
+
+PAGE_SIZE = 50
+MAX_ENTRIES = 20_000
+# Of entries whose rows have to be read for the filter.
+MAX_ENTRIES_WITH_ROWS = 2_000
+
+
+class ScoreFilter(models.TextChoices):
+    LOW = "low", "1 to 3.9"
+    MIDDLE = "middle", "4 to 6.9"
+    HIGH = "high", "7 to 10"
+    NONE = "none", "No score"
+
+
+class CsatFilter(models.TextChoices):
+    POSITIVE = "positive", "Vote: positive"
+    NEUTRAL = "neutral", "Vote: neutral"
+    NEGATIVE = "negative", "Vote: negative"
+    LOW = "low", "Score 0 to 3"
+    MIDDLE = "middle", "Score 4 to 6"
+    HIGH = "high", "Score 7 to 10"
+    COMMENT = "comment", "With comment"
+    NONE = "none", "None given"
+
+
+class StateFilter(models.TextChoices):
+    LIVE = "live", "Not deleted"
+    MARKED = "marked", "Deletion under way"
+    DELETED = "deleted", "Deleted"
+
+
+@dataclass(frozen=True)
+class LogFilters:
+    """None filters nothing. `language` is a primary subtag such as `pt`.
+
+    Language and comment match open conversations only: they are not to be learned of a closed one.
+    """
+
+    channel: Conversation.Channel | None = None
+    language: str | None = None
+    score: ScoreFilter | None = None
+    has_agent_handover: bool | None = None
+    has_push: bool | None = None
+    has_file_upload: bool | None = None
+    csat: CsatFilter | None = None
+    state: StateFilter | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+class LogPosition(NamedTuple):
+    started_at: datetime
+    number: int
+
+
+class LogRow(NamedTuple):
+    """A conversation in the log. A closed one has a UTC day as `began_at`, and no personal field."""
+
+    position: LogPosition
+    number: int
+    channel: str
+    began_at: datetime
+    has_file_upload: bool
+    has_agent_handover: bool
+    has_push: bool
+    score: Decimal | None
+    csat_score: int | None
+    csat_vote: str | None
+    request_id: UUID | None
+    deleted_at: datetime | None
+    user_name: str | None
+    message_count: int | None
+    has_comment: bool
+
+    @property
+    def is_closed(self) -> bool:
+        return self.request_id is not None
+
+    @property
+    def channel_label(self) -> str:
+        return Conversation.Channel(self.channel).label
+
+    @property
+    def csat_label(self) -> str:
+        vote = [] if self.csat_vote is None else [str(Conversation.CsatVote(self.csat_vote).label)]
+        return ", ".join(vote + ([] if self.csat_score is None else [str(self.csat_score)]))
+
+
+@dataclass(frozen=True)
+class LogPage:
+    """A page, newest first, and the positions at which the older and the newer page begin (both excluded).
+
+    `searched_to` is set where the page ended at MAX_ENTRIES: there may be more beyond that instant.
+    """
+
+    rows: list[LogRow]
+    older: LogPosition | None
+    newer: LogPosition | None
+    searched_to: datetime | None
+
+
+# The columns of a LogRow after its position, from a conversation `c`.
+ROW_COLUMNS = """
+c.id, c.channel,
+CASE WHEN c.deletion_request_id IS NULL THEN c.started_at
+     ELSE date_trunc('day', c.started_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' END,
+c.has_file_upload, c.has_agent_handover, c.has_push, c.score, c.csat_score, c.csat_vote,
+c.deletion_request_id, c.deleted_at,
+CASE WHEN c.deletion_request_id IS NULL THEN c.user_name END,
+CASE WHEN c.deletion_request_id IS NULL THEN c.message_count END,
+c.deletion_request_id IS NULL AND c.csat_comment IS NOT NULL
+"""
+
+# The innermost query reads at most so many entries of an index and stops when the page is full. Its last entry is
+# returned whether or not it matches: the next page starts there. OFFSET 0 keeps PostgreSQL at one look-up per row.
+_PAGE = """
+SELECT found.place, found.matches, found.started_at, found.id, {columns}
+  FROM (SELECT id, started_at, place, {condition} AS matches
+          FROM (SELECT entry.*, row_number() OVER () AS place
+                  FROM (SELECT id, started_at, channel, language, score, has_agent_handover, has_push,
+                               has_file_upload, csat_score, csat_vote, deletion_request_id, deleted_at,
+                               csat_comment IS NOT NULL AS has_comment
+                          FROM conversations_conversation
+                         WHERE chatbot_id = %(chatbot)s AND {window}
+                         ORDER BY started_at {order}, id {order} LIMIT %(max_entries)s) AS entry) AS looked
+         WHERE {condition} OR place = %(max_entries)s LIMIT %(rows)s) AS found
+  LEFT JOIN LATERAL (
+       SELECT * FROM conversations_conversation WHERE id = found.id AND found.matches OFFSET 0) AS c ON TRUE
+ ORDER BY found.place
+"""
+
+_ROWS = f"""
+SELECT c.started_at, c.id, {ROW_COLUMNS}
+  FROM unnest(%s::bigint[]) AS wanted(id)
+ CROSS JOIN LATERAL (SELECT * FROM conversations_conversation WHERE id = wanted.id AND chatbot_id = %s OFFSET 0) AS c
+ ORDER BY c.started_at DESC, c.id DESC
+"""  # noqa: S608  (texts of ours)
+
+# Without statistics PostgreSQL takes a chatbot for small, and would rather sort all of it than read it in order.
+_IN_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
+
+_SCORES = {
+    ScoreFilter.LOW: "score < 4",
+    ScoreFilter.MIDDLE: "score >= 4 AND score < 7",
+    ScoreFilter.HIGH: "score >= 7",
+    ScoreFilter.NONE: "score IS NULL",
+}
+_CSATS = {
+    CsatFilter.POSITIVE: "csat_vote = 'positive'",
+    CsatFilter.NEUTRAL: "csat_vote = 'neutral'",
+    CsatFilter.NEGATIVE: "csat_vote = 'negative'",
+    CsatFilter.LOW: "csat_score <= 3",
+    CsatFilter.MIDDLE: "csat_score BETWEEN 4 AND 6",
+    CsatFilter.HIGH: "csat_score >= 7",
+    CsatFilter.COMMENT: "deletion_request_id IS NULL AND has_comment",
+    CsatFilter.NONE: "csat_score IS NULL AND csat_vote IS NULL",
+}
+_STATES = {
+    StateFilter.LIVE: "deletion_request_id IS NULL",
+    StateFilter.MARKED: "deletion_request_id IS NOT NULL AND deleted_at IS NULL",
+    StateFilter.DELETED: "deleted_at IS NOT NULL",
+}
+
+
+def read_page(
+    *,
+    chatbot: Chatbot,
+    filters: LogFilters,
+    starts_at: datetime,
+    ends_at: datetime,
+    behind: LogPosition | None = None,
+    is_backwards: bool = False,
+) -> LogPage:
+    """Return the newest page between two instants (`ends_at` excluded), or the one that follows a position.
+
+    With `is_backwards` it is the page of what is newer than the position.
+    """
+    plan = _plan(filters)
+    values: dict[str, Any] = {
+        **filters.chosen,
+        "chatbot": chatbot.pk,
+        "starts_at": starts_at,
+        "ends_at": ends_at,
+        "max_entries": plan.max_entries,
+        "rows": PAGE_SIZE + 1,
+    }
+    since, until = "started_at >= %(starts_at)s", "started_at < %(ends_at)s"
+    if behind is not None and starts_at <= behind.started_at < ends_at:
+        # In place of the window's own end: with both, PostgreSQL may begin at that one and scan to the position.
+        values |= {"behind_at": behind.started_at, "behind_number": behind.number}
+        if is_backwards:
+            since = "(started_at, id) > (%(behind_at)s, %(behind_number)s)"
+        else:
+            until = "(started_at, id) < (%(behind_at)s, %(behind_number)s)"
+    statement = _PAGE.format(
+        columns=ROW_COLUMNS,
+        condition=plan.condition,
+        window=f"{since} AND {until} {plan.index_condition}",
+        order="ASC" if is_backwards else "DESC",
+    )
+    with connection.cursor() as cursor:
+        # Sent together, which makes one transaction of them where there is none: the settings end with it.
+        cursor.execute(f"{_IN_ORDER};{statement}", values)
+        cursor.nextset()
+        found = cursor.fetchall()
+    rows = [row_of(columns) for _, matches, *columns in found if matches]
+    following: LogPosition | None = None
+    searched_to: datetime | None = None
+    if len(rows) > PAGE_SIZE:
+        rows = rows[:PAGE_SIZE]
+        following = rows[-1].position
+    elif found and found[-1][0] == plan.max_entries:
+        following = LogPosition(*found[-1][2:4])
+        searched_to = following.started_at
+    if is_backwards:
+        rows.reverse()
+        return LogPage(rows, rows[-1].position if rows else behind, following, searched_to)
+    return LogPage(rows, following, rows[0].position if rows and behind else behind, searched_to)
+
+
+def row_of(columns: Sequence[Any]) -> LogRow:
+    """Return the LogRow of a statement that selects the start, the number and ROW_COLUMNS."""
+    return LogRow(LogPosition(*columns[:2]), *columns[2:])
+
+
+def newest_before(chatbot: Chatbot, before: datetime) -> datetime | None:
+    """Return the start of the newest conversation that began before an instant, by one look into the index."""
+    found = Conversation.objects.filter(chatbot=chatbot, started_at__lt=before).order_by("-started_at", "-id")
+    return found.values_list("started_at", flat=True).first()
+
+
+def read_rows(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogRow]:
+    """Return the chatbot's conversations with these numbers, newest first, in one statement."""
+    return [row_of(columns) for columns in fetch(_ROWS, [array(list(numbers)), chatbot.pk])]
+
+
+class _PagePlan(NamedTuple):
+    """How a page is found: a condition that an index answers, the condition on its entries, and their maximum."""
+
+    index_condition: str
+    condition: str
+    max_entries: int
+
+
+def _plan(filters: LogFilters) -> _PagePlan:
+    chosen = filters.chosen
+    # These have an index of their own, so a page reads no more entries than it shows.
+    if chosen.keys() <= {"channel"}:
+        return _PagePlan("AND channel = %(channel)s" if chosen else "", "TRUE", PAGE_SIZE + 1)
+    if chosen == {"state": StateFilter.DELETED}:
+        deleted = _STATES[StateFilter.DELETED]
+        return _PagePlan("AND deletion_request_id IS NOT NULL", deleted, MAX_ENTRIES_WITH_ROWS)
+    max_entries = MAX_ENTRIES_WITH_ROWS if filters.csat == CsatFilter.COMMENT else MAX_ENTRIES
+    return _PagePlan("", " AND ".join(f"({condition})" for condition in _conditions(filters)), max_entries)
+
+
+def _conditions(filters: LogFilters) -> Iterator[str]:
+    if filters.channel is not None:
+        yield "channel = %(channel)s"
+    if filters.language is not None:
+        yield "deletion_request_id IS NULL AND lower(substring(language FROM '^[A-Za-z]*')) = %(language)s"
+    for name in ("has_agent_handover", "has_push", "has_file_upload"):
+        if getattr(filters, name) is not None:
+            yield f"{name} = %({name})s"
+    if filters.score is not None:
+        yield _SCORES[filters.score]
+    if filters.csat is not None:
+        yield _CSATS[filters.csat]
+    if filters.state is not None:
+        yield _STATES[filters.state]

@@ -1,0 +1,248 @@
+"""A document and its conversation in memory: the document's variables, and what it changes and adds.
+
+A present field overwrites, an absent one stays, a known message id is left alone. `started_at` is that of the first
+document for good, since an erasure's cutoff is compared with it. A push or file message sets the conversation's flag,
+whatever the document says of `push`. `rows.py` reads and writes the database.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from django.conf import settings
+
+from chatbots.models import Chatbot, Variable
+from common.crypto import digest
+from conversations.documents import Document, DocumentError, DocumentInvalid, Message, error_at
+
+MAX_UCI_LENGTH = 512
+
+# A variable's id and the keyed digest of a value: how an erased chatter is remembered.
+Chatter = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingDocument:
+    """A document with its variables by id, and the digests of those values that identify a chatter."""
+
+    document: Document
+    digest: bytes
+    values: dict[int, str]
+    chatters: dict[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredVariables:
+    """The variables of a chatbot, as of when they were read."""
+
+    chatbot: Chatbot
+    by_name: dict[str, Variable]
+    uci_id: int | None
+    # Present and former UCIs, under each of which a chatter can have been erased: the scopes of their digests.
+    uci_public_ids: dict[int, UUID]
+
+    @classmethod
+    def read(cls, chatbot: Chatbot) -> "DeclaredVariables":
+        variables = list(Variable.objects.filter(chatbot=chatbot))
+        return cls(
+            chatbot=chatbot,
+            by_name={variable.name: variable for variable in variables},
+            uci_id=next((variable.pk for variable in variables if variable.is_uci), None),
+            uci_public_ids={one.pk: one.public_id for one in variables if one.is_uci or one.was_uci},
+        )
+
+    def resolve(self, document: Document | DocumentInvalid) -> IncomingDocument | DocumentInvalid:
+        """Look up the document's variables. Returns DocumentInvalid with an error for each variable refused."""
+        if isinstance(document, DocumentInvalid):
+            return document
+        values: dict[int, str] = {}
+        errors: list[DocumentError] = []
+        for section, category, name, value in _variables_of(document):
+            variable = self.by_name.get(name)
+            if variable is None:
+                detail = "The chatbot declares no such variable."
+                errors.append(error_at((section, name), "undeclared_variable", detail))
+            elif variable.category != category:
+                detail = f"This is a {variable.category} variable."
+                errors.append(error_at((section, name), "wrong_category", detail))
+            elif variable.pk in self.uci_public_ids and len(value) > MAX_UCI_LENGTH:
+                detail = f"A UCI value must have at most {MAX_UCI_LENGTH} characters."
+                errors.append(error_at((section, name), "too_long", detail))
+            else:
+                values[variable.pk] = value
+        if errors:
+            return DocumentInvalid(tuple(errors), document_id=document["id"])
+        chatters = {
+            variable_id: digest("chatter", self.uci_public_ids[variable_id], value)
+            for variable_id, value in values.items()
+            if variable_id in self.uci_public_ids and value not in settings.UCI_PLACEHOLDERS
+        }
+        conversation_digest = digest("conversation", self.chatbot.public_id, document["id"])
+        return IncomingDocument(document, conversation_digest, values, chatters)
+
+
+def _variables_of(document: Document) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (section, its category, name, value); `null` counts as absent."""
+    sections = (
+        ("user_channel_variables", Variable.Category.USER_CHANNEL, document.get("user_channel_variables")),
+        ("custom_variables", Variable.Category.CUSTOM, document.get("custom_variables")),
+    )
+    for section, category, variables in sections:
+        for name, value in (variables or {}).items():
+            if value is not None:
+                yield section, category, name, value
+
+
+@dataclass(slots=True)
+class ConversationRow:
+    """The columns of a conversation that intake reads and writes, named as in the model.
+
+    In an erased conversation most are None; intake only reads its mark.
+    """
+
+    external_id: str | None
+    external_id_digest: bytes
+    uci_variable_id: int | None
+    channel: str
+    started_at: datetime
+    language: str | None = None
+    user_name: str | None = None
+    last_message_at: datetime | None = None
+    message_count: int = 0
+    has_file_upload: bool = False
+    has_agent_handover: bool = False
+    has_push: bool = False
+    score: Decimal | None = None
+    csat_score: int | None = None
+    csat_vote: str | None = None
+    csat_comment: str | None = None
+    deletion_request_id: UUID | None = None
+
+
+class NewIdentity(NamedTuple):
+    """A chatter of the conversation; without the value, one who was erased."""
+
+    variable_id: int
+    digest: bytes
+    value: str | None
+
+
+class StoredValue(NamedTuple):
+    value: str
+    renewal_due: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class MergedConversation:
+    """A conversation with what is stored of it, and what the documents of this call add."""
+
+    row: ConversationRow
+    number: int | None = None  # None: not stored yet
+    row_changed: bool = False
+
+    known_messages: set[str] = field(default_factory=set)
+    known_identities: set[bytes] = field(default_factory=set)  # digests under the conversation's own UCI
+    known_values: dict[int, StoredValue] = field(default_factory=dict)
+
+    new_messages: list[Message] = field(default_factory=list)
+    new_identities: list[NewIdentity] = field(default_factory=list)
+    new_values: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, incoming: IncomingDocument, *, uci_id: int | None) -> "MergedConversation":
+        """Return a new conversation, still to be merged with its first document."""
+        document = incoming.document
+        channel, started_at = document.get("channel"), document.get("started_at")
+        if channel is None or started_at is None:
+            raise ValueError("A new conversation needs channel and started_at.")
+        return cls(row=ConversationRow(document["id"], incoming.digest, uci_id, channel, started_at))
+
+    def close(self, request_id: UUID, chatters: Iterable[Chatter]) -> None:
+        """Mark it for the deletion that has to erase it, and keep the digests of its erased chatters."""
+        self.row.deletion_request_id = request_id
+        self.row_changed = True
+        self.new_identities += [NewIdentity(variable_id, digest, None) for variable_id, digest in chatters]
+
+    def merge(self, incoming: IncomingDocument, declared: DeclaredVariables) -> tuple[bool, int]:
+        """Merge a document. Return whether anything changed, and how many messages are new.
+
+        A value sent again is kept longer, which is no change.
+        """
+        columns_changed = self._overwrite(_columns(incoming.document))
+        added = self._add_messages(incoming.document.get("messages") or [])
+        self.row_changed = self.row_changed or columns_changed or added > 0
+        values_changed = False
+        for variable_id, value in incoming.values.items():
+            if variable_id == self.row.uci_variable_id:
+                digest = incoming.chatters.get(variable_id)
+                values_changed = self._add_identity(variable_id, value, digest) or values_changed
+            elif variable_id not in declared.uci_public_ids:
+                # The value of another UCI is not stored: a deletion by that UCI would not find it here.
+                values_changed = self._set_value(variable_id, value) or values_changed
+        return columns_changed or added > 0 or values_changed, added
+
+    def _overwrite(self, columns: dict[str, Any]) -> bool:
+        changed = False
+        for column, value in columns.items():
+            if getattr(self.row, column) != value:
+                setattr(self.row, column, value)
+                changed = True
+        return changed
+
+    def _add_messages(self, messages: list[Message]) -> int:
+        known = self.known_messages
+        added = [message for message in messages if message["id"] not in known] if known else messages
+        if not added:
+            return 0
+        known.update([message["id"] for message in added])
+        self.new_messages += added
+        latest = max([message["sent_at"] for message in added])
+        self.row.last_message_at = max(self.row.last_message_at or latest, latest)
+        self.row.message_count += len(added)
+        return len(added)
+
+    def _add_identity(self, variable_id: int, value: str, digest: bytes | None) -> bool:
+        if digest is None or digest in self.known_identities:
+            return False
+        self.known_identities.add(digest)
+        self.new_identities.append(NewIdentity(variable_id, digest, value))
+        return True
+
+    def _set_value(self, variable_id: int, value: str) -> bool:
+        known = self.known_values.get(variable_id)
+        if known is None or known.value != value:
+            self.new_values[variable_id] = value
+            self.known_values[variable_id] = StoredValue(value, renewal_due=False)
+            return True
+        if known.renewal_due:
+            self.new_values[variable_id] = value
+        return False
+
+
+# The document's field -> the conversation's column.
+_COLUMN_OF_FIELD = {
+    "channel": "channel",
+    "language": "language",
+    "user_name": "user_name",
+    "score": "score",
+    "agent_handover": "has_agent_handover",
+    "push": "has_push",
+}
+
+
+def _columns(document: Document) -> dict[str, Any]:
+    """Return the conversation's columns that the document sets."""
+    sent: dict[str, Any] = {**document}
+    columns = {column: sent[name] for name, column in _COLUMN_OF_FIELD.items() if sent.get(name) is not None}
+    for name, value in (document.get("csat") or {}).items():
+        if value is not None:
+            columns[f"csat_{name}"] = value
+    kinds = {message["kind"] for message in document.get("messages") or ()}
+    if "push" in kinds:
+        columns["has_push"] = True
+    if "file" in kinds:
+        columns["has_file_upload"] = True
+    return columns

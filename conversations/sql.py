@@ -1,0 +1,59 @@
+"""SQL shared by models, searches and requests: a request's conversations, and how values and names are compared."""
+
+from django.db.models import CharField, F, Func
+
+# The conversations of a row `r` with `chatbot_id` and either `variable_id` and `uci_digest`, or
+# `conversation_digests`; the other branch compares with null and finds nothing. Open, marked and erased ones alike: a
+# chatter's erased ones while a copy of them keeps the identity, those selected by id while the id's digest is kept.
+# `identity_id` is null for one selected by its id. Use it as `CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS
+# named`. OFFSET 0 keeps PostgreSQL at one look-up per id: without statistics it may read all of the chatbot's
+# conversations.
+SELECTED_CONVERSATIONS = """
+SELECT i.conversation_id, i.id AS identity_id
+  FROM conversations_identity i
+ WHERE i.chatbot_id = r.chatbot_id AND i.variable_id = r.variable_id AND i.digest = r.uci_digest
+ UNION ALL
+SELECT c.id, NULL
+  FROM unnest(r.conversation_digests) AS given(digest)
+ CROSS JOIN LATERAL (
+       SELECT id FROM conversations_conversation
+        WHERE chatbot_id = r.chatbot_id AND external_id_digest = given.digest OFFSET 0) AS c
+ WHERE r.conversation_digests IS NOT NULL
+"""
+
+# White space by Unicode, and characters without width.
+SPACES = (
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u2028"
+    "\u2029\u202f\u205f\u2060\u3000\ufeff"
+)
+_SPACES = "E'" + "".join(f"\\u{ord(character):04x}" for character in SPACES) + "'"
+
+
+def folded(value: str) -> str:
+    """Return the SQL of a value without case, surrounding spaces and leading zeros.
+
+    `007`, ` 7` and `7` are three chatters to every request, and easily mistaken for each other. A value of zeros
+    alone keeps one: it does not look empty. Only PostgreSQL folds, so that an index can find the result.
+    """
+    bare = f"btrim({value}, {_SPACES})"
+    return f"lower(coalesce(nullif(ltrim({bare}, '0'), ''), left({bare}, 1)))"
+
+
+def folded_hash(value: str) -> str:
+    """Return the SQL of the indexed hash: a value can be longer than an index entry may be."""
+    return f"hashtextextended({folded(value)}, 0)"
+
+
+def folded_name(name: str) -> str:
+    """Return the SQL of a user name as it is searched for, in byte order, in which prefixes are ranges."""
+    return f'(lower(btrim({name}, {_SPACES})) COLLATE "C")'
+
+
+def value_hash(value: str) -> str:
+    return f"hashtextextended({value}, 0)"
+
+
+# The same for the indexes of models.
+FOLDED_HASH = Func(F("value"), template=folded_hash("%(expressions)s"), output_field=CharField())
+VALUE_HASH = Func(F("value"), template=value_hash("%(expressions)s"), output_field=CharField())
+FOLDED_NAME = Func(F("user_name"), template=folded_name("%(expressions)s"), output_field=CharField())
