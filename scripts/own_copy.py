@@ -1,6 +1,6 @@
-"""A copy of the service for a script alone: its own folder, servers and keys, whatever the environment says.
+"""A copy of the service for one script: its own folder, servers and keys, independent of the environment.
 
-`begin` comes before Django is imported: settings read the environment once.
+Call `begin` before Django is imported, since settings read the environment once.
 """
 
 import os
@@ -14,21 +14,20 @@ from scripts.processes import Processes, free_port, wait_for_http, web_command
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Settings that would lead away from servers of the copy's own, by the beginning of their names.
+# Prefixes of settings that would point to other servers than the copy's own.
 _FOREIGN = ("DATABASE_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "ENCRYPTION_KEYS", "DIGEST_KEY", "SECURE_", "S3_")
 
 
 def begin(var_dir: Path) -> dict[str, str]:
-    """Make this process's environment that of the copy, and return it for the programs that it starts."""
+    """Set this process's environment to that of the copy, and return it for child processes."""
     for variable in [name for name in os.environ if name.startswith(_FOREIGN)]:
         del os.environ[variable]
     os.environ |= {"DJANGO_SETTINGS_MODULE": "config.settings", "VAR_DIR": str(var_dir)}
-    # The children read their settings themselves, from the same environment as this process does.
     return dict(os.environ)
 
 
 def foreign_settings() -> list[str]:
-    """Return what a file `.env` sets that would lead away from the copy's servers."""
+    """Return the settings in `.env` that would point to other servers than the copy's own."""
     file = ROOT / ".env"
     names = {line.partition("=")[0].strip() for line in file.read_text().splitlines()} if file.exists() else set()
     return sorted(name for name in names if name.startswith(_FOREIGN))
@@ -36,7 +35,7 @@ def foreign_settings() -> list[str]:
 
 @contextmanager
 def servers(var_dir: Path) -> Iterator[None]:
-    """Empty the copy's folder and start the embedded servers there; programs that follow join them."""
+    """Empty the copy's folder and start the embedded servers there; child processes join them."""
     import django  # noqa: PLC0415  after `begin`
     from django.db import connections  # noqa: PLC0415  as above
 
@@ -54,7 +53,7 @@ def servers(var_dir: Path) -> Iterator[None]:
 
 
 def start_web_and_worker(processes: Processes, environment: dict[str, str], var_dir: Path) -> str:
-    """Start a web server and a cluster, wait until the first answers, and return its address."""
+    """Start a web server and a cluster, wait until the web server answers, and return its address."""
     address = f"127.0.0.1:{free_port()}"
     bound = environment | {"WEB_BIND": address}
     processes.start("web", web_command(), bound, cwd=ROOT, log=var_dir / "web.log")

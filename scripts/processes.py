@@ -1,7 +1,7 @@
 """Run a few programs side by side and end them well: for `make run`, `make demo` and the functional tests.
 
-Each program gets a session of its own and only its first process is told to stop. What is left of a session after the
-deadline is killed.
+Each program gets a session of its own. Only its first process is asked to stop; the rest of the session is killed
+after the deadline.
 """
 
 import http.client
@@ -23,13 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def web_command(*options: str) -> list[str]:
-    """Return how the Procfile starts the web server, by this Python, in ROOT. WEB_BIND says where it listens."""
+    """Return the Procfile's command of the web server, for this Python, in ROOT. It listens on WEB_BIND."""
     lines = dict(line.split(":", 1) for line in (ROOT / "Procfile").read_text().splitlines())
     return [sys.executable, "-m", *shlex.split(lines["web"]), *options]
 
 
 class Processes:
-    """A context in which programs run by name; leaving it stops them all, whatever happened inside."""
+    """A context in which programs run by name; leaving it always stops them all."""
 
     def __init__(self, stop_timeout: float = 15) -> None:
         self.stop_timeout = stop_timeout
@@ -52,7 +52,7 @@ class Processes:
         cwd: Path | None = None,
         log: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a program under a name of its own; its output goes to `log`, else where ours goes."""
+        """Start a program under a unique name; its output goes to `log`, or to our own output."""
         if name in self._running:
             raise ValueError(f"{name} runs already.")
         with log.open("ab") if log else open(os.devnull, "rb") as file:  # noqa: PTH123
@@ -70,7 +70,7 @@ class Processes:
         return process
 
     def wait_any(self, timeout: float | None = None) -> tuple[str, int] | None:
-        """Wait until one of them ends and return its name and exit code; None when `timeout` comes first."""
+        """Wait until a program ends and return its name and exit code, or None after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             for name, process in self._running.items():
@@ -84,7 +84,7 @@ class Processes:
     def stop(self, timeout: float | None = None) -> dict[str, int]:
         """Ask all to stop, wait, kill what is left after `timeout` seconds; return exit codes by name.
 
-        An impatient second Ctrl-C (or SIGTERM) meanwhile kills them at once and goes on to the caller.
+        A second Ctrl-C (or SIGTERM) kills them at once and is passed on to the caller.
         """
         deadline = time.monotonic() + (self.stop_timeout if timeout is None else timeout)
         try:
@@ -104,7 +104,7 @@ class Processes:
         return codes
 
     def kill(self, name: str) -> None:
-        """Kill a program and its whole session now, as a crash of the machine would."""
+        """Kill a program and its whole session, like a crash of the machine."""
         process = self._running.pop(name)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ class Processes:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the living processes that this one started, the oldest first. Linux only."""
+    """Return the running child processes, the oldest first. Linux only."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -123,7 +123,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def exit_on_sigterm() -> None:
-    """Let SIGTERM end this script as Ctrl-C does: through its `with` and `finally` blocks."""
+    """Make SIGTERM end this script like Ctrl-C: through its `with` and `finally` blocks."""
 
     def leave(_number: int, _frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + signal.SIGTERM)
@@ -132,7 +132,7 @@ def exit_on_sigterm() -> None:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -141,7 +141,7 @@ def free_port() -> int:
 def wait_for_http(url: str, timeout: float = 30, processes: Processes | None = None) -> int:
     """Wait until `url` answers with a status below 500, and return the status.
 
-    TimeoutError says what came last when `timeout` seconds are over, or when one of `processes` has ended.
+    Raises TimeoutError with the last result after `timeout` seconds, or when one of `processes` has ended.
     """
     parts = urlsplit(url)
     deadline = time.monotonic() + timeout

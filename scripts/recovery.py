@@ -1,10 +1,9 @@
-"""`make recovery`: how soon work goes on after a fault, on real parts. Prints the table of docs/reliability.md.
+"""`make recovery`: measure how soon work continues after a fault. Prints the table of docs/reliability.md.
 
 Everything runs in a copy of its own under var/recovery: PostgreSQL, an S3 server, a web server with two processes,
-and clusters of two workers each. In each round requests are filed, the fault follows while they are in hand, and
-another is filed as soon as the service takes it. Two times are told: until that one is completed, and until all of
-before are.
-Half of the requests are exports, half are deletions; a neighbour's conversation must be whole in the end.
+and clusters of two workers each. In each round requests are filed, the fault is caused while they run, and another
+request is filed as soon as the service accepts it. Two times are measured: until that one is completed, and until all
+earlier ones are. Half of the requests are exports, half are deletions; a neighbour's conversation must survive.
 """
 
 import argparse
@@ -39,9 +38,9 @@ from scripts.demo_client import Client  # noqa: E402
 from scripts.processes import Processes, children_of, exit_on_sigterm  # noqa: E402
 
 SLUG, UCI = "recovery", "member_id"
-BEFORE = 20  # requests that are filed before the fault
+BEFORE = 20  # requests filed before the fault
 LONGEST = 300.0
-# A cluster that ended soon after its start waits before it starts again: none of that is to be measured.
+# A cluster that ended soon after its start waits before it restarts; this must not be measured.
 BETWEEN_SECONDS = 11.0
 
 _OPEN = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s::uuid[]) AND status <> 'completed'"
@@ -49,7 +48,7 @@ _OPEN = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s::uuid[]) 
 
 @dataclass
 class Bench:
-    """What the faults strike."""
+    """The service that faults are caused in."""
 
     processes: Processes
     client: Client
@@ -63,8 +62,8 @@ class Bench:
         environment = ENVIRONMENT | ({"WEB_BIND": self.web_bind} if name == "web" else {})
         self.pids[name] = self.processes.start(name, self.argv[name], environment, cwd=ROOT, log=log).pid
 
-    def again(self, name: str) -> None:
-        """As a process manager does."""
+    def restart(self, name: str) -> None:
+        """Restart a program like a process manager."""
         self.processes.kill(name)
         self.start(name)
 
@@ -72,7 +71,7 @@ class Bench:
         return children_of(self.pids[self.clusters[0]])[0]
 
     def process(self, kind: str) -> int:
-        """A process of the first cluster, of which no worker was replaced yet."""
+        """Return a process of the first cluster, before any of its workers was replaced."""
         return dict(zip(("worker", "other", "monitor", "pusher"), children_of(self.guard()), strict=True))[kind]
 
 
@@ -85,11 +84,11 @@ def _of(kind: str) -> Callable[[Bench], int]:
 
 
 def _kill_cluster(bench: Bench) -> None:
-    bench.again(bench.clusters[0])
+    bench.restart(bench.clusters[0])
 
 
 def _kill_web(bench: Bench) -> None:
-    bench.again("web")
+    bench.restart("web")
 
 
 def _kill_web_process(bench: Bench) -> None:
@@ -113,7 +112,7 @@ def _kill_server(server: Any) -> None:
         time.sleep(0.02)
 
 
-def _start_again(server: Any) -> None:
+def _start_server(server: Any) -> None:
     server.begin(alone=True)
     server.wait()
 
@@ -122,14 +121,14 @@ def _restart_postgres(_: Bench) -> None:
     connection.close()
     server = _server("PostgreSQL")
     server.stop()
-    _start_again(server)
+    _start_server(server)
 
 
 def _kill_postgres(_: Bench) -> None:
     connection.close()
     server = _server("PostgreSQL")
     _kill_server(server)
-    _start_again(server)
+    _start_server(server)
 
 
 def _end_backends(_: Bench) -> None:
@@ -143,7 +142,7 @@ def _end_backends(_: Bench) -> None:
 def _kill_s3(_: Bench) -> None:
     server = _server("S3 server")
     _kill_server(server)
-    _start_again(server)
+    _start_server(server)
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {
@@ -165,9 +164,9 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="How often each fault is made (5).")
-    parser.add_argument("--clusters", type=int, default=1, help="How many clusters of two workers (1).")
-    parser.add_argument("--only", default="", help="Only faults in whose name this stands.")
+    parser.add_argument("--rounds", type=int, default=5, help="Rounds of each fault (5).")
+    parser.add_argument("--clusters", type=int, default=1, help="Clusters of two workers (1).")
+    parser.add_argument("--only", default="", help="Only faults whose name contains this.")
     options = parser.parse_args()
     exit_on_sigterm()
     faults = {name: fault for name, fault in FAULTS.items() if options.only in name}
@@ -179,8 +178,8 @@ def main() -> int:
                 times[name].append(_round(bench, fault))
                 print(f"{number + 1} {name}: {times[name][-1][0]:.1f} {times[name][-1][1]:.1f}", file=sys.stderr)
                 time.sleep(BETWEEN_SECONDS)
-        _tell(times)
-        return _look_at_the_end()
+        _print_times(times)
+        return _report_losses()
 
 
 def _set_up(processes: Processes, clusters: int) -> Bench:
@@ -240,11 +239,11 @@ def _send(bench: Bench, people: list[str]) -> None:
     ]
     answer = bench.client.post("conversations", documents)
     if answer.status != 200:
-        raise RuntimeError(f"Intake answered {answer.status}.")
+        raise RuntimeError(f"Intake returned {answer.status}.")
 
 
 def _file(bench: Bench, person: str, number: int) -> str:
-    """File a request, again and again until the service takes it, and return its id."""
+    """File a request, retrying until the service accepts it, and return its id."""
     end = time.monotonic() + LONGEST
     while time.monotonic() < end:
         with suppress(OSError):
@@ -253,11 +252,11 @@ def _file(bench: Bench, person: str, number: int) -> str:
             if answer.status == 200:
                 return str(answer.body["request_id"])
         time.sleep(0.1)
-    raise TimeoutError("The service takes no request.")
+    raise TimeoutError("The service accepts no request.")
 
 
 def _open_ones(ids: list[str]) -> set[str] | None:
-    """Return which are not completed yet, or None while the database does not say."""
+    """Return the requests that are not completed yet, or None while the database does not answer."""
     try:
         with connection.cursor() as cursor:
             cursor.execute(_OPEN, [ids])
@@ -267,7 +266,7 @@ def _open_ones(ids: list[str]) -> set[str] | None:
         return None
 
 
-def _tell(times: dict[str, list[tuple[float, float]]]) -> None:
+def _print_times(times: dict[str, list[tuple[float, float]]]) -> None:
     print("| fault | the next request, median | worst | all of before, median | worst |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, rounds in times.items():
@@ -276,8 +275,8 @@ def _tell(times: dict[str, list[tuple[float, float]]]) -> None:
         print(f"| {name} | " + " | ".join(f"{seconds:.1f}" for seconds in cells) + " |")
 
 
-def _look_at_the_end() -> int:
-    """Say what the service says of itself, and whether anything was lost or doubled; return the exit code."""
+def _report_losses() -> int:
+    """Print whether anything was lost or done twice, and return the exit code."""
     from chatbots.models import ChangeLogEntry  # noqa: PLC0415  after the settings
     from compliance.models import ComplianceRequest  # noqa: PLC0415
     from conversations.models import Conversation  # noqa: PLC0415
@@ -298,8 +297,8 @@ def _look_at_the_end() -> int:
 def _manage(command: str, *words: str) -> dict[str, Any]:
     out = io.StringIO()
     call_command(command, *words, json=True, stdout=out)
-    told: dict[str, Any] = json.loads(out.getvalue())
-    return told
+    document: dict[str, Any] = json.loads(out.getvalue())
+    return document
 
 
 if __name__ == "__main__":

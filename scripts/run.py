@@ -1,4 +1,4 @@
-"""`make run`: the web server and the workers of this copy, ready to click. Ctrl-C stops both."""
+"""`make run`: start the web server and the workers of this copy. Ctrl-C stops both."""
 
 import os
 import secrets
@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-# The children read their settings themselves, from the same environment as this script did.
+# Child processes read their settings from the same environment as this script.
 ENVIRONMENT = dict(os.environ)
 
 import django  # noqa: E402
@@ -22,11 +22,11 @@ from scripts.processes import Processes, exit_on_sigterm, wait_for_http, web_com
 
 
 def main() -> int:
-    """Prepare the copy, run web and workers, and return an exit code once they have ended."""
+    """Prepare the copy, run web and workers until they end, and return an exit code."""
     exit_on_sigterm()
     address = f"http://127.0.0.1:{settings.PORT}"
     if not is_free(settings.PORT):
-        print(f"Port {settings.PORT} is taken: stop what listens there, or set PORT.", file=sys.stderr)
+        print(f"Port {settings.PORT} is in use: stop the program that listens there, or set PORT.", file=sys.stderr)
         return 1
     try:
         control.start()
@@ -60,19 +60,19 @@ def main() -> int:
 
 
 def _keep_running(processes: Processes, programs: dict[str, list[str]]) -> int:
-    """Start anew whatever ends by itself, as a process manager does, until somebody stops this script."""
+    """Restart each program that ends, like a process manager, until this script is stopped."""
     while True:
         ended = processes.wait_any()
         if ended:
             name, code = ended
-            print(f"{name} ended by itself with code {code}: it is started again.", file=sys.stderr)
+            print(f"{name} ended with code {code} and is restarted.", file=sys.stderr)
             processes.kill(name)
             time.sleep(1)
             processes.start(name, programs[name], ENVIRONMENT, cwd=ROOT)
 
 
 def _staff_login(path: Path) -> str:
-    """Make the superuser `admin` unless there is a superuser, and say how to log in."""
+    """Create the superuser `admin` unless there is a superuser, and return how to log in."""
     from django.contrib.auth.models import User  # noqa: PLC0415  needs django.setup()
     from django.db import connections  # noqa: PLC0415
 

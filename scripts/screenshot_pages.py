@@ -1,4 +1,4 @@
-"""Which pages are photographed, and how one gets there. docs/console.md shows each of them."""
+"""The pages to photograph, and how to get there. docs/console.md shows each of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def _stay(_page: "Page", _scene: "Scene") -> None:
 
 @dataclass(frozen=True)
 class Picture:
-    """A page: who opens it, where, and what is done there before the picture is taken."""
+    """A page: who opens it, where, and the steps before the picture is taken."""
 
     name: str
     path: "Callable[[Scene], str]"

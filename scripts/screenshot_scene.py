@@ -1,4 +1,4 @@
-"""What the pictures show: the sample companies, their staff, and requests in each state. All of it is invented.
+"""The data in the pictures: the sample companies, their staff, and requests in each state. All of it is invented.
 
 What workers do is done by workers' code; what cannot be had on command (a failure, a request in hand) is written.
 """
@@ -50,7 +50,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where each picture finds what it shows. `sessions` are of people who are logged in; nobody's is empty."""
+    """The ids that pictures need. `sessions` are those of people who are logged in; the one of nobody is empty."""
 
     address: str
     cookie: str
@@ -109,7 +109,7 @@ def _session(user: User) -> str:
 
 
 def _careful_login() -> Login:
-    """Make somebody who has a second factor."""
+    """Create a user with a second factor."""
     login = Login("jonas.birk", secrets.token_urlsafe(12))
     user = User.objects.get(username=login.user)
     user.set_password(login.password)
@@ -132,7 +132,7 @@ def _set_up(chatbot: Chatbot) -> None:
 
 
 def _chatters(chatbot: Chatbot) -> list[str]:
-    """Return UCI values, those first who were there lately and have a few conversations."""
+    """Return UCI values, recent chatters with a few conversations first."""
     of_each = (
         Identity.objects.filter(chatbot=chatbot)
         .values_list("value")
@@ -214,7 +214,7 @@ def _record(event: str, request: ComplianceRequest, **data: str | int) -> None:
 
 
 def _take(request: ComplianceRequest) -> None:
-    """Put the request into the hands of a worker that will never be done with it."""
+    """Let a worker claim the request that will never finish it."""
     now = timezone.now()
     claim = Claim.objects.create(
         owner="worker-1:2710:2714", token=uuid7(), is_large=True, expires_at=now + timedelta(hours=4)
@@ -262,7 +262,7 @@ def _extracts(chatbot: Chatbot) -> None:
 
 
 def _history(chatbot: Chatbot) -> None:
-    """Requests of the last weeks, as the dashboard counts them: completed, nothing of them is left but that."""
+    """Create completed requests of the last weeks, for the dashboard's counts."""
     random = Random("history")  # noqa: S311  for pictures
     variable = chatbot.variables.get(is_uci=True)
     now = timezone.now()
@@ -310,7 +310,7 @@ def _history(chatbot: Chatbot) -> None:
 
 
 def _richest(chatbot: Chatbot) -> int:
-    """Return an open conversation in which a bot, a user and an agent write, and a file is sent."""
+    """Return an open conversation with messages of a bot, a user and an agent, and a file."""
     known = Identity.objects.filter(chatbot=chatbot).values("conversation")
     whole = Conversation.objects.filter(chatbot=chatbot, deletion_request_id=None, language="en", pk__in=known)
     return (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from scripts.screenshot_scene import Scene
 
-# Of a page that is longer, the first part.
+# Longer pages are cut here.
 TALLEST = {"wide": 1_500, "narrow": 1_400}
 QUALITY = 80
 
@@ -100,11 +100,11 @@ def _go(page: "Page", scene: "Scene", picture: Picture) -> None:
 
 
 def _shot(page: "Page", look: Look) -> bytes:
-    """Return the page from its top as WebP, which Playwright's own call does not make; of a dialog the window."""
+    """Return the page from its top as WebP, which Playwright cannot write; for a dialog, the window."""
     asked: dict[str, Any] = {"format": "webp", "quality": QUALITY}
     if not page.locator("dialog[open]").count():
         height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST[look.size])
-        # As tall as the picture, so that what keeps to an edge of the window keeps to the picture's.
+        # As tall as the picture, so that sticky elements are at the picture's edges.
         page.set_viewport_size({"width": look.width, "height": max(look.height, height)})
     session = page.context.new_cdp_session(page)
     return base64.b64decode(session.send("Page.captureScreenshot", asked)["data"])
