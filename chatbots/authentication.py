@@ -1,12 +1,11 @@
-"""Who is calling: a signature over the body, or a token.
+"""Authentication of API calls: a signature over the body, or a token.
 
-A signature (`X-Mindsay-Timestamp`, `X-Mindsay-Signature`) covers the body and no path; views that accept one
-say so. A token (`Authorization: Bearer dca_<prefix>_<secret>`) serves every call that its scopes allow. Where
-a signature is accepted, a call that bears both is refused: it would be unclear whose scopes count. An
-`Authorization` header of another scheme is ignored, since it may belong to a proxy in front.
+A signature (`X-Mindsay-Timestamp`, `X-Mindsay-Signature`) covers the body and no path; views opt in. A token
+(`Authorization: Bearer dca_<prefix>_<secret>`) serves every call that its scopes allow. A call with both is refused:
+it would be unclear which scopes count. Other `Authorization` schemes are ignored, since they may belong to a proxy.
 
-Whoever cannot authenticate learns nothing about which chatbots exist: an unknown slug takes the way of a bad
-signature, and a token of another chatbot meets 404 as on an unknown slug.
+An unauthenticated caller learns nothing about which chatbots exist: an unknown slug is treated like a bad signature,
+and a token of another chatbot gets 404 as for an unknown slug.
 """
 
 import hashlib
@@ -40,20 +39,20 @@ SIGNATURE_HEADER = "X-Mindsay-Signature"
 TOLERANCE = timedelta(minutes=5)
 LAST_USED_EVERY = timedelta(minutes=1)
 
-# ASCII digits only, and few: what else int() would take is no timestamp.
+# Few ASCII digits: int() would accept more.
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _TOKEN = re.compile(r"dca_([0-9a-f]{12})_[0-9a-f]{64}")
-# Stand-ins, so that a caller who names no key of ours costs as much work as one who names the wrong secret.
+# Stand-ins, so that an unknown key costs as much work as a wrong secret.
 _NO_DIGEST = bytes(32)
 _NO_SECRET = "no secret"  # noqa: S105
-# How many keys' work a signature costs that none of them made. More active keys than this are rare.
+# A signature that fits no key costs the work of this many keys. More active keys are rare.
 _TRIES = 4
 
 
 @dataclass(frozen=True)
 class Caller:
-    """The key that a call was made with, and the chatbot it is for: `request.auth`."""
+    """The key of a call and its chatbot: `request.auth`."""
 
     chatbot: Chatbot
     api_key: ApiKey
@@ -61,7 +60,7 @@ class Caller:
 
     @property
     def actor(self) -> str:
-        """As the change log names it."""
+        """The name of the caller in the change log."""
         return f"api:{self.api_key.prefix}"
 
     def has_scope(self, scope: str) -> bool:
@@ -73,13 +72,13 @@ class Caller:
             raise Problem("scope_missing", f"This call needs a key with the scope {scope}.")
 
     def require_one_of(self, scopes: Iterable[str]) -> None:
-        """Raise Problem(`scope_missing`) unless the key has one of the scopes at least."""
+        """Raise Problem(`scope_missing`) unless the key has at least one of the scopes."""
         if not any(map(self.has_scope, scopes)):
             raise Problem("scope_missing", f"This call needs a key with the scope {' or '.join(scopes)}.")
 
 
 class SignatureAuthentication(BaseAuthentication):
-    """HMAC-SHA256 over timestamp and raw body, by any active signing key of the chatbot in the path."""
+    """HMAC-SHA256 over timestamp and raw body, with any active signing key of the chatbot in the path."""
 
     def authenticate(self, request: Request) -> tuple[AnonymousUser, Caller] | None:
         signed = self._headers(request)
@@ -93,11 +92,11 @@ class SignatureAuthentication(BaseAuthentication):
         return AnonymousUser(), Caller(key.chatbot, key, "signature")
 
     def may_send(self, request: Request) -> bool:
-        """Say whether the body is worth reading: what it was signed with, only the whole of it tells."""
+        """Return whether to read the body: the signature can only be checked against all of it."""
         return self._headers(request) is not None
 
     def _headers(self, request: Request) -> tuple[str, str] | None:
-        """Return timestamp and signature; None of a call that has neither. Raises Problem before a body is read."""
+        """Return timestamp and signature, or None if both are missing. Raises Problem before the body is read."""
         timestamp, signature = request.headers.get(TIMESTAMP_HEADER), request.headers.get(SIGNATURE_HEADER)
         if timestamp is None and signature is None:
             return None
@@ -127,26 +126,26 @@ class TokenAuthentication(BaseAuthentication):
         return AnonymousUser(), Caller(key.chatbot, key, "token")
 
     def may_send(self, request: Request) -> bool:
-        """Say whether the body is worth reading."""
+        """Return whether to read the body."""
         token = _bearer(request)
         key = _key_of_token(token) if token is not None else None
         return key is not None and key.chatbot.slug == _slug(request)
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who makes an authenticated call."""
+    """Return the caller of an authenticated call."""
     return cast("Caller", request.auth)
 
 
 def body_of(request: Request) -> bytes:
-    """Return the exact bytes of a call's body, of as many as its view takes. Raises Problem."""
+    """Return the exact bytes of the body, up to the limit of the view. Raises Problem."""
     most = getattr(request.parser_context["view"], "most_body_bytes", None)
     return raw_body(request._request, most=most() if most else SMALL_BODY_BYTES)
 
 
 def sign(*, secret: str, timestamp: str, body: bytes) -> str:
-    """Return the value of X-Mindsay-Signature for a body sent at `timestamp` (Unix seconds, as text)."""
-    return _made_with(secret, timestamp.encode(), body)
+    """Return X-Mindsay-Signature for a body sent at `timestamp` (Unix seconds)."""
+    return _signature(secret, timestamp.encode(), body)
 
 
 def _refuse_stale(timestamp: str) -> None:
@@ -155,20 +154,20 @@ def _refuse_stale(timestamp: str) -> None:
 
 
 def _key_that_signed(timestamp: bytes, body: bytes, signature: str, *, slug: str) -> ApiKey | None:
-    """Try every active key to the end: time does not tell which of them fits.
+    """Return the active key that made the signature. All are tried, so that timing does not reveal which one fits.
 
-    Where none does, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist.
-    Raises Problem(`unavailable`) when one of the keys could not be tried.
+    If none fits, the work is that of _TRIES keys, whether the chatbot has that many, fewer, or does not exist. Raises
+    Problem(`unavailable`) if a key could not be tried.
     """
     keys = list(_active_keys(ApiKey.Type.SIGNING).filter(chatbot__slug=slug))
     secrets = [_secret_of(key) for key in keys]
-    fits = [_is_made_with(secret or _NO_SECRET, timestamp, body, signature) for secret in secrets]
+    fits = [_matches(secret or _NO_SECRET, timestamp, body, signature) for secret in secrets]
     for key, secret, fit in zip(keys, secrets, fits, strict=True):
         if fit and secret is not None:
             return key
     for _ in range(len(keys), _TRIES):
         ApiKey(chatbot=Chatbot())
-        _is_made_with(_stand_in_secret(), timestamp, body, signature)
+        _matches(_stand_in_secret(), timestamp, body, signature)
     if None in secrets:
         raise Problem("unavailable", "The signature cannot be checked for now. Send the call again later.")
     return None
@@ -176,33 +175,33 @@ def _key_that_signed(timestamp: bytes, body: bytes, signature: str, *, slug: str
 
 def _stand_in_secret() -> str:
     try:
-        return decrypt(_sealed_stand_in(), bound_to=_NO_SECRET)
+        return decrypt(_encrypted_stand_in(), bound_to=_NO_SECRET)
     except SecretUnreadable:
         return _NO_SECRET
 
 
 @cache
-def _sealed_stand_in() -> str:
+def _encrypted_stand_in() -> str:
     return encrypt(_NO_SECRET, bound_to=_NO_SECRET)
 
 
-def _is_made_with(secret: str, timestamp: bytes, body: bytes, signature: str) -> bool:
-    return hmac.compare_digest(_made_with(secret, timestamp, body), signature)
+def _matches(secret: str, timestamp: bytes, body: bytes, signature: str) -> bool:
+    return hmac.compare_digest(_signature(secret, timestamp, body), signature)
 
 
-def _made_with(secret: str, timestamp: bytes, body: bytes) -> str:
-    # Not joined first: a large body would be there twice.
-    made = hmac.new(secret.encode(), timestamp, "sha256")
-    made.update(body)
-    return made.hexdigest()
+def _signature(secret: str, timestamp: bytes, body: bytes) -> str:
+    # Joined first, a large body would be in memory twice.
+    mac = hmac.new(secret.encode(), timestamp, "sha256")
+    mac.update(body)
+    return mac.hexdigest()
 
 
 def _secret_of(key: ApiKey) -> str | None:
-    """Return the secret of a signing key, or None when the key ring does not open it."""
+    """Return the secret of a signing key, or None if ENCRYPTION_KEYS cannot decrypt it."""
     try:
         return decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix))
     except SecretUnreadable:
-        logger.exception("A signing key cannot be used until ENCRYPTION_KEYS opens it again.")
+        logger.exception("A signing key cannot be used until ENCRYPTION_KEYS can decrypt it again.")
         return None
 
 
@@ -211,8 +210,8 @@ def _key_of_token(token: str) -> ApiKey | None:
     if match is None:
         return None
     key = _active_keys(ApiKey.Type.TOKEN).filter(prefix=match[1]).first()
-    kept = bytes(key.secret_sha256 or _NO_DIGEST) if key else _NO_DIGEST
-    return key if hmac.compare_digest(token_digest(token), kept) else None
+    stored = bytes(key.secret_sha256 or _NO_DIGEST) if key else _NO_DIGEST
+    return key if hmac.compare_digest(token_digest(token), stored) else None
 
 
 def _active_keys(key_type: ApiKey.Type) -> QuerySet[ApiKey]:
@@ -222,27 +221,26 @@ def _active_keys(key_type: ApiKey.Type) -> QuerySet[ApiKey]:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """What we sign with ourselves. `secret` is None while the key ring does not open it."""
+    """A key that signs our own calls. `secret` is None if ENCRYPTION_KEYS cannot decrypt it."""
 
     prefix: str
     secret: str | None
 
 
 def newest_signing_keys(chatbot_ids: Collection[int]) -> dict[int, SigningKey]:
-    """Return the newest active signing key of each of the chatbots that have one, by the chatbot's id."""
+    """Return the newest active signing key of each chatbot that has one, by the chatbot's id."""
     keys = _active_keys(ApiKey.Type.SIGNING).filter(chatbot__in=chatbot_ids)
     newest = keys.order_by("chatbot_id", "-created_at", "-pk").distinct("chatbot_id")
     return {key.chatbot_id: SigningKey(key.prefix, _secret_of(key)) for key in newest}
 
 
 def has_signing_key(chatbot: Chatbot) -> bool:
-    """Say whether the chatbot has an active signing key."""
     return _active_keys(ApiKey.Type.SIGNING).filter(chatbot=chatbot).exists()
 
 
 def _note_use(key: ApiKey) -> None:
-    """Write last_used_at, at most once a minute however many calls come at once."""
-    # Our clock only decides whether to ask; whether to write is decided by the database's.
+    """Update last_used_at, at most once a minute even for simultaneous calls."""
+    # Our clock decides whether to ask; the database's decides whether to write.
     if key.last_used_at is None or key.last_used_at < timezone.now() - LAST_USED_EVERY:
         due = Q(last_used_at__isnull=True) | Q(last_used_at__lt=Now() - LAST_USED_EVERY)
         ApiKey.objects.filter(due, pk=key.pk).update(last_used_at=Now())
@@ -258,10 +256,10 @@ def _slug(request: Request) -> str:
 
 
 def secret_binding(prefix: str) -> str:
-    """What the encrypted secret of a signing key is bound to (`common.crypto`)."""
+    """Return what the encrypted secret of a signing key is bound to (`common.crypto`)."""
     return f"apikey:{prefix}:secret"
 
 
 def token_digest(token: str) -> bytes:
-    """The SHA-256 that is kept of a token: of the whole `dca_…` string, which holds 256 random bits."""
+    """Return the stored SHA-256 of a token: of the whole `dca_…` string, which has 256 random bits."""
     return hashlib.sha256(token.encode()).digest()

@@ -1,10 +1,8 @@
-"""What signs our calls to a chatbot's receivers: a secret of its own, in the way of Standard Webhooks.
+"""Signatures of callbacks, by the chatbot's callback secret as defined by https://www.standardwebhooks.com.
 
-The secret signs nothing else, and what is signed begins with the message's id, so no call that was captured in one
-direction means anything in the other (https://www.standardwebhooks.com).
-
-A chatbot that has no such secret yet is signed for by the secret of its newest signing key, in the way in which it
-signs its own calls, as all once were.
+The secret signs nothing else, and the signed content begins with the message's id, so a captured call cannot be
+replayed in the other direction. Without such a secret the newest signing key signs, in the same way as the client's
+own calls.
 """
 
 import base64
@@ -29,8 +27,9 @@ PREFIX = "whsec_"
 
 @dataclass(frozen=True)
 class Signers:
-    """All that signs the callbacks of a chatbot now, the newest first. None stands for what ENCRYPTION_KEYS does not
-    open; `key` is missing unless what a signing key signs is still sent.
+    """The current signers of a chatbot's callbacks, newest first; None for a secret that cannot be decrypted.
+
+    `key` is set only while a signing key signs too.
     """
 
     secrets: tuple[str | None, ...] = ()
@@ -42,18 +41,18 @@ class Signers:
 
     @property
     def is_readable(self) -> bool:
-        """Say whether what signs by itself, once nothing older does, can be used."""
+        """Return whether the newest signer, which will sign alone, can be decrypted."""
         newest = self.secrets[0] if self.secrets else self.key and self.key.secret
         return newest is not None
 
     def headers(self, *, message_id: UUID, timestamp: str, body: bytes) -> Mapping[str, str]:
-        """Return the headers of a call that is made at `timestamp` (Unix seconds, as text)."""
+        """Return the headers of a call sent at `timestamp` (Unix seconds)."""
         headers: dict[str, str] = {}
         secrets = [secret for secret in self.secrets if secret is not None]
         if secrets:
             signed = f"{message_id}.{timestamp}.".encode() + body
-            made = " ".join(f"v1,{_signature(secret, signed)}" for secret in secrets)
-            headers |= {ID_HEADER: str(message_id), TIMESTAMP_HEADER: timestamp, SIGNATURES_HEADER: made}
+            signatures = " ".join(f"v1,{_signature(secret, signed)}" for secret in secrets)
+            headers |= {ID_HEADER: str(message_id), TIMESTAMP_HEADER: timestamp, SIGNATURES_HEADER: signatures}
         if self.key and self.key.secret is not None:
             signature = sign(secret=self.key.secret, timestamp=timestamp, body=body)
             headers |= {KEYS_TIMESTAMP_HEADER: timestamp, SIGNATURE_HEADER: signature, KEY_HEADER: self.key.prefix}
@@ -61,7 +60,7 @@ class Signers:
 
 
 def signers_of(chatbot_ids: Collection[int]) -> dict[int, Signers]:
-    """Return what signs the callbacks of each of these chatbots."""
+    """Return the signers of each chatbot."""
     overlaps = ExpressionWrapper(Q(previous_until__gt=Now()), output_field=BooleanField())
     rows = CallbackSecret.objects.filter(chatbot__in=chatbot_ids).annotate(overlaps=overlaps)
     kept = defaultdict(list)
@@ -77,18 +76,18 @@ def signers_of(chatbot_ids: Collection[int]) -> dict[int, Signers]:
                 found[chatbot_id] = Signers(tuple(secrets))
                 break
         else:
-            # All overlap with what came before, down to the signing key.
+            # All overlap with their predecessor, the oldest one with the signing key.
             found[chatbot_id] = Signers(tuple(secrets), keys.get(chatbot_id))
     return found
 
 
 def can_sign(chatbot: Chatbot) -> bool:
-    """Say whether anything signs the chatbot's callbacks."""
+    """Return whether the chatbot's callbacks can be signed."""
     return CallbackSecret.objects.filter(chatbot=chatbot).exists() or has_signing_key(chatbot)
 
 
 def secret_binding(secret_id: UUID) -> str:
-    """What an encrypted callback secret is bound to (`common.crypto`)."""
+    """Return what an encrypted callback secret is bound to (`common.crypto`)."""
     return f"callbacksecret:{secret_id}:secret"
 
 

@@ -1,4 +1,4 @@
-"""Write the change log. Its data is of closed vocabulary: no field can carry what a person said or is."""
+"""Writes the change log. Its data has a closed vocabulary, so that no field can hold personal data."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from common.db import execute, fetch
 
 Data = Mapping[str, str | int | bool | None]
 
-# Event -> the keys its data may have. Values are codes, counts, ids and names of settings, never content.
+# Event -> allowed keys of its data. Values are codes, counts, ids and names of settings, never content.
 VOCABULARY: dict[str, frozenset[str]] = {
     "chatbot.created": frozenset(),
     "chatbot.changed": frozenset({"setting", "value"}),
@@ -47,7 +47,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
 
 
 class Entry(NamedTuple):
-    """What is appended; `at` is the database's clock."""
+    """An entry to append. The database sets `at`."""
 
     chatbot_id: int
     request_id: UUID | None
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     data: Data
 
 
-# One statement for any number of entries, and no object of the ORM for each.
+# One statement for any number of entries, without an ORM object for each.
 _APPEND = """
 INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
 SELECT chatbot_id, request_id, event, actor, data
@@ -71,7 +71,7 @@ def entry(
     """Build an entry for `record_all`. Raises ValueError for an unknown event or key."""
     data = data or {}
     if event not in VOCABULARY or not data.keys() <= VOCABULARY[event]:
-        raise ValueError(f"The change log knows no event {event!r} with {sorted(data)}: declare it in VOCABULARY.")
+        raise ValueError(f"The change log has no event {event!r} with {sorted(data)}: declare it in VOCABULARY.")
     return Entry(chatbot_id, request_id, event, actor, dict(data))
 
 
@@ -86,9 +86,8 @@ def record(
 
 def record_all(entries: Sequence[Entry]) -> None:
     """Append many entries in one statement, in the caller's transaction."""
-    if not entries:
-        return
-    execute(_APPEND, [_as_json(entries)])
+    if entries:
+        execute(_APPEND, [_as_json(entries)])
 
 
 def _as_json(entries: Sequence[Entry]) -> str:

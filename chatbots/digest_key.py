@@ -1,9 +1,8 @@
-"""Whether `DIGEST_KEY` is the one that this database was set up with.
+"""Checks that `DIGEST_KEY` is the key that this database was set up with.
 
-With another key everything seems to work, and nothing that is stored is found by its digest any more: a conversation
-sent again is stored twice, the erased are taken for new. So the first `migrate` leaves a fingerprint of the key in
-the database, and each new connection is compared with it before it is used, in the web server, in workers and in
-commands. A database that has no fingerprint yet says nothing.
+With another key everything seems to work, but no stored digest is found any more: a conversation sent again is
+stored twice, erased chatters look new. So the first `migrate` stores a fingerprint of the key. Each new connection of
+the web server, workers and commands is compared with it before use. Without a fingerprint there is no comparison.
 """
 
 import hmac
@@ -20,7 +19,7 @@ from common import crypto
 
 FAULT = "DIGEST_KEY is not the key that this database was set up with."
 HOW_TO_MEND = (
-    "It must be the key of before: look where you keep keys, apart from the database's backups. Or is it the wrong "
+    "Restore the original key from where you keep keys, apart from the database's backups. Or is this the wrong "
     'database? docs/operating.md says what to do if the key is lost ("Another DIGEST_KEY").'
 )
 
@@ -28,16 +27,16 @@ _KEPT = "SELECT fingerprint FROM chatbots_digestkey"
 
 
 class AnotherDigestKey(ImproperlyConfigured):
-    """The fingerprint in the database is of another key. Nothing was read or written."""
+    """The database has the fingerprint of another key. Nothing was read or written."""
 
     def __init__(self) -> None:
         super().__init__(f"{FAULT} {HOW_TO_MEND}")
 
 
 def check() -> None:
-    """Raise AnotherDigestKey if that is so; a database that cannot be reached is looked at when it can be.
+    """Raise AnotherDigestKey if the key differs. An unreachable database is checked at its first connection.
 
-    Leaves no connection behind that was not there: who starts a process may fork afterwards.
+    Leaves no new connection open: the caller may fork afterwards.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     was_open = connection.connection is not None
@@ -53,19 +52,19 @@ def check() -> None:
 
 
 def compare(*, connection: BaseDatabaseWrapper, **_: Any) -> None:
-    """Look at a connection that was made just now: a receiver of `connection_created`. Raises AnotherDigestKey."""
+    """Check a new connection (receiver of `connection_created`). Raises AnotherDigestKey."""
     if connection.alias == DEFAULT_DB_ALIAS and not _fits(connection):
-        # Else the next who asks would find it open, and use it.
+        # Otherwise the next query would use it.
         connection.close()
         raise AnotherDigestKey
 
 
 def remember(*, using: str = DEFAULT_DB_ALIAS, apps: Apps = all_apps, **_: Any) -> None:
-    """Keep the fingerprint unless there is one: a receiver of `post_migrate`."""
+    """Store the fingerprint unless there is one (receiver of `post_migrate`)."""
     try:
         model = apps.get_model("chatbots", "DigestKey")
     except LookupError:
-        return  # migrated back to before there was one
+        return  # migrated back to before this table
     model.objects.using(using).bulk_create([model(fingerprint=crypto.fingerprint())], ignore_conflicts=True)
 
 

@@ -1,8 +1,7 @@
-"""Who owns the data: chatbots, their variables, keys and buckets, the staff who may see them, the change log.
+"""The owners of the data: chatbots, their variables, keys, buckets and members, and the change log.
 
-No personal data of a chatter stands in these tables. Rules that must hold whatever code runs are database
-constraints; the triggers are in migration 0002 (append-only change log, no removal of a UCI, a public id
-never changes).
+These tables hold no personal data of chatters. Invariants are database constraints; the triggers are in migration
+0002 (append-only change log, no removal of a UCI, immutable public ids).
 """
 
 from django.conf import settings
@@ -17,7 +16,7 @@ from chatbots.storage_state import BucketCheck, SilentStorage
 # Models in modules of their own.
 __all__ = ["BucketCheck", "SilentStorage"]
 
-# In the one form of `chatbots.callback_urls`: no login, no query, no fragment.
+# The canonical form of `chatbots.callback_urls`: no login, no query, no fragment.
 CALLBACK_URL = r"^https?://[^/?#@[:space:]]+/[^?#[:space:]]*$"
 
 
@@ -30,34 +29,33 @@ class Chatbot(models.Model):
         MONTHS_36 = 1095, "36 months"
 
     public_id = models.UUIDField(
-        default=uuid7, unique=True, editable=False, help_text="Digests and the erasure ledger name it by this."
+        default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
     )
     slug = models.SlugField(max_length=64, unique=True)
     name = models.CharField(max_length=200)
     timezone = models.CharField(max_length=64, default="UTC", help_text="An IANA name such as Europe/Paris.")
-    compliance_enabled = models.BooleanField(
-        default=False, help_text="Whether deletions and exports may be filed at all."
-    )
+    compliance_enabled = models.BooleanField(default=False, help_text="Whether deletions and exports may be filed.")
     retention_days = models.PositiveSmallIntegerField(null=True, blank=True, choices=RetentionDays)
     extracts_enabled = models.BooleanField(default=False)
     max_conversations_per_deletion = models.PositiveIntegerField(
-        default=1000, help_text="A deletion that would erase more than this is held until someone approves it."
+        default=1000, help_text="Deletions of more than this are held for approval."
     )
     four_eyes = models.BooleanField(
-        default=False, help_text="Whether each deletion waits for the approval of another person."
+        default=False, help_text="Whether each deletion needs the approval of another person."
     )
     require_action = models.BooleanField(
-        default=False, help_text='Whether a request must carry "action", so that no capture can be re-routed.'
+        default=False,
+        help_text='Whether a request must carry "action", so that a captured one cannot be sent to another path.',
     )
     grace_minutes = models.PositiveIntegerField(
-        default=0, help_text="How long a request can be cancelled before it is taken up."
+        default=0, help_text="How long a request can be cancelled before it starts."
     )
     callback_url = models.CharField(
         "callback URL",
         max_length=500,
         blank=True,
         default="",
-        help_text="Who is told what became of a request that names no address itself. Empty: nobody.",
+        help_text="Receives the outcome of requests without a URL of their own. Empty: none.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -72,7 +70,7 @@ class Chatbot(models.Model):
                 condition=Q(retention_days__isnull=True) | Q(retention_days__in=[90, 180, 365, 730, 1095]),
             ),
             models.CheckConstraint(name="chatbot_slug_not_empty", condition=~Q(slug="")),
-            # In the hosted bucket a chatbot's files stand below its slug, beside these folders of ours.
+            # In the hosted bucket the folders of chatbots are beside these folders of the service.
             models.CheckConstraint(
                 name="chatbot_slug_not_reserved",
                 condition=~Q(slug__in=["uploads", "erasure_ledger"]),
@@ -91,7 +89,7 @@ class Variable(models.Model):
         SYSTEM = "system", "System"
 
     public_id = models.UUIDField(
-        default=uuid7, unique=True, editable=False, help_text="Digests and the erasure ledger name it by this."
+        default=uuid7, unique=True, editable=False, help_text="Identifies it in digests and the erasure ledger."
     )
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="variables")
     name = models.CharField(max_length=128)
@@ -100,9 +98,9 @@ class Variable(models.Model):
     was_uci = models.BooleanField(
         "was the UCI",
         default=False,
-        help_text="Conversations of that time stay findable under it, so it cannot be removed either.",
+        help_text="Conversations of that time stay findable under it, so it cannot be removed.",
     )
-    # Of a present or former UCI: when the values were deleted that were stored before it became one.
+    # For a present or former UCI: when the values stored before its designation were deleted.
     values_gone_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
@@ -131,7 +129,7 @@ class Variable(models.Model):
 
 
 class DigestKey(models.Model):
-    """What tells `DIGEST_KEY` from any other key: one row, written by the first `migrate` (`chatbots.digest_key`)."""
+    """The fingerprint of `DIGEST_KEY`: one row, written by the first `migrate` (`chatbots.digest_key`)."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1)
     fingerprint = models.BinaryField(max_length=32)
@@ -160,16 +158,16 @@ class ApiKey(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="api_keys")
     label = models.CharField(max_length=100)
     type = models.CharField(max_length=8, choices=Type)
-    prefix = models.CharField(max_length=16, unique=True, help_text="Names the key in logs; not secret.")
+    prefix = models.CharField(max_length=16, unique=True, help_text="Identifies the key in logs; not secret.")
     scopes = ArrayField(models.CharField(max_length=32, choices=Scope), default=list)
-    secret_encrypted = models.TextField(blank=True, default="", help_text="Of a signing key: it must sign.")
-    secret_sha256 = models.BinaryField(null=True, max_length=32, help_text="Of a token: only this is kept.")
+    secret_encrypted = models.TextField(blank=True, default="", help_text="For a signing key: we sign with it.")
+    secret_sha256 = models.BinaryField(null=True, max_length=32, help_text="For a token: only this is stored.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="Written at most once a minute.")
     rate_limit = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Calls a minute; empty for as many as RATE_LIMIT_PER_MINUTE says."
+        null=True, blank=True, help_text="Calls per minute; empty for RATE_LIMIT_PER_MINUTE."
     )
 
     class Meta:
@@ -206,16 +204,14 @@ class ApiKey(models.Model):
 
 
 class CallbackSecret(models.Model):
-    """What signs our calls to a chatbot's receivers (`chatbots.callback_secrets`): the newest one of the chatbot, and
-    the one before it for a while. A chatbot that has none is signed for by its newest signing key.
-    """
+    """A secret that signs callbacks (`chatbots.callback_secrets`): the newest, and for a while its predecessor."""
 
     id = models.UUIDField(primary_key=True, help_text="UUIDv7.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="callback_secrets")
     secret_encrypted = models.TextField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     previous_until = models.DateTimeField(
-        null=True, help_text="Until when what signed before it, a secret or a signing key, signs as well."
+        null=True, help_text="Until when its predecessor, a secret or a signing key, signs as well."
     )
 
     class Meta:
@@ -228,25 +224,24 @@ class CallbackSecret(models.Model):
 
 
 class RateLimitWindow(models.Model):
-    """How many calls a key has been allowed in its present minute, by all processes (`chatbots.rate_limits`).
+    """The calls of a key in its current minute (`chatbots.rate_limits`).
 
-    The table is unlogged: counting waits for no disk. A crash of the database empties it, and the minute begins anew.
+    The table is unlogged, so that counting waits for no disk. A crash of the database empties it.
     """
 
     api_key = models.OneToOneField(ApiKey, on_delete=models.CASCADE, primary_key=True, related_name="+")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     began_at = models.DateTimeField()
-    taken = models.BigIntegerField(help_text="Permits asked for; above the limit once it is reached.")
+    taken = models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")
 
     def __str__(self) -> str:
         return f"minute of key {self.pk}"
 
 
 class Bucket(models.Model):
-    """Where a chatbot's exports and extracts go. One row per chatbot; without it an export cannot be filed.
+    """Where a chatbot's exports and extracts go. Without a row an export cannot be filed.
 
-    All but `hosting` is of a client's own bucket. We call it with an access key of the client's, or by a role that
-    the client lets us assume.
+    All fields but `hosting` describe a client's own bucket, accessed with an access key or a role of the client.
     """
 
     class Hosting(models.TextChoices):
@@ -254,7 +249,7 @@ class Bucket(models.Model):
         CLIENT = "client", "The client's own bucket"
 
     class Sse(models.TextChoices):
-        """Server-side encryption that we ask for with each object, in S3's words."""
+        """Server-side encryption requested for each object, in S3's terms."""
 
         BUCKET_DEFAULT = "", "As the bucket is set to"
         S3 = "AES256", "With keys of S3"
@@ -267,14 +262,16 @@ class Bucket(models.Model):
     prefix = models.CharField(max_length=200, blank=True, default="", help_text="Empty, or ends in /.")
     endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Empty for AWS.")
     access_key_id = models.CharField(max_length=128, blank=True, default="")
-    secret_encrypted = models.TextField(blank=True, default="", help_text="Of the access key; never shown again.")
+    secret_encrypted = models.TextField(blank=True, default="", help_text="For the access key; never shown again.")
     role_arn = models.CharField(max_length=2048, blank=True, default="")
-    external_id = models.CharField(max_length=64, blank=True, default="", help_text="The role's trust names it.")
+    external_id = models.CharField(
+        max_length=64, blank=True, default="", help_text="The trust policy of the role names it."
+    )
     sse = models.CharField(max_length=8, choices=Sse, blank=True, default=Sse.BUCKET_DEFAULT)
     kms_key_id = models.CharField(max_length=2048, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
-    last_error = models.CharField(max_length=500, blank=True, default="", help_text="Code and detail, ours.")
+    last_error = models.CharField(max_length=500, blank=True, default="", help_text="Our code and detail.")
 
     class Meta:
         constraints = [
@@ -304,7 +301,7 @@ class Bucket(models.Model):
                     )
                 ),
             ),
-            # Two chatbots in one place would write over each other's files.
+            # Two chatbots in one location would overwrite each other's files.
             models.UniqueConstraint(
                 name="bucket_place_once",
                 fields=["bucket", "endpoint", "prefix"],
@@ -320,7 +317,7 @@ class Bucket(models.Model):
 
 
 class Membership(models.Model):
-    """What one staff user may do with one chatbot. Superusers need none."""
+    """The role of a staff user in a chatbot. Superusers need none."""
 
     class Role(models.TextChoices):
         VIEWER = "viewer", "Viewer"
@@ -331,7 +328,8 @@ class Membership(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=8, choices=Role)
     mails = models.BooleanField(
-        default=True, help_text="Whether an officer gets mails of what fails, is held or gets late. Their own choice."
+        default=True,
+        help_text="Whether the officer gets mails about failed, held and late requests: their own choice.",
     )
 
     class Meta:
@@ -347,10 +345,7 @@ class Membership(models.Model):
 
 
 class ChangeLogEntry(models.Model):
-    """One line of the change log. Append-only: a trigger refuses UPDATE and DELETE.
-
-    Written through `chatbots.changelog.record` alone, which knows each event's closed vocabulary.
-    """
+    """An entry of the change log, written only by `chatbots.changelog`. A trigger refuses UPDATE and DELETE."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="change_log", db_index=False)
     request_id = models.UUIDField(null=True, blank=True)
@@ -369,7 +364,7 @@ class ChangeLogEntry(models.Model):
             ),
             # The log of one chatbot, newest first.
             models.Index(F("chatbot"), F("id").desc(), name="changelog_chatbot_newest"),
-            # One event of it. The three that each request has are met soon, without an index that all would pay for.
+            # One kind of event. The three that every request has are frequent enough to be found without an index.
             models.Index(
                 F("chatbot"),
                 F("event"),

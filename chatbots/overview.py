@@ -1,4 +1,4 @@
-"""The chatbots at a glance: what each is set up with, and what it still lacks."""
+"""An overview of the chatbots: how each is set up, and what it still lacks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Variable
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that a chatbot lacks. `section` of its settings page mends it; `text` says what follows."""
+    """Something missing: the `section` of the settings page that fixes it, and the consequence."""
 
     section: str
     text: str
@@ -33,11 +33,10 @@ _NOTHING_SIGNS = Gap("callbacks", "Neither a callback secret nor a signing key: 
 
 
 def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
-    """Return the same chatbots with all that `overview_of` looks at, read in the one query."""
+    """Return the chatbots with everything that `overview_of` needs, in one query."""
     active = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now()))
     signing = ApiKey.objects.filter(active, chatbot=OuterRef("pk"), type=ApiKey.Type.SIGNING)
     uci = Variable.objects.filter(chatbot=OuterRef("pk"), is_uci=True).values("name")
-    # Not even the ciphertext of a bucket's secret is read.
     return (
         chatbots.select_related("bucket")
         .defer("bucket__secret_encrypted")
@@ -50,7 +49,7 @@ def with_setup(chatbots: QuerySet[Chatbot]) -> QuerySet[Chatbot]:
 
 
 def overview_of(chatbot: Chatbot) -> Overview:
-    """Return what a chatbot that `with_setup` has read is set up with."""
+    """Return the overview of a chatbot read by `with_setup`."""
     uci: str | None = chatbot.uci_name  # type: ignore[attr-defined]
     bucket: Bucket | None = getattr(chatbot, "bucket", None)
     has_key: bool = chatbot.has_signing_key  # type: ignore[attr-defined]

@@ -1,12 +1,12 @@
-"""How many calls a key may make: so many in a minute, counted in the database for all processes together.
+"""Rate limits: calls per key and minute, counted in the database for all processes together.
 
-A key's minute begins with its first call, by the database's clock. Its row says how many permits of that minute
-were handed out. A process takes a small block of them by one statement and spends it call by call, so most calls
-of a busy key ask the database nothing. Up to 1,199 calls a minute a block is one permit, and the count is exact;
-above, each process can leave less than a 600th of the limit unused. More than the limit is never handed out.
+A key's minute begins with its first call, by the database's clock. Its row counts the permits taken in that minute. A
+process takes a small block by one statement and spends it call by call, so most calls of a busy key need no query. Up
+to 1,199 calls a minute a block is one permit and the count exact; above, each process can leave less than a 600th of
+the limit unused. The limit is never exceeded.
 
-What a process holds ends with the minute, and what it held when it died is lost for that minute. The statement
-commits by itself, before the view begins: no row is locked while a call is served.
+Unspent permits expire with the minute, and are lost if the process dies. The statement commits by itself before the
+view begins, so no row is locked while a call is served.
 """
 
 import logging
@@ -26,13 +26,12 @@ from common.logs import describe_database_error
 
 logger = logging.getLogger(__name__)
 
-# A process asks for at most this part of the limit at once.
+# A process takes at most this fraction of the limit at once.
 BLOCKS = 600
-# How often a process asks again: for a key without permits (someone may have raised its limit), and after an error.
+# How soon a process asks again: for a key without permits (its limit may have been raised), and after an error.
 ASK_AGAIN_SECONDS = 1.0
 
-# A minute goes on while now is within it. One that seems to begin more than a minute from now is of a time when the
-# database's clock was wrong.
+# A window that begins more than a minute from now was written while the database's clock was wrong.
 _TAKE = """
 INSERT INTO chatbots_ratelimitwindow AS kept (api_key_id, chatbot_id, began_at, taken)
 VALUES (%s, %s, statement_timestamp(), %s)
@@ -46,7 +45,7 @@ RETURNING began_at, taken, 60 - extract(epoch FROM statement_timestamp() - began
 
 
 class Allowance(NamedTuple):
-    """What a key may still do in its minute, after the call that asked."""
+    """What a key may still do in its minute, after this call."""
 
     limit: int
     remaining: int
@@ -67,8 +66,8 @@ class Allowance(NamedTuple):
 class _Window:
     """What this process knows of a key's minute.
 
-    `taken` are the permits that all processes had taken when we last asked, and `ours` those of them that we have not
-    spent. `ends` and `ask_again` are times of our monotonic clock.
+    `taken` counts the permits of all processes when last asked, `ours` those that this process has not spent. `ends`
+    and `ask_again` are in monotonic time.
     """
 
     began_at: datetime
@@ -79,13 +78,13 @@ class _Window:
 
     def allowance(self, limit: int, *, allowed: bool, now: float) -> Allowance:
         remaining = min(limit, self.ours + max(0, limit - self.taken))
-        # One second up: who waits that long is in the next minute by every clock.
+        # Rounded up, so that the wait ends in the next minute by any clock.
         reset_seconds = max(0, int(self.ends - now)) + 1
         return Allowance(limit, remaining, reset_seconds, allowed)
 
 
 class RateLimiter:
-    """What one process holds of all keys' minutes. Threads share it."""
+    """The windows of all keys in this process, shared by its threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -94,9 +93,9 @@ class RateLimiter:
         self._blind_until = 0.0
 
     def take(self, api_key: ApiKey) -> Allowance | None:
-        """Count one call, and say whether it is allowed. None where nothing limits the key.
+        """Count one call, and return whether it is allowed; None if limits are off.
 
-        A call that cannot be counted is allowed, as None too: a limit that fails must not stop what it guards.
+        Also None, so allowed, if the call cannot be counted: a failing limit must not stop the API.
         """
         limit = limit_of(api_key)
         asked = self._clock()
@@ -113,7 +112,7 @@ class RateLimiter:
             logger.error("Calls are not counted for now: %s", describe_database_error(error))  # noqa: TRY400
             return None
         granted = max(0, min(block, limit - (taken - block)))
-        # The database looked at its clock after we had at ours, so its minute ends no earlier than this.
+        # The database read its clock after we did, so its minute ends no earlier than this.
         window = _Window(began_at, asked + left_seconds, taken, granted, asked + ASK_AGAIN_SECONDS)
         with self._lock:
             return self._spend(api_key.pk, window, limit)
@@ -130,7 +129,7 @@ class RateLimiter:
         return None
 
     def _spend(self, key: int, new: _Window, limit: int) -> Allowance:
-        """Spend one permit of a block, and keep the others if its minute is still the one that we know of."""
+        """Spend one permit of a new block, and keep the rest if its minute is the current one."""
         now = self._clock()
         allowed = new.ours > 0
         new.ours -= allowed
@@ -147,14 +146,14 @@ class RateLimiter:
 
 
 def limit_of(api_key: ApiKey) -> int | None:
-    """Return the calls a minute that a key may make, or None where limits are off."""
+    """Return how many calls a minute a key may make, or None if limits are off."""
     if settings.RATE_LIMIT_PER_MINUTE == 0:
         return None
     return int(api_key.rate_limit or settings.RATE_LIMIT_PER_MINUTE)
 
 
 def _take(api_key: ApiKey, block: int) -> tuple[datetime, int, float]:
-    """Take a block, whether or not that many are left; return the minute's beginning, all taken, seconds left."""
+    """Take a block, even beyond the limit. Return the start of the minute, all taken permits, seconds left."""
     [(began_at, taken, left_seconds)] = fetch(_TAKE, [api_key.pk, api_key.chatbot_id, block])
     return began_at, taken, left_seconds
 

@@ -1,4 +1,4 @@
-"""What all processes know of a storage: that it does not answer, and what a check of it has found."""
+"""State of storages shared by all processes: that one does not answer, and the checks of buckets."""
 
 from django.db import models
 from django.db.models import Q
@@ -6,9 +6,9 @@ from django.db.models.functions import Now
 
 
 class SilentStorage(models.Model):
-    """That a storage does not answer. The row goes with its first answer (`chatbots.buckets.silence`).
+    """A storage that does not answer. Its first answer deletes the row (`chatbots.buckets.silence`).
 
-    All times are the database's clock.
+    Times are by the database's clock.
     """
 
     chatbot = models.ForeignKey(
@@ -17,10 +17,10 @@ class SilentStorage(models.Model):
         on_delete=models.PROTECT,
         related_name="+",
         db_index=False,
-        help_text="Whose bucket it is; null for the operator's.",
+        help_text="The owner of the bucket; null for the operator's.",
     )
-    since = models.DateTimeField(db_default=Now(), help_text="When it was first found not to answer.")
-    rests_until = models.DateTimeField(null=True, help_text="No worker calls it before.")
+    since = models.DateTimeField(db_default=Now(), help_text="When it first failed to answer.")
+    rests_until = models.DateTimeField(null=True, help_text="No worker calls it before this time.")
 
     class Meta:
         constraints = [
@@ -32,20 +32,19 @@ class SilentStorage(models.Model):
 
 
 class BucketCheck(models.Model):
-    """A check of a chatbot's bucket that somebody has asked for: one a bucket, the next takes its place.
+    """A requested check of a chatbot's bucket, carried out by a worker. A new one replaces the previous.
 
-    A worker carries it out. `steps` is what it has tried so far, in our words: name, permission, code and detail of
-    each, the last two empty where it went well.
+    `steps` has name, permission, code and detail of each step so far; the last two are empty if it succeeded.
     """
 
     chatbot = models.OneToOneField("chatbots.Chatbot", on_delete=models.PROTECT, primary_key=True, related_name="+")
-    token = models.UUIDField(help_text="Of this asking: what a former one found is not written.")
+    token = models.UUIDField(help_text="Identifies this check: results of a replaced one are discarded.")
     asked_at = models.DateTimeField(db_default=Now())
-    claimed_until = models.DateTimeField(null=True, help_text="A worker is at it; by the database's clock.")
-    owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that had it last.")
+    claimed_until = models.DateTimeField(null=True, help_text="The lease of the worker, by the database's clock.")
+    owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that claimed it last.")
     finished_at = models.DateTimeField(null=True)
     steps = models.JSONField(default=list)
-    error = models.CharField(max_length=500, blank=True, default="", help_text="Code and detail, ours.")
+    error = models.CharField(max_length=500, blank=True, default="", help_text="Our code and detail.")
 
     class Meta:
         indexes = [

@@ -1,17 +1,21 @@
-"""What all commands of `manage.py` share: help that teaches."""
+"""Base class of the `manage.py` commands: help with examples, and the errors of operations."""
 
 from argparse import RawDescriptionHelpFormatter
 from typing import Any, ClassVar
 
-from django.core.management.base import BaseCommand, CommandParser, DjangoHelpFormatter
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 
 
 class _HelpFormatter(DjangoHelpFormatter, RawDescriptionHelpFormatter):
-    """Django's order, which puts a command's own options first, and our line breaks."""
+    """Django's order, with a command's own options first, and our line breaks."""
 
 
 class TeachingCommand(BaseCommand):
-    """A command whose `--help` ends with examples that run, and its exit codes."""
+    """A command whose `--help` ends with runnable examples and the exit codes.
+
+    A ValidationError of an operation becomes a CommandError, one message per line.
+    """
 
     examples: ClassVar[str] = ""
 
@@ -19,3 +23,15 @@ class TeachingCommand(BaseCommand):
         return super().create_parser(
             prog_name, subcommand, epilog=self.examples, formatter_class=_HelpFormatter, **kwargs
         )
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except ValidationError as error:
+            by_field = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+            lines = [
+                message if field == NON_FIELD_ERRORS else f"{field}: {message}"
+                for field, messages in by_field.items()
+                for message in messages
+            ]
+        raise CommandError("\n".join(lines))

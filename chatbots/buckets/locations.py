@@ -1,4 +1,4 @@
-"""Which storage a chatbot's files go to: the operator's bucket, below the chatbot's slug, or the client's own."""
+"""Where a chatbot's files are stored: in the operator's bucket, below the chatbot's slug, or in the client's own."""
 
 import os
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 
 from chatbots.models import Bucket, Chatbot
 from common.crypto import decrypt
@@ -19,9 +20,9 @@ Hosting = Bucket.Hosting
 
 @dataclass(frozen=True)
 class StorageLocation:
-    """Where files of a chatbot go. A key begins with `prefix`, which is empty or ends in `/`.
+    """A place for a chatbot's files. Keys begin with `prefix`, which is empty or ends in `/`.
 
-    `endpoint` is that of a client's bucket, empty for AWS.
+    `endpoint` is the one of a client's bucket, empty for AWS.
     """
 
     hosting: Bucket.Hosting
@@ -49,15 +50,15 @@ def hosted_storage() -> ObjectStorage:
 
 
 def hosted_location(chatbot: Chatbot) -> StorageLocation:
-    """Return the chatbot's part of the operator's bucket, whatever its bucket is set to."""
+    """Return the chatbot's folder in the operator's bucket, whatever its bucket is set to."""
     return StorageLocation(Hosting.HOSTED, settings.S3_BUCKET, f"{chatbot.slug}/", hosted_storage())
 
 
 def location_of(bucket: Bucket) -> StorageLocation:
-    """Return where a chatbot's files go now. Cheap to call, and calls nobody.
+    """Return where a chatbot's files are stored now. Cheap: no network call.
 
-    Raises SecretUnreadable (common.crypto), and StorageError for a role while the settings hold no identity
-    with which to assume it.
+    Raises SecretUnreadable (common.crypto), and StorageError for a role if the settings have no identity to assume
+    it with.
     """
     if bucket.hosting == Hosting.HOSTED:
         return hosted_location(bucket.chatbot)
@@ -75,8 +76,16 @@ def location_of(bucket: Bucket) -> StorageLocation:
     return StorageLocation(Hosting.CLIENT, bucket.bucket, bucket.prefix, storage, bucket.endpoint)
 
 
+def require_bucket(chatbot: Chatbot) -> Bucket:
+    """Return the chatbot's bucket. Raises ValidationError if none is set."""
+    bucket = Bucket.objects.select_related("chatbot").filter(chatbot=chatbot).first()
+    if bucket is None:
+        raise ValidationError({"bucket": "This chatbot has no bucket. Set one first, with set_bucket."})
+    return bucket
+
+
 def bucket_secret_binding(chatbot_id: int) -> str:
-    """Name row and field of a bucket's secret, for `common.crypto`. A chatbot has one bucket."""
+    """Return what a bucket's encrypted secret is bound to (`common.crypto`)."""
     return f"bucket:{chatbot_id}:secret"
 
 
@@ -93,12 +102,12 @@ def _credentials(bucket: Bucket) -> dict[str, Any]:
     return {"access_key": None, "secret_key": None, "role": role}
 
 
-# More than a worker calls within the time of one call: what one that is dropped has learned is lost. 0.5 MB each.
+# More than a worker uses within the time of one call: a dropped one loses the state of its breaker. 0.5 MB each.
 @lru_cache(maxsize=512)
 def _storage(**options: Any) -> ObjectStorage:
     return ObjectStorage(
         **options,
-        # Else S3Storage takes them from AWS_* variables, which are not settings of ours.
+        # Otherwise S3Storage takes them from AWS_* variables.
         security_token=None,
         session_profile=None,
         file_overwrite=True,
@@ -108,9 +117,9 @@ def _storage(**options: Any) -> ObjectStorage:
 
 
 def forget_storages() -> None:
-    """Let every storage be made anew: its connections, and what its breaker knows."""
+    """Discard every storage, with its connections and the state of its breaker."""
     _storage.cache_clear()
 
 
-# A forked worker must not speak on its parent's connections.
+# A forked worker must not use its parent's connections.
 os.register_at_fork(after_in_child=forget_storages)

@@ -1,18 +1,19 @@
-"""The least that a client must grant, as IAM policies."""
+"""The minimal IAM policies that a client must grant."""
 
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
+from chatbots.buckets.locations import require_bucket
 from chatbots.models import Bucket, Chatbot
 
 Policy = dict[str, Any]
 
-# The ARN that stands where the operator has told none.
+# Placeholder where STS_IDENTITY_ARN is not set.
 UNKNOWN_IDENTITY = "arn:aws:iam::<the service's account>:user/<the service's user>"
 
-# What the service does with its objects. Versions: what it removes, it removes in each version.
+# It removes objects in every version.
 _OBJECT_ACTIONS = (
     *("s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"),
     *("s3:DeleteObject", "s3:DeleteObjectVersion"),
@@ -20,12 +21,12 @@ _OBJECT_ACTIONS = (
 
 
 def access_policy(*, chatbot: Chatbot) -> Policy:
-    """Return the policy for the access to a chatbot's files. Raises ValidationError when no bucket is set.
+    """Return the policy for access to a chatbot's files. Raises ValidationError if no bucket is set.
 
-    For a client's bucket it is what our access key or role needs. For the hosted bucket it is for credentials with
-    which this client reads its own files, and no one else's.
+    For a client's bucket: what our access key or role needs. For the hosted bucket: what the client's own credentials
+    need to read its files, and no other client's.
     """
-    bucket = _bucket_of(chatbot)
+    bucket = require_bucket(chatbot)
     if bucket.hosting == Bucket.Hosting.HOSTED:
         name, prefix, region = settings.S3_BUCKET, f"{chatbot.slug}/", settings.S3_REGION
         arn = f"arn:{_partition(region)}:s3:::{name}"
@@ -37,17 +38,17 @@ def access_policy(*, chatbot: Chatbot) -> Policy:
     return _policy(
         _statement("Files", list(_OBJECT_ACTIONS), f"{arn}/{bucket.prefix}*"),
         _statement("ListFiles", ["s3:ListBucket", "s3:ListBucketVersions"], arn, _below(bucket.prefix)),
-        # S3 knows no prefix as a condition of this one.
+        # S3 supports no prefix condition here.
         _statement("ListOpenUploads", ["s3:ListBucketMultipartUploads"], arn),
         *_of_kms(bucket),
     )
 
 
 def trust_policy(*, chatbot: Chatbot) -> Policy:
-    """Return who may assume the role: our identity, with the external id. Raises ValidationError without a role."""
-    bucket = _bucket_of(chatbot)
+    """Return the policy that lets our identity assume the role. Raises ValidationError without a role."""
+    bucket = require_bucket(chatbot)
     if not bucket.role_arn:
-        raise ValidationError({"role_arn": "This bucket is not reached by a role, so there is nothing to trust."})
+        raise ValidationError({"role_arn": "This bucket has no role, so it needs no trust policy."})
     return _policy(
         {
             "Sid": "AssumeWithExternalId",
@@ -57,13 +58,6 @@ def trust_policy(*, chatbot: Chatbot) -> Policy:
             "Condition": {"StringEquals": {"sts:ExternalId": bucket.external_id}},
         }
     )
-
-
-def _bucket_of(chatbot: Chatbot) -> Bucket:
-    bucket = Bucket.objects.filter(chatbot=chatbot).first()
-    if bucket is None:
-        raise ValidationError({"bucket": "This chatbot has no bucket. Set one first, with set_bucket."})
-    return bucket
 
 
 def _policy(*statements: Policy) -> Policy:
@@ -80,7 +74,7 @@ def _below(prefix: str) -> Policy | None:
 
 
 def _of_kms(bucket: Bucket) -> list[Policy]:
-    """A named KMS key wants its own grant; S3's default key needs none."""
+    """Return the grant for a named KMS key; S3's default key needs none."""
     key, actions = bucket.kms_key_id, ["kms:GenerateDataKey", "kms:Decrypt"]
     if not key:
         return []

@@ -1,4 +1,4 @@
-"""Try each call that the service makes to a bucket, with an object of a random name, and tell what is refused."""
+"""Try each call that the service makes to a bucket, with an object of a random name."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _TEXT = b"A check whether the service may work here. It removes this object itse
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that was tried. `permission` is what it needs; `error` is None where it went well."""
+    """One call that was tried, the permission it needs, and its error or None."""
 
     name: str
     permission: str
@@ -31,7 +31,7 @@ class Step:
 class _Probe:
     storage: ObjectStorage
     key: str
-    versions: set[str] = field(default_factory=set)  # that the storage told us when it took them
+    versions: set[str] = field(default_factory=set)  # as reported by the storage
     upload_id: str = ""
 
     @property
@@ -44,11 +44,11 @@ class _Probe:
 
     def write(self) -> None:
         with self.storage.calls():
-            self._made(self._client.put_object(**self._object, Body=_TEXT, **self.storage.encryption))
+            self._note_version(self._client.put_object(**self._object, Body=_TEXT, **self.storage.encryption))
 
     def read(self) -> None:
         if self.storage.read(self.key) != _TEXT:
-            raise StorageError("storage_incomplete", "The storage gave back something else than was written.")
+            raise StorageError("storage_incomplete", "The storage returned something else than was written.")
 
     def list(self) -> None:
         if self.key not in self.storage.keys(self.key) and self.versions:
@@ -67,7 +67,7 @@ class _Probe:
         self.upload_id = ""
 
     def complete_upload(self) -> None:
-        # One that could not be aborted is completed instead: an object can be removed, an upload stays.
+        # Completes an upload that could not be aborted: an object can be removed, an upload cannot.
         self.upload_id = self.upload_id or self.storage.open_upload(self.key, content_type="text/plain")
         part = self._send_part()
         with self.storage.calls():
@@ -75,14 +75,14 @@ class _Probe:
                 **self._object, UploadId=self.upload_id, MultipartUpload={"Parts": [part]}
             )
         self.upload_id = ""
-        self._made(answer)
+        self._note_version(answer)
 
     def list_versions(self) -> None:
         found = {version.version_id for version in self.storage.versions(self.key) if version.key == self.key}
         self.versions |= found
 
     def remove(self) -> None:
-        """Remove what was made, as `ObjectStorage.purge` does, also where listing is refused."""
+        """Remove all versions, as `ObjectStorage.purge` does, even if listing is refused."""
         refused = self.storage.remove_versions(Version(self.key, version_id) for version_id in sorted(self.versions))
         for error in refused.values():
             raise error
@@ -92,22 +92,22 @@ class _Probe:
             answer = self._client.upload_part(**self._object, UploadId=self.upload_id, PartNumber=1, Body=_TEXT)
         return {"ETag": answer["ETag"], "PartNumber": 1}
 
-    def _made(self, answer: Any) -> None:
+    def _note_version(self, answer: Any) -> None:
         self.versions.add(answer.get("VersionId") or "null")
 
 
-def probe(place: StorageLocation) -> Iterator[Step]:
-    """Yield what was tried, one by one, ending with the removal of what was made.
+def probe(location: StorageLocation) -> Iterator[Step]:
+    """Yield each step after it was tried; the last one removes the object.
 
-    After a refused permission the next is tried. Anything else, such as a wrong secret or a storage that does not
-    answer, would be the same each time: then only the removal is tried, if there is something to remove.
+    A missing permission does not stop the probe. Any other error, such as a wrong secret or no answer, would occur
+    each time: then only the removal follows, if there is something to remove.
     """
-    # Whoever asks wants to know now, also of a storage that is left alone for a while.
-    place.storage.calls.breaker.reset()
-    one = _Probe(place.storage, f"{place.prefix}access_check_{secrets.token_hex(8)}")
+    # The result is wanted now, even if the breaker is open.
+    location.storage.calls.breaker.reset()
+    one = _Probe(location.storage, f"{location.prefix}access_check_{secrets.token_hex(8)}")
     for name, permission, action in _steps(one):
         if (action == one.read and not one.versions) or (action == one.abort_upload and not one.upload_id):
-            continue  # there is nothing to try it with
+            continue  # nothing to try it with
         step = Step(name, permission, _error_of(action))
         yield step
         if step.error and not step.error.permission:
@@ -140,7 +140,7 @@ def _steps(one: _Probe) -> list[tuple[str, str, Callable[[], None]]]:
 
 def _error_of(action: Callable[[], None]) -> StorageError | None:
     try:
-        # All its calls together: a listing may go on for ever, and an object be longer than what was written.
+        # For all its calls together: a listing may never end, an object may be longer than written.
         with outbound.within(outbound.STORAGE_SECONDS, answer_bytes=outbound.STORAGE_ANSWER_BYTES):
             action()
     except StorageError as error:
@@ -149,7 +149,7 @@ def _error_of(action: Callable[[], None]) -> StorageError | None:
 
 
 def _not_removed(one: _Probe) -> StorageError:
-    left = f"The object {one.key.rpartition('/')[2]} is left: remove it by hand."
+    left = f"The object {one.key.rpartition('/')[2]} remains: remove it by hand."
     if one.versions == {"null"}:
         permission, why = "s3:DeleteObject and s3:DeleteObjectVersion", "We may not delete objects here."
     else:

@@ -1,8 +1,8 @@
-"""What all processes know of storages that do not answer: so each new one does not have to find out for itself.
+"""Shares between processes which storages do not answer, so that each need not find out for itself.
 
-Whoever works for a while with a storage heeds what is known before, and notes how it went after. In between, the
-breaker of the process counts (`common.storage.breaker`). A storage is named by the chatbot whose bucket it is, or
-by None: the operator's. Times are the database's clock.
+A process applies the shared state to its own circuit breaker (`common.storage.breaker`) before it works with a
+storage, and records the result after. A storage is identified by the chatbot that owns the bucket, or None for the
+operator's. Times are by the database's clock.
 """
 
 import logging
@@ -22,12 +22,12 @@ from common.storage.errors import StorageError
 
 logger = logging.getLogger(__name__)
 
-# Where nobody listens a trial costs nothing: it rests for a tenth of the time that it has been silent.
+# A refused connection costs nothing: the rest is a tenth of the time without an answer.
 _SHARE_AFTER_QUICK = 0.1
-# Whoever tries a storage after its rest is the only one meanwhile. Longer than a call can take.
+# Only one process tries a storage after its rest. Longer than a call can take.
 _TRIAL_SECONDS = 90
 
-_HEED = """
+_READ = """
 WITH tried AS (
     UPDATE chatbots_silentstorage SET rests_until = clock_timestamp() + make_interval(secs => %(trial)s)
      WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s AND rests_until <= clock_timestamp()
@@ -36,7 +36,7 @@ WITH tried AS (
 SELECT EXISTS (SELECT FROM tried), extract(epoch FROM rests_until - clock_timestamp())::float
   FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s
 """
-# As long as it has been silent, within limits: so each rest is twice as long as the one before.
+# The rest is as long as the time without an answer, within limits: so each is twice as long as the one before.
 _SILENT = """
 INSERT INTO chatbots_silentstorage AS s (chatbot_id, rests_until)
 VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(secs => %(first)s) END)
@@ -45,7 +45,7 @@ VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(
            greatest((clock_timestamp() - s.since) * %(share)s, make_interval(secs => %(first)s)),
            make_interval(secs => %(longest)s)) END
 """
-# An answer from before it was found silent says nothing: its process may have had nothing to do since.
+# Ignores an answer older than the row: its process may have been idle since.
 _ANSWERS = """
 DELETE FROM chatbots_silentstorage
  WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s AND since <= clock_timestamp() - make_interval(secs => %(ago)s)
@@ -55,27 +55,27 @@ _FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
 @contextmanager
 def calling_bucket_of(chatbot_id: int) -> Iterator[None]:
-    """Work with the bucket of a chatbot's client: heed what is known of it, and note how it went.
+    """Work with a client's bucket: apply the shared state before, and record the result after.
 
-    One at a time in a process. A bucket that cannot be opened is none to learn of: whoever calls it is told.
+    One at a time per process. A bucket that cannot be opened is skipped: its caller gets the error.
     """
     breaker = None
-    with _no_matter():
+    with _ignore_database_errors():
         breaker = _breaker_of(chatbot_id)
         if breaker:
-            heed(chatbot_id, breaker)
+            apply_state(chatbot_id, breaker)
     try:
         yield
     finally:
-        with _no_matter():
-            # Of another bucket, or other settings of this one, it says nothing.
+        with _ignore_database_errors():
+            # Not if the bucket or its settings have changed.
             if breaker and breaker is _breaker_of(chatbot_id):
-                note(chatbot_id, breaker)
+                record(chatbot_id, breaker)
 
 
 @contextmanager
-def _no_matter() -> Iterator[None]:
-    """Log that the database fails: the work itself has to meet that, and to put back what it has in hand."""
+def _ignore_database_errors() -> Iterator[None]:
+    """Log database errors only: the work itself meets them, and releases what it has claimed."""
     try:
         yield
     except DatabaseError as error:
@@ -84,15 +84,15 @@ def _no_matter() -> Iterator[None]:
 
 
 def share_hosted() -> None:
-    """Note what this process has learned of the operator's bucket, and heed what others have."""
+    """Record what this process knows of the operator's bucket, and apply what others know."""
     breaker = hosted_storage().calls.breaker
-    note(None, breaker)
-    heed(None, breaker)
+    record(None, breaker)
+    apply_state(None, breaker)
 
 
-def heed(chatbot_id: int | None, breaker: Breaker) -> None:
-    """Let the breaker be as what is known says: closed, open for the rest, or open for one call that tries."""
-    found = fetch_one(_HEED, {"chatbot": chatbot_id, "trial": _TRIAL_SECONDS})
+def apply_state(chatbot_id: int | None, breaker: Breaker) -> None:
+    """Close the breaker, or open it for the rest or for one trial call, as the shared state says."""
+    found = fetch_one(_READ, {"chatbot": chatbot_id, "trial": _TRIAL_SECONDS})
     if found is None:
         breaker.close_if_resting()
         return
@@ -103,11 +103,11 @@ def heed(chatbot_id: int | None, breaker: Breaker) -> None:
         breaker.rest(seconds)
 
 
-def note(chatbot_id: int | None, breaker: Breaker) -> None:
-    """Note what the last call since the last note has shown. Where none has ended nothing is learned.
+def record(chatbot_id: int | None, breaker: Breaker) -> None:
+    """Record the result of the last call since the previous `record`, if any.
 
-    A client's bucket is left alone from the first call on that has no answer: only what is its own waits. The
-    operator's from the third in a row.
+    A client's bucket rests from the first call without an answer, since only its own work waits; the operator's from
+    the third in a row.
     """
     last = breaker.take_last()
     if last is None:
@@ -124,7 +124,7 @@ def note(chatbot_id: int | None, breaker: Breaker) -> None:
 
 
 def forget(chatbot_id: int) -> None:
-    """Forget that a chatbot's bucket does not answer, since it is another one now or somebody wants to know."""
+    """Forget that a chatbot's bucket did not answer: its settings have changed, or a check is wanted."""
     execute(_FORGET, [chatbot_id])
 
 

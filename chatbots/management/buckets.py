@@ -1,4 +1,4 @@
-"""What the commands for buckets have in common: how a bucket and the outcome of its check are shown."""
+"""How the commands print a bucket and the result of its check."""
 
 from typing import Any
 
@@ -6,29 +6,19 @@ from django.conf import settings
 from django.core.management.base import OutputWrapper
 
 from chatbots.models import Bucket
-from chatbots.operations.buckets import Outcome
+from chatbots.operations.buckets import SETTINGS, BucketCheckResult
 
 
-def shown_bucket(bucket: Bucket) -> dict[str, Any]:
-    """Return a bucket's settings for a script, without the secret."""
+def bucket_as_json(bucket: Bucket) -> dict[str, Any]:
+    """Return a bucket's settings as JSON data, without the secret."""
     if bucket.hosting == Bucket.Hosting.HOSTED:
         where = {"bucket": settings.S3_BUCKET, "region": settings.S3_REGION, "prefix": f"{bucket.chatbot.slug}/"}
         return {"slug": bucket.chatbot.slug, "hosting": "hosted", **where}
-    names = (
-        "bucket",
-        "region",
-        "prefix",
-        "endpoint",
-        "sse",
-        "kms_key_id",
-        "access_key_id",
-        "role_arn",
-        "external_id",
-    )
+    names = [name for name in SETTINGS if name not in {"hosting", "secret_encrypted"}]
     return {"slug": bucket.chatbot.slug, "hosting": "client", **{name: getattr(bucket, name) for name in names}}
 
 
-def shown_outcome(outcome: Outcome) -> dict[str, Any]:
+def result_as_json(result: BucketCheckResult) -> dict[str, Any]:
     steps = [
         {
             "name": step.name,
@@ -37,16 +27,16 @@ def shown_outcome(outcome: Outcome) -> dict[str, Any]:
             "code": step.error.code if step.error else None,
             "detail": step.error.detail if step.error else None,
         }
-        for step in outcome.steps
+        for step in result.steps
     ]
-    return {"ok": outcome.is_ok, "error": outcome.error or None, "steps": steps}
+    return {"ok": result.is_ok, "error": result.error or None, "steps": steps}
 
 
-def tell_outcome(outcome: Outcome, stream: OutputWrapper) -> None:
-    for step in outcome.steps:
-        stream.write(f"{'ok     ' if step.is_ok else 'refused'} {step.name} ({step.permission})")
+def print_result(result: BucketCheckResult, stream: OutputWrapper) -> None:
+    for step in result.steps:
+        stream.write(f"{'ok    ' if step.is_ok else 'failed'} {step.name} ({step.permission})")
         if step.error:
-            stream.write(f"        {step.error.detail}")
-    if not outcome.steps:
-        stream.write(outcome.error)
-    stream.write("The bucket can be used." if outcome.is_ok else "The bucket cannot be used as it is.")
+            stream.write(f"       {step.error.detail}")
+    if not result.steps:
+        stream.write(result.error)
+    stream.write("The bucket can be used." if result.is_ok else "The bucket cannot be used as it is.")

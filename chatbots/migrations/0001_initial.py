@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
                 ("type", models.CharField(choices=[("signing", "Signing key"), ("token", "Token")], max_length=8)),
                 (
                     "prefix",
-                    models.CharField(help_text="Names the key in logs; not secret.", max_length=16, unique=True),
+                    models.CharField(help_text="Identifies the key in logs; not secret.", max_length=16, unique=True),
                 ),
                 (
                     "scopes",
@@ -46,11 +46,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "secret_encrypted",
-                    models.TextField(blank=True, default="", help_text="Of a signing key: it must sign."),
+                    models.TextField(blank=True, default="", help_text="For a signing key: we sign with it."),
                 ),
                 (
                     "secret_sha256",
-                    models.BinaryField(help_text="Of a token: only this is kept.", max_length=32, null=True),
+                    models.BinaryField(help_text="For a token: only this is stored.", max_length=32, null=True),
                 ),
                 (
                     "created_at",
@@ -66,7 +66,7 @@ class Migration(migrations.Migration):
                     "rate_limit",
                     models.PositiveIntegerField(
                         blank=True,
-                        help_text="Calls a minute; empty for as many as RATE_LIMIT_PER_MINUTE says.",
+                        help_text="Calls per minute; empty for RATE_LIMIT_PER_MINUTE.",
                         null=True,
                     ),
                 ),
@@ -100,12 +100,14 @@ class Migration(migrations.Migration):
                 ("access_key_id", models.CharField(blank=True, default="", max_length=128)),
                 (
                     "secret_encrypted",
-                    models.TextField(blank=True, default="", help_text="Of the access key; never shown again."),
+                    models.TextField(blank=True, default="", help_text="For the access key; never shown again."),
                 ),
                 ("role_arn", models.CharField(blank=True, default="", max_length=2048)),
                 (
                     "external_id",
-                    models.CharField(blank=True, default="", help_text="The role's trust names it.", max_length=64),
+                    models.CharField(
+                        blank=True, default="", help_text="The trust policy of the role names it.", max_length=64
+                    ),
                 ),
                 (
                     "sse",
@@ -128,7 +130,7 @@ class Migration(migrations.Migration):
                 ("last_checked_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
                     "last_error",
-                    models.CharField(blank=True, default="", help_text="Code and detail, ours.", max_length=500),
+                    models.CharField(blank=True, default="", help_text="Our code and detail.", max_length=500),
                 ),
             ],
         ),
@@ -141,7 +143,7 @@ class Migration(migrations.Migration):
                     models.UUIDField(
                         default=uuid_utils.compat.uuid7,
                         editable=False,
-                        help_text="Digests and the erasure ledger name it by this.",
+                        help_text="Identifies it in digests and the erasure ledger.",
                         unique=True,
                     ),
                 ),
@@ -153,9 +155,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "compliance_enabled",
-                    models.BooleanField(
-                        default=False, help_text="Whether deletions and exports may be filed at all."
-                    ),
+                    models.BooleanField(default=False, help_text="Whether deletions and exports may be filed."),
                 ),
                 (
                     "retention_days",
@@ -176,26 +176,26 @@ class Migration(migrations.Migration):
                     "max_conversations_per_deletion",
                     models.PositiveIntegerField(
                         default=1000,
-                        help_text="A deletion that would erase more than this is held until someone approves it.",
+                        help_text="Deletions of more than this are held for approval.",
                     ),
                 ),
                 (
                     "four_eyes",
                     models.BooleanField(
-                        default=False, help_text="Whether each deletion waits for the approval of another person."
+                        default=False, help_text="Whether each deletion needs the approval of another person."
                     ),
                 ),
                 (
                     "require_action",
                     models.BooleanField(
                         default=False,
-                        help_text='Whether a request must carry "action", so that no capture can be re-routed.',
+                        help_text='Whether a request must carry "action", so that a captured one cannot be sent to another path.',
                     ),
                 ),
                 (
                     "grace_minutes",
                     models.PositiveIntegerField(
-                        default=0, help_text="How long a request can be cancelled before it is taken up."
+                        default=0, help_text="How long a request can be cancelled before it starts."
                     ),
                 ),
                 (
@@ -203,7 +203,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         blank=True,
                         default="",
-                        help_text="Who is told what became of a request that names no address itself. Empty: nobody.",
+                        help_text="Receives the outcome of requests without a URL of their own. Empty: none.",
                         max_length=500,
                         verbose_name="callback URL",
                     ),
@@ -226,7 +226,7 @@ class Migration(migrations.Migration):
                 (
                     "previous_until",
                     models.DateTimeField(
-                        help_text="Until when what signed before it, a secret or a signing key, signs as well.",
+                        help_text="Until when its predecessor, a secret or a signing key, signs as well.",
                         null=True,
                     ),
                 ),
@@ -277,7 +277,7 @@ class Migration(migrations.Migration):
                     "mails",
                     models.BooleanField(
                         default=True,
-                        help_text="Whether an officer gets mails of what fails, is held or gets late. Their own choice.",
+                        help_text="Whether the officer gets mails about failed, held and late requests: their own choice.",
                     ),
                 ),
             ],
@@ -290,10 +290,10 @@ class Migration(migrations.Migration):
                     "since",
                     models.DateTimeField(
                         db_default=django.db.models.functions.datetime.Now(),
-                        help_text="When it was first found not to answer.",
+                        help_text="When it first failed to answer.",
                     ),
                 ),
-                ("rests_until", models.DateTimeField(help_text="No worker calls it before.", null=True)),
+                ("rests_until", models.DateTimeField(help_text="No worker calls it before this time.", null=True)),
             ],
         ),
         migrations.CreateModel(
@@ -305,7 +305,7 @@ class Migration(migrations.Migration):
                     models.UUIDField(
                         default=uuid_utils.compat.uuid7,
                         editable=False,
-                        help_text="Digests and the erasure ledger name it by this.",
+                        help_text="Identifies it in digests and the erasure ledger.",
                         unique=True,
                     ),
                 ),
@@ -322,7 +322,7 @@ class Migration(migrations.Migration):
                     "was_uci",
                     models.BooleanField(
                         default=False,
-                        help_text="Conversations of that time stay findable under it, so it cannot be removed either.",
+                        help_text="Conversations of that time stay findable under it, so it cannot be removed.",
                         verbose_name="was the UCI",
                     ),
                 ),
@@ -343,7 +343,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("began_at", models.DateTimeField()),
-                ("taken", models.BigIntegerField(help_text="Permits asked for; above the limit once it is reached.")),
+                ("taken", models.BigIntegerField(help_text="Permits taken; above the limit once it is reached.")),
             ],
         ),
         migrations.CreateModel(
@@ -359,23 +359,26 @@ class Migration(migrations.Migration):
                         to="chatbots.chatbot",
                     ),
                 ),
-                ("token", models.UUIDField(help_text="Of this asking: what a former one found is not written.")),
+                (
+                    "token",
+                    models.UUIDField(help_text="Identifies this check: results of a replaced one are discarded."),
+                ),
                 ("asked_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 (
                     "claimed_until",
-                    models.DateTimeField(help_text="A worker is at it; by the database's clock.", null=True),
+                    models.DateTimeField(help_text="The lease of the worker, by the database's clock.", null=True),
                 ),
                 (
                     "owner",
                     models.CharField(
-                        db_default="", default="", help_text="The process that had it last.", max_length=100
+                        db_default="", default="", help_text="The process that claimed it last.", max_length=100
                     ),
                 ),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("steps", models.JSONField(default=list)),
                 (
                     "error",
-                    models.CharField(blank=True, default="", help_text="Code and detail, ours.", max_length=500),
+                    models.CharField(blank=True, default="", help_text="Our code and detail.", max_length=500),
                 ),
             ],
         ),
@@ -469,7 +472,7 @@ class Migration(migrations.Migration):
             name="chatbot",
             field=models.ForeignKey(
                 db_index=False,
-                help_text="Whose bucket it is; null for the operator's.",
+                help_text="The owner of the bucket; null for the operator's.",
                 null=True,
                 on_delete=django.db.models.deletion.PROTECT,
                 related_name="+",

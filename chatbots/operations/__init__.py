@@ -1,7 +1,7 @@
-"""Set up chatbots: every change of a chatbot, its variables, its keys and its members that a person asks for.
+"""Operations on chatbots, their variables, keys and members, for the commands and the console.
 
-Commands and console each make one call into here. Each operation is one transaction, change-log entries
-included. What cannot be done raises ValidationError, its messages by field, each saying what to do.
+Each is one transaction, change-log entries included. A refusal is a ValidationError with messages by field, each
+saying what to do.
 """
 
 from chatbots.operations.callback_secrets import OVERLAP_HOURS, NewCallbackSecret, create_callback_secret

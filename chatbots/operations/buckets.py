@@ -1,4 +1,4 @@
-"""Set and check where a chatbot's files go. What cannot be done raises ValidationError, its messages by field."""
+"""Set and check a chatbot's bucket. A refusal is a ValidationError with messages by field."""
 
 import re
 import secrets
@@ -13,7 +13,7 @@ from django.utils.timezone import now
 
 from chatbots import changelog
 from chatbots.buckets import Step, location_of, probe, silence
-from chatbots.buckets.locations import bucket_secret_binding
+from chatbots.buckets.locations import bucket_secret_binding, require_bucket
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import SecretUnreadable, encrypt
 from common.storage import StorageError
@@ -22,20 +22,20 @@ from common.storage.guard import EndpointRefused, check_endpoint
 Hosting = Bucket.Hosting
 Sse = Bucket.Sse
 
-# What is set of a client's bucket; the change log names those that changed. A secret is compared by its ciphertext.
+# The settings of a bucket. The change log names those that changed; a secret is compared by its ciphertext.
 SETTINGS = (
     *("hosting", "bucket", "region", "prefix", "endpoint", "sse", "kms_key_id"),
     *("access_key_id", "secret_encrypted", "role_arn", "external_id"),
 )
 
-_PLACE_TAKEN = "Another chatbot puts its files there. Give each chatbot a prefix of its own."
+_LOCATION_TAKEN = "Another chatbot stores its files there. Give each chatbot a prefix of its own."
 
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
 _IP_ADDRESS = re.compile(r"(?:\d+\.){3}\d+")
 _NOT_A_BUCKET = re.compile(r"xn--.*|sthree-.*|.*(?:-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)")
 _AWS_REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-\d{1,2}")
 _OTHER_REGION = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
-# No character with a meaning in a policy, an address or a shell.
+# No character with a meaning in a policy, a URL or a shell.
 _PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._=@+-]+")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}", re.ASCII)
 _KMS_KEY = re.compile(r"[A-Za-z0-9:/_.=@+-]{1,2048}")
@@ -45,10 +45,10 @@ _SECRET = re.compile(r"[!-~]{8,512}")
 
 @dataclass(frozen=True)
 class ClientBucket:
-    """A client's own bucket, and either an access key of theirs or a role that they let us assume.
+    """A client's own bucket, with either an access key or a role that the client lets us assume.
 
-    `endpoint` is empty for AWS. `secret` None keeps the one that is stored for this access key. `sse` is one of
-    Bucket.Sse; `kms_key_id` goes with KMS only, and empty means the store's own key.
+    `endpoint` is empty for AWS. `secret` None keeps the one stored for this access key. `kms_key_id` is for
+    Bucket.Sse.KMS only; empty means the store's default key.
     """
 
     bucket: str
@@ -63,8 +63,8 @@ class ClientBucket:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a check of a bucket found. `error` is `code: detail`, or empty when all went well."""
+class BucketCheckResult:
+    """The steps of a check. `error` is `code: detail`, or empty if all steps succeeded."""
 
     steps: list[Step]
     error: str
@@ -75,11 +75,11 @@ class Outcome:
 
 
 def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> Bucket:
-    """Let a chatbot's files go to a client's bucket, or to the operator's (None). Files written before stay.
+    """Store a chatbot's files in a client's bucket, or in the operator's (None). Files written before stay.
 
-    Asks the name service about an endpoint, so do not call it in a transaction. Nothing else is tried: see
-    `check_bucket`. A new role gets an external id that nobody can guess; it is kept while the role stays.
-    Raises ValidationError.
+    Resolves the name of an endpoint, so do not call it in a transaction. The bucket itself is not tried: see
+    `check_bucket`. A new role gets an unguessable external id, which stays as long as the role. Raises
+    ValidationError.
     """
     checked = None if client is None else check_settings(chatbot=chatbot, client=client)
     try:
@@ -92,19 +92,18 @@ def set_bucket(*, chatbot: Chatbot, client: ClientBucket | None, actor: str) -> 
                 return bucket
             bucket.last_checked_at, bucket.last_error = None, ""
             bucket.save()
-            # What is known of the former one.
+            # Both are about the previous settings.
             silence.forget(chatbot.pk)
             BucketCheck.objects.filter(chatbot=chatbot).delete()
-            changelog.record("bucket.set", chatbot_id=chatbot.pk, actor=actor, data=_on_record(bucket, changed))
+            changelog.record("bucket.set", chatbot_id=chatbot.pk, actor=actor, data=_change_log_data(bucket, changed))
             return bucket
     except IntegrityError:
-        # The fields were checked, so it is the place, taken just now.
-        pass
-    raise ValidationError({"prefix": _PLACE_TAKEN})
+        pass  # the fields were checked, so another chatbot took the location just now
+    raise ValidationError({"prefix": _LOCATION_TAKEN})
 
 
 def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
-    """Return the settings in their one form. Asks the name service about an endpoint. Raises ValidationError."""
+    """Return the settings in canonical form. Resolves the name of an endpoint. Raises ValidationError."""
     errors: dict[str, str] = {}
     prefix, endpoint = client.prefix.strip("/"), client.endpoint
     if prefix and not all(_is_segment(segment) for segment in prefix.split("/")):
@@ -115,7 +114,7 @@ def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
         try:
             endpoint = check_endpoint(endpoint)
             if endpoint in {"https://s3.amazonaws.com", f"https://s3.{client.region}.amazonaws.com"}:
-                # Where calls go without one. A place must have one name, or two chatbots could share it unseen.
+                # The default. A location must have one name, or two chatbots could share it unnoticed.
                 endpoint = ""
         except EndpointRefused as refused:
             errors["endpoint"] = str(refused)
@@ -127,20 +126,12 @@ def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
     return checked
 
 
-def require_bucket(chatbot: Chatbot) -> Bucket:
-    """Return the chatbot's bucket. Raises ValidationError when none is set."""
-    bucket = Bucket.objects.select_related("chatbot").filter(chatbot=chatbot).first()
-    if bucket is None:
-        raise ValidationError({"bucket": "This chatbot has no bucket. Set one first, with set_bucket."})
-    return bucket
+def check_bucket(*, chatbot: Chatbot, on_step: Callable[[Step], object] = lambda _step: None) -> BucketCheckResult:
+    """Try each call that the service makes to the chatbot's bucket, and store the result with the bucket.
 
-
-def check_bucket(*, chatbot: Chatbot, tell: Callable[[Step], object] = lambda _step: None) -> Outcome:
-    """Try each call that the service makes to the chatbot's bucket, and remember the outcome with the bucket.
-
-    Takes up to some minutes when the storage does not answer, so a web request never calls this. Writes an object of
-    a random name below the prefix, and removes it. `tell` is called with each step once it has been tried. Raises
-    ValidationError when no bucket is set.
+    Takes some minutes if the storage does not answer, so a web request never calls this. Writes an object with a
+    random name below the prefix, and removes it. `on_step` is called after each step. Raises ValidationError if no
+    bucket is set.
     """
     bucket = require_bucket(chatbot)
     steps: list[Step] = []
@@ -148,41 +139,41 @@ def check_bucket(*, chatbot: Chatbot, tell: Callable[[Step], object] = lambda _s
     try:
         for step in probe(location_of(bucket)):
             steps.append(step)
-            tell(step)
+            on_step(step)
         errors = [step.error for step in steps if step.error]
-    except StorageError as error:
-        errors = [error]
+    except StorageError as failure:
+        errors = [failure]
     except SecretUnreadable:
-        errors = [StorageError("internal_error", "The stored secret does not open. Set it anew.")]
-    told = f"{errors[0].code}: {errors[0].detail}" if errors else ""
-    # Of these settings: another may have changed them meanwhile.
+        errors = [StorageError("internal_error", "The stored secret cannot be decrypted. Set it again.")]
+    error = f"{errors[0].code}: {errors[0].detail}" if errors else ""
+    # Unless the settings have changed meanwhile.
     same = {name: getattr(bucket, name) for name in SETTINGS}
-    Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=told[:500])
-    # What a check before this one has found.
+    Bucket.objects.filter(pk=bucket.pk, **same).update(last_checked_at=now(), last_error=error[:500])
+    # The result of an earlier check.
     BucketCheck.objects.filter(chatbot=chatbot, finished_at__isnull=False).delete()
-    return Outcome(steps, told)
+    return BucketCheckResult(steps, error)
 
 
 def _apply(bucket: Bucket, client: ClientBucket | None) -> list[str]:
-    """Put settings into the row, unsaved, and return the names of those that differ from before."""
+    """Set the fields of the row, unsaved, and return the names of those that changed."""
     before = {name: getattr(bucket, name) for name in SETTINGS}
     if client is None:
         values = dict.fromkeys(SETTINGS, "") | {"hosting": str(Hosting.HOSTED)}
     else:
         values = {name: getattr(client, name) for name in SETTINGS if hasattr(client, name)}
         values["hosting"] = str(Hosting.CLIENT)
-        values["secret_encrypted"] = _sealed(bucket, client)
+        values["secret_encrypted"] = _encrypted_secret(bucket, client)
         values["external_id"] = _external_id(bucket, client)
     for name, value in values.items():
         setattr(bucket, name, value)
     return [name for name in SETTINGS if values[name] != before[name]]
 
 
-def _sealed(bucket: Bucket, client: ClientBucket) -> str:
+def _encrypted_secret(bucket: Bucket, client: ClientBucket) -> str:
     if not client.access_key_id:
         return ""
     if client.secret is None:
-        if bucket.access_key_id != client.access_key_id:  # another has changed it since it was checked
+        if bucket.access_key_id != client.access_key_id:  # changed since it was checked
             raise ValidationError({"secret": "Give the secret of this access key too."})
         return bucket.secret_encrypted
     return encrypt(client.secret, bound_to=bucket_secret_binding(bucket.chatbot_id))
@@ -195,7 +186,7 @@ def _external_id(bucket: Bucket, client: ClientBucket) -> str:
     return same or secrets.token_urlsafe(24)
 
 
-def _on_record(bucket: Bucket, changed: list[str]) -> dict[str, str]:
+def _change_log_data(bucket: Bucket, changed: list[str]) -> dict[str, str]:
     data = {"hosting": str(bucket.hosting), "changed": ",".join(name.removesuffix("_encrypted") for name in changed)}
     if bucket.hosting == Hosting.CLIENT:
         data["access"] = "role" if bucket.role_arn else "access_key"
@@ -211,25 +202,28 @@ def _faults(chatbot: Chatbot, client: ClientBucket) -> Iterator[tuple[str, str]]
     if not _BUCKET.fullmatch(client.bucket) or _IP_ADDRESS.fullmatch(client.bucket):
         yield "bucket", "Use the bucket's name: 3 to 63 lower-case letters, digits, dots and hyphens."
     elif _NOT_A_BUCKET.fullmatch(client.bucket):
-        yield "bucket", "S3 keeps such names for other things. Use the name of a bucket."
+        yield "bucket", "S3 reserves such names. Use the name of a bucket."
     elif _is_hosted(client):
-        yield "bucket", "This is the operator's own bucket. Choose the hosted one; it has a folder for each chatbot."
+        yield (
+            "bucket",
+            "This is the operator's own bucket. Choose the hosted bucket; it has a folder for each chatbot.",
+        )
     if not (_OTHER_REGION if client.endpoint else _AWS_REGION).fullmatch(client.region):
         yield "region", "Use the bucket's region, such as eu-west-3."
     if client.sse not in Sse.values:
-        yield "sse", "Use AES256, aws:kms, or nothing for what the bucket is set to."
+        yield "sse", "Use AES256, aws:kms, or nothing for the bucket's default."
     if client.kms_key_id and client.sse != Sse.KMS:
-        yield "kms_key_id", "A KMS key goes with aws:kms. Leave it out, or choose aws:kms."
+        yield "kms_key_id", "A KMS key needs aws:kms. Leave it out, or choose aws:kms."
     elif client.kms_key_id and not _KMS_KEY.fullmatch(client.kms_key_id):
         yield "kms_key_id", "Use the id, alias or ARN of a KMS key."
-    place = Bucket.objects.filter(bucket=client.bucket, endpoint=client.endpoint, prefix=client.prefix)
-    if place.exclude(chatbot=chatbot).exists():
-        yield "prefix", _PLACE_TAKEN
+    same_location = Bucket.objects.filter(bucket=client.bucket, endpoint=client.endpoint, prefix=client.prefix)
+    if same_location.exclude(chatbot=chatbot).exists():
+        yield "prefix", _LOCATION_TAKEN
     yield from _access_faults(chatbot, client)
 
 
 def _is_hosted(client: ClientBucket) -> bool:
-    """Say whether this is the hosted bucket: what lies there as a client's would be an orphan to its housekeeping."""
+    """Return whether this is the hosted bucket, where reconciliation would take a client's files for orphans."""
     ours = {settings.S3_ENDPOINT_URL, settings.S3_PUBLIC_ENDPOINT_URL}
     theirs = urlsplit(client.endpoint or "https://s3.amazonaws.com").netloc
     hosts = {urlsplit(url or "https://s3.amazonaws.com").netloc.lower() for url in ours}

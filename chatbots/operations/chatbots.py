@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from chatbots import changelog
-from chatbots.callback_urls import CallbackUrlRefused, check_reachable, in_one_form
+from chatbots.callback_urls import CallbackUrlRefused, canonical_url, check_reachable
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations.variables import NewVariable, add_variable, check_variables, create_variable, designate_uci
 
@@ -159,7 +159,7 @@ def _checked_callback_url(url: str) -> str:
     if not url:
         return ""
     try:
-        checked = in_one_form(url)
+        checked = canonical_url(url)
         check_reachable(checked)
     except CallbackUrlRefused as refused:
         message = str(refused)

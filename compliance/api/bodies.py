@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from chatbots.api.views import json_body
 from chatbots.authentication import body_of
-from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, in_one_form
+from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, canonical_url
 from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.problems import FieldError, Problem, too_many_errors
@@ -96,7 +96,7 @@ class _RequestBody(_NamesSomebody):
     @classmethod
     def _can_be_called(cls, value: str | None) -> str | None:
         try:
-            return None if value is None else in_one_form(value)
+            return None if value is None else canonical_url(value)
         except CallbackUrlRefused as refused:
             fault = str(refused)
         raise ValueError(fault)

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from chatbots.callback_secrets import can_sign
-from chatbots.callback_urls import CallbackUrlRefused, in_one_form
+from chatbots.callback_urls import CallbackUrlRefused, canonical_url
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
 from compliance.errors import Refused
@@ -233,7 +233,7 @@ def _checked_callback_url(url: str, about: Selector, setup: ChatbotConfig) -> st
     if not url:
         return ""
     try:
-        checked = in_one_form(url)
+        checked = canonical_url(url)
     except CallbackUrlRefused as error:
         fault = str(error)
     else:

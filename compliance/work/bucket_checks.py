@@ -14,8 +14,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.buckets import Step
+from chatbots.buckets.locations import require_bucket
 from chatbots.models import BucketCheck, Chatbot
-from chatbots.operations.buckets import check_bucket, require_bucket
+from chatbots.operations.buckets import check_bucket
 from common import proc
 from common.db import array, execute, fetch_one
 from compliance.work import notify
@@ -73,7 +74,7 @@ class HeldCheck(NamedTuple):
     def carry_out(self) -> None:
         """Check the bucket, and write down each step once it has been tried. Call it outside any transaction."""
         try:
-            outcome = check_bucket(chatbot=Chatbot.objects.get(pk=self.chatbot_id), tell=self._note)
+            outcome = check_bucket(chatbot=Chatbot.objects.get(pk=self.chatbot_id), on_step=self._note)
         except ValidationError as error:  # it was removed meanwhile
             told = " ".join(error.messages)
         else:

@@ -166,7 +166,7 @@ def test_a_wrong_signature_costs_the_same_work_however_many_keys_there_are(chatb
 
         return call
 
-    for name in ("_is_made_with", "decrypt"):
+    for name in ("_matches", "decrypt"):
         monkeypatch.setattr(authentication, name, counting(name))
     caller.secret = "another secret"
     counts = []
@@ -174,7 +174,7 @@ def test_a_wrong_signature_costs_the_same_work_however_many_keys_there_are(chatb
         work.clear()
         problem(caller.post(f"/api/v1/chatbots/{slug}/data-deletion", ALICE), 401, "invalid_signature")
         counts.append(sorted(work))
-    assert counts == [["_is_made_with"] * 4 + ["decrypt"] * 4] * 3
+    assert counts == [["_matches"] * 4 + ["decrypt"] * 4] * 3
 
 
 def test_the_stand_in_for_a_missing_secret_opens_nothing(chatbot):

@@ -102,10 +102,10 @@ def test_set_bucket_reads_the_secret_from_standard_input(
     ("words", "advice"),
     [
         (["acme"], "required"),
-        (["acme", "--hosted", "--region", "eu-west-3"], "goes alone"),
+        (["acme", "--hosted", "--region", "eu-west-3"], "Use --hosted alone"),
         (["acme", "--bucket", "Acme", "--region", "eu-west-3"], "bucket: Use the bucket's name"),
         (["nobody", "--hosted"], "Known: acme"),
-        (["acme", "--bucket", "acme", "--access-key-id", "A", "--secret-file", "/no/such"], "cannot be read"),
+        (["acme", "--bucket", "acme", "--access-key-id", "A", "--secret-file", "/no/such"], "Cannot read the secret"),
     ],
 )
 def test_set_bucket_says_what_to_do(chatbot: Chatbot, words: list[str], advice: str) -> None:

@@ -197,5 +197,5 @@ def test_it_prints_whom_a_role_trusts(chatbot: Chatbot, settings: Any) -> None:
     assert statement["Principal"] == {"AWS": settings.STS_IDENTITY_ARN}
     assert statement["Condition"] == {"StringEquals": {"sts:ExternalId": bucket.external_id}}
     set_(chatbot, KEY)
-    with pytest.raises(ValidationError, match="not reached by a role"):
+    with pytest.raises(ValidationError, match="has no role"):
         trust_policy(chatbot=chatbot)

@@ -130,7 +130,7 @@ def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
         (["acme", "--type", "token", "--label", "x"], "scopes: Give a token key at least one of"),
         (["acme", "--type", "token", "--label", "x", "--scope", "all"], "invalid choice"),
         (["acme", "--type", "signing", "--label", "x", "--scope", "requests:read"], "scopes"),
-        (["acme", "--type", "signing", "--label", "x", "--secret-file", "/no/such/file"], "cannot be read"),
+        (["acme", "--type", "signing", "--label", "x", "--secret-file", "/no/such/file"], "Cannot read the secret"),
         (["acme", "--type", "password", "--label", "x"], "invalid choice"),
         (["acme", "--type", "signing", "--label", "x", "--rate-limit", "0"], "1 to 1,000,000"),
     ],

@@ -15,7 +15,7 @@ from scripts.processes import web_command
 from tests.functional.support import ROOT, manage, worker_environment
 
 ANOTHER = b"another key of 32 bytes, not ours"[:32]
-HOW = "It must be the key of before"
+HOW = "Restore the original key"
 
 
 def start(*argv: str) -> "subprocess.CompletedProcess[str]":

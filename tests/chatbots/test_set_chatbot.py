@@ -46,7 +46,7 @@ def test_it_changes_nothing_when_asked_again(chatbot: Chatbot) -> None:
     words = ("--enable-extracts", "--variable", "custom:customer", "--uci", "customer")
     run(*words)
     before = ChangeLogEntry.objects.count()
-    assert run(*words) == "The chatbot acme is set.\n"
+    assert run(*words) == "Changed the chatbot acme.\n"
     assert ChangeLogEntry.objects.count() == before
 
 

@@ -30,7 +30,7 @@ def passes(breaker: Breaker) -> bool:
 def silent(chatbot: Chatbot, since: timedelta = timedelta()) -> Breaker:
     breaker = Breaker()
     breaker.failed()
-    silence.note(chatbot.pk, breaker)
+    silence.record(chatbot.pk, breaker)
     SilentStorage.objects.update(since=timezone.now() - since)
     return breaker
 
@@ -42,8 +42,8 @@ def end_rest() -> None:
 def test_another_process_leaves_it_alone_at_once(chatbot: Chatbot, neighbour: Chatbot) -> None:
     silent(chatbot)
     another, others = Breaker(), Breaker()
-    silence.heed(chatbot.pk, another)
-    silence.heed(neighbour.pk, others)
+    silence.apply_state(chatbot.pk, another)
+    silence.apply_state(neighbour.pk, others)
     assert (passes(another), passes(others)) == (False, True)
 
 
@@ -51,15 +51,15 @@ def test_after_the_rest_one_call_of_one_process_tries_and_an_answer_lets_all_go_
     silent(chatbot)
     end_rest()
     tries, waits = Breaker(), Breaker()
-    silence.heed(chatbot.pk, tries)
-    silence.heed(chatbot.pk, waits)
+    silence.apply_state(chatbot.pk, tries)
+    silence.apply_state(chatbot.pk, waits)
     assert [passes(tries), passes(tries), passes(waits)] == [True, False, False]
 
     tries.answered()
-    silence.note(chatbot.pk, tries)
+    silence.record(chatbot.pk, tries)
 
     assert not SilentStorage.objects.exists()
-    silence.heed(chatbot.pk, waits)
+    silence.apply_state(chatbot.pk, waits)
     assert passes(waits)
 
 
@@ -79,7 +79,7 @@ def test_it_rests_longer_the_longer_it_is_silent_and_less_where_nobody_listens(
 ) -> None:
     breaker = silent(chatbot, since)
     breaker.failed(after=after)
-    silence.note(chatbot.pk, breaker)
+    silence.record(chatbot.pk, breaker)
     known = SilentStorage.objects.get()
     assert known.rests_until is not None
     assert abs(known.rests_until - timezone.now() - rest) < timedelta(seconds=3)
@@ -103,7 +103,7 @@ def test_work_goes_on_where_the_database_does_not_say_what_is_known(
 
 def test_where_no_call_has_ended_nothing_is_learned(chatbot: Chatbot) -> None:
     silent(chatbot)
-    silence.note(chatbot.pk, Breaker())
+    silence.record(chatbot.pk, Breaker())
     assert SilentStorage.objects.exists()
 
 
@@ -111,7 +111,7 @@ def test_the_operators_is_left_alone_from_the_third_call_on() -> None:
     breaker = Breaker()
     for rests in [False] * (FAILURES - 1) + [True]:
         breaker.failed()
-        silence.note(None, breaker)
+        silence.record(None, breaker)
         assert (SilentStorage.objects.get(chatbot=None).rests_until is not None) is rests
 
 
@@ -130,5 +130,5 @@ def test_an_answer_from_before_does_not_hide_that_others_have_none_since(chatbot
     answered.answered()
     silent(chatbot)
     now = 60.0
-    silence.note(chatbot.pk, answered)
+    silence.record(chatbot.pk, answered)
     assert SilentStorage.objects.exists()

@@ -1,10 +1,9 @@
 import json
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import as_command_error, find_chatbot, read_secret
+from chatbots.management.base import find_chatbot, read_secret
 from chatbots.models import ApiKey
 from chatbots.operations import create_api_key
 from common.commands import TeachingCommand
@@ -13,8 +12,8 @@ from common.commands import TeachingCommand
 class Command(TeachingCommand):
     help = """Create a key with which a client company calls the API. Its secret is shown once.
 
-A signing key signs the bodies of deletions and exports, as clients of the product do already; a token goes
-into the header Authorization: Bearer, and serves every call that its scopes allow.
+A signing key signs the bodies of deletions and exports, as clients of the product already do. A token goes into the
+header Authorization: Bearer and serves every call that its scopes allow.
 """
     examples = """\
 examples:
@@ -25,49 +24,46 @@ examples:
 
 Several keys can be active at once, so a new one can be rolled out before the old one is revoked.
 
-exit codes: 0 made, 1 refused, 2 the command line is wrong
+exit codes: 0 created, 1 refused, 2 wrong command line
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", help="of the chatbot")
+        parser.add_argument("slug", help="the chatbot's slug")
         parser.add_argument("--type", required=True, choices=ApiKey.Type.values)
-        parser.add_argument("--label", required=True, help="tells people whose key it is")
+        parser.add_argument("--label", required=True, help="name of the key's owner, for people")
         parser.add_argument(
             "--scope",
             dest="scopes",
             action="append",
             default=[],
             choices=ApiKey.Scope.values,
-            help="what the key allows; repeatable; by default a signing key has both of its two",
+            help="a scope of the key; repeatable; a signing key has both of its two by default",
         )
         parser.add_argument(
             "--secret-file",
             metavar="FILE",
-            help='take over the secret in this file ("-": standard input) as a signing key; it is not shown',
+            help='use the secret in this file ("-": standard input) as the signing key; it is not shown',
         )
         parser.add_argument(
             "--rate-limit",
             type=int,
             metavar="N",
-            help="calls a minute, 1 to 1,000,000; by default as many as RATE_LIMIT_PER_MINUTE says",
+            help="calls per minute, 1 to 1,000,000; default: RATE_LIMIT_PER_MINUTE",
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         chatbot = find_chatbot(options["slug"])
         path = options["secret_file"]
-        try:
-            new = create_api_key(
-                chatbot=chatbot,
-                type=ApiKey.Type(options["type"]),
-                label=options["label"],
-                scopes=options["scopes"],
-                rate_limit=options["rate_limit"],
-                taken_over_secret=None if path is None else read_secret(path),
-                actor="command",
-            )
-        except ValidationError as error:
-            raise as_command_error(error) from None
+        new = create_api_key(
+            chatbot=chatbot,
+            type=ApiKey.Type(options["type"]),
+            label=options["label"],
+            scopes=options["scopes"],
+            rate_limit=options["rate_limit"],
+            taken_over_secret=None if path is None else read_secret(path),
+            actor="command",
+        )
         shown = {
             "type": new.api_key.type,
             "prefix": new.api_key.prefix,
@@ -82,5 +78,5 @@ exit codes: 0 made, 1 refused, 2 the command line is wrong
             return
         self.stdout.write(f"Created the {new.api_key.type} key {new.api_key.prefix} of {chatbot.slug}.")
         if new.secret:
-            self.stderr.write("Its secret follows. Keep it now: it is not shown again.")
+            self.stderr.write("Its secret follows. Store it now: it is not shown again.")
             self.stdout.write(new.secret)

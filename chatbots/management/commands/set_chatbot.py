@@ -2,23 +2,22 @@ import json
 from argparse import BooleanOptionalAction
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import as_command_error, find_chatbot, parse_variable
+from chatbots.management.base import find_chatbot, parse_variable
 from chatbots.models import Variable
 from chatbots.operations import SETTINGS, change_chatbot
 from common.commands import TeachingCommand
 
-_SWITCHES = {"compliance": "deletions and exports may be filed", "extracts": "the extract of each day is written"}
+_SWITCHES = {"compliance": "allow deletions and exports to be filed", "extracts": "write daily extracts"}
 
 
 class Command(TeachingCommand):
-    help = """Change a chatbot: its name, time zone, variables, UCI and switches. What is not named stays as it is.
+    help = """Change a chatbot: its name, time zone, variables, UCI and switches. Other settings stay as they are.
 
-A new UCI counts for conversations that begin from now on; those of before stay findable under the former one.
-Variables are only ever added. All of it is done, or nothing.
+A new UCI applies to conversations that begin from now on; earlier ones stay findable under the former UCI. Variables
+can only be added. Either all changes are made, or none.
 """
     examples = """\
 examples:
@@ -29,12 +28,12 @@ examples:
 
 Extracts need a bucket: see set_bucket. Callbacks are signed: see create_callback_secret.
 
-exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wrong
+exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("slug", help="of the chatbot; it cannot be changed")
-        parser.add_argument("--name", help="for people to read")
+        parser.add_argument("slug", help="the chatbot's slug, which cannot be changed")
+        parser.add_argument("--name", help="display name")
         parser.add_argument("--timezone", help="an IANA name, such as Europe/Paris")
         parser.add_argument(
             "--variable",
@@ -45,48 +44,45 @@ exit codes: 0 changed, or as asked already, 1 refused, 2 the command line is wro
             metavar="CATEGORY:NAME",
             help=f"add a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
         )
-        parser.add_argument("--uci", metavar="NAME", help="which of the variables identifies the chatter from now on")
+        parser.add_argument("--uci", metavar="NAME", help="the variable that identifies the chatter from now on")
         for switch, meaning in _SWITCHES.items():
             dest = f"{switch}_enabled"
             one = parser.add_mutually_exclusive_group()
             one.add_argument(f"--enable-{switch}", dest=dest, action="store_const", const=True, help=meaning)
-            one.add_argument(f"--disable-{switch}", dest=dest, action="store_const", const=False, help="not any more")
-        parser.add_argument(
-            "--max-conversations-per-deletion", type=int, metavar="N", help="a deletion of more is held"
-        )
-        parser.add_argument("--four-eyes", action=BooleanOptionalAction, help="each deletion waits for an approval")
+            one.add_argument(f"--disable-{switch}", dest=dest, action="store_const", const=False, help="stop that")
+        parser.add_argument("--max-conversations-per-deletion", type=int, metavar="N", help="hold deletions of more")
+        parser.add_argument("--four-eyes", action=BooleanOptionalAction, help="each deletion needs an approval")
         parser.add_argument(
             "--require-action", action=BooleanOptionalAction, help='a request must carry "action" in its body'
         )
-        parser.add_argument("--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled")
+        parser.add_argument(
+            "--grace-minutes", type=int, metavar="N", help="how long a request can be cancelled before it starts"
+        )
         parser.add_argument(
             "--callback-url",
             metavar="URL",
-            help='who is told what became of a request that names no address itself; "" for nobody',
+            help='receives the outcome of requests without a URL of their own; "" for none',
         )
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        try:
-            chatbot = change_chatbot(
-                chatbot=find_chatbot(options["slug"]),
-                changes={name: options[name] for name in SETTINGS if options[name] is not None},
-                variables=options["variables"],
-                uci=options["uci"],
-                actor="command",
-            )
-        except ValidationError as error:
-            raise as_command_error(error) from None
+        chatbot = change_chatbot(
+            chatbot=find_chatbot(options["slug"]),
+            changes={name: options[name] for name in SETTINGS if options[name] is not None},
+            variables=options["variables"],
+            uci=options["uci"],
+            actor="command",
+        )
         if options["json"]:
             variables = chatbot.variables.order_by("pk")
             shown = {
                 "slug": chatbot.slug,
                 **{name: getattr(chatbot, name) for name in SETTINGS if name != "callback_url"},
-                # The rest of the address may be a secret.
+                # The path may be a secret.
                 "callback_receiver": receiver_of(chatbot.callback_url),
                 "variables": [f"{one.category}:{one.name}" for one in variables],
                 "uci": next((one.name for one in variables if one.is_uci), None),
             }
             self.stdout.write(json.dumps(shown))
         else:
-            self.stdout.write(f"The chatbot {chatbot.slug} is set.")
+            self.stdout.write(f"Changed the chatbot {chatbot.slug}.")
