@@ -1,9 +1,7 @@
-"""Read a call's body: its exact bytes, once and bounded, and the JSON in them.
+"""Reads request bodies: their exact bytes, since signatures cover them, and the JSON in them.
 
-No call needs JSON that is nested deeper than MAX_BODY_DEPTH, or has more than MAX_BODY_VALUES, and none is parsed
-that does: a parser takes a hundred times the memory of a hostile body.
-
-The bytes matter: a signature covers them as they were sent.
+JSON that is nested deeper than MAX_BODY_DEPTH or has more than MAX_BODY_VALUES is refused unparsed: a parser needs a
+hundred times the memory of a hostile body.
 """
 
 import json
@@ -19,10 +17,10 @@ from common.json_outline import TooDense, count_values, is_deeper, outline_of
 from common.problems import Problem
 
 MAX_BODY_DEPTH = 32
-# A thousand requests of a hundred conversations each, and what else they say.
+# A thousand requests of a hundred conversations each, and their other fields.
 MAX_BODY_VALUES = 150_000
 
-# Above this, bodies are parsed one at a time in each process: threads take turns anyway, and memory does not add up.
+# Larger bodies are parsed one at a time in each process: threads take turns anyway, and memory does not add up.
 _LARGE_BYTES = 1024 * 1024
 _LARGE = Lock()
 
@@ -30,15 +28,14 @@ _READ_BYTES = 64 * 1024
 
 
 def raw_body(request: HttpRequest, *, most: int) -> bytes:
-    """Return the body as sent; asked again, the same bytes. Raises Problem (`too_large`, `invalid`).
+    """Return the body as sent, repeatedly. Raises Problem (`too_large`, `invalid`).
 
-    Never more than `most` bytes are held, whatever Content-Length says or leaves unsaid. `request` has to be
-    Django's own: through DRF's wrapper the bytes of a chunked body would not be found again.
+    Holds at most `most` bytes, whatever Content-Length says. `request` must be Django's own: DRF's wrapper would not
+    find the bytes of a chunked body again.
     """
     length = _declared_length(request, most=most)
     if _is_chunked(request) and not hasattr(request, "_body"):
-        # Django takes a body without Content-Length for an empty one. `_body` is where it keeps the bytes it
-        # has read, so that `request.body` answers with them from here on.
+        # Django treats a body without Content-Length as empty. `request.body` returns `_body` once it is set.
         request._body = _read_chunks(request, most=most)
     try:
         body = request.body
@@ -50,10 +47,9 @@ def raw_body(request: HttpRequest, *, most: int) -> bytes:
 
 
 def body_as_it_arrives(request: HttpRequest, *, most: int) -> Iterator[bytes]:
-    """Return the body in pieces that are read one by one, for what is too large to hold. Nothing else may read it.
+    """Return the body in pieces that are read one by one, for bodies too large to hold. Nothing else may read it.
 
-    Raises Problem: `too_large` for one that says, at once, or shows, underway, that it has more than `most` bytes;
-    `invalid` for one that ends early.
+    Raises Problem: `too_large` if Content-Length or the pieces exceed `most` bytes, `invalid` if the body ends early.
     """
     length = _declared_length(request, most=most)
     return _pieces(_reader(request), most=most, length=length)
@@ -65,7 +61,7 @@ def require_json(request: HttpRequest) -> None:
 
 
 def media_type(request: HttpRequest, *taken: str) -> str:
-    """Return which of the media types that a call takes its body is declared as, plain and in UTF-8.
+    """Return the declared media type if it is one of `taken`, in UTF-8 and without encoding.
 
     Raises Problem(`unsupported_media_type`).
     """
@@ -79,31 +75,31 @@ def media_type(request: HttpRequest, *taken: str) -> str:
 
 
 def parse_json(raw: bytes) -> Any:
-    """Return what the JSON says. Raises Problem(`invalid`).
+    """Return the parsed JSON. Raises Problem(`invalid`).
 
-    Refused is also what two readers could read differently: a name that stands twice in an object, NaN and
-    Infinity, numbers beyond a double or of thousands of digits, another encoding than UTF-8.
+    Also refuses what two parsers could read differently: duplicate names in an object, NaN and Infinity, numbers
+    beyond a double or of thousands of digits, encodings other than UTF-8.
     """
     with one_at_a_time(raw):
-        # A value has a comma or a bracket before it, and in an object a colon; a container is closed.
+        # A value follows a comma or a bracket, in an object also a colon; a container has a closing bracket.
         outline = outline_of_body(raw, most=3 * MAX_BODY_VALUES)
         require_few(count_values(outline), most=MAX_BODY_VALUES)
         require_shallow(outline)
         try:
             return json.loads(
-                raw.decode("utf-8"), object_pairs_hook=_each_name_once, parse_constant=_refuse, parse_float=_finite
+                raw.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_refuse, parse_float=_finite
             )
         except (ValueError, RecursionError):
             raise Problem("invalid", "The body is not well-formed JSON.") from None
 
 
 def one_at_a_time(raw: bytes) -> AbstractContextManager[object]:
-    """Hold this while a body is parsed: of large ones there is one at a time."""
+    """Return the lock to hold while a body is parsed: a real one for large bodies."""
     return _LARGE if len(raw) > _LARGE_BYTES else nullcontext()
 
 
 def outline_of_body(raw: bytes, *, most: int) -> bytes:
-    """Return the outline of a body (`common.json_outline`). Raises Problem(`invalid`) if it is longer than `most`."""
+    """Return the outline of a body (`common.json_outline`). Raises Problem(`invalid`) if longer than `most`."""
     try:
         return outline_of(raw, most)
     except TooDense:
@@ -111,13 +107,13 @@ def outline_of_body(raw: bytes, *, most: int) -> bytes:
 
 
 def require_few(values: int, *, most: int) -> None:
-    """Raise Problem(`invalid`) for more values than that, before anything parses them."""
+    """Raise Problem(`invalid`) for more than `most` values."""
     if values > most:
         raise _too_many_values()
 
 
 def require_shallow(outline: bytes) -> None:
-    """Raise Problem(`invalid`) for JSON that is nested deeper than MAX_BODY_DEPTH, before anything parses it."""
+    """Raise Problem(`invalid`) for JSON nested deeper than MAX_BODY_DEPTH."""
     if is_deeper(outline, MAX_BODY_DEPTH):
         raise Problem("invalid", f"The body is nested more than {MAX_BODY_DEPTH} deep.")
 
@@ -126,7 +122,7 @@ def _too_many_values() -> Problem:
     return Problem("invalid", "The body has too many values for its call.")
 
 
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     named = dict(pairs)
     if len(named) != len(pairs):
         raise ValueError
@@ -145,7 +141,7 @@ def _refuse(_constant: str) -> NoReturn:
 
 
 def _declared_length(request: HttpRequest, *, most: int) -> int:
-    """Return Content-Length, 0 where there is none. Raises Problem."""
+    """Return Content-Length, or 0 without one. Raises Problem."""
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdecimal()):
         raise Problem("invalid", "Content-Length must be a number of bytes.")
@@ -155,7 +151,7 @@ def _declared_length(request: HttpRequest, *, most: int) -> int:
 
 
 def _reader(request: HttpRequest) -> Callable[[int], bytes]:
-    """Django takes a body without Content-Length for an empty one."""
+    """Return the function that reads the body: Django treats one without Content-Length as empty."""
     if _is_chunked(request):
         read: Callable[[int], bytes] = request.META["wsgi.input"].read
         return read
@@ -176,14 +172,14 @@ def _pieces(read: Callable[[int], bytes], *, most: int, length: int = 0) -> Iter
 def _read_piece(read: Callable[[int], bytes]) -> bytes:
     try:
         return read(_READ_BYTES)
-    except Exception:  # each server has errors of its own for a malformed chunk or a caller who hung up
+    except Exception:  # servers have their own errors for malformed chunks and lost connections
         raise Problem("invalid", "The body is malformed, or it ended early.") from None
 
 
 def _read_chunks(request: HttpRequest, *, most: int) -> bytes:
     try:
         body = bytes(request.META["wsgi.input"].read(most + 1))
-    except Exception:  # each server has errors of its own for a malformed chunk
+    except Exception:  # as above
         raise Problem("invalid", "The chunks of the body are malformed, or it ended early.") from None
     if len(body) > most:
         raise _too_large(most)

@@ -33,14 +33,12 @@ def most_workers() -> int:
 
 
 class LeaseRenewer:
-    """Renews a lease by `renew`, no more often than needed."""
-
     def __init__(self, renew: Callable[[], object]) -> None:
         self._renew = renew
         self._renewed = time.monotonic()
 
     def renew_if_due(self) -> None:
-        """Raises what `renew` raises of a lease that is lost."""
+        """Raises whatever `renew` raises for a lost lease."""
         if time.monotonic() - self._renewed >= SECONDS_BETWEEN_RENEWALS:
             self._renew()
             self._renewed = time.monotonic()

@@ -1,8 +1,8 @@
-"""Log lines that cannot carry a row's content.
+"""Log lines that cannot contain the content of a row.
 
-PostgreSQL quotes whole rows and values in its errors ("Failing row contains (…)", "Key (value)=(…)"), and a
-traceback prints them. `describe_error` says what may be told of an error, and `SafeFormatter` does so for every
-exception that reaches a log, at any depth of its chain. `JsonFormatter` tells the same as one JSON object a line.
+PostgreSQL quotes whole rows and values in its errors ("Failing row contains (…)", "Key (value)=(…)"), and a traceback
+prints them. `SafeFormatter` logs every exception, at any depth of its chain, as `describe_error` describes it.
+`JsonFormatter` logs the same as one JSON object per line.
 """
 
 import json
@@ -25,7 +25,7 @@ from psycopg.errors import AdminShutdown, CannotConnectNow, CrashShutdown, Insuf
 
 from common.request_id import current_request_id
 
-# Whose texts may be logged: our own exceptions, and those that speak of code and files, not of data.
+# Exceptions whose texts may be logged: our own, and those about code and files, not data.
 _OUR_PACKAGES = (
     *("accounts.", "chatbots.", "common.", "compliance."),
     *("config.", "console.", "conversations.", "devdata.", "devservers."),
@@ -44,7 +44,7 @@ _GOING_AWAY = (CannotConnectNow, CrashShutdown)
 
 
 def describe_kind(error: BaseException) -> str:
-    """Return what may be stored of any error: its class and, of a database error, SQLSTATE and constraint."""
+    """Return the class of an error and, for a database error, SQLSTATE and constraint. It may be stored."""
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if isinstance(error, PsycopgError | DjangoDatabaseError):
@@ -53,16 +53,16 @@ def describe_kind(error: BaseException) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return what may be logged of any error: its kind, and its text where that is ours or speaks of code only.
+    """Return the kind of an error, and its text if it is ours or about code only. It may be logged.
 
-    A KeyError, a UnicodeError or a validator quotes what it met.
+    A KeyError, a UnicodeError or a validator would quote data.
     """
     told = type(error).__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
     return f"{describe_kind(error)}: {error}" if told else describe_kind(error)
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Say whether an error of the database is that it went away, or that it was not there."""
+    """Return whether the connection was lost, or could not be made."""
     cause = error.__cause__
     return isinstance(cause, PsycopgOperationalError) and (
         cause.sqlstate is None or cause.sqlstate.startswith("08") or isinstance(cause, (AdminShutdown, *_GOING_AWAY))
@@ -70,28 +70,28 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 def was_ended_by_operator(error: BaseException) -> bool:
-    """Say whether the server ended the connection because it was told to: to restart, or by pg_terminate_backend."""
+    """Return whether an operator ended the connection: by a restart, or by pg_terminate_backend."""
     return isinstance(error.__cause__, AdminShutdown)
 
 
 def describe_database_error(error: BaseException) -> str:
-    """Return "SQLSTATE 23505 (constraint_name)" for a database error: what may be logged or stored of it.
+    """Return "SQLSTATE 23505 (constraint_name)" for a database error. It may be logged and stored.
 
-    Of a right that is missing also for what: "SQLSTATE 42501 (permission denied for table chatbots_apikey)".
+    For a missing right it names the object: "SQLSTATE 42501 (permission denied for table chatbots_apikey)".
     """
     cause = error if isinstance(error, PsycopgError) else error.__cause__
     if not isinstance(cause, PsycopgError):
         return "database error"
-    # PostgreSQL names the table, function or parameter there, and no value.
+    # PostgreSQL names the table, function or parameter, and no value.
     missing = cause.diag.message_primary if isinstance(cause, InsufficientPrivilege) else None
     told = missing or cause.diag.constraint_name
     return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({told})" if told else "")
 
 
 def log_last_errors() -> None:
-    """Have errors that nobody caught, in this process and those it forks, reach the log by its formatter.
+    """Log uncaught errors of this process and its forks by the formatter, except KeyboardInterrupt.
 
-    Python would print them as they are, and still does so with KeyboardInterrupt.
+    Python would print them with their texts.
     """
     logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def log_last_errors() -> None:
 
 
 class WithoutRequests(logging.Filter):
-    """Takes out of the web server's lines what is of a request: what is left is that, and where, something failed."""
+    """Replaces the web server's messages, which quote requests. Logger and traceback remain."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
@@ -117,7 +117,7 @@ class WithoutRequests(logging.Filter):
 
 
 class WithoutPaths(logging.Filter):
-    """Takes out of Django's own lines what a caller sent: hosts, origins, paths."""
+    """Removes from Django's messages what a caller sent: hosts, origins, paths."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("django.security."):
@@ -131,9 +131,9 @@ class WithoutPaths(logging.Filter):
 
 
 class SafeFormatter(logging.Formatter):
-    """One line an event, with the call's id; tracebacks keep their frames, and of errors what may be told."""
+    """One line per event, with the request's id. Tracebacks show frames, and errors as `describe_error` does."""
 
-    # Settings that Django has not read yet do not decide.
+    # UTC, even before Django has read its settings.
     converter = time.gmtime  # type: ignore[assignment]  # a builtin, so it is no method
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ class SafeFormatter(logging.Formatter):
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's own name)
-        # What came from elsewhere cannot look like an event of its own, nor act on a terminal.
+        # Foreign text can neither look like an event of its own nor control a terminal.
         record.message = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], record.message).replace("\n", "\n  ")
         return super().formatMessage(record)
 
@@ -159,10 +159,10 @@ class SafeFormatter(logging.Formatter):
 
 
 class JsonFormatter(SafeFormatter):
-    """One JSON object a line: `time` (UTC, RFC 3339), `level`, `logger`, `message`, and what else there is.
+    """One JSON object per line: `time` (UTC, RFC 3339), `level`, `logger`, `message`.
 
-    That is `event` (such as `claim.lost`), each `name=%s` of the message as a field of its own, `request_id` and, as
-    one text, `error`.
+    Where present also `event` (such as `claim.lost`), each `name=%s` of the message as a field, `request_id`, and
+    `error` as one text.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -176,17 +176,17 @@ class JsonFormatter(SafeFormatter):
             "message": message,
             "event": first if _EVENT.fullmatch(first) else None,
             "request_id": current_request_id.get() or None,
-            # Not record.exc_text: another formatter may have left a text there that tells all.
+            # Not record.exc_text: another formatter may have stored the full text there.
             "error": self.formatException(record.exc_info) if record.exc_info else None,
             "stack": record.stack_info,
         }
-        # Ours come first, and a name of ours is never another's.
+        # Ours come first, and no argument replaces them.
         told = {**ours, **_named_arguments(record), **ours}
         return json.dumps({name: value for name, value in told.items() if value is not None})
 
 
 def formatter(form: str) -> SafeFormatter:
-    """Return the formatter of a LOG_FORMAT, for who logs without Django's settings."""
+    """Return the formatter for a LOG_FORMAT, for logging without Django's settings."""
     return JsonFormatter() if form == "json" else SafeFormatter()
 
 
@@ -196,7 +196,7 @@ _DIRECTIVE = re.compile(r"(?:(\w+)=)?%[-#0 +]*\d*(?:\.\d+)?[a-z]")
 
 
 def _named_arguments(record: logging.LogRecord) -> dict[str, Any]:
-    """Return the arguments that the message names, as in "claim.lost claim=%s"."""
+    """Return the named arguments of a message such as "claim.lost claim=%s"."""
     args = record.args if isinstance(record.args, tuple) else ()
     names = _DIRECTIVE.findall(str(record.msg).replace("%%", ""))
     if len(names) != len(args):

@@ -1,4 +1,4 @@
-"""Django's SMTP backend on connections that keep to the limit in force (`common.outbound`)."""
+"""Django's SMTP backend on connections with limits (`common.outbound`)."""
 
 import smtplib
 import socket
@@ -28,7 +28,7 @@ class _SMTPOverTLS(smtplib.SMTP_SSL, _SMTP):
 
 
 class EmailBackend(smtp.EmailBackend):
-    """What each call does is bounded by the block of `common.outbound.within` that it stands in."""
+    """Use it within `common.outbound.within`, which bounds every call."""
 
     @property
     def connection_class(self) -> type[smtplib.SMTP]:

@@ -1,4 +1,4 @@
-"""Whether a text tells a value, in whatever form."""
+"""Finds a value in a text, in any of its forms."""
 
 import re
 import unicodedata
@@ -6,36 +6,34 @@ from urllib.parse import unquote
 
 _MOST_ENCODINGS = 8
 
-# What Unicode has readers overlook (Default_Ignorable_Code_Point), beside the format characters.
-_OVERLOOKED = re.compile(
-    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
-)
+# Unicode's Default_Ignorable_Code_Point, besides the format characters.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 
 
 def holds(text: str, *values: str) -> bool:
-    """Say whether one of the values stands in a text: in whatever case, Unicode form or width, with characters in
-    between that nobody sees, plain or percent-encoded (once or more), with `+` for a space or not.
+    """Return whether the text contains one of the values, in any case, Unicode form or width, with invisible
+    characters in between, plain or percent-encoded (repeatedly), with `+` for a space or not.
 
-    So nothing that is kept may hold the value of somebody who asked to be forgotten. A text that is encoded more
-    often than anybody does is taken to hold it.
+    Stored texts must not contain the value of a person who asked for erasure. A text encoded more than
+    _MOST_ENCODINGS times counts as containing it.
     """
     readings = [text]
     while (decoded := unquote(readings[-1])) != readings[-1]:
         if len(readings) > _MOST_ENCODINGS:
             return True
         readings.append(decoded)
-    # As one text, or a hundred ids would each look through all of them. No value holds a NUL.
+    # Joined, so that a hundred ids need one search each. No value contains NUL.
     folded = "\0".join(_folded(each) for reading in readings for each in (reading, reading.replace("+", " ")))
-    # A value that is made of what nobody sees alone is looked for as it is.
+    # A value of invisible characters only is searched as it is.
     return any(wanted in folded if (wanted := _folded(value)) else value in readings[-1] for value in values)
 
 
 def _folded(text: str) -> str:
-    """Return a text as Unicode compares it without case (NFKC_Casefold)."""
+    """Return the text in the form for caseless comparison (NFKC_Casefold)."""
     if text.isascii():
         return text.casefold()
-    seen = "".join(each for each in _OVERLOOKED.sub("", text) if unicodedata.category(each) != "Cf")
-    # Folding can undo the normal form, and undoing that can need folding.
+    seen = "".join(each for each in _INVISIBLE.sub("", text) if unicodedata.category(each) != "Cf")
+    # Folding can undo the normal form, and normalizing can require folding.
     for _ in range(2):
         seen = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     return seen

@@ -1,7 +1,7 @@
-"""Keep calls to addresses that clients name out of private networks: the address is their word, the network ours.
+"""Keeps calls to addresses chosen by clients out of private networks.
 
-Addresses are judged when one is set, and again for each connection before it is made, since a name can resolve to
-something else a moment later.
+Addresses are checked when they are set, and again before each connection, since a name can resolve to something else
+a moment later.
 """
 
 from abc import ABC, abstractmethod
@@ -14,38 +14,37 @@ Networks = Collection[IPv4Network | IPv6Network]
 
 # IPv6 addresses that carry an IPv4 address in their last 32 bits: IPv4-compatible ones, and those of NAT64.
 _CARRIERS = (IPv6Network("::/96"), IPv6Network("64:ff9b::/96"))
-# Python takes these for public. Clouds speak to their own machines from there: Oracle's, and Azure's.
+# Python considers these public, but Oracle's and Azure's clouds use them internally.
 _INSIDE = (IPv4Network("192.0.0.0/24"), IPv4Network("168.63.129.16/32"))
-# All of IPv6 that is given out. Python takes most of the rest for public too, such as site-local addresses and those
-# that a translator maps to IPv4.
-_GIVEN_OUT = IPv6Network("2000::/3")
+# All allocated IPv6 addresses. Python considers most others public too, such as site-local and translated ones.
+_ALLOCATED = IPv6Network("2000::/3")
 
 
 def is_allowed(address: str, *, networks: Networks, encrypted: bool = True) -> bool:
-    """Say whether this IP address may be called: a public one, or one in `networks`; in the clear only the latter."""
-    meant = _meant(address)
-    if any(meant in network for network in networks):
+    """Return whether this IP address may be called: public or in `networks`; unencrypted only the latter."""
+    effective = _effective_address(address)
+    if any(effective in network for network in networks):
         return True
-    return encrypted and _is_public(meant)
+    return encrypted and _is_public(effective)
 
 
 def addresses_of(host: str, port: int) -> list[str]:
-    """Ask the name service for all addresses of a host. Raises OSError, UnicodeError."""
+    """Resolve a host to all its addresses. Raises OSError, UnicodeError."""
     return [str(address[0]) for *_, address in resolve(host, port)]
 
 
 class Guarded(LimitedConnection, ABC):
-    """Mixed into a connection of urllib3's: looks whom it would speak to before it connects."""
+    """Mixin for urllib3's connections that checks addresses before connecting."""
 
     encrypted: bool
     refusal: type[Exception]  # what is raised when an address is refused
 
     @abstractmethod
     def networks(self) -> Networks:
-        """Return the private networks that are allowed all the same."""
+        """Return the private networks that are allowed."""
 
     def _addresses(self) -> Addresses:
-        # The name is not asked again: the connection goes to one of the very addresses that were judged.
+        # The name is not resolved again: the connection uses one of the checked addresses.
         found = super()._addresses()
         for *_, address in found:
             if not is_allowed(str(address[0]), networks=self.networks(), encrypted=self.encrypted):
@@ -56,12 +55,12 @@ class Guarded(LimitedConnection, ABC):
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
     if not address.is_global or address.is_multicast:
         return False
-    return address in _GIVEN_OUT or (address.version == 4 and not any(address in network for network in _INSIDE))
+    return address in _ALLOCATED or (address.version == 4 and not any(address in network for network in _INSIDE))
 
 
-def _meant(address: str) -> IPv4Address | IPv6Address:
-    """Return the address itself, or the IPv4 address that packets to it end up at."""
-    found = ip_address(address.partition("%")[0])  # a link-local one has its interface behind it
+def _effective_address(address: str) -> IPv4Address | IPv6Address:
+    """Return the address, or the IPv4 address that it embeds."""
+    found = ip_address(address.partition("%")[0])  # without the zone of a link-local one
     if isinstance(found, IPv4Address):
         return found
     carried = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)

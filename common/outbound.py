@@ -1,12 +1,11 @@
-"""Calls to servers of others: over in time and bounded in size, whatever the other side does.
+"""Limits for outbound calls: bounded in time and size, whatever the server does.
 
-The timeout of a socket counts for each wait, so a server that sends a byte now and then never meets it. `within` sets
-a limit for all that its block does on connections made here: the connecting, the handshakes, what is sent, what comes
-back. The limit belongs to the code that runs, not to a connection: a connection can wait in a pool between two calls
-and be used in another thread, and there is no watcher that could come late or be lost in a fork.
+The timeout of a socket applies to each wait, so a server that sends a byte now and then never exceeds it. `within`
+sets a limit for everything its block does on connections made here: connecting, handshakes, sending, receiving. The
+limit belongs to the running code, not to a connection, which can be pooled and used by another thread; no watchdog
+could be late or lost in a fork.
 
-Only the name service cannot be interrupted: no look-up begins after the limit, and one that has begun ends as the
-machine's resolv.conf says.
+Name resolution cannot be interrupted: none begins after the limit, and a running one ends as resolv.conf says.
 """
 
 import socket
@@ -24,22 +23,22 @@ _T = TypeVar("_T")
 
 MIB = 1024 * 1024
 
-# One call to a storage with all its tries, each of which gets half of what is left; one piece of a download. With the
-# time that a part takes at the least rate, and one look-up of a name, it fits in the lease of a claim
+# A call to a storage with all its tries, each of which gets half of the rest; one piece of a download. With the time
+# of a part at the minimum rate and of one name resolution, it fits in the lease of a claim
 # (compliance/work/claims.py).
 STORAGE_SECONDS = 30.0
-# A large file is put together from its parts meanwhile.
+# Completing an upload: the storage assembles a large file.
 STORAGE_COMPLETING_SECONDS = 60.0
 STORAGE_LEAST_RATE = 256 * 1024  # bytes a second
-# The longest answer that S3 describes is a page of a thousand keys, of 1,024 bytes each before they are encoded.
+# S3's longest answer is a page of a thousand keys of 1,024 bytes each, before encoding.
 STORAGE_ANSWER_BYTES = 4 * MIB
-# To borrow the credentials of a role, which happens inside a call to the storage.
+# Fetching a role's credentials, inside a call to the storage.
 STS_SECONDS = 10.0
-# One callback, from the look-up of the receiver's name on. Of the answer only the status counts.
+# One callback, including name resolution. Only the status of the answer is used.
 CALLBACK_SECONDS = 10.0
 CALLBACK_CONNECT_SECONDS = 5.0
 CALLBACK_ANSWER_BYTES = 64 * 1024
-# One mail, from the connection on.
+# One mail, including the connection.
 MAIL_SECONDS = 20.0
 MAIL_ANSWER_BYTES = 256 * 1024
 
@@ -47,7 +46,7 @@ Addresses = Sequence[tuple[Any, ...]]
 
 
 class AnswerTooLong(Exception):
-    """The other side sent more than any answer to this call can have."""
+    """The server sent more than any answer to this call can have."""
 
 
 class _Limit:
@@ -75,11 +74,10 @@ _LIMIT: ContextVar[_Limit | None] = ContextVar("outbound_limit", default=None)
 
 @contextmanager
 def within(seconds: float, *, answer_bytes: int | None = None) -> Iterator[None]:
-    """Limit what the block does on connections made here, in the thread that runs it.
+    """Limit the operations of the block on connections made here.
 
-    When the time is over, each operation on a socket raises TimeoutError; when more than `answer_bytes` came,
-    AnswerTooLong. A block within a block has what both leave. Do not yield inside: a generator would put its limit on
-    whoever iterates it.
+    After the time, socket operations raise TimeoutError; beyond `answer_bytes`, AnswerTooLong. Nested blocks keep to
+    both limits. Do not yield inside: a generator would impose its limit on its consumer.
     """
     token = _LIMIT.set(_Limit(seconds, answer_bytes, _LIMIT.get()))
     try:
@@ -89,13 +87,13 @@ def within(seconds: float, *, answer_bytes: int | None = None) -> Iterator[None]
 
 
 def seconds_left(default: float) -> float:
-    """Return for how long the limit in force still lasts, below zero when it is over; `default` where none is."""
+    """Return the remaining time of the current limit, negative when over; `default` without a limit."""
     limit = _LIMIT.get()
     return limit.left() if limit else default
 
 
 class Socket(socket.socket):
-    """A connection that keeps to the limit in force. Without one its own timeout counts, as for any socket."""
+    """A socket that keeps to the current limit; without one, to its own timeout."""
 
     def connect(self, address: Any) -> None:
         self._timed(super().connect, address)
@@ -124,7 +122,7 @@ class Socket(socket.socket):
         if left <= 0:
             raise TimeoutError("The time for this call is over.")
         own = self.gettimeout()
-        # One operation keeps to it as a whole, also where it sends or receives in many steps.
+        # Applies to the whole operation, even if it sends or receives in many steps.
         self.settimeout(left)
         try:
             return operation(*args, **options)
@@ -133,7 +131,7 @@ class Socket(socket.socket):
 
 
 class TLSSocket(Socket, ssl.SSLSocket):
-    """The same, encrypted: what a context wraps whose `sslsocket_class` this is."""
+    """The same with TLS, as `sslsocket_class` of a context."""
 
     def do_handshake(self, block: bool = False) -> None:
         self._timed(super().do_handshake, block)
@@ -145,40 +143,40 @@ def _count(size: int) -> None:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return what trusts the certificates that this machine trusts, and makes connections that keep to limits."""
+    """Return a context with the machine's trusted certificates that creates `TLSSocket`s."""
     context = ssl.create_default_context()
     context.sslsocket_class = TLSSocket
     return context
 
 
 def resolve(host: str, port: int) -> Addresses:
-    """Ask the name service for all addresses of a host. Raises OSError, UnicodeError."""
+    """Resolve a host to all its addresses. Raises OSError, UnicodeError."""
     if seconds_left(1.0) <= 0:
         raise TimeoutError("The time for this call is over.")
     return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
 
 
 def connect(addresses: Addresses, *, timeout: float, options: Sequence[tuple[Any, ...]] | None = ()) -> Socket:
-    """Connect to the first of these addresses that answers, each within `timeout` seconds. Raises OSError."""
+    """Connect to the first address that answers within `timeout` seconds. Raises OSError."""
     failure: OSError = OSError("The name has no address.")
     for family, kind, protocol, _, address in addresses:
-        made = Socket(family, kind, protocol)
+        sock = Socket(family, kind, protocol)
         try:
             for option in options or ():
-                made.setsockopt(*option)
-            made.settimeout(timeout)
+                sock.setsockopt(*option)
+            sock.settimeout(timeout)
             with within(timeout):
-                made.connect(address)
+                sock.connect(address)
         except OSError as error:
-            made.close()
+            sock.close()
             failure = error
         else:
-            return made
+            return sock
     raise failure
 
 
 class LimitedConnection:
-    """Mixed into a connection of urllib3's: it keeps to limits. TLS needs a context that makes `TLSSocket`s, too."""
+    """Mixin for urllib3's connections that keeps to limits. TLS also needs a context with `TLSSocket`."""
 
     _dns_host: str
     host: str
@@ -187,7 +185,6 @@ class LimitedConnection:
     socket_options: Any
 
     def _addresses(self) -> Addresses:
-        """Return where to connect to, in the order to be tried."""
         return resolve(self._dns_host, self.port)
 
     def _new_conn(self) -> socket.socket:

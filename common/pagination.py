@@ -1,13 +1,12 @@
-"""Pages of a list call, by cursor: `{"results": [...], "next": <url or null>, "previous": <url or null>}`.
+"""Cursor pagination: `{"results": [...], "next": <url or null>, "previous": <url or null>}`.
 
-A cursor is the place of a row in the list's order, and the page begins behind it: what is new or gone elsewhere
-shifts nothing, a page costs the same at any depth, and nothing is counted.
+A cursor is a row's position in the order of the list, and the page begins after it: insertions and deletions
+elsewhere shift nothing, a page costs the same at any depth, and nothing is counted.
 
-DRF's own cursor names a row by the first column of the order and by how many rows of the same value come before it.
-It ends at 1,000 equal ones, and a row that goes meanwhile makes it miss another. Here it names the row by all
-columns, so the order has to be total: its last column is unique. Besides, it is sealed. A place in a log of
-conversations is the instant when somebody wrote, and addresses end up in logs; and nobody can make a cursor that we
-have not given out.
+DRF's own cursor is the first column of the order and an offset among equal values. It ends at 1,000 equal ones, and
+skips a row when another is deleted. Here it has all columns, so the order must be total: its last column is unique.
+It is also encrypted: a position can be the time of a chatter's message, URLs end up in logs, and clients cannot forge
+one.
 """
 
 import json
@@ -31,7 +30,7 @@ from common.query import Query, Whole
 
 
 class PageQuery(Query):
-    """The parameters of every list call. One with other limits declares `limit` anew."""
+    """The parameters of every list call. A subclass with other limits overrides `limit`."""
 
     cursor: str | None = pydantic.Field(None, max_length=2_000, examples=["v1:k1:Zm9sbG93IG5leHQgYXMgaXQgaXM="])
     """Where the page begins, as in the `next` or `previous` of an answer. It holds for this call alone."""
@@ -40,11 +39,10 @@ class PageQuery(Query):
 
 
 class CursorPages(CursorPagination):
-    """A call's pages: `paginate_queryset(rows, request)`, then `get_paginated_response` with what they show.
+    """Paginator of a call. A subclass sets `ordering`: columns without nulls, all ascending or all descending, the
+    last one unique. An index on the queryset's filters and these columns makes pages cheap.
 
-    A subclass names the `ordering`: columns without nulls, all upwards or all downwards, the last one unique. An
-    index of the queryset's filters and these columns is what makes a page cheap. Raises Problem(`invalid`) for a
-    cursor that is not one of this call.
+    Raises Problem(`invalid`) for a cursor of another call.
     """
 
     ordering: tuple[str, ...]
@@ -62,22 +60,22 @@ class CursorPages(CursorPagination):
         request: Request,
         view: APIView | None = None,  # noqa: ARG002
     ) -> list[Any]:
-        """Return the rows of the page: objects, or dictionaries that hold the columns of the order."""
+        """Return the rows of the page: objects, or dictionaries with the columns of the order."""
         self.request = request
         self.base_url = request.build_absolute_uri()
         self.cursor = self.decode_cursor(request)
         is_reverse = self.cursor is not None and self.cursor.reverse
         position = cast("str", self.cursor.position) if self.cursor else None
         if position is not None:
-            queryset = queryset.filter(self._behind(position, queryset.model, is_reverse=is_reverse))
+            queryset = queryset.filter(self._after(position, queryset.model, is_reverse=is_reverse))
         limit = self.get_page_size(request)
-        order = [_turned(name) for name in self.ordering] if is_reverse else self.ordering
+        order = [_reversed(name) for name in self.ordering] if is_reverse else self.ordering
         rows = list(queryset.order_by(*order)[: limit + 1])
         page = self.fitting(rows[:limit])
         following: str | None = None
         if len(rows) > len(page):
             following = self._get_position_from_instance(rows[len(page)], self.ordering)
-        # What DRF makes the two links of.
+        # DRF builds the links from these.
         if is_reverse:
             page.reverse()
             self.previous_position, self.next_position = following, position
@@ -89,7 +87,7 @@ class CursorPages(CursorPagination):
         return page
 
     def fitting(self, rows: list[Any]) -> list[Any]:
-        """Return the rows that the page takes, from the first: all, unless a subclass has a limit of its own."""
+        """Return the rows that fit on the page: all, unless a subclass has another limit."""
         return rows
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -101,20 +99,20 @@ class CursorPages(CursorPagination):
         try:
             is_reverse, position = json.loads(decrypt(self.query.cursor, bound_to=self._binding(request)))
         except (SecretUnreadable, ValueError, TypeError):
-            raise _broken() from None
+            raise _invalid_cursor() from None
         return Cursor(offset=0, reverse=bool(is_reverse), position=position)
 
     def encode_cursor(self, cursor: Cursor) -> str:
-        sealed = encrypt(json.dumps([cursor.reverse, cursor.position]), bound_to=self._binding(self.request))
-        return replace_query_param(self.base_url or "", self.cursor_query_param, sealed)
+        dumped = encrypt(json.dumps([cursor.reverse, cursor.position]), bound_to=self._binding(self.request))
+        return replace_query_param(self.base_url or "", self.cursor_query_param, dumped)
 
     def _get_position_from_instance(self, instance: Any, ordering: Sequence[str]) -> str:
         names = [name.lstrip("-") for name in ordering]
         values = [instance[name] if isinstance(instance, dict) else getattr(instance, name) for name in names]
         return json.dumps([str(value) for value in values])
 
-    def _behind(self, position: str, model: type[Model], *, is_reverse: bool) -> LessThan | GreaterThan:
-        """Return the condition for rows behind a place. As a comparison of rows one range of the index fulfils it."""
+    def _after(self, position: str, model: type[Model], *, is_reverse: bool) -> LessThan | GreaterThan:
+        """Return the condition for rows after a position: a row comparison, which is one range of the index."""
         names = [name.lstrip("-") for name in self.ordering]
         fields = [cast("Field[Any, Any]", model._meta.get_field(name)) for name in names]
         try:
@@ -122,8 +120,8 @@ class CursorPages(CursorPagination):
                 Value(field.to_python(text), output_field=field)
                 for field, text in zip(fields, json.loads(position), strict=True)
             ]
-        except (ValidationError, ValueError, TypeError):  # of a version of ours that had another order
-            raise _broken() from None
+        except (ValidationError, ValueError, TypeError):  # from a version with another order
+            raise _invalid_cursor() from None
         is_downwards = self.ordering[0].startswith("-")
         comparison = GreaterThan if is_downwards == is_reverse else LessThan
         return comparison(_row(*map(F, names)), _row(*values))
@@ -133,9 +131,9 @@ class CursorPages(CursorPagination):
 
 
 class BoundedPages(CursorPages):
-    """Pages that end early where their rows are long: the queryset gives dictionaries, with `size` in bytes.
+    """Paginator that ends a page early if its rows are long. The queryset returns dictionaries with `size` in bytes.
 
-    Made of the columns of the order and `size` alone, so that what is long is read for the rows of the page only.
+    It should have only the columns of the order and `size`, so that long columns are read for the page's rows only.
     """
 
     most_bytes = 8 * 1024 * 1024
@@ -143,10 +141,10 @@ class BoundedPages(CursorPages):
     def fitting(self, rows: list[Any]) -> list[Any]:
         sums = accumulate(row["size"] for row in rows)
         within = sum(size <= self.most_bytes for size in sums)
-        return rows[: max(within, 1)]  # or it would never get beyond one that is longer
+        return rows[: max(within, 1)]  # or a longer row would block the pages after it
 
 
-def _turned(name: str) -> str:
+def _reversed(name: str) -> str:
     return name[1:] if name.startswith("-") else f"-{name}"
 
 
@@ -154,6 +152,6 @@ def _row(*parts: Any) -> Func:
     return Func(*parts, function="ROW", output_field=BooleanField())
 
 
-def _broken() -> Problem:
-    detail = "Must be a cursor that an answer of this call gave: follow its next and previous as they are."
+def _invalid_cursor() -> Problem:
+    detail = "Must be a cursor from a response of this call: use its next and previous unchanged."
     return Problem("invalid", detail, errors=[FieldError(pointer="/cursor", code="invalid", detail=detail)])

@@ -1,10 +1,10 @@
-"""The shape of every error the API gives: `application/problem+json` (RFC 9457).
+"""The errors of the API: `application/problem+json` (RFC 9457).
 
-Raise `Problem` with one of the codes in `CODES`; anything else that escapes a view becomes one here. A code
-is stable and so is its `type`: the relative URI `/api/docs/errors#<code>`, where the code is explained. All
-members are always present: `errors` is empty where no single field is at fault.
+Raise `Problem` with a code of `CODES`; any other exception of a view becomes one here. Codes are stable, and so is
+their `type`, `/api/docs/errors#<code>`, where the code is explained. All members are always present; `errors` is
+empty unless single fields are at fault.
 
-Nothing here quotes what an exception says: its text may hold a chatter's data.
+Texts of exceptions are never quoted: they may contain a chatter's data.
 """
 
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
-# More faults of fields than that are not listed: whoever sends 150,000 needs not read of each.
+# The maximum number of listed field errors: a body can have 150,000.
 MOST_ERRORS = 100
 
 CODES: Mapping[str, tuple[int, str]] = {
@@ -79,7 +79,7 @@ _CODE_OF_STATUS = {
 
 
 class FieldError(TypedDict):
-    """One field at fault: its JSON pointer in the body ("" is the body itself), a code and our own words."""
+    """An invalid field: its JSON pointer in the body ("" is the body itself), a code and a sentence."""
 
     pointer: str
     code: str
@@ -87,12 +87,12 @@ class FieldError(TypedDict):
 
 
 def too_many_errors(count: int) -> FieldError:
-    """Return what stands at the end of a list of faults, or in its place, when not all of `count` are listed."""
+    """Return the last entry of a list that does not have all of `count` errors."""
     return FieldError(pointer="", code="too_many_errors", detail=f"There are {count:,} faults; not all are listed.")
 
 
 def at_most(errors: Sequence[FieldError], most: int) -> list[FieldError]:
-    """Return so many faults at most; the last then says how many there are."""
+    """Return at most `most` errors. If some are left out, the last entry says how many there are."""
     if len(errors) <= most:
         return list(errors)
     is_cut = errors[-1]["code"] == "too_many_errors"
@@ -102,7 +102,7 @@ def at_most(errors: Sequence[FieldError], most: int) -> list[FieldError]:
 class Problem(exceptions.APIException):
     """An error of the API. `code` is one of CODES, `detail` a sentence that says what to do.
 
-    Of `errors` it keeps MOST_ERRORS.
+    Keeps at most MOST_ERRORS of `errors`.
     """
 
     def __init__(self, code: str, detail: str = "", *, errors: Sequence[FieldError] = ()) -> None:
@@ -113,7 +113,7 @@ class Problem(exceptions.APIException):
         self.errors = at_most(errors, MOST_ERRORS)
 
     def as_dict(self, *, most_errors: int = MOST_ERRORS) -> dict[str, Any]:
-        """Return the members of the problem; with fewer of its errors for an answer that lists several problems."""
+        """Return the members of the problem, with at most `most_errors` of its errors."""
         return {
             "type": f"/api/docs/errors#{self.code}",
             "title": CODES[self.code][1],
@@ -134,18 +134,18 @@ class Problem(exceptions.APIException):
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:  # noqa: ARG001  DRF's signature
-    """Answer for whatever a view raised (DRF's EXCEPTION_HANDLER)."""
+    """Return the response to an exception of a view (DRF's EXCEPTION_HANDLER)."""
     problem = as_problem(error)
     return Response(problem.as_dict(), problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE)
 
 
 def as_problem(error: Exception) -> Problem:
-    """Translate any exception; log those that are our fault, without their text."""
+    """Convert any exception; log internal errors without their text."""
     match error:
         case Problem():
             return error
         case OperationalError() | InterfaceError():
-            # Away, out of connections, or it gave this transaction up: the same call can succeed later.
+            # Unreachable, out of connections, or it cancelled this transaction: a retry can succeed.
             logger.error("The database did not serve a call: %s", describe_database_error(error))
             return Problem("unavailable", "The database did not serve the call. Send it again later.")
         case Http404():
@@ -164,14 +164,14 @@ def as_problem(error: Exception) -> Problem:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """handler400: what Django refuses before a view is reached, such as an unknown host."""
+    """handler400: a request that Django refuses before any view, such as one for an unknown host."""
     if _is_api(request):
         return _answer(Problem("invalid"))
     return defaults.bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
-    """handler500: what failed outside a view of the API; Django has logged it."""
+    """handler500: a failure outside of the API's views, already logged by Django."""
     if _is_api(request):
         return _answer(Problem("internal"))
     return defaults.server_error(request)
@@ -179,7 +179,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
 
 @csrf_exempt
 def unknown_path(request: HttpRequest) -> HttpResponseBase:  # noqa: ARG001  a view
-    """Answer for every path under /api/ that leads nowhere, also where DEBUG would show a page of its own."""
+    """Answer for unknown paths under /api/, also where DEBUG would show its own page."""
     return _answer(Problem("not_found", "There is nothing at this path."))
 
 
@@ -194,7 +194,7 @@ def _answer(problem: Problem) -> JsonResponse:
 
 
 def _where(error: BaseException | None) -> str:
-    """Return types and frames of an exception and of what led to it, without their texts."""
+    """Return types and frames of an exception and its causes, without their texts."""
     lines: list[str] = []
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

@@ -1,6 +1,6 @@
-"""What this process is, and what the kernel says of others on this machine.
+"""The identity of this process, and the state of others on this machine.
 
-Linux only in parts: elsewhere nothing is known of other processes, and whoever asks has to wait for a lease to end.
+Other systems than Linux do not report it: then a lease must expire before a process counts as dead.
 """
 
 import ctypes
@@ -12,28 +12,28 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
-# Of the process that guards a cluster, inherited by its workers.
+# Set in the guard process of a cluster, inherited by its workers.
 _cluster: str | None = None
 
 
 def name_cluster(name: str) -> None:
-    """Give the cluster that this process guards a name that no other has, for itself and the processes it starts."""
+    """Set the unique name of the cluster that this process guards, for itself and its children."""
     global _cluster  # noqa: PLW0603  (a fact of the process)
     _cluster = name
 
 
 def cluster() -> str:
-    """Return the name of this process' cluster. Outside one: its host and its parent."""
+    """Return the name of this process' cluster; without one, its host and parent."""
     return _cluster or f"{socket.gethostname()}:{os.getppid()}"
 
 
 def owner() -> str:
-    """Return what this process signs its claims with: the name of its cluster, and its number."""
+    """Return the owner of this process' claims: its cluster and process id."""
     return f"{cluster()}:{os.getpid()}"
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process as soon as the one that started it has ended, however that ends."""
+    """Have the kernel kill this process as soon as its parent ends, in whatever way."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -42,24 +42,22 @@ def die_with_parent(parent: int) -> None:
 
 
 def state(pid: int) -> str | None:
-    """Return the state of a process as the kernel names it (`T` stopped, `Z` ended and not yet seen), or None."""
+    """Return the kernel's state of a process (`T` stopped, `Z` zombie), or None."""
     found = _stat(pid)
     return found[0] if found else None
 
 
 def began(pid: int) -> int | None:
-    """Return when a living process began, in ticks since the machine did: its number may be given to another later.
-
-    None for one that has ended, or where nothing is known.
-    """
+    """Return when a living process started, in ticks since boot, since its id may be reused. None if unknown."""
     found = _stat(pid)
     return int(found[19]) if found and found[0] != "Z" else None
 
 
 @lru_cache
 def place() -> str:
-    """Return a name for where a process number means the same as here, "" if unknown: of the machine's present run
-    and of our container, since containers may share the name of a host, and each counts its own processes.
+    """Return the scope in which process ids are comparable, or "" if unknown: this boot and this PID namespace.
+
+    Containers may share a host name, but have process ids of their own.
     """
     try:
         machine = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

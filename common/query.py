@@ -1,16 +1,6 @@
-"""Read the parameters of a call's address: strict, so that a mistyped filter does not quietly filter nothing.
+"""Query parameters of API calls, strictly validated, so that a mistyped filter is not ignored.
 
-A call describes its parameters by a `Query`; `read_query` refuses what does not fit, each fault by its pointer
-(`/limit`) and never by its value: what stands in an address may be anything. These are the types beside pydantic's
-own and Literal:
-
-| type | as it is written |
-| --- | --- |
-| `common.times.Instant` | RFC 3339 with a time zone, such as `2026-11-24T09:00:00Z` |
-| `Day` | `2026-11-24` |
-| `Month` | `2026-11`; read as its first day |
-| `Flag` | `true` or `false` |
-| `Whole` | a whole number, digits alone |
+A subclass of `Query` declares the parameters; `read_query` reports errors by pointer (`/limit`), never by value.
 """
 
 import re
@@ -27,15 +17,16 @@ from common.times import EARLIEST, LATEST, RFC_3339
 
 
 class Query(BaseModel):
-    """The parameters that a call takes. Field names are theirs; an alias where Python has the name (`from`).
+    """Base of the parameters of a call. A field needs an alias if Python reserves its name (`from`).
 
-    The API's document takes them from here: the string under a field is its description, and `examples` has one.
+    Types besides pydantic's own: `common.times.Instant`, and `Day`, `Month`, `Flag` and `Whole` below. The API's
+    document uses the string under a field as its description, and the first of its `examples`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-Shape = TypeVar("Shape", bound=Query)
+QueryT = TypeVar("QueryT", bound=Query)
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -43,7 +34,7 @@ _FLAGS = {"true": True, "false": False}
 
 
 def parse_day(text: str) -> date:
-    """Read a day such as 2026-11-24; no other of ISO 8601's ways of writing one. Raises ValueError."""
+    """Parse a day such as 2026-11-24, and no other format of ISO 8601. Raises ValueError."""
     if not _DAY.fullmatch(text):
         raise ValueError("Not a day.")
     return date.fromisoformat(text)
@@ -61,7 +52,7 @@ def _month(text: Any) -> date:
         month = parse_day(f"{text}-01")
     except ValueError:
         month = date.min
-    # As for instants: whatever is reckoned from it stays within the years that there are.
+    # As for instants, so that calculations stay within the years of Python.
     if not EARLIEST.date() <= month < LATEST.date():
         raise PydanticCustomError("not_a_month", "Not a month.")
     return month
@@ -89,28 +80,28 @@ Whole = Annotated[int, BeforeValidator(_whole)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
-def read_query(request: Request, shape: type[Shape]) -> Shape:
-    """Return the parameters of a call. Raises Problem(`invalid`) that names every one at fault."""
+def read_query(request: Request, model: type[QueryT]) -> QueryT:
+    """Return the validated parameters of a call. Raises Problem(`invalid`) with an error for each invalid one."""
     given = dict(request.query_params.lists())
     errors = [
         _error(name, "repeated_field", "Can be given once.") for name, values in given.items() if len(values) > 1
     ]
     try:
-        query = shape.model_validate({name: values[0] for name, values in given.items()})
+        query = model.model_validate({name: values[0] for name, values in given.items()})
     except ValidationError as error:
-        errors += [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
+        errors += [_translated(one) for one in error.errors(include_url=False, include_input=False)]
     else:
         if not errors:
             return query
-    # Raised outside the except block: its context would hold what was sent.
-    raise Problem("invalid", "The parameters are not those that this call takes: see errors.", errors=errors)
+    # Raised outside of the except block: its context would contain the values.
+    raise Problem("invalid", "Some parameters are invalid: see errors.", errors=errors)
 
 
-# In an address a bare + is a space.
+# In a query a plain + is a space.
 _TIME = "Must be an RFC 3339 time such as 2026-11-24T09:00:00Z, or with an offset such as %2B01:00."
 
-# pydantic's error types -> our code and words; the words in braces are limits and offers of ours.
-_WORDS: Mapping[str, tuple[str, str]] = {
+# pydantic's error type -> our code and text.
+_ERRORS: Mapping[str, tuple[str, str]] = {
     "missing": ("missing", "This parameter is required."),
     "extra_forbidden": ("unknown_field", "This call has no such parameter."),
     "literal_error": ("unknown_value", "Must be {expected}."),
@@ -131,15 +122,15 @@ _WORDS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _in_our_words(one: Any) -> FieldError:
+def _translated(one: Any) -> FieldError:
     kind, context = one["type"], one.get("ctx", {})
     if kind == "string_pattern_mismatch" and context["pattern"] == RFC_3339:
         kind = "datetime_parsing"
-    code, words = _WORDS.get(kind, ("invalid", "Is not valid."))
-    return _error(str(one["loc"][0]) if one["loc"] else "", code, words.format(**context))
+    code, text = _ERRORS.get(kind, ("invalid", "Is not valid."))
+    return _error(str(one["loc"][0]) if one["loc"] else "", code, text.format(**context))
 
 
-# A name that no parameter would have is not shown: people paste anything into an address.
+# A name that no parameter would have is not shown: it may be anything.
 _PLAIN_NAME = re.compile(r"[a-z][a-z_]{0,63}")
 
 

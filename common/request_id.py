@@ -1,10 +1,10 @@
-"""Give each call an id, under which it stands in the log and which every answer tells (`X-Trace-ID`).
+"""Gives each call an id for the log and the response (`X-Trace-ID`).
 
-It is always ours: what a caller sends may be anything, a person's value too, and a log is not erased. A caller's own
-`X-Request-ID`, if it is well formed, comes back in the answer and goes nowhere else; without one it is ours as well.
+It is always ours: a caller may send anything, also a person's value, and logs are not erased. A caller's well-formed
+`X-Request-ID` is returned and used nowhere else; otherwise the response has our id there too.
 
-The id stays bound until the server has sent the answer and closes it: Django logs a failed call after all middleware,
-and a streamed answer is made after it.
+The id stays bound until the server closes the response: Django logs a failed call after all middleware, and streams
+afterwards.
 """
 
 import re
@@ -26,17 +26,17 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        made, sent = str(uuid7()), request.headers.get("X-Request-ID", "")
-        current_request_id.set(made)
+        own, sent = str(uuid7()), request.headers.get("X-Request-ID", "")
+        current_request_id.set(own)
         response = self.get_response(request)
-        response["X-Trace-ID"] = made
-        response["X-Request-ID"] = sent if _WELL_FORMED.fullmatch(sent) else made
+        response["X-Trace-ID"] = own
+        response["X-Request-ID"] = sent if _WELL_FORMED.fullmatch(sent) else own
         return response
 
 
-def _forget(**_signal: Any) -> None:
+def _reset(**_signal: Any) -> None:
     current_request_id.set("")
 
 
-# Sent when an answer is closed. The thread's next call sets its own id; until then, nothing is logged under this one.
-request_finished.connect(_forget, dispatch_uid="common.request_id")
+# Sent when a response is closed, so that nothing else is logged under its id.
+request_finished.connect(_reset, dispatch_uid="common.request_id")

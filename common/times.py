@@ -1,4 +1,4 @@
-"""Instants as the API reads and writes them."""
+"""Instants in the API."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -6,12 +6,12 @@ from typing import Annotated
 from pydantic import GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
 
-# Every moment in between can be shown in every time zone without leaving the years 1 to 9999.
+# Every instant in between can be shown in every time zone within the years 1 to 9999.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
-# The pattern is there because pydantic would also take "1575215418" as Unix time. The offset is optional in
-# it so that its absence gets an error of its own. PostgreSQL takes none of 16 hours or more; places have 14 at most.
+# A pattern, since pydantic would accept "1575215418" as Unix time. The offset is optional so that its absence gets an
+# error of its own. PostgreSQL accepts offsets below 16 hours; time zones have 14 at most.
 _OFFSET = r"[Zz]|[+-](0[0-9]|1[0-5]):[0-9]{2}"
 RFC_3339 = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]+)?({_OFFSET})?$"
 _SCHEMA = core_schema.chain_schema(
@@ -21,7 +21,7 @@ _SCHEMA = core_schema.chain_schema(
     ]
 )
 
-# For pydantic: a text in RFC 3339 that names its time zone, from EARLIEST to before LATEST.
+# For pydantic: RFC 3339 with a time zone, from EARLIEST to before LATEST.
 Instant = Annotated[
     datetime,
     GetPydanticSchema(lambda _source, _handler: _SCHEMA),
@@ -30,5 +30,5 @@ Instant = Annotated[
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """Return an instant as RFC 3339 in UTC, with microseconds always and a Z."""
+    """Return an instant as RFC 3339 in UTC, with microseconds and a Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

@@ -1,4 +1,4 @@
-"""Which version of the service this is."""
+"""The version of the service."""
 
 import tomllib
 from pathlib import Path

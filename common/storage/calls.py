@@ -1,4 +1,4 @@
-"""Calls to a bucket, as `ObjectStorage` makes them: through a breaker, their errors in our words."""
+"""Calls to a bucket: with a time limit, through a circuit breaker, their errors translated."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-# So many times what another call has.
+# Factor for calls that complete an upload.
 _COMPLETING = outbound.STORAGE_COMPLETING_SECONDS / outbound.STORAGE_SECONDS
 
 _NO_ANSWER = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
@@ -31,15 +31,15 @@ _NO_ANSWER = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadErr
 
 @dataclass
 class Call:
-    """A call under way. `code` is the error that it ended in, if that was among those to be let pass."""
+    """A running call. `code` is its error if that was one of `passing`."""
 
     code: str = ""
 
 
 class Calls:
-    """A context for each call to one bucket: only StorageError leaves it, also where the answer makes no sense.
+    """A context manager for each call to a bucket, lasting `seconds` at most with all retries.
 
-    So nothing else may be done inside. A call is over in `seconds`, all tries together, whatever the storage does.
+    It raises only StorageError, also for a nonsensical answer, so the block must contain nothing but the call.
     """
 
     def __init__(self, seconds: float = outbound.STORAGE_SECONDS) -> None:
@@ -50,10 +50,9 @@ class Calls:
     def __call__(
         self, *, passing: Collection[str] = (), sending: int = 0, completing: bool = False
     ) -> Iterator[Call]:
-        """Make a call. An error whose code is in `passing` is no error; the Call tells it.
+        """Make a call. An error with a code in `passing` is not raised; it is in `Call.code`.
 
-        `sending` is how many bytes go with it, where that is more than a few: they have time of their own. A call by
-        which the storage puts a file together, `completing`, has more.
+        Sending many bytes (`sending`) and `completing` an upload get additional time.
         """
         self.breaker.check()
         began = time.monotonic()
@@ -72,11 +71,11 @@ class Calls:
         else:
             self.breaker.answered()
         if failure:
-            # `from None`: boto's texts hold addresses and keys.
+            # `from None`: boto's texts contain addresses and keys.
             raise failure from None
 
     def each(self, steps: Iterable[_T]) -> Iterator[_T]:
-        """Yield what boto yields, pages or pieces. Each step is a call; what is done in between is not."""
+        """Yield boto's pages or pieces. Each step is a call; the code in between is not."""
         iterator = iter(steps)
         while True:
             with self():
@@ -87,7 +86,7 @@ class Calls:
 
     @contextmanager
     def signing(self) -> Iterator[None]:
-        """Sign without asking the storage: whether it answers has no say. A role's credentials may be fetched."""
+        """Sign without calling the storage or its breaker. A role's credentials may be fetched."""
         try:
             with self._limit():
                 yield
@@ -116,6 +115,6 @@ def _translated(error: Exception) -> StorageError:
             return errors.unavailable()
         case BotoCoreError():
             return errors.unusable()
-    # boto takes an answer apart without looking whether it has all that belongs into it.
+    # boto parses answers without checking that they are complete.
     logger.warning("storage.odd_answer kind=%s", describe_kind(error))
     return errors.senseless()

@@ -1,8 +1,8 @@
-"""What can go wrong with object storage, in our words. `ObjectStorage` raises it."""
+"""Errors of object storage, with codes and texts of our own."""
 
 import re
 
-# The storage's own codes. A HEAD has no body, so only its status tells.
+# The storage's own codes. The answer to HEAD has no body, so its code is the status.
 GONE = frozenset({"404", "NotFound", "NoSuchKey", "NoSuchUpload", "NoSuchVersion"})
 DENIED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Forbidden", "UnauthorizedAccess"})
 _BAD_CREDENTIALS = frozenset(
@@ -10,7 +10,7 @@ _BAD_CREDENTIALS = frozenset(
 )
 _BUSY = frozenset({"429", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling"})
 
-# What the access key has to be granted, by the operation that was refused.
+# The permissions that each operation needs.
 _PERMISSIONS = {
     "CreateMultipartUpload": "s3:PutObject",
     "UploadPart": "s3:PutObject",
@@ -28,31 +28,31 @@ _PERMISSIONS = {
 }
 
 
-# What the circuit breaker looks for, and what it says: nothing was asked of a storage that did not answer before.
+# What opens the circuit breaker, and what an open one raises.
 UNAVAILABLE = "storage_unavailable"
 RESTING = "storage_resting"
 
 
-# Refusals that can pass within minutes though nobody knows of a change: a store that starts, a policy that is being
-# set, an identity service that fails. So the work is tried so many times, over some two minutes and a half.
+# Refusals that can end within minutes by themselves: a store that starts, a policy being set, a failing identity
+# service. So the work is tried this many times, over some two and a half minutes.
 REFUSALS = frozenset({"storage_access_denied", "storage_role_refused", "storage_bucket_missing"})
 REFUSED_ATTEMPTS = 4
 
 
 def most_attempts(code: str, *, retryable: bool, most: int) -> int:
-    """Return how many attempts work has that ends in this error: `most` where trying again later can help."""
+    """Return how many attempts work has after this error: `most` if a later attempt can succeed."""
     if retryable:
         return most
     return REFUSED_ATTEMPTS if code in REFUSALS else 1
 
 
 class StorageError(Exception):
-    """The storage could not do what was asked. `code` and `detail` are ours and hold no key and no value.
+    """A failed call. `code` and `detail` are ours and contain neither keys nor values.
 
     Codes: `storage_unavailable`, `storage_resting`, `storage_access_denied` (`detail` names the permission to grant),
     `storage_role_refused`, `storage_address_refused`, `storage_locked`, `storage_bucket_missing`,
-    `storage_incomplete`. `retryable` says whether the same call can succeed later without anyone changing
-    anything. `permission` is set where granting it is all that is missing.
+    `storage_incomplete`. `retryable`: the same call can succeed later without any change. `permission` is set if
+    granting it is enough.
     """
 
     def __init__(self, code: str, detail: str, retryable: bool = False, permission: str = "") -> None:
@@ -68,19 +68,19 @@ def unavailable() -> StorageError:
 
 
 def resting() -> StorageError:
-    detail = "The storage did not answer before, so it is left alone for a while."
+    detail = "The storage did not answer before, so it is not called for a while."
     return StorageError(RESTING, detail, retryable=True)
 
 
 def denied(permission: str) -> StorageError:
-    detail = f"The storage refuses this to our access key. Grant it {permission}."
+    detail = f"The storage denies this to our access key. Grant it {permission}."
     return StorageError("storage_access_denied", detail, permission=permission)
 
 
 def address_refused() -> StorageError:
     return StorageError(
         "storage_address_refused",
-        "The endpoint of the client's bucket leads into a private network. Name a public one, or list the network "
+        "The endpoint of the client's bucket leads to a private network. Use a public one, or list the network "
         "in BUCKET_PRIVATE_NETWORKS.",
     )
 
@@ -88,38 +88,36 @@ def address_refused() -> StorageError:
 def no_identity() -> StorageError:
     return StorageError(
         "storage_role_refused",
-        "We have no identity with which to assume roles. Set STS_ACCESS_KEY_ID and STS_SECRET_ACCESS_KEY.",
+        "There is no identity to assume roles with. Set STS_ACCESS_KEY_ID and STS_SECRET_ACCESS_KEY.",
     )
 
 
 def role_refused(code: str) -> StorageError:
-    """Choose our words for a refusal of STS."""
+    """Return the error for a code of STS."""
     if code in DENIED:
         detail = (
             "STS does not let us assume the client's role. Its trust policy must name our identity and the external "
-            "id, as `bucket_policy --trust` prints them; and our identity must be allowed to assume it."
+            "id, as `bucket_policy --trust` prints them, and our identity must be allowed to assume it."
         )
     elif code in _BAD_CREDENTIALS or code == "InvalidClientTokenId":
-        detail = "STS refuses our own identity. Look at STS_ACCESS_KEY_ID, STS_SECRET_ACCESS_KEY and the clock."
+        detail = "STS rejects our own identity. Check STS_ACCESS_KEY_ID, STS_SECRET_ACCESS_KEY and the clock."
     else:
-        detail = f"STS answered {_named(code)} when we asked for the client's role."
+        detail = f"STS answered {_named(code)} for the client's role."
     return StorageError("storage_role_refused", detail)
 
 
 def locked() -> StorageError:
     return StorageError(
-        "storage_locked", "Object lock protects a version of an object. Wait for its end, or lift it."
+        "storage_locked", "Object lock protects a version of an object. Wait until it ends, or remove it."
     )
 
 
 def left_over() -> StorageError:
-    return StorageError(
-        "storage_incomplete", "Something of an object is still there after its removal.", retryable=True
-    )
+    return StorageError("storage_incomplete", "Part of an object still exists after its removal.", retryable=True)
 
 
 def overtaken() -> StorageError:
-    return StorageError("storage_incomplete", "Somebody else has written the same object since.", retryable=True)
+    return StorageError("storage_incomplete", "Another writer has replaced the object since.", retryable=True)
 
 
 def too_long() -> StorageError:
@@ -136,7 +134,7 @@ def unusable() -> StorageError:
 
 
 def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
-    """Choose our words for an error code of the storage; `operation` is S3's name of the call."""
+    """Return the error for a code of the storage; `operation` is S3's name of the call."""
     if code in _BUSY or status >= 500:
         return unavailable()
     if operation == "AssumeRole":
@@ -144,15 +142,15 @@ def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
     if code == "NoSuchBucket":
         return StorageError("storage_bucket_missing", "The bucket does not exist, or not in this region.")
     if code in _BAD_CREDENTIALS:
-        detail = "The storage refuses our access key, its secret, or our clock."
+        detail = "The storage rejects our access key, its secret, or our clock."
         return StorageError("storage_access_denied", detail)
     if code in DENIED:
         return denied(_PERMISSIONS.get(operation, operation))
-    gone = "The object or the upload is no longer there."
+    gone = "The object or the upload no longer exists."
     detail = gone if code in GONE else f"The storage answered {operation} with {_named(code)}."
     return StorageError("storage_incomplete", detail, retryable=True)
 
 
 def _named(code: str) -> str:
-    """A code is one word of S3's list; anything else is not repeated."""
+    """Return a code that is one word, as in S3's list; anything else is not repeated."""
     return code if re.fullmatch(r"[A-Za-z0-9]{1,64}", code) else "an error"

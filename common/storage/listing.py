@@ -1,6 +1,6 @@
-"""Walk a whole bucket, every version: for whoever compares it with the database.
+"""Lists a whole bucket with every version, for reconciliation. Raises StorageError.
 
-Memory stays at a page of the listing, and at the versions of one key. Raises StorageError.
+Memory holds one page of the listing and the versions of one key.
 """
 
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ class Listed(NamedTuple):
 
 
 def versions_by_key(storage: ObjectStorage) -> Iterator[tuple[str, list[Listed]]]:
-    """Yield each key there is with all its versions and markers, in the order of the listing."""
+    """Yield each key with all its versions and markers, in the order of the listing."""
     for key, versions in groupby(_listed(storage), key=attrgetter("key")):
         yield key, list(versions)
 
 
 def size_of(storage: ObjectStorage, key: str) -> int | None:
-    """Return the size of the visible object, None if there is none."""
+    """Return the size of the visible object, or None."""
     with storage.calls(passing=GONE) as call:
         head = storage.client.head_object(Bucket=storage.bucket_name, Key=key)
     return None if call.code else head["ContentLength"]
@@ -51,5 +51,5 @@ def _read(page: Any) -> list[Listed]:
         Listed(m["Key"], m["VersionId"], 0, m["LastModified"], m["IsLatest"], is_marker=True)
         for m in page.get("DeleteMarkers", ())
     ]
-    # A page lists markers apart. Keys go on from page to page in order.
+    # A page lists markers separately. Keys are ordered across pages.
     return sorted(found, key=lambda each: each.key.encode())

@@ -1,4 +1,4 @@
-"""Clients' roles: credentials that STS lends us for a while, with the external id that the role's trust names."""
+"""Clients' roles: temporary credentials from STS, requested with the external id of the role's trust policy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ _HOUR = 3600
 
 @dataclass(frozen=True)
 class Role:
-    """A client's role; `session_name` shows in the client's own audit trail."""
+    """A client's role; `session_name` appears in the client's audit trail."""
 
     arn: str
     external_id: str
@@ -32,10 +32,10 @@ class Role:
 
 
 def session_of(role: Role) -> boto3.Session:
-    """Return a session whose credentials are the role's: asked for at first use, and anew before they end.
+    """Return a session with the role's credentials, requested at first use and again before they expire.
 
-    Threads share them. An error of STS comes out of the call to S3 that needed them, as a ClientError of
-    `AssumeRole`. Our own identity for STS is read from the settings `STS_*` now.
+    Threads share them. An error of STS is raised by the call to S3 that needed them, as a ClientError of
+    `AssumeRole`. Our own identity is read from the settings `STS_*` now.
     """
     core = core_session()
     core.register_component("credential_provider", CredentialResolver([_RoleProvider(role)]))

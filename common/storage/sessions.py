@@ -1,7 +1,4 @@
-"""How boto3 is set up: what all clients of S3 have in common.
-
-Sessions share what botocore reads from disk: else each bucket's would hold 12 MB of its own.
-"""
+"""Configuration of boto3. Sessions share botocore's data from disk: otherwise each would hold 12 MB of its own."""
 
 from functools import cache
 from typing import Any
@@ -13,7 +10,7 @@ from botocore.session import Session
 
 from common import outbound
 
-# What ends a call is its limit (common/storage/calls.py). These count for whoever calls without one.
+# Calls end by their limit (common/storage/calls.py). These timeouts are for calls without one.
 CLIENT_CONFIG = Config(
     signature_version="s3v4",
     s3={"addressing_style": "path"},
@@ -21,25 +18,23 @@ CLIENT_CONFIG = Config(
     connect_timeout=10,
     read_timeout=outbound.STORAGE_SECONDS,
 )
-# AWS_ENDPOINT_URL of the environment is not for clients.
+# AWS_ENDPOINT_URL of the environment is not for clients' buckets.
 AWS_CONFIG = CLIENT_CONFIG.merge(Config(ignore_configured_endpoint_urls=True))  # type: ignore[call-arg]
-# Some stores refuse the checksums that botocore adds to each call by itself.
+# Some stores reject the checksums that botocore adds by default.
 OTHER_CONFIG = AWS_CONFIG.merge(
     Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
 )
 
 
 def core_session() -> Session:
-    """Return a session of botocore's."""
     core = Session()
     core.register_component("data_loader", _loader())
     return core
 
 
 def session_on(core: Session, **credentials: Any) -> boto3.Session:
-    """Return boto3's session on one of ours."""
     session = boto3.Session(botocore_session=core, **credentials)
-    # Each session adds boto3's own folder to it.
+    # Each session adds boto3's own folder to the shared loader.
     _loader().search_paths[:] = dict.fromkeys(_loader().search_paths)
     return session
 

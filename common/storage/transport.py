@@ -1,4 +1,4 @@
-"""What carries the calls of boto3's clients: it keeps to limits, and for clients' buckets to public networks."""
+"""HTTP sessions for boto3's clients: with limits, and for clients' buckets in public networks only."""
 
 import os
 import socket
@@ -17,12 +17,12 @@ from common.storage import guard
 
 class _Connection(LimitedConnection):
     def _consume_headers(self, fp: Any) -> None:
-        # botocore's own, which waits for an empty line for ever where the storage has hung up.
+        # botocore's own waits forever for an empty line after the storage has hung up.
         while fp.readline() not in {b"\r\n", b""}:
             pass
 
 
-# The stubs see a conflict between the bases that botocore gives its own connections.
+# The stubs see a conflict between the bases of botocore's connections.
 class _HTTPConnection(_Connection, AWSHTTPConnection):  # type: ignore[misc]
     pass
 
@@ -56,13 +56,13 @@ class _GuardedHTTPSPool(_HTTPSPool):
 
 
 class _Session(URLLib3Session):
-    """Sends one try of a call: half of what is left of the call's time is its own."""
+    """Sends one try of a call, within half of the call's remaining time."""
 
     pools: dict[str, type] = {"http": _HTTPPool, "https": _HTTPSPool}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # Not in the stubs; urllib3 documents its own part.
+        # Not in the stubs; urllib3 documents the second.
         self._pool_classes_by_scheme = self.pools
         self._manager.pool_classes_by_scheme = self.pools  # type: ignore[attr-defined]
 
@@ -72,11 +72,11 @@ class _Session(URLLib3Session):
             try:
                 answer = super().send(request)
                 if answer.status_code >= 300:
-                    # botocore would read it later, of a download too, when these limits hold no longer.
+                    # botocore would read it later, outside of these limits.
                     _ = answer.content
             except HTTPClientError as error:
                 cause = error.kwargs.get("error")
-                # Bare again: as an HTTPClientError it would be tried twice more.
+                # Unwrapped: botocore would retry an HTTPClientError.
                 if isinstance(cause, AnswerTooLong | guard.AddressRefused):
                     raise cause from None
                 raise
@@ -95,10 +95,10 @@ class _GuardedSession(_Session):
 
 
 def carry(events: Any, *, guarded: bool = False) -> None:
-    """Let all clients that are made with this emitter of events send through here.
+    """Let all clients with this event emitter use the sessions of this module.
 
-    `guarded` ones reach public networks only, and never through a proxy: it would resolve the name, unseen by us. The
-    others take the proxies of the environment.
+    `guarded` clients reach public networks only, and use no proxy, which would resolve the name itself. The others
+    use the proxies of the environment.
     """
 
     def choose(base_classes: list[type], **_options: Any) -> None:
@@ -109,12 +109,12 @@ def carry(events: Any, *, guarded: bool = False) -> None:
 
 
 def _follow_no_further(context: dict[str, Any], **_call: Any) -> None:
-    """botocore asks by HeadBucket where a bucket lies that says it lies elsewhere, and would ask that answer anew."""
+    """Stop botocore from following the redirect of its own HeadBucket, which locates a redirected bucket."""
     context.get("s3_redirect", {})["redirected"] = True
 
 
 class _Carried:
-    """Mixed into a client: boto3 has no option for the class of its HTTP sessions."""
+    """Mixin for clients: boto3 has no option for the class of HTTP sessions."""
 
     def __init__(self, *, endpoint: Any, client_config: Any, **options: Any) -> None:
         endpoint.http_session = self._session(endpoint.host, client_config)
@@ -136,6 +136,6 @@ def _options(config: Any) -> dict[str, Any]:
         "verify": verify,
         "max_pool_connections": config.max_pool_connections,
         "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        # Named, so that encryption to a proxy is by a context of ours.
+        # Set, so that TLS to a proxy uses a context of ours.
         "proxies_config": {"proxy_ca_bundle": get_cert_path(verify)},
     }
