@@ -13,11 +13,15 @@ LEASE_END = "clock_timestamp() + make_interval(secs => %(lease)s)"
 IS_FREE = "(claimed_until IS NULL OR claimed_until < clock_timestamp())"
 
 
-def take_first(table: str, key: str, condition: str, *, order: str, returning: str) -> str:
-    """Return the statement that takes the first free row `d` of a table under a lease, skipping locked ones."""
+def take_first(table: str, key: str, condition: str, *, order: str, returning: str, also: str = "") -> str:
+    """Return the statement that takes the first free row `d` of a table under a lease, skipping locked ones.
+
+    `also` are further columns to set.
+    """
+    changes = f", {also}" if also else ""
     return f"""
 UPDATE {table}
-   SET token = %(token)s, owner = %(owner)s, claimed_until = {LEASE_END}
+   SET token = %(token)s, owner = %(owner)s, claimed_until = {LEASE_END}{changes}
  WHERE {key} = (
        SELECT {key} FROM {table} AS d
         WHERE {condition} AND {IS_FREE}

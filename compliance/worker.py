@@ -104,7 +104,7 @@ def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
     if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)
         if check:
-            return _at_client(check.chatbot_id, check.carry_out, requeue=check.requeue)
+            return _at_client(check.chatbot_id, check.run, requeue=check.requeue)
     if background is None or background.has_room:
         kinds = (_next_requests, _next_extract)
         for take in random.sample(kinds, len(kinds)):

@@ -9,7 +9,7 @@ from django.conf import settings
 from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.detect import OFFICERS
-from compliance.work.health import FIRST_OF_LINES
+from compliance.work.health import FIRST_IN_QUEUES
 
 # Of all chatbots together, roughly; of each chatbot and state its share, but no less than a few.
 _MOST_READ = 8_000
@@ -18,8 +18,8 @@ _FEWEST = 50
 _MOST = 1_000
 
 _WAITING = f"""
-SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(oldest.waits_since))::float8
-{FIRST_OF_LINES}
+SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(r.waits_since))::float8
+{FIRST_IN_QUEUES}
  GROUP BY 1, 2
 """
 

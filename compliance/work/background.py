@@ -1,9 +1,8 @@
-"""A few threads for what calls clients' buckets, so that one which does not answer keeps no worker from other work.
+"""Threads for work that calls clients' buckets, so that a bucket that does not answer blocks no worker.
 
-A worker takes such work up while it drains the queue, and hands each piece to a thread with connections of its own.
-No two threads of a process call one bucket, and no more than THREADS are at work: what finds no room waits for the
-next that ends, which notifies the workers. Callers without
-`BackgroundJobs` run the work in their own thread.
+A worker takes this work while it drains the queue and hands each job to a thread with its own connections. A process
+runs one job per bucket, and at most THREADS at a time; each that ends notifies the workers to take the next. Without
+`BackgroundJobs`, callers run the work in their own thread.
 """
 
 import logging
@@ -19,20 +18,19 @@ from django.db import connections
 logger = logging.getLogger(__name__)
 
 THREADS = 4
-# One more for what somebody waits for in front of a screen.
+# One more for a check that a user is waiting for.
 THREADS_WITH_CHECK = THREADS + 1
-# In the place of a chatbot, for what calls the operator's bucket alone.
+# Stands for a chatbot in jobs that call only the operator's bucket.
 HOSTED = 0
-# A worker that ends waits so long for its threads. It then requeues what they have, and leaves them.
+# How long an ending worker waits for its threads before it requeues their work and abandons them.
 SECONDS_TO_END = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A piece of work that calls the bucket of this chatbot (or HOSTED).
+    """Work that calls the bucket of this chatbot (or HOSTED).
 
-    `requeue` puts what it has into the line again, while `run` may still be under way in another thread: from then
-    on that can write nothing.
+    `requeue` can be called while `run` is still running in another thread, which can write nothing from then on.
     """
 
     chatbot_id: int
@@ -41,7 +39,7 @@ class Job:
 
 
 class BackgroundJobs:
-    """The threads of one process. `when_ended` is called when one has ended: another piece may be taken up then."""
+    """The threads of one process. Calls `when_ended` after each job: another one may be taken then."""
 
     def __init__(self, when_ended: Callable[[], object]) -> None:
         self._when_ended = when_ended
@@ -56,7 +54,6 @@ class BackgroundJobs:
 
     @property
     def has_room_for_check(self) -> bool:
-        """As `has_room`, with one thread more: somebody waits for a check in front of a screen."""
         return len(self._jobs) < THREADS_WITH_CHECK and not self._is_over
 
     @property
@@ -66,12 +63,12 @@ class BackgroundJobs:
             return {job.chatbot_id for job in self._jobs}
 
     def begin(self, job: Job) -> None:
-        """Carry a job out in a thread. Ask `has_room` before."""
+        """Run a job in a thread. Check `has_room` first."""
         self._end_with_the_worker()
         with self._changed:
             self._jobs.add(job)
-        # A daemon, or the worker could not end before the bucket has answered.
-        thread = threading.Thread(target=self._carry_out, args=[job], name="background", daemon=True)
+        # A daemon, or the worker could not end before the bucket answers.
+        thread = threading.Thread(target=self._run, args=[job], name="background", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # the system has no more threads for us
@@ -80,15 +77,15 @@ class BackgroundJobs:
             raise
 
     def wait(self, seconds: float) -> bool:
-        """Wait until no thread is at work, for so long at most; say whether it is so."""
+        """Wait until no job is running, and return whether that happened in time."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._jobs, timeout=seconds)
 
     def end(self, seconds: float = SECONDS_TO_END) -> bool:
-        """Take up nothing more, wait for the threads for so long, and requeue what they have still.
+        """Take no more jobs, wait for the running ones, and requeue those that do not end in time.
 
-        Return whether all have ended. What was requeued is not lost, and costs no attempt: as after a kill, the
-        next attempt removes what may lie in the bucket.
+        Returns whether all ended. A requeued job costs no attempt: the next one removes what this one left in the
+        bucket.
         """
         self._is_over = True
         if self.wait(seconds):
@@ -100,18 +97,18 @@ class BackgroundJobs:
             _requeue(job)
         return False
 
-    def _carry_out(self, job: Job) -> None:
+    def _run(self, job: Job) -> None:
         try:
             try:
                 job.run()
-            except Exception:  # whatever it was, the others' work goes on
+            except Exception:  # must not end the others
                 logger.exception("job.failed chatbot=%s", job.chatbot_id)
                 _requeue(job)
             finally:
                 self._drop(job)
             if not self._is_over:
                 self._when_ended()
-        except Exception:  # the sweep looks again
+        except Exception:  # the sweep notifies too
             logger.exception("job.notify_failed")
         finally:
             connections.close_all()
@@ -122,21 +119,21 @@ class BackgroundJobs:
             self._changed.notify_all()
 
     def _end_with_the_worker(self) -> None:
-        """Have `end` called when this process, a child, ends: django-q2 recycles and stops its workers so."""
+        """Call `end` when this child process ends: django-q2 recycles and stops its workers that way."""
         if self._finalizer is None and multiprocessing.process.parent_process() is not None:
-            # After what multiprocessing does itself: a task's result is on its way by then.
+            # After multiprocessing's own finalizers: a task's result has been sent by then.
             self._finalizer = Finalize(None, self._end_process, exitpriority=-100)
 
     def _end_process(self) -> None:
         if not self.end():
-            # The threads of a call under way would be waited for, however long it takes.
+            # Python would wait for the threads, however long their calls take.
             logging.shutdown()
             os._exit(0)
 
 
 def _requeue(job: Job) -> None:
     try:
-        connections.close_all()  # what failed may have been the connection of this thread
+        connections.close_all()  # this thread's connection may be what failed
         job.requeue()
     except Exception:  # its lease runs out, then
         logger.exception("job.requeue_failed chatbot=%s", job.chatbot_id)

@@ -1,11 +1,8 @@
-"""Which clusters are alive: each writes down that it is there, and that its workers take up tasks.
+"""Which clusters of workers are alive. All times are the database's.
 
-django-q2's own sign of life lies in a cache of the process that writes it, where nobody else sees it. These are two
-signs. The process that guards the workers says that it is there. That is not enough: workers may take up nothing for
-a reason that the guard does not see. So the workers say when they took up a task, too. All times are the database's.
-
-Each also writes down which process it is, so that a cluster on the same machine can see that it is gone, at once and
-for certain: no process has that number, or another one that began later.
+The guard of a cluster records that it is there. That is not enough, since workers may take no task for a reason the
+guard does not see: so they record when they took one. Each cluster also records its guard's process, so that another
+one on the same machine knows at once that it is gone: no process has that number, or one that began later.
 """
 
 import logging
@@ -15,47 +12,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 from django.db import Error, connection
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from common import proc
-from common.db import execute, fetch
 from common.logs import describe_kind
 from common.version import VERSION
 from compliance.models import Heartbeat
 
 logger = logging.getLogger(__name__)
 
-# A process writes at most so often.
+# A process writes at most this often.
 BEAT_SECONDS = 5.0
-# Who was not seen for so long is gone.
+# Not seen for this long, a cluster is gone.
 GONE_AFTER = timedelta(seconds=40)
-# Each minute brings a task, which goes to any of the clusters: who gets none for this long, times the clusters, has
-# workers that take up nothing.
+# Each minute brings a task to one of the clusters. One that took none for this long, times the clusters, is stalled.
 STALLED_AFTER = timedelta(minutes=10)
-# Rows of clusters that are gone go after this long.
-_KEPT = "1 day"
-
-_SEEN = f"""
-WITH old AS (DELETE FROM compliance_heartbeat WHERE seen_at < statement_timestamp() - interval '{_KEPT}')
-INSERT INTO compliance_heartbeat AS known
-       (id, name, version, workers, started_at, seen_at, stopped_at, place, pid, began)
-VALUES (%(id)s, %(name)s, %(version)s, %(workers)s, statement_timestamp(), statement_timestamp(),
-        CASE WHEN %(stopped)s THEN statement_timestamp() END, %(place)s, %(pid)s, %(began)s)
-ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, stopped_at = excluded.stopped_at, died_at = NULL
-"""
-
-_WORKED = "UPDATE compliance_heartbeat SET worked_at = statement_timestamp() WHERE name = %s"
-# Its own successor knows more of how it died, and comes within seconds.
-_MAY_BE_DEAD = """
-SELECT id, name, pid, began FROM compliance_heartbeat
- WHERE stopped_at IS NULL AND died_at IS NULL AND place = %(place)s AND place <> ''
-   AND (name = %(former)s OR %(all)s OR seen_at < statement_timestamp() - interval '15 seconds')
-"""
-_DIED = "UPDATE compliance_heartbeat SET died_at = statement_timestamp() WHERE id = %s"
+# A dead cluster's own successor knows more of how it died, and comes within seconds; others wait this long for it.
+_SUCCESSOR_WAIT = timedelta(seconds=15)
+_KEPT = timedelta(days=1)
 
 
 class Condition(StrEnum):
@@ -67,7 +45,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that was seen within a day, and what can be said of it."""
+    """A cluster that was seen within a day, and its condition."""
 
     name: str
     version: str
@@ -100,44 +78,59 @@ SEEN, WORKED = _Throttle(), _Throttle()
 
 
 def seen(*, cluster_id: UUID, name: str, workers: int, stopped: bool) -> None:
-    """Note that a cluster is there, at most every BEAT_SECONDS, or that it has stopped. Never fails the caller.
+    """Record that the cluster guarded by this process is there, at most every BEAT_SECONDS, or has stopped.
 
-    Called in the process that guards its workers.
+    Never fails the caller.
     """
     if stopped or SEEN.is_due():
+        _quietly(lambda: _record_seen(cluster_id, name, workers, stopped=stopped))
+
+
+def _record_seen(cluster_id: UUID, name: str, workers: int, *, stopped: bool) -> None:
+    beat = {"seen_at": Now(), "stopped_at": Now() if stopped else None, "died_at": None}
+    if not Heartbeat.objects.filter(pk=cluster_id).update(**beat):
         pid = os.getpid()
-        values = {
-            "id": cluster_id,
-            "name": name,
-            "version": VERSION,
-            "workers": workers,
-            "stopped": stopped,
-            "place": proc.place(),
-            "pid": pid,
-            "began": proc.began(pid),
-        }
-        _quietly(lambda: _execute(_SEEN, values))
+        Heartbeat.objects.create(
+            id=cluster_id,
+            name=name,
+            version=VERSION,
+            workers=workers,
+            started_at=Now(),
+            place=proc.place(),
+            pid=pid,
+            began=proc.began(pid),
+            **beat,
+        )
+    Heartbeat.objects.filter(seen_at__lt=Now() - _KEPT).delete()
 
 
 def worked() -> None:
-    """Note that a worker of this process' cluster takes up a task, at most every BEAT_SECONDS. Never fails."""
+    """Record that a worker of this process' cluster takes a task, at most every BEAT_SECONDS. Never fails."""
     if WORKED.is_due():
-        _quietly(lambda: _execute(_WORKED, [proc.cluster()]))
+        _quietly(lambda: Heartbeat.objects.filter(name=proc.cluster()).update(worked_at=Now()))
 
 
 def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, str]]:
-    """Return id and name of each cluster of this machine that is no more, and nobody has cleared up after yet.
+    """Return id and name of each dead cluster of this machine that has not been cleared up after.
 
-    Of others than `former`, which the caller succeeds, only those that have been gone for some seconds, unless
-    `at_once` is asked for.
+    `former` is the one that the caller succeeds. Others are left to their own successor for some seconds, unless
+    `at_once`.
     """
-    rows = fetch(_MAY_BE_DEAD, {"place": proc.place(), "former": former, "all": at_once})
-    return [(number, name) for number, name, pid, began in rows if began is None or proc.began(pid) != began]
+    if not proc.place():
+        return []
+    candidates = Heartbeat.objects.filter(stopped_at=None, died_at=None, place=proc.place())
+    if not at_once:
+        candidates = candidates.filter(Q(name=former) | Q(seen_at__lt=Now() - _SUCCESSOR_WAIT))
+    return [
+        (row.id, row.name)
+        for row in candidates
+        if row.pid is None or row.began is None or proc.began(row.pid) != row.began
+    ]
 
 
 def cleared_up(cluster_id: UUID) -> None:
-    """Note that a cluster is no more, and that nothing is left of what it had in hand."""
-    _execute(_DIED, [cluster_id])
+    """Record that a cluster is dead and its work is requeued."""
+    Heartbeat.objects.filter(pk=cluster_id).update(died_at=Now())
 
 
 def clusters() -> list[Cluster]:
@@ -173,12 +166,7 @@ def _is_present(row: Heartbeat, now: datetime) -> bool:
     return row.stopped_at is None and row.died_at is None and now - row.seen_at <= GONE_AFTER
 
 
-def _execute(statement: str, values: Any) -> None:
-    execute(statement, values)
-
-
-def _quietly(beat: Callable[[], None]) -> None:
-    # What writes it lives on whatever happens here: the guard of the workers, and a worker with a task in hand.
+def _quietly(beat: Callable[[], object]) -> None:
     try:
         beat()
     except Error as error:

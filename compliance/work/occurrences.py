@@ -1,4 +1,4 @@
-"""Write down, and tell, when something last happened that no other row tells. All times are the database's."""
+"""Record when something last happened that no other row tells. All times are the database's."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -12,7 +12,7 @@ _NOTE = """
 INSERT INTO compliance_occurrence AS known (name, last_at, times) VALUES (%s, statement_timestamp(), %s)
 ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at, times = known.times + excluded.times
 """
-_ASK = """
+_IS_DUE = """
 INSERT INTO compliance_occurrence AS known (name, asked_at, times) VALUES (%s, statement_timestamp(), 0)
 ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at
  WHERE known.asked_at IS NULL OR known.asked_at <= statement_timestamp() - make_interval(secs => %s)
@@ -33,12 +33,12 @@ def note(name: Name, *, times: int = 1) -> None:
 
 
 def ask(name: Name, *, every: float) -> bool:
-    """Say whether it is due, so many seconds after it was last asked for. Of all who ask one is told so."""
-    return fetch_one(_ASK, [name, every]) is not None
+    """Return True to one caller only, each time so many seconds have passed."""
+    return fetch_one(_IS_DUE, [name, every]) is not None
 
 
 def last() -> dict[Name, Last]:
-    """Return the last of each, also of what never happened."""
+    """Return the last of each, including those that never happened."""
     rows = Occurrence.objects.values_list("name", "asked_at", "last_at", "times")
     known = {Name(name): Last(asked_at, last_at, times) for name, asked_at, last_at, times in rows}
     return dict.fromkeys(Name, Last(None, None, 0)) | known

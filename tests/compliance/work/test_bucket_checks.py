@@ -49,7 +49,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
 
     monkeypatch.setattr(buckets, "probe", probe)
     bucket_checks.enqueue(chatbot=chatbot)
-    taken().carry_out()
+    taken().run()
     assert seen == [["write"], ["write", "read"]]
     check = bucket_checks.last(chatbot)
     assert check
@@ -62,10 +62,10 @@ def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: 
     lost = taken()
     BucketCheck.objects.update(claimed_until=timezone.now())
     held = taken()
-    lost.carry_out()
+    lost.run()
     assert steps_of(chatbot) == []
     held.requeue()
-    taken().carry_out()
+    taken().run()
     assert steps_of(chatbot) == ["write"]
 
 
@@ -80,9 +80,9 @@ def test_of_a_cluster_that_is_no_more_it_is_begun_anew_at_once(
     assert bucket_checks.take_next() is None
     bucket_checks.requeue_from_cluster(proc.cluster())
     assert bucket_checks.is_any_waiting()
-    lost.carry_out()
+    lost.run()
     assert steps_of(chatbot) == []
-    taken().carry_out()
+    taken().run()
     assert steps_of(chatbot) == ["write"]
     assert not bucket_checks.is_any_waiting()
 
@@ -95,7 +95,7 @@ def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(buckets, "probe", probe)
     bucket_checks.enqueue(chatbot=chatbot)
-    taken().carry_out()
+    taken().run()
     assert steps_of(chatbot) == ["write"]
 
 
@@ -103,7 +103,7 @@ def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytes
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     held = taken()
-    held.carry_out()
+    held.run()
     before = BucketCheck.objects.get()
     bucket_checks.requeue_from_cluster(proc.cluster())
     held.requeue()
@@ -118,7 +118,7 @@ def test_what_is_given_back_is_no_longer_written_by_who_had_it(
     bucket_checks.enqueue(chatbot=chatbot)
     late = taken()
     late.requeue()
-    late.carry_out()
+    late.run()
     assert steps_of(chatbot) == []
     assert bucket_checks.is_any_waiting()
 
@@ -127,7 +127,7 @@ def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     Bucket.objects.filter(chatbot=chatbot).delete()
-    taken().carry_out()
+    taken().run()
     assert str(getattr(bucket_checks.last(chatbot), "error", "")).startswith("This chatbot has no bucket.")
     buckets.set_bucket(chatbot=chatbot, client=None, actor="command")
     assert bucket_checks.last(chatbot) is None
