@@ -47,7 +47,7 @@ def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[
 def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.01, seconds: float = 2 * _HOURS) -> float:
     """Return when the chatbot's requests of this kind are completed, after how many seconds. Raises NotCompleted.
 
-    Looks at the last one in the line alone, by its key, until that is done, and only then at all: looking at all
+    Looks only at the last one in the queue, by its key, until that is done, and only then at all: looking at all
     takes the database longer the more there are, and that time would be the workers'.
     """
     began = time.perf_counter()

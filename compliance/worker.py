@@ -1,4 +1,4 @@
-"""What a worker does with its time: drain the queue of requests, and sweep up what nobody else will.
+"""What a worker does: drain the queue of requests, and sweep up what is due by time.
 
 Both are loops over the database alone; django-q2, `process_requests` and the tests call the same functions.
 """
@@ -12,7 +12,6 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
-from common.db import retry_while_unavailable
 from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
@@ -31,11 +30,11 @@ logger = logging.getLogger(__name__)
 Kind = ComplianceRequest.Kind
 Lane = ComplianceRequest.Lane
 
-# A task works at most about this long, so that a stopping cluster waits no longer, and others get their turn.
+# About the longest that a task runs, so that a cluster stops soon and other tasks get their turn.
 DRAIN_SECONDS = 20.0
-# A claim works at most this long; then what is left is requeued, between two transactions.
+# After this long, what is left of a claim is requeued, between two transactions.
 TURN_SECONDS = 5.0
-# So long a worker waits for a database that does not answer, to put back what it has in hand: less than the lease.
+# How long a worker waits for the database to requeue its claim: less than the lease.
 _PATIENCE_SECONDS = 30.0
 
 
@@ -45,17 +44,17 @@ def drain(
     on_backlog: Callable[[], None] | None = None,
     background: BackgroundJobs | None = None,
 ) -> bool:
-    """Carry out waiting requests until none can be taken or the time is over; return whether work may be left.
+    """Work on requests until none can be taken or the time is over; return whether work may be left.
 
-    Kinds and lanes take turns, so a backlog in one does not hold up another. `on_backlog` is called when a
-    claim leaves more to others than this worker can see to: it is full (once), or large and will take long. Days'
-    extracts are made when no request can be taken, or one a round when they have waited long.
+    Kinds and lanes take turns, so a backlog in one does not delay the others. `on_backlog` is called when a claim
+    leaves work for other workers: once for full claims, and for each large one. Daily extracts are made when no
+    request can be taken; those that have waited long, between rounds.
 
-    Work that calls a client's bucket is handed to `background` and can outlive this call; without it, it runs
-    here, after the other work of a round.
+    Work that calls a client's bucket goes to `background`, and can outlive this call; without it, it runs here, after
+    the other work of a round.
     """
     end = time.monotonic() + seconds
-    _break_expired()
+    _requeue_expired()
     called = False
     while time.monotonic() < end:
         transitions.release_export_pending()
@@ -70,7 +69,6 @@ def drain(
                 on_backlog()
                 called = True
             _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
-        # Between two rounds of requests, what has waited long; else when there is nothing else to do.
         if time.monotonic() < end and extracts.make_next(settled=not idle):
             idle = False
         if _work_at_clients(background):
@@ -84,7 +82,7 @@ def drain(
 
 
 def _work_at_clients(background: BackgroundJobs | None) -> bool:
-    """Begin what calls clients' buckets, as far as there is room; return whether there was any."""
+    """Start work that calls clients' buckets while there is room, and return whether there was any."""
     has_begun = False
     while job := _next_at_clients(background):
         has_begun = True
@@ -96,10 +94,7 @@ def _work_at_clients(background: BackgroundJobs | None) -> bool:
 
 
 def _next_at_clients(background: BackgroundJobs | None) -> Job | None:
-    """Take the next piece of work that calls a client's bucket, if there is room for it.
-
-    A check that somebody has asked for goes first. What kind of the others comes next is drawn by lot.
-    """
+    """Take the next work that calls a client's bucket: a check, for which a user waits, or else a random kind."""
     busy = background.busy if background else ()
     if background is None or background.has_room_for_check:
         check = bucket_checks.take_next(busy)
@@ -136,12 +131,11 @@ def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable
 
 
 def sweep(background: BackgroundJobs | None = None) -> None:
-    """Do what is due by time: break up expired claims, plan extracts, erase late data, values that are UCIs by now,
-    and what has expired.
+    """Do what is due by time: requeue expired claims, plan extracts, erase late data and values that became UCIs.
 
     Expired data is removed by threads of `background` while it has room; without it, here.
     """
-    _break_expired()
+    _requeue_expired()
     scheduling.forget_silence()
     transitions.release_export_pending()
     days.plan_due()
@@ -154,7 +148,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
 
 
 def _remove_expired(background: BackgroundJobs) -> None:
-    """Begin to remove what has expired. The next sweep finds what was not removed, so nothing is given back."""
+    """Start to remove expired data. There is nothing to requeue: the next sweep finds what is left."""
 
     def nothing() -> None:
         pass
@@ -173,13 +167,13 @@ def _remove_expired(background: BackgroundJobs) -> None:
             background.begin(_at_client(chatbot_id, partial(cleanup.remove_at_client, chatbot_id), requeue=nothing))
 
 
-def _break_expired() -> None:
+def _requeue_expired() -> None:
     claims.requeue_expired()
     leases.requeue_expired()
 
 
 def _work(held: HeldClaim, *, deadline: float) -> None:
-    """Work on one claim. No error of one claim's requests stops the worker or another's requests."""
+    """Work on one claim. An error stops neither the worker nor other claims."""
     try:
         sizes = measure(held)
         if held.kind == Kind.DELETION:
@@ -190,26 +184,26 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
         held.release()
     except ClaimLost:
         logger.warning("claim.lost claim=%s", held.id)
-    except Exception as error:  # whatever it was, the requests go back into the line
+    except Exception as error:
         _isolate(held, error)
 
 
 def _isolate(held: HeldClaim, error: Exception) -> None:
-    """After an unforeseen error: of many requests each is tried alone; one alone has lost an attempt.
+    """After an unforeseen error, isolate the requests of the claim, or fail an attempt of a single one.
 
-    A database that does not answer is waited for: there is nothing else to do, and the claim would have to expire.
+    Wait for a database that does not answer: otherwise the claim would have to expire.
     """
     logger.error("claim.failed claim=%s", held.id, exc_info=error)
     try:
-        retry_while_unavailable(lambda: _put_back(held, error), seconds=_PATIENCE_SECONDS)
+        patiently(lambda: _requeue(held, error), seconds=_PATIENCE_SECONDS)
     except ClaimLost:
         pass
     except DatabaseError as again:
-        # The claim then expires by itself, which counts as an attempt.
+        # The claim will expire, which costs an attempt.
         logger.warning("claim.abandoned claim=%s %s", held.id, describe_kind(again))
 
 
-def _put_back(held: HeldClaim, error: Exception) -> None:
+def _requeue(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
         transitions.requeue_isolated(held)
     else:

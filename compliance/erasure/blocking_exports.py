@@ -1,6 +1,6 @@
 """Exports that are not over, named by the other selector, and still owe what a deletion would erase.
 
-Requests by one selector are ordered by the line (`compliance.work.scheduling`). Between a chatter's requests and
+Requests by one selector run in queue order (`compliance.work.scheduling`). Between a chatter's requests and
 those by conversations only the data tells whether they meet, so it is asked right before a deletion goes on.
 """
 

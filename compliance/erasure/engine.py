@@ -152,7 +152,7 @@ class _Work:
         return True
 
     def _without_behind(self, request_ids: Sequence[UUID]) -> list[UUID]:
-        """Put those back into the line that an export, retried since, has to precede; return the others."""
+        """Requeue those that must wait for an export which was retried since; return the others."""
         behind = transitions.blocked_by_exports(self._held, request_ids)
         self._put_back(behind, WaitingFor.TURN)
         return [request_id for request_id in request_ids if request_id not in behind]

@@ -36,7 +36,7 @@ WaitingFor = ComplianceRequest.WaitingFor
 # How long a request is put back of which another worker has locked a row.
 WAIT_FOR_ROWS = timedelta(seconds=5)
 
-# An earlier export can be in the line again since the claim was made (a retry): it too has to go first. The chatbot
+# An earlier export can be queued again since the claim was made (a retry): it too has to go first. The chatbot
 # is looked up for each request (OFFSET 0): joined, it has a planner without statistics read all of its requests.
 _ASK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,

@@ -25,7 +25,7 @@ def choose(held: HeldClaim) -> Destination | None:
     """Return where the claim's exports go, or None when nothing is left of the claim.
 
     What cannot go there leaves the claim: it fails if its chatbot's bucket was removed or cannot be opened, and
-    goes back into the line if the bucket was changed since the claim was taken.
+    is requeued if the bucket was changed since the claim was taken.
     """
     waiting = dict(ComplianceRequest.objects.filter(claim=held.id).values_list("pk", "chatbot_id"))
     found = Bucket.objects.filter(chatbot__in=set(waiting.values())).select_related("chatbot").order_by("chatbot_id")

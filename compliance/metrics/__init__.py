@@ -1,1 +1,1 @@
-"""What Prometheus is told of the service: asked of PostgreSQL at scrape time, so that all processes say the same."""
+"""Prometheus metrics, queried from PostgreSQL at scrape time, so that all processes return the same."""

@@ -1,8 +1,8 @@
-"""Ask the database for the numbers. Each statement goes by an index and ends at a limit; none counts all rows."""
+"""The queries behind the metrics. Each uses an index and stops at a limit; none counts all rows."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -11,10 +11,10 @@ from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.notifications.detect import OFFICERS
 from compliance.work.health import FIRST_IN_QUEUES
 
-# Of all chatbots together, roughly; of each chatbot and state its share, but no less than a few.
+# Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
 _MOST_READ = 8_000
 _FEWEST = 50
-# Of what there are not many of.
+# Daily extracts read.
 _MOST = 1_000
 
 _WAITING = f"""
@@ -23,11 +23,11 @@ SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(r.waits_si
  GROUP BY 1, 2
 """
 
-# Of each state the oldest, which are due first. Of the failed ones the newest: those that cannot be retried any more
-# stay there for good, and must not hide the others. By the index whose condition is repeated here.
+# The oldest of each state, which are due first; but the newest failed ones, since those that cannot be retried stay
+# forever and must not hide the others. The condition repeats that of a partial index.
 _ONE_STATE = """
     SELECT r.kind, r.status, r.received_at, r.due_at, r.hold_reason, r.waiting_for, r.error_code,
-           r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL AS names_somebody
+           r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL AS has_subject
       FROM compliance_compliancerequest r
      WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = {status}
      ORDER BY r.id {order} LIMIT %(most)s
@@ -42,7 +42,7 @@ SELECT r.kind, r.status,
     SELECT one.* FROM unnest(%(going)s::text[]) AS s(status)
      CROSS JOIN LATERAL ({_ONE_STATE.format(status="s.status", order="")}) AS one
      UNION ALL
-    SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", order="DESC")}) AS one WHERE one.names_somebody
+    SELECT one.* FROM ({_ONE_STATE.format(status="'failed'", order="DESC")}) AS one WHERE one.has_subject
  ) AS r
  GROUP BY 1, 2, 3
 """
@@ -62,7 +62,7 @@ SELECT 'given_up', count(*), 0
      WHERE chatbot_id = c.id AND chatbot_id > 0 AND state = 'given_up' ORDER BY id DESC LIMIT %(most)s) AS one
 """
 
-# Those that somebody can make: what has neither a bucket nor a hosted file to replace waits for nobody.
+# Only those that can be made: with a bucket, or with a hosted file to replace.
 _EXTRACTS = """
 SELECT e.state, count(*),
        coalesce(greatest(extract(epoch FROM statement_timestamp() - min(coalesce(e.stale_at, e.created_at))), 0), 0
@@ -76,8 +76,7 @@ SELECT e.state, count(*),
  GROUP BY 1
 """
 
-# The first entry of an index each.
-_FILES_TO_GO = """
+_EXPIRED_FILES = """
 SELECT 'export', extract(epoch FROM statement_timestamp() - min(expires_at))::float8
   FROM compliance_export WHERE key IS NOT NULL
  UNION ALL
@@ -85,7 +84,7 @@ SELECT 'extract', extract(epoch FROM statement_timestamp() - min(expires_at))::f
   FROM conversations_dailyextract WHERE key IS NOT NULL
 """
 
-# A row for each officer. Who has left, or has nothing to hear of any more, needs no mail.
+# Officers who have left, or have no notifications any more, do not count.
 _MAILS = f"""
 SELECT count(*)
   FROM compliance_mailbox b
@@ -98,7 +97,7 @@ SELECT count(*)
 
 
 class OpenRequests(NamedTuple):
-    """Requests of one kind, state and reason that are not over. The numbers are of what was read."""
+    """How many open requests of one kind, state and reason were read."""
 
     kind: str
     status: str
@@ -109,7 +108,7 @@ class OpenRequests(NamedTuple):
 
 
 class Queued(NamedTuple):
-    """How many are in a state, and since how many seconds the oldest is due: 0 where none is."""
+    """How many rows are in a state, and for how many seconds the oldest has been due."""
 
     number: int
     oldest_seconds: float
@@ -120,7 +119,7 @@ NONE = Queued(0, 0.0)
 
 @dataclass(frozen=True)
 class ChatbotStats:
-    """What is told of all chatbots together, or of one."""
+    """The numbers of all chatbots together, or of one."""
 
     waiting_seconds: dict[tuple[str, ...], float]
     open: list[OpenRequests]
@@ -129,7 +128,6 @@ class ChatbotStats:
 
 
 def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
-    """Ask for what these chatbots have to do."""
     share = max(_FEWEST, _MOST_READ // (len(OPEN) * max(1, len(chatbots))))
     values = {
         "chatbots": array(chatbots),
@@ -139,24 +137,19 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
         "most": share,
     }
     return ChatbotStats(
-        waiting_seconds={(kind, lane): seconds for kind, lane, seconds in _fetch(_WAITING, values)},
-        open=[OpenRequests(*row) for row in _fetch(_OPEN, values)],
-        callbacks={state: Queued(*row) for state, *row in _fetch(_CALLBACKS, values)},
-        extracts={state: Queued(*row) for state, *row in _fetch(_EXTRACTS, values | {"most": _MOST})},
+        waiting_seconds={(kind, lane): seconds for kind, lane, seconds in fetch(_WAITING, values)},
+        open=[OpenRequests(*row) for row in fetch(_OPEN, values)],
+        callbacks={state: Queued(*row) for state, *row in fetch(_CALLBACKS, values)},
+        extracts={state: Queued(*row) for state, *row in fetch(_EXTRACTS, values | {"most": _MOST})},
     )
 
 
 def files_kept_too_long() -> dict[str, float]:
-    """Return for how many seconds the hosted file that should have gone first is over its time, by its kind."""
-    return {kind: max(0.0, seconds or 0.0) for kind, seconds in _fetch(_FILES_TO_GO, {})}
+    """Return by kind for how many seconds the oldest hosted file has been expired."""
+    return {kind: max(0.0, seconds or 0.0) for kind, seconds in fetch(_EXPIRED_FILES)}
 
 
 def mailboxes_failing() -> int:
-    """Return how many officers should have had a mail whose last attempt failed."""
-    [(number,)] = _fetch(_MAILS, {}) if settings.MAILS else [(0,)]
+    """Return how many officers have a mail due whose last attempt failed."""
+    [(number,)] = fetch(_MAILS) if settings.MAILS else [(0,)]
     return int(number)
-
-
-def _fetch(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = fetch(statement, values)
-    return rows

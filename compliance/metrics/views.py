@@ -1,4 +1,4 @@
-"""`/metrics`: who may ask, and what is answered when the database does not."""
+"""`/metrics`: access, limits and errors."""
 
 import logging
 import secrets
@@ -8,7 +8,6 @@ from django.conf import settings
 from django.db import Error, connection, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.registry import Collector
 
 from chatbots.digest_key import AnotherDigestKey
 from chatbots.models import Chatbot
@@ -18,23 +17,19 @@ from compliance.metrics.families import OneChatbot, Service
 
 logger = logging.getLogger(__name__)
 
-# Less than Prometheus waits, so that it hears 503.
+# Less than Prometheus waits, so that it gets the 503.
 _STATEMENT_SECONDS = 3
-# Two that ask at once both get an answer, if the first is quick.
+# How long a second scrape waits for the first.
 _PATIENCE_SECONDS = 1.0
 
 _one_at_a_time = threading.Lock()
 
 
-class _NoSuchChatbot(Exception):
-    """The slug that was asked for is no chatbot's."""
-
-
 def answer(request: HttpRequest) -> HttpResponse:
-    """Tell the metrics of the service, or with `?chatbot=slug` those of one chatbot.
+    """Return the metrics of the service, or with `?chatbot=slug` those of one chatbot.
 
-    404 where no token is set or there is no such chatbot, 401 without the token, 503 where the database does not
-    answer in time or another scrape is at work: Prometheus then takes the service for down.
+    404 if no token is set or there is no such chatbot, 401 without the token, 503 if the database does not answer in
+    time or another scrape is running: Prometheus then takes the service for down.
     """
     response = _refusal(request) or _metrics(request.GET.get("chatbot"))
     response["Cache-Control"] = "no-store"
@@ -44,7 +39,8 @@ def answer(request: HttpRequest) -> HttpResponse:
 def _refusal(request: HttpRequest) -> HttpResponse | None:
     if not settings.METRICS_TOKEN:
         return _plain("not found\n", 404)
-    if not _knows_the_token(request):
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secrets.compare_digest(token.encode(), settings.METRICS_TOKEN.encode()):
         refused = _plain("unauthorized\n", 401)
         refused["WWW-Authenticate"] = "Bearer"
         return refused
@@ -55,36 +51,18 @@ def _metrics(slug: str | None) -> HttpResponse:
     if not _one_at_a_time.acquire(timeout=_PATIENCE_SECONDS):
         return _plain("unavailable\n", 503)
     try:
-        return HttpResponse(_scrape(slug), content_type=CONTENT_TYPE_PLAIN_0_0_4)
-    except _NoSuchChatbot:
+        with transaction.atomic():
+            execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+            collector = Service() if slug is None else OneChatbot(Chatbot.objects.get(slug=slug))
+            return HttpResponse(generate_latest(collector), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    except Chatbot.DoesNotExist:
         return _plain("not found\n", 404)
     except (Error, AnotherDigestKey) as error:
         logger.warning("metrics.failed kind=%s", describe_kind(error))
-        # What is broken is not asked again.
-        connection.close()
+        connection.close()  # it may be broken
         return _plain("unavailable\n", 503)
     finally:
         _one_at_a_time.release()
-
-
-def _knows_the_token(request: HttpRequest) -> bool:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and secrets.compare_digest(token.encode(), settings.METRICS_TOKEN.encode())
-
-
-def _scrape(slug: str | None) -> bytes:
-    with transaction.atomic():
-        execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
-        return generate_latest(_asked_for(slug))
-
-
-def _asked_for(slug: str | None) -> Collector:
-    if slug is None:
-        return Service()
-    chatbot = Chatbot.objects.filter(slug=slug).first()
-    if chatbot is None:
-        raise _NoSuchChatbot
-    return OneChatbot(chatbot)
 
 
 def _plain(text: str, status: int) -> HttpResponse:

@@ -260,7 +260,7 @@ class Migration(migrations.Migration):
                     "queued_at",
                     models.DateTimeField(
                         db_default=django.db.models.functions.datetime.Now(),
-                        help_text="Place in the line; a retry moves it.",
+                        help_text="Place in the queue; a retry moves it.",
                     ),
                 ),
                 (
@@ -293,7 +293,7 @@ class Migration(migrations.Migration):
                             ("turn", "Its next turn: it takes long"),
                             ("rows", "Rows that another worker has locked"),
                         ],
-                        help_text="Why a worker put it back into the line.",
+                        help_text="Why a worker requeued it.",
                         max_length=16,
                         null=True,
                     ),
@@ -834,7 +834,7 @@ class Migration(migrations.Migration):
                 django.db.models.functions.comparison.Coalesce("not_before", "queued_at"),
                 models.F("seq"),
                 condition=models.Q(("claim__isnull", True), ("status", "accepted")),
-                name="request_line",
+                name="request_queue",
             ),
         ),
         migrations.AddIndex(

@@ -132,7 +132,7 @@ class ComplianceRequest(models.Model):
 
     # One timestamp per state; all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
-    queued_at = models.DateTimeField(db_default=Now(), help_text="Place in the line; a retry moves it.")
+    queued_at = models.DateTimeField(db_default=Now(), help_text="Place in the queue; a retry moves it.")
     not_before = models.DateTimeField(null=True, help_text="Not taken up earlier: grace, or back-off after an error.")
     due_at = models.DateTimeField()
     held_at = models.DateTimeField(null=True)
@@ -142,7 +142,7 @@ class ComplianceRequest(models.Model):
         null=True, help_text="The highest number of the chatbot's conversations when a deletion marked."
     )
     waiting_for = models.CharField(
-        max_length=16, choices=WaitingFor, null=True, help_text="Why a worker put it back into the line."
+        max_length=16, choices=WaitingFor, null=True, help_text="Why a worker requeued it."
     )
     completed_at = models.DateTimeField(null=True)
     failed_at = models.DateTimeField(null=True)
@@ -182,18 +182,18 @@ class ComplianceRequest(models.Model):
 
     class Meta:
         indexes = [
-            # What workers may take, per kind, lane and chatbot, in the order of the line: one that must wait
-            # stands where it may be taken, so nobody reads past those whose time has not come.
+            # Requests that workers may claim, per kind, lane and chatbot, in queue order: by when they are due, so
+            # that no claim reads past those that are not.
             models.Index(
                 "kind",
                 "lane",
                 "chatbot",
                 Coalesce("not_before", "queued_at"),
                 "seq",
-                name="request_line",
+                name="request_queue",
                 condition=Q(status="accepted", claim__isnull=True),
             ),
-            # One chatter's requests: who goes first, what an earlier one still owes, the look-up. Not partial: of
+            # One chatter's requests: which goes first, what blocks it, the look-up. Not partial: of
             # an index that holds the open ones only, PostgreSQL believes that it is empty, and reads it whole.
             models.Index(name="request_of_chatter", fields=["variable", "uci_digest", "status", "seq"]),
             models.Index(name="request_claim", fields=["claim"], condition=Q(claim__isnull=False)),

@@ -1,7 +1,7 @@
-"""What comes after completion: data that arrived late, and digests, files and rows whose time is over.
+"""Erase late data of completed deletions, and remove what has expired.
 
-A late document of an erased chatter may name a conversation that is stored already; intake then marks that
-conversation with the erasure's request, and the next sweep erases it here.
+A late document of an erased chatter may name a stored conversation. Intake then marks that conversation for the
+completed deletion, and the next sweep erases it here.
 """
 
 import logging
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from itertools import repeat
 from typing import Any, TypeVar
-from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -21,7 +20,7 @@ from django.utils import timezone
 from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
-from common.db import fetch
+from common.db import execute, fetch
 from common.storage import OpenUpload, StorageError
 from compliance.erasure import ledger, objects, rows
 from compliance.errors import StepFailed
@@ -30,7 +29,6 @@ from compliance.reconciliation.scan import stale_uploads
 from compliance.retention.rules import FORGETTING, periods
 from compliance.storage_locations import CLIENT, HOSTED, RecordedLocation, storage_of
 from compliance.work import transitions
-from conversations.extracts import leases
 from conversations.models import DailyExtract, UploadedFile
 
 logger = logging.getLogger(__name__)
@@ -41,17 +39,17 @@ _Row = TypeVar("_Row", bound=Model)
 _Status = ComplianceRequest.Status
 _GIVEN_UP = (_Status.FAILED, _Status.CANCELLED, _Status.REJECTED)
 
-# Rows removed by one statement, and how long each of these tasks may take: what is left waits for the next sweep.
+# Rows removed by one statement, and how long each task may take in a sweep; the next one goes on.
 _BATCH = 10_000
 _ROWS_PER_PAGE = 500
 _SECONDS_PER_TASK = 10.0
 _UPLOAD_ABANDONED = timedelta(days=1)
 _UPLOAD_FORGOTTEN = timedelta(hours=1)
-# When the storage is asked again to remove an extract that it did not.
+# The wait before the storage is asked again to remove an extract that it refused to.
 _REFUSED_AGAIN = timedelta(hours=1)
 
-# Hardly any conversation is marked and not erased, but PostgreSQL multiplies the two shares and expects thousands:
-# joined, all requests would be read. It expects an array to be short. The same below.
+# An array, since PostgreSQL expects thousands of marked conversations, where there are hardly any, and would join by
+# reading all requests.
 _LATE = """
 SELECT id FROM compliance_compliancerequest
  WHERE status = 'completed'
@@ -62,10 +60,7 @@ SELECT id FROM compliance_compliancerequest
 
 
 class CleanupRun:
-    """One removal of what has expired: how long each of its tasks may take, what went, what storage refused.
-
-    Without a time it goes to the end. `tell` is called with how many have gone just now.
-    """
+    """One removal of expired data: `seconds` limits each task, `tell` is called with each number removed."""
 
     def __init__(self, *, seconds: float | None = None, tell: Callable[[int], object] | None = None) -> None:
         self.removed: Counter[str] = Counter()
@@ -74,7 +69,7 @@ class CleanupRun:
         self._tell = tell
 
     def while_time_is_left(self, things: Iterable[_T]) -> Iterator[_T]:
-        """Yield things until the time of a task is over: a storage that does not answer must not hold a worker."""
+        """Yield things until the task's time is over: a storage that does not answer must not block a worker."""
         end = None if self._seconds is None else time.monotonic() + self._seconds
         for thing in things:
             yield thing
@@ -87,7 +82,7 @@ class CleanupRun:
             self._tell(count)
 
     def purge(self, key: str, where: RecordedLocation | None = None) -> bool:
-        """Purge an object, hosted unless told; where storage refuses, its row stays, so the next run tries again."""
+        """Purge an object, by default hosted. Return False if that fails: its row must stay for the next run."""
         try:
             (storage_of(where) if where else hosted_storage()).purge(key)
         except (StorageError, StepFailed) as error:
@@ -101,38 +96,53 @@ class CleanupRun:
 
 
 def erase_late_data() -> None:
-    """Erase marked conversations whose deletion has completed already, in chunks.
+    """Erase conversations that were marked after their deletion completed, in chunks.
 
-    Objects first: as long as a conversation is not erased, the next sweep finds it again. The exports of others that
-    hold one go with what has expired, and so do those in clients' buckets.
+    Objects first: the next sweep finds a conversation again until it is erased. Exports of others that hold one, and
+    those in clients' buckets, are removed when they expire.
     """
-    while request_ids := _requests_with_late_data():
+    while request_ids := [request_id for (request_id,) in fetch(_LATE)]:
         failures = objects.erase_files(transaction.atomic, request_ids)
         request_ids = [request_id for request_id in request_ids if request_id not in failures]
         failures |= objects.erase_exports(transaction.atomic, request_ids, at_clients=False)
         request_ids = [request_id for request_id in request_ids if request_id not in failures]
         if failures:
             logger.warning("late_data.postponed requests=%s", ",".join(map(str, failures)))
-        if not request_ids or not _in_ledger(request_ids):
+        if not request_ids:
+            return
+        try:
+            ledger.write(list(ledger.read(request_ids).values()))  # anew, with the late conversations
+        except StepFailed as failure:
+            logger.warning("late_data.postponed code=%s", failure.code)
             return
         with transaction.atomic():
             counts = rows.erase_marked_chunk(request_ids)
             transitions.add_late_counts(counts)
-            _record(counts)
+            chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
+            changelog.record_all(
+                [
+                    changelog.entry(
+                        "request.late_data_erased",
+                        chatbot_id=chatbots[request_id],
+                        request_id=request_id,
+                        actor="worker",
+                        data={"conversations": count["conversations"], "messages": count["messages"]},
+                    )
+                    for request_id, count in counts.items()
+                ]
+            )
         if not counts:
             return
 
 
 def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) -> CleanupRun:
-    """Remove what was kept for a time: exports, extracts, unfinished uploads, variables' values, digests, calls,
-    callbacks, log-ins.
+    """Remove what has expired: exports, extracts, unfinished uploads, ledger objects, and rows by FORGETTING.
 
-    By default a bounded share of it, as the sweep does. Without `at_clients` nothing in clients' buckets: see
-    `remove_at_client`. Returns the run.
+    Without `run`, a limited share, as the sweep does. Without `at_clients`, nothing in clients' buckets. Returns the
+    run.
     """
     run = run or CleanupRun(seconds=_SECONDS_PER_TASK)
-    _remove_exports(run, expired_exports().filter(hosting=HOSTED), "expires_at")
-    _remove_exports(run, given_up_exports().filter(hosting=HOSTED), "pk")
+    _remove_exports(run, hosting=HOSTED)
     if at_clients:
         for chatbot_id in clients_to_clean_up():
             remove_at_client(chatbot_id, run)
@@ -141,90 +151,46 @@ def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) ->
     _abort_forgotten_uploads(run)
     _remove_expired_ledger(run)
     for store, (_, statement) in FORGETTING.items():
-        _in_batches(run, store, statement)
+        for _ in run.while_time_is_left(repeat(None)):
+            count = execute(statement, {**periods(), "batch": _BATCH})
+            run.note_removed(store, count)
+            if count < _BATCH:
+                break
     return run
 
 
 def count_expired() -> dict[str, int]:
-    """Count, store by store, what `remove_expired` would remove by now. Raises StorageError."""
-    counts = {
+    """Count per store what `remove_expired` would remove. Raises StorageError."""
+    return {
         "exports": expired_exports().count() + given_up_exports().count(),
-        "extracts": expired_extracts().count(),
+        "extracts": DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=HOSTED).count(),
         "abandoned_uploads": abandoned_uploads().count(),
         "forgotten_uploads": sum(1 for _ in forgotten_uploads()),
         "ledger_objects": sum(1 for _ in ledger.expired_keys()),
+        **{store: fetch(f"SELECT count(*) {old}", periods())[0][0] for store, (old, _) in FORGETTING.items()},
     }
-    with connection.cursor() as cursor:
-        for store, (old, _) in FORGETTING.items():
-            cursor.execute(f"SELECT count(*) {old}", periods())
-            [(counts[store],)] = cursor.fetchall()
-    return counts
-
-
-def _in_batches(run: CleanupRun, store: str, statement: str) -> None:
-    with connection.cursor() as cursor:
-        for _ in run.while_time_is_left(repeat(None)):
-            cursor.execute(statement, {**periods(), "batch": _BATCH})
-            run.note_removed(store, cursor.rowcount)
-            if cursor.rowcount < _BATCH:
-                return
-
-
-def _requests_with_late_data() -> list[UUID]:
-    return [row[0] for row in fetch(_LATE)]
-
-
-def _in_ledger(request_ids: list[UUID]) -> bool:
-    """Write the ledger anew, with the late conversations, before they are erased."""
-    try:
-        ledger.write(list(ledger.read(request_ids).values()))
-    except StepFailed as failure:
-        logger.warning("late_data.postponed code=%s", failure.code)
-        return False
-    return True
-
-
-def _record(counts: dict[UUID, transitions.Counts]) -> None:
-    chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
-    changelog.record_all(
-        [
-            changelog.entry(
-                "request.late_data_erased",
-                chatbot_id=chatbots[request_id],
-                request_id=request_id,
-                actor="worker",
-                data={"conversations": count["conversations"], "messages": count["messages"]},
-            )
-            for request_id, count in counts.items()
-        ]
-    )
 
 
 def expired_exports() -> QuerySet[Export]:
-    """Return the exports whose days are over, and whose object is not removed yet."""
+    """Return expired exports whose object is not removed yet."""
     return Export.objects.filter(expires_at__lt=Now(), key__isnull=False)
 
 
 def given_up_exports() -> QuerySet[Export]:
-    """Return the exports that were given up, and that may have left something under their key."""
+    """Return unfinished exports of requests that ended, which may have left something under their key."""
     return Export.objects.filter(finished_at__isnull=True, request__status__in=_GIVEN_UP, key__isnull=False)
 
 
-def expired_extracts() -> QuerySet[DailyExtract]:
-    """Return the hosted extracts whose days are over, and whose object is not removed yet."""
-    return DailyExtract.objects.filter(expires_at__lt=Now(), key__isnull=False, hosting=HOSTED)
-
-
 def abandoned_uploads() -> QuerySet[UploadedFile]:
-    """Return the uploads that were begun long ago and never finished."""
+    """Return uploads that began long ago and never finished."""
     return UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED)
 
 
 def forgotten_uploads() -> Iterator[OpenUpload]:
-    """Yield the open uploads in the hosted bucket that nobody will complete. Raises StorageError.
+    """Yield open uploads in the hosted bucket that no row names any more. Raises StorageError.
 
-    As of a worker that was killed right after it had opened one for which an erasure had just looked: the row is
-    gone, nothing was sent, but the key or the file's name say who it was.
+    A worker can be killed right after opening one, just when an erasure has deleted its row: nothing was sent, but
+    the key or the file's name identify the chatter.
     """
     for upload, _, _ in stale_uploads(hosted_storage()):
         if upload.begun_at < timezone.now() - _UPLOAD_FORGOTTEN:
@@ -232,42 +198,40 @@ def forgotten_uploads() -> Iterator[OpenUpload]:
 
 
 def clients_to_clean_up() -> list[int]:
-    """Return the chatbots in whose clients' buckets something is left to be removed, if not left alone just now."""
-    found = {
-        export.chatbot_id
-        for exports, order in ((expired_exports(), "expires_at"), (given_up_exports(), "pk"))
-        for export in _each(exports.filter(hosting=CLIENT), order)
-    }
+    """Return the chatbots with something to remove in their client's bucket, unless that is resting."""
+    found = {export.chatbot_id for exports, order in _removable(hosting=CLIENT) for export in _each(exports, order)}
     resting = SilentStorage.objects.filter(chatbot__in=found, rests_until__gt=Now())
     return sorted(found - set(resting.values_list("chatbot_id", flat=True)))
 
 
 def remove_at_client(chatbot_id: int, run: CleanupRun | None = None) -> CleanupRun:
-    """Remove what attempts before have left in the bucket of a chatbot's client. Returns the run.
-
-    Of a bucket that refuses or does not answer nothing more is tried.
-    """
+    """Remove expired and given-up exports from the bucket of a chatbot's client, and return the run."""
     run = run or CleanupRun(seconds=_SECONDS_PER_TASK)
-    for exports, order in ((expired_exports(), "expires_at"), (given_up_exports(), "pk")):
-        _remove_exports(run, exports.filter(hosting=CLIENT, chatbot=chatbot_id), order)
+    _remove_exports(run, hosting=CLIENT, chatbot=chatbot_id)
     return run
 
 
-def _remove_exports(run: CleanupRun, exports: QuerySet[Export], order: str) -> None:
-    """In the order of the index that has them, or all exports would be read to sort them."""
+def _removable(**where: Any) -> list[tuple[QuerySet[Export], str]]:
+    """Return exports to remove, with the order of an index that holds them."""
+    return [(expired_exports().filter(**where), "expires_at"), (given_up_exports().filter(**where), "pk")]
+
+
+def _remove_exports(run: CleanupRun, **which: Any) -> None:
+    """After a client's bucket refuses or does not answer, nothing more is tried there."""
     refusing: set[RecordedLocation] = set()
-    for export in run.while_time_is_left(_each(exports, order)):
-        where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
-        if where in refusing:
-            continue
-        if _removed(run, export, where):
-            run.note_removed("exports")
-        elif where.hosting == CLIENT:
-            refusing.add(where)
+    for exports, order in _removable(**which):
+        for export in run.while_time_is_left(_each(exports, order)):
+            where = RecordedLocation(export.chatbot_id, export.hosting, export.bucket, export.endpoint)
+            if where in refusing:
+                continue
+            if _removed(run, export, where):
+                run.note_removed("exports")
+            elif where.hosting == CLIENT:
+                refusing.add(where)
 
 
 def _removed(run: CleanupRun, export: Export, where: RecordedLocation) -> bool:
-    """Remove an export with the copies beside it; return whether nothing of it is left to be removed."""
+    """Remove an export and its copies of files; return whether nothing is left to remove."""
     with transaction.atomic():
         objects.forget_out_of_reach([export.pk])
     if not Export.objects.filter(pk=export.pk, key=export.key).exists():
@@ -276,18 +240,18 @@ def _removed(run: CleanupRun, export: Export, where: RecordedLocation) -> bool:
         run.refuse(failure)
         return False
     if ExportFile.objects.filter(export=export.pk).exists():
-        return True  # a retry was asked for meanwhile, and removes what was left before
+        return True  # retried meanwhile, which removes what was left before
     if not run.purge(str(export.key), where):
         return False
     with transaction.atomic():
-        # Not if a retry has taken another key meanwhile.
+        # Unless a retry has taken another key meanwhile.
         objects.forget_exports([(export.pk, str(export.key))])
     return True
 
 
 def _remove_expired_extracts(run: CleanupRun) -> None:
-    """Each is taken first, so that nobody makes it again meanwhile."""
-    for held in run.while_time_is_left(iter(leases.take_expired, None)):
+    """Take each first, so that no worker rebuilds it meanwhile."""
+    for held in run.while_time_is_left(iter(work.take_expired, None)):
         try:
             hosted_storage().purge(str(held.key))
         except StorageError as error:
@@ -299,7 +263,7 @@ def _remove_expired_extracts(run: CleanupRun) -> None:
 
 
 def _remove_abandoned_uploads(run: CleanupRun) -> None:
-    """Take the row, so that the upload cannot be finalised any more; remove what storage has; then the row goes."""
+    """Take the row, so that the upload can no longer finish; remove its object; delete the row."""
     for upload in run.while_time_is_left(_each(abandoned_uploads(), "created_at")):
         is_taken = abandoned_uploads().filter(pk=upload.pk).update(upload_id=None)
         if is_taken and run.purge(upload.object_key):
@@ -326,7 +290,7 @@ def _remove_expired_ledger(run: CleanupRun) -> None:
 
 
 def _each(rows: "QuerySet[_Row]", order: str) -> Iterator[_Row]:
-    """Yield all rows, in pages, each once: those that storage refuses do not stand in the way of the others."""
+    """Yield all rows once, in pages, so that rows which storage refuses do not block the others."""
     after: tuple[Any, int] | None = None
     while True:
         page = rows if after is None else rows.filter(_is_after(order, *after))

@@ -1,6 +1,6 @@
-"""Rows of which something is forgotten when its time is over: digests, values, notes, calls, callbacks, log-ins.
+"""Retention rules for rows: digests, values, notes, idempotency records, callbacks, log-ins.
 
-Each store has a condition that says which rows are due, for whoever counts, and a statement that sees to a batch.
+Each store has a condition for the rows that are due, and a statement that deletes or clears a batch of them.
 """
 
 from django.conf import settings
@@ -11,9 +11,8 @@ from accounts.models import LoginFailures, StaffLogin
 from compliance.models import Replay
 from conversations.models import ErasedChatter, VariableValue
 
-# Not while something of the conversation is left that a deletion still has to see gone: it is found by these. With
-# them goes by what erased chatters were found, and which copies lie in clients' buckets. Each is looked up by itself
-# (OFFSET 0, arrays): joined, PostgreSQL may read all files, exports and days for the few that are old.
+# Not while a deletion still has to remove something of the conversation, which it finds by these. OFFSET 0 and arrays
+# look each up by itself: in a join, PostgreSQL may read all files, exports and days for the few old rows.
 _OLD_CONVERSATION_DIGESTS = """
  FROM conversations_conversation c
 WHERE c.deleted_at < now() - make_interval(secs => %(kept)s) AND c.external_id_digest IS NOT NULL
@@ -40,34 +39,36 @@ WITH old AS (
 UPDATE conversations_conversation SET external_id_digest = NULL WHERE id = ANY(ARRAY(SELECT id FROM old))
 """
 
-# A later deletion finds the exports of the chatter by this digest, and those of certain conversations by theirs.
-_LIES_NOWHERE = """
+_ENDED_AT = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)"
+
+# A later deletion finds the chatter's exports by this digest.
+_HAS_NO_EXPORT = """
 NOT EXISTS (SELECT 1 FROM compliance_export e WHERE e.request_id = r.id AND e.key IS NOT NULL)
 """
 _OLD_CHATTER_DIGESTS = f"""
  FROM compliance_compliancerequest r
-WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
+WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
   AND r.uci_value IS NULL AND r.uci_digest IS NOT NULL
-  AND {_LIES_NOWHERE}
+  AND {_HAS_NO_EXPORT}
 """
 _FORGET_CHATTER_DIGESTS = f"""
 UPDATE compliance_compliancerequest SET uci_digest = NULL
  WHERE id = ANY(ARRAY(
        SELECT r.id {_OLD_CHATTER_DIGESTS}
-        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+        ORDER BY {_ENDED_AT}
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
 """
 
-# Once all that an export names is erased no deletion can meet it any more, wherever it lies, and no retry delivers
-# anything. A deletion that failed keeps them: it can be retried. Given up, it has forgotten them already. (No status
-# in here: PostgreSQL would look for it in the index of all requests.)
+# Once everything that an export names is erased, no deletion needs to find it, and no retry delivers anything. A
+# failed deletion keeps them for its retry. (By dates, since PostgreSQL would look for a status in the index of all
+# requests.)
 _IS_FINAL = "coalesce(r.completed_at, r.cancelled_at, r.rejected_at) IS NOT NULL"
 _OLD_NAMED_DIGESTS = f"""
  FROM compliance_compliancerequest r
-WHERE coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at) < now() - make_interval(secs => %(kept)s)
+WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
   AND r.conversation_digests IS NOT NULL AND r.chatbot_id > 0
   AND (r.kind = 'export' OR {_IS_FINAL})
-  AND (({_IS_FINAL} AND {_LIES_NOWHERE})
+  AND (({_IS_FINAL} AND {_HAS_NO_EXPORT})
        OR NOT EXISTS (SELECT FROM conversations_conversation c
                        WHERE c.chatbot_id = r.chatbot_id AND c.external_id_digest = ANY(r.conversation_digests)
                          AND c.deleted_at IS NULL))
@@ -77,11 +78,11 @@ UPDATE compliance_compliancerequest
    SET conversation_digests = NULL, callback_url = CASE status WHEN 'failed' THEN '' ELSE callback_url END
  WHERE id = ANY(ARRAY(
        SELECT r.id {_OLD_NAMED_DIGESTS}
-        ORDER BY coalesce(r.completed_at, r.cancelled_at, r.rejected_at, r.failed_at)
+        ORDER BY {_ENDED_AT}
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
 """
 
-# With what was never told of a final state goes the address of its request.
+# The address of a request goes with the last callback of its final state.
 _OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
 _DELETE_CALLBACKS = f"""
 WITH old AS (
@@ -94,7 +95,7 @@ WITH old AS (
 DELETE FROM compliance_callback WHERE id IN (SELECT id FROM old)
 """
 
-# A deletion of the chatter has emptied its notes before; those of whoever was never erased go by their age alone.
+# Deletions clear the notes of their chatters; this clears the others by age.
 _OLD_NOTES = """
  FROM compliance_requestnote
 WHERE text IS NOT NULL AND created_at < now() - make_interval(secs => %(kept)s)
@@ -105,8 +106,7 @@ UPDATE compliance_requestnote SET text = NULL
 """
 
 _IS_EXPIRED = "expires_at < now()"
-# Intake refuses what comes late as long as the deletion is not over, which may be tried again after any time, and for
-# the ledger's days after that.
+# Intake refuses late data until the deletion is over, which a failed one is not, and for the ledger's days after.
 _IS_OVER = """
 NOT EXISTS (SELECT FROM compliance_compliancerequest
              WHERE id = old.request_id
@@ -116,10 +116,7 @@ NOT EXISTS (SELECT FROM compliance_compliancerequest
 
 
 def _deleting(model: type[Model], old: str, *, order: str, key: str = "id") -> tuple[str, str]:
-    """Return, as FORGETTING has them, which rows of a table are `old` (SQL), and the statement that deletes a batch.
-
-    What a worker or an intake holds is left for the next time: then nobody waits, and no two can block each other.
-    """
+    """Return the condition and the statement that delete `old` rows (SQL). Locked rows are left for the next run."""
     table = model._meta.db_table
     rows = f" FROM {table} AS old WHERE {old}"
     delete = f"""
@@ -130,14 +127,14 @@ DELETE FROM {table}
 
 
 def periods() -> dict[str, float]:
-    """Return the parameters of the conditions and statements below, in seconds."""
+    """Return the parameters of the rules, in seconds."""
     return {
         "kept": settings.ERASURE_LEDGER_DAYS.total_seconds(),
         "log_ins_kept": settings.LOGIN_RECORD_DAYS.total_seconds(),
     }
 
 
-# Store -> which rows have something whose time is over, and the statement that forgets a batch of them.
+# Store -> the condition for rows that are due, and the statement for a batch of them.
 FORGETTING = {
     "callbacks": (_OLD_CALLBACKS, _DELETE_CALLBACKS),
     "conversation_digests": (_OLD_CONVERSATION_DIGESTS, _FORGET_CONVERSATION_DIGESTS),
@@ -147,9 +144,9 @@ FORGETTING = {
     "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
     "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
     "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),
-    # By their end: workers may not read what a session goes by.
+    # By their end: the workers' role may not read session keys.
     "sessions": _deleting(Session, "expire_date < now()", order="expire_date", key="expire_date"),
     "log_ins": _deleting(StaffLogin, "at < now() - make_interval(secs => %(log_ins_kept)s)", order="at"),
-    # Those that still lock somebody out, or count towards it, are left.
+    # Not those that still count towards a lock-out.
     "failed_log_ins": _deleting(LoginFailures, "ends_at < now()", order="ends_at"),
 }

@@ -1,13 +1,13 @@
-"""A cluster of workers that ends with its dead, and a parent that starts it anew.
+"""A cluster of workers that ends when one of its processes dies, and a parent that starts the next (ADR 0031).
 
-django-q2's cluster is a guard, and of it workers, a pusher that hands them tasks through a queue in memory, and a
-monitor that hears what became of them. A process that is killed or stands still with that queue's lock in its hands
-stops them all for good. So none is replaced (but a worker that has done its number of tasks): the cluster ends as a
-whole, and the parent starts another, which puts back what the workers of the former had in hand. See ADR 0031.
+django-q2's cluster is a guard with workers, a pusher that passes them tasks through a queue in memory, and a monitor
+of their results. A process that is killed or hangs while it holds that queue's lock stops all others for good. So no
+process is replaced, except a worker after its number of tasks: the cluster ends as a whole, and the parent starts
+another, which requeues the claims of the former.
 
-    parent      knows no database; kills a guard that stands still, or has a process that does
-      guard     ends when a process of it was killed; beats, nudges workers, has the sweep run; dies with the parent
-        workers, pusher, monitor    die with the guard
+    parent      uses no database; kills a guard that hangs, or whose process hangs
+      guard     ends when one of its processes was killed; beats, notifies workers, enqueues the sweep
+        workers, pusher, monitor    die with the guard, and the guard with the parent
 """
 
 import logging
@@ -38,26 +38,25 @@ from conversations.extracts import leases
 
 logger = logging.getLogger(__name__)
 
-# A process that was stopped, or ended unseen by a guard that is stuck, for so long is not waited for any more.
+# A process that is stopped, or a zombie of a hung guard, for this long is given up.
 STILL_SECONDS = 3.0
-# How often a guard looks what is to be done.
 TICK_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
-_STILL = {"T", "Z"}  # stopped, ended and not yet seen
-# A cluster that lived for less than this is not started anew at once.
+_STILL = {"T", "Z"}  # stopped, zombie
+# After a shorter life, the next cluster starts after a pause.
 _SHORT_LIFE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 8.0
 
 
 @dataclass(frozen=True)
 class Former:
-    """The cluster before: its name, and the process that it was ended for, if one was."""
+    """The cluster before: its name, and the process because of which it ended, or 0."""
 
     name: str
     lost: int
 
 
 class _Board:
-    """What parent and guard tell each other: plain numbers in shared memory. A lock could be held by the dead."""
+    """Numbers that parent and guard share in memory, without a lock, which a dead process could hold."""
 
     def __init__(self, processes: int) -> None:
         self._pids: Array[c_int] = multiprocessing.RawArray("i", processes)
@@ -81,7 +80,7 @@ class _Board:
 
 
 class _Flag:
-    """What django-q2 wants of an event, within one process."""
+    """The part of an event that django-q2 uses, within one process."""
 
     def __init__(self) -> None:
         self._is_set = False
@@ -98,10 +97,10 @@ class _Flag:
 
 
 class _Process(ForkProcess):
-    """A process that dies with its parent, and whose last error reaches the log without its own text."""
+    """A process that dies with its parent, and logs its last error without the error's text."""
 
     def run(self) -> None:
-        # Of a signal to all processes of a service only the parent makes anything; else a stop would kill workers.
+        # Only the parent handles a signal to all processes of a service, which would else kill workers.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         parent = multiprocessing.parent_process()
@@ -114,7 +113,7 @@ class _Process(ForkProcess):
 
 
 class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
-    """The process that starts the others, and ends with any of them that was killed."""
+    """The process that starts the others, and ends when one of them is killed."""
 
     def __init__(self, cluster_id: UUID, board: _Board, former: Former | None) -> None:
         super().__init__(stop_event=_Flag(), start_event=_Flag(), cluster_id=cluster_id, start=False)
@@ -124,26 +123,26 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self._started: dict[_Process, str] = {}
         self._began = time.monotonic()
         self._next_tick = 0.0
-        self._has_told_of_restart = former is None
+        self._has_noted_restart = former is None
 
     def spawn_process(self, target: Callable[..., Any], *args: Any) -> _Process:
         process = _Process(target=target, args=args, name=f"{target.__name__}-{uuid4().hex[:8]}", daemon=True)
         if target == worker:
-            process.timer = args[2]  # type: ignore[attr-defined]  # django-q2 looks for it there
+            process.timer = args[2]  # type: ignore[attr-defined]  # django-q2 reads it
             self.pool.append(process)
         process.start()
         self._started[process] = target.__name__
         return process
 
     def reincarnate(self, process: _Process) -> None:
-        self._end_with_the_dead()
+        self._end_if_killed()
         if process in self.pool and process.timer.value == 0:  # type: ignore[attr-defined]
             self._end_for(process, "hangs")
         super().reincarnate(process)
 
     def status(self) -> str | None:
-        """Called twice a second by the loop of the guard, and ten times while it stops."""
-        self._end_with_the_dead()
+        """Called by the guard's loop twice a second, and ten times a second while it stops."""
+        self._end_if_killed()
         status: str | None = super().status()
         if status == Conf.STOPPED:
             heartbeats.seen(cluster_id=self.cluster_id, name=proc.cluster(), workers=Conf.WORKERS, stopped=True)
@@ -152,7 +151,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             self._tick()
         return status
 
-    def _end_with_the_dead(self) -> None:
+    def _end_if_killed(self) -> None:
         for process in list(self._started):
             code = process.exitcode
             if code is not None:
@@ -172,7 +171,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             self._clear_up()
             notify.drop_unexpected()
             if not self.stop_event.is_set():
-                # In case a nudge was lost: with a process that had it in hand, or with a database that failed a task.
+                # In case a task was lost, with its process or because the database failed.
                 if health.is_anything_due() or bucket_checks.is_any_waiting():
                     notify.notify_workers()
                 notify.enqueue_sweep()
@@ -181,9 +180,9 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             connection.close()
 
     def _clear_up(self) -> None:
-        """Put back what is in the hands of workers that are no more, of this machine or of any."""
+        """Requeue the work of dead workers: those of this machine, and any whose lease has expired."""
         former = self._former
-        # Who was started from outside may be the successor of any that was killed along with its parent.
+        # One that is started from outside may succeed any cluster that was killed along with its parent.
         at_once = former is None and time.monotonic() - self._began < _SHORT_LIFE_SECONDS
         for cluster_id, name in heartbeats.dead_here(former=former.name if former else "", at_once=at_once):
             blamed = f"{name}:{former.lost}" if former and former.name == name else None
@@ -191,15 +190,15 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
             bucket_checks.requeue_from_cluster(name)
             if claims.requeue_from_cluster(name, blamed=blamed):
                 heartbeats.cleared_up(cluster_id)
-        if not self._has_told_of_restart:
+        if not self._has_noted_restart:
             occurrences.note(occurrences.Name.CLUSTER_RESTARTED)
-            self._has_told_of_restart = True
+            self._has_noted_restart = True
         claims.requeue_expired()
         leases.requeue_expired()
 
 
 def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, parent: int) -> None:
-    """What the guard's process runs. It ends as it is: Python's own end would wait for the others."""
+    """Run a guard. Its process ends at once, since Python would wait for the others."""
     code = 1
     try:
         proc.die_with_parent(parent)
@@ -213,13 +212,13 @@ def _guard(cluster_id: UUID, host: str, board: _Board, former: Former | None, pa
 
 
 class Parent:
-    """The first process: starts a cluster, looks at it, and starts another when it has ended by itself."""
+    """The first process: starts a cluster, watches it, and starts another when it ends by itself."""
 
     def __init__(self) -> None:
         self._stop = _Flag()
 
     def run(self) -> None:
-        """Return once it was told to stop (SIGTERM, SIGINT) and the cluster has ended. One call for each process."""
+        """Return once a stop was requested (SIGTERM, SIGINT) and the cluster has ended. Call it once per process."""
         signal.signal(signal.SIGTERM, self._stop.set)
         signal.signal(signal.SIGINT, self._stop.set)
         host = socket.gethostname()
@@ -227,7 +226,7 @@ class Parent:
         pause = 0.0
         while not self._stop.is_set():
             began = time.monotonic()
-            board = _Board(Conf.WORKERS + 8)  # some more while a worker follows another
+            board = _Board(Conf.WORKERS + 8)  # spare ones while a worker is replaced
             cluster_id = uuid4()
             connections.close_all()  # a process that is forked must not share one
             guard = ForkProcess(
@@ -247,15 +246,15 @@ class Parent:
         logger.info("cluster.stopped")
 
     def _watch(self, guard: ForkProcess, board: _Board) -> None:
-        """Wait until the guard has ended, and kill it when a process of the cluster has stood still for too long."""
+        """Wait until the guard has ended, and kill it when a process of the cluster hangs for too long."""
         still_since: dict[int, float] = {}
-        told_at = -math.inf
+        signalled_at = -math.inf
         while guard.is_alive():
             now = time.monotonic()
-            if self._stop.is_set() and now - told_at >= 1:
-                # More than once: it may not have been ready to hear.
+            if self._stop.is_set() and now - signalled_at >= 1:
+                # Repeated: it may not have been ready for signals.
                 guard.terminate()
-                told_at = now
+                signalled_at = now
             still = [pid for pid in (guard.pid or 0, *board.pids) if proc.state(pid) in _STILL]
             still_since = {pid: still_since.get(pid, now) for pid in still}
             lost = [pid for pid, since in still_since.items() if now - since >= STILL_SECONDS]
@@ -274,18 +273,18 @@ class Parent:
 
 
 def name_of(host: str, guard: int, cluster_id: UUID) -> str:
-    """Return a name that no other start of a cluster has, though host and number of the process may come again."""
+    """Return a unique name for this start of a cluster; host and process number may be reused."""
     return f"{host}:{guard}-{cluster_id.hex[-6:]}"
 
 
 def _reap() -> None:
-    """Take leave of what the kernel has handed to us, as it does to the first process of a container."""
+    """Reap orphaned processes, which the kernel assigns to the first process of a container."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
 def run() -> None:
-    """Run a cluster until this process is told to stop, in its main thread."""
+    """Run clusters in the main thread until this process is stopped."""
     logs.log_last_errors()
     Parent().run()

@@ -96,7 +96,7 @@ def test_requests_are_told_by_kind_state_and_reason(chatbot: Chatbot, neighbour:
         'dca_requests{kind="deletion",status="failed"}': 1,
         'dca_requests_overdue{kind="deletion"}': 1,
         'dca_requests_due_soon{kind="deletion"}': 1,
-        'dca_requests_put_back{kind="deletion",waiting_for="extracts"}': 1,
+        'dca_requests_requeued{kind="deletion",waiting_for="extracts"}': 1,
         'dca_requests_held{kind="export",reason="awaiting_approval"}': 1,
         'dca_requests_failed{code="worker_lost",kind="export"}': 1,
         'dca_requests_failed{code="other",kind="deletion"}': 1,

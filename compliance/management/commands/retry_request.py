@@ -13,7 +13,7 @@ _ONE_OR_ALL = "Name one request, or --all-failed and --code."
 
 
 class Command(DecidingCommand):
-    help = """Put a failed request back into the line, with fresh attempts; or all that failed by one code.
+    help = """Requeue a failed request with fresh attempts, or all that failed by one code.
 
 Mend the cause first: --dry-run counts what would be retried.
 """

@@ -70,7 +70,7 @@ def test_the_export_of_another_in_the_conversation_holds_no_chatters_deletion(ch
     conversation_of(chatbot, "42", "43")
     export_of(chatbot, "43", include_shared=True, failed_at=timezone.now(), **FAILED)
     deletion = deletion_of(chatbot, "42")
-    of_conversations(chatbot, "c-other")  # with one in the line, both selectors are looked at
+    of_conversations(chatbot, "c-other")  # with one in the queue, both selectors are checked
     drain()
     assert state(deletion)[0] == "completed"
 

@@ -83,7 +83,7 @@ def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
             deletion_of(backlog, f"{number}")
     new = deletion_of(neighbour, "new")
 
-    # By the order of the line it would come after 200 others, two at a time. Each turn it has a chance of a third.
+    # In queue order it would come after 200 others, two at a time. Each turn it has a chance of a third.
     turns = next(turn for turn in count(1) if new.pk in taken().request_ids)
 
     assert turns < 60

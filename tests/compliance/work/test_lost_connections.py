@@ -93,7 +93,7 @@ def test_a_day_is_let_go_when_the_database_is_there_again(chatbot: Chatbot, monk
     assert DailyExtract.objects.get().attempts == 1
 
 
-def test_a_claim_is_put_back_when_the_database_is_there_again(
+def test_a_claim_is_requeued_once_the_database_is_back(
     chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_of(chatbot, "42")
@@ -101,14 +101,14 @@ def test_a_claim_is_put_back_when_the_database_is_there_again(
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     refusals = [OperationalError("made up"), OperationalError("made up")]
-    put_back = worker._put_back
+    requeue = worker._requeue
 
-    def put_back_later(*given: Any) -> None:
+    def requeue_later(*given: Any) -> None:
         if refusals:
             raise refusals.pop()
-        put_back(*given)
+        requeue(*given)
 
-    monkeypatch.setattr(worker, "_put_back", put_back_later)
+    monkeypatch.setattr(worker, "_requeue", requeue_later)
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
 
     worker._isolate(held, ValueError("made up"))
