@@ -12,6 +12,7 @@ from functools import partial
 from django.db import Error as DatabaseError
 
 from chatbots.buckets import silence
+from common.db import retry_while_unavailable
 from common.logs import describe_kind, is_connection_lost, was_ended_by_operator
 from compliance.erasure import engine as erasure
 from compliance.erasure import extracts, uci_values
@@ -195,7 +196,7 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
     """
     logger.error("claim.failed claim=%s", held.id, exc_info=error)
     try:
-        patiently(lambda: _requeue(held, error), seconds=_PATIENCE_SECONDS)
+        retry_while_unavailable(lambda: _requeue(held, error), seconds=_PATIENCE_SECONDS)
     except ClaimLost:
         pass
     except DatabaseError as again:

@@ -1,10 +1,10 @@
-"""Remove from the hosted bucket what no row accounts for, and set rows right whose object is gone.
+"""Remove orphans from the hosted bucket, and repair rows whose object is missing.
 
-It goes in batches, each one bulk call: a run that is killed has done what it has done, and the next one goes on.
-Storage is called outside any transaction, and the rows are looked for once more right before objects go.
+Works in batches, so a run that is killed has done what it has done and can be repeated. Storage is called outside
+transactions, and the rows are checked again right before objects are removed.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import islice
 
@@ -23,91 +23,86 @@ _ORPHANS_PER_CALL = 100
 
 
 class RepairResult:
-    """What was done, in all and for each chatbot that is known, and what storage refused, by code."""
+    """Numbers of what was repaired, in all and per chatbot, and of refusals by the storage, by code."""
 
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
-        self._of_chatbot: dict[int, Counter[str]] = {}
+        self._of_chatbot: defaultdict[int, Counter[str]] = defaultdict(Counter)
 
     def note(self, what: str, chatbot_id: int | None) -> None:
         self.done[what] += 1
         if chatbot_id is not None:
-            self._of_chatbot.setdefault(chatbot_id, Counter())[what] += 1
+            self._of_chatbot[chatbot_id][what] += 1
 
     def record(self, actor: str) -> None:
-        """Write into the change log of each chatbot how much of its was set right."""
-        entries = [
-            changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
-            for chatbot_id, counts in self._of_chatbot.items()
-        ]
-        changelog.record_all(entries)
-        self._of_chatbot = {}
+        """Write each chatbot's numbers to its change log."""
+        changelog.record_all(
+            [
+                changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
+                for chatbot_id, counts in self._of_chatbot.items()
+            ]
+        )
 
 
-def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], outcome: RepairResult) -> None:
+def remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], result: RepairResult) -> None:
     """Remove exactly the versions that were found, by key and version."""
     waiting = iter(orphans)
-    while some := list(islice(waiting, _ORPHANS_PER_CALL)):
-        nobodys = still_orphaned(some)
-        refused = storage.remove_versions(version for orphan in nobodys for version in orphan.versions)
-        for orphan in nobodys:
+    while batch := list(islice(waiting, _ORPHANS_PER_CALL)):
+        batch = still_orphaned(batch)
+        refused = storage.remove_versions(version for orphan in batch for version in orphan.versions)
+        for orphan in batch:
             if refusal := refused.get(orphan.key):
-                outcome.refused[refusal.code] += 1
+                result.refused[refusal.code] += 1
             else:
-                outcome.note("old_versions" if orphan.is_old else "orphans", orphan.chatbot_id)
+                result.note("old_versions" if orphan.is_old else "orphans", orphan.chatbot_id)
 
 
 def abort_uploads(
-    storage: ObjectStorage, uploads: Iterable[tuple[OpenUpload, Folder, int | None]], outcome: RepairResult
+    storage: ObjectStorage, uploads: Iterable[tuple[OpenUpload, Folder, int | None]], result: RepairResult
 ) -> None:
-    """Abort multipart uploads that nobody will complete."""
     for upload, _, chatbot_id in uploads:
         try:
             storage.abort(upload.key, upload.upload_id)
         except StorageError as error:
-            outcome.refused[error.code] += 1
+            result.refused[error.code] += 1
         else:
-            outcome.note("uploads", chatbot_id)
+            result.note("uploads", chatbot_id)
 
 
-def set_rows_right(storage: ObjectStorage, differences: Iterable[RowMismatch], outcome: RepairResult) -> None:
-    """Let an export whose object is gone say so, and have a day's extract made again.
+def repair_rows(storage: ObjectStorage, mismatches: Iterable[RowMismatch], result: RepairResult) -> None:
+    """Mark exports without an object as removed, and have mismatching extracts rebuilt.
 
-    An uploaded file that is gone is lost data and no clerical error: its row stays as it is, for a person to look at.
+    A missing uploaded file is lost data, so its row stays as it is, for a person to look at.
     """
-    for one in differences:
+    for row in mismatches:
         try:
-            if one.store == "exports" and one.size is None and _remove(storage, one):
-                outcome.note("exports", one.chatbot_id)
+            if row.store == "exports" and row.size is None and _remove_export(storage, row):
+                result.note("exports", row.chatbot_id)
         except StorageError as error:
-            outcome.refused[error.code] += 1
-        if one.store == "extracts" and _make_again(one):
-            outcome.note("extracts", one.chatbot_id)
+            result.refused[error.code] += 1
+        if row.store == "extracts" and _mark_stale(row):
+            result.note("extracts", row.chatbot_id)
 
 
-def _remove(storage: ObjectStorage, one: RowMismatch) -> bool:
-    """Note that an export is gone; the files beside it go too, for they are found by it.
+def _remove_export(storage: ObjectStorage, row: RowMismatch) -> bool:
+    """Mark an export as removed, with its copied files, which are found by it.
 
-    Not one that lies behind a delete marker: while the row has its key, a deletion and the end of its days find it.
+    Not if its object is behind a delete marker: a deletion, and its expiry, find that while the row has its key.
     """
-    if any(version.key == one.key for version in storage.versions(one.key)):
+    if any(version.key == row.key for version in storage.versions(row.key)):
         return False
-    for copy in ExportFile.objects.filter(export_id=one.row_id):
+    for copy in ExportFile.objects.filter(export_id=row.row_id):
         storage.purge(copy.key)
         copy.delete()
     with transaction.atomic():
-        return bool(objects.forget_exports([(one.row_id, one.key)]))
+        return bool(objects.forget_exports([(row.row_id, row.key)]))
 
 
-def _make_again(one: RowMismatch) -> bool:
-    with transaction.atomic():
-        done = DailyExtract.objects.filter(pk=one.row_id, key=one.key, state=DailyExtract.State.DONE)
-        changed = done.update(
-            state=DailyExtract.State.STALE,
-            version=F("version") + 1,
-            stale_at=Now(),
-            attempts=0,
-            not_before=None,
+def _mark_stale(row: RowMismatch) -> bool:
+    done = DailyExtract.objects.filter(pk=row.row_id, key=row.key, state=DailyExtract.State.DONE)
+    return bool(
+        done.update(
+            state=DailyExtract.State.STALE, version=F("version") + 1, stale_at=Now(), attempts=0, not_before=None
         )
-    return bool(changed)
+    )

@@ -1,12 +1,13 @@
-"""Compare the hosted bucket and the database both ways, report, and set right what can be.
+"""Compare the hosted bucket and the database both ways, report, and repair what can be.
 
-The report names rows by id. An object that no row accounts for is told by its folder, its chatbot, its size, its age
-and 12 hex digits of its key's SHA-256, since a key can bear what a chatter is known by.
+The report names rows by id, and orphans by folder, chatbot, size, age and 12 hex digits of their key's SHA-256: a key
+can contain a chatter's value.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from django.utils import timezone
@@ -17,21 +18,21 @@ from common.storage import ObjectStorage
 from compliance.reconciliation import repair, scan
 from compliance.reconciliation.scan import Folder, Orphan, RowMismatch
 
-# More than this share of a bucket is hardly ever what is left over: rather the database is the wrong one.
+# More than this share of a bucket are hardly ever orphans: rather, the database is the wrong one.
 MOST_SHARE = 0.2
-# So many are named in a report, of each kind; all are counted.
+# How many of each kind are listed in a report; all are counted.
 _NAMED = 100
 
-Tell = Callable[[int], object]
+Progress = Callable[[int], object]
 
 
 class FixRefused(Exception):
-    """So much would go that the database is probably not this bucket's. The text says what to do."""
+    """So much would be removed that the database is probably not this bucket's. The text says what to do."""
 
 
 @dataclass
 class Report:
-    """What was found. Counts are complete, lists hold the first hundred of each."""
+    """Complete counts, and lists of the first hundred of each."""
 
     objects: Counter[str] = field(default_factory=Counter)
     versions: int = 0
@@ -51,7 +52,7 @@ class Report:
 
     @property
     def agrees(self) -> bool:
-        """Say that bucket and database tell the same. Objects outside our folders are nobody's fault."""
+        """Whether bucket and database agree. Objects outside our folders do not matter."""
         return not (self.orphans or self.old_versions or self.stale_uploads or self.rows_counted)
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,29 +72,36 @@ class Report:
         }
 
 
-def reconcile(*, fix: bool = False, force: bool = False, actor: str = "command", tell: Tell | None = None) -> Report:
-    """Compare; with `fix` also remove orphans, abort stale uploads, and set rows right whose object is gone.
+def reconcile(
+    *, fix: bool = False, force: bool = False, actor: str = "command", progress: Progress | None = None
+) -> Report:
+    """Compare; with `fix`, also remove orphans, abort stale uploads, and repair rows without their object.
 
-    `tell` is called with how many objects were looked at just now. Raises StorageError, and FixRefused before
-    anything is changed, unless `force`.
+    `progress` is called with each number of objects scanned. Raises StorageError, and FixRefused before anything is
+    changed, unless `force`.
     """
     storage = hosted_storage()
-    report = _look(storage, tell)
+    report = _compare(storage, progress)
     if fix and not report.agrees:
         if not force:
             _refuse_too_much(report)
-        _fix(storage, report, actor, tell)
+        _fix(storage, report, actor, progress)
     return report
 
 
-def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
+def _scan(storage: ObjectStorage, seen: scan.SeenRows, progress: Progress | None) -> Iterator[scan.ScannedKey]:
+    for found in scan.scan_storage(storage, seen):
+        if progress:
+            progress(1)
+        yield found
+
+
+def _compare(storage: ObjectStorage, progress: Progress | None) -> Report:
     report = Report()
     slugs = dict(Chatbot.objects.values_list("pk", "slug"))
     differing: list[tuple[str, int]] = []
     seen = scan.SeenRows()
-    for found in scan.scan_storage(storage, seen):
-        if tell:
-            tell(1)
+    for found in _scan(storage, seen, progress):
         report.objects[found.folder] += 1
         if found.folder is not Folder.UNKNOWN:
             report.versions += found.versions
@@ -101,21 +109,23 @@ def _look(storage: ObjectStorage, tell: Tell | None) -> Report:
             _note_orphan(report, found.orphan, slugs)
         if found.row and found.size is not None:
             report.rows_met += 1
-        if found.row and found.size is not None and found.row.bytes not in {None, found.size}:
-            differing.append((found.row.store, found.row.id))
-    for store, row_id in differing:
-        _note_difference(report, scan.differs(storage, store, row_id))
-    for one in _missing(storage, seen):
-        _note_difference(report, one)
+            if found.row.bytes not in {None, found.size}:
+                differing.append((found.row.store, found.row.id))
+    for mismatch in chain(_differing(storage, differing), _missing(storage, seen)):
+        _note_mismatch(report, mismatch)
     report.stale_uploads.update(folder.value for _, folder, _ in scan.stale_uploads(storage))
     return report
 
 
 def _missing(storage: ObjectStorage, seen: scan.SeenRows) -> Iterator[RowMismatch]:
     for store in scan.STORES:
-        for row_id in scan.unseen(store, seen):
-            if difference := scan.differs(storage, store, row_id):
-                yield difference
+        yield from _differing(storage, ((store, row_id) for row_id in scan.unseen(store, seen)))
+
+
+def _differing(storage: ObjectStorage, rows: Iterable[tuple[str, int]]) -> Iterator[RowMismatch]:
+    for store, row_id in rows:
+        if mismatch := scan.differs(storage, store, row_id):
+            yield mismatch
 
 
 def _note_orphan(report: Report, orphan: Orphan, slugs: dict[int, str]) -> None:
@@ -136,56 +146,39 @@ def _note_orphan(report: Report, orphan: Orphan, slugs: dict[int, str]) -> None:
         )
 
 
-def _note_difference(report: Report, one: RowMismatch | None) -> None:
-    if one is None:
-        return
-    ids = (report.missing if one.size is None else report.of_another_size)[one.store]
-    report.rows_counted[one.store] += 1
-    report.rows_missing += one.size is None
+def _note_mismatch(report: Report, mismatch: RowMismatch) -> None:
+    ids = (report.missing if mismatch.size is None else report.of_another_size)[mismatch.store]
+    report.rows_counted[mismatch.store] += 1
+    report.rows_missing += mismatch.size is None
     if len(ids) < _NAMED:
-        ids.append(one.row_id)
+        ids.append(mismatch.row_id)
 
 
 def _refuse_too_much(report: Report) -> None:
     if report.orphan_versions > MOST_SHARE * report.versions:
         raise FixRefused(
-            f"{report.orphan_versions:,} of {report.versions:,} versions of objects would go, more than a fifth. "
-            "An empty database, an old one that was restored, or another service's bucket look just like this. "
-            "If it is this bucket's database and up to date, say --force."
+            f"{report.orphan_versions:,} of {report.versions:,} versions of objects would be removed, more than a "
+            "fifth. An empty database, a restored old one, or another service's bucket look just like this. If it is "
+            "this bucket's database and up to date, use --force."
         )
     named = report.rows_met + report.rows_missing
     if report.rows_missing > MOST_SHARE * named:
-        # What lets go of its key here is found by no deletion any more.
+        # No deletion finds an export once its row has lost its key.
         raise FixRefused(
             f"{report.rows_missing:,} of {named:,} rows have no object, over a fifth. Another bucket in S3_BUCKET, "
-            "or a storage that was restored looks just like this. If their objects are really gone, say --force."
+            "or a restored storage look just like this. If their objects are really lost, use --force."
         )
 
 
-def _fix(storage: ObjectStorage, report: Report, actor: str, tell: Tell | None) -> None:
-    outcome, seen = repair.RepairResult(), scan.SeenRows()
+def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress | None) -> None:
+    result, seen = repair.RepairResult(), scan.SeenRows()
+    differing = ((store, row_id) for store, ids in report.of_another_size.items() for row_id in ids)
     try:
-        repair.remove_orphans(storage, _orphans(storage, seen, tell), outcome)
-        repair.set_rows_right(storage, _differences(storage, seen, report), outcome)
-        repair.abort_uploads(storage, scan.stale_uploads(storage), outcome)
+        # Scanned again, rather than keeping a list of all orphans.
+        orphans = (found.orphan for found in _scan(storage, seen, progress) if found.orphan)
+        repair.remove_orphans(storage, orphans, result)
+        repair.repair_rows(storage, chain(_missing(storage, seen), _differing(storage, differing)), result)
+        repair.abort_uploads(storage, scan.stale_uploads(storage), result)
     finally:
-        # Also of what was done before an error.
-        outcome.record(actor)
-    report.fixed, report.refused = dict(outcome.done), dict(outcome.refused)
-
-
-def _orphans(storage: ObjectStorage, seen: scan.SeenRows, tell: Tell | None) -> Iterator[Orphan]:
-    """Walk again, so that no list of all of them has to be kept."""
-    for found in scan.scan_storage(storage, seen):
-        if tell:
-            tell(1)
-        if found.orphan:
-            yield found.orphan
-
-
-def _differences(storage: ObjectStorage, seen: scan.SeenRows, report: Report) -> Iterator[RowMismatch]:
-    yield from _missing(storage, seen)
-    for store, ids in report.of_another_size.items():
-        for row_id in ids:
-            if difference := scan.differs(storage, store, row_id):
-                yield difference
+        result.record(actor)  # also after an error
+    report.fixed, report.refused = dict(result.done), dict(result.refused)

@@ -1,8 +1,7 @@
-"""Compare the hosted bucket with the rows that name its objects, reading only.
+"""Scan the hosted bucket and the rows that name its objects, without changing anything.
 
-The listing is walked key by key, and the rows are looked up for a thousand keys at once. Which rows have their object
-is remembered in a bit each, so memory stays flat: ten million rows take some megabytes. Not in a temporary table: the
-role that runs this would need the right to make tables and functions.
+The listing is read key by key, and rows are looked up for a thousand keys at once. A bit per row records whether its
+object was seen, so ten million rows take some megabytes. (A temporary table would need the right to create tables.)
 """
 
 import hashlib
@@ -16,7 +15,6 @@ from itertools import islice
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from chatbots.models import Chatbot
@@ -25,7 +23,7 @@ from common.storage import ObjectStorage, OpenUpload, Version
 from common.storage.listing import Listed, size_of, versions_by_key
 from compliance.erasure import ledger
 
-# What is younger may be just being written, or its row be just being changed.
+# Younger objects may be in the middle of being written, or their rows of being changed.
 SAFETY_AGE = timedelta(days=1)
 _KEYS_AT_ONCE = 1_000
 _LEDGER_KEY = re.compile(re.escape(ledger.PREFIX) + r"(\d{4}-\d\d-\d\d)/[0-9a-f]+\.json")
@@ -40,7 +38,7 @@ class Folder(StrEnum):
 
 
 class ObjectRow(NamedTuple):
-    """The row that names a key. `bytes` is what its object must have, None while it is not finished."""
+    """The row that names a key. `bytes` is the size its object must have, None while unfinished."""
 
     store: str
     id: int
@@ -49,7 +47,7 @@ class ObjectRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Orphan:
-    """Versions that no row accounts for: a whole object, or old versions of one that has a row (`is_old`)."""
+    """Versions without a row: a whole object, or old versions of one that has a row (`is_old`)."""
 
     key: str
     version_ids: tuple[str, ...]
@@ -65,12 +63,12 @@ class Orphan:
 
     @property
     def name(self) -> str:
-        """What may be said of the key, which can bear a chatter's value: 12 hex digits of its SHA-256."""
+        """12 hex digits of the key's SHA-256, since the key can contain a chatter's value."""
         return hashlib.sha256(self.key.encode()).hexdigest()[:12]
 
 
 class ScannedKey(NamedTuple):
-    """One key of the bucket: how many versions it has, its row if there is one, what of it is nobody's."""
+    """One key of the bucket: its number of versions, its row, the size of its object, and its orphaned versions."""
 
     folder: Folder
     versions: int
@@ -85,7 +83,7 @@ class _Key(NamedTuple):
     chatbot_id: int | None
 
 
-# Of each store the rows that should have an object in the hosted bucket, and of which size.
+# The rows of each store that should have an object in the hosted bucket, and its size.
 _FINISHED = {
     "files": "SELECT id, chatbot_id, object_key AS key, size AS bytes FROM conversations_uploadedfile"
     " WHERE state = 'stored'",
@@ -99,7 +97,6 @@ _FINISHED = {
 }
 STORES = tuple(_FINISHED)
 
-# Each by its index: a chatbot has few extracts, one a day.
 _ROWS = """
 WITH named AS MATERIALIZED (SELECT * FROM unnest(%(keys)s::text[], %(chatbots)s::bigint[]) AS n(key, chatbot_id))
 SELECT n.key, 'files', f.id, CASE WHEN f.state = 'stored' THEN f.size END
@@ -121,7 +118,7 @@ _IN_ORDER = "SELECT r.id FROM ({finished}) AS r WHERE r.id > %s ORDER BY r.id LI
 
 
 class SeenRows:
-    """Which rows a walk has met: a bit for each number, in pages that are made when one is set."""
+    """Which rows a scan has seen: a bit per id, in pages that are created as needed."""
 
     _PAGE = 32_768
 
@@ -139,7 +136,7 @@ class SeenRows:
 
 
 def scan_storage(storage: ObjectStorage, seen: SeenRows) -> Iterator[ScannedKey]:
-    """Yield what there is of each key in the bucket. Notes the rows it meets for `unseen`."""
+    """Yield each key of the bucket, and record the rows it sees for `unseen`."""
     keys = versions_by_key(storage)
     chatbots = _Chatbots()
     while batch := list(islice(keys, _KEYS_AT_ONCE)):
@@ -152,21 +149,16 @@ def scan_storage(storage: ObjectStorage, seen: SeenRows) -> Iterator[ScannedKey]
 
 
 def unseen(store: str, seen: SeenRows) -> Iterator[int]:
-    """Yield the ids of a store's finished rows whose object a walk did not meet. Look again: see `differs`."""
+    """Yield the ids of finished rows whose object a scan did not see. Check each with `differs`."""
     statement = _IN_ORDER.format(finished=_FINISHED[store])
     last = 0
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute(statement, [last, _KEYS_AT_ONCE])
-            ids = [row_id for (row_id,) in cursor.fetchall()]
-            yield from (row_id for row_id in ids if not seen.has(store, row_id))
-            if len(ids) < _KEYS_AT_ONCE:
-                return
-            last = ids[-1]
+    while ids := [row_id for (row_id,) in fetch(statement, [last, _KEYS_AT_ONCE])]:
+        yield from (row_id for row_id in ids if not seen.has(store, row_id))
+        last = ids[-1]
 
 
 class RowMismatch(NamedTuple):
-    """A row whose object is not there (`size` is None) or of another size. `key` may bear a value: never tell it."""
+    """A row whose object is missing (`size` is None) or of another size. `key` can contain a value: never log it."""
 
     store: str
     row_id: int
@@ -176,7 +168,7 @@ class RowMismatch(NamedTuple):
 
 
 def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | None:
-    """Look at one row and its object now: the walk may have passed before the object was written."""
+    """Compare a row and its object now: the scan may have passed before the object was written."""
     row = fetch_one(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])
     if row is None:
         return None
@@ -186,9 +178,9 @@ def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | No
 
 
 def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, int | None]]:
-    """Yield the open multipart uploads of our folders that nobody will complete.
+    """Yield open multipart uploads of our folders that no worker will complete.
 
-    Those older than a day, and younger ones that no row names: the row comes before the upload, so it was erased.
+    Those older than a day, and younger ones without a row: the row is older than the upload, so it was erased.
     """
     uploads = storage.uploads()
     while batch := list(islice(uploads, _KEYS_AT_ONCE)):
@@ -202,7 +194,7 @@ def stale_uploads(storage: ObjectStorage) -> Iterator[tuple[OpenUpload, Folder, 
 
 
 def still_orphaned(orphans: Sequence[Orphan]) -> list[Orphan]:
-    """Return those whose key no row has taken since the walk; old versions have a row anyway."""
+    """Return those whose key no row has taken since the scan; old versions have a row anyway."""
     rows = _rows_of(_Key(orphan.key, orphan.folder, orphan.chatbot_id) for orphan in orphans)
     return [orphan for orphan in orphans if orphan.is_old or orphan.key not in rows]
 
@@ -210,30 +202,30 @@ def still_orphaned(orphans: Sequence[Orphan]) -> list[Orphan]:
 def _classify(place: _Key, versions: Sequence[Listed], row: ObjectRow | None) -> ScannedKey:
     current = next((one for one in versions if one.is_latest and not one.is_marker), None)
     size = current.bytes if current else None
-    nobodys: Sequence[Listed] = ()
+    orphaned: Sequence[Listed] = ()
     if place.folder is Folder.UNKNOWN:
         pass
     elif row is None and not _is_live_ledger(place):
-        nobodys = versions
+        orphaned = versions
     elif current is not None:
-        nobodys = [one for one in versions if one is not current]
-    # Else a row's object lies behind a delete marker: its versions may be all there is of it, so they stay.
-    if not nobodys or max(one.modified_at for one in nobodys) > timezone.now() - SAFETY_AGE:
+        orphaned = [one for one in versions if one is not current]
+    # Else a row's object is behind a delete marker: its versions may be all that is left of it, so they stay.
+    if not orphaned or max(one.modified_at for one in orphaned) > timezone.now() - SAFETY_AGE:
         return ScannedKey(place.folder, len(versions), row, size, None)
     orphan = Orphan(
         key=place.key,
-        version_ids=tuple(one.version_id for one in nobodys),
-        bytes=sum(one.bytes for one in nobodys),
-        newest_at=max(one.modified_at for one in nobodys),
+        version_ids=tuple(one.version_id for one in orphaned),
+        bytes=sum(one.bytes for one in orphaned),
+        newest_at=max(one.modified_at for one in orphaned),
         folder=place.folder,
         chatbot_id=place.chatbot_id,
-        is_old=len(nobodys) < len(versions),
+        is_old=len(orphaned) < len(versions),
     )
     return ScannedKey(place.folder, len(versions), row, size, orphan)
 
 
 def _is_live_ledger(place: _Key) -> bool:
-    """The ledger has no rows: its objects are known by the day in their key."""
+    """Ledger objects have no rows; the day in their key says whether they are live."""
     match = _LEDGER_KEY.fullmatch(place.key)
     if match is None:
         return False
@@ -242,7 +234,7 @@ def _is_live_ledger(place: _Key) -> bool:
 
 
 class _Chatbots:
-    """Tells whose folder a key lies in."""
+    """Maps keys to folders and chatbots."""
 
     def __init__(self) -> None:
         self._ids = dict(Chatbot.objects.values_list("slug", "pk"))

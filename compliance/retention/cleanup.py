@@ -29,6 +29,7 @@ from compliance.reconciliation.scan import stale_uploads
 from compliance.retention.rules import FORGETTING, periods
 from compliance.storage_locations import CLIENT, HOSTED, RecordedLocation, storage_of
 from compliance.work import transitions
+from conversations.extracts import leases
 from conversations.models import DailyExtract, UploadedFile
 
 logger = logging.getLogger(__name__)
@@ -251,7 +252,7 @@ def _removed(run: CleanupRun, export: Export, where: RecordedLocation) -> bool:
 
 def _remove_expired_extracts(run: CleanupRun) -> None:
     """Take each first, so that no worker rebuilds it meanwhile."""
-    for held in run.while_time_is_left(iter(work.take_expired, None)):
+    for held in run.while_time_is_left(iter(leases.take_expired, None)):
         try:
             hosted_storage().purge(str(held.key))
         except StorageError as error:

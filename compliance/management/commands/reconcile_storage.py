@@ -40,7 +40,7 @@ exit codes: 0 they agree, 1 the storage did not answer, 2 so much would go, or i
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with tqdm(unit=" objects", file=self.stderr, disable=None) as bar:
-                report = reconcile(fix=options["fix"], force=options["force"], tell=bar.update)
+                report = reconcile(fix=options["fix"], force=options["force"], progress=bar.update)
         except FixRefused as refused:
             raise CommandError(str(refused), returncode=2) from None
         except StorageError as error:
