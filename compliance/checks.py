@@ -1,4 +1,4 @@
-"""System checks: what must be true before the service starts, with what to do where it is not."""
+"""System checks: conditions for starting the service, and what to do where they fail."""
 
 from collections.abc import Sequence
 
@@ -39,14 +39,14 @@ def second_factor_is_required(**_: object) -> list[CheckMessage]:
     return [
         checks.Warning(
             "The console can be used without a second factor: a stolen password is enough to read conversations.",
-            hint="Take SECOND_FACTOR_REQUIRED=false away, or set it to true. Staff who have no second factor are led "
-            "to set one up after their next log-in.",
+            hint="Remove SECOND_FACTOR_REQUIRED=false, or set it to true. Staff without a second factor must set one "
+            "up after their next log-in.",
             id="compliance.W001",
         )
     ]
 
 
-# Not among the checks of the database, which `qcluster` and most commands leave out.
+# Not a database check, since `qcluster` and most commands skip those.
 @register
 def digest_key_fits(**_: object) -> list[CheckMessage]:
     try:
@@ -58,14 +58,14 @@ def digest_key_fits(**_: object) -> list[CheckMessage]:
 
 @register(Tags.database, deploy=True)
 def role_has_few_rights(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
-    """Look at the role of DATABASE_URL, where the database is asked at all: `check --deploy --database default`."""
-    told = database_rights.excess() if DEFAULT_DB_ALIAS in (databases or ()) else []
-    if not told:
+    """Check the role of DATABASE_URL, for `check --deploy --database default`."""
+    excess = database_rights.excess() if DEFAULT_DB_ALIAS in (databases or ()) else []
+    if not excess:
         return []
     return [
         checks.Warning(
-            f"The database role of this process {', '.join(told)}.",
-            hint="Give web server and workers roles of their own (docs/database-roles.md). Only migrate and a few "
+            f"The database role of this process {', '.join(excess)}.",
+            hint="Give web server and workers their own roles (docs/database-roles.md). Only migrate and a few "
             "commands need the role that owns the tables.",
             id="compliance.W002",
         )

@@ -50,9 +50,14 @@ class Breaker:
         return self._rests_until is not None
 
     @property
+    def seconds_left(self) -> float:
+        """For how long no call should be made; 0 if one may."""
+        return 0.0 if self._rests_until is None else max(0.0, self._rests_until - self._clock())
+
+    @property
     def refuses(self) -> bool:
-        """Return whether a call would be refused now."""
-        return self._rests_until is not None and self._clock() < self._rests_until
+        """Whether a call would be refused now."""
+        return self.seconds_left > 0
 
     @property
     def was_quick(self) -> bool:

@@ -6,13 +6,14 @@ their way at a time, a receiver that fails several times in a row is left alone 
 
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from uuid import UUID, uuid4
 
 from chatbots.callback_secrets import signers_of
 from common import outbound
+from common.storage.breaker import Breaker
 from compliance.callbacks import leases
 from compliance.callbacks.client import Call
 from compliance.callbacks.leases import Outcome, Taken
@@ -27,39 +28,27 @@ THREADS = 32
 # While calls are on their way, others are looked for so often.
 _LOOK_SECONDS = 0.2
 
-# After so many failures in a row a receiver rests, and twice as long each time it fails again.
-FAILURES = 3
-_FIRST_REST_SECONDS, _LONGEST_REST_SECONDS = 30.0, 300.0
-
 
 class Receivers:
-    """Who failed lately, as this process has seen it. In memory: what it costs to find out anew is bounded."""
+    """A breaker for each receiver that failed lately, in this process' memory."""
 
     def __init__(self) -> None:
-        self._failures: Counter[Receiver] = Counter()
-        self._rests_until: dict[Receiver, float] = {}
+        self._breakers: defaultdict[Receiver, Breaker] = defaultdict(Breaker)
 
     def rest_of(self, receiver: Receiver) -> float:
-        """Return for how many seconds a receiver is to be left alone; 0 if it may be called."""
-        return max(0.0, self._rests_until.get(receiver, 0.0) - time.monotonic())
+        """Return for how many seconds a receiver must not be called; 0 if it may."""
+        return self._breakers[receiver].seconds_left if receiver in self._breakers else 0.0
 
     def answered(self, receiver: Receiver) -> None:
-        self._failures.pop(receiver, None)
-        self._rests_until.pop(receiver, None)
+        self._breakers.pop(receiver, None)
 
     def failed(self, receiver: Receiver) -> None:
-        # Those that were on their way together count as one failure more.
-        if self.rest_of(receiver):
-            return
-        self._failures[receiver] += 1
-        over = self._failures[receiver] - FAILURES
-        if over >= 0:
-            rest = min(_LONGEST_REST_SECONDS, _FIRST_REST_SECONDS * 2 ** min(over, 10))
-            self._rests_until[receiver] = time.monotonic() + rest
+        # Calls that were under way together count as one failure more.
+        if not self.rest_of(receiver):
+            self._breakers[receiver].failed()
 
     def forget(self) -> None:
-        self._failures.clear()
-        self._rests_until.clear()
+        self._breakers.clear()
 
 
 RECEIVERS = Receivers()

@@ -1,4 +1,4 @@
-"""Queue callbacks, in the transaction in which requests reach a state."""
+"""Queue callbacks in the transaction in which requests reach a state."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -10,10 +10,10 @@ from uuid_utils.compat import uuid7
 from common.db import array, execute
 from compliance.work import notify
 
-# How long an undeliverable callback is tried.
+# After this long, an undelivered callback is given up.
 TRIED_FOR = timedelta(days=1)
 
-# A request's own address goes before its chatbot's. Who has neither is told nothing.
+# A request's own address goes before its chatbot's; without either, there is no callback.
 _ANNOUNCE = """
 INSERT INTO compliance_callback (id, chatbot_id, request_id, status, hold_reason, result, error_code, occurred_at,
                                  url, state, attempts, next_attempt_at, give_up_at, last_error, expires_at)
@@ -33,13 +33,8 @@ SELECT made.id, r.chatbot_id, r.id, r.status, r.hold_reason, r.result,
 
 
 def announce(request_ids: Collection[UUID]) -> None:
-    """Queue callbacks for requests that have just reached a state that is told (see Callback).
-
-    In the caller's transaction and by one statement; after commit a nudge to the workers.
-    """
-    if not request_ids:
-        return
-    if execute(
+    """Queue callbacks for requests that have just reached a state, in the caller's transaction."""
+    if request_ids and execute(
         _ANNOUNCE,
         {
             "ids": array(uuid7() for _ in request_ids),

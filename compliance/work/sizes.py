@@ -1,7 +1,7 @@
-"""How much a claim's requests name, before anything is done: what is large goes into a lane of its own.
+"""Measure a claim's requests before work on them, by the counters of conversations: large ones get their own lane.
 
-A chatter with millions of messages takes minutes. In a claim with others it would hold them up, and a few such
-could have every worker. So they are measured first, from the counters that conversations keep.
+A chatter with millions of messages takes minutes, which would delay the other requests of a claim; a few could occupy
+every worker.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,13 @@ from conversations.sql import SELECTED_CONVERSATIONS
 # More than this takes more than a few tenths of a second.
 LARGE_MESSAGES = 10_000
 LARGE_CONVERSATIONS = 1_000
-# Of an export that copies files.
+# Exports that copy files.
 LARGE_FILES = 50
 LARGE_FILE_BYTES = 64 * 1024 * 1024
 
-# OFFSET 0 keeps PostgreSQL from looking through all requests of the chatbots, too, when it knows how few these are.
-# Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one of 1,001.
+# OFFSET 0 keeps PostgreSQL from reading all requests of the chatbots when it knows how few chatbots there are.
+# Counting stops one above what matters: a value shared by 100,000 conversations costs no more than one shared by
+# 1,001.
 _MEASURE = f"""
 SELECT r.id, live.conversations, live.messages, named.conversations, held.files, held.bytes
   FROM (SELECT * FROM compliance_compliancerequest WHERE claim_id = %(claim)s OFFSET 0) AS r
@@ -46,10 +47,10 @@ SELECT r.id, live.conversations, live.messages, named.conversations, held.files,
 
 
 class Size(NamedTuple):
-    """Live conversations that the request names, and their messages; counted up to what the guard needs to know.
+    """Live conversations of a request and their messages, counted up to what the guard needs.
 
-    `named` counts the erased ones too: of each it has to be asked whether something is left. `files` and their
-    bytes only of an export that copies them, counted up to what is large.
+    `named` includes erased conversations, each of which may have something left. Files only count for exports that
+    copy them, up to what is large.
     """
 
     conversations: int
@@ -60,7 +61,7 @@ class Size(NamedTuple):
 
     @property
     def is_counted_in_part(self) -> bool:
-        """Say that there may be more conversations, and messages, than were counted."""
+        """Whether there may be more conversations and messages than were counted."""
         return self.conversations > LARGE_CONVERSATIONS
 
     @property
@@ -70,7 +71,6 @@ class Size(NamedTuple):
 
 
 def measure(held: HeldClaim) -> dict[UUID, Size]:
-    """Return the size of each request of the claim."""
     return {
         request_id: Size(*counts)
         for request_id, *counts in fetch(

@@ -1,6 +1,6 @@
-"""A few threads that call the storage for one worker, while it goes on reading or waits.
+"""A few threads that call the storage for one worker while it goes on reading.
 
-Only the worker's own thread writes to the database, so it also renews the claim, whenever it waits for the others.
+Only the worker's own thread uses the database, so it also renews the claim while it waits for the others.
 """
 
 import time
@@ -18,18 +18,15 @@ from compliance.errors import StepFailed
 Subject = TypeVar("Subject", bound=Hashable)
 Result = TypeVar("Result")
 
-# Calls at once. With a storage on the same machine two are twice as fast as one, and four a little faster; a far
-# one is mostly waited for.
+# With a storage on the same machine two are twice as fast as one, and four a little faster.
 THREADS = 4
 
 
 class UploadPool(Generic[Subject, Result]):
-    """A context that carries out storage calls, each for a subject, and knows what became of them.
+    """A context that makes storage calls, each for a subject, and collects their results.
 
-    `waiting` calls may wait for a thread, so that none is idle while the worker reads on. `most_bytes` bounds the
-    sizes, as told to `hand`, of the calls that are not yet finished; one alone may be larger.
-
-    Leaving the context waits for the calls; after an error those that have not begun are dropped.
+    Up to `waiting` calls may wait for a thread. `most_bytes` limits the total size of unfinished calls, unless there
+    is only one. Leaving the context waits for the calls; after an error, those that have not begun are dropped.
     """
 
     def __init__(self, renewer: LeaseRenewer, *, waiting: int = 0, most_bytes: int = 0) -> None:
@@ -59,19 +56,18 @@ class UploadPool(Generic[Subject, Result]):
             self._note(list(self._pending))
 
     def hand_all(self, subjects: Iterable[Subject], work: Callable[[Subject], Result], *, until: float) -> None:
-        """Let the threads do the work for each subject, and begin none past `until` (`time.monotonic()`).
+        """Do the work for each subject, starting none but the first after `until` (`time.monotonic()`).
 
-        The first is always begun. Raises ClaimLost.
+        Raises ClaimLost.
         """
         for number, subject in enumerate(subjects):
             self._wait_for_room(0)
-            # By now: what held up the others would hold up this one too.
             if number and time.monotonic() > until:
                 break
             self.hand(subject, partial(work, subject))
 
     def hand(self, subject: Subject, work: Callable[[], Result], *, size: int = 0) -> None:
-        """Let a thread do the work. Waits for room, and renews the claim meanwhile. Raises ClaimLost."""
+        """Do the work in a thread. Waits for room, renewing the claim. Raises ClaimLost."""
         self._wait_for_room(size)
         self.begun.add(subject)
         self._pending[self._threads.submit(work)] = subject, size
@@ -82,16 +78,16 @@ class UploadPool(Generic[Subject, Result]):
             self._wait()
 
     def wait_for_all(self) -> None:
-        """Wait until nothing is under way, and renew the claim meanwhile. Raises ClaimLost."""
+        """Wait until no call is running, renewing the claim. Raises ClaimLost."""
         while self._pending:
             self._wait()
 
     def note_finished(self) -> None:
-        """Bring `done` and `failed` up to date, without waiting."""
+        """Update `done` and `failed` without waiting."""
         self._note([call for call in self._pending if call.done()])
 
     def take(self) -> tuple[dict[Subject, Result], dict[Subject, StepFailed]]:
-        """Return what is done and what has failed so far, and begin both lists anew."""
+        """Return and clear `done` and `failed`."""
         taken = self.done, self.failed
         self.done, self.failed = {}, {}
         return taken

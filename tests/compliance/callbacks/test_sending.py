@@ -14,7 +14,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from chatbots.models import Chatbot
-from compliance.callbacks import dispatcher, leases
+from common.storage import breaker
+from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import Callback
 from tests import hostile
@@ -245,7 +246,7 @@ def test_a_receiver_that_failed_several_times_in_this_turn_is_left_for_later(
         theirs = callback_to(neighbour, broken.url())
         deliver()
         ours = [one for one in broken.received if one.told["chatbot"] == "acme"]
-    assert dispatcher.FAILURES <= len(ours) <= dispatcher.FAILURES + 4
+    assert breaker.FAILURES <= len(ours) <= breaker.FAILURES + 4
     resting = Callback.objects.filter(last_error="receiver_resting")
     assert resting.count() == 30 - len(ours)
     assert set(resting.values_list("attempts", "state")) == {(0, "waiting")}
