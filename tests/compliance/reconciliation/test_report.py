@@ -113,7 +113,7 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
     Export.objects.update(key=None)
     DailyExtract.objects.all().delete()
 
-    with pytest.raises(CommandError, match=r"2 of 5 versions of objects would go.*--force") as caught:
+    with pytest.raises(CommandError, match=r"2 of 5 versions of objects would be removed.*--force") as caught:
         call_command("reconcile_storage", "--fix", stderr=StringIO())
 
     assert caught.value.returncode == 2
