@@ -1,6 +1,6 @@
-"""Read the environment: `.env`, plain variables, and secrets from files (`NAME_FILE`).
+"""Reads environment variables: plain, in `.env`, or from files (`NAME_FILE`).
 
-Bad values are collected; `env.seal()` at the end of the settings reports all of them at once, by name.
+Invalid values are collected: `env.seal()` at the end of the settings reports them all, by name.
 """
 
 import base64
@@ -24,12 +24,16 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+*-]+/[a-z0-9!#$&^_.+*-]+")
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
+# The file of a secret often ends with a newline.
+env = FileAwareEnv(eager=False, strip_whitespace=True)
 
+
+@env.parser_for("key_ring")
 def parse_key_ring(text: str) -> dict[str, bytes]:
-    """Turn `<id>:<urlsafe base64 of 32 bytes>[,…]`, newest first, into an ordered mapping of id to key.
+    """Parse `<id>:<urlsafe base64 of 32 bytes>[,…]`, newest first, into an ordered mapping of id to key.
 
-    Raises ValidationError for an empty ring, a repeated id, or a key that is not 32 bytes; the message
-    never quotes the value.
+    Raises ValidationError, which never quotes the value, for an empty ring, a repeated id, or a key of another
+    length.
     """
     keys: dict[str, bytes] = {}
     for position, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
@@ -39,28 +43,27 @@ def parse_key_ring(text: str) -> dict[str, bytes]:
         except (binascii.Error, ValueError):
             key = b""
         if not key_id or key_id in keys or len(key) != 32:
-            raise ValidationError(f"Entry {position} must be <id>:<urlsafe base64 of 32 bytes>, each id once.")
+            raise ValidationError(f"Entry {position} must be <id>:<urlsafe base64 of 32 bytes>, with a unique id.")
         keys[key_id] = key
     if not keys:
         raise ValidationError("At least one key is needed.")
     return keys
 
 
+@env.parser_for("single_key")
 def parse_single_key(text: str) -> bytes:
-    """Return the one key of a ring that must have just one: what does not rotate. Raises ValidationError."""
-    keys = parse_key_ring(text)
+    """Return the only key of a ring. Raises ValidationError."""
+    keys: dict[str, bytes] = parse_key_ring(text)
     if len(keys) > 1:
         raise ValidationError("Must be one key: it never rotates.")
     return next(iter(keys.values()))
 
 
 def development_keys(var_dir: Path) -> list[str]:
-    """Put the keys of a development copy into the environment; make them on first use in `keys.env` (0600).
+    """Put the keys of a development copy into the environment, and return the names that were not set before.
 
-    A variable that is already set wins. Returns the names it set: the settings take them out again at their
-    end, since a child process is a development copy too and must not find a SECRET_KEY.
-
-    Two processes that start together agree: the file is linked into place whole, once.
+    They are generated on first use in `keys.env` (0600). Processes that start together agree: the complete file is
+    linked into place once.
     """
     path = var_dir / "keys.env"
     if not path.exists():
@@ -79,41 +82,45 @@ def development_keys(var_dir: Path) -> list[str]:
         finally:
             draft.unlink()
     pairs = dict(line.split("=", 1) for line in path.read_text().splitlines())
-    made = [name for name in pairs if name not in os.environ]
-    os.environ.update({name: pairs[name] for name in made})
-    return made
+    added = [name for name in pairs if name not in os.environ]
+    os.environ.update({name: pairs[name] for name in added})
+    return added
 
 
 def _new_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
+@env.parser_for("days")
 def parse_days(text: str) -> timedelta:
-    """Turn a whole number of days into a timedelta. Raises ValidationError."""
+    """Parse a whole number of days. Raises ValidationError."""
     if not text.isdecimal() or not 0 < int(text) < 100_000:
         raise ValidationError("Must be a whole number of days.")
     return timedelta(days=int(text))
 
 
+@env.parser_for("networks")
 def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Turn `10.0.0.0/8,fd00::/8` into networks; empty is none. Raises ValidationError."""
+    """Parse comma-separated networks such as `10.0.0.0/8,fd00::/8`. Raises ValidationError."""
     try:
         return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValidationError("Must be networks such as 10.1.0.0/16, separated by commas.") from None
 
 
+@env.parser_for("media_types")
 def parse_media_types(text: str) -> list[str]:
-    """Turn media types, separated by commas, into a list; `*` stands for any characters. Raises ValidationError."""
+    """Parse comma-separated media types; `*` matches any characters. Raises ValidationError."""
     types = [each.strip().lower() for each in text.split(",") if each.strip()]
     if not types or not all(_MEDIA_TYPE.fullmatch(each) for each in types):
         raise ValidationError("Must be media types such as image/png or audio/*, separated by commas.")
     return types
 
 
+@env.parser_for("postgres_url")
 def parse_postgres_url(text: str) -> dict[str, Any]:
-    """Turn `postgresql://…` into an entry of DATABASES. Raises ValidationError, which never quotes the password."""
-    # Other databases parse as well, and would fail later, by the name of a driver that is not installed.
+    """Parse `postgresql://…` into an entry of DATABASES. Raises ValidationError, which never quotes the password."""
+    # URLs of other databases would parse, and fail later for a missing driver.
     is_postgres = text.startswith(("postgres://", "postgresql://"))
     try:
         parsed = dict(dj_database_url.parse(text)) if is_postgres else {}
@@ -124,10 +131,11 @@ def parse_postgres_url(text: str) -> dict[str, Any]:
     return parsed
 
 
+@env.parser_for("mail_url")
 def parse_mail_url(text: str) -> dict[str, Any]:
-    """Turn `smtp://…` or `submission://…` into Django's settings of mail; raises ValidationError.
+    """Parse `smtp://…`, `submission://…` (STARTTLS) or `file:///…` into Django's mail settings.
 
-    `submission` begins with STARTTLS; `?ssl=true` has TLS from the first byte.
+    `?ssl=true` is TLS from the first byte. Raises ValidationError.
     """
     try:
         parsed = dict(dj_email_url.parse(text))
@@ -142,30 +150,21 @@ def parse_mail_url(text: str) -> dict[str, Any]:
     return parsed
 
 
+@env.parser_for("origin")
 def parse_origin(text: str) -> str:
-    """Return the address of a site, without a slash at its end. Raises ValidationError."""
+    """Return the URL of a site without a trailing slash. Raises ValidationError."""
     parts = urlsplit(text)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise ValidationError("Must be the address of the site, such as https://compliance.example.com.")
+        raise ValidationError("Must be the URL of the site, such as https://compliance.example.com.")
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def describe_bad_settings(error: EnvValidationError) -> str:
-    """Return what `env.seal()` found, one setting a line; no value is quoted."""
+    """Return the errors of `env.seal()`, one setting per line, without values."""
     found = error.error_messages
-    # A list is what a reader that does not collect gives; `env` collects.
-    lines = [f"  {name}: {' '.join(told)}" for name, told in found.items()] if isinstance(found, Mapping) else found
-    return "\n".join(["These settings are missing or wrong (see docs/operating.md):", *lines])
+    if isinstance(found, Mapping):  # else of a reader that does not collect
+        found = [f"  {name}: {' '.join(errors)}" for name, errors in found.items()]
+    return "\n".join(["These settings are missing or wrong (see docs/operating.md):", *found])
 
 
-# A secret's file mostly ends with a newline that is no part of it.
-env = FileAwareEnv(eager=False, strip_whitespace=True)
-env.add_parser("days", parse_days)
-env.add_parser("networks", parse_networks)
-env.add_parser("media_types", parse_media_types)
-env.add_parser("postgres_url", parse_postgres_url)
-env.add_parser("mail_url", parse_mail_url)
-env.add_parser("origin", parse_origin)
-env.add_parser("single_key", parse_single_key)
-env.add_parser("key_ring", parse_key_ring)
 env.read_env(str(BASE_DIR / ".env"), recurse=False)

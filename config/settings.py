@@ -1,8 +1,10 @@
-"""Settings: one file, every value from the environment (see docs/operating.md for the list).
+"""Settings, all from environment variables: plain, in `.env`, or from files (`NAME_FILE`).
 
-With neither `DATABASE_URL` nor `SECRET_KEY` this is a development copy: DEBUG is on, keys are made once
-into `VAR_DIR/keys.env`, and PostgreSQL and an S3 server run embedded under `VAR_DIR`. Importing this
-module starts nothing: `devservers.control.start()` does, from the entry points.
+Comments here explain the less obvious ones; docs/operating.md lists them all.
+
+With neither `DATABASE_URL` nor `SECRET_KEY` this is a development copy: DEBUG is on, keys are generated once into
+`VAR_DIR/keys.env`, and PostgreSQL and an S3 server run embedded under `VAR_DIR`. Importing this module starts
+nothing: the entry points call `devservers.control.start()`.
 """
 
 import logging
@@ -17,27 +19,31 @@ from config.env import BASE_DIR, development_keys, env
 from config.openapi.document import SPECTACULAR_SETTINGS  # noqa: F401  drf-spectacular reads it
 from devservers import control
 
-# --- What kind of copy this is -----------------------------------------------------------------------
+# --- Development or production -----------------------------------------------------------------------
 
+# For everything that the service writes to disk.
 VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
 DEVELOPMENT = not (env.str("DATABASE_URL", "") or env.str("SECRET_KEY", ""))
 EMBEDDED_POSTGRES = not env.str("DATABASE_URL", "")
 EMBEDDED_S3 = DEVELOPMENT and not env.str("S3_ENDPOINT_URL", "") and not env.str("S3_ACCESS_KEY_ID", "")
-_made_here = development_keys(VAR_DIR) if DEVELOPMENT else []
+_generated = development_keys(VAR_DIR) if DEVELOPMENT else []
 
 DEBUG = env.bool("DEBUG", DEVELOPMENT)
 SECRET_KEY = env.str("SECRET_KEY")
 _local_hosts = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", _local_hosts) if DEVELOPMENT else env.list("ALLOWED_HOSTS")
+# Port of the web server, unless WEB_BIND is set.
 PORT = env.int("PORT", 8000, validate=Range(1, 65535))
 
-# `0.0.0.0:8000` for all networks, `unix:/run/web.sock` for a socket, several separated by commas.
+# Addresses of the web server: `0.0.0.0:8000` for all networks, `unix:/run/web.sock` for a socket; comma-separated.
 WEB_BIND = env.list("WEB_BIND", [f"127.0.0.1:{PORT}"])
+# Processes of the web server, and threads that run the application in each.
 WEB_WORKERS = env.int("WEB_WORKERS", 2, validate=Range(1, 64))
 WEB_THREADS = env.int("WEB_THREADS", 4, validate=Range(1, 64))
 
-# AES-256-GCM keys for secrets at rest, newest first; HMAC key for digests, which never rotates.
+# `<id>:<urlsafe base64 of 32 bytes>`, comma-separated, newest first: AES-256-GCM keys for secrets at rest.
 ENCRYPTION_KEYS: dict[str, bytes] = env.key_ring("ENCRYPTION_KEYS")
+# One such entry: the HMAC key of digests. It never rotates; back it up apart from the database.
 DIGEST_KEY: bytes = env.single_key("DIGEST_KEY")
 
 # --- Django ------------------------------------------------------------------------------------------
@@ -123,26 +129,29 @@ AUTH_PASSWORD_VALIDATORS: list[dict[str, Any]] = [
 DATABASES: dict[str, dict[str, Any]] = {
     "default": control.database(VAR_DIR) if EMBEDDED_POSTGRES else env.postgres_url("DATABASE_URL") or {},
 }
-# Connections live on: django-q2 closes the caller's connection after an enqueue when they do not.
+# Connections persist: otherwise django-q2 would close the caller's connection after an enqueue.
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 DATABASES["default"].setdefault("OPTIONS", {})["application_name"] = "data-compliance-api"
 
-# --- Object storage (hosted bucket) --------------------------------------------------------------------
+# --- Object storage: the operator's bucket --------------------------------------------------------------------
 
+# Empty for AWS.
 S3_ENDPOINT_URL: str | None = (
     control.s3_endpoint(VAR_DIR) if EMBEDDED_S3 else (env.str("S3_ENDPOINT_URL", "") or None)
 )
+# Where browsers reach the storage, if elsewhere: download links use it.
 S3_PUBLIC_ENDPOINT_URL: str | None = env.str("S3_PUBLIC_ENDPOINT_URL", "") or S3_ENDPOINT_URL
 S3_REGION = env.str("S3_REGION", "us-east-1")
 S3_ACCESS_KEY_ID = env.str("S3_ACCESS_KEY_ID")
 S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
+# Hosted files of all chatbots, and uploads under a prefix of their own.
 S3_BUCKET = env.str("S3_BUCKET", "data-compliance") if DEVELOPMENT else env.str("S3_BUCKET")
 
 # --- Clients' buckets ----------------------------------------------------------------------------------
 
-# Private networks in which clients' buckets may lie all the same.
+# Private networks where clients' buckets are allowed, such as `10.1.0.0/16`; comma-separated.
 BUCKET_PRIVATE_NETWORKS = env.networks("BUCKET_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128" if DEVELOPMENT else "")
-# Who we are to STS, when it is to lend us clients' roles.
+# Our identity at STS, for assuming clients' roles. The ARN is printed in the trust policy for clients.
 STS_ACCESS_KEY_ID = env.str("STS_ACCESS_KEY_ID", "")
 STS_SECRET_ACCESS_KEY = env.str("STS_SECRET_ACCESS_KEY", "")
 STS_IDENTITY_ARN = env.str("STS_IDENTITY_ARN", "")
@@ -151,13 +160,15 @@ STS_ENDPOINT_URL: str | None = env.str("STS_ENDPOINT_URL", "") or None
 
 # --- Callbacks -----------------------------------------------------------------------------------------
 
-# Private networks in which clients' receivers may lie all the same.
+# Private networks where clients' receivers are allowed.
 CALLBACK_PRIVATE_NETWORKS = env.networks("CALLBACK_PRIVATE_NETWORKS", "127.0.0.0/8,::1/128" if DEVELOPMENT else "")
+# How long callbacks stay on record.
 CALLBACK_DAYS = env.days("CALLBACK_DAYS", "30")
 
 # --- Mails to officers -----------------------------------------------------------------------------------
 
-# Off where no server for mail is named.
+# `submission://user:password@host:587` (STARTTLS) or `smtp://host:25`; with `?ssl=true` TLS throughout. Without it no
+# mail is sent.
 _mail: dict[str, Any] = (env.mail_url("EMAIL_URL") or {}) if env.str("EMAIL_URL", "") else {}
 MAILS = bool(_mail)
 EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
@@ -167,36 +178,44 @@ EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
 EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH")
-# To connect; what a mail takes as a whole is in common/outbound.py.
+# For connecting; the limit of a whole mail is in common/outbound.py.
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL") if MAILS else env.str("DEFAULT_FROM_EMAIL", "")
-# Where people reach the console: what a mail's links begin with.
+# Where staff reach the console, for the links in mails.
 CONSOLE_URL = env.origin("CONSOLE_URL") if env.str("CONSOLE_URL", "") else ""
 
-# --- What the product promises -------------------------------------------------------------------------
+# --- Data: values, files, periods -------------------------------------------------------------------------
 
-# Values that broken integrations send for "nobody": they identify no chatter.
+# Values that broken integrations send for a missing id. They identify no chatter.
 UCI_PLACEHOLDERS = frozenset({"", *env.list("UCI_PLACEHOLDERS", ["null", "undefined", "None", "anonymous"])})
+# Whether CSV cells that a spreadsheet would run as formulas get a leading apostrophe.
 CSV_FORMULA_GUARD = env.bool("CSV_FORMULA_GUARD", True)
+# How long values of variables other than the UCI are kept.
 VARIABLE_DAYS = env.days("VARIABLE_DAYS", "7")
+# When a request is due.
 DUE_DAYS = env.days("DUE_DAYS", "30")
+# How long digests of erased chatters and conversations are kept, to refuse late data and survive a restore.
 ERASURE_LEDGER_DAYS = env.days("ERASURE_LEDGER_DAYS", "90")
+# How long a finished export outlives a later deletion of the chatter.
 EXPORT_GRACE_DAYS = env.days("EXPORT_GRACE_DAYS", "7")
+# How long exports and extracts stay in the operator's bucket.
 HOSTED_FILE_DAYS = env.days("HOSTED_FILE_DAYS", "40")
-# How long after a chatbot's midnight its extract is begun: time for the last documents of the day.
+# How long after a chatbot's midnight its extract begins, so that the last documents of the day can arrive.
 EXTRACT_DELAY = timedelta(minutes=env.int("EXTRACT_DELAY_MINUTES", 10, validate=Range(0, 24 * 60)))
 
 # --- API -----------------------------------------------------------------------------------------------
 
-# What one statement of a web call may take; 0 for as long as it likes. Workers and commands are not bound by it.
+# The time limit of an SQL statement of the web server; 0 for none. Workers and commands have none.
 WEB_STATEMENT_SECONDS = env.int("WEB_STATEMENT_SECONDS", 30, validate=Range(min=0))
+# The maximum size of a body or form.
 MAX_BODY_BYTES = env.int("MAX_BODY_BYTES", 10 * 1024 * 1024, validate=Range(min=1))
-# Forms are held in memory whole, their files too: nothing of them is written to a disk.
+# Forms and their files stay in memory: none is written to disk.
 DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
-# Of one key that has no limit of its own. 0 switches all limits off.
+# The rate limit of keys without one of their own. 0 switches all limits off.
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", 6_000, validate=Range(0, 1_000_000))
-# Of one uploaded file, which is streamed: memory does not grow with it.
+# The maximum size of an uploaded file, which is streamed.
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", 25 * 1024 * 1024, validate=Range(min=1))
+# The media types of uploaded files; `*` matches any characters.
 UPLOAD_TYPES: list[str] = env.media_types(
     "UPLOAD_TYPES",
     "image/avif,image/bmp,image/gif,image/heic,image/heif,image/jpeg,image/png,image/tiff,image/webp,audio/*,video/*,"
@@ -219,8 +238,8 @@ REST_FRAMEWORK = {
 
 # --- Workers -------------------------------------------------------------------------------------------
 
-# A task is only a nudge: the rows of ComplianceRequest are the queue. Retries and time limits are our own (claims),
-# so django-q2's are set where they never act. Its scheduler, which makes a task of any row of its table, is off.
+# A task only wakes a worker: the rows of ComplianceRequest are the queue. Claims have retries and time limits of
+# their own, so django-q2's are set so that they never act. Its scheduler, which runs any row of its table, is off.
 Q_CLUSTER = {
     "name": "data-compliance",
     "orm": "default",
@@ -241,10 +260,11 @@ Q_CLUSTER = {
 # --- Security ------------------------------------------------------------------------------------------
 
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", not DEVELOPMENT)
+# Whether a reverse proxy terminates TLS and sets X-Forwarded-For and X-Forwarded-Proto.
 BEHIND_PROXY = env.bool("BEHIND_PROXY", False)
-# From where they call: what anybody else says of other addresses is not believed.
+# The networks of our proxies: X-Forwarded headers of other callers are removed.
 PROXY_NETWORKS = env.networks("PROXY_NETWORKS", "127.0.0.0/8,::1/128")
-# How many of them add to X-Forwarded-For, each the address that called it.
+# How many of them append their caller's address to X-Forwarded-For.
 PROXY_COUNT = env.int("PROXY_COUNT", 1, validate=Range(1, 10))
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_PROXY else None
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 0 if DEVELOPMENT else 31_536_000)
@@ -253,7 +273,7 @@ SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", not DEVELOPMENT)
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 
-# For everything that is HTML (config/middleware.py): nothing inline, nothing from elsewhere.
+# For all HTML (config/middleware.py): nothing inline, nothing from other hosts.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
@@ -268,35 +288,37 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# --- Who may log in ------------------------------------------------------------------------------------
+# --- Log-in ------------------------------------------------------------------------------------
 
-# A session ends so long after the log-in, and so long after the last page (accounts/sessions.py).
+# A session ends this long after the log-in, or after the last page (accounts/sessions.py).
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_IDLE = timedelta(minutes=env.int("SESSION_IDLE_MINUTES", 30, validate=Range(1, 8 * 60)))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not DEVELOPMENT
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-# Not "Strict": a link in a mail would lead to the log-in.
+# Not "Strict": a link in a mail would lead to the log-in page.
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-# Browsers take these names only from this very host, over HTTPS.
+# Browsers accept the prefix `__Host-` only from this host, over HTTPS.
 SESSION_COOKIE_NAME = "sessionid" if DEVELOPMENT else "__Host-sessionid"
 CSRF_COOKIE_NAME = "csrftoken" if DEVELOPMENT else "__Host-csrftoken"
 
 SECOND_FACTOR_REQUIRED = env.bool("SECOND_FACTOR_REQUIRED", not DEVELOPMENT)
 OTP_TOTP_ISSUER = "Data Compliance"
 
+# Failed log-ins before a lock-out: for a name from one address, for a name, for an address; and how long it lasts.
 LOGIN_FAILURES = env.int("LOGIN_FAILURES", 5, validate=Range(1, 100))
 LOGIN_FAILURES_PER_NAME = env.int("LOGIN_FAILURES_PER_NAME", 10, validate=Range(1, 1_000))
 LOGIN_FAILURES_PER_ADDRESS = env.int("LOGIN_FAILURES_PER_ADDRESS", 30, validate=Range(1, 10_000))
 LOGIN_COOLOFF = timedelta(minutes=env.int("LOGIN_COOLOFF_MINUTES", 15, validate=Range(1, 24 * 60)))
+# How long log-ins stay on record.
 LOGIN_RECORD_DAYS = env.days("LOGIN_RECORD_DAYS", "30")
 
-# --- Watching ------------------------------------------------------------------------------------------
+# --- Metrics ------------------------------------------------------------------------------------------
 
-# Who may read /metrics; without one it is not there.
+# The bearer token for /metrics. Without one, /metrics does not exist.
 METRICS_TOKEN = env.str(
     "METRICS_TOKEN",
     "",
-    validate=Regexp(r"([!-~]{16,})?\Z", error="Must be 16 characters or more, ASCII without white space."),
+    validate=Regexp(r"([!-~]{16,})?\Z", error="Must be at least 16 ASCII characters without spaces."),
 )
 
 # --- Logs ----------------------------------------------------------------------------------------------
@@ -319,24 +341,25 @@ LOGGING = {
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
-        # It warns of each unknown path by name, and a caller may have put anything into one.
+        # It warns of unknown paths, which may contain anything.
         "django.request": {"level": "ERROR"},
-        # These name buckets, keys and parameters at their lower levels.
+        # Their lower levels log buckets, keys and parameters.
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},
-        # It warns of an answer with broken headers, and tells the address that was called.
+        # It warns of broken headers, with the URL.
         "urllib3": {"level": "ERROR"},
         "django.db.backends": {"level": "WARNING"},
-        # The web server's: it names paths, and quotes what it cannot read.
+        # The web server logs paths, and quotes what it cannot parse.
         "waitress": {"filters": ["web"]},
         "waitress.queue": {"level": "ERROR"},
     },
 }
 
 if LOG_FORMAT == "json":
-    # Else Python prints them.
+    # Otherwise Python would print them as text.
     logging.captureWarnings(capture=True)
 
 env.seal()
-for _name in _made_here:
+# A child process is a development copy too, so it must not find a SECRET_KEY.
+for _name in _generated:
     del os.environ[_name]

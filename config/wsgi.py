@@ -1,4 +1,4 @@
-"""The web server's entry point; in a development copy each of its workers joins the embedded servers."""
+"""The WSGI entry point. In a development copy each worker joins the embedded servers."""
 
 import os
 
@@ -10,22 +10,22 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 control.start()
 django.setup(set_prefix=False)
 
-from django.conf import settings  # noqa: E402  (needs the environment that the embedded servers give)
+from django.conf import settings  # noqa: E402  (needs the environment of the embedded servers)
 from django.urls import get_resolver  # noqa: E402  (as above)
 
 from chatbots import digest_key  # noqa: E402  (needs the apps)
 from config.handler import Handler  # noqa: E402
 
-# A call that asks the database for too much gets 503 and frees its thread.
+# A request with a slow statement gets 503 and frees its thread.
 if settings.WEB_STATEMENT_SECONDS:
     options = settings.DATABASES["default"]["OPTIONS"]
     limit = f"-c statement_timeout={settings.WEB_STATEMENT_SECONDS}s"
     options["options"] = f"{options.get('options', '')} {limit}".strip()
 
-# A server that is started wrongly does not start, rather than fail each call.
+# Do not start with a wrong key, rather than fail each request.
 digest_key.check()
 
-# Loads all views. Else the first callers of each process would wait for that.
+# Load all views now: otherwise the first requests of each process would wait.
 _ = get_resolver().url_patterns
 
 application = Handler()

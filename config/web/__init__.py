@@ -1,6 +1,5 @@
 """The web server: gunicorn's processes, each with waitress inside (ADR 0032).
 
-One thread of a process reads requests and writes answers, for all its connections; the others run the application,
-and meet nothing but requests that are there whole. So whoever sends or reads slowly holds a connection, for a bounded
-time, and never a thread. `settings` is what gunicorn starts with.
+One thread of a process reads requests and writes responses for all connections. The others run the application, for
+complete requests only, so that a slow client occupies a connection for a bounded time, and never a thread.
 """

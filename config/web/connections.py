@@ -1,4 +1,4 @@
-"""A connection: who is slow ends it, and who is refused gets to read why."""
+"""Connections: slow clients are disconnected, refused ones can read the response."""
 
 import socket
 import time
@@ -31,8 +31,8 @@ class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
         return header
 
 
-class _AskLeave:
-    """Asks the application, in one of its threads, how long a body may be."""
+class _AskBodyLimit:
+    """Asks the application, in one of its threads, how many bytes of a body to read."""
 
     def __init__(self, channel: "Connection") -> None:
         self._channel = channel
@@ -65,14 +65,14 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any, map: Any = None) -> None:  # noqa: A002
         self._served = 0
         self._moved = 0
-        self._asks_leave = False
+        self._asks_limit = False
         self._leaves_unread = self._lingers = False
         self._doing: tuple[str, int] = ("head", 0)
         self._since, self._moved_before = time.monotonic(), 0
         super().__init__(server, sock, addr, adj, map=map)
 
     def is_late(self, now: float) -> bool:
-        """Say whether the caller has had time enough for what they do. To be asked once a second."""
+        """Return whether the client has exceeded its time. To be called once a second."""
         doing = (self._activity(), self._served)
         if doing != self._doing:
             self._doing, self._since, self._moved_before = doing, now, self._moved
@@ -83,19 +83,19 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
             seconds += (self._moved - self._moved_before) / limits.SLOWEST_BYTES
         return now - self._since > seconds
 
-    def could_go(self) -> tuple[bool, float] | None:
-        """Return whether its caller takes an answer, or else sends, and since when; None while it is served."""
+    def closable_since(self) -> tuple[bool, float] | None:
+        """Return (is it receiving a response, since when), for choosing which to close; None while being served."""
         activity = self._activity()
         return None if activity == "served" else (activity == "answer", self._since)
 
     def is_at_rest(self) -> bool:
-        """Say that nothing of a request has come, and no answer is on its way."""
+        """Return whether no request has begun and no response is being sent."""
         return self.request is None and self._activity() in {"idle", "head", "linger"}
 
     def _activity(self) -> str:
         if self._lingers:
             return "linger"
-        if self.requests or self._asks_leave:
+        if self.requests or self._asks_limit:
             return "served"
         if self.total_outbufs_len or self.close_when_flushed:
             return "answer"
@@ -104,20 +104,20 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
         return "idle" if self._served else "head"
 
     def unread_in_memory(self) -> int:
-        """Return how many bytes of answers wait in memory for their caller."""
+        """Return how many bytes of unread responses are in memory."""
         buffers = [each for each in list(self.outbufs) if isinstance(each, OverflowableBuffer)]
         return sum(len(each) for each in buffers if not each.overflowed)
 
     def cut_off(self) -> None:
-        """End it, from whatever thread. What its caller has not taken is gone at once, not when the loop comes by."""
+        """Close it, from any thread, and free its unread responses at once."""
         self.will_close, self.connected = True, False
         self.outbufs, self.total_outbufs_len = [OverflowableBuffer(0)], 0
         self.server.pull_trigger()
 
-    # What waitress asks of a channel.
+    # --- waitress' interface of a channel
 
     def parser_class(self, adj: Any) -> Parser:
-        return Parser(adj, is_one_too_many=len(self.requests) >= limits.AT_ONCE)
+        return Parser(adj, is_excess=len(self.requests) >= limits.AT_ONCE)
 
     def write_soon(self, data: Any) -> int:
         taken: int = super().write_soon(data)
@@ -128,7 +128,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
     def readable(self) -> bool:
         if self._lingers:
             return True
-        return not self._asks_leave and bool(super().readable())
+        return not self._asks_limit and bool(super().readable())
 
     def recv(self, size: int) -> bytes:
         data: bytes = super().recv(size)
@@ -144,14 +144,14 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
         if self._lingers:
             return False
         taken = bool(super().received(data))
-        if self.request is not None and self.request.wants_leave and not self._asks_leave:
-            self._asks_leave = True
-            self.server.add_task(_AskLeave(self))
+        if self.request is not None and self.request.needs_limit and not self._asks_limit:
+            self._asks_limit = True
+            self.server.add_task(_AskBodyLimit(self))
         return taken
 
     def grant(self, most: int) -> None:
-        """Go on with a body that may have so many bytes."""
-        self._asks_leave = False
+        """Continue with a body of at most `most` bytes."""
+        self._asks_limit = False
         request = self.request
         if request is None or not self.connected:
             return
@@ -165,7 +165,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
         elif request.continues_later:
             request.continues_later = False
             with self.requests_lock:
-                # Behind an answer that is not made yet; then `service` says it after that.
+                # With an earlier response pending, `service` sends it afterwards.
                 request.expect_continue = bool(self.requests)
                 if not self.requests:
                     self.send_continue()
@@ -174,7 +174,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
         self._served += 1
         self.server.count_request()
         request = self.requests[0]
-        # Whoever still sends would see a broken connection in the place of the answer.
+        # A client that is still sending would see a broken connection instead of the response.
         self._leaves_unread = bool(request.is_withheld or request.error)
         super().service()
 
@@ -190,13 +190,13 @@ class Connection(HTTPChannel):  # type: ignore[misc]  # as above
         super().handle_write()
 
     def _flush_outbufs_below_high_watermark(self) -> None:
-        # waitress would let the thread wait until its caller reads.
+        # waitress would block the thread until the client reads.
         if self.total_outbufs_len > limits.UNREAD_BYTES:
             self.cut_off()
 
 
 class _Server:
-    """What the servers of both families of sockets have beyond waitress' own."""
+    """Additions to waitress' servers for both socket families."""
 
     channel_class = Connection
     active_channels: dict[int, Connection]
@@ -205,7 +205,7 @@ class _Server:
     count_request: Callable[[], None]
 
     def maintenance(self, _now: float) -> None:
-        """Close the connections of who is late."""
+        """Close late connections."""
         now = time.monotonic()
         for channel in list(self.active_channels.values()):
             if channel.is_late(now):
@@ -214,10 +214,10 @@ class _Server:
     def handle_accept(self) -> None:
         if len(self.active_channels) >= limits.CONNECTIONS:
             self._make_room()
-        super().handle_accept()  # type: ignore[misc]  # of the server that this is mixed into
+        super().handle_accept()  # type: ignore[misc]  # of waitress' server
 
     def bound_memory(self) -> None:
-        """Cut off who has taken nothing for longest while all of them hold too much, from whatever thread."""
+        """Close the longest idle connections while all together hold too much, from any thread."""
         callers = [(one, one.unread_in_memory()) for one in list(self.active_channels.values())]
         too_much = sum(unread for _, unread in callers) - limits.UNREAD_BYTES_IN_MEMORY
         if too_much <= 0:
@@ -230,7 +230,7 @@ class _Server:
                 return
 
     def _make_room(self) -> None:
-        callers = [(since, each) for each in self.active_channels.values() if (since := each.could_go())]
+        callers = [(since, each) for each in self.active_channels.values() if (since := each.closable_since())]
         if callers:
             min(callers, key=lambda one: one[0])[1].handle_close()
 

@@ -1,7 +1,7 @@
-"""Read a request off its connection, as strictly as two servers in a row have to.
+"""Parses requests, strictly enough for a server behind a proxy.
 
-What waitress would read kindly, and a proxy in front could have read otherwise, is refused: a length beside chunks,
-folded headers, a chunk's size with anything around it, a target that is no plain path.
+Anything that waitress accepts and a proxy could read differently is refused: a length beside chunks, folded headers,
+malformed chunk sizes, a target that is no plain path.
 """
 
 import io
@@ -19,7 +19,7 @@ from config.web.limits import SMALL_BODY_BYTES
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~]{0,256})?\r\n")
 _MOST_CHUNK_LINE = 300
 _CODING = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
-# The path as a proxy's rule sees it. Other forms of a target, and escapes of what needs none, would be another here.
+# The path must be what a proxy's rules see: no other form of target, no needless escape.
 _PLAIN_TARGET = re.compile(r"/(?!/)[^#]*")
 _NEEDLESS_ESCAPE = re.compile(r"[^?]*%(2[def]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
 _FOLDED = re.compile(rb"\r\n[ \t]")
@@ -28,7 +28,7 @@ _MOST_FIELDS = 100
 
 
 class Withheld(io.RawIOBase):
-    """In the place of a body that was not read, or that is broken."""
+    """Stands in for a body that was not read, or is malformed."""
 
     def readable(self) -> bool:
         return True
@@ -38,7 +38,7 @@ class Withheld(io.RawIOBase):
 
 
 class Chunks:
-    """A body in chunks, as waitress' receivers are: `received` returns how many of the bytes belong to it."""
+    """A receiver of waitress for chunked bodies: `received` returns how many bytes belong to the body."""
 
     def __init__(self, buffer: OverflowableBuffer) -> None:
         self.buf = buffer
@@ -60,7 +60,6 @@ class Chunks:
                 self._left -= len(piece)
                 at += len(piece)
             else:
-                # Lines are short; what came of one before is looked at again.
                 end = data.find(b"\n", at) + 1 or len(data)
                 self._line += data[at:end]
                 at = end
@@ -91,7 +90,7 @@ class Chunks:
             self._fail()
 
     def _end(self, line: bytes) -> None:
-        # Trailers are not looked at. No client of ours sends any, so few may come.
+        # Trailers are ignored, and limited in length.
         if line == b"\r\n":
             self.completed = True
         elif not line.endswith(b"\r\n"):
@@ -102,9 +101,9 @@ class Chunks:
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
-    """A request that arrives. A body that is too long is not read: the application is told its length, and refuses.
+    """An incoming request. A body that is too long is not read: the application refuses it by its length.
 
-    `wants_leave` says that the body goes on beyond what everybody may send, until `most` is set.
+    `needs_limit` is true if the body exceeds SMALL_BODY_BYTES and the application has not set a limit (`grant`).
     """
 
     # waitress' own.
@@ -117,41 +116,41 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     expect_continue: bool
     error: Any
 
-    def __init__(self, adj: Adjustments, *, is_one_too_many: bool = False) -> None:
+    def __init__(self, adj: Adjustments, *, is_excess: bool = False) -> None:
         super().__init__(adj)
-        self._is_one_too_many = is_one_too_many
+        self._is_excess = is_excess
         self.most: int | None = None
         self.is_withheld = False
         self.continues_later = False
 
     @property
-    def wants_leave(self) -> bool:
+    def needs_limit(self) -> bool:
         return self.most is None and not self.completed and self._length() > SMALL_BODY_BYTES
 
     def received(self, data: bytes) -> int:
-        if self._is_one_too_many:
-            # Not even parsed: the thread that does that serves all connections.
+        if self._is_excess:
+            # Not parsed: this thread serves all connections.
             self.version, self.completed = "1.1", True
             self.error = BadRequest("Too many requests came at once.")
             return len(data)
         consumed: int = super().received(data)
         if isinstance(self.body_rcv, Chunks) and self.body_rcv.error:
-            # Not the server's to answer: the application says it in the shape of its errors.
+            # The application answers, in the format of its errors.
             self.error = None
             self.withhold()
-        if self.wants_leave and self.expect_continue:
+        if self.needs_limit and self.expect_continue:
             self.expect_continue, self.continues_later = False, True
         self._refuse_too_long()
-        # What follows on the connection cannot be told from the rest of this.
+        # The rest cannot be distinguished from a following request.
         return len(data) if self.is_withheld or self.error else consumed
 
     def grant(self, most: int) -> None:
-        """Let the body have so many bytes; with fewer than it has, or says it will have, it is not read."""
+        """Set the limit of the body, and withhold it if it is, or declares to be, longer."""
         self.most = most
         self._refuse_too_long()
 
     def withhold(self) -> None:
-        """Let the application have the request without its body. The connection ends with the answer."""
+        """Pass the request on without its body. The connection closes after the response."""
         self.is_withheld = self.completed = True
         self.expect_continue = False
         super().close()
@@ -161,29 +160,29 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
 
     def parse_header(self, header_plus: bytes) -> None:
         if _FOLDED.search(header_plus):
-            raise ParsingError("Folded headers are not taken.")
+            raise ParsingError("Folded headers are not supported.")
         if header_plus.count(b"\r\n") > _MOST_FIELDS + 2:
             raise ParsingError("There are too many headers.")
         codings = [value.strip(b" \t").lower() for value in _CODING.findall(header_plus)]
         try:
             super().parse_header(header_plus)
         except ValueError:
-            raise ParsingError("The head cannot be read.") from None
+            raise ParsingError("The headers are malformed.") from None
         if codings and (codings != [b"chunked"] or "CONTENT_LENGTH" in self.headers or self.version != "1.1"):
-            raise ParsingError("Chunks have no length beside them, no other coding, and a later version.")
+            raise ParsingError("A chunked body has no Content-Length and no other coding, and needs HTTP/1.1.")
         if self.version not in {"1.0", "1.1"}:
-            raise ParsingError("This version of HTTP is not spoken here.")
+            raise ParsingError("This version of HTTP is not supported.")
         if "," in self.headers.get("HOST", ""):
             raise ParsingError("There is more than one Host.")
         if not _PLAIN_TARGET.fullmatch(self.request_uri) or _NEEDLESS_ESCAPE.match(self.request_uri):
-            raise ParsingError("The target is a path, with one slash at its begin and no needless escape.")
+            raise ParsingError("The target must be a path with one leading slash and no needless escapes.")
         if isinstance(self.body_rcv, ChunkedReceiver):
             self.body_rcv = Chunks(self.body_rcv.getbuf())
 
     def _length(self) -> int:
         if self.body_rcv is None:
             return 0
-        # Of chunks also what stands around them.
+        # Including the framing of chunks.
         return max(self.content_length, self.body_bytes_received)
 
     def _refuse_too_long(self) -> None:

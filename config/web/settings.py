@@ -1,4 +1,4 @@
-"""What gunicorn starts with: `gunicorn --config python:config.web.settings`, from the folder of the project."""
+"""gunicorn's configuration: `gunicorn --config python:config.web.settings`, run from the project folder."""
 
 import os
 
@@ -10,7 +10,7 @@ from environs import EnvValidationError
 from config.env import describe_bad_settings
 
 try:
-    bind = ours.WEB_BIND  # reads them all
+    bind = ours.WEB_BIND  # loads all settings
 except EnvValidationError as error:
     raise SystemExit(describe_bad_settings(error)) from None
 
@@ -20,9 +20,9 @@ worker_class = "config.web.worker.Worker"
 threads = ours.WEB_THREADS
 backlog = 1024
 graceful_timeout = 30
-# The processes take turns, so that not all of them begin anew at once.
+# With jitter, so that processes do not restart at the same time.
 max_requests = 10_000
 max_requests_jitter = 1_000
-# Its own lines are about processes. None is about a request: the worker class writes no access log.
+# gunicorn logs processes only: the worker class writes no access log.
 logger_class = "config.web_logs.Logger"
 control_socket_disable = True

@@ -1,4 +1,4 @@
-"""A process of gunicorn's that serves by waitress."""
+"""A gunicorn worker that serves with waitress."""
 
 import os
 import resource
@@ -17,13 +17,14 @@ from config.web.connections import TcpServer, UnixServer
 
 _Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-# A connection has a socket, and at worst two files: a body, an answer.
+# A connection has a socket, and at worst two files: for a body and a response.
 _FILES = 3 * limits.CONNECTIONS + 200
 
 
 class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Reads gunicorn's `threads`, `max_requests`, `graceful_timeout` and `backlog`. The application has
-    `most_body_bytes`: how long a body may be, of the environ of a request whose body is not read yet."""
+    """Uses gunicorn's `threads`, `max_requests`, `graceful_timeout` and `backlog`, and `most_body_bytes(environ)` of
+    the application: how many bytes of an unread body to read.
+    """
 
     alive: bool  # gunicorn's own
 
@@ -36,7 +37,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
         while self.alive:
             self._turn(1)
             if self.ppid != os.getppid():
-                self.log.info("The first process is gone: stopping.")
+                self.log.info("The parent process has ended: stopping.")
                 break
         self._stop()
 
@@ -47,7 +48,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
     def count_request(self) -> None:
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
-            self.log.info("Served as many requests as it should: another process takes over.")
+            self.log.info("Reached max_requests: another process takes over.")
             self.alive = False
             self._wake()
 
@@ -61,17 +62,17 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
             outbuf_overflow=limits.ANSWER_BYTES_IN_MEMORY,
             outbuf_high_watermark=limits.UNREAD_BYTES,
             max_request_header_size=limits.HEAD_BYTES,
-            # Beyond any of ours: how long a body may be is the application's to say.
+            # No limit: the application decides.
             max_request_body_size=2**62,
             connection_limit=2**30,
             cleanup_interval=1,
             log_socket_errors=False,
-            # What proxies say is for the application to believe or not.
+            # The application decides which proxies to trust.
             clear_untrusted_proxy_headers=False,
         )
         kind = UnixServer if listener.family == socket.AF_UNIX else TcpServer
         server = kind(
-            _bodiless_to_head(self.wsgi),
+            _without_body_for_head(self.wsgi),
             self._map,
             True,
             listener,
@@ -93,7 +94,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
             server.pull_trigger()
 
     def _stop(self) -> None:
-        """Take no more connections, answer what has come or comes in a moment, and end the threads."""
+        """Stop accepting connections, answer requests that have come or come soon, and end the threads."""
         began = time.monotonic()
         for server in self._servers:
             server.is_stopping = True
@@ -114,8 +115,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
         wasyncore.close_all(self._map, ignore_all=True)
 
 
-def _bodiless_to_head(application: _Application) -> _Application:
-    """Answer HEAD with headers alone: waitress leaves that to the application, and Django to the server."""
+def _without_body_for_head(application: _Application) -> _Application:
+    """Omit the body for HEAD: waitress leaves that to the application, Django to the server."""
 
     def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         body = application(environ, start_response)

@@ -118,7 +118,7 @@ def test_a_lock_on_one_version_leaves_that_one_and_its_row_until_it_is_lifted(
     for request in (stuck, fine):
         request.refresh_from_db()
     assert (stuck.status, stuck.error_code) == (Status.FAILED, "storage_locked")
-    assert "Wait for its end, or lift it." in stuck.error_detail
+    assert "Wait until it ends, or remove it." in stuck.error_detail
     assert (fine.status, fine.files) == (Status.COMPLETED, 1)
     assert versions_of(storage, beside) == []
     assert versions_of(storage, file) == [held]
