@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 
 from compliance.errors import Refused
 from compliance.requests import lookup
+from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.lookup import Answer, LookupKind
-from compliance.requests.submit import ChatbotConfig
 from console.common.pages import form, render
 from console.common.scope import visible_chatbots
 from console.common.several import one_of

@@ -35,12 +35,12 @@ class BatchView(WritingView):
         raw = json_body(request)
         caller = caller_of(request)
         items = [_read(item, caller) for item in parse_as(BatchBody, raw).requests]
-        outcomes = operations.submit_all(
+        outcomes = operations.submit_many(
             chatbot=caller.chatbot,
-            asked={place: item for place, item in enumerate(items) if isinstance(item, RequestInput)},
+            inputs={place: item for place, item in enumerate(items) if isinstance(item, RequestInput)},
             origin=ComplianceRequest.Origin.API,
             actor=caller.actor,
-            replay=replay_of(request, raw),
+            replay=replay_of(request, raw, has_items=True),
         )
         filed = [outcome for outcome in outcomes.values() if isinstance(outcome, ComplianceRequest)]
         shown = dict(zip((one.pk for one in filed), request_objects(request, filed), strict=True))

@@ -73,7 +73,7 @@ def _file(call: Request, raw: bytes, body: DeletionBody | ExportBody, *, kind: K
     return Response(as_filed(shown, filed))
 
 
-def replay_of(call: Request, raw: bytes) -> ReplayKey | None:
+def replay_of(call: Request, raw: bytes, *, has_items: bool = False) -> ReplayKey | None:
     """Return what makes this call the same as another. Raises Problem(`invalid`)."""
     caller = caller_of(call)
     idempotency_key = call.headers.get("Idempotency-Key")
@@ -85,4 +85,5 @@ def replay_of(call: Request, raw: bytes) -> ReplayKey | None:
         body=raw,
         signature=call.headers[SIGNATURE_HEADER] if caller.method == "signature" else "",
         idempotency_key=idempotency_key or "",
+        has_items=has_items,
     )

@@ -7,16 +7,13 @@ or conversations: it goes first, and shows what the deletion erases.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from copy import copy
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
-
-from django.db import transaction
 
 from chatbots import changelog
 from compliance.models import ComplianceRequest
-from compliance.requests import idempotency
-from compliance.requests.idempotency import ReplayKey
+from compliance.requests.idempotency import Answer
+from compliance.requests.inputs import RequestInput
 from compliance.requests.insert import as_json
 
 # Of one subject, by the selector's columns: (same, a deletion that is about the same).
@@ -55,22 +52,6 @@ _GIVEN = (
 )
 
 
-def answer(request: ComplianceRequest, replay: ReplayKey | None) -> ComplianceRequest | None:
-    """Return the export that answers for this one, which is not stored, and note that it was asked for again.
-
-    None if there is none, or if the call has an answer already.
-    """
-    with transaction.atomic():
-        equal = find([request]).get(request.pk)
-        if equal is None:
-            return None
-        if replay and not idempotency.remember(list(replay.each()), equal):
-            transaction.set_rollback(True)
-            return None
-        changelog.record_all(entries([equal], origin=request.origin, actor=request.filed_by))
-    return equal
-
-
 def find(requests: Sequence[ComplianceRequest]) -> dict[UUID, ComplianceRequest]:
     """Return the export that answers for each of these, which are not stored, by their ids. In the caller's
     transaction, to the end of which none of them begins.
@@ -86,16 +67,43 @@ def find(requests: Sequence[ComplianceRequest]) -> dict[UUID, ComplianceRequest]
         statement = _FIND.format(same=same, same_deletion=same_deletion)
         for equal in ComplianceRequest.objects.raw(statement, [json.dumps(given)]):
             asked_id = equal.asked_id  # type: ignore[attr-defined]
-            equal.chatbot, equal.existing = asked[asked_id].chatbot, True
+            equal.chatbot = asked[asked_id].chatbot
             found[asked_id] = equal
     return found
 
 
-def answering(equal: ComplianceRequest) -> ComplianceRequest:
-    """Return a request as the answer to another call than the one that filed it."""
-    answer = copy(equal)
-    answer.existing = True
-    return answer
+def answers(
+    inputs: Mapping[int, RequestInput],
+    unsaved: Mapping[int, ComplianceRequest],
+    waiting: Mapping[UUID, ComplianceRequest],
+) -> dict[int, Answer]:
+    """Return what answers each item of a call, in order: the request itself or, of exports, an equal one.
+
+    `waiting` are those that `find` has returned. A deletion between two equal exports separates them.
+    """
+    filed: dict[object, ComplianceRequest] = {}
+    deleted: set[bytes] = set()
+    answers: dict[int, Answer] = {}
+    for place, request in sorted(unsaved.items()):
+        subject = _subject(request)
+        answers[place] = Answer(request)
+        if request.kind == ComplianceRequest.Kind.DELETION:
+            deleted |= subject
+            filed = {same: one for same, one in filed.items() if subject.isdisjoint(_subject(one))}
+            continue
+        same = (subject, request.include_shared, request.include_files, request.reference, request.callback_url)
+        if inputs[place].may_be_answered:
+            stored = waiting.get(request.pk) if subject.isdisjoint(deleted) else None
+            if equal := filed.get(same) or stored:
+                answers[place] = Answer(equal, existing=True)
+        filed[same] = answers[place].request
+    return answers
+
+
+def _subject(request: ComplianceRequest) -> frozenset[bytes]:
+    """Return the digests of whom it is about: no two selectors have one in common."""
+    digests = [request.uci_digest] if request.uci_digest else request.conversation_digests or []
+    return frozenset(map(bytes, digests))
 
 
 def entries(equals: Iterable[ComplianceRequest], *, origin: str, actor: str) -> list[changelog.Entry]:

@@ -1,132 +1,128 @@
-"""Remember calls that were answered, so that the same call again gets the same request for an answer.
+"""Remember calls that were answered, so that the same call again gets the same requests.
 
-Two things make calls "the same": the signature (kept longer than its timestamp is accepted, so a captured
-call cannot be filed twice) and the header `Idempotency-Key` (24 hours, chosen by the client). A signed call
-that carries the header is known by both: the header is looked up first, and whoever sends the captured call
-with another header, or without, still meets the signature.
+Two things make calls "the same": the signature (kept longer than its timestamp is accepted, so a captured call cannot
+be filed twice) and the header `Idempotency-Key` (24 hours, chosen by the client). A signed call with the header is
+known by both, so a captured call that is sent under another key, or without one, still meets the signature.
 
-Only keyed digests are stored, of keys and of bodies. An expired row is no answer and is overwritten.
+An item of a batch is known by the call's keys and its place in the list. Besides, the batch itself is known, by its
+first request: another body under its key is a conflict whatever its items are, and of two equal calls at once the
+later waits there. Refused items are not remembered: sent again, they are filed if nothing prevents it any more.
+
+Only keyed digests of keys and bodies are stored. Expired rows are ignored and overwritten.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
-
-from django.db.models.functions import Now
+from typing import NamedTuple
+from uuid import UUID
 
 from chatbots.models import Chatbot
 from common import crypto
 from common.db import fetch
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest, Replay
+from compliance.models import ComplianceRequest
 
 SIGNATURE_KEPT = timedelta(minutes=10)
 IDEMPOTENCY_KEY_KEPT = timedelta(hours=24)
 
-# By the database's clock. A row that is still an answer is left alone, and no row comes back for it. Another call
-# with the same key waits here until this transaction ends. In the order of the places: the Idempotency-Key comes
-# first in every call, so no two calls can each hold what the other waits for.
-_REMEMBER = """
-INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, existing, expires_at)
-SELECT call.chatbot_id, call.path, call.digest, call.body_digest, call.request_id, call.existing,
-       statement_timestamp() + make_interval(secs => call.kept)
-  FROM {provided} (VALUES {rows}) AS call(place, chatbot_id, path, digest, body_digest, request_id, existing, kept)
- ORDER BY call.place
-    ON CONFLICT (chatbot_id, path, digest) DO UPDATE
-   SET body_digest = excluded.body_digest, request_id = excluded.request_id, existing = excluded.existing,
-       expires_at = excluded.expires_at
- WHERE compliance_replay.expires_at <= statement_timestamp()
-RETURNING id
+# OFFSET 0 keeps PostgreSQL at one look-up for each digest.
+_RECALL = """
+SELECT asked.digest, found.body_digest, found.request_id, found.existing
+  FROM unnest(%s::bytea[]) AS asked(digest)
+ CROSS JOIN LATERAL (
+       SELECT body_digest, request_id, existing FROM compliance_replay
+        WHERE chatbot_id = %s AND path = %s AND digest = asked.digest AND expires_at > statement_timestamp()
+       OFFSET 0) AS found
 """
-_ROW = "(%s::int, %s::bigint, %s::varchar, %s::bytea, %s::bytea, %s::uuid, %s::bool, %s::float8)"
+
+
+class Answer(NamedTuple):
+    """The request that answers a call, or an item of it. `existing`: it was filed by an earlier one."""
+
+    request: ComplianceRequest
+    existing: bool = False
+
+
+class Key(NamedTuple):
+    """The digest by which a call, or the item at this place, is known, and for how long."""
+
+    digest: bytes
+    place: int
+    kept: timedelta
 
 
 @dataclass(frozen=True)
 class ReplayKey:
     """What makes a call the same as an earlier one. Built by `replay_key`.
 
-    `also` is a second key under which the same call is known.
+    `digests` are those of the Idempotency-Key and the signature, the former first, with the time for which each is
+    kept. `has_items`: the call is a batch.
     """
 
+    chatbot: Chatbot
     path: str
-    digest: bytes
     body_digest: bytes
-    expires_in: timedelta
-    also: "ReplayKey | None" = None
+    digests: Mapping[bytes, timedelta]
+    has_items: bool = False
 
-    def each(self) -> Iterator["ReplayKey"]:
-        yield self
-        if self.also:
-            yield self.also
+    def items(self, places: Collection[int]) -> Iterator[Key]:
+        """Yield the keys of the items; a call that is no batch is its only item."""
+        for place in sorted(places):
+            for digest, kept in self.digests.items():
+                if self.has_items:
+                    value = f"item:{place}:".encode() + digest
+                    yield Key(crypto.digest("replay", self.chatbot.public_id, value), place, kept)
+                else:
+                    yield Key(digest, place, kept)
+
+    def all(self, places: Collection[int]) -> list[Key]:
+        """Return the keys of the call and of its items, in the order in which every call stores them.
+
+        So no two calls can each hold what the other waits for.
+        """
+        call = [Key(digest, min(places), kept) for digest, kept in self.digests.items()] if places else []
+        return [*call, *self.items(places)] if self.has_items else call
 
 
 def replay_key(
-    *, chatbot: Chatbot, path: str, body: bytes, signature: str = "", idempotency_key: str = ""
+    *,
+    chatbot: Chatbot,
+    path: str,
+    body: bytes,
+    signature: str = "",
+    idempotency_key: str = "",
+    has_items: bool = False,
 ) -> ReplayKey | None:
-    """Return the key of a call on `path`; None when it has neither a signature nor an Idempotency-Key."""
-    body_digest = crypto.digest("body", chatbot.public_id, body)
-    key = None
+    """Return the key of a call on `path`; None if it has neither a signature nor an Idempotency-Key."""
+    given = {f"idempotency-key:{idempotency_key}": IDEMPOTENCY_KEY_KEPT} if idempotency_key else {}
     if signature:
-        digest = crypto.digest("replay", chatbot.public_id, f"signature:{signature}")
-        key = ReplayKey(path, digest, body_digest, SIGNATURE_KEPT)
-    if idempotency_key:
-        digest = crypto.digest("replay", chatbot.public_id, f"idempotency-key:{idempotency_key}")
-        key = ReplayKey(path, digest, body_digest, IDEMPOTENCY_KEY_KEPT, also=key)
-    return key
+        given[f"signature:{signature}"] = SIGNATURE_KEPT
+    digests = {crypto.digest("replay", chatbot.public_id, text): kept for text, kept in given.items()}
+    body_digest = crypto.digest("body", chatbot.public_id, body)
+    return ReplayKey(chatbot, path, body_digest, digests, has_items) if digests else None
 
 
-def recall(chatbot: Chatbot, key: ReplayKey) -> ComplianceRequest | None:
-    """Return the request that answered this call before, or None when the call is new.
+@dataclass
+class Recalled:
+    """What is remembered of a call: its answers by place, and the digests that were found."""
 
-    A call that is found by one of its keys is from then on known by the other too. Raises
-    Refused(`idempotency_conflict`) when the key came with another body.
-    """
-    for candidate in key.each():
-        replay = _find(chatbot, candidate)
-        if replay is None:
-            continue
-        if bytes(replay.body_digest) != candidate.body_digest:
-            raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
-        others = [other for other in key.each() if other is not candidate]
-        replay.request.existing = replay.existing
-        if others and not remember(others, replay.request) and candidate is not key:
-            # The Idempotency-Key, looked for first and not found, has got an answer meanwhile: it counts.
-            return recall(chatbot, key)
-        return replay.request
-    return None
+    answers: dict[int, Answer] = field(default_factory=dict)
+    digests: set[bytes] = field(default_factory=set)
 
 
-def remembering(
-    keys: Sequence[ReplayKey], request: ComplianceRequest, *, provided: str = ""
-) -> tuple[str, list[Any]]:
-    """Return the statement, and its parameters, by which these calls are answered with `request` from now on.
-
-    It returns one row for each key that was new. `provided` names a query of the same statement: nothing is
-    stored unless that one has a row.
-    """
-    if not keys:
-        return "SELECT WHERE FALSE", []
-    values = [
-        value
-        for place, key in enumerate(keys)
-        for value in (
-            *(place, request.chatbot_id, key.path, key.digest, key.body_digest, request.pk, request.existing),
-            key.expires_in.total_seconds(),
-        )
-    ]
-    rows = ", ".join([_ROW] * len(keys))
-    return _REMEMBER.format(provided=f"{provided}," if provided else "", rows=rows), values
-
-
-def _find(chatbot: Chatbot, key: ReplayKey) -> Replay | None:
-    return (
-        Replay.objects.filter(chatbot=chatbot, path=key.path, digest=key.digest, expires_at__gt=Now())
-        .select_related("request", "request__export")
-        .first()
-    )
-
-
-def remember(keys: Sequence[ReplayKey], request: ComplianceRequest) -> bool:
-    """Answer these calls with `request` from now on; return whether each was new, or its row expired."""
-    return len(fetch(*remembering(keys, request))) == len(keys)
+def recall(key: ReplayKey, places: Collection[int]) -> Recalled:
+    """Return what is remembered of a call. Raises Refused(`idempotency_conflict`) if its key had another body."""
+    digests = {one.digest for one in key.all(places)} | set(key.digests)
+    found = fetch(_RECALL, [list(digests), key.chatbot.pk, key.path])
+    if any(bytes(body) != key.body_digest for _, body, *_ in found):
+        raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
+    answer_of: dict[bytes, tuple[UUID, bool]] = {bytes(digest): (pk, existing) for digest, _, pk, existing in found}
+    requests = ComplianceRequest.objects.select_related("export").in_bulk({pk for pk, _ in answer_of.values()})
+    recalled = Recalled(digests=set(answer_of))
+    for one in key.items(places):
+        if one.digest in answer_of:
+            pk, existing = answer_of[one.digest]
+            # The Idempotency-Key, which comes first, counts before the signature.
+            recalled.answers.setdefault(one.place, Answer(requests[pk], existing))
+    return recalled

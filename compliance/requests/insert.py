@@ -1,135 +1,133 @@
-"""Store a request, the calls that it answers and its change-log entry, by one statement.
+"""Store the requests of a call, the keys by which it is known, and the change-log entries, by one statement.
 
-One trip to the database instead of eight, and no more waiting than there must be: of two calls with one key, the
-later waits at the unique index of Replay until the first has ended. If that one committed, the later stores
-nothing; if it rolled back, the later stores its own.
+One round trip to the database, and no more waiting than necessary: of two calls with one key, the later waits at the
+unique index of Replay until the first has ended. If that one committed, the later stores nothing; if it rolled back,
+the later stores its own.
 
-The statement also looks again at what its caller may know from earlier: that the variable is still the same one and
-is or was the UCI, where one is named, and that an export has a bucket to go to. So whatever is remembered between
-calls is never relied on.
+The statement also checks what its caller may only remember: that each variable is still the same one and is or was
+the UCI, and that exports have a bucket. So what is remembered between calls is never relied on.
 """
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection
 from psycopg import sql
 
 from chatbots import changelog
-from chatbots.changelog import Entry
-from chatbots.models import Variable
 from common.db import fetch
 from compliance.models import ComplianceRequest
-from compliance.requests.idempotency import ReplayKey, remembering
+from compliance.requests.idempotency import Answer, Key, ReplayKey
+
+Kind = ComplianceRequest.Kind
 
 _GIVEN = (
     *("id", "chatbot_id", "kind", "origin", "filed_by", "variable_id", "uci_value", "uci_digest"),
     "conversation_digests",
     *("reference", "callback_url", "erase_exports", "include_shared", "include_files"),
 )
+_KEY_TYPES = {"place": "int", "digest": "bytea", "request_id": "uuid", "existing": "bool", "kept": "float8"}
+_FEW = 2
+_EMPTY: tuple[Any, ...] = (None, "", False)
+_EVENT = "request.accepted"
 # Counted from now by the database's clock; null where no time is given.
 _FROM_NOW = ("not_before", "due_at")
 _TIMES = ["statement_timestamp() + make_interval(secs => %s)"] * len(_FROM_NOW)
 
-# No change-log entry without a request, and no request unless each of its keys was new.
-_FILE = """
+# All or nothing: no change-log entry without its request, and no request unless all fit and each key was new. `seq`
+# is drawn in the order of the places. A key whose row has not expired is left alone, and no row comes back for it.
+_STORE = """
 WITH fits AS MATERIALIZED (
-    SELECT FROM {subject} WHERE (NOT %s OR EXISTS (SELECT FROM chatbots_bucket WHERE chatbot_id = %s)){unless}
-), remembered AS ({remembering}), filed AS (
+    SELECT * FROM {given} WHERE {fits}
+), remembered AS (
+    INSERT INTO compliance_replay (chatbot_id, path, digest, body_digest, request_id, existing, expires_at)
+    SELECT %s, %s, key.digest, %s, key.request_id, key.existing,
+           statement_timestamp() + make_interval(secs => key.kept)
+      FROM {key} WHERE (SELECT count(*) FROM fits) = %s
+     ORDER BY key.place
+        ON CONFLICT (chatbot_id, path, digest) DO UPDATE
+       SET body_digest = excluded.body_digest, request_id = excluded.request_id, existing = excluded.existing,
+           expires_at = excluded.expires_at
+     WHERE compliance_replay.expires_at <= statement_timestamp()
+    RETURNING id
+), filed AS (
     INSERT INTO compliance_compliancerequest ({columns})
-    SELECT {values} FROM fits WHERE (SELECT count(*) FROM remembered) = %s
+    SELECT {values} FROM fits
+     WHERE (SELECT count(*) FROM {last}) = %s
+     ORDER BY fits.place
     RETURNING {returned}
 ), logged AS (
     INSERT INTO chatbots_changelogentry (chatbot_id, request_id, event, actor, data)
-    SELECT %s, %s, %s, %s, %s FROM filed
+    SELECT chatbot_id, id, '{event}', filed_by, data FROM fits WHERE EXISTS (SELECT FROM filed) ORDER BY place
 )
 SELECT (SELECT count(*) FROM remembered), filed.* FROM (SELECT) AS always LEFT JOIN filed ON TRUE
 """
-# `seq` is drawn in the order of the places.
-_FILE_MANY = """
-INSERT INTO compliance_compliancerequest ({columns})
-SELECT {values} FROM jsonb_to_recordset(%s::jsonb) AS given({given})
- ORDER BY given.place
-RETURNING {returned}
-"""
-_BY_UCI = """(
+# OFFSET 0 keeps PostgreSQL at one look-up for each request.
+_HAS_UCI = """(given.variable_id IS NULL OR EXISTS (
     SELECT FROM chatbots_variable
-     WHERE id = %s AND chatbot_id = %s AND name = %s AND public_id = %s AND (is_uci OR was_uci)) AS uci"""
-_BY_CONVERSATIONS = "(SELECT) AS always"
-# Whoever files looks then whether it is an equal one (`equal_exports`).
-_UNLESS_ONE_WAITS = """
-       AND NOT EXISTS (SELECT FROM compliance_compliancerequest
-                        WHERE {same} AND kind = 'export' AND status = 'accepted' AND claim_id IS NULL)"""
-_UNLESS_BY_UCI = _UNLESS_ONE_WAITS.format(same="variable_id = %s AND uci_digest = %s")
-_UNLESS_BY_CONVERSATIONS = _UNLESS_ONE_WAITS.format(same="conversation_digests @> %s")
+     WHERE id = given.variable_id AND chatbot_id = given.chatbot_id AND name = given.uci_key
+       AND public_id = given.uci_public_id AND (is_uci OR was_uci) OFFSET 0))"""
+_HAS_BUCKET = """(given.kind <> 'export' OR EXISTS (
+    SELECT FROM chatbots_bucket WHERE chatbot_id = given.chatbot_id OFFSET 0))"""
+# The caller then looks whether it is an equal one (`equal_exports`).
+_NONE_WAITS = """(NOT given.unless_one_waits OR NOT EXISTS (
+    SELECT FROM compliance_compliancerequest
+     WHERE {same} AND kind = 'export' AND status = 'accepted' AND claim_id IS NULL OFFSET 0))"""
+_NONE_WAITS_BY_UCI = _NONE_WAITS.format(same="variable_id = given.variable_id AND uci_digest = given.uci_digest")
+_NONE_WAITS_BY_CONVERSATIONS = _NONE_WAITS.format(same="conversation_digests @> given.conversation_digests")
 
 
-def file(
-    request: ComplianceRequest,
+def store(
+    requests: Sequence[ComplianceRequest],
     *,
-    uci: Variable | None,
     grace: timedelta | None,
     due_in: timedelta,
-    entry: Entry,
     replay: ReplayKey | None,
-    unless_one_waits: bool = False,
+    keys: Sequence[tuple[Key, Answer]],
+    unless_one_waits: Collection[UUID] = (),
 ) -> bool:
-    """Store an unsaved request, and fill in what the database gave it. Return False, with nothing stored, if
-    the variable does not fit, an export has no bucket, or one of the replay's keys has its answer already; with
-    `unless_one_waits` also if an export waits that is about the same.
+    """Store unsaved requests of one chatbot, and fill in what the database gave them. They are queued in this order.
 
-    `uci` is the request's variable, None for a request by conversations. Of the request, only the fields in `_GIVEN`
-    may differ from their defaults.
+    `keys` are those of the call that are not remembered yet, with their answers. Return False, and store no request,
+    if a variable does not fit, exports have no bucket, one of the keys has its answer already, or an export waits for
+    the same subject as one in `unless_one_waits`. Some of several keys may be stored then: the caller rolls back. Of
+    a request, only the fields in `_GIVEN` may differ from their defaults.
     """
-    keys = list(replay.each()) if replay else []
-    remembered, remembered_values = remembering(keys, request, provided="fits")
+    rows = [_row(place, one, one.pk in unless_one_waits) for place, one in enumerate(requests, start=1)]
+    types = {name: kind for name, kind in _column_types().items() if any(row[name] not in _EMPTY for row in rows)}
+    key_rows = [
+        {
+            "place": place,
+            "digest": one.digest,
+            "request_id": answer.request.pk,
+            "existing": answer.existing,
+            "kept": one.kept.total_seconds(),
+        }
+        for place, (one, answer) in enumerate(keys)
+    ]
+    given, given_values = _source("given", types or _column_types(), rows)
+    key, key_values = _source("key", _KEY_TYPES, key_rows)
+    has_exports = any(one.kind == Kind.EXPORT for one in requests)
+    statement = _statement(given, tuple(types), key, has_exports=has_exports, has_keys=bool(keys))
     values = [
-        *((uci.pk, request.chatbot_id, uci.name, uci.public_id) if uci else ()),
-        *(request.kind == ComplianceRequest.Kind.EXPORT, request.chatbot_id),
-        *(_subject(request) if unless_one_waits else ()),
-        *remembered_values,
-        *(getattr(request, name) for name in _GIVEN),
+        *given_values,
+        *((replay.chatbot.pk, replay.path, replay.body_digest) if replay else (None, "", b"")),
+        *key_values,
+        len(requests),
         *(grace.total_seconds() if grace else None, due_in.total_seconds()),
-        len(keys),
-        *(entry.chatbot_id, entry.request_id, entry.event, entry.actor, json.dumps(entry.data)),
+        len(keys) if keys else len(requests),
     ]
-    statement = _statement(is_by_uci=uci is not None, unless_one_waits=unless_one_waits)
-    statement = statement.replace("{remembering}", remembered)
-    # By itself the statement is a transaction. Only one of two keys can be new without the other.
-    with transaction.atomic() if len(keys) > 1 else nullcontext():
-        [(new_keys, *given)] = fetch(statement, values)
-        filed = given[0] is not None
-        if new_keys and not filed:
-            # One of two keys has its answer, and the other must not be known before it points there too.
-            transaction.set_rollback(True)
-    if filed:
-        _take_over(request, given)
-    return filed
-
-
-def file_all(
-    requests: Sequence[ComplianceRequest], *, grace: timedelta | None, due_in: timedelta, entries: Sequence[Entry]
-) -> None:
-    """Store many unsaved requests with their change-log entries in the caller's transaction, and fill in what the
-    database gave them. They are in the line in the order in which they are given.
-
-    Nothing is looked at again: the caller has read in this transaction that each variable and bucket is there. Of
-    each request, only the fields in `_GIVEN` may differ from their defaults.
-    """
-    given = [
-        {name: as_json(getattr(request, name)) for name in _GIVEN} | {"place": place}
-        for place, request in enumerate(requests)
-    ]
-    values = [grace.total_seconds() if grace else None, due_in.total_seconds(), json.dumps(given)]
-    stored = {request_id: columns for request_id, *columns in fetch(_statement_for_many(), values)}
-    for request in requests:
-        _take_over(request, stored[request.pk])
-    changelog.record_all(entries)
+    found = fetch(statement, values)
+    stored = {request_id: returned for _, request_id, *returned in found if request_id}
+    is_stored = found[0][0] == len(keys) and len(stored) == len(requests)
+    if is_stored:
+        for request in requests:
+            _take_over(request, stored[request.pk])
+    return is_stored
 
 
 def as_json(value: Any) -> Any:
@@ -141,59 +139,81 @@ def as_json(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
+def _row(place: int, request: ComplianceRequest, unless_one_waits: bool) -> dict[str, Any]:
+    """Return the values of a request by their columns; see `_column_types`."""
+    entry = changelog.entry(
+        _EVENT,
+        chatbot_id=request.chatbot_id,
+        request_id=request.pk,
+        actor=request.filed_by,
+        data={"kind": str(request.kind), "origin": str(request.origin)},
+    )
+    row = {name: getattr(request, name) for name in _GIVEN}
+    row |= {"place": place, "data": entry.data, "unless_one_waits": unless_one_waits}
+    uci = request.variable
+    return row | {"uci_key": uci and uci.name, "uci_public_id": uci and uci.public_id}
+
+
+def _source(name: str, types: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
+    """Return rows as an item of FROM, and its parameters: constants if they are few, which costs less, else JSON."""
+    if 1 <= len(rows) <= _FEW:
+        constants = ", ".join(f"%s::{kind}" for kind in types.values())
+        values = ", ".join([f"({constants})"] * len(rows))
+        return f"(VALUES {values}) AS {name}({', '.join(types)})", [
+            _constant(row[column]) for row in rows for column in types
+        ]
+    definitions = ", ".join(f"{column} {kind}" for column, kind in types.items())
+    document = [{column: as_json(row[column]) for column in types} for row in rows]
+    return f"jsonb_to_recordset(%s::jsonb) AS {name}({definitions})", [json.dumps(document)]
+
+
+def _constant(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict) else value
+
+
 def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
     for name, value in zip(_returned(), given, strict=True):
         setattr(request, name, value)
     request._state.adding, request._state.db = False, connection.alias
-    # Nobody can have begun to export what was filed just now: spares whoever looks a query.
+    # No worker can have begun to export what was filed just now: spares the reader a query.
     ComplianceRequest._meta.get_field("export").set_cached_value(request, None)
 
 
-def _subject(request: ComplianceRequest) -> Sequence[Any]:
-    return (request.variable_id, request.uci_digest) if request.variable_id else (request.conversation_digests,)
+@cache
+def _column_types() -> dict[str, str]:
+    """Return the types of `given`: what is stored, and what the statement needs besides."""
+    fields = {field.attname: field for field in ComplianceRequest._meta.concrete_fields}
+    types = {name: str(fields[name].rel_db_type(connection)) for name in _GIVEN}
+    types |= {"place": "int", "data": "jsonb", "unless_one_waits": "bool"}
+    return types | {"uci_key": "text", "uci_public_id": "uuid"}
 
 
 @cache
-def _statement(*, is_by_uci: bool, unless_one_waits: bool) -> str:
-    """Return the statement; `{remembering}` is left open.
-
-    All that is the same in every call stands in it as a literal: psycopg goes through a statement of more than 50
-    parameters anew each time, and remembers what it found in others.
-    """
-    defaults = _defaults()
-    return _FILE.format(
-        subject=_BY_UCI if is_by_uci else _BY_CONVERSATIONS,
-        unless=(_UNLESS_BY_UCI if is_by_uci else _UNLESS_BY_CONVERSATIONS) if unless_one_waits else "",
-        remembering="{remembering}",
-        columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
-        values=", ".join([*(["%s"] * len(_GIVEN)), *_TIMES, *defaults.values()]),
-        returned=", ".join(_returned()),
-    )
-
-
-@cache
-def _statement_for_many() -> str:
-    defaults = _defaults()
-    types = {
-        field.attname: field.rel_db_type(connection) if field.is_relation else field.db_type(connection)
-        for field in ComplianceRequest._meta.concrete_fields
-    }
-    types = {name: str(types[name]) for name in _GIVEN}
-    return _FILE_MANY.format(
-        columns=", ".join([*_GIVEN, *_FROM_NOW, *defaults]),
-        values=", ".join([*(f"given.{name}" for name in _GIVEN), *_TIMES, *defaults.values()]),
-        given=", ".join(["place int", *(f"{name} {kind}" for name, kind in types.items())]),
-        returned=", ".join(["id", *_returned()]),
-    )
-
-
-@cache
-def _defaults() -> dict[str, str]:
-    return {
+def _statement(given: str, columns: tuple[str, ...], key: str, *, has_exports: bool, has_keys: bool) -> str:
+    """Return the statement, with what is the same in every call as literals, and no check that is not needed."""
+    stored = [name for name in _GIVEN if name in columns]
+    defaults = {
         field.attname: sql.Literal(field.get_db_prep_save(field.get_default(), connection)).as_string()
         for field in ComplianceRequest._meta.concrete_fields
-        if not field.has_db_default() and field.attname not in (*_GIVEN, *_FROM_NOW)
+        if not field.has_db_default() and field.attname not in (*stored, *_FROM_NOW)
     }
+    waits = "unless_one_waits" in columns
+    checks = {
+        _HAS_UCI: "variable_id" in columns,
+        _HAS_BUCKET: has_exports,
+        _NONE_WAITS_BY_UCI: waits and "variable_id" in columns,
+        _NONE_WAITS_BY_CONVERSATIONS: waits and "conversation_digests" in columns,
+    }
+    return _STORE.format(
+        given=given,
+        key=key,
+        fits=" AND ".join(check for check, is_needed in checks.items() if is_needed) or "TRUE",
+        last="remembered" if has_keys else "fits",
+        event=_EVENT,
+        columns=", ".join([*stored, *_FROM_NOW, *defaults]),
+        values=", ".join([*(f"fits.{name}" for name in stored), *_TIMES, *defaults.values()]),
+        returned=", ".join(["id", *_returned()]),
+    )
 
 
 @cache

@@ -10,11 +10,11 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import queries
+from compliance.requests.inputs import find_uci
 from compliance.requests.operations import is_retryable
 from compliance.requests.preview import similar
 from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci
-from compliance.requests.submit import find_uci
 from conversations import search
 from conversations.search import MIN_NAME_LENGTH, NO_RESULT, SearchResult
 

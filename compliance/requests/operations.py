@@ -21,8 +21,8 @@ from compliance.requests.decisions import (
     retry_all_failed,
 )
 from compliance.requests.downloads import download_link
-from compliance.requests.submit import CONSOLE_GRACE, RequestInput, submit
-from compliance.requests.submit_batch import MAX_BATCH, submit_all
+from compliance.requests.inputs import RequestInput
+from compliance.requests.submit import CONSOLE_GRACE, MAX_BATCH, submit, submit_many
 
 __all__ = [
     "CONSOLE_GRACE",
@@ -39,5 +39,5 @@ __all__ = [
     "retry",
     "retry_all_failed",
     "submit",
-    "submit_all",
+    "submit_many",
 ]

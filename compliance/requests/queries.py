@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 from chatbots.models import Chatbot
 from common.crypto import digest
 from compliance.models import ComplianceRequest
+from compliance.requests.inputs import find_uci
 from compliance.requests.selectors import ByConversations, Selector
-from compliance.requests.submit import find_uci
 
 # Of one chatter: the newest are shown, and so many are looked at to say how many more there are.
 MOST_OF_CHATTER = 200

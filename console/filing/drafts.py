@@ -17,7 +17,7 @@ from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import idempotency_batch, operations, preview
+from compliance.requests import idempotency, operations, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.operations import RequestInput
 from compliance.requests.preview import Preview
@@ -202,7 +202,7 @@ def confirm(*, chatbot: Chatbot, actor: str, sealed: Sealed, typed: str) -> Outc
     """
     asked = sealed.draft.asked()
     replay = _replay(chatbot, sealed)
-    filed = idempotency_batch.recall(chatbot, replay, asked).requests
+    filed = idempotency.recall(replay, asked).answers
     if filed:
         # Of what was refused then, nothing is filed behind the person's back long after they looked.
         asked = {place: one for place, one in asked.items() if place in filed or not sealed.is_over}
@@ -210,8 +210,8 @@ def confirm(*, chatbot: Chatbot, actor: str, sealed: Sealed, typed: str) -> Outc
         _require_confirmation(chatbot, sealed, typed)
         # To look again can take its time, in which it can be switched off.
         chatbot.refresh_from_db(fields=["compliance_enabled"])
-    return operations.submit_all(
-        chatbot=chatbot, asked=asked, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, replay=replay
+    return operations.submit_many(
+        chatbot=chatbot, inputs=asked, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, replay=replay
     )
 
 
@@ -229,7 +229,7 @@ def _require_confirmation(chatbot: Chatbot, sealed: Sealed, typed: str) -> None:
 
 def _replay(chatbot: Chatbot, sealed: Sealed) -> ReplayKey:
     body = json.dumps(asdict(sealed.draft)).encode()
-    key = replay_key(chatbot=chatbot, path=_REPLAY_PATH, body=body, idempotency_key=sealed.nonce)
+    key = replay_key(chatbot=chatbot, path=_REPLAY_PATH, body=body, idempotency_key=sealed.nonce, has_items=True)
     if key is None:
         raise BrokenSeal
     return key

@@ -12,13 +12,13 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
+from compliance.requests.inputs import ChatbotConfig, check
 from compliance.requests.preview import deletion, export, similar
 from compliance.requests.preview.deletion import Deletion, HoldReason
 from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import MOST_NAMED, Options, Subjects, find
 from compliance.requests.selectors import ByUci, Selector
-from compliance.requests.submit import ChatbotConfig, check
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
@@ -53,12 +53,12 @@ def preview(
     All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
     """
     with one_instant():
-        names = check(ChatbotConfig(chatbot), about, reference, callback_url).names
-        variable_id = names.get("variable_id")
-        subjects = Subjects(chatbot, variable_id, [names.get("uci_digest")], names.get("conversation_digests"))
+        subject, _ = check(ChatbotConfig(chatbot), about, reference, callback_url)
+        variable_id = subject.variable.pk if subject.variable else None
+        subjects = Subjects(chatbot, variable_id, [subject.uci_digest], subject.conversation_digests)
         alike = []
-        if isinstance(about, ByUci):
-            alike = similar.find(chatbot_id=chatbot.pk, variable_id=names["variable_id"], value=about.value)
+        if isinstance(about, ByUci) and variable_id:
+            alike = similar.find(chatbot_id=chatbot.pk, variable_id=variable_id, value=about.value)
         return _preview(subjects, kinds, options, alike)
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.preview.deletion import count_files
 from compliance.requests.preview.subjects import Finds, Found, Options, Subjects, Totals, total
-from compliance.requests.submit import ChatbotConfig, no_bucket
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Export:
         found=total(chosen),
         files=count_files([one.number for one in chosen]) if options.include_files else 0,
         shared_left_out=len(finds.unmarked) - len(chosen),
-        refused=None if ChatbotConfig(subjects.chatbot).has_bucket else no_bucket().code,
+        refused=None if ChatbotConfig(subjects.chatbot).has_bucket else "export_destination_missing",
     )
 
 

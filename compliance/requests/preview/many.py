@@ -10,13 +10,13 @@ from uuid import UUID
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests.inputs import ChatbotConfig, check
 from compliance.requests.preview import deletion, export, similar
 from compliance.requests.preview.deletion import Deletion, HoldReason
 from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import Finds, Options, Subjects, find, united
 from compliance.requests.selectors import ByUci
-from compliance.requests.submit import ChatbotConfig, check, one_of, require_compliance
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
@@ -66,14 +66,15 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kin
     `unknown_uci_key`, and `invalid` if they have more conversations together than a preview looks at.
     """
     with one_instant():
-        require_compliance(chatbot)
-        setup = ChatbotConfig(chatbot)
-        variable = one_of(setup.ucis, key)
+        config = ChatbotConfig(chatbot)
+        config.require_compliance()
+        variable = config.find_uci(key)
         digests: dict[str, bytes] = {}
         outlooks: dict[str, Outlook] = {}
         for line in lines:
             try:
-                digests[line.value] = check(setup, ByUci(key, line.value), line.reference).names["uci_digest"]
+                subject, _ = check(config, ByUci(key, line.value), line.reference)
+                digests[line.value] = subject.uci_digest or b""
             except Refused as refusal:
                 outlooks[line.value] = Outlook(refused=refusal.with_traceback(None))
         chatters = Subjects(chatbot, variable.pk, list(digests.values()))

@@ -10,7 +10,6 @@ from django_q.models import OrmQ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chatbots import changelog
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.api import batch
 from compliance.models import ComplianceRequest, Replay
@@ -332,7 +331,7 @@ def test_what_was_refused_is_tried_again_and_what_was_filed_is_not(caller):
     assert filed() == 2
 
 
-@pytest.mark.parametrize("place", ["storing", "logging", "nudging", "answering"])
+@pytest.mark.parametrize("place", ["storing", "nudging", "answering"])
 def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactional_db, monkeypatch, place):
     """Before the commit nothing is there, after it everything is: sent again, each item is filed once."""
     caller = TokenCaller(factories.ready_chatbot(slug="acme"))
@@ -345,7 +344,6 @@ def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactio
         broken.setattr(
             *{
                 "storing": (insert, "_take_over", die),
-                "logging": (changelog, "record_all", die),
                 "nudging": (notify, "notify_workers_after_commit", die),
                 "answering": (batch, "request_objects", die),
             }[place]

@@ -9,7 +9,7 @@ import pytest
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import Replay
-from compliance.requests import idempotency_batch
+from compliance.requests import idempotency
 from tests import factories
 from tests.calls import SigningCaller, TokenCaller
 from tests.compliance.api.test_batch import IDEMPOTENCY, PATH, filed, ids, items
@@ -23,7 +23,7 @@ def bot(transactional_db: None) -> Chatbot:
 
 def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:
     """Run the calls, each of which looks whether it was answered before any of them stores."""
-    gate, recall = Gate(), idempotency_batch.recall
+    gate, recall = Gate(), idempotency.recall
     looked: list[int] = []
 
     def recalled(*asked: Any) -> Any:
@@ -35,7 +35,7 @@ def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -
             gate.passed()
         return found
 
-    monkeypatch.setattr(idempotency_batch, "recall", recalled)
+    monkeypatch.setattr(idempotency, "recall", recalled)
     return [one.end() for one in [Elsewhere(call) for call in calls]]
 
 
@@ -58,7 +58,7 @@ def test_one_signature_at_once_under_many_keys_files_each_item_once(bot, monkeyp
 
 def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, monkeypatch):
     caller = TokenCaller(bot)
-    bodies = [items("alice", "bob"), items("carol")]
+    bodies = [items("alice", "bob"), items("carol", "dave")]
     answers = begun_together(
         monkeypatch, *[lambda body=body: caller.post(PATH, body, **IDEMPOTENCY) for body in bodies]
     )

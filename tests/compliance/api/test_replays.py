@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from threading import Barrier, Event
 from typing import Any
@@ -14,8 +15,8 @@ from django.db.models import F
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, Replay
-from compliance.requests import idempotency
-from compliance.requests.idempotency import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, replay_key
+from compliance.requests import idempotency, insert
+from compliance.requests.idempotency import IDEMPOTENCY_KEY_KEPT, SIGNATURE_KEPT, Answer, replay_key
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 
@@ -201,8 +202,15 @@ def test_a_key_that_got_another_answer_while_it_was_looked_for_counts(chatbot, s
     """The call is known by its signature; while it is looked for, its key comes with another body."""
     signer.post(DELETION, ALICE)
     TokenCaller(chatbot).post(DELETION, BOB, **KEY)
-    original, misses = idempotency._find, iter([True])
-    monkeypatch.setattr(idempotency, "_find", lambda *call: None if next(misses, False) else original(*call))
+    original, misses = idempotency.recall, iter([True])
+
+    def recall(key, places):
+        if not next(misses, False):
+            return original(key, places)
+        [_, by_signature] = key.digests
+        return original(replace(key, digests={by_signature: SIGNATURE_KEPT}), places)
+
+    monkeypatch.setattr(idempotency, "recall", recall)
     problem(signer.post(DELETION, ALICE, **KEY), 409, "idempotency_conflict")
 
 
@@ -289,7 +297,8 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
 
     def unfinished_call() -> None:
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(*idempotency.remembering([key], first))
+            keys = [(each, Answer(first)) for each in key.all([0])]
+            assert insert.store([], grace=None, due_in=timedelta(), replay=key, keys=keys)
             is_open.set()
             wait_until_somebody_waits(cursor)
             transaction.set_rollback(not commits)

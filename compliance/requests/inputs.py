@@ -1,0 +1,191 @@
+"""What a request asks for, and its validation against the settings of its chatbot."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from django.db.models import Q
+from uuid_utils.compat import uuid7
+
+from chatbots.callback_secrets import can_sign
+from chatbots.callback_urls import CallbackUrlRefused, canonical_url
+from chatbots.models import Bucket, Chatbot, Variable
+from common.crypto import digest
+from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.requests.selectors import ByUci, Selector
+
+Kind = ComplianceRequest.Kind
+
+_REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+# Chatbot and name -> a variable that is or was the UCI, as this process has read it.
+_VARIABLES: dict[tuple[int, str], Variable] = {}
+
+
+class ChatbotConfig:
+    """The settings of a chatbot that requests need, each read once, on first use.
+
+    With `remembers`, a UCI that this process knows is not read again: `insert` checks it.
+    """
+
+    def __init__(self, chatbot: Chatbot, *, remembers: bool = False) -> None:
+        self.chatbot = chatbot
+        self._remembers = remembers
+
+    @cached_property
+    def ucis(self) -> dict[str, Variable]:
+        """The chatbot's present and former UCIs by name; the present one first."""
+        ucis = Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), chatbot=self.chatbot)
+        return {variable.name: variable for variable in ucis.order_by("-is_uci", "name")}
+
+    @cached_property
+    def has_bucket(self) -> bool:
+        """Whether exports have somewhere to go."""
+        return Bucket.objects.filter(chatbot=self.chatbot).exists()
+
+    @cached_property
+    def signs_callbacks(self) -> bool:
+        return can_sign(self.chatbot)
+
+    def require_compliance(self) -> None:
+        """Raise Refused(`compliance_disabled`) where data compliance is switched off."""
+        if not self.chatbot.compliance_enabled:
+            raise Refused(
+                "compliance_disabled",
+                "Data compliance is switched off for this chatbot. Switch it on in its settings.",
+            )
+
+    def require_bucket(self) -> None:
+        """Raise Refused(`export_destination_missing`) if exports have nowhere to go."""
+        if not self.has_bucket:
+            raise Refused("export_destination_missing", "This chatbot has no bucket for exports. Set one up first.")
+
+    def find_uci(self, uci_key: str) -> Variable:
+        """Return the present or former UCI of this name.
+
+        Raises Refused (`uci_not_designated`, `unknown_uci_key`).
+        """
+        known = (self.chatbot.pk, uci_key)
+        if self._remembers and known in _VARIABLES:
+            return _VARIABLES[known]
+        if not self.ucis:
+            raise Refused(
+                "uci_not_designated",
+                "This chatbot has no Unique Chatter Identifier. Designate one of its variables first.",
+            )
+        if uci_key not in self.ucis:
+            raise Refused(
+                "unknown_uci_key",
+                "The key is neither the present nor a former Unique Chatter Identifier of this chatbot.",
+                pointer="/unique_chatter_identifier_key",
+            )
+        _VARIABLES[known] = self.ucis[uci_key]
+        return _VARIABLES[known]
+
+
+class Subject(NamedTuple):
+    """Whom a request is about, as it is stored: a chatter by one variable, or conversations. Of their ids no id is
+    kept, only its digest."""
+
+    variable: Variable | None
+    uci_digest: bytes | None = None
+    conversation_digests: list[bytes] | None = None
+
+
+@dataclass(frozen=True)
+class RequestInput:
+    """A request to be filed: its kind, whom it is about, and its options.
+
+    `again`: an export is filed also where an equal one waits (`equal_exports`).
+    """
+
+    kind: Kind
+    about: Selector
+    reference: str = ""
+    callback_url: str = ""
+    erase_exports: bool = False
+    include_shared: bool = False
+    include_files: bool = False
+    again: bool = False
+
+    @property
+    def may_be_answered(self) -> bool:
+        """Whether an equal request that waits answers for this one."""
+        return self.kind == Kind.EXPORT and not self.again
+
+    def validate(self, config: ChatbotConfig, *, origin: ComplianceRequest.Origin, actor: str) -> ComplianceRequest:
+        """Return the request, not stored yet. Raises Refused as `check` does."""
+        subject, callback_url = check(config, self.about, self.reference, self.callback_url)
+        return ComplianceRequest(
+            id=uuid7(),
+            chatbot=config.chatbot,
+            kind=self.kind,
+            origin=origin,
+            filed_by=actor,
+            **subject._asdict(),
+            uci_value=self.about.value if isinstance(self.about, ByUci) else None,
+            reference=self.reference,
+            callback_url=callback_url,
+            erase_exports=self.erase_exports,
+            include_shared=self.include_shared,
+            include_files=self.include_files,
+        )
+
+
+def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_url: str = "") -> tuple[Subject, str]:
+    """Return whom a request is about, and the normalized URL of its callbacks.
+
+    Raises Refused (`compliance_disabled`, `uci_not_designated`, `unknown_uci_key`, `invalid`, `signing_key_missing`).
+    """
+    config.require_compliance()
+    if isinstance(about, ByUci):
+        config.find_uci(about.key)
+    about.check()
+    _check_reference(reference, about)
+    checked_url = _checked_callback_url(callback_url, about, config)
+    if isinstance(about, ByUci):
+        uci = config.find_uci(about.key)
+        return Subject(uci, digest("chatter", uci.public_id, about.value)), checked_url
+    public_id = config.chatbot.public_id
+    return Subject(None, None, [digest("conversation", public_id, one) for one in about.ids]), checked_url
+
+
+def find_uci(chatbot: Chatbot, uci_key: str) -> Variable:
+    """Return a chatbot's present or former UCI of this name; raises Refused as `ChatbotConfig.find_uci`."""
+    return ChatbotConfig(chatbot).find_uci(uci_key)
+
+
+def _check_reference(reference: str, about: Selector) -> None:
+    if reference and not _REFERENCE.fullmatch(reference):
+        raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
+    if reference and about.is_in(reference):
+        raise Refused(
+            "invalid",
+            "The reference must contain neither the value nor a conversation's id, in any form: it is kept.",
+            pointer="/reference",
+        )
+
+
+def _checked_callback_url(url: str, about: Selector, config: ChatbotConfig) -> str:
+    """Return the normalized URL. Its address is checked when it is called: the name service may be slow."""
+    if not url:
+        return ""
+    try:
+        checked = canonical_url(url)
+    except CallbackUrlRefused as error:
+        fault = str(error)
+    else:
+        fault = (
+            "The address must not contain the chatter's value, nor a conversation's id."
+            if about.is_in(checked)
+            else ""
+        )
+    if fault:
+        raise Refused("invalid", fault, pointer="/callback_url")
+    if not config.signs_callbacks:
+        raise Refused(
+            "signing_key_missing", "Callbacks are signed, and this chatbot has no secret for them. Make one first."
+        )
+    return checked
