@@ -1,4 +1,4 @@
-"""The bodies of the calls that file requests: strict, so that nothing is guessed about whom to erase."""
+"""Request bodies: strict, so that nothing is guessed about whom to erase."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,19 +14,23 @@ from chatbots.models import Chatbot
 from common.bodies import parse_json
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
+from compliance.models import ComplianceRequest
+from compliance.requests.inputs import RequestInput
 from compliance.requests.operations import MAX_BATCH
 from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
 from conversations.documents import error_at
 
-# The limits are those of `ByConversations`, told field by field.
+Kind = ComplianceRequest.Kind
+
+# The limits of `ByConversations`, so that errors name the item.
 _ConversationId = Annotated[str, Field(min_length=1, max_length=LONGEST_ID, pattern=r"^[^\x00]*$")]
 
-# The two ways to say whom a call is about; `_selector_errors` tells what is wrong. As a condition and not as two
-# alternatives, of which generators of clients would make a class each, without the other fields.
+# The two selectors. A condition in place of two alternatives: client generators would make a class of each of those,
+# without the other fields. `_selector_errors` checks it.
 _BY_UCI = ("unique_chatter_identifier_key", "unique_chatter_identifier_value")
 _BY_CONVERSATIONS = "conversation_ids"
-_ONE_OF_TWO_WAYS: dict[str, JsonValue] = {
+_ONE_SELECTOR: dict[str, JsonValue] = {
     "if": {"title": "A chatter", "properties": {_BY_CONVERSATIONS: {"type": "null"}}},
     "then": {
         "required": list(_BY_UCI),
@@ -34,7 +38,7 @@ _ONE_OF_TWO_WAYS: dict[str, JsonValue] = {
     },
     "else": {"title": "Conversations", "properties": {name: {"type": "null"} for name in _BY_UCI}},
 }
-# What the document of the API says beyond the field itself; `ByUci.check` tells what is wrong.
+# For the API's document; `ByUci.check` checks it.
 _NO_PLACEHOLDER: dict[str, JsonValue] = {
     "minLength": 1,
     "pattern": r"^[^\x00]*$",
@@ -42,12 +46,12 @@ _NO_PLACEHOLDER: dict[str, JsonValue] = {
 }
 
 
-class _NamesSomebody(BaseModel):
+class _SelectorBase(BaseModel):
     model_config = ConfigDict(
         strict=True,
         extra="forbid",
         use_attribute_docstrings=True,
-        json_schema_extra=_ONE_OF_TWO_WAYS,
+        json_schema_extra=_ONE_SELECTOR,
     )
 
     unique_chatter_identifier_key: str | None = Field(None, min_length=1, max_length=128, pattern=r"^[^\x00]*$")
@@ -62,14 +66,14 @@ class _NamesSomebody(BaseModel):
 
     @property
     def about(self) -> Selector:
-        """Whom the call is about. Only of a body that `validate` returned."""
+        """The selector of a body that `validate` has returned."""
         if self.conversation_ids is not None:
             return ByConversations(tuple(self.conversation_ids))
         return ByUci(self.unique_chatter_identifier_key or "", self.unique_chatter_identifier_value or "")
 
     @field_validator("unique_chatter_identifier_value")
     @classmethod
-    def _identifies_somebody(cls, value: str | None) -> str | None:
+    def _is_no_placeholder(cls, value: str | None) -> str | None:
         if value is None:
             return None
         try:
@@ -79,8 +83,8 @@ class _NamesSomebody(BaseModel):
         return value
 
 
-class _RequestBody(_NamesSomebody):
-    """What both kinds have. `null` is as absent where a field is optional."""
+class _RequestBody(_SelectorBase):
+    """Fields of both kinds. In optional fields, `null` means absent."""
 
     reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
     """Your own ticket. It is kept, so it must not contain whom the request is about."""
@@ -90,7 +94,16 @@ class _RequestBody(_NamesSomebody):
         max_length=MOST_CHARACTERS,
         json_schema_extra={"format": "uri", "examples": ["https://hooks.example.com/privacy"]},
     )
-    """Who is told what became of it, in place of the chatbot's address."""
+    """Where callbacks go, in place of the chatbot's address."""
+
+    def _as_input(self, kind: Kind, **options: bool | None) -> RequestInput:
+        return RequestInput(
+            kind=kind,
+            about=self.about,
+            reference=self.reference or "",
+            callback_url=self.callback_url or "",
+            **{name: value or False for name, value in options.items()},
+        )
 
     @field_validator("callback_url")
     @classmethod
@@ -103,16 +116,19 @@ class _RequestBody(_NamesSomebody):
 
 
 class DeletionBody(_RequestBody):
-    """Whom to delete."""
+    """A deletion."""
 
     action: Literal["delete"] | None = None
     """Keeps a captured call from being sent to the other path. Required if your chatbot is set so."""
     erase_exports: bool | None = None
-    """Remove the chatter's fresh exports too, which otherwise live until their grace is over."""
+    """Remove the chatter's fresh exports too; otherwise they are kept until their grace period ends."""
+
+    def as_input(self) -> RequestInput:
+        return self._as_input(Kind.DELETION, erase_exports=self.erase_exports)
 
 
 class ExportBody(_RequestBody):
-    """Whom to export."""
+    """An export."""
 
     action: Literal["export"] | None = None
     """Keeps a captured call from being sent to the other path. Required if your chatbot is set so."""
@@ -121,10 +137,15 @@ class ExportBody(_RequestBody):
     include_files: bool | None = None
     """Copy the uploaded files of the conversations beside the CSV."""
     again: bool | None = None
-    """File it also where an equal export waits, which would answer for it otherwise."""
+    """File it also if an equal export waits, which would be returned otherwise."""
+
+    def as_input(self) -> RequestInput:
+        return self._as_input(
+            Kind.EXPORT, include_shared=self.include_shared, include_files=self.include_files, again=self.again
+        )
 
 
-# With an action, a preview takes what that request takes.
+# With an action, a preview takes the options of that kind alone.
 _OPTIONS_OF_AN_ACTION: list[JsonValue] = [
     {"properties": {"action": {"type": "null"}}},
     {"properties": {"action": {"const": "delete"}, "include_shared": False, "include_files": False}},
@@ -133,14 +154,14 @@ _OPTIONS_OF_AN_ACTION: list[JsonValue] = [
 
 
 class PreviewBody(_RequestBody):
-    """What either kind of request can have."""
+    """A request of either kind."""
 
     model_config = ConfigDict(
-        json_schema_extra=_ONE_OF_TWO_WAYS | {"dependentSchemas": {"action": {"anyOf": _OPTIONS_OF_AN_ACTION}}}
+        json_schema_extra=_ONE_SELECTOR | {"dependentSchemas": {"action": {"anyOf": _OPTIONS_OF_AN_ACTION}}}
     )
 
     action: Literal["delete", "export"] | None = None
-    """Shows this kind alone; without it each kind that the key may file."""
+    """Preview this kind alone; without it each kind that the key may file."""
     erase_exports: bool | None = None
     """Of a deletion."""
     include_shared: bool | None = None
@@ -169,7 +190,7 @@ _ITEMS = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class BatchBody(BaseModel):
-    """The list of a batch as it is read: its items are judged one by one."""
+    """A batch as it is read: its items are validated one by one."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -184,88 +205,89 @@ class Batch(BaseModel):
     requests: list[DeletionItem | ExportItem] = _ITEMS
 
 
-# Of more faults it is only told that there are so many: each is a piece of text until the answer is made.
+# More errors are only counted: each takes memory until the response is sent.
 _MOST_READ = 1_000
 
-Body = TypeVar("Body", DeletionBody, ExportBody)
-Shape = TypeVar("Shape", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-class SelectorBody(_NamesSomebody):
-    """Whom a call is about, and nothing else."""
+class SelectorBody(_SelectorBase):
+    """The selector alone."""
 
 
 class NoBody(BaseModel):
-    """Of calls that are told all by their path."""
+    """An empty object."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class _DecisionBody(BaseModel):
+class DecisionBody(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+    reason: Any = None
 
-class CancelBody(_DecisionBody):
+
+class CancelBody(DecisionBody):
     """Why a request is withdrawn."""
 
     reason: CancelReason | None = None
     """Kept in the change log."""
 
 
-class ApproveBody(_DecisionBody):
-    """Why a held request may go on."""
+class ApproveBody(DecisionBody):
+    """Why a held request may continue."""
 
     reason: ApproveReason | None = None
     """Kept in the change log."""
 
 
-class RejectBody(_DecisionBody):
+class RejectBody(DecisionBody):
     """Why a held request ends."""
 
     reason: RejectReason | None = None
     """Kept in the change log."""
 
 
-def parse_body(shape: type[Body], raw: bytes, *, chatbot: Chatbot) -> Body:
+def parse_body(model: type[DeletionBody | ExportBody], raw: bytes, *, chatbot: Chatbot) -> DeletionBody | ExportBody:
     """Read the body of a deletion or export. Raises Problem(`invalid`) that names the fields at fault.
 
-    A chatbot can demand `action`, so that a captured call cannot be sent to the other path.
+    A chatbot can require `action`, so that a captured call cannot be sent to the other path.
     """
-    body = parse_as(shape, raw)
+    body = parse(model, raw)
     if body.action or not chatbot.require_action:
         return body
-    raise not_valid([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
+    raise invalid_body([FieldError(pointer="/action", code="missing", detail="This chatbot requires the field.")])
 
 
-def parse_as(shape: type[Shape], raw: bytes) -> Shape:
-    """Read a body of this shape. Raises Problem(`invalid`) that names the fields at fault."""
-    return validate(shape, parse_json(raw))
+def parse(model: type[Model], raw: bytes) -> Model:
+    """Read a body. Raises Problem(`invalid`) that names the fields at fault."""
+    return validate(model, parse_json(raw))
 
 
-def validate(shape: type[Shape], value: Any) -> Shape:
-    """Return what a body, or a part of one, says. Raises Problem(`invalid`) that names the fields at fault."""
+def validate(model: type[Model], value: Any) -> Model:
+    """Validate a body, or a part of one. Raises Problem(`invalid`) that names the fields at fault."""
     errors: list[FieldError] = []
     body = None
     try:
-        body = shape.model_validate(value)
+        body = model.model_validate(value)
     except ValidationError as error:
         count = error.error_count()
         if count <= _MOST_READ:
-            errors = [_in_our_words(one) for one in error.errors(include_url=False, include_input=False)]
+            errors = [_field_error(one) for one in error.errors(include_url=False, include_input=False)]
         else:
             errors = [too_many_errors(count)]
-    if issubclass(shape, _NamesSomebody):
-        # Before the others: these are first of what a shortened list tells.
+    if issubclass(model, _SelectorBase):
+        # First, so that a shortened list has them.
         known = {error["pointer"] for error in errors}
         errors[:0] = [error for error in _selector_errors(value) if error["pointer"] not in known]
     if body is None or errors:
         # Raised outside the except block: its context would hold what was sent.
-        raise not_valid(errors)
+        raise invalid_body(errors)
     return body
 
 
 def _selector_errors(given: Any) -> list[FieldError]:
-    """Return what is wrong with the two ways to say whom a call is about; exactly one has to be taken."""
+    """Return what is wrong with the selector; exactly one has to be given."""
     if not isinstance(given, dict):
         return []
     ids = given.get(_BY_CONVERSATIONS)
@@ -282,7 +304,7 @@ def _selector_errors(given: Any) -> list[FieldError]:
         return [FieldError(pointer=f"/{_BY_CONVERSATIONS}", code="conflict", detail=detail)]
     if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
         return []
-    # What is too long, or cannot be stored, is told already.
+    # What is too long, or cannot be stored, is among the errors already.
     return [
         FieldError(pointer=fault.pointer, code="repeated_id", detail=fault.detail)
         for fault in ByConversations(tuple(ids)).faults()
@@ -292,22 +314,22 @@ def _selector_errors(given: Any) -> list[FieldError]:
 def require_no_body(request: Request) -> None:
     """Raise Problem (`invalid`, `unsupported_media_type`) unless the body is empty or an empty object."""
     if body_of(request):
-        parse_as(NoBody, json_body(request))
+        parse(NoBody, json_body(request))
 
 
-def read_reason(request: Request, shape: type[CancelBody | ApproveBody | RejectBody]) -> str | None:
+def read_reason(request: Request, model: type[DecisionBody]) -> str | None:
     """Return the reason of a decision, or None: the body may be empty. Raises as `require_no_body` does."""
-    body = parse_as(shape, json_body(request)) if body_of(request) else shape()
-    return body.reason
+    reason: str | None = parse(model, json_body(request)).reason if body_of(request) else None
+    return reason
 
 
-def not_valid(errors: Sequence[FieldError]) -> Problem:
-    """Return the refusal of a body, or of a part of one, with these fields at fault."""
-    return Problem("invalid", "The body is not one that this call takes: see errors.", errors=errors)
+def invalid_body(errors: Sequence[FieldError]) -> Problem:
+    """Return the error for a body, or a part of one, with these fields at fault."""
+    return Problem("invalid", "The body is not valid for this call: see errors.", errors=errors)
 
 
-# pydantic's error types -> our code and words; the words in braces are limits of ours.
-_WORDS = {
+# pydantic's error types -> our code and detail; limits are filled in.
+_ERRORS = {
     "missing": ("missing", "This field is required."),
     "extra_forbidden": ("unknown_field", "This call has no such field."),
     "model_type": ("wrong_type", "Must be an object."),
@@ -325,12 +347,12 @@ _WORDS = {
 }
 
 
-def _in_our_words(one: Any) -> FieldError:
+def _field_error(one: Any) -> FieldError:
     context = one.get("ctx", {})
     if one["type"] == "value_error":
         code, detail = "invalid", str(context["error"])
     else:
-        code, words = _WORDS.get(one["type"], ("invalid", "Is not valid."))
-        detail = words.format(**context)
+        code, detail = _ERRORS.get(one["type"], ("invalid", "Is not valid."))
+        detail = detail.format(**context)
     error = error_at(one["loc"], code, detail)
     return FieldError(pointer=error.pointer, code=error.code, detail=error.detail)

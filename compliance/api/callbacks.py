@@ -1,8 +1,9 @@
-"""What the client was told of a request, and telling it again."""
+"""The callbacks of a request, and our own call to the client's receiver."""
 
 from typing import Any
 from uuid import UUID
 
+from drf_spectacular.utils import OpenApiCallback, OpenApiExample, OpenApiRequest, OpenApiResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -10,37 +11,112 @@ from chatbots.authentication import caller_of
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
 from common.times import rfc3339
-from compliance.api import described_callbacks
-from compliance.api.bodies import require_no_body
-from compliance.api.calls import WRITE_SCOPES, ComplianceView, WritingView, find_request
+from compliance.api.base import WRITE_SCOPES, ComplianceView, WritingView, find_request
+from compliance.api.bodies import NoBody, require_no_body
+from compliance.api.schemas import CallbackBody, RequestCallbacks
 from compliance.callbacks import resend
 from compliance.models import Callback, ComplianceRequest
+from config.openapi.document import REQUESTS
+from config.openapi.operations import JSON, describe
+
+_ID = "01a20e4f-9a41-7c0e-8d2f-3c1f5e0b7a66"
+_DELIVERED = {
+    "callback_id": _ID,
+    "event": "request.completed",
+    "occurred_at": "2026-11-24T16:06:40.005480Z",
+    "state": "delivered",
+    "receiver": None,
+    "attempts": 1,
+    "next_attempt_at": None,
+    "last_status": 200,
+    "last_error": None,
+    "delivered_at": "2026-11-24T16:06:40.310022Z",
+}
+_WAITING = _DELIVERED | {
+    "state": "waiting",
+    "receiver": "https://hooks.example.com",
+    "attempts": 0,
+    "next_attempt_at": "2026-11-24T18:20:01.204431Z",
+    "last_status": None,
+    "delivered_at": None,
+}
+_BODY = {
+    "callback_id": _ID,
+    "event": "request.completed",
+    "chatbot": "acme",
+    "request_id": "01a20e4f-2ccd-727b-ad28-e544e31ea60e",
+    "kind": "deletion",
+    "reference": "TICKET-7",
+    "status": "completed",
+    "hold_reason": None,
+    "result": "done",
+    "error_code": None,
+    "occurred_at": "2026-11-24T16:06:40.005480Z",
+}
 
 
 class CallbacksView(ComplianceView):
     scope = ApiKey.Scope.REQUESTS_READ
 
-    @described_callbacks.list_callbacks
+    @describe(
+        operation_id="listCallbacks",
+        summary="List the callbacks of a request",
+        description="""
+            The callbacks on record, in the order of events; empty if neither the request nor the chatbot has an
+            address. They are kept for 30 days, unless the operator says otherwise.
+            """,
+        tag=REQUESTS,
+        responses={
+            200: OpenApiResponse(
+                RequestCallbacks,
+                "The callbacks.",
+                examples=[
+                    OpenApiExample("delivered", {"callbacks": [_DELIVERED]}, summary="Delivered at the first attempt")
+                ],
+            )
+        },
+    )
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _answer_with_callbacks(find_request(request, request_id))
+        return _respond_with_callbacks(find_request(request, request_id))
 
 
 class ResendView(WritingView):
-    @described_callbacks.resend_callbacks
+    @describe(
+        operation_id="resendCallbacks",
+        summary="Send the callbacks of a request again",
+        description="""
+            Sends all callbacks of the request again, also delivered ones, with the same `callback_id`. Needs the
+            write scope of the request's kind. They go to the request's own address; once that is forgotten, to the
+            chatbot's.
+            """,
+        tag=REQUESTS,
+        request=OpenApiRequest(
+            NoBody, examples=[OpenApiExample("empty", {}, summary="An empty object; the body may be left out, too")]
+        ),
+        body_required=False,
+        responses={
+            200: OpenApiResponse(
+                RequestCallbacks,
+                "The callbacks, waiting.",
+                examples=[OpenApiExample("waiting", {"callbacks": [_WAITING]}, summary="About to be sent")],
+            )
+        },
+        refuses=["callback_url_forgotten"],
+    )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         require_no_body(request)
         caller, found = caller_of(request), find_request(request, request_id)
         caller.require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
         resend.resend_of_request(request_id=found.pk, actor=caller.actor)
-        return _answer_with_callbacks(found)
+        return _respond_with_callbacks(found)
 
 
-def _answer_with_callbacks(request: ComplianceRequest) -> Response:
+def _respond_with_callbacks(request: ComplianceRequest) -> Response:
     return Response({"callbacks": [_represent(callback) for callback in resend.callbacks_of(request.pk)]})
 
 
 def _represent(callback: Callback) -> dict[str, Any]:
-    """Return what is shown of a callback. Of its address scheme and host alone: a path can be a secret."""
+    """Return a callback. Of its address scheme and host alone: the path can be a secret."""
     return {
         "callback_id": str(callback.pk),
         "event": callback.event,
@@ -53,3 +129,53 @@ def _represent(callback: Callback) -> dict[str, Any]:
         "last_error": callback.last_error or None,
         "delivered_at": rfc3339(callback.delivered_at),
     }
+
+
+def _header(name: str, description: str, example: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
+_CALL = {
+    "summary": "A request reached a state",
+    "description": "Our call to your receiver. Any 2xx is a success. Anything else is tried again for a day, but 410 "
+    "ends it. Redirects are not followed, and the body of your response is not read. The call is signed by Standard "
+    "Webhooks with the chatbot's callback secret. If there is none, or while its overlap lasts, it is signed with a "
+    "signing key, too.",
+    "parameters": [
+        _header("webhook-id", "The callback's id.", _ID),
+        _header("webhook-timestamp", "When it was sent, in Unix seconds.", "1795536400"),
+        _header(
+            "webhook-signature",
+            "`v1,` and the Base64 of an HMAC-SHA256 of id, timestamp and body, a dot between each two, under "
+            "the callback secret. While two secrets sign, two of them with a space between.",
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        ),
+        _header("X-Mindsay-Request-Timestamp", "As `webhook-timestamp`.", "1795536400"),
+        _header(
+            "X-Mindsay-Signature",
+            "HMAC-SHA256 of the timestamp directly followed by the body, under the secret of a signing key, as "
+            "lower-case hex.",
+            "66f3778d4b2850a1a64fbb190a552ede968527cefc440c1d2f9d5c5fede77b93",
+        ),
+        _header("X-Mindsay-Key", "The prefix of that key.", "3f9a52c1d07e"),
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                # Without definitions beside it: its enums are Literals.
+                "schema": CallbackBody.model_json_schema(mode="serialization"),
+                "examples": {"completed": {"summary": "A deletion that is done", "value": _BODY}},
+            }
+        },
+    },
+    "responses": {"2XX": {"description": "Received."}, "410": {"description": "Do not try again."}},
+}
+REQUEST_CHANGED = OpenApiCallback("requestChanged", "{$request.body#/callback_url}", {"post": _CALL})

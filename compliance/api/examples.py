@@ -1,23 +1,23 @@
-"""Bodies and answers as they stand on the wire: what the descriptions of the calls show."""
+"""Example bodies and responses, and links, for the descriptions of the operations."""
 
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample
+
+from config.openapi.operations import Links, link
+
 _ID = "01a20e4f-2ccd-727b-ad28-e544e31ea60e"
 CHATTER = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "42"}
-CONVERSATIONS = {"conversation_ids": ["c-1001", "c-1002"]}
-NOTHING_YET = {
-    "conversations": 0,
-    "messages": 0,
-    "identities": 0,
-    "variable_values": 0,
-    "files": 0,
-    "exports": 0,
-    "extracts": 0,
-}
+OTHER_CHATTER = CHATTER | {"unique_chatter_identifier_value": "43"}
+BOTH_SELECTORS = [
+    OpenApiExample("chatter", CHATTER, summary="The chatter with member_id 42"),
+    OpenApiExample("conversations", {"conversation_ids": ["c-1001", "c-1002"]}, summary="Two conversations"),
+]
+_COUNTERS = ("conversations", "messages", "identities", "variable_values", "files", "exports", "extracts")
 
 
 def request(kind: str, **fields: Any) -> dict[str, Any]:
-    """Return a request object just accepted, with these fields instead."""
+    """Return a request object that was just accepted, with these fields instead."""
     return {
         "request_id": _ID,
         "kind": kind,
@@ -34,7 +34,7 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "status_url": f"https://compliance.example.com/api/v1/chatbots/acme/requests/{_ID}",
         "progress": {"conversations_done": 0, "conversations_total": None, "extracts_done": 0, "extracts_total": 0},
         "waiting_for": None,
-        "counts": NOTHING_YET,
+        "counts": counts(),
         "export": None,
         "kept_exports": [],
         "delivered_extracts": [],
@@ -43,9 +43,12 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
     }
 
 
-def filed(kind: str, *, existing: bool = False) -> dict[str, Any]:
-    """A request as the answer to whoever files it."""
+def submitted(kind: str, *, existing: bool = False) -> dict[str, Any]:
     return request(kind) | {"existing": existing}
+
+
+def counts(**given: int) -> dict[str, int]:
+    return dict.fromkeys(_COUNTERS, 0) | given
 
 
 _DONE = {
@@ -55,11 +58,11 @@ _DONE = {
     "finished_at": "2026-11-24T16:06:40.005480Z",
     "progress": {"conversations_done": 1, "conversations_total": 1, "extracts_done": 0, "extracts_total": 0},
 }
-DELETED = request("deletion", **_DONE, counts=NOTHING_YET | {"conversations": 1, "messages": 2, "identities": 1})
+DELETED = request("deletion", **_DONE, counts=counts(conversations=1, messages=2, identities=1))
 EXPORTED = request(
     "export",
     **_DONE,
-    counts=NOTHING_YET | {"conversations": 1, "messages": 2},
+    counts=counts(conversations=1, messages=2),
     export={
         "hosting": "hosted",
         "bucket": "data-compliance",
@@ -71,3 +74,19 @@ EXPORTED = request(
         "files": [],
     },
 )
+
+_LINKS = {
+    "follow": ("getRequest", "Follow the request until it is final."),
+    "download": ("downloadExport", "Fetch the file once the export is completed."),
+    "cancel": ("cancelRequest", "Withdraw the request while it waits."),
+    "approve": ("approveRequest", "Let it continue if it is on hold."),
+    "reject": ("rejectRequest", "End it if it is on hold."),
+    "callbacks": ("listCallbacks", "See its callbacks."),
+    "resend": ("resendCallbacks", "Send its callbacks again."),
+}
+
+
+def links(*names: str, at: str = "") -> Links:
+    """Return these links. `at` is the JSON Pointer of the request object in the response."""
+    pointer = f"$response.body#{at}/request_id"
+    return {name: link(*_LINKS[name], request_id=pointer) for name in names}

@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from chatbots.api.views import json_body
 from chatbots.authentication import Caller, caller_of
 from common.bodies import parse_json
-from compliance.api import described_preview
+from compliance.api.base import WRITE_SCOPES, WritingView
 from compliance.api.bodies import BODIES, DeletionBody, ExportBody, PreviewBody, validate
-from compliance.api.calls import KINDS, WRITE_SCOPES, WritingView
+from compliance.api.examples import CHATTER
+from compliance.api.schemas import PreviewResponse
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
 from compliance.requests.preview import Preview
@@ -19,12 +21,70 @@ from compliance.requests.preview.deletion import Deletion, HoldReason
 from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import Options
+from config.openapi.document import REQUESTS
+from config.openapi.operations import describe
 
 Kind = ComplianceRequest.Kind
 
+_PREVIEW = {
+    "deletion": {
+        "erased": {
+            "conversations": 3,
+            "messages": 41,
+            "identities": 4,
+            "variable_values": 2,
+            "files": 1,
+            "exports": 1,
+            "extracts": 2,
+        },
+        "shared_conversations": 1,
+        "exports_that_go": ["01a20e4f-2ccd-727b-ad28-e544e31ea60e"],
+        "kept": {"conversations": 3, "exports": 0, "delivered_exports": 0, "delivered_extracts": 0},
+        "held_by": [],
+    },
+    "export": {"conversations": 2, "messages": 30, "files": 0, "shared_left_out": 1, "refused": None},
+    "at_least": False,
+    "open_requests": [],
+    "similar": [
+        {
+            "unique_chatter_identifier_key": "member_id",
+            "unique_chatter_identifier_value": "0042",
+            "conversations": 1,
+            "differs_in": ["padding"],
+        }
+    ],
+}
+
 
 class PreviewView(WritingView):
-    @described_preview.preview_request
+    @describe(
+        operation_id="previewRequest",
+        summary="See what a request would do",
+        description="""
+            Takes the body of a deletion or an export and returns what it would do if it were carried out now. Nothing
+            is written. With `action` one kind is shown, without it each kind that the key may file; the other is
+            null. Look at `similar` too: values that differ from yours in the key, in case or in padding belong to
+            other chatters, and one of them is often the one that was meant.
+            """,
+        tag=REQUESTS,
+        request=OpenApiRequest(
+            PreviewBody,
+            examples=[
+                OpenApiExample("chatter", CHATTER, summary="Both kinds"),
+                OpenApiExample(
+                    "deletion", CHATTER | {"action": "delete", "erase_exports": True}, summary="A deletion"
+                ),
+            ],
+        ),
+        responses={
+            200: OpenApiResponse(
+                PreviewResponse,
+                "What would be done.",
+                examples=[OpenApiExample("both", _PREVIEW, summary="Both kinds")],
+            )
+        },
+        refuses=["unknown_uci_key", "compliance_disabled", "uci_not_designated", "signing_key_missing"],
+    )
     def post(self, request: Request, **_path: str) -> Response:
         body = _parse(json_body(request))
         caller = caller_of(request)
@@ -56,8 +116,9 @@ def _kinds(caller: Caller, action: str | None) -> list[Kind]:
     """Return the kinds to show: the one that is named, else those that the key may file. Raises Problem."""
     if action is None:
         return [kind for kind, scope in WRITE_SCOPES.items() if caller.has_scope(scope)]
-    caller.require_scope(WRITE_SCOPES[KINDS[action]])
-    return [KINDS[action]]
+    kind = Kind.DELETION if action == "delete" else Kind.EXPORT
+    caller.require_scope(WRITE_SCOPES[kind])
+    return [kind]
 
 
 def represent(preview: Preview) -> dict[str, Any]:

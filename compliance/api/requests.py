@@ -1,46 +1,309 @@
-"""Follow requests and fetch what exports have made."""
+"""Find and follow requests, decide on them, and download exports."""
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
 from uuid import UUID
 
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from chatbots.api.views import json_body
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
+from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
-from compliance.api import described
-from compliance.api.calls import ComplianceView, answer_with, find_request
-from compliance.requests import operations
+from common.query import read_query
+from common.times import Instant
+from compliance.api.base import WRITE_SCOPES, ComplianceView, WritingView, find_request, request_objects
+from compliance.api.bodies import (
+    ApproveBody,
+    CancelBody,
+    DecisionBody,
+    RejectBody,
+    SelectorBody,
+    parse,
+    read_reason,
+)
+from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
+from compliance.api.examples import request as example
+from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
+from compliance.models import ComplianceRequest
+from compliance.requests import operations, queries
+from config.openapi.document import REQUESTS
+from config.openapi.operations import describe, location_header, parameters_of
 
 Scope = ApiKey.Scope
+
+
+class RequestsQuery(PageQuery):
+    """`received_after` is included, `received_before` is not: consecutive windows share nothing."""
+
+    status: ComplianceRequest.Status | None = Field(None, examples=["on_hold"])
+    """Requests in this state now."""
+    kind: ComplianceRequest.Kind | None = Field(None, examples=["deletion"])
+    """Deletions or exports."""
+    reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$", examples=["TICKET-7"])
+    """Requests with exactly this reference of yours."""
+    received_after: Instant | None = Field(None, examples=["2026-11-01T00:00:00Z"])
+    """Requests received at this instant or later."""
+    received_before: Instant | None = Field(None, examples=["2026-12-01T00:00:00Z"])
+    """Requests received before this instant."""
+
+
+class RequestPages(CursorPages):
+    ordering = ("-id",)
+
+
+class RequestsView(ComplianceView):
+    scope = Scope.REQUESTS_READ
+
+    @describe(
+        operation_id="listRequests",
+        summary="List requests",
+        description="""
+            The chatbot's requests, the newest first, a page at a time: follow `next` until it is null. Filters are
+            combined. Requests that come meanwhile shift nothing.
+            """,
+        tag=REQUESTS,
+        parameters=parameters_of(RequestsQuery),
+        responses={
+            200: OpenApiResponse(
+                RequestPage,
+                "A page of requests.",
+                examples=[
+                    OpenApiExample(
+                        "page",
+                        {"results": [EXPORTED, DELETED], "next": None, "previous": None},
+                        summary="The only page",
+                    )
+                ],
+            )
+        },
+        refuses=["invalid"],
+        links=links("follow", "download", "cancel", "approve", at="/results/0"),
+    )
+    def get(self, request: Request, **_path: str) -> Response:
+        query = read_query(request, RequestsQuery)
+        pages = RequestPages(query)
+        filters = query.model_dump(exclude=set(PageQuery.model_fields))
+        found = pages.paginate_queryset(queries.newest(caller_of(request).chatbot, **filters), request)
+        return pages.get_paginated_response(request_objects(request, found))
+
+
+class LookupView(ComplianceView):
+    """A POST, so that no value or id is in an address."""
+
+    scope = Scope.REQUESTS_READ
+
+    @describe(
+        operation_id="lookUpRequests",
+        summary="Find the requests about a chatter, or about conversations",
+        description="""
+            The newest first, 200 at most. With `conversation_ids`: those that name one of these conversations by its
+            id. Found are those whose digests are kept: all open ones, and those that ended in the last 90 days,
+            unless the operator says otherwise. A POST, since neither a value nor an id belongs in an address; it
+            changes nothing.
+            """,
+        tag=REQUESTS,
+        request=OpenApiRequest(SelectorBody, examples=BOTH_SELECTORS),
+        responses={
+            200: OpenApiResponse(
+                RequestLookup,
+                "The requests.",
+                examples=[
+                    OpenApiExample(
+                        "found",
+                        {"results": [DELETED, EXPORTED], "left_out": 0},
+                        summary="One export and one deletion",
+                    )
+                ],
+            )
+        },
+        refuses=["unknown_uci_key", "uci_not_designated"],
+        links=links("follow", at="/results/0"),
+    )
+    def post(self, request: Request, **_path: str) -> Response:
+        body = parse(SelectorBody, json_body(request))
+        found = queries.about(caller_of(request).chatbot, body.about)
+        return Response({"results": request_objects(request, found.requests), "left_out": found.left_out})
 
 
 class RequestView(ComplianceView):
     scope = Scope.REQUESTS_READ
 
-    @described.get_request
+    @describe(
+        operation_id="getRequest",
+        summary="Follow a request",
+        description="Every few seconds is fine. `completed`, `rejected` and `cancelled` are final.",
+        tag=REQUESTS,
+        responses={
+            200: OpenApiResponse(
+                RequestObject,
+                "The request as it is now.",
+                examples=[
+                    OpenApiExample("export", EXPORTED, summary="An export that is done"),
+                    OpenApiExample("deletion", DELETED, summary="A deletion that is done"),
+                    OpenApiExample(
+                        "on_hold",
+                        example("deletion", status="on_hold", hold_reason="too_many_conversations"),
+                        summary="A deletion that waits for a decision",
+                    ),
+                ],
+            )
+        },
+        links=links("download", "cancel", "approve", "reject", "resend"),
+    )
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return answer_with(request, find_request(request, request_id))
+        return _respond_with(request, find_request(request, request_id))
 
 
 class DownloadView(ComplianceView):
-    """Leads to the file of a hosted export, or with `file` to the copy of an uploaded file beside it."""
+    """Redirects to the file of a hosted export, or with `file` to the copy of an uploaded file beside it."""
 
     scope = Scope.REQUESTS_READ
 
-    @described.download_export
+    @describe(
+        operation_id="downloadExport",
+        summary="Fetch the file of an export",
+        description="""
+            Redirects to a hosted file by a link that works for 5 minutes and needs no key. The link contains the
+            chatter's value: keep it out of logs. The change log records which key asked for it. Fetch what is in your
+            own bucket there.
+            """,
+        tag=REQUESTS,
+        parameters=[
+            OpenApiParameter(
+                "file",
+                {"type": "string", "pattern": "^[0-9]{1,18}$"},
+                description="Instead of the CSV, the copy of the uploaded file with this `file_id` in the CSV.",
+                examples=[OpenApiExample("file", "17")],
+            ),
+            location_header(
+                "The link.",
+                example="https://s3.example.com/data-compliance/acme/chatter_data_exports/42/"
+                "20261124_160639_conversation_export.csv?X-Amz-Signature=...",
+            ),
+        ],
+        responses={302: OpenApiResponse(None, "Follow `Location`.")},
+        refuses=["invalid", "in_client_bucket", "not_ready", "export_expired"],
+    )
     def get(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         found = find_request(request, request_id)
-        link = operations.download_link(found, actor=caller_of(request).actor, file_id=_file_id(request))
+        file_id = request.query_params.get("file")
+        if file_id is not None and not re.fullmatch(r"[0-9]{1,18}", file_id):
+            raise Problem("invalid", "The parameter file must be a file's number, as in the CSV's file_id.")
+        link = operations.download_link(
+            found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id)
+        )
         return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
 
 
-def _file_id(call: Request) -> int | None:
-    given = call.query_params.get("file")
-    if given is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", given):
-        raise Problem("invalid", "The parameter file must be a file's number, as in the CSV's file_id.")
-    return int(given)
+def _reason(model: type[DecisionBody], reason: str, summary: str) -> OpenApiRequest:
+    examples = [
+        OpenApiExample("reason", {"reason": reason}, summary=summary),
+        OpenApiExample("empty", {}, summary="Without a reason; the body may be left out, too"),
+    ]
+    return OpenApiRequest(model, examples=examples)
+
+
+class CancelView(WritingView):
+    @describe(
+        operation_id="cancelRequest",
+        summary="Withdraw a request",
+        description="""
+            As long as it waits: `accepted`, or `on_hold`. Needs the write scope of its kind. A request that is
+            already cancelled is returned as it is.
+            """,
+        tag=REQUESTS,
+        request=_reason(CancelBody, "withdrawn_by_person", "The person has withdrawn it"),
+        body_required=False,
+        responses={
+            200: OpenApiResponse(
+                RequestObject,
+                "The request, cancelled.",
+                examples=[
+                    OpenApiExample(
+                        "cancelled",
+                        example("deletion", status="cancelled", finished_at="2026-11-24T16:10:02.100200Z"),
+                        summary="A deletion that was cancelled",
+                    )
+                ],
+            )
+        },
+        refuses=["not_cancellable"],
+    )
+    def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
+        return _decide(request, request_id, operations.cancel, CancelBody)
+
+
+class ApproveView(ComplianceView):
+    scope = Scope.REQUESTS_APPROVE
+
+    @describe(
+        operation_id="approveRequest",
+        summary="Let a held request continue",
+        description="""
+            Past the reason for its hold; if there is another reason, it is held again. If the chatbot requires four
+            eyes, a key approves what staff have filed; what a key has filed is approved in the console.
+            """,
+        tag=REQUESTS,
+        request=_reason(ApproveBody, "verified_with_client", "Verified with the client"),
+        body_required=False,
+        responses={
+            200: OpenApiResponse(
+                RequestObject,
+                "The request, accepted.",
+                examples=[OpenApiExample("approved", example("deletion"), summary="Approved")],
+            )
+        },
+        refuses=["not_held", "own_request"],
+    )
+    def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
+        return _decide(request, request_id, operations.approve, ApproveBody)
+
+
+class RejectView(ComplianceView):
+    scope = Scope.REQUESTS_APPROVE
+
+    @describe(
+        operation_id="rejectRequest",
+        summary="End a held request",
+        description="It is not carried out, and forgets whom it named.",
+        tag=REQUESTS,
+        request=_reason(RejectBody, "identity_not_confirmed", "The person's identity is not confirmed"),
+        body_required=False,
+        responses={
+            200: OpenApiResponse(
+                RequestObject,
+                "The request, rejected.",
+                examples=[
+                    OpenApiExample(
+                        "rejected",
+                        example("deletion", status="rejected", finished_at="2026-11-24T16:10:02.100200Z"),
+                        summary="Rejected",
+                    )
+                ],
+            )
+        },
+        refuses=["not_held"],
+    )
+    def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
+        return _decide(request, request_id, operations.reject, RejectBody)
+
+
+def _decide(
+    call: Request, request_id: UUID, decide: Callable[..., ComplianceRequest], model: type[DecisionBody]
+) -> Response:
+    reason = read_reason(call, model)
+    caller, found = caller_of(call), find_request(call, request_id)
+    if model is CancelBody:
+        caller.require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
+    return _respond_with(call, decide(request_id=found.pk, actor=caller.actor, reason=reason))
+
+
+def _respond_with(call: Request, request: ComplianceRequest) -> Response:
+    [shown] = request_objects(call, [request])
+    return Response(shown)

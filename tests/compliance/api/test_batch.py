@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from compliance.api import batch
+from compliance.api import submissions
 from compliance.models import ComplianceRequest, Replay
 from compliance.requests import insert
 from compliance.work import notify
@@ -345,7 +345,7 @@ def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactio
             *{
                 "storing": (insert, "_take_over", die),
                 "nudging": (notify, "notify_workers_after_commit", die),
-                "answering": (batch, "request_objects", die),
+                "answering": (submissions, "request_objects", die),
             }[place]
         )
         with pytest.raises(KeyboardInterrupt):

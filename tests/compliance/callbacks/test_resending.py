@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from compliance.api.shapes_callbacks import Told
+from compliance.api.schemas import CallbackBody
 from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
 from tests.calls import SigningCaller, TokenCaller, problem
@@ -62,7 +62,7 @@ def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
     assert [one["state"] for one in answer.json()["callbacks"]] == ["waiting"]
     [received] = receiver.received
     assert (received.path, received.told["callback_id"]) == ("/own", str(given_up.pk))
-    assert Told.model_validate(received.told).model_dump().keys() == received.told.keys()
+    assert CallbackBody.model_validate(received.told).model_dump().keys() == received.told.keys()
     entry = ChangeLogEntry.objects.get(request_id=request_.pk)
     assert (entry.event, entry.actor) == ("callback.resent", f"api:{caller.api_key.prefix}")
     assert entry.data == {"callback": str(given_up.pk), "event": "request.cancelled"}

@@ -5,7 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 from chatbots.models import Bucket
-from compliance.models import ComplianceRequest
+from compliance.models import Callback, ComplianceRequest
 from config.openapi.schemas import Problem, ResponseModel
 
 
@@ -133,7 +133,7 @@ class RequestObject(ResponseModel):
     """While failed."""
 
 
-class FiledRequest(RequestObject):
+class SubmittedRequest(RequestObject):
     """The request that answers for what was filed."""
 
     existing: bool
@@ -150,7 +150,7 @@ class RequestPage(ResponseModel):
     """The address of the page before this one."""
 
 
-class RequestsOfChatter(ResponseModel):
+class RequestLookup(ResponseModel):
     """The requests about one chatter, the newest first."""
 
     results: list[RequestObject]
@@ -209,7 +209,7 @@ class SimilarChatter(ResponseModel):
     """`padding`: spaces around it, or leading zeros."""
 
 
-class PreviewAnswer(ResponseModel):
+class PreviewResponse(ResponseModel):
     """What requests would do if they were carried out now."""
 
     deletion: PreviewedDeletion | None
@@ -229,7 +229,60 @@ class RefusedItem(ResponseModel):
     """Its pointers begin at the item."""
 
 
-class BatchAnswer(ResponseModel):
+class BatchResponse(ResponseModel):
     """What became of each item of a batch, in order."""
 
-    results: list[FiledRequest | RefusedItem]
+    results: list[SubmittedRequest | RefusedItem]
+
+
+Event = Literal["request.completed", "request.failed", "request.on_hold", "request.rejected", "request.cancelled"]
+
+
+class CallbackObject(ResponseModel):
+    """The event that a request reached a state, and its delivery."""
+
+    callback_id: UUID
+    """The same in each attempt: drop repeats by it."""
+    event: Event
+    occurred_at: datetime
+    """When the request reached the state."""
+    state: Callback.State
+    """`waiting` is tried for a day; `given_up` was not delivered, and can be sent again."""
+    receiver: str | None
+    """Scheme and host of the address. Null once delivered: the address is forgotten."""
+    attempts: int
+    next_attempt_at: datetime | None
+    last_status: int | None
+    """The HTTP status of your receiver's last answer."""
+    last_error: Callback.Failure | None
+    """Why the last attempt failed."""
+    delivered_at: datetime | None
+
+
+class RequestCallbacks(ResponseModel):
+    """The callbacks of a request on record, in the order of events."""
+
+    callbacks: list[CallbackObject]
+
+
+class CallbackBody(ResponseModel):
+    """The body of a callback. Nothing of the chatter."""
+
+    callback_id: str
+    """The same in each attempt: drop repeats by it."""
+    event: Event
+    chatbot: str
+    """The chatbot's slug."""
+    request_id: str
+    kind: Literal["deletion", "export"]
+    reference: str
+    """Your own, empty if you gave none."""
+    status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]
+    hold_reason: str | None
+    """While on hold."""
+    result: Literal["done", "nothing_found"] | None
+    """Once completed."""
+    error_code: str | None
+    """Once failed."""
+    occurred_at: datetime
+    """When the request reached the state. Callbacks can arrive in another order."""

@@ -1,4 +1,4 @@
-"""What the calls about requests have in common: how they refuse, find a request, and answer with it."""
+"""Base classes of the views, and how they find and return requests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +18,7 @@ from compliance.models import ComplianceRequest
 
 Scope = ApiKey.Scope
 
-
-# The kind of request that a body's `action` names.
-KINDS = {"delete": ComplianceRequest.Kind.DELETION, "export": ComplianceRequest.Kind.EXPORT}
-
-# What a key needs to file, preview or withdraw a request of the kind.
+# The scope that a key needs to file, preview or withdraw a request of the kind.
 WRITE_SCOPES = {
     ComplianceRequest.Kind.DELETION: Scope.DELETIONS_WRITE,
     ComplianceRequest.Kind.EXPORT: Scope.EXPORTS_WRITE,
@@ -44,15 +40,9 @@ def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
 
 
 class WritingView(ComplianceView):
-    """A call that is about one kind of request or the other, as its body or the request it names tells."""
+    """A view for both kinds of request: the body, or the request in the path, determines the scope."""
 
     either_scope = list(WRITE_SCOPES.values())
-
-
-def answer_with(call: Request, request: ComplianceRequest) -> Response:
-    """Return the answer that is the request object."""
-    [shown] = request_objects(call, [request])
-    return Response(shown)
 
 
 def request_objects(call: Request, requests: Sequence[ComplianceRequest]) -> list[dict[str, Any]]:
@@ -66,13 +56,8 @@ def request_objects(call: Request, requests: Sequence[ComplianceRequest]) -> lis
     )
 
 
-def as_filed(shown: dict[str, Any], request: ComplianceRequest) -> dict[str, Any]:
-    """Return a request object as whoever files is answered with it."""
-    return shown | {"existing": request.existing}
-
-
 def as_problem(refused: Refused) -> Problem:
-    """Return what a refusal is over HTTP."""
+    """Return a refusal as the error of a response."""
     errors: list[FieldError] = []
     if refused.pointer:
         errors = [FieldError(pointer=refused.pointer, code="invalid", detail=refused.detail)]
