@@ -19,6 +19,12 @@ from django.conf import settings
 from common.db import array, execute
 from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
 
+# When an export `e` has to go that a deletion meets, with `goes_now` if that deletion erases its own exports at once.
+EXPIRES_AT = """
+least(e.expires_at, CASE WHEN e.finished_at IS NULL OR {goes_now} THEN clock_timestamp()
+                         ELSE e.finished_at + make_interval(secs => %(grace)s) END)
+"""
+
 # One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another
 # worker locked first. The finish time is that of the row once it is locked: an export can have been finished since it
 # was found.
@@ -41,9 +47,7 @@ WITH met AS (
        FOR NO KEY UPDATE OF e
 )
 UPDATE compliance_export e
-   SET expires_at = least(e.expires_at,
-           CASE WHEN e.finished_at IS NULL OR locked.goes_now THEN clock_timestamp()
-                ELSE e.finished_at + make_interval(secs => %(grace)s) END)
+   SET expires_at = {EXPIRES_AT.format(goes_now="locked.goes_now")}
   FROM locked
  WHERE e.id = locked.id AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
 """  # noqa: S608  (a text of ours)

@@ -19,20 +19,25 @@ SELECT EXISTS (SELECT FROM unnest(%s::bigint[]) AS ours(chatbot_id)
                 WHERE EXISTS (SELECT FROM conversations_dailyextract e WHERE e.chatbot_id = ours.chatbot_id))
 """
 
-# A day lies within two days of its UTC days, whatever the time zone. The version that a client's file would be clean
+# The extracts of the days within a span `said` of a chatbot's messages. A day lies within two days of its UTC days,
+# whatever the time zone.
+OF_SPAN = """
+SELECT id FROM conversations_dailyextract
+ WHERE chatbot_id = said.chatbot_id
+   AND day BETWEEN (said.first AT TIME ZONE 'UTC')::date - 2 AND (said.last AT TIME ZONE 'UTC')::date + 2
+   AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0
+"""
+
+# The version that a client's file would be clean
 # at is never reached: it is written once. A day that has no file yet is read after this, and holds nothing of it. One
 # that failed is tried anew: what failed it may be long over. Rows are locked in the order of the ids, as whoever else
 # locks several.
-_FLAG = """
+_FLAG = f"""
 WITH met AS (
     SELECT DISTINCT e.id, said.conversation_id
       FROM unnest(%(conversations)s::bigint[], %(chatbots)s::bigint[], %(firsts)s::timestamptz[],
                   %(lasts)s::timestamptz[]) AS said(conversation_id, chatbot_id, first, last)
-     CROSS JOIN LATERAL (
-           SELECT id FROM conversations_dailyextract
-            WHERE chatbot_id = said.chatbot_id
-              AND day BETWEEN (said.first AT TIME ZONE 'UTC')::date - 2 AND (said.last AT TIME ZONE 'UTC')::date + 2
-              AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0) AS e
+     CROSS JOIN LATERAL ({OF_SPAN}) AS e
 ), locked AS (
     SELECT e.id, e.chatbot_id, e.version + 1 AS version, e.state = 'done' AND e.hosting = 'client' AS is_delivered,
            e.state = 'failed' AS has_failed, e.key IS NOT NULL AS has_file
@@ -58,7 +63,7 @@ SELECT locked.chatbot_id, met.conversation_id, locked.id, locked.version
  WHERE locked.has_file
  ORDER BY met.conversation_id, locked.id
     ON CONFLICT (conversation_id, extract_id) DO UPDATE SET version = excluded.version
-"""
+"""  # noqa: S608  (a text of ours)
 
 # Those that wait for the chatbot's days, once none is left to be made: most had to wait for several, and to look at
 # each after every day would be to look in vain. Others are looked at again in a minute. A row that another has locked

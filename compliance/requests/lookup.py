@@ -85,12 +85,9 @@ def look_up(*, chatbot: Chatbot, what: LookupKind, text: str, key: str = "") -> 
 def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     about = queries.about(chatbot, who)
     variable = find_uci(chatbot, who.key)
-    answer = Answer(
-        search.by_value(chatbot=chatbot, variable=variable, value=who.value),
-        about.requests,
-        about.left_out,
-        similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, value=who.value),
-    )
+    [alike] = similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, values=[who.value])
+    found = search.by_value(chatbot=chatbot, variable=variable, value=who.value)
+    answer = Answer(found, about.requests, about.left_out, alike)
     if answer.deleted_by is None:
         return answer
     # An erased conversation has forgotten whose it was; the request that erased it is named on it.

@@ -20,10 +20,9 @@ from compliance.models import ComplianceRequest
 from compliance.requests import idempotency, operations, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.operations import RequestInput
-from compliance.requests.preview import Preview
+from compliance.requests.preview import Line, Preview, PreviewOfMany, preview_many
 from compliance.requests.preview.deletion import Deletion
 from compliance.requests.preview.export import Export
-from compliance.requests.preview.many import Line, PreviewOfMany, preview_many
 from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 

@@ -18,7 +18,7 @@ from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
 from compliance.requests import operations
-from compliance.requests.preview.many import Line, preview_many
+from compliance.requests.preview import Line, preview_many
 from compliance.requests.preview.subjects import Options
 from conversations import uploads
 from conversations.filtered_log import StateFilter

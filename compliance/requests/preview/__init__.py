@@ -1,34 +1,40 @@
-"""What a deletion and an export would do now, without doing any of it.
+"""What deletions and exports would do now, without doing any of it.
 
 The questions are those of the mark (`erasure/marking.py`, `erasure/scope.py`), of the claims (`work/sizes.py`) and of
-the file (`conversations/transcripts.py`), asked without a request. Tests file what they preview, and compare.
+the file (`conversations/transcripts.py`), asked without a request, and for all chatters at once. Tests file what they
+preview, and compare.
 
-No message is counted one by one: each conversation keeps how many it has. What is looked at is bounded.
+Messages are not counted one by one: each conversation stores how many it has. What is read is bounded.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from chatbots.models import Chatbot
+from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.inputs import ChatbotConfig, check
 from compliance.requests.preview import deletion, export, similar
 from compliance.requests.preview.deletion import Deletion, HoldReason
 from compliance.requests.preview.export import Export
 from compliance.requests.preview.similar import Similar
-from compliance.requests.preview.subjects import MOST_NAMED, Options, Subjects, find
+from compliance.requests.preview.subjects import MOST_NAMED, Finds, Options, Subjects, find, united
 from compliance.requests.selectors import ByUci, Selector
 from conversations.snapshots import one_instant
 
 Kind = ComplianceRequest.Kind
 
+# Of each of many chatters: similar values, and how far their conversations are counted.
+MOST_ALIKE = 3
+MOST_ALIKE_COUNTED = 100
+
 
 @dataclass(frozen=True)
 class Preview:
-    """By kind, None for one that is not meant. `held_by`: what would hold the deletion.
+    """What requests about one subject would do, by kind; None for a kind that is not meant.
 
-    `at_least`: there are more conversations than were looked at.
+    `held_by`: what would hold the deletion. `at_least`: there are more conversations than were read.
     """
 
     deletion: Deletion | None
@@ -37,6 +43,40 @@ class Preview:
     open_requests: list[UUID]
     similar: Sequence[Similar]
     at_least: bool
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the request about one of many chatters would do. `refused`: why it could not be filed; the rest is empty
+    then."""
+
+    conversations: int = 0
+    messages: int = 0
+    at_least: bool = False
+    open_requests: list[UUID] = field(default_factory=list)
+    similar: list[Similar] = field(default_factory=list)
+    held_by: list[HoldReason] = field(default_factory=list)
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """One of many chatters: its UCI value, and the reference of its request."""
+
+    value: str
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class PreviewOfMany:
+    """What each request would do, in the order of the lines, and what all of them would do together.
+
+    Together, a conversation of several chatters is counted once.
+    """
+
+    outlooks: list[Outlook]
+    deletion: Deletion | None
+    export: Export | None
 
 
 def preview(
@@ -50,33 +90,83 @@ def preview(
 ) -> Preview:
     """Return what requests about a chatter, or certain conversations, would do if they were carried out now.
 
-    All of it is of one instant. Raises Refused as `submit` does, save for an export without a bucket, which is told.
+    All of it is of one instant. Raises Refused as `submit` does, except for an export without a bucket.
     """
     with one_instant():
         subject, _ = check(ChatbotConfig(chatbot), about, reference, callback_url)
         variable_id = subject.variable.pk if subject.variable else None
         subjects = Subjects(chatbot, variable_id, [subject.uci_digest], subject.conversation_digests)
-        alike = []
+        alike: Sequence[Similar] = []
         if isinstance(about, ByUci) and variable_id:
-            alike = similar.find(chatbot_id=chatbot.pk, variable_id=variable_id, value=about.value)
-        return _preview(subjects, kinds, options, alike)
+            [alike] = similar.find(chatbot_id=chatbot.pk, variable_id=variable_id, values=[about.value])
+        return _preview_one(subjects, kinds, options, alike)
 
 
 def preview_filed(request: ComplianceRequest) -> Preview:
-    """Return what a deletion that waits would do if it were carried out now. It names somebody still."""
+    """Return what a waiting deletion would do if it were carried out now; it still has its subject."""
     with one_instant():
         subjects = Subjects(request.chatbot, request.variable_id, [request.uci_digest], request.conversation_digests)
-        return _preview(subjects, [Kind.DELETION], Options(erase_exports=request.erase_exports))
+        return _preview_one(subjects, [Kind.DELETION], Options(erase_exports=request.erase_exports))
 
 
-def _preview(subjects: Subjects, kinds: Sequence[Kind], options: Options, alike: Sequence[Similar] = ()) -> Preview:
-    [finds] = find(subjects)
+def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kind, options: Options) -> PreviewOfMany:
+    """Return what requests about these chatters, each named once, would do if they were carried out now.
+
+    All of it is of one instant. Raises Refused for the whole: `compliance_disabled`, `uci_not_designated`,
+    `unknown_uci_key`, and `invalid` if they have more conversations together than a preview reads.
+    """
+    with one_instant():
+        config = ChatbotConfig(chatbot)
+        config.require_compliance()
+        variable = config.find_uci(key)
+        digests: dict[str, bytes | None] = {}
+        outlooks: dict[str, Outlook] = {}
+        for line in lines:
+            try:
+                digests[line.value] = check(config, ByUci(key, line.value), line.reference)[0].uci_digest
+            except Refused as refusal:
+                outlooks[line.value] = Outlook(refused=refusal.with_traceback(None))
+        chatters = Subjects(chatbot, variable.pk, list(digests.values()))
+        alike = similar.find(
+            chatbot_id=chatbot.pk,
+            variable_id=variable.pk,
+            values=list(digests),
+            most=MOST_ALIKE,
+            most_counted=MOST_ALIKE_COUNTED,
+        )
+        each, held_by, by_kind = _examine(chatters, [kind], options)
+        for value, finds, its_alike, its_holds in zip(digests, each, alike, held_by, strict=True):
+            chosen = finds.live if kind == Kind.DELETION else export.chosen_of(chatters, finds, options)
+            outlooks[value] = Outlook(
+                conversations=len(chosen),
+                messages=sum(one.message_count for one in chosen),
+                at_least=finds.at_least,
+                open_requests=finds.open_requests,
+                similar=its_alike,
+                held_by=its_holds,
+            )
+        return PreviewOfMany([outlooks[line.value] for line in lines], *by_kind)
+
+
+def _preview_one(
+    subjects: Subjects, kinds: Sequence[Kind], options: Options, alike: Sequence[Similar] = ()
+) -> Preview:
+    [finds], [held_by], by_kind = _examine(subjects, kinds, options)
+    return Preview(*by_kind, held_by, finds.open_requests[:MOST_NAMED], alike, finds.at_least)
+
+
+def _examine(
+    subjects: Subjects, kinds: Sequence[Kind], options: Options
+) -> tuple[list[Finds], list[list[HoldReason]], tuple[Deletion | None, Export | None]]:
+    """Return what is found of each subject and would hold its deletion, and what all would do together, by kind."""
+    each = find(subjects)
+    together = united(each)
     is_deletion = Kind.DELETION in kinds
-    return Preview(
-        deletion=deletion.count(subjects, finds, options) if is_deletion else None,
-        export=export.count(subjects, finds, options) if Kind.EXPORT in kinds else None,
-        held_by=deletion.holds(subjects, [finds])[0] if is_deletion else [],
-        open_requests=finds.open_requests[:MOST_NAMED],
-        similar=alike,
-        at_least=finds.at_least,
+    return (
+        each,
+        deletion.holds(subjects, each) if is_deletion else [[] for _ in each],
+        (
+            deletion.count(subjects, together, options) if is_deletion else None,
+            export.count(subjects, together, options) if Kind.EXPORT in kinds else None,
+        ),
     )

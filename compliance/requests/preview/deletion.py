@@ -8,14 +8,15 @@ from django.conf import settings
 from psycopg import sql
 
 from chatbots.models import Chatbot
-from common.db import array
+from common.db import array, fetch
 from compliance.erasure import extracts
 from compliance.erasure.blocking_exports import blocking
-from compliance.erasure.scope import EXPORTS_HOLDING, OWN_EXPORTS
+from compliance.erasure.exports import EXPIRES_AT
+from compliance.erasure.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
 from compliance.inventory import stores
 from compliance.inventory_terms import ReachedBy
 from compliance.models import ComplianceRequest
-from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, rows, total
+from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, total
 from compliance.storage_locations import OUT_OF_REACH
 from conversations.models import Identity, UploadedFile
 
@@ -32,8 +33,9 @@ SELECT count(*)
 """)
 _ALL, _STORED, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("state = 'stored'"), sql.SQL("value IS NOT NULL")
 
-# As `erasure.exports` and `scope.GOES` have it: what holds one of these conversations, and the subjects' own exports.
-# Of what lies in a client's bucket an earlier deletion may have emptied the key.
+# What `erasure.exports` would find and set for a deletion filed now: what holds one of these conversations, and the
+# subjects' own exports. An earlier deletion may have emptied the key of what is in a client's bucket.
+_GOES_NOW = f"(%(erase_exports)s AND EXISTS (SELECT FROM r WHERE {IS_OWN}))"
 _EXPORTS = f"""
 WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS}), met AS (
     SELECT held.export_id
@@ -43,12 +45,7 @@ WITH r AS MATERIALIZED (SELECT * FROM {SUBJECTS}), met AS (
 )
 SELECT e.request_id, e.hosting = 'hosted',
        CASE WHEN e.hosting = 'client' THEN e.finished_at IS NULL AND NOT ({OUT_OF_REACH})
-            ELSE (e.expires_at > now() AND e.finished_at > now() - make_interval(secs => %(grace)s)) IS NOT TRUE
-                 OR (%(erase_exports)s
-                     AND (%(conversations)s::bytea[] IS NOT NULL OR filed.variable_id IS NULL
-                          OR EXISTS (SELECT FROM r
-                                      WHERE r.variable_id = filed.variable_id AND r.uci_digest = filed.uci_digest)))
-            END
+            ELSE {EXPIRES_AT.format(goes_now=_GOES_NOW)} <= clock_timestamp() END
   FROM met
  CROSS JOIN LATERAL (
        SELECT * FROM compliance_export
@@ -70,21 +67,18 @@ SELECT min(m.sent_at), max(m.sent_at)
  GROUP BY date_trunc('hour', m.sent_at)
 """
 
-# As `erasure.extracts` flags them, and those that it has flagged for what is erased. A day that has no file yet is
-# made without what is erased, and counts for nothing. Spans of time that overlap are made one first, so that a day is
-# not looked up for each of them.
-_DAYS = """
+# The extracts that `erasure.extracts` would flag, and those that it has flagged for what is erased. A day without a
+# file is made without what is erased, and is not counted. Overlapping spans are united first, so that a day is not
+# looked up for each of them.
+_DAYS = f"""
 WITH met AS (
     SELECT e.id, NULL::bigint AS version
       FROM (SELECT range_agg(tstzrange(first, last, '[]')) AS spans
               FROM unnest(%(firsts)s::timestamptz[], %(lasts)s::timestamptz[]) AS given(first, last)) AS united
      CROSS JOIN LATERAL (
-           SELECT lower(span) AS first, upper(span) AS last FROM unnest(united.spans) AS span) AS said
-     CROSS JOIN LATERAL (
-           SELECT id FROM conversations_dailyextract
-            WHERE chatbot_id = %(chatbot)s
-              AND day BETWEEN (said.first AT TIME ZONE 'UTC')::date - 2 AND (said.last AT TIME ZONE 'UTC')::date + 2
-              AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0) AS e
+           SELECT %(chatbot)s AS chatbot_id, lower(span) AS first, upper(span) AS last
+             FROM unnest(united.spans) AS span) AS said
+     CROSS JOIN LATERAL ({extracts.OF_SPAN}) AS e
      UNION
     SELECT t.extract_id, t.version
       FROM unnest(%(erased)s::bigint[]) AS ours(id)
@@ -98,12 +92,12 @@ SELECT count(DISTINCT e.id) FILTER (WHERE e.hosting = 'hosted' AND e.key IS NOT 
   FROM met
  CROSS JOIN LATERAL (
        SELECT id, hosting, key, made_version FROM conversations_dailyextract WHERE id = met.id OFFSET 0) AS e
-"""
+"""  # noqa: S608  (a text of ours)
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion would erase and keep. `erased` by the request's counters; `found`: the conversations of it."""
+    """What a deletion would erase, by the request's counters, and keep. `found`: its conversations."""
 
     erased: dict[str, int]
     kept_exports: int
@@ -123,10 +117,12 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
             condition = _HAS_VALUE if store.model is Identity else _ALL
             erased[store.counter] = _count_rows(store.table, numbers, condition)
     erased["files"] = count_files([*numbers, *finds.erased])
-    exports = _exports_met(subjects, [*numbers, *finds.erased], erase_exports=options.erase_exports)
+    values = {"numbers": array([*numbers, *finds.erased]), "erase_exports": options.erase_exports}
+    values["grace"] = settings.EXPORT_GRACE_DAYS.total_seconds()
+    exports = fetch(_EXPORTS, subjects.parameters | values)
     going = [request_id for request_id, _, goes in exports if goes]
     staying = [is_hosted for _, is_hosted, goes in exports if not goes]
-    hosted, delivered = _days(subjects.chatbot, finds)
+    hosted, delivered = _count_days(subjects.chatbot, finds)
     return Deletion(
         erased=erased | {"exports": len(going), "extracts": hosted},
         kept_exports=staying.count(True),
@@ -145,7 +141,7 @@ def count_files(numbers: Collection[int]) -> int:
 def holds(subjects: Subjects, each: Sequence[Finds]) -> list[list[HoldReason]]:
     """Return what would hold a deletion of each of these, in the order in which it is asked."""
     # By an export by the other selector.
-    owed = {place for place, _ in rows(_BLOCKED, subjects.parameters)}
+    owed = {place for place, _ in fetch(_BLOCKED, subjects.parameters)}
     most = subjects.chatbot.max_conversations_per_deletion
     reasons = [
         {
@@ -160,27 +156,16 @@ def holds(subjects: Subjects, each: Sequence[Finds]) -> list[list[HoldReason]]:
 
 def _count_rows(table: str, numbers: Collection[int], condition: sql.SQL) -> int:
     statement = _COUNT_ROWS.format(table=sql.Identifier(table), condition=condition)
-    [(number,)] = rows(statement, [array(numbers)])
+    [(number,)] = fetch(statement, [array(numbers)])
     return int(number)
 
 
-def _exports_met(subjects: Subjects, numbers: Sequence[int], *, erase_exports: bool) -> list[tuple[UUID, bool, bool]]:
-    """Return each export that a deletion meets: of which request, whether it is hosted, and whether it goes."""
-    values = {
-        **subjects.parameters,
-        "numbers": array(numbers),
-        "erase_exports": erase_exports,
-        "grace": settings.EXPORT_GRACE_DAYS.total_seconds(),
-    }
-    return rows(_EXPORTS, values)
-
-
-def _days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
+def _count_days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
     """Return how many hosted days would be made again, and how many delivered ones would be left."""
     if not extracts.has_any([chatbot.pk]):
         return 0, 0
     if sum(one.message_count for one in finds.live) <= EXACT_MESSAGES:
-        spans = rows(_HOURS, [array(one.number for one in finds.live)])
+        spans = fetch(_HOURS, [array(one.number for one in finds.live)])
     else:
         spans = [(one.first, one.last) for one in finds.live]
     values = {
@@ -189,5 +174,5 @@ def _days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
         "lasts": [last for _, last in spans],
         "erased": array(finds.erased),
     }
-    [(hosted, delivered)] = rows(_DAYS, values)
+    [(hosted, delivered)] = fetch(_DAYS, values)
     return hosted, delivered

@@ -1,8 +1,7 @@
-"""Values that look like the one that a request would name: the commonest mistake of whoever files one.
+"""Values that look like the one of a request: the most common mistake in filing one.
 
-Another key, another case, spaces around it or leading zeros make another chatter. Found by an index that holds each
-value's folded hash (`conversations.sql`): one look-up for each value that is found, however many conversations
-have it.
+Another key, another case, spaces around it or leading zeros make another chatter. Found by an index of each value's
+folded hash (`conversations.sql`): one look-up for each value that is found, however many conversations have it.
 """
 
 from collections.abc import Sequence
@@ -68,13 +67,7 @@ class Similar(NamedTuple):
     differs_in: list[str]
 
 
-def find(*, chatbot_id: int, variable_id: int, value: str) -> list[Similar]:
-    """Return the chatters with live conversations whose values look like this one's, under any key; 20 at most."""
-    [found] = find_each(chatbot_id=chatbot_id, variable_id=variable_id, values=[value])
-    return found
-
-
-def find_each(
+def find(
     *,
     chatbot_id: int,
     variable_id: int,
@@ -82,7 +75,7 @@ def find_each(
     most: int = MOST_FOUND,
     most_counted: int = MOST_COUNTED,
 ) -> list[list[Similar]]:
-    """As `find`, for each of these values, in their order; `most` at most for each."""
+    """Return for each value the chatters with live conversations whose values look like it, under any key."""
     asked: dict[str, int | list[str]] = {
         "chatbot": chatbot_id,
         "variable": variable_id,

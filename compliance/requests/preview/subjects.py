@@ -1,13 +1,11 @@
 """What names chatters, or has certain ids, and what has been asked about it before: read without a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from heapq import nlargest
 from typing import Any, NamedTuple
 from uuid import UUID
-
-from psycopg import sql
 
 from chatbots.models import Chatbot
 from common.db import fetch
@@ -145,7 +143,7 @@ def find(subjects: Subjects) -> list[Finds]:
     most = max(MOST_FOUND, subjects.chatbot.max_conversations_per_deletion) + 1
     is_one = len(subjects.digests) == 1
     most_in_all = most if is_one else MOST_IN_ALL + 1
-    found = rows(_FOUND, {**subjects.parameters, "most": most, "most_in_all": most_in_all})
+    found = fetch(_FOUND, {**subjects.parameters, "most": most, "most_in_all": most_in_all})
     if not is_one and len(found) > MOST_IN_ALL:
         raise Refused("invalid", "These have too many conversations for one preview. Name fewer at once.")
     each = [Finds() for _ in subjects.digests]
@@ -157,7 +155,7 @@ def find(subjects: Subjects) -> list[Finds]:
             each[place].erased.append(conversation.number)
     for finds in each:
         finds.at_least = len(finds.live) + len(finds.erased) >= most
-    requests = rows(_REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH})
+    requests = fetch(_REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH})
     for place, request_id, is_open, is_owed in requests:
         each[place].is_owed |= is_owed
         if is_open:
@@ -181,7 +179,3 @@ def total(conversations: Sequence[Found]) -> Totals:
         newest=nlargest(MOST_NAMED, conversations, key=lambda one: (one.first, one.number)),
         highest=max((one.number for one in conversations), default=0),
     )
-
-
-def rows(statement: str | sql.Composed, values: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
-    return list(fetch(statement, values))

@@ -9,8 +9,7 @@ from compliance.erasure import objects
 from compliance.errors import Refused, StepFailed
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
-from compliance.requests.preview import subjects
-from compliance.requests.preview.many import Line, Outlook, PreviewOfMany, preview_many
+from compliance.requests.preview import Line, Outlook, PreviewOfMany, preview_many, subjects
 from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByUci
 from conversations import uploads
