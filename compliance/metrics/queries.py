@@ -8,7 +8,7 @@ from django.conf import settings
 
 from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
-from compliance.notifications.detect import OFFICERS
+from compliance.notifications.outbox import with_unsent_notices
 from compliance.work.health import FIRST_IN_QUEUES
 
 # Rows read of all chatbots together, roughly: an equal share per chatbot and state, but no less than a few.
@@ -84,17 +84,6 @@ SELECT 'extract', extract(epoch FROM statement_timestamp() - min(expires_at))::f
   FROM conversations_dailyextract WHERE key IS NOT NULL
 """
 
-# Officers who have left, or have no notifications any more, do not count.
-_MAILS = f"""
-SELECT count(*)
-  FROM compliance_mailbox b
- WHERE b.attempts > 0
-   AND EXISTS (SELECT FROM ({OFFICERS}) AS o
-                WHERE o.user_id = b.user_id
-                  AND EXISTS (SELECT FROM compliance_notice n
-                               WHERE n.chatbot_id = o.chatbot_id AND n.id > b.last_notified_id))
-"""
-
 
 class OpenRequests(NamedTuple):
     """How many open requests of one kind, state and reason were read."""
@@ -151,5 +140,4 @@ def files_kept_too_long() -> dict[str, float]:
 
 def mailboxes_failing() -> int:
     """Return how many officers have a mail due whose last attempt failed."""
-    [(number,)] = fetch(_MAILS) if settings.MAILS else [(0,)]
-    return int(number)
+    return with_unsent_notices().filter(attempts__gt=0).count() if settings.MAILS else 0

@@ -1,4 +1,4 @@
-"""Send mails: outside transactions, with time limits. What cannot be sent is told later."""
+"""Send mails to officers: outside transactions, with time limits. What cannot be sent is in a later mail."""
 
 import logging
 import smtplib
@@ -7,13 +7,13 @@ import time
 from contextlib import suppress
 
 from django.conf import settings
-from django.core import mail
+from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
 from common import outbound
 from compliance.notifications import detect, outbox
 from compliance.notifications.message import compose
-from compliance.notifications.outbox import News
+from compliance.notifications.outbox import OfficerMail
 
 logger = logging.getLogger(__name__)
 
@@ -23,47 +23,46 @@ _BYE_SECONDS = 2.0
 
 
 def deliver(*, seconds: float = TURN_SECONDS) -> bool:
-    """Find what is new and tell the officers who may be told now; return whether some may be left for the next turn.
+    """Create notices and mail them to the officers who may get one now; return whether some may be left.
 
-    Does nothing where no server for mail is named. A mail goes out twice only if its worker is killed between sending
-    it and writing that down.
+    Does nothing without a mail server. A mail is sent twice only if its worker is killed before it records that.
     """
     if not settings.MAILS:
         return False
-    detect.find_news()
+    detect.create_notices()
     end = time.monotonic() + seconds
-    server = mail.get_connection()
+    server = get_connection()
     try:
         while time.monotonic() < end:
-            news = outbox.take()
-            if news is None:
+            mail = outbox.take()
+            if mail is None:
                 return False
-            if not _tell(news, server):
-                # The server is down, or is as slow for others: they are tried in the next turn.
+            if not _send(mail, server):
+                # The server is down, or as slow for others: they are tried in the next turn.
                 return False
     finally:
         _close(server)
     return True
 
 
-def _tell(news: News, server: BaseEmailBackend) -> bool:
-    """Tell one officer; return whether the server can be used for others."""
-    if not (news.items and news.address):
-        outbox.note_delivered(news, mailed=False)
+def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
+    """Send one mail; return whether the server can be used for others."""
+    if not (mail.items and mail.address):
+        outbox.record_delivered(mail, mailed=False)
         return True
     try:
         with outbound.within(outbound.MAIL_SECONDS, answer_bytes=outbound.MAIL_ANSWER_BYTES):
             server.open()
-            server.send_messages([compose(news)])
+            server.send_messages([compose(mail)])
     except (OSError, ValueError) as error:  # those of smtplib are OSError
         code = _code(error)
         # Neither the text nor the arguments: both name addresses.
-        logger.warning("mail.failed user=%s code=%s status=%s", news.user_id, code, getattr(error, "smtp_code", ""))
-        outbox.note_failure(news, error=code)
+        logger.warning("mail.failed user=%s code=%s status=%s", mail.user_id, code, getattr(error, "smtp_code", ""))
+        outbox.record_failure(mail, error=code)
         _close(server)
         return code in {"recipient_refused", "mail_refused"}
-    outbox.note_delivered(news, mailed=True)
-    logger.info("mail.sent user=%s requests=%s", news.user_id, len(news.items))
+    outbox.record_delivered(mail, mailed=True)
+    logger.info("mail.sent user=%s requests=%s", mail.user_id, len(mail.items))
     return True
 
 

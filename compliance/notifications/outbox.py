@@ -1,17 +1,23 @@
-"""Take an officer who is to be told something, with what is still true of it, and note what became of the mail."""
+"""Lease the next officer with unsent notices, and record what became of the mail."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.db.models import Case, Exists, F, IntegerField, Max, OuterRef, Q, QuerySet, Value, When
+from django.db.models.functions import Now
 
-from common.db import execute, fetch, fetch_one
-from compliance.notifications.detect import OFFICERS
+from chatbots.models import Membership
+from compliance.deadlines import OPEN
+from compliance.models import Mailbox, Notice
+from compliance.models.requests import ComplianceRequest
 
-# One mail holds so many; of what is more it says how much that is, counted up to a limit.
+Event = Notice.Event
+Status = ComplianceRequest.Status
+
+# Items in one mail; further ones are counted, up to a limit.
 MOST_ITEMS = 50
 MOST_COUNTED = 1_000
 
@@ -21,64 +27,19 @@ _LEASE = timedelta(minutes=5)
 _PAUSE = timedelta(hours=1)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=1), timedelta(hours=1)
 
-_TAKE = f"""
-WITH officers AS MATERIALIZED ({OFFICERS})
-UPDATE compliance_mailbox b
-   SET token = %(token)s, claimed_until = clock_timestamp() + make_interval(secs => %(lease)s)
- WHERE b.user_id = (
-       SELECT one.user_id
-         FROM compliance_mailbox one
-        WHERE one.next_at <= statement_timestamp()
-          AND (one.claimed_until IS NULL OR one.claimed_until <= statement_timestamp())
-          AND EXISTS (SELECT FROM officers o
-                       WHERE o.user_id = one.user_id
-                         AND EXISTS (SELECT FROM compliance_notice n
-                                      WHERE n.chatbot_id = o.chatbot_id AND n.id > one.last_notified_id))
-        ORDER BY one.next_at, one.user_id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING b.user_id, b.last_notified_id
-"""  # noqa: S608  (a text of ours)
-
-_OF_OFFICER = f"SELECT email, chatbot_id FROM ({OFFICERS}) AS officers WHERE user_id = %s"  # noqa: S608  (ours)
-
-_LAST = "SELECT coalesce(max(id), 0) FROM compliance_notice WHERE chatbot_id = ANY(%s)"
-
-# What is over meanwhile is no news: a request that was retried, approved or completed. The worst comes first.
-_STILL_TRUE = """
-SELECT n.event, r.id, r.kind, r.status, r.hold_reason, r.error_code, r.due_at, c.name, c.timezone
-  FROM compliance_notice n
-  JOIN compliance_compliancerequest r ON r.id = n.request_id
-  JOIN chatbots_chatbot c ON c.id = n.chatbot_id
- WHERE n.chatbot_id = ANY(%(chatbots)s) AND n.id > %(after)s AND n.id <= %(last)s
-   AND CASE n.event
-       WHEN 'failed' THEN r.status = 'failed' AND r.failed_at = n.occurred_at
-       WHEN 'on_hold' THEN r.status = 'on_hold' AND r.held_at = n.occurred_at
-       WHEN 'due_soon' THEN r.status IN ('accepted', 'on_hold', 'processing', 'failed')
-                        AND r.due_at = n.occurred_at AND r.due_at > statement_timestamp()
-       WHEN 'overdue' THEN r.status IN ('accepted', 'on_hold', 'processing', 'failed') AND r.due_at = n.occurred_at
-       END
- ORDER BY array_position(ARRAY['overdue', 'failed', 'on_hold', 'due_soon'], n.event::text), n.id
- LIMIT %(most)s
-"""
-
-_NOTE = """
-UPDATE compliance_mailbox
-   SET token = NULL, claimed_until = NULL, last_notified_id = %(last)s, last_error = '', attempts = 0,
-       mailed_at = CASE WHEN %(mailed)s THEN statement_timestamp() ELSE mailed_at END,
-       next_at = CASE WHEN %(mailed)s THEN statement_timestamp() + make_interval(secs => %(pause)s) ELSE next_at END
- WHERE user_id = %(user)s AND token = %(token)s
-"""
-_NOTE_FAILURE = """
-UPDATE compliance_mailbox
-   SET token = NULL, claimed_until = NULL, last_error = %(error)s, attempts = attempts + 1,
-       next_at = statement_timestamp()
-                 + make_interval(secs => least(%(longest)s, %(first)s * power(2, least(attempts, 10))))
- WHERE user_id = %(user)s AND token = %(token)s
-"""
+# Notices of a request that has not been retried, approved or completed since.
+_IS_CURRENT = (
+    Q(event=Event.FAILED, request__status=Status.FAILED, request__failed_at=F("occurred_at"))
+    | Q(event=Event.ON_HOLD, request__status=Status.ON_HOLD, request__held_at=F("occurred_at"))
+    | Q(event=Event.OVERDUE, request__status__in=OPEN, request__due_at=F("occurred_at"))
+    | Q(event=Event.DUE_SOON, request__status__in=OPEN, request__due_at=F("occurred_at"), occurred_at__gt=Now())
+)
+_WORST_FIRST = (Event.OVERDUE, Event.FAILED, Event.ON_HOLD, Event.DUE_SOON)
 
 
 @dataclass(frozen=True)
-class Item:
-    """A request that an officer is told of, and of what."""
+class MailItem:
+    """A notice of a request, and the request as it is now."""
 
     event: str
     request_id: UUID
@@ -92,61 +53,84 @@ class Item:
 
 
 @dataclass(frozen=True)
-class News:
-    """What an officer is to be told. `items` are at most MOST_COUNTED, the worst first; none if all is over."""
+class OfficerMail:
+    """A mail to be sent. `items`: at most MOST_COUNTED + 1, the worst first; none if no notice is current."""
 
     user_id: int
     address: str
     token: UUID
-    last: int
-    items: Sequence[Item]
+    attempts: int
+    last_notice_id: int
+    items: Sequence[MailItem]
 
 
-def take() -> News | None:
-    """Take an officer who is to be told something; None where there is nobody. Others leave this one for a while."""
-    token = uuid4()
+def officers() -> QuerySet[Membership]:
+    """Return the memberships of officers who get mails."""
+    return Membership.objects.filter(
+        role=Membership.Role.OFFICER, mails=True, user__is_active=True, user__is_staff=True
+    ).exclude(user__email="")
+
+
+def with_unsent_notices() -> QuerySet[Mailbox]:
+    """Return the mailboxes of officers who have notices that were not mailed yet."""
+    of_mailbox = officers().filter(user=OuterRef(OuterRef("user_id"))).values("chatbot")
+    unsent = Notice.objects.filter(chatbot__in=of_mailbox, pk__gt=OuterRef("last_notified_id"))
+    return Mailbox.objects.filter(Exists(unsent))
+
+
+def take() -> OfficerMail | None:
+    """Lease the mail to the next officer who has unsent notices; None if there is none."""
     with transaction.atomic():
-        taken = fetch_one(_TAKE, {"token": token, "lease": _LEASE.total_seconds()})
-        if taken is None:
+        mailbox = (
+            with_unsent_notices()
+            .filter(next_at__lte=Now())
+            .filter(Q(claimed_until=None) | Q(claimed_until__lte=Now()))
+            .order_by("next_at", "user_id")
+            .select_for_update(skip_locked=True)
+            .first()
+        )
+        if mailbox is None:
             return None
-        user_id, last_notified_id = taken
-        rows = fetch(_OF_OFFICER, [user_id])
-        chatbots = [chatbot_id for _, chatbot_id in rows]
-        [(last,)] = fetch(_LAST, [chatbots])
-        items = [
-            Item(*row)
-            for row in fetch(
-                _STILL_TRUE, {"chatbots": chatbots, "after": last_notified_id, "last": last, "most": MOST_COUNTED + 1}
-            )
-        ]
-    return News(user_id, rows[0][0] if rows else "", token, last, items)
+        mailbox.token, mailbox.claimed_until = uuid4(), Now() + _LEASE
+        mailbox.save(update_fields=["token", "claimed_until"])
+        memberships = list(officers().filter(user=mailbox.user_id).values_list("user__email", "chatbot"))
+        notices = Notice.objects.filter(chatbot__in=[chatbot for _, chatbot in memberships])
+        last = notices.aggregate(last=Max("pk"))["last"] or 0
+        return OfficerMail(
+            user_id=mailbox.user_id,
+            address=memberships[0][0] if memberships else "",
+            token=mailbox.token,
+            attempts=mailbox.attempts,
+            last_notice_id=last,
+            items=_current_items(notices.filter(pk__gt=mailbox.last_notified_id, pk__lte=last)),
+        )
 
 
-def note_delivered(news: News, *, mailed: bool) -> None:
-    """Note that an officer was told, or that all was over before. The next mail waits for an hour."""
-    _execute(
-        _NOTE,
-        {
-            "user": news.user_id,
-            "token": news.token,
-            "last": news.last,
-            "mailed": mailed,
-            "pause": _PAUSE.total_seconds(),
-        },
+def record_delivered(mail: OfficerMail, *, mailed: bool) -> None:
+    """Record that a mail was sent, or that nothing was current. After a mail, the next one waits for an hour."""
+    times = {"mailed_at": Now(), "next_at": Now() + _PAUSE} if mailed else {}
+    _record(mail, last_notified_id=mail.last_notice_id, last_error="", attempts=0, **times)
+
+
+def record_failure(mail: OfficerMail, *, error: str) -> None:
+    """Record that a mail could not be sent: its notices are in a later one."""
+    wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(mail.attempts, 10))
+    _record(mail, last_error=error, attempts=F("attempts") + 1, next_at=Now() + wait)
+
+
+def _current_items(notices: QuerySet[Notice]) -> list[MailItem]:
+    ranks = [When(event=event, then=Value(rank)) for rank, event in enumerate(_WORST_FIRST)]
+    rows = (
+        notices.filter(_IS_CURRENT)
+        .order_by(Case(*ranks, output_field=IntegerField()), "pk")
+        .values_list(
+            *("event", "request_id", "request__kind", "request__status", "request__hold_reason"),
+            *("request__error_code", "request__due_at", "chatbot__name", "chatbot__timezone"),
+        )
     )
+    return [MailItem(*row) for row in rows[: MOST_COUNTED + 1]]
 
 
-def note_failure(news: News, *, error: str) -> None:
-    """Note that a mail could not be sent: the same is told later, with what is new then."""
-    values = {
-        "user": news.user_id,
-        "token": news.token,
-        "error": error,
-        "first": _FIRST_WAIT.total_seconds(),
-        "longest": _LONGEST_WAIT.total_seconds(),
-    }
-    _execute(_NOTE_FAILURE, values)
-
-
-def _execute(statement: str, values: dict[str, Any]) -> None:
-    execute(statement, values)
+def _record(mail: OfficerMail, **fields: object) -> None:
+    mailbox = Mailbox.objects.filter(user=mail.user_id, token=mail.token)
+    mailbox.update(token=None, claimed_until=None, **fields)

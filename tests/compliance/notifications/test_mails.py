@@ -132,7 +132,7 @@ def test_what_fails_again_after_a_retry_is_told_again(server: MailServer, office
 
 def test_what_is_over_before_the_mail_is_not_told(server: MailServer, officer: User, chatbot: Chatbot) -> None:
     request = held(chatbot)
-    detect.find_news()
+    detect.create_notices()
     operations.approve(request_id=request.pk, actor="command")
 
     delivery.deliver()
@@ -265,20 +265,22 @@ def test_a_mail_is_over_in_time_whatever_the_server_does(
     assert Mailbox.objects.get().last_error == error
 
 
-def test_whoever_is_being_told_is_left_alone(server: MailServer, officer: User, chatbot: Chatbot) -> None:
+def test_an_officer_whose_mail_is_on_its_way_is_left_alone(
+    server: MailServer, officer: User, chatbot: Chatbot
+) -> None:
     failed(chatbot)
-    detect.find_news()
+    detect.create_notices()
     from compliance.notifications import outbox
 
-    news = outbox.take()
+    mail = outbox.take()
 
     assert outbox.take() is None
     Mailbox.objects.update(claimed_until=timezone.now())  # as when the worker was killed
     again = outbox.take()
-    outbox.note_delivered(news, mailed=True)
+    outbox.record_delivered(mail, mailed=True)
     assert Mailbox.objects.get().last_notified_id == 0, "it has another's token"
-    outbox.note_delivered(again, mailed=True)
-    assert Mailbox.objects.get().last_notified_id == again.last
+    outbox.record_delivered(again, mailed=True)
+    assert Mailbox.objects.get().last_notified_id == again.last_notice_id
 
 
 def test_the_sweep_calls_for_mails_where_a_server_is_named(
@@ -301,5 +303,5 @@ def test_the_sweep_calls_for_mails_where_a_server_is_named(
     assert len(server.mails) == 1
     Notice.objects.update(created_at=timezone.now() - 31 * DAY)
     ComplianceRequest.objects.update(held_at=timezone.now() - 31 * DAY)
-    detect.find_news()
+    detect.create_notices()
     assert not Notice.objects.exists(), "old notices go"
