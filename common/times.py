@@ -1,7 +1,7 @@
 """Instants in the API."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, overload
 
 from pydantic import GetPydanticSchema, WithJsonSchema
 from pydantic_core import core_schema
@@ -29,6 +29,10 @@ Instant = Annotated[
 ]
 
 
+@overload
+def rfc3339(at: datetime) -> str: ...
+@overload
+def rfc3339(at: datetime | None) -> str | None: ...
 def rfc3339(at: datetime | None) -> str | None:
     """Return an instant as RFC 3339 in UTC, with microseconds and a Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None

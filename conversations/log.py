@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import F, Func, IntegerField, OuterRef, QuerySet
 from django.db.models.functions import Coalesce, JSONObject
+from typing_extensions import TypedDict
 
 from chatbots.models import Chatbot
 from common.crypto import digest
@@ -28,11 +29,18 @@ class TooLarge(Exception):
     """The comments of the conversations that were looked up exceed MAX_BYTES."""
 
 
+class Identifier(TypedDict):
+    """A chatter's Unique Chatter Identifier and its value."""
+
+    key: str
+    value: str
+
+
 class LogEntry(NamedTuple):
-    """A conversation and its chatters, as key and value; a closed one has none."""
+    """A conversation and its chatters; a closed one has none."""
 
     conversation: Conversation
-    identifiers: list[dict[str, str]]
+    identifiers: list[Identifier]
 
 
 class LogPages(BoundedPages):

@@ -3,8 +3,9 @@
 How an operation is described:
 
 1. Its response is a pydantic model, derived from `config.openapi.schemas.ResponseModel`: `X | None` where null is
-   possible, a TextChoices class or Literal for an enum. The string under a field is its description. Its request body
-   is the model that validates it.
+   possible, a TextChoices class or Literal for an enum. The string under a field is its description. A TypedDict in
+   place of a model lets mypy check what the view returns (`conversations.api.schemas`). Its request body is the model
+   that validates it.
 2. `file_deletion = describe(operation_id="fileDeletion", ...)` holds its text and examples, in drf-spectacular's own
    types, and `refuses`, the codes of `common.problems.CODES` that only this operation returns (`operations`).
    What follows from the view is added: path parameters, security and scope, the responses 401, 403, 404, 406, 429 and

@@ -6,8 +6,9 @@ from drf_spectacular.drainage import error
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
+from typing_extensions import is_typeddict
 
 _COMPONENTS = "#/components/schemas/"
 
@@ -66,17 +67,23 @@ def scopes_of(view: Any, method: str) -> list[str]:
 
 
 def component_of(model: type[BaseModel], registry: ComponentRegistry, *, mode: JsonSchemaMode) -> ResolvedComponent:
-    """Return the component of a model, after registering it and every model that it refers to."""
-    schema = model.model_json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
+    """Return the component of a model, after registering it and every model or TypedDict that it refers to.
+
+    drf-spectacular takes no TypedDict for a serializer: `RootModel[...]` of one stands for it.
+    """
+    described: Any = model
+    if issubclass(model, RootModel) and is_typeddict(model.model_fields["root"].annotation):
+        described = model.model_fields["root"].annotation
+    schema = TypeAdapter(described).json_schema(mode=mode, ref_template=_COMPONENTS + "{model}")
     parts = schema.pop("$defs", {})
-    parts.setdefault(model.__name__, schema)
+    parts.setdefault(described.__name__, schema)
     enums = {name: part for name, part in parts.items() if "enum" in part}
     components = {
         name: _registered(name, _simplified(part, enums), registry)
         for name, part in parts.items()
         if name not in enums
     }
-    return components[model.__name__]
+    return components[described.__name__]
 
 
 def _registered(name: str, schema: dict[str, Any], registry: ComponentRegistry) -> ResolvedComponent:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from pydantic import RootModel
 
 from common.pagination import PageQuery
 from config.openapi.document import CONVERSATIONS, EXTRACTS
@@ -96,7 +97,7 @@ get_conversation = describe(
     tag=CONVERSATIONS,
     responses={
         200: OpenApiResponse(
-            schemas.LoggedConversation,
+            RootModel[schemas.LoggedConversation],
             "The conversation.",
             examples=[
                 OpenApiExample("open", examples.CONVERSATION, summary="An open one"),
@@ -215,7 +216,7 @@ store_file = describe(
     },
     responses={
         201: OpenApiResponse(
-            schemas.StoredFile,
+            RootModel[schemas.StoredFile],
             "The file is stored.",
             examples=[
                 OpenApiExample("picture", examples.FILE_OF_MESSAGE | {"number": 17}, summary="A picture of a message")

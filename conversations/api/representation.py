@@ -2,24 +2,25 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Final
 
 from django.conf import settings
 
 from chatbots.models import Bucket
 from common.problems import CODES, FieldError, Problem
 from common.times import rfc3339
+from conversations import usage as usage_counts
+from conversations.api.schemas import DocumentResult, Extract, File, LoggedConversation, MonthUsage, SaidMessage
 from conversations.documents import DocumentError
 from conversations.intake import StoreResult
 from conversations.log import LogEntry
 from conversations.messages import MessageWithFiles
 from conversations.models import DailyExtract, UploadedFile
-from conversations.usage import MonthUsage
 
-DELETED = "Deleted conversation"
+DELETED: Final = "Deleted conversation"
 
 
-def conversation(entry: LogEntry) -> dict[str, Any]:
+def conversation(entry: LogEntry) -> LoggedConversation:
     """Return a conversation of the log. A closed one has only the fields that are kept after deletion."""
     one = entry.conversation
     is_open = not one.is_closed
@@ -52,7 +53,7 @@ def _day(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def message(entry: MessageWithFiles) -> dict[str, Any]:
+def message(entry: MessageWithFiles) -> SaidMessage:
     """Return a message, with the field names of the document."""
     return {
         "id": entry.message.external_id,
@@ -64,26 +65,29 @@ def message(entry: MessageWithFiles) -> dict[str, Any]:
     }
 
 
-def file(one: UploadedFile) -> dict[str, Any]:
+def file(one: UploadedFile) -> File:
     return {
         "file_id": one.pk,
         "name": one.name,
         "content_type": one.content_type,
-        "bytes": one.size,
-        "sha256": one.sha256,
+        "bytes": one.size or 0,  # a stored file has both
+        "sha256": one.sha256 or "",
     }
 
 
-def usage(month: MonthUsage) -> dict[str, Any]:
+def usage(month: usage_counts.MonthUsage) -> MonthUsage:
     return {
         "month": f"{month.month:%Y-%m}",
-        "channels": [channel._asdict() for channel in month.channels],
+        "channels": [
+            {"channel": one.channel, "conversations": one.conversations, "deleted": one.deleted}
+            for one in month.channels
+        ],
         "conversations": sum(channel.conversations for channel in month.channels),
         "deleted": sum(channel.deleted for channel in month.channels),
     }
 
 
-def extract(one: DailyExtract) -> dict[str, Any]:
+def extract(one: DailyExtract) -> Extract:
     is_hosted = one.hosting == Bucket.Hosting.HOSTED
     return {
         "day": one.day.isoformat(),
@@ -102,7 +106,7 @@ def extract(one: DailyExtract) -> dict[str, Any]:
     }
 
 
-def document_result(result: StoreResult) -> dict[str, Any]:
+def document_result(result: StoreResult) -> DocumentResult:
     error = None
     if result.errors:
         first = result.errors[0]

@@ -1,16 +1,20 @@
-"""What the calls about conversations, their files and daily extracts take and answer with."""
+"""Bodies and responses of the calls about conversations, their files and daily extracts.
+
+A TypedDict is what `representation` returns, so mypy compares the two. The other models only describe.
+"""
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, RootModel, with_config
+from typing_extensions import TypedDict
 
 from chatbots.models import Bucket
 from config.openapi.schemas import Problem, ResponseModel, ResponsePage
 from conversations.documents import Document, Id
-from conversations.intake import MAX_DOCUMENTS
-from conversations.log import MAX_IDS
+from conversations.intake import MAX_DOCUMENTS, DocumentOutcome
+from conversations.log import MAX_IDS, Identifier
 from conversations.models import Conversation, DailyExtract, Message
 
 JSON_LINES = "application/x-ndjson"
@@ -26,42 +30,55 @@ class Conversations(RootModel[Document | Annotated[list[Document], Field(max_len
     """One document, or a list of up to 1,000."""
 
 
-class DocumentResult(ResponseModel):
-    """What became of one document."""
+def _documented_as(documented: Any) -> GetPydanticSchema:
+    """Return the annotation of a value whose schema is that of another type."""
+    return GetPydanticSchema(lambda _source, handler: handler.generate_schema(documented))
+
+
+_Time = Annotated[str, _documented_as(datetime)]
+_Channel = Annotated[str, _documented_as(Conversation.Channel)]
+
+_response = with_config(ConfigDict(use_attribute_docstrings=True))
+
+
+@_response
+class DocumentResult(TypedDict):
+    """The result of one document."""
 
     id: str | None
-    """As sent; null where it could not be read."""
+    """As sent; null if it could not be read."""
     number: int | None
-    """Ours; null where there is no such conversation."""
-    outcome: Literal["created", "updated", "unchanged", "refused"]
-    error: Problem | None
-    """Of a refused one."""
+    """Ours; null if there is no such conversation."""
+    outcome: DocumentOutcome
+    error: Annotated[dict[str, Any], _documented_as(Problem)] | None
+    """Only of a refused document."""
 
 
 class DocumentResults(ResponseModel):
-    """What became of each document, in order."""
+    """The result of each document, in order."""
 
     results: list[DocumentResult]
 
 
-class File(ResponseModel):
+@_response
+class File(TypedDict):
     """A stored file."""
 
     file_id: int
     name: str
     content_type: str
     bytes: int
-    sha256: str
-    """Of its content, in lower-case hex."""
+    sha256: Annotated[str, Field(description="Of its content, in lower-case hex.")]
 
 
+@_response
 class FileOfConversation(File):
     """A stored file, and the message that it came with."""
 
-    message_id: str | None
-    """The platform's id."""
+    message_id: Annotated[str | None, Field(description="The platform's id.")]
 
 
+@_response
 class StoredFile(FileOfConversation):
     """A file that was stored, whole."""
 
@@ -75,40 +92,35 @@ class Files(ResponsePage):
     results: list[FileOfConversation]
 
 
-class Satisfaction(ResponseModel):
-    """What the chatter thought of it."""
+@_response
+class Satisfaction(TypedDict):
+    """The chatter's rating."""
 
     score: int | None
-    vote: Conversation.CsatVote | None
+    vote: Annotated[str, _documented_as(Conversation.CsatVote)] | None
     comment: str | None
-    """Null of a deleted conversation."""
+    """Null for a deleted conversation."""
 
 
-class Identifier(ResponseModel):
-    """Who a chatter is: a Unique Chatter Identifier and its value."""
-
-    key: str
-    value: str
-
-
-class LoggedConversation(ResponseModel):
+@_response
+class LoggedConversation(TypedDict):
     """A conversation of the log. A deleted one keeps number, the day it began, channel, flags, scores and vote."""
 
     number: int
     """Ours; it never changes."""
     id: str | None
-    """The platform's; null of a deleted conversation."""
+    """The platform's; null for a deleted conversation."""
     deleted: bool
-    """Whether it is deleted, or marked to be: from the mark on nobody opens it any more."""
+    """Whether it is deleted, or marked for deletion: from then on it cannot be opened."""
     label: Literal["Deleted conversation"] | None
-    deletion_request_id: UUID | None
+    deletion_request_id: Annotated[str, _documented_as(UUID)] | None
     """The request that deletes it."""
-    channel: Conversation.Channel
+    channel: _Channel
     language: str | None
     user_name: str | None
-    started_at: datetime
-    """Of a deleted conversation the UTC day, at midnight."""
-    last_message_at: datetime | None
+    started_at: _Time
+    """For a deleted conversation the UTC day, at midnight."""
+    last_message_at: _Time | None
     message_count: int | None
     file_upload: bool
     agent_handover: bool
@@ -116,8 +128,8 @@ class LoggedConversation(ResponseModel):
     score: float | None
     csat: Satisfaction
     unique_chatter_identifiers: list[Identifier]
-    """Empty where the conversation names no chatter: no request finds it then. The first 100; two where two people
-    used one window."""
+    """Empty if the conversation names no chatter: then no request finds it. The first 100; two if two people used one
+    window."""
 
 
 class ConversationLog(ResponsePage):
@@ -126,8 +138,9 @@ class ConversationLog(ResponsePage):
     results: list[LoggedConversation]
 
 
-class FoundConversation(ResponseModel):
-    """What was found under an id."""
+@_response
+class FoundConversation(TypedDict):
+    """The conversation of an id, or null."""
 
     id: str
     """As it was sent."""
@@ -135,40 +148,43 @@ class FoundConversation(ResponseModel):
 
 
 class FoundConversations(ResponseModel):
-    """What was found under each id, in order."""
+    """The conversation of each id, in order."""
 
     results: list[FoundConversation]
 
 
-class SaidMessage(ResponseModel):
-    """A message, in the names of the document that it came with."""
+@_response
+class SaidMessage(TypedDict):
+    """A message, with the field names of the document."""
 
     id: str
-    sender: Message.Sender
-    kind: Message.Kind
+    sender: Annotated[str, _documented_as(Message.Sender)]
+    kind: Annotated[str, _documented_as(Message.Kind)]
     text: str
-    sent_at: datetime
+    sent_at: _Time
     files: list[File]
     """The files that came with it."""
 
 
 class Transcript(ResponsePage):
-    """A page of what was said, in order."""
+    """A page of messages, in order."""
 
     results: list[SaidMessage]
 
 
-class ChannelUsage(ResponseModel):
+@_response
+class ChannelUsage(TypedDict):
     """How many conversations began on a channel."""
 
-    channel: Conversation.Channel
+    channel: _Channel
     conversations: int
-    """All, deleted ones included."""
+    """Including deleted ones."""
     deleted: int
-    """How many of them are deleted by now."""
+    """How many of them are deleted now."""
 
 
-class MonthUsage(ResponseModel):
+@_response
+class MonthUsage(TypedDict):
     """How many conversations began in a month, in UTC."""
 
     month: str
@@ -186,33 +202,35 @@ class Usage(ResponseModel):
     months: list[MonthUsage]
 
 
-class ExtractFailure(ResponseModel):
-    """Why a day's file could not be made."""
+@_response
+class ExtractFailure(TypedDict):
+    """Why a day's file could not be built."""
 
     code: str
     detail: str
 
 
-class Extract(ResponseModel):
+@_response
+class Extract(TypedDict):
     """A daily extract."""
 
-    day: date
-    state: DailyExtract.State
-    """`pending`: to be made. `done`: the file lies there. `stale`: a deletion or a late message has changed the day,
-    and the file is made again under the same key. `failed`: an operator can have it made again. `expired`: a hosted
-    file whose days are over."""
-    starts_at: datetime
-    ends_at: datetime
-    """The first instant that is no longer of the day."""
+    day: Annotated[str, _documented_as(date)]
+    state: Annotated[str, _documented_as(DailyExtract.State)]
+    """`pending`: to be built. `done`: the file is in the bucket. `stale`: a deletion or a late message has changed
+    the day, and the file is rebuilt under the same key. `failed`: an operator can order it again. `expired`: a hosted
+    file that was removed after its time."""
+    starts_at: _Time
+    ends_at: _Time
+    """The first instant after the day."""
     rows: int | None
     bytes: int | None
     sha256: str | None
-    hosting: Bucket.Hosting
+    hosting: Annotated[str, _documented_as(Bucket.Hosting)]
     bucket: str
     key: str | None
     """Null while there is no file."""
-    finished_at: datetime | None
-    expires_at: datetime | None
+    finished_at: _Time | None
+    expires_at: _Time | None
     """Null in your own bucket: there the file is yours."""
     error: ExtractFailure | None
 
