@@ -92,7 +92,7 @@ def warm_up(slug: str) -> None:
 
 @contextmanager
 def web(settings_module: str = "config.settings") -> Iterator[tuple[Program, int]]:
-    """A web server on a free port, started by the line of the Procfile; yields it and its port."""
+    """A web server on a free port, started by the command in the Procfile; yields it and its port."""
     port = free_port()
     environment = {**world.ENVIRONMENT, "WEB_BIND": f"127.0.0.1:{port}", "DJANGO_SETTINGS_MODULE": settings_module}
     with Processes() as processes:

@@ -51,7 +51,7 @@ FAILURES: Mapping[str, Help] = {
         "Look at the database server's log: does a statement of this service bring it down? Then retry.",
     ),
     "erasure_incomplete": Help(
-        "The second look still found rows. The detail names tables and numbers. The data is not gone.",
+        "Verification still found rows. The detail names tables and numbers. The data is not gone.",
         "Retry: it erases what is left. If it comes back, something writes around the service, or it is a "
         "fault of ours: report it.",
     ),

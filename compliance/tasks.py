@@ -1,7 +1,7 @@
-"""Worker entry points for django-q2. They take no arguments and return nothing: a task row holds no data.
+"""The tasks that django-q2 runs. They take no arguments and return nothing: a task row contains no data.
 
-django-q2 keeps and logs the text and traceback of a task that fails, and an error of the database quotes rows.
-So no error leaves this module with its own text.
+django-q2 stores and logs the text and traceback of a failed task, and database errors quote rows. So no error leaves
+this module with its own text.
 """
 
 import logging
@@ -25,7 +25,7 @@ _LIFE = notify.WorkerLifetime()
 
 
 class TaskFailed(Exception):
-    """A task stopped with an error; says its kind only. The log has the frames."""
+    """A task stopped with an error. Only names its kind; the log has the frames."""
 
 
 def _quiet(task: Callable[[], None]) -> Callable[[], None]:
@@ -38,7 +38,7 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
         except Exception as error:
             logger.exception("task.failed task=%s", task.__name__)
             failure = describe_kind(error)
-        # What its threads have in hand would begin from nothing in another worker, and perhaps never come to its end.
+        # Jobs of its threads would start over in another worker, and perhaps never finish.
         _LIFE.count_task(is_needed=bool(_BACKGROUND.busy))
         # Raised outside the except block: its context would bring the error's text back.
         if failure:
@@ -49,14 +49,14 @@ def _quiet(task: Callable[[], None]) -> Callable[[], None]:
 
 @_quiet
 def drain() -> None:
-    """Carry out waiting requests. Notifies another worker at a backlog, and once more if it leaves work behind."""
+    """Do waiting work. Notifies another worker of a backlog, and of work it leaves."""
     if worker.drain(on_backlog=notify.notify_workers, background=_BACKGROUND):
         notify.notify_workers()
 
 
 @_quiet
 def sweep() -> None:
-    """Run every minute: what is due by time, and a nudge in case one was lost."""
+    """Runs every minute: do what is due by time, and what lost tasks were for."""
     worker.sweep(_BACKGROUND)
     occurrences.note(occurrences.Name.SWEEP)
     if leases.is_due():
@@ -69,13 +69,13 @@ def sweep() -> None:
 
 @_quiet
 def deliver_callbacks() -> None:
-    """Send callbacks that are due. Calls for another turn if it leaves some behind."""
+    """Send due callbacks. Enqueues another turn if some are left."""
     if dispatcher.deliver():
         notify.enqueue_callbacks()
 
 
 @_quiet
 def send_mails() -> None:
-    """Tell officers by mail of what is new. Calls for another turn if it leaves some behind."""
+    """Mail notifications to officers. Enqueues another turn if some are left."""
     if mails.deliver():
         notify.enqueue_emails()

@@ -45,7 +45,7 @@ class Removed:
 
 
 @dataclass(frozen=True)
-class _Leftovers:
+class _RemainingVersions:
     had_uploads: bool
     versions: list[str]
 
@@ -159,14 +159,14 @@ class Removal:
                 done[key] = outcome
         return done
 
-    def _abort_and_list(self, key: str) -> _Leftovers:
+    def _abort_and_list(self, key: str) -> _RemainingVersions:
         uploads = self._open_uploads(key)
         for upload_id in uploads:
             self.abort(key, upload_id)
-        return _Leftovers(bool(uploads), self._version_ids(key))
+        return _RemainingVersions(bool(uploads), self._version_ids(key))
 
-    def _list(self, key: str) -> _Leftovers:
-        return _Leftovers(bool(self._open_uploads(key)), self._version_ids(key))
+    def _list(self, key: str) -> _RemainingVersions:
+        return _RemainingVersions(bool(self._open_uploads(key)), self._version_ids(key))
 
     def _open_uploads(self, key: str) -> list[str]:
         with self.calls():

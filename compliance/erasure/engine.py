@@ -28,7 +28,7 @@ from uuid import UUID
 
 from compliance.erasure import exports, extracts, ledger, marking, objects, rows, verify
 from compliance.erasure.marking import Marked
-from compliance.erasure.verify import Leftovers
+from compliance.erasure.verify import VerificationResult
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work import transitions
@@ -42,7 +42,7 @@ WaitingFor = ComplianceRequest.WaitingFor
 # Whoever makes the last of its chatbot's days again lets it go on; this is for when nobody told.
 _WAIT_FOR_EXTRACTS = timedelta(seconds=60)
 
-Found = dict[UUID, Leftovers]
+Found = dict[UUID, VerificationResult]
 
 
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
@@ -175,7 +175,7 @@ class _Work:
             logger.error("erasure.incomplete requests=%s", ",".join(map(str, stuck)))
         self._fail(
             {
-                request_id: StepFailed("erasure_incomplete", f"The second look still found rows: {left}.")
+                request_id: StepFailed("erasure_incomplete", f"Verification still found rows: {left}.")
                 for request_id, left in stuck.items()
             }
         )
@@ -199,7 +199,7 @@ class _Work:
 
         Past the deadline all are put back.
         """
-        left = {each: found.get(each, Leftovers()) for each in self._going}
+        left = {each: found.get(each, VerificationResult()) for each in self._going}
         gone = 0
         # What a client's bucket has to be called for is in the client lane by now, unless this claim may call it.
         erase_exports = partial(objects.erase_exports, at_clients=self._held.bucket_of is not None)

@@ -4,7 +4,7 @@ One question serves all: the engine asks it to know what is to be done, and once
 completes; `verify_erasure` asks it of completed deletions. It searches the conversations in scope (`scope`), every
 store that hangs on one (`compliance/inventory.py`), the exports that have to go, and the hosted files of the days.
 The notes on the chatter's requests are looked for beside it. Objects are looked for again by `purge`, when they are
-removed. `Leftovers` name stores and count rows; they hold no content.
+removed. `VerificationResult` name stores and count rows; they hold no content.
 """
 
 from collections import Counter, defaultdict
@@ -31,7 +31,7 @@ EXPORTS, DAYS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, Uploa
 
 
 @dataclass
-class Leftovers:
+class VerificationResult:
     """What was found of one deletion's data. `rows` by table, days included; `erased_before` is in how many
     conversations that another deletion had erased when this one marked.
 
@@ -163,24 +163,24 @@ SELECT r.id, count(*)
 """  # noqa: S608  (a text of ours)
 
 
-def ask(request_ids: Collection[UUID]) -> dict[UUID, Leftovers]:
+def ask(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
     """Search every store for what these deletions have to see gone; return an entry for each that met anything.
 
     One that has not marked has nothing in its scope.
     """
-    found: dict[UUID, Leftovers] = defaultdict(Leftovers)
+    found: dict[UUID, VerificationResult] = defaultdict(VerificationResult)
     for what, request_id, count, said in fetch(_question(), {"ids": array(request_ids)}):
         _tell(found[request_id], what, count, said)
     return dict(found)
 
 
-def look_again(request_ids: Collection[UUID], *, empties: bool = False) -> dict[UUID, Leftovers]:
+def look_again(request_ids: Collection[UUID], *, empties: bool = False) -> dict[UUID, VerificationResult]:
     """As `ask`, the notes on the chatters' requests included: what has to be gone when a deletion completes.
 
     With `empties` the notes of those that left nothing else are emptied first, in the caller's transaction. The notes
     of the others stay, and are not looked for.
     """
-    found = defaultdict(Leftovers, ask(request_ids))
+    found = defaultdict(VerificationResult, ask(request_ids))
     looked_for = list(request_ids)
     if empties:
         looked_for = [each for each in request_ids if each not in found or found[each].is_nothing]
@@ -196,7 +196,7 @@ class Audit:
 
     verified: int
     by_marks: int
-    left: dict[UUID, Leftovers]
+    left: dict[UUID, VerificationResult]
 
 
 def audit(request_ids: Sequence[UUID]) -> Audit:
@@ -205,29 +205,29 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     Chatters and conversations are found by their keyed digests, so what a restored backup brought back is found too.
     Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at by its marks alone.
     """
-    left: dict[UUID, Leftovers] = {}
+    left: dict[UUID, VerificationResult] = {}
     for start in range(0, len(request_ids), _PER_LOOK):
         some = request_ids[start : start + _PER_LOOK]
         found = look_again(some)
         for request_id, count in _left_keys(some):
-            found.setdefault(request_id, Leftovers()).rows["keys in compliance_export"] = count
-        left |= {request_id: leftovers for request_id, leftovers in found.items() if not leftovers.is_nothing}
+            found.setdefault(request_id, VerificationResult()).rows["keys in compliance_export"] = count
+        left |= {request_id: result for request_id, result in found.items() if not result.is_nothing}
     old = ComplianceRequest.objects.filter(
         pk__in=request_ids, uci_digest__isnull=True, conversation_digests__isnull=True
     )
     return Audit(verified=len(request_ids), by_marks=old.count(), left=left)
 
 
-def _tell(leftovers: Leftovers, what: str, count: int, said: str | None) -> None:
+def _tell(result: VerificationResult, what: str, count: int, said: str | None) -> None:
     if what in {"erased_before", "days_clean", "stays", "at_clients", "names"}:
-        setattr(leftovers, what, count)
+        setattr(result, what, count)
         return
-    leftovers.rows[what] = count
+    result.rows[what] = count
     if said is not None:
         code, _, detail = said.partition("\n")
         # The extract has used up its attempts: those of the deletion would meet the same.
         detail = f"A daily extract could not be made again. {detail}"
-        leftovers.failure = StepFailed(code, detail, retryable=False)
+        result.failure = StepFailed(code, detail, retryable=False)
 
 
 def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:

@@ -83,38 +83,29 @@ class _Key(NamedTuple):
     chatbot_id: int | None
 
 
-# The rows of each store that should have an object in the hosted bucket, and its size.
-_FINISHED = {
-    "files": "SELECT id, chatbot_id, object_key AS key, size AS bytes FROM conversations_uploadedfile"
-    " WHERE state = 'stored'",
-    "exports": "SELECT id, chatbot_id, key, bytes FROM compliance_export"
-    " WHERE hosting = 'hosted' AND key IS NOT NULL AND finished_at IS NOT NULL",
-    "export_files": "SELECT f.id, f.chatbot_id, f.key, f.bytes FROM compliance_exportfile f"
-    " JOIN compliance_export e ON e.id = f.export_id"
-    " WHERE e.hosting = 'hosted' AND e.finished_at IS NOT NULL AND f.sha256 IS NOT NULL",
-    "extracts": "SELECT id, chatbot_id, key, bytes FROM conversations_dailyextract"
-    " WHERE hosting = 'hosted' AND state = 'done'",
+# The rows of each store that name an object in the hosted bucket. A finished one has an object of its size.
+_STORES = {
+    "files": "SELECT id, chatbot_id, object_key AS key, size AS bytes, state = 'stored' AS is_finished"
+    " FROM conversations_uploadedfile",
+    "exports": "SELECT id, chatbot_id, key, bytes, finished_at IS NOT NULL AS is_finished"
+    " FROM compliance_export WHERE hosting = 'hosted' AND key IS NOT NULL",
+    "export_files": "SELECT f.id, f.chatbot_id, f.key, f.bytes,"
+    " e.finished_at IS NOT NULL AND f.sha256 IS NOT NULL AS is_finished"
+    " FROM compliance_exportfile f JOIN compliance_export e ON e.id = f.export_id WHERE e.hosting = 'hosted'",
+    "extracts": "SELECT id, chatbot_id, key, bytes, state = 'done' AS is_finished"
+    " FROM conversations_dailyextract WHERE hosting = 'hosted'",
 }
-STORES = tuple(_FINISHED)
+STORES = tuple(_STORES)
 
-_ROWS = """
-WITH named AS MATERIALIZED (SELECT * FROM unnest(%(keys)s::text[], %(chatbots)s::bigint[]) AS n(key, chatbot_id))
-SELECT n.key, 'files', f.id, CASE WHEN f.state = 'stored' THEN f.size END
-  FROM named n JOIN conversations_uploadedfile f ON f.object_key = n.key
- UNION ALL
-SELECT n.key, 'exports', e.id, CASE WHEN e.finished_at IS NOT NULL THEN e.bytes END
-  FROM named n JOIN compliance_export e ON e.chatbot_id = n.chatbot_id AND e.key = n.key AND e.hosting = 'hosted'
- UNION ALL
-SELECT n.key, 'export_files', c.id, CASE WHEN c.sha256 IS NOT NULL THEN c.bytes END
-  FROM named n JOIN compliance_exportfile c ON c.key = n.key AND c.chatbot_id = n.chatbot_id
-  JOIN compliance_export e ON e.id = c.export_id AND e.hosting = 'hosted'
- UNION ALL
-SELECT n.key, 'extracts', x.id, CASE WHEN x.state = 'done' THEN x.bytes END
-  FROM named n JOIN conversations_dailyextract x
-    ON x.chatbot_id = n.chatbot_id AND x.key = n.key AND x.hosting = 'hosted'
-"""
-
-_IN_ORDER = "SELECT r.id FROM ({finished}) AS r WHERE r.id > %s ORDER BY r.id LIMIT %s"
+# By the indexes: files have one of their keys alone, the others begin with the chatbot.
+_OF_CHATBOT = " AND r.chatbot_id = n.chatbot_id"
+_BY_KEY = "WITH named AS MATERIALIZED (SELECT * FROM unnest(%s::text[], %s::bigint[]) AS n(key, chatbot_id))" + (
+    " UNION ALL".join(
+        f" SELECT n.key, '{store}', r.id, CASE WHEN r.is_finished THEN r.bytes END"
+        f" FROM named n JOIN ({rows}) AS r ON r.key = n.key{'' if store == 'files' else _OF_CHATBOT}"
+        for store, rows in _STORES.items()
+    )
+)
 
 
 class SeenRows:
@@ -150,7 +141,7 @@ def scan_storage(storage: ObjectStorage, seen: SeenRows) -> Iterator[ScannedKey]
 
 def unseen(store: str, seen: SeenRows) -> Iterator[int]:
     """Yield the ids of finished rows whose object a scan did not see. Check each with `differs`."""
-    statement = _IN_ORDER.format(finished=_FINISHED[store])
+    statement = f"SELECT id FROM ({_STORES[store]}) AS r WHERE is_finished AND id > %s ORDER BY id LIMIT %s"
     last = 0
     while ids := [row_id for (row_id,) in fetch(statement, [last, _KEYS_AT_ONCE])]:
         yield from (row_id for row_id in ids if not seen.has(store, row_id))
@@ -169,10 +160,12 @@ class RowMismatch(NamedTuple):
 
 def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | None:
     """Compare a row and its object now: the scan may have passed before the object was written."""
-    row = fetch_one(f"SELECT * FROM ({_FINISHED[store]}) AS r WHERE id = %s", [row_id])
+    row = fetch_one(
+        f"SELECT chatbot_id, key, bytes FROM ({_STORES[store]}) AS r WHERE is_finished AND id = %s", [row_id]
+    )
     if row is None:
         return None
-    _, chatbot_id, key, size = row
+    chatbot_id, key, size = row
     actual = size_of(storage, key)
     return None if actual == size else RowMismatch(store, row_id, chatbot_id, key, actual)
 
@@ -259,8 +252,5 @@ def _rows_of(placed: Iterable[_Key]) -> dict[str, ObjectRow]:
     asked = [place for place in placed if place.folder not in {Folder.UNKNOWN, Folder.LEDGER}]
     if not asked:
         return {}
-    keys, chatbots = [place.key for place in asked], [place.chatbot_id for place in asked]
-    return {
-        key: ObjectRow(store, row_id, size)
-        for key, store, row_id, size in fetch(_ROWS, {"keys": keys, "chatbots": chatbots})
-    }
+    found = fetch(_BY_KEY, [[place.key for place in asked], [place.chatbot_id for place in asked]])
+    return {key: ObjectRow(store, row_id, size) for key, store, row_id, size in found}

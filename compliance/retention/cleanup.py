@@ -61,13 +61,13 @@ SELECT id FROM compliance_compliancerequest
 
 
 class CleanupRun:
-    """One removal of expired data: `seconds` limits each task, `tell` is called with each number removed."""
+    """One removal of expired data: `seconds` limits each task, `progress` is called with each number removed."""
 
-    def __init__(self, *, seconds: float | None = None, tell: Callable[[int], object] | None = None) -> None:
+    def __init__(self, *, seconds: float | None = None, progress: Callable[[int], object] | None = None) -> None:
         self.removed: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self._seconds = seconds
-        self._tell = tell
+        self._progress = progress
 
     def while_time_is_left(self, things: Iterable[_T]) -> Iterator[_T]:
         """Yield things until the task's time is over: a storage that does not answer must not block a worker."""
@@ -79,8 +79,8 @@ class CleanupRun:
 
     def note_removed(self, store: str, count: int = 1) -> None:
         self.removed[store] += count
-        if self._tell:
-            self._tell(count)
+        if self._progress:
+            self._progress(count)
 
     def purge(self, key: str, where: RecordedLocation | None = None) -> bool:
         """Purge an object, by default hosted. Return False if that fails: its row must stay for the next run."""
@@ -149,8 +149,7 @@ def remove_expired(run: CleanupRun | None = None, *, at_clients: bool = True) ->
             remove_at_client(chatbot_id, run)
     _remove_expired_extracts(run)
     _remove_abandoned_uploads(run)
-    _abort_forgotten_uploads(run)
-    _remove_expired_ledger(run)
+    _remove_objects_without_rows(run)
     for store, (_, statement) in FORGETTING.items():
         for _ in run.while_time_is_left(repeat(None)):
             count = execute(statement, {**periods(), "batch": _BATCH})
@@ -272,16 +271,13 @@ def _remove_abandoned_uploads(run: CleanupRun) -> None:
             run.note_removed("abandoned_uploads")
 
 
-def _abort_forgotten_uploads(run: CleanupRun) -> None:
+def _remove_objects_without_rows(run: CleanupRun) -> None:
     try:
         for upload in run.while_time_is_left(forgotten_uploads()):
             hosted_storage().abort(upload.key, upload.upload_id)
             run.note_removed("forgotten_uploads")
     except StorageError as error:
         run.refuse(error)
-
-
-def _remove_expired_ledger(run: CleanupRun) -> None:
     try:
         for key in run.while_time_is_left(ledger.expired_keys()):
             if run.purge(key):
@@ -292,16 +288,10 @@ def _remove_expired_ledger(run: CleanupRun) -> None:
 
 def _each(rows: "QuerySet[_Row]", order: str) -> Iterator[_Row]:
     """Yield all rows once, in pages, so that rows which storage refuses do not block the others."""
-    after: tuple[Any, int] | None = None
-    while True:
-        page = rows if after is None else rows.filter(_is_after(order, *after))
-        found = list(page.order_by(*dict.fromkeys((order, "pk")))[:_ROWS_PER_PAGE])
-        yield from found
-        if len(found) < _ROWS_PER_PAGE:
-            return
-        after = (getattr(found[-1], order), found[-1].pk)
-
-
-def _is_after(order: str, value: Any, pk: int) -> Q:
-    # The first condition alone can use an index.
-    return Q(**{f"{order}__gte": value}) & (Q(**{f"{order}__gt": value}) | Q(pk__gt=pk))
+    page = list(rows.order_by(order, "pk")[:_ROWS_PER_PAGE])
+    while page:
+        yield from page
+        value, pk = getattr(page[-1], order), page[-1].pk
+        # The first condition alone can use an index.
+        is_after = Q(**{f"{order}__gte": value}) & (Q(**{f"{order}__gt": value}) | Q(pk__gt=pk))
+        page = list(rows.filter(is_after).order_by(order, "pk")[:_ROWS_PER_PAGE])

@@ -89,7 +89,7 @@ def test_it_rests_longer_the_longer_it_is_silent_and_less_where_nobody_listens(
 def test_work_goes_on_where_the_database_does_not_say_what_is_known(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It meets the same database, and puts back what it has in hand once that is there again."""
+    """It meets the same database, and requeues its work once that is back."""
 
     def away(*_: object) -> None:
         raise OperationalError("made up")

@@ -48,7 +48,7 @@ class WebServer:
 
 @contextmanager
 def web_server(*, workers: int = 1, log: Path | None = None, **settings: str) -> Iterator[WebServer]:
-    """Start it by the line of the Procfile, with processes of four threads each; stop it at the end.
+    """Start it by the command in the Procfile, with processes of four threads each; stop it at the end.
 
     What it says goes to `log`, where one is named.
     """

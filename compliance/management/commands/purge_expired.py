@@ -39,7 +39,7 @@ exit codes: 0 all of it is gone, 1 the storage or the database did not answer, 3
             self._tell(options, {"dry_run": True, "expired": expired})
             return
         with tqdm(total=sum(expired.values()), unit=" rows", file=self.stderr, disable=None) as bar:
-            run = cleanup.remove_expired(cleanup.CleanupRun(tell=bar.update))
+            run = cleanup.remove_expired(cleanup.CleanupRun(progress=bar.update))
         self._tell(
             options, {"removed": {store: run.removed[store] for store in expired}, "refused": dict(run.refused)}
         )

@@ -121,7 +121,7 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
 
 
 def test_it_refuses_to_let_go_of_what_another_bucket_may_have(whole, storage, chatbot, settings: Settings) -> None:
-    """As with a slip in S3_BUCKET: keys that were let go of would be found by no deletion."""
+    """As with a slip in S3_BUCKET: no deletion would find keys that were cleared."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-empty"
     hosted_storage().create_bucket_if_missing()
 

@@ -1,4 +1,4 @@
-"""A cluster that is no more is known by its process, and what it had in hand is put back at once."""
+"""A dead cluster is recognised by its process, and its work is requeued at once."""
 
 import os
 from datetime import timedelta

@@ -118,7 +118,7 @@ def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatb
 
     request.refresh_from_db()
     assert (request.status, request.error_code) == (Status.ACCEPTED, "erasure_incomplete")
-    assert request.error_detail == "The second look still found rows: 1 in conversations_message."
+    assert request.error_detail == "Verification still found rows: 1 in conversations_message."
     assert request.uci_value == "42"
 
 

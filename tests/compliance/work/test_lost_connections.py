@@ -1,4 +1,4 @@
-"""A connection to the database that breaks costs the work in hand nothing but time."""
+"""A broken connection to the database costs running work only time."""
 
 import time
 from datetime import date, timedelta
