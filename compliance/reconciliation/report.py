@@ -42,34 +42,22 @@ class Report:
     old_versions: Counter[str] = field(default_factory=Counter)
     orphan_versions: int = 0
     orphan_bytes: int = 0
-    named: list[dict[str, Any]] = field(default_factory=list)
+    named_orphans: list[dict[str, Any]] = field(default_factory=list)
     stale_uploads: Counter[str] = field(default_factory=Counter)
     missing: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     of_another_size: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    rows_counted: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
     fixed: dict[str, int] | None = None
     refused: dict[str, int] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
         """Whether bucket and database agree. Objects outside our folders do not matter."""
-        return not (self.orphans or self.old_versions or self.stale_uploads or self.rows_counted)
+        return not (self.orphans or self.old_versions or self.stale_uploads or self.rows)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "agrees": self.agrees,
-            "objects": dict(self.objects),
-            "orphans": dict(self.orphans),
-            "old_versions": dict(self.old_versions),
-            "orphan_bytes": self.orphan_bytes,
-            "named_orphans": self.named,
-            "stale_uploads": dict(self.stale_uploads),
-            "missing": dict(self.missing),
-            "of_another_size": dict(self.of_another_size),
-            "rows": dict(self.rows_counted),
-            "fixed": self.fixed,
-            "refused": self.refused,
-        }
+        own = {"versions", "rows_met", "rows_missing", "orphan_versions"}
+        return {"agrees": self.agrees} | {name: value for name, value in vars(self).items() if name not in own}
 
 
 def reconcile(
@@ -132,8 +120,8 @@ def _note_orphan(report: Report, orphan: Orphan, slugs: dict[int, str]) -> None:
     (report.old_versions if orphan.is_old else report.orphans)[orphan.folder] += 1
     report.orphan_versions += len(orphan.version_ids)
     report.orphan_bytes += orphan.bytes
-    if len(report.named) < _NAMED:
-        report.named.append(
+    if len(report.named_orphans) < _NAMED:
+        report.named_orphans.append(
             {
                 "folder": orphan.folder.value,
                 "chatbot": slugs.get(orphan.chatbot_id or 0),
@@ -148,7 +136,7 @@ def _note_orphan(report: Report, orphan: Orphan, slugs: dict[int, str]) -> None:
 
 def _note_mismatch(report: Report, mismatch: RowMismatch) -> None:
     ids = (report.missing if mismatch.size is None else report.of_another_size)[mismatch.store]
-    report.rows_counted[mismatch.store] += 1
+    report.rows[mismatch.store] += 1
     report.rows_missing += mismatch.size is None
     if len(ids) < _NAMED:
         ids.append(mismatch.row_id)

@@ -60,23 +60,15 @@ class _Board:
 
     def __init__(self, processes: int) -> None:
         self._pids: Array[c_int] = multiprocessing.RawArray("i", processes)
-        self._lost: Array[c_int] = multiprocessing.RawArray("i", 1)
+        self.lost = multiprocessing.RawValue("i", 0)
 
     @property
     def pids(self) -> list[int]:
         return [pid for pid in self._pids if pid]
 
     def show(self, pids: list[int]) -> None:
-        for place in range(len(self._pids)):
-            self._pids[place] = pids[place] if place < len(pids) else 0
-
-    @property
-    def lost(self) -> int:
-        return int(self._lost[0])
-
-    @lost.setter
-    def lost(self, pid: int) -> None:
-        self._lost[0] = pid
+        places: list[Any] = [*pids, *[0] * len(self._pids)]
+        self._pids[:] = places[: len(self._pids)]
 
 
 class _Flag:
@@ -161,7 +153,7 @@ class Guard(Sentinel):  # type: ignore[misc]  # django-q2 has no types
         self._board.show([process.pid or 0 for process in self._started])
 
     def _end_for(self, process: _Process, what: str) -> None:
-        self._board.lost = process.pid or 0
+        self._board.lost.value = process.pid or 0
         logger.critical("cluster.ends cluster=%s %s=%s %s", proc.cluster(), self._started[process], process.pid, what)
         os._exit(1)  # and the others with it
 
@@ -238,7 +230,7 @@ class Parent:
             if self._stop.is_set():
                 break
             logger.critical("cluster.ended guard=%s code=%s: another is started", guard.pid, guard.exitcode)
-            former = Former(name_of(host, guard.pid or 0, cluster_id), board.lost)
+            former = Former(name_of(host, guard.pid or 0, cluster_id), board.lost.value)
             pause = (
                 min(pause * 2 or 1.0, _LONGEST_PAUSE_SECONDS) if time.monotonic() - began < _SHORT_LIFE_SECONDS else 0
             )
@@ -260,7 +252,7 @@ class Parent:
             lost = [pid for pid, since in still_since.items() if now - since >= STILL_SECONDS]
             if lost:
                 if guard.pid not in lost:
-                    board.lost = lost[0]
+                    board.lost.value = lost[0]
                 logger.critical("cluster.ends guard=%s: process %s stands still", guard.pid, lost[0])
                 guard.kill()
             guard.join(_LOOK_SECONDS)

@@ -14,19 +14,18 @@ from compliance.work.health import Health
 
 class Command(TeachingCommand):
     help = (
-        "Say whether the service is at work: which clusters are alive, how long the oldest request has waited that "
-        "could be taken up, whether the sweep runs. Reads only, and little."
+        "Report problems of the service: which clusters are alive, how long the oldest request has waited that "
+        "may be taken, whether the sweep runs. Reads only few rows."
     )
     examples = """\
 examples:
   manage.py health
   manage.py health --json
 
-Run it every minute and alarm on the exit code. It says nothing of single requests that failed or are held: the
+Run it every minute and alert on the exit code. It does not report single requests that failed or are held; the
 console and the mails to officers do.
 
-exit codes: 0 all is well, 1 something is wrong (each problem has a code and says what to do), or the database does
-not answer
+exit codes: 0 healthy, 1 a problem (each has a code and says what to do), or the database does not answer
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -50,7 +49,7 @@ not answer
                 f"cluster {cluster.name}: {cluster.condition}, last seen {cluster.seen_at:%Y-%m-%d %H:%M:%S}"
             )
         waits = f"{found.oldest.age.total_seconds():,.0f} seconds" if found.oldest else "nothing waits"
-        self.stdout.write(f"oldest request that may be taken up: {waits}")
+        self.stdout.write(f"oldest request that may be taken: {waits}")
         for problem in found.problems:
             self.stdout.write(f"{problem.code}: {problem.detail}")
         if not found.problems:

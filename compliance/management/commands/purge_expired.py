@@ -11,23 +11,23 @@ from compliance.retention import cleanup
 
 class Command(TeachingCommand):
     help = (
-        "Remove everything whose time is over, to the end: hosted files after HOSTED_FILE_DAYS or their grace, "
-        "uploads never finished, values of variables, digests of the erased, remembered calls, what is known of "
-        "callbacks, ended sessions and records of log-ins. It cannot be undone."
+        "Remove all expired data: hosted files after HOSTED_FILE_DAYS or their grace, unfinished uploads, values of "
+        "variables, digests of erased data, remembered calls, callbacks, ended sessions and log-ins. It cannot be "
+        "undone."
     )
     examples = """\
 examples:
   manage.py purge_expired --dry-run
   manage.py purge_expired --json
 
-The workers do this every minute, a bounded share at a time. This does all of it, here and now, also without a
-worker; it is safe beside one. What storage refuses stays, with its row, and is tried again at the next run.
+Workers do a share of this every minute. This command does all of it, with or without a worker. An object that storage
+refuses to remove stays, with its row, and the next run tries again.
 
-exit codes: 0 all of it is gone, 1 the storage or the database did not answer, 3 storage refused something
+exit codes: 0 all is removed, 1 the storage or the database did not answer, 3 storage refused something
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--dry-run", action="store_true", help="Count what would go; remove nothing.")
+        parser.add_argument("--dry-run", action="store_true", help="Count only; remove nothing.")
         parser.add_argument("--json", action="store_true", help="Print one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -14,8 +14,8 @@ examples:
   manage.py qcluster
   WORKERS=4 manage.py qcluster
 
-Any number of clusters may run, on any machines. To stop one, send SIGTERM or Ctrl-C: its workers finish the task in
-hand. If you cannot wait, kill it; nothing is lost. Have a process manager start it again when its first process is
+Any number of clusters may run, on any machines. To stop one, send SIGTERM or Ctrl-C: its workers finish their
+tasks. If you cannot wait, kill it; nothing is lost. Have a process manager start it again when its first process is
 killed (docs/operating.md).
 """
 

@@ -11,9 +11,9 @@ from compliance.reconciliation.report import FixRefused, Report, reconcile
 
 class Command(TeachingCommand):
     help = (
-        "Compare the hosted bucket with the database, both ways: objects and old versions that no row accounts for "
-        "(orphans), rows whose object is missing or of another size, multipart uploads that nobody will complete. "
-        "It changes nothing unless --fix is given."
+        "Compare the hosted bucket with the database, both ways: objects and old versions without a row (orphans), "
+        "rows whose object is missing or of another size, multipart uploads that no worker will complete. It changes "
+        "nothing without --fix."
     )
     examples = """\
 examples:
@@ -21,20 +21,20 @@ examples:
   manage.py reconcile_storage --json > report.json
   manage.py reconcile_storage --fix
 
---fix removes orphans for good, aborts the uploads, notes that an export's file is gone, and has a day's extract made
-again. It cannot be undone. Nothing younger than a day is touched, nor anything outside the service's own folders. An
-uploaded file that is missing is only reported: it is data that was lost. Rows are named by id. An orphan is told by
-12 hex digits of its key's SHA-256, since a key can bear what a chatter is known by.
+--fix removes orphans for good, aborts the uploads, marks exports without a file as removed, and has daily extracts
+rebuilt. It cannot be undone. It ignores everything younger than a day or outside the service's own folders. A missing
+uploaded file is lost data and only reported. Rows are named by id, orphans by 12 hex digits of their key's SHA-256,
+since a key can contain a chatter's value.
 
-exit codes: 0 they agree, 1 the storage did not answer, 2 so much would go, or is missing, that --fix was refused (see
---force), 3 there are differences, or were: after --fix look again
+exit codes: 0 they agree, 1 the storage did not answer, 2 so much would be removed, or is missing, that --fix was
+refused (see --force), 3 there are differences, or were before --fix: run it again to check
 """
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
-        how.add_argument("--dry-run", action="store_true", help="Compare and report only: the default.")
-        how.add_argument("--fix", action="store_true", help="Set right what can be.")
-        parser.add_argument("--force", action="store_true", help="Fix even if over a fifth goes or is missing.")
+        how.add_argument("--dry-run", action="store_true", help="Compare and report only (the default).")
+        how.add_argument("--fix", action="store_true", help="Repair what can be.")
+        parser.add_argument("--force", action="store_true", help="Fix even if over a fifth is removed or missing.")
         parser.add_argument("--json", action="store_true", help="Print the report as one JSON document.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -58,10 +58,10 @@ exit codes: 0 they agree, 1 the storage did not answer, 2 so much would go, or i
         for kind, counts in (("orphans", report.orphans), ("objects with old versions", report.old_versions)):
             for folder, count in counts.items():
                 self.stdout.write(f"{folder}: {count:,} {kind}")
-        for one in report.named:
+        for one in report.named_orphans:
             self.stdout.write("  " + " ".join(f"{name}={value}" for name, value in one.items()))
         for folder, count in report.stale_uploads.items():
-            self.stdout.write(f"{folder}: {count:,} multipart uploads that nobody will complete")
+            self.stdout.write(f"{folder}: {count:,} multipart uploads that no worker will complete")
         for kind, rows in (("missing", report.missing), ("of another size", report.of_another_size)):
             for store, ids in rows.items():
                 self.stdout.write(f"{store}: object {kind}, rows {', '.join(map(str, ids))}")
