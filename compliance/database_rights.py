@@ -83,7 +83,7 @@ RIGHTS: Mapping[str, Rights] = {
     "auth.User_groups": Rights("", ""),
     "auth.User_user_permissions": Rights("", ""),
     "contenttypes.ContentType": Rights("SELECT", ""),
-    # Nudges come from both. Schedules are not used, and emptied.
+    # Both insert tasks. Schedules are not used, and emptied.
     "django_q.OrmQ": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
     "django_q.Task": Rights("SELECT", "SELECT, INSERT, UPDATE"),
     "django_q.Schedule": Rights("", "SELECT, DELETE"),

@@ -1,1 +1,1 @@
-"""What goes by time: which rows and objects have had theirs, and the sweep that removes them."""
+"""Retention: which rows and objects have expired, and the cleanup that removes them."""

@@ -253,7 +253,7 @@ class Parent:
             if lost:
                 if guard.pid not in lost:
                     board.lost.value = lost[0]
-                logger.critical("cluster.ends guard=%s: process %s stands still", guard.pid, lost[0])
+                logger.critical("cluster.ends guard=%s: process %s hangs", guard.pid, lost[0])
                 guard.kill()
             guard.join(_LOOK_SECONDS)
 

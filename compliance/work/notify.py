@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 # All that a worker runs, by the name in the table.
 TASKS = {name: f"compliance.tasks.{name}" for name in ("drain", "sweep", "deliver_callbacks", "send_mails")}
 # Marks our rows. Earlier versions used another key, for signed pickles.
-KEY = "nudges"
+KEY = "tasks"
 
 SWEEP_SECONDS = 60.0
 # The pause before a database that did not answer is asked again.
 _WAIT_SECONDS = 1.0
 
-_NUDGE_LOCK = 0x6463_6162  # "dcab": taken to insert a task
+_TASKS_LOCK = 0x6463_6162  # "dcab": taken to insert a task
 
 # A handful wait at most. With more, one too many is inserted, which does no harm.
 _WAITING = "SELECT payload FROM django_q_ormq WHERE key = %s LIMIT 20"
@@ -96,7 +96,7 @@ def _insert_unless_waiting(task: str, *or_else: str) -> None:
     if enough & _waiting():
         return
     with transaction.atomic():
-        execute("SELECT pg_advisory_xact_lock(%s)", [_NUDGE_LOCK])
+        execute("SELECT pg_advisory_xact_lock(%s)", [_TASKS_LOCK])
         if not enough & _waiting():
             execute(_INSERT, [KEY, task])
 

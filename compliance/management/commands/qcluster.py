@@ -6,8 +6,8 @@ from compliance.work import cluster
 
 class Command(TeachingCommand):
     help = (
-        "Run a cluster of workers until it is told to stop. WORKERS says how many. A cluster of which a process is "
-        "killed, or stands still, is ended and started anew within seconds."
+        "Run a cluster of WORKERS workers until it is stopped. If one of its processes is killed or hangs, it "
+        "restarts within seconds."
     )
     examples = """\
 examples:

@@ -165,7 +165,7 @@ def test_two_equal_deletions_are_two_requests(caller):
     assert len(set(ids(caller.post(PATH, items("alice", "alice"), **IDEMPOTENCY)))) == filed() == 2
 
 
-def test_the_workers_are_nudged_once(transactional_db):
+def test_the_workers_are_notified_once(transactional_db):
     caller = TokenCaller(factories.ready_chatbot(slug="acme"))
     results(caller.post(PATH, items(*map(str, range(20)))))
     assert OrmQ.objects.count() == 1

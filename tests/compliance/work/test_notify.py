@@ -1,4 +1,4 @@
-"""Nudges: a waiting task is enough, a task that was taken is not, and callers do not wait for each other.
+"""Tasks: a waiting one is enough, one that was taken is not, and callers do not wait for each other.
 
 And what is taken from the table: names of our own tasks, and nothing else whatever stands there.
 """
@@ -45,7 +45,7 @@ def test_a_task_that_was_taken_is_not() -> None:
 def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
     notify.notify_workers()
     with ThreadPoolExecutor(1) as pool, transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [notify._NUDGE_LOCK])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [notify._TASKS_LOCK])
         pool.submit(_notify).result(timeout=10)
     assert OrmQ.objects.count() == 1
 
