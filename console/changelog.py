@@ -1,4 +1,4 @@
-"""The change log of a chatbot, for its officers: who did what and when, newest first."""
+"""The change log of a chatbot, for its officers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from django.urls import reverse
 from chatbots.changelog import VOCABULARY
 from chatbots.models import ChangeLogEntry, Chatbot
 from console.common.actors import names_of
+from console.common.lists import paginate
 from console.common.pages import page, render
-from console.common.paging import page_of
 from console.common.scope import DECIDE, may, visible_chatbots
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An entry in words. `details` are names and values, with the address of what they lead to."""
+class EntryRow:
+    """A change log entry with labels. `details` are (name, value, URL or None)."""
 
     entry: ChangeLogEntry
-    what: str
-    who: str
+    event: str
+    actor: str
     details: list[tuple[str, str, str | None]]
 
 
@@ -37,32 +37,32 @@ def changelog(request: HttpRequest) -> HttpResponse:
     if event in VOCABULARY:
         entries = entries.filter(event=event)
     elif event:
-        entries, problem = entries.none(), "There is no such event."
-    if request_id and (wanted := _uuid(request_id)) is not None:
-        entries = entries.filter(request_id=wanted)
+        entries, problem = entries.none(), "Unknown event."
+    if request_id and (request_uuid := _uuid(request_id)) is not None:
+        entries = entries.filter(request_id=request_uuid)
     elif request_id:
         entries, problem = (
             entries.none(),
-            "That is no request id. It looks like 01981f7e-0000-7000-8000-0123456789ab.",
+            "This is not a request id, such as 01981f7e-0000-7000-8000-0123456789ab.",
         )
-    found = page_of(request, entries, ordering=("-id",))
+    found = paginate(request, entries)
     return render(
         request,
         "console/changelog.html",
         title="Change log",
         chatbot=chatbot,
         chatbots=readable,
-        events=[(each, _words(each)) for each in VOCABULARY],
+        events=[(each, _label(each)) for each in VOCABULARY],
         event=event,
         request_id=request_id,
         problem=problem,
         page=found,
-        entries=_shown(found.rows),
+        entries=_rows(found.rows),
     )
 
 
 def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
-    """Return the chatbot that the address names, or the first. One at a time, so that an index serves each page."""
+    """Return the chatbot that the URL names, or the first. An index serves one chatbot at a time."""
     if not readable:
         raise PermissionDenied
     slug = request.GET.get("chatbot")
@@ -76,12 +76,12 @@ def _chosen(request: HttpRequest, readable: list[Chatbot]) -> Chatbot:
     raise Http404
 
 
-def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
+def _rows(entries: list[ChangeLogEntry]) -> list[EntryRow]:
     names = names_of(one for entry in entries for one in _people(entry))
     return [
-        Shown(
+        EntryRow(
             entry,
-            _words(entry.event),
+            _label(entry.event),
             names[entry.actor],
             [_detail(name, value, names) for name, value in entry.data.items()],
         )
@@ -90,7 +90,7 @@ def _shown(entries: list[ChangeLogEntry]) -> list[Shown]:
 
 
 def _people(entry: ChangeLogEntry) -> Iterable[str]:
-    """Yield who did it, and to which user."""
+    """Yield the actor, and the user whom the entry is about."""
     yield entry.actor
     if isinstance(entry.data.get("user"), int):
         yield f"user:{entry.data['user']}"
@@ -102,9 +102,9 @@ def _detail(name: str, value: Any, names: dict[str, str]) -> tuple[str, str, str
     return name.replace("_", " "), names.get(f"user:{value}", text) if name == "user" else text, url
 
 
-def _words(event: str) -> str:
-    words = event.replace("apikey", "API key").replace("uci", "UCI").replace(".", " ").replace("_", " ")
-    return words[:1].upper() + words[1:]
+def _label(event: str) -> str:
+    label = event.replace("apikey", "API key").replace("uci", "UCI").replace(".", " ").replace("_", " ")
+    return label[:1].upper() + label[1:]
 
 
 def _uuid(text: str) -> UUID | None:

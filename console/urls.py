@@ -1,26 +1,58 @@
-"""The paths of all pages; `config/urls.py` puts them in front of the admin's own, in the namespace `console`."""
+"""The URLs of all pages; `config/urls.py` puts them before the admin's own, in the namespace `console`."""
 
 from django.urls import URLPattern, path
 
 import accounts.urls
-from console import changelog, lookup
-from console.chatbots import chatbots as chatbots_page
-from console.chatbots import new_chatbot
-from console.conversations import urls as conversations
-from console.filing import urls as filing
-from console.monitoring import urls as monitoring
-from console.requests import urls as requests
-from console.settings import urls as settings
+from console import changelog, chatbots, lookup
+from console.conversations import extracts_page, log_page, transcript_page
+from console.filing import many_views, views
+from console.monitoring import callbacks, dashboard, exports, mails, workers
+from console.requests import bulk, list_page, request_page
+from console.settings import actions
+from console.settings.page import check_progress, settings_page
+
+_REQUEST = "requests/<uuid:request_id>/"
+_SETTINGS = "settings/<slug:slug>/"
 
 urlpatterns: list[URLPattern] = [
     *accounts.urls.urlpatterns,
-    path("changelog/", changelog.changelog, name="changelog"),
-    path("chatbots/", chatbots_page, name="chatbots"),
-    path("chatbots/new/", new_chatbot, name="new_chatbot"),
+    path("", dashboard.dashboard, name="dashboard"),
+    path("conversations/", log_page.log, name="conversations"),
+    path("conversations/<int:number>/", transcript_page.transcript, name="conversation"),
+    path("conversations/<int:number>/files/<int:file_id>/", transcript_page.file, name="conversation_file"),
     path("lookup/", lookup.look_up, name="lookup"),
-    *conversations.urlpatterns,
-    *settings.urlpatterns,
-    *monitoring.urlpatterns,
-    *filing.urlpatterns,
-    *requests.urlpatterns,
+    path("requests/", list_page.requests, name="requests"),
+    path("requests/decide/", bulk.decide, name="requests_decide"),
+    path(_REQUEST, request_page.request_page, name="request"),
+    path(f"{_REQUEST}progress/", request_page.progress, name="request_progress"),
+    path(f"{_REQUEST}download/", request_page.download, name="request_download"),
+    path(f"{_REQUEST}download/<int:file_id>/", request_page.download, name="request_copy"),
+    path(f"{_REQUEST}<slug:action>/", request_page.act, name="request_action"),
+    path("file/", views.choose_chatbot, name="file"),
+    path("file/<slug:slug>/", views.file_request, name="file_request"),
+    path("file/<slug:slug>/many/", many_views.file_many, name="file_many"),
+    path("exports/", exports.exports, name="exports"),
+    path("extracts/", extracts_page.extracts, name="extracts"),
+    path("extracts/again/", extracts_page.rebuild, name="extracts_again"),
+    path("chatbots/", chatbots.chatbots, name="chatbots"),
+    path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
+    path(_SETTINGS, settings_page, name="settings"),
+    path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
+    path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
+    path(f"{_SETTINGS}uci/", actions.choose_uci, name="choose_uci"),
+    path(f"{_SETTINGS}variables/", actions.create_variable, name="create_variable"),
+    path(f"{_SETTINGS}bucket/", actions.save_bucket, name="save_bucket"),
+    path(f"{_SETTINGS}bucket/check/", actions.check_access, name="check_access"),
+    path(f"{_SETTINGS}bucket/check/progress/", check_progress, name="check_progress"),
+    path(f"{_SETTINGS}rules/", actions.save_rules, name="save_rules"),
+    path(f"{_SETTINGS}keys/", actions.create_key, name="create_key"),
+    path(f"{_SETTINGS}keys/<slug:prefix>/revoke/", actions.revoke_key, name="revoke_key"),
+    path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
+    path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
+    path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
+    path("callbacks/", callbacks.callbacks, name="callbacks"),
+    path("callbacks/resend/", callbacks.resend, name="callbacks_resend"),
+    path("workers/", workers.workers, name="workers"),
+    path("changelog/", changelog.changelog, name="changelog"),
+    path("mails/", mails.mails, name="mails"),
 ]

@@ -58,7 +58,7 @@ def _type_the_code(page: "Page", scene: "Scene") -> None:
 
 
 def _look_up(page: "Page", scene: "Scene") -> None:
-    page.get_by_label("Look for").select_option(label="UCI value")
+    page.get_by_label("Search by").select_option(label="UCI value")
     page.get_by_label("Text").fill(scene.deleted_value)
     page.get_by_role("button", name="Look up").click()
     page.locator("text=deleted").first.wait_for()
@@ -66,15 +66,15 @@ def _look_up(page: "Page", scene: "Scene") -> None:
 
 def _preview(page: "Page", scene: "Scene") -> None:
     page.get_by_role("textbox", name="UCI value").fill(scene.open_value)
-    page.get_by_label("Delete: erase what is held").check()
-    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_label("Delete: erase their data").check()
+    page.get_by_role("button", name="Preview").click()
     page.get_by_role("button", name="File the deletion").wait_for()
 
 
 def _preview_many(page: "Page", scene: "Scene") -> None:
-    page.get_by_label("Delete: erase what is held").check()
-    page.get_by_label("Paste them, one a line").fill("\n".join(scene.many_values))
-    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_label("Delete: erase their data").check()
+    page.get_by_label("Paste values, one per line").fill("\n".join(scene.many_values))
+    page.get_by_role("button", name="Preview").click()
     page.get_by_role("button", name="File the deletions").wait_for()
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from chatbots.models import Chatbot
 from common.crypto import digest
@@ -34,42 +34,39 @@ def newest(
 
     `received_after` is included, `received_before` is not.
     """
-    requests = ComplianceRequest.objects.filter(chatbot=chatbot).select_related("export")
-    return fitting(
-        requests,
+    condition = matching(
         status=status,
         kind=kind,
         reference=reference,
         received_after=received_after,
         received_before=received_before,
     )
+    return ComplianceRequest.objects.filter(condition, chatbot=chatbot).select_related("export")
 
 
-def fitting(
-    requests: QuerySet[ComplianceRequest],
+def matching(
     *,
     status: str | None = None,
     kind: str | None = None,
     reference: str | None = None,
     received_after: datetime | None = None,
     received_before: datetime | None = None,
-) -> QuerySet[ComplianceRequest]:
-    """Return those of some requests of one chatbot that fit what is given, as `newest` does."""
+) -> Q:
+    """Return the condition of `newest` on the requests of one chatbot."""
+    condition = Q()
     if status is not None:
-        requests = requests.filter(status=status)
+        condition &= Q(status=status)
     if kind is not None:
-        requests = requests.filter(kind=kind)
+        condition &= Q(kind=kind)
     if reference is not None:
         # The second condition is that of the index.
-        requests = requests.filter(reference=reference).exclude(reference="")
-    # An id begins with the time at which it was made: so a span of time is also a span of the index.
+        condition &= Q(reference=reference) & ~Q(reference="")
+    # An id begins with the time at which it was created, so a time span is also a range of the index.
     if received_after is not None:
-        first = first_id(received_after - _CLOCKS_APART)
-        requests = requests.filter(received_at__gte=received_after, id__gte=first)
+        condition &= Q(received_at__gte=received_after, id__gte=first_id(received_after - _CLOCKS_APART))
     if received_before is not None:
-        after = first_id(received_before + _CLOCKS_APART)
-        requests = requests.filter(received_at__lt=received_before, id__lt=after)
-    return requests
+        condition &= Q(received_at__lt=received_before, id__lt=first_id(received_before + _CLOCKS_APART))
+    return condition
 
 
 class OfChatter(NamedTuple):

@@ -14,6 +14,7 @@ from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from chatbots.models import Chatbot
@@ -138,3 +139,9 @@ def require(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> 
     """Raise PermissionDenied unless the user has one of the roles in a chatbot that they see."""
     if not may(request, chatbot, roles):
         raise PermissionDenied
+
+
+def back_to(request: HttpRequest, name: str) -> str:
+    """Return the URL of a list as it was when its form was sent (`back`), or the list's own."""
+    here, asked = reverse(name), request.POST.get("back", "")
+    return asked if asked == here or asked.startswith(f"{here}?") else here

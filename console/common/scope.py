@@ -1,33 +1,21 @@
-"""Who sees and does what in the admin: superusers everything, other staff what their Memberships say.
+"""Who may see and do what in the console: superusers everything, other staff what their Memberships allow.
 
-Django's own model permissions grant nothing on these models: to give somebody access is to give a Membership.
+Django's model permissions grant nothing here. To give a user access, give them a Membership.
 """
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
-from django.contrib import admin
-from django.core import paginator
+from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet, prefetch_related_objects
-from django.http import HttpRequest
-from django.utils.functional import cached_property
+from django.http import Http404, HttpRequest, QueryDict
 
 from chatbots.models import Chatbot, Membership
 
-# Generic in the stubs alone.
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-    TabularInline = admin.TabularInline[Any, Any]
-    Paginator = paginator.Paginator[Any]
-else:
-    ModelAdmin = admin.ModelAdmin
-    TabularInline = admin.TabularInline
-    Paginator = paginator.Paginator
-
 Role = Membership.Role
 
-# What roles allow: to look, to file and tend requests, to decide on them and on what is set up. No role lets anybody
-# run the service: that is for superusers alone.
+# What roles allow: to read, to file and manage requests, to decide on requests and settings.
 READ: tuple[Role, ...] = (Role.VIEWER, Role.SUPPORT, Role.OFFICER)
 MANAGE_REQUESTS: tuple[Role, ...] = (Role.SUPPORT, Role.OFFICER)
 DECIDE: tuple[Role, ...] = (Role.OFFICER,)
@@ -37,7 +25,7 @@ _Row = TypeVar("_Row", bound=Model)
 
 
 def actor_of(request: HttpRequest) -> str:
-    """Return the staff user of a call as the change log names them."""
+    """Return the user of a request as the change log names them."""
     return f"user:{request.user.pk}"
 
 
@@ -46,11 +34,11 @@ def is_superuser(request: HttpRequest) -> bool:
 
 
 def chatbots_with_role(request: HttpRequest, roles: Collection[Role]) -> list[int]:
-    """Return the ids of the chatbots in which a staff user, no superuser, has one of the roles."""
+    """Return the ids of the chatbots in which a staff user who is no superuser has one of the roles."""
     user = request.user
     if not (user.is_authenticated and user.is_active and user.is_staff):
         return []
-    # Remembered on the user, who lives as long as the call.
+    # Cached on the user, for the time of the request.
     prefetch_related_objects([user], "memberships")
     return [one.chatbot_id for one in user.memberships.all() if one.role in roles]
 
@@ -58,9 +46,9 @@ def chatbots_with_role(request: HttpRequest, roles: Collection[Role]) -> list[in
 def within_scope(
     queryset: QuerySet[_Row], request: HttpRequest, *, chatbot: str, roles: Collection[Role] = tuple(Role)
 ) -> QuerySet[_Row]:
-    """Return the rows of the chatbots that the user may see, or in which they have one of the roles.
+    """Return the rows of the chatbots in which the user has one of the roles.
 
-    `chatbot` is the way from a row to the id of its chatbot, such as `chatbot_id`.
+    `chatbot` is the lookup from a row to the id of its chatbot, such as `chatbot_id`.
     """
     if is_superuser(request):
         return queryset
@@ -73,39 +61,60 @@ def visible_chatbots(request: HttpRequest) -> list[Chatbot]:
 
 
 def may(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> bool:
-    """Say whether the user has one of the roles in a chatbot. Superusers have all of them."""
+    """Return whether the user has one of the roles in a chatbot. Superusers have all of them."""
     return is_superuser(request) or chatbot.pk in chatbots_with_role(request, roles)
 
 
-class ShortPaginator(Paginator):
-    """Pages through the first rows of a list only, and counts no further.
+def require_in_all(request: HttpRequest, chatbots: Collection[int], roles: Collection[Role]) -> None:
+    """Raise PermissionDenied unless the user has one of the roles in each of the chatbots."""
+    if not is_superuser(request) and not set(chatbots) <= set(chatbots_with_role(request, roles)):
+        raise PermissionDenied
 
-    Counting all would read the whole table for each page shown. Who looks for older rows filters.
+
+@dataclass(frozen=True)
+class ChatbotScope:
+    """The chatbots of a page: `chosen` is the one that the URL names, or the only one that the user may see."""
+
+    visible: list[Chatbot]
+    chosen: Chatbot | None
+
+    @property
+    def ids(self) -> list[int]:
+        return [self.chosen.pk] if self.chosen else [chatbot.pk for chatbot in self.visible]
+
+    @property
+    def zone(self) -> str:
+        """The chatbot's time zone, or UTC for several."""
+        return self.chosen.timezone if self.chosen else "UTC"
+
+    @property
+    def slug(self) -> str:
+        return self.chosen.slug if self.chosen else ""
+
+
+def scope_of(request: HttpRequest) -> ChatbotScope:
+    """Return the chatbots of `?chatbot=`, all without it. Raises Http404 for one that the user may not see."""
+    visible = visible_chatbots(request)
+    wanted = request.GET.get("chatbot", "")
+    if not wanted:
+        return ChatbotScope(visible, visible[0] if len(visible) == 1 else None)
+    return ChatbotScope(visible, _named(visible, wanted))
+
+
+def one_of(visible: list[Chatbot], given: QueryDict) -> Chatbot | None:
+    """Return the chatbot that the parameters name, else the first; None if the user may see none.
+
+    Raises Http404 for one that the user may not see.
     """
-
-    most = 2_000
-    object_list: QuerySet[Any]
-
-    @cached_property
-    def count(self) -> int:
-        # In the list's order, so that the index which serves a page serves the count too.
-        return len(self.object_list.values_list("pk", flat=True)[: self.most])
+    slug = given.get("chatbot")
+    if slug is None:
+        return visible[0] if visible else None
+    return _named(visible, slug)
 
 
-class ReadOnlyInline(TabularInline):
-    """Rows of a page that is within the scope already: shown, never changed."""
-
-    extra = 0
-    can_delete = False
-
-    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
+def _named(visible: list[Chatbot], slug: str) -> Chatbot:
+    # Not by a query: the parameter may be anything, and the chatbots were read already.
+    for chatbot in visible:
+        if chatbot.slug == slug:
+            return chatbot
+    raise Http404

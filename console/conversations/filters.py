@@ -1,4 +1,4 @@
-"""The filters of the log's page: closed lists and days alone, since what is chosen stands in the address."""
+"""The filters of the conversations log: closed lists and days only, since they are part of the URL."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,7 +18,7 @@ from conversations.models import Conversation
 DEFAULT_HOURS = 48
 ONE_DAY = timedelta(days=1)
 
-# Primary subtags, as the log is filtered by them, with names: no free text gets into an address.
+# Primary language subtags and their names: no free text gets into a URL.
 LANGUAGES = dict(
     sorted(
         (
@@ -56,8 +56,8 @@ def _day(label: str) -> forms.DateField:
     )
 
 
-class FilterForm(forms.Form):
-    """A filter that is none of those offered is told, and not applied; the others are."""
+class LogFilterForm(forms.Form):
+    """An unknown filter is reported and not applied; the others are."""
 
     since = _day("From day")
     until = _day("To day")
@@ -76,17 +76,17 @@ class FilterForm(forms.Form):
 
 @dataclass(frozen=True)
 class Chip:
-    """A filter that is on: what it says, and the parameter that it is."""
+    """An active filter: its parameter and its text."""
 
     name: str
     text: str
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the page was asked for: the filters and the window, of days in the chatbot's time zone."""
+class LogQuery:
+    """The filters of a page and its time window, whose days are those of the chatbot's time zone."""
 
-    form: FilterForm
+    form: LogFilterForm
     filters: LogFilters
     since: date | None
     until: date | None
@@ -99,7 +99,7 @@ class Asked:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What of the form is valid and set, as it stands in an address."""
+        """The valid fields that are set, as URL parameters."""
         return {
             name: str(value)
             for name, value in self.form.cleaned_data.items()
@@ -108,17 +108,17 @@ class Asked:
 
     @property
     def chips(self) -> list[Chip]:
-        return [Chip(name, f"{self.form.fields[name].label}: {self._said(name)}") for name in self.parameters]
+        return [Chip(name, f"{self.form.fields[name].label}: {self._text(name)}") for name in self.parameters]
 
-    def _said(self, name: str) -> str:
+    def _text(self, name: str) -> str:
         field, value = self.form.fields[name], self.parameters[name]
         offered: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
         return str(dict(offered).get(value, value))
 
 
-def read(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> Asked:
-    """Read the parameters of the page. Whatever they are, there is an answer: see `FilterForm`."""
-    form = FilterForm(given)
+def read(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> LogQuery:
+    """Read the URL parameters. Invalid ones are left out, see `LogFilterForm`."""
+    form = LogFilterForm(given)
     form.is_valid()
     chosen = form.cleaned_data
     since, until = chosen.get("since"), chosen.get("until")
@@ -127,7 +127,7 @@ def read(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> Asked:
     else:
         starts_at = _midnight(since, zone) if since else EARLIEST
         ends_at = _midnight(until + ONE_DAY, zone) if until else now + ONE_DAY
-    return Asked(form, _filters(chosen), since, until, starts_at, ends_at)
+    return LogQuery(form, _filters(chosen), since, until, starts_at, ends_at)
 
 
 def _filters(chosen: dict[str, Any]) -> LogFilters:

@@ -1,7 +1,7 @@
-"""What a person is about to file, how it is sealed for the way through the browser, and how it is confirmed.
+"""Drafts of requests, the encrypted token that carries a preview through the browser, and its confirmation.
 
-A seal holds for one chatbot, one user and 15 minutes. What is filed is what was sealed: nothing else of the form that
-confirms it counts but the words that were typed.
+A token is valid for one chatbot, one user and 15 minutes. Confirming files exactly the draft in the token; of the
+rest of the form only the typed text counts.
 """
 
 import json
@@ -29,16 +29,16 @@ from compliance.requests.selectors import ByConversations, ByUci, Selector
 Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
 
-SEAL_HOLDS = timedelta(minutes=15)
-# Not an address: what is filed from one preview is known by it, whatever form it comes with.
+TOKEN_LIFETIME = timedelta(minutes=15)
+# Stands for the path of an API call in the idempotency key of a preview.
 _REPLAY_PATH = "console:filing"
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Requests that a person means to file: one, or of many chatters one each, in the order of `rows`.
+    """Requests to be filed: one, or one for each of many chatters in the order of `rows`.
 
-    `values` are of one UCI; or `ids` name the conversations of one request.
+    `values` belong to one UCI key; `ids` name the conversations of a single request instead.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Draft:
 
     @property
     def about(self) -> Selector:
-        """Whom the one request is about."""
+        """The subject of a single request."""
         return ByConversations(self.ids) if self.ids else ByUci(self.key, self.values[0])
 
     @property
@@ -67,12 +67,12 @@ class Draft:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of its kind alone: the others are not for a request of it."""
+        """The options of its kind."""
         if self.is_deletion:
             return {"erase_exports": self.erase_exports}
         return {"include_shared": self.include_shared, "include_files": self.include_files}
 
-    def asked(self) -> dict[int, RequestInput]:
+    def inputs(self) -> dict[int, RequestInput]:
         selectors: Sequence[Selector] = [ByUci(self.key, value) for value in self.values] or [self.about]
         references = self.references or ("",) * len(selectors)
         pairs = zip(selectors, references, strict=True)
@@ -83,8 +83,8 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The conversations that a preview counted, by request and in all, and the highest number of them."""
+class PreviewCounts:
+    """The conversations that a preview counted, by request and in total, and the highest of their numbers."""
 
     counts: tuple[int, ...]
     total: int
@@ -92,34 +92,34 @@ class Seen:
 
     @property
     def phrase(self) -> str:
-        """What a person types to say that they have read how much would go."""
+        """The text that a user types to confirm."""
         return f"DELETE {self.total}"
 
-    def is_less_than(self, now: "Seen") -> bool:
-        """Say whether there is more now, or something else."""
+    def is_less_than(self, now: "PreviewCounts") -> bool:
+        """Return whether there are more or other conversations now."""
         return now.highest > self.highest or any(
             after > before for before, after in zip(self.counts, now.counts, strict=True)
         )
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """What a preview has shown. `nonce` makes one filing of however many clicks; `at` in seconds."""
+class PreviewToken:
+    """A preview as it was shown. `nonce` makes confirming idempotent; `at` is in seconds."""
 
     draft: Draft
-    seen: Seen
+    seen: PreviewCounts
     nonce: str
     at: float
 
     @property
-    def is_over(self) -> bool:
-        return timezone.now().timestamp() - self.at >= SEAL_HOLDS.total_seconds()
+    def has_expired(self) -> bool:
+        return timezone.now().timestamp() - self.at >= TOKEN_LIFETIME.total_seconds()
 
 
 def minutes_left(request: ComplianceRequest) -> int:
-    """Return for how many minutes a request can be cancelled in any case; 0 where it does not wait any more.
+    """Return for how many minutes a request is certain to be cancellable.
 
-    One that was filed just now has all of them. So 0 says that the preview was confirmed again, later.
+    0 means that the preview was confirmed before: a request filed just now has all of its minutes.
     """
     if request.status != ComplianceRequest.Status.ACCEPTED or request.not_before is None:
         return 0
@@ -128,114 +128,106 @@ def minutes_left(request: ComplianceRequest) -> int:
 
 
 class NotConfirmed(Exception):
-    """Nothing was filed; `why` is `mistyped`, `changed` or `expired`."""
+    """Nothing was filed; `reason` is `mistyped`, `changed` or `expired`."""
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class BrokenSeal(Exception):
-    """What came back is not what was given out to this user for this chatbot."""
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
-def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview, Seen]:
-    """Return the preview of one request, and what is compared when it is confirmed. Raises Refused."""
-    found = preview.preview(
-        chatbot=chatbot,
-        about=draft.about,
-        kinds=[Kind(draft.kind)],
-        options=Options(**draft.options),
-        reference=draft.reference,
-    )
+class InvalidToken(Exception):
+    """The token was not issued to this user for this chatbot."""
+
+
+def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview | PreviewOfMany, PreviewCounts]:
+    """Return the preview of a draft, and the counts to compare when it is confirmed. Raises Refused."""
+    kind, options = Kind(draft.kind), Options(**draft.options)
+    found: Preview | PreviewOfMany
+    if draft.is_many:
+        references = draft.references or ("",) * len(draft.values)
+        lines = [Line(*pair) for pair in zip(draft.values, references, strict=True)]
+        found = preview_many(chatbot=chatbot, key=draft.key, lines=lines, kind=kind, options=options)
+        counts = tuple(one.conversations for one in found.outlooks)
+    else:
+        found = preview.preview(
+            chatbot=chatbot, about=draft.about, kinds=[kind], options=options, reference=draft.reference
+        )
+        counts = (part_of(found).found.conversations,)
     totals = part_of(found).found
-    return found, Seen((totals.conversations,), totals.conversations, totals.highest)
-
-
-def look_at_many(chatbot: Chatbot, draft: Draft) -> tuple[PreviewOfMany, Seen]:
-    """As `look`, of many."""
-    references = draft.references or ("",) * len(draft.values)
-    lines = [Line(*pair) for pair in zip(draft.values, references, strict=True)]
-    found = preview_many(
-        chatbot=chatbot, key=draft.key, lines=lines, kind=Kind(draft.kind), options=Options(**draft.options)
-    )
-    totals = part_of(found).found
-    counts = tuple(one.conversations for one in found.outlooks)
-    return found, Seen(counts, totals.conversations, totals.highest)
+    return found, PreviewCounts(counts, totals.conversations, totals.highest)
 
 
 def part_of(found: Preview | PreviewOfMany) -> Deletion | Export:
-    """Return what a preview tells of the one kind that its draft has."""
+    """Return the part of a preview for its draft's kind."""
     [part] = [one for one in (found.deletion, found.export) if one]
     return part
 
 
-def dump(chatbot: Chatbot, actor: str, draft: Draft, seen: Seen, *, nonce: str = "") -> str:
-    """Return a preview for the form that confirms it. `nonce`: of the preview that this one is another look at."""
-    sealed = Sealed(draft, seen, nonce or token_hex(16), timezone.now().timestamp())
-    return encrypt(_as_text(asdict(sealed)), bound_to=_bound_to("filing", chatbot, actor))
+def dump(chatbot: Chatbot, actor: str, draft: Draft, seen: PreviewCounts, *, nonce: str = "") -> str:
+    """Return a token for the form that confirms a preview. `nonce` is that of the preview which this one replaces."""
+    token = PreviewToken(draft, seen, nonce or token_hex(16), timezone.now().timestamp())
+    return encrypt(_as_text(asdict(token)), bound_to=_bound_to("filing", chatbot, actor))
 
 
-def load(chatbot: Chatbot, actor: str, text: str) -> Sealed:
-    """Undo `dump`. Raises BrokenSeal. Whether it still holds is for `confirm` to say."""
-    given = _opened("filing", chatbot, actor, text)
-    return Sealed(_draft(given["draft"]), _as_tuples(Seen, given["seen"]), given["nonce"], given["at"])
+def load(chatbot: Chatbot, actor: str, text: str) -> PreviewToken:
+    """Undo `dump`, also for a token that has expired. Raises InvalidToken."""
+    given = _decrypt("filing", chatbot, actor, text)
+    return PreviewToken(_draft(given["draft"]), _as_tuples(PreviewCounts, given["seen"]), given["nonce"], given["at"])
 
 
 def dump_subject(chatbot: Chatbot, actor: str, draft: Draft) -> str:
-    """Return whom a draft is about, for a choice that nobody can mistype."""
+    """Return a token for the subject of a draft, for a form in which it is chosen instead of typed."""
     subject = replace(Draft(draft.kind), key=draft.key, values=draft.values[:1], ids=draft.ids)
     return encrypt(_as_text(asdict(subject)), bound_to=_bound_to("subject", chatbot, actor))
 
 
 def load_subject(chatbot: Chatbot, actor: str, text: str) -> Draft:
-    """Undo `dump_subject`. Raises BrokenSeal."""
-    return _draft(_opened("subject", chatbot, actor, text))
+    """Undo `dump_subject`. Raises InvalidToken."""
+    return _draft(_decrypt("subject", chatbot, actor, text))
 
 
-def confirm(*, chatbot: Chatbot, actor: str, sealed: Sealed, typed: str) -> Outcomes:
-    """File what a preview has shown, and return each request, or why it is refused, by its place.
+def confirm(*, chatbot: Chatbot, actor: str, token: PreviewToken, typed: str) -> Outcomes:
+    """File the requests of a preview. Returns each request, or its error, by its place in the draft.
 
-    Confirmed again, it returns the same requests. Raises NotConfirmed, and Refused for the whole; nothing is filed
-    then.
+    Idempotent. Raises NotConfirmed, or Refused for the whole; then nothing is filed.
     """
-    asked = sealed.draft.asked()
-    replay = _replay(chatbot, sealed)
-    filed = idempotency.recall(replay, asked).answers
+    inputs = token.draft.inputs()
+    replay = _replay(chatbot, token)
+    filed = idempotency.recall(replay, inputs).answers
     if filed:
-        # Of what was refused then, nothing is filed behind the person's back long after they looked.
-        asked = {place: one for place, one in asked.items() if place in filed or not sealed.is_over}
+        # What was refused then is not filed long after the user saw it.
+        inputs = {place: one for place, one in inputs.items() if place in filed or not token.has_expired}
     else:
-        _require_confirmation(chatbot, sealed, typed)
-        # To look again can take its time, in which it can be switched off.
+        _require_confirmation(chatbot, token, typed)
+        # It can have been turned off while the preview was repeated.
         chatbot.refresh_from_db(fields=["compliance_enabled"])
     return operations.submit_many(
-        chatbot=chatbot, inputs=asked, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, replay=replay
+        chatbot=chatbot, inputs=inputs, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, replay=replay
     )
 
 
-def _require_confirmation(chatbot: Chatbot, sealed: Sealed, typed: str) -> None:
-    if sealed.is_over:
+def _require_confirmation(chatbot: Chatbot, token: PreviewToken, typed: str) -> None:
+    if token.has_expired:
         raise NotConfirmed("expired")
-    if not sealed.draft.is_deletion:
+    if not token.draft.is_deletion:
         return
-    if " ".join(typed.split()) != sealed.seen.phrase:
+    if " ".join(typed.split()) != token.seen.phrase:
         raise NotConfirmed("mistyped")
-    _, now = (look_at_many if sealed.draft.is_many else look)(chatbot, sealed.draft)
-    if sealed.seen.is_less_than(now):
+    _, now = look(chatbot, token.draft)
+    if token.seen.is_less_than(now):
         raise NotConfirmed("changed")
 
 
-def _replay(chatbot: Chatbot, sealed: Sealed) -> ReplayKey:
-    body = json.dumps(asdict(sealed.draft)).encode()
-    key = replay_key(chatbot=chatbot, path=_REPLAY_PATH, body=body, idempotency_key=sealed.nonce, has_items=True)
+def _replay(chatbot: Chatbot, token: PreviewToken) -> ReplayKey:
+    body = json.dumps(asdict(token.draft)).encode()
+    key = replay_key(chatbot=chatbot, path=_REPLAY_PATH, body=body, idempotency_key=token.nonce, has_items=True)
     if key is None:
-        raise BrokenSeal
+        raise InvalidToken
     return key
 
 
 def _as_text(given: dict[str, Any]) -> str:
-    # Each character as itself: a form that comes back is then never larger than the one that it was made from.
+    # Not escaped, so that a form that comes back is never larger than the one that it was made from.
     return json.dumps(given, ensure_ascii=False)
 
 
@@ -243,12 +235,12 @@ def _bound_to(what: str, chatbot: Chatbot, actor: str) -> str:
     return f"console:{what}:{chatbot.pk}:{actor}"
 
 
-def _opened(what: str, chatbot: Chatbot, actor: str, text: str) -> Any:
+def _decrypt(what: str, chatbot: Chatbot, actor: str, text: str) -> Any:
     try:
         return json.loads(decrypt(text, bound_to=_bound_to(what, chatbot, actor)))
     except SecretUnreadable:
         pass
-    raise BrokenSeal
+    raise InvalidToken
 
 
 def _draft(given: dict[str, Any]) -> Draft:

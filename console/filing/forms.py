@@ -1,4 +1,4 @@
-"""The forms that say what is to be filed; nothing is stripped from what names somebody."""
+"""The forms of filing. Values and ids are taken exactly as they are typed."""
 
 import re
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import MOST_CONVERSATIONS
-from console.filing import pasting
-from console.filing.drafts import BrokenSeal, Draft, load_subject
-from console.filing.pasting import Pasted, Unreadable
+from console.filing import pasted_values
+from console.filing.drafts import Draft, InvalidToken, load_subject
+from console.filing.pasted_values import PastedValues, UnreadableValues
 from console.filing.subjects import NoConversation, ids_of, uci_names
 
 Kind = ComplianceRequest.Kind
 
-ACTIONS = [("delete", "Delete: erase what is held"), ("export", "Export: make a file of what is held")]
+ACTIONS = [("delete", "Delete: erase their data"), ("export", "Export: create a file of their data")]
 KINDS = {"delete": Kind.DELETION, "export": Kind.EXPORT}
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -28,23 +28,28 @@ _FIELDS = {
     "/conversation_ids": "ids",
     "/reference": "reference",
 }
-# No greatest length: a browser would cut what is pasted, without a word.
+# No maximum length: browsers cut pasted text silently.
 _AS_IS = {"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
 
 
-class _FilingForm(forms.Form):
-    """What both forms have."""
+class FilingForm(forms.Form):
+    """The fields of both forms."""
 
     action = forms.ChoiceField(
         choices=ACTIONS,
         widget=forms.RadioSelect,
-        error_messages={"required": "Say whether to delete or to export.", "invalid_choice": "Delete, or export."},
+        error_messages={
+            "required": "Choose to delete or to export.",
+            "invalid_choice": "Choose to delete or to export.",
+        },
     )
     key = forms.ChoiceField(required=False, error_messages={"invalid_choice": "Choose one of this chatbot's UCIs."})
     erase_exports = forms.BooleanField(required=False)
     include_files = forms.BooleanField(required=False)
     include_shared = forms.BooleanField(required=False)
     reference = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
+
+    draft: Draft
 
     def __init__(self, data: Any = None, files: Any = None, *, chatbot: Chatbot, actor: str, **options: Any) -> None:
         super().__init__(data, files, **options)
@@ -56,7 +61,7 @@ class _FilingForm(forms.Form):
             key.choices = self.ucis
 
     def refuse(self, refusal: Refused) -> None:
-        """Show a refusal at its field, with what it says to do."""
+        """Show an error at its field."""
         pointer = re.sub(r"/[0-9]+$", "", refusal.pointer)
         field = _FIELDS.get(pointer)
         self.add_error(field if field in self.fields else None, refusal.detail)
@@ -67,16 +72,16 @@ class _FilingForm(forms.Form):
         return {"kind": str(KINDS[given["action"]]), **{name: given[name] for name in names}}
 
 
-class OneForm(_FilingForm):
-    """One request: about a chatter, or certain conversations. `subject` is sealed, and counts before the others."""
+class OneForm(FilingForm):
+    """One request, about a chatter or about conversations. `subject` is a token that overrides the other fields."""
 
     whom = forms.ChoiceField(
         required=False,
         initial="chatter",
         choices=[
-            ("chatter", "One chatter, by a UCI value"),
-            ("ids", "Conversations, by the platform's ids"),
-            ("numbers", "Conversations, by our numbers"),
+            ("chatter", "Chatter, by UCI value"),
+            ("ids", "Conversations, by platform ID"),
+            ("numbers", "Conversations, by number"),
         ],
         widget=forms.RadioSelect,
     )
@@ -84,8 +89,6 @@ class OneForm(_FilingForm):
     ids = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**_AS_IS, "rows": 4}))
     numbers = forms.CharField(required=False, widget=forms.TextInput(attrs={**_AS_IS, "inputmode": "numeric"}))
     subject = forms.CharField(required=False, widget=forms.HiddenInput)
-
-    draft: Draft
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
@@ -103,17 +106,19 @@ class OneForm(_FilingForm):
 
     def _subject(self, given: dict[str, Any]) -> Draft | None:
         if given["subject"]:
-            return self._sealed(given["subject"])
+            return self._from_token(given["subject"])
         if self.data.get("offered"):
-            self.add_error("subject", "Choose whom the request is about.")
+            self.add_error("subject", "Choose the subject of the request.")
             return None
         return self._named(given)
 
-    def _sealed(self, text: str) -> Draft | None:
+    def _from_token(self, text: str) -> Draft | None:
         try:
             return load_subject(self.chatbot, self.actor, text)
-        except BrokenSeal:
-            self.add_error(None, "This page was made for somebody else. Name again whom the request is about.")
+        except InvalidToken:
+            self.add_error(
+                None, "This page belongs to another user or chatbot. Enter the subject of the request again."
+            )
             return None
 
     def _named(self, given: dict[str, Any]) -> Draft | None:
@@ -123,9 +128,9 @@ class OneForm(_FilingForm):
             case "numbers":
                 return self._by_numbers(given["numbers"])
         if not given["value"]:
-            self.add_error("value", "Write the value, exactly as it is stored.")
+            self.add_error("value", "Enter the value exactly as it is stored.")
         elif not self.ucis:
-            self.add_error(None, "This chatbot has no UCI. Designate one of its variables first.")
+            self.add_error(None, "This chatbot has no UCI. Choose one in its settings first.")
         elif not given["key"]:
             self.add_error("key", "Choose the UCI that has this value.")
         else:
@@ -135,14 +140,14 @@ class OneForm(_FilingForm):
     def _by_ids(self, text: str) -> Draft | None:
         ids = [line for line in re.split(r"\r\n|\r|\n", text) if line]
         if not ids:
-            self.add_error("ids", "Write the ids, one a line.")
+            self.add_error("ids", "Enter the IDs, one per line.")
             return None
         return Draft("", ids=tuple(ids))
 
     def _by_numbers(self, text: str) -> Draft | None:
         words = re.split(r"[\s,;]+", text.strip())
         if not all(map(_NUMBER.fullmatch, words)) or len(words) > MOST_CONVERSATIONS:
-            self.add_error("numbers", f"Write 1 to {MOST_CONVERSATIONS} numbers with spaces between them.")
+            self.add_error("numbers", f"Enter 1 to {MOST_CONVERSATIONS} numbers separated by spaces.")
             return None
         numbers = list(dict.fromkeys(map(int, words)))
         try:
@@ -152,8 +157,8 @@ class OneForm(_FilingForm):
         return None
 
 
-class ManyForm(_FilingForm):
-    """Requests about many chatters: pasted or in a file."""
+class ManyForm(FilingForm):
+    """Requests about many chatters, pasted or from a file."""
 
     pasted = forms.CharField(required=False, strip=False, widget=forms.Textarea(attrs={**_AS_IS, "rows": 10}))
     file = forms.FileField(
@@ -164,8 +169,7 @@ class ManyForm(_FilingForm):
     column = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
     reference_column = forms.CharField(required=False, widget=forms.TextInput(attrs=_AS_IS))
 
-    pasted_rows: Pasted
-    draft: Draft
+    pasted_rows: PastedValues
     headings: Sequence[str] = ()
 
     def clean(self) -> dict[str, Any]:
@@ -173,11 +177,11 @@ class ManyForm(_FilingForm):
         if self.errors:
             return given
         if not self.ucis:
-            self.add_error(None, "This chatbot has no UCI. Designate one of its variables first.")
+            self.add_error(None, "This chatbot has no UCI. Choose one in its settings first.")
         elif not given["key"]:
             self.add_error("key", "Choose the UCI that has these values.")
         elif bool(given["pasted"]) == bool(given["file"]):
-            self.add_error("pasted", "Paste the values, or choose a file: one of the two.")
+            self.add_error("pasted", "Paste the values or choose a file, not both.")
         else:
             self._read(given)
         return given
@@ -185,9 +189,9 @@ class ManyForm(_FilingForm):
     def _read(self, given: dict[str, Any]) -> None:
         try:
             rows = self._rows(given)
-        except Unreadable as fault:
-            self.headings = fault.headings
-            self.add_error(fault.where or ("file" if given["file"] else "pasted"), fault.text)
+        except UnreadableValues as error:
+            self.headings = error.headings
+            self.add_error(error.where or ("file" if given["file"] else "pasted"), error.text)
             return
         self.pasted_rows = rows
         self.draft = Draft(
@@ -199,16 +203,16 @@ class ManyForm(_FilingForm):
             is_many=True,
         )
 
-    def _rows(self, given: dict[str, Any]) -> Pasted:
+    def _rows(self, given: dict[str, Any]) -> PastedValues:
         columns = {"column": given["column"], "reference_column": given["reference_column"]}
         if file := given["file"]:
-            if file.size > pasting.MAX_BYTES:
-                raise pasting.too_large("file")
-            return pasting.read_file(file.read(), **columns)
-        if len(given["pasted"]) > pasting.MAX_BYTES:
-            raise pasting.too_large("pasted")
+            if file.size > pasted_values.MAX_BYTES:
+                raise pasted_values.too_large("file")
+            return pasted_values.read_file(file.read(), **columns)
+        if len(given["pasted"]) > pasted_values.MAX_BYTES:
+            raise pasted_values.too_large("pasted")
         return (
-            pasting.read_table(given["pasted"], **columns)
+            pasted_values.read_table(given["pasted"], **columns)
             if any(columns.values())
-            else pasting.read_lines(given["pasted"])
+            else pasted_values.read_lines(given["pasted"])
         )

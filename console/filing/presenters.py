@@ -1,4 +1,4 @@
-"""Previews in the words of the pages."""
+"""Previews as the pages show them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,47 +13,47 @@ from compliance.requests.preview import Outlook, PreviewOfMany
 from compliance.requests.preview.deletion import Deletion
 from compliance.requests.preview.similar import Similar
 from console.filing.drafts import Draft, dump_subject
-from console.filing.pasting import Pasted, peculiarities
+from console.filing.pasted_values import PastedValues, peculiarities
 
 HoldReason = ComplianceRequest.HoldReason
 
 _HELD = {
-    HoldReason.EXPORT_PENDING: "An earlier export of the same data is not delivered yet. The deletion waits for it, "
-    "or for an officer who lets it go on.",
-    HoldReason.TOO_MANY_CONVERSATIONS: "These are more conversations than this chatbot lets go at once. An officer "
-    "has to approve.",
-    HoldReason.AWAITING_APPROVAL: "In this chatbot another person has to approve each deletion: an officer, not you.",
+    HoldReason.EXPORT_PENDING: "An earlier export of the same data has not been delivered. The deletion will be on "
+    "hold until it is, or until an officer approves.",
+    HoldReason.TOO_MANY_CONVERSATIONS: "There are more conversations than the chatbot's guard allows. The "
+    "deletion will be on hold until an officer approves.",
+    HoldReason.AWAITING_APPROVAL: "In this chatbot, each deletion needs the approval of another officer.",
 }
 _DIFFERS = {
-    "key": "under another key",
-    "case": "in capitals and small letters",
-    "padding": "in spaces or zeros around",
+    "key": "in its key",
+    "case": "in upper and lower case",
+    "padding": "in leading or trailing spaces or zeros",
 }
 
 
 @dataclass(frozen=True)
-class Store:
-    """One kind of data: how much goes, and what stays, in words."""
+class StoreRow:
+    """A kind of data: how many rows are erased, and what is kept."""
 
     name: str
-    goes: int
-    stays: str = ""
+    erased: int
+    kept: str = ""
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Another chatter's value that looks like the one that was named; `subject` is sealed, to be previewed."""
+class SimilarValue:
+    """A value of another chatter that looks similar; `subject` is a token for its preview."""
 
     key: str
     value: str
     conversations: int
-    differs_in: str
+    differs: str
     subject: str
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of many."""
+class PreviewLine:
+    """A row of the preview of many requests."""
 
     row: int
     value: str
@@ -68,73 +68,75 @@ class Line:
         return not self.outlook.refused and not self.outlook.conversations
 
     @property
-    def needs_a_look(self) -> bool:
+    def needs_review(self) -> bool:
         outlook = self.outlook
         found = (outlook.refused, self.notes, self.alike, outlook.open_requests, outlook.held_by, self.is_not_found)
         return any(found)
 
 
-def stores(deletion: Deletion) -> list[Store]:
-    """Return what a deletion does, store by store."""
+def stores(deletion: Deletion) -> list[StoreRow]:
+    """Return what a deletion erases and keeps, by store."""
     erased = deletion.erased
     days = settings.EXPORT_GRACE_DAYS.days
-    kept = f"{deletion.kept_exports} that are younger than {days} days" if deletion.kept_exports else ""
+    kept = f"{deletion.kept_exports} from the last {days} days" if deletion.kept_exports else ""
     return [
-        Store(
+        StoreRow(
             "Conversations",
             erased["conversations"],
-            "that they took place: number, day, channel, flags, scores" if erased["conversations"] else "",
+            "number, day, channel, flags and scores" if erased["conversations"] else "",
         ),
-        Store("Messages", erased["messages"]),
-        Store("UCI values", erased["identities"]),
-        Store("Values of other variables", erased["variable_values"]),
-        Store("Uploaded files", erased["files"]),
-        Store("Earlier exports", erased["exports"], kept),
-        Store("Daily extracts, made again without them", erased["extracts"]),
+        StoreRow("Messages", erased["messages"]),
+        StoreRow("UCI values", erased["identities"]),
+        StoreRow("Values of other variables", erased["variable_values"]),
+        StoreRow("Uploaded files", erased["files"]),
+        StoreRow("Earlier exports", erased["exports"], kept),
+        StoreRow("Daily extracts (rebuilt)", erased["extracts"]),
     ]
 
 
 def holds(reasons: Sequence[HoldReason]) -> list[str]:
-    """Say what will hold a deletion, and who can let it go on."""
+    """Return why a deletion will be on hold, and what releases it."""
     return [_HELD[reason] for reason in reasons]
 
 
-def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[Alike]:
+def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[SimilarValue]:
     return [
-        Alike(
+        SimilarValue(
             key=one.key,
             value=one.value,
             conversations=one.conversations,
-            differs_in=differences(one),
+            differs=_differences(one),
             subject=dump_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
         )
         for one in found
     ]
 
 
-def differences(similar: Similar) -> str:
+def _differences(similar: Similar) -> str:
     return ", ".join(_DIFFERS[one] for one in similar.differs_in)
 
 
-def lines(draft: Draft, found: PreviewOfMany) -> list[Line]:
-    """Return the lines of many, those that need a look first."""
+def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:
+    """Return the rows of the preview of many requests, those that need review first."""
     shown = [
-        Line(row, value, reference, outlook, _notes(draft, row, value), outlook.similar, holds(outlook.held_by))
+        PreviewLine(
+            row, value, reference, outlook, _notes(draft, row, value), outlook.similar, holds(outlook.held_by)
+        )
         for row, value, reference, outlook in zip(
             draft.rows, draft.values, draft.references, found.outlooks, strict=True
         )
     ]
-    return sorted(shown, key=lambda line: (not line.outlook.refused, not line.needs_a_look, line.row))
+    return sorted(shown, key=lambda line: (not line.outlook.refused, not line.needs_review, line.row))
 
 
 def _notes(draft: Draft, row: int, value: str) -> list[str]:
     is_heading = row == 1 and value.strip().casefold() == draft.key.casefold()
-    return [*(["is the name of the key: a heading?"] if is_heading else []), *peculiarities(value)]
+    return [*(["equals the UCI key: is it a heading?"] if is_heading else []), *peculiarities(value)]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many of many lines there are of each sort."""
+    """How many rows there are of each sort."""
 
     filed: int
     refused: int
@@ -147,7 +149,7 @@ class Tally:
     empty: int
 
 
-def tally(lines: Sequence[Line], pasted: Pasted | None) -> Tally:
+def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> Tally:
     return Tally(
         filed=sum(not line.outlook.refused for line in lines),
         refused=sum(bool(line.outlook.refused) for line in lines),
@@ -162,5 +164,5 @@ def tally(lines: Sequence[Line], pasted: Pasted | None) -> Tally:
 
 
 def grace(chatbot: Chatbot) -> int:
-    """Return for how many minutes what is filed here can be cancelled in any case."""
+    """Return for how many minutes a request filed in the console can be cancelled at least."""
     return int(max(CONSOLE_GRACE, timedelta(minutes=chatbot.grace_minutes)).total_seconds() // 60)

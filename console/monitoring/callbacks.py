@@ -1,4 +1,4 @@
-"""What clients were told of their requests, and telling them again. Of an address its scheme and host are shown."""
+"""The list of callbacks, and sending selected ones again. Only scheme and host of a URL are shown."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,23 +14,20 @@ from chatbots.callback_urls import receiver_of
 from compliance.callbacks.resend import resend_one
 from compliance.errors import Refused
 from compliance.models import Callback
-from console.common.newest import Newest
-from console.common.pages import action, page, render
-from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
-from console.common.selecting import back_to, require_in_all
-from console.common.several import scope_of
+from console.common.lists import MergedQuery
+from console.common.pages import action, back_to, page, render
+from console.common.scope import MANAGE_REQUESTS, actor_of, may, require_in_all, scope_of, within_scope
 
 State = Callback.State
 
-# As many as a page shows.
-MOST_SELECTED = 50
+PAGE_SIZE = 50
 
-_TOLD = ("completed", "failed", "on_hold", "rejected", "cancelled")
+_EVENTS = ("completed", "failed", "on_hold", "rejected", "cancelled")
 _TONES = {State.DELIVERED: "ok", State.WAITING: "info", State.GIVEN_UP: "bad"}
 
 
 @dataclass(frozen=True)
-class Row:
+class CallbackRow:
     callback: Callback
     state: str
     tone: str
@@ -39,13 +36,13 @@ class Row:
     may_resend: bool
 
 
-class Filters(forms.Form):
-    """What the list is asked for; a value that is none of those offered finds nothing."""
+class CallbackFilterForm(forms.Form):
+    """The filters in the URL; with an invalid one the list is empty."""
 
     use_required_attribute = False
 
     state = forms.ChoiceField(choices=[("", "Any"), *State.choices], required=False)
-    event = forms.ChoiceField(choices=[("", "Any"), *((one, f"request.{one}") for one in _TOLD)], required=False)
+    event = forms.ChoiceField(choices=[("", "Any"), *((one, f"request.{one}") for one in _EVENTS)], required=False)
     error = forms.ChoiceField(
         label="Last error",
         choices=[("", "Any"), *((one.value, one.value) for one in Callback.Failure)],
@@ -53,25 +50,25 @@ class Filters(forms.Form):
     )
 
     def branches(self) -> list[Q]:
-        """Return the ranges to look in: what was delivered has no error, and is most of all."""
+        """Return a condition for each state. Delivered callbacks have no error, and are most of the rows."""
         given = self.cleaned_data
         states = [given["state"]] if given["state"] else []
         if given["error"]:
             states = [one for one in (State.WAITING, State.GIVEN_UP) if given["state"] in ("", one)]
             if not states:
                 return []
-        also = Q(status=given["event"]) if given["event"] else Q()
-        also &= Q(last_error=given["error"]) if given["error"] else Q()
-        return [also & Q(state=state) for state in states] or [also]
+        common = Q(status=given["event"]) if given["event"] else Q()
+        common &= Q(last_error=given["error"]) if given["error"] else Q()
+        return [common & Q(state=state) for state in states] or [common]
 
 
 @page
 def callbacks(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
-    form = Filters(request.GET)
+    form = CallbackFilterForm(request.GET)
     branches = form.branches() if form.is_valid() else []
-    told = Newest(Callback.objects.select_related("chatbot"), scope.ids, branches=branches)
-    found = told.page(request, size=MOST_SELECTED)
+    query = MergedQuery(Callback.objects.select_related("chatbot"), scope.ids, branches=branches)
+    found = query.page(request, size=PAGE_SIZE)
     rows = [_row(request, one) for one in found.rows]
     return render(
         request,
@@ -79,7 +76,7 @@ def callbacks(request: HttpRequest) -> HttpResponse:
         title="Callbacks",
         scope=scope,
         form=form,
-        narrows=any(form.data.get(name) for name in form.fields),
+        is_filtered=any(form.data.get(name) for name in form.fields),
         page=found,
         rows=rows,
         may_resend=any(row.may_resend for row in rows),
@@ -87,9 +84,9 @@ def callbacks(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _row(request: HttpRequest, callback: Callback) -> Row:
+def _row(request: HttpRequest, callback: Callback) -> CallbackRow:
     state = State(callback.state)
-    return Row(
+    return CallbackRow(
         callback,
         state.label,
         _TONES[state],
@@ -101,29 +98,29 @@ def _row(request: HttpRequest, callback: Callback) -> Row:
 
 @action
 def resend(request: HttpRequest) -> HttpResponse:
-    """Send the selected callbacks again, each by the operation, and say how it went."""
+    """Send the selected callbacks again, and report the results."""
     ids = _selected(request)
     actor = actor_of(request)
-    went: Counter[str] = Counter()
+    results: Counter[str] = Counter()
     for callback_id in ids:
         try:
             resend_one(callback_id=callback_id, actor=actor)
         except Refused as refused:
-            went[refused.detail] += 1
+            results[refused.detail] += 1
         else:
-            went[""] += 1
+            results[""] += 1
     if not ids:
         messages.error(request, "Select callbacks first.")
-    for why, number in sorted(went.items()):
-        text = f"{number} callback{'s' * (number != 1)}: {why or 'to be sent again, within a minute.'}"
-        (messages.error if why else messages.success)(request, text)
+    for error, number in sorted(results.items()):
+        text = f"{number} callback{'s' * (number != 1)}: {error or 'will be sent again within a minute.'}"
+        (messages.error if error else messages.success)(request, text)
     return redirect(back_to(request, "console:callbacks"))
 
 
 def _selected(request: HttpRequest) -> list[UUID]:
-    """Return the selected callbacks. Raises Http404 for one that the user may not see, PermissionDenied by role."""
+    """Return the selected callbacks. Raises Http404 for an unknown one, PermissionDenied for lack of a role."""
     try:
-        ids = [UUID(text) for text in request.POST.getlist("selected")[:MOST_SELECTED]]
+        ids = [UUID(text) for text in request.POST.getlist("selected")[:PAGE_SIZE]]
     except ValueError:
         raise Http404 from None
     seen = within_scope(Callback.objects.filter(pk__in=ids), request, chatbot="chatbot_id")

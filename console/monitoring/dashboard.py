@@ -1,4 +1,4 @@
-"""The first page: how requests are going, what needs attention, and whether the workers are there."""
+"""The dashboard: requests by state, what needs attention, and the state of the workers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from compliance.work.health import Waiting
 from compliance.work.heartbeats import Cluster, Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
-from console.common.several import Scope, scope_of
-from console.templatetags.figures import span
+from console.common.scope import ChatbotScope, scope_of
+from console.templatetags.console import duration
 from conversations.usage import conversations_per_day
 
 Kind = ComplianceRequest.Kind
@@ -31,7 +31,7 @@ _ONE_DAY = timedelta(days=1)
 
 
 class Tile(NamedTuple):
-    """A number with what it counts and where the list of it is; `tone` says how bad it is that there is any."""
+    """A number with a link to the list it counts; `tone` is set unless the number is 0."""
 
     label: str
     value: str
@@ -41,8 +41,8 @@ class Tile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StateRow:
-    """What was filed of a kind, by the state it is in now, and how long it took."""
+class KindRow:
+    """The requests of a kind by their present state, and how long they took."""
 
     kind: str
     cells: Sequence[tuple[str, int, str]]
@@ -50,9 +50,9 @@ class StateRow:
 
 
 class Links:
-    """Addresses of the lists that a number counts, of the chosen chatbot where there is one."""
+    """URLs of the lists that the numbers count, for the chosen chatbot if there is one."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: ChatbotScope) -> None:
         self._chatbot = {"chatbot": scope.slug} if scope.slug else {}
 
     def requests(self, **filters: str) -> str:
@@ -101,23 +101,23 @@ def _tiles(
         return _tile(label, open_now.by_status[status], links.requests(status=status), tone, note)
 
     alive = sum(cluster.condition is Condition.ALIVE for cluster in clusters)
-    age = "none" if oldest is None else span(oldest.age)
+    age = "none" if oldest is None else duration(oldest.age)
     waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
     return [
         _tile("Overdue", open_now.overdue, links.requests(due="overdue"), "bad"),
         _tile("Due within 7 days", open_now.due_soon, links.requests(due="soon"), "warn"),
-        of(Status.ON_HOLD, "On hold", "warn", "wait for a decision"),
-        of(Status.FAILED, "Failed", "bad", "wait for a retry"),
+        of(Status.ON_HOLD, "On hold", "warn", "need a decision"),
+        of(Status.FAILED, "Failed", "bad", "need a retry"),
         of(Status.ACCEPTED, "Waiting"),
         of(Status.PROCESSING, "In progress"),
         Tile(
             "Oldest waiting request",
             age,
             reverse("console:request", args=[oldest.request_id]) if oldest else "",
-            "of what may be taken up",
+            "of requests that can start",
             "bad" if waits_long else "",
         ),
-        Tile("Clusters alive", f"{alive}", reverse("console:workers"), "", "" if alive else "bad"),
+        Tile("Live clusters", f"{alive}", reverse("console:workers"), "", "" if alive else "bad"),
     ]
 
 
@@ -125,7 +125,7 @@ def _tile(label: str, number: Number, url: str, tone: str = "", note: str = "") 
     return Tile(label, str(number), url, note, tone if number.value else "")
 
 
-def _charts(scope: Scope, first: date, now: datetime, period: Period, links: Links) -> list[Chart]:
+def _charts(scope: ChatbotScope, first: date, now: datetime, period: Period, links: Links) -> list[Chart]:
     last = now.astimezone(ZoneInfo(scope.zone)).date()
     days = [first + number * _ONE_DAY for number in range((last - first).days + 1)]
     began = conversations_per_day(
@@ -144,10 +144,10 @@ def _charts(scope: Scope, first: date, now: datetime, period: Period, links: Lin
     ]
     of_conversations = Series("Conversations", began.counts, links.conversations(since="{day}", until="{day}"))
     return [
-        bars("requests", "Requests filed a day", requests, days, zone=scope.zone, is_whole=period.is_whole),
+        bars("requests", "Requests filed per day", requests, days, zone=scope.zone, is_whole=period.is_whole),
         bars(
             "conversations",
-            "Conversations a day",
+            "Conversations per day",
             [of_conversations],
             days,
             zone=scope.zone,
@@ -156,7 +156,7 @@ def _charts(scope: Scope, first: date, now: datetime, period: Period, links: Lin
     ]
 
 
-def _row(kind: Kind, period: Period, links: Links, first: date) -> StateRow:
+def _row(kind: Kind, period: Period, links: Links, first: date) -> KindRow:
     since = first.isoformat()
     cells = [
         (
@@ -166,7 +166,7 @@ def _row(kind: Kind, period: Period, links: Links, first: date) -> StateRow:
         )
         for status in Status
     ]
-    return StateRow(f"{kind.label}s", cells, period.durations.get(kind))
+    return KindRow(f"{kind.label}s", cells, period.durations.get(kind))
 
 
 def _midnight(day: date, zone: str) -> datetime:
@@ -174,5 +174,5 @@ def _midnight(day: date, zone: str) -> datetime:
 
 
 def _address(name: str, filters: Mapping[str, str]) -> str:
-    """Return an address, with what stands for a day left as it is."""
+    """Return a URL in which `{day}` is not escaped."""
     return f"{reverse(name)}?{urlencode(filters, safe='{}')}"

@@ -1,4 +1,4 @@
-"""The files of exports: where each is, and until when. A key bears the chatter's value and is not shown."""
+"""The list of exported files. Object keys contain UCI values and are not shown."""
 
 from dataclasses import dataclass
 
@@ -9,36 +9,35 @@ from django.urls import reverse
 
 from chatbots.models import Bucket
 from compliance.models import ComplianceRequest, Export
-from console.common.newest import Newest
+from console.common.lists import MergedQuery
 from console.common.pages import page, render
-from console.common.scope import MANAGE_REQUESTS, may
-from console.common.several import scope_of
+from console.common.scope import MANAGE_REQUESTS, may, scope_of
+from console.requests.list_page import UNREAD
 
 _FINISHED = (Q(kind=ComplianceRequest.Kind.EXPORT, status=ComplianceRequest.Status.COMPLETED),)
-_UNREAD = ("uci_value", "uci_digest", "conversation_digests")
 
 
 @dataclass(frozen=True)
-class Row:
-    """An export's file. `where` and `tone` say what has become of it; `download` is an address while there is one."""
+class ExportRow:
+    """An exported file. `location` and `tone` are its state; `download` is a URL or empty."""
 
     request: ComplianceRequest
     export: Export
-    where: str
+    location: str
     tone: str
     download: str
 
     @property
     def copies(self) -> str:
-        return f"{self.request.files:,} files beside it" if self.request.files else ""
+        return f"+ {self.request.files:,} uploaded files" if self.request.files else ""
 
 
 @page
 def exports(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
-    # An export has the request's chatbot; that one's index is in the order of the filing.
-    completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*_UNREAD)
-    found = Newest(completed, scope.ids, branches=_FINISHED).page(request)
+    # By request: its index is in the order of the list.
+    completed = ComplianceRequest.objects.select_related("export", "chatbot").defer(*UNREAD)
+    found = MergedQuery(completed, scope.ids, branches=_FINISHED).page(request)
     return render(
         request,
         "console/monitoring/exports.html",
@@ -51,27 +50,29 @@ def exports(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _row(request: HttpRequest, filed: ComplianceRequest) -> Row:
+def _row(request: HttpRequest, filed: ComplianceRequest) -> ExportRow:
     export = filed.export
-    where, tone = _whereabouts(export)
-    is_there = tone == "ok" and export.hosting == Bucket.Hosting.HOSTED
-    may_fetch = is_there and may(request, filed.chatbot, MANAGE_REQUESTS)
-    return Row(filed, export, where, tone, reverse("console:request_download", args=[filed.pk]) if may_fetch else "")
+    location, tone = _location(export)
+    is_available = tone == "ok" and export.hosting == Bucket.Hosting.HOSTED
+    may_download = is_available and may(request, filed.chatbot, MANAGE_REQUESTS)
+    return ExportRow(
+        filed, export, location, tone, reverse("console:request_download", args=[filed.pk]) if may_download else ""
+    )
 
 
-def _whereabouts(export: Export) -> tuple[str, str]:
+def _location(export: Export) -> tuple[str, str]:
     if export.hosting == Bucket.Hosting.CLIENT:
-        return f"In the client's bucket {export.bucket}", "info"
+        return f"Client's bucket {export.bucket}", "info"
     if export.key is None:
-        return "Removed", "mute"
+        return "Deleted", "mute"
     if export.is_due:
-        return "About to be removed", "warn"
+        return "Being deleted", "warn"
     if _is_shortened(export):
-        return "Kept through a deletion", "ok"
-    return "Hosted", "ok"
+        return "Operator's bucket, kept after a deletion", "ok"
+    return "Operator's bucket", "ok"
 
 
 def _is_shortened(export: Export) -> bool:
-    """Say whether a deletion has met it, and left it its grace."""
+    """Return whether a deletion has reduced the time for which it is kept."""
     finished, expires = export.finished_at, export.expires_at
     return finished is not None and expires is not None and expires <= finished + settings.EXPORT_GRACE_DAYS

@@ -1,4 +1,4 @@
-"""Whether the workers are there, what they have in hand, and what to do when they are not."""
+"""The state of the workers and what they are running."""
 
 from datetime import timedelta
 

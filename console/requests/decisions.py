@@ -1,4 +1,4 @@
-"""What a person may decide of a request now, and deciding it: each decision is one call into operations."""
+"""The decisions a user can make on a request. Each is one call into `compliance.requests.operations`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,79 +17,77 @@ Status = ComplianceRequest.Status
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a decision is made and shown."""
-
+class DecisionOption:
     operation: Callable[..., ComplianceRequest]
     roles: tuple[Role, ...]
     label: str
     icon: str
-    look: str  # of its button
-    says: str  # what happens then
+    style: str  # of its button
+    effect: str
     done: str
 
 
-WAYS: Mapping[Decision, Way] = {
-    Decision.APPROVE: Way(
+OPTIONS: Mapping[Decision, DecisionOption] = {
+    Decision.APPROVE: DecisionOption(
         operations.approve,
         DECIDE,
         "Approve",
         "check",
         "primary",
-        "The request goes on, past what it is held for. Another reason to hold it is asked about anew.",
+        "The request continues. If there is another reason to hold it, it needs another approval.",
         "approved",
     ),
-    Decision.REJECT: Way(
+    Decision.REJECT: DecisionOption(
         operations.reject,
         DECIDE,
         "Reject",
         "cross",
         "danger",
-        "The request ends without being carried out, and forgets whom it named. That cannot be undone.",
+        "The request ends without being carried out, and the value it names is erased. This cannot be undone.",
         "rejected",
     ),
-    Decision.RETRY: Way(
+    Decision.RETRY: DecisionOption(
         operations.retry,
         MANAGE_REQUESTS,
         "Retry",
         "retry",
         "primary",
-        "The request goes to the end of the line, with fresh attempts.",
-        "put at the end of the line",
+        "The request goes to the end of the queue and is tried again.",
+        "queued again",
     ),
-    Decision.CANCEL: Way(
+    Decision.CANCEL: DecisionOption(
         operations.cancel,
         MANAGE_REQUESTS,
-        "Cancel the request",
+        "Cancel request",
         "leave",
         "",
-        "The request is withdrawn, and forgets whom it named. That cannot be undone.",
+        "The request ends before it starts, and the value it names is erased. This cannot be undone.",
         "cancelled",
     ),
 }
 
 
-def fits(decision: Decision, request: ComplianceRequest, *, names_somebody: bool) -> bool:
-    """Say whether the request is in a state for the decision. The operation asks again, and has the last word."""
+def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) -> bool:
+    """Return whether the request's state allows the decision. The operation checks again."""
     if decision in {Decision.APPROVE, Decision.REJECT}:
         return request.status == Status.ON_HOLD
     if decision is Decision.RETRY:
-        return request.status == Status.FAILED and names_somebody
+        return request.status == Status.FAILED and is_retryable
     return operations.is_cancellable(request)
 
 
-def offered(call: HttpRequest, request: ComplianceRequest, *, names_somebody: bool) -> list[Decision]:
-    """Return what the user may decide of the request now."""
-    fitting = [one for one in WAYS if fits(one, request, names_somebody=names_somebody)]
-    allowed = [one for one in fitting if may(call, request.chatbot, WAYS[one].roles)]
+def offered(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool) -> list[Decision]:
+    """Return the decisions that the user can make on the request now."""
+    fitting = [one for one in OPTIONS if fits(one, request, is_retryable=is_retryable)]
+    allowed = [one for one in fitting if may(call, request.chatbot, OPTIONS[one].roles)]
     if Decision.APPROVE in allowed and operations.needs_another(request, actor_of(call)):
         allowed.remove(Decision.APPROVE)
     return allowed
 
 
 def offered_in_bulk(call: HttpRequest) -> list[Decision]:
-    """Return what the user may decide in some chatbot."""
-    return [one for one, way in WAYS.items() if is_superuser(call) or chatbots_with_role(call, way.roles)]
+    """Return the decisions that the user can make in at least one chatbot."""
+    return [one for one, option in OPTIONS.items() if is_superuser(call) or chatbots_with_role(call, option.roles)]
 
 
 def decide(
@@ -101,9 +99,9 @@ def decide(
     note: str = "",
     held_for: str | None = None,
 ) -> ComplianceRequest:
-    """Carry a decision out in the user's name. `held_for`: the hold that they were shown. Raises Refused."""
+    """Carry out a decision in the user's name. `held_for` is the hold that they were shown. Raises Refused."""
     seen = {"held_for": held_for} if decision is Decision.APPROVE else {}
-    return WAYS[decision].operation(request_id=request_id, actor=actor_of(call), reason=reason, note=note, **seen)
+    return OPTIONS[decision].operation(request_id=request_id, actor=actor_of(call), reason=reason, note=note, **seen)
 
 
 def decide_all(
@@ -114,14 +112,13 @@ def decide_all(
     reason: str,
     held_for: Mapping[str, str],
 ) -> tuple[int, Counter[str]]:
-    """Decide on each, in the order of filing; return how many went well, and why others were refused.
+    """Decide on each request in the order of filing. Returns how many were decided, and the errors of the others.
 
-    A request of a chatbot in which the user lacks the role is refused, too. `held_for`: a request's id -> the hold
-    that the user was shown, empty for none.
+    `held_for`: a request's id -> the hold that the user was shown, empty for none.
     """
-    went, refused = 0, Counter[str]()
+    decided, refused = 0, Counter[str]()
     for request in sorted(requests, key=lambda one: one.seq):
-        if not may(call, request.chatbot, WAYS[decision].roles):
+        if not may(call, request.chatbot, OPTIONS[decision].roles):
             refused["Your role in this chatbot does not allow it."] += 1
             continue
         try:
@@ -129,5 +126,5 @@ def decide_all(
         except Refused as refusal:
             refused[refusal.detail] += 1
         else:
-            went += 1
-    return went, refused
+            decided += 1
+    return decided, refused

@@ -1,4 +1,4 @@
-"""The timeline of a request: its entries of the change log in words, with the notes on decisions."""
+"""The timeline of a request: its entries of the change log, with the notes on decisions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.reasons import WORDS
 from console.common.actors import names_of
 
-# A request that is given back again and again has many.
+# A request that is requeued again and again has many.
 MOST_ENTRIES = 200
 
 Data = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Event:
-    """`tone` as the timeline's look has it; `why` is the reason of a decision in words."""
+class TimelineEvent:
+    """`tone` is a class of the stylesheet; `reason` is the label of a decision's reason."""
 
     text: str
     at: datetime
     who: str
     tone: str
     detail: str
-    why: str
+    reason: str
     has_note: bool
     note: str | None
 
 
-# Codes by which requests are given back unharmed.
-GIVEN_BACK = {
-    "turn_over": "The worker's turn was over; it made room for others.",
-    "large": "It is large, and waits for a lane of its own.",
-    "client_bucket": "It has to work in the client's bucket, and waits for a lane of its own.",
-    "bucket_changed": "The chatbot's bucket was changed meanwhile.",
-    "extracts_pending": "Its rows are erased; it waits for daily extracts to be made again.",
-    "rows_in_use": "Another worker had locked rows that it needs.",
-    "export_overtaken": "A deletion met its conversations; the file is made again from what is left.",
-    "isolated": "One of many taken together caused an error; each is tried by itself.",
-    "storage_resting": "The storage did not answer and is left alone for a while.",
+# Codes with which requests are requeued without a failure.
+REQUEUE_REASONS = {
+    "turn_over": "The worker made room for other requests.",
+    "large": "It is large and waits for the large lane.",
+    "client_bucket": "It uses the client's bucket and waits for the lane of client buckets.",
+    "bucket_changed": "The chatbot's bucket was changed.",
+    "extracts_pending": "Its rows are erased. It waits for daily extracts to be rebuilt.",
+    "rows_in_use": "Another worker has locked rows that it needs.",
+    "export_overtaken": "A deletion erased some of its conversations. The file is rebuilt without them.",
+    "isolated": "A request in its batch caused an error. Each is tried on its own.",
+    "storage_resting": "The storage did not respond and is not used for a while.",
 }
 
 
@@ -50,8 +50,8 @@ def _nothing(_data: Data) -> str:
     return ""
 
 
-def _given_back(data: Data) -> str:
-    return GIVEN_BACK.get(str(data.get("code"))) or _failure(data)
+def _requeued(data: Data) -> str:
+    return REQUEUE_REASONS.get(str(data.get("code"))) or _failure(data)
 
 
 def _failure(data: Data) -> str:
@@ -66,7 +66,7 @@ def _hold(data: Data) -> str:
 
 
 def _origin(data: Data) -> str:
-    return {"api": "Through the API.", "console": "In the console."}.get(str(data.get("origin")), "")
+    return {"api": "Filed via the API.", "console": "Filed in the console."}.get(str(data.get("origin")), "")
 
 
 def _erased(data: Data) -> str:
@@ -75,54 +75,54 @@ def _erased(data: Data) -> str:
 
 
 def _file(data: Data) -> str:
-    return "" if data.get("file") is None else f"The copy of file {data['file']}."
+    return "" if data.get("file") is None else f"Copy of file {data['file']}."
 
 
 def _callback(data: Data) -> str:
     return f"{data.get('event', '')}."
 
 
-Telling = Callable[[Data], str]
+Detail = Callable[[Data], str]
 
-# Event -> in words, how it looks, and what its data adds.
-EVENTS: Mapping[str, tuple[str, str, Telling]] = {
+# Event -> label, tone, and how its data is shown.
+EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.accepted": ("Filed", "", _origin),
-    "request.asked_again": ("Asked for again", "", _origin),
+    "request.asked_again": ("Requested again", "", _origin),
     "request.held": ("Put on hold", "warn", _hold),
-    "request.released": ("Let go on by itself", "", _nothing),
+    "request.released": ("Released automatically", "", _nothing),
     "request.approved": ("Approved", "ok", _nothing),
     "request.rejected": ("Rejected", "bad", _nothing),
     "request.cancelled": ("Cancelled", "bad", _nothing),
-    "request.started": ("Begun", "", _nothing),
-    "request.requeued": ("Put back into the line", "", _given_back),
+    "request.started": ("Started", "", _nothing),
+    "request.requeued": ("Requeued", "", _requeued),
     "request.failed": ("Failed", "bad", _failure),
     "request.retried": ("Retried", "", _nothing),
     "request.completed": ("Completed", "ok", _erased),
     "request.late_data_erased": ("Late data erased", "ok", _erased),
     "export.downloaded": ("Downloaded", "", _file),
-    "callback.given_up": ("A callback was given up", "warn", _callback),
-    "callback.resent": ("A callback is sent again", "", _callback),
+    "callback.given_up": ("Callback given up", "warn", _callback),
+    "callback.resent": ("Callback sent again", "", _callback),
 }
 
 
-def timeline(request_id: UUID) -> list[Event]:
-    """Return what happened to a request, the newest first."""
+def timeline(request_id: UUID) -> list[TimelineEvent]:
+    """Return the events of a request, newest first."""
     entries = list(ChangeLogEntry.objects.filter(request_id=request_id).order_by("-pk")[:MOST_ENTRIES])
     notes = dict(RequestNote.objects.filter(request=request_id).values_list("entry_id", "text"))
     names = names_of(entry.actor for entry in entries)
     return [_event(entry, names[entry.actor], notes) for entry in entries]
 
 
-def _event(entry: ChangeLogEntry, who: str, notes: Mapping[int, str | None]) -> Event:
-    text, tone, tell = EVENTS.get(entry.event, (entry.event, "", _nothing))
-    is_decision = tell is _nothing
-    return Event(
+def _event(entry: ChangeLogEntry, who: str, notes: Mapping[int, str | None]) -> TimelineEvent:
+    text, tone, detail = EVENTS.get(entry.event, (entry.event, "", _nothing))
+    is_decision = detail is _nothing
+    return TimelineEvent(
         text=text,
         at=entry.at,
         who=who,
         tone=tone,
-        detail=tell(entry.data),
-        why=WORDS.get(str(entry.data.get("reason")), "") if is_decision else "",
+        detail=detail(entry.data),
+        reason=WORDS.get(str(entry.data.get("reason")), "") if is_decision else "",
         has_note=entry.pk in notes,
         note=notes.get(entry.pk),
     )

@@ -1,4 +1,4 @@
-"""A request's state in words: what it is, what it waits for, what happens next."""
+"""Labels of a request's state: its tag, its hold, its deadline, and what happens next."""
 
 from datetime import timedelta
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.models import ComplianceRequest
 from compliance.requests.counts import waits_for
 from compliance.work.claims import MAX_ATTEMPTS
-from console.requests.history import GIVEN_BACK
+from console.requests.history import REQUEUE_REASONS
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
@@ -21,7 +21,7 @@ WaitingFor = ComplianceRequest.WaitingFor
 
 
 class State(NamedTuple):
-    """How a state is drawn: the tag's colour only repeats its word."""
+    """The look of a state's tag."""
 
     tone: str
     icon: str
@@ -37,14 +37,14 @@ _STATES = {
     Status.REJECTED: State("mute", "cross"),
 }
 
-# States in which nothing changes by itself any more.
+# States in which nothing changes by itself.
 AT_REST = {Status.ON_HOLD, Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.REJECTED}
 
-# As a list has room for it.
-HELD_IN_SHORT = {
+# Short enough for a list.
+SHORT_HOLDS = {
     HoldReason.TOO_MANY_CONVERSATIONS: "Over the guard",
     HoldReason.AWAITING_APPROVAL: "Needs approval",
-    HoldReason.EXPORT_PENDING: "An export is owed first",
+    HoldReason.EXPORT_PENDING: "Waiting for an export",
 }
 
 
@@ -52,12 +52,12 @@ def state_of(request: ComplianceRequest) -> State:
     return _STATES[Status(request.status)]
 
 
-def held_in_short(request: ComplianceRequest) -> str:
-    return HELD_IN_SHORT[HoldReason(request.hold_reason)] if request.hold_reason else ""
+def short_hold(request: ComplianceRequest) -> str:
+    return SHORT_HOLDS[HoldReason(request.hold_reason)] if request.hold_reason else ""
 
 
 def due_mark(request: ComplianceRequest) -> str:
-    """Return `overdue`, `soon`, or nothing for what has time or is over."""
+    """Return `overdue`, `soon`, or an empty string."""
     if request.status not in OPEN:
         return ""
     left = request.due_at - timezone.now()
@@ -68,7 +68,7 @@ def due_mark(request: ComplianceRequest) -> str:
 
 
 def what_next(request: ComplianceRequest) -> str:
-    """Return what the request waits for, and what happens then."""
+    """Return a sentence on what the request waits for and what happens next."""
     status = Status(request.status)
     if status == Status.ACCEPTED:
         return _accepted(request)
@@ -77,22 +77,22 @@ def what_next(request: ComplianceRequest) -> str:
     if status == Status.COMPLETED:
         return _completed(request)
     if status == Status.PROCESSING:
-        return "A worker is erasing." if request.kind == Kind.DELETION else "A worker is writing the file."
+        return "A worker is erasing the data." if request.kind == Kind.DELETION else "A worker is writing the file."
     return _ENDED[status]
 
 
 _ENDED = {
-    Status.FAILED: "Nothing more happens by itself. What to do stands below.",
-    Status.CANCELLED: "It was withdrawn before it began. Nothing was touched, and it has forgotten whom it named.",
-    Status.REJECTED: "It was not carried out. Nothing was touched, and it has forgotten whom it named.",
+    Status.FAILED: "It does not continue by itself. See below what to do.",
+    Status.CANCELLED: "It was cancelled before it started. Nothing was changed, and the value it named was erased.",
+    Status.REJECTED: "It was not carried out. Nothing was changed, and the value it named was erased.",
 }
 
 
 _WAITING = {
-    WaitingFor.EXTRACTS: "Its conversations are erased. Before it is done, daily extracts that held them are made "
-    "again: {clean} of {total} are.",
-    WaitingFor.TURN: "It takes long. A worker goes on with it in its turn, and others are served in between.",
-    WaitingFor.ROWS: "Another worker is at work on the same conversations. It goes on in a few seconds.",
+    WaitingFor.EXTRACTS: "Its conversations are erased. It completes when the daily extracts that contained them are "
+    "rebuilt: {clean} of {total} are.",
+    WaitingFor.TURN: "It takes long. Workers continue with it, and serve other requests in between.",
+    WaitingFor.ROWS: "Another worker is using the same conversations. It continues in a few seconds.",
 }
 
 
@@ -104,24 +104,24 @@ def _accepted(request: ComplianceRequest) -> str:
             clean=request.extracts, total=request.extracts + request.extracts_left
         )
     if request.error_code:
-        again = f"It is tried again at {_clock(request)}." if waits else "It is tried again at once."
-        unharmed = GIVEN_BACK.get(request.error_code)
-        if unharmed:
-            return f"{unharmed} {again}"
+        again = f"It is tried again at {_clock(request)}." if waits else "It is tried again now."
+        requeued = REQUEUE_REASONS.get(request.error_code)
+        if requeued:
+            return f"{requeued} {again}"
         most = errors.REFUSED_ATTEMPTS if request.error_code in errors.REFUSALS else MAX_ATTEMPTS
         return f"An attempt failed ({request.attempts} of {most}): {request.error_detail} {again}"
     if waits:
-        return f"A worker takes it up at {_clock(request)}. Until then there is time to cancel it."
-    return "It waits for a worker, which takes it up in its turn."
+        return f"It starts at {_clock(request)}. It can be cancelled until then."
+    return "It waits in the queue for a worker."
 
 
 _WHY_HELD = {
-    HoldReason.TOO_MANY_CONVERSATIONS: "it names more conversations than the chatbot's guard allows ({guard:,}). "
-    "Often the value is a placeholder, or is shared by many people: find out whose it is.",
-    HoldReason.AWAITING_APPROVAL: "in this chatbot a second person looks at each deletion.",
-    HoldReason.EXPORT_PENDING: "an earlier export of the same chatter, or of the same conversations, is not "
-    "delivered yet, and what it owes would be lost. Mend and retry that export: the deletion then goes on by itself. "
-    "Or approve the deletion: the export can then not be made any more.",
+    HoldReason.TOO_MANY_CONVERSATIONS: "It names more conversations than the chatbot's guard allows ({guard:,}). "
+    "Often the value is a placeholder or is shared by many people: find out whose it is.",
+    HoldReason.AWAITING_APPROVAL: "In this chatbot, each deletion needs the approval of a second person.",
+    HoldReason.EXPORT_PENDING: "An earlier export of the same chatter or the same conversations has not been "
+    "delivered, and its data would be lost. Fix and retry that export, and the deletion continues by itself. "
+    "If you approve the deletion instead, the export can no longer be delivered.",
 }
 
 
@@ -129,16 +129,16 @@ def _held(request: ComplianceRequest) -> str:
     reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
         guard=request.chatbot.max_conversations_per_deletion
     )
-    officer = "An officer other than who filed it" if request.chatbot.four_eyes else "An officer"
-    return f"Held: {reason} Nothing was touched. {officer} approves or rejects it."
+    officer = "An officer who did not file it" if request.chatbot.four_eyes else "An officer"
+    return f"{reason} Nothing has been erased. {officer} must approve or reject it."
 
 
 def _completed(request: ComplianceRequest) -> str:
     if request.result == ComplianceRequest.Result.NOTHING_FOUND:
-        return "There was nothing to erase." if request.kind == Kind.DELETION else "There was nothing to export."
+        return "There was no data to erase." if request.kind == Kind.DELETION else "There was no data to export."
     if request.kind == Kind.EXPORT:
-        return "The file is whole."
-    return "Everything in scope is erased, a second look found nothing left, and the request has forgotten whom."
+        return "The file is complete."
+    return "All data in scope is erased, verification found nothing left, and the value was erased from the request."
 
 
 def _clock(request: ComplianceRequest) -> str:

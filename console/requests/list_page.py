@@ -1,89 +1,159 @@
-"""The list of requests, and deciding on several of them at once."""
+"""The list of requests: its filters, the query behind them, and its rows."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from django.contrib import messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django import forms
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
+from common.times import EARLIEST, LATEST
+from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
-from compliance.requests.reasons import REASONS
-from console.common.pages import action, page, render
-from console.common.paging import Page, page_of
-from console.common.scope import visible_chatbots, within_scope
+from compliance.requests.operations import NAMES_SOMEBODY
+from compliance.requests.queries import matching
+from console.common.lists import ListPage, MergedQuery
+from console.common.pages import page, render
+from console.common.scope import scope_of
 from console.requests import decisions, labels
-from console.requests.filters import VIEWS, newest
-from console.requests.forms import BulkForm, FilterForm
+from console.requests.forms import BulkForm
 
-# Of the requests that one call decides on.
-MOST_SELECTED = 100
+Status = ComplianceRequest.Status
 
-_VIEWS = {"all": "All", "needs-you": "Needs you", "under-way": "Under way"}
-_UNREAD = ("uci_value", "uci_digest", "conversation_digests")
+# Personal, and never read for a list.
+UNREAD = ("uci_value", "uci_digest", "conversation_digests")
+
+_LABELS = {"all": "All", "needs-attention": "Needs attention", "in-progress": "In progress"}
+# View -> its states, and the condition in each. Each state is a range of an index.
+_NEEDS_ATTENTION = {Status.ON_HOLD: Q(), Status.FAILED: NAMES_SOMEBODY}
+_VIEWS: Mapping[str, Mapping[Status, Q]] = {
+    "all": {},
+    "needs-attention": {status: _NEEDS_ATTENTION.get(status, IS_OVERDUE) for status in OPEN},
+    "in-progress": {Status.ACCEPTED: Q(), Status.PROCESSING: Q()},
+}
+_DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON}
 
 
-@dataclass(frozen=True)
-class Row:
-    request: ComplianceRequest
-    chatbot: Chatbot
-    state: labels.State
-    held: str
-    due: str
-    age: str
+def _any_of(choices: list[tuple[str, str]]) -> forms.ChoiceField:
+    return forms.ChoiceField(choices=[("", "Any"), *choices], required=False)
+
+
+def _date() -> forms.DateField:
+    return forms.DateField(
+        required=False, input_formats=["%Y-%m-%d"], widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
+    )
+
+
+class RequestFilterForm(forms.Form):
+    """The filters in the URL, none of which names a chatter. Dates are days in `zone`."""
+
+    use_required_attribute = False
+
+    kind = _any_of(ComplianceRequest.Kind.choices)
+    status = _any_of(Status.choices)
+    hold_reason = _any_of(ComplianceRequest.HoldReason.choices)
+    due = _any_of([("overdue", "Overdue"), ("soon", f"Within {DUE_SOON_WITHIN.days} days")])
+    origin = _any_of(ComplianceRequest.Origin.choices)
+    received_from = _date()
+    received_to = _date()
+    reference = forms.RegexField(
+        r"^[A-Za-z0-9._:-]{1,64}$",
+        required=False,
+        error_messages={"invalid": "A reference has 1 to 64 of A-Z a-z 0-9 . _ : -"},
+    )
+
+    def __init__(self, *args: Any, chatbots: list[Chatbot], zone: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._zone = ZoneInfo(zone)
+        self.fields = {"chatbot": _any_of([(one.slug, one.name) for one in chatbots]), **self.fields}
+        self.fields["hold_reason"].label = "Hold reason"
+        self.fields["origin"].label = "Filed via"
+        self.fields["received_from"].label = f"Filed from ({zone})"
+        self.fields["received_to"].label = "to"
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.data.get(name) for name in self.fields)
+
+    def branches(self, view: str) -> list[Q]:
+        """Return the conditions of a valid form in a view: one for each state, or one for all of them."""
+        given = self.cleaned_data
+        states = dict(_VIEWS[view]) or (dict.fromkeys(OPEN, Q()) if given["due"] else {})
+        chosen = {Status(one) for one in (given["status"], given["hold_reason"] and Status.ON_HOLD) if one}
+        if len(chosen) > 1 or (states and not chosen <= states.keys()):
+            return []
+        for status in chosen:
+            states = {status: states.get(status, Q())}
+        common = _DUE.get(given["due"], Q())
+        common &= Q(hold_reason=given["hold_reason"]) if given["hold_reason"] else Q()
+        common &= Q(origin=given["origin"]) if given["origin"] else Q()
+        common &= matching(
+            kind=given["kind"] or None,
+            reference=given["reference"] or None,
+            received_after=self._midnight(given["received_from"]),
+            received_before=self._midnight(given["received_to"], days=1),
+        )
+        return [Q(status=status) & condition & common for status, condition in states.items()] or [common]
+
+    def _midnight(self, day: date | None, *, days: int = 0) -> datetime | None:
+        if day is None:
+            return None
+        # There are no requests beyond, and days without a next one.
+        within = min(max(day, EARLIEST.date()), LATEST.date())
+        return datetime.combine(within + timedelta(days=days), time(), self._zone).astimezone(UTC)
 
 
 @page
 def requests(request: HttpRequest) -> HttpResponse:
-    chatbots = visible_chatbots(request)
+    scope = scope_of(request)
     view = request.GET.get("view", "all")
-    slug = request.GET.get("chatbot", "")
-    chosen = [one for one in chatbots if slug in ("", one.slug)]
-    if view not in VIEWS or (slug and not chosen):
+    if view not in _VIEWS:
         raise Http404
-    # As the dashboard, whose numbers lead here, has its days.
-    zone = chosen[0].timezone if len(chosen) == 1 else "UTC"
-    form = FilterForm(request.GET, chatbots=chatbots, zone=zone)
-    found: Page[ComplianceRequest] = Page([], None, None)
+    form = RequestFilterForm(request.GET, chatbots=scope.visible, zone=scope.zone)
+    found: ListPage[ComplianceRequest] = ListPage([])
     if form.is_valid():
-        merged: Any = newest([one.pk for one in chosen], form.filters(view))
-        found = page_of(request, merged, ordering=("-id",))
+        rows = ComplianceRequest.objects.defer(*UNREAD)
+        found = MergedQuery(rows, scope.ids, form.branches(view), in_index_order=True).page(request)
     offered = decisions.offered_in_bulk(request)
     return render(
         request,
         "console/requests/list.html",
         title="Requests",
+        scope=scope,
         form=form,
         page=found,
-        rows=_rows(found.rows, chatbots),
-        views=[_tab(name, label, view, slug) for name, label in _VIEWS.items()],
+        rows=request_rows(found.rows, scope.visible),
+        views=[_tab(name, view, scope.slug) for name in _VIEWS],
         view=view,
-        has_many=len(chatbots) > 1,
-        shows_chatbot=len(chosen) > 1,
-        zone=zone,
         bulk=BulkForm(decisions=offered) if offered else None,
         here=request.get_full_path(),
     )
 
 
-def _rows(found: list[ComplianceRequest], chatbots: list[Chatbot]) -> list[Row]:
+class RequestRow(NamedTuple):
+    request: ComplianceRequest
+    chatbot: Chatbot
+    state: labels.State
+    hold: str
+    due: str
+    age: str
+
+
+def request_rows(found: list[ComplianceRequest], chatbots: list[Chatbot]) -> list[RequestRow]:
     by_id = {one.pk: one for one in chatbots}
     now = timezone.now()
     return [
-        Row(
+        RequestRow(
             request=one,
             chatbot=by_id[one.chatbot_id],
             state=labels.state_of(one),
-            held=labels.held_in_short(one),
+            hold=labels.short_hold(one),
             due=labels.due_mark(one),
             age=_age(one.received_at, now),
         )
@@ -95,69 +165,6 @@ def _age(received_at: datetime, now: datetime) -> str:
     return f"{timesince(received_at, now, depth=1)} ago" if now - received_at >= timedelta(minutes=1) else "just now"
 
 
-def _tab(name: str, label: str, view: str, slug: str) -> dict[str, Any]:
+def _tab(name: str, view: str, slug: str) -> dict[str, Any]:
     parameters = {"view": name} | ({"chatbot": slug} if slug else {})
-    return {"label": label, "url": f"?{urlencode(parameters)}", "is_here": name == view}
-
-
-@action
-def decide(request: HttpRequest) -> HttpResponse:
-    """Show what is about to be decided; with `confirmed`, decide it and say how it went."""
-    back = _back(request)
-    offered = decisions.offered_in_bulk(request)
-    if not offered:
-        raise PermissionDenied
-    form = BulkForm(request.POST, decisions=offered)
-    selected = list(_selected(request))
-    if not form.is_valid() or not selected:
-        said = [str(error) for errors in form.errors.values() for error in errors]
-        for text in said or ["Select requests first."]:
-            messages.error(request, text)
-        return redirect(back)
-    decision, reason = form.chosen
-    way = decisions.WAYS[decision]
-    if "confirmed" not in request.POST:
-        return render(
-            request,
-            "console/requests/decide.html",
-            title=f"{decision.value.title()} {len(selected)} request{'s' * (len(selected) != 1)}",
-            way=way,
-            reason=REASONS[decision](reason).label,
-            choice=form.cleaned_data["choice"],
-            rows=_rows(selected, [one.chatbot for one in selected]),
-            back=back,
-        )
-    went, refused = decisions.decide_all(request, decision, selected, reason=reason, held_for=_shown(request))
-    if went:
-        messages.success(request, f"{_number(went)}: {way.done}")
-    for why, number in refused.items():
-        messages.error(request, f"{_number(number)}: {why}")
-    return redirect(back)
-
-
-def _shown(request: HttpRequest) -> dict[str, str]:
-    """Return which hold the page has shown of each request."""
-    pairs = (text.partition(":") for text in request.POST.getlist("held_for"))
-    return {request_id: reason for request_id, _, reason in pairs}
-
-
-def _number(number: int) -> str:
-    return f"{number} request{'s' * (number != 1)}"
-
-
-def _selected(request: HttpRequest) -> QuerySet[ComplianceRequest]:
-    """Return those of the selected requests that the user may see, in the order of filing."""
-    ids = []
-    for text in request.POST.getlist("selected")[:MOST_SELECTED]:
-        try:
-            ids.append(UUID(text))
-        except ValueError:
-            raise Http404 from None
-    found = ComplianceRequest.objects.filter(pk__in=ids).select_related("chatbot").defer(*_UNREAD).order_by("seq")
-    return within_scope(found, request, chatbot="chatbot_id")
-
-
-def _back(request: HttpRequest) -> str:
-    """Return the list as it was, if that is where the call says it comes from."""
-    here, asked = reverse("console:requests"), request.POST.get("back", "")
-    return asked if asked.startswith(f"{here}?") else here
+    return {"label": _LABELS[name], "url": f"?{urlencode(parameters)}", "is_here": name == view}

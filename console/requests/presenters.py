@@ -1,4 +1,4 @@
-"""What the page of a request shows of what came of it."""
+"""What the page of a request shows of its results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,90 +16,89 @@ from compliance.requests.counts import COUNTED, EXPORTED, counts_of
 from compliance.requests.reasons import Decision
 from compliance.requests.results import MOST_FILES, Copy, Outcomes
 from compliance.work.sql import SHARING
-from console.requests.decisions import Way
+from console.requests.decisions import DecisionOption
 from console.requests.forms import DecisionForm
-from console.requests.history import GIVEN_BACK
+from console.requests.history import REQUEUE_REASONS
 from conversations.models import Conversation
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
-# Of the conversations that a deletion has marked, by their numbers.
 MOST_CONVERSATIONS = 100
-_MOST_OWED = 10
+_MOST_PENDING = 10
 
 
 class Choice(NamedTuple):
-    """A decision that the user may make now."""
+    """A decision that the user can make now."""
 
     decision: Decision
-    way: Way
+    option: DecisionOption
     form: DecisionForm
 
 
-class Count(NamedTuple):
+class StoreCount(NamedTuple):
     label: str
     number: int
-    kept: int | None  # None where nothing of the kind is ever kept
+    kept: int | None  # None for stores of which nothing is ever kept
 
 
 @dataclass(frozen=True)
-class File:
-    """The file of an export. Its key bears the value, and is not shown."""
+class ExportedFile:
+    """The file of an export. Its key contains the UCI value and is not shown."""
 
     export: Export
     bucket: str
-    is_ours: bool
-    is_there: bool
+    is_hosted: bool
+    is_available: bool
     copies: Sequence[Copy]
     more_copies: bool
 
 
-class Failure(NamedTuple):
+class FailureHelp(NamedTuple):
     meaning: str
     remedy: str
 
 
-def counts(request: ComplianceRequest, came_of: Outcomes) -> list[Count]:
-    """Return what was erased and what is kept of it, or what the export holds, store by store."""
+def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
+    """Return what a deletion erased and kept, or what an export contains, by store."""
     numbers = counts_of(request)
     if request.kind == Kind.EXPORT:
-        return [Count(COUNTED[name], numbers[name], None) for name in EXPORTED]
+        return [StoreCount(COUNTED[name], numbers[name], None) for name in EXPORTED]
     kept = {
         "conversations": request.conversations,
-        "exports": sum(one.removed_at is None for one in came_of.kept.get(request.pk, ())),
-        "extracts": len(came_of.delivered.get(request.pk, ())),
+        "exports": sum(one.removed_at is None for one in results.kept.get(request.pk, ())),
+        "extracts": len(results.delivered.get(request.pk, ())),
     }
-    return [Count(label, numbers[name], kept.get(name)) for name, label in COUNTED.items()]
+    return [StoreCount(label, numbers[name], kept.get(name)) for name, label in COUNTED.items()]
 
 
-def export_of(request: ComplianceRequest, came_of: Outcomes) -> File | None:
-    """Return the file of an export once it is whole."""
-    export = came_of.exports.get(request.pk)
+def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | None:
+    """Return the file of a finished export."""
+    export = results.exports.get(request.pk)
     if export is None or export.finished_at is None:
         return None
-    copies = came_of.copies.get(export.pk, ())
-    return File(
+    copies = results.copies.get(export.pk, ())
+    return ExportedFile(
         export=export,
         bucket=export.bucket or settings.S3_BUCKET,
-        is_ours=export.hosting == "hosted",
-        is_there=export.key is not None and not export.is_due,
+        is_hosted=export.hosting == "hosted",
+        is_available=export.key is not None and not export.is_due,
         copies=copies,
         more_copies=len(copies) == MOST_FILES,
     )
 
 
-def failure_of(request: ComplianceRequest) -> Failure | None:
-    """Return what the error means and what to do, of a request that failed or whose attempt did."""
-    is_unharmed = request.status != Status.FAILED and request.error_code in GIVEN_BACK
-    if not request.error_code or is_unharmed:
+def failure_of(request: ComplianceRequest) -> FailureHelp | None:
+    """Return what the error of a failed request or attempt means, and what to do."""
+    is_requeued = request.status != Status.FAILED and request.error_code in REQUEUE_REASONS
+    if not request.error_code or is_requeued:
         return None
-    help_ = FAILURES.get(request.error_code, Help("The code says what went wrong.", "Look at the detail."))
-    return Failure(with_code(help_.meaning), with_code(help_.remedy))
+    help_ = FAILURES.get(request.error_code, Help("See the error code.", "See the detail."))
+    return FailureHelp(with_code(help_.meaning), with_code(help_.remedy))
 
 
-def owed_exports(request: ComplianceRequest) -> list[ComplianceRequest]:
-    """Return the exports that a deletion is held for: of the same chatter, and the one that it notes."""
+def pending_exports(request: ComplianceRequest) -> list[ComplianceRequest]:
+    """Return the exports that a deletion is on hold for: of the same chatter, and the one that it names."""
     others = ComplianceRequest.objects.filter(kind=Kind.EXPORT).only("kind", "status", "received_at", "error_code")
     noted = others.filter(pk__in=[one for one in [request.pending_export_id] if one])
     chatter = ComplianceRequest.objects.filter(pk=request.pk)
@@ -109,7 +108,7 @@ def owed_exports(request: ComplianceRequest) -> list[ComplianceRequest]:
         seq__lt=request.seq,
         status__in=(Status.FAILED, Status.ON_HOLD),
     ).order_by("seq")
-    return [*noted, *(one for one in same[:_MOST_OWED] if one.pk != request.pending_export_id)]
+    return [*noted, *(one for one in same[:_MOST_PENDING] if one.pk != request.pending_export_id)]
 
 
 _AHEAD = f"""
@@ -126,32 +125,27 @@ SELECT other.id
 
 
 def ahead_of(request: ComplianceRequest) -> UUID | None:
-    """Return the first request about the same that is not over: it goes first, so this one waits for it."""
+    """Return the first unfinished request about the same subject: this one waits for it."""
     if request.status != Status.ACCEPTED:
         return None
     found = fetch_one(_AHEAD, [request.pk])
     return cast("UUID", found[0]) if found else None
 
 
-class Marked(NamedTuple):
+class MarkedConversations(NamedTuple):
     numbers: list[int]
     more: bool
 
 
-def conversations_of(request: ComplianceRequest) -> Marked:
-    """Return the numbers of the conversations that a deletion has marked or erased, the first of them."""
+def conversations_of(request: ComplianceRequest) -> MarkedConversations:
+    """Return the numbers of conversations that a deletion has marked or erased, up to a limit."""
     if request.kind != Kind.DELETION or request.cutoff_at is None:
-        return Marked([], more=False)
+        return MarkedConversations([], more=False)
     marked = Conversation.objects.filter(deletion_request_id=request.pk).values_list("pk", flat=True)
     numbers = sorted(marked[: MOST_CONVERSATIONS + 1])
-    return Marked(numbers[:MOST_CONVERSATIONS], more=len(numbers) > MOST_CONVERSATIONS)
+    return MarkedConversations(numbers[:MOST_CONVERSATIONS], more=len(numbers) > MOST_CONVERSATIONS)
 
 
-class Told(NamedTuple):
-    callback: Callback
-    receiver: str | None
-
-
-def receivers(callbacks: Sequence[Callback]) -> list[Told]:
-    """Return the callbacks with scheme and host of where they go: a path can be a secret."""
-    return [Told(one, receiver_of(one.url)) for one in callbacks]
+def with_receivers(callbacks: Sequence[Callback]) -> list[tuple[Callback, str | None]]:
+    """Return callbacks with the scheme and host of their URLs; the path can be a secret."""
+    return [(callback, receiver_of(callback.url)) for callback in callbacks]

@@ -1,4 +1,4 @@
-"""The page of one request: what it is, what happened, what can be done now."""
+"""The page of a request: its state, its history, and the decisions that can be made."""
 
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +23,7 @@ from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_
 from console.requests import decisions, labels
 from console.requests.forms import DecisionForm
 from console.requests.history import timeline
+from console.requests.list_page import UNREAD
 from console.requests.presenters import (
     Choice,
     ahead_of,
@@ -30,15 +31,13 @@ from console.requests.presenters import (
     counts,
     export_of,
     failure_of,
-    owed_exports,
-    receivers,
+    pending_exports,
+    with_receivers,
 )
 
 Status = ComplianceRequest.Status
 
-_UNREAD = ("uci_value", "uci_digest", "conversation_digests")
-
-# What a refused download answers.
+# The status of a refused download.
 _REFUSALS = {"export_expired": HTTPStatus.GONE, "unavailable": HTTPStatus.SERVICE_UNAVAILABLE}
 
 
@@ -50,30 +49,30 @@ def request_page(request: HttpRequest, request_id: UUID) -> HttpResponse:
 @polled
 @page
 def progress(request: HttpRequest, request_id: UUID) -> HttpResponse:
-    """The part of the page that changes while a worker is at it."""
+    """Return the part of the page that changes while a worker processes the request."""
     found = _find(request, request_id)
     return render(request, "console/requests/_progress.html", _progress(found))
 
 
 @page
 def download(request: HttpRequest, request_id: UUID, file_id: int | None = None) -> HttpResponse:
-    """Lead to the file of an export, or to the copy of an uploaded file beside it. The change log tells who asked."""
+    """Redirect to the file of an export, or to its copy of an uploaded file. The change log records it."""
     found = _find(request, request_id)
     pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
         link = operations.download_link(found, actor=actor_of(request), file_id=file_id)
     except Refused as refused:
-        # Of an export that is not finished there is no copy either.
+        # An unfinished export has no copies either.
         if refused.code in ({"not_found", "not_ready"} if file_id is not None else {"not_found"}):
             raise Http404 from None
         status = int(_REFUSALS.get(refused.code, HTTPStatus.CONFLICT))
-        return pages.refusal(request, status=status, title="No file to download", text=refused.detail)
+        return pages.refusal(request, status=status, title="File not available", text=refused.detail)
     return HttpResponseRedirect(link)
 
 
 @action
 def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
-    """Decide on the request, or send its callbacks again."""
+    """Make a decision on the request, or send its callbacks again."""
     found = _find(request, request_id)
     if action == "resend":
         return _resend(request, found)
@@ -81,8 +80,8 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
         decision = Decision(action)
     except ValueError:
         raise Http404 from None
-    way = decisions.WAYS[decision]
-    pages.require(request, found.chatbot, way.roles)
+    option = decisions.OPTIONS[decision]
+    pages.require(request, found.chatbot, option.roles)
     form = DecisionForm(request.POST, decision=decision)
     if not form.is_valid():
         return _answer(request, found, form=form, decision=decision, status=HTTPStatus.BAD_REQUEST)
@@ -90,7 +89,7 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
         decisions.decide(request, decision, found.pk, **form.cleaned_data)
     except Refused as refused:
         return _answer(request, _find(request, request_id), refused=refused.detail, status=HTTPStatus.CONFLICT)
-    messages.success(request, f"The request is {way.done}.")
+    messages.success(request, f"The request is {option.done}.")
     return redirect("console:request", request_id)
 
 
@@ -100,22 +99,22 @@ def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
         sent = resend.resend_of_request(request_id=found.pk, actor=actor_of(request))
     except Refused as refused:
         return _answer(request, found, refused=refused.detail, status=HTTPStatus.CONFLICT)
-    messages.success(request, f"{sent.resent} callback{'s' * (sent.resent != 1)} to be sent again.")
+    messages.success(request, f"{sent.resent} callback{'s' * (sent.resent != 1)} will be sent again.")
     return redirect("console:request", found.pk)
 
 
 def _find(request: HttpRequest, request_id: UUID) -> ComplianceRequest:
-    """Return the request without whom it names. Raises Http404 outside the user's chatbots."""
-    names_somebody = ExpressionWrapper(operations.NAMES_SOMEBODY, output_field=BooleanField())
-    requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*_UNREAD)
-    found = within_scope(requests, request, chatbot="chatbot_id").annotate(names_somebody=names_somebody).first()
+    """Return the request without its personal fields. Raises Http404 outside the user's chatbots."""
+    is_retryable = ExpressionWrapper(operations.NAMES_SOMEBODY, output_field=BooleanField())
+    requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*UNREAD)
+    found = within_scope(requests, request, chatbot="chatbot_id").annotate(is_retryable=is_retryable).first()
     if found is None:
         raise Http404
     return found
 
 
-def _names_somebody(found: ComplianceRequest) -> bool:
-    return bool(vars(found)["names_somebody"])
+def _is_retryable(found: ComplianceRequest) -> bool:
+    return bool(vars(found)["is_retryable"])
 
 
 def _answer(
@@ -127,13 +126,13 @@ def _answer(
     refused: str = "",
     status: int = HTTPStatus.OK,
 ) -> HttpResponse:
-    came_of = results.read([found])
-    tends, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
+    outcomes = results.read([found])
+    manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
     choices = [
-        Choice(one, decisions.WAYS[one], form if form and one == decision else _form(found, one))
-        for one in decisions.offered(request, found, names_somebody=_names_somebody(found))
+        Choice(one, decisions.OPTIONS[one], form if form and one == decision else _form(found, one))
+        for one in decisions.offered(request, found, is_retryable=_is_retryable(found))
     ]
-    is_held = found.status == Status.ON_HOLD
+    is_on_hold = found.status == Status.ON_HOLD
     return pages.render(
         request,
         "console/requests/request.html",
@@ -143,23 +142,23 @@ def _answer(
         **_progress(found),
         choices=choices,
         refused=refused,
-        own=is_held and decides and operations.needs_another(found, actor_of(request)),
+        filed_by_user=is_on_hold and decides and operations.needs_another(found, actor_of(request)),
         preview=_preview(found) if any(one.decision is Decision.APPROVE for one in choices) else None,
-        owed=owed_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
+        pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
         ahead=ahead_of(found),
         failure=failure_of(found),
-        forgotten=found.status == Status.FAILED and not _names_somebody(found),
-        begun=found.cutoff_at is not None,
-        counts=counts(found, came_of),
-        export=export_of(found, came_of),
-        kept=came_of.kept.get(found.pk, ()),
-        delivered=came_of.delivered.get(found.pk, ()),
+        not_retryable=found.status == Status.FAILED and not _is_retryable(found),
+        has_counts=found.cutoff_at is not None,
+        counts=counts(found, outcomes),
+        export=export_of(found, outcomes),
+        kept=outcomes.kept.get(found.pk, ()),
+        delivered=outcomes.delivered.get(found.pk, ()),
         conversations=conversations_of(found),
-        callbacks=receivers(resend.callbacks_of(found.pk)),
+        callbacks=with_receivers(resend.callbacks_of(found.pk)),
         events=timeline(found.pk),
         people=names_of({found.filed_by, found.approved_by} - {""}),
         due=labels.due_mark(found),
-        tends=tends,
+        manages=manages,
         decides=decides,
     )
 
@@ -180,7 +179,7 @@ def _progress(found: ComplianceRequest) -> dict[str, Any]:
 
 
 def _preview(found: ComplianceRequest) -> Any:
-    """What is approved, in numbers. Whom the request names is read for it, and not shown."""
+    """Return what the deletion would erase now. This reads the personal fields, and does not show them."""
     if found.kind != ComplianceRequest.Kind.DELETION:
         return None
     return preview_filed(ComplianceRequest.objects.select_related("chatbot").get(pk=found.pk))

@@ -1,5 +1,1 @@
-"""User data settings: all that is set up of one chatbot, on one page, and a small action for each save.
-
-The page stands in the highest app, for it shows what all three know: the chatbot's set-up, how many conversations
-carry each UCI, and the calls that file requests.
-"""
+"""User data settings: one page with all settings of a chatbot, and an action for each save."""

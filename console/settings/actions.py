@@ -1,7 +1,6 @@
-"""What can be saved of a chatbot's settings: each a POST that makes one call into an operation.
+"""The actions of the settings page: each is a POST that makes one call into an operation.
 
-None of them opens a transaction: saving a bucket or a callback URL asks the name service. None calls a bucket: a
-worker checks it. Messages name nothing personal.
+They open no transaction, since saving a bucket or a callback URL resolves a host name. Workers check buckets.
 """
 
 from collections.abc import Callable
@@ -22,29 +21,29 @@ from compliance.work import bucket_checks
 from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
 from console.settings import forms
-from console.settings.page import Refused, shown, variables_of
+from console.settings.page import RefusedForm, settings_of, variables_of
 
 
 @action
 def switch_compliance(request: HttpRequest, slug: str) -> HttpResponse:
-    return _switch(request, slug, section="compliance", setting="compliance_enabled", word="Data compliance")
+    return _switch(request, slug, section="compliance", setting="compliance_enabled", label="Data compliance")
 
 
 @action
 def switch_extracts(request: HttpRequest, slug: str) -> HttpResponse:
-    return _switch(request, slug, section="extracts", setting="extracts_enabled", word="The daily extract")
+    return _switch(request, slug, section="extracts", setting="extracts_enabled", label="Daily extracts")
 
 
-def _switch(request: HttpRequest, slug: str, *, section: str, setting: str, word: str) -> HttpResponse:
+def _switch(request: HttpRequest, slug: str, *, section: str, setting: str, label: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
     form = forms.SwitchForm(request.POST)
 
     def call() -> str:
         is_on = form.cleaned_data["on"]
         operations.change_settings(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
-        return f"{word} is {'on' if is_on else 'off'}."
+        return f"{label} turned {'on' if is_on else 'off'}."
 
-    return _saved(request, chatbot, Refused(section, form), call)
+    return _saved(request, chatbot, RefusedForm(section, form), call)
 
 
 @action
@@ -54,9 +53,9 @@ def choose_uci(request: HttpRequest, slug: str) -> HttpResponse:
 
     def call() -> str:
         operations.designate_uci(chatbot=chatbot, name=form.cleaned_data["uci"], actor=actor_of(request))
-        return "The UCI is saved. It counts for conversations that begin from now on."
+        return "UCI saved. It applies to new conversations."
 
-    return _saved(request, chatbot, Refused("uci", form), call)
+    return _saved(request, chatbot, RefusedForm("uci", form), call)
 
 
 @action
@@ -66,9 +65,9 @@ def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
 
     def call() -> str:
         operations.add_variable(chatbot=chatbot, variable=form.variable(), actor=actor_of(request))
-        return "The variable is there. Choose it, and save, to make it the UCI."
+        return "Variable created. To make it the UCI, choose it and save."
 
-    return _saved(request, chatbot, Refused("variables", form), call, section="uci")
+    return _saved(request, chatbot, RefusedForm("variables", form), call, section="uci")
 
 
 @action
@@ -81,9 +80,9 @@ def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
     def call() -> str:
         form.require_as_shown(Bucket.objects.filter(chatbot=chatbot).first())
         set_bucket(chatbot=chatbot, client=form.client(), actor=actor_of(request))
-        return "The bucket is saved. Check access to see whether it can be used."
+        return "Bucket saved. Check access to verify that it can be used."
 
-    return _saved(request, chatbot, Refused("bucket", form), call)
+    return _saved(request, chatbot, RefusedForm("bucket", form), call)
 
 
 @action
@@ -95,7 +94,7 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
     except ValidationError as error:
         form.full_clean()
         form.refuse(error)
-        return shown(request, chatbot, Refused("check", form))
+        return settings_of(request, chatbot, RefusedForm("check", form))
     return _back(chatbot, "bucket")
 
 
@@ -107,47 +106,51 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
 
     def call() -> str:
         operations.change_settings(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
-        return "The settings are saved."
+        return "Settings saved."
 
-    return _saved(request, chatbot, Refused("rules", form), call)
+    return _saved(request, chatbot, RefusedForm("rules", form), call)
 
 
 @action
-@sensitive_variables("made")
+@sensitive_variables("created")
 def create_key(request: HttpRequest, slug: str) -> HttpResponse:
-    """Answer with the secret, once: it is in this answer alone, which nobody may store."""
+    """Answer with the secret, once. The answer must not be stored."""
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.NewApiKeyForm(request.POST)
-    made: list[NewApiKey] = []
+    created: list[NewApiKey] = []
     if form.is_valid():
         try:
-            made = [operations.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.asked())]
+            created = [operations.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())]
         except ValidationError as error:
             form.refuse(error)
-    if not made:
-        return shown(request, chatbot, Refused("keys", form))
-    return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, made=made[0])
+    if not created:
+        return settings_of(request, chatbot, RefusedForm("keys", form))
+    return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, created=created[0])
 
 
 @action
-@sensitive_variables("made")
+@sensitive_variables("created")
 def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer with the secret, once, as `create_key` does."""
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.CallbackSecretForm(request.POST)
-    made: list[NewCallbackSecret] = []
+    created: list[NewCallbackSecret] = []
     if form.is_valid():
         hours = form.cleaned_data["overlap_hours"]
         try:
-            made = [operations.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))]
+            created = [
+                operations.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))
+            ]
         except ValidationError as error:
             form.refuse(error)
-    if not made:
-        return shown(request, chatbot, Refused("callbacks", form))
+    if not created:
+        return settings_of(request, chatbot, RefusedForm("callbacks", form))
     title = "New callback secret"
-    return render(request, "console/settings/new_callback_secret.html", title=title, chatbot=chatbot, made=made[0])
+    return render(
+        request, "console/settings/new_callback_secret.html", title=title, chatbot=chatbot, created=created[0]
+    )
 
 
 @action
@@ -157,9 +160,9 @@ def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 
     def call() -> str:
         operations.revoke_api_key(chatbot=chatbot, prefix=prefix, actor=actor_of(request))
-        return f"The key {prefix} is revoked."
+        return f"Key {prefix} revoked."
 
-    return _saved(request, chatbot, Refused("revoke", form, prefix), call, section="keys")
+    return _saved(request, chatbot, RefusedForm("revoke", form, prefix), call, section="keys")
 
 
 @action
@@ -172,9 +175,9 @@ def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
         operations.change_api_key_rate_limit(
             chatbot=chatbot, prefix=prefix, rate_limit=limit, actor=actor_of(request)
         )
-        return f"The rate limit of the key {prefix} is saved."
+        return f"Rate limit of key {prefix} saved."
 
-    return _saved(request, chatbot, Refused("limit", form, prefix), call, section="keys")
+    return _saved(request, chatbot, RefusedForm("limit", form, prefix), call, section="keys")
 
 
 @action
@@ -186,24 +189,24 @@ def set_member(request: HttpRequest, slug: str) -> HttpResponse:
     def call() -> str:
         user, role = form.cleaned_data["user"], form.role_or_none()
         operations.set_role(chatbot=chatbot, user=user, role=role, actor=actor_of(request))
-        return "The role is saved." if role else "The role is taken away."
+        return "Role saved." if role else "Role removed."
 
-    return _saved(request, chatbot, Refused("members", form), call)
+    return _saved(request, chatbot, RefusedForm("members", form), call)
 
 
 def _saved(
-    request: HttpRequest, chatbot: Chatbot, asked: Refused, call: Callable[[], str], *, section: str = ""
+    request: HttpRequest, chatbot: Chatbot, submitted: RefusedForm, call: Callable[[], str], *, section: str = ""
 ) -> HttpResponse:
-    """Carry a form out and go back to its section with what `call` tells; else show it with what is wrong."""
-    if asked.form.is_valid():
+    """Run `call` for a valid form, and redirect to its section with the returned message; else show the errors."""
+    if submitted.form.is_valid():
         try:
-            told = call()
+            message = call()
         except ValidationError as error:
-            asked.form.refuse(error)
+            submitted.form.refuse(error)
         else:
-            messages.success(request, told)
-            return _back(chatbot, section or asked.name)
-    return shown(request, chatbot, asked)
+            messages.success(request, message)
+            return _back(chatbot, section or submitted.name)
+    return settings_of(request, chatbot, submitted)
 
 
 def _back(chatbot: Chatbot, section: str) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""The page of a chatbot's settings, and how it comes back when a save was refused."""
+"""The settings page of a chatbot, also with a form that was refused."""
 
 import json
 import zoneinfo
@@ -18,10 +18,9 @@ from compliance.work import bucket_checks
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
 from console.settings import forms
-from console.settings.calls import calls_of
+from console.settings.samples import calls_of
 from conversations.usage import UciCount, conversations_by_uci
 
-# The anchors of the page, in its order.
 SECTIONS = {
     "compliance": "Data compliance",
     "uci": "Unique Chatter Identifier",
@@ -36,8 +35,8 @@ SECTIONS = {
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A form that was not carried out: by its name on the page, and by the key it is about, if it is about one."""
+class RefusedForm:
+    """A form with errors: its name on the page, and the prefix of the API key if it is about one."""
 
     name: str
     form: forms.ConsoleForm
@@ -56,7 +55,7 @@ class VariableRow:
 
 @dataclass(frozen=True)
 class KeyRow:
-    """A key, its scopes in words, and its two small forms; `is_refused` where one of them came back."""
+    """An API key, the labels of its scopes, and its two forms; `is_refused` if one of them has errors."""
 
     key: ApiKey
     scopes: list[str]
@@ -72,13 +71,13 @@ class KeyRow:
 
 @page
 def settings_page(request: HttpRequest, slug: str) -> HttpResponse:
-    return shown(request, chatbot_or_404(request, slug))
+    return settings_of(request, chatbot_or_404(request, slug))
 
 
 @polled
 @page
 def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
-    """The part of the page that changes while a worker checks the bucket."""
+    """Return the part of the page that changes while a worker checks the bucket."""
     chatbot = chatbot_or_404(request, slug)
     bucket = Bucket.objects.filter(chatbot=chatbot).first()
     template = "console/settings/_check.html"
@@ -87,8 +86,8 @@ def check_progress(request: HttpRequest, slug: str) -> HttpResponse:
     )
 
 
-def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None) -> HttpResponse:
-    """Answer with the page of a chatbot; with the form that was refused in its place, its dialog open."""
+def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | None = None) -> HttpResponse:
+    """Answer with the settings page, which shows a refused form in place of an empty one."""
     overview = overview_of(with_setup(Chatbot.objects.all()).get(pk=chatbot.pk))
     chatbot, variables = overview.chatbot, variables_of(chatbot)
     counted = conversations_by_uci(chatbot=chatbot)
@@ -115,12 +114,12 @@ def shown(request: HttpRequest, chatbot: Chatbot, refused: Refused | None = None
         service=settings,
         may_decide=may(request, chatbot, DECIDE),
         may_file=may(request, chatbot, MANAGE_REQUESTS),
-        may_run=is_superuser(request),
+        is_superuser=is_superuser(request),
     )
 
 
 def variables_of(chatbot: Chatbot) -> list[Variable]:
-    """Return a chatbot's variables: the present UCI, former ones, then the others by name."""
+    """Return a chatbot's variables: the current UCI, former ones, then the others by name."""
     return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
 
 
@@ -128,8 +127,8 @@ def timezones() -> list[str]:
     return sorted(zoneinfo.available_timezones())
 
 
-def _forms(overview: Overview, variables: list[Variable], refused: Refused | None) -> dict[str, Any]:
-    fresh: dict[str, forms.ConsoleForm] = {
+def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm | None) -> dict[str, Any]:
+    empty: dict[str, forms.ConsoleForm] = {
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
         "bucket": forms.BucketForm(stored=overview.bucket),
@@ -138,16 +137,16 @@ def _forms(overview: Overview, variables: list[Variable], refused: Refused | Non
         "callbacks": forms.CallbackSecretForm(),
         "members": forms.MemberForm(chatbot=overview.chatbot),
     }
-    return fresh | ({refused.name: refused.form} if refused else {})
+    return empty | ({refused.name: refused.form} if refused else {})
 
 
 def _policies(overview: Overview) -> Iterator[tuple[str, str, str]]:
-    """Yield (id, title, JSON) of what has to be granted for the bucket."""
+    """Yield (id, title, JSON) of the policies that the bucket needs."""
     bucket = overview.bucket
     if bucket is None:
         return
     is_hosted = bucket.hosting == Bucket.Hosting.HOSTED
-    title = "Policy for credentials that read these files" if is_hosted else "Policy that the client grants us"
+    title = "Policy for credentials that read these files" if is_hosted else "Policy that the client must grant"
     yield "access", title, _as_text(access_policy(chatbot=overview.chatbot))
     if bucket.role_arn:
         yield "trust", "Trust policy of the client's role", _as_text(trust_policy(chatbot=overview.chatbot))
@@ -158,28 +157,28 @@ def _as_text(policy: dict[str, Any]) -> str:
 
 
 def _callback_secret(chatbot: Chatbot) -> CallbackSecret | None:
-    """Return what signs the chatbot's callbacks, without even its ciphertext."""
+    """Return the secret that signs the chatbot's callbacks, without its ciphertext."""
     secrets = CallbackSecret.objects.filter(chatbot=chatbot).defer("secret_encrypted")
     return secrets.order_by("-created_at", "-pk").first()
 
 
-def _keys(chatbot: Chatbot, refused: Refused | None) -> dict[str, list[KeyRow]]:
-    """Return the keys that can call, and those that have ended: each the newest first."""
+def _keys(chatbot: Chatbot, refused: RefusedForm | None) -> dict[str, list[KeyRow]]:
+    """Return the active keys and the ended ones, newest first."""
     rows = list(_key_rows(chatbot, refused))
     return {"active": [row for row in rows if row.is_active], "ended": [row for row in rows if not row.is_active]}
 
 
-def _key_rows(chatbot: Chatbot, refused: Refused | None) -> Iterator[KeyRow]:
-    # Neither the encrypted secret nor the digest is even read.
+def _key_rows(chatbot: Chatbot, refused: RefusedForm | None) -> Iterator[KeyRow]:
+    # Neither the encrypted secret nor the digest is read.
     keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256")
-    words, at = dict(ApiKey.Scope.choices), now()
+    labels, at = dict(ApiKey.Scope.choices), now()
     for key in keys.order_by("-created_at"):
         own = {"limit": _limit_of(key), "revoke": forms.RevokeForm(auto_id=f"revoke-{key.prefix}-%s")}
         is_refused = refused is not None and refused.prefix == key.prefix
         if refused is not None and is_refused:
             own[refused.name] = refused.form
         has_expired = key.expires_at is not None and key.expires_at <= at
-        scopes = [str(words.get(scope, scope)) for scope in key.scopes]
+        scopes = [str(labels.get(scope, scope)) for scope in key.scopes]
         yield KeyRow(key, scopes, has_expired, own["limit"], own["revoke"], is_refused)
 
 

@@ -1,7 +1,7 @@
 """Tags and filters of the console's templates."""
 
 from collections.abc import Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,19 +17,19 @@ register = template.Library()
 
 @register.simple_tag
 def icon(name: str, label: str = "") -> SafeString:
-    """Draw a symbol of the sprite; with a label it speaks for itself, else it only decorates the words beside it."""
-    spoken = format_html('role="img" aria-label="{}"', label) if label else SafeString('aria-hidden="true"')
+    """Render a symbol of the sprite, hidden from screen readers unless it has a label."""
+    attributes = format_html('role="img" aria-label="{}"', label) if label else SafeString('aria-hidden="true"')
     return format_html(
-        '<svg class="icon" {}><use href="{}#{}"></use></svg>', spoken, static("console/icons.svg"), name
+        '<svg class="icon" {}><use href="{}#{}"></use></svg>', attributes, static("console/icons.svg"), name
     )
 
 
 @register.simple_tag
 def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M") -> SafeString:
-    """Show an instant in a time zone, for people and for machines; the page names the zone once, beside it."""
+    """Render an instant in a time zone, which the page names elsewhere."""
     if at is None:
         return SafeString("")
-    local = timezone.localtime(at, _zone(zone))
+    local = timezone.localtime(at, ZoneInfo(zone))
     return format_html(
         '<time datetime="{}" title="{} {}">{}</time>',
         at.isoformat(),
@@ -40,30 +40,46 @@ def moment(at: datetime | None, zone: str = "UTC", form: str = "%Y-%m-%d %H:%M")
 
 
 @register.filter
-def thousands(number: int) -> str:
-    """Write a whole number as people read it: 12,345."""
-    return f"{number:,}"
+def thousands(number: int | None) -> str:
+    """Return a number as `12,345`; an empty string for None."""
+    return "" if number is None else f"{number:,}"
+
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+@register.filter
+def duration(length: object) -> str:
+    """Return a timedelta by its two largest units: `3 d 4 h`, `2 min 10 s`, `0.4 s`; else an empty string."""
+    if not isinstance(length, timedelta):
+        return ""
+    seconds = length.total_seconds()
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    left = round(seconds)
+    parts: list[str] = []
+    for name, size in _UNITS:
+        number, left = divmod(left, size)
+        if number or parts:
+            parts.append(f"{number} {name}" if number else "")
+    return " ".join(part for part in parts[:2] if part)
 
 
 @register.filter
 def short_id(identifier: object) -> str:
-    """Return the last characters of a UUID: those by which people tell two apart. The first ones are a time."""
+    """Return the last characters of a UUID, which tell two apart: the first ones are a time."""
     return str(identifier)[-8:]
 
 
 @register.filter
 def of(names: Mapping[str, str], key: str) -> str:
-    """Return what a mapping has under a key, or the key."""
+    """Return the value of a key in a mapping, or the key itself."""
     return names.get(key, key)
-
-
-def _zone(name: str) -> tzinfo:
-    return ZoneInfo(name)
 
 
 @register.simple_tag
 def request_link(request_id: UUID, *, short: bool = False) -> SafeString:
-    """Name a request by its id, or by the end of it, as a link to its page."""
+    """Return a link to a request's page, with its id or the end of it."""
     url = reverse("console:request", args=[request_id])
     if short:
         return format_html(

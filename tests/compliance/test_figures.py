@@ -12,7 +12,7 @@ from compliance import figures
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import first_id
 from console.common.charts import Series, bars
-from console.templatetags.figures import span
+from console.templatetags.console import duration
 from conversations.usage import conversations_per_day
 from tests.factories import ConversationFactory, deletion_of, export_of
 
@@ -165,4 +165,4 @@ def test_bars_stand_upon_each_other_and_end_at_a_round_number() -> None:
     [(0.42, "0.4 s"), (9.96, "10.0 s"), (59.6, "1 min"), (3_600, "1 h"), (3_605, "1 h"), (90_061, "1 d 1 h")],
 )
 def test_lengths_of_time_have_two_units(seconds: float, told: str) -> None:
-    assert span(timedelta(seconds=seconds)) == told
+    assert duration(timedelta(seconds=seconds)) == told

@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def is_preview(self) -> bool:
-        return "Nothing is filed yet." in self.text
+        return "Nothing has been filed yet." in self.text
 
 
 class Filer:

@@ -18,14 +18,14 @@ Status = ComplianceRequest.Status
 LISTS: list[tuple[str, dict[str, str]]] = [
     ("requests", filters)
     for filters in (
-        *({"view": view} for view in ("all", "needs-you", "under-way")),
+        *({"view": view} for view in ("all", "needs-attention", "in-progress")),
         *({"status": status.value} for status in Status),
         *({"origin": origin.value} for origin in ComplianceRequest.Origin),
         *({"due": due} for due in ("overdue", "soon")),
         {"kind": "export"},
         {"kind": "export", "origin": "command"},
         {"kind": "deletion", "status": "failed"},
-        {"view": "needs-you", "due": "overdue"},
+        {"view": "needs-attention", "due": "overdue"},
         {"hold_reason": "export_pending"},
         {"reference": "T-1"},
         {"received_from": "2020-01-01", "kind": "deletion"},

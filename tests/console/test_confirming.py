@@ -36,11 +36,11 @@ def test_a_preview_that_was_filed_and_is_over_is_not_called_filed_again(chatbot,
     conversation_of(chatbot, "alice")
     preview = filer.preview()
     page = filer.confirm(preview, "DELETE 1").response["Location"]
-    assert "Filed. It begins in 15 minutes" in Answer(filer.client.get(page)).text
+    assert "Filed. It starts in 15 minutes" in Answer(filer.client.get(page)).text
     cancel(request_id=filed().pk, actor="command")
     answer = filer.client.post(filer.path, {**preview.form("file"), "typed": "DELETE 1"}, follow=True)
     assert answer.redirect_chain == [(page, 302)]
-    assert "Nothing was filed now: this preview was filed before" in answer.text
+    assert "Nothing new was filed: this preview was confirmed before" in answer.text
     assert "Filed. It begins" not in answer.text
     assert filed()
 
@@ -50,7 +50,7 @@ def test_what_is_typed_has_to_be_right(chatbot, filer, typed):
     conversation_of(chatbot, "alice")
     answer = filer.confirm(filer.preview(), typed)
     assert answer.is_preview
-    assert "what you typed is not what the page asks for" in answer.text
+    assert "the text you typed does not match" in answer.text
     assert not ComplianceRequest.objects.exists()
     assert filer.confirm(answer, " DELETE  1 ").status == 302
 
@@ -61,7 +61,7 @@ def test_more_than_was_shown_is_shown_before_it_goes(chatbot, filer):
     conversation_of(chatbot, "alice")
     answer = filer.confirm(preview, "DELETE 1")
     assert answer.is_preview
-    assert "there is more now than you were shown" in answer.text
+    assert "there is more data now than in your preview" in answer.text
     assert "DELETE 2" in answer.text
     assert filer.confirm(answer, "DELETE 1").is_preview
     Conversation.objects.filter(chatbot=chatbot).order_by("pk")[0].identity_set.all().delete()
@@ -77,7 +77,7 @@ def test_a_preview_holds_for_a_while(chatbot, filer, monkeypatch):
     monkeypatch.setattr(NOW, lambda: later)
     answer = filer.confirm(preview, "DELETE 1")
     assert answer.is_preview
-    assert "a preview holds for 15 minutes" in answer.text
+    assert "a preview is valid for 15 minutes" in answer.text
     assert filer.confirm(answer, "DELETE 1").status == 302
 
 
@@ -86,7 +86,7 @@ def test_a_seal_is_of_one_user_and_one_chatbot(chatbot, neighbour, filer):
     sealed = filer.preview().form("file")
     others = Filer(member(chatbot, Role.SUPPORT), chatbot)
     of_neighbour = Filer(member(neighbour, Role.SUPPORT), neighbour)
-    cut = {**sealed, "sealed": [sealed["sealed"][0][:-8]]}
+    cut = {**sealed, "token": [sealed["token"][0][:-8]]}
     for person, form in ((others, sealed), (of_neighbour, sealed), (filer, cut), (filer, {"step": ["file"]})):
         assert person.post({**form, "typed": "DELETE 1"}).status == 400
     many = Filer(filer.client, chatbot, "many/")
@@ -116,5 +116,5 @@ def test_what_is_switched_off_while_a_confirmation_looks_again_files_nothing():
     gate.open()
     holding.end()
     refused = confirming.end()
-    assert (refused.status, "switched off" in refused.text) == (409, True)
+    assert (refused.status, "is off" in refused.text) == (409, True)
     assert not ComplianceRequest.objects.exists()

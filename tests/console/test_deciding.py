@@ -42,14 +42,14 @@ def test_a_decision_keeps_its_reason_and_its_note(chatbot: Chatbot, decision: De
     assert reason[1].replace("'", "&#x27;") in text
 
     RequestNote.objects.update(text=None)
-    assert "A note stood here. It was erased." in text_of(client, request)
+    assert "The note was erased." in text_of(client, request)
 
 
 def test_a_decision_without_a_reason_comes_back_with_what_was_written(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     request = held(chatbot)
     for reason, note, said in (
-        ("", "she rang", "Say why."),
+        ("", "she rang", "Choose a reason."),
         ("try_again", "", "valid choice"),
         ("other", "x" * 1_001, "1000"),
     ):
@@ -101,14 +101,14 @@ def test_whoever_filed_is_told_that_another_has_to_approve(chatbot: Chatbot) -> 
     request = held(chatbot, "awaiting_approval", filed_by=f"user:{filer.pk}")
 
     text = text_of(client_of(filer), request)
-    assert "You have filed this request." in text
-    assert "An officer other than who filed it approves or rejects it." in text
+    assert "You filed this request." in text
+    assert "An officer who did not file it must approve or reject it." in text
     assert offered(text) == {"reject", "cancel"}
     assert decide(client_of(filer), request, "approve").status_code == 409
     assert status_of(request) == Status.ON_HOLD
 
     another = member(chatbot, Role.OFFICER)
-    assert "You have filed this request." not in text_of(another, request)
+    assert "You filed this request." not in text_of(another, request)
     assert decide(another, request, "approve").status_code == 302
     assert status_of(request) == Status.ACCEPTED
 
@@ -119,7 +119,10 @@ def test_whoever_approves_sees_what_would_be_erased_and_still_not_whom(chatbot: 
     by_ids = of_conversations(chatbot, "c-1", status="on_hold", hold_reason="export_pending", held_at=timezone.now())
     conversation_of(chatbot, "43", external_id="c-1", messages=1)
     for request, said in (
-        (held(chatbot), "2 conversations with 7 messages and 0 files would be erased now; in 1 of the conversations"),
+        (
+            held(chatbot),
+            "2 conversations with 7 messages and 0 files would be erased now; other people took part in 1",
+        ),
         (by_ids, "1 conversation with 1 message and 0 files would be erased now."),
     ):
         text = text_of(member(chatbot, Role.OFFICER), request)

@@ -54,11 +54,11 @@ def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
     assert everything() == before
     text = preview.text
     assert preview.is_preview
-    assert "Requests to be filed 3" in text
-    assert "Conversations that would go 3 6 messages" in text
+    assert "Requests to file 3" in text
+    assert "Conversations to be erased 3 6 messages" in text
     assert "Values not found 1" in text
     assert "Rows refused 1" in text
-    assert "1 row repeats an earlier one and is filed once 5 (as 1)" in text
+    assert "1 row repeats an earlier row and is filed once 5 (as 1)" in text
     assert "1 empty row is left out" in text
     assert "looks like m3 (member_id, 1)" in text
     assert str(open_one.pk) in text
@@ -84,19 +84,19 @@ def test_what_is_held_for_two_reasons_is_marked_once(chatbot, filer):
         conversation_of(chatbot, "M1")
     export_of(chatbot, "M1", status="failed", error_code="storage_unavailable", failed_at=timezone.now())
     preview = filer.preview_many("M1")
-    assert "1 of the deletions will be held" in preview.text
-    assert preview.html.count(">will be held<") == 1
+    assert "1 of the deletions will be on hold" in preview.text
+    assert preview.html.count(">will be on hold<") == 1
     assert "An earlier export" in preview.html
 
 
 def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
     conversation_of(chatbot, "M1", "M2")
     preview = filer.preview_many("M1", "M2")
-    assert "In 1 of the conversations several people took part." in preview.text
+    assert "Several people took part in 1 of the conversations." in preview.text
     exports = filer.preview_many("M1", "M2", action="export")
-    assert "1 conversation is left out: somebody else took part." in exports.text
+    assert "1 conversation is left out because other people took part." in exports.text
     exports = filer.preview_many("M1", "M2", action="export", include_shared="on")
-    assert "In 1 of the conversations somebody else took part too." in exports.text
+    assert "Other people took part in 1 of the conversations." in exports.text
     assert "2 requests filed." in filer.confirm(preview, "DELETE 1").text
 
 
@@ -124,7 +124,7 @@ def test_a_file_files_exact_values_with_their_references(chatbot, filer):
 
 
 def test_a_heading_that_nobody_named_is_noticed(filer):
-    assert "is the name of the key: a heading?" in filer.preview_many("Member_id", "M1").text
+    assert "equals the UCI key: is it a heading?" in filer.preview_many("Member_id", "M1").text
 
 
 def test_as_much_as_can_be_pasted_can_be_confirmed(filer):
@@ -146,13 +146,13 @@ def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
 
 def test_a_list_that_was_filed_before_says_what_has_become_of_each(chatbot, filer):
     preview = filer.preview_many("M1", "M2")
-    assert "They begin in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
-    assert "They begin in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
+    assert "They start in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
+    assert "They start in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
     first = ComplianceRequest.objects.order_by("seq")[0]
     cancel(request_id=first.pk, actor="command")
     text = filer.confirm(preview, "DELETE 0").text
-    assert "Nothing was filed now: this preview was filed before" in text
-    assert "They begin in" not in text
+    assert "Nothing new was filed: this preview was confirmed before" in text
+    assert "They start in" not in text
     assert f"1 M1 filed Cancelled {first.pk}" in text
     assert "2 M2 filed" in text
     assert ComplianceRequest.objects.count() == 2
@@ -161,20 +161,20 @@ def test_a_list_that_was_filed_before_says_what_has_become_of_each(chatbot, file
 def test_nothing_is_filed_unless_it_is_what_was_shown(chatbot, filer, monkeypatch):
     conversation_of(chatbot, "M1")
     preview = filer.preview_many("M1", "M2")
-    assert "what you typed is not" in filer.confirm(preview, "DELETE 2").text
+    assert "the text you typed does not match" in filer.confirm(preview, "DELETE 2").text
     conversation_of(chatbot, "M2")
     changed = filer.confirm(preview, "DELETE 1")
-    assert "there is more now than you were shown" in changed.text
+    assert "there is more data now than in your preview" in changed.text
     later = timezone.now() + timedelta(minutes=16)
     with monkeypatch.context() as patch:
         patch.setattr(NOW, lambda: later)
-        assert "a preview holds for 15 minutes" in filer.confirm(changed, "DELETE 2").text
-    assert filer.post({**changed.form("file"), "sealed": "v1:k:x", "typed": "DELETE 2"}).status == 400
+        assert "a preview is valid for 15 minutes" in filer.confirm(changed, "DELETE 2").text
+    assert filer.post({**changed.form("file"), "token": "v1:k:x", "typed": "DELETE 2"}).status == 400
     one = Filer(filer.client, chatbot)
     assert filer.post({**one.preview("M1").form("file"), "typed": "DELETE 1"}).status == 400
     Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
     assert filer.confirm(changed, "DELETE 2").status == 409
-    assert "switched off" in filer.preview_many("M1").text
+    assert "is off" in filer.preview_many("M1").text
     assert values() == []
 
 
@@ -189,18 +189,18 @@ def test_an_export_without_a_bucket_cannot_be_filed(chatbot, filer):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"pasted": ""}, "Paste the values, or choose a file"),
-        ({"pasted": "M1", "file": "M1"}, "one of the two"),
-        ({"pasted": "\r\n\r\n"}, "There is no value in it."),
-        ({"pasted": "\n".join(map(str, range(1_001)))}, "These are 1,001 different values."),
+        ({"pasted": ""}, "Paste the values or choose a file"),
+        ({"pasted": "M1", "file": "M1"}, "not both"),
+        ({"pasted": "\r\n\r\n"}, "There are no values."),
+        ({"pasted": "\n".join(map(str, range(1_001)))}, "There are 1,001 different values."),
         ({"pasted": "x" * 2_000_001}, "This is more than 2 MB."),
         ({"file": "x\n" * 1_000_001}, "This is more than 2 MB."),
-        ({"file": ""}, "There is no value in it."),
-        ({"file": b"\xff\xfe"}, "not text in UTF-8"),
+        ({"file": ""}, "There are no values."),
+        ({"file": b"\xff\xfe"}, "not UTF-8 text"),
         ({"file": "a,b\nM1,x"}, "There are 2 columns."),
-        ({"pasted": "a\tb\nM1\tx", "column": "c"}, "The first row holds: a , b"),
+        ({"pasted": "a\tb\nM1\tx", "column": "c"}, "The first row contains: a , b"),
         ({"pasted": "M1", "key": "plan"}, "Choose one of this chatbot"),
-        ({"pasted": "M1", "action": "x"}, "Delete, or export."),
+        ({"pasted": "M1", "action": "x"}, "Choose to delete or to export."),
         ({"pasted": "M\0001"}, "Null characters"),
     ],
 )
@@ -247,7 +247,7 @@ HOSTILE = st.text(
         st.fixed_dictionaries({"pasted": HOSTILE}),
         st.fixed_dictionaries({"file": st.one_of(st.binary(max_size=300), HOSTILE.map(str.encode)).map(file)}),
     ),
-    rest=st.dictionaries(st.sampled_from(["column", "reference_column", "reference", "key", "sealed"]), HOSTILE),
+    rest=st.dictionaries(st.sampled_from(["column", "reference_column", "reference", "key", "token"]), HOSTILE),
 )
 def test_whatever_is_sent_is_previewed_and_filed_whole_or_refused(chatbot, filer, source, rest):
     before = ComplianceRequest.objects.count()
@@ -265,6 +265,6 @@ def test_an_export_that_waits_already_is_told_as_such(chatbot, filer):
 
     answer = filer.confirm(filer.preview_many("M1", "M2", action="export"))
 
-    assert "1 of them by an equal export that waits already." in answer.text
+    assert "1 of them were waiting already as equal exports." in answer.text
     assert [row[1] for row in outcomes(answer, filer)[1:]] == ["existing", "filed"]
     assert values() == ["M1", "M2"]

@@ -47,7 +47,7 @@ def test_a_deletion_is_previewed_then_confirmed_then_filed(chatbot, neighbour):
     assert request.not_before is not None
     assert request.not_before - request.received_at >= timedelta(minutes=15)
     told = Answer(filer.client.get(f"/admin/file/{chatbot.slug}/"))
-    assert "Filed. It begins in 15 minutes; until then it can be cancelled." in told.text
+    assert "Filed. It starts in 15 minutes; until then it can be cancelled." in told.text
 
 
 def test_an_export_needs_one_click(chatbot, filer):
@@ -84,14 +84,14 @@ def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
     assert "bob" in page.text
     assert "c-1" in page.text
     assert "subject" not in form, "Of two people nobody is chosen."
-    assert "Choose whom the request is about." in filer.post(form).text
+    assert "Choose the subject of the request." in filer.post(form).text
     preview = filer.post({**form, "subject": form["offered"][0]})
     assert preview.is_preview
-    assert "holds a line break" in preview.text
+    assert "contains a line break" in preview.text
     filer.confirm(preview, "DELETE 1")
     assert filed().uci_value == odd
     alone = filer.post({**form, "subject": form["offered"][2]})
-    assert "1 conversation by id" in alone.text
+    assert "1 conversation by ID" in alone.text
     for number in (other.pk, conversation.pk + 10_000, "0x1", "", "²", "9" * 30):
         assert filer.post({"conversation": number}).status == 404
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=filed().pk)
@@ -143,7 +143,7 @@ def test_conversations_are_named_by_ids_or_numbers(chatbot, neighbour, filer):
 def test_who_looks_alike_is_one_click_away(chatbot, filer):
     conversation_of(chatbot, "M00012")
     preview = filer.preview("m00012 ", reference="T-1")
-    assert "Nothing is found." in preview.text
+    assert "No data found." in preview.text
     assert "The value ends with a space." in preview.text
     assert "Did you mean M00012 ?" in preview.text
     meant = filer.post(preview.form("preview"))
@@ -162,10 +162,10 @@ def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
     text = filer.preview().text
     assert str(open_one.pk) in text
     assert str(export.pk) not in text
-    assert "another person has to approve" in text
-    assert "more conversations than this chatbot lets go" in text
-    assert "An earlier export of the same data is not delivered yet" in text
-    assert "In 1 of the conversations another person took part too" in text
+    assert "needs the approval of another officer" in text
+    assert "more conversations than the chatbot's guard allows" in text
+    assert "An earlier export of the same data has not been delivered" in text
+    assert "Other people took part in 1 of the conversations" in text
     assert "email (former)" in filer.preview("").text
     Bucket.objects.filter(chatbot=chatbot).delete()
     without = filer.preview(action="export")
@@ -176,18 +176,18 @@ def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"value": ""}, "Write the value"),
+        ({"value": ""}, "Enter the value"),
         ({"value": "anonymous"}, "placeholder"),
         ({"value": "x" * 513}, "1 to 512 characters"),
         ({"value": "a\0b"}, "Null characters"),
         ({"key": "plan"}, "Choose one of this chatbot"),
         ({"key": ""}, "Choose the UCI"),
-        ({"action": ""}, "whether to delete or to export"),
+        ({"action": ""}, "Choose to delete or to export"),
         ({"reference": "not one"}, "The reference may have"),
         ({"reference": "is-alice"}, "must contain neither"),
-        ({"whom": "ids", "ids": ""}, "one a line"),
+        ({"whom": "ids", "ids": ""}, "one per line"),
         ({"whom": "ids", "ids": "a\na"}, "stands in the list twice"),
-        ({"subject": "v1:x:y"}, "made for somebody else"),
+        ({"subject": "v1:x:y"}, "belongs to another user or chatbot"),
     ],
 )
 def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
@@ -201,8 +201,8 @@ def test_a_chatbot_that_takes_no_requests_says_so(chatbot, filer):
     conversation_of(chatbot, "alice")
     preview = filer.preview()
     Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
-    assert "switched off" in Answer(filer.client.get(filer.path)).text
-    assert "switched off" in filer.preview().text
+    assert "is off" in Answer(filer.client.get(filer.path)).text
+    assert "is off" in filer.preview().text
     refused = filer.confirm(preview, "DELETE 1")
     assert (refused.status, "Nothing was filed." in refused.text) == (409, True)
     Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=True)
@@ -259,7 +259,7 @@ def test_a_page_costs_as_much_with_many_conversations(chatbot, filer):
         with CaptureQueriesContext(connection) as queries:
             preview = filer.preview(value)
         asked[value] = len(queries)
-    assert "the newest 100 of 1001" in preview.text
+    assert "newest 100 of 1001" in preview.text
     assert asked["few"] == asked["many"] <= 25
 
 
@@ -275,7 +275,7 @@ HOSTILE = st.text(
     reference=HOSTILE,
     rest=st.dictionaries(
         st.sampled_from(
-            ["whom", "ids", "numbers", "key", "subject", "step", "action", "sealed", "typed", "conversation"]
+            ["whom", "ids", "numbers", "key", "subject", "step", "action", "token", "typed", "conversation"]
         ),
         HOSTILE,
     ),
@@ -292,7 +292,7 @@ def test_whatever_is_sent_is_answered(chatbot, filer, value, reference, rest: di
 
 
 def test_an_export_that_waits_already_answers_for_the_next(chatbot, filer):
-    for told in ("Filed. It begins in 15 minutes", "Nothing was filed: an equal export waits already, this one."):
+    for told in ("Filed. It starts in 15 minutes", "Nothing was filed: this equal export is waiting already."):
         answer = filer.confirm(filer.preview(action="export"))
         assert told in Answer(filer.client.get(answer.response["Location"])).text
     assert ComplianceRequest.objects.count() == 1

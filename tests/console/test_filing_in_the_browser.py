@@ -52,15 +52,15 @@ def test_a_person_files_after_a_preview_and_a_typed_confirmation(chatbot: Chatbo
 def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/")
     page = watched.page
-    expect(page.get_by_label("Ids of conversations")).to_be_hidden()
+    expect(page.get_by_label("Conversation IDs")).to_be_hidden()
     looked_at(page, "one")
     page.get_by_label("UCI value", exact=True).fill("m00012 ")
-    page.get_by_label("Delete: erase what is held").check()
-    page.get_by_role("button", name="Show what would happen").click()
-    expect(page.get_by_text("Nothing is found.")).to_be_visible()
+    page.get_by_label("Delete: erase their data").check()
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("No data found.")).to_be_visible()
     looked_at(page, "one-alike")
     page.get_by_role("button", name=re.compile("Did you mean M00012 ?[?]")).click()
-    typed = page.get_by_label("To file it, type DELETE 13")
+    typed = page.get_by_label("To confirm, type DELETE 13")
     expect(typed).to_be_visible()
     looked_at(page, "one-preview")
     button = page.get_by_role("button", name="File the deletion")
@@ -82,10 +82,10 @@ def _file_many(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/many/")
     page = watched.page
     looked_at(page, "many")
-    page.get_by_label("Delete: erase what is held").check()
-    page.get_by_label("Paste them, one a line").fill("M00013\nM00012 \nnobody\nnull\nM00013\n")
-    page.get_by_role("button", name="Show what would happen").click()
-    typed = page.get_by_label("To file it, type DELETE 1")
+    page.get_by_label("Delete: erase their data").check()
+    page.get_by_label("Paste values, one per line").fill("M00013\nM00012 \nnobody\nnull\nM00013\n")
+    page.get_by_role("button", name="Preview").click()
+    typed = page.get_by_label("To confirm, type DELETE 1")
     expect(typed).to_be_visible()
     looked_at(page, "many-preview")
     typed.fill("DELETE 1")
@@ -94,7 +94,7 @@ def _file_many(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     looked_at(page, "many-filed")
     stays_at_home(watched, server)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Outcomes as CSV").click()
+        page.get_by_role("button", name="Download CSV").click()
     assert Path(download.value.path()).read_text().count("filed") == 3
 
 
@@ -102,11 +102,11 @@ def _without_script(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> 
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/", script=False)
     page = watched.page
     page.get_by_label("UCI value", exact=True).fill("M00013")
-    page.get_by_label("Delete: erase what is held").check()
-    page.get_by_role("button", name="Show what would happen").click()
-    page.get_by_label("To file it, type DELETE 1").fill("DELETE 2")
+    page.get_by_label("Delete: erase their data").check()
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_label("To confirm, type DELETE 1").fill("DELETE 2")
     page.get_by_role("button", name="File the deletion").click()
-    expect(page.get_by_text("Nothing was filed: what you typed is not what the page asks for.")).to_be_visible()
-    page.get_by_label("To file it, type DELETE 1").fill("DELETE 1")
+    expect(page.get_by_text("Nothing was filed: the text you typed does not match.")).to_be_visible()
+    page.get_by_label("To confirm, type DELETE 1").fill("DELETE 1")
     page.get_by_role("button", name="File the deletion").click()
     assert ComplianceRequest.objects.filter(origin="console", uci_value="M00013").count() == 2

@@ -59,34 +59,34 @@ def test_by_value_it_shows_conversations_and_requests(chatbot: Chatbot, neighbou
     assert answer.status_code == 200
     assert "no-store" in answer.headers["Cache-Control"]
     assert transcripts_of(answer) == [conversation.pk]
-    assert f"Not yet: request {request.pk} to delete it has the state “accepted”" in words_of(answer)
+    assert f"Not yet: deletion {request.pk} is accepted" in words_of(answer)
     assert str(export.pk) in answer.text
     assert str(theirs.pk) not in answer.text
 
 
 def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Chatbot) -> None:
     client = member(chatbot)
-    assert "No request to delete it is known. Records by name are kept for 90 days" in words_of(
+    assert "No deletion request is known. UCI values and IDs can be found for 90 days" in words_of(
         ask(client, "value", "42")
     )
     request = completed(chatbot, "42")
     sentence = f"Yes, by request {request.pk} on {timezone.now():%Y-%m-%d}."
     words = words_of(ask(client, "value", "42"))
     assert sentence in words
-    assert "came in since" not in words
+    assert "arrived later" not in words
     conversation_of(chatbot, "42")
-    assert f"{sentence} What is open below came in since" in words_of(ask(client, "value", "42"))
+    assert f"{sentence} Conversations that are open below arrived later" in words_of(ask(client, "value", "42"))
     ComplianceRequest.objects.update(result="nothing_found")
     assert "found nothing to delete" in words_of(ask(client, "value", "42"))
     ComplianceRequest.objects.update(uci_digest=None)
-    assert "No request to delete it is known" in words_of(ask(client, "value", "42"))
+    assert "No deletion request is known" in words_of(ask(client, "value", "42"))
 
 
 def test_what_was_withdrawn_or_erased_by_a_later_one_is_not_called_unknown_or_still_to_come(chatbot: Chatbot) -> None:
     client = member(chatbot)
     now = timezone.now()
     given_up = deletion_of(chatbot, "42", status="failed", failed_at=now, error_code="x")
-    failed = f"Not yet: request {given_up.pk} to delete it has the state “failed”"
+    failed = f"Not yet: deletion {given_up.pk} is failed"
     assert failed in words_of(ask(client, "value", "42"))
     # As the later one leaves it.
     ComplianceRequest.objects.filter(pk=given_up.pk).update(uci_value=None)
@@ -98,8 +98,8 @@ def test_what_was_withdrawn_or_erased_by_a_later_one_is_not_called_unknown_or_st
     for status in ("cancelled", "rejected"):
         withdrawn = completed(chatbot, "43", status=status, result=None, completed_at=None, **{f"{status}_at": now})
         words = words_of(ask(client, "value", "43"))
-        assert f"No: request {withdrawn.pk} to delete it was {status}, and deleted nothing." in words
-        assert "No request to delete it is known" not in words
+        assert f"No: deletion {withdrawn.pk} was {status}." in words
+        assert "No deletion request is known" not in words
 
 
 def test_by_value_it_shows_what_is_left_of_those_that_were_deleted_and_what_came_since(chatbot: Chatbot) -> None:
@@ -134,7 +134,7 @@ def test_by_id_it_shows_a_closed_one_as_deleted_and_the_request(chatbot: Chatbot
         assert transcripts_of(answer) == []
         assert "Deleted conversation" in answer.text
         words = words_of(answer)
-        assert (f"Yes, by request {DELETION} on" if ended else f"Not yet: request {DELETION} to delete it") in words
+        assert (f"Yes, by request {DELETION} on" if ended else f"Not yet: deletion {DELETION} is") in words
         assert f"{PLANTED} name" not in answer.text
         assert VALUE not in answer.text
 
@@ -178,7 +178,7 @@ def test_by_request_it_shows_the_request_and_what_it_has_closed(chatbot: Chatbot
     answer = ask(client, "request", f" {str(request.pk).upper()} ")
     assert "Deleted conversation" in answer.text
     assert f"Yes, by request {request.pk}" in words_of(answer)
-    assert "has no request with this id" in ask(client, "request", str(theirs.pk)).text
+    assert "has no request with this ID" in ask(client, "request", str(theirs.pk)).text
     assert "The id of a request looks like" in ask(client, "request", "42").text
 
 
@@ -197,7 +197,7 @@ def test_more_than_is_shown_is_told(chatbot: Chatbot, monkeypatch: pytest.Monkey
     for _ in range(3):
         conversation_of(chatbot, "42", messages=0)
     answer = ask(member(chatbot), "value", "42")
-    assert "There are more" in answer.text
+    assert "Showing the newest" in answer.text
     assert len(transcripts_of(answer)) == 2
 
 

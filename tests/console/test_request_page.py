@@ -34,8 +34,8 @@ def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot
     now = timezone.now()
     begun = {"started_at": now, "cutoff_at": now}
     pages: list[tuple[ComplianceRequest, str, set[str]]] = [
-        (waiting(chatbot), "It waits for a worker", {"cancel"}),
-        (waiting(chatbot, not_before=now + timedelta(hours=1)), "Until then there is time to cancel it.", {"cancel"}),
+        (waiting(chatbot), "It waits in the queue for a worker", {"cancel"}),
+        (waiting(chatbot, not_before=now + timedelta(hours=1)), "It can be cancelled until then.", {"cancel"}),
         (
             waiting(chatbot, error_code="storage_unavailable", error_detail="It was away.", attempts=1),
             "An attempt failed (1 of 5): It was away.",
@@ -43,10 +43,10 @@ def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot
         ),
         (
             waiting(chatbot, error_code="storage_resting", not_before=now + timedelta(minutes=1)),
-            "left alone for a while. It is tried again at",
+            "not used for a while. It is tried again at",
             {"cancel"},
         ),
-        (waiting(chatbot, cutoff_at=now), "It waits for a worker", set()),
+        (waiting(chatbot, cutoff_at=now), "It waits in the queue for a worker", set()),
         (
             held(chatbot),
             "more conversations than the chatbot&#x27;s guard allows (1,000)",
@@ -54,18 +54,18 @@ def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot
         ),
         (
             held(chatbot, "awaiting_approval"),
-            "a second person looks at each deletion",
+            "each deletion needs the approval of a second person",
             {"approve", "reject", "cancel"},
         ),
-        (held(chatbot, "export_pending"), "an earlier export of the same chatter", {"approve", "reject", "cancel"}),
-        (waiting(chatbot, status=Status.PROCESSING, **begun), "A worker is erasing.", set()),
+        (held(chatbot, "export_pending"), "An earlier export of the same chatter", {"approve", "reject", "cancel"}),
+        (waiting(chatbot, status=Status.PROCESSING, **begun), "A worker is erasing the data.", set()),
         (export_of(chatbot, VALUE, status=Status.PROCESSING, **begun), "A worker is writing the file.", set()),
-        (completed(chatbot), "a second look found nothing left", set()),
-        (completed(chatbot, result="nothing_found"), "There was nothing to erase.", set()),
+        (completed(chatbot), "verification found nothing left", set()),
+        (completed(chatbot, result="nothing_found"), "There was no data to erase.", set()),
         (failed(chatbot), "When it is back, retry.", {"retry"}),
-        (failed(chatbot, uci_value=None), "It cannot be retried any more", set()),
-        (failed(chatbot, error_code="of_tomorrow"), "Look at the detail.", {"retry"}),
-        (waiting(chatbot, status=Status.CANCELLED, uci_value=None), "It was withdrawn before it began", set()),
+        (failed(chatbot, uci_value=None), "It cannot be retried", set()),
+        (failed(chatbot, error_code="of_tomorrow"), "See the detail.", {"retry"}),
+        (waiting(chatbot, status=Status.CANCELLED, uci_value=None), "It was cancelled before it started", set()),
         (waiting(chatbot, status=Status.REJECTED, uci_value=None), "It was not carried out.", set()),
         (of_conversations(chatbot, "c-1"), "Conversations, by the platform&#x27;s ids", {"cancel"}),
     ]
@@ -199,7 +199,7 @@ def test_what_lies_in_a_clients_bucket_is_named_but_not_its_key(chatbot: Chatbot
     client = member(chatbot, Role.SUPPORT)
     text = text_of(client, done)
     assert "theirs" in text
-    assert "It is the client&#x27;s: fetch it there." in text or "It is the client's: fetch it there." in text
+    assert "It is the client&#x27;s: fetch it there." in text or "Download it there." in text
     assert VALUE not in text
     assert client.get(address(done, "download")).status_code == 409
 
@@ -262,7 +262,7 @@ def test_its_queries_do_not_grow_and_never_read_whom_it_names(chatbot: Chatbot) 
 def test_every_event_of_a_request_and_every_reason_has_words() -> None:
     about_requests = {event for event in changelog.VOCABULARY if event.startswith(("request.", "callback."))}
     assert EVENTS.keys() == about_requests | {"export.downloaded"}
-    assert set(labels.HELD_IN_SHORT) == set(ComplianceRequest.HoldReason)
+    assert set(labels.SHORT_HOLDS) == set(ComplianceRequest.HoldReason)
     for event, (_, _, tell) in EVENTS.items():
         said = tell(dict.fromkeys(changelog.VOCABULARY[event], 1))
         assert "None" not in said

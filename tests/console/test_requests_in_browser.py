@@ -79,9 +79,9 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
         monkeypatch.setattr(ledger, "write", look_meanwhile)
         assert not worker.drain(seconds=60)
 
-        expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+        expect(page.get_by_role("heading", name="History")).to_be_visible()
         expect(page.get_by_text("2 conversations, 7 messages, 0 files, 0 exports.")).to_be_visible()
-        expect(page.get_by_text("A note stood here. It was erased.")).to_be_visible()
+        expect(page.get_by_text("The note was erased.")).to_be_visible()
         assert VALUE not in page.content()
         stays_at_home(watched, live_server.url)
 
@@ -104,5 +104,5 @@ def test_a_page_that_refused_a_decision_does_not_send_it_again_by_itself(live_se
         found.update(status=Status.FAILED, failed_at=timezone.now())
         page.wait_for_url(live_server.url + below)
 
-        expect(page.get_by_text("Nothing more happens by itself.")).to_be_visible()
+        expect(page.get_by_text("It does not continue by itself.")).to_be_visible()
         assert status_of(request) == Status.FAILED

@@ -61,11 +61,11 @@ def test_it_shows_the_requests_of_ones_chatbots_newest_first_and_names_nobody(ch
 
 # What is asked for, and which of the requests below fit; None for all.
 FILTERS: list[tuple[dict[str, str], set[str] | None]] = [
-    ({"view": "needs-you"}, {"held", "failed", "overdue"}),
-    ({"view": "needs-you", "kind": "export"}, set()),
-    ({"view": "needs-you", "status": "failed"}, {"failed"}),
-    ({"view": "needs-you", "status": "completed"}, set()),
-    ({"view": "under-way"}, {"overdue", "soon", "export"}),
+    ({"view": "needs-attention"}, {"held", "failed", "overdue"}),
+    ({"view": "needs-attention", "kind": "export"}, set()),
+    ({"view": "needs-attention", "status": "failed"}, {"failed"}),
+    ({"view": "needs-attention", "status": "completed"}, set()),
+    ({"view": "in-progress"}, {"overdue", "soon", "export"}),
     ({"status": "completed"}, {"done"}),
     ({"hold_reason": "too_many_conversations"}, {"held"}),
     ({"hold_reason": "export_pending"}, set()),
@@ -136,12 +136,12 @@ def test_it_marks_what_is_due_in_words(chatbot: Chatbot) -> None:
 
 def test_it_says_what_is_wrong_with_a_filter_and_what_an_empty_list_means(chatbot: Chatbot) -> None:
     client = member(chatbot)
-    assert "No request has been filed yet." in client.get(LIST).text
-    assert "Nothing waits for a person" in client.get(f"{LIST}?view=needs-you").text
+    assert "No requests have been filed yet." in client.get(LIST).text
+    assert "Nothing needs attention" in client.get(f"{LIST}?view=needs-attention").text
     waiting(chatbot)
-    assert "No request fits these filters." in client.get(f"{LIST}?status=failed").text
+    assert "No requests match these filters." in client.get(f"{LIST}?status=failed").text
     refused = client.get(f"{LIST}?status=asleep&reference={VALUE.replace('@', '%40')}")
-    assert "The filters cannot be used as they are." in refused.text
+    assert "Some filters are invalid." in refused.text
     assert list(refused.context["rows"]) == []
 
 
@@ -158,7 +158,7 @@ def test_another_chatbot_does_not_exist_in_it(chatbot: Chatbot, neighbour: Chatb
     assert Client().get(LIST).status_code == 302
 
 
-@pytest.mark.parametrize("view", ["all", "needs-you", "under-way"])
+@pytest.mark.parametrize("view", ["all", "needs-attention", "in-progress"])
 def test_its_queries_do_not_grow_with_chatbots_and_requests(
     admin_client: Client, chatbot: Chatbot, view: str
 ) -> None:
@@ -169,7 +169,7 @@ def test_its_queries_do_not_grow_with_chatbots_and_requests(
     with CaptureQueriesContext(connection) as few:
         assert admin_client.get(address).context["rows"]
     others = [factories.ready_chatbot(slug=f"other-{number}") for number in range(5)]
-    make = held if view == "needs-you" else waiting
+    make = held if view == "needs-attention" else waiting
     made = [make(other) for other in others for _ in range(12)]
 
     with CaptureQueriesContext(connection) as many:
@@ -184,7 +184,7 @@ def test_pages_follow_each_other_over_several_chatbots(admin_client: Client, cha
     made = [held(each) for _ in range(60) for each in (chatbot, neighbour)]
     newest = list(reversed(ids(*made)))
 
-    first = admin_client.get(f"{LIST}?view=needs-you")
+    first = admin_client.get(f"{LIST}?view=needs-attention")
     second = admin_client.get(first.context["page"].next_url)
     third = admin_client.get(second.context["page"].next_url)
     again = admin_client.get(third.context["page"].previous_url)
@@ -320,7 +320,7 @@ def test_without_a_choice_or_a_selection_it_says_what_is_missing(chatbot: Chatbo
 def test_it_leads_back_to_the_list_as_it_was_and_nowhere_else(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     for asked, leads in (
-        (f"{LIST}?view=needs-you", f"{LIST}?view=needs-you"),
+        (f"{LIST}?view=needs-attention", f"{LIST}?view=needs-attention"),
         ("https://evil.example/admin/requests/", LIST),
         ("//evil.example", LIST),
         ("/admin/requests/../../evil", LIST),
@@ -334,5 +334,5 @@ def test_it_leads_back_to_the_list_as_it_was_and_nowhere_else(chatbot: Chatbot) 
 def test_it_never_reads_whom_a_request_names(admin_client: Client, chatbot: Chatbot) -> None:
     held(chatbot)
     with CaptureQueriesContext(connection) as queries:
-        admin_client.get(f"{LIST}?view=needs-you")
+        admin_client.get(f"{LIST}?view=needs-attention")
     assert not [one for one in queries if '"uci_value",' in one["sql"] or "_digests" in one["sql"].split("FROM")[0]]

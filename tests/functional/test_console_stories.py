@@ -116,7 +116,7 @@ def _set_up(page: Page) -> None:
     page.get_by_label("Slug").fill("tern-ferries")
     page.get_by_label("Name", exact=True).fill("Tern Ferries")
     page.get_by_label("Time zone").fill("Europe/Lisbon")
-    page.get_by_role("button", name="Make the chatbot").click()
+    page.get_by_role("button", name="Create chatbot").click()
 
     page.get_by_role("button", name="Create variable").click()
     dialog = page.get_by_role("dialog", name="Create variable")
@@ -124,8 +124,8 @@ def _set_up(page: Page) -> None:
     dialog.get_by_label("Name").fill("member_id")
     dialog.get_by_role("button", name="Create").click()
     page.get_by_role("radio", name="member_id").check()
-    page.get_by_role("button", name="Save the UCI").click()
-    expect(page.get_by_text("Present UCI")).to_be_visible()
+    page.get_by_role("button", name="Save UCI").click()
+    expect(page.get_by_text("Current UCI")).to_be_visible()
 
     page.get_by_role("button", name="Check access").click()
     expect(page.locator("#bucket")).to_contain_text("The bucket can be used")
@@ -145,9 +145,9 @@ def _delete_ada(page: Page) -> None:
     expect(page.get_by_text("Ada was here")).to_be_visible()
     opened = page.url
     page.get_by_role("button", name="Export or delete this chatter").click()
-    page.get_by_label("Delete: erase what is held").check()
-    page.get_by_role("button", name="Show what would happen").click()
-    page.get_by_label("To file it, type").fill("DELETE 2")
+    page.get_by_label("Delete: erase their data").check()
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_label("To confirm, type").fill("DELETE 2")
     page.get_by_role("button", name="File the deletion").click()
 
     request_id = filed_on(page)
@@ -169,8 +169,8 @@ def _delete_ada(page: Page) -> None:
 def _export_grace(page: Page) -> None:
     page.get_by_role("link", name="Grace").click()
     page.get_by_role("button", name="Export or delete this chatter").click()
-    page.get_by_label("Export: make a file of what is held").check()
-    page.get_by_role("button", name="Show what would happen").click()
+    page.get_by_label("Export: create a file of their data").check()
+    page.get_by_role("button", name="Preview").click()
     page.get_by_role("button", name="File the export").click()
     let_the_grace_pass(filed_on(page))
     expect_state(page, "Completed")
@@ -191,15 +191,15 @@ def test_a_second_person_approves_and_a_viewer_may_not(chatbot: Chatbot, neighbo
     with service() as (server, chromium):
         page = logged_in(chromium, server, filer, f"/admin/file/{chatbot.slug}/").page
         page.get_by_role("textbox", name="UCI value").fill(MEMBER)
-        page.get_by_label("Delete: erase what is held").check()
-        page.get_by_role("button", name="Show what would happen").click()
-        page.get_by_label("To file it, type").fill("DELETE 1")
+        page.get_by_label("Delete: erase their data").check()
+        page.get_by_role("button", name="Preview").click()
+        page.get_by_label("To confirm, type").fill("DELETE 1")
         page.get_by_role("button", name="File the deletion").click()
         request_id = filed_on(page)
         let_the_grace_pass(request_id)
         expect_state(page, "On hold")
         page.reload()
-        expect(page.get_by_text("somebody else has to approve it")).to_be_visible()
+        expect(page.get_by_text("has to approve it")).to_be_visible()
         expect(page.get_by_role("button", name="Approve")).to_have_count(0)
 
         _viewer_may_not(chromium, server, viewer, request_id, theirs)
@@ -219,7 +219,7 @@ def test_a_second_person_approves_and_a_viewer_may_not(chatbot: Chatbot, neighbo
 
 def _viewer_may_not(chromium: Browser, server: str, viewer: User, request_id: str, theirs: Conversation) -> None:
     page = logged_in(chromium, server, viewer, f"/admin/requests/{request_id}/").page
-    expect(page.get_by_role("heading", name="What happened")).to_be_visible()
+    expect(page.get_by_role("heading", name="History")).to_be_visible()
     for name in ("Approve", "Reject", "Cancel"):
         expect(page.get_by_role("button", name=name)).to_have_count(0)
     client = client_of(viewer)

@@ -84,7 +84,7 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
             "extracts_total": 1,
         }
         assert counted(told) == erased | {"extracts": 1}
-        assert "Everything in scope is erased" in page_of(company, request_id)
+        assert "All data in scope is erased" in page_of(company, request_id)
     assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
 
 
@@ -178,7 +178,7 @@ def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
         assert told["status"] == "completed"
         [kept] = told["kept_exports"]
         assert (kept["request_id"], kept["removed_at"]) == (str(export.request_id), None)
-        assert "Exports that were left" in page_of(company, request_id)
+        assert "Exports kept" in page_of(company, request_id)
     assert words_in("c-both") in storage.read(str(export.key)).decode()
     export.refresh_from_db()
     assert export.expires_at == export.finished_at + settings.EXPORT_GRACE_DAYS

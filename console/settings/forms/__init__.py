@@ -1,4 +1,4 @@
-"""The forms with which a chatbot is set up. They know shapes and words; what may be, the operations say."""
+"""The forms of the settings page. The operations validate what they submit."""
 
 from console.settings.forms.base import ConsoleForm
 from console.settings.forms.buckets import BucketForm

@@ -1,4 +1,4 @@
-"""What all forms of the console's settings share."""
+"""The base class of the settings forms."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,36 +9,36 @@ from django.forms.utils import ErrorList
 
 
 class Errors(ErrorList):
-    """What is wrong with a field, in the theme's look."""
+    """The errors of a field, with the theme's class."""
 
     def __init__(self, initlist: Any = None, error_class: str | None = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(initlist, f"errors {error_class or ''}".strip(), *args, **kwargs)
 
 
 class ConsoleForm(forms.Form):
-    """A form whose rules are an operation's: call it when the form is valid, and give what it refuses to `refuse`."""
+    """A form that an operation validates: call it if the form is valid, and pass its errors to `refuse`."""
 
-    # Where the operation's name of a field is not the form's.
+    # The operation's name of a field -> the form's, where they differ.
     names: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Many forms stand on one page: each needs ids of its own.
+        # There are several forms on a page, so each needs ids of its own.
         kwargs.setdefault("auto_id", f"{type(self).__name__.removesuffix('Form').lower()}_%s")
         kwargs.setdefault("label_suffix", "")
         kwargs.setdefault("error_class", Errors)
         super().__init__(*args, **kwargs)
 
     def refuse(self, error: ValidationError) -> None:
-        """Show what an operation refuses, at the fields that it names."""
-        told = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
-        for name, messages in told.items():
+        """Show the errors of an operation at their fields."""
+        errors = error.message_dict if hasattr(error, "error_dict") else {NON_FIELD_ERRORS: error.messages}
+        for name, messages in errors.items():
             field = self.names.get(name, name)
             for message in messages:
                 self.add_error(field if field in self.fields else None, message)
 
     @property
     def faults(self) -> list[tuple[str, str, str]]:
-        """Return (id of the input, label, message) of all that is wrong, for the summary; the id may be empty."""
+        """Return (id of the input, label, message) of each error; the id may be empty."""
         return [
             (self[name].id_for_label or self[name].auto_id, str(self[name].label), str(message))
             if name in self.fields

@@ -1,4 +1,4 @@
-"""Forms of a chatbot itself: a new one, its switches, its rules."""
+"""Forms of a chatbot: a new one, its switches, its rules."""
 
 from typing import Any, ClassVar
 
@@ -8,21 +8,21 @@ from chatbots.models import Chatbot, Variable
 from chatbots.operations import NewVariable
 from console.settings.forms.base import ConsoleForm
 
-# The list that the page holds once, `console/timezones.html`.
+# The id of the list in `console/timezones.html`.
 TIMEZONES = "timezones"
 
 Category = Variable.Category
 
-# What a person can create: system variables are the platform's.
+# System variables come from the platform and cannot be created here.
 CATEGORIES = [(Category.CUSTOM.value, "Custom"), (Category.USER_CHANNEL.value, "User channel")]
 
 
 def timezone_field() -> forms.CharField:
-    """Return a field that offers the time zones there are and takes any text, which the operation judges."""
+    """Return a field that suggests time zones; the operation validates them."""
     return forms.CharField(
         label="Time zone",
         max_length=64,
-        help_text="An IANA name such as Europe/Paris. Days of extracts and times in the console are in this zone.",
+        help_text="IANA name, for example Europe/Paris. Used for the days of extracts and times in the console.",
         widget=forms.TextInput(attrs={"list": TIMEZONES, "autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -32,54 +32,53 @@ class NewChatbotForm(ConsoleForm):
 
     slug = forms.SlugField(
         max_length=64,
-        help_text="Names the chatbot in the API's addresses and in its folder of the bucket. Letters, digits, "
-        "hyphens and underscores. It cannot be changed later.",
+        help_text="Identifies the chatbot in API URLs and in the bucket. Letters, digits, hyphens and "
+        "underscores. It cannot be changed later.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
-    name = forms.CharField(max_length=200, help_text="For people to read.")
+    name = forms.CharField(max_length=200, help_text="Shown in the console.")
     timezone = timezone_field()
     variable = forms.CharField(
         label="Unique Chatter Identifier",
         required=False,
         max_length=128,
-        help_text="The variable that tells who a chatter is, such as member_id. Leave it empty to choose one later; "
-        "conversations that begin before then cannot be found by chatter.",
+        help_text="The variable that identifies a chatter, for example member_id. You can choose it later, but "
+        "conversations that start before cannot be found by chatter.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
     category = forms.ChoiceField(
-        label="Its category",
+        label="Category",
         choices=CATEGORIES,
         initial=Category.CUSTOM.value,
         widget=forms.RadioSelect,
-        help_text="Prefer a custom variable that an API call sets: what comes through the user channel can be forged "
-        "on the way.",
+        help_text="Prefer a custom variable that is set by an API call. Values from the user channel can be forged.",
     )
     enable_compliance = forms.BooleanField(
-        label="Data compliance is on",
+        label="Turn on data compliance",
         required=False,
         initial=True,
-        help_text="Deletions and exports may be filed.",
+        help_text="Allows filing deletions and exports.",
     )
     hosted_bucket = forms.BooleanField(
-        label="Put exports into the operator's bucket",
+        label="Store exports in the operator's bucket",
         required=False,
         initial=True,
-        help_text="A client's own bucket can be set afterwards. Without any, exports cannot be filed.",
+        help_text="You can set a client's own bucket later. Exports cannot be filed without a bucket.",
     )
 
-    def asked(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """Return the arguments of `operations.create_chatbot`."""
         data = self.cleaned_data
-        asked: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             name: data[name] for name in ("slug", "name", "timezone", "enable_compliance", "hosted_bucket")
         }
         if data["variable"]:
-            asked |= {"variables": [NewVariable(data["category"], data["variable"])], "uci": data["variable"]}
-        return asked
+            arguments |= {"variables": [NewVariable(data["category"], data["variable"])], "uci": data["variable"]}
+        return arguments
 
 
 class SwitchForm(ConsoleForm):
-    """A switch is a button that says what it does, so that nothing changes by a stray click on a box."""
+    """A switch is a button, so that a stray click on a checkbox changes nothing."""
 
     on = forms.BooleanField(required=False, widget=forms.HiddenInput)
 
@@ -87,40 +86,40 @@ class SwitchForm(ConsoleForm):
 class RulesForm(ConsoleForm):
     """Settings for superusers, by their names in `operations.SETTINGS`.
 
-    The page sends back what it showed, beside what was filled in: what somebody else has changed meanwhile stays.
+    The page also submits the values that it showed, so that only changed settings are saved.
     """
 
-    name = forms.CharField(max_length=200, help_text="For people to read.")
+    name = forms.CharField(max_length=200, help_text="Shown in the console.")
     timezone = timezone_field()
     max_conversations_per_deletion = forms.IntegerField(
         label="Guard",
         min_value=0,
-        help_text="A deletion that would erase more conversations than this is held until someone approves it: often "
-        "a placeholder or a shared value is the cause.",
+        help_text="A deletion of more conversations than this is put on hold until someone approves it. The value "
+        "is often a placeholder or shared by many people.",
     )
     four_eyes = forms.BooleanField(
         label="Four eyes",
         required=False,
-        help_text="Each deletion waits for an approval, and whoever filed it cannot give it. All API keys count as "
-        "one.",
+        help_text="Each deletion needs the approval of a person who did not file it. All API keys count as one "
+        "person.",
     )
     grace_minutes = forms.IntegerField(
-        label="Grace, in minutes",
+        label="Grace period in minutes",
         min_value=0,
-        help_text="How long a request can be withdrawn before it is taken up. Requests filed in the console wait 15 "
-        "minutes at least.",
+        help_text="How long a request can be cancelled before it starts. At least 15 minutes for requests filed in "
+        "the console.",
     )
     require_action = forms.BooleanField(
-        label="Require the action",
+        label="Require action",
         required=False,
-        help_text='A request must carry "action" in its body, so that a captured call cannot be sent to the other '
-        "path.",
+        help_text='API requests must have "action" in their body, so that a captured call cannot be sent to the '
+        "other path.",
     )
     callback_url = forms.CharField(
         label="Callback URL",
         required=False,
         max_length=500,
-        help_text="Who is told what became of a request that names no address itself. Empty: nobody.",
+        help_text="Receives callbacks for requests without a callback URL of their own. Leave empty for none.",
         widget=forms.TextInput(attrs={"inputmode": "url", "autocomplete": "off", "spellcheck": "false"}),
     )
 
@@ -131,5 +130,5 @@ class RulesForm(ConsoleForm):
             field.show_hidden_initial = True
 
     def changes(self) -> dict[str, Any]:
-        """Return what differs from what was shown: a callback URL that stays is not looked up again."""
+        """Return the changed settings. An unchanged callback URL is not resolved again."""
         return {name: self.cleaned_data[name] for name in self.changed_data}

@@ -13,9 +13,9 @@ from console.settings.forms.base import ConsoleForm
 
 def _rate_limit() -> forms.IntegerField:
     return forms.IntegerField(
-        label="Rate limit, in calls a minute",
+        label="Rate limit (calls per minute)",
         required=False,
-        help_text="1 to 1,000,000. Empty: as many as the settings of the service say.",
+        help_text="1 to 1,000,000. Leave empty for the default of the service.",
     )
 
 
@@ -26,26 +26,27 @@ class NewApiKeyForm(ConsoleForm):
         choices=ApiKey.Type.choices,
         initial=ApiKey.Type.SIGNING.value,
         widget=forms.RadioSelect,
-        help_text="A signing key files deletions and exports; its secret never travels. A token does what its scopes "
-        "allow.",
+        help_text="A signing key files deletions and exports, and its secret is never sent. A token can do what its "
+        "scopes allow.",
     )
-    label = forms.CharField(max_length=100, help_text="Whose it is, such as CRM.")
+    label = forms.CharField(max_length=100, help_text="The system that uses it, for example CRM.")
     scopes = forms.MultipleChoiceField(
         choices=ApiKey.Scope.choices,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="Of a signing key the first two alone, and both when none is ticked. A token needs one at least.",
+        help_text="A signing key can have only the first two, and gets both if none is selected. A token needs one "
+        "at least.",
     )
     expires_on = forms.DateField(
-        label="Last day",
+        label="Expires after",
         required=False,
         validators=[MaxValueValidator(date(9998, 12, 31))],
         widget=forms.DateInput(attrs={"type": "date"}),
-        help_text="The key ends with this day, in UTC. Empty: it stays until it is revoked.",
+        help_text="Last day of the key in UTC. Leave empty for a key that does not expire.",
     )
     rate_limit = _rate_limit()
 
-    def asked(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """Return the arguments of `operations.create_api_key`."""
         data = self.cleaned_data
         last = data["expires_on"]
@@ -60,10 +61,10 @@ class NewApiKeyForm(ConsoleForm):
 
 class CallbackSecretForm(ConsoleForm):
     overlap_hours = forms.IntegerField(
-        label="Hours of overlap",
+        label="Overlap in hours",
         initial=OVERLAP_HOURS,
-        help_text="How long what signs now signs as well, 0 to 720: as long as the receiver needs to take the new "
-        "secret. After a leak, 0.",
+        help_text="How long callbacks are also signed with the old secret, 0 to 720. Allow enough time to update the "
+        "receiver; use 0 after a leak.",
     )
 
 
@@ -73,7 +74,7 @@ class RateLimitForm(ConsoleForm):
 
 class RevokeForm(ConsoleForm):
     sure = forms.BooleanField(
-        label="Yes, end this key",
-        error_messages={"required": "Tick this box to revoke the key."},
-        help_text="The next call with it is refused. It cannot be undone.",
+        label="Yes, revoke this key",
+        error_messages={"required": "Select this to revoke the key."},
+        help_text="Calls with it are refused immediately. This cannot be undone.",
     )

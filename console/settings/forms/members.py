@@ -13,20 +13,21 @@ from console.settings.forms.base import ConsoleForm
 class MemberForm(ConsoleForm):
     user: Any = forms.ModelChoiceField(
         queryset=User.objects.none(),
-        empty_label="Choose somebody",
-        help_text="Active staff. Superusers may do everything without a role.",
+        empty_label="Choose a user",
+        help_text="Active staff. Superusers do not need a role.",
     )
     role = forms.ChoiceField(
-        choices=[("", "None: take the role away"), *Membership.Role.choices],
+        choices=[("", "None (remove)"), *Membership.Role.choices],
         required=False,
         initial=Membership.Role.VIEWER.value,
-        help_text="A viewer looks. Support also tends requests and downloads files. An officer also decides.",
+        help_text="Viewers read. Support also manages requests and downloads files. Officers also approve, reject, "
+        "and change settings.",
     )
 
     def __init__(self, *args: Any, chatbot: Chatbot, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field: Any = self.fields["user"]
-        # A member who is no staff any more can still lose the role.
+        # Members who are no longer staff are included, so that their role can be removed.
         member = Q(pk__in=Membership.objects.filter(chatbot=chatbot).values("user"))
         field.queryset = User.objects.filter(member | Q(is_staff=True, is_active=True)).order_by("username")
 

@@ -12,26 +12,26 @@ from console.settings.forms.chatbots import CATEGORIES
 
 
 class UciForm(ConsoleForm):
-    """Which variable tells who a chatter is. Another one than now wants the box ticked."""
+    """The variable that identifies a chatter. Changing it requires a confirmation."""
 
     uci = forms.ChoiceField(label="Unique Chatter Identifier", widget=forms.RadioSelect)
     understood = forms.BooleanField(
-        label="I understand that the new UCI counts for new conversations only",
+        label="I understand that the new UCI applies to new conversations only",
         required=False,
-        help_text="Conversations of before stay findable under the former UCI, and only under it.",
+        help_text="Existing conversations can only be found by the former UCI.",
     )
 
     def __init__(self, *args: Any, variables: Sequence[Variable], **kwargs: Any) -> None:
-        self.present = next((one.name for one in variables if one.is_uci), None)
-        super().__init__(*args, initial={"uci": self.present}, **kwargs)
+        self.current = next((one.name for one in variables if one.is_uci), None)
+        super().__init__(*args, initial={"uci": self.current}, **kwargs)
         field: Any = self.fields["uci"]
         field.choices = [(one.name, one.name) for one in variables if one.category != Variable.Category.SYSTEM]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
         chosen = self.cleaned_data.get("uci")
-        if chosen and self.present not in {None, chosen} and not self.cleaned_data.get("understood"):
-            self.add_error("understood", "Tick this box to change the UCI.")
+        if chosen and self.current not in {None, chosen} and not self.cleaned_data.get("understood"):
+            self.add_error("understood", "Select this to change the UCI.")
         return cleaned
 
 
@@ -42,8 +42,8 @@ class VariableForm(ConsoleForm):
     name = forms.CharField(
         strip=False,
         max_length=128,
-        help_text="Custom: 1 to 128 printable characters, no space at either end. User channel: lower-case letters, "
-        "digits and underscores only. Write it exactly as the platform does; it cannot be changed later.",
+        help_text="Custom: 1 to 128 printable characters, no leading or trailing spaces. User channel: lower-case "
+        "letters, digits and underscores. Use the platform's exact name; it cannot be changed later.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
 

@@ -68,7 +68,7 @@ def test_it_lists_days_newest_first_with_what_became_of_them(chatbot: Chatbot, n
     for said in ("storage_access_denied", "Grant s3:PutObject.", "1,234", "cd" * 32, "acme-privacy"):
         assert said in text
     assert "secret-place" not in text
-    assert "Make selected days again" not in text
+    assert "Rebuild selected days" not in text
     assert days_of(listed(client, state="failed")) == ["2026-11-03"]
     assert days_of(listed(client, state="lost")) == []
     assert client.get(reverse("console:extracts"), {"chatbot": "neighbour"}).status_code == 404
@@ -95,8 +95,8 @@ def test_officers_have_days_made_again_in_their_own_chatbots(chatbot: Chatbot, n
     selected = {"selected": [ours.pk, clients.pk, broken.pk], "back": reverse("console:extracts") + "?state="}
     said = client.post(path, selected, follow=True).text
 
-    assert "2 days to be made again" in said
-    assert "1 left as they are" in said
+    assert "2 days will be rebuilt" in said
+    assert "1 skipped" in said
     assert dict(DailyExtract.objects.values_list("pk", "state")) == {
         ours.pk: State.STALE,
         theirs.pk: State.DONE,

@@ -55,7 +55,7 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     stays_at_home(watched, live_server.url)
 
     page.goto(live_server.url + "/admin/conversations/")
-    expect(page.get_by_role("table").get_by_text("Deletion under way")).to_have_count(1)
+    expect(page.get_by_role("table").get_by_text("Deletion in progress")).to_have_count(1)
     rows = page.get_by_role("row")
     expect(rows).to_have_count(4)
     log = page.get_by_role("region", name="Conversations")
@@ -68,7 +68,7 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     expect(page.get_by_role("heading", name=f"Conversation {conversation.pk}")).to_be_visible()
     messages = page.get_by_role("list").filter(has=page.locator(".bubble"))
     expect(messages.first.get_by_role("listitem").first).to_contain_text("User,")
-    folded = page.get_by_text("The rest of").first
+    folded = page.get_by_text("Show all").first
     folded.press("Enter")
     expect(folded.locator("xpath=..").locator("p")).to_be_visible()
 
@@ -80,7 +80,7 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     page.goto(live_server.url + "/admin/lookup/")
     page.get_by_label("Text").fill("42")
     page.get_by_label("Text").press("Enter")
-    expect(page.get_by_text("Not yet: request")).to_be_visible()
+    expect(page.get_by_text("Not yet: deletion")).to_be_visible()
     assert "42" not in page.url.removeprefix(live_server.url)
     assert barriers(page) == {}
     assert fits(page)

@@ -69,7 +69,7 @@ def test_a_closed_one_is_no_link_and_shows_what_is_kept_with_the_request(
     assert PLANTED not in answer.text
     for shown in ("Deleted conversation", str(conversation.pk), str(DELETION), "7.5", "Positive, 4", "Push"):
         assert shown in answer.text
-    assert ("Deletion under way</span>" in answer.text) == (close is mark)
+    assert ("Deletion in progress</span>" in answer.text) == (close is mark)
     for hidden in ("777777", "777,777", "Anonymous", f"{conversation.started_at:%H:%M:%S}", "Comment<"):
         assert hidden not in answer.text
 
@@ -110,8 +110,8 @@ def test_it_filters_and_says_what_is_on(chatbot: Chatbot, given: dict[str, str],
     answer = member(chatbot).get(LOG, given)
 
     assert links_of(answer) == ([page_of(conversation)] if fits else [])
-    assert answer.text.count("take it off") == len(given)
-    assert "Clear all" in answer.text
+    assert answer.text.count("(remove)") == len(given)
+    assert "Clear filters" in answer.text
 
 
 def test_what_is_no_choice_is_told_and_not_applied(chatbot: Chatbot) -> None:
@@ -121,7 +121,7 @@ def test_what_is_no_choice_is_told_and_not_applied(chatbot: Chatbot) -> None:
     answer = member(chatbot).get(LOG, given)
 
     assert links_of(answer) == [page_of(conversation)]
-    assert "Not applied" in answer.text
+    assert "were not applied" in answer.text
     assert PLANTED not in answer.text
     assert member(chatbot).get(LOG, {"cursor": PLANTED}).status_code == 404
     assert member(chatbot).get(LOG, {"cursor": "x" * 3_000}).status_code == 404
@@ -136,7 +136,7 @@ def test_an_empty_page_leads_to_the_last_day_with_conversations(chatbot: Chatbot
 
     (link,) = re.findall(r'href="([^"]*)">Show 2026-11-01', answer.text)
     assert "handover=yes" in link
-    assert "No conversation fits these filters" in client.get(link.replace("&amp;", "&")).text
+    assert "No conversations match these filters" in client.get(link.replace("&amp;", "&")).text
 
 
 def test_pages_lead_to_each_other_and_say_how_far_they_have_looked(
@@ -163,7 +163,7 @@ def test_pages_lead_to_each_other_and_say_how_far_they_have_looked(
     first = client.get(LOG, {"started": "bot"})
     assert "Searched back to" in first.text
     assert links_of(first) == []
-    assert links_of(follow(first, "Look further")) == [page_of(made[4])]
+    assert links_of(follow(first, "Search further")) == [page_of(made[4])]
 
 
 def test_a_member_sees_their_chatbots_alone_and_can_switch_between_them(chatbot: Chatbot, neighbour: Chatbot) -> None:
@@ -191,7 +191,7 @@ def test_nobody_else_gets_in_and_nothing_is_changed(chatbot: Chatbot, admin_clie
 
 
 def test_without_a_chatbot_it_says_so(admin_client: Client) -> None:
-    assert "no chatbot yet" in admin_client.get(LOG).text
+    assert "no chatbots yet" in admin_client.get(LOG).text
 
 
 def test_it_takes_as_many_queries_for_many_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
-from console.conversations import views
+from console.conversations import transcript_page
 from conversations import messages
 from conversations.models import Conversation, Message
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted, stored_file
@@ -137,7 +137,7 @@ def test_outside_the_scope_there_is_none(chatbot: Chatbot, neighbour: Chatbot) -
 
 
 def test_a_long_one_has_pages_each_of_which_is_an_entry(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(views, "MESSAGES", 2)
+    monkeypatch.setattr(transcript_page, "MESSAGES", 2)
     conversation = conversation_of(chatbot, "42", messages=0)
     for number in range(5):
         MessageFactory.create(
@@ -169,7 +169,7 @@ def test_long_texts_are_folded_and_whole(chatbot: Chatbot) -> None:
     text = "word " * 19_999 + "final"
     MessageFactory.create(conversation=conversation, text=text)
     answer = member(chatbot).get(page_of(conversation))
-    assert "The rest of 100000 characters" in answer.text
+    assert "Show all 100000 characters" in answer.text
     shown = re.findall(r'<p class="text" dir="auto">([^<]*)</p>', answer.text)
     assert "".join(shown) == text
     assert len(shown[0]) < 2_000

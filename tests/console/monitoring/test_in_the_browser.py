@@ -22,11 +22,11 @@ def test_callbacks_are_sent_again_and_a_chatbot_is_chosen(live_server, chatbot: 
         chosen = signed_in(chromium, live_server.url, superuser, "/admin/").page
         chosen.get_by_label("Chatbot").select_option("acme")
         chosen.wait_for_url("**chatbot=acme**")
-        expect(chosen.get_by_role("img", name="Requests filed a day")).to_be_visible()
+        expect(chosen.get_by_role("img", name="Requests filed per day")).to_be_visible()
 
 
 def _choose_and_send_again(page: Page) -> None:
     page.get_by_role("checkbox").check()
     page.get_by_role("button", name="Send selected again").click()
-    expect(page.get_by_role("status")).to_contain_text("1 callback: to be sent again")
-    expect(page.get_by_text("No callback fits these filters.")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("1 callback: will be sent again")
+    expect(page.get_by_text("No callbacks match these filters.")).to_be_visible()

@@ -53,7 +53,7 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     assert barriers(page) == {}
     dialog.get_by_label("Name").fill("plan_b")
     dialog.get_by_label("Name").press("Enter")
-    expect(page.locator("#uci .messages")).to_contain_text("The variable is there")
+    expect(page.locator("#uci .messages")).to_contain_text("Variable created")
     expect(page.get_by_role("radio", name="plan_b")).to_be_visible()
 
 
@@ -77,7 +77,7 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     create_a_variable_by_keyboard(page)
 
     # A hosted bucket has no settings to fill in.
-    page.locator("summary", has_text="Change the bucket").click()
+    page.locator("summary", has_text="Change bucket").click()
     expect(page.get_by_label("Region")).to_be_visible()
     page.get_by_role("radio", name="The operator's bucket").check()
     expect(page.get_by_label("Region")).to_be_hidden()
@@ -87,14 +87,14 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     expect(page.get_by_role("button", name="Copied").first).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()").endswith("/api/v1/chatbots/acme/data-deletion")
 
-    page.locator("summary", has_text="Create a key").click()
+    page.locator("summary", has_text="Create key").click()
     page.get_by_label("Label").fill("A second CRM")
-    page.get_by_role("button", name="Create the key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.get_by_text("This secret is shown once.")).to_be_visible()
     assert barriers(page) == {}
     assert fits(page)
     secret = page.locator("#secret").text_content()
-    page.get_by_role("link", name="I have kept it").click()
+    page.get_by_role("link", name="Done").click()
     expect(page.locator("#keys")).to_contain_text("A second CRM")
     assert str(secret) not in page.content()
     stays_at_home(watched, live_server.url)
@@ -110,10 +110,10 @@ def test_an_officer_without_a_script_creates_a_variable_on_the_page(live_server,
     expect(page.get_by_role("button", name="Create variable")).to_be_hidden()
     page.get_by_label("Name").fill("customer_id")
     page.get_by_role("button", name="Create").click()
-    expect(page.locator(".messages")).to_contain_text("The variable is there")
+    expect(page.locator(".messages")).to_contain_text("Variable created")
 
     assert Variable.objects.filter(chatbot=chatbot, name="customer_id").exists()
-    expect(page.get_by_role("button", name="Save the settings")).to_have_count(0)
+    expect(page.get_by_role("button", name="Save settings")).to_have_count(0)
 
 
 @needs_chromium
@@ -125,7 +125,7 @@ def test_the_page_follows_a_check(
     watched = signed_in(chromium, live_server.url, admin_user, page_of(chatbot), script=has_script)
     page, section = watched.page, watched.page.locator("#bucket")
     section.get_by_role("button", name="Check access").click()
-    expect(section).to_contain_text("Waits for a worker")
+    expect(section).to_contain_text("Waiting for a worker")
     if has_script:
         is_easy_to_use(page)
 

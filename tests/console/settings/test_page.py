@@ -55,7 +55,7 @@ def test_it_shows_a_member_all_but_secrets_and_only_the_controls_of_the_role(cha
 
     for readable in ("acme-files", "AKIA1", "Our CRM", new.api_key.prefix, "member_id", "https://hooks.example.com<"):
         assert readable in text
-    for word in ("Present UCI", "User channel", "Custom", "1 conversation<", role.label, "s3:PutObject"):
+    for word in ("Current UCI", "User channel", "Custom", "1 conversation<", role.label, "s3:PutObject"):
         assert word in text
     stored = Bucket.objects.get(chatbot=chatbot).secret_encrypted
     for secret in ("a-client-s-secret", "a-secret-path", str(new.secret), stored, new.api_key.secret_encrypted):
@@ -154,4 +154,4 @@ def test_it_says_what_is_missing(admin_client: Client) -> None:
 
     for gap in ("No UCI designated", "No bucket: exports cannot be filed", "No signing key"):
         assert gap in text
-    assert "No variable is declared yet" in text
+    assert "No variables yet" in text

@@ -22,7 +22,7 @@ def test_an_officer_switches_compliance_and_extracts(chatbot: Chatbot) -> None:
     client = client_of(officer)
 
     assert_saved(save(client, chatbot, "compliance", on="False"), chatbot, "compliance")
-    assert "Data compliance is off" in shown(client, chatbot)
+    assert "Data compliance turned off" in shown(client, chatbot)
     assert_saved(save(client, chatbot, "extracts", on="True"), chatbot, "extracts")
 
     chatbot.refresh_from_db()
@@ -44,7 +44,7 @@ def test_extracts_want_a_bucket_first(admin_client: Client) -> None:
 def test_another_uci_is_chosen_only_by_who_says_to_know_what_that_means(chatbot: Chatbot) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
 
-    assert_refused(save(client, chatbot, "uci", uci="plan"), "Tick this box to change the UCI.")
+    assert_refused(save(client, chatbot, "uci", uci="plan"), "Select this to change the UCI.")
     assert factories.uci_of(chatbot).name == "member_id"
     assert_saved(save(client, chatbot, "uci", uci="member_id"), chatbot, "uci")  # as it is: nothing to know
     assert recorded("variable.designated_uci") == []
@@ -156,7 +156,7 @@ def test_a_key_s_limit_is_changed_and_the_key_revoked_after_a_word(
 
     assert_saved(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit="500"), chatbot, "keys")
     assert_refused(save(admin_client, chatbot, f"keys/{prefix}/limit", rate_limit="0"), "from 1 to 1,000,000")
-    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke"), "Tick this box to revoke the key.")
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke"), "Select this to revoke the key.")
     for action, data in ({"limit": {"rate_limit": "7"}, "revoke": {"sure": "on"}}).items():
         assert_refused(save(admin_client, neighbour, f"keys/{prefix}/{action}", **data), "There is no key")
     assert recorded("apikey.changed") == [{"prefix": prefix, "rate_limit": 500}]
@@ -173,7 +173,7 @@ def test_an_expired_key_is_told_as_such(admin_client: Client, chatbot: Chatbot) 
     text = shown(admin_client, chatbot)
 
     assert "Expired" in text
-    assert "There is none that can call." in text
+    assert "No active keys." in text
 
 
 def test_a_role_is_given_changed_and_taken(admin_client: Client, chatbot: Chatbot) -> None:

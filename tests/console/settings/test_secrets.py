@@ -65,7 +65,7 @@ def test_the_secret_of_a_new_key_is_shown_once(
     assert "shown once" in answer.text
     key = ApiKey.objects.get()
     assert (key.label, key.rate_limit, str(key.expires_at)) == ("Our CRM", 50, "3000-01-01 00:00:00+00:00")
-    secret: str = answer.context["made"].secret
+    secret: str = answer.context["created"].secret
     assert answer.text.count(secret) == 1
     if key_type == "signing":
         assert decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix)) == secret
@@ -85,16 +85,16 @@ def test_a_callback_secret_is_shown_once(
     admin_client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    assert "The newest signing key signs callbacks" in shown(admin_client, chatbot)
+    assert "signed with the secret of the newest signing key" in shown(admin_client, chatbot)
 
     answer = save(admin_client, chatbot, "callbacks", overlap_hours="48")
 
     assert answer.status_code == 200
     assert "no-store" in answer.headers["Cache-Control"]
-    secret = answer.context["made"].secret
+    secret = answer.context["created"].secret
     assert answer.text.count(secret) == 1
     left = traces(admin_client, chatbot, caplog)
-    assert "What signed before signs as well until" in left
+    assert "The old secret is also used until" in left
     for hidden in (secret, CallbackSecret.objects.get().secret_encrypted):
         assert hidden not in left
 
@@ -170,7 +170,7 @@ def test_a_bucket_that_somebody_else_has_set_meanwhile_is_not_set_back(
 
         answer = save(admin_client, chatbot, "bucket", **filled | seen)
 
-        assert_refused(answer, "Somebody else has changed the bucket since you were shown it.")
+        assert_refused(answer, "Someone else has changed the bucket since you loaded this page.")
         assert Bucket.objects.get(chatbot=chatbot).prefix == "new/"
         save(admin_client, chatbot, "bucket", **FILLED)
 
@@ -218,11 +218,11 @@ def test_an_officer_is_told_the_outcome_of_a_check(
     client = client_of(staff(chatbot, Role.OFFICER))
 
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
-    assert "Waits for a worker" in shown(client, chatbot)
+    assert "Waiting for a worker" in shown(client, chatbot)
     worker.drain()
     text = shown(client, chatbot)
     assert "The bucket can be used" in text
-    assert "Went well" in text
+    assert "> OK</span>" in text
 
     settings.S3_BUCKET = "nobody-made-this"
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
@@ -252,5 +252,5 @@ def test_to_ask_for_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
     with behaving(drips_a_head) as server:
         use_bucket_at(chatbot, server.url())
         assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
-        assert "Waits for a worker" in shown(client, chatbot)
+        assert "Waiting for a worker" in shown(client, chatbot)
         assert server.connections == 0

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.filing import pasting
-from console.filing.pasting import Pasted, Unreadable, peculiarities, read_file, read_lines, read_table
+from console.filing import pasted_values
+from console.filing.pasted_values import (
+    PastedValues,
+    UnreadableValues,
+    peculiarities,
+    read_file,
+    read_lines,
+    read_table,
+)
 
 HOSTILE = st.text(
     alphabet=st.one_of(
@@ -17,12 +24,12 @@ HOSTILE = st.text(
 )
 
 
-def values(pasted: Pasted) -> list[str]:
+def values(pasted: PastedValues) -> list[str]:
     return [row.value for row in pasted.rows]
 
 
-def unreadable(content: bytes, **columns: str) -> Unreadable:
-    with pytest.raises(Unreadable) as raised:
+def unreadable(content: bytes, **columns: str) -> UnreadableValues:
+    with pytest.raises(UnreadableValues) as raised:
         read_file(content, **columns)
     return raised.value
 
@@ -71,7 +78,7 @@ def test_a_file_of_one_column_needs_no_heading():
         (b'a\n"b\nc', {}, "file"),
         (b'"a', {}, "file"),
         (b"x" * 200_000, {}, "file"),
-        (b"x\n" * (pasting.MAX_BYTES // 2 + 1), {}, "file"),
+        (b"x\n" * (pasted_values.MAX_BYTES // 2 + 1), {}, "file"),
         ("\n".join(map(str, range(1_001))).encode(), {}, ""),
     ],
 )
@@ -88,7 +95,7 @@ def test_the_headings_there_are_stand_beside_the_words():
 
 
 def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
-    with pytest.raises(Unreadable) as raised:
+    with pytest.raises(UnreadableValues) as raised:
         read_table('id\n"a\r\nb"\n', column="id")
     assert raised.value.where == "pasted"
 
@@ -101,12 +108,12 @@ def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
         ("Ɓéłøñ 汉字 😀", []),
         (" x", ["starts with a space"]),
         ("x\u00a0", ["ends with a space"]),
-        ("'x", ["starts with an apostrophe, as spreadsheets write text"]),
-        ("a\u202eb", ["holds characters that turn the direction of the text"]),
-        ("a\u200bb", ["holds characters that cannot be seen"]),
-        ("a\x07b", ["holds characters that cannot be seen"]),
-        ("a\nb", ["holds a line break"]),
-        ("a\ufffdb", ["holds �, which stands for characters that were lost on the way"]),
+        ("'x", ["starts with an apostrophe, which spreadsheets add to text"]),
+        ("a\u202eb", ["contains characters that change the text direction"]),
+        ("a\u200bb", ["contains invisible characters"]),
+        ("a\x07b", ["contains invisible characters"]),
+        ("a\nb", ["contains a line break"]),
+        ("a\ufffdb", ["contains �, which replaces characters lost in conversion"]),
     ],
 )
 def test_what_looks_like_an_accident_is_told(value, words):
@@ -122,7 +129,7 @@ def test_whatever_is_sent_is_read_or_refused(text, column, reference_column):
     ):
         try:
             pasted = read()
-        except Unreadable:
+        except UnreadableValues:
             continue
         found = values(pasted)
         assert len(set(found)) == len(found)

@@ -5,13 +5,13 @@ from django.http import Http404
 from django.test import RequestFactory
 
 from chatbots.models import Chatbot
-from console.common.paging import Page, page_of
+from console.common.lists import ListPage, paginate
 from tests import factories
 
 
-def page(address: str, **given: str) -> Page[Chatbot]:
+def page(address: str, **given: str) -> ListPage[Chatbot]:
     request = RequestFactory().get(address, given)
-    return page_of(request, Chatbot.objects.all(), ordering=("name", "slug"), size=2)
+    return paginate(request, Chatbot.objects.all(), ordering=("name", "slug"), size=2)
 
 
 @pytest.mark.django_db

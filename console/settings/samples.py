@@ -1,4 +1,4 @@
-"""A chatbot's own calls for deletions and exports, ready to copy."""
+"""Code samples of a chatbot's API calls for deletions and exports."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ _KINDS = (("delete", "Delete", "data-deletion"), ("export", "Export", "data-expo
 
 
 @dataclass(frozen=True)
-class Call:
-    """The address of a call, and how each language makes it: (label, source)."""
+class CallSample:
+    """The URL of a call and its samples: (label, source)."""
 
     action: str
     title: str
@@ -22,15 +22,15 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Calls:
-    """`environment` is what the samples read, as a shell sets it."""
+class CallSamples:
+    """`environment` sets the variables that the samples read, in a shell."""
 
     environment: str
-    calls: list[Call]
+    calls: list[CallSample]
 
 
-def calls_of(request: HttpRequest, *, chatbot: Chatbot, uci: str | None) -> Calls:
-    """Return the calls as this host answers them, with the chatbot's UCI key, and placeholders for the rest."""
+def calls_of(request: HttpRequest, *, chatbot: Chatbot, uci: str | None) -> CallSamples:
+    """Return samples with this host's URLs, the chatbot's UCI key, and placeholders for the rest."""
     key = uci or "<UCI key>"
     body = {
         "unique_chatter_identifier_key": key,
@@ -42,5 +42,5 @@ def calls_of(request: HttpRequest, *, chatbot: Chatbot, uci: str | None) -> Call
         api = url.removesuffix(f"/{name}")
         sent = body | ({"action": action} if chatbot.require_action else {})
         samples = signed_samples(name, api=api, body=sent)
-        calls.append(Call(action, title, url, [(one["label"], one["source"]) for one in samples]))
-    return Calls(f"export API='{api}'\nexport SECRET='<the secret of a signing key>'", calls)
+        calls.append(CallSample(action, title, url, [(one["label"], one["source"]) for one in samples]))
+    return CallSamples(f"export API='{api}'\nexport SECRET='<the secret of a signing key>'", calls)

@@ -1,0 +1,144 @@
+"""Lists of the console: a page of rows by cursor, without counting, also where the rows are of many chatbots."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from heapq import nlargest, nsmallest
+from typing import Any, Generic, TypeVar, cast
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import transaction
+from django.db.models import BooleanField, F, Func, Model, OuterRef, Q, QuerySet
+from django.http import Http404, HttpRequest
+from rest_framework.request import Request
+
+from chatbots.models import Chatbot
+from common.db import execute
+from common.pagination import CursorPages, PageQuery
+from common.problems import Problem
+
+_Item = TypeVar("_Item")
+_Row = TypeVar("_Row", bound=Model)
+
+MOST_OF_CURSOR = 2_000
+
+
+@dataclass(frozen=True)
+class ListPage(Generic[_Item]):
+    """Some rows of a list, and the addresses of the pages beside it, None where there is none."""
+
+    rows: list[_Item]
+    next_url: str | None = None
+    previous_url: str | None = None
+
+
+def paginate(
+    request: HttpRequest,
+    queryset: QuerySet[Any, _Item],
+    *,
+    ordering: tuple[str, ...] = ("-id",),
+    size: int = 50,
+    kind: type[CursorPages] = CursorPages,
+) -> ListPage[_Item]:
+    """Return the page that the parameter `cursor` of the URL names. Raises Http404 for a cursor of another list.
+
+    `ordering` is all ascending or all descending, its last column unique; an index of it makes each page cheap.
+    `kind` is for pages with a limit of their own.
+    """
+    pages = kind(page_query(request, size=size))
+    pages.ordering = ordering
+    try:
+        rows = pages.paginate_queryset(queryset, cast("Request", request))
+    except Problem:
+        raise Http404 from None
+    return ListPage(rows, pages.get_next_link(), pages.get_previous_link())
+
+
+def page_query(request: HttpRequest, *, size: int = 50) -> PageQuery:
+    """Return the cursor of a request's URL. Raises Http404 if it is too long to be one."""
+    cursor = request.GET.get("cursor")
+    if cursor is not None and len(cursor) > MOST_OF_CURSOR:
+        raise Http404
+    # Parameters are read as in a URL: as texts.
+    return PageQuery.model_validate({"limit": str(size)} | ({} if cursor is None else {"cursor": cursor}))
+
+
+class _IsOfChatbot(Func):
+    """`chatbot_id = ANY(ARRAY[c.id])`: the same as `chatbot_id = c.id` for people, but not for PostgreSQL.
+
+    It drops a column with a plain equation from the order, and may then choose the index of the primary key, which
+    has the rest of the order but reads the rows of all chatbots.
+    """
+
+    template = "%(expressions)s])"
+    arg_joiner = " = ANY(ARRAY["
+    output_field = BooleanField()
+
+
+# PostgreSQL assumes that kinds, states and chatbots are independent. For a chatbot without a single export it expects
+# as many as others have and reads the requests of all chatbots to find the newest ones; or it expects none and sorts
+# them all.
+_IN_INDEX_ORDER = """
+SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_incremental_sort', 'off', TRUE),
+       set_config('enable_bitmapscan', 'off', TRUE), set_config('enable_seqscan', 'off', TRUE)
+"""
+
+
+@dataclass(frozen=True)
+class MergedQuery(Generic[_Row]):
+    """The newest rows of several chatbots, with as much of a queryset's interface as `paginate` uses.
+
+    The indexes begin with the chatbot, so PostgreSQL would sort all rows of all chatbots to find the newest. This
+    reads the first keys of each chatbot and branch, as many as the page takes, and then the rows of the first keys.
+    Each branch is a range of an index, and a row matches one at most.
+    """
+
+    rows: QuerySet[_Row]  # a superset of what the branches match
+    chatbots: Sequence[int]
+    branches: Sequence[Q] = (Q(),)
+    conditions: tuple[Any, ...] = ()
+    order: tuple[str, ...] = ("-id",)
+    # How the index has the chatbot where its other columns descend.
+    chatbot_order: str = "chatbot_id"
+    in_index_order: bool = False
+
+    def page(self, request: HttpRequest, *, ordering: tuple[str, ...] = ("-id",), size: int = 50) -> ListPage[_Row]:
+        return paginate(request, cast("QuerySet[_Row]", self), ordering=ordering, size=size)
+
+    @property
+    def model(self) -> type[_Row]:
+        return self.rows.model
+
+    def filter(self, *conditions: Any) -> "MergedQuery[_Row]":
+        return replace(self, conditions=(*self.conditions, *conditions))
+
+    def order_by(self, *order: str) -> "MergedQuery[_Row]":
+        return replace(self, order=order)
+
+    def __getitem__(self, wanted: slice) -> list[_Row]:
+        most = int(wanted.stop)
+        is_ours = _IsOfChatbot(F("chatbot"), OuterRef("pk"))
+        of_chatbot = self.model._default_manager.filter(is_ours, *self.conditions, chatbot__gt=0)
+        order = (self._order_of_chatbots(), *self.order)
+        found = {
+            f"branch_{number}": ArraySubquery(of_chatbot.filter(branch).order_by(*order).values("pk")[:most])
+            for number, branch in enumerate(self.branches)
+        }
+        if not found:
+            return []
+        parts = Chatbot.objects.filter(pk__in=self.chatbots).annotate(**found).values_list(*found)
+        with transaction.atomic():
+            if self.in_index_order:
+                execute(_IN_INDEX_ORDER)
+            keys = self._first(most, (key for row in parts for part in row for key in part))
+        return list(self.rows.filter(pk__in=keys).order_by(*self.order)[:most])
+
+    def _order_of_chatbots(self) -> str:
+        name = self.chatbot_order.removeprefix("-")
+        is_downwards = self.chatbot_order.startswith("-") == self.order[0].startswith("-")
+        return f"-{name}" if is_downwards else name
+
+    def _first(self, most: int, keys: Iterable[Any]) -> list[Any]:
+        """Return the first of the keys if the rows are in the order of their keys, else all."""
+        if self.order == ("-id",):
+            return nlargest(most, keys)
+        return nsmallest(most, keys) if self.order == ("id",) else list(keys)

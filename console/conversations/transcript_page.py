@@ -1,0 +1,111 @@
+"""The transcript of a conversation, and its files."""
+
+from http import HTTPStatus
+from zoneinfo import ZoneInfo
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.urls import reverse
+from rest_framework.pagination import Cursor
+from rest_framework.request import Request
+
+from chatbots.models import Chatbot
+from common.storage import StorageError
+from console.common.lists import paginate
+from console.common.pages import page, refusal, render, require
+from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
+from console.conversations import bubbles
+from console.conversations.log_page import log_url
+from conversations import messages
+from conversations.messages import MessagePages
+from conversations.models import Conversation, UploadedFile
+
+MESSAGES = 100
+
+
+class TranscriptPages(MessagePages):
+    """A transcript in pages; `?at=end` is the last one."""
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        if self.query.cursor is None and request.GET.get("at") == "end":
+            return Cursor(offset=0, reverse=True, position=None)
+        return super().decode_cursor(request)
+
+
+@page
+def transcript(request: HttpRequest, number: int) -> HttpResponse:
+    """Show a conversation's messages. The change log records each view."""
+    conversation, chatbot = _conversation_or_404(request, number)
+    if conversation.is_closed:
+        return _gone(request, conversation)
+    try:
+        with messages.logged_view(conversation, actor=actor_of(request)) as open_one:
+            places = paginate(
+                request,
+                messages.positions(open_one),
+                ordering=TranscriptPages.ordering,
+                size=MESSAGES,
+                kind=TranscriptPages,
+            )
+            said = messages.read([place["id"] for place in places.rows], conversation=open_one)
+            facts = messages.details(open_one)
+    except messages.ConversationClosed:
+        conversation.refresh_from_db()
+        return _gone(request, conversation)
+    return render(
+        request,
+        "console/conversations/transcript.html",
+        title=f"Conversation {open_one.pk}",
+        conversation=open_one,
+        chatbot=chatbot,
+        zone=chatbot.timezone,
+        days=bubbles.by_day(said, zone=ZoneInfo(chatbot.timezone)),
+        places=places,
+        facts=facts,
+        may_manage=may(request, chatbot, MANAGE_REQUESTS),
+        address=reverse("console:conversation", args=[open_one.pk]),
+    )
+
+
+@page
+def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
+    """Redirect to a download link of a few minutes. This URL contains numbers only, since URLs end up in logs."""
+    if request.method != "GET":
+        return HttpResponseNotAllowed(["GET"])
+    conversation, chatbot = _conversation_or_404(request, number)
+    require(request, chatbot, MANAGE_REQUESTS)
+    if conversation.is_closed:
+        return _gone(request, conversation)
+    found = UploadedFile.objects.filter(conversation=conversation, pk=file_id).first()
+    if found is None:
+        raise Http404
+    try:
+        return HttpResponseRedirect(messages.download_link(file=found, actor=actor_of(request)))
+    except messages.FileGone:
+        text = "The file was deleted, or its upload has not finished."
+        return refusal(request, status=HTTPStatus.GONE, title="File not available", text=text)
+    except StorageError as error:
+        return refusal(
+            request, status=HTTPStatus.SERVICE_UNAVAILABLE, title="Storage not available", text=error.detail
+        )
+
+
+def _conversation_or_404(request: HttpRequest, number: int) -> tuple[Conversation, Chatbot]:
+    within = within_scope(Conversation.objects.filter(pk=number), request, chatbot="chatbot_id")
+    conversation = within.select_related("chatbot").first()
+    if conversation is None:
+        raise Http404
+    return conversation, conversation.chatbot
+
+
+def _gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
+    return render(
+        request,
+        "console/conversations/gone.html",
+        title="Deleted conversation" if conversation.deleted_at else "Deletion in progress",
+        status=HTTPStatus.GONE,
+        number=conversation.pk,
+        deleted_at=conversation.deleted_at,
+        request_id=conversation.deletion_request_id,
+        zone=conversation.chatbot.timezone,
+        log_url=log_url(conversation.chatbot),
+    )
