@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib.auth.models import User
+from django.db.models import Model
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
+from accounts.models import Authenticator, LoginFailures, StaffLogin
+from compliance.models import Callback, Claim, ComplianceRequest, Export
 from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role
+from conversations.models import DailyExtract
 from tests import every_call
 
 # For each parameter of a path a value that leads to nothing.
@@ -141,6 +146,15 @@ TABLE = (
 )
 
 
+# What Django's admin lists, each with a list and a page of a row: for superusers alone.
+RECORDS = (ComplianceRequest, Export, Callback, DailyExtract, Claim)
+STAFF = (User, Authenticator, LoginFailures, StaffLogin)
+
+
+def admin_page(model: type[Model], name: str = "changelist", *args: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
+
+
 def patterns() -> Iterator[tuple[str, str]]:
     """Yield name and path of each page in the namespace `console`."""
     for one in get_resolver().url_patterns:
@@ -161,9 +175,12 @@ __all__ = [
     "MANAGE_REQUESTS",
     "OF_ONESELF",
     "READ",
+    "RECORDS",
+    "STAFF",
     "SUPERUSER_ONLY",
     "TABLE",
     "Page",
+    "admin_page",
     "parameters_of",
     "patterns",
 ]

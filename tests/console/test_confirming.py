@@ -116,5 +116,5 @@ def test_what_is_switched_off_while_a_confirmation_looks_again_files_nothing():
     gate.open()
     holding.end()
     refused = confirming.end()
-    assert (refused.status, "is off" in refused.text) == (409, True)
+    assert (refused.status, "switched off" in refused.text) == (409, True)
     assert not ComplianceRequest.objects.exists()

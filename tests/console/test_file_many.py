@@ -59,7 +59,7 @@ def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
     assert "Values not found 1" in text
     assert "Rows refused 1" in text
     assert "1 row repeats an earlier row and is filed once 5 (as 1)" in text
-    assert "1 empty row is left out" in text
+    assert "1 empty row is skipped" in text
     assert "looks like m3 (member_id, 1)" in text
     assert str(open_one.pk) in text
     answer = filer.confirm(preview, "DELETE 3")

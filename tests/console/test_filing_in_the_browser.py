@@ -67,7 +67,7 @@ def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     expect(button).to_have_attribute("aria-disabled", "true")
     typed.fill("DELETE 12")
     typed.press("Enter")
-    expect(page.get_by_role("status").filter(has_text="Not yet: type DELETE 13")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="Type DELETE 13")).to_be_visible()
     typed.fill("DELETE 13")
     expect(button).to_have_attribute("aria-disabled", "false")
     stays_at_home(watched, server)

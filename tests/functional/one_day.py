@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings
+from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -28,6 +29,7 @@ from tests.calls import SigningCaller, TokenCaller
 from tests.console.made import LISTS
 from tests.conversations.documents import message, parsed, update
 from tests.conversations.intakes import results
+from tests.every_page import RECORDS, admin_page
 from tests.functional.scans import Watch
 
 Kind = ComplianceRequest.Kind
@@ -39,8 +41,8 @@ CHATTERS = 60
 class Day:
     """The day of one chatbot: each kind of thing once."""
 
-    def __init__(self, watch: Watch, chatbot: Chatbot, admin: Client, name: str) -> None:
-        self.watch, self.chatbot, self.admin, self.name = watch, chatbot, admin, name
+    def __init__(self, watch: Watch, chatbot: Chatbot, superuser: Client, name: str) -> None:
+        self.watch, self.chatbot, self.admin, self.name = watch, chatbot, superuser, name
         self.token = TokenCaller(chatbot)
         self.members = [f"{name} {number}" for number in range(CHATTERS)]
         self._path = name.replace(" ", "-")
@@ -327,6 +329,15 @@ class Day:
         for name, filters in lists:
             for chosen in ({}, {"chatbot": self.chatbot.slug}):
                 assert self.admin.get(reverse(f"console:{name}"), filters | chosen).status_code == 200
+        for records in RECORDS:
+            filters = admin.site._registry[records].filters  # type: ignore[attr-defined]
+            for name in ("", *filters):
+                choice = records._meta.get_field(name).flatchoices[-1][0] if name else ""
+                given = {f"{name}__exact": choice} if name else {"p": "2"}
+                assert self.admin.get(admin_page(records), given).status_code == 200
+            row = records._default_manager.order_by("-pk").first()
+            if row:
+                assert self.admin.get(admin_page(records, "change", row.pk)).status_code == 200
         pages = [reverse("console:workers"), *self._pages_of_the_change_log(request)]
         for page in (*pages, *(reverse("console:request", args=[one.pk]) for one in (request, large))):
             assert self.admin.get(page).status_code == 200

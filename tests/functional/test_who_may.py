@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
@@ -16,7 +17,7 @@ from django.test import Client
 from chatbots.models import Chatbot
 from compliance.models import ExportFile
 from conversations.models import DailyExtract
-from tests.every_page import ANYTHING, OF_ONESELF, TABLE, Page, patterns
+from tests.every_page import ANYTHING, OF_ONESELF, RECORDS, STAFF, TABLE, Page, admin_page, patterns
 from tests.factories import (
     ApiKeyFactory,
     CallbackFactory,
@@ -84,6 +85,16 @@ def open_page(page: Page, client: Client, values: Mapping[str, Any]) -> Seen:
 
 def test_the_table_has_every_page_and_no_other() -> None:
     assert {page.name for page in TABLE} | OF_ONESELF == {name for name, _ in patterns()}
+
+
+def test_djangos_lists_are_for_superusers_alone(theirs, clients) -> None:
+    assert {*RECORDS, *STAFF} == set(admin.site._registry)
+    for model in (*RECORDS, *STAFF):
+        row = model._default_manager.first()
+        pages = [admin_page(model)] + ([admin_page(model, "change", row.pk)] if row else [])
+        for page in pages:
+            statuses = {role: client.get(page).status_code for role, client in clients.items()}
+            assert statuses == dict.fromkeys(Role, 403) | {None: 200}, page
 
 
 def check_roles(page: Page, clients: Mapping[Role | None, Client], values: Mapping[str, Any]) -> None:

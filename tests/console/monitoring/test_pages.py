@@ -195,7 +195,7 @@ def test_exports_tell_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighb
         "Deleted",
         "Being deleted",
         "kept after a deletion",
-        "Hosted",
+        "Operator's bucket",
         "ab" * 32,
     ):
         assert said in text

@@ -1,0 +1,132 @@
+"""Django's own lists for operators: for superusers, without personal fields, and bounded however large a table is."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import flatten
+from django.db import connection
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from chatbots.models import Chatbot
+from compliance.inventory import STORES
+from compliance.inventory_terms import Disposition
+from compliance.models import Claim, ComplianceRequest
+from console.admin.base import ShortPaginator
+from console.admin.records import RecordAdmin
+from tests.every_page import RECORDS
+from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of
+from tests.people import Role, member
+
+pytestmark = pytest.mark.django_db
+
+VALUE = "jane.doe@example.org"
+ADMINS = [one for one in admin.site._registry.values() if isinstance(one, RecordAdmin)]
+
+
+def fields_of(records: RecordAdmin) -> Iterator[str]:
+    request = RequestFactory().get("/")
+    yield from map(str, records.list_display)
+    yield from flatten(records.get_fields(request))
+    yield from records.search_fields
+    yield from (name for name, _ in records.get_list_filter(request))
+    yield from (name.removeprefix("-") for name in records.ordering)
+
+
+def test_there_is_one_for_each_of_these() -> None:
+    assert {one.model for one in ADMINS} == set(RECORDS)
+
+
+@pytest.mark.parametrize("records", ADMINS, ids=str)
+def test_no_field_of_them_is_personal(records: RecordAdmin) -> None:
+    personal = {
+        name
+        for store in STORES
+        if store.model is records.model
+        for name, (disposition, _) in store.fields.items()
+        if disposition not in {Disposition.KEPT, Disposition.EXPIRES}
+    }
+    forbidden = personal | {"reference", "key", "upload_id", "token", "url", "uci_value", "uci_digest"}
+    assert forbidden.isdisjoint(fields_of(records))
+    loaded = records.get_queryset(RequestFactory().get("/")).query.deferred_loading
+    assert loaded[1] is True, "deferred, not only these"
+    assert personal <= set(loaded[0])
+
+
+@pytest.fixture
+def rows(chatbot: Chatbot) -> dict[type, object]:
+    request = export_of(chatbot, VALUE, reference="TICKET-7", callback_url="https://example.org/secret-path")
+    deletion_of(chatbot, VALUE, claim=ClaimFactory.create())
+    ExportFactory.create(request=request, key=f"{chatbot.slug}/{VALUE}.csv")
+    CallbackFactory.create(request=request)
+    return {ComplianceRequest: request, Claim: Claim.objects.get()}
+
+
+def test_they_show_rows_without_whom_they_name(rows: object, admin_client: Client) -> None:
+    for records in ADMINS:
+        name = f"admin:{records.opts.app_label}_{records.opts.model_name}"
+        pages = [reverse(f"{name}_changelist")]
+        pages += [reverse(f"{name}_change", args=[one.pk]) for one in records.model._default_manager.all()]
+        for page in pages:
+            answer = admin_client.get(page)
+            assert answer.status_code == 200, page
+            for secret in (VALUE, "TICKET-7", "secret-path"):
+                assert secret not in answer.text, page
+        assert admin_client.get(reverse(f"{name}_changelist"), {"q": "nonsense"}).status_code == 200
+
+
+def test_nothing_is_added_changed_or_deleted(rows: dict[type, ComplianceRequest], admin_client: Client) -> None:
+    name, request = "admin:compliance_compliancerequest", rows[ComplianceRequest]
+    change = reverse(f"{name}_change", args=[request.pk])
+    assert admin_client.get(reverse(f"{name}_add")).status_code == 403
+    assert admin_client.post(change, {"status": "completed"}).status_code == 403
+    assert admin_client.post(reverse(f"{name}_delete", args=[request.pk]), {"post": "yes"}).status_code == 403
+    assert 'type="submit" value="Save' not in admin_client.get(change).text
+    request.refresh_from_db()
+    assert request.status == "accepted"
+
+
+def test_they_are_for_superusers_alone(chatbot: Chatbot) -> None:
+    client = member(chatbot, Role.OFFICER)
+    for records in ADMINS:
+        page = reverse(f"admin:{records.opts.app_label}_{records.opts.model_name}_changelist")
+        assert client.get(page).status_code == 403
+        assert page not in client.get(reverse("admin:records")).text
+
+
+def test_the_address_filters_and_sorts_by_nothing_else(chatbot: Chatbot, admin_client: Client) -> None:
+    first, second = (
+        deletion_of(chatbot, "1"),
+        export_of(chatbot, "2", status="on_hold", hold_reason="awaiting_approval", held_at=timezone.now()),
+    )
+    page = reverse("admin:compliance_compliancerequest_changelist")
+
+    def listed(**given: str) -> list[ComplianceRequest]:
+        return list(admin_client.get(page, given).context["cl"].result_list)
+
+    assert listed() == listed(o="1") == listed(_facets="1") == [second, first]
+    assert listed(status__exact="on_hold") == [second]
+    assert listed(kind__exact="deletion", lane__exact="normal") == [first]
+    assert listed(q=str(first.pk)) == [first]
+    assert listed(q="0") == []
+    for personal in ("uci_value", "uci_value__startswith", "reference__exact", "chatbot__name__contains"):
+        assert admin_client.get(page, {personal: "1"}).status_code == 400
+
+
+def test_a_filter_looks_at_the_newest_rows(
+    chatbot: Chatbot, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShortPaginator, "most", 2)
+    old = deletion_of(chatbot, "1", status="failed", failed_at=timezone.now(), error_code="x")
+    new = [deletion_of(chatbot, "2") for _ in range(2)]
+    page = reverse("admin:compliance_compliancerequest_changelist")
+    with CaptureQueriesContext(connection) as queries:
+        assert list(admin_client.get(page, {"status__exact": "failed"}).context["cl"].result_list) == []
+    assert list(admin_client.get(page).context["cl"].result_list)[:2] == new[::-1]
+    assert list(admin_client.get(page, {"q": str(old.pk)}).context["cl"].result_list) == [old]
+    assert not any("COUNT(" in query["sql"].upper() for query in queries)
+    assert timezone.now() - old.received_at < timedelta(minutes=5)
