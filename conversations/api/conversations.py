@@ -1,4 +1,4 @@
-"""Calls that store conversations and read their log: `POST` and `GET conversations`, look-up, usage.
+"""Calls that store conversations and read their log: `POST` and `GET conversations`, look-up.
 
 A body of documents is split, so that each document is validated by itself.
 """
@@ -7,10 +7,10 @@ import io
 import json
 import logging
 import re
-from datetime import UTC, date, datetime
 
 from django.conf import settings
-from pydantic import ValidationError
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from pydantic import RootModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -29,10 +29,11 @@ from common.bodies import (
 from common.json_outline import count_values, is_deeper
 from common.problems import FieldError, Problem
 from common.query import Query, read_query
-from conversations import intake, log, usage
-from conversations.api import openapi, representation
-from conversations.api.queries import LogQuery, UsageQuery
-from conversations.api.schemas import JSON_LINES, LookUpBody
+from config.openapi.document import CONVERSATIONS
+from config.openapi.operations import JSON, describe, link, parameters_of
+from conversations import intake, log
+from conversations.api import examples, representation, schemas
+from conversations.api.queries import LogQuery
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, errors_of, parse_document
 from conversations.importer import read_lines
 from conversations.intake import MAX_DOCUMENTS
@@ -41,9 +42,9 @@ logger = logging.getLogger(__name__)
 
 Scope = ApiKey.Scope
 
+_FIRST_NUMBER = "$response.body#/results/0/number"
+
 _MAX_LOOK_UP_BYTES = 1024 * 1024
-DEFAULT_MONTHS = 12
-MAX_MONTHS = 60
 
 
 class ConversationsView(ChatbotView):
@@ -55,7 +56,34 @@ class ConversationsView(ChatbotView):
     def most_body_bytes(self) -> int:
         return settings.MAX_BODY_BYTES
 
-    @openapi.list_conversations
+    @describe(
+        operation_id="listConversations",
+        summary="List conversations",
+        description="""
+            The conversations log, newest first, in pages: follow `next` until it is null. A deleted conversation
+            stays in the log with the fields that are kept.
+
+            A conversation that is deleted while you page moves to the midnight of its day, so it can appear a
+            second time, as deleted, with the same `number`. None is left out.
+            """,
+        tag=CONVERSATIONS,
+        parameters=parameters_of(LogQuery),
+        responses={
+            200: OpenApiResponse(
+                schemas.ConversationLog,
+                "A page of the log.",
+                examples=[
+                    OpenApiExample(
+                        "two",
+                        examples.page(examples.CONVERSATION, examples.DELETED_CONVERSATION),
+                        summary="One open, one deleted",
+                    )
+                ],
+            )
+        },
+        refuses=["invalid"],
+        links={"messages": link("listMessages", "Read the newest.", number=_FIRST_NUMBER)},
+    )
     def get(self, request: Request, **_path: str) -> Response:
         query = read_query(request, LogQuery)
         chatbot = caller_of(request).chatbot
@@ -73,7 +101,55 @@ class ConversationsView(ChatbotView):
         entries = log.read([position["id"] for position in positions], chatbot=chatbot)
         return pages.get_paginated_response([representation.conversation(entry) for entry in entries])
 
-    @openapi.store_conversations
+    @describe(
+        operation_id="storeConversations",
+        summary="Store conversations",
+        description="""
+            Each document is stored whole or refused whole; a refused one does not affect the others. A document
+            that is sent again updates: a present field overwrites (except `started_at`, which the first document
+            fixes), an absent one stays, a message with a known id is neither changed nor stored twice. `null`
+            counts as absent. A new conversation needs `id`, `channel` and `started_at`.
+            """,
+        tag=CONVERSATIONS,
+        request={
+            JSON: OpenApiRequest(
+                schemas.Conversations,
+                examples=[
+                    OpenApiExample("one", examples.DOCUMENT, summary="One document"),
+                    OpenApiExample("list", [examples.DOCUMENT, examples.SECOND_DOCUMENT], summary="A list"),
+                ],
+            ),
+            schemas.JSON_LINES: OpenApiRequest(
+                {"type": "string", "description": "One document per line, up to 1,000. Empty lines do not count."},
+                examples=[
+                    OpenApiExample(
+                        "two",
+                        "".join(f"{json.dumps(one)}\n" for one in (examples.DOCUMENT, examples.SECOND_DOCUMENT)),
+                        summary="Two documents",
+                    )
+                ],
+            ),
+        },
+        responses={
+            200: OpenApiResponse(
+                schemas.DocumentResults,
+                "The result of each document, in order; also if all were refused.",
+                examples=[
+                    OpenApiExample("created", {"results": [examples.CREATED]}, summary="One stored"),
+                    OpenApiExample(
+                        "refused",
+                        {"results": [examples.CREATED, examples.REFUSED]},
+                        summary="One stored, one refused",
+                    ),
+                ],
+            )
+        },
+        links={
+            "file": link("storeFile", "Store a file of the first conversation.", number=_FIRST_NUMBER),
+            "conversation": link("getConversation", "Get the first conversation.", number=_FIRST_NUMBER),
+            "messages": link("listMessages", "Read the first conversation.", number=_FIRST_NUMBER),
+        },
+    )
     def post(self, request: Request, **_path: str) -> Response:
         """Answer 200 with one result per document, in order, even if all are refused."""
         documents = _read_documents(request)
@@ -88,7 +164,23 @@ class ConversationsView(ChatbotView):
 class ConversationView(ChatbotView):
     scope = Scope.CONVERSATIONS_READ
 
-    @openapi.get_conversation
+    @describe(
+        operation_id="getConversation",
+        summary="Get a conversation",
+        description="One conversation of the log. A deleted one has only the fields that are kept.",
+        tag=CONVERSATIONS,
+        responses={
+            200: OpenApiResponse(
+                RootModel[schemas.LoggedConversation],
+                "The conversation.",
+                examples=[
+                    OpenApiExample("open", examples.CONVERSATION, summary="An open one"),
+                    OpenApiExample("deleted", examples.DELETED_CONVERSATION, summary="A deleted one"),
+                ],
+            )
+        },
+        refuses=["invalid"],
+    )
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         read_query(request, Query)
         entries = log.read([number], chatbot=caller_of(request).chatbot)
@@ -106,7 +198,26 @@ class LookUpView(ChatbotView):
         # A thousand ids of 200 characters, each written as an escape of 4 bytes or so.
         return min(_MAX_LOOK_UP_BYTES, settings.MAX_BODY_BYTES)
 
-    @openapi.look_up_conversations
+    @describe(
+        operation_id="lookUpConversations",
+        summary="Find conversations by the platform's ids",
+        description="""
+            Up to 1,000 ids, with results in the same order. A deleted conversation is found by its id as long as a
+            keyed digest of it is kept, 90 days unless the operator says otherwise. If comments are very long, 413
+            `too_large` asks for fewer ids at once.
+            """,
+        tag=CONVERSATIONS,
+        request=OpenApiRequest(
+            schemas.LookUpBody, examples=[OpenApiExample("two", {"ids": ["c-2001", "c-1999"]}, summary="Two ids")]
+        ),
+        responses={
+            200: OpenApiResponse(
+                schemas.FoundConversations,
+                "The conversation of each id, or null.",
+                examples=[OpenApiExample("two", examples.LOOKUP, summary="One is stored, one is not")],
+            )
+        },
+    )
     def post(self, request: Request, **_path: str) -> Response:
         ids = _parse_look_up(json_body(request)).ids
         try:
@@ -120,39 +231,10 @@ class LookUpView(ChatbotView):
         return Response({"results": results})
 
 
-class UsageView(ChatbotView):
-    scope = Scope.CONVERSATIONS_READ
-
-    @openapi.count_usage
-    def get(self, request: Request, **_path: str) -> Response:
-        query = read_query(request, UsageQuery)
-        last = query.last or datetime.now(UTC).date().replace(day=1)
-        first = query.first or usage.months_before(last, DEFAULT_MONTHS - 1)
-        _check_months(first, last)
-        months = usage.by_month(chatbot=caller_of(request).chatbot, first=first, last=last)
-        return Response(
-            {
-                "from": f"{first:%Y-%m}",
-                "to": f"{last:%Y-%m}",
-                "months": [representation.usage(month) for month in months],
-            }
-        )
-
-
-def _check_months(first: date, last: date) -> None:
-    code = detail = ""
-    if first > last:
-        code, detail = "out_of_range", "Must not be later than the month in to (the present one, if left out)."
-    elif usage.months_before(last, MAX_MONTHS - 1) > first:
-        code, detail = "too_long", f"Ask for {MAX_MONTHS} months at most."
-    if code:
-        raise Problem("invalid", detail, errors=[FieldError(pointer="/from", code=code, detail=detail)])
-
-
-def _parse_look_up(raw: bytes) -> LookUpBody:
+def _parse_look_up(raw: bytes) -> schemas.LookUpBody:
     errors: list[DocumentError] = []
     try:
-        return LookUpBody.model_validate(parse_json(raw))
+        return schemas.LookUpBody.model_validate(parse_json(raw))
     except ValidationError as error:
         errors = errors_of(error)
     # Raised outside the except block: its context would hold what was sent.
@@ -181,7 +263,7 @@ def _read_documents(request: Request) -> list[Document | DocumentInvalid]:
 
     The body is JSON, one document or a list; or JSON Lines, one document per line.
     """
-    is_lines = media_type(request._request, "application/json", JSON_LINES) == JSON_LINES
+    is_lines = media_type(request._request, "application/json", schemas.JSON_LINES) == schemas.JSON_LINES
     raw = body_of(request)
     with one_at_a_time(raw):
         return parse_lines(raw) if is_lines else parse_documents(raw)

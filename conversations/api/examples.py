@@ -1,4 +1,4 @@
-"""Examples of bodies and responses for the API document (`openapi.py`)."""
+"""Examples of bodies and responses for the API document."""
 
 from typing import Any
 

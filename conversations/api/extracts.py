@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 from django.http import HttpResponseRedirect
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,7 +14,9 @@ from chatbots.models import ApiKey, Bucket
 from common.problems import FieldError, Problem
 from common.query import parse_day, read_query
 from common.storage import StorageError
-from conversations.api import openapi, representation
+from config.openapi.document import EXTRACTS
+from config.openapi.operations import describe, link, location_header, parameters_of
+from conversations.api import examples, representation, schemas
 from conversations.api.queries import ExtractsQuery
 from conversations.models import DailyExtract
 
@@ -26,7 +29,26 @@ MAX_DAYS = timedelta(days=366)
 class ExtractsView(ChatbotView):
     scope = ApiKey.Scope.CONVERSATIONS_READ
 
-    @openapi.list_extracts
+    @describe(
+        operation_id="listExtracts",
+        summary="List daily extracts",
+        description="The days from `from` to `to`, newest first; the last 31 by default.",
+        tag=EXTRACTS,
+        parameters=parameters_of(ExtractsQuery),
+        responses={
+            200: OpenApiResponse(
+                schemas.Extracts,
+                "The extracts.",
+                examples=[
+                    OpenApiExample(
+                        "one", {"extracts": [examples.EXTRACT]}, summary="A day with a file in the operator's bucket"
+                    )
+                ],
+            )
+        },
+        refuses=["invalid"],
+        links={"download": link("downloadExtract", "Fetch the newest.", day="$response.body#/extracts/0/day")},
+    )
     def get(self, request: Request, **_path: str) -> Response:
         query = read_query(request, ExtractsQuery)
         # One day ahead, since the chatbot's time zone can be ahead of UTC.
@@ -43,7 +65,21 @@ class ExtractDownloadView(ChatbotView):
 
     scope = ApiKey.Scope.CONVERSATIONS_READ
 
-    @openapi.download_extract
+    @describe(
+        operation_id="downloadExtract",
+        summary="Fetch a daily extract",
+        description="Redirects to a hosted file by a link that works for 5 minutes and needs no key.",
+        tag=EXTRACTS,
+        responses={302: OpenApiResponse(None, "Follow `Location`.")},
+        refuses=["invalid", "in_client_bucket", "not_ready", "extract_expired"],
+        parameters=[
+            location_header(
+                "The link.",
+                example="https://s3.example.com/data-compliance/acme/daily_conversations_extracts/"
+                "2026-11-23_conversations_extract.csv?X-Amz-Signature=...",
+            )
+        ],
+    )
     def get(self, request: Request, *, day: str, **_path: str) -> HttpResponseRedirect:
         extract = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day=_parse_day(day)).first()
         if extract is None:

@@ -5,9 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpResponseRedirect
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from pydantic import RootModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,8 +21,10 @@ from common.pagination import PageQuery
 from common.problems import FieldError, Problem
 from common.query import Query, read_query
 from common.storage import StorageError
+from config.openapi.document import CONVERSATIONS
+from config.openapi.operations import describe, link, location_header, parameters_of
 from conversations import messages, uploads
-from conversations.api import openapi, representation
+from conversations.api import examples, representation, schemas
 from conversations.api.queries import MessagesQuery
 from conversations.api.upload_form import most_body_bytes, read_upload_form
 from conversations.models import Conversation
@@ -36,13 +41,52 @@ _UPLOADS = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
 class MessagesView(ChatbotView):
     scope = Scope.CONVERSATIONS_READ
 
-    @openapi.list_messages
+    @describe(
+        operation_id="listMessages",
+        summary="Read a transcript",
+        description="""
+            The messages of a conversation, in order, in pages: follow `next` until it is null. A page ends early if
+            messages are long. A conversation that is deleted, or marked for deletion, has no transcript.
+            """,
+        tag=CONVERSATIONS,
+        parameters=parameters_of(MessagesQuery),
+        responses={
+            200: OpenApiResponse(
+                schemas.Transcript,
+                "A page of the transcript.",
+                examples=[OpenApiExample("one", examples.page(examples.MESSAGE), summary="One message, with a file")],
+            )
+        },
+        refuses=["invalid", "conversation_deleted"],
+    )
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         pages = messages.MessagePages(read_query(request, MessagesQuery))
         with _open_conversation(request, number) as conversation:
             positions = pages.paginate_queryset(messages.positions(conversation), request)
             entries = messages.read([position["id"] for position in positions], conversation=conversation)
         return pages.get_paginated_response([representation.message(entry) for entry in entries])
+
+
+_FILE_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "message_id": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 200,
+            "description": "The platform's id of the message that the file came with, which must be stored already. "
+            "It must come before `file`.",
+        },
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "With its file name and its `Content-Type`; once, and last. 25 MiB at most, unless the "
+            "operator says otherwise.",
+        },
+    },
+}
 
 
 class FilesView(ChatbotView):
@@ -54,7 +98,29 @@ class FilesView(ChatbotView):
     def most_body_bytes(self) -> int:
         return most_body_bytes()
 
-    @openapi.list_files
+    @describe(
+        operation_id="listFiles",
+        summary="List the files of a conversation",
+        description="The stored files of a conversation, with or without a message, in the order in which they came.",
+        tag=CONVERSATIONS,
+        parameters=parameters_of(PageQuery),
+        responses={
+            200: OpenApiResponse(
+                schemas.Files,
+                "A page of the files.",
+                examples=[OpenApiExample("one", examples.page(examples.FILE_OF_MESSAGE), summary="One file")],
+            )
+        },
+        refuses=["invalid", "conversation_deleted"],
+        links={
+            "download": link(
+                "downloadFile",
+                "Fetch the first.",
+                number="$request.path.number",
+                file_id="$response.body#/results/0/file_id",
+            )
+        },
+    )
     def get(self, request: Request, *, number: int, **_path: str) -> Response:
         pages = messages.FilePages(read_query(request, PageQuery))
         with _open_conversation(request, number) as conversation:
@@ -64,7 +130,40 @@ class FilesView(ChatbotView):
             [representation.file(file) | {"message_id": ids.get(file.message_id)} for file in files]
         )
 
-    @openapi.store_file
+    @describe(
+        operation_id="storeFile",
+        summary="Store a file of a conversation",
+        description="""
+            Takes one file that was uploaded in a conversation. After any response but 201 nothing of it is kept. A
+            file that is sent again is stored a second time, since two equal files can be intended.
+            """,
+        tag=CONVERSATIONS,
+        request={
+            "multipart/form-data": OpenApiRequest(
+                _FILE_FORM,
+                examples=[
+                    OpenApiExample(
+                        "picture",
+                        {"message_id": "m1", "file": "(the bytes of photo.jpg)"},
+                        summary="A picture of a message",
+                    )
+                ],
+                encoding={"file": {"contentType": ", ".join(settings.UPLOAD_TYPES)}},
+            )
+        },
+        responses={
+            201: OpenApiResponse(
+                RootModel[schemas.StoredFile],
+                "The file is stored.",
+                examples=[
+                    OpenApiExample(
+                        "picture", examples.FILE_OF_MESSAGE | {"number": 17}, summary="A picture of a message"
+                    )
+                ],
+            )
+        },
+        refuses=["conversation_deleted"],
+    )
     def post(self, request: Request, *, number: int, **_path: str) -> Response:
         with _open_conversation(request, number) as conversation:
             pass
@@ -81,7 +180,20 @@ class FileDownloadView(ChatbotView):
 
     scope = Scope.CONVERSATIONS_READ
 
-    @openapi.download_file
+    @describe(
+        operation_id="downloadFile",
+        summary="Fetch a file of a conversation",
+        description="Redirects to a link that works for 5 minutes and needs no key. The change log records it.",
+        tag=CONVERSATIONS,
+        responses={302: OpenApiResponse(None, "Follow `Location`.")},
+        refuses=["invalid", "conversation_deleted"],
+        parameters=[
+            location_header(
+                "The link. It contains neither a name nor a value.",
+                example="https://s3.example.com/data-compliance/uploads/3/0b9f...?X-Amz-Signature=...",
+            )
+        ],
+    )
     def get(self, request: Request, *, number: int, file_id: int, **_path: str) -> HttpResponseRedirect:
         read_query(request, Query)
         with _open_conversation(request, number) as conversation:

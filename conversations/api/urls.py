@@ -1,6 +1,6 @@
 from django.urls import path
 
-from conversations.api import conversations, extracts, messages
+from conversations.api import conversations, extracts, messages, usage
 
 app_name = "conversations-api"
 
@@ -17,5 +17,5 @@ urlpatterns = [
         messages.FileDownloadView.as_view(),
         name="file-download",
     ),
-    path("usage", conversations.UsageView.as_view(), name="usage"),
+    path("usage", usage.UsageView.as_view(), name="usage"),
 ]

@@ -1,0 +1,68 @@
+"""Counts of conversations by month and channel."""
+
+from datetime import UTC, date, datetime
+
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from chatbots.api.views import ChatbotView
+from chatbots.authentication import caller_of
+from chatbots.models import ApiKey
+from common.problems import FieldError, Problem
+from common.query import read_query
+from config.openapi.document import CONVERSATIONS
+from config.openapi.operations import describe, parameters_of
+from conversations import usage
+from conversations.api import examples, representation, schemas
+from conversations.api.queries import UsageQuery
+
+DEFAULT_MONTHS = 12
+MAX_MONTHS = 60
+
+
+class UsageView(ChatbotView):
+    scope = ApiKey.Scope.CONVERSATIONS_READ
+
+    @describe(
+        operation_id="countUsage",
+        summary="Count conversations",
+        description="""
+            The number of conversations that began in each UTC month, by channel, from `from` to `to`, both
+            included: the last 12 months by default, 60 at most. Deleted ones count, and are also counted
+            separately: a deletion changes only `deleted`.
+            """,
+        tag=CONVERSATIONS,
+        parameters=parameters_of(UsageQuery),
+        responses={
+            200: OpenApiResponse(
+                schemas.Usage,
+                "The counts.",
+                examples=[OpenApiExample("month", examples.USAGE, summary="A month with one channel in use")],
+            )
+        },
+        refuses=["invalid"],
+    )
+    def get(self, request: Request, **_path: str) -> Response:
+        query = read_query(request, UsageQuery)
+        last = query.last or datetime.now(UTC).date().replace(day=1)
+        first = query.first or usage.months_before(last, DEFAULT_MONTHS - 1)
+        _check_months(first, last)
+        months = usage.by_month(chatbot=caller_of(request).chatbot, first=first, last=last)
+        return Response(
+            {
+                "from": f"{first:%Y-%m}",
+                "to": f"{last:%Y-%m}",
+                "months": [representation.usage(month) for month in months],
+            }
+        )
+
+
+def _check_months(first: date, last: date) -> None:
+    code = detail = ""
+    if first > last:
+        code, detail = "out_of_range", "Must not be later than the month in to (the present one, if left out)."
+    elif usage.months_before(last, MAX_MONTHS - 1) > first:
+        code, detail = "too_long", f"Ask for {MAX_MONTHS} months at most."
+    if code:
+        raise Problem("invalid", detail, errors=[FieldError(pointer="/from", code=code, detail=detail)])
