@@ -8,7 +8,7 @@ rows match, a page ends after MAX_ENTRIES index entries and reports how far it l
 there. So no page costs more than some ten milliseconds, whatever the filter and the window.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -135,7 +135,7 @@ CASE WHEN c.deletion_request_id IS NULL THEN c.message_count END,
 c.deletion_request_id IS NULL AND c.csat_comment IS NOT NULL
 """
 
-# The innermost query reads at most so many entries of an index and stops when the page is full. Its last entry is
+# The innermost query reads at most `max_entries` of an index and stops when the page is full. Its last entry is
 # returned whether or not it matches: the next page starts there. OFFSET 0 keeps PostgreSQL at one look-up per row.
 _PAGE = """
 SELECT found.place, found.matches, found.started_at, found.id, {columns}
@@ -163,27 +163,31 @@ SELECT c.started_at, c.id, {ROW_COLUMNS}
 # Without statistics PostgreSQL takes a chatbot for small, and would rather sort all of it than read it in order.
 _IN_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
 
-_SCORES = {
-    ScoreFilter.LOW: "score < 4",
-    ScoreFilter.MIDDLE: "score >= 4 AND score < 7",
-    ScoreFilter.HIGH: "score >= 7",
-    ScoreFilter.NONE: "score IS NULL",
+# The conditions of the filters that are not a plain comparison with a column.
+_CONDITIONS: dict[str, dict[str, str]] = {
+    "score": {
+        ScoreFilter.LOW: "score < 4",
+        ScoreFilter.MIDDLE: "score >= 4 AND score < 7",
+        ScoreFilter.HIGH: "score >= 7",
+        ScoreFilter.NONE: "score IS NULL",
+    },
+    "csat": {
+        CsatFilter.POSITIVE: "csat_vote = 'positive'",
+        CsatFilter.NEUTRAL: "csat_vote = 'neutral'",
+        CsatFilter.NEGATIVE: "csat_vote = 'negative'",
+        CsatFilter.LOW: "csat_score <= 3",
+        CsatFilter.MIDDLE: "csat_score BETWEEN 4 AND 6",
+        CsatFilter.HIGH: "csat_score >= 7",
+        CsatFilter.COMMENT: "deletion_request_id IS NULL AND has_comment",
+        CsatFilter.NONE: "csat_score IS NULL AND csat_vote IS NULL",
+    },
+    "state": {
+        StateFilter.LIVE: "deletion_request_id IS NULL",
+        StateFilter.MARKED: "deletion_request_id IS NOT NULL AND deleted_at IS NULL",
+        StateFilter.DELETED: "deleted_at IS NOT NULL",
+    },
 }
-_CSATS = {
-    CsatFilter.POSITIVE: "csat_vote = 'positive'",
-    CsatFilter.NEUTRAL: "csat_vote = 'neutral'",
-    CsatFilter.NEGATIVE: "csat_vote = 'negative'",
-    CsatFilter.LOW: "csat_score <= 3",
-    CsatFilter.MIDDLE: "csat_score BETWEEN 4 AND 6",
-    CsatFilter.HIGH: "csat_score >= 7",
-    CsatFilter.COMMENT: "deletion_request_id IS NULL AND has_comment",
-    CsatFilter.NONE: "csat_score IS NULL AND csat_vote IS NULL",
-}
-_STATES = {
-    StateFilter.LIVE: "deletion_request_id IS NULL",
-    StateFilter.MARKED: "deletion_request_id IS NOT NULL AND deleted_at IS NULL",
-    StateFilter.DELETED: "deleted_at IS NOT NULL",
-}
+_LANGUAGE = "deletion_request_id IS NULL AND lower(substring(language FROM '^[A-Za-z]*')) = %(language)s"
 
 
 def read_page(
@@ -272,23 +276,13 @@ def _plan(filters: LogFilters) -> _PagePlan:
     if chosen.keys() <= {"channel"}:
         return _PagePlan("AND channel = %(channel)s" if chosen else "", "TRUE", PAGE_SIZE + 1)
     if chosen == {"state": StateFilter.DELETED}:
-        deleted = _STATES[StateFilter.DELETED]
-        return _PagePlan("AND deletion_request_id IS NOT NULL", deleted, MAX_ENTRIES_WITH_ROWS)
+        condition = _condition("state", StateFilter.DELETED)
+        return _PagePlan("AND deletion_request_id IS NOT NULL", condition, MAX_ENTRIES_WITH_ROWS)
     max_entries = MAX_ENTRIES_WITH_ROWS if filters.csat == CsatFilter.COMMENT else MAX_ENTRIES
-    return _PagePlan("", " AND ".join(f"({condition})" for condition in _conditions(filters)), max_entries)
+    return _PagePlan("", " AND ".join(f"({_condition(*one)})" for one in chosen.items()), max_entries)
 
 
-def _conditions(filters: LogFilters) -> Iterator[str]:
-    if filters.channel is not None:
-        yield "channel = %(channel)s"
-    if filters.language is not None:
-        yield "deletion_request_id IS NULL AND lower(substring(language FROM '^[A-Za-z]*')) = %(language)s"
-    for name in ("has_agent_handover", "has_push", "has_file_upload"):
-        if getattr(filters, name) is not None:
-            yield f"{name} = %({name})s"
-    if filters.score is not None:
-        yield _SCORES[filters.score]
-    if filters.csat is not None:
-        yield _CSATS[filters.csat]
-    if filters.state is not None:
-        yield _STATES[filters.state]
+def _condition(name: str, value: Any) -> str:
+    if name == "language":
+        return _LANGUAGE
+    return _CONDITIONS[name][value] if name in _CONDITIONS else f"{name} = %({name})s"

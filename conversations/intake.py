@@ -52,20 +52,18 @@ class DocumentOutcome(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoreResult:
-    """The result of one document: the platform's id (None if unreadable), and how many messages it added."""
+    """The result of one document: the platform's id (None if unreadable), and how many messages it added.
+
+    `number` is our number of the conversation, None if there is no such conversation.
+    """
 
     id: str | None
-    conversation: MergedConversation | None
     outcome: DocumentOutcome
     errors: tuple[DocumentError, ...] = ()
     messages: int = 0
-
-    @property
-    def number(self) -> int | None:
-        """Our number of the conversation; None if there is no such conversation."""
-        return self.conversation.number if self.conversation else None
+    number: int | None = None
 
 
 def store(*, chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) -> list[StoreResult]:
@@ -108,13 +106,15 @@ def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) ->
     results = [
         _merge(one, conversations=conversations, erasures=erasures, declared=declared)
         if isinstance(one, IncomingDocument)
-        else StoreResult(one.document_id, None, DocumentOutcome.REFUSED, one.errors)
+        else (StoreResult(one.document_id, DocumentOutcome.REFUSED, one.errors), None)
         for one in resolved
     ]
     merged = list(conversations.values())
     rows.write(chatbot_id=chatbot.pk, conversations=merged)
     flag_days(chatbot_id=chatbot.pk, instants=(message["sent_at"] for one in merged for message in one.new_messages))
-    return results
+    for result, conversation in results:
+        result.number = conversation.number if conversation else None
+    return [result for result, _ in results]
 
 
 def _merge(
@@ -123,24 +123,24 @@ def _merge(
     conversations: dict[bytes, MergedConversation],
     erasures: rows.Erasures,
     declared: DeclaredVariables,
-) -> StoreResult:
+) -> tuple[StoreResult, MergedConversation | None]:
     """Refuse the document, or merge it into its conversation (a new one is added to `conversations`)."""
     document_id = incoming.document["id"]
     conversation = conversations.get(incoming.digest)
     if conversation is not None and conversation.row.deletion_request_id is not None:
         error = error_at((), "conversation_deleted", "This conversation was deleted; nothing more is stored in it.")
-        return StoreResult(document_id, conversation, DocumentOutcome.REFUSED, (error,))
+        return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
     if conversation is None:
         missing = _missing_fields(incoming.document)
         if missing:
-            return StoreResult(document_id, None, DocumentOutcome.REFUSED, missing)
+            return StoreResult(document_id, DocumentOutcome.REFUSED, missing), None
 
     erased = _erased_chatters(incoming, conversation, erasures)
     if erased:
         if conversation is not None:
             conversation.close(max(erased.values()).request_id, erased)
         error = error_at((), "chatter_erased", "It is of a chatter who was erased after this conversation began.")
-        return StoreResult(document_id, conversation, DocumentOutcome.REFUSED, (error,))
+        return StoreResult(document_id, DocumentOutcome.REFUSED, (error,)), conversation
 
     outcome = DocumentOutcome.CREATED
     if conversation is None:
@@ -149,7 +149,7 @@ def _merge(
     else:
         changed, messages = conversation.merge(incoming, declared)
         outcome = DocumentOutcome.UPDATED if changed else DocumentOutcome.UNCHANGED
-    return StoreResult(document_id, conversation, outcome, messages=messages)
+    return StoreResult(document_id, outcome, messages=messages), conversation
 
 
 def _missing_fields(document: Document) -> tuple[DocumentError, ...]:

@@ -72,15 +72,15 @@ def positions(
     An index answers `channel`, and one answers `deleted=True`; with both, one of them filters what the other finds.
     With `deleted=False` the deleted ones in between are read too.
     """
-    found = Conversation.objects.filter(chatbot=chatbot)
-    if started_after is not None:
-        found = found.filter(started_at__gte=started_after)
-    if started_before is not None:
-        found = found.filter(started_at__lt=started_before)
-    if channel is not None:
-        found = found.filter(channel=channel)
-    if deleted is not None:
-        found = found.filter(deletion_request_id__isnull=not deleted)
+    filters = {
+        "started_at__gte": started_after,
+        "started_at__lt": started_before,
+        "channel": channel,
+        "deletion_request_id__isnull": None if deleted is None else not deleted,
+    }
+    found = Conversation.objects.filter(
+        chatbot=chatbot, **{name: value for name, value in filters.items() if value is not None}
+    )
     size = Func(F("csat_comment"), function="octet_length", output_field=IntegerField())
     return found.annotate(size=Coalesce(size, 0)).values("started_at", "id", "size")
 

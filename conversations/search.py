@@ -14,7 +14,7 @@ from conversations.filtered_log import ROW_COLUMNS, LogRow
 from conversations.sql import folded_name
 
 MAX_RESULTS = 100
-# Of what has no order in time: so many are read, and the newest of them shown.
+# Where no index has the order in time: so many are read, and the newest of them returned.
 MAX_CANDIDATES = 1_000
 MIN_NAME_LENGTH = 2
 

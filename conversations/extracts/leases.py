@@ -131,7 +131,7 @@ UPDATE conversations_dailyextract e
    SET token = NULL, claimed_until = NULL, attempts = e.attempts + lost.counts,
        error_code = CASE lost.counts WHEN 1 THEN 'worker_lost' ELSE e.error_code END,
        error_detail = CASE lost.counts WHEN 1 THEN
-           'The worker stopped in the middle of the work. Look at its logs, then have it made again.'
+           'The worker stopped in the middle of the work. Look at its logs, then order the extract again.'
            ELSE e.error_detail END,
        state = CASE WHEN lost.counts = 1 AND e.attempts + 1 >= %(most)s THEN 'failed' ELSE e.state END
   FROM (SELECT id, CASE WHEN %(blamed)s::text IS NULL OR owner = %(blamed)s THEN 1 ELSE 0 END AS counts
