@@ -25,7 +25,7 @@ examples:
   make bench ARGS='--only deletions --rounds 5'
 
 The table goes to stdout, progress to stderr, and benchmarks/results.json has the rows for programs. Only the
-ratios travel from one machine to another. docs/benchmarks.md tells what each program does and what its floor is.
+ratios travel from one machine to another. docs/benchmarks.md describes each program and its floor.
 
 exit codes: 0 all ran, whatever their figures; 1 one failed, or the servers did not start; 130 interrupted
 """
@@ -82,7 +82,7 @@ def run_each(run: Run, names: Sequence[str], *, before: Callable[[], None]) -> l
 
 
 def _show_logs() -> None:
-    """Show the last lines that workers and web servers wrote: their logs go with the place."""
+    """Print the last lines of the logs of workers and web servers: the logs are removed at the end."""
     for log in sorted(VAR_DIR.glob("*.log")):
         lines = log.read_text(errors="replace").splitlines()[-20:]
         print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)

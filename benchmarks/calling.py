@@ -1,4 +1,4 @@
-"""Call the API over HTTP with as little of the machine's time as can be: the server has to share it with us.
+"""Call the API over HTTP with as little of the machine's time as possible, which the server shares.
 
 Requests are built whole before the clock starts, and sent on connections that are kept.
 """

@@ -18,7 +18,7 @@ _HOURS = 3600.0
 
 
 class NotCompleted(Exception):
-    """Requests ended in another way than completed, or did not end in time."""
+    """Requests ended otherwise than completed, or not in time."""
 
 
 def file(filled: Filled, values: Iterable[str], kind: str = "deletion") -> list[UUID]:
@@ -60,7 +60,7 @@ def wait(filled: Filled, kind: str = "deletion", *, every: float = 0.01, seconds
 
 
 def are_completed(filled: Filled, kind: str = "deletion") -> bool:
-    """Say whether the chatbot's requests of this kind are completed, all of them. Raises NotCompleted."""
+    """Return whether the chatbot's requests of this kind are completed, all of them. Raises NotCompleted."""
     return not _rest(filled, kind)
 
 

@@ -9,7 +9,7 @@ from chatbots.models import Chatbot
 from chatbots.operations import NewVariable, create_chatbot
 from common.crypto import digest
 
-# So many messages in one transaction, on so many connections at once.
+# Messages per transaction, and connections at once.
 _CHUNK_MESSAGES = 100_000
 _CONNECTIONS = 2
 
@@ -41,7 +41,7 @@ SELECT %(chatbot)s, id, 'm-' || n, 'user', 'text', repeat('a text of some length
 
 @dataclass(frozen=True)
 class Filled:
-    """A chatbot that was made and filled: its number, number and public id of its UCI, and its chatters' values."""
+    """A filled chatbot: its number, number and public id of its UCI, and its chatters' values."""
 
     chatbot: int
     variable: int
@@ -50,14 +50,14 @@ class Filled:
     values: list[str]
 
     def digest_of(self, value: str) -> bytes:
-        """Return by what a chatter of this value is found."""
+        """Return the digest of a value."""
         return digest("chatter", self.scope, value)
 
 
 def fill(slug: str, *, chatters: int, conversations: int = 5, messages: int = 10, apart: int = 1) -> Filled:
-    """Make a chatbot of so many chatters, with so many conversations each, of so many messages each.
+    """Create a chatbot with chatters, conversations for each, and messages for each conversation.
 
-    The first conversation begins 60 days ago at midnight, UTC, and each next one so many seconds later.
+    The first conversation begins 60 days ago at midnight, UTC, and each next one `apart` seconds later.
     """
     chatbot = create_chatbot(
         slug=slug,

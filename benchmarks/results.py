@@ -1,4 +1,4 @@
-"""What a program hands back, and how it is shown: a table for people, `results.json` for programs."""
+"""The results of a program, printed as a table for people and as `results.json` for programs."""
 
 import json
 import os
@@ -44,7 +44,7 @@ class Result:
 
 @dataclass
 class Run:
-    """One run of the benchmarks: what was asked for, and what has been found. Programs get it."""
+    """One run of the benchmarks: its options and results. Passed to programs."""
 
     quick: bool = False
     wanted_rounds: int | None = None
@@ -58,11 +58,11 @@ class Run:
         return self.wanted_rounds or self.size(full, quick)
 
     def tell(self, text: str) -> None:
-        """Say what goes on, on stderr."""
+        """Report progress on stderr."""
         print(f"  {datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
-        """Keep a line of information that stands below the table."""
+        """Keep a line of information to print below the table."""
         self.tell(text)
         self.notes.append(text)
 

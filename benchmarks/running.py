@@ -71,7 +71,7 @@ def command(*words: str) -> tuple[float, float]:
         began = time.perf_counter()
         argv = [sys.executable, str(ROOT / "manage.py"), *words]
         process = processes.start("command", argv, env=world.ENVIRONMENT, log=VAR_DIR / "command.log")
-        # Not what wait4 tells of memory: that counts ours, which the child shares until it is itself.
+        # Not the memory of wait4: that counts ours, which the child shares until it is itself.
         while process.poll() is None:
             peak = max(peak, _peak_kib(process.pid))
             time.sleep(0.01)
@@ -82,12 +82,12 @@ def command(*words: str) -> tuple[float, float]:
 
 
 def warm_up(slug: str) -> None:
-    """Give the workers requests that find nothing: enough of them that every worker has its share."""
-    nobody = fill(slug, chatters=0)
-    file(nobody, [f"nobody-{number}" for number in range(500)])
-    wait(nobody, seconds=60)
-    file(nobody, [f"nobody-{number}" for number in range(500, 530)], "export")
-    wait(nobody, "export", seconds=60)
+    """Give the workers requests that find nothing, enough for each of them."""
+    empty = fill(slug, chatters=0)
+    file(empty, [f"nobody-{number}" for number in range(500)])
+    wait(empty, seconds=60)
+    file(empty, [f"nobody-{number}" for number in range(500, 530)], "export")
+    wait(empty, "export", seconds=60)
 
 
 @contextmanager

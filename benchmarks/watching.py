@@ -1,4 +1,4 @@
-"""Look at the database while others work on it."""
+"""Watch the database while other processes work on it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from django.db import connection
 
 from benchmarks import world
 
-# Everything that talks to the database but us and whoever plays the floor.
+# All sessions but ours and that of the floor.
 _OLDEST = """
 SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0)::float8 FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND application_name <> 'benchmark' AND pid <> %s

@@ -1,4 +1,4 @@
-"""`make demo`: the main job from end to end on real parts, told in numbered lines, each a fact that was checked.
+"""`make demo`: the main job from end to end on real parts, in numbered lines, each a fact that was checked.
 
 Exit code 0 if every fact holds; 1 with the first that does not, and with the place of the logs.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Tell the story and return the exit code. Whatever happens, what was started is stopped."""
+    """Run all chapters and return the exit code. Everything that was started is stopped in any case."""
     exit_on_sigterm()
     story = Story()
     began = time.monotonic()
@@ -77,7 +77,7 @@ def _tell(story: Story, processes: Processes, began: float) -> None:
     chapters.export(scene)
     story.chapter("Delete")
     chapters.delete(scene)
-    story.chapter("Look again")
+    story.chapter("Verify")
     chapters.look_for_traces(scene)
     chapters.show_the_log(scene)
     chapters.send_late_documents(scene)
@@ -90,7 +90,7 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     call_command("migrate", verbosity=0)
     address = own_copy.start_web_and_worker(processes, ENVIRONMENT, VAR_DIR)
     story.fact(
-        f"PostgreSQL, S3, web server and workers are up, the tables are made ({time.monotonic() - began:.0f} s)"
+        f"PostgreSQL, S3, web server and workers are up, the tables are created ({time.monotonic() - began:.0f} s)"
     )
 
     words = ["--name", "Tern Ferries", "--timezone", "Europe/Lisbon", "--variable", f"custom:{UCI}"]
@@ -100,7 +100,7 @@ def _set_up(story: Story, processes: Processes, began: float) -> "Scene":
     signing = _manage("create_api_key", SLUG, "--type", "signing", "--label", "Demo CRM")
     scopes = ("--scope", "requests:read", "--scope", "conversations:write")
     token = _manage("create_api_key", SLUG, "--type", "token", "--label", "Demo backend", *scopes)
-    story.fact(f"Chatbot {SLUG} is made, with {UCI} as its Unique Chatter Identifier, a signing key and a token")
+    story.fact(f"Chatbot {SLUG} is created, with {UCI} as its Unique Chatter Identifier, a signing key and a token")
 
     scene = Scene(
         story=story,
@@ -128,14 +128,14 @@ def _staff_browser(address: str) -> Browser:
 
 
 def _manage(command: str, *words: str) -> dict[str, Any]:
-    """Run a command as an operator does and return the document it prints. It may hold a secret: not shown."""
+    """Run a command as an operator does, and return the JSON that it prints. It can contain a secret: not shown."""
     argv = [sys.executable, "manage.py", command, *words, "--json"]
     done = subprocess.run(argv, env=ENVIRONMENT, cwd=ROOT, check=False, capture_output=True, text=True)
     require(
         done.returncode == 0, f"manage.py {command} ended with code {done.returncode}: {done.stderr.strip()[-300:]}"
     )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def _refuse_foreign_settings() -> None:

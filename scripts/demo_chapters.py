@@ -1,4 +1,4 @@
-"""The chapters of the demo. Each does something as its users do, looks what came of it, and says so."""
+"""The chapters of the demo. Each does something as its users do, checks the result, and prints it."""
 
 import csv
 import hashlib
@@ -26,7 +26,7 @@ Request = dict[str, Any]
 
 @dataclass
 class Scene:
-    """What the chapters have in common."""
+    """The state that the chapters share."""
 
     story: Story
     client: Client
@@ -54,7 +54,7 @@ def send_one_over_the_api(scene: Scene, document: Document) -> None:
     )
     scene.story.fact(
         f"One more came over the API with a token: now there are {len(scene.documents)} conversations with "
-        f"{messages} messages, of three people and of somebody unknown"
+        f"{messages} messages, of three people and an unknown one"
     )
 
 
@@ -92,8 +92,8 @@ def export(scene: Scene) -> None:
 
 
 def _check_csv(scene: Scene, chatter: str) -> None:
-    told = scene.exports[chatter]["export"]
-    content = hosted_storage().read(told["key"])
+    export = scene.exports[chatter]["export"]
+    content = hosted_storage().read(export["key"])
     rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     hers = sample.message_ids(scene.of(chatter))
     name = scene.of(chatter)[0]["user_name"]
@@ -109,16 +109,16 @@ def _check_csv(scene: Scene, chatter: str) -> None:
     others = [one for one in scene.documents if one not in scene.of(chatter) and one.get("user_name")]
     require(
         not evidence.found(sample.traces(others), [content]),
-        f"The CSV of {chatter} holds something of somebody else.",
+        f"The CSV of {chatter} contains data of another person.",
     )
     digest = hashlib.sha256(content).hexdigest()
     require(
-        (len(rows), len(content), digest) == (told["rows"], told["bytes"], told["sha256"]),
-        f"Rows, bytes or SHA-256 of the CSV of {chatter} are not those that the status tells.",
+        (len(rows), len(content), digest) == (export["rows"], export["bytes"], export["sha256"]),
+        f"Rows, bytes or SHA-256 of the CSV of {chatter} are not those in the status.",
     )
     scene.story.fact(
-        f"{name}'s CSV in the bucket holds each of the {len(hers)} messages once and nobody else's; size and SHA-256 "
-        "are as told"
+        f"{name}'s CSV in the bucket holds each of the {len(hers)} messages once and no others; size and SHA-256 "
+        "are as the status says"
     )
     if chatter == NADIA:
         scene.story.show("It begins:")
@@ -141,7 +141,7 @@ def delete(scene: Scene) -> None:
     _check_counts(scene, before, _counts())
     require(
         evidence.rows_of(_ids_of_others(scene)) == neighbours,
-        "A row of somebody else changed, though nobody asked for that.",
+        "A row of another person changed, though no request named them.",
     )
     scene.story.fact(f"Every row of {RUTH} and of the unknown person is what it was, {len(neighbours)} in all")
 
@@ -156,10 +156,12 @@ def _delete_with_the_export(scene: Scene) -> None:
         "files": 1,
         "exports": 1,
     }
-    told = {store: counts[store] for store in expected}
-    require(told == expected, f"The deletion of {NADIA} says it erased {told} instead of {expected}.")
-    gone = scene.exports[NADIA]["export"]["key"]
-    require(not hosted_storage().exists(gone), f"The export of {NADIA} is still in the bucket.")
+    reported = {store: counts[store] for store in expected}
+    require(reported == expected, f"The deletion of {NADIA} reports {reported} erased instead of {expected}.")
+    require(
+        not hosted_storage().exists(scene.exports[NADIA]["export"]["key"]),
+        f"The export of {NADIA} is still in the bucket.",
+    )
     scene.story.fact(
         f"A deletion of {NADIA}, her exports included, is completed after {seconds:.1f} s: {counts['conversations']} "
         f"conversations, {counts['messages']} messages, {counts['files']} file, {counts['exports']} export erased"
@@ -292,7 +294,7 @@ def _about(chatter: str, **options: bool) -> dict[str, Any]:
 
 
 def _carry_out(scene: Scene, path: str, chatter: str, **options: bool) -> tuple[Request, float]:
-    """File a request, signed, and follow it until it is completed; return it and how many seconds that took."""
+    """File a signed request and wait until it is completed; return it and the seconds it took."""
     answer = scene.client.file(path, _about(chatter, **options))
     require(answer.status == 200, f"{path} of {chatter} was answered {answer.status} instead of 200.")
     began = time.monotonic()
@@ -340,6 +342,6 @@ def _check_counts(scene: Scene, before: dict[str, int], after: dict[str, int]) -
     require(after == expected, f"The tables hold {after} instead of {expected}.")
     changes = ", ".join(f"{name} {before[name]} → {after[name]}" for name in before if name != "conversations")
     scene.story.fact(
-        f"There are as many conversations as before, {after['conversations']}, since that they took place counts for "
-        f"billing; what was in them is gone: {changes}. The digest goes with Omar's export"
+        f"There are as many conversations as before, {after['conversations']}, since they count for billing; "
+        f"their content is erased: {changes}. The digest goes with Omar's export"
     )

@@ -1,4 +1,4 @@
-"""The demo's two callers: a client company's program, and a staff member's browser. The standard library alone."""
+"""The demo's two clients: a company's program, and a staff member's browser. Standard library only."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Calls the API of one chatbot: signed, as requests are filed, or with a token, as all else is done."""
+    """Calls the API of one chatbot: signed to file requests, with a token for all else."""
 
     def __init__(self, address: str, slug: str, *, secret: str, token: str) -> None:
         self._base = f"{address}/api/v1/chatbots/{slug}/"
@@ -42,7 +42,7 @@ class Client:
         return self._call(path, None, self._bearer())
 
     def follow(self, request_id: str, *, seconds: float) -> dict[str, Any]:
-        """Ask for the status until the request has ended or is held, or the time is over; return the last one."""
+        """Poll the status until the request has ended or is on hold, or the time is over; return the last status."""
         deadline = time.monotonic() + seconds
         while True:
             status: dict[str, Any] = self.get(f"requests/{request_id}").body
@@ -85,7 +85,7 @@ class Browser:
 
 
 def _open(opener: urllib.request.OpenerDirector, request: urllib.request.Request) -> tuple[int, str]:
-    """Return status and text also of an error: it is an answer like any other."""
+    """Return status and text, of an error too."""
     try:
         with opener.open(request, timeout=30) as answer:
             return answer.status, answer.read().decode()

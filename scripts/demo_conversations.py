@@ -1,4 +1,4 @@
-"""What the demo loads: a few conversations of Tern Ferries, an invented company. No two people say the same."""
+"""The demo's data: a few conversations of Tern Ferries, an invented company. No two people say the same."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -105,7 +105,7 @@ def over_the_api(now: datetime) -> Document:
 
 
 def _talk(name: str, chatter: str | None, started_at: datetime, lines: list[Line], **fields: Any) -> Document:
-    """A conversation document. Its ids are its own, so that a search for them finds nothing else."""
+    """A conversation document with unique ids, so that a search for them finds nothing else."""
     started_at = started_at.astimezone(UTC).replace(microsecond=0)
     document: Document = {
         "id": f"tf-{name}",
@@ -129,7 +129,7 @@ def _talk(name: str, chatter: str | None, started_at: datetime, lines: list[Line
 
 
 def of(chatter: str, documents: Iterable[Document]) -> list[Document]:
-    """Return the conversations in which a chatter was."""
+    """Return the conversations of a chatter."""
     return [document for document in documents if document.get("custom_variables", {}).get(UCI) == chatter]
 
 
@@ -138,7 +138,7 @@ def message_ids(documents: Iterable[Document]) -> list[str]:
 
 
 def traces(documents: Iterable[Document]) -> set[str]:
-    """Return all that these conversations say of a person: ids, names, texts, comments, values of variables."""
+    """Return everything personal in these conversations: ids, names, texts, comments, values of variables."""
     return {trace for document in documents for trace in _traces(document)}
 
 

@@ -1,4 +1,4 @@
-"""Where the demo looks for itself, past the API: the whole database, the whole bucket, the logs."""
+"""What the demo searches without the API: the whole database, the whole bucket, the logs."""
 
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ TABLES = ("message", "identity", "variablevalue", "uploadedfile")
 
 
 def dump() -> str:
-    """Return the whole database as plain text, as pg_dump writes it: every table, whatever it is for."""
+    """Return the whole database, every table, as plain text by pg_dump."""
     where = settings.DATABASES["default"]
     words = ["--host", where["HOST"], "--port", where["PORT"], "--username", where["USER"], where["NAME"]]
     done = subprocess.run([postgres_program("pg_dump"), *words], check=True, capture_output=True)
@@ -22,7 +22,7 @@ def dump() -> str:
 
 
 def objects() -> dict[str, bytes]:
-    """Return all that lies in the bucket, every version of it, by key and version."""
+    """Return every version of every object in the bucket, by key and version."""
     storage = hosted_storage()
     client = storage.connection.meta.client
     found = {}
@@ -33,12 +33,12 @@ def objects() -> dict[str, bytes]:
 
 
 def keys_and_contents(stored: Mapping[str, bytes]) -> list[str | bytes]:
-    """Return what can be searched of objects: their keys as well as what is in them."""
+    """Return the keys and the contents of objects, to be searched."""
     return [*stored.keys(), *stored.values()]
 
 
 def logs() -> list[bytes]:
-    """Return the logs of everything that runs."""
+    """Return the logs of all processes."""
     return [path.read_bytes() for path in log_files(settings.VAR_DIR) if path.exists()]
 
 
@@ -47,13 +47,13 @@ def log_files(var_dir: Path) -> list[Path]:
 
 
 def found(traces: Iterable[str], places: Iterable[str | bytes]) -> set[str]:
-    """Return those of the traces that stand somewhere in the places."""
+    """Return those traces that occur in the texts."""
     texts = [place if isinstance(place, bytes) else place.encode() for place in places]
     return {trace for trace in traces if any(trace.encode() in text for text in texts)}
 
 
 def rows_of(conversation_ids: Iterable[str]) -> list[str]:
-    """Return everything that is stored of these conversations, row by row, as PostgreSQL writes a row."""
+    """Return the rows of these conversations, as PostgreSQL writes them."""
     rows: list[str] = []
     with connection.cursor() as cursor:
         cursor.execute(
@@ -77,7 +77,7 @@ def count(table: str, condition: str = "TRUE") -> int:
 
 
 def tasks_ever_queued() -> int:
-    """Return how many django-q2 tasks were ever inserted: done ones leave no row behind."""
+    """Return how many django-q2 tasks were ever inserted, including finished ones, which have no row."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM django_q_ormq_id_seq")
         return int(cursor.fetchone()[0])

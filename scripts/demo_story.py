@@ -1,4 +1,4 @@
-"""How the demo speaks: numbered lines, each a fact that was checked before it is said."""
+"""The demo's output: numbered lines, each a fact that was checked before it is printed."""
 
 import os
 import sys
@@ -10,11 +10,11 @@ _INDENT = " " * 7
 
 
 class Wrong(Exception):
-    """What should be true and is not, in plain words."""
+    """Something that should be true and is not."""
 
 
 def require(holds: object, otherwise: str) -> None:
-    """Raise Wrong with these words unless something holds."""
+    """Raise Wrong with this text unless the condition holds."""
     if not holds:
         raise Wrong(otherwise)
 
@@ -33,7 +33,7 @@ class Story:
         print(f"\n {self._coloured(text, '1')}", flush=True)
 
     def fact(self, text: str) -> None:
-        """Say the next fact, which has been checked."""
+        """Print the next fact, which has been checked."""
         self._number += 1
         lines = textwrap.wrap(text, _WIDTH - len(_INDENT))
         print(f" {self._number:>3} {self._coloured('✓', '32')} {lines[0]}")

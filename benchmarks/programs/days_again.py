@@ -1,7 +1,7 @@
-"""Queued deletions of chatters who are in daily extracts, which are made again before a deletion completes.
+"""Queued deletions of chatters who are in daily extracts, which are rebuilt before a deletion completes.
 
 The chatbot has a hosted file for each of ten days, and each chatter was there on five of them. Half of the chatters
-are erased, so that each file has to be made again and still holds half of what it held. The floor erases them as that
+are erased, so that each file has to be rebuilt and still holds half of what it held. The floor erases them as that
 of `deletions` does, then makes each day once as that of `daily_extract` does, one after the other. That both leave
 the same files is checked.
 """

@@ -25,7 +25,7 @@ SELECT id, external_id_digest, started_at, deleted_at FROM conversations_convers
 
 
 class NotErased(Exception):
-    """What was to be measured did not come about."""
+    """The situation to measure was not reached."""
 
 
 def run(run: Run) -> None:

@@ -56,7 +56,7 @@ def run(run: Run) -> None:
 
 
 def _prepared(stored: int) -> Filled:
-    """Empty the tables, store so many messages of another chatbot, and make the one to import into.
+    """Empty the tables, store messages of another chatbot, and create the one to import into.
 
     Made in the same order each time, so that it has the same ids, and so have the rows that are stored.
     """

@@ -59,7 +59,7 @@ _FILTERS = {
     "CSAT comment, 3 %": "csat=comment",
     "deleted, 6 %": "state=deleted",
     "deletion under way, none": "state=marked",
-    "a language of nobody": "language=zh",
+    "an unused language": "language=zh",
     "five together": "uploads=yes&started=bot&handover=yes&csat=low&score=low",
 }
 
