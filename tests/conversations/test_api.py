@@ -161,7 +161,7 @@ def test_a_body_over_the_limit_is_too_large(caller, settings):
     assert not Conversation.objects.exists()
 
 
-def test_nobody_stores_without_the_scope(chatbot):
+def test_storing_needs_the_scope(chatbot):
     problem(TokenCaller(chatbot, scopes=["conversations:read"]).post(CONVERSATIONS, document()), 403, "scope_missing")
     problem(SigningCaller(chatbot).post(CONVERSATIONS, document()), 401, "not_authenticated")
     assert not Conversation.objects.exists()

@@ -23,7 +23,7 @@ def made(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> Chatbo
     return chatbot
 
 
-def test_the_days_are_told_newest_first(made: Chatbot) -> None:
+def test_the_days_are_listed_newest_first(made: Chatbot) -> None:
     answer = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-02")
     assert answer.status_code == 200
     second, first = answer.json()["extracts"]
@@ -46,7 +46,7 @@ def test_the_days_are_told_newest_first(made: Chatbot) -> None:
     }
 
 
-def test_the_error_of_a_day_is_told(made: Chatbot) -> None:
+def test_the_error_of_a_day_is_returned(made: Chatbot) -> None:
     DailyExtract.objects.update(state="failed", error_code="storage_unavailable", error_detail="It is down.")
     (told,) = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-01").json()["extracts"]
     assert (told["state"], told["error"]) == (
@@ -68,7 +68,7 @@ def test_bad_days_are_refused(chatbot: Chatbot, query: str, at_fault: dict[str, 
     assert pointers(TokenCaller(chatbot).get(f"extracts?{query}")) == at_fault
 
 
-def test_the_earliest_day_there_is_can_be_asked_for(chatbot: Chatbot) -> None:
+def test_the_earliest_possible_day_is_accepted(chatbot: Chatbot) -> None:
     assert TokenCaller(chatbot).get("extracts?to=0001-01-02").json() == {"extracts": []}
 
 
@@ -93,7 +93,9 @@ def test_a_hosted_file_is_downloaded_through_a_link(made: Chatbot, storage: Obje
         ({"state": "expired"}, 409, "extract_expired"),
     ],
 )
-def test_what_cannot_be_downloaded_is_told(made: Chatbot, change: dict[str, str], status: int, code: str) -> None:
+def test_an_extract_without_a_download_is_refused_with_the_reason(
+    made: Chatbot, change: dict[str, str], status: int, code: str
+) -> None:
     DailyExtract.objects.update(**change)
     problem(TokenCaller(made).get(f"extracts/{FIRST}/download"), status, code)
 

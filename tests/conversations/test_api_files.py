@@ -217,14 +217,14 @@ def test_it_finds_its_own_conversations_only(caller, neighbour, storage):
     assert not UploadedFile.objects.exists()
 
 
-def test_it_is_gone_from_the_mark_on(caller, conversation, storage):
+def test_nothing_is_stored_after_the_mark(caller, conversation, storage):
     Conversation.objects.update(deletion_request_id=uuid4())
 
     problem(send(caller, conversation.pk, WHOLE), 410, "conversation_deleted")
     assert not UploadedFile.objects.exists()
 
 
-def test_it_is_gone_when_the_mark_comes_during_the_upload(caller, conversation, storage, monkeypatch):
+def test_nothing_is_stored_if_the_mark_comes_during_the_upload(caller, conversation, storage, monkeypatch):
     write = uploads.write
 
     def marked_meanwhile(**arguments):

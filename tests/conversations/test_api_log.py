@@ -116,7 +116,7 @@ def test_the_log_is_newest_first_and_complete_also_among_equal_instants(
     assert len(caller.get("conversations").json()["results"]) == 11
 
 
-def test_what_is_erased_between_pages_is_missed_by_nobody(chatbot: Chatbot, caller: TokenCaller) -> None:
+def test_no_conversation_is_missed_when_some_are_erased_between_pages(chatbot: Chatbot, caller: TokenCaller) -> None:
     rows = [conversation_of(chatbot, "42", messages=0, started_at=NOON - timedelta(minutes=n)) for n in range(6)]
     pages = results_of(caller, "conversations?limit=2")
     seen = next(pages)
@@ -255,7 +255,7 @@ def test_no_parameters_break_a_call(caller: TokenCaller, pairs: list[tuple[str, 
 
 
 @pytest.mark.parametrize("number", ["0", "9" * 18, "9" * 19, "9" * 300])
-def test_a_number_that_is_nobodys_is_not_found(caller: TokenCaller, number: str) -> None:
+def test_a_number_without_a_conversation_is_not_found(caller: TokenCaller, number: str) -> None:
     problem(caller.get(f"conversations/{number}"), 404, "not_found")
 
 

@@ -150,7 +150,7 @@ def test_files_are_listed_also_without_a_message(chatbot: Chatbot, caller: Token
     assert list(results_of(caller, f"{path}?limit=1")) == [[first], [second]]
 
 
-def test_a_file_is_fetched_through_a_link_and_the_change_log_tells(
+def test_a_file_is_fetched_through_a_link_and_the_change_log_records_it(
     chatbot: Chatbot, caller: TokenCaller, storage: ObjectStorage
 ) -> None:
     conversation = conversation_of(chatbot, "42")

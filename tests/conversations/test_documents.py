@@ -154,7 +154,7 @@ def test_it_takes_scores_of_one_decimal(score: float) -> None:
     assert taken(score=score)["score"] == Decimal(str(score))
 
 
-def test_it_tells_all_errors_at_once_with_the_id_where_it_can_be_read() -> None:
+def test_it_returns_all_errors_at_once_with_the_id_if_it_can_be_read() -> None:
     sent = document(channel="fax", score=11, colour=1)
     sent["messages"] = [message("m1", text="\0"), message("m1", kind="image")]
 

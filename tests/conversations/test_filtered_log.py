@@ -94,7 +94,7 @@ def test_of_a_closed_one_it_gives_what_is_kept_and_nothing_can_be_learnt_by_filt
     assert (row.channel, row.csat_score, row.csat_vote, row.has_push) == ("whatsapp", 4, "positive", True)
 
 
-def test_it_tells_live_marked_and_deleted_apart(chatbot: Chatbot) -> None:
+def test_it_distinguishes_live_marked_and_deleted(chatbot: Chatbot) -> None:
     rows = {state: planted(chatbot, number) for number, state in enumerate(StateFilter)}
     mark(rows[StateFilter.MARKED])
     erase(rows[StateFilter.DELETED])
@@ -123,7 +123,7 @@ def test_pages_follow_each_other_both_ways(chatbot: Chatbot, monkeypatch: pytest
     assert numbers(page(chatbot, behind=back.older)) == made[2:0:-1]
 
 
-def test_a_page_of_rare_ones_says_how_far_it_has_looked_and_the_next_goes_on_from_there(
+def test_a_page_of_rare_ones_reports_how_far_it_searched_and_the_next_starts_there(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filtered_log, "MAX_ENTRIES", 4)

@@ -69,7 +69,7 @@ def test_it_reads_past_a_byte_order_mark_blank_lines_and_a_missing_end_of_line(i
     assert imported(content)[0]["created"] == 2
 
 
-def test_it_tells_refused_lines_by_number_pointer_and_code(imported: Any, tmp_path: Path) -> None:
+def test_it_reports_refused_lines_by_number_pointer_and_code(imported: Any, tmp_path: Path) -> None:
     path = tmp_path / "refused.jsonl"
     secret = "Lovelace"
     content = lines(
@@ -88,7 +88,7 @@ def test_it_tells_refused_lines_by_number_pointer_and_code(imported: Any, tmp_pa
     ]
 
 
-def test_it_shows_the_first_refusals_where_no_file_is_asked_for(
+def test_it_prints_the_first_refused_lines_without_a_file_for_them(
     chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "conversations.jsonl"
@@ -105,7 +105,7 @@ def test_it_shows_the_first_refusals_where_no_file_is_asked_for(
     assert "Lovelace" not in told.out + told.err
 
 
-def test_it_refuses_a_line_that_is_too_long_and_goes_on_after_it(imported: Any, settings: Settings) -> None:
+def test_it_refuses_a_line_that_is_too_long_and_continues_after_it(imported: Any, settings: Settings) -> None:
     settings.MAX_BODY_BYTES = 1_000
     long = document("c-1", user_name="x" * 5_000)
 
@@ -231,7 +231,7 @@ def test_batches_are_stored_at_the_same_time(bot: Chatbot, monkeypatch: pytest.M
     assert (summary.outcomes[DocumentOutcome.CREATED], summary.messages) == stored() == (12, 24)
 
 
-def test_the_documents_of_one_conversation_are_taken_in_order_across_batches(bot: Chatbot) -> None:
+def test_the_documents_of_one_conversation_are_stored_in_order_across_batches(bot: Chatbot) -> None:
     same = [document("same", user_name=f"name {number}") for number in range(40)]
     others = [document(f"c-{number}") for number in range(80)]
 
@@ -258,7 +258,7 @@ def test_it_counts_what_was_stored_beside_a_batch_that_failed(bot: Chatbot) -> N
     assert 3 <= summary.outcomes[DocumentOutcome.CREATED] < 27
 
 
-def test_it_counts_what_is_under_way_when_it_is_broken_off(bot: Chatbot) -> None:
+def test_it_counts_running_batches_when_it_is_interrupted(bot: Chatbot) -> None:
     summary = run(bot, *(document(f"c-{number}") for number in range(60)), stop_after=2)
 
     assert (summary.outcomes[DocumentOutcome.CREATED], summary.messages) == stored()

@@ -251,7 +251,7 @@ def test_it_adds_a_second_identity_and_overwrites_none(chatbot: Chatbot) -> None
 
 
 @pytest.mark.parametrize("placeholder", ["", "null", "undefined", "None", "anonymous"])
-def test_it_identifies_nobody_by_a_placeholder(chatbot: Chatbot, placeholder: str) -> None:
+def test_a_placeholder_identifies_no_chatter(chatbot: Chatbot, placeholder: str) -> None:
     assert results(chatbot, parsed(custom_variables={"member_id": placeholder})) == ["created"]
 
     assert not Identity.objects.exists()
@@ -284,7 +284,7 @@ def test_it_keeps_the_uci_of_a_conversation_s_beginning(chatbot: Chatbot) -> Non
     assert not second.identity_set.exists()
 
 
-def test_it_maps_nobody_before_a_uci_is_designated(chatbot: Chatbot) -> None:
+def test_no_chatter_is_identified_before_a_uci_is_designated(chatbot: Chatbot) -> None:
     Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
 
     stored(chatbot, parsed())

@@ -228,7 +228,7 @@ def test_it_waits_for_a_mark_and_then_refuses() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_is_seen_whole_by_a_mark_that_comes_later() -> None:
+def test_a_later_mark_sees_all_of_it() -> None:
     chatbot = ready_chatbot(slug="acme")
     holding, done = threading.Event(), threading.Event()
 

@@ -101,7 +101,7 @@ def test_it_brings_hostile_texts_back_exactly(chatbot: Chatbot) -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kathmandu"])
-def test_it_tells_times_in_utc_whatever_the_sessions_zone(chatbot: Chatbot, zone: str) -> None:
+def test_it_writes_times_in_utc_whatever_the_sessions_zone(chatbot: Chatbot, zone: str) -> None:
     conversation = factories.conversation_of(chatbot, "42", messages=0, started_at=START)
     message(conversation, "hello", at=1)
     with connection.cursor() as cursor:

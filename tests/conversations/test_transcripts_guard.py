@@ -89,7 +89,9 @@ FORMULAS = [
 
 
 @pytest.mark.parametrize(("texts", "guarded"), [(HARMLESS, False), (FORMULAS, True)])
-def test_it_tells_numbers_and_phone_numbers_from_formulas(chatbot: Chatbot, texts: list[str], guarded: bool) -> None:
+def test_it_distinguishes_numbers_and_phone_numbers_from_formulas(
+    chatbot: Chatbot, texts: list[str], guarded: bool
+) -> None:
     conversation = factories.conversation_of(chatbot, "42", messages=0)
     for at, text in enumerate(texts):
         message(conversation, text, at=at)

@@ -27,5 +27,5 @@ def test_it_counts_what_the_present_and_the_former_uci_name_in_one_statement(
     assert counted == {former.pk: UciCount(2, is_more=True), present.pk: UciCount(2, is_more=False)}
 
 
-def test_a_uci_that_nobody_has_yet_counts_as_none(chatbot: Chatbot) -> None:
+def test_a_uci_without_conversations_counts_zero(chatbot: Chatbot) -> None:
     assert conversations_by_uci(chatbot=chatbot) == {factories.uci_of(chatbot).pk: UciCount(0, is_more=False)}

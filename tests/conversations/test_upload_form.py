@@ -120,7 +120,7 @@ def test_it_stops_reading_a_body_that_passes_the_limit_without_saying_so(setting
     assert stream._body.tell() == 64 * 1024
 
 
-def test_it_counts_what_stands_around_the_file_too(settings):
+def test_it_counts_the_bytes_around_the_file_too(settings):
     settings.UPLOAD_MAX_BYTES = 1000
 
     with pytest.raises(Problem) as caught:

@@ -88,7 +88,7 @@ def test_an_empty_day_gives_the_header(chatbot: Chatbot, storage: ObjectStorage)
     assert storage.read(str(extract_of(chatbot).key)) == HEADER
 
 
-def test_late_messages_have_the_day_made_again_once(
+def test_late_messages_cause_one_rebuild_of_the_day(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
 ) -> None:
     for owner in (chatbot, neighbour):
@@ -129,7 +129,7 @@ def test_a_first_file_that_a_late_message_overtakes_is_not_published(
     assert len(lines(storage, extract_of(chatbot))) == 2
 
 
-def test_a_file_made_again_is_published_though_it_is_to_be_made_once_more(
+def test_a_rebuilt_file_is_published_though_it_is_stale_again(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned(chatbot)
@@ -292,7 +292,7 @@ def test_errors_are_noted_and_tried_again_later(
     assert extract.not_before > timezone.now()
 
 
-def test_a_secret_that_does_not_open_is_told(chatbot: Chatbot) -> None:
+def test_a_secret_that_cannot_be_decrypted_is_reported(chatbot: Chatbot) -> None:
     planned(chatbot)
     Bucket.objects.update(
         hosting="client", bucket="theirs", region="eu-west-1", access_key_id="a", secret_encrypted="b"
@@ -341,7 +341,7 @@ def test_an_older_version_is_removed_before_the_row_says_done(
         assert len(list(storage.versions())) == 1
 
 
-def test_what_somebody_else_wrote_since_is_not_removed(chatbot: Chatbot) -> None:
+def test_what_another_program_has_written_since_is_not_removed(chatbot: Chatbot) -> None:
     with versioned_bucket() as storage:
         first = storage.write_parts("k", storage.open_upload("k", content_type="text/csv"), [b"1"])
         second = storage.write_parts("k", storage.open_upload("k", content_type="text/csv"), [b"2"])
