@@ -18,7 +18,6 @@ from uuid import UUID
 from django.db import connection, models
 
 from chatbots.models import Chatbot
-from common.db import array, fetch
 from conversations.models import Conversation
 
 PAGE_SIZE = 50
@@ -153,13 +152,6 @@ SELECT found.place, found.matches, found.started_at, found.id, {columns}
  ORDER BY found.place
 """
 
-_ROWS = f"""
-SELECT c.started_at, c.id, {ROW_COLUMNS}
-  FROM unnest(%s::bigint[]) AS wanted(id)
- CROSS JOIN LATERAL (SELECT * FROM conversations_conversation WHERE id = wanted.id AND chatbot_id = %s OFFSET 0) AS c
- ORDER BY c.started_at DESC, c.id DESC
-"""  # noqa: S608  (texts of ours)
-
 # Without statistics PostgreSQL takes a chatbot for small, and would rather sort all of it than read it in order.
 _IN_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
 
@@ -255,11 +247,6 @@ def newest_before(chatbot: Chatbot, before: datetime) -> datetime | None:
     """Return the start of the newest conversation that began before an instant, by one look into the index."""
     found = Conversation.objects.filter(chatbot=chatbot, started_at__lt=before).order_by("-started_at", "-id")
     return found.values_list("started_at", flat=True).first()
-
-
-def read_rows(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogRow]:
-    """Return the chatbot's conversations with these numbers, newest first, in one statement."""
-    return [row_of(columns) for columns in fetch(_ROWS, [array(list(numbers)), chatbot.pk])]
 
 
 class _PagePlan(NamedTuple):

@@ -85,7 +85,7 @@ def by_id(*, chatbot: Chatbot, external_id: str) -> SearchResult:
 
 
 def by_number(*, chatbot: Chatbot, number: int) -> SearchResult:
-    return SearchResult(tuple(filtered_log.read_rows([number], chatbot=chatbot)), has_more=False)
+    return _search("SELECT %(number)s::bigint AS id", chatbot, number=number)
 
 
 def combine(first: SearchResult, second: SearchResult) -> SearchResult:

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from chatbots.models import Chatbot
-from conversations import filtered_log
+from conversations import filtered_log, search
 from conversations.filtered_log import CsatFilter, LogFilters, LogPage, ScoreFilter, StateFilter
 from conversations.models import Conversation
 from tests.conversations.closing import PLANTED, erase, mark, planted
@@ -86,7 +86,7 @@ def test_of_a_closed_one_it_gives_what_is_kept_and_nothing_can_be_learnt_by_filt
     close(conversation)
     assert [numbers(page(chatbot, one)) for one in filters] == [[], []]
     (row,) = page(chatbot).rows
-    assert row == filtered_log.read_rows([conversation.pk], chatbot=chatbot)[0]
+    assert row == search.by_number(chatbot=chatbot, number=conversation.pk).rows[0]
     assert row.is_closed
     assert PLANTED not in str(row)
     assert row.began_at == NOON.replace(hour=0)
