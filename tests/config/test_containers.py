@@ -1,16 +1,21 @@
 """Containerfile, compose.yaml and .env.example agree with the project: versions, settings, commands and limits."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 from django.conf import settings
 from django.core.management import get_commands
 
+from common.storage import ObjectStorage
 from common.version import VERSION
 from config.web import settings as web_settings
 from tests.config.test_settings import KEY, manage
@@ -119,11 +124,13 @@ def test_a_service_can_change_nothing_but_its_volumes_and_gains_no_rights(servic
 
 def test_each_service_has_a_health_check_and_waits_for_what_it_needs() -> None:
     for name, service in SERVICES.items():
-        assert service["healthcheck"] == {"disable": True} if name == "migrate" else service["healthcheck"]["test"]
+        ends = name in {"bucket", "migrate"}
+        assert service["healthcheck"] == {"disable": True} if ends else service["healthcheck"]["test"]
     healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
     assert SERVICES["migrate"]["depends_on"] == {"db": healthy}
+    assert SERVICES["bucket"]["depends_on"] == {"s3": healthy}
     for name in ("web", "worker"):
-        assert SERVICES[name]["depends_on"] == {"db": healthy, "s3": healthy, "migrate": done}
+        assert SERVICES[name]["depends_on"] == {"db": healthy, "s3": healthy, "bucket": done, "migrate": done}
 
 
 def test_a_service_gets_settings_that_there_are_and_each_that_is_required() -> None:
@@ -190,6 +197,27 @@ def test_the_database_logs_no_rows() -> None:
 
     assert SERVICES["db"]["command"] == ["postgres", *(f"-c{name}={value}" for name, value in advice)]
     assert advice
+
+
+def test_the_storage_has_its_inner_ports_for_itself() -> None:
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp=true"} <= set(SERVICES["s3"]["command"])
+
+
+def test_the_bucket_is_created_once_and_may_be_there_already(storage: ObjectStorage) -> None:
+    given = environment("bucket") | {
+        "PATH": os.environ["PATH"],
+        "S3_ENDPOINT_URL": settings.S3_ENDPOINT_URL or "",
+        "S3_BUCKET": f"compose-{uuid4()}",
+        "S3_ACCESS_KEY_ID": settings.S3_ACCESS_KEY_ID,
+        "S3_SECRET_ACCESS_KEY": settings.S3_SECRET_ACCESS_KEY,
+    }
+    client = storage.connection.meta.client
+    try:
+        for _ in range(2):
+            subprocess.run([sys.executable, ROOT / "deploy/compose/create_bucket.py"], check=True, env=given)
+        assert client.list_objects_v2(Bucket=given["S3_BUCKET"])["KeyCount"] == 0
+    finally:
+        client.delete_bucket(Bucket=given["S3_BUCKET"])
 
 
 def test_the_storage_keeps_no_log() -> None:
