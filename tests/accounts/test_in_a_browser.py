@@ -21,6 +21,7 @@ def chromium() -> Iterator[Browser]:
         yield launched
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_the_way_in_and_the_change_log(live_server, chromium, user: User, chatbot, settings):

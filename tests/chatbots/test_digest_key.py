@@ -58,6 +58,7 @@ def test_no_new_connection_is_used_with_another_key(settings) -> None:
             pass
 
 
+@pytest.mark.long(reason="starts four programs")
 @pytest.mark.django_db(transaction=True)
 def test_neither_worker_nor_web_nor_command_starts_with_another_key() -> None:
     for argv in (

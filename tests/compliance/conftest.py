@@ -52,7 +52,7 @@ def whole(chatbot: Chatbot, storage: ObjectStorage) -> list[str]:
     return sorted([file.object_key, EXPORT, COPY, EXTRACT, today])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[S3Server]:
     with running(CLIENT) as server:
         yield server

@@ -15,7 +15,11 @@ from tests.browser import SCHEMES, WIDE, barriers, browser, fits, needs_chromium
 from tests.factories import conversation_of, deletion_of
 from tests.people import Role, staff
 
-pytestmark = [pytest.mark.django_db(transaction=True), needs_chromium]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    needs_chromium,
+    pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each"),
+]
 
 
 def looked_at(page: Page, name: str) -> None:

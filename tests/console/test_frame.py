@@ -43,6 +43,7 @@ def test_an_address_that_takes_a_form_alone_says_so(admin_client: Client, chatbo
     assert "Nothing was done: this address takes no form." in answer.text
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_the_frame_is_easy_to_use_wide_and_narrow_light_and_dark(live_server, chromium, admin_user: User, chatbot):

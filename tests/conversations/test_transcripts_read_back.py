@@ -84,7 +84,7 @@ def by_a_spreadsheet(path: Path, *, as_text: bool = True) -> list[str]:
 
 
 def _libreoffice(path: Path, wanted: str, *options: str, out: str = ".") -> None:
-    profile = (path.parent / "profile").as_uri()
+    profile = (path.parent.parent / "libreoffice").as_uri()  # of all tests of this process: it takes long to make
     subprocess.run(
         [
             *("soffice", "--headless", f"-env:UserInstallation={profile}", *options),

@@ -4,7 +4,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
 
 _HOST = b"Host: 127.0.0.1\r\n"
 
@@ -59,14 +59,17 @@ KINDS: dict[str, Callable[[socket.socket], None]] = {
 @contextmanager
 def slow_callers(port: int, kinds: list[str], *, number: int) -> Iterator[None]:
     """Let so many callers, of these kinds in turn, hold the web server up; a byte a second of those that drip."""
-    over = Event()
+    over, sent = Event(), Semaphore(0)
 
     def hold(kind: str) -> None:
         with socket.socket() as caller, suppress(OSError):
-            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            caller.settimeout(10)
-            caller.connect(("127.0.0.1", port))
-            KINDS[kind](caller)
+            try:
+                caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                caller.settimeout(10)
+                caller.connect(("127.0.0.1", port))
+                KINDS[kind](caller)
+            finally:
+                sent.release()
             while not over.wait(1):
                 if kind.startswith("dripping"):
                     caller.sendall(b"a")
@@ -74,7 +77,8 @@ def slow_callers(port: int, kinds: list[str], *, number: int) -> Iterator[None]:
     threads = [Thread(target=hold, args=(kinds[each % len(kinds)],), daemon=True) for each in range(number)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    for _ in threads:
+        sent.acquire(timeout=10)
     try:
         yield
     finally:

@@ -43,6 +43,7 @@ def _fits_a_phone(page: Page) -> bool:
     return width <= PHONE["width"]
 
 
+@pytest.mark.long(reason="a browser draws the reference of the whole API")
 def test_the_reference_shows_every_call_with_its_samples(live_server, chromium):
     watched = open_page(chromium, f"{live_server.url}/api/docs/")
     page = watched.page
@@ -53,6 +54,7 @@ def test_the_reference_shows_every_call_with_its_samples(live_server, chromium):
     _stays_at_home(watched, live_server.url)
 
 
+@pytest.mark.long(reason="a browser draws the reference of the whole API")
 def test_the_reference_can_be_read_by_everybody_and_on_a_phone(live_server, chromium):
     # Of few calls: axe takes ten seconds for all, and finds the same.
     few = document() | {"paths": {path: calls for path, calls in document()["paths"].items() if "data-e" in path}}

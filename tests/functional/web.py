@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from scripts.processes import web_command
@@ -27,7 +27,11 @@ class WebServer:
     def stop(self) -> None:
         """Ask it to stop, and wait until it takes no more connections."""
         os.kill(self._master, signal.SIGTERM)
-        time.sleep(0.5)
+        end = time.monotonic() + PATIENCE
+        with suppress(ConnectionError):
+            while time.monotonic() < end:
+                socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE).close()
+                time.sleep(0.02)
 
     def peak_memory(self) -> int:
         """The most memory that a worker process has had, in bytes."""

@@ -20,6 +20,7 @@ def chromium() -> Iterator[Browser]:
         yield launched
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chromium, chatbot: Chatbot, neighbour):

@@ -10,6 +10,7 @@ from tests.factories import CallbackFactory, deletion_of
 from tests.people import Role, staff
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_callbacks_are_sent_again_and_a_chatbot_is_chosen(live_server, chatbot: Chatbot, neighbour: Chatbot) -> None:

@@ -57,6 +57,7 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     expect(page.get_by_role("radio", name="plan_b")).to_be_visible()
 
 
+@pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, chatbot: Chatbot):
