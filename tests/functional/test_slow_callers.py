@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,9 +31,9 @@ def server(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> I
         yield server
 
 
-def waits(server: WebServer, path: str) -> list[float]:
+def waits(server: WebServer, path: str, *, seconds: float = _SECONDS) -> list[float]:
     """Call for some seconds, each time anew, and return how long each answer took."""
-    taken, end = list[float](), time.monotonic() + _SECONDS
+    taken, end = list[float](), time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
         connection = server.connect()
@@ -42,6 +43,11 @@ def waits(server: WebServer, path: str) -> list[float]:
         taken.append(time.monotonic() - began)
         time.sleep(0.02)
     return sorted(taken)
+
+
+def allowed(server: WebServer, path: str, seconds: float) -> float:
+    """Return how long an answer may take: so many seconds, but on a busy machine some times what it takes anyway."""
+    return max(seconds, 5 * statistics.median(waits(server, path, seconds=0.5)))
 
 
 @contextmanager
@@ -56,11 +62,12 @@ def closing_all() -> Iterator[list[socket.socket]]:
 
 @pytest.mark.parametrize("kind", ["all", *(pytest.param(kind, marks=_ONE_KIND) for kind in KINDS)])
 def test_64_slow_callers_hold_nobody_up(server: WebServer, kind: str) -> None:
+    probe, page = allowed(server, "/healthz", 0.2), allowed(server, "/admin/login/", 1)
     with slow_callers(server.port, [*KINDS] if kind == "all" else [kind], number=64):
         probes, pages = waits(server, "/healthz"), waits(server, "/admin/login/")
     # Medians: what a busy machine adds to the slowest call is not the callers' doing.
-    assert probes[len(probes) // 2] <= 0.2
-    assert pages[int(len(pages) * 0.99)] <= 1
+    assert statistics.median(probes) <= probe
+    assert pages[int(len(pages) * 0.99)] <= page
 
 
 def until_closed(caller: socket.socket) -> float:
@@ -115,12 +122,13 @@ def test_of_all_who_are_slow_who_has_been_for_longest_makes_room(server: WebServ
 
 
 def test_who_comes_when_all_connections_are_taken_is_served(server: WebServer) -> None:
-    number = 2 * limits.CONNECTIONS + 20
+    number, most = 2 * limits.CONNECTIONS + 20, allowed(server, "/healthz", 5)
     with slow_callers(server.port, ["silent"], number=number):
-        assert waits(server, "/healthz")[-1] <= 5
+        assert waits(server, "/healthz")[-1] <= most
 
 
 def test_requests_by_the_thousand_in_one_piece_hold_nobody_up(server: WebServer) -> None:
+    most = allowed(server, "/healthz", 0.5)
     with closing_all() as callers:
         for _ in range(200):
             callers.append(socket.create_connection(("127.0.0.1", server.port), timeout=30))
@@ -129,7 +137,7 @@ def test_requests_by_the_thousand_in_one_piece_hold_nobody_up(server: WebServer)
         answers = b""
         while piece := callers[0].recv(65_536):
             answers += piece
-    assert probes[len(probes) // 2] <= 0.5
+    assert statistics.median(probes) <= most
     statuses = [answer[:3] for answer in answers.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [b"200"] * limits.AT_ONCE + [b"400"]
 
