@@ -127,6 +127,7 @@ def test_who_comes_when_all_connections_are_taken_is_served(server: WebServer) -
         assert waits(server, "/healthz")[-1] <= most
 
 
+@pytest.mark.long(reason="how soon 200 bursts are over is a matter of the machine")
 def test_requests_by_the_thousand_in_one_piece_hold_nobody_up(server: WebServer) -> None:
     most = allowed(server, "/healthz", 0.5)
     with closing_all() as callers:
