@@ -41,13 +41,11 @@ WAIT_FOR_ROWS = timedelta(seconds=5)
 _ASK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
        EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
-                WHERE earlier.variable_id = r.variable_id AND earlier.uci_digest = r.uci_digest
-                  AND earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
-                  AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))
+                WHERE {sql.IS_EARLIER} AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
+                  AND earlier.status IN {sql.OPEN})
        OR (r.conversation_digests IS NOT NULL AND EXISTS (
            SELECT 1 FROM {sql.SHARING} AS earlier
-            WHERE earlier.seq < r.seq AND earlier.kind = 'export'
-              AND earlier.status IN ('failed', 'on_hold', 'accepted', 'processing'))),
+            WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN {sql.OPEN})),
        r.conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL (
