@@ -25,7 +25,7 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from common.crypto import SecretUnreadable, decrypt, encrypt
-from common.problems import FieldError, Problem
+from common.problems import Problem, invalid_field
 from common.query import Query, Whole
 
 
@@ -154,4 +154,4 @@ def _row(*parts: Any) -> Func:
 
 def _invalid_cursor() -> Problem:
     detail = "Must be a cursor from a response of this call: use its next and previous unchanged."
-    return Problem("invalid", detail, errors=[FieldError(pointer="/cursor", code="invalid", detail=detail)])
+    return invalid_field("/cursor", "invalid", detail)

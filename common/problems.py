@@ -133,6 +133,11 @@ class Problem(exceptions.APIException):
         return headers
 
 
+def invalid_field(pointer: str, code: str, detail: str) -> Problem:
+    """Return the problem of a call with one invalid field."""
+    return Problem("invalid", detail, errors=[FieldError(pointer=pointer, code=code, detail=detail)])
+
+
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:  # noqa: ARG001  DRF's signature
     """Return the response to an exception of a view (DRF's EXCEPTION_HANDLER)."""
     problem = as_problem(error)

@@ -27,7 +27,7 @@ from common.bodies import (
     require_shallow,
 )
 from common.json_outline import count_values, is_deeper
-from common.problems import FieldError, Problem
+from common.problems import Problem, invalid_field
 from common.query import Query, read_query
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import JSON, describe, link, parameters_of
@@ -354,5 +354,4 @@ def _require(condition: bool) -> None:
 
 def _refuse_too_many(count: int) -> None:
     if count > MAX_DOCUMENTS:
-        detail = f"Must have at most {MAX_DOCUMENTS:,} documents."
-        raise Problem("invalid", detail, errors=[FieldError(pointer="", code="too_long", detail=detail)])
+        raise invalid_field("", "too_long", f"Must have at most {MAX_DOCUMENTS:,} documents.")

@@ -11,7 +11,7 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.buckets import hosted_storage
 from chatbots.models import ApiKey, Bucket
-from common.problems import FieldError, Problem
+from common.problems import Problem, invalid_field
 from common.query import parse_day, read_query
 from common.storage import StorageError
 from config.openapi.document import EXTRACTS
@@ -55,7 +55,7 @@ class ExtractsView(ChatbotView):
         last = query.last or datetime.now(UTC).date() + timedelta(days=1)
         first = query.first or max(last, date.min + DEFAULT_DAYS) - DEFAULT_DAYS
         if last - first > MAX_DAYS:
-            raise _invalid("from", "too_long", f"Ask for {MAX_DAYS.days} days at most.")
+            raise invalid_field("/from", "too_long", f"Ask for {MAX_DAYS.days} days at most.")
         found = DailyExtract.objects.filter(chatbot=caller_of(request).chatbot, day__range=(first, last))
         return Response({"extracts": [representation.extract(one) for one in found.order_by("-day")]})
 
@@ -102,8 +102,4 @@ def _parse_day(text: str) -> date:
     try:
         return parse_day(text)
     except ValueError:
-        raise _invalid("day", "invalid", "Must be a day such as 2026-11-24.") from None
-
-
-def _invalid(name: str, code: str, detail: str) -> Problem:
-    return Problem("invalid", detail, errors=[FieldError(pointer=f"/{name}", code=code, detail=detail)])
+        raise invalid_field("/day", "invalid", "Must be a day such as 2026-11-24.") from None

@@ -18,7 +18,7 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import PageQuery
-from common.problems import FieldError, Problem
+from common.problems import Problem, invalid_field
 from common.query import Query, read_query
 from common.storage import StorageError
 from config.openapi.document import CONVERSATIONS
@@ -234,8 +234,7 @@ def _store_file(request: Request, conversation: Conversation) -> Response:
         raise Problem("conversation_deleted") from None
     except uploads.UploadInvalid as invalid:
         pointer = "/message_id" if invalid.field == "message_id" else "/file"
-        error = FieldError(pointer=pointer, code=invalid.code, detail=invalid.detail)
-        raise Problem("invalid", invalid.detail, errors=[error]) from None
+        raise invalid_field(pointer, invalid.code, invalid.detail) from None
     except StorageError as error:
         logger.error("A file could not be stored: %s", error.code)  # noqa: TRY400  it says all there is
         raise Problem("unavailable", "The storage did not take the file. Send it again later.") from None

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from common.bodies import body_as_it_arrives
-from common.problems import FieldError, Problem
+from common.problems import Problem, invalid_field
 
 # As RFC 2046 has it.
 _BOUNDARY = re.compile(r"[ -~]{0,69}[!-~]")
@@ -50,9 +50,9 @@ def read_upload_form(request: HttpRequest) -> UploadForm:
         if part.name != "message_id":
             raise _unknown_field()
         if message_id is not None:
-            raise _invalid("/message_id", "repeated_field", "Can be given once.")
+            raise invalid_field("/message_id", "repeated_field", "Can be given once.")
         message_id = _text(events)
-    raise _invalid("/file", "missing", "Send one file.")
+    raise invalid_field("/file", "missing", "Send one file.")
 
 
 def most_body_bytes() -> int:
@@ -86,7 +86,7 @@ def _parts(events: Iterator[_Event]) -> Iterator[MultipartSegment]:
 
 def _upload_form(part: MultipartSegment, events: Iterator[_Event], message_id: str | None) -> UploadForm:
     if not part.filename:
-        raise _invalid("/file", "missing", "Send the file with its name.")
+        raise invalid_field("/file", "missing", "Send the file with its name.")
     content_type = part.content_type or "application/octet-stream"
     if not any(fnmatchcase(content_type, allowed) for allowed in settings.UPLOAD_TYPES):
         raise Problem("unsupported_media_type", "Files of this media type are not taken.")
@@ -107,9 +107,9 @@ def _content(events: Iterator[_Event]) -> Iterator[bytes]:
     # To the end of the form: only a whole one is stored.
     for part in _parts(events):
         if part.name == "file":
-            raise _invalid("/file", "repeated_field", "Send one file in a call.")
+            raise invalid_field("/file", "repeated_field", "Send one file in a call.")
         if part.name == "message_id":
-            raise _invalid("/message_id", "out_of_order", "Must come before the file.")
+            raise invalid_field("/message_id", "out_of_order", "Must come before the file.")
         raise _unknown_field()
 
 
@@ -120,17 +120,13 @@ def _text(events: Iterator[_Event]) -> str:
             break
         raw += event
         if len(raw) > _MAX_ID_BYTES:
-            raise _invalid("/message_id", "too_long", "Must have at most 200 characters.")
+            raise invalid_field("/message_id", "too_long", "Must have at most 200 characters.")
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise _invalid("/message_id", "invalid", "Must be text in UTF-8.") from None
+        raise invalid_field("/message_id", "invalid", "Must be text in UTF-8.") from None
 
 
 def _unknown_field() -> Problem:
     # Without its name: a caller may have put anything into it.
-    return _invalid("", "unknown_field", "The form takes message_id and file alone.")
-
-
-def _invalid(pointer: str, code: str, detail: str) -> Problem:
-    return Problem("invalid", detail, errors=[FieldError(pointer=pointer, code=code, detail=detail)])
+    return invalid_field("", "unknown_field", "The form takes message_id and file alone.")

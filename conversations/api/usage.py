@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
-from common.problems import FieldError, Problem
+from common.problems import invalid_field
 from common.query import read_query
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import describe, parameters_of
@@ -59,10 +59,8 @@ class UsageView(ChatbotView):
 
 
 def _check_months(first: date, last: date) -> None:
-    code = detail = ""
     if first > last:
-        code, detail = "out_of_range", "Must not be later than the month in to (the present one, if left out)."
-    elif usage.months_before(last, MAX_MONTHS - 1) > first:
-        code, detail = "too_long", f"Ask for {MAX_MONTHS} months at most."
-    if code:
-        raise Problem("invalid", detail, errors=[FieldError(pointer="/from", code=code, detail=detail)])
+        detail = "Must not be later than the month in to (the present one, if left out)."
+        raise invalid_field("/from", "out_of_range", detail)
+    if usage.months_before(last, MAX_MONTHS - 1) > first:
+        raise invalid_field("/from", "too_long", f"Ask for {MAX_MONTHS} months at most.")
