@@ -95,7 +95,7 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 
 
 def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """Put a failed request at the end of the line, with fresh attempts, and so the extracts that it waits for.
+    """Requeue a failed request with fresh attempts, and so the extracts that it waits for.
 
     Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased since).
     """

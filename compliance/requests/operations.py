@@ -6,7 +6,7 @@ change-log entry, and after commit a nudge to the workers. What workers report i
     accepted -> processing -> completed | failed       (workers)
     accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)
     accepted, on_hold -> cancelled                     (cancel; never once a deletion has marked)
-    failed -> accepted                                 (retry, at the end of the line)
+    failed -> accepted                                 (retry, at the end of the queue)
 """
 
 from compliance.requests.decisions import (
