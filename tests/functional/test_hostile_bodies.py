@@ -57,6 +57,7 @@ def unknown(caller: Caller, raw: bytes) -> dict[str, str]:
     )
 
 
+@pytest.mark.long(reason="eight large bodies at once, six times, and how soon they are refused is measured")
 @pytest.mark.parametrize(
     ("path", "caller_type", "is_known"),
     [

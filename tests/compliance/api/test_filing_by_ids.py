@@ -79,7 +79,7 @@ def test_what_is_refused_is_told_by_pointer_and_never_quoted(caller, path, body,
 
 
 @PATHS
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ids=st.one_of(st.lists(st.one_of(st.text(max_size=220), st.none(), st.integers())), st.text(), st.integers()))
 def test_no_list_of_ids_breaks_a_call_or_is_quoted(caller, path, ids):
     with transaction.atomic():
