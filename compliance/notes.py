@@ -15,7 +15,6 @@ from uuid import UUID
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from common.db import array
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.notes import MOST_CHARACTERS
@@ -47,7 +46,8 @@ SELECT c.deletion_request_id, n.id
  CROSS JOIN LATERAL unnest(o.conversation_digests) AS given(digest)
  CROSS JOIN LATERAL (
        SELECT deletion_request_id FROM conversations_conversation
-        WHERE chatbot_id = o.chatbot_id AND external_id_digest = given.digest OFFSET 0) AS c
+        WHERE chatbot_id = o.chatbot_id AND chatbot_id = ANY(%(chatbots)s)
+          AND external_id_digest = given.digest OFFSET 0) AS c
  WHERE c.deletion_request_id = ANY(%(ids)s) AND {sql.IS_ANY}
 """  # noqa: S608  (a text of ours)
 
@@ -90,7 +90,7 @@ def empty(deletion_ids: Sequence[UUID]) -> None:
     """Empty the notes about the chatters of these deletions, in the transaction that completes them."""
     with connection.cursor() as cursor:
         if _is_any(cursor):
-            cursor.execute(_EMPTY, {"ids": array(deletion_ids)})
+            cursor.execute(_EMPTY, sql.subjects(deletion_ids))
 
 
 def left(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -98,7 +98,7 @@ def left(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
     with connection.cursor() as cursor:
         if not _is_any(cursor):
             return {}
-        cursor.execute(_LEFT, {"ids": array(deletion_ids)})
+        cursor.execute(_LEFT, sql.subjects(deletion_ids))
         return dict(cursor.fetchall())
 
 

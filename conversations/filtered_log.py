@@ -19,6 +19,7 @@ from django.db import connection, models
 
 from chatbots.models import Chatbot
 from conversations.models import Conversation
+from conversations.models.conversations import EARLIEST
 
 PAGE_SIZE = 50
 MAX_ENTRIES = 20_000
@@ -144,11 +145,12 @@ SELECT found.place, found.matches, found.started_at, found.id, {columns}
                                has_file_upload, csat_score, csat_vote, deletion_request_id, deleted_at,
                                csat_comment IS NOT NULL AS has_comment
                           FROM conversations_conversation
-                         WHERE chatbot_id = %(chatbot)s AND {window}
+                         WHERE chatbot_id = %(chatbot)s AND started_at > %(earliest)s AND {window}
                          ORDER BY started_at {order}, id {order} LIMIT %(max_entries)s) AS entry) AS looked
          WHERE {condition} OR place = %(max_entries)s LIMIT %(rows)s) AS found
   LEFT JOIN LATERAL (
-       SELECT * FROM conversations_conversation WHERE id = found.id AND found.matches OFFSET 0) AS c ON TRUE
+       SELECT * FROM conversations_conversation
+        WHERE id = found.id AND chatbot_id = %(chatbot)s AND found.matches OFFSET 0) AS c ON TRUE
  ORDER BY found.place
 """
 
@@ -199,6 +201,7 @@ def read_page(
     values: dict[str, Any] = {
         **filters.chosen,
         "chatbot": chatbot.pk,
+        "earliest": EARLIEST,
         "starts_at": starts_at,
         "ends_at": ends_at,
         "max_entries": plan.max_entries,
@@ -245,8 +248,8 @@ def row_of(columns: Sequence[Any]) -> LogRow:
 
 def newest_before(chatbot: Chatbot, before: datetime) -> datetime | None:
     """Return the start of the newest conversation that began before an instant, by one look into the index."""
-    found = Conversation.objects.filter(chatbot=chatbot, started_at__lt=before).order_by("-started_at", "-id")
-    return found.values_list("started_at", flat=True).first()
+    found = Conversation.objects.filter(chatbot=chatbot, started_at__gt=EARLIEST, started_at__lt=before)
+    return found.order_by("-started_at", "-id").values_list("started_at", flat=True).first()
 
 
 class _PagePlan(NamedTuple):

@@ -101,7 +101,7 @@ def _store(chatbot: Chatbot, documents: Sequence[Document | DocumentInvalid]) ->
         chatbot_id=chatbot.pk, chatters=(chatter for one in incoming for chatter in one.chatters.items())
     )
     conversations = rows.lock_conversations(chatbot_id=chatbot.pk, digests=(one.digest for one in incoming))
-    rows.read_known(conversations, incoming)
+    rows.read_known(conversations, incoming, chatbot_id=chatbot.pk)
 
     results = [
         _merge(one, conversations=conversations, erasures=erasures, declared=declared)

@@ -14,9 +14,10 @@ from typing_extensions import TypedDict
 
 from chatbots.models import Chatbot
 from common.crypto import digest
-from common.db import array, fetch
+from common.db import fetch
 from common.pagination import BoundedPages
 from conversations.models import Conversation, Identity
+from conversations.models.conversations import EARLIEST
 
 MAX_IDS = 1_000
 # Usually one, two where two people used one window, more where an integration is broken.
@@ -52,10 +53,10 @@ class LogPages(BoundedPages):
 # One index look-up per digest; see conversations.rows.
 _FIND = """
 SELECT found.id, coalesce(octet_length(found.csat_comment), 0)
-  FROM unnest(%s::bytea[], %s::bigint[]) AS wanted(digest, chatbot_id)
+  FROM unnest(%(digests)s::bytea[]) AS wanted(digest)
  CROSS JOIN LATERAL (
        SELECT c.id, c.csat_comment FROM conversations_conversation c
-        WHERE c.chatbot_id = wanted.chatbot_id AND c.external_id_digest = wanted.digest LIMIT 1) AS found
+        WHERE c.chatbot_id = %(chatbot)s AND c.external_id_digest = wanted.digest LIMIT 1) AS found
 """
 
 
@@ -79,7 +80,9 @@ def positions(
         "deletion_request_id__isnull": None if deleted is None else not deleted,
     }
     found = Conversation.objects.filter(
-        chatbot=chatbot, **{name: value for name, value in filters.items() if value is not None}
+        chatbot=chatbot,
+        started_at__gt=EARLIEST,
+        **{name: value for name, value in filters.items() if value is not None},
     )
     size = Func(F("csat_comment"), function="octet_length", output_field=IntegerField())
     return found.annotate(size=Coalesce(size, 0)).values("started_at", "id", "size")
@@ -88,7 +91,7 @@ def positions(
 def read(numbers: Sequence[int], *, chatbot: Chatbot) -> list[LogEntry]:
     """Return the chatbot's conversations with these numbers, in their order, in one statement."""
     identities = (
-        Identity.objects.filter(conversation=OuterRef("pk"))
+        Identity.objects.filter(chatbot=chatbot, conversation=OuterRef("pk"))
         # In the order of the index, so that no other looks cheaper for the first of a few.
         .order_by("variable_id", "value")
         .values(identifier=JSONObject(key="variable__name", value="value"))
@@ -106,7 +109,7 @@ def look_up(ids: Sequence[str], *, chatbot: Chatbot) -> list[LogEntry | None]:
     Two statements, for MAX_IDS at most. Raises TooLarge.
     """
     digests = [digest("conversation", chatbot.public_id, one) for one in ids]
-    found = dict(fetch(_FIND, [digests, array([chatbot.pk] * len(digests))]))
+    found = dict(fetch(_FIND, {"digests": digests, "chatbot": chatbot.pk}))
     if sum(found.values()) > MAX_BYTES:
         raise TooLarge
     entries = {

@@ -87,7 +87,9 @@ def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversat
     all is read, so nothing is shown after the mark of a deletion. Raises ConversationClosed.
     """
     with transaction.atomic():
-        found = Conversation.objects.filter(pk=conversation.pk, deletion_request_id__isnull=True)
+        found = Conversation.objects.filter(
+            chatbot=conversation.chatbot_id, pk=conversation.pk, deletion_request_id__isnull=True
+        )
         locked = found.select_for_update(no_key=True).first()
         if locked is None:
             raise ConversationClosed
@@ -98,15 +100,14 @@ def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversat
 
 def positions(conversation: Conversation) -> QuerySet[Any, Any]:
     """Return the rows for `MessagePages`."""
-    # Not filtered by the chatbot: its index has the messages of all its conversations in the order asked for here.
     size = Func(F("text"), function="octet_length", output_field=IntegerField())
-    found = Message.objects.filter(conversation=conversation)
+    found = Message.objects.filter(**_of(conversation))
     return found.annotate(size=size).values("sent_at", "id", "size")
 
 
 def read(numbers: Sequence[int], *, conversation: Conversation) -> list[MessageWithFiles]:
     """Return the messages with these primary keys, in their order, in two statements."""
-    found = Message.objects.filter(conversation=conversation).in_bulk(numbers)
+    found = Message.objects.filter(**_of(conversation)).in_bulk(numbers)
     files = defaultdict(list)
     for file in stored_files(conversation).filter(message_id__in=numbers).order_by("id"):
         files[file.message_id].append(file)
@@ -115,9 +116,9 @@ def read(numbers: Sequence[int], *, conversation: Conversation) -> list[MessageW
 
 def details(conversation: Conversation) -> ConversationDetails:
     """Return what a conversation holds beside its messages, in three statements."""
-    identities = Identity.objects.filter(conversation=conversation).select_related("variable")
-    values = VariableValue.objects.filter(conversation=conversation, expires_at__gt=Now()).select_related("variable")
-    files = UploadedFile.objects.filter(conversation=conversation).order_by("id")
+    identities = Identity.objects.filter(**_of(conversation)).select_related("variable")
+    values = VariableValue.objects.filter(**_of(conversation), expires_at__gt=Now()).select_related("variable")
+    files = UploadedFile.objects.filter(**_of(conversation)).order_by("id")
     return ConversationDetails(
         list(identities.order_by("variable_id", "value")[:MAX_IDENTITIES]),
         sorted(values, key=lambda value: value.variable.name),
@@ -126,13 +127,14 @@ def details(conversation: Conversation) -> ConversationDetails:
 
 
 def stored_files(conversation: Conversation) -> QuerySet[UploadedFile]:
-    return UploadedFile.objects.filter(conversation=conversation, state=UploadedFile.State.STORED)
+    return UploadedFile.objects.filter(**_of(conversation), state=UploadedFile.State.STORED)
 
 
 def message_ids(files: Sequence[UploadedFile]) -> dict[int, str]:
     """Return the platform's ids of the messages that these files came with, by the message's primary key."""
     numbers = {file.message_id for file in files if file.message_id is not None}
-    return dict(Message.objects.filter(pk__in=numbers).values_list("pk", "external_id"))
+    found = Message.objects.filter(chatbot__in={file.chatbot_id for file in files}, pk__in=numbers)
+    return dict(found.values_list("pk", "external_id"))
 
 
 def download_link(*, file: UploadedFile, actor: str) -> str:
@@ -143,10 +145,16 @@ def download_link(*, file: UploadedFile, actor: str) -> str:
     """
     link = hosted_storage().link(file.object_key, content_type=file.content_type)
     with transaction.atomic():
-        found = Conversation.objects.filter(pk=file.conversation_id, deletion_request_id__isnull=True)
-        stored = UploadedFile.objects.filter(pk=file.pk, state=UploadedFile.State.STORED)
+        found = Conversation.objects.filter(
+            chatbot=file.chatbot_id, pk=file.conversation_id, deletion_request_id__isnull=True
+        )
+        stored = UploadedFile.objects.filter(chatbot=file.chatbot_id, pk=file.pk, state=UploadedFile.State.STORED)
         if not (list(found.select_for_update()) and stored.exists()):
             raise FileGone
         data = {"file": file.pk, "conversation": file.conversation_id}
         changelog.record("file.downloaded", chatbot_id=file.chatbot_id, actor=actor, data=data)
     return link
+
+
+def _of(conversation: Conversation) -> dict[str, Any]:
+    return {"chatbot": conversation.chatbot_id, "conversation": conversation}

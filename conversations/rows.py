@@ -14,7 +14,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from common.db import array, execute, fetch
+from common.db import execute, fetch
 from conversations.merge import Chatter, ConversationRow, IncomingDocument, MergedConversation, StoredValue
 
 # A value sent again is kept longer; written only when that moves its expiry by this much, not at every message.
@@ -52,17 +52,15 @@ _COLUMN_LIST = ", ".join(_COLUMNS)
 _TYPED_COLUMNS = ", ".join(f"{column} {_COLUMN_TYPES.get(column, 'text')}" for column in _COLUMNS)
 
 # One look-up per digest, then the rows by number: asked for all digests at once, the planner may read the whole
-# chatbot, which it takes for small until there are statistics. The chatbot is beside each digest, not a constant: of
-# a chatbot newer than the statistics PostgreSQL expects a single row, which any index of the chatbot's would find.
-# The digest can be removed while we wait for a lock.
+# chatbot, which it takes for small until there are statistics. The digest can be removed while we wait for a lock.
 _LOCK_CONVERSATIONS = f"""
     SELECT id, {_COLUMN_LIST} FROM conversations_conversation
-    WHERE id = ANY(ARRAY(
+    WHERE chatbot_id = %(chatbot)s AND id = ANY(ARRAY(
         SELECT found.id
-        FROM unnest(%s::bytea[], %s::bigint[]) AS wanted(digest, chatbot_id)
+        FROM unnest(%(digests)s::bytea[]) AS wanted(digest)
         CROSS JOIN LATERAL (
             SELECT c.id FROM conversations_conversation c
-            WHERE c.chatbot_id = wanted.chatbot_id AND c.external_id_digest = wanted.digest LIMIT 1
+            WHERE c.chatbot_id = %(chatbot)s AND c.external_id_digest = wanted.digest LIMIT 1
         ) AS found))
       AND external_id_digest IS NOT NULL
     ORDER BY id FOR UPDATE
@@ -70,14 +68,14 @@ _LOCK_CONVERSATIONS = f"""
 _INSERT_CONVERSATIONS = f"""
     INSERT INTO conversations_conversation (chatbot_id, {_COLUMN_LIST})
     SELECT %s, new.* FROM json_to_recordset(%s::json) AS new({_TYPED_COLUMNS})
-    ON CONFLICT (chatbot_id, external_id_digest) DO NOTHING
+    ON CONFLICT (external_id_digest, chatbot_id) DO NOTHING
     RETURNING external_id_digest, id
 """  # noqa: S608
 _UPDATE_CONVERSATIONS = f"""
     UPDATE conversations_conversation AS stored
     SET {", ".join(f"{column} = new.{column}" for column in _COLUMNS)}
     FROM json_to_recordset(%s::json) AS new(id bigint, {_TYPED_COLUMNS})
-    WHERE stored.id = new.id
+    WHERE stored.chatbot_id = %s AND stored.id = new.id
 """  # noqa: S608
 
 _READ_ERASURES = """
@@ -92,7 +90,7 @@ _WHICH_MESSAGES = """
     CROSS JOIN LATERAL json_array_elements_text(wanted.items) AS item(value)
     CROSS JOIN LATERAL (
         SELECT 1 FROM conversations_message m
-        WHERE m.conversation_id = wanted.number AND m.external_id = item.value LIMIT 1
+        WHERE m.chatbot_id = %s AND m.conversation_id = wanted.number AND m.external_id = item.value LIMIT 1
     ) AS found
 """
 _WHICH_IDENTITIES = """
@@ -100,7 +98,8 @@ _WHICH_IDENTITIES = """
     FROM json_to_recordset(%s::json) AS wanted(number bigint, variable bigint, digest bytea)
     CROSS JOIN LATERAL (
         SELECT 1 FROM conversations_identity i
-        WHERE i.conversation_id = wanted.number AND i.variable_id = wanted.variable AND i.digest = wanted.digest
+        WHERE i.chatbot_id = %s AND i.conversation_id = wanted.number AND i.variable_id = wanted.variable
+          AND i.digest = wanted.digest
         LIMIT 1
     ) AS found
 """
@@ -116,7 +115,7 @@ _READ_VALUES = """
     FROM unnest(%s::bigint[]) AS wanted(number)
     CROSS JOIN LATERAL (
         SELECT variable_id, value, expires_at FROM conversations_variablevalue
-        WHERE conversation_id = wanted.number OFFSET 0
+        WHERE chatbot_id = %s AND conversation_id = wanted.number OFFSET 0
     ) AS found
 """
 _WRITE_VALUES = """
@@ -135,8 +134,8 @@ class ConcurrentIntake(Exception):
 def lock_conversations(*, chatbot_id: int, digests: Iterable[bytes]) -> dict[bytes, MergedConversation]:
     """Lock the stored conversations with these digests, in id order, and return them by digest."""
     conversations = {}
-    wanted = set(digests)
-    for number, *columns in fetch(_LOCK_CONVERSATIONS, [_bytea_array(wanted), array([chatbot_id] * len(wanted))]):
+    values = {"chatbot": chatbot_id, "digests": _bytea_array(set(digests))}
+    for number, *columns in fetch(_LOCK_CONVERSATIONS, values):
         row = ConversationRow(*columns)
         conversations[row.external_id_digest] = MergedConversation(row=row, number=number)
     return conversations
@@ -160,7 +159,9 @@ def erasures_of(*, chatbot_id: int, chatters: Iterable[Chatter]) -> Erasures:
     return erasures
 
 
-def read_known(conversations: Mapping[bytes, MergedConversation], incoming: Iterable[IncomingDocument]) -> None:
+def read_known(
+    conversations: Mapping[bytes, MergedConversation], incoming: Iterable[IncomingDocument], *, chatbot_id: int
+) -> None:
     """Add to each stored, open conversation its values, and which messages and chatters of the documents it has."""
     by_number = {
         conversation.number: conversation
@@ -180,31 +181,33 @@ def read_known(conversations: Mapping[bytes, MergedConversation], incoming: Iter
             messages.append({"number": number, "items": [message["id"] for message in carried]})
         if uci_id in one.chatters:
             identities.append({"number": number, "variable": uci_id, "digest": one.chatters[uci_id]})
-    for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages):
+    for number, message_id in _which_are_stored(_WHICH_MESSAGES, messages, chatbot_id):
         by_number[number].known_messages.add(message_id)
-    for number, digest in _which_are_stored(_WHICH_IDENTITIES, identities):
+    for number, digest in _which_are_stored(_WHICH_IDENTITIES, identities, chatbot_id):
         by_number[number].known_identities.add(bytes(digest))
     latest_expiry = (settings.VARIABLE_DAYS - RENEWAL_STEP).total_seconds()
-    for number, variable_id, value, renewal_due in fetch(_READ_VALUES, [latest_expiry, list(by_number)]):
+    values = [latest_expiry, list(by_number), chatbot_id]
+    for number, variable_id, value, renewal_due in fetch(_READ_VALUES, values):
         by_number[number].known_values[variable_id] = StoredValue(value, renewal_due)
 
 
-def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    return fetch(statement, [_json(rows)]) if rows else []
+def _which_are_stored(statement: str, rows: Sequence[Mapping[str, Any]], chatbot_id: int) -> list[tuple[Any, ...]]:
+    return fetch(statement, [_json(rows), chatbot_id]) if rows else []
 
 
 def write(*, chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     """Write what merging has changed and added. Raises ConcurrentIntake."""
-    _update_conversations([one for one in conversations if one.number is not None and one.row_changed])
+    _update_conversations(chatbot_id, [one for one in conversations if one.number is not None and one.row_changed])
     _insert_conversations(chatbot_id, [one for one in conversations if one.number is None])
     _write_identities(chatbot_id, conversations)
     _write_values(chatbot_id, conversations)
     _write_messages(chatbot_id, conversations)
 
 
-def _update_conversations(conversations: Sequence[MergedConversation]) -> None:
+def _update_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:
     if conversations:
-        execute(_UPDATE_CONVERSATIONS, [_json([{"id": one.number, **_columns_of(one)} for one in conversations])])
+        changed = [{"id": one.number, **_columns_of(one)} for one in conversations]
+        execute(_UPDATE_CONVERSATIONS, [_json(changed), chatbot_id])
 
 
 def _insert_conversations(chatbot_id: int, conversations: Sequence[MergedConversation]) -> None:

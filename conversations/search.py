@@ -59,7 +59,8 @@ UNION
                  ORDER BY {_FOLDED} LIMIT %(candidates)s) AS beginning)
 """  # noqa: S608
 _BY_REQUEST = """
-SELECT id FROM conversations_conversation WHERE deletion_request_id = %(request)s LIMIT %(candidates)s
+SELECT id FROM conversations_conversation
+ WHERE chatbot_id = %(chatbot)s AND deletion_request_id = %(request)s LIMIT %(candidates)s
 """
 
 

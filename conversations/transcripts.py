@@ -17,7 +17,7 @@ what begins with `-)`. A `'` where a cell can begin gets another one. So removin
 `;`, tab, CR and LF restores the text exactly. `CSV_FORMULA_GUARD` turns the guard off.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -91,11 +91,13 @@ COPY (
     WITH chosen AS (
         SELECT f.place, c.id, c.started_at, {conversation_cells}
           FROM ({conversations}) f
-          JOIN conversations_conversation c ON c.id = f.id
+         CROSS JOIN LATERAL (
+               SELECT * FROM conversations_conversation
+                WHERE id = f.id AND chatbot_id = ANY({chatbots}) OFFSET 0) c
           LEFT JOIN LATERAL (
                SELECT v.name, i.value
                  FROM conversations_identity i JOIN chatbots_variable v ON v.id = i.variable_id
-                WHERE i.conversation_id = c.id
+                WHERE i.conversation_id = c.id AND i.chatbot_id = ANY({chatbots})
                 ORDER BY i.value COLLATE "C", v.name COLLATE "C"
                 LIMIT 1) u ON TRUE
          ORDER BY f.place, c.started_at
@@ -106,9 +108,11 @@ COPY (
           LEFT JOIN LATERAL (
                SELECT m.id AS message_id, m.external_id, m.sent_at, m.sender, m.kind, m.text,
                       f.id AS file_id, f.name AS file_name
-                 FROM (SELECT * FROM conversations_message WHERE conversation_id = chosen.id) m
+                 FROM (SELECT * FROM conversations_message
+                        WHERE conversation_id = chosen.id AND chatbot_id = ANY({chatbots})) m
                  FULL JOIN (SELECT * FROM conversations_uploadedfile
-                             WHERE conversation_id = chosen.id AND state = 'stored') f ON f.message_id = m.id
+                             WHERE conversation_id = chosen.id AND chatbot_id = ANY({chatbots})
+                               AND state = 'stored') f ON f.message_id = m.id
                ) e ON TRUE
          ORDER BY chosen.place, chosen.started_at, e.sent_at, e.message_id, e.file_id
         OFFSET 0
@@ -128,18 +132,20 @@ COPY (
           FROM (SELECT DISTINCT number AS id FROM ({messages}) sent) f
          CROSS JOIN LATERAL (
                SELECT * FROM conversations_conversation
-                WHERE id = f.id AND deletion_request_id IS NULL OFFSET 0) c
+                WHERE id = f.id AND chatbot_id = ANY({chatbots}) AND deletion_request_id IS NULL OFFSET 0) c
           LEFT JOIN LATERAL (
                SELECT * FROM (
                       SELECT i.value, (SELECT name FROM chatbots_variable WHERE id = i.variable_id)
-                        FROM conversations_identity i WHERE i.conversation_id = c.id OFFSET 0) each
+                        FROM conversations_identity i
+                       WHERE i.conversation_id = c.id AND i.chatbot_id = ANY({chatbots}) OFFSET 0) each
                 ORDER BY value COLLATE "C", name COLLATE "C"
                 LIMIT 1) u ON TRUE
     ), files AS MATERIALIZED (
         SELECT f.id AS file_id, f.name AS file_name, f.message_id
           FROM chosen
          CROSS JOIN LATERAL (SELECT id, name, message_id FROM conversations_uploadedfile
-                              WHERE conversation_id = chosen.id AND state = 'stored' AND message_id IS NOT NULL
+                              WHERE conversation_id = chosen.id AND chatbot_id = ANY({chatbots}) AND state = 'stored'
+                                AND message_id IS NOT NULL
                              OFFSET 0) f
          WHERE chosen.has_file_upload
     )
@@ -173,12 +179,15 @@ _STORED = sql.SQL(f"""
 SELECT r.place, c.id,
        r.include_shared OR NOT EXISTS (
            SELECT FROM conversations_identity other
-            WHERE other.conversation_id = c.id AND other.id <> named.identity_id
+            WHERE other.conversation_id = c.id AND other.chatbot_id = ANY({{chatbots}})
+              AND other.id <> named.identity_id
        ) AS is_chosen
   FROM ({{wanted}}) r
- CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
-  JOIN conversations_conversation c ON c.id = named.conversation_id
- WHERE c.deletion_request_id IS NULL
+ CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS.replace("%(chatbots)s", "{chatbots}")}) AS named
+ CROSS JOIN LATERAL (
+       SELECT id FROM conversations_conversation
+        WHERE id = named.conversation_id AND chatbot_id = ANY({{chatbots}}) AND deletion_request_id IS NULL
+       OFFSET 0) AS c
 """)  # noqa: S608  (a text of ours)
 _CHOSEN = sql.SQL("SELECT place, id FROM ({stored}) stored WHERE is_chosen")
 # Sorted at the end: otherwise PostgreSQL may scan all conversations in the order of their numbers.
@@ -191,7 +200,8 @@ SELECT w.place, count(*) FILTER (WHERE h.is_chosen), coalesce(sum(m.messages), 0
   FROM ({wanted}) w
   LEFT JOIN stored h ON h.place = w.place
   LEFT JOIN LATERAL (
-       SELECT count(*) AS messages FROM conversations_message WHERE conversation_id = h.id) m ON h.is_chosen
+       SELECT count(*) AS messages FROM conversations_message
+        WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots})) m ON h.is_chosen
  GROUP BY w.place
 """)
 
@@ -199,7 +209,8 @@ _FILES = sql.SQL("""
 SELECT h.place, f.id, f.object_key, f.name, f.content_type, f.size, f.sha256
   FROM ({stored}) h
  CROSS JOIN LATERAL (
-       SELECT * FROM conversations_uploadedfile WHERE conversation_id = h.id AND state = 'stored' OFFSET 0) f
+       SELECT * FROM conversations_uploadedfile
+        WHERE conversation_id = h.id AND chatbot_id = ANY({chatbots}) AND state = 'stored' OFFSET 0) f
  WHERE h.is_chosen AND h.place = ANY(%s::bigint[])
 """)
 
@@ -244,10 +255,11 @@ class Transcripts:
     All methods read in the caller's transaction; at REPEATABLE READ they agree. Raises psycopg's errors.
     """
 
-    def __init__(self, connection: Connection[Any], wanted: sql.Composable) -> None:
+    def __init__(self, connection: Connection[Any], wanted: sql.Composable, *, chatbot_ids: Collection[int]) -> None:
         self._connection = connection
         self._wanted = wanted
-        self._stored = _STORED.format(wanted=wanted)
+        self._chatbots = _chatbots(chatbot_ids)
+        self._stored = _STORED.format(wanted=wanted, chatbots=self._chatbots)
 
     def conversations(self) -> Generator[list[tuple[int, int]]]:
         """Yield lists of (place, conversation number), in the order of the numbers.
@@ -261,7 +273,9 @@ class Transcripts:
 
     def count(self) -> dict[int, TranscriptCounts]:
         """Return the counts of each file by its place, including those without conversations."""
-        rows = self._connection.execute(_COUNT.format(stored=self._stored, wanted=self._wanted))
+        rows = self._connection.execute(
+            _COUNT.format(stored=self._stored, wanted=self._wanted, chatbots=self._chatbots)
+        )
         return {place: TranscriptCounts(*counts) for place, *counts in rows}
 
     def stored_files(self, places: Iterable[int], *, at_once: int) -> Generator[list[StoredFile]]:
@@ -270,7 +284,7 @@ class Transcripts:
         Read it to the end, or close it, before `pieces`.
         """
         with self._connection.cursor(name="stored_files") as cursor:
-            cursor.execute(_FILES.format(stored=self._stored), [list(places)])
+            cursor.execute(_FILES.format(stored=self._stored, chatbots=self._chatbots), [list(places)])
             while rows := cursor.fetchmany(at_once):
                 yield [StoredFile(*row) for row in rows]
 
@@ -281,7 +295,7 @@ class Transcripts:
         without conversations is the header alone.
         """
         chosen = _CHOSEN.format(stored=self._stored)
-        with self._connection.cursor() as cursor, cursor.copy(copy_sql(chosen)) as copy:
+        with self._connection.cursor() as cursor, cursor.copy(copy_sql(chosen, self._chatbots)) as copy:
             yield from _split(copy, sorted(places))
 
 
@@ -299,7 +313,7 @@ class DayTranscript:
         self._connection = connection
         window = {"chatbot": chatbot_id, "starts": starts_at, "ends": ends_at}
         messages = _MESSAGES_OF_WINDOW.format(**{name: sql.Literal(value) for name, value in window.items()})
-        self._copy = _COPY_DAY.format(messages=messages, **_cells())
+        self._copy = _COPY_DAY.format(messages=messages, chatbots=_chatbots([chatbot_id]), **_cells())
 
     def chunks(self) -> Generator[bytes]:
         """Yield the file in chunks of CHUNK_BYTES or slightly more, the header first; `lines` counts the others."""
@@ -344,14 +358,19 @@ def _split(lines: Iterable[Buffer], places: list[int]) -> Generator[TranscriptPi
         yield TranscriptPiece(passed, HEADER, 0)
 
 
-def copy_sql(conversations: sql.Composable) -> sql.Composed:
+def copy_sql(conversations: sql.Composable, chatbots: sql.Composable) -> sql.Composed:
     """Return the COPY that writes the lines of these conversations, without headers.
 
-    `conversations` is a query for the `id` of each and the `place` of its file. The lines are in the order of the
-    places, and each begins with its place, in quotes like every value. Execute it without parameters: COPY takes
-    none, so variable parts are composed as literals, and must not be personal.
+    `conversations` is a query for the `id` of each and the `place` of its file, `chatbots` the array of their
+    chatbots. The lines are in the order of the places, and each begins with its place, in quotes like every value.
+    Execute it without parameters: COPY takes none, so variable parts are composed as literals, and must not be
+    personal.
     """
-    return _COPY.format(conversations=conversations, **_cells())
+    return _COPY.format(conversations=conversations, chatbots=chatbots, **_cells())
+
+
+def _chatbots(chatbot_ids: Collection[int]) -> sql.Composed:
+    return sql.SQL("{}::bigint[]").format(sql.Literal(sorted(chatbot_ids)))
 
 
 def _cells() -> dict[str, sql.Composed]:

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from uuid import uuid4
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from chatbots.buckets import hosted_storage
 from common.storage import StorageError, Written
@@ -83,7 +84,7 @@ def open_upload(
     """
     _check(name, content_type)
     with transaction.atomic():
-        if not _lock_open(conversation.pk):
+        if not _lock_open(conversation.chatbot_id, conversation.pk):
             raise ConversationDeleted
         upload = UploadedFile.objects.create(
             chatbot_id=conversation.chatbot_id,
@@ -112,7 +113,7 @@ def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
     try:
         return hosted_storage().write_parts(upload.object_key, upload.upload_id or "", chunks)
     except StorageError:
-        marked = Conversation.objects.filter(pk=upload.conversation_id, deletion_request_id__isnull=False)
+        marked = _conversation_of(upload).filter(deletion_request_id__isnull=False)
         if marked.exists():
             raise ConversationDeleted from None
         raise
@@ -124,18 +125,18 @@ def finalise(*, upload: UploadedFile, written: Written) -> UploadedFile:
     Removes the object and raises ConversationDeleted, or StorageError if the sweep has taken it for abandoned.
     """
     with transaction.atomic():
-        is_open = _lock_open(upload.conversation_id)
-        is_stored = is_open and UploadedFile.objects.filter(pk=upload.pk, upload_id=upload.upload_id).update(
+        is_open = _lock_open(upload.chatbot_id, upload.conversation_id)
+        is_stored = is_open and _row_of(upload).filter(upload_id=upload.upload_id).update(
             state=UploadedFile.State.STORED, size=written.bytes, sha256=written.sha256, upload_id=None
         )
         if is_stored:
-            Conversation.objects.filter(pk=upload.conversation_id).update(has_file_upload=True)
+            _conversation_of(upload).update(has_file_upload=True)
     if not is_stored:
         hosted_storage().purge(upload.object_key)
         if is_open:
             raise StorageError("storage_incomplete", "The upload took so long that it was removed.", retryable=True)
         raise ConversationDeleted
-    upload.refresh_from_db()
+    upload.refresh_from_db(from_queryset=_row_of(upload))
     return upload
 
 
@@ -145,27 +146,35 @@ def abort(*, upload: UploadedFile) -> None:
     The row itself stays: only erasure deletes personal rows. If storage refuses, nothing is raised and the row keeps
     what it has, by which erasure finds the object.
     """
-    if UploadedFile.objects.filter(pk=upload.pk, state=UploadedFile.State.STORED).exists():
+    if _row_of(upload).filter(state=UploadedFile.State.STORED).exists():
         return
     try:
         hosted_storage().purge(upload.object_key)
     except StorageError as error:
         logger.warning("An aborted upload is still in storage: file=%s %s", upload.pk, error.code)
         return
-    UploadedFile.objects.filter(pk=upload.pk).update(upload_id=None, name="")
+    _row_of(upload).update(upload_id=None, name="")
+
+
+def _row_of(upload: UploadedFile) -> QuerySet[UploadedFile]:
+    return UploadedFile.objects.filter(chatbot=upload.chatbot_id, pk=upload.pk)
+
+
+def _conversation_of(upload: UploadedFile) -> QuerySet[Conversation]:
+    return Conversation.objects.filter(chatbot=upload.chatbot_id, pk=upload.conversation_id)
 
 
 def _record_id(upload: UploadedFile) -> None:
     """Record the id of the multipart upload. Raises ConversationDeleted."""
     with transaction.atomic():
-        row = UploadedFile.objects.filter(pk=upload.pk)
-        if not (_lock_open(upload.conversation_id) and row.update(upload_id=upload.upload_id)):
+        row = _row_of(upload)
+        if not (_lock_open(upload.chatbot_id, upload.conversation_id) and row.update(upload_id=upload.upload_id)):
             raise ConversationDeleted
 
 
-def _lock_open(conversation_id: int) -> bool:
+def _lock_open(chatbot_id: int, conversation_id: int) -> bool:
     """Lock the conversation's row, and return whether it is neither marked nor erased."""
-    marks = Conversation.objects.select_for_update().filter(pk=conversation_id)
+    marks = Conversation.objects.select_for_update().filter(chatbot=chatbot_id, pk=conversation_id)
     return list(marks.values_list("deletion_request_id", flat=True)) == [None]
 
 
@@ -174,7 +183,9 @@ def _message_id(conversation: Conversation, external_id: str | None) -> int | No
         return None
     number = None
     if _is_storable(external_id):
-        found = Message.objects.filter(conversation=conversation, external_id=external_id)
+        found = Message.objects.filter(
+            chatbot=conversation.chatbot_id, conversation=conversation, external_id=external_id
+        )
         number = found.values_list("pk", flat=True).first()
     if number is None:
         raise UploadInvalid("message_id", "unknown_value", "The conversation has no message with this id.")

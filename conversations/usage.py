@@ -23,7 +23,8 @@ SELECT (began.started_at AT TIME ZONE %(zone)s)::date AS day, count(*)
       FROM unnest(%(chatbots)s::bigint[]) AS c(id)
      CROSS JOIN LATERAL (
         SELECT v.started_at FROM conversations_conversation v
-         WHERE v.chatbot_id = c.id AND v.started_at >= %(since)s AND v.started_at < %(until)s
+         WHERE v.chatbot_id = c.id AND v.chatbot_id = ANY(%(chatbots)s)
+           AND v.started_at >= %(since)s AND v.started_at < %(until)s
          ORDER BY v.started_at DESC LIMIT %(most)s
      ) AS newest
      LIMIT %(most)s
@@ -41,11 +42,11 @@ SELECT variable.id, counted.identities
        SELECT count(*) AS identities
          FROM (SELECT 1
                  FROM conversations_identity
-                WHERE chatbot_id = variable.chatbot_id AND variable_id = variable.id
+                WHERE chatbot_id = %(chatbot)s AND variable_id = variable.id AND variable_id > 0
                 ORDER BY chatbot_id, variable_id, value
-                LIMIT %s) AS carried
+                LIMIT %(most)s + 1) AS carried
        ) AS counted
- WHERE variable.chatbot_id = %s AND (variable.is_uci OR variable.was_uci)
+ WHERE variable.chatbot_id = %(chatbot)s AND (variable.is_uci OR variable.was_uci)
 """
 
 
@@ -125,7 +126,5 @@ def conversations_by_uci(*, chatbot: Chatbot) -> dict[int, UciCount]:
 
     A conversation of two people counts twice.
     """
-    return {
-        variable: UciCount(min(count, MAX_PER_UCI), count > MAX_PER_UCI)
-        for variable, count in fetch(_PER_UCI, [MAX_PER_UCI + 1, chatbot.pk])
-    }
+    counts = fetch(_PER_UCI, {"chatbot": chatbot.pk, "most": MAX_PER_UCI})
+    return {variable: UciCount(min(count, MAX_PER_UCI), count > MAX_PER_UCI) for variable, count in counts}

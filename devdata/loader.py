@@ -38,7 +38,7 @@ def load(*, company: Company, conversations: int, actor: str, on_progress: Calla
     result = LoadResult(company, created)
     samples = sample_conversations(company, count=conversations, anchor=chatbot.created_at)
     while batch := list(islice(samples, _BATCH)):
-        _upload_missing(_store(chatbot, batch, result), result)
+        _upload_missing(chatbot, _store(chatbot, batch, result), result)
         on_progress(len(batch))
     return result
 
@@ -75,12 +75,12 @@ def _store(chatbot: Chatbot, batch: list[SampleConversation], result: LoadResult
     return stored
 
 
-def _upload_missing(samples: dict[int, SampleConversation], result: LoadResult) -> None:
+def _upload_missing(chatbot: Chatbot, samples: dict[int, SampleConversation], result: LoadResult) -> None:
     """Upload the files that are not stored yet, including those left out by an interrupted run."""
     with_file = {number for number, sample in samples.items() if sample.file}
-    stored = UploadedFile.objects.filter(conversation__in=with_file, state=UploadedFile.State.STORED)
+    stored = UploadedFile.objects.filter(chatbot=chatbot, conversation__in=with_file, state=UploadedFile.State.STORED)
     missing = with_file - set(stored.values_list("conversation_id", flat=True))
-    for conversation in Conversation.objects.filter(pk__in=missing).order_by("pk"):
+    for conversation in Conversation.objects.filter(chatbot=chatbot, pk__in=missing).order_by("pk"):
         file = samples[conversation.pk].file
         if file is not None:
             receive(

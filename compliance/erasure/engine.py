@@ -1,22 +1,21 @@
-"""Carry out a claim of deletions, set-wise, from the second question to completion.
+"""Carry out a claim of deletions, set-wise, from the last check to completion.
 
 DANGER: what this module does cannot be undone. What keeps it right:
 
-- nothing is touched before `admit` has asked again whether it may be, and the mark is one transaction;
+- nothing is touched before `admit` has checked again whether it may be, and the mark is one transaction;
 - each piece of work is one chunk: it holds the claim, is bounded, and commits with its counts;
-- each step finds its work by what is still there, so it can be killed at any instant and run again;
-- only what is in a deletion's scope is erased (`scope`), whoever has marked or half erased it;
-- nothing is reported from the plan: completion follows a second look at every store (`verify`).
+- each step finds its work in the data that is left, so it can be killed at any time and run again;
+- only what is in a deletion's scope is erased (`scope`), even if another deletion has marked or half erased it;
+- a deletion completes only after every store was searched again (`verify`), never by what was planned.
 
-    admit -> mark + first chunk -> what is left? -> chunks, files, exports -> what is left? -> ledger -> complete
-                                        |
-                                        +-> days that others make again: put back until they are made
+    admit -> mark + first chunk -> verify -> chunks, files, exports -> verify -> ledger -> verify and complete
+                                     |
+                                     +-> daily extracts to be rebuilt: requeue until they are
 
-What a small claim has marked and erased in one transaction has mostly left nothing anywhere: then the look that
-completes is the only one.
+A small claim is marked and erased in one transaction. That mostly leaves nothing, so it is verified only once.
 
-A deletion waits for nobody: what another one has marked it erases itself, and is not complete before that is gone. It
-is put back where a row is locked just now, and while daily extracts are made again.
+A deletion never waits for another one. It erases what others have marked, and completes when that is gone too. It is
+requeued while a row is locked, and while daily extracts are rebuilt.
 """
 
 import logging
@@ -39,138 +38,137 @@ logger = logging.getLogger(__name__)
 
 WaitingFor = ComplianceRequest.WaitingFor
 
-# Whoever makes the last of its chatbot's days again lets it go on; this is for when nobody told.
+# Rebuilding the last of a chatbot's extracts requeues at once; this is the fallback.
 _WAIT_FOR_EXTRACTS = timedelta(seconds=60)
 
 Found = dict[UUID, VerificationResult]
 
 
 def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None:
-    """Erase what the claim's requests name and complete them. `sizes` is how much that is (`sizes.measure`).
+    """Erase what the claim's requests name, and complete them. `sizes` come from `sizes.measure`.
 
-    `deadline` is a `time.monotonic()` value: past it, between two chunks, the requests are requeued so that
-    others are served; the next claim goes on where this one stopped. Raises ClaimLost.
+    `deadline` is a `time.monotonic()` value. Past it the requests are requeued between two chunks, and the next claim
+    continues. Raises ClaimLost.
     """
-    # Whoever has to approve is asked before a large one waits for its lane.
+    # Approval comes before a large request waits for its lane.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
-    going = transitions.move_large(held, list(admitted), sizes)
-    if going:
-        fits = rows.fits_one_chunk(sizes[each] for each in going if each in sizes)
-        marked = marking.mark(held, [admitted[each] for each in going], erases=fits)
-        _Work(held, marked, deadline).run()
+    active = transitions.move_large(held, list(admitted), sizes)
+    if active:
+        fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
+        marked = marking.mark(held, [admitted[each] for each in active], erases=fits)
+        _ErasureRun(held, marked, deadline).run()
 
 
-class _Work:
-    """The requests of a claim that have marked, until each has left the claim."""
+class _ErasureRun:
+    """The marked requests of a claim. `_active` are those that have not left it."""
 
     def __init__(self, held: HeldClaim, marked: Marked, deadline: float) -> None:
         self._held = held
-        self._going = list(marked.request_ids)
-        self._fresh = marked.fresh
+        self._active = list(marked.request_ids)
+        self._new = marked.new
         self._leaves_rows = marked.leaves_rows
         self._chatbot_ids = marked.chatbot_ids
         self._deadline = deadline
 
     def run(self) -> None:
-        """Go round until nothing is left to be done here. Each round erases something, or ends the work."""
-        # What was erased along with the mark has mostly left nothing, but a day's file mostly holds it. Of the others
-        # the ledger is told before all of theirs is erased, as after a kill.
-        if self._going and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
+        """Repeat until no request is active. Each round erases something, or ends the work."""
+        # What was erased with the mark has mostly left nothing, unless there are daily extracts: try to complete it.
+        if self._active and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
             with self._held.transaction():
-                written = ledger.read(self._going)
-            self._complete(written)
-        while self._going:
+                entries = ledger.read(self._active)
+            self._complete(entries)
+        while self._active:
             if self._leaves_rows and not self._erase_rows():
                 return
             self._leaves_rows = True
-            found, lines = self._look()
+            found, entries = self._verify()
             self._fail_stuck(found)
-            found |= self._complete(lines)
-            self._wait_for_days(found)
-            self._work_on(found)
+            found |= self._complete(entries)
+            self._wait_for_extracts(found)
+            self._erase_objects(found)
 
     def _erase_rows(self) -> bool:
-        """Erase what can be locked; return False when the time was over first."""
+        """Erase what can be locked. Returns False if the deadline came first."""
         while True:
             with self._held.transaction():
-                more = bool(rows.erase_chunk(self._going))
+                more = bool(rows.erase_chunk(self._active))
             if not more:
                 return True
-            # After a chunk: each turn gets on.
+            # After a chunk, so that each claim makes progress.
             if time.monotonic() > self._deadline:
-                self._put_back(self._going, WaitingFor.TURN)
+                self._requeue(self._active, WaitingFor.TURN)
                 return False
 
-    def _look(self) -> tuple[Found, Mapping[UUID, ledger.Line]]:
-        """Ask what is left, and note it; return it, and the ledger's lines of those that left nothing."""
+    def _verify(self) -> tuple[Found, dict[UUID, ledger.Entry]]:
+        """Return what is left, and the ledger entries of requests that left nothing."""
         with self._held.transaction():
-            found = verify.ask(self._going)
+            found = verify.find_leftovers(self._active)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
-            # A client's bucket may be slow or dead: the others of the claim do not wait for it.
-            self._going = transitions.move_to_client_lane(self._held, self._going, at_clients)
+            # A client's bucket may be slow or dead; the rest of the claim must not wait for it.
+            self._active = transitions.move_to_client_lane(self._held, self._active, at_clients)
             self._note(found)
-            clean = [request_id for request_id in self._going if _is_clean(found, request_id)]
+            clean = [request_id for request_id in self._active if _is_clean(found, request_id)]
             return found, ledger.read(clean) if clean else {}
 
     def _note(self, found: Found) -> None:
-        """Note how much was found, in the caller's transaction."""
-        ours = [(request_id, found[request_id]) for request_id in self._going if request_id in found]
+        """Store how much was found, in the caller's transaction."""
+        ours = {each: found[each] for each in self._active if each in found}
         transitions.note_left(
             {
                 each: transitions.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS])
-                for each, left in ours
+                for each, left in ours.items()
             }
         )
 
-    def _complete(self, lines: Mapping[UUID, ledger.Line]) -> Found:
-        """Look again, and complete in the same transaction what left nothing. `lines` are of those that may have.
+    def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
+        """Write the ledger, verify again, and complete in that transaction the requests that left nothing.
 
-        Return what is left after all: of what came in between.
+        Returns what the others have left.
         """
-        if not lines or not self._write(lines):
+        if not entries or not self._write(entries):
             return {}
         with self._held.transaction():
-            clean = self._without_behind(list(lines))
-            again = verify.look_again(clean, empties=True)
-            self._note(again)
-            done = [request_id for request_id in clean if _is_clean(again, request_id)]
-            if leaving := [each for each in done if each in again and again[each].stays]:
+            clean = self._without_blocked(list(entries))
+            found = verify.verify(clean, clears_notes=True)
+            self._note(found)
+            done = [request_id for request_id in clean if _is_clean(found, request_id)]
+            if leaving := [each for each in done if each in found and found[each].stays]:
                 exports.leave(leaving)
-            if naming := [each for each in done if each in again and again[each].names]:
+            if naming := [each for each in done if each in found and found[each].names]:
                 rows.forget_names(naming)
-            self._fail_stuck(again)
-            self._conclude(done)
-        return again
+            self._fail_stuck(found)
+            self._complete_clean(done)
+        return found
 
-    def _write(self, lines: Mapping[UUID, ledger.Line]) -> bool:
-        """Write these into the ledger; where that fails, so do they."""
+    def _write(self, entries: Mapping[UUID, ledger.Entry]) -> bool:
+        """Write these ledger entries; fail their requests if that fails."""
         try:
-            ledger.write(list(lines.values()))
+            ledger.write(list(entries.values()))
         except StepFailed as failure:
-            self._fail(dict.fromkeys(lines, failure))
+            self._fail(dict.fromkeys(entries, failure))
             return False
         return True
 
-    def _without_behind(self, request_ids: Sequence[UUID]) -> list[UUID]:
-        """Requeue those that must wait for an export which was retried since; return the others."""
-        behind = transitions.blocked_by_exports(self._held, request_ids)
-        self._put_back(behind, WaitingFor.TURN)
-        return [request_id for request_id in request_ids if request_id not in behind]
+    def _without_blocked(self, request_ids: Sequence[UUID]) -> list[UUID]:
+        """Requeue those that a retried export must precede; return the others."""
+        blocked = transitions.blocked_by_exports(self._held, request_ids)
+        self._requeue(blocked, WaitingFor.TURN)
+        return [request_id for request_id in request_ids if request_id not in blocked]
 
-    def _conclude(self, done: Sequence[UUID]) -> None:
-        """Complete these, of which the transaction has seen that nothing is left."""
+    def _complete_clean(self, done: Sequence[UUID]) -> None:
+        """Complete requests that this transaction has found to leave nothing."""
         failed = transitions.failed_by_ids(self._held, done)
-        still_left = verify.ask(failed) if failed else {}
+        still_left = verify.find_leftovers(failed) if failed else {}
         transitions.complete_deletions(
             self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
         )
         self._drop(done)
-        if not self._going:
+        if not self._active:
             self._held.release()
 
     def _fail_stuck(self, found: Found) -> None:
-        """Fail what left rows that no step removes: a fault of ours, or of what a backup brought back."""
-        stuck = {each: found[each] for each in self._going if each in found and found[each].is_stuck}
+        """Fail requests that left rows which no step removes: a bug, or a restored backup."""
+        stuck = {each: found[each] for each in self._active if each in found and found[each].is_stuck}
         if stuck:
             logger.error("erasure.incomplete requests=%s", ",".join(map(str, stuck)))
         self._fail(
@@ -180,56 +178,55 @@ class _Work:
             }
         )
 
-    def _wait_for_days(self, found: Found) -> None:
-        """Put aside what has nothing left but days; what waits for one that failed fails by the same code.
+    def _wait_for_extracts(self, found: Found) -> None:
+        """Requeue what has nothing left but daily extracts. If an extract has failed, so does what waits for it.
 
-        Unless it has just begun: then the day is tried anew, since what failed it may be long over.
+        A newly marked request has the extract tried again first: the cause may be over.
         """
-        days = {each: found[each] for each in self._going if each in found and found[each].is_days_alone}
-        failures = {each: left.failure for each, left in days.items() if left.failure and each not in self._fresh}
-        anew = [each for each, left in days.items() if left.failure and each in self._fresh]
-        if anew:
+        waiting = {each: found[each] for each in self._active if each in found and found[each].is_days_alone}
+        failures = {each: left.failure for each, left in waiting.items() if left.failure and each not in self._new}
+        if again := [each for each, left in waiting.items() if left.failure and each in self._new]:
             with self._held.transaction():
-                extracts.try_again(anew)
+                extracts.try_again(again)
         self._fail(failures)
-        self._put_back([each for each in days if each not in failures], WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
+        self._requeue([each for each in waiting if each not in failures], WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
 
-    def _work_on(self, found: Found) -> None:
-        """Remove files and exports. What is left and cannot be worked on is locked by somebody else.
+    def _erase_objects(self, found: Found) -> None:
+        """Erase files and exports; requeue if that and another chunk erased nothing, since then rows are locked.
 
-        Past the deadline all are put back.
+        Past the deadline, requeue everything.
         """
-        left = {each: found.get(each, VerificationResult()) for each in self._going}
+        left = {each: found.get(each, VerificationResult()) for each in self._active}
         gone = 0
-        # What a client's bucket has to be called for is in the client lane by now, unless this claim may call it.
+        # Exports in a client's bucket are in the client lane by now, unless this claim may call it.
         erase_exports = partial(objects.erase_exports, at_clients=self._held.bucket_of is not None)
-        for store, remove in ((verify.FILES, objects.erase_files), (verify.EXPORTS, erase_exports)):
-            having = [each for each in self._going if left[each].rows[store]]
+        for store, erase in ((verify.FILES, objects.erase_files), (verify.EXPORTS, erase_exports)):
+            having = [each for each in self._active if left[each].rows[store]]
             if having:
-                failures = remove(self._held.transaction, having)
+                failures = erase(self._held.transaction, having)
                 self._fail(failures)
                 gone += len(having) - len(failures)
-        if self._going and not gone:
+        if self._active and not gone:
             with self._held.transaction():
-                gone = len(rows.erase_chunk(self._going))
+                gone = len(rows.erase_chunk(self._active))
         if not gone:
-            self._put_back(self._going, WaitingFor.ROWS, marking.WAIT_FOR_ROWS)
+            self._requeue(self._active, WaitingFor.ROWS, marking.WAIT_FOR_ROWS)
         elif time.monotonic() > self._deadline:
-            self._put_back(self._going, WaitingFor.TURN)
+            self._requeue(self._active, WaitingFor.TURN)
 
     def _fail(self, failures: Mapping[UUID, StepFailed]) -> None:
         if failures:
             transitions.step_failed(self._held, failures)
             self._drop(failures)
 
-    def _put_back(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
+    def _requeue(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
         if request_ids:
             transitions.requeue(self._held, request_ids, waiting_for=waiting_for, wait=wait)
             self._drop(request_ids)
 
     def _drop(self, request_ids: Collection[UUID]) -> None:
         gone = set(request_ids)
-        self._going = [request_id for request_id in self._going if request_id not in gone]
+        self._active = [request_id for request_id in self._active if request_id not in gone]
 
 
 def _is_clean(found: Found, request_id: UUID) -> bool:

@@ -1,12 +1,12 @@
-"""Earlier exports that hold what a deletion erases: when they have to go, and which of them it leaves.
+"""Earlier exports that hold what a deletion erases: when they expire, and which of them are left.
 
-An export records which conversations it holds before its first byte is sent (`compliance.export.records`). Whoever
-closes or erases one of them sets the time at which the export has to go, and only ever makes it earlier:
+An export records its conversations before its first byte is sent (`compliance.export.records`). A deletion that
+closes or erases one of them sets the export's expiry, and only ever makes it earlier:
 
-- one that is not finished goes now, and can then not be finished;
-- one that is finished is the copy that somebody asked for: it lives until EXPORT_GRACE_DAYS after that are over. It
-  goes now, and is handed out no more, where the deletion of its own chatter says so (`erase_exports`);
-- one that lies whole in a client's bucket is the client's.
+- an unfinished export expires now, and cannot be finished any more;
+- a finished one is the copy that a chatter asked for. It expires after EXPORT_GRACE_DAYS, or now, and is
+  no longer handed out, if its own chatter's deletion says `erase_exports`;
+- a finished one in a client's bucket is the client's.
 
 Any deletion that meets it, or the sweep, then removes it (`objects`).
 """
@@ -18,16 +18,16 @@ from django.conf import settings
 
 from common.db import array, execute
 from compliance.erasure.scope import EXPORTS_HOLDING, EXPORTS_MET, IN_SCOPE, IS_OWN, OWN_EXPORTS
+from compliance.work.sql import subjects
 
-# When an export `e` has to go that a deletion meets, with `goes_now` if that deletion erases its own exports at once.
+# When an export `e` that a deletion meets expires; `goes_now` if that deletion erases its own exports at once.
 EXPIRES_AT = """
 least(e.expires_at, CASE WHEN e.finished_at IS NULL OR {goes_now} THEN clock_timestamp()
                          ELSE e.finished_at + make_interval(secs => %(grace)s) END)
 """
 
-# One statement for all that a transaction meets, in the order of the ids: of two, the second could want what another
-# worker locked first. The finish time is that of the row once it is locked: an export can have been finished since it
-# was found.
+# One statement for everything that a transaction meets, in the order of the ids: a second one could want what another
+# worker has locked first. The finish time is read once the row is locked: the export may have finished since.
 _EXPIRE = f"""
 WITH met AS (
     SELECT each.export_id AS id, bool_or(r.erase_exports AND {IS_OWN}) AS goes_now
@@ -50,7 +50,7 @@ UPDATE compliance_export e
    SET expires_at = {EXPIRES_AT.format(goes_now="locked.goes_now")}
   FROM locked
  WHERE e.id = locked.id AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
-"""  # noqa: S608  (a text of ours)
+"""
 _HOLDING = """
 SELECT held.export_id, given.request_id
   FROM unnest(%(conversations)s::bigint[], %(erased_by)s::uuid[]) AS given(conversation_id, request_id)
@@ -60,23 +60,24 @@ SELECT held.export_id, given.request_id
 """
 _MARKED = f"""
 SELECT held.export_id, ours.request_id
-  FROM unnest(%(requests)s::uuid[]) AS ours(request_id)
+  FROM unnest(%(ids)s::uuid[]) AS ours(request_id)
  CROSS JOIN LATERAL (
        SELECT id FROM conversations_conversation
-        WHERE deletion_request_id = ours.request_id AND deleted_at IS NULL OFFSET 0) AS s
+        WHERE deletion_request_id = ours.request_id AND chatbot_id = ANY(%(chatbots)s)
+          AND deleted_at IS NULL OFFSET 0) AS s
  CROSS JOIN LATERAL ({EXPORTS_HOLDING}) AS held
-"""  # noqa: S608  (a text of ours)
+"""
 _OWN = f"""
 SELECT own.id, r.id
   FROM compliance_compliancerequest r CROSS JOIN LATERAL ({OWN_EXPORTS}) AS own(id)
- WHERE r.id = ANY(%(requests)s::uuid[])
-"""  # noqa: S608  (a text of ours)
+ WHERE r.id = ANY(%(ids)s::uuid[])
+"""
 _EXPIRE_HOLDING = _EXPIRE.format(met=_HOLDING)
 _EXPIRE_ERASED = _EXPIRE.format(met=f"{_HOLDING} UNION ALL {_OWN}")
 _EXPIRE_MARKED = _EXPIRE.format(met=f"{_MARKED} UNION ALL {_OWN}")
 
-# What a completed deletion has met and left. Of what could not be reached in a former bucket of a client's a copy is
-# noted when it is given up (`objects`).
+# What a completed deletion has met and left. Copies in a client's former bucket are noted when they are given up
+# (`objects`).
 _LEAVE = f"""
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, export_id)
 SELECT r.chatbot_id, r.id, e.id
@@ -85,10 +86,10 @@ SELECT r.chatbot_id, r.id, e.id
  CROSS JOIN LATERAL (
        SELECT id, hosting, key FROM compliance_export
         WHERE id = met.export_id AND finished_at IS NOT NULL OFFSET 0) AS e
- WHERE r.id = ANY(%(requests)s::uuid[]) AND (e.hosting = 'client' OR e.key IS NOT NULL)
+ WHERE r.id = ANY(%(ids)s::uuid[]) AND (e.hosting = 'client' OR e.key IS NOT NULL)
  ORDER BY r.id, e.id
     ON CONFLICT DO NOTHING
-"""  # noqa: S608  (a text of ours)
+"""
 _LEAVE_DAYS = f"""
 INSERT INTO compliance_leftcopy (chatbot_id, deletion_id, extract_id)
 SELECT DISTINCT r.chatbot_id, r.id, e.id
@@ -99,12 +100,12 @@ SELECT DISTINCT r.chatbot_id, r.id, e.id
  CROSS JOIN LATERAL (
        SELECT id FROM conversations_dailyextract
         WHERE id = t.extract_id AND hosting = 'client' AND made_version < t.version OFFSET 0) AS e
- WHERE r.id = ANY(%(requests)s::uuid[])
+ WHERE r.id = ANY(%(ids)s::uuid[])
     ON CONFLICT DO NOTHING
-"""  # noqa: S608  (a text of ours)
+"""
 
-# The key of the chatter's own export bears the value, and so do those of the copies beside it; another's bears the
-# other's, whose own deletion, if there ever is one, still has to meet it.
+# The keys of the chatter's own exports and of the files beside them contain the value. The keys of another chatter's
+# export contain that chatter's, and only its own deletion clears them.
 _FORGET_KEYS = f"""
 WITH theirs AS (
     SELECT id FROM compliance_export
@@ -116,38 +117,38 @@ WITH theirs AS (
     DELETE FROM compliance_exportfile f USING theirs WHERE f.export_id = theirs.id
 )
 UPDATE compliance_export e SET key = NULL FROM theirs WHERE e.id = theirs.id
-"""  # noqa: S608  (a text of ours)
+"""
 
 
 def expire(erased: Mapping[int, UUID], *, marked_by: Sequence[UUID] = ()) -> None:
-    """Set when the exports have to go that hold these conversations, in the transaction that erases those.
+    """Set the expiry of exports that hold these conversations, in the transaction that erases them.
 
-    Each conversation is given with the deletion that erases it. `marked_by` are those that mark in the same
-    transaction: the chatters' own earlier exports are met, too.
+    Each conversation is given with the deletion that erases it. The own earlier exports of the chatters of
+    `marked_by`, the deletions that mark in this transaction, expire too.
     """
     if not erased and not marked_by:
         return
     values = {"conversations": array(erased), "erased_by": array(erased.values())}
     if marked_by:
-        _execute(_EXPIRE_ERASED, **values, requests=array(marked_by))
+        _execute(_EXPIRE_ERASED, **values, **subjects(marked_by))
     else:
         _execute(_EXPIRE_HOLDING, **values)
 
 
 def expire_marked(request_ids: Sequence[UUID]) -> None:
-    """Set when the exports have to go that hold what these deletions have just marked, and the chatters' own earlier
+    """Set the expiry of exports that hold what these deletions have just marked, and of the chatters' own earlier
     ones, in the transaction that marks."""
-    _execute(_EXPIRE_MARKED, requests=array(request_ids))
+    _execute(_EXPIRE_MARKED, **subjects(request_ids))
 
 
 def leave(request_ids: Sequence[UUID]) -> None:
-    """Note which exports and extracts these deletions leave where they are, in the transaction that completes them.
+    """Record which exports and extracts these deletions leave, in the transaction that completes them.
 
-    The keys of the chatters' own exports that lie in clients' buckets are forgotten.
+    The keys of the chatters' own exports in clients' buckets are cleared.
     """
-    _execute(_LEAVE, requests=array(request_ids))
-    _execute(_LEAVE_DAYS, requests=array(request_ids))
-    _execute(_FORGET_KEYS, requests=array(request_ids))
+    _execute(_LEAVE, **subjects(request_ids))
+    _execute(_LEAVE_DAYS, **subjects(request_ids))
+    _execute(_FORGET_KEYS, **subjects(request_ids))
 
 
 def _execute(statement: str, **values: str) -> None:

@@ -1,4 +1,4 @@
-"""Make the extracts of given days here and now, beside whatever workers there are."""
+"""Build the extracts of given days in this process, beside any workers."""
 
 import time
 from datetime import date
@@ -10,15 +10,15 @@ from conversations.models import DailyExtract
 
 State = DailyExtract.State
 
-# How long another worker that is at it is waited for, and how often it is looked.
+# How long to wait for another worker that is building the extract, and how often to check.
 PATIENCE_SECONDS = 600.0
 LOOK_SECONDS = 0.5
 
 
 def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -> list[DailyExtract]:
-    """Plan the days from `first` to `last`, and return their rows.
+    """Plan the days from `first` to `last`, and return their extracts.
 
-    What has failed or expired is set to be made again, with `again` also what is done in the hosted bucket.
+    Failed and expired ones are to be built again; with `again`, finished ones in the hosted bucket too.
     """
     days.plan(chatbot, first, last)
     rows = DailyExtract.objects.filter(chatbot=chatbot, day__range=(first, last)).order_by("day")
@@ -29,9 +29,9 @@ def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -
 
 
 def make_now(extract: DailyExtract) -> None:
-    """Make the file of a day if it waits to be made, or wait for the worker that is at it.
+    """Build an extract that is due, or wait for the worker that builds it. A day that changes meanwhile is rebuilt.
 
-    Call it outside any transaction. What became of it stands on its row. A day that changes meanwhile is made again.
+    Call it outside any transaction. The outcome is on the row.
     """
     end = time.monotonic() + PATIENCE_SECONDS
     while extract.state in {State.PENDING, State.STALE} and time.monotonic() < end:

@@ -1,17 +1,18 @@
-"""Daily extracts that hold what a deletion erases: flagged with the rows, made again before it completes.
+"""Daily extracts that hold what a deletion erases: flagged with the rows, rebuilt before the deletion completes.
 
-Each chunk that deletes messages raises the version of the days they were said on, in its own transaction, and notes
-that version for their conversations. A hosted file is clean of them once it was made from that version or a later one
-(`conversations.extracts.builder`). What was delivered into a client's bucket is the client's: it is only named.
+Each chunk that deletes messages raises the version of their days in its own transaction, and records that version for
+their conversations. A hosted file is clean once it is built from that version or a later one
+(`conversations.extracts.builder`). An extract in a client's bucket is the client's: it is only named.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from common.db import array, execute, fetch
 from compliance.erasure.scope import IN_SCOPE
+from compliance.work.sql import subjects
 from conversations.extracts import builder, leases
 
 _HAS_ANY = """
@@ -19,8 +20,8 @@ SELECT EXISTS (SELECT FROM unnest(%s::bigint[]) AS ours(chatbot_id)
                 WHERE EXISTS (SELECT FROM conversations_dailyextract e WHERE e.chatbot_id = ours.chatbot_id))
 """
 
-# The extracts of the days within a span `said` of a chatbot's messages. A day lies within two days of its UTC days,
-# whatever the time zone.
+# The extracts of the days within a span `said` of a chatbot's messages. A day is within two days of its UTC days, in
+# any time zone.
 OF_SPAN = """
 SELECT id FROM conversations_dailyextract
  WHERE chatbot_id = said.chatbot_id
@@ -28,10 +29,9 @@ SELECT id FROM conversations_dailyextract
    AND starts_at <= said.last AND ends_at > said.first AND state <> 'expired' OFFSET 0
 """
 
-# The version that a client's file would be clean
-# at is never reached: it is written once. A day that has no file yet is read after this, and holds nothing of it. One
-# that failed is tried anew: what failed it may be long over. Rows are locked in the order of the ids, as whoever else
-# locks several.
+# Client extracts are written once, so never become clean.
+# A day without a file is read after this, and holds nothing of it. A failed one is tried again: the cause may be
+# over. Rows are locked in the order of the ids, as everywhere.
 _FLAG = f"""
 WITH met AS (
     SELECT DISTINCT e.id, said.conversation_id
@@ -63,12 +63,11 @@ SELECT locked.chatbot_id, met.conversation_id, locked.id, locked.version
  WHERE locked.has_file
  ORDER BY met.conversation_id, locked.id
     ON CONFLICT (conversation_id, extract_id) DO UPDATE SET version = excluded.version
-"""  # noqa: S608  (a text of ours)
+"""
 
-# Those that wait for the chatbot's days, once none is left to be made: most had to wait for several, and to look at
-# each after every day would be to look in vain. Others are looked at again in a minute. A row that another has locked
-# is left to it: then two that let the same ones go cannot block each other. What is due is looked through for the
-# chatbot's (OFFSET 0), not the chatbot's days for what is due: those can be very many.
+# Requests that wait for the chatbot's extracts, once none is left to rebuild: most wait for several. Others are tried
+# again in a minute. SKIP LOCKED, so that two transactions that release the same requests cannot block each other. Due
+# extracts are searched for the chatbot's (OFFSET 0), not the chatbot's days for due ones, which can be very many.
 _RELEASE = """
 UPDATE compliance_compliancerequest SET not_before = NULL
  WHERE id = ANY(ARRAY(
@@ -96,11 +95,11 @@ UPDATE conversations_dailyextract e
                 CROSS JOIN LATERAL (
                       SELECT extract_id FROM conversations_extractconversation
                        WHERE conversation_id = s.id OFFSET 0) AS t
-                WHERE r.id = ANY(%s)))
+                WHERE r.id = ANY(%(ids)s)))
            AND state = 'failed'
          ORDER BY id FOR NO KEY UPDATE) failed
  WHERE e.id = failed.id
-"""  # noqa: S608  (a text of ours)
+"""
 
 
 class DeletedSpan(NamedTuple):
@@ -113,13 +112,13 @@ class DeletedSpan(NamedTuple):
 
 
 def has_any(chatbot_ids: Collection[int]) -> bool:
-    """Say whether one of these chatbots has a day with an extract, or one that is to be made."""
+    """Return whether one of these chatbots has an extract, built or planned."""
     [(found,)] = fetch(_HAS_ANY, [array(chatbot_ids)])
     return bool(found)
 
 
 def flag(said: Sequence[DeletedSpan]) -> None:
-    """Mark the days that these deleted messages were said on, in the transaction that deletes them."""
+    """Flag the extracts of the days of these deleted messages, in the transaction that deletes them."""
     if not said:
         return
     values: dict[str, str | list[datetime]] = {
@@ -132,9 +131,9 @@ def flag(said: Sequence[DeletedSpan]) -> None:
 
 
 def make_next(*, settled: bool) -> bool:
-    """Make the next extract that is due in the hosted bucket, if this worker may, and let go on what waited for it.
+    """Build the next due extract in the hosted bucket, if this worker may; return whether there was one.
 
-    Return whether there was one. See `leases.take_next`.
+    See `leases.take_next`.
     """
     held = leases.take_next(settled=settled)
     if held is None:
@@ -144,12 +143,12 @@ def make_next(*, settled: bool) -> bool:
 
 
 def make(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
-    """Make the file of a day that was taken; then let the deletions go on that waited for it. See `builder.build`."""
+    """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
     is_done = builder.build(held, on_read=on_read)
     execute(_RELEASE, {"chatbot": held.chatbot_id})
     return is_done
 
 
-def try_again(request_ids: Iterable[UUID]) -> None:
-    """Give the extracts that these deletions wait for, and that have failed, fresh attempts."""
-    execute(_TRY_AGAIN, [array(request_ids)])
+def try_again(request_ids: Collection[UUID]) -> None:
+    """Try failed extracts again that these deletions wait for."""
+    execute(_TRY_AGAIN, subjects(request_ids))

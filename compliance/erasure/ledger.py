@@ -1,9 +1,9 @@
 """The erasure ledger: what was erased, by keyed digest, outside the database.
 
-A database restored from a backup has the erased people in it again. The ledger lies in the hosted bucket, so it
-survives such a restore and tells what must be erased once more. It holds request ids, cut times and digests; no
-value, no text. It names chatbots and variables by their public ids: a restored database can give their numbers to
-others. One object per finished claim, below the UTC day it was written, removed after ERASURE_LEDGER_DAYS.
+A database restored from a backup contains the erased people again. The ledger is in the hosted bucket, so it survives
+the restore and says what must be erased once more. It contains request ids, cutoffs and digests, no value and no
+text. Chatbots and variables have their public ids: a restored database can reuse their numbers. Each finished claim
+writes one object, below its UTC day, which is removed after ERASURE_LEDGER_DAYS.
 """
 
 import json
@@ -20,15 +20,17 @@ from chatbots.buckets import hosted_storage
 from common.db import array, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
+from compliance.work.sql import subjects
 
 PREFIX = "erasure_ledger/"
 
 _CONVERSATIONS = """
 SELECT ours.id, marked.external_id_digest
-  FROM unnest(%s::uuid[]) AS ours(id)
+  FROM unnest(%(ids)s::uuid[]) AS ours(id)
  CROSS JOIN LATERAL (
        SELECT id, external_id_digest FROM conversations_conversation
-        WHERE deletion_request_id = ours.id AND external_id_digest IS NOT NULL OFFSET 0) AS marked
+        WHERE deletion_request_id = ours.id AND chatbot_id = ANY(%(chatbots)s)
+          AND external_id_digest IS NOT NULL OFFSET 0) AS marked
  ORDER BY marked.id
 """
 
@@ -40,16 +42,16 @@ SELECT r.id, (SELECT public_id FROM chatbots_chatbot WHERE id = r.chatbot_id),
  WHERE r.id = ANY(%s) ORDER BY r.seq
 """
 
-Line = dict[str, Any]
+Entry = dict[str, Any]
 
 
-def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
-    """Return what the ledger has to say of each of these deletions, in the order of filing.
+def read(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
+    """Return the ledger entries of these deletions, in the order of filing.
 
-    The conversations are those that bear its mark, and those that it named by their ids: others may have marked them.
+    Conversations are those with the deletion's mark, and those that it named by id: others may have marked them.
     """
     digests: dict[UUID, list[str]] = defaultdict(list)
-    for request_id, digest in fetch(_CONVERSATIONS, [array(request_ids)]):
+    for request_id, digest in fetch(_CONVERSATIONS, subjects(request_ids)):
         digests[request_id].append(bytes(digest).hex())
     return {
         request_id: {
@@ -64,10 +66,10 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Line]:
     }
 
 
-def write(erased: Sequence[Line]) -> None:
-    """Write one ledger object with these lines. Raises StepFailed when storage refuses.
+def write(erased: Sequence[Entry]) -> None:
+    """Write these entries as one ledger object. Raises StepFailed when storage refuses.
 
-    Writing again, after a kill or when no answer came, makes a second object with the same lines, which does no harm.
+    Written again, after a kill or without an answer, they make a second object, which does no harm.
     """
     content = json.dumps({"version": 1, "erased": erased}, separators=(",", ":")).encode()
     try:
@@ -82,13 +84,13 @@ def write(erased: Sequence[Line]) -> None:
 
 
 def _put(content: bytes) -> None:
-    """Write under a name that no other try has: the same twice would be two versions in a bucket that keeps them."""
+    # Each try has its own key: the same key twice would be two versions in a bucket with versioning.
     key = f"{PREFIX}{timezone.now():%Y-%m-%d}/{uuid4().hex}.json"
     hosted_storage().put(key, content, content_type="application/json")
 
 
 def expired_keys() -> Iterator[str]:
-    """Yield the keys of ledger objects whose days are over. Raises StorageError."""
+    """Yield the keys of expired ledger objects. Raises StorageError."""
     last_kept = f"{PREFIX}{timezone.now() - settings.ERASURE_LEDGER_DAYS:%Y-%m-%d}/"
     # Keys are listed in order, so those to remove come first.
     return takewhile(lambda key: key < last_kept, hosted_storage().keys(PREFIX))

@@ -1,15 +1,14 @@
-"""The first two steps of a deletion: may it go on, and the mark.
+"""The first two steps of a deletion: the last check, and the mark.
 
-The mark is the moment that counts. It excludes intake by a lock (conversations.locks), so every document is stored
-either wholly before it (and marked) or wholly after it (and then sees the mark and the ErasedChatter row). From the
-mark on nothing more is stored in a marked conversation, and the deletion can no longer be cancelled or held. Its
-`cutoff_at` and `cutoff_number` say what is in its scope from then on (`scope`).
+The mark excludes intake by a lock (`conversations.locks`). So every document is stored either before it, and marked,
+or after it, and intake then sees the mark and the ErasedChatter row. Nothing more is stored in a marked conversation,
+and the deletion can no longer be cancelled or held. Its `cutoff_at` and `cutoff_number` fix its scope (`scope`).
 
-A small claim is marked and erased in one transaction, which writes each conversation once. Of a big one the mark
+A small claim is marked and erased in one transaction, which writes each conversation once. The mark of a large claim
 commits by itself, since it holds intake's lock.
 
-Nothing waits here while it keeps others out: a chatbot whose lock is taken is marked by itself, and a request of
-which a row is locked is put back for a moment.
+Nothing waits while it keeps others out: a chatbot whose lock is taken is marked by itself, and a request with a
+locked row is requeued for a moment.
 """
 
 from collections import Counter
@@ -33,18 +32,18 @@ from conversations.sql import SELECTED_CONVERSATIONS
 HoldReason = ComplianceRequest.HoldReason
 WaitingFor = ComplianceRequest.WaitingFor
 
-# How long a request is put back of which another worker has locked a row.
+# How long a request waits if another worker has locked one of its rows.
 WAIT_FOR_ROWS = timedelta(seconds=5)
 
-# An earlier export can be queued again since the claim was made (a retry): it too has to go first. The chatbot
-# is looked up for each request (OFFSET 0): joined, it has a planner without statistics read all of its requests.
-_ASK_AGAIN = f"""
+# An earlier export may have been retried since the claim: it goes first. The chatbot is looked up for each request
+# (OFFSET 0): joined, a planner without statistics reads all of its requests.
+_CHECK_AGAIN = f"""
 SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eyes, c.max_conversations_per_deletion,
-       EXISTS (SELECT 1 FROM compliance_compliancerequest earlier
+       EXISTS (SELECT FROM compliance_compliancerequest earlier
                 WHERE {sql.IS_EARLIER} AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
                   AND earlier.status IN {sql.OPEN})
        OR (r.conversation_digests IS NOT NULL AND EXISTS (
-           SELECT 1 FROM {sql.SHARING} AS earlier
+           SELECT FROM {sql.SHARING} AS earlier
             WHERE earlier.seq < r.seq AND earlier.kind = 'export' AND earlier.status IN {sql.OPEN})),
        r.conversation_digests IS NOT NULL OR coalesce({sql.IS_ANY_OPEN}, FALSE)
   FROM compliance_compliancerequest r
@@ -52,9 +51,9 @@ SELECT r.id, r.chatbot_id, r.cutoff_at IS NOT NULL, r.approved_holds, c.four_eye
        SELECT four_eyes, max_conversations_per_deletion FROM chatbots_chatbot WHERE id = r.chatbot_id OFFSET 0) AS c
  WHERE r.claim_id = %s
  ORDER BY r.seq
-"""  # noqa: S608  (a text of ours)
+"""
 
-_GO_ON = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
+_CONTINUE = "UPDATE compliance_compliancerequest SET status = 'processing' WHERE id = ANY(%s)"
 
 # A conversation already marked keeps its first mark.
 _MARK = f"""
@@ -62,57 +61,61 @@ WITH open AS (
     SELECT c.id, named.request_id
       FROM (SELECT DISTINCT ON (each.conversation_id) each.conversation_id, r.id AS request_id
               FROM compliance_compliancerequest r CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS each
-             WHERE r.id = ANY(%s)
+             WHERE r.id = ANY(%(ids)s)
              ORDER BY each.conversation_id, r.seq) AS named
       JOIN conversations_conversation c ON c.id = named.conversation_id
-     WHERE c.deletion_request_id IS NULL
+     WHERE c.chatbot_id = ANY(%(chatbots)s) AND c.deletion_request_id IS NULL
        FOR UPDATE OF c SKIP LOCKED
 )
-UPDATE conversations_conversation c SET deletion_request_id = open.request_id FROM open WHERE c.id = open.id
-"""  # noqa: S608  (a text of ours)
+UPDATE conversations_conversation c SET deletion_request_id = open.request_id
+  FROM open WHERE c.id = open.id AND c.chatbot_id = ANY(%(chatbots)s)
+"""
 
-# After the mark has passed over what is locked: what the requests name and is live, and whether any of it is open
-# still. What others have marked is erased and counted here, too.
+# What the requests name and is live after the mark has skipped locked rows, and whether any of it is open. What
+# others have marked is erased and counted here too.
 _NAMED_LIVE = f"""
 SELECT r.id, count(*), bool_or(c.is_open)
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
  CROSS JOIN LATERAL (
        SELECT deletion_request_id IS NULL AS is_open
-         FROM conversations_conversation WHERE id = named.conversation_id AND deleted_at IS NULL OFFSET 0) AS c
- WHERE r.id = ANY(%s)
+         FROM conversations_conversation
+        WHERE id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s) AND deleted_at IS NULL OFFSET 0) AS c
+ WHERE r.id = ANY(%(ids)s)
  GROUP BY r.id
-"""  # noqa: S608  (a text of ours)
+"""
 
-# To be read after the lock: what was stored before this instant is met.
-_CUT = """
+# Read after the lock: what was stored before this time is in scope.
+_CUTOFF = """
 SELECT chatbot_id, clock_timestamp(),
-       coalesce((SELECT max(id) FROM conversations_conversation WHERE chatbot_id = ours.chatbot_id), 0)
-  FROM unnest(%s::bigint[]) AS ours(chatbot_id)
+       coalesce((SELECT max(id) FROM conversations_conversation
+                  WHERE chatbot_id = ours.chatbot_id AND chatbot_id = ANY(%(chatbots)s)), 0)
+  FROM unnest(%(chatbots)s::bigint[]) AS ours(chatbot_id)
 """
 
 _COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in transitions.COUNTERS)
 _BEGIN = f"""
 UPDATE compliance_compliancerequest r
-   SET status = 'processing', started_at = coalesce(r.started_at, %(cut)s), cutoff_at = %(cut)s,
-       cutoff_number = begun.cutoff, conversations_total = begun.total,
+   SET status = 'processing', started_at = coalesce(r.started_at, %(cutoff_at)s), cutoff_at = %(cutoff_at)s,
+       cutoff_number = begun.cutoff_number, conversations_total = begun.total,
        {", ".join(f"{name} = r.{name} + begun.{name}" for name in transitions.COUNTERS)}
   FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
-         AS begun(id, cutoff, total, {", ".join(transitions.COUNTERS)})
+         AS begun(id, cutoff_number, total, {", ".join(transitions.COUNTERS)})
  WHERE r.id = begun.id
-"""  # noqa: S608  (names of ours)
+"""
 
 _REMEMBER = """
 INSERT INTO conversations_erasedchatter
        (chatbot_id, variable_id, digest, cutoff_at, cutoff_number, request_id, expires_at)
-SELECT chatbot_id, variable_id, uci_digest, %(cut)s, cutoff_number, id, %(cut)s + make_interval(secs => %(keep)s)
+SELECT chatbot_id, variable_id, uci_digest, %(cutoff_at)s, cutoff_number, id,
+       %(cutoff_at)s + make_interval(secs => %(keep)s)
   FROM compliance_compliancerequest WHERE id = ANY(%(ids)s) AND variable_id IS NOT NULL
-    ON CONFLICT (request_id) DO NOTHING
+    ON CONFLICT (request_id, chatbot_id) DO NOTHING
 """
 
 
 class Admitted(NamedTuple):
-    """What `admit` has to know of a deletion. `may_meet_others`: requests by the other selector."""
+    """What `admit` reads of a deletion. `may_meet_others`: requests by the other selector."""
 
     request_id: UUID
     chatbot_id: int
@@ -124,15 +127,8 @@ class Admitted(NamedTuple):
     may_meet_others: bool
 
 
-class _Cut(NamedTuple):
-    """The moment of a mark, and by chatbot the highest number of its conversations at that time."""
-
-    at: datetime
-    numbers: dict[int, int]
-
-
-class _InUse(Exception):
-    """Another worker has locked what these requests would mark: nothing of the transaction is written."""
+class _RowsInUse(Exception):
+    """Another worker has locked rows of these requests. The transaction writes nothing."""
 
     def __init__(self, request_ids: Collection[UUID]) -> None:
         super().__init__()
@@ -140,97 +136,96 @@ class _InUse(Exception):
 
 
 class Marked(NamedTuple):
-    """The requests that have marked, in the order of filing, and those of them that did so just now.
+    """The marked requests in the order of filing; `new` are those that this claim has marked.
 
-    `leaves_rows`: rows may be left to be erased. `chatbot_ids` are their chatbots, and of those put back.
+    `leaves_rows`: rows may be left to erase. `chatbot_ids` include those of requeued requests.
     """
 
     request_ids: list[UUID]
-    fresh: set[UUID]
+    new: set[UUID]
     leaves_rows: bool
     chatbot_ids: set[int]
 
 
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
-    """Ask again before anything is touched. Put on hold what must wait; return the others, in the order of filing."""
-    asked = [Admitted(*row) for row in fetch(_ASK_AGAIN, [held.id])]
-    pending = blocking_exports.find(
+    """Check again what holds a request. Hold those that must wait; return the others in the order of filing."""
+    checked = [Admitted(*row) for row in fetch(_CHECK_AGAIN, [held.id])]
+    blocked = blocking_exports.find(
         [
             one.request_id
-            for one in asked
+            for one in checked
             if one.may_meet_others and not one.has_marked and HoldReason.EXPORT_PENDING not in one.approved
         ]
     )
-    going: list[Admitted] = []
+    admitted: list[Admitted] = []
     reasons: dict[UUID, HoldReason] = {}
-    for one in asked:
+    for one in checked:
         size = sizes.get(one.request_id)
-        found = {
-            HoldReason.EXPORT_PENDING: one.export_pending or one.request_id in pending,
+        holds = {
+            HoldReason.EXPORT_PENDING: one.export_pending or one.request_id in blocked,
             HoldReason.TOO_MANY_CONVERSATIONS: size is not None and size.conversations > one.guard,
             HoldReason.AWAITING_APPROVAL: one.four_eyes,
         }
-        reason = next((reason for reason, holds in found.items() if holds and reason not in one.approved), None)
+        reason = next((reason for reason, applies in holds.items() if applies and reason not in one.approved), None)
         if reason is None or one.has_marked:
-            going.append(one)
+            admitted.append(one)
         else:
             reasons[one.request_id] = reason
     if reasons:
         waiting = {each for each, reason in reasons.items() if reason == HoldReason.EXPORT_PENDING}
-        transitions.hold(held, reasons, pending={each: pending[each] for each in waiting & pending.keys()})
-    return going
+        transitions.hold(held, reasons, pending={each: blocked[each] for each in waiting & blocked.keys()})
+    return admitted
 
 
 def mark(held: HeldClaim, admitted: Sequence[Admitted], *, erases: bool) -> Marked:
     """Mark what these requests name, and with `erases` erase it in the same transaction.
 
-    `erases` is only for what `sizes` found to be no more than a chunk may erase. A request that marked in an earlier
-    attempt keeps that mark and its cut: what came since is new. One of which a row is locked, or whose chatbot is
-    busy taking in, leaves the claim for a moment.
+    `erases` is only for what `sizes` found to fit one chunk. A request that marked in an earlier attempt keeps that
+    mark and its cutoff. One with a locked row, or whose chatbot is busy taking in, leaves the claim for a moment.
     """
     again = [one.request_id for one in admitted if one.has_marked]
     if again:
         with held.transaction():
-            execute(_GO_ON, [array(again)])
-    fresh = [one for one in admitted if not one.has_marked]
-    marked = _mark_free(held, fresh, waits=False, erases=erases)
-    refused = [one for one in fresh if one.request_id not in marked]
+            execute(_CONTINUE, [array(again)])
+    new = [one for one in admitted if not one.has_marked]
+    marked = _mark_free(held, new, waits=False, erases=erases)
+    refused = [one for one in new if one.request_id not in marked]
     for chatbot_id in sorted({one.chatbot_id for one in refused}):
         of_chatbot = [one for one in refused if one.chatbot_id == chatbot_id]
         marked |= _mark_free(held, of_chatbot, waits=True, erases=erases)
     done = {request_id for request_id, is_marked in marked.items() if is_marked}
     return Marked(
         [one.request_id for one in admitted if one.has_marked or one.request_id in done],
-        fresh=done,
+        new=done,
         leaves_rows=bool(again) or not erases,
         chatbot_ids={one.chatbot_id for one in admitted},
     )
 
 
-def _mark_free(held: HeldClaim, fresh: Sequence[Admitted], *, waits: bool, erases: bool) -> dict[UUID, bool]:
-    """Mark the requests of the chatbots whose locks are free, in a transaction of their own. With `waits`, of one
-    chatbot.
+def _mark_free(held: HeldClaim, new: Sequence[Admitted], *, waits: bool, erases: bool) -> dict[UUID, bool]:
+    """Mark the requests of chatbots whose locks are free, in one transaction. `waits` is for those of one chatbot.
 
-    Return whether each was marked; one that was not has left the claim. What is not in there was refused the lock.
+    Returns whether each was marked; one that was not has left the claim. Requests that are missing were refused the
+    lock.
     """
-    put_back: dict[UUID, bool] = {}
-    while fresh:
+    requeued: dict[UUID, bool] = {}
+    while new:
         try:
             with held.transaction():
-                free = _exclude_intake(held, {one.chatbot_id for one in fresh}, waits=waits)
-                ours = [one for one in fresh if one.chatbot_id in free]
+                free = _exclude_intake(held, {one.chatbot_id for one in new}, waits=waits)
+                ours = [one for one in new if one.chatbot_id in free]
                 if ours:
                     _mark_all(ours, erases=erases)
-        except _InUse as met:
-            busy = met.request_ids
+        except _RowsInUse as error:
+            busy = error.request_ids
         except locks.Busy:
-            busy = {one.request_id for one in fresh}
+            busy = {one.request_id for one in new}
         else:
-            return put_back | {one.request_id: True for one in ours}
+            return requeued | {one.request_id: True for one in ours}
         transitions.requeue(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
-        put_back |= dict.fromkeys(busy, False)
-        fresh = [one for one in fresh if one.request_id not in busy]
-    return put_back
+        requeued |= dict.fromkeys(busy, False)
+        new = [one for one in new if one.request_id not in busy]
+    return requeued
 
 
 def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> set[int]:
@@ -242,10 +237,12 @@ def _exclude_intake(held: HeldClaim, chatbot_ids: set[int], *, waits: bool) -> s
     return chatbot_ids
 
 
-def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
-    """Mark, in the caller's transaction and under intake's locks. Raises _InUse."""
-    ids = [one.request_id for one in fresh]
-    cut = _cut({one.chatbot_id for one in fresh})
+def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
+    """Mark, in the caller's transaction and under intake's locks. Raises _RowsInUse."""
+    ids = [one.request_id for one in new]
+    times, numbers = {}, {}
+    for chatbot_id, now, number in fetch(_CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
+        times[chatbot_id], numbers[chatbot_id] = now, number
     counts: Mapping[UUID, transitions.Counts] = {}
     totals: Counter[UUID] = Counter()
     if erases:
@@ -253,48 +250,48 @@ def _mark_all(fresh: Sequence[Admitted], *, erases: bool) -> None:
         totals += Counter(one.request_id for one in named)
         counts = rows.erase(named, marked_by=ids)
     else:
-        execute(_MARK, [array(ids)])
+        execute(_MARK, sql.subjects(ids))
     totals += _still_live(ids)
     if not erases:
         exports.expire_marked(ids)
-    _conclude(fresh, cut, totals=totals, counts=counts)
-
-
-def _cut(chatbot_ids: Collection[int]) -> _Cut:
-    found = fetch(_CUT, [array(chatbot_ids)])
-    return _Cut(min(at for _, at, _ in found), {chatbot_id: number for chatbot_id, _, number in found})
+    _begin(new, min(times.values()), numbers, totals=totals, counts=counts)
 
 
 def _still_live(request_ids: Sequence[UUID]) -> Counter[UUID]:
     """Return how much of what each request names is still to be erased.
 
-    Raises _InUse if some of it is open: somebody else has locked it.
+    Raises _RowsInUse if some of it is open: another worker has locked it.
     """
-    named = fetch(_NAMED_LIVE, [array(request_ids)])
+    named = fetch(_NAMED_LIVE, sql.subjects(request_ids))
     in_use = {request_id for request_id, _, is_open in named if is_open}
     if in_use:
-        raise _InUse(in_use)
+        raise _RowsInUse(in_use)
     return Counter({request_id: number for request_id, number, _ in named})
 
 
-def _conclude(
-    fresh: Sequence[Admitted], cut: _Cut, *, totals: Counter[UUID], counts: Mapping[UUID, transitions.Counts]
+def _begin(
+    new: Sequence[Admitted],
+    cutoff_at: datetime,
+    cutoff_numbers: Mapping[int, int],
+    *,
+    totals: Counter[UUID],
+    counts: Mapping[UUID, transitions.Counts],
 ) -> None:
-    """Set the requests under way, with what is counted already, and remember the chatters for intake."""
-    ids = [request.request_id for request in fresh]
+    """Set the requests to processing with their cutoffs and counts so far, and remember the chatters for intake."""
+    ids = [request.request_id for request in new]
     none: transitions.Counts = Counter()
-    counted = [counts.get(request_id, none) for request_id in ids]
     begun: dict[str, str | datetime] = {
-        name: array(count[name] for count in counted) for name in transitions.COUNTERS
+        name: array(counts.get(each, none)[name] for each in ids) for name in transitions.COUNTERS
     }
     begun |= {
         "ids": array(ids),
-        "cut": cut.at,
-        "cutoffs": array(cut.numbers[request.chatbot_id] for request in fresh),
+        "cutoff_at": cutoff_at,
+        "cutoffs": array(cutoff_numbers[request.chatbot_id] for request in new),
         "totals": array(totals[each] for each in ids),
     }
     execute(_BEGIN, begun)
-    execute(_REMEMBER, {"ids": array(ids), "cut": cut.at, "keep": settings.ERASURE_LEDGER_DAYS.total_seconds()})
+    keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
+    execute(_REMEMBER, {"ids": array(ids), "cutoff_at": cutoff_at, "keep": keep})
     changelog.record_all(
         [
             changelog.entry(
@@ -304,6 +301,6 @@ def _conclude(
                 actor="worker",
                 data={"conversations": totals[request.request_id]},
             )
-            for request in fresh
+            for request in new
         ]
     )

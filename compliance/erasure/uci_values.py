@@ -1,7 +1,7 @@
 """Values that were stored before their variable became the UCI: deleted by the sweep, once for each designation.
 
-They stand in conversations that do not name the chatter by an identity, so no deletion by that UCI finds them. Intake
-stores none any more as soon as it sees the designation.
+Their conversations have no identity for that UCI, so no deletion by it finds them. Intake stores none once it sees
+the designation.
 """
 
 import logging
@@ -18,9 +18,8 @@ logger = logging.getLogger(__name__)
 
 _ROWS_PER_PAGE = 50_000
 
-# No index leads from a variable to its values: it would be kept up with each value of each document, for what is
-# looked for once. In pages, so that no statement takes long. What somebody has locked is left, since two that lock
-# several rows could block each other.
+# No index leads from a variable to its values: each stored value would pay for a search that is made once. In pages,
+# so that no statement takes long. SKIP LOCKED, since two transactions that lock several rows could block each other.
 _ERASE_PAGE = """
 WITH page AS MATERIALIZED (
     SELECT id, variable_id FROM conversations_variablevalue WHERE id > %(after)s ORDER BY id LIMIT %(rows)s
@@ -37,7 +36,7 @@ SELECT (SELECT max(id) FROM page), (SELECT count(*) FROM met), (SELECT count(*) 
 
 
 def erase() -> None:
-    """Delete the values of present and former UCIs that may have any. Reads a few rows when none has."""
+    """Delete the values of present and former UCIs. Reads a few rows if there are none to delete."""
     variables = dict(
         Variable.objects.filter(Q(is_uci=True) | Q(was_uci=True), values_gone_at=None).values_list("pk", "chatbot_id")
     )
@@ -52,7 +51,7 @@ def erase() -> None:
 
 
 def _erase(variables: str) -> bool:
-    """Go through all values; return whether none of these variables is left."""
+    """Scan all values; return whether none of these variables is left."""
     after: int | None = 0
     left = erased = 0
     with connection.cursor() as cursor:

@@ -1,43 +1,42 @@
-"""Look again: what is left of what a deletion had to erase, read from the data and never from the plan.
+"""Verify a deletion: search every store for what is left in its scope. Reads the data, never what was planned.
 
-One question serves all: the engine asks it to know what is to be done, and once more in the transaction that
+One statement answers for all stores. The engine asks it to know what is to be done, and again in the transaction that
 completes; `verify_erasure` asks it of completed deletions. It searches the conversations in scope (`scope`), every
-store that hangs on one (`compliance/inventory.py`), the exports that have to go, and the hosted files of the days.
-The notes on the chatter's requests are looked for beside it. Objects are looked for again by `purge`, when they are
-removed. `VerificationResult` name stores and count rows; they hold no content.
+store that belongs to one (`compliance/inventory.py`), the exports that have to go, and hosted daily extracts. Notes
+on the chatter's requests are searched beside it. Objects are searched when they are removed (`purge`).
+Results name stores and count rows; they contain no content.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import cast
 from uuid import UUID
 
 from psycopg import sql
 
-from common.db import array, fetch
+from common.db import fetch
 from compliance import notes
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
 from compliance.inventory import CONVERSATION, stores
 from compliance.inventory_terms import Disposition, ReachedBy
 from compliance.models import ComplianceRequest, Export, RequestNote
+from compliance.work.sql import subjects
 from conversations.models import DailyExtract, Identity, UploadedFile
 
-_PER_LOOK = 500
+_AT_ONCE = 500
 
 EXPORTS, DAYS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
 
 
 @dataclass
 class VerificationResult:
-    """What was found of one deletion's data. `rows` by table, days included; `erased_before` is in how many
-    conversations that another deletion had erased when this one marked.
+    """What is left of one deletion's data. `rows` are counted by table, daily extracts included.
 
-    `days_clean` are days that were made again, `stays` copies that are left where they are, `at_clients` exports that
-    have to be removed from a client's bucket, `names` digests of whom an erased conversation was about that are still
-    kept. `failure` is why a day could not be made again.
+    `erased_before`: conversations that another deletion had erased before this one's mark. `days_clean`: rebuilt
+    extracts. `stays`: copies that are left where they are. `at_clients`: exports to remove from a client's bucket.
+    `names`: digests of people in erased conversations. `failure`: why an extract could not be rebuilt.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
@@ -54,26 +53,24 @@ class VerificationResult:
 
     @property
     def is_stuck(self) -> bool:
-        """Say that rows are left of conversations that are erased: no step removes them."""
+        """Return whether rows are left of erased conversations: no step removes them."""
         return bool(self.rows.keys() - {FILES, EXPORTS, DAYS}) and not self.rows[CONVERSATION.table]
 
     @property
     def is_days_alone(self) -> bool:
-        """Say that nothing is left but days' files, which others make again."""
+        """Return whether only daily extracts are left, which other workers rebuild."""
         return self.rows.keys() == {DAYS}
 
     def __str__(self) -> str:
         return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
 
 
-# The conversations in scope are read once, and each store is searched for rows of theirs. The inner count keeps
-# PostgreSQL from joining in another order, which without statistics reads the tables whole. `thing` is the number of
-# what is counted once however many conversations lead to it. `erased_before` is the conversation's number, where
-# another deletion had erased it before the mark. It comes along with what is found: to look for it again in all that
-# was found would be done row by row in a transaction of a claim, whose planner is kept to the indexes.
-# Of an erased conversation's `people` those that are `named` have their value still, and of the others it is `known`
-# by digest who they were.
-_ASK = sql.SQL("""
+# The conversations in scope are read once, and each store is searched for their rows. The inner count keeps
+# PostgreSQL from another join order, which without statistics reads whole tables. `thing` is the number of what is
+# counted once, however many conversations lead to it. `erased_before` is the number of a conversation that another
+# deletion had erased before the mark; it comes with each finding, since to look it up afterwards would go row by row.
+# Of the `people` of an erased conversation, `named` still have their value, and `known` their digest.
+_SEARCH_ALL = sql.SQL("""
 WITH r AS MATERIALIZED (
     SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cutoff_at, cutoff_number, erase_exports
       FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
@@ -107,9 +104,10 @@ WITH r AS MATERIALIZED (
       FROM scope AS s
      CROSS JOIN LATERAL (
            SELECT count(value) AS named, count(*) - count(value) AS known
-             FROM {identities} WHERE conversation_id = s.id HAVING count(*) > 0) AS i
+             FROM {identities}
+            WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) HAVING count(*) > 0) AS i
 ), found AS (
-    SELECT {name} AS what, request_id, erased_before, NULL::bigint AS thing, 1 AS n, NULL AS said
+    SELECT {name} AS what, request_id, erased_before, NULL::bigint AS thing, 1 AS n, NULL AS error
       FROM scope WHERE is_left
     {searches}
     UNION ALL
@@ -132,24 +130,24 @@ WITH r AS MATERIALIZED (
            CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
       FROM days WHERE hosting = 'hosted' AND NOT is_clean AND key IS NOT NULL
 )
-SELECT what, request_id, CASE WHEN count(thing) > 0 THEN count(DISTINCT thing) ELSE sum(n) END::bigint, max(said)
+SELECT what, request_id, CASE WHEN count(thing) > 0 THEN count(DISTINCT thing) ELSE sum(n) END::bigint, max(error)
   FROM found GROUP BY 1, 2
  UNION ALL
 SELECT 'erased_before', request_id, count(DISTINCT erased_before), NULL
   FROM found WHERE erased_before IS NOT NULL
  GROUP BY 2
 """)
-_SEARCH = sql.SQL("""
+_SEARCH_STORE = sql.SQL("""
 UNION ALL
 SELECT {name}, s.request_id, s.erased_before, NULL, found.n, NULL
   FROM scope AS s
  CROSS JOIN LATERAL (
-       SELECT count(*) AS n FROM {table} WHERE conversation_id = s.id HAVING count(*) > 0) AS found
+       SELECT count(*) AS n FROM {table}
+        WHERE conversation_id = s.id AND chatbot_id = ANY(%(chatbots)s) HAVING count(*) > 0) AS found
 """)
 
-# Of completed deletions: what lies in clients' buckets is theirs, but its key, which bears the value, is gone here.
-# Another's export, which holds a conversation they shared, bears the other's value and keeps it. The key of an export
-# of certain conversations bears nothing.
+# Keys that a completed deletion should have cleared: those of its chatter's own exports in a client's bucket. The
+# keys of another chatter's export, or of an export by conversation ids, do not contain this chatter's value.
 _LEFT_KEYS = f"""
 SELECT r.id, count(*)
   FROM compliance_compliancerequest r
@@ -158,41 +156,41 @@ SELECT r.id, count(*)
        SELECT id, key FROM compliance_export
         WHERE id = own.id AND hosting = 'client' AND finished_at <= r.completed_at OFFSET 0) AS e
   LEFT JOIN compliance_exportfile f ON f.export_id = e.id
- WHERE r.id = ANY(%s) AND (f.id IS NOT NULL OR e.key IS NOT NULL)
+ WHERE r.id = ANY(%(ids)s) AND (f.id IS NOT NULL OR e.key IS NOT NULL)
  GROUP BY 1
-"""  # noqa: S608  (a text of ours)
+"""
 
 
-def ask(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
-    """Search every store for what these deletions have to see gone; return an entry for each that met anything.
+def find_leftovers(request_ids: Collection[UUID]) -> dict[UUID, VerificationResult]:
+    """Search every store for what these deletions must erase; return an entry for each that has findings.
 
-    One that has not marked has nothing in its scope.
+    A deletion that has not marked has nothing in its scope.
     """
     found: dict[UUID, VerificationResult] = defaultdict(VerificationResult)
-    for what, request_id, count, said in fetch(_question(), {"ids": array(request_ids)}):
-        _tell(found[request_id], what, count, said)
+    for what, request_id, count, error in fetch(_question(), subjects(request_ids)):
+        _add(found[request_id], what, count, error)
     return dict(found)
 
 
-def look_again(request_ids: Collection[UUID], *, empties: bool = False) -> dict[UUID, VerificationResult]:
-    """As `ask`, the notes on the chatters' requests included: what has to be gone when a deletion completes.
+def verify(request_ids: Collection[UUID], *, clears_notes: bool = False) -> dict[UUID, VerificationResult]:
+    """As `find_leftovers`, and search the notes on the chatters' requests: what must be gone at completion.
 
-    With `empties` the notes of those that left nothing else are emptied first, in the caller's transaction. The notes
-    of the others stay, and are not looked for.
+    With `clears_notes`, first clear the notes of deletions that left nothing else, in the caller's transaction, and
+    search those alone.
     """
-    found = defaultdict(VerificationResult, ask(request_ids))
-    looked_for = list(request_ids)
-    if empties:
-        looked_for = [each for each in request_ids if each not in found or found[each].is_nothing]
-        notes.empty(looked_for)
-    for request_id, count in notes.left(looked_for).items():
+    found = defaultdict(VerificationResult, find_leftovers(request_ids))
+    searched = list(request_ids)
+    if clears_notes:
+        searched = [each for each in request_ids if each not in found or found[each].is_nothing]
+        notes.empty(searched)
+    for request_id, count in notes.left(searched).items():
         found[request_id].rows[RequestNote._meta.db_table] = count
     return dict(found)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """`by_marks`: how many of those that were looked at are so old that they are found by their marks alone."""
+    """`by_marks`: how many of the `verified` are so old that their data is found by their marks alone."""
 
     verified: int
     by_marks: int
@@ -200,16 +198,17 @@ class Audit:
 
 
 def audit(request_ids: Sequence[UUID]) -> Audit:
-    """Look again at completed deletions, whose chatters' values are forgotten.
+    """Verify completed deletions.
 
-    Chatters and conversations are found by their keyed digests, so what a restored backup brought back is found too.
-    Digests are kept for ERASURE_LEDGER_DAYS; an older deletion is looked at by its marks alone.
+    Their values are forgotten: chatters and conversations are found by keyed digests, so data that a restored backup
+    brought back is found too. Digests are kept for ERASURE_LEDGER_DAYS; for older deletions only their marks are
+    left.
     """
     left: dict[UUID, VerificationResult] = {}
-    for start in range(0, len(request_ids), _PER_LOOK):
-        some = request_ids[start : start + _PER_LOOK]
-        found = look_again(some)
-        for request_id, count in _left_keys(some):
+    for start in range(0, len(request_ids), _AT_ONCE):
+        some = request_ids[start : start + _AT_ONCE]
+        found = verify(some)
+        for request_id, count in fetch(_LEFT_KEYS, subjects(some)):
             found.setdefault(request_id, VerificationResult()).rows["keys in compliance_export"] = count
         left |= {request_id: result for request_id, result in found.items() if not result.is_nothing}
     old = ComplianceRequest.objects.filter(
@@ -218,30 +217,26 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
     return Audit(verified=len(request_ids), by_marks=old.count(), left=left)
 
 
-def _tell(result: VerificationResult, what: str, count: int, said: str | None) -> None:
+def _add(result: VerificationResult, what: str, count: int, error: str | None) -> None:
     if what in {"erased_before", "days_clean", "stays", "at_clients", "names"}:
         setattr(result, what, count)
         return
     result.rows[what] = count
-    if said is not None:
-        code, _, detail = said.partition("\n")
-        # The extract has used up its attempts: those of the deletion would meet the same.
-        detail = f"A daily extract could not be made again. {detail}"
+    if error is not None:
+        code, _, detail = error.partition("\n")
+        # The extract has used up its attempts; more of the deletion's would not help.
+        detail = f"A daily extract could not be rebuilt. {detail}"
         result.failure = StepFailed(code, detail, retryable=False)
-
-
-def _left_keys(request_ids: Sequence[UUID]) -> list[tuple[UUID, int]]:
-    return cast("list[tuple[UUID, int]]", fetch(_LEFT_KEYS, [array(request_ids)]))
 
 
 @cache
 def _question() -> sql.Composable:
     searches = [
-        _SEARCH.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
+        _SEARCH_STORE.format(name=sql.Literal(store.table), table=sql.Identifier(store.table))
         for store in (*stores(ReachedBy.CONVERSATION), *stores(ReachedBy.FILE))
         if store.model is not Identity
     ]
-    return _ASK.format(
+    return _SEARCH_ALL.format(
         in_scope=sql.SQL(IN_SCOPE_WITH).format(columns=_columns()),
         exports_holding=sql.SQL(EXPORTS_HOLDING),
         own_exports=sql.SQL(OWN_EXPORTS),
@@ -256,7 +251,7 @@ def _question() -> sql.Composable:
 
 
 def _columns() -> sql.Composable:
-    """What is asked of a conversation in scope, read with it."""
+    """Return the columns that are read of each conversation in scope."""
     holds_something = sql.SQL(" OR ").join(
         sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(column))
         for column in CONVERSATION.with_disposition(Disposition.EMPTIED)

@@ -1,8 +1,8 @@
-"""Copies of uploaded files beside an export (`include_files`), some at a time, so that memory stays flat.
+"""Copy uploaded files beside an export (`include_files`), some at a time, so that memory stays flat.
 
 Each copy is recorded before anything can be under its key, and sent by a multipart upload that was open when a
-transaction saw that no deletion has met the export. So whoever removes the export later finds either the open upload,
-which then can never complete, or the object.
+transaction found that no deletion has met the export. So its later removal finds either the open upload, which then
+can never complete, or the object.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from conversations.uploads import download_name
 logger = logging.getLogger(__name__)
 
 COPIES_AT_ONCE = 100
-# What the threads may hold of files at once. One alone holds a part that is put together and one that is sent.
+# What all threads may hold. A single file holds the part being read and the part being sent.
 _MOST_BYTES = 4 * PART_BYTES
 _BYTES_OF_LARGE = 2 * PART_BYTES
 
@@ -47,7 +47,7 @@ UPDATE compliance_exportfile f SET bytes = copy.bytes, sha256 = copy.sha256
 
 @dataclass(frozen=True)
 class Copy:
-    """An uploaded file and the object beside an export that will hold the same bytes."""
+    """An uploaded file and the key of its copy beside an export."""
 
     target: Target
     file: StoredFile
@@ -55,10 +55,7 @@ class Copy:
 
 
 class Copying:
-    """Copy the files of some exports of a claim.
-
-    `failed` says which exports must not go on, and why; `overtaken` are those that a deletion has met.
-    """
+    """Copies the files of some exports of a claim. `failed` gives reasons; a deletion has met those `overtaken`."""
 
     def __init__(self, held: HeldClaim, renewer: LeaseRenewer, storage: ObjectStorage) -> None:
         self.failed: dict[Target, StepFailed] = {}
@@ -67,11 +64,11 @@ class Copying:
         self._held = held
         self._renewer = renewer
         self._storage = storage
-        # PostgreSQL's timeout does not see it: between two reads no statement is under way.
+        # PostgreSQL's timeout does not apply between two reads.
         self._until = time.monotonic() + SNAPSHOT_MINUTES * 60
 
     def run(self, transcripts: Transcripts, targets: Iterable[Target]) -> None:
-        """Copy the files that the snapshot names, those of an export that fails no further. Raises ClaimLost."""
+        """Copy the files in the snapshot, and no more files of an export that fails. Raises ClaimLost."""
         wanted = {target.place: target for target in targets}
         with closing(transcripts.stored_files(wanted, at_once=COPIES_AT_ONCE)) as groups:
             for files in groups:
@@ -95,7 +92,7 @@ class Copying:
                     size = min(copy.file.size, _BYTES_OF_LARGE)
                     sending.hand(copy, partial(self._send, copy, opening.done[copy]), size=size)
         finally:
-            # What was handed on aborts by itself.
+            # Those handed to the pool abort by themselves.
             self._abort({copy: upload for copy, upload in opening.done.items() if copy not in sending.begun})
         self._note_failed(sending)
         with self._held.transaction():
@@ -103,7 +100,7 @@ class Copying:
         self.copied.update(copy.target for copy in sending.done)
 
     def _unfailed(self, copies: Iterable[Copy]) -> Iterator[Copy]:
-        """Yield those that are still to be made when their turn comes."""
+        """Yield those that are still needed when their turn comes."""
         for copy in copies:
             if time.monotonic() > self._until:
                 self.failed.setdefault(copy.target, _too_slow())
@@ -111,7 +108,7 @@ class Copying:
                 yield copy
 
     def _keep_only(self, copies: Collection[Copy], *, record: bool = False) -> None:
-        """Leave out what a deletion has met by now, under intake's locks; `record` where the others go."""
+        """Leave out what a deletion has met by now, under intake's locks; with `record`, record the other copies."""
 
         def overtaken(_now: datetime, chatbots: set[int]) -> set[Target]:
             ours = [copy for copy in copies if copy.target.chatbot_id in chatbots]
@@ -127,7 +124,7 @@ class Copying:
             self.failed.setdefault(copy.target, failure)
 
     def _open(self, copy: Copy) -> str:
-        # Stored with the object, so that no link to it has to bear the name.
+        # The file name is stored with the object, so that no link contains it.
         return self._storage.open_upload(
             copy.key, content_type=copy.file.content_type, filename=download_name(copy.file.name)
         )
@@ -151,7 +148,7 @@ class Copying:
             try:
                 self._storage.abort(copy.key, upload_id)
             except StorageError as error:
-                # Whoever removes the copies purges the keys; a storage that fails is not asked again and again.
+                # Removing the copies purges the keys; a failing storage is not called again and again.
                 logger.warning("export.upload_not_aborted code=%s", error.code)
                 return
 
@@ -161,7 +158,7 @@ def _copy_of(file: StoredFile, target: Target) -> Copy:
 
 
 def _read(file: StoredFile) -> Iterator[bytes]:
-    """Yield the uploaded file. Raises StorageError; if there is no such object, `export_file_lost`."""
+    """Yield the uploaded file. Raises StorageError, `export_file_lost` if there is no such object."""
     missing = False
     try:
         yield from hosted_storage().stream(file.object_key)
@@ -175,7 +172,7 @@ def _read(file: StoredFile) -> Iterator[bytes]:
 
 def _lost() -> StorageError:
     detail = "An uploaded file that was to be copied is not in the hosted bucket, or not as it was stored."
-    # A deletion may be at work on it; then the next attempt leaves it out.
+    # A deletion may be erasing it; then the next attempt leaves it out.
     return StorageError("export_file_lost", detail, retryable=True)
 
 
@@ -185,7 +182,7 @@ def _too_slow() -> StepFailed:
 
 
 def _record(copies: Iterable[Copy]) -> None:
-    """Note where copies go, in the caller's transaction."""
+    """Record the keys of copies, in the caller's transaction."""
     rows = [
         ExportFile(
             chatbot_id=copy.target.chatbot_id,
@@ -199,7 +196,7 @@ def _record(copies: Iterable[Copy]) -> None:
 
 
 def _note(written: Mapping[Copy, Written]) -> None:
-    """Note what the copies that are whole hold, in the caller's transaction."""
+    """Record the sizes and digests of finished copies, in the caller's transaction."""
     values: dict[str, list[int] | list[str]] = {
         "of": [copy.target.export_id for copy in written],
         "keys": [copy.key for copy in written],

@@ -1,4 +1,4 @@
-"""The files of a claim's exports: read in one instant, sent while the next is read, completed in groups."""
+"""Deliver the files of a claim's exports: read in one snapshot, sent while the next is read, completed in groups."""
 
 import time
 from collections import Counter
@@ -27,21 +27,19 @@ from compliance.work.upload_pool import THREADS, UploadPool
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
 
-# A file of less than a part is read whole and handed to the pool; a larger one is sent by itself, in parts, when
-# the pool has nothing left to do. So beside the file that is being read (16 MiB while it is put together) memory
-# holds at most this much, once more as the copy that HTTP makes of what it sends, however many files, threads and
-# megabytes there are.
+# A file of less than a part is read whole and handed to the pool; a larger one is sent in parts when the pool is
+# idle. So beside the file that is being read (16 MiB) memory holds at most this much, and once more as HTTP's copy.
 POOL_BYTES = 2 * PART_BYTES
-# Completed together: a worker that is killed repeats no more files than these and those under way.
+# Completed together: after a kill no more finished files than these are repeated.
 FILES_PER_COMPLETION = 50
-# Nor does a finished file wait longer than this for the others, beside one that takes long.
+# Nor does a finished file wait longer than this for the others.
 SECONDS_TO_COMPLETION = 2.0
 
 
 class Delivery:
-    """Send the files of all exports that are in the claim into uploads that are open and recorded; complete them.
+    """Sends the files of the claim's exports into open, recorded uploads, and completes them.
 
-    Takes out of `uploads` what it has sent, or tried to: what it leaves there is still to be aborted.
+    Removes from `uploads` what it has sent, or tried to; the rest is to be aborted.
     """
 
     def __init__(
@@ -65,13 +63,13 @@ class Delivery:
         self._pool = UploadPool[Target, Written](renewer, waiting=THREADS, most_bytes=POOL_BYTES)
 
     def run(self, *, deadline: float) -> None:
-        """Deliver all of them, or until a large file has ended past the deadline. Raises ClaimLost."""
+        """Deliver all files, or until a large one ends past the deadline. Raises ClaimLost."""
         unread: StepFailed | None = None
         try:
             with self._pool, snapshot() as reader:
                 self._read_and_send(reader, deadline)
         except psycopg.Error as error:
-            # From our own connection: Django's raises Django's errors.
+            # From the snapshot's connection: Django's raises Django's errors.
             detail = f"The conversations could not be read: {describe_database_error(error)}."
             unread = StepFailed("export_not_read", detail)
         finally:
@@ -82,7 +80,11 @@ class Delivery:
             self._fail_unread(unread)
 
     def _read_and_send(self, reader: psycopg.Connection[Any], deadline: float) -> None:
-        transcripts = Transcripts(reader, _wanted(self._held))
+        transcripts = Transcripts(
+            reader,
+            _wanted(self._held),
+            chatbot_ids={target.chatbot_id for target in self._targets.values()},
+        )
         self._counts = transcripts.count()
         if self._counts.keys() != self._targets.keys():
             raise ClaimLost
@@ -106,7 +108,7 @@ class Delivery:
                         break
 
     def _hold(self, transcripts: Transcripts) -> None:
-        """Note what the files will hold, and leave out those of which a deletion has met a conversation."""
+        """Record what the files will hold, and leave out those that a deletion has met."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
                 self._report.overtaken(self._hold_some([(self._targets[place], number) for place, number in some]))
@@ -119,10 +121,10 @@ class Delivery:
         return set(self._held.share_with_intake(chatbots, hold)) - self._report.settled
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[TranscriptPiece]:
-        """Yield what all files hold; count the lines of each, and renew the claim meanwhile."""
+        """Yield the pieces of all files, count their lines, and renew the claim meanwhile."""
         pieces = transcripts.pieces(self._targets)
         if self._held.is_large:
-            # What is small is sorted in no time; handing it from thread to thread would take longer.
+            # Small exports are sorted at once; another thread would cost more.
             pieces = read_patiently(reader, pieces, meanwhile=self._renewer.renew_if_due)
         with closing(pieces):
             for piece in pieces:
@@ -161,7 +163,7 @@ class Delivery:
             self._settle()
 
     def _settle(self) -> None:
-        """Tell what became of the files that the pool has sent."""
+        """Complete or fail the files that the pool has sent."""
         done, failed = self._pool.take()
         self._complete(done)
         self._report.failed(failed)
@@ -194,7 +196,7 @@ class Delivery:
         )
 
     def _fail_unread(self, failure: StepFailed) -> None:
-        """One of them may be why none could be read: then each is tried by itself, and no attempt is lost."""
+        """Try each by itself, without losing an attempt: one of them may be why none could be read."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if len(unread) > 1:
             transitions.requeue_isolated(self._held)
@@ -213,10 +215,10 @@ def _read_part(data: Iterator[bytes]) -> bytes:
 
 
 def _wanted(held: HeldClaim) -> sql.Composed:
-    """The rows of the claim's requests, as Transcripts wants them: so no value stands in a statement.
+    """Return the query for the claim's requests that Transcripts takes, so that no value is in a statement.
 
-    Never the one row of a single request by its seq: the place is then a constant to the planner, which no longer
-    sees that the conversations are in order, and sorts all lines at once. That takes half as long again.
+    Not by the seq of a single request: `place` would be a constant to the planner, which then sorts all lines at once
+    and takes half as long again.
     """
     return sql.SQL(
         "SELECT seq AS place, chatbot_id, variable_id, uci_digest, conversation_digests, include_shared"

@@ -1,4 +1,4 @@
-"""Which storage the files of a claim go to. All of a claim go to one."""
+"""The storage of a claim's files: all of a claim go to one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ class Destination:
 
 
 def choose(held: HeldClaim) -> Destination | None:
-    """Return where the claim's exports go, or None when nothing is left of the claim.
+    """Return where the claim's exports go, or None if none is left in the claim.
 
-    What cannot go there leaves the claim: it fails if its chatbot's bucket was removed or cannot be opened, and
-    is requeued if the bucket was changed since the claim was taken.
+    An export fails if its chatbot's bucket was removed or cannot be opened, and is requeued if the bucket was changed
+    since the claim was taken.
     """
     waiting = dict(ComplianceRequest.objects.filter(claim=held.id).values_list("pk", "chatbot_id"))
     found = Bucket.objects.filter(chatbot__in=set(waiting.values())).select_related("chatbot").order_by("chatbot_id")
     buckets = {bucket.chatbot_id: bucket for bucket in found}
-    # Only a claim on a client's bucket may call one. It is of one chatbot.
+    # Only a claim on a client's bucket may call one; it is of one chatbot.
     reached = [each for each in buckets.values() if held.bucket_of is not None or each.hosting == HOSTED]
     failures: dict[int, StepFailed] = {}
     places: dict[int, StorageLocation] = {}

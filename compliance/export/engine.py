@@ -1,21 +1,20 @@
-"""What chatters get: for each export of a claim a CSV in the bucket, as one whole object or not at all.
+"""Write the CSV of each export of a claim into the bucket, as one whole object or not at all.
 
 Set-wise, so that many small exports cost little more than their calls to the storage:
 
-    start, record keys -> open uploads -> record them -> one snapshot: note what it holds, copies of uploaded files,
-    then one COPY, cut into files, sent while it is read -> complete
+    start, record keys -> open uploads -> record them -> one snapshot: record its conversations, copy uploaded files,
+    then one COPY, split into files, sent while it is read -> complete
 
-They go to one storage: the hosted bucket, or the bucket of one client.
+All go to one storage: the hosted bucket, or the bucket of one client.
 
-A kill at any instant leaves Export rows that name the keys, so the next attempt (and a deletion) can remove
-whatever is there. A worker that wakes after its claim was lost can publish nothing: its upload was aborted when
-the key was purged, or it finds its claim gone before it publishes. Only a small file that it was sending just when
-its claim was broken up may appear, under a recorded key, until the next attempt or the sweep purges that.
+After a kill the Export rows name the keys, so the next attempt or a deletion can remove what is there. A worker that
+has lost its claim publishes nothing: its upload was aborted when the key was purged, or it finds its claim gone
+first. Only a small file that it was sending at that moment may appear, under a recorded key, until the key is purged.
 
-Against a deletion that meets one of these conversations: what the snapshot holds is noted under the chatbot's intake
-lock, which excludes marks, before anything of it is sent. So either the mark came first, and the conversation is
-found closed by then, or the mark finds the note and says that the export has to go. Either way this file never
-becomes a delivery: the export is overtaken, and is made again from what is left.
+A deletion may mark one of the conversations meanwhile. The snapshot's conversations are recorded under the chatbot's
+intake lock, which excludes marks, before anything is sent. So either the mark came first, and the conversation is
+found closed, or the mark finds the record and expires the export. Either way the file is never delivered: the export
+is overtaken, and runs again on what is left.
 """
 
 import logging
@@ -42,23 +41,19 @@ from compliance.work.upload_pool import UploadPool
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "text/csv; charset=utf-8"
-# To open an upload is one call of the three that a small file takes: no more are opened than can be sent in the
-# time, however slow the storage is.
+# Opening an upload is one of the three calls of a small file: no more are opened than can be sent in time.
 _SHARE_OF_OPENING = 1 / 3
 
 
 def run(held: HeldClaim, *, deadline: float) -> None:
     """Write the files of the claim's exports and complete them. Call it outside any transaction.
 
-    `deadline` is a `time.monotonic()` value: past it no further export is begun, and what has not begun is given
-    back. The first is always begun. An export that fails does so by itself, with
-    a storage code, a code of its bucket, `export_file_lost` (a file that was to be copied) or `export_not_read` (the
-    database).
-    Raises ClaimLost when another worker has the requests.
+    `deadline` is a `time.monotonic()` value: past it exports that have not begun are requeued. The first always
+    begins. Each export fails by itself: with a storage code, a code of its bucket, `export_file_lost` (a file to be
+    copied) or `export_not_read` (the database). Raises ClaimLost.
 
-    Nothing visible is left of what was not completed, with two exceptions: a storage that breaks while it
-    publishes may have published, and a worker that stops between publishing and completing has. The next attempt
-    removes that.
+    An export that was not completed leaves nothing visible, unless the storage broke while it published, or the
+    worker stopped between publishing and completing. The next attempt removes that.
     """
     going_to = destination.choose(held)
     if going_to is None:
@@ -76,17 +71,17 @@ def run(held: HeldClaim, *, deadline: float) -> None:
         if opening.done:
             Delivery(held, renewer, report, storage, opening.done).run(deadline=deadline)
     finally:
-        # The delivery takes out what it has sent, or tried to.
+        # The delivery has removed what it has sent, or tried to.
         aborted = _abort(storage, opening.done)
     report.untouched(aborted)
 
 
 def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, until: float) -> list[Target]:
-    """Set all exports under way and record where their files go. First removes what attempts before left."""
+    """Start all exports and record their keys, once what earlier attempts left is removed."""
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
         started = transitions.start_exports(held, now, chatbots)
-        # All are locked at once, in the order of the ids, as everybody else does.
+        # All at once, in the order of the ids, as everywhere.
         known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
         objects.forget_out_of_reach(known.values_list("pk", flat=True))
         return records.record(started, now, places=going_to.places)
@@ -105,7 +100,7 @@ def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, unt
 
 
 def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *, until: float) -> set[Leftover]:
-    """Remove what attempts before left, and return that of which nothing is left."""
+    """Remove what earlier attempts left; return those of which nothing is left."""
     failures = objects.erase_copies(
         held.transaction, [each.request.pk for each in left if each.request.include_files]
     )
@@ -136,8 +131,7 @@ def _open_uploads(
     until: float,
 ) -> None:
     """Open the uploads and record their ids, before the first byte is sent."""
-    # Always a multipart upload, however small the file. It can be aborted; a single PUT cannot, and one that a
-    # stale worker sent long ago could bring an erased file back.
+    # Always a multipart upload: it can be aborted. A single PUT of a stale worker could bring an erased file back.
     with opening:
         opening.hand_all(
             targets, lambda target: storage.open_upload(target.key, content_type=CONTENT_TYPE), until=until
@@ -156,9 +150,9 @@ def _open_uploads(
 def _abort(storage: ObjectStorage, uploads: Mapping[Target, str]) -> list[Target]:
     """Abort uploads that will not be sent; return those of which nothing is left.
 
-    A storage that fails at it is not asked again and again: the next attempt purges the keys.
+    Stops at the first failure: the next attempt purges the keys.
     """
-    # The claim is not kept: it may be lost, and the few calls that a storage can hold up fit in the lease.
+    # Without renewing the claim: it may be lost, and these few calls fit in the lease.
     with UploadPool[Target, None](LeaseRenewer(lambda: None)) as aborting:
         for target, upload_id in uploads.items():
             aborting.hand(target, partial(storage.abort, target.key, upload_id))

@@ -1,9 +1,9 @@
 """The names of export files.
 
-`chatter_data_exports/<uci value>/<YYYYMMDD>_<HHMMSS>_conversation_export.csv`, the time in UTC; a second file of
-the same second ends in `_export_2.csv`. An export of certain conversations stands in the folder `!conversations`,
-which no value has: it would be percent-encoded. Copies of uploaded files stand beside it, in a folder that is named
-like the file with `_files` in place of `.csv`. In the hosted bucket this stands below the chatbot's slug.
+`chatter_data_exports/<uci value>/<YYYYMMDD>_<HHMMSS>_conversation_export.csv`, the time in UTC; a second file of the
+same second ends in `_export_2.csv`. An export by conversation ids is in the folder `!conversations`, which no value
+can have: it would be percent-encoded. Copies of uploaded files are beside it, in a folder named like the file with
+`_files` in place of `.csv`. In the hosted bucket all this is below the chatbot's slug.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ _BY_CONVERSATIONS = "!conversations"
 
 
 def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1) -> str:
-    """Return the key of the `number`-th export of a UCI value in the second of `at`; without one, of conversations.
+    """Return the key of the `number`-th export of a UCI value (None: by conversation ids) in the second of `at`.
 
-    `prefix` is what stands before it in the bucket: empty, or ending in `/`.
+    `prefix` is empty, or ends in `/`.
     """
     suffix = "" if number == 1 else f"_{number}"
     file_name = f"{at.astimezone(UTC):%Y%m%d_%H%M%S}_conversation_export{suffix}.csv"
@@ -30,14 +30,14 @@ def export_key(*, prefix: str, value: str | None, at: datetime, number: int = 1)
 
 
 def copy_key(key: str, *, file_id: int) -> str:
-    """Return the key of the copy of an uploaded file beside the export with this key; it holds no name."""
+    """Return the key of an uploaded file's copy beside the export with this key; it contains no name."""
     return f"{key.removesuffix('.csv')}_files/{file_id}"
 
 
 def _folder(value: str, room: int) -> str:
-    """Percent-encode a value outside ASCII letters, digits and `-_.@`, into `room` bytes at most.
+    """Percent-encode a value, except ASCII letters, digits and `-_.@`, into at most `room` bytes.
 
-    What does not fit ends in the SHA-256 of the whole value, so that two long values have two folders.
+    A longer one ends in the SHA-256 of the whole value, so that two long values have two folders.
     """
     encoded = quote(value, safe="@").replace("~", "%7E")
     if encoded in {".", ".."}:

@@ -1,8 +1,8 @@
-"""The rows that name the files: which key each gets, and which upload writes it.
+"""The rows that record each export's key, upload and conversations.
 
-A row is committed before the first call that could make something under its key. Each attempt has a key of its
-own, and reads the one before in a transaction that holds the claim. So a worker that wakes after its claim was lost
-can only touch a key that nobody uses any more.
+A row is committed before the first call that could create its object. Each attempt has its own key, and reads the
+previous one in a transaction of the claim. So a worker that has lost its claim can only touch a key that is no longer
+used.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ from compliance.storage_locations import RecordedLocation
 
 @dataclass(frozen=True)
 class Target:
-    """Where the file of an export goes. `place` is its place among the files of a claim."""
+    """The file of an export. `place` is its number among the files of a claim."""
 
     request_id: UUID
     chatbot_id: int
@@ -32,16 +32,15 @@ class Target:
 
 
 class Leftover(NamedTuple):
-    """Where the file of an attempt before is, or may be."""
+    """The file of an earlier attempt, which may exist."""
 
     request: ComplianceRequest
     where: RecordedLocation
     key: str
 
 
-# Not what has to go since a deletion met it, nor what another worker has under a key of its own by now. The keys are
-# not joined: without statistics all exports that never expire, as those in clients' buckets, would be compared with
-# each.
+# Without those that a deletion has met, and those that another worker has under its own key by now. The keys are not
+# joined: without statistics all exports that never expire would be compared with each.
 _OURS = """
 SELECT id FROM compliance_export
  WHERE id = ANY(%(ids)s::bigint[]) AND key = (%(keys)s::text[])[array_position(%(ids)s::bigint[], id)]
@@ -55,7 +54,7 @@ UPDATE compliance_export e SET upload_id = opened.upload_id
  WHERE e.id = opened.id
 """
 
-# Not while there are copies of files beside it: the next attempt, or whoever removes the export, finds them by it.
+# Unless there are copies of files beside it, which are found by it.
 _FORGET_KEYS = """
 WITH given_up AS (
     SELECT e.id FROM compliance_export e
@@ -74,7 +73,8 @@ SELECT DISTINCT wanted.export_id
   FROM unnest(%(exports)s::bigint[], %(conversations)s::bigint[]) AS wanted(export_id, conversation_id)
  CROSS JOIN LATERAL (
        SELECT FROM conversations_conversation
-        WHERE id = wanted.conversation_id AND deletion_request_id IS NOT NULL OFFSET 0) AS c
+        WHERE id = wanted.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+          AND deletion_request_id IS NOT NULL OFFSET 0) AS c
 """
 _HOLD = """
 INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
@@ -93,11 +93,10 @@ def record(
     places: Mapping[int, StorageLocation],
     purged: Collection[Leftover] = (),
 ) -> list[Target | Leftover]:
-    """Give each export a row that names a fresh key, in the caller's transaction and under its chatbots' intake
-    locks.
+    """Record a new key for each export, in the caller's transaction and under its chatbots' intake locks.
 
-    `places` are those of the chatbots. `purged` names what former attempts made and of which nothing is left; any
-    other is returned as a leftover, in place of its export's target, and has to be purged first.
+    `places` are those of the chatbots. An earlier attempt's file is returned in place of the export's target, and has
+    to be purged first, unless it is in `purged`.
     """
     known = Export.objects.select_for_update().filter(request__in=requests).order_by("pk")
     exports = {export.request_id: export for export in known}
@@ -120,16 +119,16 @@ def _leftover(request: ComplianceRequest, export: Export | None) -> Leftover | N
 
 
 def met_since(targets: Collection[Target], *, lock: bool = False) -> set[Target]:
-    """Return those that a deletion has met by now: what fails of them fails because it is being removed.
+    """Return those that a deletion has met by now: their failures come from their removal.
 
-    `lock` the others, in the caller's transaction, if something is to be noted of them.
+    With `lock`, lock the others in the caller's transaction, to record something of them.
     """
     ours = {export_id for (export_id,) in fetch(_LOCK_OURS if lock else _OURS, _located(targets))}
     return {target for target in targets if target.export_id not in ours}
 
 
 def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
-    """Note the uploads' ids, in the caller's transaction; return those of exports that a deletion has met since."""
+    """Record the uploads' ids, in the caller's transaction; return the targets that a deletion has met since."""
     met = met_since(uploads, lock=True)
     noted = {target: upload for target, upload in uploads.items() if target not in met}
     execute(_NOTE_UPLOADS, {**_located(noted), "uploads": list(noted.values())})
@@ -137,15 +136,16 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
 
 
 def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
-    """Note which conversations exports will hold, in the caller's transaction and under their chatbots' intake locks.
+    """Record which conversations exports will hold, in the caller's transaction and under the intake locks.
 
-    Before anything of them is sent. So a mark comes either before, and the conversation is found closed here, or
-    after, and finds what is noted. Return the targets of which a conversation is closed, or that have to go: nothing
-    of them may be sent.
+    Before anything of them is sent: so a mark comes either before, and the conversation is found closed here, or
+    after, and finds the record. Returns the targets with a closed conversation, or that have expired: they must not
+    be sent.
     """
     values = {
         "exports": array(target.export_id for target, _ in contents),
         "conversations": array(conversation for _, conversation in contents),
+        "chatbots": array({target.chatbot_id for target, _ in contents}),
     }
     wanted = {target for target, _ in contents}
     closed = {export_id for (export_id,) in fetch(_CLOSED, values)}
@@ -156,7 +156,7 @@ def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
 
 
 def forget_keys(targets: Collection[Target]) -> None:
-    """Forget keys under which nothing is and nothing can come, in the caller's transaction."""
+    """Clear keys under which nothing is and nothing can come, in the caller's transaction."""
     execute(_FORGET_KEYS, _located(targets))
 
 
@@ -167,7 +167,7 @@ def _located(targets: Collection[Target]) -> dict[str, list[int] | list[str]]:
 def _fresh_keys(
     requests: Sequence[ComplianceRequest], now: datetime, places: Mapping[int, StorageLocation]
 ) -> dict[ComplianceRequest, str]:
-    # One worker at a time per chatbot: equal values under two variables, or that are shortened, share a folder.
+    # One worker at a time per chatbot: two values under two variables, or shortened ones, can share a folder.
     ids = {request.chatbot_id for request in requests}
     chatbots = list(
         Chatbot.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk").values_list("pk", flat=True)
@@ -196,7 +196,7 @@ def _save(
     keys: Mapping[ComplianceRequest, str],
     places: Mapping[int, StorageLocation],
 ) -> list[Target]:
-    # Of an attempt before: what that one held lay under another key, and is gone.
+    # Those of an earlier attempt, whose file is gone.
     ExportConversation.objects.filter(export__request__in=requests).delete()
     exports = Export.objects.bulk_create(
         [

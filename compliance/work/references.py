@@ -5,8 +5,7 @@ completes, the last time that the value is known, and those of requests by conve
 conversations is erased.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from common.db import array, execute, fetch
@@ -21,12 +20,16 @@ SELECT other.id, other.reference, r.uci_value
         WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS other
  WHERE r.id = ANY(%s) AND r.uci_value IS NOT NULL AND other.reference <> ''
 """
+# One row for each such request, however many conversations and people it meets.
 _OF_CONVERSATIONS = f"""
-SELECT c.id, other.id, other.reference, i.value
+SELECT other.id, other.reference, array_agg(c.id), array_agg(i.value)
   FROM conversations_conversation c
-  JOIN conversations_identity i ON i.conversation_id = c.id AND i.value IS NOT NULL
+  JOIN conversations_identity i ON i.conversation_id = c.id AND i.chatbot_id = ANY(%(chatbots)s)
+   AND i.value IS NOT NULL
  CROSS JOIN LATERAL {sql.NAMING} AS other
- WHERE c.id = ANY(%s) AND other.reference <> '' AND {sql.IS_ANY}
+ WHERE c.id = ANY(%(conversations)s) AND c.chatbot_id = ANY(%(chatbots)s) AND other.reference <> ''
+   AND {sql.IS_ANY}
+ GROUP BY other.id, other.reference
 """
 _LOCK = "SELECT id FROM compliance_compliancerequest WHERE id = ANY(%s) ORDER BY seq FOR NO KEY UPDATE"
 _CLEAR = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(%s)"
@@ -42,20 +45,28 @@ def clear_for_chatters(deletion_ids: Sequence[UUID]) -> None:
         execute(_CLEAR, [array(found)])
 
 
-def clear_for_conversations(conversation_ids: Iterable[int], *, written: Collection[UUID]) -> set[int]:
-    """Clear references that contain the value of a person in these conversations, in the erasing transaction.
+def naming(conversations: Mapping[int, int]) -> dict[UUID, set[int]]:
+    """Return the requests whose reference contains the value of a person in conversations that they name.
+
+    Each with those of the conversations, which are given with their chatbots.
+    """
+    values = {"conversations": array(conversations), "chatbots": array(set(conversations.values()))}
+    found: dict[UUID, set[int]] = {}
+    for request_id, reference, numbers, people in fetch(_OF_CONVERSATIONS, values):
+        if holds(reference, *people):
+            pairs = zip(numbers, people, strict=True)
+            found[request_id] = {number for number, value in pairs if holds(reference, value)}
+    return found
+
+
+def clear(found: Mapping[UUID, set[int]], *, written: Collection[UUID]) -> set[int]:
+    """Clear the references that `naming` found, in the transaction that erases.
 
     `written` are the requests that the transaction writes; they are locked first. Returns the conversations that
     cannot be erased now, because another transaction has locked a request whose reference must be cleared.
     """
-    named: dict[UUID, set[int]] = defaultdict(set)
-    for conversation_id, request_id, reference, value in fetch(_OF_CONVERSATIONS, [array(conversation_ids)]):
-        if holds(reference, value):
-            named[request_id].add(conversation_id)
-    if not named:
-        return set()
     # First ours, then others' without waiting: so two that erase never wait for each other.
     execute(_LOCK, [array(written)])
-    locked = {request_id for (request_id,) in fetch(f"{_LOCK} SKIP LOCKED", [array(named)])}
+    locked = {request_id for (request_id,) in fetch(f"{_LOCK} SKIP LOCKED", [array(found)])}
     execute(_CLEAR, [array(locked)])
-    return set[int]().union(*(named[request_id] for request_id in named.keys() - locked))
+    return set[int]().union(*(found[request_id] for request_id in found.keys() - locked))

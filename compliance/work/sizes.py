@@ -7,8 +7,9 @@ every worker.
 from typing import NamedTuple
 from uuid import UUID
 
-from common.db import fetch
+from common.db import array, fetch
 from compliance.work.claims import HeldClaim
+from compliance.work.sql import chatbots_of
 from conversations.sql import SELECTED_CONVERSATIONS
 
 # More than this takes more than a few tenths of a second.
@@ -29,7 +30,8 @@ SELECT r.id, live.conversations, live.messages, named.conversations, held.files,
     SELECT count(*) AS conversations, coalesce(sum(message_count), 0)::bigint AS messages
       FROM (SELECT c.message_count
               FROM ({SELECTED_CONVERSATIONS}) AS named
-              JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL
+              JOIN conversations_conversation c ON c.id = named.conversation_id
+               AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL
              LIMIT greatest(b.max_conversations_per_deletion, %(most)s) + 1) AS each) AS live
  CROSS JOIN LATERAL (
     SELECT count(*) AS conversations
@@ -40,7 +42,8 @@ SELECT r.id, live.conversations, live.messages, named.conversations, held.files,
               FROM ({SELECTED_CONVERSATIONS}) AS named
              CROSS JOIN LATERAL (
                    SELECT size FROM conversations_uploadedfile
-                    WHERE conversation_id = named.conversation_id AND state = 'stored' OFFSET 0) AS f
+                    WHERE conversation_id = named.conversation_id AND chatbot_id = ANY(%(chatbots)s)
+                      AND state = 'stored' OFFSET 0) AS f
              WHERE r.include_files
              LIMIT %(files)s + 1) AS each) AS held
 """
@@ -71,9 +74,10 @@ class Size(NamedTuple):
 
 
 def measure(held: HeldClaim) -> dict[UUID, Size]:
-    return {
-        request_id: Size(*counts)
-        for request_id, *counts in fetch(
-            _MEASURE, {"claim": held.id, "most": LARGE_CONVERSATIONS, "files": LARGE_FILES}
-        )
+    values = {
+        "claim": held.id,
+        "chatbots": array(chatbots_of(held.request_ids)),
+        "most": LARGE_CONVERSATIONS,
+        "files": LARGE_FILES,
     }
+    return {request_id: Size(*counts) for request_id, *counts in fetch(_MEASURE, values)}

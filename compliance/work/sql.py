@@ -1,5 +1,10 @@
 """SQL that several statements about requests share. `r` is the request that a statement is about."""
 
+from collections.abc import Collection
+from uuid import UUID
+
+from common.db import array, fetch
+
 # Lists of states.
 RUNNABLE = "('accepted', 'processing')"
 OPEN = "('accepted', 'on_hold', 'processing', 'failed')"
@@ -34,3 +39,27 @@ SHARING = """
 NAMING = """
 (SELECT * FROM compliance_compliancerequest WHERE conversation_digests @> ARRAY[c.external_id_digest] OFFSET 0)
 """
+
+
+# By request. A request never changes its chatbot, so what is known stays true.
+_chatbots: dict[UUID, int] = {}
+_MOST_KNOWN = 20_000
+
+
+def subjects(request_ids: Collection[UUID]) -> dict[str, str]:
+    """Return the parameters of a statement about these requests: `ids`, and the `chatbots` that they are of."""
+    return {"ids": array(request_ids), "chatbots": array(chatbots_of(request_ids))}
+
+
+def chatbots_of(request_ids: Collection[UUID]) -> set[int]:
+    """Return the chatbots of these requests; asks for those that this process has not met."""
+    known = {each: _chatbots.get(each) for each in request_ids}
+    if unknown := [each for each, chatbot_id in known.items() if chatbot_id is None]:
+        found = dict(
+            fetch("SELECT id, chatbot_id FROM compliance_compliancerequest WHERE id = ANY(%s)", [array(unknown)])
+        )
+        if len(_chatbots) > _MOST_KNOWN:
+            _chatbots.clear()
+        _chatbots.update(found)
+        known |= found
+    return {chatbot_id for chatbot_id in known.values() if chatbot_id is not None}

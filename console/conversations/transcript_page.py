@@ -49,7 +49,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
             said = messages.read([place["id"] for place in places.rows], conversation=open_one)
             facts = messages.details(open_one)
     except messages.ConversationClosed:
-        conversation.refresh_from_db()
+        conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
         return _gone(request, conversation)
     return render(
         request,
@@ -75,7 +75,7 @@ def file(request: HttpRequest, number: int, file_id: int) -> HttpResponse:
     require(request, chatbot, MANAGE_REQUESTS)
     if conversation.is_closed:
         return _gone(request, conversation)
-    found = UploadedFile.objects.filter(conversation=conversation, pk=file_id).first()
+    found = UploadedFile.objects.filter(chatbot=chatbot, conversation=conversation, pk=file_id).first()
     if found is None:
         raise Http404
     try:

@@ -34,7 +34,9 @@ def subjects_of(chatbot: Chatbot, number: int) -> list[Draft]:
     if conversation.is_closed or conversation.external_id is None:
         raise ClosedConversation
     ucis = dict(Variable.objects.filter(chatbot=chatbot).values_list("pk", "name"))
-    identities = Identity.objects.filter(conversation=conversation, value__isnull=False).order_by("pk")
+    identities = Identity.objects.filter(chatbot=chatbot, conversation=conversation, value__isnull=False).order_by(
+        "pk"
+    )
     people = ((uci, str(value)) for uci, value in identities.values_list("variable_id", "value"))
     alone = Draft("", ids=(conversation.external_id,))
     return [*(Draft("", key=ucis[uci], values=(value,)) for uci, value in people), alone]

@@ -1,9 +1,12 @@
-"""The personal data itself: conversations, who was in them, what was said, what was uploaded.
+"""The personal data: conversations with their identities, messages, files and variables' values.
 
-Every table carries `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of
-its conversation, so data can be partitioned or sharded along it. What erasure does to each field is declared
-in `compliance/inventory.py`; the constraint `conversation_erased_holds_nothing` is the last line of defence.
+Every table has `chatbot`, and a composite foreign key (migration 0002) makes a child's chatbot that of its
+conversation. So the data can be distributed by chatbot (docs/scaling.md): unique rules hold it as their last column,
+and every statement names it. `compliance/inventory.py` declares what erasure does to each field; the constraint
+`conversation_erased_holds_nothing` is the last line of defence.
 """
+
+from datetime import UTC, datetime
 
 from django.db import models
 from django.db.models import F, Q
@@ -13,7 +16,13 @@ from django.db.models.lookups import Exact
 from chatbots.models import Chatbot, Variable
 from conversations.sql import FOLDED_HASH, FOLDED_NAME, VALUE_HASH
 
-# In SQL, whatever the session's time zone: an erased conversation keeps only the UTC day it began.
+# Always true of a stored time: the condition of indexes that begin with the chatbot. PostgreSQL then uses them only
+# if a statement asks for a time. All statements name their chatbots, and PostgreSQL expects a single row of a chatbot
+# that is newer than the statistics: it would read the whole chatbot by such an index. `variable > 0` does the same
+# for identities.
+EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+
+# In SQL, so that the session's time zone does not matter: an erased conversation keeps only the UTC day it began.
 _STARTED_AT_IS_A_UTC_DAY = Exact(
     models.Func(
         F("started_at"), template="(%(expressions)s AT TIME ZONE 'UTC')", output_field=models.DateTimeField()
@@ -27,10 +36,10 @@ _STARTED_AT_IS_A_UTC_DAY = Exact(
 
 
 class Conversation(models.Model):
-    """One conversation. Its number is `id` (ours); `external_id` is the platform's own id.
+    """One conversation. Its number is `id`; `external_id` is the platform's own id.
 
-    Three states: live; marked (`deletion_request_id` set: closed, nothing more is stored in it); erased
-    (`deleted_at` set too: a "Deleted conversation", of which only the kept fields are left).
+    It is live, marked (`deletion_request_id` is set: closed, nothing more is stored in it) or erased (`deleted_at` is
+    set too: a "Deleted conversation" with only its kept fields).
     """
 
     class Channel(models.TextChoices):
@@ -48,8 +57,8 @@ class Conversation(models.Model):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     external_id = models.CharField(max_length=200, null=True)
-    # HMAC of external_id, filled at intake. It outlives the id for ERASURE_LEDGER_DAYS, so that a document for
-    # an erased conversation meets the erased row, also in a race.
+    # HMAC of external_id, set at intake. It outlives the id for ERASURE_LEDGER_DAYS, so that a document for an erased
+    # conversation meets the erased row, also in a race.
     external_id_digest = models.BinaryField(null=True, max_length=32)
     uci_variable = models.ForeignKey(
         Variable, null=True, on_delete=models.PROTECT, related_name="+", db_constraint=False, db_index=False
@@ -73,10 +82,10 @@ class Conversation(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                name="conversation_id_once_per_chatbot", fields=["chatbot", "external_id_digest"]
+                name="conversation_id_once_per_chatbot", fields=["external_id_digest", "chatbot"]
             ),
             # The target of the children's composite foreign keys.
-            models.UniqueConstraint(name="conversation_of_chatbot", fields=["chatbot", "id"]),
+            models.UniqueConstraint(name="conversation_of_chatbot", fields=["id", "chatbot"]),
             models.CheckConstraint(
                 name="conversation_channel_known",
                 condition=Q(channel__in=["widget", "whatsapp", "messenger", "wechat", "messaging_api", "other"]),
@@ -120,10 +129,11 @@ class Conversation(models.Model):
             ),
         ]
         indexes = [
-            # The conversations log of one chatbot, newest first, with what its filters ask for: so they look at the
-            # index and read the rows of what fits alone.
+            # The log of one chatbot, newest first, with the columns of its filters: they scan the index, and read
+            # only the rows that match.
             models.Index(
                 fields=["chatbot", "-started_at", "-id"],
+                condition=Q(started_at__gt=EARLIEST),
                 include=[
                     "channel",
                     "language",
@@ -138,8 +148,8 @@ class Conversation(models.Model):
                 ],
                 name="conversation_log",
             ),
-            # Open conversations by the name of whoever chatted, newest first: exact, or how it begins. Closed ones
-            # leave it with the mark. For the condition on the chatbot see below.
+            # Open conversations by user name, exact or by prefix, newest first. The condition on the chatbot, always
+            # true, keeps the index to queries that name one.
             models.Index(
                 F("chatbot"),
                 FOLDED_NAME,
@@ -148,34 +158,32 @@ class Conversation(models.Model):
                 name="conversation_user_name",
                 condition=Q(chatbot__gt=0, user_name__isnull=False, deletion_request_id__isnull=True),
             ),
-            # The log of one channel. The channel stands first: while there are no statistics, an index that begins
-            # with the chatbot looks as cheap as any for one row of a chatbot, also for a digest; it would read all.
+            # The log of one channel. The channel comes first: see EARLIEST.
             models.Index(
                 F("channel"), F("chatbot"), F("started_at").desc(), F("id").desc(), name="conversation_log_channel"
             ),
-            # The log's closed ones, marked or erased. The condition on the chatbot, always true, keeps the index to
-            # queries that name one. Statistics of before a deletion take it for empty, and whoever looks for what a
-            # deletion has marked would read the whole of it each time.
+            # The log's closed conversations, marked or erased. Statistics from before a deletion take this index for
+            # empty: without EARLIEST it would be read whole for what a deletion has marked.
             models.Index(
                 F("chatbot"),
                 F("started_at").desc(),
                 F("id").desc(),
                 name="conversation_log_closed",
-                condition=Q(chatbot__gt=0, deletion_request_id__isnull=False),
+                condition=Q(started_at__gt=EARLIEST, deletion_request_id__isnull=False),
             ),
-            # What a deletion has marked and not erased yet; empty when no deletion is under way.
+            # Marked and not erased yet; empty when no deletion is running.
             models.Index(
                 name="conversation_marked",
                 fields=["deletion_request_id"],
                 condition=Q(deletion_request_id__isnull=False, deleted_at__isnull=True),
             ),
-            # Erased conversations whose digest is still kept, by when it has to go.
+            # Erased conversations whose digest is still kept, by age.
             models.Index(
                 name="conversation_digest_kept",
                 fields=["deleted_at"],
                 condition=Q(deleted_at__isnull=False, external_id_digest__isnull=False),
             ),
-            # All that a deletion has marked, erased or not: its files, its ledger, the second look.
+            # Everything that a deletion has marked, erased or not: its files, ledger and verification.
             models.Index(
                 name="conversation_of_deletion",
                 fields=["deletion_request_id"],
@@ -188,12 +196,12 @@ class Conversation(models.Model):
 
     @property
     def is_closed(self) -> bool:
-        """Marked or erased: nobody opens it any more, and only the kept fields may be shown."""
+        """Return whether it is marked or erased: it cannot be opened, and only its kept fields may be shown."""
         return self.deletion_request_id is not None
 
 
 class _OfConversation(models.Model):
-    """What belongs to one conversation, of the same chatbot: the composite foreign key holds both columns."""
+    """Belongs to a conversation of the same chatbot: the composite foreign key has both columns."""
 
     chatbot = models.ForeignKey(
         Chatbot, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
@@ -208,10 +216,10 @@ class _OfConversation(models.Model):
 
 
 class Identity(_OfConversation):
-    """A conversation's UCI value. Only added, never overwritten; two when two people used one window.
+    """A conversation's UCI value. Only added, never overwritten; two if two people used one window.
 
-    Of an erased conversation the value is gone. While a copy of it may lie somewhere (a file, an export, a daily
-    extract) the keyed digest stays, so that every deletion that names the chatter finds what is left.
+    Erasing deletes it, or only its value: while a copy of the conversation may exist (a file, an export, a daily
+    extract) the keyed digest is kept, so that each deletion of the chatter finds the copy.
     """
 
     variable = models.ForeignKey(
@@ -223,9 +231,9 @@ class Identity(_OfConversation):
     class Meta:
         verbose_name_plural = "identities"
         constraints = [
-            models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "digest"]),
+            models.UniqueConstraint(name="identity_once", fields=["conversation", "variable", "digest", "chatbot"]),
             models.CheckConstraint(name="identity_value_not_empty", condition=~Q(value="")),
-            # Who has no digest is found by no request.
+            # Without a digest no request finds it.
             models.CheckConstraint(
                 name="identity_digest_is_whole",
                 condition=Exact(
@@ -235,16 +243,17 @@ class Identity(_OfConversation):
         ]
         indexes = [
             # Every deletion and export starts here: the conversations of one chatter.
-            models.Index(name="identity_chatter", fields=["chatbot", "variable", "digest"]),
-            # The values that look like another's, each found once however often it is there. For the condition on
-            # the chatbot see `Conversation`.
+            models.Index(
+                name="identity_chatter", fields=["chatbot", "variable", "digest"], condition=Q(variable__gt=0)
+            ),
+            # Values that look like another one, each found once however often it is stored.
             models.Index(
                 F("chatbot"),
                 FOLDED_HASH,
                 F("variable"),
                 VALUE_HASH,
                 name="identity_folded",
-                condition=Q(chatbot__gt=0, value__isnull=False),
+                condition=Q(variable__gt=0, value__isnull=False),
             ),
         ]
 
@@ -270,21 +279,23 @@ class Message(_OfConversation):
 
     class Meta:
         constraints = [
-            # Also the way from a conversation to its messages.
-            models.UniqueConstraint(name="message_id_once_per_conversation", fields=["conversation", "external_id"]),
+            # Also finds a conversation's messages.
+            models.UniqueConstraint(
+                name="message_id_once_per_conversation", fields=["conversation", "external_id", "chatbot"]
+            ),
             models.CheckConstraint(name="message_sender_known", condition=Q(sender__in=["user", "bot", "agent"])),
             models.CheckConstraint(
                 name="message_kind_known", condition=Q(kind__in=["text", "quick_reply", "push", "file", "event"])
             ),
         ]
         indexes = [
-            # What a chatbot's people and bots said on a day: its daily extract.
-            models.Index(name="message_of_day", fields=["chatbot", "sent_at"]),
+            # The messages of a day, for the daily extract.
+            models.Index(name="message_of_day", fields=["chatbot", "sent_at"], condition=Q(sent_at__gt=EARLIEST)),
         ]
 
 
 class UploadedFile(_OfConversation):
-    """A file of a conversation. The row and its key exist before the first byte is sent to storage."""
+    """An uploaded file. The row and its key exist before the first byte is sent to storage."""
 
     class State(models.TextChoices):
         UPLOADING = "uploading", "Uploading"
@@ -302,8 +313,8 @@ class UploadedFile(_OfConversation):
 
     class Meta:
         constraints = [
-            # As a constraint and not `unique=True`: that would bring an index for LIKE along.
-            models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key"]),
+            # Not `unique=True`, which would also create an index for LIKE.
+            models.UniqueConstraint(name="uploadedfile_key_once", fields=["object_key", "chatbot"]),
             models.CheckConstraint(
                 name="uploadedfile_state_fits",
                 condition=Q(state="uploading") | Q(state="stored", size__isnull=False, sha256__isnull=False),
@@ -311,14 +322,15 @@ class UploadedFile(_OfConversation):
         ]
         indexes = [
             models.Index(name="uploadedfile_conversation", fields=["conversation"]),
-            # Uploads that were never finished.
+            # Unfinished uploads.
             models.Index(name="uploadedfile_open", fields=["created_at"], condition=Q(state="uploading")),
         ]
 
 
 class VariableValue(_OfConversation):
-    """The last value of a variable in a conversation, kept for VARIABLE_DAYS. Never of a present or former UCI: none
-    is stored from its designation on, and the next sweep deletes what was stored before.
+    """The last value of a variable in a conversation, kept for VARIABLE_DAYS.
+
+    Never of a present or former UCI: none is stored once it is designated, and the next sweep deletes earlier ones.
     """
 
     variable = models.ForeignKey(
@@ -329,7 +341,7 @@ class VariableValue(_OfConversation):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(name="variablevalue_once", fields=["conversation", "variable"]),
+            models.UniqueConstraint(name="variablevalue_once", fields=["conversation", "variable", "chatbot"]),
         ]
         indexes = [
             # What has expired.
@@ -338,7 +350,7 @@ class VariableValue(_OfConversation):
 
 
 class ErasedChatter(models.Model):
-    """That a chatter was erased, by keyed digest: written with the mark, read by intake to refuse late messages."""
+    """An erased chatter, by keyed digest: written with the mark, read by intake to refuse late messages."""
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     variable = models.ForeignKey(
@@ -352,7 +364,7 @@ class ErasedChatter(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(name="erasedchatter_once_per_request", fields=["request_id"]),
+            models.UniqueConstraint(name="erasedchatter_once_per_request", fields=["request_id", "chatbot"]),
         ]
         indexes = [
             models.Index(name="erasedchatter_chatter", fields=["chatbot", "variable", "digest"]),

@@ -119,10 +119,10 @@ def test_the_second_look_finds_a_note_that_is_left_but_not_one_that_is_new(chatb
     drain()
     request = noted(deletion_of(chatbot, "ada"), "she filed again")
 
-    assert verify.look_again([earlier.pk]) == {}
+    assert verify.verify([earlier.pk]) == {}
 
     old(request)
-    assert verify.look_again([earlier.pk])[earlier.pk].rows == {"compliance_requestnote": 1}
+    assert verify.verify([earlier.pk])[earlier.pk].rows == {"compliance_requestnote": 1}
     assert verify.audit([earlier.pk]).left.keys() == {earlier.pk}
 
 

@@ -71,7 +71,7 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
         assert status_of(request) == Status.ACCEPTED
         write = ledger.write
 
-        def look_meanwhile(lines: list[ledger.Line]) -> None:
+        def look_meanwhile(lines: list[ledger.Entry]) -> None:
             expect(page.get_by_text("2 of 2 conversations erased")).to_be_visible()
             expect(page.get_by_text("Processing")).to_be_visible()
             write(lines)

@@ -41,7 +41,8 @@ def wanted(chatbot: Chatbot, value: str, *, place: int = 1, include_shared: bool
 def transcripts_of(*wanted_ones: sql.Composed) -> Transcripts:
     connection.ensure_connection()
     plain = cast("psycopg.Connection[Any]", connection.connection)
-    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones))
+    chatbots = Chatbot.objects.values_list("pk", flat=True)
+    return Transcripts(plain, sql.SQL(" UNION ALL ").join(wanted_ones), chatbot_ids=list(chatbots))
 
 
 def transcript(chatbot: Chatbot, value: str = "42", *, include_shared: bool = False) -> Transcripts:

@@ -8,29 +8,29 @@ from django.db import transaction
 from django.db.models import Model
 
 from chatbots.models import Chatbot
-from compliance.erasure import exports, objects
+from compliance.erasure import exports, objects, rows
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.work import transitions
 from tests import factories
-from tests.factories import deletion_of, export_of
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def locks_in_order(first: Model, second: Model, work: Callable[[], object]) -> bool:
-    """Say whether the work, while it waits for the first of two rows, leaves the second to whoever has the first."""
+    """Return whether the work, while it waits for the first of two rows, leaves the second unlocked."""
 
     def at_once() -> None:
         with transaction.atomic():
             work()
 
-    rows = type(first)._default_manager
     with transaction.atomic():
-        rows.select_for_update().get(pk=first.pk)
+        type(first)._default_manager.select_for_update().get(pk=first.pk)
         working = Elsewhere(at_once)
         assert working.waits
-        is_free = rows.select_for_update(skip_locked=True).filter(pk=second.pk).exists()
+        others = type(second)._default_manager.select_for_update(skip_locked=True)
+        is_free = others.filter(pk=second.pk).exists()
     working.end()
     return is_free
 
@@ -56,7 +56,7 @@ def test_counts_are_added_in_the_order_of_filing(chatbot: Chatbot) -> None:
 def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, Export]) -> None:
     gone = [(each.pk, str(each.key)) for each in reversed(two)]
 
-    assert locks_in_order(*two, lambda: objects.forget_exports(gone))
+    assert locks_in_order(*two, lambda: objects.forget_exports(gone, chatbot_ids=[two[0].chatbot_id]))
 
 
 def test_exports_that_hold_what_is_erased_get_their_end_in_the_order_of_their_ids(
@@ -67,3 +67,16 @@ def test_exports_that_hold_what_is_erased_get_their_end_in_the_order_of_their_id
         ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=number)
 
     assert locks_in_order(*two, lambda: exports.expire({0: deletion.pk, 1: deletion.pk}))
+
+
+def test_an_erasure_waits_for_exports_before_it_locks_requests_whose_references_it_clears(chatbot: Chatbot) -> None:
+    """A worker that removes an export has locked it when it counts it for its request."""
+    conversation = conversation_of(chatbot, "ada-77", external_id="c-1")
+    export = factories.ExportFactory.create(request=export_of(chatbot, "ada-77"), key="export.csv")
+    ExportConversation.objects.create(chatbot=chatbot, export=export, conversation_id=conversation.pk)
+    removing = of_conversations(chatbot, "c-1", reference="T-ada-77")
+    erasing = deletion_of(chatbot, "ada-77")
+
+    assert locks_in_order(export, removing, lambda: rows.erase(rows.lock_named([erasing.pk])))
+    removing.refresh_from_db()
+    assert removing.reference == ""

@@ -285,14 +285,14 @@ def test_a_deletion_is_put_back_while_another_erases_what_both_name(
     conversation_of(chatbot, "42", "43")
     conversation_of(chatbot, "43")
     first = deletion_of(chatbot, "42")
-    gate, empty = Gate(), rows._empty_conversations
+    gate, forget = Gate(), rows._forget_identities
 
-    def slowly_empty(locked: Any) -> Any:
-        monkeypatch.setattr(rows, "_empty_conversations", empty)
+    def slowly_forget(*given: Any) -> Any:
+        monkeypatch.setattr(rows, "_forget_identities", forget)
         gate.passed()
-        return empty(locked)
+        return forget(*given)
 
-    monkeypatch.setattr(rows, "_empty_conversations", slowly_empty)
+    monkeypatch.setattr(rows, "_forget_identities", slowly_forget)
     one = Elsewhere(lambda: worker.drain(seconds=PATIENCE))
     gate.wait_for_someone()
     second = deletion_of(chatbot, "43")

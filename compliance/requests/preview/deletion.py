@@ -28,8 +28,10 @@ EXACT_MESSAGES = 25_000
 
 _COUNT_ROWS = sql.SQL("""
 SELECT count(*)
-  FROM unnest(%s::bigint[]) AS ours(id)
- CROSS JOIN LATERAL (SELECT FROM {table} WHERE conversation_id = ours.id AND {condition} OFFSET 0) AS held
+  FROM unnest(%(numbers)s::bigint[]) AS ours(id)
+ CROSS JOIN LATERAL (
+       SELECT FROM {table}
+        WHERE conversation_id = ours.id AND chatbot_id = %(chatbot)s AND {condition} OFFSET 0) AS held
 """)
 _ALL, _STORED, _HAS_VALUE = sql.SQL("TRUE"), sql.SQL("state = 'stored'"), sql.SQL("value IS NOT NULL")
 
@@ -61,9 +63,10 @@ _BLOCKED = blocking(requests=SUBJECTS, given="r.place", statuses="'failed', 'on_
 
 _HOURS = """
 SELECT min(m.sent_at), max(m.sent_at)
-  FROM unnest(%s::bigint[]) AS ours(id)
+  FROM unnest(%(numbers)s::bigint[]) AS ours(id)
  CROSS JOIN LATERAL (
-       SELECT sent_at FROM conversations_message WHERE conversation_id = ours.id OFFSET 0) AS m
+       SELECT sent_at FROM conversations_message
+        WHERE conversation_id = ours.id AND chatbot_id = %(chatbot)s OFFSET 0) AS m
  GROUP BY date_trunc('hour', m.sent_at)
 """
 
@@ -115,8 +118,8 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
     for store in stores(ReachedBy.CONVERSATION):
         if store.counter != "messages":
             condition = _HAS_VALUE if store.model is Identity else _ALL
-            erased[store.counter] = _count_rows(store.table, numbers, condition)
-    erased["files"] = count_files([*numbers, *finds.erased])
+            erased[store.counter] = _count_rows(store.table, subjects.chatbot, numbers, condition)
+    erased["files"] = count_files(subjects.chatbot, [*numbers, *finds.erased])
     values = {"numbers": array([*numbers, *finds.erased]), "erase_exports": options.erase_exports}
     values["grace"] = settings.EXPORT_GRACE_DAYS.total_seconds()
     exports = fetch(_EXPORTS, subjects.parameters | values)
@@ -133,9 +136,9 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
     )
 
 
-def count_files(numbers: Collection[int]) -> int:
+def count_files(chatbot: Chatbot, numbers: Collection[int]) -> int:
     """Return how many uploaded files these conversations have; one that is not whole counts for nothing."""
-    return _count_rows(UploadedFile._meta.db_table, numbers, _STORED)
+    return _count_rows(UploadedFile._meta.db_table, chatbot, numbers, _STORED)
 
 
 def holds(subjects: Subjects, each: Sequence[Finds]) -> list[list[HoldReason]]:
@@ -154,9 +157,9 @@ def holds(subjects: Subjects, each: Sequence[Finds]) -> list[list[HoldReason]]:
     return [[reason for reason, holds_it in of_it.items() if holds_it] for of_it in reasons]
 
 
-def _count_rows(table: str, numbers: Collection[int], condition: sql.SQL) -> int:
+def _count_rows(table: str, chatbot: Chatbot, numbers: Collection[int], condition: sql.SQL) -> int:
     statement = _COUNT_ROWS.format(table=sql.Identifier(table), condition=condition)
-    [(number,)] = fetch(statement, [array(numbers)])
+    [(number,)] = fetch(statement, {"chatbot": chatbot.pk, "numbers": array(numbers)})
     return int(number)
 
 
@@ -165,7 +168,7 @@ def _count_days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
     if not extracts.has_any([chatbot.pk]):
         return 0, 0
     if sum(one.message_count for one in finds.live) <= EXACT_MESSAGES:
-        spans = fetch(_HOURS, [array(one.number for one in finds.live)])
+        spans = fetch(_HOURS, {"chatbot": chatbot.pk, "numbers": array(one.number for one in finds.live)})
     else:
         spans = [(one.first, one.last) for one in finds.live]
     values = {

@@ -22,7 +22,7 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Export:
     chosen = chosen_of(subjects, finds, options)
     return Export(
         found=total(chosen),
-        files=count_files([one.number for one in chosen]) if options.include_files else 0,
+        files=count_files(subjects.chatbot, [one.number for one in chosen]) if options.include_files else 0,
         shared_left_out=len(finds.unmarked) - len(chosen),
         refused=None if ChatbotConfig(subjects.chatbot).has_bucket else "export_destination_missing",
     )

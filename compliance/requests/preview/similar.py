@@ -15,7 +15,7 @@ MOST_FOUND = 20
 MOST_COUNTED = 1_000
 
 # As the index of folded values has it.
-_HAS_VALUE = "i.chatbot_id > 0 AND i.value IS NOT NULL"
+_HAS_VALUE = "i.variable_id > 0 AND i.value IS NOT NULL"
 
 # From one value to the next, by skipping along the index. The own one is among them, and what only shares the hash.
 # The conversations of each are found by its digest, as everywhere.
@@ -45,8 +45,10 @@ SELECT alike.variable_id, v.name, alike.value, live.conversations
          FROM (SELECT FROM conversations_identity i
                 CROSS JOIN LATERAL (
                       SELECT FROM conversations_conversation
-                       WHERE id = i.conversation_id AND deletion_request_id IS NULL OFFSET 0) AS c
-                WHERE i.chatbot_id = %(chatbot)s AND i.variable_id = alike.variable_id AND i.digest = alike.digest
+                       WHERE chatbot_id = %(chatbot)s AND id = i.conversation_id AND deletion_request_id IS NULL
+                      OFFSET 0) AS c
+                WHERE i.chatbot_id = %(chatbot)s AND i.variable_id = alike.variable_id AND i.variable_id > 0
+                  AND i.digest = alike.digest
                 LIMIT %(most)s) AS each) AS live
  WHERE {folded("alike.value")} = {folded("asked.value")}
    AND (alike.variable_id, alike.value) IS DISTINCT FROM (%(variable)s, asked.value)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from chatbots.models import Chatbot
-from common.db import fetch
+from common.db import array, fetch
 from compliance.errors import Refused
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -38,10 +38,12 @@ SELECT r.place, found.*
               people.number > 1 AS is_shared, c.deletion_request_id IS NOT NULL AS is_marked
          FROM ({SELECTED_CONVERSATIONS}) AS named
         CROSS JOIN LATERAL (
-              SELECT * FROM conversations_conversation WHERE id = named.conversation_id OFFSET 0) AS c
+              SELECT * FROM conversations_conversation
+               WHERE id = named.conversation_id AND chatbot_id = %(chatbot)s OFFSET 0) AS c
         CROSS JOIN LATERAL (
               SELECT count(value) AS number
-                FROM conversations_identity WHERE conversation_id = c.id OFFSET 0) AS people
+                FROM conversations_identity
+               WHERE conversation_id = c.id AND chatbot_id = %(chatbot)s OFFSET 0) AS people
         LIMIT %(most)s) AS found
  LIMIT %(most_in_all)s
 """  # noqa: S608  (texts of ours)
@@ -110,6 +112,7 @@ class Subjects:
     def parameters(self) -> dict[str, Any]:
         return {
             "chatbot": self.chatbot.pk,
+            "chatbots": array([self.chatbot.pk]),
             "variable": self.variable_id,
             "digests": list(self.digests),
             "conversations": self.conversation_digests,

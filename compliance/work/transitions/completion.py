@@ -9,7 +9,7 @@ from common.db import array, execute, fetch
 from compliance.work import references
 from compliance.work.claims import HeldClaim
 from compliance.work.outbox import announce
-from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING
+from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, subjects
 from compliance.work.transitions.requeue import ACTOR
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -51,11 +51,12 @@ _FAILED_BY_IDS = f"""
 SELECT earlier.id
   FROM compliance_compliancerequest r
  CROSS JOIN LATERAL {SHARING} AS earlier
- WHERE r.id = ANY(%s) AND r.claim_id = %s AND earlier.seq < r.seq AND earlier.status = 'failed'
+ WHERE r.id = ANY(%(ids)s) AND r.claim_id = %(claim)s AND earlier.seq < r.seq AND earlier.status = 'failed'
    AND NOT EXISTS (
        SELECT FROM (SELECT earlier.*) AS r
         CROSS JOIN LATERAL ({SELECTED_CONVERSATIONS}) AS named
-         JOIN conversations_conversation c ON c.id = named.conversation_id AND c.deleted_at IS NULL)
+         JOIN conversations_conversation c
+           ON c.id = named.conversation_id AND c.chatbot_id = ANY(%(chatbots)s) AND c.deleted_at IS NULL)
 """
 _FORGET_FAILED_BY_IDS = """
 UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
@@ -93,7 +94,8 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
 
     In the caller's transaction. Other stores may still hold something of them.
     """
-    return list({request_id for (request_id,) in fetch(_FAILED_BY_IDS, [array(request_ids), held.id])})
+    ids = list(request_ids)
+    return list({request_id for (request_id,) in fetch(_FAILED_BY_IDS, {**subjects(ids), "claim": held.id})})
 
 
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:

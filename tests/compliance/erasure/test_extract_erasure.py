@@ -58,7 +58,7 @@ def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Cha
     assert waiting["waiting_for"] == "extracts"
     assert (waiting["progress"]["extracts_done"], waiting["progress"]["extracts_total"]) == (0, 2)
     assert set(DailyExtract.objects.filter(chatbot=neighbour).values_list("state", flat=True)) == {"done"}
-    assert verify.look_again([request.pk])[request.pk].rows == {"conversations_dailyextract": 2}
+    assert verify.verify([request.pk])[request.pk].rows == {"conversations_dailyextract": 2}
     # Not before its days are made, though it may be taken.
     ComplianceRequest.objects.update(not_before=None)
     work_on_next()
@@ -270,7 +270,7 @@ def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
     two_days_made(chatbot)
     bobs = Conversation.objects.get(identity__value="bob").external_id
     request = deletion_of(chatbot, "dave")
-    original = verify.look_again
+    original = verify.verify
 
     def look_again(request_ids: Any, **options: bool) -> Any:
         monkeypatch.undo()
@@ -279,7 +279,7 @@ def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
         assert named.errors[0].code == "chatter_erased"
         return original(request_ids, **options)
 
-    monkeypatch.setattr(verify, "look_again", look_again)
+    monkeypatch.setattr(verify, "verify", look_again)
     work_on_next()
     request.refresh_from_db()
     assert (request.status, request.attempts) == ("accepted", 0)

@@ -1,14 +1,19 @@
 """A client's reference is kept, but not where it tells who was erased."""
 
+from typing import Any
+from uuid import uuid4
+
 import pytest
 from django.db import transaction
 from django.utils import timezone
 
 from chatbots.models import Chatbot
+from common.db import fetch
 from common.storage import ObjectStorage
-from compliance.erasure import rows
-from compliance.models import ComplianceRequest
-from compliance.work import references
+from compliance.erasure import engine, rows
+from compliance.errors import ClaimLost
+from compliance.models import Claim, ComplianceRequest
+from compliance.work import claims, references, sizes
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
@@ -126,7 +131,8 @@ def test_who_waits_for_a_request_of_its_own_has_locked_none_of_anothers(chatbot:
 
     def empty() -> set[int]:
         with transaction.atomic():
-            return references.clear_for_conversations([conversation.pk], written={ours.pk})
+            found = references.naming({conversation.pk: conversation.chatbot_id})
+            return references.clear(found, written={ours.pk})
 
     def is_free() -> bool:
         with transaction.atomic():
@@ -139,3 +145,56 @@ def test_who_waits_for_a_request_of_its_own_has_locked_none_of_anothers(chatbot:
         assert Elsewhere(is_free).end()
     assert emptying.end() == set()
     assert [reference_of(one) for one in (ours, theirs)] == ["", ""]
+
+
+@pytest.mark.django_db
+def test_a_reference_stops_only_the_conversations_whose_people_it_names(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    both = conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
+    bobs = conversation_of(chatbot, "bob-77", external_id="c-2")
+    conversation_of(neighbour, "ada-77", external_id="c-1")
+    ada, people, _, _ = (
+        of_conversations(chatbot, "c-1", "c-2", reference=reference)
+        for reference in ("T-ada-77", "T-bob-77-ada-77", "T-1", "")
+    )
+    of_conversations(neighbour, "c-1", reference="T-ada-77")
+
+    found = references.naming({both.pk: chatbot.pk, bobs.pk: chatbot.pk})
+
+    assert found == {ada.pk: {both.pk}, people.pk: {both.pk, bobs.pk}}
+
+
+@pytest.mark.django_db
+def test_very_many_requests_for_the_same_conversations_are_read_once_each(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"c-{number}" for number in range(20)]
+    conversations = [conversation_of(chatbot, "ada-77", "bob-77", external_id=one) for one in ids]
+    for number in range(10):
+        of_conversations(chatbot, *ids, reference=f"T-{number}")
+    read: list[Any] = []
+
+    def reading(*given: Any) -> list[Any]:
+        read.extend(fetch(*given))
+        return read
+
+    monkeypatch.setattr(references, "fetch", reading)
+
+    assert references.naming({one.pk: chatbot.pk for one in conversations}) == {}
+    assert len(read) == 10
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_has_lost_its_claim_clears_no_reference(chatbot: Chatbot, storage: ObjectStorage) -> None:
+    conversation_of(chatbot, "ada-77", external_id="c-1")
+    tells = of_conversations(chatbot, "c-1", kind="export", reference="T-ada-77")
+    ComplianceRequest.objects.filter(pk=tells.pk).update(
+        status="completed", result="done", completed_at=timezone.now()
+    )
+    deletion_of(chatbot, "ada-77")
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held
+    Claim.objects.update(token=uuid4())
+
+    with pytest.raises(ClaimLost):
+        engine.run(held, sizes.measure(held), deadline=float("inf"))
+    assert reference_of(tells) == "T-ada-77"

@@ -26,11 +26,11 @@ def plan_of(cursor: CursorWrapper, statement: str, values: object) -> str:
 def test_an_index_that_was_empty_when_it_was_analysed_is_not_read_whole(chatbot: Chatbot) -> None:
     for number in range(50):
         conversation_of(chatbot, f"member-{number}", messages=0)
-    ours = array([uuid4(), uuid4()])
+    ours = {"ids": array([uuid4(), uuid4()]), "chatbots": array([chatbot.pk])}
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE conversations_conversation")
-        of_the_ledger = plan_of(cursor, ledger._CONVERSATIONS, [ours])
-        of_the_look = plan_of(cursor, verify._question().as_string(cursor.cursor), {"ids": ours})
+        of_the_ledger = plan_of(cursor, ledger._CONVERSATIONS, ours)
+        of_the_look = plan_of(cursor, verify._question().as_string(cursor.cursor), ours)
     assert "Index Cond: (deletion_request_id = ours.id)" in of_the_ledger, of_the_ledger
     assert "Index Cond: (deletion_request_id = r.id)" in of_the_look, of_the_look
 
@@ -42,12 +42,13 @@ def test_an_export_is_found_by_what_it_holds_when_none_held_anything(chatbot: Ch
         "INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)"
         " SELECT %s, %s, n FROM generate_series(1, %s) AS n"
     )
+    values = {"ids": array([uuid4(), uuid4()]), "chatbots": array([chatbot.pk])}
     with connection.cursor() as cursor:
         cursor.execute(hold, [chatbot.pk, export.pk, held_before])
         cursor.execute("DELETE FROM compliance_exportconversation")
         cursor.execute("ANALYZE compliance_exportconversation")
         cursor.execute(hold, [chatbot.pk, export.pk, 5000])
-        plan = plan_of(cursor, verify._question().as_string(cursor.cursor), {"ids": array([uuid4(), uuid4()])})
+        plan = plan_of(cursor, verify._question().as_string(cursor.cursor), values)
     assert "exportconversation_number" in plan, plan
 
 

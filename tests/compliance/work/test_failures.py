@@ -105,7 +105,7 @@ def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes
 def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
-    look_again = verify.look_again
+    look_again = verify.verify
 
     @role("owner")
     def something_comes_back(request_ids, **options):
@@ -113,7 +113,7 @@ def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatb
         factories.MessageFactory.create(conversation=conversation, text="back from the dead")
         return look_again(request_ids, **options)
 
-    monkeypatch.setattr(verify, "look_again", something_comes_back)
+    monkeypatch.setattr(verify, "verify", something_comes_back)
     worker.drain(seconds=60)
 
     request.refresh_from_db()
