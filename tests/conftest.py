@@ -15,12 +15,14 @@ from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
 from common.storage import ObjectStorage, errors
 from devservers import control
-from tests import databases, factories, under_roles
+from tests import databases, factories, statements, under_roles
 from tests.clients import empty
+from tests.statements import statements_name_their_chatbots  # noqa: F401  (a fixture)
 
 control.start()
 _NUMBER = databases.number_of_this_process()
 under_roles.install()
+statements.WATCH.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
 # Each client of S3 would read botocore's descriptions of all services from disk again, and tests make many clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)

@@ -1,0 +1,84 @@
+"""The watch over the suite's statements sees what it has to see."""
+
+import psycopg
+import pytest
+from django.db import connection
+
+from chatbots.models import Chatbot
+from conversations.models import Conversation, Identity
+from tests import statements
+from tests.statements import WATCH, unnamed
+
+CONVERSATION = "conversations_conversation"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        f"SELECT * FROM {CONVERSATION} WHERE chatbot_id = %s AND id = %s",
+        f"SELECT * FROM {CONVERSATION} c WHERE c.chatbot_id = ANY(%(chatbots)s) AND c.id = %(id)s",
+        f"UPDATE {CONVERSATION} SET score = 1 WHERE chatbot_id IN (%s, %s)",
+        f"DELETE FROM {CONVERSATION} c USING unnest(%s) d(id) WHERE c.id = d.id AND %s = c.chatbot_id",
+        f"INSERT INTO {CONVERSATION} (chatbot_id) VALUES (%s)",
+        f"SELECT FROM {CONVERSATION} c JOIN conversations_identity i ON i.chatbot_id = %s WHERE c.chatbot_id = %s",
+        "SELECT '100%%' FROM chatbots_chatbot",
+    ],
+)
+def test_a_statement_that_names_its_chatbots_on_each_table_passes(named: str) -> None:
+    assert list(unnamed(named)) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        f"SELECT * FROM {CONVERSATION} WHERE id = %s",
+        f"SELECT * FROM {CONVERSATION} WHERE chatbot_id = %s OR id = %s",
+        f"SELECT * FROM {CONVERSATION} WHERE chatbot_id <> %s",
+        f"SELECT * FROM {CONVERSATION} c, chatbots_chatbot b WHERE c.chatbot_id = b.id",
+        f"SELECT * FROM {CONVERSATION} WHERE chatbot_id = ANY(ARRAY(SELECT id FROM chatbots_chatbot))",
+        f"UPDATE {CONVERSATION} SET score = 1",
+        f"SELECT FROM chatbots_chatbot b WHERE EXISTS (SELECT FROM {CONVERSATION} WHERE id = b.id)",
+        f"WITH old AS (DELETE FROM {CONVERSATION} WHERE id = %s RETURNING id) SELECT * FROM old",
+        f"COPY (SELECT * FROM {CONVERSATION}) TO STDOUT",
+        f"SELECT FROM {CONVERSATION} c WHERE chatbot_id = %s UNION SELECT FROM {CONVERSATION} c",
+        f"SELECT FROM {CONVERSATION} c LEFT JOIN conversations_identity i ON i.id = c.id WHERE c.chatbot_id = %s",
+        f"SELECT FROM FROM {CONVERSATION}",
+    ],
+)
+def test_a_statement_that_does_not_is_found(bad: str) -> None:
+    assert len(list(unnamed(bad))) == 1
+
+
+@pytest.mark.django_db
+def test_a_bad_statement_is_reported_with_its_text_and_without_values(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This module stands for the service's code meanwhile.
+    monkeypatch.setattr(statements, "EXEMPT", {})
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT id FROM {CONVERSATION} WHERE external_id = %s", ["somebody"])
+    cast = Identity.objects.filter(chatbot=chatbot, conversation__external_id="somebody")
+    list(cast)
+
+    first, second = WATCH.take()
+    assert first.statement == f"SELECT id FROM {CONVERSATION} WHERE external_id = %s"
+    assert first.caller.startswith("tests/test_statements.py::test_a_bad")
+    assert second.missing == CONVERSATION
+    assert "somebody" not in f"{first}{second}"
+
+    list(cast.filter(conversation__chatbot=chatbot))
+    Conversation.objects.filter(chatbot=chatbot).update(score=1)
+    assert WATCH.take() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connections_beside_djangos_are_watched_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "EXEMPT", {})
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as reader:
+        reader.execute(f"SELECT FROM {CONVERSATION}")
+        with reader.cursor() as cursor, cursor.copy(f"COPY (SELECT id FROM {CONVERSATION}) TO STDOUT") as copy:
+            list(copy)
+        with reader.cursor(name="on_the_server") as cursor:
+            cursor.execute(f"SELECT id FROM {CONVERSATION}")
+
+    assert len(WATCH.take()) == 3
