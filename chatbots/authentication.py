@@ -13,7 +13,7 @@ import hmac
 import logging
 import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -66,12 +66,7 @@ class Caller:
     def has_scope(self, scope: str) -> bool:
         return scope in self.api_key.scopes
 
-    def require_scope(self, scope: str) -> None:
-        """Raise Problem(`scope_missing`) unless the key has the scope."""
-        if not self.has_scope(scope):
-            raise Problem("scope_missing", f"This call needs a key with the scope {scope}.")
-
-    def require_one_of(self, scopes: Iterable[str]) -> None:
+    def require_scope(self, *scopes: str) -> None:
         """Raise Problem(`scope_missing`) unless the key has at least one of the scopes."""
         if not any(map(self.has_scope, scopes)):
             raise Problem("scope_missing", f"This call needs a key with the scope {' or '.join(scopes)}.")

@@ -31,19 +31,12 @@ def raw_body(request: HttpRequest, *, most: int) -> bytes:
     """Return the body as sent, repeatedly. Raises Problem (`too_large`, `invalid`).
 
     Holds at most `most` bytes, whatever Content-Length says. `request` must be Django's own: DRF's wrapper would not
-    find the bytes of a chunked body again.
+    find the bytes again.
     """
-    length = _declared_length(request, most=most)
-    if _is_chunked(request) and not hasattr(request, "_body"):
-        # Django treats a body without Content-Length as empty. `request.body` returns `_body` once it is set.
-        request._body = _read_chunks(request, most=most)
-    try:
-        body = request.body
-    except OSError:
-        raise Problem("invalid", "The body ended early.") from None
-    if len(body) < length:
-        raise Problem("invalid", "The body ended early.")
-    return body
+    if not hasattr(request, "_body"):
+        # `request.body` returns `_body` once it is set.
+        request._body = b"".join(body_as_it_arrives(request, most=most))
+    return request.body
 
 
 def body_as_it_arrives(request: HttpRequest, *, most: int) -> Iterator[bytes]:
@@ -52,7 +45,9 @@ def body_as_it_arrives(request: HttpRequest, *, most: int) -> Iterator[bytes]:
     Raises Problem: `too_large` if Content-Length or the pieces exceed `most` bytes, `invalid` if the body ends early.
     """
     length = _declared_length(request, most=most)
-    return _pieces(_reader(request), most=most, length=length)
+    # Django treats a body without Content-Length as empty.
+    is_chunked = not request.META.get("CONTENT_LENGTH") and request.META.get("wsgi.input_terminated")
+    return _pieces(request.META["wsgi.input"].read if is_chunked else request.read, most=most, length=length)
 
 
 def require_json(request: HttpRequest) -> None:
@@ -150,17 +145,9 @@ def _declared_length(request: HttpRequest, *, most: int) -> int:
     return int(length)
 
 
-def _reader(request: HttpRequest) -> Callable[[int], bytes]:
-    """Return the function that reads the body: Django treats one without Content-Length as empty."""
-    if _is_chunked(request):
-        read: Callable[[int], bytes] = request.META["wsgi.input"].read
-        return read
-    return request.read
-
-
-def _pieces(read: Callable[[int], bytes], *, most: int, length: int = 0) -> Iterator[bytes]:
+def _pieces(read: Callable[[int], bytes], *, most: int, length: int) -> Iterator[bytes]:
     size = 0
-    while piece := _read_piece(read):
+    while piece := _read_piece(read, min(_READ_BYTES, most + 1 - size)):
         size += len(piece)
         if size > most:
             raise _too_large(most)
@@ -169,25 +156,11 @@ def _pieces(read: Callable[[int], bytes], *, most: int, length: int = 0) -> Iter
         raise Problem("invalid", "The body ended early.")
 
 
-def _read_piece(read: Callable[[int], bytes]) -> bytes:
+def _read_piece(read: Callable[[int], bytes], size: int) -> bytes:
     try:
-        return read(_READ_BYTES)
+        return read(size)
     except Exception:  # servers have their own errors for malformed chunks and lost connections
         raise Problem("invalid", "The body is malformed, or it ended early.") from None
-
-
-def _read_chunks(request: HttpRequest, *, most: int) -> bytes:
-    try:
-        body = bytes(request.META["wsgi.input"].read(most + 1))
-    except Exception:  # as above
-        raise Problem("invalid", "The chunks of the body are malformed, or it ended early.") from None
-    if len(body) > most:
-        raise _too_large(most)
-    return body
-
-
-def _is_chunked(request: HttpRequest) -> bool:
-    return not request.META.get("CONTENT_LENGTH") and bool(request.META.get("wsgi.input_terminated"))
 
 
 def _too_large(most: int) -> Problem:

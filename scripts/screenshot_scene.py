@@ -128,7 +128,7 @@ def _set_up(chatbot: Chatbot) -> None:
     )
     for kind, label, scopes in kinds:
         chatbot_operations.create_api_key(chatbot=chatbot, type=kind, label=label, scopes=scopes, actor="command")
-    chatbot_operations.change_settings(chatbot=chatbot, changes={"extracts_enabled": True}, actor="command")
+    chatbot_operations.change_chatbot(chatbot=chatbot, changes={"extracts_enabled": True}, actor="command")
 
 
 def _chatters(chatbot: Chatbot) -> list[str]:
@@ -169,7 +169,7 @@ def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict
     }
     worker.drain(seconds=60)
     guard = {"max_conversations_per_deletion": 2}
-    chatbot_operations.change_settings(chatbot=chatbot, changes=guard, actor="command")
+    chatbot_operations.change_chatbot(chatbot=chatbot, changes=guard, actor="command")
     chatbot.refresh_from_db()
     made["held"] = file(Kind.DELETION, values[3], reference="CASE-20430")
     made["overdue"] = file(Kind.DELETION, values[4], reference="CASE-20395")

@@ -41,7 +41,7 @@ class ChatbotView(APIView):
         if request.auth is None:
             raise Problem("not_authenticated", self._how_to_authenticate())
         self._count_call(caller_of(request))
-        caller_of(request).require_one_of(self.scopes_of(request.method))
+        caller_of(request).require_scope(*self.scopes_of(request.method))
 
     def most_body_bytes(self) -> int:
         """Return the maximum length of a body."""

@@ -11,9 +11,8 @@ from django.core.exceptions import ValidationError
 from chatbots.models import Bucket, Chatbot
 from common.crypto import decrypt
 from common.storage import errors
-from common.storage.roles import Role
 from common.storage.s3 import LINK_LIFE, ObjectStorage
-from common.storage.sessions import AWS_CONFIG, CLIENT_CONFIG, OTHER_CONFIG
+from common.storage.sessions import AWS_CONFIG, CLIENT_CONFIG, OTHER_CONFIG, Role
 
 Hosting = Bucket.Hosting
 

@@ -5,7 +5,7 @@ saying what to do.
 """
 
 from chatbots.operations.callback_secrets import OVERLAP_HOURS, NewCallbackSecret, create_callback_secret
-from chatbots.operations.chatbots import SETTINGS, change_chatbot, change_settings, check_settings, create_chatbot
+from chatbots.operations.chatbots import SETTINGS, change_chatbot, create_chatbot
 from chatbots.operations.keys import (
     SIGNING_SCOPES,
     NewApiKey,
@@ -26,8 +26,6 @@ __all__ = [
     "add_variable",
     "change_api_key_rate_limit",
     "change_chatbot",
-    "change_settings",
-    "check_settings",
     "create_api_key",
     "create_callback_secret",
     "create_chatbot",

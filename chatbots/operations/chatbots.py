@@ -12,7 +12,7 @@ from chatbots.callback_urls import CallbackUrlRefused, canonical_url, check_reac
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations.variables import NewVariable, add_variable, check_variables, create_variable, designate_uci
 
-# What can be changed of a chatbot. Not its slug: that stands in paths and in the keys of stored objects.
+# The changeable settings. Not the slug, which is part of paths and of the keys of stored objects.
 SETTINGS = (
     "name",
     "timezone",
@@ -24,8 +24,8 @@ SETTINGS = (
     "grace_minutes",
     "callback_url",
 )
-# Of these the change log tells only that they changed.
-_UNTOLD = ("name", "callback_url")
+# The change log does not have their values.
+_NOT_LOGGED = ("name", "callback_url")
 
 _EXTRACTS_NEED_A_BUCKET = (
     "Extracts need a bucket to go to. Set one first: in the console, with set_bucket, or with --hosted-bucket."
@@ -45,10 +45,10 @@ def create_chatbot(
     enable_extracts: bool = False,
     callback_url: str = "",
 ) -> Chatbot:
-    """Create a chatbot with its variables, one of which may be its UCI, and the hosted bucket for exports.
+    """Create a chatbot with its variables, one of which may be its UCI, and optionally the hosted bucket.
 
-    `actor` is kind and id as in the change log, `timezone` an IANA name. Asks the name service about a callback
-    URL, so do not call it in a transaction. Raises ValidationError.
+    `actor` is as in the change log, `timezone` an IANA name. Resolves the host of a callback URL, so do not call it
+    in a transaction. Raises ValidationError.
     """
     chatbot = Chatbot(
         slug=slug,
@@ -85,43 +85,17 @@ def change_chatbot(
     variables: Sequence[NewVariable] = (),
     uci: str | None = None,
 ) -> Chatbot:
-    """Change settings, add variables, then designate the UCI: all of it or nothing. Raises ValidationError.
+    """Change settings (by their names in SETTINGS), add variables, then designate the UCI: all of it or nothing.
 
-    Asks the name service about a callback URL, so do not call it in a transaction.
+    Each changed setting is a change-log entry. Resolves the host of a callback URL, so do not call it in a
+    transaction. Raises ValidationError.
     """
-    checked = check_settings(chatbot=chatbot, changes=changes or {})
-    with transaction.atomic():
-        changed = _change_settings(chatbot=chatbot, changes=checked, actor=actor)
-        for variable in variables:
-            add_variable(chatbot=chatbot, variable=variable, actor=actor)
-        if uci is not None:
-            designate_uci(chatbot=chatbot, name=uci, actor=actor)
-    return changed
-
-
-def check_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -> dict[str, str | int | bool]:
-    """Return changes in their one form. Asks the name service about a callback URL.
-
-    Raises ValidationError for changes that a chatbot as it is now cannot have.
-    """
-    _check_extracts(chatbot, changes)
-    checked = dict(changes)
-    if "callback_url" in checked:
-        checked["callback_url"] = _checked_callback_url(str(checked["callback_url"]))
-    return checked
-
-
-def change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool], actor: str) -> Chatbot:
-    """Change settings of a chatbot, by their names in SETTINGS; each that differs is a change-log entry.
-
-    Asks the name service about a callback URL, so do not call it in a transaction. Raises ValidationError.
-    """
-    return _change_settings(chatbot=chatbot, changes=check_settings(chatbot=chatbot, changes=changes), actor=actor)
-
-
-def _change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool], actor: str) -> Chatbot:
+    changes = dict(changes or {})
     if unknown := changes.keys() - set(SETTINGS):
         raise ValidationError(dict.fromkeys(sorted(unknown), "This cannot be changed."))
+    _check_extracts(chatbot, changes)
+    if "callback_url" in changes:
+        changes["callback_url"] = _checked_callback_url(str(changes["callback_url"]))
     with transaction.atomic():
         current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
         _check_extracts(chatbot, changes)
@@ -132,8 +106,12 @@ def _change_settings(*, chatbot: Chatbot, changes: Mapping[str, str | int | bool
         _check_timezone(current.timezone)
         current.save(update_fields=changed)
         for name in changed:
-            data = {"setting": name} | ({} if name in _UNTOLD else {"value": changes[name]})
+            data = {"setting": name} | ({} if name in _NOT_LOGGED else {"value": changes[name]})
             changelog.record("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)
+        for variable in variables:
+            add_variable(chatbot=chatbot, variable=variable, actor=actor)
+        if uci is not None:
+            designate_uci(chatbot=chatbot, name=uci, actor=actor)
     return current
 
 
@@ -142,7 +120,7 @@ def _insert(chatbot: Chatbot) -> None:
         with transaction.atomic():
             chatbot.save(force_insert=True)
     except IntegrityError:
-        # The fields were checked, so it is the slug; also when another call took it just now.
+        # The fields were checked, so the slug is taken.
         message = f"There is a chatbot {chatbot.slug!r} already. Choose another slug."
     else:
         return
@@ -155,7 +133,7 @@ def _check_extracts(chatbot: Chatbot, changes: Mapping[str, str | int | bool]) -
 
 
 def _checked_callback_url(url: str) -> str:
-    """Return it in its one form, after a look where it leads; empty stays empty."""
+    """Return the URL in canonical form after checking where it leads; empty stays empty."""
     if not url:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Keys with which a client's systems call."""
+"""API keys."""
 
 import secrets
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ SIGNING_SCOPES = (Scope.DELETIONS_WRITE, Scope.EXPORTS_WRITE)
 
 @dataclass(frozen=True)
 class NewApiKey:
-    """A key just created. `secret` is to be shown once: it is kept encrypted or as a digest.
+    """A new key. `secret` can be shown only now: it is stored encrypted or as a digest.
 
-    It is None for a signing key that took over a secret its owner has already.
+    It is None for a signing key that took over an existing secret.
     """
 
     api_key: ApiKey
@@ -42,12 +42,11 @@ def create_api_key(
     rate_limit: int | None = None,
     taken_over_secret: str | None = None,
 ) -> NewApiKey:
-    """Create a key and return it with its secret, which cannot be shown again.
+    """Create a key and return it with its secret, which cannot be shown again. Raises ValidationError.
 
-    A signing key has both of SIGNING_SCOPES unless told otherwise; a token needs at least one scope. `rate_limit`
-    is in calls a minute; None is the limit of the settings, as that is when a call comes.
-    `taken_over_secret` is for clients that sign already: it becomes the signing key's secret. Raises
-    ValidationError.
+    A signing key has both of SIGNING_SCOPES by default; a token needs at least one scope. `rate_limit` is in calls a
+    minute; None is the current limit of the settings. `taken_over_secret` is for clients that already sign: it
+    becomes the signing key's secret.
     """
     api_key = ApiKey(
         chatbot=chatbot,
@@ -61,7 +60,7 @@ def create_api_key(
     secret = _give_secret(api_key, taken_over_secret)
     api_key.clean_fields(exclude=["chatbot"])
     if expires_at is not None and expires_at <= now():
-        raise ValidationError({"expires_at": "This is past already. Give a time to come, or none."})
+        raise ValidationError({"expires_at": "This is in the past. Use a future time, or none."})
     _check_rate_limit(api_key)
     with transaction.atomic():
         api_key.save(force_insert=True)
@@ -75,10 +74,7 @@ def create_api_key(
 
 
 def revoke_api_key(*, prefix: str, actor: str, chatbot: Chatbot | None = None) -> ApiKey:
-    """End a key, for good: the next call with it is refused. With `chatbot`, one of this chatbot only.
-
-    Raises ValidationError (no such key, ended before).
-    """
+    """Revoke a key for good, with `chatbot` one of this chatbot only. Raises ValidationError."""
     with transaction.atomic():
         api_key = _active_key(prefix, chatbot)
         api_key.revoked_at = now()
@@ -88,10 +84,9 @@ def revoke_api_key(*, prefix: str, actor: str, chatbot: Chatbot | None = None) -
 
 
 def change_api_key_rate_limit(*, chatbot: Chatbot, prefix: str, rate_limit: int | None, actor: str) -> ApiKey:
-    """Let a key make `rate_limit` calls a minute; None is the limit of the settings, as that is when a call comes.
+    """Set the calls a minute of a key, from its next call on; None is the current limit of the settings.
 
-    Counts from the next call on. A limit that stays as it is makes no entry in the change log. Raises ValidationError
-    (no such key, revoked, out of range).
+    An unchanged limit makes no change-log entry. Raises ValidationError.
     """
     with transaction.atomic():
         api_key = _active_key(prefix, chatbot)
@@ -111,18 +106,18 @@ def change_api_key_rate_limit(*, chatbot: Chatbot, prefix: str, rate_limit: int 
 
 
 def _active_key(prefix: str, chatbot: Chatbot | None) -> ApiKey:
-    """Return the key, locked. Raises ValidationError where there is none, or it has ended."""
+    """Return the key, locked. Raises ValidationError if it does not exist or is revoked."""
     found = ApiKey.objects.select_for_update().filter(prefix=prefix)
     api_key = (found if chatbot is None else found.filter(chatbot=chatbot)).first()
     if api_key is None:
         raise ValidationError({"prefix": "There is no key with this prefix."})
     if api_key.revoked_at is not None:
-        raise ValidationError({"prefix": "This key was revoked before."})
+        raise ValidationError({"prefix": "This key is already revoked."})
     return api_key
 
 
 def _check_rate_limit(api_key: ApiKey) -> None:
-    """Name the field that a constraint is about: fields and secret were checked, so it is the limit's range."""
+    """Attribute a violated constraint to its field: fields and secret were checked, so it is the rate limit."""
     try:
         api_key.validate_constraints(exclude=["chatbot", "prefix"])
     except ValidationError as error:
@@ -130,7 +125,7 @@ def _check_rate_limit(api_key: ApiKey) -> None:
 
 
 def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:
-    """Return the scopes of a key in the order of Scope, each once."""
+    """Return the distinct scopes of a key in the order of Scope."""
     offered = [scope.value for scope in (SIGNING_SCOPES if key_type == ApiKey.Type.SIGNING else Scope)]
     if not scopes and key_type == ApiKey.Type.SIGNING:
         return offered
@@ -141,7 +136,7 @@ def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:
 
 
 def _give_secret(api_key: ApiKey, taken_over: str | None) -> str:
-    """Put a secret into the key, in the form its type keeps, and return it."""
+    """Set the secret of the key as its type stores it, and return it."""
     if api_key.type == ApiKey.Type.TOKEN:
         if taken_over is not None:
             raise ValidationError({"secret": "Only a signing key can take over a secret."})

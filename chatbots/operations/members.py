@@ -1,4 +1,4 @@
-"""Who of the staff may do what with a chatbot."""
+"""Roles of staff in chatbots."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,9 @@ Role = Membership.Role
 
 
 def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, actor: str) -> None:
-    """Give a staff user a role in a chatbot, in place of the one they have; None takes it away.
+    """Set the role of a staff user in a chatbot; None removes it. An unchanged role makes no change-log entry.
 
-    What stays as it is makes no entry in the change log. Raises ValidationError for a role for somebody who cannot
-    log in to the console.
+    Raises ValidationError for a user who cannot log in to the console.
     """
     if role is not None and not (user.is_staff and user.is_active):
         raise ValidationError({"user": "Only active staff can have a role. Make this user staff first."})
@@ -37,9 +36,9 @@ def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, acto
 
 
 def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
-    """Say of which chatbots an officer wants mails. `wanted` is by chatbot; those with another role are left out.
+    """Set which chatbots an officer gets mails about, by chatbot id; chatbots with another role are skipped.
 
-    What stays as it is makes no entry in the change log.
+    Unchanged choices make no change-log entry.
     """
     with transaction.atomic():
         known = Membership.objects.select_for_update().filter(user=user, role=Role.OFFICER, chatbot__in=wanted)

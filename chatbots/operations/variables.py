@@ -1,4 +1,4 @@
-"""Variables of a chatbot, one of which is its Unique Chatter Identifier."""
+"""Variables of a chatbot. One is its Unique Chatter Identifier."""
 
 import re
 from collections.abc import Sequence
@@ -18,17 +18,14 @@ _USER_CHANNEL_NAME = re.compile(r"[a-z0-9_]+")
 
 @dataclass(frozen=True)
 class NewVariable:
-    """A variable to create; `category` is one of Variable.Category."""
+    """A variable to create, with a category of Variable.Category."""
 
     category: str
     name: str
 
 
 def add_variable(*, chatbot: Chatbot, variable: NewVariable, actor: str) -> Variable:
-    """Declare one more variable. One that is there already, in this category, is returned as it is.
-
-    Raises ValidationError, also where the name stands for a variable of another category.
-    """
+    """Declare a variable, or return the existing one of this name and category. Raises ValidationError."""
     check_variables([variable], uci=None)
     with transaction.atomic():
         Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
@@ -42,13 +39,12 @@ def add_variable(*, chatbot: Chatbot, variable: NewVariable, actor: str) -> Vari
 
 
 def designate_uci(*, chatbot: Chatbot, name: str, actor: str) -> Variable:
-    """Make a variable of the chatbot its Unique Chatter Identifier, for conversations that begin from now on.
+    """Make a variable the chatbot's Unique Chatter Identifier, for conversations that begin from now on.
 
-    Those of before stay findable under the UCI of their time. Designating the present UCI changes nothing.
-    Raises ValidationError.
+    Earlier ones stay findable under the UCI of their time. Raises ValidationError.
     """
     with transaction.atomic():
-        # One designation at a time. Without the key, so that intake can go on pointing rows at the chatbot.
+        # One designation at a time. `no_key`, so that intake can insert rows of the chatbot meanwhile.
         Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
         variable = Variable.objects.filter(chatbot=chatbot, name=name).first()
         if variable is None:

@@ -25,8 +25,7 @@ from common.storage import errors, transport
 from common.storage.calls import Calls
 from common.storage.errors import StorageError
 from common.storage.removal import Removal, Version
-from common.storage.roles import Role, session_of
-from common.storage.sessions import core_session, session_on
+from common.storage.sessions import Role, core_session, session_of, session_on
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

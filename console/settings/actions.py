@@ -40,7 +40,7 @@ def _switch(request: HttpRequest, slug: str, *, section: str, setting: str, labe
 
     def call() -> str:
         is_on = form.cleaned_data["on"]
-        operations.change_settings(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
+        operations.change_chatbot(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
         return f"{label} turned {'on' if is_on else 'off'}."
 
     return _saved(request, chatbot, RefusedForm(section, form), call)
@@ -105,7 +105,7 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
     form = forms.RulesForm(request.POST, chatbot=chatbot)
 
     def call() -> str:
-        operations.change_settings(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
+        operations.change_chatbot(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
         return "Settings saved."
 
     return _saved(request, chatbot, RefusedForm("rules", form), call)

@@ -13,7 +13,7 @@ from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership,
 from chatbots.operations import (
     NewVariable,
     change_api_key_rate_limit,
-    change_settings,
+    change_chatbot,
     create_api_key,
     create_chatbot,
     designate_uci,
@@ -289,13 +289,13 @@ def test_a_role_goes_to_active_staff_only_and_stays_off_the_record_when_nothing_
 
 def test_it_refuses_to_change_what_is_no_setting(chatbot: Chatbot) -> None:
     with pytest.raises(ValidationError, match="cannot be changed"):
-        change_settings(chatbot=chatbot, changes={"slug": "other"}, actor="command")
+        change_chatbot(chatbot=chatbot, changes={"slug": "other"}, actor="command")
 
     chatbot.refresh_from_db()
     assert chatbot.slug == "acme"
 
 
 def test_it_records_no_setting_that_stays_as_it_is(chatbot: Chatbot) -> None:
-    change_settings(chatbot=chatbot, changes={"timezone": chatbot.timezone}, actor="command")
+    change_chatbot(chatbot=chatbot, changes={"timezone": chatbot.timezone}, actor="command")
 
     assert not ChangeLogEntry.objects.filter(event="chatbot.changed").exists()

@@ -14,7 +14,7 @@ from chatbots.buckets import location_of
 from chatbots.buckets.locations import forget_storages
 from chatbots.models import Bucket, Chatbot
 from common.storage import StorageError
-from common.storage.roles import Role, session_of
+from common.storage.sessions import Role, session_of
 from tests import hostile
 from tests.hostile import Behaviour, behaving
 
@@ -26,7 +26,7 @@ ROLE = Role(ARN, external_id="an-external-id", session_name="data-compliance-1")
 def sts(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[Stubber]:
     settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"
     client = boto3.client("sts", region_name="eu-west-3", aws_access_key_id="x", aws_secret_access_key="x")
-    monkeypatch.setattr("common.storage.roles._sts_client", lambda service, **credentials: client)
+    monkeypatch.setattr("common.storage.sessions._sts_client", lambda service, **credentials: client)
     with Stubber(client) as stub:
         yield stub
 

@@ -141,7 +141,7 @@ def test_the_calls_are_this_chatbot_s_own(admin_client: Client, chatbot: Chatbot
     assert "&lt;the value of member_id&gt;" in text
     assert "&quot;action&quot;" not in text
 
-    operations.change_settings(chatbot=chatbot, changes={"require_action": True}, actor="command")
+    operations.change_chatbot(chatbot=chatbot, changes={"require_action": True}, actor="command")
     text = calls()
     for action in ("delete", "export"):
         assert f"&quot;action&quot;: &quot;{action}&quot;" in text

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership, Variable
-from chatbots.operations import change_settings, create_api_key, revoke_api_key
+from chatbots.operations import change_chatbot, create_api_key, revoke_api_key
 from tests import factories
 from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import Role, client_of, staff
@@ -112,7 +112,7 @@ def test_what_somebody_else_has_changed_meanwhile_stays(admin_client: Client, ch
     before = shown(admin_client, chatbot)
     filled_in = rules_of(chatbot, name="Acme care")
     assert all(f'name="{name}"' in before for name in filled_in)
-    change_settings(chatbot=chatbot, changes={"four_eyes": True, "grace_minutes": 60}, actor="command")
+    change_chatbot(chatbot=chatbot, changes={"four_eyes": True, "grace_minutes": 60}, actor="command")
 
     assert_refused(save(admin_client, chatbot, "rules", **(filled_in | {"timezone": "Mars"})), "Unknown time zone")
     assert_saved(save(admin_client, chatbot, "rules", **filled_in), chatbot, "rules")
@@ -209,4 +209,4 @@ def test_revoking_elsewhere_meanwhile_is_told(admin_client: Client, chatbot: Cha
 
     answer = save(admin_client, chatbot, f"keys/{new.api_key.prefix}/limit", rate_limit="5")
 
-    assert_refused(answer, "This key was revoked before.")
+    assert_refused(answer, "This key is already revoked.")

@@ -108,7 +108,7 @@ def test_a_callback_secret_is_shown_once(
         ({"label": ""}, "This field is required"),
         ({"type": "token"}, "Give a token key at least one of"),
         ({"scopes": ["requests:read"]}, "Give a signing key at least one of"),
-        ({"expires_on": "2020-01-01"}, "This is past already"),
+        ({"expires_on": "2020-01-01"}, "This is in the past"),
         ({"expires_on": "9999-12-31"}, "less than or equal to"),
         ({"rate_limit": "1000001"}, "from 1 to 1,000,000"),
     ],
