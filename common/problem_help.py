@@ -37,36 +37,36 @@ HELP: Mapping[str, Help] = {
         "Send the variable's name exactly.",
     ),
     "not_authenticated": Help(
-        "No key, or a token that is unknown, expired or ended; or token and signature together.",
+        "No key, an unknown, expired or revoked token, or both a token and a signature.",
         "Send one valid key.",
     ),
     "invalid_signature": Help(
-        "No active signing key of this chatbot made this signature. Also for a chatbot that does not exist.",
+        "The signature is not from an active signing key of this chatbot, or the chatbot does not exist.",
         "Sign the exact bytes you send; check slug and secret.",
     ),
     "stale_timestamp": Help(
         "The timestamp is not within 5 minutes of our clock.",
-        "Set your clock; sign anew for each try.",
+        "Set your clock; sign each attempt again.",
     ),
     "scope_missing": Help(
         "The key does not allow this call.",
         "Ask for a key with the scope that `detail` names.",
     ),
     "own_request": Help(
-        "Four eyes: whoever filed cannot approve, and all keys of a chatbot are one.",
-        "Let another person approve: what a key has filed, an officer in the console.",
+        "Four eyes: the person who filed cannot approve, and all keys of a chatbot count as one person.",
+        "Let another person approve it: a request filed by a key, an officer in the console.",
     ),
     "not_found": Help(
         "No such request, path, or chatbot for this token.",
         "Check the address.",
     ),
     "method_not_allowed": Help(
-        "Another method.",
+        "The path does not support this method.",
         "See the table of calls.",
     ),
     "not_acceptable": Help(
-        "You accept no JSON.",
-        "Send `Accept: application/json` or none.",
+        "The header `Accept` excludes JSON.",
+        "Send `Accept: application/json`, or no such header.",
     ),
     "compliance_disabled": Help(
         "Data compliance is off for this chatbot.",
@@ -82,14 +82,14 @@ HELP: Mapping[str, Help] = {
     ),
     "signing_key_missing": Help(
         "Callbacks are signed, and the chatbot has neither a callback secret nor an active signing key.",
-        "Have one made, or leave `callback_url` out.",
+        "Have one created, or omit `callback_url`.",
     ),
     "callback_url_forgotten": Help(
-        "The callbacks were delivered, so the request's address is forgotten, and the chatbot has none.",
-        "Have the chatbot's address set.",
+        "The callbacks were delivered, so the request's URL was deleted, and the chatbot has none.",
+        "Have the chatbot's callback URL set.",
     ),
     "idempotency_conflict": Help(
-        "The `Idempotency-Key` came with another body before.",
+        "The `Idempotency-Key` was used with another body.",
         "Use a new key for a new call.",
     ),
     "not_cancellable": Help(
@@ -97,28 +97,28 @@ HELP: Mapping[str, Help] = {
         "Follow its `status_url`.",
     ),
     "in_client_bucket": Help(
-        "The file lies in your own bucket.",
-        "Fetch it there, under its `key`.",
+        "The file is in your own bucket.",
+        "Fetch it from there by its `key`.",
     ),
     "not_ready": Help(
-        "The file is not finished, or is being made again.",
-        "Of an export follow the `status_url`; of a daily extract ask again later.",
+        "The file is not finished, or is being rebuilt.",
+        "For an export, follow the `status_url`; for a daily extract, try again later.",
     ),
     "export_expired": Help(
-        "The export's days are over, or a deletion has removed it.",
+        "The export has expired, or a deletion removed it.",
         "File another export.",
     ),
     "not_held": Help(
         "The request is not on hold.",
-        "Look at its status: someone may have decided already.",
+        "Check its status: it may have been decided already.",
     ),
     "not_retryable": Help(
-        "The request has not failed, or the chatter was erased since.",
-        "Told by `retry_request`; no call gives it yet.",
+        "The request has not failed, or the chatter has been erased since.",
+        "Only the command `retry_request` reports it.",
     ),
     "extract_expired": Help(
-        "The daily extract is no longer kept.",
-        "An operator can have it made once more.",
+        "The daily extract is no longer stored.",
+        "An operator can have it rebuilt.",
     ),
     "conversation_deleted": Help(
         "In a result, for a transcript or a file: the conversation was deleted, or is being deleted.",
@@ -129,7 +129,7 @@ HELP: Mapping[str, Help] = {
         "Stop sending it.",
     ),
     "too_large": Help(
-        "The body or the file is over the limit, or the answer would be.",
+        "The body, the file or the response exceeds the limit.",
         "Send fewer documents or ids at once, or a smaller file.",
     ),
     "unsupported_media_type": Help(
@@ -138,11 +138,11 @@ HELP: Mapping[str, Help] = {
         "Set the header.",
     ),
     "rate_limited": Help(
-        "The key has made its calls of this minute. Nothing was stored.",
+        "The key has used its calls of this minute. Nothing was stored.",
         "Send it again after `Retry-After` seconds.",
     ),
     "internal": Help(
-        "Our fault.",
+        "An error of the service.",
         "Report it with its `request_id`. Sending it again is safe with an `Idempotency-Key`.",
     ),
     "unavailable": Help(

@@ -14,20 +14,20 @@ pm.request.headers.upsert({ key: "X-Mindsay-Signature", value: signature.toStrin
 """
 
 INTRODUCTION = f"""\
-Sends conversations in, and files and follows the two kinds of request about a person who chatted: **deletion** and
-**export**. A request is answered at once and carried out by workers; its `status_url` tells how far it is.
+Stores conversations, and files and follows the two kinds of request about a chatter: **deletion** and **export**. A
+request is accepted at once and carried out by workers; its `status_url` shows the progress.
 
-**Who is calling.** A *token* (`Authorization: Bearer dca_...`) serves every call that its scopes allow. A *signature*
+**Authentication.** A *token* (`Authorization: Bearer dca_...`) serves every call that its scopes allow. A *signature*
 (`X-Mindsay-Timestamp` and `X-Mindsay-Signature`, over timestamp and body) serves the calls that file requests.
 
 **Errors** are `application/problem+json` (RFC 9457) with a stable `code`. [All codes](/api/docs/errors).
 
-**Every answer** carries `X-Trace-ID`, under which we find the call. Answers may get further fields: ignore those that
-you do not know. Times are RFC 3339 in UTC.
+**Every response** has an `X-Trace-ID`, by which we find the call. Responses may get new fields: ignore unknown ones.
+Times are RFC 3339 in UTC.
 
 ## Signing in Postman
 
-As the pre-request script of a call, with the secret of a signing key in the environment as `secret`:
+Use this pre-request script, with the secret of a signing key as `secret` in the environment:
 
 ```js
 {PRE_REQUEST_SCRIPT}```
@@ -36,9 +36,9 @@ As the pre-request script of a call, with the secret of a signing key in the env
 REQUESTS, CONVERSATIONS, EXTRACTS = "Requests", "Conversations", "Daily extracts"
 
 TAGS = [
-    {"name": REQUESTS, "description": "Deletions and exports: file them, follow them, fetch what they made."},
-    {"name": CONVERSATIONS, "description": "What the platform sends in: conversations and their files."},
-    {"name": EXTRACTS, "description": "One CSV for each day of a chatbot that has them switched on."},
+    {"name": REQUESTS, "description": "Deletions and exports: file them, follow them, fetch the results."},
+    {"name": CONVERSATIONS, "description": "Conversations and their files, as the platform sends them."},
+    {"name": EXTRACTS, "description": "One CSV per day, for chatbots with extracts enabled."},
 ]
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
@@ -52,6 +52,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SCHEMA_PATH_PREFIX": "/api/v1/",
     "POSTPROCESSING_HOOKS": [],
     "SORT_OPERATIONS": False,
-    # `make check` looks at the document more strictly.
+    # `make check` validates the document more strictly.
     "ENABLE_DJANGO_DEPLOY_CHECK": False,
 }

@@ -48,15 +48,15 @@ class SignatureScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untype
                 "type": "apiKey",
                 "in": "header",
                 "name": "X-Mindsay-Timestamp",
-                "description": "Now, in Unix seconds. More than 5 minutes old or ahead is refused. "
-                "Goes together with `X-Mindsay-Signature`.",
+                "description": "Current time in Unix seconds, within 5 minutes of ours. "
+                "Required with `X-Mindsay-Signature`.",
             },
             {
                 "type": "apiKey",
                 "in": "header",
                 "name": "X-Mindsay-Signature",
                 "description": "HMAC-SHA256 of the timestamp directly followed by the exact bytes of the body, under "
-                "the secret of a signing key, as lower-case hex. Goes together with `X-Mindsay-Timestamp`.",
+                "the secret of a signing key, as lower-case hex. Required with `X-Mindsay-Timestamp`.",
             },
         ]
 

@@ -1,6 +1,6 @@
-"""Code samples of a call, made from one template a language (`templates/docs/samples/`). Tests run each of them.
+"""Code samples of calls, from one template per language (`templates/docs/samples/`). Tests run each of them.
 
-What differs from caller to caller is read from the environment: the API's address, a key, what stands in the path.
+The samples read the API's URL, the key and the path parameters from the environment.
 """
 
 import json
@@ -15,7 +15,7 @@ from config.env import BASE_DIR
 from config.openapi.operations import JSON
 
 _API = "https://compliance.example.com/api/v1/chatbots/acme"
-# Template, the language's name for highlighting, its name for people.
+# Template, name for highlighting, display name.
 _LANGUAGES = (("curl", "Shell", "curl"), ("python", "Python", "Python"), ("javascript", "JavaScript", "JavaScript"))
 _LINE = 64
 
@@ -32,10 +32,7 @@ def samples_of(requests: Mapping[str, OpenApiRequest], *, path: str, signed: boo
 
 
 def signed_samples(below: str, *, api: str, body: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the samples of a POST with a signature, as `samples_of` does.
-
-    `below` is the path below `api`, the address of a chatbot's API as a comment of the sample names it.
-    """
+    """Return the samples of a signed POST to the path `below` of `api`, the URL of a chatbot's API."""
     return _samples(below, api=api, body=body, form=None, signed=True)
 
 
@@ -65,7 +62,7 @@ def _rendered(template: str, context: Mapping[str, Any]) -> str:
     # Source code, not HTML.
     engine = Engine(dirs=[str(BASE_DIR / "templates")], autoescape=False)
     text = engine.get_template(f"docs/samples/{template}.txt").render(Context(context, autoescape=False))
-    # A brace of the language before one of the template's needs a space between.
+    # A brace before one of the template's needs a space in between.
     return text.replace("{ \n", "{\n").strip()
 
 
@@ -74,7 +71,7 @@ def _with_variables(path: str, form: str) -> str:
 
 
 def _written(value: Any) -> dict[str, str]:
-    """Return a body as each language writes it."""
+    """Return a body in the syntax of each language."""
     return {
         "bash": "'" + _literal(value, {True: "true", False: "false", None: "null"}).replace("'", "'\\''") + "'",
         "python": _literal(value, {True: "True", False: "False", None: "None"}),
@@ -83,7 +80,7 @@ def _written(value: Any) -> dict[str, str]:
 
 
 def _literal(value: Any, words: Mapping[Any, str], *, indent: int = 4, depth: int = 0) -> str:
-    """Return a value as source: in one line where it fits, else a line for each entry."""
+    """Return a value as source code: on one line if it fits, else one line per entry."""
     match value:
         case bool() | None:
             return words[value]

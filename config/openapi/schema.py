@@ -28,8 +28,8 @@ _REQUEST_ID: dict[str, Any] = {
     "name": "X-Request-ID",
     "in": "header",
     "required": False,
-    "description": "Your own id of this call, which comes back in the answer's header: 8 to 64 letters, digits, `.`, "
-    "`_` or `-`. Of anything else, or without it, you get that of `X-Trace-ID`. It is kept nowhere.",
+    "description": "Your own id of this call, returned in the response: 8 to 64 letters, digits, `.`, `_` or `-`. "
+    "Otherwise the response has the `X-Trace-ID` there. It is not stored.",
     "schema": {"type": "string"},
     "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
 }
@@ -37,19 +37,19 @@ _REQUEST_ID: dict[str, Any] = {
 # Laid over what drf-spectacular finds in the route.
 _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     "slug": {
-        "description": "The chatbot's name in addresses.",
+        "description": "The chatbot's name in URLs.",
         "example": "acme",
         "schema": {"type": "string", "pattern": "^[-a-zA-Z0-9_]+$"},
     },
     "request_id": {
-        "description": "The request, as its filing answered.",
+        "description": "The request's id, from the response to its filing.",
         "example": "01a20e4f-2ccd-727b-ad28-e544e31ea60e",
     },
     "number": {
-        "description": "The conversation's number, as its storing answered. The platform's id stands in no path.",
+        "description": "The conversation's number, from the response to storing it; not the platform's id.",
         "example": 17,
     },
-    "file_id": {"description": "The file's number, as its storing answered.", "example": 5},
+    "file_id": {"description": "The file's number, from the response to storing it.", "example": 5},
     "day": {
         "description": "A day in the chatbot's time zone.",
         "example": "2026-11-23",
@@ -59,7 +59,7 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
 
 _HEADERS: Mapping[str, dict[str, Any]] = {
     "X-Trace-ID": {
-        "description": "Our id of the call, under which it stands in our log. Name it when you report a problem.",
+        "description": "Our id of the call in our logs. Quote it when you report a problem.",
         "required": True,
         "schema": {"type": "string"},
         "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
@@ -72,13 +72,13 @@ _HEADERS: Mapping[str, dict[str, Any]] = {
     },
     # Absent if the operator has switched limits off, or if the key belongs to another chatbot.
     "RateLimit-Limit": {
-        "description": "Calls that the key may make in a minute.",
+        "description": "How many calls the key may make per minute.",
         "required": False,
         "schema": {"type": "integer", "minimum": 1},
         "example": 6_000,
     },
     "RateLimit-Remaining": {
-        "description": "Calls that are left of this minute. A few of them may turn out to be gone.",
+        "description": "How many calls are left in this minute, approximately.",
         "required": False,
         "schema": {"type": "integer", "minimum": 0},
         "example": 5_874,
@@ -90,7 +90,7 @@ _HEADERS: Mapping[str, dict[str, Any]] = {
         "example": 42,
     },
     "Retry-After": {
-        "description": "Seconds to wait before the call is sent again.",
+        "description": "Seconds to wait before retrying.",
         "required": True,
         "schema": {"type": "integer", "minimum": 0},
         "example": RETRY_AFTER_SECONDS,

@@ -21,30 +21,30 @@ class ResponsePage(ResponseModel):
 
 
 class FieldAtFault(ResponseModel):
-    """One field that is wrong."""
+    """An invalid field."""
 
     pointer: str
-    """JSON Pointer of the field in the body; for a header or a parameter empty or `/` and its name."""
+    """JSON Pointer of the field in the body; for a header or parameter empty, or `/` and its name."""
     code: str
-    """What is wrong with it, such as `missing`."""
+    """The kind of error, such as `missing`."""
     detail: str
-    """The same in words. Never quotes what was sent."""
+    """A description. Never quotes the value."""
 
 
 class Problem(ResponseModel):
     """Why a call, or one item of it, was refused (RFC 9457)."""
 
     type: str
-    """Where the code is explained: `/api/docs/errors#` and the code."""
+    """Link to the explanation: `/api/docs/errors#` and the code."""
     title: str
-    """The code in words."""
+    """A short description of the code."""
     status: int = Field(ge=400, le=599)
     """The HTTP status."""
     detail: str
-    """What happened, or what to do. Never quotes what was sent."""
+    """What happened, or what to do. Never quotes values."""
     code: str = Field(json_schema_extra={"enum": list(CODES)})
-    """Stable: rely on it, not on the words."""
+    """Stable: rely on it, not on the texts."""
     request_id: str
     """The `X-Trace-ID` of the call."""
     errors: list[FieldAtFault]
-    """The fields at fault; empty where no single field is."""
+    """The invalid fields; empty if the error is not about single fields."""
