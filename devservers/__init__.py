@@ -1,1 +1,1 @@
-"""The PostgreSQL and the S3 server of a development copy, which start with it and end with it."""
+"""The embedded PostgreSQL and S3 server of a development copy, which start and stop with it."""

@@ -1,4 +1,4 @@
-"""The certificate with which the parts of an embedded server know one another."""
+"""The certificate with which the parts of an embedded server authenticate."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -11,9 +11,8 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(address: str) -> tuple[str, str]:
-    """Return a certificate for an IP address that is its own authority, and its key: both new, as PEM.
-
-    It is for servers and clients alike, and ends after ten years.
+    """Return a new self-signed certificate for an IP address and its key, as PEM: for servers and clients, valid ten
+    years.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "embedded")])
@@ -24,7 +23,7 @@ def make_certificate(address: str) -> tuple[str, str]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # A clock that is set back while it runs must not shut the parts out.
+        # The clock may be set back while it runs.
         .not_valid_before(now - timedelta(days=365))
         .not_valid_after(now + timedelta(days=3650))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

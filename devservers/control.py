@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL and S3 server of a development copy: settings find them, entry points start them.
+"""Starts and stops the embedded servers of a development copy.
 
-`database` and `s3_endpoint` tell the settings where the servers will be and start nothing. `start` is called
-by manage.py, config/wsgi.py and conftest; it starts the servers or joins those of another process. The last
-process to leave stops them. If it is killed they stay, and the next `start` joins them.
+The settings use `database` and `s3_endpoint`, which start nothing. manage.py, config/wsgi.py and conftest call
+`start`, which starts the servers or joins those of another process. The last process to leave stops them; if it is
+killed, they keep running and the next `start` joins them.
 """
 
 import atexit
@@ -28,7 +28,7 @@ __all__ = ["S3", "EmbeddedError", "Instance", "database", "s3_endpoint", "start"
 
 
 def database(var_dir: Path) -> dict[str, Any]:
-    """Return the entry of DATABASES for the embedded PostgreSQL of this copy. Starts and writes nothing."""
+    """Return the entry of DATABASES for the embedded PostgreSQL. Starts and writes nothing."""
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": DATABASE,
@@ -39,17 +39,17 @@ def database(var_dir: Path) -> dict[str, Any]:
 
 
 def s3_endpoint(var_dir: Path) -> str:
-    """Return the address of the embedded S3 server of this copy; its ports are chosen on first use."""
+    """Return the URL of the embedded S3 server, whose ports are chosen on first use."""
     return f"http://{LOOPBACK}:{_first_port(var_dir / 's3')}"
 
 
 def start() -> None:
-    """Start or join the servers that the settings ask for, and return when they do their work.
+    """Start or join the servers that the settings require, and return when they are ready.
 
-    Does nothing when DATABASE_URL and S3_* name real ones. Call it again after a fork: each process counts as
-    a user of its own. Raises EmbeddedError with a sentence that says what to do.
+    Does nothing if DATABASE_URL and S3_* name real servers. Call it again after a fork: each process is a user of its
+    own. Raises EmbeddedError, which says what to do.
     """
-    global _instance  # noqa: PLW0603  one process has one copy
+    global _instance  # noqa: PLW0603  (one per process)
     if not (settings.EMBEDDED_POSTGRES or settings.EMBEDDED_S3):
         return
     if _instance is None:
@@ -63,17 +63,17 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the servers, and stop them if nobody else uses them. Runs by itself when the process ends."""
+    """Leave the servers, and stop them if no other process uses them. Runs when the process ends."""
     if _instance:
         _instance.stop()
 
 
 class Instance:
-    """The servers below one VAR_DIR, as one process sees them.
+    """The servers below a VAR_DIR, from the view of a process.
 
-    A user holds `users.lock` shared for as long as it lives; whoever starts or stops servers holds
-    `start.lock`, briefly. Both are file locks: a killed process gives them back. Programs that are started
-    do not inherit them; a forked child does, and counts as a user until it ends.
+    A user holds a shared lock on `users.lock` while it lives, and one on `start.lock` while it starts or stops
+    servers. Both are file locks, released even if a process is killed. Launched programs do not inherit them; a
+    forked child does, and counts as a user until it ends.
     """
 
     def __init__(self, var_dir: Path, *, postgres: bool = True, s3: S3 | None = None) -> None:
@@ -89,7 +89,7 @@ class Instance:
         self._pid = 0
 
     def start(self) -> None:
-        """Start or join the servers; leave them again when this process ends."""
+        """Start or join the servers, and leave them when this process ends."""
         if self._pid == os.getpid():
             return
         self.var_dir.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class Instance:
             _own_folder(self._runtime)
             users = self._open("users.lock")
             alone = exclusively(users)
-            # Nobody else waits for it exclusively: they would hold the start lock.
+            # No other process waits for an exclusive lock: it would hold the start lock.
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
                 for server in self._servers:
@@ -113,7 +113,7 @@ class Instance:
         atexit.register(self.stop)
 
     def stop(self) -> None:
-        """Leave the servers; stop them when no other process uses them. A forked child stops nothing."""
+        """Leave the servers, and stop them if no other process uses them. A forked child stops nothing."""
         if self._pid != os.getpid():
             return
         self._pid = 0
@@ -125,7 +125,7 @@ class Instance:
             return
         with suppress(KeyboardInterrupt), self._start_lock():
             os.close(self._users)
-            # Opened anew: a forked child shares the lock of the old one, and must count.
+            # Reopened: a forked child shares the lock of the old descriptor, and must count.
             users = self._open("users.lock")
             try:
                 if exclusively(users):
@@ -136,7 +136,7 @@ class Instance:
     def _stop_servers(self) -> None:
         for server in self._servers:
             server.stop()
-        with suppress(OSError):  # unless it holds something of another server
+        with suppress(OSError):  # not empty: files of another server
             self._runtime.rmdir()
 
     @contextmanager
@@ -156,26 +156,26 @@ _instance: Instance | None = None
 
 
 def _own_folder(path: Path) -> None:
-    """Make the folder of the sockets, or make sure that it is ours: whoever owns it owns the database."""
+    """Create the folder of the sockets, or check that it is ours: its owner controls the database."""
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise EmbeddedError(f"{path} must be a folder that only you may enter: remove it, then start again.")
+        raise EmbeddedError(f"{path} must be a folder that only you can enter: remove it, then start again.")
 
 
 def _runtime_dir(var_dir: Path) -> Path:
-    """The folder of the sockets of this copy: short, since a socket's path may have 107 bytes at most."""
+    """Return the folder of the sockets: short, since a socket's path has at most 107 bytes."""
     base = tempfile.gettempdir()
     if len(os.fsencode(base)) > 60:
-        base = "/tmp"  # noqa: S108  the folder is made 0700 and checked to be ours
+        base = "/tmp"  # noqa: S108  (the folder is 0700 and checked to be ours)
     return Path(base) / f"dca-{hashlib.sha256(os.fsencode(var_dir)).hexdigest()[:12]}"
 
 
 def _first_port(home: Path) -> int:
-    """Return the port of the S3 server of `home`, its others follow: chosen once, then read from `port`.
+    """Return the first port of the S3 server of `home`: chosen once, then read from the file `port`.
 
-    Two processes that choose at once agree: the file is linked into place whole, once.
+    Processes that choose at the same time agree: the complete file is linked into place once.
     """
     path = home / "port"
     if not path.exists():
@@ -189,7 +189,7 @@ def _first_port(home: Path) -> int:
 
 
 def _free_port_range(size: int) -> int:
-    # With gRPC's 10000 added these stay below the ports that outgoing connections get (32768 and up).
+    # Also with gRPC's 10000 added, they stay below the ports of outgoing connections (32768 and up).
     for _ in range(200):
         first = random.randrange(12_000, 22_700)  # noqa: S311
         if all(is_free(port + grpc) for port in range(first, first + size) for grpc in (0, 10_000)):

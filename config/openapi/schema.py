@@ -57,50 +57,34 @@ _PATH_PARAMETERS: Mapping[str, dict[str, Any]] = {
     },
 }
 
+
+def _header(description: str, schema: dict[str, Any], example: Any, *, required: bool = True) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": schema, "example": example}
+
+
+_STRING: dict[str, Any] = {"type": "string"}
+_ID = "01a20e51-5222-7346-9cec-2e7f057cd17a"
+
 _HEADERS: Mapping[str, dict[str, Any]] = {
-    "X-Trace-ID": {
-        "description": "Our id of the call in our logs. Quote it when you report a problem.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
-    },
-    "X-Request-ID": {
-        "description": "Your own id of the call, or ours.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "01a20e51-5222-7346-9cec-2e7f057cd17a",
-    },
+    "X-Trace-ID": _header("Our id of the call in our logs. Quote it when you report a problem.", _STRING, _ID),
+    "X-Request-ID": _header("Your own id of the call, or ours.", _STRING, _ID),
     # Absent if the operator has switched limits off, or if the key belongs to another chatbot.
-    "RateLimit-Limit": {
-        "description": "How many calls the key may make per minute.",
-        "required": False,
-        "schema": {"type": "integer", "minimum": 1},
-        "example": 6_000,
-    },
-    "RateLimit-Remaining": {
-        "description": "How many calls are left in this minute, approximately.",
-        "required": False,
-        "schema": {"type": "integer", "minimum": 0},
-        "example": 5_874,
-    },
-    "RateLimit-Reset": {
-        "description": "Seconds until the next minute begins.",
-        "required": False,
-        "schema": {"type": "integer", "minimum": 1},
-        "example": 42,
-    },
-    "Retry-After": {
-        "description": "Seconds to wait before retrying.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 0},
-        "example": RETRY_AFTER_SECONDS,
-    },
-    "WWW-Authenticate": {
-        "description": "How to authenticate.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": 'Bearer realm="data-compliance"',
-    },
+    "RateLimit-Limit": _header(
+        "How many calls the key may make per minute.", {"type": "integer", "minimum": 1}, 6_000, required=False
+    ),
+    "RateLimit-Remaining": _header(
+        "How many calls are left in this minute, approximately.",
+        {"type": "integer", "minimum": 0},
+        5_874,
+        required=False,
+    ),
+    "RateLimit-Reset": _header(
+        "Seconds until the next minute begins.", {"type": "integer", "minimum": 1}, 42, required=False
+    ),
+    "Retry-After": _header(
+        "Seconds to wait before retrying.", {"type": "integer", "minimum": 0}, RETRY_AFTER_SECONDS
+    ),
+    "WWW-Authenticate": _header("How to authenticate.", _STRING, 'Bearer realm="data-compliance"'),
 }
 _HEADERS_OF_STATUS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 

@@ -242,7 +242,7 @@ def test_a_socket_folder_that_others_may_enter_is_refused(tmp_path: Path) -> Non
     folder.mkdir()
     folder.chmod(0o755)
     try:
-        with pytest.raises(control.EmbeddedError, match="only you may enter"):
+        with pytest.raises(control.EmbeddedError, match="only you can enter"):
             control.Instance(tmp_path).start()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     finally:
