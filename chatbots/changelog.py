@@ -79,8 +79,8 @@ def record(
     event: str, *, chatbot_id: int, actor: str, request_id: UUID | None = None, data: Data | None = None
 ) -> int:
     """Append one entry, in the caller's transaction, and return its id."""
-    one = entry(event, chatbot_id=chatbot_id, request_id=request_id, actor=actor, data=data)
-    [(entry_id,)] = fetch(f"{_APPEND} RETURNING id", [_as_json([one])])
+    appended = entry(event, chatbot_id=chatbot_id, request_id=request_id, actor=actor, data=data)
+    [(entry_id,)] = fetch(f"{_APPEND} RETURNING id", [_as_json([appended])])
     return cast("int", entry_id)
 
 

@@ -57,8 +57,8 @@ def describe_error(error: BaseException) -> str:
 
     A KeyError, a UnicodeError or a validator would quote data.
     """
-    told = type(error).__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
-    return f"{describe_kind(error)}: {error}" if told else describe_kind(error)
+    is_safe = type(error).__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
+    return f"{describe_kind(error)}: {error}" if is_safe else describe_kind(error)
 
 
 def is_connection_lost(error: BaseException) -> bool:
@@ -84,8 +84,8 @@ def describe_database_error(error: BaseException) -> str:
         return "database error"
     # PostgreSQL names the table, function or parameter, and no value.
     missing = cause.diag.message_primary if isinstance(cause, InsufficientPrivilege) else None
-    told = missing or cause.diag.constraint_name
-    return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({told})" if told else "")
+    name = missing or cause.diag.constraint_name
+    return f"SQLSTATE {cause.sqlstate or 'none'}" + (f" ({name})" if name else "")
 
 
 def log_last_errors() -> None:
@@ -95,15 +95,15 @@ def log_last_errors() -> None:
     """
     logger = logging.getLogger(__name__)
 
-    def tell(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    def log(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, error or kind(), trace)
         elif error is not None:
             logger.critical("process.failed", exc_info=(kind, error, trace))
 
-    sys.excepthook = tell
-    threading.excepthook = lambda args: tell(args.exc_type, args.exc_value, args.exc_traceback)
-    sys.unraisablehook = lambda args: tell(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.excepthook = log
+    threading.excepthook = lambda args: log(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.unraisablehook = lambda args: log(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 class WithoutRequests(logging.Filter):
@@ -181,8 +181,8 @@ class JsonFormatter(SafeFormatter):
             "stack": record.stack_info,
         }
         # Ours come first, and no argument replaces them.
-        told = {**ours, **_named_arguments(record), **ours}
-        return json.dumps({name: value for name, value in told.items() if value is not None})
+        fields = {**ours, **_named_arguments(record), **ours}
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
 
 
 def formatter(form: str) -> SafeFormatter:

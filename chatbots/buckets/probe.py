@@ -104,37 +104,37 @@ def probe(location: StorageLocation) -> Iterator[Step]:
     """
     # The result is wanted now, even if the breaker is open.
     location.storage.calls.breaker.reset()
-    one = _Probe(location.storage, f"{location.prefix}access_check_{secrets.token_hex(8)}")
-    for name, permission, action in _steps(one):
-        if (action == one.read and not one.versions) or (action == one.abort_upload and not one.upload_id):
+    check = _Probe(location.storage, f"{location.prefix}access_check_{secrets.token_hex(8)}")
+    for name, permission, action in _steps(check):
+        if (action == check.read and not check.versions) or (action == check.abort_upload and not check.upload_id):
             continue  # nothing to try it with
         step = Step(name, permission, _error_of(action))
         yield step
         if step.error and not step.error.permission:
             break
-    if one.upload_id:
-        _error_of(one.abort_upload)
-    if one.versions:
-        error = _error_of(one.remove)
+    if check.upload_id:
+        _error_of(check.abort_upload)
+    if check.versions:
+        error = _error_of(check.remove)
         if error and error.permission:
-            error = _not_removed(one)
+            error = _not_removed(check)
         yield Step("remove the object in each version", "s3:DeleteObject and s3:DeleteObjectVersion", error)
 
 
-def _steps(one: _Probe) -> list[tuple[str, str, Callable[[], None]]]:
-    kms = one.storage.sse == "aws:kms"
+def _steps(check: _Probe) -> list[tuple[str, str, Callable[[], None]]]:
+    kms = check.storage.sse == "aws:kms"
     write = "s3:PutObject" + (", and kms:GenerateDataKey on the key" if kms else "")
     read = "s3:GetObject" + (", and kms:Decrypt on the key" if kms else "")
     complete = "s3:PutObject" + (", and kms:Decrypt on the key" if kms else "")
     return [
-        ("write an object", write, one.write),
-        ("read it", read, one.read),
-        ("list it", "s3:ListBucket", one.list),
-        ("open an upload and send a part", write, one.open_upload),
-        ("list open uploads", "s3:ListBucketMultipartUploads", one.list_uploads),
-        ("abort the upload", "s3:AbortMultipartUpload", one.abort_upload),
-        ("complete another upload", complete, one.complete_upload),
-        ("list versions", "s3:ListBucketVersions", one.list_versions),
+        ("write an object", write, check.write),
+        ("read it", read, check.read),
+        ("list it", "s3:ListBucket", check.list),
+        ("open an upload and send a part", write, check.open_upload),
+        ("list open uploads", "s3:ListBucketMultipartUploads", check.list_uploads),
+        ("abort the upload", "s3:AbortMultipartUpload", check.abort_upload),
+        ("complete another upload", complete, check.complete_upload),
+        ("list versions", "s3:ListBucketVersions", check.list_versions),
     ]
 
 
@@ -148,9 +148,9 @@ def _error_of(action: Callable[[], None]) -> StorageError | None:
     return None
 
 
-def _not_removed(one: _Probe) -> StorageError:
-    left = f"The object {one.key.rpartition('/')[2]} remains: remove it by hand."
-    if one.versions == {"null"}:
+def _not_removed(check: _Probe) -> StorageError:
+    left = f"The object {check.key.rpartition('/')[2]} remains: remove it by hand."
+    if check.versions == {"null"}:
         permission, why = "s3:DeleteObject and s3:DeleteObjectVersion", "We may not delete objects here."
     else:
         permission, why = "s3:DeleteObjectVersion", "The bucket keeps versions, and we may not delete them."

@@ -47,9 +47,9 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         parser.add_argument("--uci", metavar="NAME", help="the variable that identifies the chatter from now on")
         for switch, meaning in _SWITCHES.items():
             dest = f"{switch}_enabled"
-            one = parser.add_mutually_exclusive_group()
-            one.add_argument(f"--enable-{switch}", dest=dest, action="store_const", const=True, help=meaning)
-            one.add_argument(f"--disable-{switch}", dest=dest, action="store_const", const=False, help="stop that")
+            group = parser.add_mutually_exclusive_group()
+            group.add_argument(f"--enable-{switch}", dest=dest, action="store_const", const=True, help=meaning)
+            group.add_argument(f"--disable-{switch}", dest=dest, action="store_const", const=False, help="stop that")
         parser.add_argument("--max-conversations-per-deletion", type=int, metavar="N", help="hold deletions of more")
         parser.add_argument("--four-eyes", action=BooleanOptionalAction, help="each deletion needs an approval")
         parser.add_argument(
@@ -80,8 +80,8 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
                 **{name: getattr(chatbot, name) for name in SETTINGS if name != "callback_url"},
                 # The path may be a secret.
                 "callback_receiver": receiver_of(chatbot.callback_url),
-                "variables": [f"{one.category}:{one.name}" for one in variables],
-                "uci": next((one.name for one in variables if one.is_uci), None),
+                "variables": [f"{variable.category}:{variable.name}" for variable in variables],
+                "uci": next((variable.name for variable in variables if variable.is_uci), None),
             }
             self.stdout.write(json.dumps(shown))
         else:
