@@ -92,7 +92,7 @@ def test_set_bucket_reads_the_secret_from_standard_input(
     monkeypatch.setattr(sys, "stdin", io.StringIO("another-secret\n"))
     out, _, code = run(*options(server))
     assert code == 3
-    assert "refuses our access key" in out
+    assert "rejects our access key" in out
     assert "another-secret" not in out
     assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_access_denied: ")
     assert run(*options(server), "--keep-secret", "--no-check")[2] == 0

@@ -224,7 +224,7 @@ def test_a_revoked_key_is_ended_once_and_on_record() -> None:
     new.api_key.refresh_from_db()
     assert new.api_key.revoked_at
     assert events()[-1] == "apikey.revoked"
-    with pytest.raises(ValidationError, match="revoked before"):
+    with pytest.raises(ValidationError, match="already revoked"):
         revoke_api_key(prefix=new.api_key.prefix, actor="command")
     with pytest.raises(ValidationError, match="no key"):
         revoke_api_key(prefix="nobody", actor="command")
@@ -236,7 +236,7 @@ def test_a_key_is_revoked_by_command(capsys: pytest.CaptureFixture[str]) -> None
     call_command("revoke_api_key", new.api_key.prefix)
 
     assert capsys.readouterr().out == f"Revoked the key {new.api_key.prefix} (CRM).\n"
-    with pytest.raises(CommandError, match="revoked before"):
+    with pytest.raises(CommandError, match="already revoked"):
         call_command("revoke_api_key", new.api_key.prefix)
 
 

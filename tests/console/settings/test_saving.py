@@ -132,7 +132,7 @@ def test_what_somebody_else_has_changed_meanwhile_stays(admin_client: Client, ch
         ({"name": ""}, "This field is required"),
         ({"grace_minutes": -1}, "greater than or equal to 0"),
         ({"max_conversations_per_deletion": 2**40}, "less than or equal to"),
-        ({"callback_url": "ftp://hooks.example.com/"}, "Use an address such as"),
+        ({"callback_url": "ftp://hooks.example.com/"}, "Use a URL such as"),
     ],
 )
 def test_a_bad_setting_is_refused_at_its_field(
@@ -163,7 +163,7 @@ def test_a_key_s_limit_is_changed_and_the_key_revoked_after_a_word(
 
     assert_saved(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), chatbot, "keys")
     assert recorded("apikey.revoked") == [{"prefix": prefix}]
-    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), "revoked before")
+    assert_refused(save(admin_client, chatbot, f"keys/{prefix}/revoke", sure="on"), "already revoked")
     assert "Revoked" in shown(admin_client, chatbot)
 
 
