@@ -18,8 +18,9 @@ from compliance.inventory_terms import Declared, Disposition, ReachedBy, Store
 from conversations import models as conversations
 
 
-def _deleted(*names: str) -> dict[str, Declared]:
-    return dict.fromkeys(names, (Disposition.DELETED, ""))
+def _all(names: str, disposition: Disposition, reason: str = "") -> dict[str, Declared]:
+    """Declare several fields alike; their names are separated by spaces."""
+    return dict.fromkeys(names.split(), (disposition, reason))
 
 
 CONVERSATION = Store(
@@ -58,7 +59,7 @@ STORES: tuple[Store, ...] = (
     Store(
         conversations.Message,
         ReachedBy.CONVERSATION,
-        _deleted("id", "chatbot", "conversation", "external_id", "sender", "kind", "text", "sent_at"),
+        _all("id chatbot conversation external_id sender kind text sent_at", Disposition.DELETED),
         counter="messages",
     ),
     Store(
@@ -66,35 +67,25 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CONVERSATION,
         {
             "value": (Disposition.DELETED, ""),
-            **dict.fromkeys(
-                ("id", "chatbot", "conversation", "variable", "digest"),
-                (Disposition.LEDGER, _BY_DIGEST),
-            ),
+            **_all("id chatbot conversation variable digest", Disposition.LEDGER, _BY_DIGEST),
         },
         counter="identities",
     ),
     Store(
         conversations.VariableValue,
         ReachedBy.CONVERSATION,
-        _deleted("id", "chatbot", "conversation", "variable", "value", "expires_at"),
+        _all("id chatbot conversation variable value expires_at", Disposition.DELETED),
         counter="variable_values",
     ),
     Store(
         conversations.UploadedFile,
         ReachedBy.FILE,
-        _deleted(
-            "id",
-            "chatbot",
-            "conversation",
-            "message_id",
-            "object_key",
-            "upload_id",
-            "name",
-            "content_type",
-            "size",
-            "sha256",
-            "state",
-            "created_at",
+        _all(
+            (
+                "id chatbot conversation message_id object_key upload_id name content_type size sha256 "
+                "state created_at"
+            ),
+            Disposition.DELETED,
         ),
         counter="files",
     ),
@@ -102,9 +93,10 @@ STORES: tuple[Store, ...] = (
     Store(
         conversations.ErasedChatter,
         ReachedBy.CHATTER,
-        dict.fromkeys(
-            ("id", "chatbot", "variable", "digest", "cutoff_at", "cutoff_number", "request_id", "expires_at"),
-            (Disposition.EXPIRES, "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS"),
+        _all(
+            "id chatbot variable digest cutoff_at cutoff_number request_id expires_at",
+            Disposition.EXPIRES,
+            "refuses late messages of the erased chatter for ERASURE_LEDGER_DAYS",
         ),
     ),
     Store(
@@ -114,45 +106,16 @@ STORES: tuple[Store, ...] = (
             "uci_value": (Disposition.EMPTIED, "who asked; forgotten when the request is final"),
             "uci_digest": (Disposition.LEDGER, "answers whether this chatter was erased"),
             "conversation_digests": (Disposition.LEDGER, "names the conversations; answers whether they were erased"),
-            **dict.fromkeys(
+            **_all(
                 (
-                    "id",
-                    "chatbot",
-                    "kind",
-                    "seq",
-                    "origin",
-                    "status",
-                    "hold_reason",
-                    "pending_export_id",
-                    "variable",
-                    "erase_exports",
-                    "include_files",
-                    "include_shared",
-                    "received_at",
-                    "queued_at",
-                    "not_before",
-                    "due_at",
-                    "held_at",
-                    "started_at",
-                    "cutoff_at",
-                    "cutoff_number",
-                    "waiting_for",
-                    "completed_at",
-                    "failed_at",
-                    "cancelled_at",
-                    "rejected_at",
-                    "approved_at",
-                    "approved_by",
-                    "approved_holds",
-                    "filed_by",
-                    "claim",
-                    "attempts",
-                    "lane",
-                    "result",
-                    "error_code",
-                    "error_detail",
+                    "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
+                    "include_files include_shared received_at queued_at not_before due_at held_at started_at "
+                    "cutoff_at cutoff_number waiting_for completed_at failed_at cancelled_at rejected_at "
+                    "approved_at approved_by approved_holds filed_by claim attempts lane result error_code "
+                    "error_detail"
                 ),
-                (Disposition.KEPT, "the record that the request was made and met"),
+                Disposition.KEPT,
+                "the record that the request was made and met",
             ),
             "reference": (
                 Disposition.KEPT,
@@ -162,21 +125,13 @@ STORES: tuple[Store, ...] = (
                 Disposition.EMPTIED,
                 "the client's own address, once told the end there; refused where it contains the UCI value or an id",
             ),
-            **dict.fromkeys(
+            **_all(
                 (
-                    "conversations_total",
-                    "erased_before",
-                    "conversations",
-                    "shared_conversations",
-                    "messages",
-                    "identities",
-                    "variable_values",
-                    "files",
-                    "exports",
-                    "extracts",
-                    "extracts_left",
+                    "conversations_total erased_before conversations shared_conversations messages identities "
+                    "variable_values files exports extracts extracts_left"
                 ),
-                (Disposition.KEPT, "how much was done; a count of ours"),
+                Disposition.KEPT,
+                "how much was done; a count of ours",
             ),
         },
     ),
@@ -185,23 +140,13 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CHATTER,
         {
             "key": (Disposition.EMPTIED, "bears the UCI value; emptied when the object goes"),
-            **dict.fromkeys(
+            **_all(
                 (
-                    "id",
-                    "chatbot",
-                    "request",
-                    "hosting",
-                    "bucket",
-                    "endpoint",
-                    "rows",
-                    "bytes",
-                    "sha256",
-                    "upload_id",
-                    "finished_at",
-                    "expires_at",
-                    "removed_at",
+                    "id chatbot request hosting bucket endpoint rows bytes sha256 upload_id finished_at "
+                    "expires_at removed_at"
                 ),
-                (Disposition.KEPT, "that an export was made, and of what size; names nobody"),
+                Disposition.KEPT,
+                "that an export was made, and of what size; names nobody",
             ),
         },
     ),
@@ -210,69 +155,47 @@ STORES: tuple[Store, ...] = (
         ReachedBy.CHATTER,
         {
             "key": (Disposition.DELETED, "bears the UCI value; the row goes with the object"),
-            **_deleted("id", "chatbot", "export", "file_id", "bytes", "sha256"),
+            **_all("id chatbot export file_id bytes sha256", Disposition.DELETED),
         },
     ),
     Store(
         conversations.DailyExtract,
         ReachedBy.DAY,
-        dict.fromkeys(
+        _all(
             (
-                "id",
-                "chatbot",
-                "day",
-                "starts_at",
-                "ends_at",
-                "state",
-                "version",
-                "made_version",
-                "hosting",
-                "bucket",
-                "key",
-                "upload_id",
-                "rows",
-                "bytes",
-                "sha256",
-                "finished_at",
-                "expires_at",
-                "stale_at",
-                "token",
-                "owner",
-                "claimed_until",
-                "attempts",
-                "not_before",
-                "error_code",
-                "error_detail",
-                "created_at",
+                "id chatbot day starts_at ends_at state version made_version hosting bucket key upload_id "
+                "rows bytes sha256 finished_at expires_at stale_at token owner claimed_until attempts "
+                "not_before error_code error_detail created_at"
             ),
-            (
-                Disposition.KEPT,
-                "that a day's file was made, and of what size; a hosted file is made again without the chatter",
-            ),
+            Disposition.KEPT,
+            "that a day's file was made, and of what size; a hosted file is made again without the chatter",
         ),
     ),
     Store(
         conversations.ExtractConversation,
         ReachedBy.COPY,
-        dict.fromkeys(
-            ("id", "chatbot", "conversation_id", "extract", "version"),
-            (Disposition.LEDGER, "which days' files an erased conversation was in; two numbers of ours"),
+        _all(
+            "id chatbot conversation_id extract version",
+            Disposition.LEDGER,
+            "which days' files an erased conversation was in; two numbers of ours",
         ),
     ),
     Store(
         compliance.ExportConversation,
         ReachedBy.COPY,
-        dict.fromkeys(
-            ("id", "chatbot", "export", "conversation_id"),
-            (Disposition.LEDGER, "which exports hold a conversation; goes with the object; two numbers of ours"),
+        _all(
+            "id chatbot export conversation_id",
+            Disposition.LEDGER,
+            "which exports hold a conversation; goes with the object; two numbers of ours",
         ),
     ),
     Store(
         compliance.LeftCopy,
         ReachedBy.REQUEST,
-        dict.fromkeys(
-            ("id", "chatbot", "deletion", "export", "extract"),
-            (Disposition.KEPT, "which copies a deletion left where they are; names nobody"),
+        _all(
+            "id chatbot deletion export extract",
+            Disposition.KEPT,
+            "which copies a deletion left where they are; names nobody",
         ),
     ),
     Store(
@@ -280,13 +203,14 @@ STORES: tuple[Store, ...] = (
         ReachedBy.REQUEST,
         {
             "url": (Disposition.EMPTIED, "the client's own address, once it was told; else it goes with its row"),
-            **dict.fromkeys(
+            **_all(
                 (
-                    *("id", "chatbot", "request", "status", "hold_reason", "result", "error_code", "occurred_at"),
-                    *("state", "attempts", "next_attempt_at", "token", "give_up_at", "last_status", "last_error"),
-                    *("created_at", "delivered_at", "expires_at"),
+                    "id chatbot request status hold_reason result error_code occurred_at state attempts "
+                    "next_attempt_at token give_up_at last_status last_error created_at delivered_at "
+                    "expires_at"
                 ),
-                (Disposition.EXPIRES, "that the client was told of its request: codes and times, for CALLBACK_DAYS"),
+                Disposition.EXPIRES,
+                "that the client was told of its request: codes and times, for CALLBACK_DAYS",
             ),
         },
     ),
@@ -298,18 +222,20 @@ STORES: tuple[Store, ...] = (
                 Disposition.EMPTIED,
                 "free words of staff, which may name the person; at the latest after ERASURE_LEDGER_DAYS",
             ),
-            **dict.fromkeys(
-                ("id", "chatbot", "request", "entry_id", "created_at"),
-                (Disposition.KEPT, "that there was a note on a decision, and when"),
+            **_all(
+                "id chatbot request entry_id created_at",
+                Disposition.KEPT,
+                "that there was a note on a decision, and when",
             ),
         },
     ),
     Store(
         compliance.Replay,
         ReachedBy.CALL,
-        dict.fromkeys(
-            ("id", "chatbot", "path", "digest", "body_digest", "request", "existing", "expires_at"),
-            (Disposition.EXPIRES, "gives a repeated call the same answer for 10 minutes, or 24 hours"),
+        _all(
+            "id chatbot path digest body_digest request existing expires_at",
+            Disposition.EXPIRES,
+            "gives a repeated call the same answer for 10 minutes, or 24 hours",
         ),
     ),
 )
