@@ -1,4 +1,4 @@
-"""The request object of the API: what a request says of itself, in the words of the contract."""
+"""The request object of the API; `schemas.RequestObject` describes it."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -7,11 +7,12 @@ from typing import Any
 from django.conf import settings
 
 from common.times import rfc3339
-from compliance.models import ComplianceRequest, Export
+from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests import results
 from compliance.requests.counts import conversations_done, counts_of, waits_for
 from compliance.requests.operations import is_retryable
-from compliance.requests.results import Copy, Delivered, Kept, Outcomes
+from compliance.requests.results import Outcomes
+from conversations.models import DailyExtract
 
 Status = ComplianceRequest.Status
 
@@ -27,7 +28,7 @@ def represent_all(
 ) -> list[dict[str, Any]]:
     """Return the request objects, in order, by a number of queries that does not grow with theirs.
 
-    They never name the chatter, save through the key of a hosted export, which bears the value: `shows_key` says
+    They never name the chatter, except by the key of a hosted export, which contains the value: `shows_key` says
     whether the caller may read it (scope `requests:read`).
     """
     came_of = results.read(requests)
@@ -90,7 +91,7 @@ def _export(request: ComplianceRequest, came_of: Outcomes, *, shows_key: bool) -
     }
 
 
-def _file(copy: Copy, *, shows_key: bool) -> dict[str, Any]:
+def _file(copy: ExportFile, *, shows_key: bool) -> dict[str, Any]:
     """Return a copy of an uploaded file beside the export; the first of them are shown where they are many."""
     return {
         "file_id": copy.file_id,
@@ -100,7 +101,7 @@ def _file(copy: Copy, *, shows_key: bool) -> dict[str, Any]:
     }
 
 
-def _kept_export(kept: Kept) -> dict[str, Any]:
+def _kept_export(kept: Export) -> dict[str, Any]:
     """Return what a completed deletion has left of the chatter's exports: hosted copies until their grace is over,
     and what lies in a client's bucket. Never a key."""
     return {
@@ -113,7 +114,7 @@ def _kept_export(kept: Kept) -> dict[str, Any]:
     }
 
 
-def _delivered_extract(one: Delivered) -> dict[str, Any]:
+def _delivered_extract(one: DailyExtract) -> dict[str, Any]:
     """Return a daily extract in the client's bucket that holds what a completed deletion erased."""
     return {"day": one.day.isoformat(), "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
 

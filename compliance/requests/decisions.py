@@ -1,11 +1,11 @@
-"""What people and clients decide of a request that is filed: approve, reject, cancel, retry.
+"""Decisions about filed requests: approve, reject, cancel, retry.
 
-A decision may have a reason, one of `compliance.requests.reasons` for it, and a note in free words, which may name
-somebody: `compliance.notes` says when it goes. Both are optional here. All raise Refused(`invalid`) for a
-reason or a note that they do not take.
+A decision may have a reason (`compliance.requests.reasons`) and a note in free words, which may contain personal data
+(`compliance.notes`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from django.db import transaction
@@ -27,26 +27,26 @@ Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
 
-_OWN = "Four eyes are asked for here: another person than who filed must approve."
-_OWN_BY_API = "Four eyes are asked for here: what a key has filed is approved by an officer, in the console."
+_EVENTS = {
+    Decision.APPROVE: "request.approved",
+    Decision.REJECT: "request.rejected",
+    Decision.CANCEL: "request.cancelled",
+    Decision.RETRY: "request.retried",
+}
 
-
-class _Why(NamedTuple):
-    reason: str | None
-    note: str
+_OWN = "This chatbot requires four eyes: someone other than the filer must approve."
+_OWN_BY_API = "This chatbot requires four eyes: an officer approves in the console what a key has filed."
 
 
 def approve(
     *, request_id: UUID, actor: str, reason: str | None = None, note: str = "", held_for: str | None = None
 ) -> ComplianceRequest:
-    """Let a held request go on, past what held it. What else there is to hold it is asked about anew.
+    """Let a held request continue past this hold. It can be held again for another reason.
 
-    `held_for` is the reason for the hold that whoever approves has seen. By the time they decide another one can
-    hold it. Raises Refused (`not_found`, `not_held`, also for another reason than that; `own_request`).
+    `held_for` is the hold reason that the approver has seen. Raises Refused (`not_found`; `not_held`, also if it is
+    held for another reason by now; `own_request`).
     """
-    why = _why(Decision.APPROVE, reason, note)
-    with transaction.atomic():
-        request = _lock(request_id)
+    with _decide(Decision.APPROVE, request_id, actor, reason, note) as request:
         _require_held(request)
         if held_for not in {None, request.hold_reason}:
             raise Refused("not_held", "It is held for another reason by now. Look at it again.")
@@ -56,22 +56,14 @@ def approve(
         request.status, request.hold_reason = Status.ACCEPTED, None
         request.approved_by, request.approved_at = actor, Now()
         request.save(update_fields=["status", "hold_reason", "approved_by", "approved_at", "approved_holds"])
-        _record("request.approved", request, actor, why)
-        notify.notify_workers_after_commit()
-    request.refresh_from_db()
     return request
 
 
 def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
     """End a held request without carrying it out. Raises Refused (`not_found`, `not_held`)."""
-    why = _why(Decision.REJECT, reason, note)
-    with transaction.atomic():
-        request = _lock(request_id)
+    with _decide(Decision.REJECT, request_id, actor, reason, note) as request:
         _require_held(request)
         _end(request, Status.REJECTED)
-        _record("request.rejected", request, actor, why)
-        notify.notify_workers_after_commit()
-    request.refresh_from_db()
     return request
 
 
@@ -80,65 +72,46 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
 
     Raises Refused (`not_found`, `not_cancellable`).
     """
-    why = _why(Decision.CANCEL, reason, note)
-    with transaction.atomic():
-        request = _lock(request_id)
-        if request.status == Status.CANCELLED:
-            return request
-        if not is_cancellable(request):
-            raise Refused("not_cancellable", "The request has begun or is already final.")
-        _end(request, Status.CANCELLED)
-        _record("request.cancelled", request, actor, why)
-        notify.notify_workers_after_commit()
-    request.refresh_from_db()
+    with _decide(Decision.CANCEL, request_id, actor, reason, note) as request:
+        if request.status != Status.CANCELLED:
+            if not is_cancellable(request):
+                raise Refused("not_cancellable", "The request has begun or is already final.")
+            _end(request, Status.CANCELLED)
     return request
 
 
 def retry(*, request_id: UUID, actor: str, reason: str | None = None, note: str = "") -> ComplianceRequest:
-    """Requeue a failed request with fresh attempts, and so the extracts that it waits for.
+    """Queue a failed request again, with fresh attempts, and the daily extracts that it waits for.
 
     Raises Refused (`not_found`, `not_retryable`: not failed, or the chatter was erased since).
     """
-    why = _why(Decision.RETRY, reason, note)
-    with transaction.atomic():
-        request = _lock(request_id)
+    with _decide(Decision.RETRY, request_id, actor, reason, note) as request:
         if not is_retryable(request):
             raise Refused(
                 "not_retryable",
                 "Only a failed request whose chatter has not been erased since can be retried.",
             )
-        request.status, request.attempts = Status.ACCEPTED, 0
+        request.status, request.attempts, request.failed_at = Status.ACCEPTED, 0, None
         if request.lane == ComplianceRequest.Lane.NORMAL:
             request.lane = ComplianceRequest.Lane.ISOLATED
         request.queued_at, request.not_before, request.waiting_for = Now(), None, None
         request.error_code = request.error_detail = ""
-        request.failed_at = None
         request.save(
             update_fields=[
-                "status",
-                "attempts",
-                "lane",
-                "queued_at",
-                "not_before",
-                "waiting_for",
-                "error_code",
-                "error_detail",
-                "failed_at",
+                *("status", "attempts", "failed_at", "lane", "queued_at", "not_before", "waiting_for"),
+                *("error_code", "error_detail"),
             ]
         )
         extracts.try_again([request.pk])
-        _record("request.retried", request, actor, why)
-        notify.notify_workers_after_commit()
-    request.refresh_from_db()
     return request
 
 
 def retry_all_failed(
     *, code: str, actor: str, chatbot: Chatbot | None = None, reason: str | None = None, dry_run: bool = False
 ) -> int:
-    """Retry what failed by this code, of one chatbot or of all, each in a transaction of its own; return how many.
+    """Retry the requests that failed with this code, each in its own transaction; return how many.
 
-    In the order of filing. What is retried by somebody else meanwhile is passed over. Raises Refused(`invalid`).
+    In the order of filing. Requests retried by others meanwhile are skipped. Raises Refused(`invalid`).
     """
     reasons.check(Decision.RETRY, reason)
     failed = ComplianceRequest.objects.filter(NAMES_SOMEBODY, status=Status.FAILED, error_code=code)
@@ -159,7 +132,7 @@ def _is_retried(request_id: UUID, actor: str, reason: str | None) -> bool:
 
 
 def needs_another(request: ComplianceRequest, actor: str) -> bool:
-    """Say whether four eyes are asked for, and somebody else than the actor has to approve."""
+    """Return whether someone other than the actor has to approve (four eyes)."""
     return request.chatbot.four_eyes and _party(request.filed_by) == _party(actor)
 
 
@@ -174,21 +147,41 @@ def is_retryable(request: ComplianceRequest) -> bool:
     return request.status == Status.FAILED and names_somebody
 
 
-# The second half of `is_retryable`, for queries: whoever asks so does not read whom the request names.
+# The second half of `is_retryable`, for queries that do not read the subject.
 NAMES_SOMEBODY = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False)
 
 
 def _party(actor: str) -> str:
-    """Return who stands behind an actor, as far as can be told: all keys of a chatbot may be in one hand."""
+    """Return the party of an actor: all keys of a chatbot count as one."""
     return "api" if actor.startswith("api:") else actor
 
 
-def _lock(request_id: UUID) -> ComplianceRequest:
-    # Without its chatbot: where the lock is waited for, that would be as it was before.
-    request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
-    if request is None:
-        raise Refused("not_found", "There is no such request.")
-    return request
+@contextmanager
+def _decide(
+    decision: Decision, request_id: UUID, actor: str, reason: str | None, note: str
+) -> Iterator[ComplianceRequest]:
+    """Yield the request, locked, in a transaction. If its state changes, log the decision and notify the workers."""
+    reasons.check(decision, reason)
+    text = notes.checked(note)
+    with transaction.atomic():
+        # Without its chatbot, which would be read before the lock is waited for.
+        request = ComplianceRequest.objects.select_for_update().filter(pk=request_id).first()
+        if request is None:
+            raise Refused("not_found", "There is no such request.")
+        before = request.status
+        yield request
+        if request.status == before:
+            return
+        entry_id = changelog.record(
+            _EVENTS[decision],
+            chatbot_id=request.chatbot_id,
+            request_id=request.pk,
+            actor=actor,
+            data={"reason": reason} if reason else {},
+        )
+        notes.write(request, entry_id=entry_id, text=text)
+        notify.notify_workers_after_commit()
+    request.refresh_from_db()
 
 
 def _require_held(request: ComplianceRequest) -> None:
@@ -197,20 +190,9 @@ def _require_held(request: ComplianceRequest) -> None:
 
 
 def _end(request: ComplianceRequest, status: Status) -> None:
-    """Reach a final state without having done anything: the request forgets whom it named."""
+    """Set a final state without carrying anything out, and clear the value."""
     request.status, request.hold_reason, request.uci_value = status, None, None
     field = "rejected_at" if status == Status.REJECTED else "cancelled_at"
     setattr(request, field, Now())
     request.save(update_fields=["status", "hold_reason", "uci_value", field])
     announce([request.pk])
-
-
-def _why(decision: Decision, reason: str | None, note: str) -> _Why:
-    reasons.check(decision, reason)
-    return _Why(reason, notes.checked(note))
-
-
-def _record(event: str, request: ComplianceRequest, actor: str, why: _Why) -> None:
-    data = {"reason": why.reason} if why.reason else {}
-    entry_id = changelog.record(event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=actor, data=data)
-    notes.write(request, entry_id=entry_id, text=why.note)

@@ -11,10 +11,10 @@ from chatbots.callback_urls import receiver_of
 from common.db import fetch_one
 from common.problem_help import Help, with_code
 from compliance.failure_docs import FAILURES
-from compliance.models import Callback, ComplianceRequest, Export
+from compliance.models import Callback, ComplianceRequest, Export, ExportFile
 from compliance.requests.counts import COUNTED, EXPORTED, counts_of
 from compliance.requests.reasons import Decision
-from compliance.requests.results import MOST_FILES, Copy, Outcomes
+from compliance.requests.results import MOST_FILES, Outcomes
 from compliance.work.sql import SHARING
 from console.requests.decisions import DecisionOption
 from console.requests.forms import DecisionForm
@@ -50,7 +50,7 @@ class ExportedFile:
     bucket: str
     is_hosted: bool
     is_available: bool
-    copies: Sequence[Copy]
+    copies: Sequence[ExportFile]
     more_copies: bool
 
 

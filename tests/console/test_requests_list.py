@@ -301,7 +301,7 @@ def test_whoever_filed_approves_none_of_them_under_four_eyes(chatbot: Chatbot) -
 
     text = decide(client_of(user), "approve:other", own, anothers)
 
-    assert "1 request: Four eyes are asked for here" in text
+    assert "1 request: This chatbot requires four eyes" in text
     assert (status_of(own), status_of(anothers)) == (Status.ON_HOLD, Status.ACCEPTED)
 
 
