@@ -153,16 +153,16 @@ def grant(*, web: str, worker: str) -> None:
         for statement in statements(web=web, worker=worker):
             cursor.execute(statement)
         for role in (web, worker):
-            if told := excess(role):
+            if found := excess(role):
                 raise NotGranted(
-                    f"{role} {', '.join(told)}, which this command cannot change. Take it away from the role as a "
+                    f"{role} {', '.join(found)}, which this command cannot change. Take it away from the role as a "
                     "superuser; what concerns the schema or the database, its owner can: see --dry-run."
                 )
 
 
-# What a role may do that ours need not, whoever has given it: by attribute, membership, ownership or grant.
+# Privileges that our roles do not need, however a role got them: by attribute, membership, ownership or grant.
 _EXCESS = """
-SELECT may.told
+SELECT may.description
   FROM pg_roles r
  CROSS JOIN pg_class c
  CROSS JOIN LATERAL (VALUES
@@ -183,7 +183,7 @@ SELECT may.told
        (has_schema_privilege(r.oid, c.relnamespace, 'CREATE'), 'may make tables and functions in the schema'),
        (has_database_privilege(r.oid, current_database(), 'CREATE'), 'may make schemas'),
        (has_database_privilege(r.oid, current_database(), 'TEMPORARY'), 'may make temporary tables and functions')
-     ) AS may(is_so, told)
+     ) AS may(is_so, description)
  WHERE r.rolname = coalesce(%s, current_user) AND c.oid = to_regclass(%s) AND may.is_so
 """
 
@@ -193,5 +193,5 @@ def excess(role: str | None = None) -> list[str]:
 
     Of a superuser that alone; nothing while the database has no tables.
     """
-    told = [one for (one,) in fetch(_EXCESS, [role, ChangeLogEntry._meta.db_table])]
-    return told[:1] if "is a superuser" in told else told
+    found = [one for (one,) in fetch(_EXCESS, [role, ChangeLogEntry._meta.db_table])]
+    return found[:1] if "is a superuser" in found else found

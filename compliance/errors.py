@@ -33,7 +33,7 @@ class StepFailed(Exception):
 
     @classmethod
     def of(cls, error: StorageError) -> Self:
-        """Return what a storage's refusal means to the request whose work it ended."""
+        """Return the failure of a request whose work a storage error ended."""
         return cls(error.code, error.detail, retryable=error.retryable)
 
 

@@ -1,4 +1,4 @@
-"""Numbers of requests for the dashboard. Each is bounded: what there is more of is told as "and more"."""
+"""Counts of requests for the dashboard. Each is bounded: beyond its limit it reads "10,000+"."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -99,7 +99,7 @@ class OpenRequests:
 
 @dataclass(frozen=True)
 class NeedsSomebody:
-    """A request that goes on only when somebody does something, or that is overdue."""
+    """A request that waits for a person, or that is overdue."""
 
     id: UUID
     slug: str

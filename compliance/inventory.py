@@ -1,6 +1,6 @@
-"""THE MAP: each model and field that can hold personal data, the way from it to a conversation, its disposition.
+"""THE MAP of each model and field that can hold personal data: how its rows are reached, and their disposition.
 
-The erasure engine deletes and empties what is declared here, `verify` looks again at what is declared here, and
+The erasure engine deletes and empties what is declared here, `verify` checks what is declared here, and
 `manage.py data_map` prints it. A system check and a test walk the app registry: a model or field that is declared
 nowhere stops the project from starting, with instructions. So:
 

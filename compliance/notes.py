@@ -1,6 +1,6 @@
 """Notes on decisions: write them, and empty those about a chatter when their deletion completes.
 
-Notes are about a deletion's chatter that belong to
+A deletion empties the notes of
 
 - the deletion itself;
 - any request of the same chatter (variable and digest);

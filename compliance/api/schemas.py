@@ -1,4 +1,4 @@
-"""What the calls about requests answer with (`representation.py` makes it)."""
+"""Responses of the operations on requests; `representation.py` builds them."""
 
 from datetime import date, datetime
 from typing import Literal
@@ -16,7 +16,7 @@ class Progress(ResponseModel):
     conversations_total: int | None
     """Known once a deletion has begun; for an export at its end."""
     extracts_done: int
-    """Of the daily extracts that a deletion has to have made again, those that are."""
+    """Daily extracts that are rebuilt, of those that a deletion requires."""
     extracts_total: int
 
 
@@ -30,7 +30,7 @@ class Counts(ResponseModel):
     files: int
     exports: int
     extracts: int
-    """Days that were made again."""
+    """Days that were rebuilt."""
 
 
 class CopiedFile(ResponseModel):
@@ -51,7 +51,7 @@ class ExportFile(ResponseModel):
     """`hosted`: in the operator's bucket; `client`: in yours."""
     bucket: str
     key: str | None
-    """Bears the chatter's value. Null for keys without `requests:read`, once the file is gone, and once a deletion of
+    """Contains the chatter's value. Null for keys without `requests:read`, and once the file is gone or a deletion of
     the chatter has completed."""
     rows: int
     bytes: int
@@ -122,7 +122,7 @@ class RequestObject(ResponseModel):
     waiting_for: ComplianceRequest.WaitingFor | None
     """While a request that was begun waits. `extracts`: a deletion has erased the rows, and daily extracts that held
     them are made again. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
-    some of its conversations; it goes on within seconds."""
+    some of its conversations; it continues within seconds."""
     counts: Counts
     export: ExportFile | None
     kept_exports: list[KeptExport]
@@ -204,7 +204,7 @@ class SimilarChatter(ResponseModel):
     unique_chatter_identifier_key: str
     unique_chatter_identifier_value: str
     conversations: int
-    """Those that are not being deleted. 1,000 stands for so many or more."""
+    """Those that are not being deleted; 1,000 means that many or more."""
     differs_in: list[Literal["key", "case", "padding"]]
     """`padding`: spaces around it, or leading zeros."""
 

@@ -49,7 +49,7 @@ class _HTTPSConnection(_Guarded, HTTPSConnection):
 
 
 def body_of(callback: Taken) -> bytes:
-    """Return what is told: ids, codes and the client's own reference. Nothing of the chatter."""
+    """Return the body: ids, codes and the client's own reference. Nothing about the chatter."""
     return json.dumps(
         {
             "callback_id": str(callback.id),

@@ -58,7 +58,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
     """Send callbacks that are due until none is, or the time is over; return whether some may be left.
 
     Nothing is sent while other workers see to it. What was on its way when a worker was killed is sent again when its
-    lease is over: each event is told at least once.
+    lease is over: each event is delivered at least once.
     """
     turn = _Turn(end=time.monotonic() + seconds)
     try:

@@ -1,7 +1,7 @@
-"""Take callbacks that are due, and note what became of them.
+"""Lease callbacks that are due, and record the outcome of their calls.
 
-A row that is taken bears the taker's token, and may be taken by others when its lease is over: `next_attempt_at` is
-then the lease's end. Whoever lost a row in this way writes nothing to it. All times are the database's.
+A leased row has the worker's token, and `next_attempt_at` is the end of the lease, after which others may take it. A
+worker that has lost a row writes nothing to it. All times are the database's.
 """
 
 import logging
@@ -32,7 +32,7 @@ LEASE_SECONDS = 30
 # Of one chatbot at a time: a slow receiver must not hold all threads.
 PER_CHATBOT = 4
 
-# The receiver's word that nobody will ever listen at this address.
+# The receiver says that this address is gone for good.
 GONE = 410
 # The wait before a further attempt is drawn from the whole range up to a limit that doubles each time.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30, 7200
@@ -90,7 +90,7 @@ SELECT t.id, t.chatbot_id, b.slug, t.request_id, r.kind, r.reference, t.status, 
   JOIN chatbots_chatbot b ON b.id = t.chatbot_id
 """  # noqa: S608  (a text of ours)
 
-# What was told of a final state needs no address any more, nor does its request.
+# Once a final state is delivered, the callback and its request need no address any more.
 _NOTE = f"""
 WITH outcome AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(statuses)s::int[], %(errors)s::text[]) AS one(id, status, error)
@@ -137,7 +137,7 @@ RETURNING id, chatbot_id, request_id, status, state, attempts, last_status, last
 
 @dataclass(frozen=True)
 class Taken:
-    """A callback in the hands of the worker that took it: what is told, and to whom."""
+    """A leased callback: its content and receiver."""
 
     id: UUID
     chatbot_id: int
@@ -154,7 +154,7 @@ class Taken:
 
     @property
     def receiver(self) -> tuple[int, str]:
-        """Who is told: a host may serve several chatbots, and none of them may pay for another."""
+        """The key of the breaker: a host may serve several chatbots, whose failures are counted apart."""
         return self.chatbot_id, receiver_of(self.url) or ""
 
 
@@ -169,7 +169,7 @@ class Outcome:
 def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
     """Take callbacks that are due, at most `room`; `busy` says how many each chatbot has on its way already.
 
-    Each chatbot gives an equal share, so nobody's backlog keeps another waiting. Nothing is taken while as many other
+    Each chatbot gives an equal share, so no backlog makes another chatbot wait. Nothing is taken while as many other
     workers send as may at a time: one of a cluster's workers is always left for requests.
     """
     with transaction.atomic(), connection.cursor() as cursor:
@@ -194,13 +194,13 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
 
 
 def is_due() -> bool:
-    """Say whether callbacks wait that may be sent now."""
+    """Return whether callbacks are due."""
     [(due,)] = fetch(f"SELECT EXISTS ({_CHATBOTS})")
     return bool(due)
 
 
 def note(token: UUID, outcomes: Mapping[UUID, Outcome]) -> None:
-    """Write down what became of calls. What was lost to another worker meanwhile is left out."""
+    """Record the outcomes of calls, except of rows that another worker has taken meanwhile."""
     values = {
         "token": token,
         "ids": array(outcomes),
@@ -242,8 +242,10 @@ def _write(statement: str, values: dict[str, Any]) -> None:
         if state == State.DELIVERED:
             logger.info("callback.delivered callback=%s attempts=%s", callback_id, attempts)
         elif error != Failure.RECEIVER_RESTING or state == State.GIVEN_UP:
-            told = "callback.given_up" if state == State.GIVEN_UP else "callback.attempt_failed"
-            logger.warning("%s callback=%s code=%s status=%s attempts=%s", told, callback_id, error, status, attempts)
+            event = "callback.given_up" if state == State.GIVEN_UP else "callback.attempt_failed"
+            logger.warning(
+                "%s callback=%s code=%s status=%s attempts=%s", event, callback_id, error, status, attempts
+            )
 
 
 def _given_up(written: Sequence[tuple[Any, ...]]) -> list[changelog.Entry]:

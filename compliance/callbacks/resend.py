@@ -20,8 +20,7 @@ from compliance.work.outbox import TRIED_FOR
 
 _BATCH = 1_000
 
-# To the request's own address, else to the chatbot's as it is now, else to where it was to go. What is on its way
-# just now is left to whoever sends it.
+# To the request's own address, else to the chatbot's present one, else to the previous one. Leased rows are skipped.
 _CHOSEN = """
 SELECT c.id, coalesce(nullif(r.callback_url, ''), nullif(b.callback_url, ''), nullif(c.url, '')) AS url
   FROM compliance_callback c

@@ -60,7 +60,7 @@ class FilingCommand(TeachingCommand):
             "--callback-url",
             default="",
             metavar="URL",
-            help="Who is told what became of it, in place of the chatbot's; must contain neither value nor id.",
+            help="Where callbacks go, in place of the chatbot's address; must contain neither value nor id.",
         )
         parser.add_argument("--wait", action="store_true", help="Follow the request until it ends or is held.")
         parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="How long to wait (600).")

@@ -1,4 +1,4 @@
-"""What is owed, and the proof: requests, workers' claims on them, exports, copies left, calls, callbacks, notes."""
+"""Requests and what belongs to them: claims, exports, remaining copies, answered calls, callbacks, notes."""
 
 from compliance.models.callbacks import Callback
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy

@@ -1,4 +1,4 @@
-"""Callbacks: what a client is told of its requests, and what became of telling it."""
+"""Callbacks: events of requests, to be delivered to clients."""
 
 from django.db import models
 from django.db.models import Q
@@ -11,7 +11,7 @@ _Status = ComplianceRequest.Status
 
 
 class Callback(models.Model):
-    """That a request has reached a state, to be told to the client's receiver. The rows that wait are the queue.
+    """The event that a request has reached a state, for the client's receiver. Waiting rows are the queue.
 
     The state of the request is a copy: a request that failed can have been retried since. Times are the database's.
     """
@@ -83,7 +83,7 @@ class Callback(models.Model):
             # Also finds a request's callbacks, in the order of events.
             models.UniqueConstraint(name="callback_once", fields=["request", "occurred_at", "status"]),
             models.CheckConstraint(
-                # The states that are told: an event is `request.` and one of them.
+                # The states with callbacks: an event is `request.` and one of them.
                 name="callback_status_told",
                 condition=Q(status__in=["completed", "failed", "on_hold", "rejected", "cancelled"]),
             ),

@@ -62,7 +62,7 @@ class Export(models.Model):
 
     @property
     def is_due(self) -> bool:
-        """Say whether its time is over, also if its object is there still."""
+        """Return whether it has expired, also if its object still exists."""
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
 

@@ -1,4 +1,4 @@
-"""What a person adds to a decision in their own words. It may name somebody, so erasure empties it."""
+"""Notes of staff on decisions. They may contain personal data, so erasure empties them."""
 
 from django.db import models
 from django.db.models import Q
@@ -11,10 +11,10 @@ MOST_CHARACTERS = 1_000
 
 
 class RequestNote(models.Model):
-    """The note of one decision; who decided what, when and for which reason stands in its entry of the change log.
+    """The note of one decision; its entry in the change log has the actor, time and reason.
 
-    The text goes when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS. The row
-    stays: that there was a note.
+    The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS;
+    the row stays.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)

@@ -1,4 +1,4 @@
-"""What officers are told by mail, and how far each was told."""
+"""Notices for officers, and the state of their mails."""
 
 from django.conf import settings
 from django.db import models
@@ -10,7 +10,7 @@ from compliance.models.requests import ComplianceRequest
 
 
 class Notice(models.Model):
-    """That officers are to hear of a request. The ids stand in the order in which notices can be seen.
+    """An event of a request for its officers. Ids are in the order in which notices become visible.
 
     One that failed again after a retry, or was held again, is another event.
     """
@@ -42,7 +42,7 @@ class Notice(models.Model):
 
 
 class Mailbox(models.Model):
-    """How far an officer was told, and when they may be told again. All times are the database's."""
+    """The last notice that an officer got, and when the next mail may be sent. Times are the database's."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="mailbox"

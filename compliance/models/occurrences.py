@@ -1,4 +1,4 @@
-"""When something last happened that no other row tells."""
+"""When something last happened that no other row records."""
 
 from django.db import models
 

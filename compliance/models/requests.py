@@ -14,7 +14,7 @@ from chatbots.models import CALLBACK_URL, Chatbot, Variable
 
 
 class Claim(models.Model):
-    """The set of requests one worker has taken. The row is the fence: whoever cannot lock it writes nothing.
+    """The set of requests one worker has taken. The row is the fence: a worker that cannot lock it writes nothing.
 
     `expires_at` is read against the database's clock only.
     """
@@ -92,7 +92,7 @@ class ComplianceRequest(models.Model):
         LARGE = "large", "Large: it would hold up the others of a claim"
         CLIENT = "client", "A deletion that has to call a client's bucket"
 
-    # No column: whoever files says by it that an equal export, filed before, answers.
+    # No column: set if an equal export, filed before, is returned in place of a new one.
     existing = False
 
     id = models.UUIDField(primary_key=True, help_text="UUIDv7, made in operations.")
@@ -246,7 +246,7 @@ class ComplianceRequest(models.Model):
                 fastupdate=False,
                 condition=Q(conversation_digests__isnull=False),
             ),
-            # Those that are not over: what a claim looks at before it goes on. Empty where nobody files any.
+            # Open ones, which each claim checks. Empty if none is ever filed.
             models.Index(
                 name="request_by_ids_open",
                 fields=["chatbot", "seq"],
@@ -347,5 +347,5 @@ class ComplianceRequest(models.Model):
 
     @property
     def selector(self) -> Selector:
-        """Say by what the request names whom it is about; so also when it has forgotten whom."""
+        """The selector type; known even after the value is cleared."""
         return self.Selector.UCI if self.variable_id is not None else self.Selector.CONVERSATIONS

@@ -1,4 +1,4 @@
-"""Where the files of exports are, for whoever asks."""
+"""Links to the files of exports."""
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -14,9 +14,9 @@ Kind = ComplianceRequest.Kind
 
 
 def download_link(request: ComplianceRequest, *, actor: str, file_id: int | None = None) -> str:
-    """Return an address of minutes for an export's file, or for the copy of an uploaded file beside it.
+    """Return a short-lived link to an export's file, or to the copy of an uploaded file beside it.
 
-    It bears the chatter's value. The change log tells who asked for it. Raises Refused (`not_found`, `not_ready`,
+    It contains the chatter's value. The change log records the actor. Raises Refused (`not_found`, `not_ready`,
     `in_client_bucket`, `export_expired`, `unavailable`).
     """
     if request.kind != Kind.EXPORT:
@@ -33,7 +33,7 @@ def download_link(request: ComplianceRequest, *, actor: str, file_id: int | None
     except StorageError:
         raise Refused("unavailable", "The storage cannot be used for now.") from None
     with transaction.atomic():
-        # A deletion that met it meanwhile waits, or is seen.
+        # A deletion that removes it waits for this lock, or has committed.
         if not Export.objects.select_for_update().filter(pk=export.pk, key=export.key, expires_at__gt=Now()):
             raise _expired()
         changelog.record(
@@ -52,7 +52,7 @@ def _link(export: Export, key: str, file_id: int | None) -> str:
     copy = export.copies.filter(file_id=file_id).first()
     if copy is None:
         raise Refused("not_found", "There is no copy of this file beside the export.")
-    # Its name is stored with it, and so stands in no address.
+    # The object's metadata has its name, so the link need not.
     return hosted_storage().link(copy.key)
 
 

@@ -1,8 +1,8 @@
-"""Let an export that waits answer for the next one that asks for the same.
+"""Return a waiting export in place of filing an equal one.
 
-Its file will show what is held when a worker begins it, so it is as good an answer to whoever asks before that. One
-that has begun shows an earlier instant, and is none. Nor is one that was filed before a deletion of the same chatter
-or conversations: it goes first, and shows what the deletion erases.
+Its file will show what is stored when a worker starts it, which is as good for every call before that. An export that
+has started is no answer, since it shows an earlier instant. Nor is one that was filed before a deletion of the same
+subject: it runs first, and shows what the deletion erases.
 """
 
 import json
@@ -26,8 +26,8 @@ _CONVERSATIONS = (
     "d.conversation_digests && given.conversation_digests",
 )
 
-# Locked, it neither begins nor is withdrawn before the call is answered; what somebody has locked may be about to. Of
-# another origin it may wait longer, and other people may withdraw it.
+# Locked, it can neither start nor be cancelled before the call is answered; rows that others have locked may be about
+# to. One of another origin may wait longer, and be cancelled by other people.
 _FIND = """
 SELECT given.id AS asked_id, found.*
   FROM jsonb_to_recordset(%s::jsonb)

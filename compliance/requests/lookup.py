@@ -1,4 +1,4 @@
-"""Look a chatter, a conversation or a request up by what somebody knows, and answer "was 42 deleted?"."""
+"""Look up a chatter, a conversation or a request, and answer "was 42 deleted?"."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def to_be_deleted_by(self) -> ComplianceRequest | None:
-        # One that failed, and whose chatter another has erased since, has forgotten whom it named.
+        # A failed one whose chatter another deletion has erased since has no subject any more.
         return self._newest(lambda one: one.status in _UNDER_WAY or is_retryable(one))
 
     @property
@@ -90,7 +90,7 @@ def _by_value(chatbot: Chatbot, who: ByUci) -> Answer:
     answer = Answer(found, about.requests, about.left_out, alike)
     if answer.deleted_by is None:
         return answer
-    # An erased conversation has forgotten whose it was; the request that erased it is named on it.
+    # Erased conversations have no identity any more, but they have the id of the request that erased them.
     erased = search.by_request(chatbot=chatbot, request_id=answer.deleted_by.pk)
     return replace(answer, found=search.combine(answer.found, erased))
 

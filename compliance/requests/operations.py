@@ -1,7 +1,7 @@
-"""Every change of a request's state that a person or a client asks for.
+"""Changes of a request's state by people and clients.
 
 API, console and commands each make one call into here. Each operation is one transaction: the request, its
-change-log entry, and after commit a nudge to the workers. What workers report is in `compliance/work/transitions/`.
+change-log entry, and after commit a nudge to the workers. Changes by workers are in `compliance/work/transitions/`.
 
     accepted -> processing -> completed | failed       (workers)
     accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)

@@ -30,13 +30,13 @@ class ByUci:
             raise Refused("invalid", detail, pointer=pointer)
 
     def is_in(self, text: str) -> bool:
-        """Say whether the text tells whom this names, in whatever case or form; see `holds`."""
+        """Return whether the text contains the value, in any case or form; see `holds`."""
         return holds(text, self.value)
 
 
 @dataclass(frozen=True)
 class ByConversations:
-    """Certain conversations, by the ids that the platform gave them. Of an id that nothing has, nothing is held."""
+    """Certain conversations, by the platform's ids. An id that no conversation has is no error."""
 
     ids: tuple[str, ...]
 
@@ -58,10 +58,10 @@ class ByConversations:
                 detail = f"An id must be 1 to {LONGEST_ID} characters, without NUL or unpaired surrogates."
                 yield Refused("invalid", detail, pointer=f"{pointer}/{place}")
             elif seen[one] > 1:
-                yield Refused("invalid", "This id stands in the list twice.", pointer=f"{pointer}/{place}")
+                yield Refused("invalid", "This id is in the list twice.", pointer=f"{pointer}/{place}")
 
     def is_in(self, text: str) -> bool:
-        """Say whether the text tells what this names, in whatever case or form; see `holds`."""
+        """Return whether the text contains one of the ids, in any case or form; see `holds`."""
         return holds(text, *self.ids)
 
 

@@ -186,7 +186,7 @@ def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
         ({"reference": "not one"}, "The reference may have"),
         ({"reference": "is-alice"}, "must contain neither"),
         ({"whom": "ids", "ids": ""}, "one per line"),
-        ({"whom": "ids", "ids": "a\na"}, "stands in the list twice"),
+        ({"whom": "ids", "ids": "a\na"}, "is in the list twice"),
         ({"subject": "v1:x:y"}, "belongs to another user or chatbot"),
     ],
 )

@@ -22,7 +22,7 @@ from conversations.models import Identity, UploadedFile
 
 HoldReason = ComplianceRequest.HoldReason
 
-# The messages whose days are looked up one by one: as many as a deletion erases in one chunk. Beyond, a conversation
+# Messages whose days are looked up one by one: as many as a deletion erases in one chunk. With more, a conversation
 # counts for each day from its beginning to its last message.
 EXACT_MESSAGES = 25_000
 
@@ -144,11 +144,11 @@ def count_files(chatbot: Chatbot, numbers: Collection[int]) -> int:
 def holds(subjects: Subjects, each: Sequence[Finds]) -> list[list[HoldReason]]:
     """Return what would hold a deletion of each of these, in the order in which it is asked."""
     # By an export by the other selector.
-    owed = {place for place, _ in fetch(_BLOCKED, subjects.parameters)}
+    blocked = {place for place, _ in fetch(_BLOCKED, subjects.parameters)}
     most = subjects.chatbot.max_conversations_per_deletion
     reasons = [
         {
-            HoldReason.EXPORT_PENDING: finds.is_owed or place in owed,
+            HoldReason.EXPORT_PENDING: finds.is_blocked or place in blocked,
             HoldReason.TOO_MANY_CONVERSATIONS: len(finds.live) > most,
             HoldReason.AWAITING_APPROVAL: subjects.chatbot.four_eyes,
         }

@@ -61,7 +61,7 @@ SELECT asked.place, alike.*
 
 
 class Similar(NamedTuple):
-    """Another chatter whose value looks like the one asked for; `differs_in` says how it differs."""
+    """Another chatter with a value that looks similar; `differs_in` says how it differs."""
 
     key: str
     value: str

@@ -1,4 +1,4 @@
-"""What names chatters, or has certain ids, and what has been asked about it before: read without a request."""
+"""The conversations and the open requests of subjects, read without a request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ MOST_REQUESTS_OF_EACH = 1_000
 MOST_NAMED = 100
 
 # Rows `r` as `conversations.sql` and `compliance.erasure.scope` want them, as if a request were filed last and
-# carried out now; each with its place among those asked for.
+# carried out now; each with its place in the list.
 SUBJECTS = """
 (SELECT (place - 1)::int AS place, NULL::uuid AS id, %(chatbot)s::bigint AS chatbot_id,
         %(variable)s::bigint AS variable_id, digest AS uci_digest, %(conversations)s::bytea[] AS conversation_digests,
@@ -68,7 +68,7 @@ SELECT r.place, asked.id, asked.status <> 'failed',
 
 @dataclass(frozen=True)
 class Options:
-    """What requests would ask for beside whom they are about, each kind its own."""
+    """The options of requests, by kind."""
 
     erase_exports: bool = False
     include_shared: bool = False
@@ -121,17 +121,17 @@ class Subjects:
 
 @dataclass
 class Finds:
-    """What is found of a subject: conversations that are live, and the numbers of erased ones.
+    """The live conversations of a subject, and the numbers of erased ones, of which copies may be left.
 
-    Of an erased one a copy may be left. `at_least`: there are more conversations than were looked at.
-    `open_requests` are about the same. `is_owed`: an export of the same, which would go first, waits for a person.
+    `at_least`: there are more conversations than were read. `is_blocked`: an export of the same subject, which would
+    run first, waits for a decision.
     """
 
     live: list[Found] = field(default_factory=list)
     erased: list[int] = field(default_factory=list)
     at_least: bool = False
     open_requests: list[UUID] = field(default_factory=list)
-    is_owed: bool = False
+    is_blocked: bool = False
 
     @property
     def unmarked(self) -> list[Found]:
@@ -159,8 +159,8 @@ def find(subjects: Subjects) -> list[Finds]:
     for finds in each:
         finds.at_least = len(finds.live) + len(finds.erased) >= most
     requests = fetch(_REQUESTS, {**subjects.parameters, "most": MOST_REQUESTS_OF_EACH})
-    for place, request_id, is_open, is_owed in requests:
-        each[place].is_owed |= is_owed
+    for place, request_id, is_open, is_blocked in requests:
+        each[place].is_blocked |= is_blocked
         if is_open:
             each[place].open_requests.append(request_id)
     return each
