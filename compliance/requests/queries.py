@@ -1,7 +1,7 @@
 """Find requests again: a chatbot's newest, and those about one chatter or certain conversations."""
 
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -21,27 +21,9 @@ _CLOCKS_APART = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def newest(
-    chatbot: Chatbot,
-    *,
-    status: str | None = None,
-    kind: str | None = None,
-    reference: str | None = None,
-    received_after: datetime | None = None,
-    received_before: datetime | None = None,
-) -> QuerySet[ComplianceRequest]:
-    """Return a chatbot's requests that fit what is given, to be ordered by `-id`: the newest first.
-
-    `received_after` is included, `received_before` is not.
-    """
-    condition = matching(
-        status=status,
-        kind=kind,
-        reference=reference,
-        received_after=received_after,
-        received_before=received_before,
-    )
-    return ComplianceRequest.objects.filter(condition, chatbot=chatbot).select_related("export")
+def newest(chatbot: Chatbot, **filters: Any) -> QuerySet[ComplianceRequest]:
+    """Return a chatbot's requests for these filters of `matching`, to be ordered by `-id`: the newest first."""
+    return ComplianceRequest.objects.filter(matching(**filters), chatbot=chatbot).select_related("export")
 
 
 def matching(
@@ -52,7 +34,7 @@ def matching(
     received_after: datetime | None = None,
     received_before: datetime | None = None,
 ) -> Q:
-    """Return the condition of `newest` on the requests of one chatbot."""
+    """Return the condition for requests of one chatbot. `received_after` is included, `received_before` is not."""
     condition = Q()
     if status is not None:
         condition &= Q(status=status)
