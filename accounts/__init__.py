@@ -1,1 +1,1 @@
-"""Staff: how they log in, with a password and a second factor, and who is kept out."""
+"""Staff: log-in, second factor, lockouts and sessions."""

@@ -1,7 +1,4 @@
-"""Who a session's user is, with what the console asks of them at each page.
-
-Django's permissions grant nothing: what one may do stands in Memberships, and superusers may everything.
-"""
+"""Authentication of staff. Permissions come from Memberships, not from Django's permissions."""
 
 from typing import Any
 
@@ -16,21 +13,21 @@ class StaffBackend(ModelBackend):
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **_kwargs: Any
     ) -> User | None:
-        """Return the staff user whose password it is. Raises Locked, or TooBusy, before it is looked at."""
+        """Return the staff user with this password. Raises Locked or TooBusy before checking it."""
         if username is None or password is None:
             return None
         if request is None:
-            raise ValueError("A log-in without its call cannot be counted: hand the request to authenticate().")
+            raise ValueError("authenticate() needs the request, to count failures.")
         with lockouts.attempt(request, username) as attempt:
             user = super().authenticate(request, username, password)
             if not (isinstance(user, User) and user.is_staff):
                 attempt.failed()
                 return None
-            attempt.was_no_failure()
+            attempt.undo()
             return user
 
     def get_user(self, user_id: Any) -> User | None:
-        """Return the user, who knows without another query whether they have a second factor."""
+        """Return the user with `has_factor`."""
         user = second_factor.with_factor(User.objects.all()).filter(pk=user_id).first()
         return user if self.user_can_authenticate(user) else None
 

@@ -1,4 +1,4 @@
-"""Forms that ask for a code of the second factor."""
+"""Forms of the second factor and the password."""
 
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,8 @@ from django_otp.models import Device
 from accounts import lockouts, second_factor
 from accounts.second_factor import CodeRefused, TooSoon
 
-_WRONG = "That code is not right, or was used already. Codes change every 30 seconds: type the one shown now."
-_WRONG_RECOVERY = "That recovery code is not right, or was used already."
+_WRONG = "This code is incorrect or was already used. Enter the code that your app shows now."
+_WRONG_RECOVERY = "This recovery code is incorrect or was already used."
 
 
 def code_field() -> forms.CharField:
@@ -21,20 +21,20 @@ def code_field() -> forms.CharField:
         label="Code",
         required=False,
         max_length=16,
-        help_text="The six digits that your authenticator app shows now.",
+        help_text="The six digits shown in your authenticator app.",
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": True}),
     )
 
 
 class CodeForm(forms.Form):
-    """Asks for a code of the app, or for a recovery code; `device` is what has verified it.
+    """A code of the app or a recovery code. `device` is the device that verified it.
 
-    `was_wrong` says that somebody guessed, and not that they forgot to type or typed too soon.
+    `was_wrong` is set for a wrong code, but not for a missing one or one entered too soon.
     """
 
     @classmethod
     def given(cls, request: HttpRequest, user: User) -> "CodeForm":
-        """Return the form of a call. A wrong code is counted as a wrong password is. Raises Locked."""
+        """Return the form of a request. A wrong code counts as a wrong password. Raises Locked."""
         if request.method != "POST":
             lockouts.require_open(request, user)
             return cls(user)
@@ -44,7 +44,7 @@ class CodeForm(forms.Form):
             if form.was_wrong:
                 attempt.failed()
             else:
-                attempt.was_no_failure()
+                attempt.undo()
         return form
 
     code = code_field()
@@ -52,7 +52,7 @@ class CodeForm(forms.Form):
         label="Recovery code",
         required=False,
         max_length=32,
-        help_text="One of those that you wrote down when you set the second factor up. Each works once.",
+        help_text="One of the codes from when you set up the second factor. Each works once.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
@@ -71,7 +71,7 @@ class CodeForm(forms.Form):
             elif recovery_code:
                 self.device = second_factor.verify_recovery_code(user=self._user, code=recovery_code)
             elif not self.errors:
-                self.add_error("code", "Type the code that your app shows, or a recovery code.")
+                self.add_error("code", "Enter the code of your app or a recovery code.")
         except TooSoon as error:
             self.add_error("code" if code else "recovery_code", _wait(error.until))
         except CodeRefused:
@@ -81,14 +81,14 @@ class CodeForm(forms.Form):
 
 
 class ConfirmForm(forms.Form):
-    """Asks for the first code of an authenticator that was just shown."""
+    """The first code of a new authenticator."""
 
-    sealed = forms.CharField(widget=forms.HiddenInput, max_length=400)
+    token = forms.CharField(widget=forms.HiddenInput, max_length=400)
     code = code_field()
 
 
 class PasswordForm(forms.Form):
-    """Asks whoever is logged in for their password."""
+    """The password of the logged-in user."""
 
     password = forms.CharField(
         strip=False,
@@ -99,4 +99,4 @@ class PasswordForm(forms.Form):
 
 def _wait(until: datetime) -> str:
     seconds = max(1, round((until - timezone.now()).total_seconds()))
-    return f"Codes were wrong just before. Try again in {seconds} seconds."
+    return f"The last code was incorrect. Try again in {seconds} seconds."

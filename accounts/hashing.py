@@ -1,8 +1,8 @@
-"""Hashing of passwords, which takes a processor for itself for a while: one at a time in each process.
+"""Password hashing, one at a time in each process.
 
-Whoever asks for it need not be logged in, and could keep all processors busy. So one thread does it, with little
-claim to the processors that others want, and one call waits for it at most: more would hold the threads that serve
-the API. Here, below everything that checks or sets a password, no page can go around it.
+Hashing takes a processor for a while and needs no log-in, so it could be used to keep all processors busy. One thread
+of low priority does it, and one request at most waits for it: more would block the threads that serve the API.
+Every check and change of a password goes through this hasher.
 """
 
 import os
@@ -13,17 +13,17 @@ from functools import cache
 
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
-# One that is hashed and one that waits.
+# One that is being hashed and one that waits.
 _AT_ONCE = 2
 _NICENESS = 10
 
 
 class TooBusy(Exception):
-    """So many passwords are being checked that this one was not looked at. It can be sent again after a moment."""
+    """Too many passwords are being checked, so this one was not. It can be retried in a moment."""
 
 
 class OneAtATime(PBKDF2PasswordHasher):
-    """Django's own hasher; what it stores is Django's, too. Raises TooBusy."""
+    """Django's hasher, with its format. Raises TooBusy."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
         pool, places = _of_process(os.getpid())
@@ -35,8 +35,8 @@ class OneAtATime(PBKDF2PasswordHasher):
             places.release()
 
 
-def has_a_place() -> bool:
-    """Say whether a password could be hashed now. Another may be faster: then it is TooBusy all the same."""
+def has_capacity() -> bool:
+    """Return whether a password could be hashed now. It may still be TooBusy a moment later."""
     _, places = _of_process(os.getpid())
     if not places.acquire(blocking=False):
         return False
@@ -46,11 +46,11 @@ def has_a_place() -> bool:
 
 @cache
 def _of_process(_pid: int) -> tuple[ThreadPoolExecutor, threading.BoundedSemaphore]:
-    """Return thread and places of a process; one that was forked has lost its parent's thread."""
+    """Return the thread and its semaphore for a process, since a forked one loses its parent's thread."""
     return ThreadPoolExecutor(1, "hashing", _yield_to_others), threading.BoundedSemaphore(_AT_ONCE)
 
 
 def _yield_to_others() -> None:
-    # Of a thread, on Linux. Elsewhere there is no such thread, or it is the whole process: then it stays as it is.
+    # Only Linux has priorities of threads.
     with suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

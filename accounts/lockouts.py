@@ -1,13 +1,12 @@
-"""How often log-ins may fail: asked before a password is hashed, counted in the database for all processes together.
+"""Limits on failed log-ins, counted in the database for all processes.
 
-Failures are counted by name and address together, by address whatever the names, and by name whatever the addresses.
-A count begins with a failure and ends LOGIN_COOLOFF later. Once it is full, nothing is looked at for as long. The
-third does not bind where a person has logged in from lately, or anybody could lock them out.
+Failures are counted per name and address, per address, and per name. A count starts with a failure and ends
+LOGIN_COOLOFF later; at its limit, attempts are refused for as long, before a password is hashed. The limit per name
+does not apply to addresses from which the user has logged in recently, since anyone could lock them out.
 
-An attempt is counted before it is made and given back when it was right, so of many at once no more are made than may
-be. A name that nobody has may be a password or a chatter's mail address, typed into the wrong field. It is counted
-alike, or the lock-out would tell which names exist. But such names share some thousands of counts, so there are no
-more rows than that of them, whatever is sent.
+An attempt is counted before it is made, and the count is undone if it succeeds, so parallel attempts cannot exceed a
+limit. Unknown names are counted too, or a lockout would reveal which names exist. They share some thousands of
+counts, which bounds the rows, and are not stored: a name may be a password typed into the wrong field.
 """
 
 import enum
@@ -33,9 +32,9 @@ from common.db import fetch
 
 logger = logging.getLogger(__name__)
 
-# Of an address of version 6 its subscriber's network: one subscriber has more addresses than could be counted.
+# IPv6 addresses are counted by their subscriber's network.
 _SUBSCRIBER_BITS = 64
-# How many counts the names share that nobody has.
+# The number of counts for unknown names.
 _UNKNOWN_NAMES = 4096
 
 _COUNT = """
@@ -50,8 +49,8 @@ RETURNING failures, ends_at
 """
 
 
-class Why(enum.Enum):
-    """What has failed too often."""
+class LimitKind(enum.Enum):
+    """What failed too often."""
 
     PAIR = "this name from this address"
     ADDRESS = "this address, with whatever names"
@@ -59,34 +58,34 @@ class Why(enum.Enum):
 
 
 class Locked(Exception):
-    """Log-ins failed too often: nothing is looked at until `until`. `LockoutMiddleware` answers with the page."""
+    """Too many failures: attempts are refused until `until`. `LockoutMiddleware` responds with a page."""
 
-    def __init__(self, why: Why, until: datetime) -> None:
-        super().__init__(f"Log-ins failed too often: {why.value}.")
-        self.why = why
+    def __init__(self, kind: LimitKind, until: datetime) -> None:
+        super().__init__(f"Log-ins failed too often: {kind.value}.")
+        self.kind = kind
         self.until = until
 
 
 @dataclass(frozen=True)
 class _Limit:
-    why: Why
+    kind: LimitKind
     key: bytes
     most: int
-    # What superusers are shown of it.
+    # Shown to superusers.
     user: int | None
     address: str | None
 
 
 @dataclass
 class Attempt:
-    """One try at a password or a code, counted as a failure until it is told to be none."""
+    """An attempt at a password or a code, counted as a failure until `undo`."""
 
     user: User | None
     limits: list[_Limit]
     full: list[Locked] = field(default_factory=list)
 
     def count(self) -> None:
-        """Count it. Raises Locked where others, at the same moment, have taken the last tries."""
+        """Count it. Raises Locked if parallel attempts have reached the limit."""
         for limit in self.limits:
             given: dict[str, Any] = {
                 "key": limit.key,
@@ -96,28 +95,28 @@ class Attempt:
             }
             [(failures, ends_at)] = fetch(_COUNT, given | {"cooloff": settings.LOGIN_COOLOFF})
             if failures > limit.most:
-                raise Locked(limit.why, ends_at)
+                raise Locked(limit.kind, ends_at)
             if failures == limit.most:
-                self.full.append(Locked(limit.why, ends_at))
+                self.full.append(Locked(limit.kind, ends_at))
 
     def failed(self) -> None:
-        """Leave it counted. Raises Locked if it was the last of too many."""
+        """Leave it counted. Raises Locked if it reached the limit."""
         event = "login.locked_out" if self.full else "login.failed"
         logger.warning("%s user=%s", event, self.user.pk if self.user else "unknown")
         if self.full:
             raise self.full[0]
 
-    def was_no_failure(self) -> None:
-        """Give it back. What failed before stays counted: only a whole log-in clears that."""
+    def undo(self) -> None:
+        """Undo the count of this attempt. Earlier failures stay counted until a complete log-in."""
         counted = LoginFailures.objects.filter(key__in=[limit.key for limit in self.limits], failures__gt=0)
         counted.update(failures=F("failures") - 1)
 
 
 @contextmanager
 def attempt(request: HttpRequest, username: str) -> Iterator[Attempt]:
-    """Let a password or a code be tried, and count it. Raises Locked instead where too many failed.
+    """Count an attempt at a password or a code. Raises Locked after too many failures.
 
-    Say within it that it `failed` or that it `was_no_failure`. What could not be looked at counts for nothing.
+    Call `failed` or `undo` within it. An attempt that was TooBusy is not counted.
     """
     one = Attempt(*_limits(request, username))
     _require_open(one)
@@ -125,33 +124,33 @@ def attempt(request: HttpRequest, username: str) -> Iterator[Attempt]:
     try:
         yield one
     except TooBusy:
-        one.was_no_failure()
+        one.undo()
         raise
 
 
 def require_open(request: HttpRequest, user: User) -> None:
-    """Raise Locked where nothing may be tried for a user."""
+    """Raise Locked if attempts for a user are refused now."""
     _require_open(Attempt(*_limits(request, user.get_username())))
 
 
 def clear(request: HttpRequest, user: User) -> None:
-    """Forget what failed of a user from where the call comes: a whole log-in was right."""
+    """Clear the failures of a user from the request's address, after a complete log-in."""
     _, limits = _limits(request, user.get_username())
-    LoginFailures.objects.filter(key__in=[limit.key for limit in limits if limit.why is Why.PAIR]).delete()
+    LoginFailures.objects.filter(key__in=[limit.key for limit in limits if limit.kind is LimitKind.PAIR]).delete()
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """Return where a call comes from, as far as that can be believed.
+    """Return the client's address, or None if it cannot be trusted.
 
-    Each proxy adds the address that called it at the end of X-Forwarded-For, so of ours the outermost has written
-    the entry so many places from the end. What stands before it anybody can have sent.
+    Each proxy appends the address of its caller to X-Forwarded-For, so our outermost proxy wrote the entry
+    PROXY_COUNT from the end. Clients can forge the entries before it.
     """
-    told = request.META.get("REMOTE_ADDR", "")
+    found = request.META.get("REMOTE_ADDR", "")
     if settings.BEHIND_PROXY:
         chain = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-        told = chain[-settings.PROXY_COUNT] if len(chain) >= settings.PROXY_COUNT else ""
+        found = chain[-settings.PROXY_COUNT] if len(chain) >= settings.PROXY_COUNT else ""
     try:
-        address = ip_address(told.strip())
+        address = ip_address(found.strip())
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
@@ -168,15 +167,15 @@ def _require_open(one: Attempt) -> None:
         row = found.get(limit.key)
         if row is None or row.failures < limit.most:
             continue
-        if limit.why is Why.NAME and _has_come_from(one):
+        if limit.kind is LimitKind.NAME and _has_come_from(one):
             one.limits.remove(limit)
         else:
-            raise Locked(limit.why, row.ends_at)
+            raise Locked(limit.kind, row.ends_at)
 
 
 def _has_come_from(one: Attempt) -> bool:
-    """Say whether the person has logged in from this address, in the time for which that is kept."""
-    [address] = [limit.address for limit in one.limits if limit.why is Why.PAIR]
+    """Return whether the user has logged in from this address recently."""
+    [address] = [limit.address for limit in one.limits if limit.kind is LimitKind.PAIR]
     since = Now() - settings.LOGIN_RECORD_DAYS
     return one.user is not None and (
         StaffLogin.objects.filter(user=one.user, address=address, at__gt=since, address__isnull=False).exists()
@@ -191,11 +190,17 @@ def _limits(request: HttpRequest, username: str) -> tuple[User | None, list[_Lim
         name = digest("login", 0, f"unknown {int.from_bytes(name[:8]) % _UNKNOWN_NAMES}")
     pk = user.pk if user else None
     return user, [
-        _Limit(Why.PAIR, _key(Why.PAIR, name, address), settings.LOGIN_FAILURES, pk, address),
-        _Limit(Why.ADDRESS, _key(Why.ADDRESS, b"", address), settings.LOGIN_FAILURES_PER_ADDRESS, None, address),
-        _Limit(Why.NAME, _key(Why.NAME, name, None), settings.LOGIN_FAILURES_PER_NAME, pk, None),
+        _Limit(LimitKind.PAIR, _key(LimitKind.PAIR, name, address), settings.LOGIN_FAILURES, pk, address),
+        _Limit(
+            LimitKind.ADDRESS,
+            _key(LimitKind.ADDRESS, b"", address),
+            settings.LOGIN_FAILURES_PER_ADDRESS,
+            None,
+            address,
+        ),
+        _Limit(LimitKind.NAME, _key(LimitKind.NAME, name, None), settings.LOGIN_FAILURES_PER_NAME, pk, None),
     ]
 
 
-def _key(why: Why, name: bytes, address: str | None) -> bytes:
-    return digest("login", 1, f"{why.name} {name.hex()} {address}")
+def _key(kind: LimitKind, name: bytes, address: str | None) -> bytes:
+    return digest("login", 1, f"{kind.name} {name.hex()} {address}")

@@ -1,7 +1,7 @@
-"""Logging in: the password, then the code of the second factor for those who have one.
+"""Log-in: the password, then the code of the second factor if the user has one.
 
-Between the two nobody is logged in: the session says whose code is awaited, for a few minutes. Wrong codes are
-counted like wrong passwords (`lockouts`), and only a whole log-in clears the count.
+Between the two steps the user is not logged in; the session stores the user for a few minutes. Wrong codes count like
+wrong passwords (`lockouts`), and only a complete log-in clears the count.
 """
 
 import time
@@ -30,11 +30,11 @@ _SECONDS_TO_TYPE = 300
 
 _BACKEND = settings.AUTHENTICATION_BACKENDS[-1]
 
-# Why a session ended, as the address of the log-in page has it -> what the page says.
+# The `ended` parameter of the log-in page -> its message.
 ENDED = {
-    "age": "You were logged out: a log-in lasts 8 hours. Log in again to go on.",
-    "idle": "You were logged out because nothing happened for a while. Log in again to go on.",
-    "access": "You were logged out because your access was changed. Log in again to go on.",
+    "age": "Your session has expired after 8 hours. Log in again to continue.",
+    "idle": "You were logged out due to inactivity. Log in again to continue.",
+    "access": "You were logged out because your access changed. Log in again to continue.",
 }
 
 
@@ -47,7 +47,7 @@ class _PasswordView(LoginView):
         if not second_factor.is_set_up(user):
             login(self.request, user)
             return HttpResponseRedirect(self.get_success_url())
-        _await_code(self.request, user)
+        _start_second_step(self.request, user)
         there = {REDIRECT_FIELD_NAME: self.get_redirect_url()} if self.get_redirect_url() else {}
         return HttpResponseRedirect(f"{reverse('console:login_code')}{'?' if there else ''}{urlencode(there)}")
 
@@ -56,7 +56,7 @@ class _PasswordView(LoginView):
 
 
 def ask_password(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-    """The log-in page of the admin. `context` is the admin's own."""
+    """The log-in page. `context` is that of the admin site."""
     context |= {
         "app_path": request.get_full_path(),
         "username": request.user.get_username(),
@@ -70,8 +70,8 @@ def ask_password(request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
 @csrf_protect
 @require_http_methods(["GET", "HEAD", "POST"])
 def ask_code(request: HttpRequest) -> HttpResponse:
-    """The second step, for whoever has just given the password."""
-    user = _whose_code(request)
+    """The second step of the log-in."""
+    user = _awaited_user(request)
     if user is None:
         return redirect("admin:login")
     form = CodeForm.given(request, user)
@@ -79,32 +79,32 @@ def ask_code(request: HttpRequest) -> HttpResponse:
         request.session.flush()
         user.otp_device = form.device  # type: ignore[attr-defined]  # django-otp takes it into the session
         login(request, user, backend=_BACKEND)
-        return HttpResponseRedirect(_where_next(request))
+        return HttpResponseRedirect(_next_url(request))
     return render(
         request,
         "accounts/login_code.html",
-        {"title": "Log in: second step", "form": form, "next": request.GET.get(REDIRECT_FIELD_NAME, "")},
+        {"title": "Two-factor authentication", "form": form, "next": request.GET.get(REDIRECT_FIELD_NAME, "")},
     )
 
 
-def _await_code(request: HttpRequest, user: User) -> None:
+def _start_second_step(request: HttpRequest, user: User) -> None:
     request.session.flush()
     request.session[_AWAITED] = {"user": user.pk, "hash": user.get_session_auth_hash(), "at": int(time.time())}
     request.session.set_expiry(_SECONDS_TO_TYPE)
 
 
-def _whose_code(request: HttpRequest) -> User | None:
+def _awaited_user(request: HttpRequest) -> User | None:
     awaited = request.session.get(_AWAITED)
     if awaited is None or time.time() - awaited["at"] > _SECONDS_TO_TYPE:
         return None
     user = second_factor.with_factor(User.objects.filter(is_active=True, is_staff=True)).filter(pk=awaited["user"])
     found = user.first()
-    # A password that was changed meanwhile has to be given.
+    # After a change of the password the first step has to be repeated.
     is_same = found is not None and constant_time_compare(awaited["hash"], found.get_session_auth_hash())
     return found if is_same else None
 
 
-def _where_next(request: HttpRequest) -> str:
+def _next_url(request: HttpRequest) -> str:
     there = request.GET.get(REDIRECT_FIELD_NAME, "")
     is_ours = url_has_allowed_host_and_scheme(there, {request.get_host()}, require_https=request.is_secure())
     return there if is_ours else reverse("admin:index")

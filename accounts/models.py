@@ -1,4 +1,4 @@
-"""Staff: their authenticators and their log-ins. The users are Django's."""
+"""Authenticators and log-ins of staff. The users are Django's."""
 
 from django.conf import settings
 from django.db import models
@@ -9,7 +9,7 @@ from common.crypto import digest
 
 
 class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
-    """The app that shows a staff user's codes. Its secret is not stored: a dump of the database makes no codes."""
+    """An authenticator app. Its secret is not stored, so a dump of the database cannot create codes."""
 
     class Meta:
         proxy = True
@@ -19,15 +19,12 @@ class Authenticator(TOTPDevice):  # type: ignore[misc]  # it has no types
 
     @property
     def bin_key(self) -> bytes:
-        """The secret, derived from the stored seed under `DIGEST_KEY`; of 20 bytes, as apps know it."""
+        """The secret of 20 bytes, derived from the stored seed with `DIGEST_KEY`."""
         return digest("authenticator", self.user_id, super().bin_key)[:20]
 
 
 class LoginFailures(models.Model):
-    """How many log-ins have failed, by name, by address, or by both (`accounts.lockouts`).
-
-    `user` and `address` say what is counted; without both it is a name that nobody has.
-    """
+    """Failed log-ins by user, by address, or by both; without either, of an unknown name (`accounts.lockouts`)."""
 
     key = models.BinaryField(max_length=32, unique=True, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, null=True, related_name="+")
@@ -43,7 +40,7 @@ class LoginFailures(models.Model):
 
 
 class StaffLogin(models.Model):
-    """That a staff user logged in: when, from where, and when they logged out if they did."""
+    """A log-in of a staff user, and when they logged out."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
     address = models.GenericIPAddressField(null=True, help_text="Of version 6 the first 64 bits.")

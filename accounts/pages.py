@@ -1,4 +1,4 @@
-"""The pages on which staff set their own second factor up, renew its recovery codes and remove it."""
+"""The pages on which staff manage their second factor."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -22,18 +22,18 @@ from django_otp import login as remember_device
 from accounts import lockouts, proof, second_factor
 from accounts.forms import CodeForm, ConfirmForm, PasswordForm
 from accounts.second_factor import AlreadySetUp, CodeRefused, Offer
-from accounts.site import Standing, standing_of
+from accounts.site import Access, access_of
 
 _View = Callable[[HttpRequest], HttpResponse]
 
 _NOT_RIGHT = (
-    "That is not the code that the app shows for this secret now. If it stays so, look at the clock of your phone: "
-    "codes depend on the time."
+    "This code is incorrect. Check that the clock of your phone is right, since codes depend on the time, and try "
+    "again."
 )
 
 
 def _own_page(view: _View) -> _View:
-    """For staff about themselves, also for those who may see nothing else before they have a second factor."""
+    """A page for staff, also for those who still have to set up a second factor."""
 
     @sensitive_post_parameters()
     @never_cache
@@ -41,7 +41,7 @@ def _own_page(view: _View) -> _View:
     @require_http_methods(["GET", "HEAD", "POST"])
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponse:
-        if standing_of(request) is Standing.OUTSIDE:
+        if access_of(request) is Access.DENIED:
             return redirect_to_login(request.path, reverse("admin:login"))
         lockouts.require_open(request, _user_of(request))
         return view(request)
@@ -51,7 +51,7 @@ def _own_page(view: _View) -> _View:
 
 @_own_page
 def overview(request: HttpRequest) -> HttpResponse:
-    """Say whether there is a second factor, and lead on."""
+    """Show the second factor, or redirect to its set-up."""
     user = _user_of(request)
     if not second_factor.is_set_up(user):
         return redirect("console:second_factor_set_up")
@@ -60,29 +60,29 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @_own_page
 def confirm_password(request: HttpRequest) -> HttpResponse:
-    """Ask for the password again, and lead back."""
+    """Ask for the password again, and redirect back."""
     form = PasswordForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         if proof.is_right(request, form.cleaned_data["password"]):
-            return redirect(proof.way_back(request))
-        form.add_error("password", "That is not your password.")
-    again = proof.has_form_to_send_again(request)
-    return _page(request, "confirm_password", "Your password, please", form=form, again=again)
+            return redirect(proof.next_url(request))
+        form.add_error("password", "Incorrect password.")
+    again = proof.has_unsent_form(request)
+    return _page(request, "confirm_password", "Confirm your password", form=form, again=again)
 
 
 @_own_page
 def set_up(request: HttpRequest) -> HttpResponse:
-    """Show a new secret, and take the first code of it."""
+    """Show a new secret, and verify its first code."""
     proof.require_password(request)
     user = _user_of(request)
     if second_factor.is_set_up(user):
         return redirect("console:second_factor")
     if request.method != "POST":
         offered = second_factor.offer(user)
-        return _offered(request, offered, ConfirmForm(initial={"sealed": offered.sealed}))
+        return _offered(request, offered, ConfirmForm(initial={"token": offered.token}))
     form = ConfirmForm(request.POST)
     try:
-        offered = second_factor.offer_again(user, request.POST.get("sealed", ""))
+        offered = second_factor.offer_again(user, request.POST.get("token", ""))
     except CodeRefused:
         return redirect("console:second_factor_set_up")
     if form.is_valid():
@@ -112,7 +112,7 @@ def renew_recovery_codes(request: HttpRequest) -> HttpResponse:
 def remove(request: HttpRequest) -> HttpResponse:
     def take_away(user: User) -> HttpResponse:
         second_factor.remove(user=user, actor=f"user:{user.pk}")
-        # Or this session would end with those that the device has let in.
+        # Otherwise this session would end too.
         request.session.pop(DEVICE_ID_SESSION_KEY, None)
         return redirect("console:second_factor_set_up")
 
@@ -120,7 +120,7 @@ def remove(request: HttpRequest) -> HttpResponse:
 
 
 def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User], HttpResponse]) -> HttpResponse:
-    """Ask for a code, and do what was asked for only with a right one."""
+    """Ask for a code, and call `then` if it is right."""
     proof.require_password(request)
     user = _user_of(request)
     if not second_factor.is_set_up(user):
@@ -133,12 +133,17 @@ def _with_code(request: HttpRequest, name: str, title: str, then: Callable[[User
 
 def _offered(request: HttpRequest, offered: Offer, form: ConfirmForm) -> HttpResponse:
     return _page(
-        request, "set_up", "Set up a second factor", form=form, secret=offered.secret, picture=_picture(offered)
+        request,
+        "set_up",
+        "Set up two-factor authentication",
+        form=form,
+        secret=offered.secret,
+        picture=_picture(offered),
     )
 
 
 def _picture(offered: Offer) -> SafeString:
-    """Return the secret as a QR code, inline: it is in no address and in no cache. Dark on light in both themes."""
+    """Return the secret as an inline QR code, so that it is in no URL or cache. Dark on light in both themes."""
     code = segno.make(offered.authenticator.config_url, error="m")
     svg = code.svg_inline(scale=5, border=3, dark="#000", light="#fff", svgclass="qr", omitsize=False)
     return mark_safe(svg)  # noqa: S308  (shapes alone)
@@ -149,12 +154,12 @@ def _user_of(request: HttpRequest) -> User:
 
 
 def _page(request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponse:
-    shown = {
+    full_context = {
         **admin.site.each_context(request),
         "title": title,
-        "owes": standing_of(request) is Standing.OWES_SECOND_FACTOR,
+        "owes": access_of(request) is Access.NEEDS_SECOND_FACTOR,
         **context,
     }
-    page = render(request, f"accounts/{name}.html", shown)
+    page = render(request, f"accounts/{name}.html", full_context)
     page["Cache-Control"] = "no-store"
     return page

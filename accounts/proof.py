@@ -1,4 +1,4 @@
-"""Asks for the password again before what would outlive a stolen session: a second factor, a key, a role."""
+"""Require a recent password before changes that would outlive a stolen session."""
 
 from typing import cast
 from urllib.parse import urlencode, urlsplit
@@ -15,42 +15,42 @@ _SEND_AGAIN = "again"
 
 
 class PasswordNeeded(Exception):
-    """The password was not given lately. `LockoutMiddleware` leads to the page that asks for it."""
+    """The password was not entered recently. `LockoutMiddleware` redirects to the page that asks for it."""
 
 
 def require_password(request: HttpRequest) -> None:
-    """Raise PasswordNeeded unless whoever has the session gave its password in the last ten minutes."""
+    """Raise PasswordNeeded unless the password was entered in this session within ten minutes."""
     if not sessions.is_proved(request):
         raise PasswordNeeded
 
 
 def is_right(request: HttpRequest, password: str) -> bool:
-    """Say whether it is the password of the session's user; then it counts as given. Raises Locked, or TooBusy."""
+    """Return whether it is the user's password, and note that it was entered. Raises Locked or TooBusy."""
     user = cast("User", request.user)
     with lockouts.attempt(request, user.get_username()) as attempt:
         if not user.check_password(password):
             attempt.failed()
             return False
-        attempt.was_no_failure()
+        attempt.undo()
     sessions.note_proof(request)
     return True
 
 
 def ask(request: HttpRequest) -> HttpResponse:
-    """Lead to the page that asks, and from there back to the page that was opened, or whose form was sent."""
-    told = {REDIRECT_FIELD_NAME: request.get_full_path()}
+    """Redirect to the page that asks for the password, with the page to return to."""
+    parameters = {REDIRECT_FIELD_NAME: request.get_full_path()}
     if request.method not in {"GET", "HEAD"}:
         came_from = urlsplit(request.headers.get("Referer", ""))
         is_ours = came_from.netloc == request.get_host()
-        told = {REDIRECT_FIELD_NAME: came_from.path if is_ours else reverse("admin:index"), _SEND_AGAIN: "1"}
-    return HttpResponseRedirect(f"{reverse('console:confirm_password')}?{urlencode(told)}")
+        parameters = {REDIRECT_FIELD_NAME: came_from.path if is_ours else reverse("admin:index"), _SEND_AGAIN: "1"}
+    return HttpResponseRedirect(f"{reverse('console:confirm_password')}?{urlencode(parameters)}")
 
 
-def has_form_to_send_again(request: HttpRequest) -> bool:
+def has_unsent_form(request: HttpRequest) -> bool:
     return _SEND_AGAIN in request.GET
 
 
-def way_back(request: HttpRequest) -> str:
+def next_url(request: HttpRequest) -> str:
     there = request.GET.get(REDIRECT_FIELD_NAME, "")
     is_ours = url_has_allowed_host_and_scheme(there, {request.get_host()}, require_https=request.is_secure())
     return there if is_ours else reverse("admin:index")

@@ -1,7 +1,7 @@
-"""The second factor of staff: an authenticator app (TOTP) and recovery codes for when it is lost.
+"""The second factor of staff: an authenticator app (TOTP) and recovery codes.
 
-django-otp checks codes, slows guessing down and takes no code twice. What its tables hold is worth nothing by
-itself: the app's secret is derived from the stored seed under `DIGEST_KEY`, and of recovery codes a digest is kept.
+django-otp verifies codes, throttles guesses and accepts no code twice. Its tables are useless on their own: the
+secret is derived from the stored seed with `DIGEST_KEY`, and only digests of recovery codes are stored.
 """
 
 import logging
@@ -28,14 +28,14 @@ _CODE = re.compile(r"[0-9]{6}")
 
 
 class CodeRefused(Exception):
-    """The code is not right, or was used already."""
+    """The code is incorrect or was already used."""
 
 
 class TooSoon(Exception):
-    """Codes were wrong just before; the next one is looked at from `until` on."""
+    """The last code was incorrect; the next one is accepted from `until` on."""
 
     def __init__(self, until: datetime) -> None:
-        super().__init__("Codes were wrong just before.")
+        super().__init__("The last code was incorrect.")
         self.until = until
 
 
@@ -44,45 +44,45 @@ class AlreadySetUp(Exception):
 
 
 class Offer(NamedTuple):
-    """An authenticator that is not set up yet. `sealed` brings it back: nothing is stored until it is confirmed."""
+    """An authenticator that is not stored until it is confirmed; `token` restores it."""
 
     authenticator: Authenticator
-    sealed: str
+    token: str
 
     @property
     def secret(self) -> str:
-        """Return the secret as people type it: in groups of four."""
+        """Return the secret in groups of four characters."""
         text = b32encode(self.authenticator.bin_key).decode()
         return " ".join(re.findall(r".{4}", text))
 
 
 def with_factor(users: QuerySet[User]) -> QuerySet[User]:
-    """Return users who know whether they have a second factor (`has_factor`)."""
+    """Annotate users with `has_factor`: whether they have a second factor."""
     confirmed = Authenticator.objects.filter(user=OuterRef("pk"), confirmed=True)
     return users.annotate(has_factor=Exists(confirmed))
 
 
 def is_set_up(user: AbstractBaseUser | AnonymousUser) -> bool:
-    """Return whether a user has a second factor; without a query, where the user comes from `with_factor`."""
+    """Return whether a user has a second factor, without a query for users of `with_factor`."""
     known = getattr(user, "has_factor", None)
     return _authenticators(user).exists() if known is None else bool(known)
 
 
 def offer(user: User) -> Offer:
-    """Make a new authenticator to be shown and confirmed."""
+    """Return a new authenticator to be confirmed."""
     return _offered(user, Authenticator(user=user).key)
 
 
-def offer_again(user: User, sealed: str) -> Offer:
-    """Return an offer that was made to this user. Raises CodeRefused if it was not."""
+def offer_again(user: User, token: str) -> Offer:
+    """Return an offer by its token. Raises CodeRefused if it belongs to another user."""
     try:
-        return _offered(user, decrypt(sealed, bound_to=_binding(user)))
+        return _offered(user, decrypt(token, bound_to=_binding(user)))
     except SecretUnreadable:
         raise CodeRefused from None
 
 
 def set_up(*, user: User, offered: Offer, code: str) -> tuple[Authenticator, list[str]]:
-    """Store an authenticator whose owner has shown that it works; return it with new recovery codes.
+    """Store an authenticator after verifying its first code. Returns it with new recovery codes.
 
     Raises CodeRefused, or AlreadySetUp.
     """
@@ -103,12 +103,12 @@ def set_up(*, user: User, offered: Offer, code: str) -> tuple[Authenticator, lis
 
 
 def verify(*, user: User, code: str) -> Device:
-    """Return the device of a code that the app shows now. Raises CodeRefused or TooSoon."""
+    """Return the device of a valid code of the app. Raises CodeRefused or TooSoon."""
     return _verify(Authenticator.objects.filter(user=user, confirmed=True), str(_number(code)))
 
 
 def verify_recovery_code(*, user: User, code: str) -> Device:
-    """Use up a recovery code and return the device it stands for. Raises CodeRefused or TooSoon."""
+    """Use up a recovery code and return its device. Raises CodeRefused or TooSoon."""
     used = _verify(StaticDevice.objects.filter(user=user, confirmed=True), _stored(user, code))
     logger.warning("second_factor.recovery_code_used user=%s left=%s", user.pk, recovery_codes_left(user))
     return used
@@ -119,7 +119,7 @@ def recovery_codes_left(user: User) -> int:
 
 
 def renew_recovery_codes(*, user: User) -> list[str]:
-    """Replace all recovery codes of a user. Returns the new ones, which nobody can read again."""
+    """Replace all recovery codes of a user. Returns the new ones, which cannot be shown again."""
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
         codes = _new_codes(user)
@@ -128,7 +128,7 @@ def renew_recovery_codes(*, user: User) -> list[str]:
 
 
 def remove(*, user: User, actor: str) -> bool:
-    """Take a user's second factor away, and end the sessions that it has let in. Returns whether there was one."""
+    """Remove a user's second factor and end its sessions. Returns whether there was one."""
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
         removed, _ = Authenticator.objects.filter(user=user).delete()
@@ -161,7 +161,7 @@ def _number(code: str) -> int:
 
 def _verify(devices: "QuerySet[Any]", code: str) -> Device:
     with transaction.atomic():
-        # Two with the same code come one after the other, and the second finds it used.
+        # The lock makes a second request with the same code find it used.
         device = devices.select_for_update().first()
         if device is None:
             raise CodeRefused
@@ -175,7 +175,7 @@ def _verify(devices: "QuerySet[Any]", code: str) -> Device:
 
 
 def _new_codes(user: User) -> list[str]:
-    # The device stays the same: a session that it has verified goes on.
+    # The device stays the same, so that its sessions continue.
     device, _ = StaticDevice.objects.get_or_create(user=user, defaults={"name": "Recovery codes"})
     device.token_set.all().delete()
     codes = [StaticToken.random_token() for _ in range(RECOVERY_CODES)]

@@ -1,7 +1,7 @@
-"""Sessions of staff end: a time after the log-in, a time after the last page, and with what let them in.
+"""Expiry of staff sessions: after the log-in, after inactivity, and with their second factor.
 
-The times are kept in the session itself. It is written at most once a minute, not at each page, and never for a
-page that asks again by itself (`counts_as_activity` of its view is False).
+The times are stored in the session, which is written at most once a minute, and not for pages that a script polls
+(whose views have `counts_as_activity = False`).
 """
 
 import logging
@@ -31,18 +31,15 @@ _SEEN = "access_seen"
 _PROVED = "access_proved"
 _LOGIN = "access_login"
 
-# How long a password counts that was given in this session.
+# How long an entered password counts as recent.
 _PROVED_SECONDS = 600
 
-# The most that the noted time of the last page may lag behind.
+# How often the time of the last page is stored.
 _NOTED_EVERY = 60
 
 
 class SessionMiddleware:
-    """Ends what is over, before the view; notes the time of the page, after it. Includes django-otp's middleware.
-
-    Calls of the API have no session, and pass.
-    """
+    """Ends expired sessions before the view and notes activity after it. Includes django-otp's middleware."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -85,7 +82,7 @@ class SessionMiddleware:
 
 
 def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
-    """Note a log-in, wherever it is done: Django stores its time with the new session."""
+    """Start a session: clear failures and record the log-in."""
     from accounts import lockouts  # noqa: PLC0415  (needs the models, and this is read with the settings)
     from accounts.models import StaffLogin  # noqa: PLC0415
 
@@ -97,19 +94,19 @@ def begin(*, request: HttpRequest, user: "User", **_signal: Any) -> None:
 
 
 def note_the_end(*, request: HttpRequest, **_signal: Any) -> None:
-    """Note that a session's log-in is over."""
+    """Record the log-out."""
     from accounts.models import StaffLogin  # noqa: PLC0415  (as above)
 
     StaffLogin.objects.filter(pk=request.session.get(_LOGIN, 0)).update(ended_at=Now())
 
 
 def note_proof(request: HttpRequest) -> None:
-    """Note that whoever has the session has just given the password."""
+    """Note that the password was entered now."""
     request.session[_PROVED] = int(time.time())
 
 
 def is_proved(request: HttpRequest) -> bool:
-    """Say whether whoever has the session gave the password lately: so long, a stolen one is worth less."""
+    """Return whether the password was entered recently."""
     return bool(time.time() - request.session.get(_PROVED, 0) < _PROVED_SECONDS)
 
 
@@ -118,19 +115,19 @@ def _counts(view: Callable[..., Any]) -> bool:
 
 
 def _is_logged_in(request: HttpRequest) -> bool:
-    # Whoever sends no cookie has no session, and one that the view has just made is in the cache of it.
+    # Without a cookie there is no session, unless the view has just created one.
     session = request.session
     return (session.session_key is not None or session.modified) and auth.SESSION_KEY in session
 
 
 def _why_over(request: HttpRequest) -> str | None:
-    """Return why the session of a call is over, or None."""
+    """Return why a session has ended, or None."""
     session, now = request.session, time.time()
     if now - session.get(_BEGAN, now) > settings.SESSION_COOKIE_AGE:
         return "age"
     if now - session.get(_SEEN, now) > settings.SESSION_IDLE.total_seconds():
         return "idle"
-    # django-otp takes the device's id out of the session when there is no such device.
+    # django-otp removes the id of a missing device from the session.
     had_device = DEVICE_ID_SESSION_KEY in session
     user = request.user
     if not (user.is_active and user.is_staff) or (had_device and getattr(user, "otp_device", None) is None):

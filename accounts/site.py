@@ -1,4 +1,4 @@
-"""What our admin site asks of whoever comes: who may be on its pages, and how they log in."""
+"""The admin site with our log-in and second factor."""
 
 import enum
 from collections.abc import Callable
@@ -21,43 +21,41 @@ if TYPE_CHECKING:
 _View = TypeVar("_View", bound=Callable[..., HttpResponseBase])
 
 
-class Standing(enum.Enum):
-    """Where somebody stands who asks for a page."""
-
-    OUTSIDE = "nobody, no staff, or without the second factor that they have"
-    OWES_SECOND_FACTOR = "staff who have to set a second factor up first"
-    INSIDE = "staff"
+class Access(enum.Enum):
+    DENIED = "not logged in, not staff, or without their second factor"
+    NEEDS_SECOND_FACTOR = "staff who have to set up a second factor first"
+    GRANTED = "staff"
 
 
-def standing_of(request: HttpRequest) -> Standing:
+def access_of(request: HttpRequest) -> Access:
     from accounts import second_factor  # noqa: PLC0415  (needs the models; the site is made before them)
 
     user = request.user
     if not (user.is_active and getattr(user, "is_staff", False)):
-        return Standing.OUTSIDE
+        return Access.DENIED
     if getattr(user, "otp_device", None) is not None:
-        return Standing.INSIDE
+        return Access.GRANTED
     if second_factor.is_set_up(user):
-        return Standing.OUTSIDE
-    return Standing.OWES_SECOND_FACTOR if settings.SECOND_FACTOR_REQUIRED else Standing.INSIDE
+        return Access.DENIED
+    return Access.NEEDS_SECOND_FACTOR if settings.SECOND_FACTOR_REQUIRED else Access.GRANTED
 
 
 class AccessSite(AdminSite):
     def __init__(self, name: str = "admin") -> None:
         super().__init__(name)
-        # What is deleted here is deleted by an operation, one at a time.
+        # Rows are deleted by operations, one at a time.
         self.disable_action("delete_selected")
 
     def has_permission(self, request: HttpRequest) -> bool:
-        return standing_of(request) is Standing.INSIDE
+        return access_of(request) is Access.GRANTED
 
     def admin_view(self, view: _View, cacheable: bool = False) -> _View:  # noqa: ARG002
-        """Let staff in; those who owe a second factor come to the page that sets it up, from wherever they go."""
-        # Cached is none: each page names whoever is logged in.
+        """Allow staff; redirect those who need a second factor to its set-up."""
+        # Never cached: each page shows the user.
         guarded = super().admin_view(view)
 
         def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if standing_of(request) is not Standing.OWES_SECOND_FACTOR:
+            if access_of(request) is not Access.NEEDS_SECOND_FACTOR:
                 answer: HttpResponseBase = guarded(request, *args, **kwargs)
             elif request.path == reverse("admin:logout"):
                 answer = csrf_protect(never_cache(view))(request, *args, **kwargs)
@@ -68,7 +66,7 @@ class AccessSite(AdminSite):
         return cast("_View", update_wrapper(inner, guarded))
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """As Django's. A wrong password counts as at the log-in: nobody is to guess it in another's session."""
+        """As Django's, but a wrong password counts as a failed log-in, also in a stolen session."""
         from accounts import lockouts  # noqa: PLC0415  (needs the models)
 
         user = cast("User", request.user)
@@ -81,7 +79,7 @@ class AccessSite(AdminSite):
             if form is not None and form.has_error("old_password", "password_incorrect"):
                 attempt.failed()
             else:
-                attempt.was_no_failure()
+                attempt.undo()
         return page
 
     @method_decorator(never_cache)
@@ -89,10 +87,10 @@ class AccessSite(AdminSite):
         from accounts import login  # noqa: PLC0415  (needs the models)
 
         if request.method == "GET":
-            match standing_of(request):
-                case Standing.INSIDE:
+            match access_of(request):
+                case Access.GRANTED:
                     return HttpResponseRedirect(reverse("admin:index"))
-                case Standing.OWES_SECOND_FACTOR:
+                case Access.NEEDS_SECOND_FACTOR:
                     return _to_set_up(request)
         context = {**self.each_context(request), "title": "Log in", "subtitle": None, **(extra_context or {})}
         return login.ask_password(request, context)

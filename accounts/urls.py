@@ -1,4 +1,4 @@
-"""The paths of log-in and second factor; they stand among those of the console."""
+"""The URLs of log-in and second factor, part of those of the console."""
 
 from django.urls import path
 

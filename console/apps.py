@@ -10,7 +10,7 @@ class ConsoleConfig(AppConfig):
 
 
 class ConsoleAdminConfig(admin.AdminConfig):
-    """Stands in INSTALLED_APPS in place of `django.contrib.admin`."""
+    """Replaces `django.contrib.admin` in INSTALLED_APPS."""
 
     default = False
     default_site = "console.site.ConsoleSite"

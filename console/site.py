@@ -1,4 +1,4 @@
-"""The one admin site of the project."""
+"""The admin site of the project."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from django.urls import path
 from accounts.site import AccessSite
 from console.common.navigation import navigation
 
-# They look any row up for any staff: one whether it is there, the other by what it is called. Nothing here uses them.
+# Unused here, and they would reveal rows to any staff user.
 _CLOSED = {"view_on_site", "autocomplete"}
 
 
@@ -18,9 +18,9 @@ class ConsoleSite(AccessSite):
     enable_nav_sidebar = False
 
     def get_urls(self) -> list[Any]:
-        # The first page is the dashboard; Django's list of all models is kept beside it.
-        djangos = [one for one in super().get_urls() if getattr(one, "name", None) not in _CLOSED]
-        return [path("records/", self.admin_view(self.index), name="records"), *djangos]
+        # The dashboard is the first page; Django's index of models is at records/.
+        urls = [one for one in super().get_urls() if getattr(one, "name", None) not in _CLOSED]
+        return [path("records/", self.admin_view(self.index), name="records"), *urls]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context = super().each_context(request)

@@ -1,7 +1,7 @@
-"""What all pages of the console share.
+"""Shared by all pages of the console.
 
-scope.py        who sees and does what: each view asks here, and nowhere else
-pages.py        what each own page has in common: who may open it, how it is answered
-navigation.py   the entries at the side
-paging.py       lists in pages, by sealed cursors
+scope.py        permissions: every view checks them here
+pages.py        decorators and responses of pages
+lists.py        lists in pages, by cursor
+navigation.py   the side menu
 """

@@ -1,4 +1,4 @@
-"""Who did something, in words: the change log names actors by kind and id."""
+"""Names of the actors in the change log, which has their kind and id."""
 
 from collections.abc import Iterable
 
@@ -6,11 +6,11 @@ from django.contrib.auth.models import User
 
 from chatbots.models import ApiKey
 
-_OTHERS = {"command": "Operator, by a command", "worker": "The workers"}
+_OTHERS = {"command": "Operator (command)", "worker": "Worker"}
 
 
 def names_of(actors: Iterable[str]) -> dict[str, str]:
-    """Return words for each actor, by two queries at most: staff by user name, keys by label and prefix."""
+    """Return a name for each actor, with two queries at most."""
     known = set(actors)
     users, prefixes = _ids(known, "user"), _ids(known, "api")
     names: dict[str, str] = {}

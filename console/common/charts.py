@@ -1,19 +1,16 @@
-"""Charts as the server draws them: bars for each day, without script, with the numbers in a table behind them.
-
-Included by `console/chart.html`; `static/console/monitoring.css` has the looks.
-"""
+"""Bar charts by day, rendered as SVG by `console/chart.html`, with a table of the numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-# In the units of the drawing, which is stretched to the page.
+# In units of the SVG, which is scaled to the page.
 _SLOT, _BAR, HEIGHT = 10, 8, 100
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is counted, by day, and where a day's list is: `link` is an address with `{day}` in it."""
+    """Counts by day. `link` is the URL of a day's list, with `{day}` in it."""
 
     label: str
     counts: Mapping[date, int]
@@ -51,7 +48,7 @@ class Day:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars of each day, one series upon the other. `name` is unique on the page."""
+    """Stacked bars by day. `name` is unique on the page."""
 
     name: str
     title: str
@@ -67,7 +64,7 @@ class Chart:
 
     @property
     def marks(self) -> list[date]:
-        """The days that are named below the bars."""
+        """The days labelled on the axis."""
         return [self.days[0].day, self.days[len(self.days) // 2].day, self.days[-1].day]
 
     @property
@@ -78,7 +75,7 @@ class Chart:
 def bars(
     name: str, title: str, series: Sequence[Series], days: Sequence[date], *, zone: str, is_whole: bool = True
 ) -> Chart:
-    """Draw a bar for each of the days, which are in order."""
+    """Return a chart of ordered days."""
     totals = {day: sum(each.counts.get(day, 0) for each in series) for day in days}
     top = _round_up(max(totals.values(), default=0))
     highest = max(days, key=lambda day: totals[day])
@@ -107,7 +104,7 @@ def _link(series: Series, day: date) -> str:
 
 
 def _round_up(number: int) -> int:
-    """Return the next of 1, 2, 5, 10, 20, 50, …: what the scale ends with."""
+    """Return the next of 1, 2, 5, 10, 20, 50, … for the top of the scale."""
     step = 1
     while step * 10 < number:
         step *= 10

@@ -1,4 +1,4 @@
-"""The entries at the side of each page: those that lead somewhere for this user."""
+"""The side menu: the pages that the user may open."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class Group:
     entries: list[Entry]
 
 
-def _everybody(request: HttpRequest) -> bool:
+def _may_read(request: HttpRequest) -> bool:
     return is_superuser(request) or bool(chatbots_with_role(request, READ))
 
 
-def _tends(request: HttpRequest) -> bool:
+def _may_manage(request: HttpRequest) -> bool:
     return is_superuser(request) or bool(chatbots_with_role(request, MANAGE_REQUESTS))
 
 
-def _decides(request: HttpRequest) -> bool:
+def _may_decide(request: HttpRequest) -> bool:
     return is_superuser(request) or bool(chatbots_with_role(request, DECIDE))
 
 
@@ -41,27 +41,27 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
     (
         "Daily work",
         (
-            ("Dashboard", "console:dashboard", "gauge", _everybody),
-            ("Conversations", "console:conversations", "bubbles", _everybody),
-            ("Look up", "console:lookup", "search", _everybody),
-            ("Requests", "console:requests", "inbox", _everybody),
-            ("File a request", "console:file", "plus", _tends),
+            ("Dashboard", "console:dashboard", "gauge", _may_read),
+            ("Conversations", "console:conversations", "bubbles", _may_read),
+            ("Look up", "console:lookup", "search", _may_read),
+            ("Requests", "console:requests", "inbox", _may_read),
+            ("File a request", "console:file", "plus", _may_manage),
         ),
     ),
     (
         "Files",
         (
-            ("Exports", "console:exports", "download", _everybody),
-            ("Daily extracts", "console:extracts", "calendar", _everybody),
+            ("Exports", "console:exports", "download", _may_read),
+            ("Daily extracts", "console:extracts", "calendar", _may_read),
         ),
     ),
     (
-        "Set up and watch",
+        "Setup and monitoring",
         (
-            ("Chatbots", "console:chatbots", "sliders", _everybody),
-            ("Callbacks", "console:callbacks", "bell", _everybody),
-            ("Workers", "console:workers", "pulse", _everybody),
-            ("Change log", "console:changelog", "list", _decides),
+            ("Chatbots", "console:chatbots", "sliders", _may_read),
+            ("Callbacks", "console:callbacks", "bell", _may_read),
+            ("Workers", "console:workers", "pulse", _may_read),
+            ("Change log", "console:changelog", "list", _may_decide),
             ("Users", "admin:auth_user_changelist", "people", is_superuser),
             ("All records", "admin:records", "table", is_superuser),
         ),
@@ -69,12 +69,12 @@ _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
 )
 
 
-# Pages that stand elsewhere than below the entry they belong to: where theirs begin, below the home of all.
-_ELSEWHERE = {"console:chatbots": "settings/"}
+# Other URL prefixes of an entry's pages.
+_OTHER_PREFIXES = {"console:chatbots": "settings/"}
 
 
 def navigation(request: HttpRequest) -> list[Group]:
-    """Return the groups of entries that this user may open; the one whose page this is, or is below it, is marked."""
+    """Return the groups of entries that the user may open; the entry of the current page is marked."""
     groups = (Group(label, list(_entries(request, declared))) for label, declared in _GROUPS)
     return [group for group in groups if group.entries]
 
@@ -84,6 +84,6 @@ def _entries(request: HttpRequest, declared: tuple[_Declared, ...]) -> Iterator[
     for label, name, icon, may in declared:
         if may(request):
             url = reverse(name)
-            places = [url, *([home + _ELSEWHERE[name]] if name in _ELSEWHERE else [])]
-            is_here = request.path == url or (url != home and request.path.startswith(tuple(places)))
+            prefixes = [url, *([home + _OTHER_PREFIXES[name]] if name in _OTHER_PREFIXES else [])]
+            is_here = request.path == url or (url != home and request.path.startswith(tuple(prefixes)))
             yield Entry(label, url, icon, is_here)

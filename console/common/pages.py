@@ -1,7 +1,7 @@
-"""What each page of the console has in common: who may open it, and how it is answered.
+"""Decorators and responses of the console's pages.
 
-A view is a plain function below `@page` or `@action`. It finds its chatbot with `chatbot_or_404`, makes one call into
-an operation or a query, and answers with `render`, or with a redirect to a page after it has changed something.
+A view is decorated with `@page`, `@action` or `@form`. It gets its chatbot from `chatbot_or_404`, makes one
+call into an operation or a query, and responds with `render`, or with a redirect after a change.
 """
 
 import logging
@@ -28,44 +28,43 @@ _Given = ParamSpec("_Given")
 View = Callable[Concatenate[HttpRequest, _Given], HttpResponse]
 
 _NOT_YOURS = (
-    "Your role in this chatbot does not allow it. A superuser can give you another role, in the settings of the "
-    "chatbot."
+    "Your role in this chatbot does not allow this. A superuser can change your role in the settings of the chatbot."
 )
 _TAKES_A_FORM = (
-    "This address takes a form and shows nothing by itself. If you were logged out when you sent one, nothing was "
-    "done: go back to its page and send it again."
+    "This page cannot be opened directly. If you were logged out while you submitted a form, nothing was changed: go "
+    "back and submit it again."
 )
-_TAKES_NO_FORM = "Nothing was done: this address takes no form."
+_TAKES_NO_FORM = "Nothing was changed: this page does not accept forms."
 _SLOW = (
-    "The database did not answer in time. If you have sent a form, look first whether it was carried out; then try "
+    "The database did not respond in time. If you submitted a form, check whether it was carried out before you try "
     "again."
 )
-_NO_CHATBOT = "You are logged in, but no chatbot has been given to you yet. Ask a superuser for a role in one."
+_NO_CHATBOT = "You do not have access to a chatbot yet. Ask a superuser for a role in one."
 
 
 def page(view: View[_Given]) -> View[_Given]:
-    """Make a function a page of the console, by GET: for staff who may see some chatbot, never cached or stored.
+    """Make a view a GET page of the console, for staff with access to a chatbot. It is never cached.
 
-    Whoever is not logged in is sent to the login. Http404 and PermissionDenied become pages of the console, and so do
-    a method that it does not take and a database that does not answer.
+    Others are redirected to the login. Http404, PermissionDenied, a wrong method and a database that does not respond
+    are answered with pages of the console.
     """
     return _of_console(require_safe(view))
 
 
 def action(view: View[_Given]) -> View[_Given]:
-    """As `page`, by POST alone. The form's CSRF token is checked."""
+    """As `page`, for POST only."""
     return _of_console(require_POST(view))
 
 
 def form(view: View[_Given]) -> View[_Given]:
-    """As `page`, by GET and by POST: a form that answers itself."""
+    """As `page`, for GET and POST."""
     return _of_console(require_http_methods(["GET", "HEAD", "POST"])(view))
 
 
 def polled(view: View[_Given]) -> View[_Given]:
-    """Mark a page, above `@page`, that a script asks for by itself: it keeps no session alive.
+    """Mark a page that a script polls, above `@page`: it does not keep the session alive.
 
-    Where the session is over it answers 401, and no log-in page that the script would take for its part.
+    After the session has ended it responds with 401 instead of the login page.
     """
     view.counts_as_activity = False  # type: ignore[attr-defined]  # accounts.sessions looks for it
     return view
@@ -79,15 +78,15 @@ def _of_console(view: View[_Given]) -> View[_Given]:
                 raise PermissionDenied(_NO_CHATBOT)
             answer = view(request, *args, **kwargs)
         except Http404:
-            text = "There is nothing at this address, or it belongs to a chatbot that is not yours to see."
+            text = "This page does not exist, or belongs to a chatbot that you cannot access."
             return refusal(request, status=404, title="Not found", text=text)
         except PermissionDenied as denied:
             return refusal(request, status=403, title="Not allowed", text=str(denied) or _NOT_YOURS)
         except (OperationalError, InterfaceError) as error:
-            # Away, or it gave this up as too much: the same can go well later.
-            told = describe_database_error(error)
-            logger.error("The database did not serve a page: %s", told)  # noqa: TRY400  (its text may quote a row)
-            slow = refusal(request, status=503, title="Not now", text=_SLOW)
+            # It may work later.
+            detail = describe_database_error(error)
+            logger.error("The database did not serve a page: %s", detail)  # noqa: TRY400  (its text may quote a row)
+            slow = refusal(request, status=503, title="Temporarily unavailable", text=_SLOW)
             slow["Retry-After"] = str(RETRY_AFTER_SECONDS)
             return slow
         if isinstance(answer, HttpResponseNotAllowed):
@@ -96,7 +95,7 @@ def _of_console(view: View[_Given]) -> View[_Given]:
 
     @wraps(view)
     def opened(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:
-        # When it is called: importing a page must not ask for the site, which is made when the apps are ready.
+        # Not at import: the site exists only when the apps are ready.
         answer: HttpResponse = admin.site.admin_view(guarded)(request, *args, **kwargs)
         return answer
 
@@ -104,20 +103,20 @@ def _of_console(view: View[_Given]) -> View[_Given]:
 
 
 def render(request: HttpRequest, template: str, *, title: str, status: int = 200, **context: Any) -> HttpResponse:
-    """Answer with a template that extends `console/page.html`. `title` holds nothing personal: histories keep it."""
-    shown = {**admin.site.each_context(request), "title": title, **context}
-    return shortcuts.render(request, template, shown, status=status)
+    """Render a template that extends `console/page.html`. `title` is not personal: browser histories keep it."""
+    full_context = {**admin.site.each_context(request), "title": title, **context}
+    return shortcuts.render(request, template, full_context, status=status)
 
 
 def refusal(request: HttpRequest, *, status: int, title: str, text: str, **context: Any) -> HttpResponse:
-    """Answer with a page that says why this cannot be seen or done, and what can be."""
+    """Respond with a page that explains why the request was refused."""
     return render(request, "console/refusal.html", title=title, status=status, text=text, **context)
 
 
 def _not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
     is_read = request.method in {"GET", "HEAD"}
     text = _TAKES_A_FORM if is_read else _TAKES_NO_FORM
-    answer = refusal(request, status=405, title="Nothing to see here" if is_read else "Nothing was done", text=text)
+    answer = refusal(request, status=405, title="Page not available" if is_read else "Nothing was changed", text=text)
     answer["Allow"] = allowed
     return answer
 
@@ -125,8 +124,7 @@ def _not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
 def chatbot_or_404(request: HttpRequest, slug: str, *, roles: Collection[Role] = READ) -> Chatbot:
     """Return the chatbot of a page.
 
-    Raises Http404 where the user may not see it, just as where there is none; PermissionDenied where they may, but
-    have none of `roles` there.
+    Raises Http404 if it does not exist or the user may not see it, PermissionDenied if they have none of the roles.
     """
     chatbot = within_scope(Chatbot.objects.filter(slug=slug), request, chatbot="id").first()
     if chatbot is None:

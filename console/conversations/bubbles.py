@@ -1,4 +1,4 @@
-"""A transcript as it is shown: day by day, one bubble a message, long ones folded."""
+"""A transcript by day, one bubble per message, long ones folded."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 from conversations.messages import MessageWithFiles
 from conversations.models import Message, UploadedFile
 
-# Longer texts are folded, and their beginning is shown.
+# Longer texts are folded.
 LONGEST = 3_000
 _BEGINNING = 1_500
-# How far back the cut may look for a space.
+# How far back a text is cut at a space.
 _BACK = 200
 
 
@@ -34,7 +34,7 @@ class Day(NamedTuple):
 
 
 def by_day(said: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[Day]:
-    """Return the messages, which are in the order of time, by days of a time zone."""
+    """Return messages in the order of time by days of a time zone."""
     days = groupby(said, key=lambda one: one.message.sent_at.astimezone(zone).date())
     return [Day(day, [_bubble(one) for one in of_day]) for day, of_day in days]
 

@@ -34,11 +34,11 @@ def test_the_way_in_and_the_change_log(live_server, chromium, user: User, chatbo
     is_easy_to_use(page)
     key = b32decode(page.locator("code.secret").inner_text().replace(" ", ""))
     page.get_by_label("Code:").fill(code_of(key, int(time.time()) // 30))
-    page.get_by_role("button", name="Switch it on").click()
+    page.get_by_role("button", name="Turn on").click()
     expect(page.get_by_role("heading", name="Your recovery codes")).to_be_visible()
     is_easy_to_use(page)
     recovery_code = page.locator(".codes code").first.inner_text()
-    page.get_by_role("link", name="I have them").click()
+    page.get_by_role("link", name="Done").click()
     page.wait_for_load_state()
     for path in ("/admin/second-factor/", "/admin/second-factor/remove/", "/admin/changelog/"):
         page.goto(live_server.url + path)

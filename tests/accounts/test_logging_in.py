@@ -138,19 +138,19 @@ def test_staff_must_set_a_second_factor_up_where_it_is_required(user, settings):
         assert client.get(path)["Location"] == "/admin/second-factor/", path
 
     page = client.get("/admin/second-factor/", follow=True)
-    assert "You see nothing else" in page.text
+    assert "requires a second factor" in page.text
     key = typed_secret(page.text)
-    [sealed] = re.findall(r'name="sealed" value="([^"]+)"', page.text)
-    wrong = client.post("/admin/second-factor/set-up/", {"sealed": sealed, "code": "000000"})
-    assert "not the code" in wrong.text
+    [token] = re.findall(r'name="token" value="([^"]+)"', page.text)
+    wrong = client.post("/admin/second-factor/set-up/", {"token": token, "code": "000000"})
+    assert "code is incorrect" in wrong.text
     assert not Authenticator.objects.exists()
     assert typed_secret(wrong.text) == key
 
     code = code_of(key, int(time.time()) // 30)
-    done = client.post("/admin/second-factor/set-up/", {"sealed": sealed, "code": code})
+    done = client.post("/admin/second-factor/set-up/", {"token": token, "code": code})
     assert len(set(re.findall(r"<code>([a-z2-7]{4}-[a-z2-7]{4})</code>", done.text))) == 10
     assert is_inside(client)
-    again = client.post("/admin/second-factor/set-up/", {"sealed": sealed, "code": code})
+    again = client.post("/admin/second-factor/set-up/", {"token": token, "code": code})
     assert again["Location"] == "/admin/second-factor/"
     assert Authenticator.objects.count() == 1
 
@@ -163,9 +163,9 @@ def test_an_offer_is_its_user_s_alone(user):
         client.force_login(one)
         clients.append(client)
     page = clients[0].get("/admin/second-factor/set-up/").text
-    [sealed] = re.findall(r'name="sealed" value="([^"]+)"', page)
+    [token] = re.findall(r'name="token" value="([^"]+)"', page)
     code = code_of(typed_secret(page), int(time.time()) // 30)
-    assert clients[1].post("/admin/second-factor/set-up/", {"sealed": sealed, "code": code}).status_code == 302
+    assert clients[1].post("/admin/second-factor/set-up/", {"token": token, "code": code}).status_code == 302
     assert not Authenticator.objects.exists()
 
 
@@ -176,12 +176,12 @@ def test_removing_it_and_new_recovery_codes_want_a_code(user, app):
     app.forget_codes()
     for path in ("recovery-codes", "remove"):
         assert client.get(f"/admin/second-factor/{path}/").status_code == 200
-        assert "not right" in client.post(f"/admin/second-factor/{path}/", {"code": "000000"}).text
+        assert "incorrect" in client.post(f"/admin/second-factor/{path}/", {"code": "000000"}).text
         app.forget_codes()
     renewed = client.post("/admin/second-factor/recovery-codes/", {"code": app.next_code()}).text
     codes = re.findall(r"<code>([a-z2-7]{4}-[a-z2-7]{4})</code>", renewed)
     assert not set(codes) & set(app.recovery_codes)
-    assert "not right" in client.post("/admin/second-factor/remove/", {"recovery_code": app.recovery_codes[0]}).text
+    assert "incorrect" in client.post("/admin/second-factor/remove/", {"recovery_code": app.recovery_codes[0]}).text
     app.forget_codes()
     from django_otp.plugins.otp_static.models import StaticDevice
 

@@ -86,9 +86,9 @@ def test_nobody_is_given_access_without_it(user, stolen):
 def test_the_password_leads_back_and_counts_for_ten_minutes(user, stolen, monkeypatch):
     there = stolen.get("/admin/second-factor/set-up/")["Location"]
     page = stolen.get(there)
-    assert ("Go on" in page.text, "sam.staff" in re.findall("<title>(.*?)</title>", page.text)) == (True, False)
+    assert ("Continue" in page.text, "sam.staff" in re.findall("<title>(.*?)</title>", page.text)) == (True, False)
     wrong = stolen.post(there, {"password": "wrong"})
-    assert (wrong.status_code, "not your password" in wrong.text) == (200, True)
+    assert (wrong.status_code, "Incorrect password" in wrong.text) == (200, True)
     assert stolen.post(there, {"password": PASSWORD})["Location"] == "/admin/second-factor/set-up/"
     assert stolen.get("/admin/second-factor/set-up/").status_code == 200
     later = time.time() + 601
@@ -99,7 +99,7 @@ def test_the_password_leads_back_and_counts_for_ten_minutes(user, stolen, monkey
 def test_it_says_that_a_form_has_to_be_sent_again_and_leads_to_no_other_site(user, stolen):
     answer = stolen.post("/admin/auth/user/add/", headers={"Referer": "https://evil.example/admin/"})
     assert "next=%2Fadmin%2F&" in answer["Location"]
-    assert "send the form again" in stolen.get(answer["Location"]).text
+    assert "submit it again" in stolen.get(answer["Location"]).text
     answer = stolen.post(f"{CONFIRM}?next=https://evil.example/", {"password": PASSWORD})
     assert answer["Location"] == "/admin/"
 

@@ -39,7 +39,7 @@ def test_it_ends_after_a_time_without_a_page(client, clock):
     clock(118)
     answer = client.get(f"{PAGE}?a=b")
     assert answer["Location"] == "/admin/login/?ended=idle&next=%2Fadmin%2Fpassword_change%2F%3Fa%3Db"
-    assert "nothing happened for a while" in client.get(answer["Location"]).text
+    assert "due to inactivity" in client.get(answer["Location"]).text
     assert not Session.objects.exists()
 
 

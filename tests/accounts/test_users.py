@@ -71,7 +71,7 @@ def test_nobody_shuts_themselves_out(user, flag):
         page_of(user), {name: value for name, value in CHANGED.items() if name != flag} | inline()
     )
     assert answer.status_code == 200
-    assert "take this from yourself" in answer.text
+    assert "remove this from your own account" in answer.text
 
 
 def test_no_page_deletes_what_is_selected(user):

@@ -53,7 +53,7 @@ def test_it_says_who_did_what_in_words(chatbot, admin_user: User):
 
     page = client_of(officer).get(PAGE).text
     told = rows(page)
-    assert f"Membership set Operator, by a command role officer , user {officer.username}" in told[0]
+    assert f"Membership set Operator (command) role officer , user {officer.username}" in told[0]
     assert "File downloaded user:999999" in told[1]
     assert "conversation 17" in told[1]
     assert f"Request accepted API key CRM ({key.prefix}) …{str(REQUEST)[-8:]} kind deletion , origin api" in told[2]

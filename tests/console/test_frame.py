@@ -36,11 +36,11 @@ def test_an_address_that_takes_a_form_alone_says_so(admin_client: Client, chatbo
     # Where the log-in leads whoever had been logged out when they sent a form.
     answer = admin_client.get(reverse("console:switch_compliance", args=[chatbot.slug]))
     assert (answer.status_code, answer["Allow"]) == (405, "POST")
-    assert "go back to its page and send it again" in answer.text
+    assert "go back and submit it again" in answer.text
 
     answer = admin_client.post(reverse("console:requests"))
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD")
-    assert "Nothing was done: this address takes no form." in answer.text
+    assert "Nothing was changed: this page does not accept forms." in answer.text
 
 
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")

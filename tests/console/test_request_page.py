@@ -148,7 +148,7 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
     assert ", ".join(str(one.pk) for one in erased) in answer.text
     for said in (
         "API key CRM (3f9a)",
-        "The workers",
+        "Worker",
         "TICKET-7",
         "2 conversations, 6 messages, 0 files, 0 exports.",
     ):
