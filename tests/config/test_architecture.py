@@ -64,7 +64,12 @@ def test_each_function_on_the_page_is_in_the_file_that_it_is_named_with() -> Non
 
 @pytest.mark.parametrize(
     ("title", "most"),
-    [("A deletion, from POST to DELETE", 14), ("An export, from POST to the file", 16), ("A list of the console", 6)],
+    [
+        ("A deletion, from POST to DELETE", 14),
+        ("An export, from POST to the file", 16),
+        ("A list of the console", 6),
+        ("The conversations log of the console", 6),
+    ],
 )
 def test_a_walk_leads_through_few_files(title: str, most: int) -> None:
     files = steps(title)
