@@ -19,7 +19,7 @@ from uuid import UUID
 
 from chatbots.models import Chatbot
 from common import crypto
-from common.db import fetch
+from common.db import array, fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 
@@ -34,6 +34,10 @@ SELECT asked.digest, found.body_digest, found.request_id, found.existing
        SELECT body_digest, request_id, existing FROM compliance_replay
         WHERE chatbot_id = %s AND path = %s AND digest = asked.digest AND expires_at > statement_timestamp()
        OFFSET 0) AS found
+"""
+_REQUESTS = """
+SELECT r.* FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (SELECT * FROM compliance_compliancerequest WHERE id = ours.id OFFSET 0) AS r
 """
 
 
@@ -118,7 +122,8 @@ def recall(key: ReplayKey, places: Collection[int]) -> Recalled:
     if any(bytes(body) != key.body_digest for _, body, *_ in found):
         raise Refused("idempotency_conflict", "The Idempotency-Key came with another body. Use a new one.")
     answer_of: dict[bytes, tuple[UUID, bool]] = {bytes(digest): (pk, existing) for digest, _, pk, existing in found}
-    requests = ComplianceRequest.objects.select_related("export").in_bulk({pk for pk, _ in answer_of.values()})
+    ids = array({pk for pk, _ in answer_of.values()})
+    requests = {request.pk: request for request in ComplianceRequest.objects.raw(_REQUESTS, [ids])}
     recalled = Recalled(digests=set(answer_of))
     for one in key.items(places):
         if one.digest in answer_of:

@@ -18,6 +18,11 @@ Status = ComplianceRequest.Status
 # An export can have any number of files; the answer stays small.
 MOST_FILES = 100
 
+# OFFSET 0 keeps PostgreSQL at look-ups.
+_EXPORTS = """
+SELECT e.* FROM unnest(%s::uuid[]) AS ours(id)
+ CROSS JOIN LATERAL (SELECT * FROM compliance_export WHERE request_id = ours.id OFFSET 0) AS e
+"""
 _COPIES = """
 SELECT f.* FROM unnest(%s::bigint[]) AS ours(id)
  CROSS JOIN LATERAL (
@@ -81,7 +86,7 @@ def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:
     known = [cast("Export | None", field.get_cached_value(request, None)) for request in requests]
     found = {export.request_id: export for export in known if export is not None}
     if unknown:
-        found |= {export.request_id: export for export in Export.objects.filter(request__in=unknown)}
+        found |= {export.request_id: export for export in Export.objects.raw(_EXPORTS, [array(unknown)])}
     return found
 
 
