@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from benchmarks.filling import Filled
 from chatbots.authentication import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from chatbots.models import ApiKey, Chatbot
-from chatbots.operations import create_api_key
+from chatbots.operations.keys import create_api_key
 
 _THREADS = 4
 

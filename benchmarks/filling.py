@@ -6,7 +6,7 @@ from uuid import UUID
 
 from benchmarks import world
 from chatbots.models import Chatbot
-from chatbots.operations import NewVariable, create_chatbot
+from chatbots.operations.chatbots import NewVariable, create_chatbot
 from common.crypto import digest
 
 # Messages per transaction, and connections at once.

@@ -86,14 +86,14 @@ def can_sign(chatbot: Chatbot) -> bool:
     return CallbackSecret.objects.filter(chatbot=chatbot).exists() or has_signing_key(chatbot)
 
 
-def secret_binding(secret_id: UUID) -> str:
+def callback_secret_binding(secret_id: UUID) -> str:
     """Return what an encrypted callback secret is bound to (`common.crypto`)."""
     return f"callbacksecret:{secret_id}:secret"
 
 
 def _secret_of(row: CallbackSecret) -> str | None:
     try:
-        return decrypt(row.secret_encrypted, bound_to=secret_binding(row.pk))
+        return decrypt(row.secret_encrypted, bound_to=callback_secret_binding(row.pk))
     except SecretUnreadable:
         return None
 

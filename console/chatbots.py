@@ -9,8 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from chatbots import operations
 from chatbots.models import Chatbot
+from chatbots.operations.chatbots import create_chatbot
 from chatbots.overview import overview_of, with_setup
 from console.common.lists import paginate
 from console.common.pages import form as form_page
@@ -48,7 +48,7 @@ def new_chatbot(request: HttpRequest) -> HttpResponse:
     form = NewChatbotForm(request.POST or None, initial={"timezone": "UTC"})
     if request.method == "POST" and form.is_valid():
         try:
-            chatbot = operations.create_chatbot(**form.arguments(), actor=actor_of(request))
+            chatbot = create_chatbot(**form.arguments(), actor=actor_of(request))
         except ValidationError as error:
             form.refuse(error)
         else:

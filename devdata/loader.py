@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from chatbots import operations
 from chatbots.models import Chatbot
+from chatbots.operations.chatbots import create_chatbot
 from conversations.documents import parse_document
 from conversations.intake import DocumentOutcome, store
 from conversations.models import Conversation, UploadedFile
@@ -47,7 +47,7 @@ def _chatbot(company: Company, actor: str) -> tuple[Chatbot, bool]:
     known = Chatbot.objects.filter(slug=company.slug).first()
     if known is not None:
         return known, False
-    chatbot = operations.create_chatbot(
+    chatbot = create_chatbot(
         slug=company.slug,
         name=company.name,
         timezone=company.timezone,

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from chatbots.models import Variable
-from chatbots.operations import NewVariable
+from chatbots.operations.chatbots import NewVariable
 from conversations.models import Conversation
 from devdata.phrases import LANGUAGES, Language
 

@@ -24,8 +24,9 @@ from uuid_utils.compat import uuid7
 
 from accounts import second_factor
 from chatbots import changelog
-from chatbots import operations as chatbot_operations
 from chatbots.models import ApiKey, Chatbot, Membership
+from chatbots.operations.chatbots import change_chatbot, set_role
+from chatbots.operations.keys import create_api_key
 from compliance import worker
 from compliance.erasure import extract_rebuild
 from compliance.models import Callback, Claim, ComplianceRequest, Export
@@ -97,8 +98,8 @@ def _people() -> dict[str, User]:
     officer = User.objects.create_user("mira.voss", is_staff=True)
     helper = User.objects.create_user("jonas.birk", is_staff=True)
     for chatbot in Chatbot.objects.all():
-        chatbot_operations.set_role(chatbot=chatbot, user=officer, role=Membership.Role.OFFICER, actor="command")
-        chatbot_operations.set_role(chatbot=chatbot, user=helper, role=Membership.Role.SUPPORT, actor="command")
+        set_role(chatbot=chatbot, user=officer, role=Membership.Role.OFFICER, actor="command")
+        set_role(chatbot=chatbot, user=helper, role=Membership.Role.SUPPORT, actor="command")
     return {"superuser": superuser, "officer": officer}
 
 
@@ -127,8 +128,8 @@ def _set_up(chatbot: Chatbot) -> None:
         (ApiKey.Type.TOKEN, "Chat platform", ("conversations:write",)),
     )
     for kind, label, scopes in kinds:
-        chatbot_operations.create_api_key(chatbot=chatbot, type=kind, label=label, scopes=scopes, actor="command")
-    chatbot_operations.change_chatbot(chatbot=chatbot, changes={"extracts_enabled": True}, actor="command")
+        create_api_key(chatbot=chatbot, type=kind, label=label, scopes=scopes, actor="command")
+    change_chatbot(chatbot=chatbot, changes={"extracts_enabled": True}, actor="command")
 
 
 def _chatters(chatbot: Chatbot) -> list[str]:
@@ -169,7 +170,7 @@ def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict
     }
     worker.drain(seconds=60)
     guard = {"max_conversations_per_deletion": 2}
-    chatbot_operations.change_chatbot(chatbot=chatbot, changes=guard, actor="command")
+    change_chatbot(chatbot=chatbot, changes=guard, actor="command")
     chatbot.refresh_from_db()
     made["held"] = file(Kind.DELETION, values[3], reference="CASE-20430")
     made["overdue"] = file(Kind.DELETION, values[4], reference="CASE-20395")

@@ -9,7 +9,7 @@ from django.test import Client
 
 from chatbots.authentication import sign
 from chatbots.models import ApiKey, Chatbot
-from chatbots.operations import create_api_key
+from chatbots.operations.keys import create_api_key
 from tests.document import assert_documented
 
 ALICE = {"unique_chatter_identifier_key": "member_id", "unique_chatter_identifier_value": "alice-77"}

@@ -1,16 +1,20 @@
-"""Chatbots and their settings."""
+"""Chatbots, their settings and variables (one is the Unique Chatter Identifier), and the roles of staff in them."""
 
 import difflib
+import re
 import zoneinfo
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from chatbots import changelog
 from chatbots.callback_urls import CallbackUrlRefused, canonical_url, check_reachable
-from chatbots.models import Bucket, Chatbot
-from chatbots.operations.variables import NewVariable, add_variable, check_variables, create_variable, designate_uci
+from chatbots.models import Bucket, Chatbot, Membership, Variable
+
+Category = Variable.Category
 
 # The changeable settings. Not the slug, which is part of paths and of the keys of stored objects.
 SETTINGS = (
@@ -30,6 +34,16 @@ _NOT_LOGGED = ("name", "callback_url")
 _EXTRACTS_NEED_A_BUCKET = (
     "Extracts need a bucket to go to. Set one first: in the console, with set_bucket, or with --hosted-bucket."
 )
+_VARIABLE_NAME = re.compile(r"\S(.{0,126}\S)?")
+_USER_CHANNEL_NAME = re.compile(r"[a-z0-9_]+")
+
+
+@dataclass(frozen=True)
+class NewVariable:
+    """A variable to create, with a category of Variable.Category."""
+
+    category: str
+    name: str
 
 
 def create_chatbot(
@@ -61,14 +75,14 @@ def create_chatbot(
     chatbot.clean_fields()
     chatbot.validate_constraints()
     _check_timezone(timezone)
-    check_variables(variables, uci=uci)
+    _check_variables(variables, uci=uci)
     if enable_extracts and not hosted_bucket:
         raise ValidationError({"extracts_enabled": _EXTRACTS_NEED_A_BUCKET})
     with transaction.atomic():
         _insert(chatbot)
         changelog.record("chatbot.created", chatbot_id=chatbot.pk, actor=actor)
         for variable in variables:
-            create_variable(chatbot, variable, actor)
+            _create_variable(chatbot, variable, actor)
         if uci is not None:
             designate_uci(chatbot=chatbot, name=uci, actor=actor)
         if hosted_bucket:
@@ -115,6 +129,85 @@ def change_chatbot(
     return current
 
 
+def add_variable(*, chatbot: Chatbot, variable: NewVariable, actor: str) -> Variable:
+    """Declare a variable, or return the existing one of this name and category. Raises ValidationError."""
+    _check_variables([variable], uci=None)
+    with transaction.atomic():
+        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        known = Variable.objects.filter(chatbot=chatbot, name=variable.name).first()
+        if known is None:
+            return _create_variable(chatbot, variable, actor)
+    if known.category != variable.category:
+        message = f"{variable.name!r} is a {known.category} variable already. Choose another name."
+        raise ValidationError({"variables": message})
+    return known
+
+
+def designate_uci(*, chatbot: Chatbot, name: str, actor: str) -> Variable:
+    """Make a variable the chatbot's Unique Chatter Identifier, for conversations that begin from now on.
+
+    Earlier ones stay findable under the UCI of their time. Raises ValidationError.
+    """
+    with transaction.atomic():
+        # One designation at a time. `no_key`, so that intake can insert rows of the chatbot meanwhile.
+        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        variable = Variable.objects.filter(chatbot=chatbot, name=name).first()
+        if variable is None:
+            raise ValidationError({"uci": "This chatbot has no such variable. Declare it first."})
+        if variable.category == Category.SYSTEM:
+            raise ValidationError(
+                {"uci": "A system variable cannot be the UCI. Choose a custom or user-channel one."}
+            )
+        if not variable.is_uci:
+            Variable.objects.filter(chatbot=chatbot, is_uci=True).update(is_uci=False, was_uci=True)
+            variable.is_uci = True
+            variable.save(update_fields=["is_uci"])
+            changelog.record("variable.designated_uci", chatbot_id=chatbot.pk, actor=actor, data={"variable": name})
+    return variable
+
+
+def set_role(*, chatbot: Chatbot, user: User, role: Membership.Role | None, actor: str) -> None:
+    """Set the role of a staff user in a chatbot; None removes it. An unchanged role makes no change-log entry.
+
+    Raises ValidationError for a user who cannot log in to the console.
+    """
+    if role is not None and not (user.is_staff and user.is_active):
+        raise ValidationError({"user": "Only active staff can have a role. Make this user staff first."})
+    with transaction.atomic():
+        known = Membership.objects.select_for_update().filter(chatbot=chatbot, user=user).first()
+        if role is None:
+            if known is not None:
+                known.delete()
+                changelog.record("membership.removed", chatbot_id=chatbot.pk, actor=actor, data={"user": user.pk})
+        elif known is None or known.role != role:
+            Membership.objects.update_or_create(chatbot=chatbot, user=user, defaults={"role": role})
+            changelog.record(
+                "membership.set",
+                chatbot_id=chatbot.pk,
+                actor=actor,
+                data={"user": user.pk, "role": role.value},
+            )
+
+
+def set_mails(*, user: User, wanted: Mapping[int, bool], actor: str) -> None:
+    """Set which chatbots an officer gets mails about, by chatbot id; chatbots with another role are skipped.
+
+    Unchanged choices make no change-log entry.
+    """
+    with transaction.atomic():
+        own = Membership.objects.select_for_update().filter(user=user, role=Membership.Role.OFFICER)
+        for membership in own.filter(chatbot__in=wanted).order_by("pk"):
+            if membership.mails != wanted[membership.chatbot_id]:
+                membership.mails = wanted[membership.chatbot_id]
+                membership.save(update_fields=["mails"])
+                changelog.record(
+                    "membership.mails_set",
+                    chatbot_id=membership.chatbot_id,
+                    actor=actor,
+                    data={"user": user.pk, "wanted": membership.mails},
+                )
+
+
 def _insert(chatbot: Chatbot) -> None:
     try:
         with transaction.atomic():
@@ -152,3 +245,40 @@ def _check_timezone(name: str) -> None:
         close = difflib.get_close_matches(name, known, n=1)
         advice = f"Did you mean {close[0]}?" if close else "Use an IANA name such as Europe/Paris."
         raise ValidationError({"timezone": f"Unknown time zone {name!r}. {advice}"})
+
+
+def _check_variables(variables: Sequence[NewVariable], *, uci: str | None) -> None:
+    errors: dict[str, list[str]] = {"variables": [], "uci": []}
+    names = [variable.name for variable in variables]
+    for variable in variables:
+        errors["variables"] += _errors_of(variable)
+        if names.count(variable.name) > 1:
+            errors["variables"].append(f"{variable.name!r} is named more than once. Names are unique in a chatbot.")
+    categories = {variable.name: variable.category for variable in variables}
+    if uci is not None and uci not in categories:
+        errors["uci"].append(f"The UCI {uci!r} is not among the variables. Declare it too: custom:{uci}.")
+    elif uci is not None and categories[uci] == Category.SYSTEM:
+        errors["uci"].append("A system variable cannot be the UCI. Choose a custom or user-channel one.")
+    if any(errors.values()):
+        raise ValidationError({field: list(dict.fromkeys(found)) for field, found in errors.items() if found})
+
+
+def _create_variable(chatbot: Chatbot, variable: NewVariable, actor: str) -> Variable:
+    created = Variable.objects.create(chatbot=chatbot, name=variable.name, category=variable.category)
+    data = {"variable": variable.name, "category": str(variable.category)}
+    changelog.record("variable.created", chatbot_id=chatbot.pk, actor=actor, data=data)
+    return created
+
+
+def _errors_of(variable: NewVariable) -> list[str]:
+    errors = []
+    if variable.category not in Category.values:
+        errors.append(f"Unknown category {variable.category!r}. Use one of: {', '.join(Category.values)}.")
+    advice = ""
+    if not _VARIABLE_NAME.fullmatch(variable.name) or not variable.name.isprintable():
+        advice = "Use 1 to 128 printable characters, with no space at either end."
+    elif variable.category == Category.USER_CHANNEL and not _USER_CHANNEL_NAME.fullmatch(variable.name):
+        advice = "Names of user-channel variables have lower-case letters, digits and underscores."
+    if advice:
+        errors.append(f"Bad name {variable.name!r}. {advice}")
+    return errors

@@ -1,23 +1,32 @@
-"""API keys."""
+"""API keys, and the secrets that sign callbacks."""
 
+import base64
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils.timezone import now
+from uuid_utils.compat import uuid7
 
 from chatbots import changelog
 from chatbots.authentication import secret_binding, token_digest
-from chatbots.models import ApiKey, Chatbot
+from chatbots.callback_secrets import PREFIX, callback_secret_binding
+from chatbots.models import ApiKey, CallbackSecret, Chatbot
 from common.crypto import encrypt
 
 Scope = ApiKey.Scope
 
 # A signature covers no path, so it serves only the calls that these two scopes allow.
 SIGNING_SCOPES = (Scope.DELETIONS_WRITE, Scope.EXPORTS_WRITE)
+
+
+# Callbacks are retried for a day, and receivers need time to switch to the new secret.
+OVERLAP_HOURS = 48
+LONGEST_OVERLAP_HOURS = 720
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,14 @@ class NewApiKey:
 
     api_key: ApiKey
     secret: str | None
+
+
+@dataclass(frozen=True)
+class NewCallbackSecret:
+    """A new secret. It can be shown only now: it is stored encrypted."""
+
+    secret: str
+    overlap_hours: int
 
 
 def create_api_key(
@@ -103,6 +120,38 @@ def change_api_key_rate_limit(*, chatbot: Chatbot, prefix: str, rate_limit: int 
             data={"prefix": prefix, "rate_limit": rate_limit},
         )
     return api_key
+
+
+def create_callback_secret(*, chatbot: Chatbot, actor: str, overlap_hours: int = OVERLAP_HOURS) -> NewCallbackSecret:
+    """Create the secret that signs the chatbot's callbacks from now on, and return it; it cannot be shown again.
+
+    Its predecessor, the last secret or the newest signing key, signs as well for `overlap_hours`. Raises
+    ValidationError.
+    """
+    if not 0 <= overlap_hours <= LONGEST_OVERLAP_HOURS:
+        raise ValidationError({"overlap_hours": f"Use a number of hours from 0 to {LONGEST_OVERLAP_HOURS}."})
+    secret = PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+    secret_id = uuid7()
+    with transaction.atomic():
+        # One at a time: two would have the same predecessor.
+        Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        earlier = list(CallbackSecret.objects.filter(chatbot=chatbot).order_by("-created_at", "-pk"))
+        if len(earlier) > 1:
+            CallbackSecret.objects.filter(pk__in=[old.pk for old in earlier[1:]]).delete()
+            CallbackSecret.objects.filter(pk=earlier[0].pk).update(previous_until=None)
+        CallbackSecret.objects.create(
+            id=secret_id,
+            chatbot=chatbot,
+            secret_encrypted=encrypt(secret, bound_to=callback_secret_binding(secret_id)),
+            previous_until=Now() + timedelta(hours=overlap_hours) if overlap_hours else None,
+        )
+        changelog.record(
+            "callback_secret.created",
+            chatbot_id=chatbot.pk,
+            actor=actor,
+            data={"overlap_hours": overlap_hours},
+        )
+    return NewCallbackSecret(secret, overlap_hours)
 
 
 def _active_key(prefix: str, chatbot: Chatbot | None) -> ApiKey:

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from chatbots.models import Membership
-from chatbots.operations import set_mails
+from chatbots.operations.chatbots import set_mails
 from compliance.models import Mailbox
 from console.common.pages import form, render
 from console.common.scope import Role, actor_of

@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from accounts.proof import require_password
-from chatbots import operations
 from chatbots.models import Bucket, Chatbot
-from chatbots.operations import NewApiKey, NewCallbackSecret
+from chatbots.operations import chatbots, keys
 from chatbots.operations.buckets import set_bucket
+from chatbots.operations.keys import NewApiKey, NewCallbackSecret
 from compliance.work import bucket_checks
 from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
@@ -40,7 +40,7 @@ def _switch(request: HttpRequest, slug: str, *, section: str, setting: str, labe
 
     def call() -> str:
         is_on = form.cleaned_data["on"]
-        operations.change_chatbot(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
+        chatbots.change_chatbot(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
         return f"{label} turned {'on' if is_on else 'off'}."
 
     return _saved(request, chatbot, RefusedForm(section, form), call)
@@ -52,7 +52,7 @@ def choose_uci(request: HttpRequest, slug: str) -> HttpResponse:
     form = forms.UciForm(request.POST, variables=variables_of(chatbot))
 
     def call() -> str:
-        operations.designate_uci(chatbot=chatbot, name=form.cleaned_data["uci"], actor=actor_of(request))
+        chatbots.designate_uci(chatbot=chatbot, name=form.cleaned_data["uci"], actor=actor_of(request))
         return "UCI saved. It applies to new conversations."
 
     return _saved(request, chatbot, RefusedForm("uci", form), call)
@@ -64,7 +64,7 @@ def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
     form = forms.VariableForm(request.POST)
 
     def call() -> str:
-        operations.add_variable(chatbot=chatbot, variable=form.variable(), actor=actor_of(request))
+        chatbots.add_variable(chatbot=chatbot, variable=form.variable(), actor=actor_of(request))
         return "Variable created. To make it the UCI, choose it and save."
 
     return _saved(request, chatbot, RefusedForm("variables", form), call, section="uci")
@@ -105,7 +105,7 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
     form = forms.RulesForm(request.POST, chatbot=chatbot)
 
     def call() -> str:
-        operations.change_chatbot(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
+        chatbots.change_chatbot(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
         return "Settings saved."
 
     return _saved(request, chatbot, RefusedForm("rules", form), call)
@@ -121,7 +121,7 @@ def create_key(request: HttpRequest, slug: str) -> HttpResponse:
     created: list[NewApiKey] = []
     if form.is_valid():
         try:
-            created = [operations.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())]
+            created = [keys.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())]
         except ValidationError as error:
             form.refuse(error)
     if not created:
@@ -140,9 +140,7 @@ def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
     if form.is_valid():
         hours = form.cleaned_data["overlap_hours"]
         try:
-            created = [
-                operations.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))
-            ]
+            created = [keys.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))]
         except ValidationError as error:
             form.refuse(error)
     if not created:
@@ -159,7 +157,7 @@ def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
     form = forms.RevokeForm(request.POST, auto_id=f"revoke-{prefix}-%s")
 
     def call() -> str:
-        operations.revoke_api_key(chatbot=chatbot, prefix=prefix, actor=actor_of(request))
+        keys.revoke_api_key(chatbot=chatbot, prefix=prefix, actor=actor_of(request))
         return f"Key {prefix} revoked."
 
     return _saved(request, chatbot, RefusedForm("revoke", form, prefix), call, section="keys")
@@ -172,9 +170,7 @@ def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
 
     def call() -> str:
         limit = form.cleaned_data["rate_limit"]
-        operations.change_api_key_rate_limit(
-            chatbot=chatbot, prefix=prefix, rate_limit=limit, actor=actor_of(request)
-        )
+        keys.change_api_key_rate_limit(chatbot=chatbot, prefix=prefix, rate_limit=limit, actor=actor_of(request))
         return f"Rate limit of key {prefix} saved."
 
     return _saved(request, chatbot, RefusedForm("limit", form, prefix), call, section="keys")
@@ -188,7 +184,7 @@ def set_member(request: HttpRequest, slug: str) -> HttpResponse:
 
     def call() -> str:
         user, role = form.cleaned_data["user"], form.role_or_none()
-        operations.set_role(chatbot=chatbot, user=user, role=role, actor=actor_of(request))
+        chatbots.set_role(chatbot=chatbot, user=user, role=role, actor=actor_of(request))
         return "Role saved." if role else "Role removed."
 
     return _saved(request, chatbot, RefusedForm("members", form), call)

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from playwright.sync_api import Browser, expect
 
 from accounts.models import Authenticator
-from chatbots import operations
+from chatbots.operations.chatbots import designate_uci
 from tests.browser import browser, is_easy_to_use, needs_chromium, open_page, signed_in, stays_at_home
 from tests.codes import PASSWORD, App, code_of
 
@@ -26,7 +26,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.mark.django_db(transaction=True)
 def test_the_way_in_and_the_change_log(live_server, chromium, user: User, chatbot, settings):
     settings.SECOND_FACTOR_REQUIRED = True
-    operations.designate_uci(chatbot=chatbot, name="plan", actor=f"user:{user.pk}")
+    designate_uci(chatbot=chatbot, name="plan", actor=f"user:{user.pk}")
 
     watched = signed_in(chromium, live_server.url, user, "/admin/changelog/")
     page = watched.page

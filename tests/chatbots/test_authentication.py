@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from chatbots import authentication
 from chatbots.authentication import sign
 from chatbots.models import ApiKey, Chatbot
-from chatbots.operations import create_api_key
+from chatbots.operations.keys import create_api_key
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 

@@ -10,16 +10,8 @@ from django.db import IntegrityError
 
 from chatbots.authentication import secret_binding, token_digest
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
-from chatbots.operations import (
-    NewVariable,
-    change_api_key_rate_limit,
-    change_chatbot,
-    create_api_key,
-    create_chatbot,
-    designate_uci,
-    revoke_api_key,
-    set_role,
-)
+from chatbots.operations.chatbots import NewVariable, change_chatbot, create_chatbot, designate_uci, set_role
+from chatbots.operations.keys import change_api_key_rate_limit, create_api_key, revoke_api_key
 from common.crypto import decrypt
 from tests.factories import ChatbotFactory, VariableFactory
 

@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot, Variable
-from chatbots.operations import NewVariable, add_variable, create_chatbot
+from chatbots.operations.chatbots import NewVariable, add_variable, create_chatbot
 from common.crypto import digest
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,7 @@ from django.db.models import F
 
 from chatbots import rate_limits
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, RateLimitWindow
-from chatbots.operations import create_api_key
+from chatbots.operations.keys import create_api_key
 from chatbots.rate_limits import RateLimiter
 from compliance.models import ComplianceRequest, Replay
 from compliance.requests import operations

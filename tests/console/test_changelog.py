@@ -7,8 +7,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from chatbots import changelog, operations
+from chatbots import changelog
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from chatbots.operations.chatbots import set_role
+from chatbots.operations.keys import create_api_key
 from tests.people import Role, client_of, member, staff
 
 PAGE = "/admin/changelog/"
@@ -37,7 +39,7 @@ def test_it_is_for_officers(chatbot, neighbour, role, status):
 
 def test_an_officer_of_one_chatbot_reads_no_other_in_which_they_only_watch(chatbot, neighbour):
     officer = staff(chatbot, Role.OFFICER)
-    operations.set_role(chatbot=neighbour, user=officer, role=Role.VIEWER, actor="command")
+    set_role(chatbot=neighbour, user=officer, role=Role.VIEWER, actor="command")
     client = client_of(officer)
     assert client.get(PAGE, {"chatbot": "neighbour"}).status_code == 403
     assert "neighbour" not in client.get(PAGE).text
@@ -45,11 +47,11 @@ def test_an_officer_of_one_chatbot_reads_no_other_in_which_they_only_watch(chatb
 
 def test_it_says_who_did_what_in_words(chatbot, admin_user: User):
     officer = staff(chatbot, Role.OFFICER)
-    key = operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key
-    operations.set_role(chatbot=chatbot, user=officer, role=Role.SUPPORT, actor=f"user:{admin_user.pk}")
+    key = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key
+    set_role(chatbot=chatbot, user=officer, role=Role.SUPPORT, actor=f"user:{admin_user.pk}")
     note(chatbot, actor=f"api:{key.prefix}", request_id=REQUEST, data={"kind": "deletion", "origin": "api"})
     note(chatbot, event="file.downloaded", actor="user:999999", data={"file": 3, "conversation": 17})
-    operations.set_role(chatbot=chatbot, user=officer, role=Role.OFFICER, actor="command")
+    set_role(chatbot=chatbot, user=officer, role=Role.OFFICER, actor="command")
 
     page = client_of(officer).get(PAGE).text
     told = rows(page)

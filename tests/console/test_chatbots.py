@@ -6,8 +6,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from chatbots import operations
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Variable
+from chatbots.operations.keys import create_api_key
 from tests import factories
 from tests.people import Role, client_of, member
 
@@ -25,7 +25,7 @@ FILLED = {
 
 
 def test_it_shows_each_chatbot_with_what_it_lacks(admin_client: Client, chatbot: Chatbot) -> None:
-    operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
     factories.ChatbotFactory.create(slug="bare", compliance_enabled=False)
 
     text = admin_client.get(f"{LIST}?q=acme").text

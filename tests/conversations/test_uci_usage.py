@@ -3,7 +3,7 @@
 import pytest
 
 from chatbots.models import Chatbot
-from chatbots.operations import designate_uci
+from chatbots.operations.chatbots import designate_uci
 from conversations import usage
 from conversations.usage import UciCount, conversations_by_uci
 from tests import factories

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 
 from chatbots.models import Chatbot
-from chatbots.operations import create_callback_secret
+from chatbots.operations.keys import create_callback_secret
 from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.requests import operations
 from tests.factories import deletion_of

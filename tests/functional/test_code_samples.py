@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 
 from chatbots.models import Chatbot
-from chatbots.operations import NewVariable, add_variable, designate_uci
+from chatbots.operations.chatbots import NewVariable, add_variable, designate_uci
 from compliance.models import ComplianceRequest
 from config.openapi.document import PRE_REQUEST_SCRIPT
 from tests import factories

@@ -3,8 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from chatbots.management.base import find_chatbot
-from chatbots.management.buckets import print_result, result_as_json
+from chatbots.management.base import find_chatbot, print_result, result_as_json
 from chatbots.operations.buckets import check_bucket
 from common.commands import TeachingCommand
 

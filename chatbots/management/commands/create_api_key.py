@@ -5,7 +5,7 @@ from django.core.management.base import CommandParser
 
 from chatbots.management.base import find_chatbot, read_secret
 from chatbots.models import ApiKey
-from chatbots.operations import create_api_key
+from chatbots.operations.keys import create_api_key
 from common.commands import TeachingCommand
 
 

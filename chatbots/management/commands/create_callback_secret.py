@@ -4,7 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.management.base import find_chatbot
-from chatbots.operations import OVERLAP_HOURS, create_callback_secret
+from chatbots.operations.keys import OVERLAP_HOURS, create_callback_secret
 from common.commands import TeachingCommand
 
 

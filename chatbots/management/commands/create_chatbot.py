@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from chatbots.callback_urls import receiver_of
 from chatbots.management.base import parse_variable
 from chatbots.models import Variable
-from chatbots.operations import create_chatbot
+from chatbots.operations.chatbots import create_chatbot
 from common.commands import TeachingCommand
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from chatbots.operations import revoke_api_key
+from chatbots.operations.keys import revoke_api_key
 from common.commands import TeachingCommand
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from chatbots.management.base import find_chatbot, read_secret
-from chatbots.management.buckets import bucket_as_json, print_result, result_as_json
+from chatbots.management.base import bucket_as_json, find_chatbot, print_result, read_secret, result_as_json
 from chatbots.models import Bucket
 from chatbots.operations.buckets import ClientBucket, check_bucket, set_bucket
 from common.commands import TeachingCommand

@@ -7,7 +7,7 @@ from django.core.management.base import CommandParser
 from chatbots.callback_urls import receiver_of
 from chatbots.management.base import find_chatbot, parse_variable
 from chatbots.models import Variable
-from chatbots.operations import SETTINGS, change_chatbot
+from chatbots.operations.chatbots import SETTINGS, change_chatbot
 from common.commands import TeachingCommand
 
 _SWITCHES = {"compliance": "allow deletions and exports to be filed", "extracts": "write daily extracts"}

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from django import forms
 
 from chatbots.models import Chatbot, Variable
-from chatbots.operations import NewVariable
+from chatbots.operations.chatbots import NewVariable
 from console.settings.forms.base import ConsoleForm
 
 # The id of the list in `console/timezones.html`.

@@ -7,7 +7,7 @@ from django import forms
 from django.core.validators import MaxValueValidator
 
 from chatbots.models import ApiKey
-from chatbots.operations import OVERLAP_HOURS
+from chatbots.operations.keys import OVERLAP_HOURS
 from console.settings.forms.base import ConsoleForm
 
 

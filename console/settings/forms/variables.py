@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from django import forms
 
 from chatbots.models import Variable
-from chatbots.operations import NewVariable
+from chatbots.operations.chatbots import NewVariable
 from console.settings.forms.base import ConsoleForm
 from console.settings.forms.chatbots import CATEGORIES
 

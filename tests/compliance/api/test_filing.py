@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
-from chatbots.operations import designate_uci
+from chatbots.operations.chatbots import designate_uci
 from compliance.models import ComplianceRequest, Replay
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
 from tests.factories import VariableFactory

@@ -10,7 +10,7 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
-from chatbots.operations import create_api_key, revoke_api_key
+from chatbots.operations.keys import create_api_key, revoke_api_key
 from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import Callback, Claim, ComplianceRequest

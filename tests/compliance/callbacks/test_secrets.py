@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from chatbots.callback_secrets import signers_of
 from chatbots.models import CallbackSecret, ChangeLogEntry, Chatbot
-from chatbots.operations import create_callback_secret
+from chatbots.operations.keys import create_callback_secret
 from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests import operations

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from chatbots.models import Chatbot
-from chatbots.operations import designate_uci
+from chatbots.operations.chatbots import designate_uci
 from compliance import worker
 from compliance.erasure import uci_values
 from conversations.intake import store

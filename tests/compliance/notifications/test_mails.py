@@ -14,7 +14,7 @@ from django_q.models import OrmQ
 from pytest_django import Settings
 
 from chatbots.models import ChangeLogEntry, Chatbot, Membership
-from chatbots.operations import set_mails
+from chatbots.operations.chatbots import set_mails
 from compliance import tasks
 from compliance.models import ComplianceRequest, Mailbox, Notice
 from compliance.notifications import delivery, detect

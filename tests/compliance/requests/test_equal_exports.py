@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 
 from chatbots.models import ChangeLogEntry, Chatbot
-from chatbots.operations import create_callback_secret
+from chatbots.operations.keys import create_callback_secret
 from compliance.models import ComplianceRequest as Request
 from compliance.models import Export
 from compliance.requests import equal_exports, operations

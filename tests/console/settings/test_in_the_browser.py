@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.db import connections
 from playwright.sync_api import Browser, Page, expect
 
-from chatbots import operations
 from chatbots.models import ApiKey, Chatbot, Variable
 from chatbots.operations.buckets import ClientBucket, set_bucket
+from chatbots.operations.keys import create_api_key
 from common.storage import ObjectStorage
 from compliance import worker
 from tests import factories
@@ -64,7 +64,7 @@ def test_a_chatbot_is_set_up_with_ease(live_server, chromium, admin_user: User, 
     factories.ChatbotFactory.create(slug="bare")
     client_s = ClientBucket("acme-files", "eu-west-3", access_key_id="AKIA1", secret="a-client-s-secret")
     set_bucket(chatbot=chatbot, client=client_s, actor="command")
-    operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
     staff(chatbot, Role.OFFICER)
     watched = signed_in(chromium, live_server.url, admin_user, LIST)
     page = watched.page

@@ -9,9 +9,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from chatbots import operations
 from chatbots.models import ApiKey, Bucket, ChangeLogEntry, Chatbot, Membership, Variable
 from chatbots.operations.buckets import ClientBucket, set_bucket
+from chatbots.operations.chatbots import change_chatbot
+from chatbots.operations.keys import create_api_key
 from tests import factories
 from tests.console.settings.saving import page_of, save, shown
 from tests.people import Role, member
@@ -39,7 +40,7 @@ _TOKEN = re.compile(r'value="[A-Za-z0-9]{64}"')
 
 @pytest.fixture
 def prefix(chatbot: Chatbot) -> str:
-    new = operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
+    new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
     return new.api_key.prefix
 
 
@@ -48,7 +49,7 @@ def test_it_shows_a_member_all_but_secrets_and_only_the_controls_of_the_role(cha
     client_s = ClientBucket("acme-files", "eu-west-3", access_key_id="AKIA1", secret="a-client-s-secret")
     set_bucket(chatbot=chatbot, client=client_s, actor="command")
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url="https://hooks.example.com/a-secret-path")
-    new = operations.create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="Our CRM", actor="command")
+    new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="Our CRM", actor="command")
     factories.conversation_of(chatbot, "42", messages=0)
 
     text = shown(member(chatbot, role), chatbot)
@@ -141,7 +142,7 @@ def test_the_calls_are_this_chatbot_s_own(admin_client: Client, chatbot: Chatbot
     assert "&lt;the value of member_id&gt;" in text
     assert "&quot;action&quot;" not in text
 
-    operations.change_chatbot(chatbot=chatbot, changes={"require_action": True}, actor="command")
+    change_chatbot(chatbot=chatbot, changes={"require_action": True}, actor="command")
     text = calls()
     for action in ("delete", "export"):
         assert f"&quot;action&quot;: &quot;{action}&quot;" in text

@@ -7,7 +7,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, Membership, Variable
-from chatbots.operations import change_chatbot, create_api_key, revoke_api_key
+from chatbots.operations.chatbots import change_chatbot
+from chatbots.operations.keys import create_api_key, revoke_api_key
 from tests import factories
 from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import Role, client_of, staff
