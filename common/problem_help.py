@@ -1,7 +1,4 @@
-"""What each error code means and what to do about it: for the page `/api/docs/errors` and the table in docs/api.md.
-
-A test compares the two word by word.
-"""
+"""What each error code means and what to do about it: for `/api/docs/errors` and the table in docs/api.md."""
 
 import re
 from collections.abc import Mapping

@@ -1,8 +1,5 @@
-"""What each code that a request can fail with means and what to do about it: the request's page in the console, and
-the table of docs/operating.md.
-
-A test compares the two, word by word.
-"""
+"""What each code that a request can fail with means and what to do about it: for the request's page in the console,
+and the table of docs/operating.md."""
 
 from collections.abc import Mapping
 

@@ -17,8 +17,7 @@ from common.db import array, execute, fetch
 from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
-from compliance.inventory import CONVERSATION, stores
-from compliance.inventory_terms import Disposition, ReachedBy
+from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.work import references, transitions
 from compliance.work.sizes import Size
 from compliance.work.sql import subjects

@@ -19,8 +19,7 @@ from common.db import fetch
 from compliance import notes
 from compliance.erasure.scope import EXPORTS_HOLDING, GOES, IN_SCOPE_WITH, OWN_EXPORTS
 from compliance.errors import StepFailed
-from compliance.inventory import CONVERSATION, stores
-from compliance.inventory_terms import Disposition, ReachedBy
+from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
 from compliance.models import ComplianceRequest, Export, RequestNote
 from compliance.work.sql import subjects
 from conversations.models import DailyExtract, Identity, UploadedFile

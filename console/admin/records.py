@@ -15,8 +15,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from compliance.inventory import STORES
-from compliance.inventory_terms import Disposition
+from compliance.inventory import STORES, Disposition
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from console.admin.base import ShortPaginator, SuperusersOnly
 from conversations.models import DailyExtract

@@ -2,7 +2,7 @@ import pytest
 from django.apps import apps
 
 from compliance import inventory
-from compliance.inventory_terms import Disposition, Store
+from compliance.inventory import Disposition, Store
 
 
 def test_every_model_and_field_is_declared() -> None:

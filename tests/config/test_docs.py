@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 from django.core.management import get_commands
 
 from common.problem_help import HELP
 from common.problems import CODES
+from compliance import documents
 from compliance.failure_docs import FAILURES
 from compliance.work import health
 from config.openapi.document import PRE_REQUEST_SCRIPT
@@ -43,7 +45,7 @@ def test_operating_names_each_command_once() -> None:
     assert sorted(_first_column(OPERATING, "Commands")) == sorted(commands)
 
 
-def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> None:
+def test_each_code_a_request_can_fail_with_is_explained() -> None:
     sources = [
         path.read_text(encoding="utf-8")
         for folder in ("compliance", "conversations", "common")
@@ -52,32 +54,23 @@ def test_operating_says_what_to_do_for_each_code_a_request_can_fail_with() -> No
     raised = re.findall(r"(?:StepFailed|StorageError|ExtractFailed)\(\s*\"([a-z_]+)\"", "".join(sources))
     written = re.findall(r"error_code = (?:CASE .*? THEN )?'([a-z_]+)'", "".join(sources))
 
-    assert sorted(_first_column(OPERATING, "Failed requests")) == sorted({*raised, *written})
+    assert sorted(FAILURES) == sorted({*raised, *written})
 
 
 def test_operating_says_what_to_do_for_each_problem_of_health() -> None:
     assert sorted(_first_column(OPERATING, "What to watch")) == sorted(health.Code)
 
 
-def test_operating_explains_each_failure_as_the_console_does() -> None:
-    """Whoever adds a code, or changes its words, does so in docs/operating.md and in compliance/failure_docs.py."""
-    table = _section(OPERATING, "Failed requests")
-    rows = re.findall(r"^\| `([a-z_]+)` \| (.+?) \| (.+?) \|$", table, re.MULTILINE)
+@pytest.mark.parametrize("page", documents.PAGES)
+def test_tables_of_a_page_are_what_the_code_says(page: str) -> None:
+    text = _read(page)
 
-    assert {code: (meaning, remedy) for code, meaning, remedy in rows} == dict(FAILURES)
-
-
-def test_api_names_each_error_code_with_its_status() -> None:
-    rows = re.findall(r"^\| ([0-9]{3}) \| `([a-z_]+)` \|", _section(API, "Errors"), re.MULTILINE)
-
-    assert sorted(rows) == sorted((str(status), code) for code, (status, _) in CODES.items())
+    assert "<!-- table: " in text
+    assert documents.with_tables(text) == text, "Run: manage.py doc_tables"
 
 
-def test_api_explains_each_error_code_as_the_page_of_errors_does() -> None:
-    """Whoever adds a code, or changes its words, does so in docs/api.md and in common/problem_help.py."""
-    rows = re.findall(r"^\| [0-9]{3} \| `([a-z_]+)` \| (.+?) \| (.+?) \|$", _section(API, "Errors"), re.MULTILINE)
-
-    assert {code: (meaning, remedy) for code, meaning, remedy in rows} == dict(HELP)
+def test_each_error_code_is_explained() -> None:
+    assert sorted(HELP) == sorted(CODES)
 
 
 def test_api_shows_the_script_for_postman_that_is_tested() -> None:

@@ -13,8 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.inventory import STORES
-from compliance.inventory_terms import Disposition
+from compliance.inventory import STORES, Disposition
 from compliance.models import Claim, ComplianceRequest
 from console.admin.base import ShortPaginator
 from console.admin.records import RecordAdmin

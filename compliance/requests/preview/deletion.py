@@ -13,8 +13,7 @@ from compliance.erasure import extracts
 from compliance.erasure.blocking_exports import blocking
 from compliance.erasure.exports import EXPIRES_AT
 from compliance.erasure.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
-from compliance.inventory import stores
-from compliance.inventory_terms import ReachedBy
+from compliance.inventory import ReachedBy, stores
 from compliance.models import ComplianceRequest
 from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, total
 from compliance.storage_locations import OUT_OF_REACH

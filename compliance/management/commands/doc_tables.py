@@ -1,0 +1,22 @@
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from common.commands import TeachingCommand
+from compliance import documents
+
+
+class Command(TeachingCommand):
+    help = "Rewrite the tables in docs/api.md and docs/operating.md that are printed from code."
+    examples = """\
+examples:
+  manage.py doc_tables
+
+exit codes: 0 done
+"""
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for name in documents.PAGES:
+            page = Path(settings.BASE_DIR) / name
+            page.write_text(documents.with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
