@@ -19,14 +19,14 @@ def hasher(settings) -> None:
     settings.PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
 
 
-def test_what_it_stores_is_djangos():
+def test_hashes_are_djangos_own():
     stored = make_password("secret")
     assert PBKDF2PasswordHasher().verify("secret", stored)
     assert check_password("secret", stored)
     assert not check_password("wrong", stored)
 
 
-def test_it_hashes_one_at_a_time_keeps_one_waiting_and_sends_the_others_away(monkeypatch):
+def test_one_password_is_hashed_at_a_time_one_waits_and_others_are_refused(monkeypatch):
     at_work, most, go_on = Counter[str](), [], threading.Event()
 
     def slow(*_: object) -> str:
@@ -52,13 +52,13 @@ def test_it_hashes_one_at_a_time_keeps_one_waiting_and_sends_the_others_away(mon
     assert most == [1, 1]
 
 
-def test_its_thread_leaves_the_processors_to_others():
+def test_the_hashing_thread_has_a_low_priority():
     pool, _ = hashing._of_process(os.getpid())
     niceness = pool.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result()
     assert niceness == min(19, max(hashing._NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def test_a_fork_hashes_with_a_thread_of_its_own():
+def test_a_forked_process_has_its_own_hashing_thread():
     make_password("before")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that this process has threads is the point

@@ -24,7 +24,9 @@ def chromium() -> Iterator[Browser]:
 @pytest.mark.long(reason="a browser draws pages in both themes, and axe looks at each")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
-def test_the_way_in_and_the_change_log(live_server, chromium, user: User, chatbot, settings):
+def test_logging_in_and_reading_the_change_log_work_in_a_browser(
+    live_server, chromium, user: User, chatbot, settings
+):
     settings.SECOND_FACTOR_REQUIRED = True
     designate_uci(chatbot=chatbot, name="plan", actor=f"user:{user.pk}")
 

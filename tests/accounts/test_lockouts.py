@@ -32,7 +32,7 @@ def let_it_pass() -> None:
     LoginFailures.objects.update(ends_at=Now())
 
 
-def test_it_locks_a_name_out_from_one_address_and_says_until_when(user, settings):
+def test_a_name_is_locked_out_from_one_address_and_the_page_shows_until_when(user, settings):
     assert fail(user, settings.LOGIN_FAILURES - 1) == 200
     client = Client()
     answer = client.post("/admin/login/", {"username": "sam.staff", "password": "wrong"})
@@ -54,7 +54,7 @@ def test_it_locks_a_name_out_from_one_address_and_says_until_when(user, settings
     assert fail(user, settings.LOGIN_FAILURES - 1) == 200
 
 
-def test_a_name_that_nobody_has_is_locked_out_alike(user, settings):
+def test_an_unknown_name_is_locked_out_too(user, settings):
     nobody = User(username="nobody")
     assert [fail(one, settings.LOGIN_FAILURES - 1) for one in (user, nobody)] == [200, 200]
     told = []
@@ -67,7 +67,7 @@ def test_a_name_that_nobody_has_is_locked_out_alike(user, settings):
     assert told[0] == told[1]
 
 
-def test_one_address_does_not_get_on_by_trying_many_names(user, settings):
+def test_one_address_cannot_guess_with_many_names(user, settings):
     names = [User(username=f"name{number}") for number in range(settings.LOGIN_FAILURES_PER_ADDRESS)]
     assert [fail(one, 1) for one in names] == [200] * (len(names) - 1) + [429]
     answer = Client().post("/admin/login/", {"username": "sam.staff", "password": PASSWORD})
@@ -75,7 +75,7 @@ def test_one_address_does_not_get_on_by_trying_many_names(user, settings):
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
 
 
-def test_many_addresses_do_not_get_on_by_trying_one_name(user, settings):
+def test_many_addresses_cannot_guess_one_name(user, settings):
     for spelled in ("sam.staff", "SAM.Staff"):
         LoginFailures.objects.all().delete()
         guesses = [
@@ -89,7 +89,7 @@ def test_many_addresses_do_not_get_on_by_trying_one_name(user, settings):
     assert (answer.status_code, "where you have logged in recently" in answer.text) == (429, True)
 
 
-def test_forged_addresses_do_not_get_on_either(user, settings):
+def test_forged_addresses_do_not_help_to_guess(user, settings):
     settings.BEHIND_PROXY = True
     forged = [f"203.0.113.{number}" for number in range(20)]
     statuses = [fail(user, 1, HTTP_X_FORWARDED_FOR=address) for address in forged]
@@ -100,7 +100,7 @@ def test_forged_addresses_do_not_get_on_either(user, settings):
     assert statuses.index(429) == settings.LOGIN_FAILURES - 1
 
 
-def test_nobody_is_locked_out_by_strangers_where_they_have_logged_in_lately(user, settings):
+def test_a_user_is_not_locked_out_by_strangers_at_a_recently_used_address(user, settings):
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
     for number in range(settings.LOGIN_FAILURES_PER_NAME):
         fail(user, 1, REMOTE_ADDR=f"192.0.2.{number}")
@@ -115,7 +115,7 @@ def test_nobody_is_locked_out_by_strangers_where_they_have_logged_in_lately(user
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 429
 
 
-def test_what_is_right_counts_for_nothing(user, settings):
+def test_a_correct_password_does_not_count_as_a_failure(user, settings):
     for _ in range(settings.LOGIN_FAILURES_PER_ADDRESS + 1):
         assert log_in(Client(), user) == 302
     assert not LoginFailures.objects.exclude(failures=0).exists()
@@ -137,7 +137,7 @@ def test_a_password_is_hashed_only_where_it_may_be_tried(user, settings, monkeyp
     assert len(hashed) == 3
 
 
-def test_who_was_refused_is_refused_again_without_asking_the_database(user, settings):
+def test_a_refused_client_is_refused_again_without_a_query(user, settings):
     client = Client()
     for _ in range(settings.LOGIN_FAILURES):
         log_in(client, user, "wrong")
@@ -148,7 +148,7 @@ def test_who_was_refused_is_refused_again_without_asking_the_database(user, sett
     assert log_in(client, other) == 302
 
 
-def test_names_that_nobody_has_leave_no_more_rows_than_some_thousands(user, settings, monkeypatch):
+def test_unknown_names_leave_a_bounded_number_of_rows(user, settings, monkeypatch):
     monkeypatch.setattr(lockouts, "_UNKNOWN_NAMES", 4)
     settings.LOGIN_FAILURES_PER_NAME = settings.LOGIN_FAILURES_PER_ADDRESS = settings.LOGIN_FAILURES = 100
     for number in range(40):
@@ -158,7 +158,7 @@ def test_names_that_nobody_has_leave_no_more_rows_than_some_thousands(user, sett
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(user, settings):
+def test_concurrent_guesses_are_limited_too(user, settings):
     barrier = threading.Barrier(12)
 
     def guess(number: int) -> int:
@@ -174,7 +174,7 @@ def test_of_many_guesses_at_once_no_more_are_looked_at_than_may_be(user, setting
     assert statuses.count(200) == settings.LOGIN_FAILURES_PER_NAME - 1
 
 
-def test_an_attempt_that_was_not_looked_at_counts_for_nothing(user, monkeypatch):
+def test_an_attempt_that_was_not_checked_is_not_counted(user, monkeypatch):
     def busy(*_: object) -> str:
         raise TooBusy
 
@@ -203,13 +203,13 @@ def test_an_attempt_that_was_not_looked_at_counts_for_nothing(user, monkeypatch)
         (1, "::ffff:203.0.113.9", "203.0.113.9"),
     ],
 )
-def test_it_believes_of_forwarded_addresses_what_its_own_proxies_wrote(settings, proxies, sent, believed):
+def test_only_addresses_forwarded_by_trusted_proxies_are_used(settings, proxies, sent, believed):
     settings.BEHIND_PROXY, settings.PROXY_COUNT = proxies > 0, proxies
     request = RequestFactory(REMOTE_ADDR="192.0.2.1").get("/", headers={"X-Forwarded-For": sent})
     assert lockouts.client_address(request) == believed
 
 
-def test_an_invented_header_does_not_get_around_it(user, settings):
+def test_an_invented_header_does_not_avoid_a_lockout(user, settings):
     settings.BEHIND_PROXY = True
     client = Client()
     statuses = [
@@ -219,7 +219,7 @@ def test_an_invented_header_does_not_get_around_it(user, settings):
     assert statuses[-1] == 429
 
 
-def test_it_is_quiet_about_names_in_its_log(user, settings, caplog):
+def test_the_log_contains_no_names(user, settings, caplog):
     caplog.set_level(logging.DEBUG, "accounts")
     fail(user, settings.LOGIN_FAILURES)
     assert "sam.staff" not in caplog.text
@@ -227,7 +227,7 @@ def test_it_is_quiet_about_names_in_its_log(user, settings, caplog):
     assert timedelta(minutes=15) == settings.LOGIN_COOLOFF
 
 
-def test_nobody_guesses_a_password_in_the_session_of_another(user, settings):
+def test_a_password_cannot_be_guessed_in_another_users_session(user, settings):
     client = client_of(user)
     guess = {"old_password": "wrong", "new_password1": "x" * 20, "new_password2": "y" * 20}
     statuses = [client.post("/admin/password_change/", guess).status_code for _ in range(settings.LOGIN_FAILURES)]

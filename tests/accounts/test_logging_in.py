@@ -28,7 +28,7 @@ def is_inside(client: Client) -> bool:
     return client.get("/admin/password_change/").status_code == 200
 
 
-def test_a_password_is_enough_for_whoever_has_no_second_factor(user):
+def test_a_password_is_enough_for_users_without_a_second_factor(user):
     client = Client()
     answer = client.post(
         "/admin/login/?next=/admin/auth/", {"username": "sam.staff", "password": PASSWORD, "next": "/admin/auth/"}
@@ -38,7 +38,7 @@ def test_a_password_is_enough_for_whoever_has_no_second_factor(user):
     assert client.get("/admin/login/").status_code == 302
 
 
-def test_a_code_is_asked_for_after_the_password_and_nobody_is_logged_in_before(user, app):
+def test_a_user_is_logged_in_only_after_password_and_code(user, app):
     client = Client()
     answer = client.post("/admin/login/", {"username": "sam.staff", "password": PASSWORD, "next": "/admin/auth/"})
     assert (answer.status_code, answer["Location"]) == (302, f"{CODE_PAGE}?next=%2Fadmin%2Fauth%2F")
@@ -57,7 +57,7 @@ def test_a_code_is_asked_for_after_the_password_and_nobody_is_logged_in_before(u
     }
 
 
-def test_a_code_is_taken_once(user, app):
+def test_a_code_works_once(user, app):
     first, second = Client(), Client()
     code = app.next_code()
     for client, status in ((first, 302), (second, 200)):
@@ -67,7 +67,7 @@ def test_a_code_is_taken_once(user, app):
     assert not is_inside(second)
 
 
-def test_a_recovery_code_lets_in_once_and_no_code_stands_in_the_database(user, app):
+def test_a_recovery_code_works_once_and_is_not_stored_in_plain_text(user, app):
     code = app.recovery_codes[3]
     for given, status in ((code.upper().replace("-", " "), 302), (code, 200)):
         client = Client()
@@ -82,7 +82,7 @@ def test_a_recovery_code_lets_in_once_and_no_code_stands_in_the_database(user, a
     assert code_of(bytes.fromhex(seed), 1) != code_of(app.authenticator.bin_key, 1)
 
 
-def test_the_second_step_leads_nowhere_without_the_first(user, app, monkeypatch):
+def test_the_second_step_requires_the_first(user, app, monkeypatch):
     assert Client().get(CODE_PAGE)["Location"] == "/admin/login/"
     client = Client()
     log_in(client, user)
@@ -98,7 +98,7 @@ def test_the_second_step_leads_nowhere_without_the_first(user, app, monkeypatch)
 
 
 @pytest.mark.parametrize("there", ["https://evil.example/", "//evil.example/", "javascript:alert(1)"])
-def test_it_leads_to_no_other_site(user, app, there):
+def test_logging_in_never_redirects_to_another_site(user, app, there):
     client = Client()
     client.post("/admin/login/", {"username": "sam.staff", "password": PASSWORD, "next": there})
     assert client.post(CODE_PAGE, {"code": app.next_code()}, query_params={"next": there})["Location"] == "/admin/"
@@ -117,7 +117,7 @@ def test_wrong_codes_lock_out_like_wrong_passwords_and_a_password_alone_clears_n
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
 
 
-def test_wrong_codes_are_slowed_down_wherever_they_come_from(user, app):
+def test_wrong_codes_are_slowed_down_from_any_address(user, app):
     statuses = []
     for number in range(3):
         client = Client(REMOTE_ADDR=f"203.0.113.{number}")
@@ -155,7 +155,7 @@ def test_staff_must_set_a_second_factor_up_where_it_is_required(user, settings):
     assert Authenticator.objects.count() == 1
 
 
-def test_an_offer_is_its_user_s_alone(user):
+def test_an_offered_second_factor_belongs_to_one_user(user):
     other = User.objects.create_superuser("other")
     clients = []
     for one in (user, other):
@@ -169,7 +169,7 @@ def test_an_offer_is_its_user_s_alone(user):
     assert not Authenticator.objects.exists()
 
 
-def test_removing_it_and_new_recovery_codes_want_a_code(user, app):
+def test_removing_it_and_new_recovery_codes_require_a_code(user, app):
     client = Client()
     log_in(client, user)
     client.post(CODE_PAGE, {"code": app.next_code()})
@@ -191,7 +191,7 @@ def test_removing_it_and_new_recovery_codes_want_a_code(user, app):
     assert is_inside(client)
 
 
-def test_a_session_without_the_code_is_outside_once_there_is_a_second_factor(user):
+def test_a_session_without_a_code_ends_once_a_second_factor_exists(user):
     client = Client()
     client.force_login(user)
     assert is_inside(client)
@@ -200,7 +200,7 @@ def test_a_session_without_the_code_is_outside_once_there_is_a_second_factor(use
     assert client.get("/admin/second-factor/remove/").status_code == 302
 
 
-def test_what_is_kept_of_log_ins_is_little(user, app, caplog):
+def test_little_is_stored_about_logins(user, app, caplog):
     agent = {"HTTP_USER_AGENT": "TellTale/1.0", "HTTP_ACCEPT": "text/telltale"}
     client = Client()
     caplog.set_level("DEBUG")

@@ -11,7 +11,7 @@ refuse_older = importlib.import_module("accounts.migrations.0001_initial").refus
 
 
 @pytest.mark.django_db
-def test_an_older_database_is_refused_with_what_to_do() -> None:
+def test_an_older_database_is_refused_with_instructions() -> None:
     with connection.schema_editor() as editor:
         refuse_older(None, editor)
         MigrationRecorder(connection).record_applied("chatbots", "0002_guards")

@@ -40,7 +40,7 @@ def test_a_second_factor_is_not_set_up_without_it(user, stolen):
 
 
 @pytest.mark.parametrize("page", ["recovery-codes", "remove"])
-def test_one_that_there_is_is_neither_renewed_nor_removed_without_it(user, page, monkeypatch):
+def test_an_existing_second_factor_is_neither_renewed_nor_removed_without_it(user, page, monkeypatch):
     app, client = set_up(user), Client()
     log_in(client, user)
     client.post("/admin/login/code/", {"code": app.next_code()})
@@ -69,7 +69,7 @@ def test_no_key_no_role_no_bucket_and_no_rule_is_set_without_it(stolen, chatbot)
     assert Membership.objects.get().role == "viewer"
 
 
-def test_nobody_is_given_access_without_it(user, stolen):
+def test_no_user_is_given_access_without_it(user, stolen):
     other = User.objects.create_user("other", is_staff=True)
     theirs = Authenticator.objects.create(user=other, confirmed=True)
     pages = (
@@ -83,7 +83,7 @@ def test_nobody_is_given_access_without_it(user, stolen):
     assert Authenticator.objects.exists()
 
 
-def test_the_password_leads_back_and_counts_for_ten_minutes(user, stolen, monkeypatch):
+def test_the_password_returns_to_the_page_and_is_valid_for_ten_minutes(user, stolen, monkeypatch):
     there = stolen.get("/admin/second-factor/set-up/")["Location"]
     page = stolen.get(there)
     assert ("Continue" in page.text, "sam.staff" in re.findall("<title>(.*?)</title>", page.text)) == (True, False)
@@ -96,7 +96,7 @@ def test_the_password_leads_back_and_counts_for_ten_minutes(user, stolen, monkey
     assert asks(stolen, "get", "/admin/second-factor/set-up/")
 
 
-def test_it_says_that_a_form_has_to_be_sent_again_and_leads_to_no_other_site(user, stolen):
+def test_it_asks_to_send_a_form_again_and_redirects_to_no_other_site(user, stolen):
     answer = stolen.post("/admin/auth/user/add/", headers={"Referer": "https://evil.example/admin/"})
     assert "next=%2Fadmin%2F&" in answer["Location"]
     assert "submit it again" in stolen.get(answer["Location"]).text
@@ -104,7 +104,7 @@ def test_it_says_that_a_form_has_to_be_sent_again_and_leads_to_no_other_site(use
     assert answer["Location"] == "/admin/"
 
 
-def test_it_is_no_place_to_guess(user, stolen, settings):
+def test_it_locks_out_guesses_too(user, stolen, settings):
     statuses = [stolen.post(CONFIRM, {"password": "wrong"}).status_code for _ in range(settings.LOGIN_FAILURES)]
     assert statuses == [200] * (settings.LOGIN_FAILURES - 1) + [429]
     assert stolen.post(CONFIRM, {"password": PASSWORD}).status_code == 429
@@ -113,5 +113,5 @@ def test_it_is_no_place_to_guess(user, stolen, settings):
     assert stolen.post(CONFIRM, {"password": PASSWORD}).status_code == 302
 
 
-def test_it_is_for_whoever_is_logged_in():
+def test_it_requires_a_login():
     assert Client().get(CONFIRM)["Location"].startswith("/admin/login/")

@@ -61,7 +61,7 @@ def test_it_writes_at_most_once_a_minute(client, clock):
     assert [writes(minutes) for minutes in (0.5, 0.9, 1.1, 1.5, 2.2)] == [0, 0, 1, 0, 1]
 
 
-def test_a_page_that_asks_by_itself_keeps_no_session_alive(client, clock, chatbot):
+def test_a_page_that_polls_keeps_no_session_alive(client, clock, chatbot):
     polled = f"/admin/requests/{export_of(chatbot, '42').pk}/progress/"
     clock(20)
     assert client.get(polled).status_code == 200
@@ -72,14 +72,14 @@ def test_a_page_that_asks_by_itself_keeps_no_session_alive(client, clock, chatbo
 
 
 @pytest.mark.parametrize("flag", ["is_active", "is_staff"])
-def test_it_ends_with_the_right_to_be_here(client, user, flag):
+def test_a_session_ends_when_access_is_removed(client, user, flag):
     User.objects.update(**{flag: False})
     assert client.get(PAGE).status_code == 302
     User.objects.update(**{flag: True})
     assert client.get(PAGE)["Location"].startswith("/admin/login/")
 
 
-def test_it_ends_with_the_password_and_the_own_one_goes_on(client, user):
+def test_a_changed_password_ends_all_other_sessions(client, user):
     other = Client()
     other.force_login(user)
     new = {
@@ -92,7 +92,7 @@ def test_it_ends_with_the_password_and_the_own_one_goes_on(client, user):
     assert other.get(PAGE).status_code == 302
 
 
-def test_it_ends_with_the_device_that_let_it_in(user):
+def test_a_session_ends_when_its_device_is_removed(user):
     app, client = set_up(user), Client()
     log_in(client, user)
     client.post("/admin/login/code/", {"code": app.next_code()})
@@ -102,14 +102,14 @@ def test_it_ends_with_the_device_that_let_it_in(user):
     assert not Session.objects.exists()
 
 
-def test_it_is_left_by_post_alone(client):
+def test_logging_out_requires_a_post(client):
     assert client.get("/admin/logout/").status_code == 405
     assert client.get(PAGE).status_code == 200
     assert client.post("/admin/logout/").status_code == 200
     assert client.get(PAGE).status_code == 302
 
 
-def test_its_cookies_are_for_this_host_and_not_for_scripts(client):
+def test_session_cookies_are_host_only_and_hidden_from_scripts(client):
     for cookie in client.cookies.values():
         assert cookie["httponly"]
         assert cookie["samesite"] == "Lax"

@@ -66,7 +66,7 @@ def inline() -> dict[str, int]:
 
 
 @pytest.mark.parametrize("flag", ["is_active", "is_staff", "is_superuser"])
-def test_nobody_shuts_themselves_out(user, flag):
+def test_users_cannot_lock_themselves_out(user, flag):
     answer = client_of(user).post(
         page_of(user), {name: value for name, value in CHANGED.items() if name != flag} | inline()
     )
@@ -81,7 +81,7 @@ def test_no_page_deletes_what_is_selected(user):
         assert "delete_selected" not in model_admin.get_actions(request)
 
 
-def test_a_superuser_takes_a_lost_second_factor_away(user, chatbot, caplog):
+def test_a_superuser_removes_a_lost_second_factor(user, chatbot, caplog):
     other = staff(chatbot)
     other.set_password(PASSWORD)
     other.save()
@@ -113,7 +113,7 @@ def test_no_page_shows_a_secret_of_a_device(user):
     assert client.get("/admin/otp_totp/totpdevice/").status_code == 404
 
 
-def test_the_operator_takes_one_away_by_command(user, capsys):
+def test_the_operator_removes_a_second_factor_by_command(user, capsys):
     set_up(user)
     call_command("remove_second_factor", "sam.staff")
     assert not Authenticator.objects.exists()
@@ -146,7 +146,7 @@ def test_no_title_names_a_user(user):
         assert "sam.staff" in text
 
 
-def test_no_page_of_djangos_tells_what_rows_there_are(user, chatbot: Chatbot):
+def test_no_page_of_django_reveals_which_rows_exist(user, chatbot: Chatbot):
     kind = ContentType.objects.get_for_model(Chatbot).pk
     for client in (client_of(user), client_of(staff(chatbot))):
         for path in (f"r/{kind}/{chatbot.pk}/", f"r/{kind}/abc/", "autocomplete/"):

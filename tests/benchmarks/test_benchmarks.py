@@ -43,14 +43,14 @@ def test_each_program_is_listed_with_what_it_measures(tmp_path: Path) -> None:
     assert modules == set(NAMES)
 
 
-def test_the_page_tells_of_each_program() -> None:
+def test_the_page_describes_each_program() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
     assert sorted(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("words", [("--rounds", "0"), ("--rounds", "x"), ("--only", "unknown")])
-def test_wrong_words_are_refused_before_anything_starts(tmp_path: Path, words: tuple[str, str]) -> None:
+def test_bad_arguments_are_refused_before_anything_starts(tmp_path: Path, words: tuple[str, str]) -> None:
     refused = _benchmarks(tmp_path, *words)
 
     assert refused.returncode == 2
@@ -58,7 +58,9 @@ def test_wrong_words_are_refused_before_anything_starts(tmp_path: Path, words: t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_program_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(_run: Run) -> None:
         raise RuntimeError("it broke")
 
@@ -80,7 +82,7 @@ def test_two_runs_cannot_have_the_same_place(tmp_path: Path, monkeypatch: pytest
         pass
 
 
-def test_a_ratio_is_that_of_times_or_of_rates() -> None:
+def test_a_ratio_compares_times_or_rates() -> None:
     assert (UNDER.ratio, UNDER.verdict()) == (1.5, "met")
     assert (OVER.ratio, OVER.verdict()) == (0.25, "missed")
     assert (NO_FLOOR.ratio, NO_FLOOR.verdict()) == (None, "")

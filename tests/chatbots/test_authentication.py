@@ -29,11 +29,11 @@ def now() -> int:
 # --- Signatures ------------------------------------------------------------------------------------------
 
 
-def test_a_signature_is_made_as_the_product_documents_it():
+def test_a_signature_matches_the_products_documentation():
     assert sign(secret="a_secure_secret", timestamp="1575215418", body=VECTOR_BODY) == VECTOR
 
 
-def test_the_documented_signature_opens_the_call_while_its_timestamp_is_of_now(chatbot, monkeypatch):
+def test_the_documented_signature_is_accepted_while_its_timestamp_is_current(chatbot, monkeypatch):
     SigningCaller(chatbot, secret="a_secure_secret")
     headers = {"X-Mindsay-Timestamp": "1575215418", "X-Mindsay-Signature": VECTOR}
     monkeypatch.setattr("chatbots.authentication.time.time", lambda: 1575215418 + 299.0)
@@ -82,7 +82,7 @@ def test_a_timestamp_within_five_minutes_is_accepted(chatbot, seconds):
         "1.5",
     ],
 )
-def test_a_hostile_timestamp_is_stale_and_no_fault_of_ours(chatbot, timestamp):
+def test_a_hostile_timestamp_is_stale_and_not_a_server_error(chatbot, timestamp):
     SigningCaller(chatbot)
     response = Caller(chatbot).post(
         DELETION, ALICE, **{"X-Mindsay-Timestamp": timestamp, "X-Mindsay-Signature": VECTOR}
@@ -119,19 +119,19 @@ def test_half_a_signature_is_invalid(chatbot, missing):
     problem(Caller(chatbot).post(DELETION, b"{}", **headers), 401, "invalid_signature")
 
 
-def test_every_active_signing_key_opens(chatbot):
+def test_every_active_signing_key_is_accepted(chatbot):
     callers = [SigningCaller(chatbot, secret=f"secret number {n}") for n in range(3)]
     assert [caller.post(DELETION, ALICE).status_code for caller in callers] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("end", [{"revoked_at": Now()}, {"expires_at": Now()}])
-def test_a_revoked_or_expired_signing_key_does_not(chatbot, end):
+def test_a_revoked_or_expired_signing_key_is_refused(chatbot, end):
     caller = SigningCaller(chatbot)
     ApiKey.objects.update(**end)
     problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
 
 
-def test_a_neighbours_signing_key_does_not(chatbot, neighbour):
+def test_another_chatbots_signing_key_is_refused(chatbot, neighbour):
     caller = SigningCaller(neighbour)
     caller.chatbot = chatbot
     problem(caller.post(DELETION, ALICE), 401, "invalid_signature")
@@ -177,7 +177,7 @@ def test_a_wrong_signature_costs_the_same_work_however_many_keys_there_are(chatb
     assert counts == [["_matches"] * 4 + ["decrypt"] * 4] * 3
 
 
-def test_the_stand_in_for_a_missing_secret_opens_nothing(chatbot):
+def test_the_placeholder_for_a_missing_secret_authenticates_nothing(chatbot):
     caller = SigningCaller(chatbot)
     caller.secret = authentication._NO_SECRET
     problem(caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE), 401, "invalid_signature")
@@ -185,7 +185,7 @@ def test_the_stand_in_for_a_missing_secret_opens_nothing(chatbot):
     problem(caller.post(DELETION, ALICE), 503, "unavailable")
 
 
-def test_a_secret_that_does_not_open_is_a_fault_of_ours_and_named_in_the_log(chatbot, caplog):
+def test_a_secret_that_cannot_be_decrypted_is_a_server_error_named_in_the_log(chatbot, caplog):
     caller = SigningCaller(chatbot)
     ApiKey.objects.update(secret_encrypted="v1:gone:AAAA")
     response = caller.post(DELETION, ALICE)
@@ -195,7 +195,7 @@ def test_a_secret_that_does_not_open_is_a_fault_of_ours_and_named_in_the_log(cha
     assert caller.secret not in caplog.text
 
 
-def test_a_key_beside_one_that_does_not_open_still_opens(chatbot):
+def test_a_key_works_beside_another_that_cannot_be_decrypted(chatbot):
     caller = SigningCaller(chatbot)
     broken = SigningCaller(chatbot, secret="another secret")
     ApiKey.objects.filter(pk=broken.api_key.pk).update(secret_encrypted="v1:gone:AAAA")
@@ -203,7 +203,7 @@ def test_a_key_beside_one_that_does_not_open_still_opens(chatbot):
 
 
 @pytest.mark.parametrize("path", ["conversations", "requests/018f0000-0000-7000-8000-000000000000"])
-def test_a_signature_serves_the_two_posts_only(chatbot, path):
+def test_a_signature_is_accepted_for_the_two_filing_calls_only(chatbot, path):
     caller = SigningCaller(chatbot)
     response = caller.get(path) if "requests" in path else caller.post(path, [])
     assert "token" in problem(response, 401, "not_authenticated")["detail"]
@@ -231,7 +231,7 @@ def test_the_scheme_is_named_in_any_case(chatbot):
     assert Caller(chatbot).post(DELETION, ALICE, Authorization=f"bEARER {token}").status_code == 200
 
 
-def test_no_credentials_are_asked_for(chatbot):
+def test_a_call_without_credentials_is_refused_with_www_authenticate(chatbot):
     response = Caller(chatbot).post(DELETION, ALICE)
     problem(response, 401, "not_authenticated")
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
@@ -271,7 +271,7 @@ def test_a_token_that_expires_later_is_accepted(chatbot):
     assert caller.post(DELETION, ALICE).status_code == 200
 
 
-def test_a_token_meets_another_chatbot_as_it_meets_none(chatbot, neighbour):
+def test_another_chatbot_looks_nonexistent_to_a_token(chatbot, neighbour):
     caller = TokenCaller(chatbot)
     other = problem(caller.post(f"/api/v1/chatbots/{neighbour.slug}/data-deletion", ALICE), 404, "not_found")
     none = problem(caller.post("/api/v1/chatbots/nobody/data-deletion", ALICE), 404, "not_found")
@@ -291,7 +291,7 @@ def test_a_token_meets_another_chatbot_as_it_meets_none(chatbot, neighbour):
         ("requests/018f0000-0000-7000-8000-000000000000", "requests:read"),
     ],
 )
-def test_a_token_without_the_scope_is_refused_and_told_which(chatbot, path, scope):
+def test_a_token_without_the_scope_is_refused_and_the_scope_named(chatbot, path, scope):
     others = [other for other in ApiKey.Scope.values if other != scope]
     caller = TokenCaller(chatbot, scopes=others)
     response = caller.get(path) if scope == "requests:read" else caller.post(path, ALICE)
@@ -306,7 +306,7 @@ def test_the_scopes_of_a_signing_key_count_too(chatbot):
 
 
 @pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
-def test_use_is_noted_at_most_once_a_minute(chatbot, caller_type, django_assert_num_queries):
+def test_use_is_recorded_at_most_once_a_minute(chatbot, caller_type, django_assert_num_queries):
     caller = caller_type(chatbot)
 
     def last_used():
@@ -323,7 +323,7 @@ def test_use_is_noted_at_most_once_a_minute(chatbot, caller_type, django_assert_
     assert last_used() > first - timedelta(minutes=1)
 
 
-def test_a_refused_signature_is_no_use(chatbot):
+def test_a_refused_signature_does_not_count_as_use(chatbot):
     caller = SigningCaller(chatbot)
     caller.secret = "another secret"
     caller.post(DELETION, ALICE)
@@ -340,7 +340,7 @@ header_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, excl
         header_text | st.builds("Bearer {}".format, header_text) | st.just("1575215418"),
     )
 )
-def test_no_header_of_a_stranger_opens_or_breaks_a_call(stranger_client, headers):
+def test_no_header_authenticates_or_breaks_a_call(stranger_client, headers):
     response = stranger_client.post(
         "/api/v1/chatbots/acme/data-deletion", b"{}", content_type="application/json", headers=headers
     )

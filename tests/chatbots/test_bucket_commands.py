@@ -73,7 +73,7 @@ def set_up(chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, 
     assert run(*options(server, NOBODY, bucket), "--no-check")[2] == 0
 
 
-def test_set_bucket_answers_a_script_and_checks(chatbot: Chatbot, server: S3Server, secret_file: str) -> None:
+def test_set_bucket_prints_json_and_checks_the_bucket(chatbot: Chatbot, server: S3Server, secret_file: str) -> None:
     out, err, code = run(*options(server), "--secret-file", secret_file, "--json")
     shown = json.loads(out)
     assert (code, err) == (0, "")
@@ -108,7 +108,7 @@ def test_set_bucket_reads_the_secret_from_standard_input(
         (["acme", "--bucket", "acme", "--access-key-id", "A", "--secret-file", "/no/such"], "Cannot read the secret"),
     ],
 )
-def test_set_bucket_says_what_to_do(chatbot: Chatbot, words: list[str], advice: str) -> None:
+def test_set_bucket_explains_errors(chatbot: Chatbot, words: list[str], advice: str) -> None:
     with pytest.raises(CommandError, match=advice):
         run("set_bucket", *words)
 
@@ -121,7 +121,7 @@ def test_check_bucket_checks_the_hosted_one_too(chatbot: Chatbot, storage: Objec
 
 
 @pytest.mark.django_db
-def test_check_bucket_needs_one() -> None:
+def test_check_bucket_requires_a_bucket() -> None:
     from tests.factories import ChatbotFactory
 
     ChatbotFactory.create(slug="bare")
@@ -179,9 +179,7 @@ def test_check_bucket_stops_where_each_call_would_fail(
     assert [step.error.code for step in outcome.steps] == ["storage_bucket_missing"]
 
 
-def test_check_bucket_says_that_credentials_have_expired(
-    chatbot: Chatbot, server: S3Server, secret_file: str
-) -> None:
+def test_check_bucket_reports_expired_credentials(chatbot: Chatbot, server: S3Server, secret_file: str) -> None:
     run(*options(server), "--secret-file", secret_file, "--no-check")
     client = location_of(Bucket.objects.get(chatbot=chatbot)).storage.connection.meta.client
     with Stubber(client) as stub:
@@ -190,7 +188,7 @@ def test_check_bucket_says_that_credentials_have_expired(
     assert [step.error.code for step in outcome.steps] == ["storage_access_denied"]
 
 
-def test_an_outcome_is_not_told_of_settings_that_changed_meanwhile(
+def test_a_check_result_is_dropped_if_the_settings_have_changed(
     chatbot: Chatbot, server: S3Server, secret_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(*options(server), "--secret-file", secret_file, "--no-check")

@@ -72,14 +72,14 @@ def test_it_records_nothing_when_nothing_changes(chatbot: Chatbot) -> None:
     assert Bucket.objects.get(chatbot=chatbot).last_error == "before"
 
 
-def test_it_makes_an_external_id_for_a_role_and_keeps_it_while_the_role_stays(chatbot: Chatbot) -> None:
+def test_an_external_id_is_created_for_a_role_and_kept_with_it(chatbot: Chatbot) -> None:
     first = set_(chatbot, BY_ROLE).external_id
     assert len(first) >= 32
     assert set_(chatbot, with_(BY_ROLE, prefix="other/")).external_id == first
     assert set_(chatbot, with_(BY_ROLE, role_arn=f"{ROLE}2")).external_id not in {first, ""}
 
 
-def test_it_goes_back_to_the_hosted_bucket_and_forgets_the_client_s(chatbot: Chatbot) -> None:
+def test_returning_to_the_hosted_bucket_removes_the_clients_settings(chatbot: Chatbot) -> None:
     set_(chatbot, KEY)
     bucket = set_(chatbot, None)
     assert (bucket.hosting, bucket.bucket, bucket.access_key_id, bucket.secret_encrypted) == ("hosted", "", "", "")
@@ -87,7 +87,7 @@ def test_it_goes_back_to_the_hosted_bucket_and_forgets_the_client_s(chatbot: Cha
 
 
 @pytest.mark.parametrize("host", ["s3.amazonaws.com", "S3.eu-west-3.amazonaws.com:443"])
-def test_it_knows_aws_by_its_own_addresses(
+def test_aws_is_recognised_by_its_addresses(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     """Else two chatbots could write over each other's extracts, which have the same keys."""
@@ -97,7 +97,7 @@ def test_it_knows_aws_by_its_own_addresses(
 
 
 @pytest.mark.parametrize("endpoint", [None, "https://s3.eu-west-3.amazonaws.com", "http://S3.internal:8333"])
-def test_it_takes_the_operators_bucket_for_no_clients(
+def test_the_operators_bucket_is_refused_as_a_clients(
     chatbot: Chatbot, settings: Any, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
 ) -> None:
     """reconcile_storage --fix would remove a client's files there: no hosted row names them."""
@@ -115,7 +115,7 @@ def test_it_asks_for_the_encryption_that_was_set(chatbot: Chatbot) -> None:
     assert location_of(set_(chatbot, with_(KEY, secret=None))).storage.encryption == {}
 
 
-def test_it_lets_no_two_chatbots_write_to_one_place(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_two_chatbots_cannot_write_to_one_location(chatbot: Chatbot, neighbour: Chatbot) -> None:
     set_(chatbot, KEY)
     assert "prefix of its own" in refused(neighbour, KEY)["prefix"][0]
     set_(neighbour, with_(KEY, prefix="neighbour/"))
@@ -142,7 +142,7 @@ def test_it_lets_no_two_chatbots_write_to_one_place(chatbot: Chatbot, neighbour:
         ({"access_key_id": "", "role_arn": ROLE}, "secret"),
     ],
 )
-def test_it_refuses_what_cannot_be_by_field(chatbot: Chatbot, changes: dict[str, Any], field: str) -> None:
+def test_invalid_settings_are_refused_by_field(chatbot: Chatbot, changes: dict[str, Any], field: str) -> None:
     messages = refused(chatbot, with_(KEY, **changes))
     assert list(messages) == [field]
     assert SECRET not in str(messages)
@@ -151,11 +151,11 @@ def test_it_refuses_what_cannot_be_by_field(chatbot: Chatbot, changes: dict[str,
 
 
 @pytest.mark.parametrize(("given", "kept"), [("", ""), ("/", ""), ("/a/b", "a/b/"), ("a/b/", "a/b/"), ("a", "a/")])
-def test_it_gives_a_prefix_one_form(chatbot: Chatbot, given: str, kept: str) -> None:
+def test_a_prefix_is_normalised(chatbot: Chatbot, given: str, kept: str) -> None:
     assert set_(chatbot, with_(KEY, prefix=given)).prefix == kept
 
 
-def test_it_refuses_an_endpoint_inside_unless_it_is_listed(chatbot: Chatbot, settings: Any) -> None:
+def test_a_private_endpoint_is_refused_unless_it_is_listed(chatbot: Chatbot, settings: Any) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     inside = with_(KEY, endpoint="https://169.254.169.254")
     assert "private network" in refused(chatbot, inside)["endpoint"][0]
@@ -190,7 +190,7 @@ def test_it_asks_for_a_named_kms_key(chatbot: Chatbot, key: str, resource: str, 
     assert ("Condition" in statement) == conditioned
 
 
-def test_it_prints_whom_a_role_trusts(chatbot: Chatbot, settings: Any) -> None:
+def test_the_trust_policy_of_a_role_is_printed(chatbot: Chatbot, settings: Any) -> None:
     settings.STS_IDENTITY_ARN = "arn:aws:iam::210987654321:user/compliance"
     bucket = set_(chatbot, BY_ROLE)
     (statement,) = trust_policy(chatbot=chatbot)["Statement"]

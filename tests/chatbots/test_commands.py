@@ -30,7 +30,7 @@ def kept_secret() -> str:
     return decrypt(key.secret_encrypted, bound_to=secret_binding(key.prefix))
 
 
-def test_create_chatbot_answers_a_script_with_one_document():
+def test_create_chatbot_prints_one_json_document():
     words = "--timezone Europe/Paris --variable custom:member_id --variable user_channel:plan --uci member_id"
     out, err = create_acme(*words.split(), "--enable-compliance", "--hosted-bucket", "--json")
     assert json.loads(out) == {
@@ -57,13 +57,13 @@ def test_create_chatbot_answers_a_script_with_one_document():
         (["--variable", "user_channel:Plan"], "lower-case"),
     ],
 )
-def test_create_chatbot_says_what_to_do(words, advice):
+def test_create_chatbot_explains_errors(words, advice):
     with pytest.raises(CommandError, match=advice):
         create_acme(*words)
     assert not Chatbot.objects.exists()
 
 
-def test_a_message_about_no_field_in_particular_stands_by_itself():
+def test_a_message_without_a_field_is_printed_alone():
     with pytest.raises(CommandError, match=r"\AThis slug names a folder"):
         run("create_chatbot", "uploads", "--name", "Acme")
 
@@ -96,7 +96,7 @@ def test_create_api_key_gives_a_signing_secret_that_can_sign():
     assert caller.post("data-deletion", ALICE).status_code == 200
 
 
-def test_create_api_key_shows_a_person_the_secret_alone_on_its_line():
+def test_create_api_key_prints_the_secret_on_a_line_of_its_own():
     create_acme()
     out, err = run("create_api_key", "acme", "--type", "signing", "--label", "CRM")
     assert out.splitlines()[-1] == kept_secret()
@@ -135,7 +135,7 @@ def test_create_api_key_takes_over_a_secret_from_standard_input(monkeypatch):
         (["acme", "--type", "signing", "--label", "x", "--rate-limit", "0"], "1 to 1,000,000"),
     ],
 )
-def test_create_api_key_says_what_to_do(words, advice):
+def test_create_api_key_explains_errors(words, advice):
     create_acme()
     with pytest.raises(CommandError, match=advice):
         run("create_api_key", *words)

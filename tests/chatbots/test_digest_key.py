@@ -38,7 +38,7 @@ def test_the_fingerprint_is_written_once() -> None:
 
 
 @pytest.mark.django_db
-def test_a_check_refuses_another_key_and_says_what_to_do(settings) -> None:
+def test_a_check_refuses_another_key_with_instructions(settings) -> None:
     assert checks.digest_key_fits() == []
     settings.DIGEST_KEY = ANOTHER
 
@@ -73,7 +73,7 @@ def test_neither_worker_nor_web_nor_command_starts_with_another_key() -> None:
 
 
 @pytest.mark.django_db
-def test_a_database_that_cannot_be_reached_is_no_fault_of_the_key() -> None:
+def test_an_unreachable_database_is_not_reported_as_a_wrong_key() -> None:
     environment = worker_environment() | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}
     ended = subprocess.run(
         manage("check"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False

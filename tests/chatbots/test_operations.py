@@ -56,12 +56,12 @@ def test_a_chatbot_is_created_with_all_it_needs():
 
 
 @pytest.mark.parametrize("slug", ["uploads", "erasure_ledger"])
-def test_a_folder_of_the_service_is_no_slug(slug: str) -> None:
+def test_a_reserved_folder_name_is_refused_as_a_slug(slug: str) -> None:
     assert "names a folder" in str(refused(slug=slug))
     assert not Chatbot.objects.exists()
 
 
-def test_a_chatbot_needs_nothing_but_slug_and_name():
+def test_a_chatbot_requires_only_slug_and_name():
     chatbot = create()
     chatbot.refresh_from_db()
     assert (chatbot.timezone, chatbot.compliance_enabled) == ("UTC", False)
@@ -90,7 +90,7 @@ def test_a_chatbot_needs_nothing_but_slug_and_name():
         ({"uci": "a", "variables": [NewVariable("system", "a")]}, "uci", "custom or user-channel"),
     ],
 )
-def test_what_cannot_be_is_refused_with_advice(changes, field, advice):
+def test_invalid_settings_are_refused_with_advice(changes, field, advice):
     ChatbotFactory.create(slug="taken")
     messages = refused(**changes)
     assert list(messages) == [field]
@@ -99,13 +99,13 @@ def test_what_cannot_be_is_refused_with_advice(changes, field, advice):
     assert not ChangeLogEntry.objects.exists()
 
 
-def test_several_faults_of_the_variables_are_told_at_once():
+def test_all_errors_of_the_variables_are_returned_at_once():
     messages = refused(variables=[NewVariable("x", "a"), NewVariable("user_channel", "A")], uci="b")
     assert len(messages["variables"]) == 2
     assert len(messages["uci"]) == 1
 
 
-def test_a_new_uci_leaves_the_former_one_findable():
+def test_conversations_are_still_found_by_a_former_uci():
     chatbot = create(variables=[MEMBER_ID, NewVariable("custom", "email")], uci="member_id")
     designate_uci(chatbot=chatbot, name="email", actor="user:1")
     flags = {
@@ -142,7 +142,7 @@ def test_a_designated_uci_cannot_be_removed():
         Variable.objects.all().delete()
 
 
-def test_of_a_token_only_a_digest_is_kept():
+def test_only_the_digest_of_a_token_is_stored():
     new = create_api_key(
         chatbot=create(), type=ApiKey.Type.TOKEN, label="backend", scopes=["requests:read"], actor="command"
     )
@@ -172,7 +172,7 @@ def test_two_keys_have_nothing_in_common():
     assert one.api_key.prefix != two.api_key.prefix
 
 
-def test_a_taken_over_secret_is_not_given_back():
+def test_an_imported_secret_is_not_returned():
     new = create_api_key(
         chatbot=create(), type=ApiKey.Type.SIGNING, label="CRM", actor="command", taken_over_secret="a_secure_secret"
     )
@@ -198,7 +198,7 @@ def test_a_taken_over_secret_is_not_given_back():
         ),
     ],
 )
-def test_a_key_that_could_not_serve_is_refused(changes, field):
+def test_an_unusable_key_is_refused(changes, field):
     chatbot = create()
     with pytest.raises(ValidationError) as caught:
         create_api_key(**{"chatbot": chatbot, "label": "CRM", "actor": "command"} | changes)
@@ -208,7 +208,7 @@ def test_a_key_that_could_not_serve_is_refused(changes, field):
     assert events() == ["chatbot.created"]
 
 
-def test_a_revoked_key_is_ended_once_and_on_record() -> None:
+def test_a_key_is_revoked_once_with_a_change_log_entry() -> None:
     new = create_api_key(chatbot=ChatbotFactory.create(), type=ApiKey.Type.SIGNING, label="CRM", actor="command")
 
     revoke_api_key(prefix=new.api_key.prefix, actor="command")
@@ -232,7 +232,7 @@ def test_a_key_is_revoked_by_command(capsys: pytest.CaptureFixture[str]) -> None
         call_command("revoke_api_key", new.api_key.prefix)
 
 
-def test_the_limit_of_a_key_changes_with_an_entry_in_the_change_log() -> None:
+def test_changing_a_keys_limit_is_recorded_in_the_change_log() -> None:
     chatbot = ChatbotFactory.create()
     prefix = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key.prefix
 
@@ -245,7 +245,7 @@ def test_the_limit_of_a_key_changes_with_an_entry_in_the_change_log() -> None:
     assert {entry.actor for entry in entries} == {"user:1"}
 
 
-def test_a_limit_is_refused_out_of_range_and_for_keys_that_are_not_there() -> None:
+def test_a_limit_is_refused_out_of_range_and_for_missing_keys() -> None:
     chatbot = ChatbotFactory.create()
     prefix = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key.prefix
 
@@ -264,7 +264,7 @@ def test_a_limit_is_refused_out_of_range_and_for_keys_that_are_not_there() -> No
     assert ApiKey.objects.get().rate_limit is None
 
 
-def test_a_role_goes_to_active_staff_only_and_stays_off_the_record_when_nothing_changes() -> None:
+def test_a_role_is_for_active_staff_only_and_recorded_only_when_it_changes() -> None:
     chatbot = ChatbotFactory.create()
     sam = User.objects.create_user("sam", is_staff=True)
     officer = Membership.Role.OFFICER
@@ -279,7 +279,7 @@ def test_a_role_goes_to_active_staff_only_and_stays_off_the_record_when_nothing_
     assert not Membership.objects.exists()
 
 
-def test_it_refuses_to_change_what_is_no_setting(chatbot: Chatbot) -> None:
+def test_unknown_settings_are_refused(chatbot: Chatbot) -> None:
     with pytest.raises(ValidationError, match="cannot be changed"):
         change_chatbot(chatbot=chatbot, changes={"slug": "other"}, actor="command")
 
@@ -287,7 +287,7 @@ def test_it_refuses_to_change_what_is_no_setting(chatbot: Chatbot) -> None:
     assert chatbot.slug == "acme"
 
 
-def test_it_records_no_setting_that_stays_as_it_is(chatbot: Chatbot) -> None:
+def test_unchanged_settings_are_not_recorded(chatbot: Chatbot) -> None:
     change_chatbot(chatbot=chatbot, changes={"timezone": chatbot.timezone}, actor="command")
 
     assert not ChangeLogEntry.objects.filter(event="chatbot.changed").exists()

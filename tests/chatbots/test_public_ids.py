@@ -14,7 +14,7 @@ from common.crypto import digest
 pytestmark = pytest.mark.django_db
 
 
-def test_every_way_to_a_chatbot_and_a_variable_gives_each_an_id_of_its_own() -> None:
+def test_every_way_to_create_a_chatbot_or_variable_gives_it_a_public_id() -> None:
     made = create_chatbot(slug="one", name="One", actor="command", variables=[NewVariable("custom", "member_id")])
     add_variable(chatbot=made, variable=NewVariable("custom", "email"), actor="command")
     call_command("create_chatbot", "two", "--name", "Two", "--variable", "custom:member_id")

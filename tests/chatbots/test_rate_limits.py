@@ -73,7 +73,7 @@ def allowed(limiter: RateLimiter, key: ApiKey, calls: int) -> int:
 
 
 @pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
-def test_a_key_may_make_exactly_its_calls_and_is_told_when_to_come_again(chatbot, settings, clock, caller_type):
+def test_a_key_may_make_exactly_its_calls_and_gets_retry_after(chatbot, settings, clock, caller_type):
     settings.RATE_LIMIT_PER_MINUTE = 3
     caller = caller_type(chatbot)
     answers = [caller.post(DELETION, ALICE) for _ in range(3)]
@@ -105,7 +105,7 @@ def test_a_refused_call_stores_nothing(chatbot, settings):
     assert ChangeLogEntry.objects.count() == before
 
 
-def test_one_key_at_its_limit_leaves_every_other_alone(chatbot, neighbour, settings):
+def test_a_key_at_its_limit_does_not_affect_other_keys(chatbot, neighbour, settings):
     settings.RATE_LIMIT_PER_MINUTE = 1
     busy, beside, other = TokenCaller(chatbot), SigningCaller(chatbot), TokenCaller(neighbour)
     assert [busy.post(DELETION, ALICE).status_code for _ in range(2)] == [200, 429]
@@ -114,7 +114,7 @@ def test_one_key_at_its_limit_leaves_every_other_alone(chatbot, neighbour, setti
     assert limits(other.post(DELETION, ALICE))[:2] == (1, 0)
 
 
-def test_every_answer_to_an_authenticated_call_tells_the_limits(chatbot):
+def test_every_response_to_an_authenticated_call_contains_the_limits(chatbot):
     caller = TokenCaller(chatbot, scopes=["deletions:write", "requests:read"])
     answers = [
         (200, caller.post(DELETION, ALICE)),
@@ -130,7 +130,7 @@ def test_every_answer_to_an_authenticated_call_tells_the_limits(chatbot):
     assert remaining == [6_000 - calls for calls in range(1, len(answers) + 1)]
 
 
-def test_whoever_is_not_authenticated_is_told_nothing_and_not_counted(chatbot):
+def test_unauthenticated_calls_get_no_limits_and_are_not_counted(chatbot):
     answer = Caller(chatbot).post(DELETION, ALICE)
     problem(answer, 401, "not_authenticated")
     assert not [name for name in answer.headers if name.startswith("RateLimit")]
@@ -143,7 +143,7 @@ def test_a_key_can_have_a_limit_of_its_own(chatbot, settings):
     assert [caller.post(DELETION, ALICE).status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_a_limit_that_is_raised_counts_at_once(chatbot):
+def test_a_raised_limit_takes_effect_at_once(chatbot):
     caller = TokenCaller(chatbot)
     ApiKey.objects.update(rate_limit=1)
     assert [caller.post(DELETION, ALICE).status_code for _ in range(2)] == [200, 429]
@@ -179,20 +179,20 @@ def test_two_processes_share_one_limit_exactly(chatbot):
     assert [allowance.allowed for allowance in taken] == [True] * 7 + [False] * 9
 
 
-def test_processes_hand_out_never_more_than_a_large_limit_and_little_less(chatbot):
+def test_processes_never_exceed_a_large_limit_and_nearly_reach_it(chatbot):
     key, processes = key_of(chatbot, 3_000), [RateLimiter() for _ in range(4)]
     calls = sum(allowed(limiter, key, 900) for _ in range(3) for limiter in processes)
     # A block is 5 permits.
     assert 3_000 - 4 * 4 <= calls <= 3_000
 
 
-def test_most_calls_of_a_busy_key_ask_the_database_nothing(chatbot, django_assert_num_queries):
+def test_most_calls_of_a_busy_key_need_no_query(chatbot, django_assert_num_queries):
     key, limiter = key_of(chatbot), RateLimiter()
     with django_assert_num_queries(3):
         assert allowed(limiter, key, 30) == 30
 
 
-def test_refused_calls_ask_the_database_once_a_second(chatbot, clock, web, django_assert_num_queries):
+def test_refused_calls_query_the_database_once_a_second(chatbot, clock, web, django_assert_num_queries):
     key = key_of(chatbot, 1)
     assert allowed(web, key, 1) == 1
     with django_assert_num_queries(0):
@@ -202,7 +202,7 @@ def test_refused_calls_ask_the_database_once_a_second(chatbot, clock, web, djang
         assert allowed(web, key, 50) == 0
 
 
-def test_permits_of_a_minute_that_is_over_are_not_spent(chatbot, clock, web, django_assert_num_queries):
+def test_permits_of_a_past_minute_are_not_used(chatbot, clock, web, django_assert_num_queries):
     key = key_of(chatbot)
     assert web.take(key).remaining == 5_999
     clock.pass_minute()
@@ -211,20 +211,20 @@ def test_permits_of_a_minute_that_is_over_are_not_spent(chatbot, clock, web, dja
     assert RateLimitWindow.objects.get(pk=key.pk).taken == 10
 
 
-def test_what_a_dead_process_held_is_lost_and_no_more(chatbot):
+def test_only_the_permits_of_a_dead_process_are_lost(chatbot):
     key, dead = key_of(chatbot, 1_200), RateLimiter()
     assert allowed(dead, key, 1) == 1
     assert allowed(RateLimiter(), key, 1_300) == 1_200 - 2
 
 
-def test_a_minute_that_begins_far_ahead_is_of_a_wrong_clock(chatbot):
+def test_a_minute_far_in_the_future_comes_from_a_wrong_clock(chatbot):
     key = key_of(chatbot, 1)
     assert allowed(RateLimiter(), key, 2) == 1
     RateLimitWindow.objects.update(began_at=F("began_at") + timedelta(days=1))
     assert allowed(RateLimiter(), key, 2) == 1
 
 
-def test_a_permit_that_comes_late_is_spent_but_its_block_is_not_kept(chatbot, web, monkeypatch):
+def test_a_late_permit_is_used_but_its_block_is_not_kept(chatbot, web, monkeypatch):
     """A thread asked at the end of a minute, and another one has begun the next meanwhile."""
     key, take = key_of(chatbot), rate_limits._take
     assert web.take(key).remaining == 5_999
@@ -240,7 +240,7 @@ def test_a_permit_that_comes_late_is_spent_but_its_block_is_not_kept(chatbot, we
     assert web._windows[key.pk].ours == 0
 
 
-def test_the_count_waits_for_no_disk(db):
+def test_counting_does_not_wait_for_the_disk(db):
     with connection.cursor() as cursor:
         cursor.execute("SELECT relpersistence FROM pg_class WHERE relname = %s", [RateLimitWindow._meta.db_table])
         assert cursor.fetchone() == ("u",)
@@ -255,7 +255,7 @@ def bot(transactional_db: None) -> Chatbot:
 
 
 @pytest.mark.parametrize("limit", [40, 1_800])
-def test_threads_of_two_processes_hand_out_the_limit_and_no_more(bot, limit):
+def test_threads_of_two_processes_grant_exactly_the_limit(bot, limit):
     key, processes = key_of(bot, limit), (RateLimiter(), RateLimiter())
 
     def work(number: int) -> int:
@@ -288,7 +288,7 @@ def test_no_row_is_locked_while_a_call_is_served(bot, monkeypatch):
     assert len(looked) == 1
 
 
-def test_a_limit_that_cannot_be_counted_stops_nobody(bot, caplog, clock):
+def test_calls_pass_when_the_limit_cannot_be_counted(bot, caplog, clock):
     caller, table = TokenCaller(bot), RateLimitWindow._meta.db_table
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} RENAME TO away")

@@ -64,7 +64,7 @@ def refusal(call: Any) -> StorageError:
     return caught.value
 
 
-def test_it_borrows_credentials_with_the_external_id_and_keeps_them(sts: Stubber) -> None:
+def test_credentials_are_assumed_with_the_external_id_and_cached(sts: Stubber) -> None:
     lend(sts, "first", minutes=60)
     credentials = session_of(ROLE).get_credentials()
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_it_borrows_credentials_with_the_external_id_and_keeps_them(sts: Stubber
     sts.assert_no_pending_responses()
 
 
-def test_it_borrows_anew_before_they_end(sts: Stubber) -> None:
+def test_credentials_are_renewed_before_they_expire(sts: Stubber) -> None:
     for name in ("first", "second"):
         lend(sts, name, minutes=5)
     credentials = session_of(ROLE).get_credentials()
@@ -91,7 +91,7 @@ def test_it_borrows_anew_before_they_end(sts: Stubber) -> None:
         ("ServiceUnavailable", 503, ("storage_unavailable", True), "overloaded"),
     ],
 )
-def test_it_tells_in_our_words_what_sts_refuses(
+def test_errors_of_sts_are_explained(
     sts: Stubber, code: str, status: int, outcome: tuple[str, bool], words: str
 ) -> None:
     sts.add_client_error("assume_role", code, f"not authorized on {ARN}", status)
@@ -103,7 +103,7 @@ def test_it_tells_in_our_words_what_sts_refuses(
     assert ARN not in str(error)
 
 
-def test_it_asks_for_an_identity_of_our_own(settings: Settings) -> None:
+def test_an_identity_of_the_service_is_required(settings: Settings) -> None:
     settings.STS_ACCESS_KEY_ID = ""
     error = refusal(lambda: location_of(bucket_with_role()))
     assert error.code == "storage_role_refused"
@@ -122,7 +122,7 @@ def test_it_asks_for_an_identity_of_our_own(settings: Settings) -> None:
 @pytest.mark.parametrize(
     "use", [lambda storage: storage.exists("a/key"), lambda storage: storage.link("a/key")], ids=["call", "link"]
 )
-def test_credentials_are_not_waited_for_for_ever(
+def test_waiting_for_credentials_has_a_timeout(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, code: str, use: Any
 ) -> None:
     settings.STS_ACCESS_KEY_ID = settings.STS_SECRET_ACCESS_KEY = "ours"

@@ -31,7 +31,7 @@ def code_of(caught: pytest.ExceptionInfo[StorageError]) -> tuple[str, bool]:
     return caught.value.code, caught.value.retryable
 
 
-def test_it_reaches_its_own_prefix(server: S3Server, clients: ObjectStorage) -> None:
+def test_an_identity_can_access_its_own_prefix(server: S3Server, clients: ObjectStorage) -> None:
     acme = server.storage(ACME)
 
     assert acme.read("acme/export.csv") == b"text"
@@ -40,7 +40,7 @@ def test_it_reaches_its_own_prefix(server: S3Server, clients: ObjectStorage) -> 
 
 
 @pytest.mark.parametrize("prefix", ["neighbour/", ""])
-def test_it_does_not_reach_beyond_it(server: S3Server, clients: ObjectStorage, prefix: str) -> None:
+def test_an_identity_cannot_access_other_prefixes(server: S3Server, clients: ObjectStorage, prefix: str) -> None:
     acme = server.storage(ACME)
 
     with pytest.raises(StorageError) as read:
@@ -56,7 +56,7 @@ def test_it_does_not_reach_beyond_it(server: S3Server, clients: ObjectStorage, p
     assert set(clients.keys()) == {"acme/export.csv", "neighbour/export.csv"}
 
 
-def test_it_ends_when_the_key_is_revoked(server: S3Server, clients: ObjectStorage) -> None:
+def test_access_ends_when_the_key_is_revoked(server: S3Server, clients: ObjectStorage) -> None:
     acme = server.storage(ACME)
     assert acme.exists("acme/export.csv")
     server.set_identities()
@@ -69,9 +69,7 @@ def test_it_ends_when_the_key_is_revoked(server: S3Server, clients: ObjectStorag
     assert acme.exists("acme/export.csv")
 
 
-def test_it_names_the_right_to_delete_versions_when_that_alone_is_refused(
-    server: S3Server, clients: ObjectStorage
-) -> None:
+def test_a_missing_right_to_delete_versions_is_named(server: S3Server, clients: ObjectStorage) -> None:
     server.make_bucket("versioned", versioned=True)
     identity = Identity("versioned", ["Read:versioned", "Write:versioned", "List:versioned"])
     server.set_identities(ACME, identity)
@@ -87,7 +85,7 @@ def test_it_names_the_right_to_delete_versions_when_that_alone_is_refused(
     assert storage.purge("acme/export.csv") == 1
 
 
-def test_it_answers_again_after_it_was_paused_and_killed(server: S3Server, clients: ObjectStorage) -> None:
+def test_the_server_responds_again_after_it_was_paused_and_killed(server: S3Server, clients: ObjectStorage) -> None:
     server.pause()
     server.resume()
     assert clients.exists("acme/export.csv")

@@ -18,7 +18,7 @@ def run(*words: str) -> str:
     return out.getvalue()
 
 
-def test_it_changes_what_is_named_and_nothing_else(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_set_chatbot_changes_only_the_named_settings(chatbot: Chatbot, neighbour: Chatbot) -> None:
     words = (
         "--name Care --timezone Europe/Paris --enable-extracts --disable-compliance --four-eyes --grace-minutes 15"
     )
@@ -42,7 +42,7 @@ def test_it_changes_what_is_named_and_nothing_else(chatbot: Chatbot, neighbour: 
     assert {entry.chatbot for entry in ChangeLogEntry.objects.all()} == {chatbot}
 
 
-def test_it_changes_nothing_when_asked_again(chatbot: Chatbot) -> None:
+def test_set_chatbot_changes_nothing_when_repeated(chatbot: Chatbot) -> None:
     words = ("--enable-extracts", "--variable", "custom:customer", "--uci", "customer")
     run(*words)
     before = ChangeLogEntry.objects.count()
@@ -62,7 +62,7 @@ def test_it_changes_nothing_when_asked_again(chatbot: Chatbot) -> None:
         (["--enable-extracts", "--disable-extracts"], "not allowed with"),
     ],
 )
-def test_it_refuses_all_or_nothing(chatbot: Chatbot, words: list[str], advice: str) -> None:
+def test_set_chatbot_saves_all_settings_or_none(chatbot: Chatbot, words: list[str], advice: str) -> None:
     with pytest.raises(CommandError, match=advice):
         run("--name", "Other", "--variable", "custom:new", *words)
     chatbot.refresh_from_db()
@@ -71,7 +71,7 @@ def test_it_refuses_all_or_nothing(chatbot: Chatbot, words: list[str], advice: s
     assert not ChangeLogEntry.objects.exists()
 
 
-def test_it_wants_a_bucket_before_extracts() -> None:
+def test_extracts_require_a_bucket() -> None:
     ChatbotFactory.create(slug="acme")
     with pytest.raises(CommandError, match="extracts_enabled: Extracts need a bucket"):
         run("--enable-extracts")

@@ -39,7 +39,7 @@ def end_rest() -> None:
     SilentStorage.objects.update(rests_until=timezone.now())
 
 
-def test_another_process_leaves_it_alone_at_once(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_another_process_stops_calling_a_silent_storage_at_once(chatbot: Chatbot, neighbour: Chatbot) -> None:
     silent(chatbot)
     another, others = Breaker(), Breaker()
     silence.apply_state(chatbot.pk, another)
@@ -47,7 +47,7 @@ def test_another_process_leaves_it_alone_at_once(chatbot: Chatbot, neighbour: Ch
     assert (passes(another), passes(others)) == (False, True)
 
 
-def test_after_the_rest_one_call_of_one_process_tries_and_an_answer_lets_all_go_on(chatbot: Chatbot) -> None:
+def test_after_the_pause_one_call_tries_and_a_response_lets_all_continue(chatbot: Chatbot) -> None:
     silent(chatbot)
     end_rest()
     tries, waits = Breaker(), Breaker()
@@ -74,7 +74,7 @@ def test_after_the_rest_one_call_of_one_process_tries_and_an_answer_lets_all_go_
         (timedelta(days=1), 0.1, LONGEST_REST),
     ],
 )
-def test_it_rests_longer_the_longer_it_is_silent_and_less_where_nobody_listens(
+def test_the_pause_grows_with_the_silence_and_is_short_for_refused_connections(
     chatbot: Chatbot, since: timedelta, after: float, rest: timedelta
 ) -> None:
     breaker = silent(chatbot, since)
@@ -86,7 +86,7 @@ def test_it_rests_longer_the_longer_it_is_silent_and_less_where_nobody_listens(
     assert abs(timezone.now() - known.since - since) < timedelta(seconds=5)
 
 
-def test_work_goes_on_where_the_database_does_not_say_what_is_known(
+def test_work_continues_if_the_database_does_not_return_the_known_state(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It meets the same database, and requeues its work once that is back."""
@@ -101,13 +101,13 @@ def test_work_goes_on_where_the_database_does_not_say_what_is_known(
     assert worked
 
 
-def test_where_no_call_has_ended_nothing_is_learned(chatbot: Chatbot) -> None:
+def test_a_block_without_calls_does_not_clear_a_silence(chatbot: Chatbot) -> None:
     silent(chatbot)
     silence.record(chatbot.pk, Breaker())
     assert SilentStorage.objects.exists()
 
 
-def test_the_operators_is_left_alone_from_the_third_call_on() -> None:
+def test_the_operators_storage_is_paused_after_the_third_failure() -> None:
     breaker = Breaker()
     for rests in [False] * (FAILURES - 1) + [True]:
         breaker.failed()
@@ -115,7 +115,7 @@ def test_the_operators_is_left_alone_from_the_third_call_on() -> None:
         assert (SilentStorage.objects.get(chatbot=None).rests_until is not None) is rests
 
 
-def test_what_a_former_bucket_was_like_is_not_noted_of_the_present_one(chatbot: Chatbot) -> None:
+def test_the_state_of_a_former_bucket_is_not_recorded_for_the_present_one(chatbot: Chatbot) -> None:
     with behaving(drips_a_head) as server:
         use_bucket_at(chatbot, server.url())
         with silence.calling_bucket_of(chatbot.pk):
@@ -124,7 +124,7 @@ def test_what_a_former_bucket_was_like_is_not_noted_of_the_present_one(chatbot: 
     assert not SilentStorage.objects.exists()
 
 
-def test_an_answer_from_before_does_not_hide_that_others_have_none_since(chatbot: Chatbot) -> None:
+def test_an_earlier_response_does_not_hide_later_silence(chatbot: Chatbot) -> None:
     now = 0.0
     answered = Breaker(clock=lambda: now)
     answered.answered()

@@ -62,7 +62,7 @@ def test_a_body_in_chunks_may_have_exactly_the_limit():
 
 
 @pytest.mark.parametrize("error", [OSError, ValueError])
-def test_broken_chunks_are_the_callers_fault(error):
+def test_broken_chunks_are_a_client_error(error):
     class Broken:
         def read(self, _size: int) -> bytes:
             raise error
@@ -70,7 +70,7 @@ def test_broken_chunks_are_the_callers_fault(error):
     assert code_of(lambda: raw_body(chunked_request(Broken()), most=100)) == "invalid"
 
 
-def test_a_caller_who_hangs_up_is_the_callers_fault():
+def test_a_closed_connection_is_a_client_error():
     class HungUp(io.BytesIO):
         def read(self, *_size: int | None) -> bytes:
             raise OSError
@@ -87,7 +87,7 @@ def test_a_length_beyond_measure_is_too_large(length):
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "1e3", "²"])
-def test_a_malformed_length_is_the_callers_fault(length):
+def test_a_malformed_length_is_a_client_error(length):
     request = RequestFactory().post("/api/", b"{}", content_type="application/json")
     request.META["CONTENT_LENGTH"] = length
     assert code_of(lambda: raw_body(request, most=100)) == "invalid"
@@ -182,7 +182,7 @@ def test_json_up_to_the_limits_is_read(raw):
     assert parse_json(raw) == json.loads(raw)
 
 
-def test_what_is_nested_too_deeply_never_reaches_a_parser(monkeypatch):
+def test_deeply_nested_json_never_reaches_a_parser(monkeypatch):
     parsed: list[object] = []
     monkeypatch.setattr("common.bodies.json.loads", lambda *args, **kwargs: parsed.append(args))
     monkeypatch.setattr("conversations.api.conversations._SCANNER.raw_decode", lambda *args: parsed.append(args))

@@ -63,12 +63,12 @@ def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bo
     ],
     ids=range(8),
 )
-def test_what_a_parser_would_follow_too_deep_is_found(raw: bytes) -> None:
+def test_json_nested_too_deeply_for_a_parser_is_found(raw: bytes) -> None:
     assert is_deeper(outline_of(raw, len(raw)), 32)
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"]" * 100, b"[" * 32, b"[],{}" * 1000, b'"' + b"[" * 100 + b'"', b'["\\"' + b"[" * 99], ids=range(6)
 )
-def test_what_is_not_deep_is_let_through_however_odd(raw: bytes) -> None:
+def test_odd_json_that_is_not_deep_passes(raw: bytes) -> None:
     assert not is_deeper(outline_of(raw, len(raw)), 32)

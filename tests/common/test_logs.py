@@ -75,7 +75,7 @@ def test_the_call_s_id_is_a_field() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("form", ["line", "json"])
-def test_an_error_of_the_database_is_told_without_its_row(chatbot: Chatbot, form: str) -> None:
+def test_a_database_error_is_logged_without_its_row(chatbot: Chatbot, form: str) -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO chatbots_chatbot SELECT * FROM chatbots_chatbot")
@@ -117,7 +117,7 @@ def test_no_line_of_a_message_looks_like_an_event_of_its_own() -> None:
     assert not set("\r\x1b\x00\x85\u2028") & set(second)
 
 
-def test_djangos_lines_hold_nothing_that_a_caller_sent() -> None:
+def test_djangos_log_lines_contain_nothing_sent_by_the_caller() -> None:
     request = RequestFactory().get("/admin/alice/")
     lines = [
         ("django.security.DisallowedHost", "Invalid HTTP_HOST header: 'alice'.", ()),
@@ -131,7 +131,7 @@ def test_djangos_lines_hold_nothing_that_a_caller_sent() -> None:
         assert "alice" not in SafeFormatter().format(record)
 
 
-def test_the_text_of_an_error_is_told_where_a_package_of_ours_has_written_it() -> None:
+def test_an_errors_text_is_logged_if_our_own_code_wrote_it() -> None:
     with (Path(settings.BASE_DIR) / "pyproject.toml").open("rb") as file:
         packages = tomllib.load(file)["tool"]["importlinter"]["root_packages"]
     for package in packages:

@@ -56,7 +56,7 @@ def numbers(chatbot: Chatbot) -> list[int]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 11, 12, 13])
-def test_forth_and_back_each_row_comes_once_also_of_one_instant(numbers: list[int], limit: int) -> None:
+def test_paging_both_ways_returns_each_row_once_also_at_equal_instants(numbers: list[int], limit: int) -> None:
     forth = list(walk(f"/list?limit={limit}"))
     assert [one for answer in forth for one in answer["results"]] == numbers
     assert forth[0]["previous"] is None
@@ -68,13 +68,13 @@ def test_forth_and_back_each_row_comes_once_also_of_one_instant(numbers: list[in
         assert page(back[-1]["next"])["results"] == numbers[len(back[-1]["results"]) :][:limit]
 
 
-def test_upwards_too(numbers: list[int]) -> None:
+def test_ascending_order_works_too(numbers: list[int]) -> None:
     forth = list(walk("/list?limit=5", Oldest))
     assert [one for answer in forth for one in answer["results"]] == sorted(numbers)
     assert page(forth[2]["previous"], Oldest)["results"] == sorted(numbers)[5:10]
 
 
-def test_rows_that_go_or_come_meanwhile_shift_nothing(chatbot: Chatbot, numbers: list[int]) -> None:
+def test_added_or_removed_rows_do_not_shift_pages(chatbot: Chatbot, numbers: list[int]) -> None:
     first = page("/list?limit=3")
     # Shown ones, the very one that the cursor names, and one that was to come.
     Conversation.objects.filter(pk__in=[*numbers[:3], numbers[4]]).delete()

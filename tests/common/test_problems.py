@@ -42,7 +42,7 @@ def test_every_code_makes_a_whole_problem(code):
     assert 400 <= response.status_code < 500 or code in {"internal", "unavailable"}
 
 
-def test_an_unknown_code_is_a_mistake_of_ours():
+def test_an_unknown_code_raises():
     with pytest.raises(KeyError):
         Problem("no_such_code")
 
@@ -74,7 +74,7 @@ def test_any_exception_becomes_a_problem_that_does_not_quote_it(error, code, cap
     assert SECRET not in caplog.text
 
 
-def test_a_fault_of_ours_is_logged_with_types_and_frames(caplog):
+def test_a_server_error_is_logged_with_types_and_frames(caplog):
     as_problem(chained())
     [record] = caplog.records
     assert record.levelno == logging.ERROR
@@ -84,21 +84,21 @@ def test_a_fault_of_ours_is_logged_with_types_and_frames(caplog):
     assert "in chained" in message
 
 
-def test_a_database_that_is_away_is_logged_by_its_state_alone(caplog):
+def test_an_unavailable_database_is_logged_by_its_sqlstate_only(caplog):
     error = OperationalError(SECRET)
     error.__cause__ = psycopg.errors.DeadlockDetected(SECRET)
     assert as_problem(error).code == "unavailable"
     assert "SQLSTATE 40P01" in caplog.text
 
 
-def test_a_refusal_is_not_logged_as_a_fault(caplog):
+def test_a_refusal_is_not_logged_as_an_error(caplog):
     as_problem(Problem("invalid"))
     as_problem(Http404())
     assert not caplog.records
 
 
 @pytest.mark.parametrize(("error", "code"), [(OperationalError(SECRET), "unavailable"), (chained(), "internal")])
-def test_a_failing_operation_is_answered_and_not_quoted(chatbot, monkeypatch, caplog, error, code):
+def test_a_failed_operation_is_returned_and_not_quoted(chatbot, monkeypatch, caplog, error, code):
     def fail(**_arguments):
         raise error
 
@@ -126,7 +126,7 @@ def test_a_failing_operation_is_answered_and_not_quoted(chatbot, monkeypatch, ca
 )
 @pytest.mark.parametrize("method", ["get", "post", "delete", "options"])
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_path_that_leads_nowhere_is_a_problem(settings, path, method, debug):
+def test_an_unknown_path_returns_a_problem(settings, path, method, debug):
     settings.DEBUG = debug
     problem(getattr(Client(), method)(path), 404, "not_found")
 
@@ -159,14 +159,14 @@ def test_json_is_found_among_what_is_accepted(chatbot, accept):
     assert TokenCaller(chatbot).post("data-deletion", ALICE, Accept=accept).status_code == 200
 
 
-def test_an_unknown_host_is_a_problem_under_api_alone(settings):
+def test_an_unknown_host_returns_a_problem_under_api_only(settings):
     settings.ALLOWED_HOSTS = ["here"]
     problem(Client(headers={"host": "elsewhere"}).get("/api/v1/x"), 400, "invalid")
     response = Client(headers={"host": "elsewhere"}).get("/admin/login/")
     assert "json" not in response.headers["Content-Type"]
 
 
-def test_what_fails_outside_a_view_is_a_problem_under_api_alone():
+def test_errors_outside_views_return_a_problem_under_api_only():
     response = problems.server_error(RequestFactory().get("/api/v1/x"))
     assert json.loads(response.getvalue())["code"] == "internal"
     assert "json" not in problems.server_error(RequestFactory().get("/x")).headers["Content-Type"]

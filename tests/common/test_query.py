@@ -76,7 +76,7 @@ def test_parameters_are_read_as_what_they_are() -> None:
         ("kind=Lovelace&limit=Lovelace", {"/kind": "unknown_value", "/limit": "invalid"}),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_pointer(query: str, at_fault: dict[str, str]) -> None:
+def test_invalid_parameters_are_refused_by_pointer(query: str, at_fault: dict[str, str]) -> None:
     assert faults(query) == at_fault
 
 
@@ -84,12 +84,12 @@ NAMES = st.sampled_from(["since", "from", "deleted", "kind", "limit", "reference
 
 
 @given(st.lists(st.tuples(NAMES, st.text(st.characters(exclude_categories=["Cs"])) | st.integers().map(str))))
-def test_nothing_else_than_invalid_comes_of_any_query(pairs: list[tuple[str, Any]]) -> None:
+def test_any_bad_query_is_refused_as_invalid(pairs: list[tuple[str, Any]]) -> None:
     assert read_or_refused(urlencode([(name.encode(errors="surrogatepass"), value) for name, value in pairs]))
 
 
 @given(st.binary())
-def test_nothing_else_than_invalid_comes_of_any_bytes(raw: bytes) -> None:
+def test_any_bad_bytes_are_refused_as_invalid(raw: bytes) -> None:
     assert read_or_refused(raw.decode("latin-1"))
 
 

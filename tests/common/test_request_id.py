@@ -87,7 +87,7 @@ def serve(log: io.StringIO, url: str, method: str = "GET", **headers: str) -> Se
     ("view", "status", "told"),
     [("plain", 200, 1), ("streamed", 200, 2), ("broken", 500, 1), ("unavailable", 503, 1), ("nowhere", 404, 0)],
 )
-def test_every_line_of_a_call_bears_its_id(settings, log, view, status, told):
+def test_every_log_line_of_a_call_contains_its_id(settings, log, view, status, told):
     settings.ROOT_URLCONF = sys.modules[__name__]
     served = serve(log, f"/{view}", **{"X-Request-ID": THEIRS})
 
@@ -97,14 +97,14 @@ def test_every_line_of_a_call_bears_its_id(settings, log, view, status, told):
     assert THEIRS not in log.getvalue()
 
 
-def test_what_is_logged_between_calls_bears_the_id_of_none(settings, log):
+def test_lines_logged_between_calls_contain_no_id(settings, log):
     settings.ROOT_URLCONF = sys.modules[__name__]
     serve(log, "/streamed")
     assert current_request_id.get() == ""
 
 
 @pytest.mark.parametrize("sent", [None, "short", "x" * 65, "with space", "semi;colon", "é" * 8])
-def test_a_caller_without_an_id_that_is_fit_for_a_header_gets_ours(settings, log, sent):
+def test_a_caller_without_a_usable_id_gets_a_new_one(settings, log, sent):
     settings.ROOT_URLCONF = sys.modules[__name__]
     served = serve(log, "/plain", **({"X-Request-ID": sent} if sent else {}))
     made = served.headers["X-Request-ID"]
@@ -127,21 +127,21 @@ def test_a_caller_without_an_id_that_is_fit_for_a_header_gets_ours(settings, log
         ("POST /admin/login/", "here", 403),
     ],
 )
-def test_every_answer_bears_the_id(settings, log, call, host, status):
+def test_every_response_contains_the_id(settings, log, call, host, status):
     settings.ALLOWED_HOSTS = ["here"]
     method, url = call.split()
     served = serve(log, url, method, **{"Host": host, "X-Request-ID": THEIRS})
     assert (served.status, served.headers["X-Request-ID"]) == (status, THEIRS)
 
 
-def test_a_redirect_to_https_bears_the_id(settings, log):
+def test_a_redirect_to_https_contains_the_id(settings, log):
     settings.SECURE_SSL_REDIRECT = True
     served = serve(log, "/api/schema/", **{"X-Request-ID": THEIRS})
     assert (served.status, served.headers["X-Request-ID"]) == (301, THEIRS)
 
 
 @pytest.mark.parametrize(("error", "code"), [(ValueError, "internal"), (OperationalError, "unavailable")])
-def test_a_failed_call_of_the_api_bears_its_id_in_answer_and_log(chatbot: Chatbot, log, monkeypatch, error, code):
+def test_a_failed_api_call_has_its_id_in_response_and_log(chatbot: Chatbot, log, monkeypatch, error, code):
     def fail(**_arguments: Any) -> None:
         raise error
 
@@ -158,7 +158,7 @@ def test_a_failed_call_of_the_api_bears_its_id_in_answer_and_log(chatbot: Chatbo
     assert THEIRS not in log.getvalue()
 
 
-def test_a_call_over_the_rate_limit_bears_its_id(chatbot: Chatbot):
+def test_a_call_over_the_rate_limit_contains_its_id(chatbot: Chatbot):
     caller = TokenCaller(chatbot)
     ApiKey.objects.update(rate_limit=1)
     answers = [caller.post("data-deletion", ALICE, X_Request_ID=f"{THEIRS}-{number}") for number in range(2)]

@@ -19,7 +19,7 @@ def test_embedded_servers_are_refused_in_production(settings) -> None:
     assert checks.no_embedded_servers() == []
 
 
-def test_a_console_without_a_second_factor_is_warned_of(settings) -> None:
+def test_a_console_without_a_second_factor_causes_a_warning(settings) -> None:
     settings.SECOND_FACTOR_REQUIRED = False
     (warning,) = checks.second_factor_is_required()
     assert (warning.id, "SECOND_FACTOR_REQUIRED" in warning.hint) == ("compliance.W001", True)

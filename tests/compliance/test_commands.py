@@ -65,7 +65,7 @@ def test_it_reads_the_value_from_standard_input(chatbot, monkeypatch) -> None:
     ("prepare", "code"),
     [("completed", 0), ("failed", 3), ("on_hold", 4), ("rejected", 5), ("accepted", 6)],
 )
-def test_it_waits_and_tells_the_end_by_its_exit_code(chatbot, storage, monkeypatch, prepare, code) -> None:
+def test_waiting_ends_with_an_exit_code_for_the_result(chatbot, storage, monkeypatch, prepare, code) -> None:
     endings = {
         "completed": {"completed_at": timezone.now(), "result": "done", "uci_value": None},
         "failed": {"failed_at": timezone.now(), "error_code": "storage_locked", "error_detail": "Lift it."},
@@ -80,7 +80,7 @@ def test_it_waits_and_tells_the_end_by_its_exit_code(chatbot, storage, monkeypat
     assert "42" not in out.replace(str(ComplianceRequest.objects.get().pk), "")
 
 
-def test_a_waited_for_export_is_told_with_where_it_lies(chatbot, storage, monkeypatch) -> None:
+def test_waiting_for_an_export_prints_its_location(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     monkeypatch.setattr("time.sleep", lambda _: worker.drain())
 
@@ -91,7 +91,7 @@ def test_a_waited_for_export_is_told_with_where_it_lies(chatbot, storage, monkey
     assert f"{export.rows} rows, {export.bytes} bytes in {settings.S3_BUCKET}, key {export.key}" in out
 
 
-def test_it_says_what_to_do_when_it_refuses(chatbot) -> None:
+def test_refusals_are_explained(chatbot) -> None:
     unknown = refused("request_deletion", "nobody", "member_id", "42")
     assert str(unknown) == "There is no chatbot 'nobody'. Known: acme."
     placeholder = refused("request_deletion", "acme", "member_id", "null")
@@ -122,7 +122,7 @@ def test_a_failed_request_is_retried_and_shown_as_json(chatbot) -> None:
     assert json.loads(run("retry_request", str(request.pk), "--json")[1])["status"] == "accepted"
 
 
-def test_verification_finds_what_a_restored_backup_brought_back(chatbot, storage) -> None:
+def test_verification_finds_data_restored_from_a_backup(chatbot, storage) -> None:
     gone = conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     worker.drain(seconds=60)
@@ -147,7 +147,7 @@ def test_verification_finds_what_a_restored_backup_brought_back(chatbot, storage
     }
 
 
-def test_verification_says_what_is_too_old_to_be_found_by_digest(chatbot, storage) -> None:
+def test_verification_reports_deletions_too_old_to_be_checked_by_digest(chatbot, storage) -> None:
     conversation_of(chatbot, "42")
     deletion_of(chatbot, "42")
     deletion_of(chatbot, "43")
@@ -195,6 +195,6 @@ def test_retry_request_retries_all_that_failed_by_a_code(chatbot, neighbour):
         ("0197a2b4-5c1e-7d30-9f10-3a5b7c9d1e2f", "--dry-run"),
     ],
 )
-def test_retry_request_wants_one_request_or_all_of_a_code(words):
+def test_retry_request_requires_one_request_or_an_error_code(words):
     with pytest.raises(CommandError, match="--all-failed"):
         call_command("retry_request", *words)

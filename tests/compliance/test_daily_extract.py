@@ -27,7 +27,7 @@ def run(*words: str) -> list[dict[str, Any]]:
     return extracts
 
 
-def test_it_makes_the_days_that_are_asked_for(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_the_named_days_are_built(chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation_on(chatbot, "42", noon())
     told = run("acme", "--from", str(FIRST), "--to", str(day_after(FIRST, 2)))
     assert [(one["day"], one["state"], one["rows"]) for one in told] == [
@@ -38,7 +38,7 @@ def test_it_makes_the_days_that_are_asked_for(chatbot: Chatbot, storage: ObjectS
     assert len(list(storage.keys())) == 3
 
 
-def test_all_are_those_that_have_extracts_switched_on(
+def test_all_means_the_chatbots_with_extracts_switched_on(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
 ) -> None:
     Chatbot.objects.filter(pk=neighbour.pk).update(extracts_enabled=True)
@@ -47,7 +47,7 @@ def test_all_are_those_that_have_extracts_switched_on(
     assert (told["chatbot"], told["day"], told["state"]) == ("neighbour", str(yesterday), "done")
 
 
-def test_what_is_done_is_left_unless_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_built_days_are_skipped_unless_again_is_given(chatbot: Chatbot, storage: ObjectStorage) -> None:
     def finished() -> Any:
         return extract_of(chatbot).finished_at
 
@@ -59,7 +59,7 @@ def test_what_is_done_is_left_unless_again(chatbot: Chatbot, storage: ObjectStor
     assert finished() > first
 
 
-def test_what_has_expired_is_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_expired_days_are_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     run("acme", "--date", str(FIRST))
     DailyExtract.objects.update(state="expired", key=None, expires_at=timezone.now() - timedelta(days=1))
     (told,) = run("acme", "--date", str(FIRST))
@@ -69,7 +69,7 @@ def test_what_has_expired_is_made_again(chatbot: Chatbot, storage: ObjectStorage
     assert extract.expires_at > timezone.now()
 
 
-def test_what_fails_is_told_and_the_exit_code_says_so(
+def test_failed_days_are_reported_and_change_the_exit_code(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: Any, **_options: Any) -> str:
@@ -97,18 +97,18 @@ def test_what_fails_is_told_and_the_exit_code_says_so(
         ("acme", "--date", "yesterday"),
     ],
 )
-def test_wrong_words_are_refused(chatbot: Chatbot, words: tuple[str, ...]) -> None:
+def test_bad_arguments_are_refused(chatbot: Chatbot, words: tuple[str, ...]) -> None:
     with pytest.raises(CommandError):
         call_command("daily_extract", *words)
     assert not DailyExtract.objects.exists()
 
 
-def test_it_says_what_a_day_looks_like(chatbot: Chatbot) -> None:
+def test_a_bad_day_is_refused_with_the_format(chatbot: Chatbot) -> None:
     with pytest.raises(CommandError, match="'yesterday' is no day such as 2026-11-23"):
         call_command("daily_extract", "acme", "--date", "yesterday")
 
 
-def test_it_needs_a_bucket(chatbot: Chatbot) -> None:
+def test_a_bucket_is_required(chatbot: Chatbot) -> None:
     Bucket.objects.all().delete()
     with pytest.raises(CommandError, match="bucket"):
         call_command("daily_extract", "acme")

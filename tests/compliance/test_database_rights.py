@@ -47,7 +47,7 @@ def test_every_table_is_declared() -> None:
     assert list(database_rights.undeclared()) == []
 
 
-def test_a_table_that_is_declared_nowhere_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undeclared_table_is_reported_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     known = dict(RIGHTS) | {"chatbots.Nothing": Rights("SELECT", "")}
     del known["conversations.Message"]
     monkeypatch.setattr(database_rights, "RIGHTS", known)
@@ -75,7 +75,7 @@ def test_granting_again_changes_nothing(cursor) -> None:
     assert rights(cursor) == before
 
 
-def test_granting_takes_what_somebody_else_has_given(cursor) -> None:
+def test_granting_revokes_rights_granted_by_others(cursor) -> None:
     before = rights(cursor)
     cursor.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC, {ROLES['web']}")
     cursor.execute(f"GRANT UPDATE (actor) ON chatbots_changelogentry TO {ROLES['worker']}")
@@ -112,7 +112,7 @@ def test_it_prints_what_it_would_do(cursor) -> None:
         ("CREATE ROLE another; GRANT pg_read_all_data TO another", "may read or change all tables"),
     ],
 )
-def test_it_gives_nothing_to_a_role_that_may_more(cursor, made: str, told: str) -> None:
+def test_nothing_is_granted_to_a_role_with_more_rights(cursor, made: str, told: str) -> None:
     cursor.execute(made or "SELECT 1")
     before = rights(cursor)
 
@@ -127,13 +127,13 @@ def test_one_role_for_both_is_refused(cursor) -> None:
         call_command("grant_roles", "--web", ROLES["web"], "--worker", ROLES["web"])
 
 
-def test_the_check_warns_of_a_role_that_may_too_much(cursor) -> None:
+def test_the_check_warns_about_a_role_with_too_many_rights(cursor) -> None:
     [told] = role_has_few_rights(databases=["default"])
     assert (told.id, told.level) == ("compliance.W002", checks.WARNING)
     assert told.msg == "The database role of this process is a superuser."
 
 
-def test_the_check_is_content_with_our_roles_and_asks_no_database_by_itself(cursor) -> None:
+def test_the_check_accepts_our_roles_and_makes_no_query_unless_asked(cursor) -> None:
     for role in ROLES:
         with under_roles.role(role):
             assert role_has_few_rights(databases=["default"]) == []
@@ -142,7 +142,7 @@ def test_the_check_is_content_with_our_roles_and_asks_no_database_by_itself(curs
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_command_says_which_right_its_role_lacks() -> None:
+def test_a_command_names_the_right_that_its_role_lacks() -> None:
     environment = worker_environment(role=STRANGER)
     done = subprocess.run(manage("health"), env=environment, check=False, capture_output=True, text=True)
 
@@ -154,13 +154,13 @@ def test_a_command_says_which_right_its_role_lacks() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_first_user_is_made_as_the_web_server(cursor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_user_is_created_under_the_web_role(cursor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "correct horse battery staple")
     call_command("createsuperuser", "--noinput", "--username", "boss", "--email", "boss@example.com")
     assert User.objects.get().is_superuser
 
 
-def test_a_right_that_is_missing_is_told_by_its_table(cursor) -> None:
+def test_a_missing_right_is_reported_with_its_table(cursor) -> None:
     with under_roles.role("worker"), pytest.raises(ProgrammingError) as caught:
         cursor.execute("UPDATE chatbots_apikey SET label = 'a secret'")
     assert describe_database_error(caught.value) == "SQLSTATE 42501 (permission denied for table chatbots_apikey)"

@@ -45,7 +45,7 @@ def filed(chatbot: Chatbot, at: datetime, took: float | None = None, kind: str =
     )
 
 
-def test_it_counts_what_is_not_over_and_what_of_it_is_late(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_open_and_overdue_requests_are_counted(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     for due in (now - DAY, now + DAY, now + 8 * DAY):
         deletion_of(chatbot, "42", due_at=due)
@@ -69,7 +69,7 @@ def test_it_counts_what_is_not_over_and_what_of_it_is_late(chatbot: Chatbot, nei
     assert str(figures.open_now([]).overdue) == "0"
 
 
-def test_it_says_that_there_is_more_than_it_counts(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counts_over_the_limit_are_shown_as_more(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "MOST_COUNTED", 2)
     now = timezone.now()
     for due in (-2 * DAY, DAY, 2 * DAY, 20 * DAY):
@@ -81,7 +81,7 @@ def test_it_says_that_there_is_more_than_it_counts(chatbot: Chatbot, monkeypatch
     assert (str(found.overdue), str(found.due_soon)) == ("1", "1+")
 
 
-def test_what_needs_somebody_begins_with_what_is_overdue(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_requests_that_need_attention_begin_with_the_overdue_ones(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     deletion_of(chatbot, "42", due_at=now + DAY)
     late = deletion_of(chatbot, "42", due_at=now - DAY)
@@ -99,7 +99,7 @@ def test_what_needs_somebody_begins_with_what_is_overdue(chatbot: Chatbot, neigh
     assert [one.id for one in figures.needs_somebody([neighbour.pk])] == [soon.pk]
 
 
-def test_it_tells_what_a_period_brought_and_how_long_it_took(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_a_period_shows_its_requests_and_durations(chatbot: Chatbot, neighbour: Chatbot) -> None:
     since = datetime(2026, 10, 20, tzinfo=UTC)
     for number in range(1, 101):
         filed(chatbot, since + timedelta(minutes=number), took=number)
@@ -146,7 +146,7 @@ def test_days_are_those_of_the_zone_also_when_clocks_change(chatbot: Chatbot) ->
     assert began == ({day: 2, day + DAY: 1}, True)
 
 
-def test_bars_stand_upon_each_other_and_end_at_a_round_number() -> None:
+def test_bars_are_stacked_and_the_axis_ends_at_a_round_number() -> None:
     days = [date(2026, 11, 1) + number * DAY for number in range(3)]
     series = [Series("A", {days[0]: 30, days[2]: 4}, "/a?day={day}"), Series("B", {days[0]: 10})]
 

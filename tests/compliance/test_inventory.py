@@ -9,7 +9,7 @@ def test_every_model_and_field_is_declared() -> None:
     assert list(inventory.undeclared()) == []
 
 
-def test_a_model_that_is_declared_nowhere_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undeclared_model_is_reported_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventory, "STORES", inventory.STORES[1:])
 
     (instruction,) = inventory.undeclared()
@@ -18,7 +18,7 @@ def test_a_model_that_is_declared_nowhere_is_told_with_instructions(monkeypatch:
     assert "add a Store" in instruction
 
 
-def test_a_field_without_a_disposition_is_told_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_without_a_disposition_is_reported_with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     message, *others = inventory.STORES
     fields = {name: disposition for name, disposition in message.fields.items() if name != "text"}
     monkeypatch.setattr(inventory, "STORES", (Store(message.model, message.way, fields), *others))
@@ -28,14 +28,14 @@ def test_a_field_without_a_disposition_is_told_with_instructions(monkeypatch: py
     ]
 
 
-def test_what_is_kept_has_a_reason() -> None:
+def test_kept_fields_have_a_reason() -> None:
     for store in inventory.STORES:
         for name, (disposition, reason) in store.fields.items():
             assert disposition is Disposition.DELETED or reason, f"{store.model.__name__}.{name}"
     assert all(inventory.OUTSIDE.values())
 
 
-def test_nothing_is_outside_that_does_not_exist() -> None:
+def test_models_listed_as_outside_exist() -> None:
     labels = {model._meta.label for model in apps.get_models(include_auto_created=True)}
 
     assert inventory.OUTSIDE.keys() <= labels

@@ -55,7 +55,7 @@ def said(query: str = "") -> dict[str, float]:
     return {name: value for name, value in told(query).items() if value and "requests" in name}
 
 
-def test_it_answers_by_address_and_over_plain_http_whoever_has_the_token(settings) -> None:
+def test_metrics_are_served_by_ip_address_over_plain_http_with_the_token(settings) -> None:
     settings.SECURE_SSL_REDIRECT = True
 
     answer = ask(host="10.11.12.13:8000")
@@ -68,20 +68,20 @@ def test_it_answers_by_address_and_over_plain_http_whoever_has_the_token(setting
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer another-token-of-tests", f"Basic {TOKEN}", "Bearer é"]
 )
-def test_without_the_token_it_says_nothing(header: str) -> None:
+def test_metrics_require_the_token(header: str) -> None:
     answer = Client(headers={"authorization": header}).get("/metrics")
 
     assert (answer.status_code, answer.content) == (401, b"unauthorized\n")
     assert (answer["WWW-Authenticate"], answer["Cache-Control"]) == ("Bearer", "no-store")
 
 
-def test_where_no_token_is_set_there_is_nothing(settings) -> None:
+def test_without_a_configured_token_metrics_are_not_found(settings) -> None:
     settings.METRICS_TOKEN = ""
 
     assert [ask(token=token).status_code for token in ("", TOKEN)] == [404, 404]
 
 
-def test_requests_are_told_by_kind_state_and_reason(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_requests_are_counted_by_kind_state_and_reason(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     deletion_of(chatbot, "1", due_at=now - MINUTE)
     deletion_of(chatbot, "2", waiting_for="extracts", received_at=now - 28 * DAY, due_at=now + 2 * DAY)
@@ -103,13 +103,13 @@ def test_requests_are_told_by_kind_state_and_reason(chatbot: Chatbot, neighbour:
     }
 
 
-def test_what_was_due_soon_when_it_was_filed_is_not_told_as_due_soon(chatbot: Chatbot) -> None:
+def test_a_request_due_soon_when_filed_is_not_counted_as_due_soon(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "1", due_at=timezone.now() + 2 * DAY)
 
     assert said() == {'dca_requests{kind="deletion",status="accepted"}': 1}
 
 
-def test_what_is_over_or_can_not_be_retried_is_no_open_request(chatbot: Chatbot) -> None:
+def test_ended_and_unretryable_requests_are_not_counted_as_open(chatbot: Chatbot) -> None:
     now = timezone.now()
     deletion_of(chatbot, None, status="completed", completed_at=now, result="done", due_at=now - DAY)
     deletion_of(chatbot, None, status="cancelled", cancelled_at=now, due_at=now - DAY)
@@ -139,7 +139,7 @@ def test_counting_ends_at_a_limit_and_sees_each_chatbot(
     assert series['dca_requests_failed{code="worker_lost",kind="deletion"}'] == 1
 
 
-def test_the_oldest_that_may_be_taken_up_is_told_by_kind_and_lane(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_the_age_of_the_oldest_ready_request_is_shown_by_kind_and_lane(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     deletion_of(chatbot, "1", queued_at=now - 3 * MINUTE)
     deletion_of(neighbour, "1", queued_at=now - 5 * MINUTE)
@@ -155,7 +155,7 @@ def test_the_oldest_that_may_be_taken_up_is_told_by_kind_and_lane(chatbot: Chatb
     assert 420 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="client"}'] < 480
 
 
-def test_what_waits_for_a_silent_storage_is_not_the_oldest_that_may_be_taken_up(chatbot: Chatbot) -> None:
+def test_a_request_waiting_for_a_silent_storage_is_not_ready(chatbot: Chatbot) -> None:
     SilentStorage.objects.create(chatbot=None)
     export_of(chatbot, "1", queued_at=timezone.now() - 9 * MINUTE)
     deletion_of(chatbot, "2", queued_at=timezone.now() - 3 * MINUTE)
@@ -166,9 +166,7 @@ def test_what_waits_for_a_silent_storage_is_not_the_oldest_that_may_be_taken_up(
     assert 180 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="normal"}'] < 240
 
 
-def test_what_waits_for_a_bucket_that_does_not_answer_is_no_request_that_may_be_taken_up(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_a_request_waiting_for_a_silent_client_bucket_is_not_ready(chatbot: Chatbot, neighbour: Chatbot) -> None:
     """It is told as `bucket_silent`. `health` says the same of both."""
     now = timezone.now()
     Bucket.objects.filter(chatbot=chatbot).update(
@@ -190,7 +188,7 @@ def test_what_waits_for_a_bucket_that_does_not_answer_is_no_request_that_may_be_
     assert oldest() == {'kind="export",lane="normal"': 9, 'kind="deletion",lane="client"': 9}
 
 
-def test_callbacks_extracts_files_and_mails_are_told(chatbot: Chatbot, settings) -> None:
+def test_callbacks_extracts_files_and_mails_are_counted(chatbot: Chatbot, settings) -> None:
     settings.MAILS = True
     now = timezone.now()
     request = deletion_of(chatbot, "1")
@@ -227,7 +225,7 @@ def test_callbacks_extracts_files_and_mails_are_told(chatbot: Chatbot, settings)
     assert told()["dca_mailboxes_failing"] == 0
 
 
-def test_clusters_claims_and_problems_are_told() -> None:
+def test_clusters_claims_and_problems_are_counted() -> None:
     now = timezone.now()
     for name, seen in (("one", now), ("two", now - 5 * MINUTE)):
         Heartbeat.objects.create(
@@ -248,7 +246,7 @@ def test_clusters_claims_and_problems_are_told() -> None:
     }
 
 
-def test_a_chatbot_is_told_only_when_it_is_asked_for(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_a_chatbot_is_labelled_only_on_request(chatbot: Chatbot, neighbour: Chatbot) -> None:
     deletion_of(chatbot, "1")
     deletion_of(neighbour, "1")
 
@@ -279,7 +277,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_no_patience")
-def test_one_scrape_is_at_work_at_a_time() -> None:
+def test_one_scrape_runs_at_a_time() -> None:
     with views._one_at_a_time:
         assert ask().status_code == 503
     assert ask().status_code == 200

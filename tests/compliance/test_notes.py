@@ -113,7 +113,7 @@ def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(
     assert (deletion.status, text_of(deletion)) == (Status.COMPLETED, None)
 
 
-def test_the_second_look_finds_a_note_that_is_left_but_not_one_that_is_new(chatbot: Chatbot, drain: Drain) -> None:
+def test_verification_finds_a_remaining_note_but_not_a_new_one(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "ada")
     earlier = deletion_of(chatbot, "ada")
     drain()
@@ -126,7 +126,7 @@ def test_the_second_look_finds_a_note_that_is_left_but_not_one_that_is_new(chatb
     assert verify.audit([earlier.pk]).left.keys() == {earlier.pk}
 
 
-def test_notes_of_whoever_is_never_erased_go_by_their_age(chatbot: Chatbot, settings, storage) -> None:
+def test_notes_about_chatters_never_erased_expire_by_age(chatbot: Chatbot, settings, storage) -> None:
     gone, stays = noted(deletion_of(chatbot, "ada"), "old"), noted(deletion_of(chatbot, "bob"), "new")
     old(gone, settings.ERASURE_LEDGER_DAYS + timedelta(minutes=1))
     old(stays, settings.ERASURE_LEDGER_DAYS - timedelta(minutes=1))

@@ -237,7 +237,7 @@ def test_nothing_is_stored_if_the_mark_comes_during_the_upload(caller, conversat
     assert_nothing_is_left(storage)
 
 
-def test_it_says_that_the_storage_is_away(caller, conversation, storage, monkeypatch, caplog):
+def test_unavailable_storage_is_reported(caller, conversation, storage, monkeypatch, caplog):
     def down(*_args: object, **_options: object) -> None:
         raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
 

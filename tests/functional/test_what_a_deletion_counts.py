@@ -85,7 +85,7 @@ def _lose_the_claim(_ids: Collection[UUID]) -> NoReturn:
     raise ClaimLost
 
 
-def test_uploads_that_broke_off_are_removed_and_not_counted(
+def test_interrupted_uploads_are_removed_and_not_counted(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     number = company.talk("c-1", "alice", has_file=True)

@@ -74,7 +74,7 @@ def test_it_rests_longer_each_time_up_to_a_limit(breaker: Breaker, clock: Clock)
     assert rests[-1] == LONGEST_REST_SECONDS
 
 
-def test_a_trial_whose_end_is_never_told_does_not_close_it_for_ever(breaker: Breaker, clock: Clock) -> None:
+def test_a_trial_that_never_reports_its_end_does_not_block_forever(breaker: Breaker, clock: Clock) -> None:
     open_it(breaker)
     clock.now += FIRST_REST_SECONDS
     assert not is_open(breaker)
@@ -82,7 +82,7 @@ def test_a_trial_whose_end_is_never_told_does_not_close_it_for_ever(breaker: Bre
     assert not is_open(breaker)
 
 
-def test_where_nobody_listens_it_tries_again_soon_however_long_that_lasts(breaker: Breaker, clock: Clock) -> None:
+def test_refused_connections_are_always_retried_soon(breaker: Breaker, clock: Clock) -> None:
     open_it(breaker)
     clock.now += FIRST_REST_SECONDS
     for _ in range(5):

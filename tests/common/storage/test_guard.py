@@ -81,7 +81,7 @@ def refused(call: Callable[[], object]) -> tuple[str, bool]:
         *("192.0.0.192", "168.63.129.16"),  # clouds' own
     ],
 )
-def test_it_refuses_an_address_inside(settings: Settings, address: str) -> None:
+def test_a_private_address_is_refused(settings: Settings, address: str) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     assert not is_allowed(address)
 
@@ -89,7 +89,7 @@ def test_it_refuses_an_address_inside(settings: Settings, address: str) -> None:
 @pytest.mark.parametrize(
     "address", [PUBLIC, "52.218.0.1", "2606:2800:220:1::1", f"::ffff:{PUBLIC}", "64:ff9b::5db8:d70e"]
 )
-def test_it_allows_a_public_address_but_not_in_the_clear(settings: Settings, address: str) -> None:
+def test_a_public_address_is_allowed_but_not_over_plain_http(settings: Settings, address: str) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     assert is_allowed(address)
     assert not is_allowed(address, encrypted=False)
@@ -113,7 +113,7 @@ def test_it_allows_a_listed_network_in_each_form_and_no_other(settings: Settings
         ("HTTPS://[2606:2800:220:1::1]:9000", "https://[2606:2800:220:1::1]:9000"),
     ],
 )
-def test_it_gives_an_endpoint_one_form(monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
+def test_an_endpoint_is_normalised(monkeypatch: pytest.MonkeyPatch, given: str, kept: str) -> None:
     resolve_to(monkeypatch, PUBLIC)
     assert check_endpoint(given) == kept
 
@@ -136,7 +136,7 @@ def test_it_gives_an_endpoint_one_form(monkeypatch: pytest.MonkeyPatch, given: s
         ("http://s3.example.com", "Use https"),
     ],
 )
-def test_it_says_what_is_wrong_with_an_endpoint(
+def test_errors_of_an_endpoint_are_explained(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, endpoint: str, advice: str
 ) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
@@ -148,15 +148,13 @@ def test_it_says_what_is_wrong_with_an_endpoint(
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::1]", "[::ffff:7f00:1]"]
 )
-def test_it_sees_through_each_way_to_write_an_address(settings: Settings, host: str) -> None:
+def test_every_spelling_of_a_private_address_is_recognised(settings: Settings, host: str) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     with pytest.raises(EndpointRefused, match="BUCKET_PRIVATE_NETWORKS"):
         check_endpoint(f"https://{host}")
 
 
-def test_it_refuses_a_name_of_which_one_address_lies_inside(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings
-) -> None:
+def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     both = [(socket.AF_INET, 1, 6, "", (address, 443)) for address in (PUBLIC, "10.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: both)
@@ -164,12 +162,12 @@ def test_it_refuses_a_name_of_which_one_address_lies_inside(
         check_endpoint("https://s3.example.com")
 
 
-def test_it_says_that_a_name_does_not_resolve() -> None:
+def test_an_unresolvable_name_is_reported() -> None:
     with pytest.raises(EndpointRefused, match="does not resolve"):
         check_endpoint("https://nobody.invalid")
 
 
-def test_it_lets_calls_through_to_a_listed_network(storage: ObjectStorage, settings: Settings) -> None:
+def test_calls_to_a_listed_network_pass(storage: ObjectStorage, settings: Settings) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
     client = guarded(str(settings.S3_ENDPOINT_URL))
     written = client.write_parts("a/key", client.open_upload("a/key", content_type="text/csv"), [b"x" * 9_000_000])
@@ -177,7 +175,7 @@ def test_it_lets_calls_through_to_a_listed_network(storage: ObjectStorage, setti
     assert storage.purge("a/key") == 1
 
 
-def test_it_does_not_knock_at_what_lies_inside(settings: Settings, listener: socket.socket) -> None:
+def test_no_connection_is_opened_to_a_private_address(settings: Settings, listener: socket.socket) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     client = guarded(f"https://127.0.0.1:{listener.getsockname()[1]}")
     assert refused(lambda: client.exists("a/key")) == ("storage_address_refused", False)
@@ -185,7 +183,7 @@ def test_it_does_not_knock_at_what_lies_inside(settings: Settings, listener: soc
         listener.accept()
 
 
-def test_it_sends_nothing_when_the_name_changes_its_answer(
+def test_nothing_is_sent_when_a_name_resolves_differently(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
 ) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
@@ -200,7 +198,7 @@ def test_it_sends_nothing_when_the_name_changes_its_answer(
         listener.accept()
 
 
-def test_it_connects_to_the_address_that_it_judged(
+def test_the_checked_address_is_the_one_connected_to(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
 ) -> None:
     """A name service that answers otherwise the next time is not asked a next time."""
@@ -214,7 +212,7 @@ def test_it_connects_to_the_address_that_it_judged(
     connection.close()
 
 
-def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
+def test_nothing_is_sent_over_plain_http_to_unlisted_networks(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
 ) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
@@ -224,7 +222,9 @@ def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
     assert refused(lambda: client.exists("a/key")) == ("storage_address_refused", False)
 
 
-def test_it_goes_past_a_proxy(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, settings: Settings) -> None:
+def test_proxies_from_the_environment_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, settings: Settings
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
     storage.put("a/key", b"x", "text/plain")

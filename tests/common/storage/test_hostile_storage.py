@@ -76,7 +76,7 @@ def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
         (hostile.asks_to_go_on, LOOK),
     ],
 )
-def test_a_call_is_over_in_time_whatever_the_storage_does(behave: Behaviour, use: Use) -> None:
+def test_a_call_ends_in_time_whatever_the_storage_does(behave: Behaviour, use: Use) -> None:
     # What is sent has time of its own: 64 seconds for 16 MiB, which no test can wait for.
     with pytest.MonkeyPatch.context() as patch, behaving(behave) as server:
         patch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
@@ -87,7 +87,7 @@ def test_a_call_is_over_in_time_whatever_the_storage_does(behave: Behaviour, use
 
 @pytest.mark.parametrize("guarded", [False, True])
 @pytest.mark.parametrize("behave", [hostile.drips_a_head, hostile.drips_a_body, hostile.never_reads])
-def test_a_call_is_over_in_time_under_tls(
+def test_a_call_over_tls_ends_in_time(
     behave: Behaviour, guarded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = make_certificate(tmp_path / "storage.pem")
@@ -100,7 +100,7 @@ def test_a_call_is_over_in_time_under_tls(
     assert seconds < PATIENCE
 
 
-def test_a_handshake_that_drips_is_over_in_time() -> None:
+def test_a_dripping_handshake_ends_in_time() -> None:
     with behaving(hostile.drips_a_handshake) as server:
         code, seconds = refusal(storage_at(server.url("https")), LOOK)
     assert code == "storage_unavailable"
@@ -109,7 +109,9 @@ def test_a_handshake_that_drips_is_over_in_time() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "asked"), [("http", b"HEAD http://s3.example.com/"), ("https", b"CONNECT ")])
-def test_a_proxy_that_drips_is_left_in_time(monkeypatch: pytest.MonkeyPatch, scheme: str, asked: bytes) -> None:
+def test_a_call_through_a_dripping_proxy_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, asked: bytes
+) -> None:
     with behaving(hostile.drips_a_head) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", proxy.url())
         code, seconds = refusal(storage_at(f"{scheme}://s3.example.com"), LOOK)
@@ -148,7 +150,7 @@ def test_a_head_without_an_end_is_refused() -> None:
     assert code == "storage_unavailable"
 
 
-def test_a_storage_that_hangs_up_before_the_body_is_no_busy_loop() -> None:
+def test_a_storage_that_hangs_up_before_the_body_causes_no_busy_loop() -> None:
     with behaving(hostile.goes_on_and_hangs_up) as server:
         code, seconds = refusal(storage_at(server.url(), call_seconds=60), PUT)
     assert code == "storage_unavailable"
@@ -176,7 +178,7 @@ def test_redirects_without_an_end_are_followed_once_at_most() -> None:
         (b"400 No|<Error>" + b"<a>" * 5000 + b"</a>" * 5000 + b"</Error>", PUT),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_an_error_in_our_words(answer: bytes, use: Use) -> None:
+def test_a_nonsensical_response_raises_our_own_error(answer: bytes, use: Use) -> None:
     head, _, body = answer.partition(b"|")
 
     def behave(server: Hostile, connection: socket.socket) -> None:
@@ -190,7 +192,7 @@ def test_an_answer_that_makes_no_sense_is_an_error_in_our_words(answer: bytes, u
     assert code == "storage_incomplete"
 
 
-def test_a_bucket_that_says_it_lies_elsewhere_is_followed_once() -> None:
+def test_a_redirect_to_another_region_is_followed_once() -> None:
     def behave(server: Hostile, connection: socket.socket) -> None:
         while asked := server.hear(connection):
             body = b"" if asked.startswith(b"HEAD") else b"<Error><Code>PermanentRedirect</Code></Error>"
@@ -211,7 +213,7 @@ def answers_politely(server: Hostile, connection: socket.socket) -> None:
         connection.sendall(OK + b"Content-Length: 0\r\n\r\n")
 
 
-def test_a_connection_serves_the_next_call_also_after_the_time_of_the_last() -> None:
+def test_a_connection_is_reused_after_the_last_calls_deadline() -> None:
     with behaving(answers_politely) as server:
         storage = storage_at(server.url())
         assert storage.exists("a/key")
@@ -220,7 +222,7 @@ def test_a_connection_serves_the_next_call_also_after_the_time_of_the_last() -> 
         assert server.connections == 1
 
 
-def test_a_call_that_is_cut_off_hits_no_other_on_the_same_pool() -> None:
+def test_an_aborted_call_does_not_affect_others_of_the_same_pool() -> None:
     with behaving(answers_politely) as server, ThreadPoolExecutor(1) as thread:
         # A quick call that a busy machine keeps for more than half of this would be tried again.
         storage = storage_at(server.url(), call_seconds=4)
@@ -236,7 +238,7 @@ def test_a_call_that_is_cut_off_hits_no_other_on_the_same_pool() -> None:
         assert sum(b"a/key" in head for head in server.requests) == calls + 2, "none was cut off and tried again"
 
 
-def test_what_is_sent_has_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_have_their_own_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.outbound.STORAGE_LEAST_RATE", MIB / 20)
 
     def takes_its_time(server: Hostile, connection: socket.socket) -> None:
@@ -252,7 +254,7 @@ def test_what_is_sent_has_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
         assert server.connections == 1
 
 
-def test_whoever_downloads_may_take_his_time() -> None:
+def test_downloads_are_not_limited_in_time() -> None:
     def sends(server: Hostile, connection: socket.socket) -> None:
         server.hear(connection)
         connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % (6 * MIB) + bytes(6 * MIB))
@@ -265,7 +267,7 @@ def test_whoever_downloads_may_take_his_time() -> None:
         assert got == 6 * MIB, "in more time than a call has, and more than an answer may be long"
 
 
-def test_an_upload_that_has_failed_is_aborted_in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_upload_is_aborted_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever holds something by a lease has waited long by then."""
     monkeypatch.setattr("common.storage.s3._ABORTING_SECONDS", SECONDS)
     with behaving(hostile.drips_a_head) as server:
@@ -275,7 +277,7 @@ def test_an_upload_that_has_failed_is_aborted_in_little_time(monkeypatch: pytest
         assert time.monotonic() - began < PATIENCE
 
 
-def test_a_listing_without_an_end_does_not_keep_a_removal() -> None:
+def test_an_endless_listing_does_not_block_a_removal() -> None:
     page = (
         b"<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k%d</NextKeyMarker>"
         b"<NextVersionIdMarker>v%d</NextVersionIdMarker></ListVersionsResult>"
@@ -292,7 +294,7 @@ def test_a_listing_without_an_end_does_not_keep_a_removal() -> None:
     assert seconds < PATIENCE
 
 
-def test_a_link_neither_waits_for_a_storage_that_rests_nor_ends_its_rest() -> None:
+def test_a_link_neither_waits_for_a_paused_storage_nor_ends_the_pause() -> None:
     with behaving(hostile.says_nothing) as server:
         storage = storage_at(server.url(), call_seconds=0.2)
         for _ in range(FAILURES):

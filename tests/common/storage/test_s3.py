@@ -63,7 +63,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     [[], [0], [1], [8 * MIB], [8 * MIB - 1, 2], [3 * MIB] * 7, [20 * MIB]],
     ids=["nothing", "empty", "byte", "part", "over-a-part", "small-chunks", "large-chunk"],
 )
-def test_it_publishes_the_bytes_it_was_given_and_tells_their_digest(storage: ObjectStorage, sizes: list[int]) -> None:
+def test_a_write_publishes_the_bytes_and_returns_their_digest(storage: ObjectStorage, sizes: list[int]) -> None:
     chunks = [os.urandom(size) for size in sizes]
     written = storage.write_parts(KEY, storage.open_upload(KEY, content_type="text/csv"), iter(chunks))
     whole = b"".join(chunks)
@@ -111,7 +111,7 @@ def test_it_leaves_nothing_when_the_last_check_before_publishing_fails(storage: 
     assert list(storage.keys()) == open_uploads(storage) == []
 
 
-def test_it_cannot_publish_what_another_has_aborted(storage: ObjectStorage) -> None:
+def test_an_aborted_upload_cannot_be_published(storage: ObjectStorage) -> None:
     upload_id = storage.open_upload(KEY, content_type="text/csv")
     with pytest.raises(StorageError) as caught:
         storage.write_parts(KEY, upload_id, [b"x"], before_complete=lambda: storage.abort(KEY, upload_id))
@@ -174,7 +174,7 @@ def test_it_purges_exactly_one_key(storage: ObjectStorage) -> None:
     storage.purge(f"{KEY}2")
 
 
-def test_it_purges_what_was_never_there(storage: ObjectStorage) -> None:
+def test_purging_a_missing_key_succeeds(storage: ObjectStorage) -> None:
     assert storage.purge(KEY) == 0
 
 
@@ -234,7 +234,7 @@ def refused_purge(storage: ObjectStorage, *errors: dict[str, str], again: bool =
 ANY_VERSION = {"Bucket": ANY, "Key": KEY, "VersionId": ANY}
 
 
-def test_it_says_what_to_grant_when_a_version_may_not_be_deleted(storage: ObjectStorage) -> None:
+def test_a_missing_right_to_delete_a_version_is_explained(storage: ObjectStorage) -> None:
     error = refused_purge(
         storage,
         {"VersionId": "v1", "Code": "InternalError", "Message": "We encountered an internal error."},
@@ -249,7 +249,7 @@ def test_it_can_try_again_when_a_bulk_delete_half_fails(storage: ObjectStorage) 
     assert (error.code, error.retryable) == ("storage_unavailable", True)
 
 
-def test_it_looks_again_after_removing(storage: ObjectStorage) -> None:
+def test_a_removal_is_verified(storage: ObjectStorage) -> None:
     error = refused_purge(storage, {"VersionId": "v1", "Code": "NoSuchVersion"}, again=True)
     assert (error.code, error.retryable) == ("storage_incomplete", True)
 
@@ -280,7 +280,7 @@ CALLS: dict[str, Callable[[ObjectStorage], object]] = {
         ("S3_BUCKET", "Not A Bucket", ("storage_incomplete", False)),
     ],
 )
-def test_it_raises_only_errors_in_our_words(
+def test_only_our_own_errors_are_raised(
     settings: Settings, call: str, setting: str, value: str, outcome: tuple[str, bool]
 ) -> None:
     setattr(settings, setting, value)
@@ -295,7 +295,7 @@ def test_it_raises_only_errors_in_our_words(
 
 
 @pytest.mark.parametrize("call", ["open_upload", "put", "purge", "keys", "versions"])
-def test_it_says_that_the_bucket_is_missing(storage: ObjectStorage, settings: Settings, call: str) -> None:
+def test_a_missing_bucket_is_reported(storage: ObjectStorage, settings: Settings, call: str) -> None:
     settings.S3_BUCKET = "nobody-made-this"
     with pytest.raises(StorageError) as caught:
         CALLS[call](hosted_storage())
@@ -343,7 +343,7 @@ def test_it_lists_keys_and_versions_below_a_prefix(storage: ObjectStorage) -> No
     assert list(storage.versions("other/")) == [Version("other/a", "null")]
 
 
-def test_it_says_that_an_object_to_read_is_gone(storage: ObjectStorage) -> None:
+def test_a_missing_object_is_reported(storage: ObjectStorage) -> None:
     with pytest.raises(StorageError) as caught:
         storage.read(KEY)
     assert caught.value.code == "storage_incomplete"
@@ -372,7 +372,7 @@ def test_it_signs_links_for_the_address_that_browsers_see(storage: ObjectStorage
     assert "X-Amz-Expires=300" in link
 
 
-def test_it_makes_the_bucket_once(storage: ObjectStorage, settings: Settings) -> None:
+def test_the_bucket_is_created_once(storage: ObjectStorage, settings: Settings) -> None:
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-new"
     bucket = hosted_storage()
     bucket.create_bucket_if_missing()
@@ -381,7 +381,7 @@ def test_it_makes_the_bucket_once(storage: ObjectStorage, settings: Settings) ->
     s3(bucket).delete_bucket(Bucket=settings.S3_BUCKET)
 
 
-def test_it_is_one_object_per_process() -> None:
+def test_a_process_has_one_storage_object() -> None:
     storage = hosted_storage()
     assert hosted_storage() is storage
     with warnings.catch_warnings():
@@ -392,5 +392,5 @@ def test_it_is_one_object_per_process() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_it_puts_a_chatbot_below_its_slug() -> None:
+def test_a_chatbots_keys_begin_with_its_slug() -> None:
     assert hosted_location(Chatbot(slug="acme")).prefix == "acme/"

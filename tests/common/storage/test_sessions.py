@@ -33,7 +33,7 @@ print((memory() - before) / 10)
 """
 
 
-def test_each_takes_little_memory() -> None:
+def test_a_session_takes_little_memory() -> None:
     environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
     told = subprocess.run(
         [sys.executable, "-c", _MANY], cwd=ROOT, env=environment, capture_output=True, text=True, check=True

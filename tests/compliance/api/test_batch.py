@@ -223,7 +223,7 @@ def test_a_body_that_is_no_batch_is_refused_as_a_whole(caller, body, at_fault):
     assert (filed(), Replay.objects.count()) == (0, 0)
 
 
-def test_what_the_chatbot_lacks_is_told_of_each_item_it_hinders(caller):
+def test_missing_settings_of_the_chatbot_are_reported_for_each_affected_item(caller):
     both = {"requests": [item("alice"), item("bob", "export")]}
     told = {"requests": [item("alice", callback_url="https://client.example.com/told")]}
     assert codes(caller.post(PATH, told)) == ["signing_key_missing"]
@@ -316,7 +316,7 @@ def test_keys_are_of_one_path_and_one_chatbot(chatbot, neighbour):
     assert len(set(answers)) == 3
 
 
-def test_what_was_refused_is_tried_again_and_what_was_filed_is_not(caller):
+def test_refused_items_are_tried_again_and_filed_items_are_not(caller):
     both = {"requests": [item("alice", "export"), item("alice"), item("null")]}
     [bucket] = Bucket.objects.all()
     Bucket.objects.all().delete()
@@ -332,7 +332,7 @@ def test_what_was_refused_is_tried_again_and_what_was_filed_is_not(caller):
 
 
 @pytest.mark.parametrize("place", ["storing", "nudging", "answering"])
-def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactional_db, monkeypatch, place):
+def test_an_interrupted_batch_is_filed_once_when_it_is_sent_again(transactional_db, monkeypatch, place):
     """Before the commit nothing is there, after it everything is: sent again, each item is filed once."""
     caller = TokenCaller(factories.ready_chatbot(slug="acme"))
     batch_of = items(*(f"member {number}" for number in range(300)))
@@ -359,7 +359,7 @@ def test_a_batch_that_was_cut_off_is_filed_once_when_it_is_sent_again(transactio
     assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 300
 
 
-def test_an_expired_row_is_no_answer_and_is_overwritten(caller):
+def test_an_expired_replay_row_is_not_used_and_is_overwritten(caller):
     first = ids(caller.post(PATH, items("alice", "bob"), **IDEMPOTENCY))
     with connection.cursor() as cursor:
         cursor.execute("UPDATE compliance_replay SET expires_at = now() - interval '1 second'")
@@ -370,7 +370,7 @@ def test_an_expired_row_is_no_answer_and_is_overwritten(caller):
 
 
 @pytest.mark.parametrize("fields", [101, 20_000, 140_000])
-def test_an_item_with_very_many_faults_is_told_some_of_them(caller: TokenCaller, fields: int) -> None:
+def test_the_number_of_errors_returned_for_an_item_is_bounded(caller: TokenCaller, fields: int) -> None:
     wrong = item("42", **{f"field_{number}": 1 for number in range(fields)})
     [result] = results(caller.post(PATH, {"requests": [wrong]}))
     errors = result["error"]["errors"]
@@ -379,7 +379,7 @@ def test_an_item_with_very_many_faults_is_told_some_of_them(caller: TokenCaller,
     assert f"{fields:,}" in errors[-1]["detail"]
 
 
-def test_many_items_with_many_faults_get_no_very_long_answer(caller: TokenCaller) -> None:
+def test_the_response_to_a_batch_of_many_errors_is_bounded(caller: TokenCaller) -> None:
     wrong = item("42", **{f"f{number}": 1 for number in range(130)})
     raw = json.dumps({"requests": [wrong] * 1000})
     answer = caller.post(PATH, raw.encode())

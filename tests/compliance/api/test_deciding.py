@@ -66,7 +66,7 @@ def test_a_decision_is_answered_with_the_request_object(caller, chatbot, decisio
         ("reject", "identity_not_confirmed", "withdrawn_by_person"),
     ],
 )
-def test_a_decision_may_say_why_by_a_code(caller, chatbot, decision, reason, of_another):
+def test_a_decision_may_have_a_reason_code(caller, chatbot, decision, reason, of_another):
     request = held(chatbot)
     answer = caller.post(f"requests/{request.pk}/{decision}", {"reason": of_another})
     assert pointers(answer) == {"/reason": "unknown_value"}
@@ -89,7 +89,7 @@ def test_cancelling_again_has_the_same_answer_and_changes_nothing(caller, chatbo
     assert events(request) == ["request.cancelled"]
 
 
-def test_what_has_begun_or_ended_is_not_cancelled(caller, chatbot):
+def test_started_or_ended_requests_are_not_cancelled(caller, chatbot):
     now = timezone.now()
     for request in (
         deletion_of(chatbot, "1", status=Status.PROCESSING, started_at=now),
@@ -102,7 +102,7 @@ def test_what_has_begun_or_ended_is_not_cancelled(caller, chatbot):
 
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])
-def test_only_what_is_held_is_decided_and_only_once(caller, chatbot, decision):
+def test_only_held_requests_are_decided_and_only_once(caller, chatbot, decision):
     request = deletion_of(chatbot, "alice-77")
     problem(caller.post(f"requests/{request.pk}/{decision}", {}), 409, "not_held")
     request = held(chatbot)
@@ -111,7 +111,7 @@ def test_only_what_is_held_is_decided_and_only_once(caller, chatbot, decision):
     assert len(events(request)) == 1
 
 
-def test_under_four_eyes_no_key_approves_what_a_key_has_filed(chatbot):
+def test_under_four_eyes_a_key_cannot_approve_a_request_filed_by_a_key(chatbot):
     Chatbot.objects.update(four_eyes=True)
     filer, other = TokenCaller(chatbot), TokenCaller(chatbot, scopes=APPROVER)
     request = held(chatbot, filed_by=f"api:{filer.api_key.prefix}", hold_reason="awaiting_approval")
@@ -123,7 +123,7 @@ def test_under_four_eyes_no_key_approves_what_a_key_has_filed(chatbot):
     assert events(request) == ["request.approved"]
 
 
-def test_under_four_eyes_a_key_approves_what_staff_have_filed(chatbot):
+def test_under_four_eyes_a_key_approves_a_request_filed_by_staff(chatbot):
     Chatbot.objects.update(four_eyes=True)
     request = held(chatbot, filed_by="user:1", hold_reason="awaiting_approval")
     assert TokenCaller(chatbot, scopes=APPROVER).post(f"requests/{request.pk}/approve", {}).status_code == 200
@@ -141,14 +141,14 @@ def test_cancelling_needs_the_write_scope_of_the_kind(chatbot):
 
 
 @DECISIONS
-def test_a_key_without_the_scope_learns_nothing(chatbot, decision):
+def test_a_key_without_the_scope_gets_no_information(chatbot, decision):
     weak = TokenCaller(chatbot, scopes=["requests:read", *(APPROVER if decision == "cancel" else ["exports:write"])])
     for request_id in (held(chatbot).pk, uuid7()):
         problem(weak.post(f"requests/{request_id}/{decision}", b"x"), 403, "scope_missing")
 
 
 @DECISIONS
-def test_a_neighbours_request_is_not_found(caller, neighbour, decision):
+def test_another_chatbots_request_is_not_found(caller, neighbour, decision):
     request = held(neighbour)
     problem(caller.post(f"requests/{request.pk}/{decision}", {}), 404, "not_found")
     problem(caller.post(f"/api/v1/chatbots/neighbour/requests/{request.pk}/{decision}", {}), 404, "not_found")
@@ -157,7 +157,7 @@ def test_a_neighbours_request_is_not_found(caller, neighbour, decision):
 
 
 @DECISIONS
-def test_neither_a_signature_nor_nobody_decides(chatbot, decision):
+def test_a_decision_requires_a_token(chatbot, decision):
     request = held(chatbot)
     for caller in (SigningCaller(chatbot), Caller(chatbot)):
         problem(caller.post(f"requests/{request.pk}/{decision}", {}), 401, "not_authenticated")
@@ -177,7 +177,7 @@ def test_neither_a_signature_nor_nobody_decides(chatbot, decision):
         (b"{", {}),
     ],
 )
-def test_a_body_that_says_something_else_is_refused(caller, chatbot, decision, body, at_fault):
+def test_a_decision_with_unknown_fields_is_refused(caller, chatbot, decision, body, at_fault):
     request = held(chatbot)
     assert pointers(caller.post(f"requests/{request.pk}/{decision}", body)) == at_fault
     problem(
@@ -235,7 +235,7 @@ def test_of_two_approvals_at_once_one_is_refused(bot):
     assert events(request) == ["request.approved"]
 
 
-def test_four_eyes_that_are_switched_on_before_it_goes_on_are_asked_for(bot):
+def test_four_eyes_switched_on_before_a_deletion_continues_apply_to_it(bot):
     caller = TokenCaller(bot)
     request = held(bot, filed_by=f"api:{caller.api_key.prefix}")
     [answer] = while_locked(

@@ -28,7 +28,7 @@ def download(caller: TokenCaller, request: ComplianceRequest, query: str = ""):
     return caller.get(f"requests/{request.pk}/download{query}")
 
 
-def test_it_leads_to_the_file_for_some_minutes(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_download_link_works_for_some_minutes(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation_of(chatbot, "42", text="what was said")
     export = exported(chatbot)
     answer = download(caller, export.request)
@@ -41,7 +41,7 @@ def test_it_leads_to_the_file_for_some_minutes(caller, chatbot: Chatbot, storage
         assert "_conversation_export.csv" in file.headers["Content-Disposition"]
 
 
-def test_it_leads_to_the_copy_of_a_file(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_copied_file_is_downloaded_through_a_link(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
     file = uploads.receive(
         conversation=conversation_of(chatbot, "42"), name="café.jpg", content_type="image/jpeg", chunks=[b"content"]
     )
@@ -68,14 +68,18 @@ def test_an_export_under_way_is_not_ready(caller, chatbot: Chatbot) -> None:
     problem(download(caller, begun.request), 409, "not_ready")
 
 
-def test_one_in_a_clients_bucket_is_fetched_there(caller, chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_an_export_in_a_clients_bucket_is_not_downloaded_here(
+    caller, chatbot: Chatbot, storage: ObjectStorage
+) -> None:
     export = exported(chatbot)
     Export.objects.update(hosting="client", bucket="theirs")
     problem(download(caller, export.request), 409, "in_client_bucket")
 
 
 @pytest.mark.parametrize("gone", ["expired", "due"])
-def test_one_whose_time_is_over_is_told(caller, chatbot: Chatbot, storage: ObjectStorage, gone: str) -> None:
+def test_an_expired_export_is_reported_as_expired(
+    caller, chatbot: Chatbot, storage: ObjectStorage, gone: str
+) -> None:
     export = exported(chatbot)
     if gone == "expired":
         Export.objects.update(key=None, removed_at=timezone.now())
@@ -85,7 +89,7 @@ def test_one_whose_time_is_over_is_told(caller, chatbot: Chatbot, storage: Objec
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
 
-def test_one_that_a_deletion_meets_meanwhile_is_not_handed_out(
+def test_an_export_met_by_a_deletion_is_no_longer_downloaded(
     caller, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export = exported(chatbot)
@@ -100,7 +104,7 @@ def test_one_that_a_deletion_meets_meanwhile_is_not_handed_out(
     assert not ChangeLogEntry.objects.filter(event="export.downloaded").exists()
 
 
-def test_without_the_storage_it_asks_to_come_again(
+def test_a_download_without_storage_returns_retry_after(
     caller, chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export = exported(chatbot)
@@ -117,7 +121,9 @@ def test_a_deletion_has_no_file(caller, chatbot: Chatbot) -> None:
     problem(download(caller, deletion_of(chatbot, "42")), 404, "not_found")
 
 
-def test_nobody_else_gets_it(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+def test_a_download_requires_the_chatbots_own_token_and_scope(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
+) -> None:
     export = exported(chatbot)
     theirs = TokenCaller(neighbour, scopes=["requests:read"])
     problem(theirs.get(f"/api/v1/chatbots/acme/requests/{export.request_id}/download"), 404, "not_found")

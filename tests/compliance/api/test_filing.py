@@ -96,7 +96,7 @@ def test_a_value_is_taken_exactly_as_it_is(caller, value):
 
 @pytest.mark.parametrize("value", ["", "null", "undefined", "None", "anonymous"])
 @PATHS
-def test_a_placeholder_identifies_nobody(caller, path, value):
+def test_a_placeholder_is_refused_as_a_value(caller, path, value):
     assert pointers(caller.post(path, ALICE | {VALUE: value})) == {f"/{VALUE}": "invalid"}
 
 
@@ -163,7 +163,7 @@ def test_a_field_name_that_is_no_text_is_refused(caller, name):
     assert pointers(caller.post("data-deletion", ALICE | {name: 1})) == {"": "unpaired_surrogate"}
 
 
-def test_every_fault_is_told_at_once(caller):
+def test_all_errors_are_returned_at_once(caller):
     body = {KEY: 1, "reference": "a b", "erase_exports": "yes", "more": 1}
     assert pointers(caller.post("data-deletion", body)) == {
         f"/{KEY}": "wrong_type",
@@ -187,7 +187,7 @@ def test_a_body_that_is_no_json_is_refused(chatbot, path, raw):
         assert pointers(caller.post(path, raw)) == {}
 
 
-def test_a_value_that_stands_twice_is_refused(caller):
+def test_a_repeated_value_is_refused(caller):
     raw = json.dumps(ALICE)[:-1].encode() + b', "unique_chatter_identifier_value": "bob"}'
     problem(caller.post("data-deletion", raw), 400, "invalid")
 
@@ -237,7 +237,7 @@ def test_a_key_that_never_was_the_uci_is_unknown(caller, path, key):
     assert [error["pointer"] for error in body["errors"]] == [f"/{KEY}"]
 
 
-def test_a_neighbours_uci_is_unknown(caller, neighbour):
+def test_another_chatbots_uci_is_unknown(caller, neighbour):
     VariableFactory.create(chatbot=neighbour, name="email", is_uci=False, was_uci=True)
     problem(caller.post("data-deletion", ALICE | {KEY: "email"}), 400, "unknown_uci_key")
 
@@ -311,7 +311,7 @@ def test_no_bytes_break_a_call(caller, raw):
     problem(caller.post("data-deletion", raw), 400, "invalid")
 
 
-def test_a_body_with_very_many_faults_is_told_some_of_them(chatbot: Chatbot) -> None:
+def test_the_number_of_errors_returned_is_bounded(chatbot: Chatbot) -> None:
     body = json.dumps(ALICE | {f"f{number}": 1 for number in range(900)}).encode()
     answer = SigningCaller(chatbot).post("data-deletion", body)
     errors = problem(answer, 400, "invalid")["errors"]

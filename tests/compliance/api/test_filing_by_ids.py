@@ -72,7 +72,7 @@ def test_a_call_is_accepted_and_keeps_digests_of_the_ids_alone(caller, chatbot, 
     ],
 )
 @PATHS
-def test_what_is_refused_is_told_by_pointer_and_never_quoted(caller, path, body, errors):
+def test_errors_are_returned_by_pointer_and_never_quoted(caller, path, body, errors):
     response = caller.post(path, body)
     assert pointers(response) == errors
     assert "chat-1" not in response.content.decode()
@@ -122,7 +122,7 @@ def test_a_call_takes_three_statements():
     assert [query["sql"].split()[0] for query in queries] == ["SELECT", "WITH", "SELECT"]
 
 
-def test_those_about_a_conversation_are_found_again(caller, neighbour):
+def test_requests_about_a_conversation_are_found(caller, neighbour):
     answers = [caller.post("data-export", {IDS: ids}).json() for ids in (["c-1", "c-2"], ["c-2"], ["c-3"])]
     TokenCaller(neighbour).post("data-export", {IDS: ["c-2"]})
     found = caller.post("requests/lookup", {IDS: ["c-2", "c-unknown"]}).json()

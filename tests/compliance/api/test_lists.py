@@ -81,7 +81,7 @@ def test_a_span_of_time_has_its_beginning_and_not_its_end(caller, chatbot):
         assert sorted(map(len, found)) == [0, 3]
 
 
-def test_clocks_that_are_apart_lose_no_request(caller, chatbot):
+def test_differing_clocks_lose_no_request(caller, chatbot):
     request = deletion_of(chatbot, "1")
     apart = timedelta(minutes=59)
     for moved in (apart, -2 * apart):
@@ -92,7 +92,7 @@ def test_clocks_that_are_apart_lose_no_request(caller, chatbot):
         assert listed(caller, received_before=str(rfc3339(request.received_at + timedelta(seconds=1)))) == of(request)
 
 
-def test_pages_show_each_once_whatever_comes_meanwhile(caller, chatbot):
+def test_pages_show_each_request_once_while_others_are_filed(caller, chatbot):
     requests = [deletion_of(chatbot, str(number)) for number in range(5)][::-1]
     first = caller.get("requests?limit=2&kind=deletion")
     deletion_of(chatbot, "new")
@@ -149,7 +149,7 @@ def test_lists_are_for_tokens_that_may_read(chatbot, neighbour, path):
 # --- About one chatter -----------------------------------------------------------------------------------
 
 
-def test_a_lookup_finds_what_was_asked_about_one_chatter(caller, chatbot, neighbour):
+def test_a_lookup_finds_the_requests_about_one_chatter(caller, chatbot, neighbour):
     older = deletion_of(chatbot, "alice-77")
     ended = {"uci_value": None, "status": Status.COMPLETED, "completed_at": Now(), "result": "done"}
     ComplianceRequest.objects.update(**ended)
@@ -165,7 +165,7 @@ def test_a_lookup_finds_what_was_asked_about_one_chatter(caller, chatbot, neighb
     assert ids(caller.post("requests/lookup", ALICE | {"unique_chatter_identifier_value": "nobody"})) == []
 
 
-def test_a_lookup_says_how_many_it_leaves_out(caller, chatbot, monkeypatch):
+def test_a_lookup_reports_how_many_requests_it_leaves_out(caller, chatbot, monkeypatch):
     monkeypatch.setattr(queries, "MOST_OF_CHATTER", 2)
     requests = [deletion_of(chatbot, "alice-77") for _ in range(5)]
     response = caller.post("requests/lookup", ALICE)
@@ -173,7 +173,7 @@ def test_a_lookup_says_how_many_it_leaves_out(caller, chatbot, monkeypatch):
     assert response.json()["left_out"] == 3
 
 
-def test_a_lookup_reads_also_where_compliance_is_off_and_under_a_former_key(caller, chatbot):
+def test_a_lookup_works_with_compliance_off_and_by_a_former_uci(caller, chatbot):
     request = deletion_of(chatbot, "alice-77")
     Chatbot.objects.update(compliance_enabled=False)
     Variable.objects.filter(name="member_id").update(is_uci=False, was_uci=True)
@@ -197,6 +197,6 @@ def test_no_value_breaks_a_lookup(caller, value):
     assert response.status_code in {200, 400}
 
 
-def test_what_looks_like_an_id_is_no_call(caller):
+def test_lookup_is_not_taken_for_a_request_id(caller):
     problem(caller.get("requests/lookup"), 405, "method_not_allowed")
     problem(caller.post(f"requests/{uuid7()}", {}), 405, "method_not_allowed")

@@ -125,7 +125,7 @@ def deliver(extract: DailyExtract) -> None:
 
 
 @pytest.mark.parametrize("erase_exports", [False, True])
-def test_a_deletion_does_what_its_preview_told(caller, chatbot, preview, drain, erase_exports):
+def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain, erase_exports):
     filled(chatbot)
     planned(chatbot, FIRST, day_after(FIRST, 3))
     make_all()
@@ -161,7 +161,7 @@ def test_a_deletion_does_what_its_preview_told(caller, chatbot, preview, drain, 
 
 
 @pytest.mark.parametrize(("include_shared", "include_files"), [(False, True), (True, False), (True, True)])
-def test_an_export_does_what_its_preview_told(chatbot, preview, drain, include_shared, include_files):
+def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include_shared, include_files):
     filled(chatbot)
     caller, options = TokenCaller(chatbot), {"include_shared": include_shared, "include_files": include_files}
 
@@ -211,12 +211,12 @@ def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, pa
         assert done["counts"].items() >= {name: told["export"][name] for name in ("messages", "files")}.items()
 
 
-def test_nothing_found_is_told_as_nothing(preview, neighbour):
+def test_a_preview_shows_that_nothing_was_found(preview, neighbour):
     conversation_of(neighbour, "alice")
     assert preview() == NOTHING
 
 
-def test_what_another_deletion_has_marked_and_not_erased_is_told(caller, chatbot, preview, drain):
+def test_a_preview_shows_conversations_marked_by_another_deletion(caller, chatbot, preview, drain):
     shared, own = conversation_of(chatbot, "alice", "bob", messages=3), conversation_of(chatbot, "alice")
     others = deletion_of(chatbot, "bob", status="processing", started_at=timezone.now(), cutoff_at=timezone.now())
     Conversation.objects.filter(pk=shared.pk).update(deletion_request_id=others.pk)
@@ -230,7 +230,7 @@ def test_what_another_deletion_has_marked_and_not_erased_is_told(caller, chatbot
     assert done["counts"] == told["deletion"]["erased"]
 
 
-def test_what_a_deletion_that_failed_had_still_to_do_is_told(caller, chatbot, preview, drain, monkeypatch):
+def test_a_preview_shows_the_rest_of_a_failed_deletion(caller, chatbot, preview, drain, monkeypatch):
     conversation = conversation_of(chatbot, "alice", messages=4)
     uploads.receive(conversation=conversation, name="a.jpg", content_type="image/jpeg", chunks=[b"content"])
     deletion_of(chatbot, "alice")
@@ -246,7 +246,7 @@ def test_what_a_deletion_that_failed_had_still_to_do_is_told(caller, chatbot, pr
     assert done["counts"] == told["deletion"]["erased"]
 
 
-def test_all_of_a_preview_is_of_one_instant_and_cannot_write(chatbot, caller, monkeypatch):
+def test_a_preview_reads_one_snapshot_and_cannot_write(chatbot, caller, monkeypatch):
     conversation_of(chatbot, "alice")
     find = similar_values.find
 
@@ -262,7 +262,7 @@ def test_all_of_a_preview_is_of_one_instant_and_cannot_write(chatbot, caller, mo
     assert len(caller.post("preview", body()).json()["similar"]) == 1
 
 
-def test_what_would_hold_a_deletion_is_told(chatbot, preview):
+def test_a_preview_shows_why_a_deletion_would_be_held(chatbot, preview):
     for _ in range(3):
         conversation_of(chatbot, "alice", messages=0)
     assert preview()["deletion"]["held_by"] == []
@@ -277,7 +277,7 @@ def test_what_would_hold_a_deletion_is_told(chatbot, preview):
     assert preview()["deletion"]["held_by"] == []
 
 
-def test_more_conversations_than_are_looked_at_are_told_as_so_many_or_more(chatbot, preview, monkeypatch):
+def test_a_preview_counts_conversations_up_to_a_limit(chatbot, preview, monkeypatch):
     Chatbot.objects.update(max_conversations_per_deletion=2)
     for _ in range(5):
         conversation_of(chatbot, "alice", messages=1)
@@ -300,7 +300,7 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
     assert preview()["deletion"]["erased"]["extracts"] == 3
 
 
-def test_an_export_without_a_bucket_is_told_with_the_deletion(preview):
+def test_a_preview_shows_that_an_export_would_need_a_bucket(preview):
     Bucket.objects.all().delete()
     told = preview()
     assert told["export"]["refused"] == "export_destination_missing"
@@ -366,7 +366,7 @@ def test_nothing_of_the_chatter_is_logged(caller, chatbot, caplog):
     assert "alice-77" not in caplog.text.lower()
 
 
-def test_what_a_client_has_counts_also_when_an_earlier_deletion_has_emptied_its_key(
+def test_a_preview_counts_client_copies_whose_key_an_earlier_deletion_cleared(
     chatbot: Chatbot, caller: TokenCaller, preview: Preview, drain: Drain
 ) -> None:
     conversation_of(chatbot, "alice", "bob")

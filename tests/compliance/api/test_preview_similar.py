@@ -22,7 +22,7 @@ def similar(caller: TokenCaller, value: str) -> list[tuple[str, str, int, list[s
     return sorted((one[KEY], one[VALUE], one["conversations"], one["differs_in"]) for one in answer["similar"])
 
 
-def test_values_that_look_alike_are_told_whether_something_was_found_or_not(chatbot, neighbour, caller):
+def test_similar_values_are_shown_whether_or_not_anything_was_found(chatbot, neighbour, caller):
     email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
     for value in ("ab-7", "AB-7", " ab-7", "00ab-7\u00a0", "ab-70", "ab-8"):
         conversation_of(chatbot, value, messages=0)
@@ -62,7 +62,7 @@ def test_values_that_look_alike_are_told_whether_something_was_found_or_not(chat
         ("a b", "ab", None),
     ],
 )
-def test_a_look_alike_is_told_by_what_differs(chatbot, caller, stored, asked, differs_in):
+def test_a_similar_value_is_shown_with_its_differences(chatbot, caller, stored, asked, differs_in):
     conversation_of(chatbot, stored, messages=0)
     answer = caller.post("preview", body(asked)).json()
     assert answer["similar"] == (
@@ -70,7 +70,7 @@ def test_a_look_alike_is_told_by_what_differs(chatbot, caller, stored, asked, di
     )
 
 
-def test_look_alikes_are_bounded_however_many_there_are(chatbot, caller):
+def test_the_number_of_similar_values_is_bounded(chatbot, caller):
     chatters = ["7", *(f"{'0' * number}7" for number in range(1, 40))]
     for value in chatters:
         conversation_of(chatbot, value, messages=0)

@@ -97,12 +97,12 @@ def test_a_body_that_only_looks_alike_is_another_body(chatbot):
     problem(response, 409, "idempotency_conflict")
 
 
-def test_an_idempotency_key_counts_whoever_calls(chatbot):
+def test_an_idempotency_key_counts_for_every_caller(chatbot):
     responses = [caller.post(DELETION, ALICE, **KEY) for caller in (TokenCaller(chatbot), SigningCaller(chatbot))]
     assert len(set(request_ids(*responses))) == 1
 
 
-def test_an_idempotency_key_is_of_one_chatbot_and_one_path(chatbot, neighbour):
+def test_an_idempotency_key_belongs_to_one_chatbot_and_one_path(chatbot, neighbour):
     mine, other = TokenCaller(chatbot), TokenCaller(neighbour)
     responses = [
         mine.post(DELETION, ALICE, **KEY),
@@ -152,7 +152,7 @@ def test_the_answer_shows_the_request_as_it_is_now(chatbot):
     assert caller.post(DELETION, ALICE, **KEY).json()["status"] == "processing"
 
 
-def test_an_expired_row_is_no_answer_and_is_overwritten(chatbot):
+def test_an_expired_replay_row_is_not_used_and_is_overwritten(chatbot):
     caller = TokenCaller(chatbot)
     first = caller.post(DELETION, ALICE, **KEY)
     expire_all()
@@ -198,7 +198,7 @@ def test_neither_key_nor_signature_nor_body_is_stored_or_logged(signer, caplog):
         assert text not in caplog.text
 
 
-def test_a_key_that_got_another_answer_while_it_was_looked_for_counts(chatbot, signer, monkeypatch):
+def test_a_key_answered_during_the_lookup_counts(chatbot, signer, monkeypatch):
     """The call is known by its signature; while it is looked for, its key comes with another body."""
     signer.post(DELETION, ALICE)
     TokenCaller(chatbot).post(DELETION, BOB, **KEY)

@@ -92,7 +92,7 @@ def test_a_completed_deletion_shows_what_was_done(caller, chatbot):
     assert list(answer["counts"].values()) == [2, 40, 2, 3, 4, 1, 0]
 
 
-def test_a_held_request_says_why(caller, chatbot):
+def test_a_held_request_shows_its_reason(caller, chatbot):
     request = deletion_of(
         chatbot, "alice-77", status=Status.ON_HOLD, hold_reason="too_many_conversations", held_at=Now()
     )
@@ -102,7 +102,7 @@ def test_a_held_request_says_why(caller, chatbot):
 
 
 @pytest.mark.parametrize(("value", "retryable"), [("alice-77", True), (None, False)])
-def test_a_failed_request_says_what_failed_and_whether_a_retry_can_help(caller, chatbot, value, retryable):
+def test_a_failed_request_shows_its_error_and_whether_a_retry_can_help(caller, chatbot, value, retryable):
     request = export_of(
         chatbot,
         value,
@@ -169,7 +169,7 @@ def test_times_are_shown_in_utc_whatever_their_zone(chatbot):
     assert represent(request, status_url="", shows_key=False)["started_at"] == "2026-11-23T23:30:00.000000Z"
 
 
-def test_a_neighbours_request_is_not_found(caller, neighbour):
+def test_another_chatbots_request_is_not_found(caller, neighbour):
     request = deletion_of(neighbour, "alice-77")
     problem(caller.get(f"requests/{request.pk}"), 404, "not_found")
     problem(caller.get(f"/api/v1/chatbots/neighbour/requests/{request.pk}"), 404, "not_found")

@@ -44,7 +44,7 @@ def only() -> Callback:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_tells_of_a_completion_once_signed_and_without_a_word_about_the_chatter(
+def test_a_completion_is_sent_once_signed_and_without_personal_data(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain
 ) -> None:
     conversation_of(chatbot, "alice-77", user_name="Ada")
@@ -84,7 +84,7 @@ def test_it_tells_of_a_completion_once_signed_and_without_a_word_about_the_chatt
     assert "alice-77" not in text
 
 
-def test_what_a_receiver_got_signed_files_nothing(
+def test_a_captured_callback_cannot_file_a_request(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
     operations.cancel(request_id=file(signing, receiver.url()).pk, actor="test")
@@ -100,7 +100,7 @@ def test_what_a_receiver_got_signed_files_nothing(
     assert ComplianceRequest.objects.count() == 1
 
 
-def test_it_tells_the_chatbots_receiver_unless_the_request_names_its_own(
+def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(
     chatbot: Chatbot, neighbour: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/chatbot"))
@@ -118,7 +118,7 @@ def test_it_tells_the_chatbots_receiver_unless_the_request_names_its_own(
     assert Chatbot.objects.get(pk=chatbot.pk).callback_url == receiver.url("/chatbot")
 
 
-def test_it_tells_each_state_in_order(
+def test_each_state_is_sent_in_order(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain
 ) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
@@ -135,7 +135,7 @@ def test_it_tells_each_state_in_order(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_it_tells_a_failure_and_keeps_the_address_for_the_retry(
+def test_a_failure_is_sent_and_the_address_kept_for_the_retry(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = file(signing, receiver.url(), "data-export")
@@ -156,7 +156,9 @@ def test_it_tells_a_failure_and_keeps_the_address_for_the_retry(
     assert request.callback_url == ""
 
 
-def test_a_lost_worker_s_last_attempt_is_told(chatbot: Chatbot, signing: SigningCaller, receiver: Receiver) -> None:
+def test_a_callback_is_sent_when_the_last_attempt_is_lost(
+    chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
+) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url(), attempts=claims.MAX_ATTEMPTS - 1)
     claims.take(ComplianceRequest.Kind.DELETION)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -169,7 +171,7 @@ def test_a_lost_worker_s_last_attempt_is_told(chatbot: Chatbot, signing: Signing
     assert receiver.received[0].told["error_code"] == "worker_lost"
 
 
-def test_a_lost_worker_s_earlier_attempts_are_not_told(
+def test_no_callback_is_sent_when_an_earlier_attempt_is_lost(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
@@ -183,7 +185,7 @@ def test_a_lost_worker_s_earlier_attempts_are_not_told(
     assert (receiver.events, request.status, request.attempts) == ([], "accepted", 1)
 
 
-def test_it_tries_again_with_a_growing_wait_and_the_same_id(chatbot: Chatbot, signing: SigningCaller) -> None:
+def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(500, 503, 302, 200, headers={"Location": "http://127.0.0.1:9/elsewhere"}) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
         operations.cancel(request_id=request.pk, actor="command")
@@ -231,7 +233,7 @@ def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(
     assert "127.0.0.1" not in json.dumps(entry.data)
 
 
-def test_gone_is_given_up_at_once(chatbot: Chatbot, signing: SigningCaller) -> None:
+def test_a_receiver_that_answers_410_is_given_up_at_once(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(410) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
         operations.cancel(request_id=request.pk, actor="command")
@@ -239,7 +241,7 @@ def test_gone_is_given_up_at_once(chatbot: Chatbot, signing: SigningCaller) -> N
     assert (only().state, only().last_status) == ("given_up", 410)
 
 
-def test_what_a_killed_worker_had_sent_is_sent_again_and_it_writes_nothing(
+def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
@@ -264,7 +266,7 @@ def test_what_a_killed_worker_had_sent_is_sent_again_and_it_writes_nothing(
     assert Callback.objects.values().get() == delivered
 
 
-def test_it_signs_with_the_newest_key_that_is_active(
+def test_callbacks_are_signed_with_the_newest_active_key(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
     newest = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="new", actor="command")
@@ -282,7 +284,7 @@ def test_it_signs_with_the_newest_key_that_is_active(
     assert second.is_signed_with(signing.secret)
 
 
-def test_without_a_key_it_waits_for_one(chatbot: Chatbot, receiver: Receiver) -> None:
+def test_callbacks_wait_until_there_is_a_key(chatbot: Chatbot, receiver: Receiver) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
     operations.cancel(request_id=request.pk, actor="command")
     deliver()
@@ -294,7 +296,7 @@ def test_without_a_key_it_waits_for_one(chatbot: Chatbot, receiver: Receiver) ->
     assert only().state == State.DELIVERED
 
 
-def test_it_keeps_no_address_longer_than_its_days(chatbot: Chatbot, signing: SigningCaller) -> None:
+def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(410) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url("/secret-path"))
         operations.cancel(request_id=request.pk, actor="command")

@@ -30,7 +30,7 @@ def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
-def test_a_request_can_name_an_address_and_nobody_is_asked_where_it_leads(
+def test_a_requests_address_is_stored_without_resolving_it(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     asks_nobody(monkeypatch)
@@ -64,7 +64,7 @@ def test_a_request_can_name_an_address_and_nobody_is_asked_where_it_leads(
     ],
 )
 @pytest.mark.usefixtures("nothing_listed")
-def test_it_refuses_an_address_that_cannot_be_called_or_names_the_chatter(
+def test_an_unusable_address_or_one_with_the_value_is_refused(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     asks_nobody(monkeypatch)
@@ -74,7 +74,7 @@ def test_it_refuses_an_address_that_cannot_be_called_or_names_the_chatter(
     assert not ComplianceRequest.objects.exists()
 
 
-def test_it_refuses_an_address_that_names_a_conversation(chatbot: Chatbot, signing: SigningCaller) -> None:
+def test_an_address_with_a_conversation_id_is_refused(chatbot: Chatbot, signing: SigningCaller) -> None:
     body = {"conversation_ids": ["c-1", "conv 2"], "callback_url": "https://hooks.example.com/conv%202"}
     assert list(pointers(signing.post("data-deletion", body))) == ["/callback_url"]
     answer = signing.post("data-deletion", body | {"callback_url": URL})
@@ -107,15 +107,13 @@ def test_the_commands_take_an_address(chatbot: Chatbot, signing: SigningCaller) 
         call_command("request_deletion", "acme", "member_id", "5813", "--callback-url", URL)
 
 
-def test_the_database_holds_the_shape(chatbot: Chatbot) -> None:
+def test_database_constraints_hold_the_rules_of_callbacks(chatbot: Chatbot) -> None:
     for url in ("https://u@hooks.example.com/", "https://hooks.example.com/?q", "https://hooks.example.com", "x"):
         with pytest.raises(IntegrityError), transaction.atomic():
             Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=url)
 
 
-def test_a_chatbots_address_is_looked_up_and_told_to_no_log(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chatbots_address_is_resolved_and_never_logged(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = resolve_to(monkeypatch, PUBLIC)
     out = io.StringIO()
     call_command("set_chatbot", "acme", "--callback-url", "https://Hooks.Example.com/secret", "--json", stdout=out)
@@ -135,7 +133,9 @@ def test_a_chatbots_address_is_looked_up_and_told_to_no_log(
 
 
 @pytest.mark.usefixtures("nothing_listed")
-def test_a_chatbots_address_that_leads_inside_is_refused(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chatbots_address_in_a_private_network_is_refused(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resolve_to(monkeypatch, "10.0.0.1")
     with pytest.raises(CommandError, match="CALLBACK_PRIVATE_NETWORKS"):
         call_command("set_chatbot", "acme", "--callback-url", "https://hooks.example.com/")
@@ -163,7 +163,7 @@ def test_the_console_sets_it_and_shows_members_its_host_alone(
     assert "hooks.example.com/secret" not in text
 
 
-def test_a_preview_refuses_what_filing_would(chatbot: Chatbot) -> None:
+def test_a_preview_refuses_the_same_addresses_as_filing(chatbot: Chatbot) -> None:
     caller = TokenCaller(chatbot)
     problem(caller.post("preview", ALICE | {"callback_url": URL}), 409, "signing_key_missing")
     SigningCaller(chatbot)

@@ -29,9 +29,7 @@ def paths(request: ComplianceRequest) -> tuple[str, str]:
     return f"requests/{request.pk}/callbacks", f"requests/{request.pk}/callbacks/resend"
 
 
-def test_it_shows_how_far_each_is_and_of_the_address_the_host_alone(
-    chatbot: Chatbot, request_: ComplianceRequest
-) -> None:
+def test_deliveries_are_listed_with_state_and_the_host_only(chatbot: Chatbot, request_: ComplianceRequest) -> None:
     caller = TokenCaller(chatbot, ["requests:read"])
     assert caller.get(paths(request_)[0]).json() == {"callbacks": []}
     given_up = CallbackFactory.create(request=request_, given_up=True, last_status=500)
@@ -87,7 +85,7 @@ def test_it_asks_for_the_write_scope_of_the_kind(chatbot: Chatbot, request_: Com
     problem(TokenCaller(chatbot).post(paths(request_)[1], {"x": 1}), 400, "invalid")
 
 
-def test_a_neighbour_sees_and_sends_nothing(
+def test_another_chatbot_can_neither_list_nor_resend_callbacks(
     chatbot: Chatbot, neighbour: Chatbot, request_: ComplianceRequest
 ) -> None:
     CallbackFactory.create(request=request_, given_up=True)
@@ -100,7 +98,7 @@ def test_a_neighbour_sees_and_sends_nothing(
     assert list(Callback.objects.values()) == before
 
 
-def test_what_is_on_its_way_is_left_to_who_sends_it(chatbot: Chatbot, request_: ComplianceRequest) -> None:
+def test_a_callback_being_sent_is_not_sent_again(chatbot: Chatbot, request_: ComplianceRequest) -> None:
     callback = CallbackFactory.create(request=request_, token=uuid4())
     Callback.objects.update(next_attempt_at=callback.give_up_at)
     before = Callback.objects.values().get()

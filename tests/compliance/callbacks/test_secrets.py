@@ -126,7 +126,7 @@ def test_a_captured_call_is_no_callback(chatbot: Chatbot, signing: SigningCaller
     assert not Received("/", headers, raw).is_webhook_of(secret)
 
 
-def test_who_calls_with_tokens_alone_can_be_called_back(chatbot: Chatbot) -> None:
+def test_a_chatbot_with_tokens_only_can_receive_callbacks(chatbot: Chatbot) -> None:
     caller = TokenCaller(chatbot)
     body = ALICE | {"callback_url": "https://hooks.example.com/x"}
     problem(caller.post("data-deletion", body), 409, "signing_key_missing")
@@ -136,7 +136,7 @@ def test_who_calls_with_tokens_alone_can_be_called_back(chatbot: Chatbot) -> Non
     assert caller.post("data-deletion", body).status_code == 200
 
 
-def test_a_secret_that_does_not_open_is_waited_for(
+def test_callbacks_wait_while_a_secret_cannot_be_decrypted(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
 ) -> None:
     make(chatbot)
@@ -147,14 +147,14 @@ def test_a_secret_that_does_not_open_is_waited_for(
     assert (Callback.objects.get().last_error, receiver.received) == ("signing_key_unreadable", [])
 
 
-def test_the_change_log_names_who_made_a_secret_and_the_database_does_not_tell_it(chatbot: Chatbot) -> None:
+def test_creating_a_secret_is_recorded_and_the_secret_stored_encrypted(chatbot: Chatbot) -> None:
     secret = make(chatbot, overlap_hours=5)
     entry = ChangeLogEntry.objects.get(event="callback_secret.created")
     assert (entry.actor, entry.data) == ("command", {"overlap_hours": 5})
     assert secret.removeprefix("whsec_") not in CallbackSecret.objects.get().secret_encrypted
 
 
-def test_a_neighbours_secret_signs_nothing_of_ours_and_stays_as_it_is(
+def test_another_chatbots_secret_is_neither_used_nor_changed(
     chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
 ) -> None:
     ours, theirs = make(chatbot), [make(neighbour, overlap_hours=1) for _ in range(2)]

@@ -59,7 +59,7 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path / "receiver.pem")
 
 
-def test_it_speaks_tls_to_whom_the_machine_trusts_and_to_nobody_else(
+def test_tls_certificates_are_verified(
     chatbot: Chatbot, signing: SigningCaller, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with receiving(tls=server_context(certificate)) as receiver:
@@ -76,7 +76,7 @@ def test_it_speaks_tls_to_whom_the_machine_trusts_and_to_nobody_else(
 
 
 @pytest.mark.usefixtures("nothing_listed")
-def test_it_does_not_knock_at_what_lies_inside(
+def test_no_connection_is_opened_to_a_private_address(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket
 ) -> None:
     for value, host in enumerate(("127.0.0.1", "localhost")):
@@ -87,7 +87,7 @@ def test_it_does_not_knock_at_what_lies_inside(
 
 
 @pytest.mark.usefixtures("nothing_listed")
-def test_it_sends_nothing_when_the_name_changes_its_answer(
+def test_nothing_is_sent_when_a_name_resolves_differently(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callback = callback_to(chatbot, of(listener, "https", "rebinding.example.com"))
@@ -99,7 +99,7 @@ def test_it_sends_nothing_when_the_name_changes_its_answer(
         listener.accept()
 
 
-def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
+def test_nothing_is_sent_over_plain_http_to_unlisted_networks(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callback = callback_to(chatbot, "http://hooks.example.com/x")
@@ -107,7 +107,7 @@ def test_it_sends_nothing_in_the_clear_to_what_is_not_listed(
     assert after_a_turn(callback) == ("waiting", None, "address_refused")
 
 
-def test_it_goes_past_a_proxy(
+def test_proxies_from_the_environment_are_ignored(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
@@ -115,7 +115,7 @@ def test_it_goes_past_a_proxy(
     assert after_a_turn(callback_to(chatbot, receiver.url())) == ("delivered", 200, "")
 
 
-def test_it_tells_failures_apart_without_a_word_of_the_address(
+def test_failures_are_distinguished_without_the_address(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = listener.getsockname()[1]
@@ -167,7 +167,7 @@ def test_it_tells_failures_apart_without_a_word_of_the_address(
         (hostile.floods_with_interim_answers, ("waiting", None, "bad_answer")),
     ],
 )
-def test_a_call_is_over_in_time_whatever_the_receiver_does(
+def test_a_call_ends_in_time_whatever_the_receiver_does(
     chatbot: Chatbot,
     signing: SigningCaller,
     monkeypatch: pytest.MonkeyPatch,
@@ -184,7 +184,7 @@ def test_a_call_is_over_in_time_whatever_the_receiver_does(
 
 
 @pytest.mark.parametrize("behave", [hostile.drips_a_handshake, hostile.never_reads])
-def test_a_handshake_is_over_in_time(
+def test_a_handshake_ends_in_time(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, behave: Behaviour
 ) -> None:
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 1.0)
@@ -194,7 +194,7 @@ def test_a_handshake_is_over_in_time(
         assert time.monotonic() - began < 8
 
 
-def test_a_name_service_that_does_not_answer_is_not_waited_for_and_nothing_is_sent_late(
+def test_a_silent_name_service_times_out_and_nothing_is_sent_late(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 0.5)
@@ -214,7 +214,7 @@ def test_a_name_service_that_does_not_answer_is_not_waited_for_and_nothing_is_se
         listener.accept()
 
 
-def test_a_slow_receiver_does_not_hold_up_another_chatbots(
+def test_a_slow_receiver_does_not_delay_another_chatbots(
     chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
 ) -> None:
     """The neighbour's receiver answers only once the other chatbot's callbacks have all arrived."""
@@ -234,7 +234,7 @@ def test_a_slow_receiver_does_not_hold_up_another_chatbots(
     assert Callback.objects.filter(state=State.DELIVERED).count() == 40
 
 
-def test_a_receiver_that_failed_several_times_in_this_turn_is_left_for_later(
+def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
     chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
 ) -> None:
     for owner in (chatbot, neighbour):
@@ -263,7 +263,7 @@ def test_a_receiver_that_failed_several_times_in_this_turn_is_left_for_later(
     assert Callback.objects.get(state=State.GIVEN_UP).last_error == "receiver_resting"
 
 
-def test_what_goes_elsewhere_or_is_another_chatbots_does_not_wait_with_what_goes_to_a_receiver_that_rests(
+def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(
     chatbot: Chatbot, neighbour: Chatbot
 ) -> None:
     waits = callback_to(chatbot, "https://hooks.example.com/a", "1")
@@ -274,7 +274,7 @@ def test_what_goes_elsewhere_or_is_another_chatbots_does_not_wait_with_what_goes
     assert list(Callback.objects.filter(next_attempt_at__gt=timezone.now())) == [waits]
 
 
-def test_while_another_worker_sends_nothing_is_taken(
+def test_only_one_worker_sends_callbacks_at_a_time(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
 ) -> None:
     """Of two workers one is always left for requests; a worker that was killed is in nobody's way for long."""

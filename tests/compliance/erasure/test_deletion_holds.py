@@ -17,7 +17,7 @@ Hold = ComplianceRequest.HoldReason
 pytestmark = pytest.mark.django_db
 
 
-def test_over_the_guard_it_is_held_before_anything_is_touched(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.max_conversations_per_deletion = 2
     chatbot.save()
     for _ in range(3):
@@ -37,7 +37,7 @@ def test_over_the_guard_it_is_held_before_anything_is_touched(chatbot: Chatbot, 
     assert (request.status, request.conversations, request.approved_by) == (Status.COMPLETED, 3, "command")
 
 
-def test_exactly_the_guard_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_deletion_at_exactly_the_limit_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.max_conversations_per_deletion = 2
     chatbot.save()
     for _ in range(2):
@@ -50,7 +50,7 @@ def test_exactly_the_guard_is_not_held(chatbot: Chatbot, drain: Drain) -> None:
     assert request.status == Status.COMPLETED
 
 
-def test_an_approval_settles_only_what_it_was_asked_about(chatbot: Chatbot, drain: Drain) -> None:
+def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.max_conversations_per_deletion = 1
     chatbot.save()
     for _ in range(2):
@@ -66,7 +66,7 @@ def test_an_approval_settles_only_what_it_was_asked_about(chatbot: Chatbot, drai
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
 
 
-def test_with_four_eyes_whoever_filed_cannot_approve(chatbot: Chatbot, drain: Drain) -> None:
+def test_with_four_eyes_the_user_who_filed_cannot_approve(chatbot: Chatbot, drain: Drain) -> None:
     chatbot.four_eyes = True
     chatbot.save()
     request = deletion_of(chatbot, "42", filed_by="user:1")

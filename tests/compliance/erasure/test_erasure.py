@@ -34,7 +34,7 @@ def claimed(kind: ComplianceRequest.Kind) -> HeldClaim:
     return held
 
 
-def test_it_erases_what_is_personal_and_keeps_what_the_promise_names(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_deletion_erases_personal_data_and_keeps_the_documented_rest(chatbot: Chatbot, drain: Drain) -> None:
     conversation = conversation_of(
         chatbot,
         "42",
@@ -86,7 +86,7 @@ def test_it_erases_what_is_personal_and_keeps_what_the_promise_names(chatbot: Ch
         assert not model.objects.exists()
 
 
-def test_it_completes_with_counts_and_forgets_the_value(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_deletion_completes_with_counts_and_clears_the_value(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "42", messages=3)
     factories.VariableValueFactory.create(conversation=conversation_of(chatbot, "42", messages=1))
     request = deletion_of(chatbot, "42")
@@ -103,7 +103,7 @@ def test_it_completes_with_counts_and_forgets_the_value(chatbot: Chatbot, drain:
     assert list(events) == ["request.started", "request.completed"]
 
 
-def test_it_leaves_neighbours_alone(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
+def test_other_chatters_and_chatbots_are_not_changed(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
     other_chatter = conversation_of(chatbot, "43", user_name="Bob")
     other_chatbot = conversation_of(neighbour, "42", user_name="Ada")
     conversation_of(chatbot, "42")
@@ -119,7 +119,7 @@ def test_it_leaves_neighbours_alone(chatbot: Chatbot, neighbour: Chatbot, drain:
     assert Identity.objects.count() == 2
 
 
-def test_nothing_found_is_completed_and_says_so(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_deletion_that_finds_nothing_completes_with_that_result(chatbot: Chatbot, drain: Drain) -> None:
     request = deletion_of(chatbot, "nobody-knows")
 
     drain()
@@ -128,7 +128,9 @@ def test_nothing_found_is_completed_and_says_so(chatbot: Chatbot, drain: Drain) 
     assert (request.status, request.result, request.conversations) == (Status.COMPLETED, "nothing_found", 0)
 
 
-def test_a_shared_conversation_goes_with_either_and_is_counted_as_shared(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_shared_conversation_is_erased_with_either_chatter_and_counted_as_shared(
+    chatbot: Chatbot, drain: Drain
+) -> None:
     shared = conversation_of(chatbot, "42", "43")
     request = deletion_of(chatbot, "42")
 
@@ -152,7 +154,7 @@ def test_two_chatters_of_one_conversation_in_one_claim_both_complete(chatbot: Ch
     assert (first.messages, second.messages) == (5, 0)
 
 
-def test_whom_a_conversation_was_about_is_forgotten_when_its_file_is_gone(
+def test_identities_are_erased_once_the_file_is_removed(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"), stored=True)
@@ -190,7 +192,7 @@ def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
     assert not Message.objects.exists()
 
 
-def test_a_turn_that_is_over_gives_back_and_the_next_goes_on(
+def test_a_worker_out_of_time_requeues_and_the_next_one_continues(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 10)
@@ -207,7 +209,9 @@ def test_a_turn_that_is_over_gives_back_and_the_next_goes_on(
     assert [event for event, _ in log].count("request.completed") == 1
 
 
-def test_uploaded_files_go_with_objects_and_rows(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+def test_uploaded_files_are_erased_with_objects_and_rows(
+    chatbot: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
     conversation = conversation_of(chatbot, "42", has_file_upload=True)
     storage.put("uploads/1/a", b"a photo", "image/jpeg")
     factories.UploadedFileFactory.create(
@@ -226,7 +230,7 @@ def test_uploaded_files_go_with_objects_and_rows(chatbot: Chatbot, drain: Drain,
     assert not list(storage.versions("uploads/"))
 
 
-def test_what_comes_after_the_cut_is_new_and_stays(
+def test_a_conversation_after_the_cutoff_is_kept(
     chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The conversation arrives between the mark and the second look."""
@@ -247,7 +251,7 @@ def test_what_comes_after_the_cut_is_new_and_stays(
     assert Message.objects.filter(text="a new beginning").count() == 2
 
 
-def test_a_second_deletion_erases_what_a_failed_one_had_marked(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_second_deletion_erases_conversations_marked_by_a_failed_one(chatbot: Chatbot, drain: Drain) -> None:
     failed = deletion_of(
         chatbot,
         "42",
@@ -285,7 +289,7 @@ def test_a_conversation_keeps_its_first_mark(
     assert (deletion.status, deletion.conversations) == ("completed", 2)
 
 
-def test_a_second_deletion_erases_what_another_has_marked_and_is_at_work_on(
+def test_a_second_deletion_erases_conversations_that_a_running_one_has_marked(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
     conversation = conversation_of(chatbot, "42", "43")
@@ -322,7 +326,7 @@ def test_late_data_marked_for_a_completed_deletion_is_erased_by_the_next_one_wit
     assert not UploadedFile.objects.exists()
 
 
-def test_what_a_failed_deletion_left_is_counted_once(chatbot: Chatbot, drain: Drain) -> None:
+def test_the_rest_of_a_failed_deletion_is_counted_once(chatbot: Chatbot, drain: Drain) -> None:
     failed = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="internal_error")
     for _ in range(3):
         conversation_of(chatbot, "42", messages=1, deletion_request_id=failed.pk)

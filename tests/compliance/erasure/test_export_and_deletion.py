@@ -30,7 +30,7 @@ Hold = ComplianceRequest.HoldReason
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_failed_export_holds_a_later_deletion_until_it_is_given_up(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_failed_export_holds_a_later_deletion_until_it_is_delivered(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "42")
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     request = deletion_of(chatbot, "42")
@@ -89,7 +89,7 @@ def test_an_export_filed_before_a_deletion_is_delivered_first(
     assert export.export.expires_at < timezone.now() + timedelta(days=8)
 
 
-def test_a_deletion_filed_before_an_export_goes_first(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+def test_a_deletion_filed_before_an_export_runs_first(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
     conversation_of(chatbot, "42", text="what was said")
     deletion, export = deletion_of(chatbot, "42"), export_of(chatbot, "42")
 
@@ -102,7 +102,7 @@ def test_a_deletion_filed_before_an_export_goes_first(chatbot: Chatbot, drain: D
 
 
 @pytest.mark.parametrize("erase_exports", [True, False])
-def test_earlier_exports_go_unless_they_are_fresh(
+def test_earlier_exports_are_removed_unless_they_are_recent(
     chatbot: Chatbot,
     drain: Drain,
     storage: ObjectStorage,
@@ -130,7 +130,7 @@ def test_earlier_exports_go_unless_they_are_fresh(
     assert (old.export.key, old.export.removed_at is not None) == (None, True)
 
 
-def test_an_export_that_is_finished_after_the_mark_lives_as_long_as_one_that_the_deletion_had_met(
+def test_an_export_finished_after_the_mark_is_kept_as_long_as_one_before_it(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"), stored=True)
@@ -151,7 +151,7 @@ def test_an_export_that_is_finished_after_the_mark_lives_as_long_as_one_that_the
     assert finished.expires_at == finished.finished_at + settings.EXPORT_GRACE_DAYS
 
 
-def test_a_kept_export_goes_when_its_grace_is_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+def test_a_kept_export_is_removed_after_its_grace(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
     conversation_of(chatbot, "42")
     export = export_of(chatbot, "42")
     deletion_of(chatbot, "42")
@@ -166,7 +166,7 @@ def test_a_kept_export_goes_when_its_grace_is_over(chatbot: Chatbot, drain: Drai
     assert not storage.exists(key)
 
 
-def test_what_a_given_up_export_left_is_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_the_files_of_a_given_up_export_are_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
     storage.put(str(left.key), b"whole, but never told", "text/csv")
@@ -178,7 +178,7 @@ def test_what_a_given_up_export_left_is_removed(chatbot: Chatbot, storage: Objec
     assert not list(storage.versions())
 
 
-def test_the_sweep_leaves_the_new_file_of_an_export_that_is_retried_meanwhile(
+def test_the_sweep_keeps_the_new_file_of_a_retried_export(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The retry comes between the sweep's look at what a given-up export left and the end of its removal."""
@@ -204,7 +204,7 @@ def test_the_sweep_leaves_the_new_file_of_an_export_that_is_retried_meanwhile(
     assert list(storage.keys()) == [left.key]
 
 
-def test_an_export_is_found_by_a_deletion_however_long_ago_it_was_made(
+def test_a_deletion_finds_exports_of_any_age(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
 ) -> None:
     """It holds no conversation; its key bears the value."""
@@ -225,7 +225,7 @@ def test_an_export_is_found_by_a_deletion_however_long_ago_it_was_made(
     assert not storage.exists(key)
 
 
-def test_an_export_that_was_given_up_holds_no_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_given_up_export_does_not_hold_a_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
     """It has forgotten whom it named, so it can never be delivered."""
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
@@ -237,7 +237,7 @@ def test_an_export_that_was_given_up_holds_no_later_deletion(chatbot: Chatbot, d
     assert later.status == Status.COMPLETED
 
 
-def test_an_export_that_is_retried_after_the_deletion_was_taken_goes_first(chatbot: Chatbot, drain: Drain) -> None:
+def test_an_export_retried_after_the_deletion_was_claimed_runs_first(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "42")
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     deletion = deletion_of(chatbot, "42")
@@ -255,7 +255,7 @@ def test_an_export_that_is_retried_after_the_deletion_was_taken_goes_first(chatb
 
 
 @pytest.mark.parametrize("selector", ["uci", "ids"])
-def test_an_export_that_was_begun_after_the_deletion_was_taken_goes_first(
+def test_an_export_started_after_the_deletion_was_claimed_runs_first(
     chatbot: Chatbot, drain: Drain, selector: str
 ) -> None:
     conversation_of(chatbot, "42", external_id="c-1")
@@ -283,7 +283,7 @@ def test_an_export_that_was_begun_after_the_deletion_was_taken_goes_first(
 
 
 @pytest.mark.parametrize("which_erases", [0, 1])
-def test_of_two_deletions_that_meet_one_export_that_of_its_own_chatter_says_whether_it_goes(
+def test_the_deletion_of_its_own_chatter_decides_whether_an_export_is_removed(
     chatbot: Chatbot, drain: Drain, which_erases: int
 ) -> None:
     conversation_of(chatbot, "42", "43")

@@ -15,7 +15,7 @@ from tests.factories import conversation_of, deletion_of, export_of, of_conversa
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_an_export_that_owes_nothing_of_it_holds_no_deletion(
+def test_an_export_without_its_conversations_does_not_hold_a_deletion(
     chatbot: Chatbot, neighbour: Chatbot, drain: Drain
 ) -> None:
     for one in (chatbot, neighbour):
@@ -36,7 +36,7 @@ def test_an_export_that_owes_nothing_of_it_holds_no_deletion(
     assert Message.objects.filter(chatbot=neighbour).count() == 2
 
 
-def test_an_export_that_was_filed_later_holds_no_deletion(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_later_export_does_not_hold_a_deletion(chatbot: Chatbot, drain: Drain) -> None:
     deletions = []
     for first, second in PAIRS:
         who = f"{first}-{second}"
@@ -47,7 +47,7 @@ def test_an_export_that_was_filed_later_holds_no_deletion(chatbot: Chatbot, drai
     assert {state(deletion)[0] for deletion in deletions} == {"completed"}
 
 
-def test_an_export_of_what_another_has_marked_holds_no_deletion(chatbot: Chatbot, drain: Drain) -> None:
+def test_an_export_of_conversations_already_marked_does_not_hold_a_deletion(chatbot: Chatbot, drain: Drain) -> None:
     deletions = []
     for first, second in (SELECTORS, reversed(SELECTORS)):
         conversation_of(chatbot, first, external_id=f"c-{first}", deletion_request_id=uuid4())
@@ -57,7 +57,7 @@ def test_an_export_of_what_another_has_marked_holds_no_deletion(chatbot: Chatbot
     assert {state(deletion)[0] for deletion in deletions} == {"completed"}
 
 
-def test_an_export_that_was_given_up_holds_no_deletion_by_ids(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_given_up_export_does_not_hold_a_deletion_by_ids(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
     export = export_of(chatbot, "42", failed_at=timezone.now(), **FAILED)
     ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
@@ -66,7 +66,7 @@ def test_an_export_that_was_given_up_holds_no_deletion_by_ids(chatbot: Chatbot, 
     assert state(deletion)[0] == "completed"
 
 
-def test_the_export_of_another_in_the_conversation_holds_no_chatters_deletion(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_co_participants_export_does_not_hold_a_chatters_deletion(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "42", "43")
     export_of(chatbot, "43", include_shared=True, failed_at=timezone.now(), **FAILED)
     deletion = deletion_of(chatbot, "42")

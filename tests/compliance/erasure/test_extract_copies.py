@@ -43,7 +43,7 @@ def clients_bucket(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("clients_bucket")
-def test_a_file_in_the_clients_bucket_stays_and_is_named(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_file_in_the_clients_bucket_is_kept_and_named(chatbot: Chatbot, storage: ObjectStorage) -> None:
     two_days_made(chatbot)
     first, second = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
     assert first.key == f"chat/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
@@ -67,7 +67,7 @@ def test_a_file_in_the_clients_bucket_stays_and_is_named(chatbot: Chatbot, stora
 
 
 @pytest.mark.usefixtures("clients_bucket")
-def test_a_day_that_the_client_gets_after_the_deletion_is_not_named(chatbot: Chatbot) -> None:
+def test_a_day_delivered_to_the_client_after_the_deletion_is_not_named(chatbot: Chatbot) -> None:
     two_days(chatbot)
     planned(chatbot, FIRST, day_after(FIRST))
     assert make_next()
@@ -104,7 +104,7 @@ def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: Obje
     assert (request.status, request.extracts) == ("completed", 0)
 
 
-def test_an_expired_file_that_waits_to_be_made_again_just_goes(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_an_expired_file_waiting_for_a_rebuild_is_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
     two_days_made(chatbot)
     deletion_of(chatbot, "bob")
     work_on_next()

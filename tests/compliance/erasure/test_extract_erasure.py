@@ -45,7 +45,9 @@ def _refuse(*_args: Any, **_options: Any) -> None:
     raise StorageError("storage_access_denied", "Grant it s3:PutObject.")
 
 
-def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+def test_a_deletion_waits_until_its_days_are_rebuilt(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
+) -> None:
     for owner in (chatbot, neighbour):
         two_days_made(owner)
     request = deletion_of(chatbot, "alice")
@@ -81,7 +83,7 @@ def test_it_waits_until_its_days_are_made_again(chatbot: Chatbot, neighbour: Cha
     assert verify.audit([request.pk]).left == {}
 
 
-def test_a_day_is_made_once_for_all_that_changed(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_day_is_rebuilt_once_for_all_its_changes(chatbot: Chatbot, storage: ObjectStorage) -> None:
     for number in range(20):
         conversation_on(chatbot, f"member-{number}", noon())
     planned(chatbot)
@@ -96,7 +98,7 @@ def test_a_day_is_made_once_for_all_that_changed(chatbot: Chatbot, storage: Obje
     assert after.finished_at != finished
 
 
-def test_days_without_the_chatter_are_left_alone(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_days_without_the_chatter_are_not_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     two_days_made(chatbot)
     deletion_of(chatbot, "bob")
     assert not worker.drain()
@@ -104,7 +106,7 @@ def test_days_without_the_chatter_are_left_alone(chatbot: Chatbot, storage: Obje
     assert extract_of(chatbot, day_after(FIRST)).version == 1
 
 
-def test_a_day_that_begins_within_an_hour_is_made_again_with_the_day_before(
+def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
     """What is said at the instant in which a day begins is said on that day."""
@@ -124,7 +126,7 @@ def test_a_day_that_begins_within_an_hour_is_made_again_with_the_day_before(
     assert [texts(storage, chatbot, day) for day in days] == [set(), set()]
 
 
-def test_an_oversized_one_flags_its_days_chunk_by_chunk(
+def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "CHUNK_MESSAGES", 2)
@@ -139,7 +141,7 @@ def test_an_oversized_one_flags_its_days_chunk_by_chunk(
     assert {extract.rows for extract in DailyExtract.objects.all()} == {0}
 
 
-def test_a_snapshot_before_the_mark_that_is_published_after_it(
+def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The worker has asked whether its version is still the present one; then the erasure commits."""
@@ -172,7 +174,7 @@ def test_a_snapshot_before_the_mark_that_is_published_after_it(
     assert texts(storage, chatbot) == {"words of bob"}
 
 
-def test_a_day_that_gets_its_row_while_rows_are_erased(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_day_created_while_rows_are_erased_is_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """The chunk looked for days before the row was there, and commits after the file was begun."""
     two_days(chatbot)
     request = deletion_of(chatbot, "alice")
@@ -221,7 +223,7 @@ def test_a_marked_conversation_is_left_out_before_it_is_erased(chatbot: Chatbot,
     assert texts(storage, chatbot) == {"words of bob"}
 
 
-def test_it_fails_with_the_code_of_a_day_that_failed_and_a_retry_tries_both(
+def test_a_failed_day_fails_the_deletion_with_its_code_and_a_retry_tries_both(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_days_made(chatbot)
@@ -242,7 +244,7 @@ def test_it_fails_with_the_code_of_a_day_that_failed_and_a_retry_tries_both(
     assert texts(storage, chatbot) == {"words of bob"}
 
 
-def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_deletions_that_share_a_conversation_all_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """One claim: the conversation bears alice's mark, and bob's deletion has nothing else to do."""
     shared = conversation_on(chatbot, "alice", noon(), text="words of both")
     IdentityFactory.create(conversation=shared, variable=uci_of(chatbot), value="bob")
@@ -264,7 +266,7 @@ def test_all_who_shared_a_conversation_wait_for_its_days(chatbot: Chatbot, stora
     assert texts(storage, chatbot) == {"words of carol"}
 
 
-def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
+def test_days_of_conversations_named_during_verification_are_waited_for(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two_days_made(chatbot)
@@ -291,7 +293,7 @@ def test_days_of_what_is_named_between_the_two_looks_are_waited_for(
 
 
 @pytest.mark.parametrize("chunk", [2, rows.CHUNK_MESSAGES])
-def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
+def test_a_new_deletion_waits_for_the_days_of_a_failed_one(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
     two_days_made(chatbot)
@@ -317,9 +319,7 @@ def test_a_new_deletion_waits_for_the_days_of_one_that_failed(
     assert texts(storage, chatbot) == {"words of bob"}
 
 
-def test_a_file_that_the_client_has_is_not_made_again_with_one_that_failed(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_clients_file_is_not_rebuilt_when_a_failed_day_is_retried(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """A second deletion of the chatter has the failed day tried anew."""
     two_days_made(chatbot)
     failed, delivered = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
@@ -338,7 +338,7 @@ def test_a_file_that_the_client_has_is_not_made_again_with_one_that_failed(
     assert (failed.state, delivered.state) == ("stale", "done")
 
 
-def test_late_data_of_the_erased_has_days_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_late_data_of_an_erased_chatter_has_its_days_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     anonymous = conversation_on(chatbot, "carol", noon(), text="late words of alice")
     two_days_made(chatbot)
     request = deletion_of(chatbot, "alice")
@@ -351,7 +351,7 @@ def test_late_data_of_the_erased_has_days_made_again(chatbot: Chatbot, storage: 
     assert verify.audit([request.pk]).left == {}
 
 
-def test_without_extracts_nothing_is_noted(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
+def test_without_extracts_no_day_is_flagged(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
     two_days_made(neighbour)
     two_days(chatbot)
     deletion_of(chatbot, "alice")

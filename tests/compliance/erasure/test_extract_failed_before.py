@@ -15,7 +15,7 @@ from tests.factories import deletion_of
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
 
-def test_a_new_deletion_has_it_made_again(
+def test_a_new_deletion_has_a_failed_day_rebuilt(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_args: object, **_options: object) -> str:
@@ -55,14 +55,16 @@ def failed_at_it(chatbot: Chatbot) -> ComplianceRequest:
     return request
 
 
-def test_a_deletion_that_fails_at_it_leaves_it_as_it_is(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_deletion_that_fails_at_a_failed_day_does_not_change_it(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """Whoever retries the deletion has it made again."""
     failed_at_it(chatbot)
 
     assert extract_of(chatbot).state == "failed"
 
 
-def test_a_second_deletion_has_it_made_again_and_waits_for_it(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_second_deletion_has_a_failed_day_rebuilt_and_waits_for_it(
+    chatbot: Chatbot, storage: ObjectStorage
+) -> None:
     failed_at_it(chatbot)
     second = deletion_of(chatbot, "alice")
     work_on_next()

@@ -19,7 +19,7 @@ from tests.factories import deletion_of
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_it_leaves_alone_what_another_has_locked(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_locked_requests_are_skipped(chatbot: Chatbot, storage: ObjectStorage) -> None:
     members = ["alice", "bob"]
     for member in members:
         conversation_on(chatbot, member, noon())
@@ -44,7 +44,7 @@ def test_it_leaves_alone_what_another_has_locked(chatbot: Chatbot, storage: Obje
     assert (locked.not_before is None, free.not_before is None) == (False, True)
 
 
-def test_it_ends_no_other_wait(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_requests_that_wait_for_other_reasons_are_not_released(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """Until then a deletion can be cancelled."""
     later = timezone.now() + timedelta(minutes=15)
     deletion = deletion_of(chatbot, "alice", not_before=later)

@@ -71,7 +71,7 @@ def test_no_other_chatters_and_no_other_chatbots_reference_is_emptied(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_a_conversation_of_two_the_second_deletion_empties_too_what_the_first_has_erased(
+def test_the_second_deletion_of_a_shared_conversation_clears_references_too(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
@@ -87,7 +87,7 @@ def test_of_a_conversation_of_two_the_second_deletion_empties_too_what_the_first
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("most_messages", [25_000, 1], ids=["of a chunk", "of more than a chunk"])
-def test_a_conversation_is_not_erased_while_somebody_has_locked_a_request_that_tells(
+def test_a_conversation_is_not_erased_while_a_request_with_its_reference_is_locked(
     chatbot: Chatbot,
     drain: Drain,
     storage: ObjectStorage,
@@ -113,7 +113,7 @@ def test_a_conversation_is_not_erased_while_somebody_has_locked_a_request_that_t
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_deletion_by_conversations_empties_what_tells_of_them(
+def test_a_deletion_by_conversations_clears_references_to_them(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, "ada-77", external_id="c-1")
@@ -124,7 +124,7 @@ def test_a_deletion_by_conversations_empties_what_tells_of_them(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_who_waits_for_a_request_of_its_own_has_locked_none_of_anothers(chatbot: Chatbot) -> None:
+def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot: Chatbot) -> None:
     """Else two that erase what the other's request tells of would wait for each other."""
     conversation = conversation_of(chatbot, "ada-77", external_id="c-1")
     ours, theirs = (of_conversations(chatbot, "c-1", kind="export", reference=f"T-ada-77-{one}") for one in "ab")
@@ -148,7 +148,7 @@ def test_who_waits_for_a_request_of_its_own_has_locked_none_of_anothers(chatbot:
 
 
 @pytest.mark.django_db
-def test_a_reference_stops_only_the_conversations_whose_people_it_names(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_a_locked_reference_delays_only_the_conversations_it_names(chatbot: Chatbot, neighbour: Chatbot) -> None:
     both = conversation_of(chatbot, "ada-77", "bob-77", external_id="c-1")
     bobs = conversation_of(chatbot, "bob-77", external_id="c-2")
     conversation_of(neighbour, "ada-77", external_id="c-1")

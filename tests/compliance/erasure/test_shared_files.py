@@ -60,7 +60,7 @@ def is_gone(conversation: Conversation, storage: ObjectStorage) -> bool:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_neither_completes_while_the_file_is_there(
+def test_neither_deletion_completes_while_the_shared_file_exists(
     chatbot: Chatbot, conversation: Conversation, storage: ObjectStorage, locked: set[str], at_once: bool
 ) -> None:
     locked.add(KEY)
@@ -85,7 +85,7 @@ def test_neither_completes_while_the_file_is_there(
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_both_complete_when_the_file_goes(
+def test_both_deletions_complete_when_the_shared_file_is_removed(
     chatbot: Chatbot, conversation: Conversation, storage: ObjectStorage, at_once: bool
 ) -> None:
     requests = [deletion_of(chatbot, "alice")]

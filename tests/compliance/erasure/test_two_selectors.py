@@ -106,7 +106,7 @@ def test_an_export_that_still_waits_is_delivered_before_a_later_deletion(chatbot
 
 
 @pytest.mark.parametrize("end", [operations.approve, operations.cancel])
-def test_a_deletion_goes_on_when_someone_approves_or_gives_up_the_export(
+def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(
     chatbot: Chatbot, drain: Drain, end: Callable[..., object]
 ) -> None:
     pairs = paired(chatbot, status=Status.ON_HOLD, hold_reason="awaiting_approval", held_at=timezone.now())
@@ -120,7 +120,7 @@ def test_a_deletion_goes_on_when_someone_approves_or_gives_up_the_export(
     assert {deletion.messages for _, deletion in pairs.values()} == {2}
 
 
-def test_requests_that_have_a_conversation_in_common_go_one_after_the_other(chatbot: Chatbot, drain: Drain) -> None:
+def test_requests_with_a_common_conversation_run_one_after_the_other(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, "42", external_id="c-2")
     first = of_conversations(chatbot, "c-1", "c-2")
     second = of_conversations(chatbot, "c-2", "c-3")
@@ -142,7 +142,7 @@ def test_requests_that_have_a_conversation_in_common_go_one_after_the_other(chat
     assert first.completed_at <= second.cutoff_at <= second.completed_at <= third.cutoff_at
 
 
-def test_a_failed_export_is_given_up_when_nothing_of_it_is_left(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_failed_export_is_given_up_when_none_of_its_conversations_is_left(chatbot: Chatbot, drain: Drain) -> None:
     for number in (1, 2):
         conversation_of(chatbot, "42", external_id=f"c-{number}")
     export = of_conversations(chatbot, "c-1", "c-2", kind="export", failed_at=timezone.now(), **FAILED)
@@ -170,7 +170,7 @@ def exported(chatbot: Chatbot, drain: Drain, *ids: str, age: timedelta = timedel
     return Export.objects.get(request=request)
 
 
-def test_exports_that_hold_what_a_deletion_erases_go_unless_they_are_fresh(
+def test_exports_with_erased_conversations_are_removed_unless_they_are_recent(
     chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
 ) -> None:
     old = settings.EXPORT_GRACE_DAYS + timedelta(seconds=1)
@@ -201,7 +201,7 @@ def test_exports_that_hold_what_a_deletion_erases_go_unless_they_are_fresh(
     assert [storage.exists(str(export.key)) for export in unmet] == [True, True]
 
 
-def test_another_deletion_by_the_same_ids_meets_the_export_that_the_first_one_kept(
+def test_another_deletion_by_the_same_ids_finds_the_export_that_the_first_kept(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
@@ -217,7 +217,7 @@ def test_another_deletion_by_the_same_ids_meets_the_export_that_the_first_one_ke
     assert storage.exists(str(unknown.key)), "it holds nothing of what was erased"
 
 
-def test_exports_of_the_people_in_a_conversation_go_with_it(
+def test_exports_of_a_conversations_participants_are_removed_with_it(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, "42", external_id="c-42")
@@ -253,7 +253,9 @@ def drain_all() -> None:
         ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
 
 
-def test_none_completes_while_a_file_is_there(chatbot: Chatbot, storage: ObjectStorage, locked: set[str]) -> None:
+def test_no_deletion_completes_while_a_file_exists(
+    chatbot: Chatbot, storage: ObjectStorage, locked: set[str]
+) -> None:
     pairs = {
         f"{first}-{second}-{at_once}": (first, second, at_once)
         for first, second in PAIRS
@@ -291,7 +293,7 @@ def test_none_completes_while_a_file_is_there(chatbot: Chatbot, storage: ObjectS
     assert [version.key for version in storage.versions() if version.key.startswith("uploads/")] == []
 
 
-def test_both_wait_for_the_days_of_what_they_share(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_both_wait_for_the_days_of_shared_conversations(chatbot: Chatbot, storage: ObjectStorage) -> None:
     for value in ("42", "43", "44"):
         conversation = conversation_of(chatbot, value, external_id=f"c-{value}", messages=0, started_at=noon())
         factories.MessageFactory.create(conversation=conversation, text=f"of {value}", sent_at=noon())

@@ -40,7 +40,7 @@ def values() -> list[tuple[str, str]]:
 LEFT = [("acme", "plan"), ("neighbour", "email"), ("neighbour", "plan")]
 
 
-def test_the_sweep_after_a_designation_deletes_what_was_stored_before(
+def test_the_sweep_after_a_designation_deletes_earlier_values(
     chatbot: Chatbot, neighbour: Chatbot, email: Any, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uci_values, "_ROWS_PER_PAGE", 2)
@@ -56,7 +56,7 @@ def test_the_sweep_after_a_designation_deletes_what_was_stored_before(
     assert "ada@example.com" not in dump()
 
 
-def test_what_an_intake_stores_that_was_under_way_at_the_designation_goes_too(chatbot: Chatbot, email: Any) -> None:
+def test_values_stored_by_an_intake_during_the_designation_are_deleted_too(chatbot: Chatbot, email: Any) -> None:
     has_stored, go_on = threading.Event(), threading.Event()
 
     def intake() -> None:
@@ -79,7 +79,7 @@ def test_what_an_intake_stores_that_was_under_way_at_the_designation_goes_too(ch
     assert values() == [("acme", "plan")]
 
 
-def test_a_value_that_somebody_has_locked_goes_with_the_next_sweep(chatbot: Chatbot, email: Any) -> None:
+def test_a_locked_value_is_deleted_by_the_next_sweep(chatbot: Chatbot, email: Any) -> None:
     store(chatbot=chatbot, documents=[carrying("c-1", "ada@example.com"), carrying("c-2", "ada@example.com")])
     designate_uci(chatbot=chatbot, name="email", actor="command")
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.parametrize("erase_exports", [False, True])
-def test_a_whole_export_is_left_named_and_its_key_forgotten(
+def test_a_complete_client_export_is_kept_and_named_and_its_key_cleared(
     chatbot: Chatbot, neighbour: Chatbot, clients: ObjectStorage, drain: Drain, erase_exports: bool
 ) -> None:
     conversation_of(chatbot, "the-value-of-42")
@@ -73,7 +73,7 @@ def test_an_export_of_a_shared_conversation_is_named_by_the_deletions_of_both(
     assert export_of_request(request).key is None
 
 
-def test_two_people_of_one_conversation_are_each_told_of_copies_in_two_clients_buckets(
+def test_deletions_of_both_participants_name_copies_in_two_client_buckets(
     chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
 ) -> None:
     conversation_of(chatbot, "alice", "bob", text="what both said")
@@ -95,7 +95,7 @@ def test_two_people_of_one_conversation_are_each_told_of_copies_in_two_clients_b
     empty(another)
 
 
-def test_a_copy_that_is_the_clients_keeps_no_digest_beyond_the_ledgers_days(
+def test_a_client_copy_keeps_no_digest_beyond_the_ledgers_days(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, "42", "43")
@@ -111,7 +111,9 @@ def test_a_copy_that_is_the_clients_keeps_no_digest_beyond_the_ledgers_days(
     assert not stored.Identity.objects.exists()
 
 
-def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients: ObjectStorage, drain: Drain) -> None:
+def test_verification_finds_a_key_that_was_not_cleared(
+    chatbot: Chatbot, clients: ObjectStorage, drain: Drain
+) -> None:
     export = delivered(chatbot)
     deletion = deletion_of(chatbot, "42")
     drain()
@@ -119,7 +121,7 @@ def test_the_audit_finds_a_key_that_was_not_forgotten(chatbot: Chatbot, clients:
     assert verify.audit([deletion.pk]).left[deletion.pk].rows == {"keys in compliance_export": 1}
 
 
-def test_the_audit_finds_the_key_of_a_copy_that_was_not_forgotten(
+def test_verification_finds_the_key_of_a_copy_that_was_not_cleared(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain
 ) -> None:
     export = delivered(chatbot)

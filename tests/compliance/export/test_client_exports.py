@@ -99,7 +99,9 @@ def test_hosted_and_clients_are_both_served(
     assert set(storage.keys()) == {export_of_request(request).key for request in theirs}
 
 
-def test_it_never_expires_by_us(chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage) -> None:
+def test_the_service_never_removes_an_export_in_a_clients_bucket(
+    chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
+) -> None:
     export = delivered(chatbot)
     Export.objects.update(finished_at=timezone.now() - timedelta(days=400))
     worker.sweep()
@@ -107,7 +109,7 @@ def test_it_never_expires_by_us(chatbot: Chatbot, clients: ObjectStorage, storag
     assert export_of_request(export.request).key == export.key
 
 
-def test_the_next_attempt_removes_there_what_a_killed_one_left(chatbot: Chatbot, clients: ObjectStorage) -> None:
+def test_the_next_attempt_removes_the_files_of_a_killed_one(chatbot: Chatbot, clients: ObjectStorage) -> None:
     left = left_behind(chatbot, clients)
     carry_out(taken(left.request))
     assert outcome(left.request) == COMPLETED
@@ -117,7 +119,7 @@ def test_the_next_attempt_removes_there_what_a_killed_one_left(chatbot: Chatbot,
 
 @pytest.mark.usefixtures("storage")
 @pytest.mark.parametrize("again_hosted", [True, False])
-def test_what_a_killed_attempt_left_in_a_former_bucket_is_forgotten(
+def test_the_files_of_a_killed_attempt_in_a_former_bucket_are_forgotten(
     chatbot: Chatbot, clients: ObjectStorage, server: S3Server, caplog: pytest.LogCaptureFixture, again_hosted: bool
 ) -> None:
     left = left_behind(chatbot, clients)
@@ -136,7 +138,7 @@ def test_what_a_killed_attempt_left_in_a_former_bucket_is_forgotten(
     assert former not in caplog.text
 
 
-def test_what_was_left_in_the_hosted_bucket_is_removed_when_the_client_has_a_bucket_now(
+def test_files_left_in_the_hosted_bucket_are_removed_after_a_change_to_a_clients(
     chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:
     request = export_of(chatbot, "42")
@@ -148,21 +150,21 @@ def test_what_was_left_in_the_hosted_bucket_is_removed_when_the_client_has_a_buc
     assert is_empty(storage)
 
 
-def test_a_secret_that_does_not_open_fails_in_our_words(chatbot: Chatbot, clients: ObjectStorage) -> None:
+def test_a_secret_that_cannot_be_decrypted_fails_with_a_clear_error(chatbot: Chatbot, clients: ObjectStorage) -> None:
     Bucket.objects.filter(chatbot=chatbot).update(secret_encrypted="v1:lost:AAAA")
     request = export_of(chatbot, "42")
     carry_out(taken(request))
     assert outcome(request) == ("failed", "bucket_secret_unreadable", 1)
 
 
-def test_a_bucket_that_was_removed_fails_in_our_words(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_removed_bucket_fails_with_a_clear_error(chatbot: Chatbot, storage: ObjectStorage) -> None:
     request = export_of(chatbot, "42")
     Bucket.objects.filter(chatbot=chatbot).delete()
     carry_out(taken(request))
     assert outcome(request) == ("failed", "export_destination_missing", 1)
 
 
-def test_what_goes_elsewhere_since_the_claim_was_taken_goes_back_into_the_line(
+def test_an_export_whose_bucket_changed_after_the_claim_is_requeued(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:
     use_hosted_bucket(chatbot)
@@ -192,7 +194,7 @@ def test_a_key_that_was_revoked_fails_it_and_a_retry_with_another_works(
 # --- Deletion ------------------------------------------------------------------------------------------
 
 
-def test_what_a_given_up_export_left_there_goes_with_the_deletion(
+def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
@@ -222,7 +224,7 @@ def test_others_of_the_claim_do_not_wait_for_a_clients_bucket(
 
 
 @pytest.mark.parametrize("now", ["hosted", "of the same name elsewhere"])
-def test_a_deletion_says_what_lies_in_a_bucket_that_is_no_longer_ours_to_reach(
+def test_a_deletion_names_files_in_a_bucket_that_can_no_longer_be_accessed(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage, now: str
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
@@ -239,7 +241,7 @@ def test_a_deletion_says_what_lies_in_a_bucket_that_is_no_longer_ours_to_reach(
     assert (kept["request_id"], kept["hosting"], kept["finished_at"]) == (str(left.request_id), "client", None)
 
 
-def test_one_that_waits_for_a_bucket_which_is_removed_goes_on_without(
+def test_a_deletion_waiting_for_a_removed_bucket_continues_without_it(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
@@ -251,7 +253,7 @@ def test_one_that_waits_for_a_bucket_which_is_removed_goes_on_without(
     assert (left.key, left.removed_at) == (None, None)
 
 
-def test_what_a_deletion_has_said_already_and_a_retry_left_there_again_is_forgotten_too(
+def test_files_left_by_a_retry_after_a_deletion_named_them_are_forgotten_too(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, storage: ObjectStorage
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
@@ -264,7 +266,7 @@ def test_what_a_deletion_has_said_already_and_a_retry_left_there_again_is_forgot
     assert left.key is None
 
 
-def test_the_sweep_removes_there_what_a_given_up_export_left(
+def test_the_sweep_removes_the_files_of_a_given_up_export(
     chatbot: Chatbot, clients: ObjectStorage, storage: ObjectStorage
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
@@ -274,7 +276,7 @@ def test_the_sweep_removes_there_what_a_given_up_export_left(
     assert left.key is None
 
 
-def test_without_the_right_to_delete_versions_it_says_what_to_grant_and_can_be_retried(
+def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(
     chatbot: Chatbot, server: S3Server, clients: ObjectStorage, drain: Drain
 ) -> None:
     left = left_behind(chatbot, clients, **failed())
@@ -294,7 +296,7 @@ def test_without_the_right_to_delete_versions_it_says_what_to_grant_and_can_be_r
     assert is_empty(clients)
 
 
-def test_one_that_a_deletion_meets_while_it_is_written_is_made_again_and_leaves_nothing_else_there(
+def test_an_export_met_by_a_deletion_while_written_is_rebuilt_and_leaves_no_other_file(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_of(chatbot, "42", text="what was said")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.mark.parametrize("selector", ["uci", "ids"])
-def test_a_deletion_names_an_export_by_ids_and_leaves_it(
+def test_a_deletion_names_and_keeps_a_client_export_by_ids(
     chatbot: Chatbot, clients: ObjectStorage, drain: Drain, settings: Settings, selector: str
 ) -> None:
     conversation_of(chatbot, "42", external_id="c-42")

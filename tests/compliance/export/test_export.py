@@ -38,9 +38,7 @@ from tests.compliance.exporting import (
 
 
 @committed
-def test_it_delivers_what_is_held_of_the_chatter(
-    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
-) -> None:
+def test_an_export_contains_the_chatters_data(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage) -> None:
     factories.conversation_of(chatbot, "42", text='mine, "quoted"', messages=3)
     factories.conversation_of(chatbot, "43", text="another chatter's")
     factories.conversation_of(neighbour, "42", text="another chatbot's")
@@ -68,7 +66,7 @@ def test_it_includes_shared_conversations_when_asked(chatbot: Chatbot, storage: 
 
 
 @committed
-def test_it_delivers_a_header_when_nothing_is_held(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_an_export_without_data_is_a_header(chatbot: Chatbot, storage: ObjectStorage) -> None:
     export = exported(chatbot, "unknown")
     assert storage.read(str(export.key)) == HEADER
     request = export.request
@@ -88,7 +86,9 @@ def test_it_records_key_and_upload_before_the_first_byte(
 
 
 @committed
-def test_it_reads_one_instant(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_reads_one_snapshot(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What comes between counting and reading is in neither."""
     factories.conversation_of(chatbot, "42", messages=1)
     patch_count(monkeypatch, lambda: factories.conversation_of(chatbot, "42", messages=5))

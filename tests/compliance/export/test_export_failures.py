@@ -66,14 +66,14 @@ def test_it_leaves_nothing_visible_when_it_is_interrupted(
 
 @committed
 @pytest.mark.usefixtures("refused_at_once")
-def test_it_fails_in_our_words_when_the_storage_does(chatbot: Chatbot, settings: Settings) -> None:
+def test_a_storage_failure_fails_an_export_with_a_clear_error(chatbot: Chatbot, settings: Settings) -> None:
     settings.S3_BUCKET = "nobody-made-this"
     request = exported(chatbot).request
     assert outcome(request) == ("failed", "storage_bucket_missing", 1)
 
 
 @committed
-def test_it_fails_in_our_words_when_the_database_connection_breaks(
+def test_a_broken_database_connection_gives_an_export_a_clear_error(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patch_count(monkeypatch, break_reader)
@@ -105,7 +105,7 @@ def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
 
 
 @committed
-def test_of_many_that_could_not_be_read_each_is_tried_by_itself(
+def test_exports_that_could_not_be_read_together_are_tried_one_by_one(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of them may be why: it must cost no other an attempt."""
@@ -118,7 +118,7 @@ def test_of_many_that_could_not_be_read_each_is_tried_by_itself(
 
 
 @committed
-def test_it_removes_what_a_killed_attempt_left(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_the_files_of_a_killed_attempt_are_removed(chatbot: Chatbot, storage: ObjectStorage) -> None:
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=timezone.now())
@@ -173,7 +173,7 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
 
 
 @committed
-def test_it_publishes_no_large_file_once_its_claim_is_broken_up(
+def test_no_large_file_is_published_after_the_claim_was_released(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has taken the request since, so nobody has aborted the upload."""
@@ -330,7 +330,7 @@ def a_deletion_meets_it() -> None:
 
 
 @committed
-def test_nothing_is_sent_of_one_that_a_deletion_meets_before(
+def test_no_byte_is_sent_of_an_export_that_a_deletion_has_met(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_upload = ObjectStorage.open_upload
@@ -347,7 +347,7 @@ def test_nothing_is_sent_of_one_that_a_deletion_meets_before(
 
 
 @committed
-def test_it_is_not_completed_when_a_deletion_meets_it_while_it_sends(
+def test_an_export_met_by_a_deletion_while_sending_is_not_completed(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patch_pieces(monkeypatch, a_deletion_meets_it)
@@ -358,7 +358,7 @@ def test_it_is_not_completed_when_a_deletion_meets_it_while_it_sends(
 
 
 @committed
-def test_what_an_overtaken_attempt_counted_is_not_added(
+def test_counts_of_an_overtaken_attempt_are_not_added(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factories.conversation_of(chatbot, "42", messages=2)
@@ -371,7 +371,7 @@ def test_what_an_overtaken_attempt_counted_is_not_added(
 
 
 @committed
-def test_one_that_a_deletion_has_met_is_removed_and_made_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_an_export_met_by_a_deletion_is_removed_and_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     request = factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=AT)
     met = factories.ExportFactory.create(request=request, chatbot=chatbot, key=key, expires_at=timezone.now())

@@ -90,7 +90,7 @@ def exports_in(place: ObjectStorage) -> list[str]:
     return [key for key in keys if "chatter_data_exports/" in key]
 
 
-def test_they_stand_beside_the_csv_which_tells_their_names(chatbot: Chatbot, place: ObjectStorage) -> None:
+def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbot, place: ObjectStorage) -> None:
     conversation = conversation_of(chatbot, "42")
     files = [stored(conversation, b"first"), stored(conversation, b"second" * PART_BYTES)]
     stored(conversation_of(chatbot, "43"), b"another's")
@@ -117,7 +117,7 @@ def test_they_stand_beside_the_csv_which_tells_their_names(chatbot: Chatbot, pla
     assert {file["key"] for file in represent(request, status_url="", shows_key=False)["export"]["files"]} == {None}
 
 
-def test_only_who_asks_for_them_gets_them(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_files_are_exported_only_on_request(chatbot: Chatbot, storage: ObjectStorage) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     stored(conversation_of(chatbot, "43"), b"content of 43")
     requests = [export_of(chatbot, "42"), export_with_files(chatbot, "43"), export_with_files(chatbot, "44")]
@@ -126,7 +126,7 @@ def test_only_who_asks_for_them_gets_them(chatbot: Chatbot, storage: ObjectStora
     assert [request.files for request in requests] == [0, 1, 0]
 
 
-def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_files_of_excluded_shared_conversations_are_excluded_too(chatbot: Chatbot, storage: ObjectStorage) -> None:
     stored(conversation_of(chatbot, "42", "43"), b"of both")
     requests = [export_with_files(chatbot), export_with_files(chatbot, include_shared=True)]
     carry_out(taken(*requests))
@@ -134,7 +134,7 @@ def test_shared_conversations_files_are_left_out_with_them(chatbot: Chatbot, sto
     assert [request.files for request in requests] == [0, 1]
 
 
-def test_many_files_go_in_groups_and_the_answer_stays_small(
+def test_many_files_are_copied_in_groups_and_the_response_stays_small(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attachments, "COPIES_AT_ONCE", 40)
@@ -149,7 +149,7 @@ def test_many_files_go_in_groups_and_the_answer_stays_small(
     assert len(represent(request, status_url="", shows_key=True)["export"]["files"]) == MOST_FILES
 
 
-def test_much_to_copy_goes_into_the_large_lane(
+def test_an_export_with_many_bytes_to_copy_moves_to_the_large_lane(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sizes, "LARGE_FILES", 2)
@@ -167,9 +167,7 @@ def test_much_to_copy_goes_into_the_large_lane(
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])
-def test_a_file_that_is_not_as_it_was_stored_fails_the_export_alone(
-    chatbot: Chatbot, storage: ObjectStorage, damage: str
-) -> None:
+def test_a_changed_file_fails_only_its_own_export(chatbot: Chatbot, storage: ObjectStorage, damage: str) -> None:
     lost = stored(conversation_of(chatbot, "42"), b"content")
     stored(conversation_of(chatbot, "43"), b"content of 43")
     storage.purge(lost.object_key)
@@ -191,7 +189,7 @@ def test_a_file_that_is_not_as_it_was_stored_fails_the_export_alone(
     assert len(exports_in(storage)) == 4
 
 
-def test_the_next_attempt_removes_the_copies_of_a_killed_one(chatbot: Chatbot, place: ObjectStorage) -> None:
+def test_the_next_attempt_removes_copies_of_a_killed_one(chatbot: Chatbot, place: ObjectStorage) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
 
@@ -258,9 +256,7 @@ def test_they_expire_with_the_export(chatbot: Chatbot, storage: ObjectStorage) -
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_what_a_given_up_export_copied_is_removed_by_the_sweep(
-    chatbot: Chatbot, place: ObjectStorage, status: str
-) -> None:
+def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: ObjectStorage, status: str) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
     if status == "cancelled":
@@ -272,7 +268,7 @@ def test_what_a_given_up_export_copied_is_removed_by_the_sweep(
 
 
 @pytest.mark.parametrize("retried_whole", [False, True])
-def test_the_sweep_leaves_what_a_retry_copies_meanwhile(
+def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, retried_whole: bool
 ) -> None:
     stored(conversation_of(chatbot, "42"), b"content")
@@ -296,7 +292,7 @@ def test_the_sweep_leaves_what_a_retry_copies_meanwhile(
     assert set(exports_in(storage)) == {export.key, export.copies.get().key}
 
 
-def test_a_slow_bucket_holds_no_snapshot_for_ever(
+def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Time is up when the first of three is copied; the others of the claim get their files."""
@@ -322,7 +318,7 @@ def test_a_slow_bucket_holds_no_snapshot_for_ever(
     assert open_uploads(storage) == []
 
 
-def test_a_deletion_takes_hosted_copies_along_and_leaves_the_clients(
+def test_a_deletion_removes_hosted_copies_and_keeps_the_clients(
     chatbot: Chatbot, place: ObjectStorage, storage: ObjectStorage, drain: Drain
 ) -> None:
     file = stored(conversation_of(chatbot, "the-value-of-42"), b"content")

@@ -21,7 +21,7 @@ from tests.under_roles import role
 pytestmark = committed
 
 
-def test_no_copy_is_sent_that_the_deletion_would_not_find(
+def test_no_copy_is_sent_after_the_deletion_has_passed(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It removes what the export has left so far, and completes, right before the upload of a copy is opened."""
@@ -51,7 +51,7 @@ def test_no_copy_is_sent_that_the_deletion_would_not_find(
     assert outcome(export)[0] != "completed"
 
 
-def test_the_copies_of_one_that_is_retried_and_cancelled_while_the_sweep_looks_go_with_the_next_sweep(
+def test_copies_of_an_export_cancelled_during_a_sweep_are_removed_by_the_next(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored(conversation_of(chatbot, "42"), b"content")

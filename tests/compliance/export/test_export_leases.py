@@ -34,7 +34,7 @@ def held(chatbot: Chatbot, bucket: ObjectStorage, monkeypatch: pytest.MonkeyPatc
     return taken(export_of(chatbot, "42", lane="large"))
 
 
-def test_it_is_renewed_while_the_first_line_is_waited_for(chatbot: Chatbot, held: HeldClaim) -> None:
+def test_a_lease_is_renewed_while_waiting_for_the_first_row(chatbot: Chatbot, held: HeldClaim) -> None:
     ends = set[Any]()
 
     def is_renewed(asking: psycopg.Connection[Any]) -> bool:
@@ -48,7 +48,7 @@ def test_it_is_renewed_while_the_first_line_is_waited_for(chatbot: Chatbot, held
     assert outcome(chatbot.requests.get()) == COMPLETED
 
 
-def test_a_worker_that_loses_it_stops_reading_at_once(bucket: ObjectStorage, held: HeldClaim) -> None:
+def test_a_worker_that_loses_its_lease_stops_reading_at_once(bucket: ObjectStorage, held: HeldClaim) -> None:
     was_taken = False
 
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:

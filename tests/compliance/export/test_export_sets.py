@@ -85,7 +85,7 @@ def test_each_gets_the_file_it_would_get_alone(chatbot: Chatbot, neighbour: Chat
 
 
 @committed
-def test_one_fails_in_storage_one_is_overtaken_one_is_empty_and_the_others_are_delivered(
+def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, met, empty, *fine = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4", "5")]
@@ -209,7 +209,7 @@ def test_a_large_file_that_fails_keeps_no_later_one_from_its_bytes(
 
 
 @committed
-def test_what_an_attempt_before_left_is_removed_beside_fresh_ones(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_files_of_an_earlier_attempt_are_removed_beside_new_exports(chatbot: Chatbot, storage: ObjectStorage) -> None:
     fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=timezone.now() - timedelta(minutes=2))
     factories.ExportFactory.create(request=again, chatbot=chatbot, key=key)
@@ -220,7 +220,7 @@ def test_what_an_attempt_before_left_is_removed_beside_fresh_ones(chatbot: Chatb
 
 
 @committed
-def test_what_cannot_be_removed_fails_alone(
+def test_an_export_whose_old_files_cannot_be_removed_fails_alone(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh, again = factories.export_of(chatbot, "41"), factories.export_of(chatbot, "42")
@@ -241,7 +241,7 @@ def test_what_cannot_be_removed_fails_alone(
 
 
 @committed
-def test_past_the_deadline_none_is_begun_but_the_first(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_after_the_deadline_only_the_first_export_is_started(chatbot: Chatbot, storage: ObjectStorage) -> None:
     requests = [factories.export_of(chatbot, f"member-{number}") for number in range(20)]
     held = taken(*requests)
     carry_out(held, seconds=-1)
@@ -254,7 +254,7 @@ def test_past_the_deadline_none_is_begun_but_the_first(chatbot: Chatbot, storage
 
 
 @committed
-def test_after_a_large_file_that_took_the_time_the_rest_is_given_back(
+def test_after_a_large_file_took_the_time_the_rest_is_requeued(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small, large, *rest = [factories.export_of(chatbot, value) for value in ("1", "2", "3", "4")]
@@ -339,7 +339,7 @@ def test_memory_is_bounded_when_all_files_are_big_and_the_storage_slow(
     assert peak.growth < 100 * 2**20
 
 
-def test_a_pool_holds_no_more_than_it_may() -> None:
+def test_an_upload_pool_limits_its_memory() -> None:
     held, most = 0, 0
     lock = threading.Lock()
 
@@ -360,7 +360,7 @@ def test_a_pool_holds_no_more_than_it_may() -> None:
     assert most == 25  # that one went alone
 
 
-def test_a_pool_drops_what_has_not_begun_when_its_worker_fails() -> None:
+def test_an_upload_pool_drops_unstarted_uploads_when_its_worker_fails() -> None:
     begun: list[int] = []
 
     def work(number: int) -> None:

@@ -77,7 +77,7 @@ def an_hour_passes() -> None:
     Mailbox.objects.update(next_at=timezone.now())
 
 
-def test_an_officer_is_told_of_each_event_once_and_of_nobody(
+def test_an_officer_is_notified_of_each_event_once_without_personal_data(
     server: MailServer, officer: User, chatbot: Chatbot
 ) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(name="Acme\nsupport", timezone="Europe/Paris")
@@ -116,7 +116,9 @@ def test_an_officer_is_told_of_each_event_once_and_of_nobody(
     assert Notice.objects.count() == 4
 
 
-def test_what_fails_again_after_a_retry_is_told_again(server: MailServer, officer: User, chatbot: Chatbot) -> None:
+def test_a_second_failure_after_a_retry_is_notified_again(
+    server: MailServer, officer: User, chatbot: Chatbot
+) -> None:
     request = failed(chatbot)
     delivery.deliver()
     operations.retry(request_id=request.pk, actor="command")
@@ -130,7 +132,9 @@ def test_what_fails_again_after_a_retry_is_told_again(server: MailServer, office
     assert ["internal_error" in mail.get_content() for mail in server.mails] == [False, True]
 
 
-def test_what_is_over_before_the_mail_is_not_told(server: MailServer, officer: User, chatbot: Chatbot) -> None:
+def test_an_event_resolved_before_the_mail_is_not_notified(
+    server: MailServer, officer: User, chatbot: Chatbot
+) -> None:
     request = held(chatbot)
     detect.create_notices()
     operations.approve(request_id=request.pk, actor="command")
@@ -141,7 +145,7 @@ def test_what_is_over_before_the_mail_is_not_told(server: MailServer, officer: U
     assert Mailbox.objects.get().last_notified_id == Notice.objects.get().pk
 
 
-def test_a_mail_gathers_fifty_and_counts_the_rest_and_the_next_waits_an_hour(
+def test_a_mail_lists_fifty_events_counts_the_rest_and_the_next_waits_an_hour(
     server: MailServer, officer: User, chatbot: Chatbot, settings: Settings
 ) -> None:
     settings.CONSOLE_URL = ""
@@ -162,9 +166,7 @@ def test_a_mail_gathers_fifty_and_counts_the_rest_and_the_next_waits_an_hour(
     assert server.mails[1]["Subject"].startswith("[Data Compliance] 1 request needs you: 1 on hold")
 
 
-def test_it_goes_to_active_officers_of_the_chatbot_who_want_it(
-    server: MailServer, chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_mails_go_to_active_officers_who_want_them(server: MailServer, chatbot: Chatbot, neighbour: Chatbot) -> None:
     both = member(chatbot, "both")
     Membership.objects.create(chatbot=neighbour, user=both, role=Role.OFFICER)
     member(chatbot, "viewer", Role.VIEWER)
@@ -193,7 +195,7 @@ def test_it_goes_to_active_officers_of_the_chatbot_who_want_it(
     ]
 
 
-def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
+def test_a_refused_address_does_not_stop_others_and_is_not_logged(
     server: MailServer, chatbot: Chatbot, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused, taken = member(chatbot, "refused"), member(chatbot, "taken")
@@ -218,7 +220,7 @@ def test_an_address_that_is_refused_hinders_no_other_and_is_in_no_log(
     assert Mailbox.objects.get(user=refused).last_error == ""
 
 
-def test_a_server_that_says_nothing_costs_one_wait(
+def test_a_silent_mail_server_costs_one_timeout(
     server: MailServer, chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.silent = True
@@ -243,7 +245,7 @@ def test_a_server_that_says_nothing_costs_one_wait(
         (drips_after_starttls, "tls", "no_answer"),
     ],
 )
-def test_a_mail_is_over_in_time_whatever_the_server_does(
+def test_sending_a_mail_ends_in_time_whatever_the_server_does(
     *,
     server: MailServer,
     officer: User,
@@ -265,7 +267,7 @@ def test_a_mail_is_over_in_time_whatever_the_server_does(
     assert Mailbox.objects.get().last_error == error
 
 
-def test_an_officer_whose_mail_is_on_its_way_is_left_alone(
+def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(
     server: MailServer, officer: User, chatbot: Chatbot
 ) -> None:
     failed(chatbot)
@@ -283,7 +285,7 @@ def test_an_officer_whose_mail_is_on_its_way_is_left_alone(
     assert Mailbox.objects.get().last_notified_id == again.last_notice_id
 
 
-def test_the_sweep_calls_for_mails_where_a_server_is_named(
+def test_the_sweep_enqueues_mails_if_a_server_is_configured(
     server: MailServer, officer: User, chatbot: Chatbot, settings: Settings, storage: object
 ) -> None:
     held(chatbot)

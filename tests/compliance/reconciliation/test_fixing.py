@@ -39,7 +39,7 @@ def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, ch
     assert versioned.read(EXPORT) == b"lines"
 
 
-def test_it_keeps_what_lies_behind_a_marker_when_a_row_still_wants_it(versioned, chatbot) -> None:
+def test_versions_behind_a_delete_marker_are_kept_while_a_row_refers_to_them(versioned, chatbot) -> None:
     """Somebody deleted the object by hand: the old version is all there is of the file."""
     file = file_of(chatbot)
     versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=file.object_key)
@@ -64,7 +64,7 @@ def test_an_export_behind_a_marker_keeps_its_key(versioned, chatbot) -> None:
     assert len(keys(versioned)) == 2
 
 
-def test_it_goes_on_after_a_refusal_and_tells_its_code(whole, storage, monkeypatch) -> None:
+def test_a_refusal_is_reported_by_its_code_and_the_rest_continues(whole, storage, monkeypatch) -> None:
     put(storage, *ORPHANS)
 
     remove = ObjectStorage.remove_versions
@@ -81,7 +81,7 @@ def test_it_goes_on_after_a_refusal_and_tells_its_code(whole, storage, monkeypat
     assert keys(storage) == sorted([*whole, ORPHANS[0]])
 
 
-def test_it_tells_the_code_of_an_upload_that_cannot_be_aborted(whole, storage, monkeypatch) -> None:
+def test_an_upload_that_cannot_be_aborted_is_reported_by_its_code(whole, storage, monkeypatch) -> None:
     storage.open_upload(ORPHANS[0], content_type="text/csv")
 
     def denied(*_args: object) -> None:
@@ -94,7 +94,7 @@ def test_it_tells_the_code_of_an_upload_that_cannot_be_aborted(whole, storage, m
     assert (report["fixed"], report["refused"]) == ({}, {"storage_access_denied": 1})
 
 
-def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
+def test_an_interrupted_fix_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, *ORPHANS)
     monkeypatch.setattr("compliance.reconciliation.repair._ORPHANS_PER_CALL", 2)
     calls: list[int] = []
@@ -120,7 +120,7 @@ def test_a_fix_that_breaks_off_is_finished_by_the_next(whole, storage, chatbot, 
 
 
 @pytest.mark.usefixtures("chatbot")
-def test_what_a_bulk_call_refuses_is_told_by_key(storage, settings: Settings) -> None:
+def test_keys_refused_by_a_bulk_delete_are_reported(storage, settings: Settings) -> None:
     """On a real bucket with object lock: a success that refuses one of two."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-locked"
     locked = hosted_storage()

@@ -56,7 +56,7 @@ def test_it_finds_nothing_where_bucket_and_database_agree(whole, storage) -> Non
     assert keys(storage) == whole
 
 
-def test_it_reports_what_no_row_accounts_for_and_removes_it_when_asked_to(whole, storage, chatbot) -> None:
+def test_orphaned_objects_are_reported_and_removed_with_fix(whole, storage, chatbot) -> None:
     put(storage, *ORPHANS, *FOREIGN)
 
     report = reconcile(code=3)
@@ -83,7 +83,7 @@ def test_it_reports_what_no_row_accounts_for_and_removes_it_when_asked_to(whole,
     assert (entry.chatbot, entry.actor, entry.data) == (chatbot, "command", {"orphans": 2})
 
 
-def test_it_leaves_alone_what_is_younger_than_a_day(whole, storage, monkeypatch) -> None:
+def test_objects_younger_than_a_day_are_ignored(whole, storage, monkeypatch) -> None:
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(days=1))
     put(storage, *ORPHANS)
     storage.open_upload(UploadedFile.objects.get().object_key, content_type="image/jpeg")
@@ -92,7 +92,7 @@ def test_it_leaves_alone_what_is_younger_than_a_day(whole, storage, monkeypatch)
     assert keys(storage) == sorted([*whole, *ORPHANS])
 
 
-def test_it_looks_for_the_row_again_before_it_removes(whole, storage, chatbot, monkeypatch) -> None:
+def test_the_row_is_checked_again_before_a_removal(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, EXPORT + "2", EXPORT + "3")
     look = scan.still_orphaned
 
@@ -120,7 +120,9 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
     assert keys(storage) == whole
 
 
-def test_it_refuses_to_let_go_of_what_another_bucket_may_have(whole, storage, chatbot, settings: Settings) -> None:
+def test_it_refuses_to_clear_keys_that_may_exist_in_another_bucket(
+    whole, storage, chatbot, settings: Settings
+) -> None:
     """As with a slip in S3_BUCKET: no deletion would find keys that were cleared."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-empty"
     hosted_storage().create_bucket_if_missing()
@@ -134,13 +136,13 @@ def test_it_refuses_to_let_go_of_what_another_bucket_may_have(whole, storage, ch
     assert keys(storage) == whole
 
 
-def test_it_fixes_a_small_share_without_more_ado(whole, storage) -> None:
+def test_a_small_share_is_fixed_without_confirmation(whole, storage) -> None:
     put(storage, ORPHANS[0])
 
     assert reconcile("--fix", code=3)["fixed"] == {"orphans": 1}
 
 
-def test_it_reports_rows_whose_object_is_missing_and_sets_them_right(whole, storage, chatbot) -> None:
+def test_rows_without_an_object_are_reported_and_corrected(whole, storage, chatbot) -> None:
     file, export, extract = UploadedFile.objects.get(), Export.objects.get(), DailyExtract.objects.get()
     copy = ExportFile.objects.get()
     for key in (file.object_key, EXPORT, COPY, EXTRACT):
@@ -164,7 +166,7 @@ def test_it_reports_rows_whose_object_is_missing_and_sets_them_right(whole, stor
     assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"exports": 1, "extracts": 1}
 
 
-def test_no_other_day_is_made_again_than_the_one_whose_object_is_missing(whole, storage, neighbour) -> None:
+def test_only_the_day_whose_object_is_missing_is_rebuilt(whole, storage, neighbour) -> None:
     theirs = extract_with(neighbour, EXTRACT.replace("acme", "neighbour"))
     put(storage, str(theirs.key))
     storage.purge(EXTRACT)
@@ -175,7 +177,7 @@ def test_no_other_day_is_made_again_than_the_one_whose_object_is_missing(whole, 
     assert (theirs.state, theirs.version) == ("done", 1)
 
 
-def test_files_beside_an_export_go_with_it(whole, storage) -> None:
+def test_files_beside_an_orphaned_export_are_removed_with_it(whole, storage) -> None:
     storage.purge(EXPORT)
 
     assert reconcile("--fix", "--force", code=3)["fixed"] == {"exports": 1}
@@ -223,7 +225,7 @@ def test_it_reports_an_object_of_another_size(whole, storage) -> None:
     assert reconcile(code=3)["of_another_size"] == {"files": [file.pk]}
 
 
-def test_rows_that_are_under_way_or_elsewhere_are_no_differences(chatbot, storage) -> None:
+def test_rows_in_progress_or_in_another_bucket_are_not_differences(chatbot, storage) -> None:
     factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"))
     export_with(chatbot, "somewhere/else.csv", hosting="client", bucket="theirs")
     export_with(chatbot, None, removed_at=NOON)
@@ -233,7 +235,7 @@ def test_rows_that_are_under_way_or_elsewhere_are_no_differences(chatbot, storag
     assert reconcile()["agrees"]
 
 
-def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot, monkeypatch) -> None:
+def test_objects_written_during_the_scan_are_not_differences(whole, storage, chatbot, monkeypatch) -> None:
     unseen = scan.unseen
 
     @role("owner")
@@ -247,7 +249,7 @@ def test_what_is_written_while_it_looks_is_no_difference(whole, storage, chatbot
     assert reconcile()["agrees"]
 
 
-def test_it_aborts_uploads_that_nobody_will_complete(whole, storage, chatbot, monkeypatch) -> None:
+def test_orphaned_uploads_are_aborted(whole, storage, chatbot, monkeypatch) -> None:
     known = UploadedFile.objects.get().object_key
     open_one = storage.open_upload(known, content_type="image/jpeg")
     for key in (ORPHANS[0], FOREIGN[0]):
@@ -276,7 +278,7 @@ def test_it_reads_many_keys_page_by_page(chatbot, storage, monkeypatch) -> None:
     assert report["rows"] == {"exports": 2}
 
 
-def test_it_says_what_it_found_in_words_and_names_nobody(whole, storage, capsys, caplog) -> None:
+def test_the_report_is_readable_and_contains_no_personal_data(whole, storage, capsys, caplog) -> None:
     put(storage, *ORPHANS)
     storage.purge(EXPORT)
 
@@ -291,7 +293,7 @@ def test_it_says_what_it_found_in_words_and_names_nobody(whole, storage, capsys,
     assert not any(key in said for key in [*ORPHANS, *whole])
 
 
-def test_it_says_that_the_storage_is_away(chatbot, settings: Settings) -> None:
+def test_unavailable_storage_is_reported(chatbot, settings: Settings) -> None:
     settings.S3_BUCKET = "nobody-made-this"
 
     with pytest.raises(CommandError, match="storage_bucket_missing"):

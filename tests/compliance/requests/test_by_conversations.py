@@ -88,7 +88,7 @@ def test_an_export_holds_the_named_conversations_and_no_other(
     assert status(none)["export"]["key"] != told["export"]["key"]
 
 
-def test_nothing_is_left_of_what_was_named(
+def test_nothing_is_left_of_the_named_ids(
     chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     planted = ["their-words", "their-value", "their-id-77", "their-name", "their-photo.jpg", "their-picture"]
@@ -167,7 +167,7 @@ def test_a_worker_that_is_killed_after_each_step_leaves_it_to_the_next(
     assert verify.audit([request.pk]).left == {}
 
 
-def test_what_a_backup_brought_back_is_found_by_its_id(chatbot: Chatbot, drain: Drain) -> None:
+def test_a_conversation_restored_from_a_backup_is_found_by_its_id(chatbot: Chatbot, drain: Drain) -> None:
     conversation_of(chatbot, external_id="c-1")
     as_it_was = conversation_of(chatbot, external_id="c-2", messages=0, started_at=NOON.replace(year=2020))
     request = of_conversations(chatbot, "c-1", "c-2")

@@ -15,7 +15,7 @@ from tests.factories import conversation_of, deletion_of
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_uploads_that_broke_off_are_removed_and_not_counted(
+def test_interrupted_uploads_are_removed_and_not_counted(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     def break_off() -> Iterator[bytes]:

@@ -60,7 +60,7 @@ def test_a_second_equal_call_files_nothing(caller: TokenCaller) -> None:
     assert (entry.actor, entry.data) == (f"api:{caller.api_key.prefix}", {"origin": "api", "times": 1})
 
 
-def test_asked_otherwise_it_files_another(caller: TokenCaller) -> None:
+def test_different_options_file_another_export(caller: TokenCaller) -> None:
     first, second = export(caller), export(caller, {"again": True})
     assert first["request_id"] != second["request_id"]
     assert second["existing"] is False
@@ -76,12 +76,12 @@ def test_asked_otherwise_it_files_another(caller: TokenCaller) -> None:
         {"unique_chatter_identifier_value": "alice-78"},
     ],
 )
-def test_what_differs_is_another_export(caller: TokenCaller, fields: dict[str, Any]) -> None:
+def test_differing_calls_file_separate_exports(caller: TokenCaller, fields: dict[str, Any]) -> None:
     export(caller, {"reference": "T-1"})
     assert export(caller, {"reference": "T-1"} | fields)["existing"] is False
 
 
-def test_whoever_is_told_elsewhere_has_an_export_of_their_own(chatbot: Chatbot, caller: TokenCaller) -> None:
+def test_a_different_callback_address_files_a_separate_export(chatbot: Chatbot, caller: TokenCaller) -> None:
     create_callback_secret(chatbot=chatbot, actor="command")
     told = {"callback_url": "https://hooks.example.com/x"}
     assert export(caller, told)["existing"] is False
@@ -89,18 +89,18 @@ def test_whoever_is_told_elsewhere_has_an_export_of_their_own(chatbot: Chatbot, 
     assert export(caller, told)["existing"] is True
 
 
-def test_another_origin_has_an_export_of_its_own(chatbot: Chatbot) -> None:
+def test_a_different_origin_files_a_separate_export(chatbot: Chatbot) -> None:
     # What staff file in the console waits longer, and staff may withdraw it.
     filed = [submit(chatbot, origin=origin) for origin in (Origin.CONSOLE, Origin.API, Origin.COMMAND, Origin.API)]
     assert [one.existing for one in filed] == [False, False, False, True]
 
 
-def test_a_neighbours_export_is_nobody_elses(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_another_chatbots_export_is_not_reused(chatbot: Chatbot, neighbour: Chatbot) -> None:
     submit(neighbour)
     assert not submit(chatbot).existing
 
 
-def test_an_export_that_has_begun_does_not_answer(chatbot: Chatbot) -> None:
+def test_a_started_export_is_not_reused(chatbot: Chatbot) -> None:
     first = submit(chatbot)
     held = claims.take(Kind.EXPORT)
     assert held
@@ -113,7 +113,7 @@ def test_an_export_that_has_begun_does_not_answer(chatbot: Chatbot) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_export_that_somebody_has_locked_is_not_waited_for(chatbot: Chatbot) -> None:
+def test_a_locked_export_is_not_waited_for(chatbot: Chatbot) -> None:
     first = submit(chatbot)
     with transaction.atomic():
         Request.objects.select_for_update().get(pk=first.pk)
@@ -121,7 +121,7 @@ def test_an_export_that_somebody_has_locked_is_not_waited_for(chatbot: Chatbot) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_answers_does_not_begin_before_the_call_is_answered(chatbot: Chatbot) -> None:
+def test_a_reused_export_does_not_start_before_the_response(chatbot: Chatbot) -> None:
     first = submit(chatbot)
     with transaction.atomic():
         asked = copy(first)
@@ -132,7 +132,7 @@ def test_one_that_answers_does_not_begin_before_the_call_is_answered(chatbot: Ch
 
 
 @pytest.mark.parametrize("status", ["cancelled", "rejected", "failed"])
-def test_one_that_is_over_does_not_answer(chatbot: Chatbot, status: str) -> None:
+def test_an_ended_export_is_not_reused(chatbot: Chatbot, status: str) -> None:
     first = submit(chatbot)
     if status == "cancelled":
         operations.cancel(request_id=first.pk, actor="api:1")
@@ -143,9 +143,7 @@ def test_one_that_is_over_does_not_answer(chatbot: Chatbot, status: str) -> None
 
 
 @pytest.mark.django_db(transaction=True)  # the file is written over a connection of its own
-def test_what_was_delivered_does_not_answer_for_what_is_held_now(
-    chatbot: Chatbot, drain: Drain, caller: TokenCaller
-) -> None:
+def test_a_delivered_export_is_not_reused(chatbot: Chatbot, drain: Drain, caller: TokenCaller) -> None:
     conversation_of(chatbot, "alice-77", messages=1)
     export(caller)
     drain()
@@ -155,7 +153,7 @@ def test_what_was_delivered_does_not_answer_for_what_is_held_now(
     assert list(Export.objects.order_by("pk").values_list("rows", flat=True)) == [1, 2]
 
 
-def test_a_deletion_in_between_parts_two_exports(chatbot: Chatbot) -> None:
+def test_a_deletion_in_between_separates_two_exports(chatbot: Chatbot) -> None:
     first = submit(chatbot)
     deletion = submit(chatbot, kind=Kind.DELETION)
     second = submit(chatbot)

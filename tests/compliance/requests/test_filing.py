@@ -40,7 +40,7 @@ def test_what_it_returns_is_what_is_stored(chatbot, kind) -> None:
 
 
 @pytest.mark.django_db
-def test_a_uci_of_which_the_process_knows_is_looked_at_again(chatbot) -> None:
+def test_a_cached_uci_is_checked_again(chatbot) -> None:
     submit(chatbot)
     factories.VariableFactory.create(chatbot=chatbot, name="account", was_uci=True, is_uci=False)
 
@@ -50,7 +50,7 @@ def test_a_uci_of_which_the_process_knows_is_looked_at_again(chatbot) -> None:
 
 
 @pytest.mark.django_db
-def test_another_variable_with_the_number_of_one_that_the_process_knows_is_not_taken_for_it(chatbot) -> None:
+def test_another_variable_with_the_id_of_a_cached_one_is_not_confused_with_it(chatbot) -> None:
     known = submit(chatbot).variable
     ComplianceRequest.objects.all().delete()
     Variable.objects.filter(pk=known.pk).update(is_uci=False)
@@ -70,14 +70,14 @@ def test_a_bucket_is_looked_for_each_time(chatbot) -> None:
 
 
 @pytest.mark.django_db
-def test_a_variable_of_another_chatbot_is_none_of_this_one(chatbot, neighbour) -> None:
+def test_a_variable_of_another_chatbot_is_not_found(chatbot, neighbour) -> None:
     submit(neighbour)
     Variable.objects.filter(chatbot=chatbot).update(is_uci=False)
     assert refused(chatbot) == "uci_not_designated"
 
 
 @pytest.mark.django_db
-def test_that_no_export_has_begun_is_known_without_asking(chatbot, django_assert_num_queries) -> None:
+def test_no_query_is_needed_when_no_export_is_waiting(chatbot, django_assert_num_queries) -> None:
     filed = submit(chatbot, Kind.EXPORT)
     with django_assert_num_queries(0), pytest.raises(Export.DoesNotExist):
         _ = filed.export

@@ -40,7 +40,7 @@ def kinds() -> list[str]:
 # --- Sent to another path --------------------------------------------------------------------------------
 
 
-def test_an_export_that_says_so_cannot_become_a_deletion(chatbot):
+def test_an_export_with_an_action_cannot_become_a_deletion(chatbot):
     captured = Captured(SigningCaller(chatbot), ALICE | {"action": "export"})
     assert captured.send(EXPORT).status_code == 200
     assert pointers(captured.send(DELETION)) == {"/action": "unknown_value"}

@@ -111,7 +111,7 @@ def test_a_held_request_can_be_decided(chatbot, operation, status, event) -> Non
 
 
 @pytest.mark.parametrize("operation", [operations.approve, operations.reject])
-def test_only_what_is_held_is_decided(chatbot, operation) -> None:
+def test_only_held_requests_are_decided(chatbot, operation) -> None:
     request = deletion_of(chatbot, "42")
 
     assert refused(operation, request_id=request.pk, actor="user:7") == "not_held"
@@ -129,7 +129,7 @@ def test_a_request_can_be_cancelled_until_it_is_taken(chatbot) -> None:
     assert ChangeLogEntry.objects.filter(event="request.cancelled").count() == 1
 
 
-def test_a_deletion_that_has_marked_is_not_cancelled_but_an_export_put_back_is(chatbot) -> None:
+def test_a_marking_deletion_cannot_be_cancelled_but_a_requeued_export_can(chatbot) -> None:
     deletion = deletion_of(chatbot, "42", cutoff_at=timezone.now())
     export = export_of(chatbot, "43", cutoff_at=timezone.now())
 
@@ -137,7 +137,7 @@ def test_a_deletion_that_has_marked_is_not_cancelled_but_an_export_put_back_is(c
     assert operations.cancel(request_id=export.pk, actor="command").status == Status.CANCELLED
 
 
-def test_a_failed_request_goes_to_the_end_of_the_line(chatbot) -> None:
+def test_a_retried_request_goes_to_the_end_of_the_queue(chatbot) -> None:
     failed = deletion_of(
         chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked", attempts=5
     )
@@ -151,7 +151,7 @@ def test_a_failed_request_goes_to_the_end_of_the_line(chatbot) -> None:
     assert refused(operations.retry, request_id=failed.pk, actor="command") == "not_retryable"
 
 
-def test_a_failed_request_that_has_forgotten_whom_it_named_is_not_retried(chatbot) -> None:
+def test_a_failed_request_without_its_selector_is_not_retried(chatbot) -> None:
     failed = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="x")
     ComplianceRequest.objects.update(uci_value=None)
 

@@ -47,7 +47,7 @@ def as_outlook(one: preview.Preview, kind: Kind) -> Outlook:
     )
 
 
-def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monkeypatch, storage):
+def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, monkeypatch, storage):
     filled(chatbot)
     filled(neighbour)
     exported(chatbot, "alice", drain, days_ago=30)
@@ -85,7 +85,7 @@ def test_each_is_told_what_its_own_preview_tells(chatbot, neighbour, drain, monk
     assert reasons["nobody"] == ["awaiting_approval"]
 
 
-def test_together_they_are_told_what_a_preview_of_one_tells_and_shared_ones_once(chatbot, drain, storage):
+def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot, drain, storage):
     filled(chatbot)
     exported(chatbot, "alice", drain, days_ago=30)
     exported(chatbot, "alice", drain, days_ago=1)
@@ -103,7 +103,7 @@ def test_together_they_are_told_what_a_preview_of_one_tells_and_shared_ones_once
     assert exports.shared_left_out == 1
 
 
-def test_what_cannot_be_filed_is_told_line_by_line(chatbot, neighbour):
+def test_values_that_cannot_be_filed_are_reported_line_by_line(chatbot, neighbour):
     conversation_of(chatbot, "42")
     lines = [
         Line("42"),
@@ -124,7 +124,7 @@ def test_what_cannot_be_filed_is_told_line_by_line(chatbot, neighbour):
     assert [one.conversations for one in told.outlooks] == [1, *[0] * 7]
 
 
-def test_what_cannot_be_previewed_at_all_is_refused(chatbot, monkeypatch):
+def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
     conversation_of(chatbot, "42")
     conversation_of(chatbot, "43")
 

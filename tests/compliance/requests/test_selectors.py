@@ -43,7 +43,7 @@ def test_a_value_is_found_in_whatever_form(value: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [("ada", "adda"), ("43", "TICKET-42"), ("\u200b", "TICKET-42"), ("%61", "a")]
 )
-def test_what_holds_another_value_is_left_alone(value: str, text: str) -> None:
+def test_text_with_another_value_is_not_changed(value: str, text: str) -> None:
     assert not holds(text, value)
 
 
@@ -66,7 +66,7 @@ def test_a_hundred_ids_and_the_worst_text_are_compared_soon() -> None:
     assert time.process_time() - began < 0.5
 
 
-def test_what_is_encoded_too_often_to_be_looked_through_is_refused() -> None:
+def test_text_encoded_too_many_times_is_refused() -> None:
     text = "bob"
     for _ in range(20):
         text = text.replace("%", "%25") if "%" in text else "%62ob"

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 SLACK = timedelta(minutes=5)
 
 
-def test_it_remembers_the_erased_by_digest_only_for_the_ledgers_days(
+def test_digests_of_erased_chatters_are_kept_only_for_the_ledgers_days(
     chatbot: Chatbot, drain: Drain, settings: Settings
 ) -> None:
     conversation = conversation_of(chatbot, "42")
@@ -50,7 +50,7 @@ def test_it_remembers_the_erased_by_digest_only_for_the_ledgers_days(
     assert conversation.deletion_request_id == request.pk
 
 
-def test_the_erased_are_remembered_for_the_ledgers_days_after_the_deletion_is_over(
+def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(
     chatbot: Chatbot, drain: Drain, settings: Settings
 ) -> None:
     deletion_of(chatbot, "42")
@@ -68,7 +68,7 @@ def test_the_erased_are_remembered_for_the_ledgers_days_after_the_deletion_is_ov
     assert not ErasedChatter.objects.exists()
 
 
-def test_what_an_unfinished_export_left_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(
+def test_an_unfinished_export_in_a_former_bucket_keeps_no_digest_beyond_the_ledgers_days(
     chatbot: Chatbot, drain: Drain, settings: Settings
 ) -> None:
     conversation = conversation_of(chatbot, "42")
@@ -158,7 +158,7 @@ def uploads_of_yesterday(chatbot: Chatbot, storage: ObjectStorage) -> list[tuple
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["the one that is being removed", "the next one"])
-def test_an_upload_that_is_finalised_just_when_its_day_is_over_is_whole_or_gone(
+def test_an_upload_finalised_as_it_expires_is_complete_or_removed(
     uploads_of_yesterday: list[tuple[UploadedFile, Written]],
     storage: ObjectStorage,
     monkeypatch: pytest.MonkeyPatch,
@@ -184,7 +184,7 @@ def test_an_upload_that_is_finalised_just_when_its_day_is_over_is_whole_or_gone(
     assert (left, answers) == ([(upload.object_key, "stored")], ["stored"]) if which else ([], ["storage_incomplete"])
 
 
-def test_ledger_objects_go_when_their_days_are_over(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+def test_ledger_objects_are_removed_after_their_days(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
     storage.put(f"{ledger.PREFIX}2020-01-01/old.json", b"{}", "application/json")
     deletion_of(chatbot, "42")
     drain()

@@ -33,7 +33,7 @@ def _go_on() -> None:
     assert not worker.drain()
 
 
-def test_a_deletion_fails_where_an_expired_file_cannot_go(
+def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_on(chatbot, "alice", noon())
@@ -63,7 +63,7 @@ def test_a_deletion_fails_where_an_expired_file_cannot_go(
     assert list(storage.keys("acme/daily")) == []
 
 
-def test_an_expired_file_that_cannot_go_says_why(
+def test_an_expired_file_that_cannot_be_removed_has_an_error(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A storage that may be back soon makes nothing fail."""
@@ -90,7 +90,7 @@ def test_an_expired_file_that_cannot_go_says_why(
     assert extract_of(chatbot).state == "done"
 
 
-def test_what_a_failed_day_has_published_expires(
+def test_files_published_by_a_failed_day_expire(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file was published; then the storage refused to say what older versions there are."""
@@ -113,7 +113,7 @@ def test_what_a_failed_day_has_published_expires(
     assert (extract_of(chatbot).state, extract_of(chatbot).key) == ("expired", None)
 
 
-def test_what_has_to_go_first_cannot_be_ordered(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_an_extract_to_be_removed_first_cannot_be_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     planned(chatbot)
     make_all()
     _expire()

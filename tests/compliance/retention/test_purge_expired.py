@@ -128,7 +128,9 @@ def test_it_counts_and_removes_nothing_when_asked_to(expired, storage) -> None:
     assert purge_expired("--dry-run") == {"dry_run": True, "expired": expired}
 
 
-def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, neighbour, storage, monkeypatch) -> None:
+def test_expired_rows_of_each_store_are_removed_and_nothing_else(
+    expired, chatbot, neighbour, storage, monkeypatch
+) -> None:
     monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 2)
     monkeypatch.setattr(cleanup, "_BATCH", 1)
 
@@ -147,7 +149,7 @@ def test_it_removes_each_store_to_the_end_and_nothing_else(expired, chatbot, nei
     assert Session.objects.count() == 1
 
 
-def test_what_storage_refuses_stays_and_does_not_stand_in_the_way(expired, storage, monkeypatch) -> None:
+def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired, storage, monkeypatch) -> None:
     monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
     purge = ObjectStorage.purge
 
@@ -166,7 +168,7 @@ def test_what_storage_refuses_stays_and_does_not_stand_in_the_way(expired, stora
     assert purge_expired()["removed"]["exports"] == 1
 
 
-def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypatch) -> None:
+def test_the_sweep_continues_past_refusals_of_storage(expired, storage, monkeypatch) -> None:
     monkeypatch.setattr(cleanup, "_ROWS_PER_PAGE", 1)
     purge = ObjectStorage.purge
 
@@ -182,7 +184,7 @@ def test_the_sweep_gets_past_what_storage_refuses_too(expired, storage, monkeypa
     assert cleanup.expired_exports().count() == 1
 
 
-def test_the_sweep_leaves_a_task_when_its_time_is_over_and_the_command_goes_on(expired, storage, monkeypatch) -> None:
+def test_the_sweep_stops_a_task_out_of_time_and_the_command_continues(expired, storage, monkeypatch) -> None:
     monkeypatch.setattr(cleanup, "_SECONDS_PER_TASK", -1.0)
 
     worker.sweep()
@@ -208,7 +210,9 @@ def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: O
 
 
 @pytest.mark.parametrize(("listed", "store"), [("keys", "ledger_objects"), ("uploads", "forgotten_uploads")])
-def test_what_else_is_expired_goes_when_storage_refuses_to_list(expired, storage, monkeypatch, listed, store) -> None:
+def test_other_expired_data_is_removed_when_storage_refuses_to_list(
+    expired, storage, monkeypatch, listed, store
+) -> None:
     listings: list[object] = []
 
     def denied_later(*args: object) -> Any:
@@ -225,7 +229,7 @@ def test_what_else_is_expired_goes_when_storage_refuses_to_list(expired, storage
     assert outcome["removed"] == expired | {store: 0}
 
 
-def test_it_names_nobody(expired, storage, capsys, caplog) -> None:
+def test_the_output_contains_no_personal_data(expired, storage, capsys, caplog) -> None:
     call_command("purge_expired", "--dry-run")
     call_command("purge_expired")
 
@@ -234,7 +238,7 @@ def test_it_names_nobody(expired, storage, capsys, caplog) -> None:
     assert "old0" not in said
 
 
-def test_it_says_that_the_storage_is_away(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
+def test_unavailable_storage_is_reported(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
     def down(*_args: object) -> None:
         raise StorageError("storage_unavailable", "The storage does not answer.", retryable=True)
 

@@ -67,7 +67,7 @@ def test_a_failed_job_makes_room_and_is_requeued(background: BackgroundJobs, not
     assert requeued.is_set()
 
 
-def test_a_job_for_which_there_is_no_thread_is_requeued_at_once(
+def test_a_job_without_a_thread_is_requeued_at_once(
     background: BackgroundJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:

@@ -56,7 +56,7 @@ def test_each_step_can_be_seen_before_the_next(chatbot: Chatbot, monkeypatch: py
     assert (check.finished_at is not None, check.error) == (True, "")
 
 
-def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_a_lost_worker_are_not_written(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     lost = taken()
@@ -69,9 +69,7 @@ def test_what_a_lost_worker_finds_is_not_written(chatbot: Chatbot, monkeypatch: 
     assert steps_of(chatbot) == ["write"]
 
 
-def test_of_a_cluster_that_is_no_more_it_is_begun_anew_at_once(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_check_of_a_dead_cluster_restarts_at_once(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     lost = taken()
@@ -99,7 +97,7 @@ def test_each_step_renews_the_lease(chatbot: Chatbot, monkeypatch: pytest.Monkey
     assert steps_of(chatbot) == ["write"]
 
 
-def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ended_check_is_not_restarted(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     held = taken()
@@ -111,7 +109,7 @@ def test_one_that_is_over_is_not_begun_anew(chatbot: Chatbot, monkeypatch: pytes
     assert bucket_checks.take_next() is None
 
 
-def test_what_is_given_back_is_no_longer_written_by_who_had_it(
+def test_a_requeued_check_is_not_written_by_its_former_worker(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
@@ -123,7 +121,7 @@ def test_what_is_given_back_is_no_longer_written_by_who_had_it(
     assert bucket_checks.is_any_waiting()
 
 
-def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_for_another_bucket_are_not_shown(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "probe", lambda _place: iter([Step("write", "s3:PutObject")]))
     bucket_checks.enqueue(chatbot=chatbot)
     Bucket.objects.filter(chatbot=chatbot).delete()
@@ -133,12 +131,12 @@ def test_of_another_bucket_nothing_is_told(chatbot: Chatbot, monkeypatch: pytest
     assert bucket_checks.last(chatbot) is None
 
 
-def test_it_needs_a_bucket() -> None:
+def test_a_bucket_is_required() -> None:
     with pytest.raises(ValidationError, match="has no bucket"):
         bucket_checks.enqueue(chatbot=factories.ChatbotFactory.create())
 
 
-def test_there_is_room_for_a_check_while_all_threads_are_at_work() -> None:
+def test_a_check_runs_while_all_threads_are_busy() -> None:
     background = BackgroundJobs(lambda: None)
     goes_on = threading.Event()
     for number in range(THREADS):

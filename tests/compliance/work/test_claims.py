@@ -36,7 +36,7 @@ def taken(kind: Kind = Kind.DELETION, lane: Lane = Lane.NORMAL) -> HeldClaim:
     return held
 
 
-def test_a_fair_share_goes_to_each_chatbot(
+def test_each_chatbot_gets_a_fair_share(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 10)
@@ -64,7 +64,7 @@ def test_requests_in_their_grace_take_no_share(
     assert set(held.request_ids) == set(chatbot.requests.values_list("pk", flat=True))
 
 
-def test_whoever_had_to_wait_stands_where_it_may_be_taken(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chatbot_that_had_to_wait_is_next_in_queue_order(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(scheduling.CLAIM_SIZE, Kind.DELETION, 1)
     hour = timedelta(hours=1)
     ago = [deletion_of(chatbot, f"{hours}", queued_at=timezone.now() - hours * hour) for hours in (4, 3, 2)]
@@ -89,7 +89,7 @@ def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
     assert turns < 60
 
 
-def test_exports_of_one_chatter_are_taken_together_and_deletions_one_by_one(chatbot: Chatbot) -> None:
+def test_exports_of_one_chatter_are_claimed_together_and_deletions_one_by_one(chatbot: Chatbot) -> None:
     exports = [export_of(chatbot, "42") for _ in range(3)]
     deletions = [deletion_of(chatbot, "43") for _ in range(3)]
 
@@ -213,7 +213,7 @@ def test_a_cluster_of_one_worker_takes_what_is_large_too(chatbot: Chatbot, setti
     assert claims.take(Kind.DELETION, Lane.LARGE)
 
 
-def test_a_claim_that_was_let_go_can_be_let_go_again(chatbot: Chatbot) -> None:
+def test_a_released_claim_can_be_released_again(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "42")
     held = taken()
 
@@ -223,7 +223,7 @@ def test_a_claim_that_was_let_go_can_be_let_go_again(chatbot: Chatbot) -> None:
     assert not Claim.objects.exists()
 
 
-def test_a_large_claim_whose_worker_is_gone_counts_no_more(chatbot: Chatbot) -> None:
+def test_a_large_claim_of_a_dead_worker_is_not_counted(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "oversized-1", lane=Lane.LARGE)
     deletion_of(chatbot, "oversized-2", lane=Lane.LARGE)
     taken(lane=Lane.LARGE)
@@ -234,7 +234,7 @@ def test_a_large_claim_whose_worker_is_gone_counts_no_more(chatbot: Chatbot) -> 
 
 @pytest.mark.django_db(transaction=True)  # an export is read on a connection of its own
 @pytest.mark.parametrize("kind", Kind)
-def test_what_is_large_leaves_the_claim_before_anything_is_done(
+def test_large_requests_leave_the_claim_before_any_work(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
     monkeypatch.setattr(sizes, "LARGE_MESSAGES", 10)
@@ -261,7 +261,7 @@ def test_what_is_large_leaves_the_claim_before_anything_is_done(
     assert list(log) == ["request.requeued", "request.started", "request.completed"]
 
 
-def test_a_worker_calls_for_help_before_it_begins_with_something_large(
+def test_a_worker_notifies_others_before_it_starts_a_large_request(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deletion_of(chatbot, "oversized", lane=Lane.LARGE)

@@ -51,9 +51,7 @@ def take_all(take: Callable[[], HeldClaim | None]) -> list[tuple[set[str], int |
 
 
 @pytest.mark.parametrize("lane", [Lane.NORMAL, Lane.ISOLATED, Lane.LARGE])
-def test_a_claim_calls_the_hosted_bucket_or_that_of_one_client(
-    chatbot: Chatbot, neighbour: Chatbot, lane: Lane
-) -> None:
+def test_a_claim_uses_the_hosted_bucket_or_one_clients(chatbot: Chatbot, neighbour: Chatbot, lane: Lane) -> None:
     clients = [of_client("first"), of_client("second")]
     for each in (chatbot, neighbour, *clients):
         for number in range(2):
@@ -121,7 +119,7 @@ def test_without_threads_a_drain_calls_the_clients_buckets_itself(monkeypatch: p
     assert sorted(map(sorted, worked)) == [["first"], ["second"]]
 
 
-def test_of_a_bucket_that_did_not_answer_one_request_tries_and_the_others_stay_in_the_line() -> None:
+def test_one_request_tries_a_silent_bucket_and_the_others_stay_queued() -> None:
     client = of_client("first")
     for number in range(5):
         export_of(client, f"{number}")
@@ -143,7 +141,7 @@ def test_of_a_bucket_that_did_not_answer_one_request_tries_and_the_others_stay_i
 @pytest.mark.parametrize(
     ("lane", "after"), [("normal", "isolated"), ("isolated", "isolated"), ("large", "large"), ("client", "client")]
 )
-def test_what_a_lost_worker_had_in_hand_keeps_the_lane_that_it_needs(lane: str, after: str) -> None:
+def test_requests_of_a_lost_worker_keep_their_lane(lane: str, after: str) -> None:
     client = of_client("first")
     request = deletion_of(client, "42", lane="client") if lane == "client" else export_of(client, "42", lane=lane)
     assert claims.take_for_bucket()
@@ -153,7 +151,7 @@ def test_what_a_lost_worker_had_in_hand_keeps_the_lane_that_it_needs(lane: str, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_workers_who_take_a_bucket_at_once_one_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_of_two_workers_gets_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     client = of_client("first")
     for number in range(2):
         export_of(client, f"{number}", lane="isolated")

@@ -41,7 +41,7 @@ def dead(**options: Any) -> list[str]:
     return sorted(name for _, name in heartbeats.dead_here(**options))
 
 
-def test_one_is_dead_when_no_process_has_its_number_or_another_that_began_later() -> None:
+def test_a_cluster_is_dead_if_its_process_is_gone_or_its_pid_reused() -> None:
     beat("lives", os.getpid(), seen=60)
     beat("gone", NOBODY, seen=60, began=7)
     beat("number-taken", os.getpid(), seen=60, began=7)
@@ -53,14 +53,14 @@ def test_one_is_dead_when_no_process_has_its_number_or_another_that_began_later(
     assert dead() == ["gone", "number-taken"]
 
 
-def test_its_successor_is_first_to_clear_up() -> None:
+def test_the_successor_of_a_dead_cluster_cleans_up_first() -> None:
     beat("gone", NOBODY, began=7)
     assert dead() == []
     assert dead(former="gone") == ["gone"]
     assert dead(at_once=True) == ["gone"]
 
 
-def test_only_what_the_lost_worker_had_in_hand_loses_an_attempt(chatbot: Chatbot) -> None:
+def test_only_running_requests_of_the_lost_worker_lose_an_attempt(chatbot: Chatbot) -> None:
     lost, innocent, other = (
         deletion_of(
             chatbot,
@@ -86,7 +86,7 @@ def test_only_what_the_lost_worker_had_in_hand_loses_an_attempt(chatbot: Chatbot
     assert codes == {lost.pk: "worker_lost", innocent.pk: "cluster_ended"}
 
 
-def test_what_another_worker_had_in_hand_is_told_of_no_error_and_never_fails(chatbot: Chatbot) -> None:
+def test_running_requests_of_other_workers_get_no_error_and_never_fail(chatbot: Chatbot) -> None:
     innocent = deletion_of(
         chatbot, "42", attempts=claims.MAX_ATTEMPTS, claim=ClaimFactory.create(owner="host:7-ab:9")
     )
@@ -96,7 +96,7 @@ def test_what_another_worker_had_in_hand_is_told_of_no_error_and_never_fails(cha
     assert told == ("accepted", claims.MAX_ATTEMPTS, "", "", None)
 
 
-def test_numbers_of_processes_are_compared_on_one_start_of_one_machine_and_in_one_container() -> None:
+def test_pids_are_compared_only_within_one_boot_and_container() -> None:
     started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     container = Path("/proc/self/ns/pid").readlink()
     assert proc.place() == f"{started} {container}"
@@ -112,7 +112,7 @@ def test_a_request_that_loses_its_worker_again_and_again_fails(chatbot: Chatbot)
 
 
 @pytest.mark.parametrize(("blamed", "attempts"), [("host:7-ab:8", 1), ("host:7-ab:0", 0), (None, 1)])
-def test_a_day_that_was_being_made_is_let_go(chatbot: Chatbot, blamed: str | None, attempts: int) -> None:
+def test_a_day_being_built_is_released(chatbot: Chatbot, blamed: str | None, attempts: int) -> None:
     now = timezone.now()
     DailyExtract.objects.create(
         chatbot=chatbot,

@@ -23,7 +23,7 @@ Status = ComplianceRequest.Status
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbot, storage, monkeypatch) -> None:
+def test_an_object_that_cannot_be_removed_delays_only_its_own_request(chatbot, storage, monkeypatch) -> None:
     for value in ("42", "43"):
         conversation = conversation_of(chatbot, value)
         factories.UploadedFileFactory.create(conversation=conversation, object_key=f"uploads/1/{value}", stored=True)
@@ -54,7 +54,7 @@ def test_an_object_that_cannot_be_removed_holds_back_its_own_request_only(chatbo
     assert (stuck.status, stuck.files, stuck.error_code, stuck.messages) == (Status.COMPLETED, 1, "", 2)
 
 
-def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage, monkeypatch) -> None:
+def test_retries_of_unavailable_storage_wait_longer_each_time(chatbot, storage, monkeypatch) -> None:
     request = deletion_of(chatbot, "42")
 
     def down(*args: object, **options: object) -> None:
@@ -77,7 +77,7 @@ def test_a_storage_that_is_down_is_tried_again_later_and_later(chatbot, storage,
     assert list(events) == ["request.started", *["request.requeued"] * 4, "request.failed"]
 
 
-def test_a_refusal_that_passes_within_minutes_fails_nothing(chatbot, storage, monkeypatch) -> None:
+def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None:
     request = export_of(chatbot, "42")
     refusals = iter([errors.denied("s3:PutObject"), errors.from_code("NoSuchBucket", operation="PutObject")])
     open_upload = ObjectStorage.open_upload
@@ -117,7 +117,7 @@ def test_a_refusal_that_stays_fails_at_the_last_of_its_attempts(chatbot, storage
 
 
 @pytest.mark.usefixtures("refused_at_once")
-def test_a_failed_export_says_why_and_leaves_nothing(chatbot, storage, monkeypatch) -> None:
+def test_a_failed_export_has_an_error_and_leaves_no_file(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = export_of(chatbot, "42")
 

@@ -55,7 +55,7 @@ def poison() -> Iterator[str]:
         cursor.execute("DROP TRIGGER poison ON conversations_message; DROP FUNCTION refuse_poison()")
 
 
-def test_a_poison_request_costs_no_other_its_attempts(chatbot, storage, poison, caplog) -> None:
+def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, poison, caplog) -> None:
     conversation_of(chatbot, "poisoned", text=poison)
     for number in range(5):
         conversation_of(chatbot, str(number))
@@ -102,7 +102,7 @@ def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes
     assert Conversation.objects.get(deleted_at=None).external_id == "new"
 
 
-def test_a_second_look_that_finds_something_is_a_failure_and_no_completion(chatbot, storage, monkeypatch) -> None:
+def test_a_verification_that_finds_something_fails_the_deletion(chatbot, storage, monkeypatch) -> None:
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     look_again = verify.verify
@@ -139,7 +139,7 @@ def test_an_expired_claim_is_an_attempt_and_the_fifth_a_failure(chatbot) -> None
     ]
 
 
-def test_what_was_lost_in_a_claim_is_taken_alone(chatbot) -> None:
+def test_requests_of_a_lost_claim_run_isolated(chatbot) -> None:
     lost = [deletion_of(chatbot, value) for value in ("42", "43")]
     assert claims.take(Kind.DELETION)
     Claim.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -173,7 +173,7 @@ def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, mo
 
 
 @pytest.mark.parametrize("is_erased", [True, False])
-def test_a_second_deletion_removes_what_a_failed_one_has_left(chatbot, storage, is_erased: bool) -> None:
+def test_a_second_deletion_removes_the_rest_of_a_failed_one(chatbot, storage, is_erased: bool) -> None:
     """It may have erased the rows by then: whom they were about is kept by digest while something is left."""
     storage.put("acme/shared.csv", b"said by both", "text/csv")
     export = factories.ExportFactory.create(request=export_of(chatbot, "43"), key="acme/shared.csv")
@@ -260,7 +260,7 @@ def test_a_long_error_is_cut_to_the_column(chatbot, storage, monkeypatch) -> Non
     assert (request.error_code, request.attempts, len(request.error_detail)) == ("internal_error", 1, 500)
 
 
-def test_a_steady_flow_does_not_starve_what_is_taken_alone(chatbot, storage, monkeypatch) -> None:
+def test_a_steady_flow_does_not_starve_isolated_requests(chatbot, storage, monkeypatch) -> None:
     alone = deletion_of(chatbot, "42", lane="isolated")
     deletion_of(chatbot, "0")
     run = engine.run
@@ -278,7 +278,7 @@ def test_a_steady_flow_does_not_starve_what_is_taken_alone(chatbot, storage, mon
     assert alone.pk in done[:3]
 
 
-def test_the_sweep_leaves_what_another_holds(chatbot, storage) -> None:
+def test_the_sweep_skips_claimed_requests(chatbot, storage) -> None:
     late = timezone.now() - timedelta(days=1)
     conversation = conversation_of(chatbot, "42")
     factories.VariableValueFactory.create(conversation=conversation, expires_at=late)

@@ -70,7 +70,7 @@ def told() -> tuple[int, dict[str, Any]]:
     return code, json.loads(out.getvalue())
 
 
-def test_it_is_well_while_a_cluster_works_and_nothing_waits_long(chatbot: Chatbot) -> None:
+def test_health_is_ok_while_a_cluster_works_and_nothing_waits_long(chatbot: Chatbot) -> None:
     cluster()
     waiting(chatbot, MINUTE, claim=ClaimFactory.create())
     waiting(chatbot, MINUTE)
@@ -112,7 +112,7 @@ def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
     assert conditions == {"host:7": Condition.ALIVE, "host:8": Condition.STALLED}
 
 
-def test_a_cluster_that_is_not_seen_any_more_is_told_for_a_while() -> None:
+def test_a_missing_cluster_is_reported_for_a_while() -> None:
     cluster()
     gone = cluster("host:8", seen=MINUTE)
     cluster("host:9", seen=MINUTE, stopped_at=timezone.now())
@@ -124,7 +124,7 @@ def test_a_cluster_that_is_not_seen_any_more_is_told_for_a_while() -> None:
     assert codes() == []
 
 
-def test_work_that_waits_for_a_minute_while_nobody_has_any_is_told(chatbot: Chatbot) -> None:
+def test_work_waiting_for_a_minute_while_no_worker_is_busy_is_reported(chatbot: Chatbot) -> None:
     cluster()
     waiting(chatbot, 2 * MINUTE)
     assert codes() == ["workers_idle"]
@@ -137,7 +137,7 @@ def test_work_that_waits_for_a_minute_while_nobody_has_any_is_told(chatbot: Chat
     assert codes() == ["workers_idle"]
 
 
-def test_who_waits_for_an_earlier_one_is_no_sign_that_nobody_works(chatbot: Chatbot) -> None:
+def test_a_request_waiting_for_an_earlier_one_is_not_stalled(chatbot: Chatbot) -> None:
     cluster()
     waiting(chatbot, 3 * MINUTE, not_before=timezone.now() + MINUTE)
     waiting(chatbot, 2 * MINUTE)
@@ -153,7 +153,7 @@ def test_a_sweep_that_never_ran_is_late_some_minutes_after_the_clusters_began() 
     assert codes() == []
 
 
-def test_a_restart_and_what_was_not_ours_are_told_for_a_while() -> None:
+def test_a_restart_and_foreign_tasks_are_reported_for_a_while() -> None:
     cluster()
     occurrences.note(Occurrence.Name.CLUSTER_RESTARTED)
     occurrences.note(Occurrence.Name.UNEXPECTED_TASK)
@@ -162,7 +162,7 @@ def test_a_restart_and_what_was_not_ours_are_told_for_a_while() -> None:
     assert codes() == []
 
 
-def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
+def test_heartbeats_are_written_at_intervals_and_an_end_at_once() -> None:
     beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
     heartbeats.seen(**beat, stopped=False)
     first = Heartbeat.objects.get()
@@ -180,7 +180,7 @@ def test_a_beat_is_written_once_in_a_while_and_an_end_at_once() -> None:
     assert Heartbeat.objects.count() == 1, "what is long gone goes"
 
 
-def test_a_cluster_that_was_taken_for_dead_and_beats_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_wrongly_taken_for_dead_is_alive_once_it_beats(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the system hides processes of other users."""
     beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
     heartbeats.seen(**beat, stopped=False)
@@ -203,7 +203,7 @@ def test_a_task_is_a_sign_of_its_cluster(monkeypatch: pytest.MonkeyPatch) -> Non
     assert other.worked_at is None
 
 
-def test_what_waits_is_what_may_be_taken_up(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_only_ready_requests_count_as_waiting(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     waiting(chatbot, 9 * MINUTE, not_before=now + MINUTE)  # its time has not come
     waiting(chatbot, 8 * MINUTE, claim=ClaimFactory.create())
@@ -229,7 +229,7 @@ def test_claims_are_those_with_requests_of_the_chatbots_asked_about(chatbot: Cha
     assert [(one.id, one.requests) for one in health.check(chatbots=[chatbot.pk]).claims] == [(mixed.pk, 1)]
 
 
-def test_failed_tasks_are_told_by_name_and_time_and_waiting_ones_by_number() -> None:
+def test_failed_tasks_are_listed_by_name_and_time_and_waiting_ones_counted() -> None:
     now = timezone.now()
     for number, func in enumerate(("compliance.tasks.drain", "compliance.tasks.sweep")):
         Task.objects.create(
@@ -277,14 +277,14 @@ def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(
     assert not {"key-id", "theirs"} & set(problem["detail"].split())
 
 
-def test_a_silent_bucket_is_told_to_those_who_see_its_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_a_silent_bucket_is_shown_to_members_of_its_chatbot(chatbot: Chatbot, neighbour: Chatbot) -> None:
     cluster()
     silent(chatbot)
     assert [one.slug for one in health.check(chatbots=[chatbot.pk]).silent] == ["acme"]
     assert health.check(chatbots=[neighbour.pk]).silent == []
 
 
-def test_it_says_that_the_hosted_bucket_does_not_answer(chatbot: Chatbot) -> None:
+def test_a_silent_hosted_bucket_is_reported(chatbot: Chatbot) -> None:
     cluster()
     silent(None)
     export_of(chatbot, "42", queued_at=timezone.now() - 11 * MINUTE)

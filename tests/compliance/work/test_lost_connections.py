@@ -35,7 +35,7 @@ def end_this_connection() -> None:
 
 
 @pytest.mark.parametrize("values", [["42"], ["42", "43"]], ids=["one", "two"])
-def test_requests_whose_connection_broke_between_two_transactions_go_on_at_once(
+def test_requests_continue_at_once_after_a_connection_broke_between_transactions(
     chatbot: Chatbot, storage: object, monkeypatch: pytest.MonkeyPatch, values: list[str]
 ) -> None:
     for value in values:
@@ -58,7 +58,7 @@ def test_requests_whose_connection_broke_between_two_transactions_go_on_at_once(
     assert "worker_lost" not in {entry.data.get("code") for entry in ChangeLogEntry.objects.all()}
 
 
-def test_a_day_whose_connection_broke_is_let_go_with_an_attempt(chatbot: Chatbot, storage: object) -> None:
+def test_a_day_whose_connection_broke_is_released_and_loses_an_attempt(chatbot: Chatbot, storage: object) -> None:
     Bucket.objects.get_or_create(chatbot=chatbot)
     DailyExtract.objects.create(
         chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
@@ -73,7 +73,7 @@ def test_a_day_whose_connection_broke_is_let_go_with_an_attempt(chatbot: Chatbot
     assert (day.attempts, day.token) == (1, None)
 
 
-def test_a_day_is_let_go_when_the_database_is_there_again(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_is_released_once_the_database_is_back(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     DailyExtract.objects.create(
         chatbot=chatbot, day=date(2026, 1, 1), starts_at=timezone.now(), ends_at=timezone.now() + timedelta(days=1)
     )

@@ -42,7 +42,7 @@ def test_a_task_that_was_taken_is_not() -> None:
     assert OrmQ.objects.count() == 1
 
 
-def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
+def test_a_caller_that_sees_a_waiting_task_takes_no_lock() -> None:
     notify.notify_workers()
     with ThreadPoolExecutor(1) as pool, transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [notify._TASKS_LOCK])
@@ -50,7 +50,7 @@ def test_whoever_sees_a_waiting_task_waits_for_nobody() -> None:
     assert OrmQ.objects.count() == 1
 
 
-def test_eight_at_once_call_one_worker() -> None:
+def test_eight_concurrent_notifications_enqueue_one_task() -> None:
     barrier = Barrier(8)
 
     def together() -> None:
@@ -71,7 +71,7 @@ def _notify() -> None:
         connection.close()
 
 
-def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
+def test_a_task_is_deleted_when_taken_and_taken_once() -> None:
     notify.enqueue_callbacks()
     notify.notify_workers()
     with ThreadPoolExecutor(4) as pool:
@@ -80,7 +80,7 @@ def test_a_task_is_gone_when_it_is_taken_and_taken_once() -> None:
     assert not OrmQ.objects.exists()
 
 
-def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dequeuing_reconnects_after_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notify, "_WAIT_SECONDS", 0)
     notify.notify_workers()
     broker = notify.Broker()
@@ -94,7 +94,7 @@ def test_a_database_that_does_not_answer_is_asked_again(monkeypatch: pytest.Monk
     assert take_all() == ["compliance.tasks.drain"]
 
 
-def test_of_all_who_ask_for_a_sweep_one_a_minute_gets_it() -> None:
+def test_one_sweep_a_minute_is_granted() -> None:
     for _ in range(3):
         notify.enqueue_sweep()
     assert take_all() == ["compliance.tasks.sweep"]
@@ -121,7 +121,7 @@ def _take() -> str | None:
         connection.close()
 
 
-def test_a_worker_is_not_replaced_while_its_threads_are_at_work_but_in_the_end(
+def test_a_worker_is_recycled_once_its_threads_are_idle_or_at_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Conf, "RECYCLE", 3)

@@ -21,7 +21,7 @@ Status = ComplianceRequest.Status
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_it_costs_no_attempt_and_one_line_in_the_log(
+def test_a_paused_storage_costs_no_attempt_and_one_log_line(
     chatbot: Chatbot, storage: ObjectStorage, settings: Settings
 ) -> None:
     factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "42"))

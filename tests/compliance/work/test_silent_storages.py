@@ -34,9 +34,7 @@ def at_client(chatbot: Chatbot) -> Chatbot:
     return chatbot
 
 
-def test_exports_alone_find_out_that_the_hosted_bucket_answers_again(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_exports_alone_detect_that_the_hosted_bucket_responds_again(chatbot: Chatbot, storage: ObjectStorage) -> None:
     silent(None, rests=-timedelta(seconds=1))
     export = export_of(chatbot, "42")
     worker.drain()
@@ -45,7 +43,7 @@ def test_exports_alone_find_out_that_the_hosted_bucket_answers_again(
     assert not SilentStorage.objects.exists()
 
 
-def test_while_it_rests_no_export_is_taken(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_no_export_is_claimed_while_the_storage_is_paused(chatbot: Chatbot, storage: ObjectStorage) -> None:
     # What tests before have learned in this process is not to count.
     hosted_storage().calls.breaker.reset()
     silent(None, rests=MINUTE)
@@ -56,7 +54,7 @@ def test_while_it_rests_no_export_is_taken(chatbot: Chatbot, storage: ObjectStor
     assert (export.status, export.error_code) == (Status.ACCEPTED, "")
 
 
-def test_a_sweep_finds_out_too_and_tells_the_others(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_sweep_detects_a_recovered_storage_and_notifies_workers(chatbot: Chatbot, storage: ObjectStorage) -> None:
     silent(None, rests=-timedelta(seconds=1))
     background = BackgroundJobs(lambda: None)
     worker.sweep(background)
@@ -65,7 +63,7 @@ def test_a_sweep_finds_out_too_and_tells_the_others(chatbot: Chatbot, storage: O
 
 
 @pytest.mark.parametrize("hosting", ["hosted", "client"])
-def test_a_guard_rings_once_the_rest_is_over_and_something_waits(chatbot: Chatbot, hosting: str) -> None:
+def test_workers_are_notified_once_the_pause_ends_and_requests_wait(chatbot: Chatbot, hosting: str) -> None:
     known = silent(at_client(chatbot) if hosting == "client" else None, rests=MINUTE)
     assert not health.is_anything_due()
     export = export_of(chatbot, "42")
@@ -77,7 +75,7 @@ def test_a_guard_rings_once_the_rest_is_over_and_something_waits(chatbot: Chatbo
     assert not health.is_anything_due()
 
 
-def test_what_nobody_has_tried_for_long_and_nothing_waits_for_is_forgotten(chatbot: Chatbot) -> None:
+def test_the_state_of_an_unused_storage_is_removed_after_a_while(chatbot: Chatbot) -> None:
     unused, waited_for, resting = (at_client(factories.ready_chatbot(slug=slug)) for slug in ("one", "two", "three"))
     for each, rests in ((unused, -11 * MINUTE), (waited_for, -11 * MINUTE), (resting, -5 * MINUTE)):
         silent(each, rests=rests)

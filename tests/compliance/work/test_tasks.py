@@ -9,7 +9,7 @@ from tests.factories import ConversationFactory
 pytestmark = pytest.mark.django_db
 
 
-def test_a_failed_task_says_nothing_of_the_rows(monkeypatch, caplog) -> None:
+def test_a_failed_task_contains_no_row_data(monkeypatch, caplog) -> None:
     """django-q2 keeps the text and traceback of what a task raises, and PostgreSQL quotes the row."""
 
     def fail(*_: object) -> None:

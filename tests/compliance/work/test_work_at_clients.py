@@ -84,7 +84,7 @@ def test_a_check_asked_for_meanwhile_waits_for_the_end_of_the_export(
     assert list(clients.keys()) == [export_of_request(export).key]
 
 
-def test_a_check_goes_first_also_while_all_threads_are_at_work(
+def test_a_check_runs_first_even_while_all_threads_are_busy(
     chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs
 ) -> None:
     goes_on = threading.Event()
@@ -116,7 +116,7 @@ def test_a_worker_killed_before_its_first_call_leaves_the_bucket_to_the_next(
     assert not Claim.objects.exists()
 
 
-def test_a_sweep_leaves_a_bucket_alone_that_is_being_called(
+def test_a_sweep_skips_a_bucket_in_use(
     chatbot: Chatbot, clients: ObjectStorage, background: BackgroundJobs, goes_on: threading.Event
 ) -> None:
     left = left_behind(chatbot, clients, **failed())

@@ -29,7 +29,7 @@ def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPat
     return taken
 
 
-def test_it_is_renewed_while_the_first_line_is_waited_for(
+def test_a_lease_is_renewed_while_waiting_for_the_first_row(
     chatbot: Chatbot, storage: ObjectStorage, held: leases.ExtractLease
 ) -> None:
     ends = set[Any]()
@@ -45,7 +45,9 @@ def test_it_is_renewed_while_the_first_line_is_waited_for(
     assert len(lines(storage, extract_of(chatbot))) == 1
 
 
-def test_a_worker_that_loses_it_stops_reading_at_once(storage: ObjectStorage, held: leases.ExtractLease) -> None:
+def test_a_worker_that_loses_its_lease_stops_reading_at_once(
+    storage: ObjectStorage, held: leases.ExtractLease
+) -> None:
     was_taken = False
 
     def has_stopped(asking: psycopg.Connection[Any]) -> bool:
