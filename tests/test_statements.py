@@ -45,7 +45,7 @@ def test_a_statement_that_names_its_chatbots_on_each_table_passes(named: str) ->
         f"SELECT FROM FROM {CONVERSATION}",
     ],
 )
-def test_a_statement_that_does_not_is_found(bad: str) -> None:
+def test_a_statement_without_its_chatbots_is_found(bad: str) -> None:
     assert len(list(unnamed(bad))) == 1
 
 

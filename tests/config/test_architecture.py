@@ -71,7 +71,7 @@ def test_each_function_on_the_page_is_in_the_file_that_it_is_named_with() -> Non
         ("The conversations log of the console", 6),
     ],
 )
-def test_a_walk_leads_through_few_files(title: str, most: int) -> None:
+def test_each_path_through_the_code_has_few_files(title: str, most: int) -> None:
     files = steps(title)
 
     assert 5 < len(files) <= most
@@ -85,5 +85,5 @@ def test_the_table_of_packages_has_each_of_them() -> None:
     assert sorted(listed) == sorted(project["tool"]["importlinter"]["root_packages"])
 
 
-def test_the_page_says_where_each_of_six_things_is_added() -> None:
+def test_the_page_names_the_place_of_each_of_six_additions() -> None:
     assert len(re.findall(r"^\| a", section("Where would I add ..."), re.MULTILINE)) == 6

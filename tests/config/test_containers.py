@@ -54,7 +54,7 @@ def seconds(duration: str) -> int:
     return int(duration.removesuffix("s"))
 
 
-def test_the_image_has_the_python_that_requirements_are_resolved_for() -> None:
+def test_the_image_has_the_python_version_of_the_requirements() -> None:
     [version] = re.findall(r"^ARG PYTHON_VERSION=(.+)$", CONTAINERFILE, re.MULTILINE)
 
     resolved = set(re.findall(r"--python-version (\S+)", (ROOT / "Makefile").read_text()))
@@ -63,7 +63,7 @@ def test_the_image_has_the_python_that_requirements_are_resolved_for() -> None:
     assert "python:${PYTHON_VERSION}-slim" in instructions("FROM")[0]
 
 
-def test_the_image_has_each_package_that_production_needs_and_nothing_else() -> None:
+def test_the_image_contains_exactly_the_packages_of_production() -> None:
     copied = {
         word.rstrip("/")
         for copy in instructions("COPY")
@@ -88,7 +88,7 @@ def test_the_image_installs_pinned_requirements_with_their_hashes_and_none_of_de
     assert any("manage.py collectstatic" in line for line in instructions("RUN"))
 
 
-def test_the_image_runs_gunicorn_as_a_user_without_rights_and_gets_its_signals() -> None:
+def test_the_image_runs_gunicorn_unprivileged_and_receives_its_signals() -> None:
     final = CONTAINERFILE.rsplit("\nFROM ", 1)[1]
 
     assert re.findall(r"^USER (.+)$", final, re.MULTILINE) == ["10001:10001"]
@@ -110,7 +110,7 @@ def test_health_checks_ask_the_port_on_which_the_web_server_listens() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_can_change_nothing_but_its_volumes_and_gains_no_rights(service: str) -> None:
+def test_a_service_can_write_only_its_volumes_and_gains_no_rights(service: str) -> None:
     given = SERVICES[service]
 
     assert given["read_only"] is True
@@ -133,7 +133,7 @@ def test_each_service_has_a_health_check_and_waits_for_what_it_needs() -> None:
         assert SERVICES[name]["depends_on"] == {"db": healthy, "s3": healthy, "bucket": done, "migrate": done}
 
 
-def test_a_service_gets_settings_that_there_are_and_each_that_is_required() -> None:
+def test_a_service_gets_only_known_settings_and_all_required_ones() -> None:
     text = (ROOT / "config/settings.py").read_text()
     known = set(re.findall(r"env\.[a-z_]+\(\s*\"([A-Z0-9_]+)\"", text))
     missing = manage({"SECRET_KEY": "x" * 50}, "check")
@@ -157,7 +157,7 @@ def test_a_service_passes_the_deployment_checks_with_the_example_filled_in(servi
     assert done.returncode == 0, done.stderr
 
 
-def test_services_run_commands_that_there_are() -> None:
+def test_services_run_existing_commands() -> None:
     words = " ".join(word for service in OURS for word in SERVICES[service].get("command", []))
     words += " " + " ".join(SERVICES["worker"]["healthcheck"]["test"])
 
@@ -176,14 +176,14 @@ def test_each_process_connects_as_a_role_of_its_own_that_the_database_has() -> N
     assert secrets & SERVICES["web"]["environment"].keys() == set()
 
 
-def test_services_have_the_time_to_stop_that_their_processes_take() -> None:
+def test_services_have_enough_time_to_stop() -> None:
     [worker] = re.findall(r"^TimeoutStopSec=(\d+)$", (ROOT / "docs/operating.md").read_text(), re.MULTILINE)
 
     assert seconds(SERVICES["web"]["stop_grace_period"]) > web_settings.graceful_timeout
     assert seconds(SERVICES["worker"]["stop_grace_period"]) >= int(worker)
 
 
-def test_images_are_of_the_versions_that_the_project_is_tested_with() -> None:
+def test_images_have_the_versions_that_tests_use() -> None:
     [seaweedfs] = [each for each in PROJECT["project"]["optional-dependencies"]["dev"] if "seaweedfs" in each]
 
     assert SERVICES["s3"]["image"].endswith(f":{seaweedfs.partition('==')[2]}")
@@ -199,7 +199,7 @@ def test_the_database_logs_no_rows() -> None:
     assert advice
 
 
-def test_the_storage_has_its_inner_ports_for_itself() -> None:
+def test_the_inner_ports_of_the_storage_are_not_reachable() -> None:
     assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-disableHttp=true"} <= set(SERVICES["s3"]["command"])
 
 

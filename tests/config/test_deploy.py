@@ -45,7 +45,7 @@ def metrics(db: None, settings: Any) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
-def test_an_alert_says_what_rings_how_badly_and_what_to_do(alert: dict[str, Any]) -> None:
+def test_an_alert_has_a_cause_a_severity_and_instructions(alert: dict[str, Any]) -> None:
     assert set(alert) == {"alert", "expr", "for", "labels", "annotations"}
     assert alert["labels"]["severity"] in {"critical", "warning"}
     assert re.fullmatch(r"\d+[mh]", alert["for"])
@@ -59,13 +59,13 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
     assert titles == [alert["alert"] for alert in alerts()]
 
 
-def test_a_runbook_says_what_it_means_how_to_see_what_to_do_and_when_it_is_over() -> None:
+def test_a_runbook_has_all_its_sections() -> None:
     for section in (ROOT / RUNBOOKS).read_text().split("\n## ")[1:]:
         heads = re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE)
         assert heads == ["Means.", "See.", "Do.", "Over."], section.splitlines()[0]
 
 
-def test_rules_and_board_ask_for_what_there_is(metrics: dict[str, set[str]]) -> None:
+def test_rules_and_board_use_existing_metrics(metrics: dict[str, set[str]]) -> None:
     asked = [alert["expr"] for alert in alerts()] + list(queries(json.loads(BOARD.read_text())))
 
     assert len(asked) > 30
@@ -84,7 +84,7 @@ def test_the_board_shows_each_metric(metrics: dict[str, set[str]]) -> None:
     assert shown == metrics.keys()
 
 
-def test_the_board_is_one_that_grafana_reads() -> None:
+def test_grafana_can_read_the_board() -> None:
     board = json.loads(BOARD.read_text())
     panels = board["panels"]
 
@@ -108,7 +108,7 @@ def test_operating_explains_each_metric(metrics: dict[str, set[str]]) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here")
-def test_the_rules_do_what_they_say() -> None:
+def test_the_alert_rules_fire_as_described() -> None:
     argv = ["promtool", "test", "rules", "alerts_test.yml"]
 
     done = subprocess.run(argv, check=False, cwd=ALERTS.parent, capture_output=True, text=True)

@@ -57,7 +57,7 @@ def test_each_code_a_request_can_fail_with_is_explained() -> None:
     assert sorted(FAILURES) == sorted({*raised, *written})
 
 
-def test_operating_says_what_to_do_for_each_problem_of_health() -> None:
+def test_operating_explains_each_problem_of_health() -> None:
     assert sorted(_first_column(OPERATING, "What to watch")) == sorted(health.Code)
 
 

@@ -11,7 +11,7 @@ PAGES = ("/api/docs/", "/api/docs/try/", "/api/docs/errors")
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_is_open_to_everybody_and_lets_nothing_else_in(path):
+def test_is_public_and_loads_nothing_from_elsewhere(path):
     answer = Client().get(path)
     assert answer.status_code == 200
     policy = dict(part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; "))
@@ -27,7 +27,7 @@ def test_is_open_to_everybody_and_lets_nothing_else_in(path):
     assert Client().post(path).status_code == 405
 
 
-def test_lead_to_each_other():
+def test_link_to_each_other():
     for path in PAGES:
         links = re.findall(r"href=\"(/api[^\"]+)\"", Client().get(path).content.decode())
         assert {*PAGES, "/api/schema/"} <= set(links)

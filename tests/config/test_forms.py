@@ -27,7 +27,7 @@ def call(method: str, path: str, *, charset: str) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("charset", ["hex", "raw_unicode_escape", "utf-7", "idna", "latin-1"])
-def test_a_form_in_another_encoding_is_refused_whoever_sends_it(charset):
+def test_a_form_in_another_encoding_is_refused_for_every_user(charset):
     for page in PAGES:
         for method in ("GET", "POST"):  # the header counts for an address too
             status, body = call(method, f"{page}?next=%ff", charset=charset)
@@ -35,20 +35,20 @@ def test_a_form_in_another_encoding_is_refused_whoever_sends_it(charset):
             assert b"Send the form in UTF-8, as browsers do." in body
 
 
-def test_a_call_of_the_api_is_answered_whatever_encoding_its_header_names(chatbot):
+def test_an_api_call_is_answered_whatever_encoding_its_header_names(chatbot):
     for path in ("requests?status=%ff", "data-deletion"):
         status, body = call("POST", f"/api/v1/chatbots/acme/{path}", charset="hex")
         assert status.startswith(("401", "405", "415"))
         assert b'"code"' in body
 
 
-def test_nothing_has_an_address_with_nul(chatbot, admin_client):
+def test_a_path_with_nul_is_not_found(chatbot, admin_client):
     for path in ("auth/user/%00/change/", "auth/user/?id=%00", "conversations/?chatbot=%00"):
         answer = admin_client.get(f"/admin/{path}")
         assert (answer.status_code, "There is nothing at this address" in answer.text) == (404, True)
 
 
-def test_a_form_that_is_of_no_log_in_is_refused_in_words(chatbot, admin_user):
+def test_a_form_without_a_csrf_token_is_refused_with_an_explanation(chatbot, admin_user):
     for user in (None, admin_user):
         client = Client(enforce_csrf_checks=True)
         if user is not None:

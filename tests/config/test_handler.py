@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("header", ["application/json; charset*=x''a", "a/b; c*=utf-8''%ff; charset=nonsense"])
-def test_a_content_type_that_nobody_can_read_gives_a_problem_and_no_500(header: str) -> None:
+def test_an_unreadable_content_type_returns_a_problem_and_not_500(header: str) -> None:
     environ: dict[str, Any] = RequestFactory().generic("POST", "/api/v1/chatbots/acme/data-deletion", b"{}").environ
     environ |= {"CONTENT_TYPE": header, "wsgi.input": io.BytesIO(b"{}")}
     statuses: list[str] = []

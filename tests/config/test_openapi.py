@@ -62,7 +62,7 @@ def test_passes_its_own_validation_without_a_warning():
     assert yaml.safe_load(out.getvalue()) == document()
 
 
-def test_tells_of_every_path_of_the_api():
+def test_contains_every_path_of_the_api():
     assert sorted(document()["paths"]) == sorted(set(paths_of_the_api()))
 
 
@@ -82,7 +82,7 @@ def test_describes_every_call_in_words_and_examples():
             assert dereferenced(parameter)["description"], _named(operation)
 
 
-def test_has_only_examples_that_are_as_it_says():
+def test_has_only_valid_examples():
     wrong = [
         f"{where}: {error}"
         for operation in operations()
@@ -138,7 +138,7 @@ def test_names_both_ways_of_authenticating():
         ("?format=other", "text/html", "application/json"),
     ],
 )
-def test_is_served_to_everybody_as_json_or_yaml(query, accept, media_type):
+def test_is_public_as_json_or_yaml(query, accept, media_type):
     answer = Client().get(f"/api/schema/{query}", headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == f"{media_type}; charset=utf-8"

@@ -8,11 +8,11 @@ GUIDE = (IMAGES.parent / "console.md").read_text()
 FILES = {f"{picture.name}-{look.name}.webp" for picture in PICTURES for look in LOOKS}
 
 
-def test_there_is_one_of_each_page_in_each_look() -> None:
+def test_there_is_a_picture_of_each_page_in_each_theme() -> None:
     assert {path.name for path in IMAGES.iterdir()} == FILES
 
 
-def test_the_guide_shows_each_with_words_for_who_sees_none() -> None:
+def test_the_guide_shows_each_picture_with_an_alternative_text() -> None:
     assert set(re.findall(r"images/([\w-]+\.webp)", GUIDE)) == FILES
     texts = re.findall(r'<img alt="([^"]*)"', GUIDE)
     assert len(texts) == len(FILES) // 2, (

@@ -52,7 +52,7 @@ def test_sample_data_is_not_installed_in_production() -> None:
     assert manage(PRODUCTION, "help", "seed_demo").returncode != 0
 
 
-def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None:
+def test_all_bad_settings_are_reported_at_once_by_name_and_without_the_value() -> None:
     bad = PRODUCTION | {
         "ENCRYPTION_KEYS": "k1:too-short",
         "DIGEST_KEY": f"a:{KEY},b:{KEY}",
@@ -90,7 +90,7 @@ def test_all_bad_values_are_told_at_once_by_name_and_without_the_value() -> None
 
 
 @pytest.mark.parametrize("url", ["garbage", "postgresql://me:too-secret@host:port/none", "postgresql://host"])
-def test_a_url_that_names_no_postgresql_database_is_told(url: str) -> None:
+def test_a_url_without_a_postgresql_database_is_reported(url: str) -> None:
     told = manage(PRODUCTION | {"DATABASE_URL": url}, "check")
 
     assert told.stderr.splitlines()[1:] == [
@@ -98,7 +98,7 @@ def test_a_url_that_names_no_postgresql_database_is_told(url: str) -> None:
     ]
 
 
-def test_a_database_that_cannot_be_reached_is_told_in_one_line() -> None:
+def test_an_unreachable_database_is_reported_in_one_line() -> None:
     told = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
 
     assert told.returncode == 1
@@ -115,7 +115,7 @@ def test_a_secret_can_come_from_a_file_that_ends_with_a_newline(tmp_path: Path) 
     assert read(variables, "settings.S3_SECRET_ACCESS_KEY").stdout == "from-a-file\n"
 
 
-def test_a_development_copy_makes_its_keys_once_and_hands_none_to_its_children(tmp_path: Path) -> None:
+def test_a_development_copy_creates_its_keys_once_and_passes_none_to_children(tmp_path: Path) -> None:
     variables = {"VAR_DIR": str(tmp_path / "var")}
     shown = "settings.DEBUG, settings.SECRET_KEY, 'SECRET_KEY' in __import__('os').environ"
 
@@ -128,7 +128,7 @@ def test_a_development_copy_makes_its_keys_once_and_hands_none_to_its_children(t
 
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ENCRYPTION_KEYS", "DIGEST_KEY", "S3_ACCESS_KEY_ID"])
-def test_production_wants_each_of_its_secrets(name: str) -> None:
+def test_production_requires_each_of_its_secrets(name: str) -> None:
     told = read({key: value for key, value in PRODUCTION.items() if key != name})
     assert told.returncode != 0
     assert name in told.stderr
@@ -141,14 +141,14 @@ def test_media_types_are_a_list_in_lower_case() -> None:
 
 
 @pytest.mark.parametrize("value", ["png", "image/", "image/png;q=1", " , "])
-def test_what_is_no_media_type_is_told_by_the_settings_name(value: str) -> None:
+def test_a_bad_media_type_is_reported_with_the_settings_name(value: str) -> None:
     process = read(PRODUCTION | {"UPLOAD_TYPES": value})
 
     assert process.returncode != 0
     assert "UPLOAD_TYPES" in process.stderr
 
 
-def test_mails_are_off_until_a_server_and_a_sender_are_named() -> None:
+def test_mails_are_off_until_a_server_and_a_sender_are_configured() -> None:
     expression = (
         "settings.MAILS, settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_USE_TLS, settings.CONSOLE_URL"
     )

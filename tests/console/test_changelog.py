@@ -37,7 +37,7 @@ def test_it_is_for_officers(chatbot, neighbour, role, status):
         assert client.get(PAGE, {"chatbot": slug}).status_code == (404 if status == 200 else 403)
 
 
-def test_an_officer_of_one_chatbot_reads_no_other_in_which_they_only_watch(chatbot, neighbour):
+def test_an_officer_reads_only_the_chatbots_where_they_are_an_officer(chatbot, neighbour):
     officer = staff(chatbot, Role.OFFICER)
     set_role(chatbot=neighbour, user=officer, role=Role.VIEWER, actor="command")
     client = client_of(officer)
@@ -45,7 +45,7 @@ def test_an_officer_of_one_chatbot_reads_no_other_in_which_they_only_watch(chatb
     assert "neighbour" not in client.get(PAGE).text
 
 
-def test_it_says_who_did_what_in_words(chatbot, admin_user: User):
+def test_entries_are_shown_in_plain_words(chatbot, admin_user: User):
     officer = staff(chatbot, Role.OFFICER)
     key = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command").api_key
     set_role(chatbot=chatbot, user=officer, role=Role.SUPPORT, actor=f"user:{admin_user.pk}")
@@ -63,7 +63,7 @@ def test_it_says_who_did_what_in_words(chatbot, admin_user: User):
     assert ChangeLogEntry.objects.filter(chatbot=chatbot).count() == len(told)
 
 
-def test_it_filters_by_closed_lists_and_bears_anything_else(chatbot, neighbour, admin_client: Client):
+def test_the_log_is_filtered_by_fixed_choices_and_refuses_other_values(chatbot, neighbour, admin_client: Client):
     note(chatbot, 2)
     note(chatbot, event="request.held", request_id=REQUEST, data={"reason": "awaiting_approval"})
     note(neighbour, event="request.held", request_id=REQUEST)

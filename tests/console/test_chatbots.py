@@ -65,7 +65,7 @@ def test_staff_without_a_membership_see_nothing(chatbot: Chatbot) -> None:
     assert client_of(User.objects.create_user("visitor")).get(LIST).status_code == 302
 
 
-def test_it_asks_as_much_of_the_database_for_many_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
+def test_it_makes_as_many_queries_for_many_chatbots_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
     def asked() -> int:
         with CaptureQueriesContext(connection) as captured:
             assert admin_client.get(LIST).status_code == 200
@@ -79,7 +79,7 @@ def test_it_asks_as_much_of_the_database_for_many_as_for_few(admin_client: Clien
     assert 'rel="next"' in admin_client.get(LIST).text
 
 
-def test_a_superuser_makes_a_chatbot_ready_for_requests(admin_client: Client, admin_user: User) -> None:
+def test_a_superuser_sets_up_a_chatbot_for_requests(admin_client: Client, admin_user: User) -> None:
     assert 'value="Europe/Paris"' in admin_client.get(NEW).text
 
     answer = admin_client.post(NEW, FILLED)
@@ -116,7 +116,7 @@ def test_a_chatbot_needs_neither_a_uci_nor_a_bucket_at_first(admin_client: Clien
         ({"variable": "No Good", "category": "user_channel"}, "lower-case letters"),
     ],
 )
-def test_it_refuses_at_the_field_and_makes_nothing(
+def test_errors_are_shown_at_the_field_and_nothing_is_created(
     admin_client: Client, chatbot: Chatbot, change: dict[str, str], message: str
 ) -> None:
     answer = admin_client.post(NEW, FILLED | change)

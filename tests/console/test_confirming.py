@@ -32,7 +32,7 @@ def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     assert filer.confirm(filer.preview(), "DELETE 1").response["Location"] not in locations
 
 
-def test_a_preview_that_was_filed_and_is_over_is_not_called_filed_again(chatbot, filer):
+def test_an_ended_request_of_a_preview_is_not_shown_as_filed_again(chatbot, filer):
     conversation_of(chatbot, "alice")
     preview = filer.preview()
     page = filer.confirm(preview, "DELETE 1").response["Location"]
@@ -46,7 +46,7 @@ def test_a_preview_that_was_filed_and_is_over_is_not_called_filed_again(chatbot,
 
 
 @pytest.mark.parametrize("typed", ["", "DELETE", "delete 1", "DELETE 2", "DELETE 1 1", "1", "DELETE\0 1"])
-def test_what_is_typed_has_to_be_right(chatbot, filer, typed):
+def test_the_typed_confirmation_must_match(chatbot, filer, typed):
     conversation_of(chatbot, "alice")
     answer = filer.confirm(filer.preview(), typed)
     assert answer.is_preview
@@ -55,7 +55,7 @@ def test_what_is_typed_has_to_be_right(chatbot, filer, typed):
     assert filer.confirm(answer, " DELETE  1 ").status == 302
 
 
-def test_more_than_was_shown_is_shown_before_it_goes(chatbot, filer):
+def test_a_grown_preview_is_shown_again_before_filing(chatbot, filer):
     conversation_of(chatbot, "alice")
     preview = filer.preview()
     conversation_of(chatbot, "alice")
@@ -70,7 +70,7 @@ def test_more_than_was_shown_is_shown_before_it_goes(chatbot, filer):
     assert not ComplianceRequest.objects.exists()
 
 
-def test_a_preview_holds_for_a_while(chatbot, filer, monkeypatch):
+def test_a_preview_expires(chatbot, filer, monkeypatch):
     conversation_of(chatbot, "alice")
     preview = filer.preview()
     later = timezone.now() + timedelta(minutes=16)
@@ -81,7 +81,7 @@ def test_a_preview_holds_for_a_while(chatbot, filer, monkeypatch):
     assert filer.confirm(answer, "DELETE 1").status == 302
 
 
-def test_a_seal_is_of_one_user_and_one_chatbot(chatbot, neighbour, filer):
+def test_a_preview_token_belongs_to_one_user_and_one_chatbot(chatbot, neighbour, filer):
     conversation_of(chatbot, "alice")
     sealed = filer.preview().form("file")
     others = Filer(member(chatbot, Role.SUPPORT), chatbot)
@@ -96,7 +96,7 @@ def test_a_seal_is_of_one_user_and_one_chatbot(chatbot, neighbour, filer):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_switched_off_while_a_confirmation_looks_again_files_nothing():
+def test_nothing_is_filed_when_compliance_is_switched_off_during_confirmation():
     chatbot = ready_chatbot(slug="acme")
     filer = Filer(member(chatbot, Role.SUPPORT), chatbot)
     conversation_of(chatbot, "alice")

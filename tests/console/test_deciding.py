@@ -45,7 +45,7 @@ def test_a_decision_keeps_its_reason_and_its_note(chatbot: Chatbot, decision: De
     assert "The note was erased." in text_of(client, request)
 
 
-def test_a_decision_without_a_reason_comes_back_with_what_was_written(chatbot: Chatbot) -> None:
+def test_a_decision_without_a_reason_is_returned_with_the_input(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     request = held(chatbot)
     for reason, note, said in (
@@ -77,7 +77,7 @@ def test_a_refusal_of_the_operation_is_shown(chatbot: Chatbot) -> None:
         assert status_of(request) == before
 
 
-def test_what_is_held_for_another_reason_by_now_is_not_approved(chatbot: Chatbot) -> None:
+def test_a_request_held_for_another_reason_meanwhile_is_not_approved(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     request = held(chatbot, "export_pending")
     shown = '<input type="hidden" name="approve-held_for" value="export_pending"'
@@ -95,7 +95,7 @@ def test_what_is_held_for_another_reason_by_now_is_not_approved(chatbot: Chatbot
     assert status_of(request) == Status.ACCEPTED
 
 
-def test_whoever_filed_is_told_that_another_has_to_approve(chatbot: Chatbot) -> None:
+def test_the_user_who_filed_sees_that_another_must_approve(chatbot: Chatbot) -> None:
     Chatbot.objects.update(four_eyes=True)
     filer = staff(chatbot, Role.OFFICER)
     request = held(chatbot, "awaiting_approval", filed_by=f"user:{filer.pk}")
@@ -113,7 +113,7 @@ def test_whoever_filed_is_told_that_another_has_to_approve(chatbot: Chatbot) -> 
     assert status_of(request) == Status.ACCEPTED
 
 
-def test_whoever_approves_sees_what_would_be_erased_and_still_not_whom(chatbot: Chatbot) -> None:
+def test_an_approver_sees_the_counts_and_not_the_chatter(chatbot: Chatbot) -> None:
     conversation_of(chatbot, VALUE, "another", messages=3)
     conversation_of(chatbot, VALUE, messages=4)
     by_ids = of_conversations(chatbot, "c-1", status="on_hold", hold_reason="export_pending", held_at=timezone.now())
@@ -132,7 +132,7 @@ def test_whoever_approves_sees_what_would_be_erased_and_still_not_whom(chatbot: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_officers_who_approve_at_once_one_is_told(chatbot: Chatbot) -> None:
+def test_the_second_of_two_concurrent_approvals_is_refused_with_a_message(chatbot: Chatbot) -> None:
     first, second = member(chatbot, Role.OFFICER), member(chatbot, Role.OFFICER)
     request = held(chatbot)
     with transaction.atomic():

@@ -78,7 +78,7 @@ def test_a_paste_is_previewed_confirmed_and_filed(chatbot, neighbour, filer):
     }
 
 
-def test_what_is_held_for_two_reasons_is_marked_once(chatbot, filer):
+def test_a_request_held_for_two_reasons_is_marked_once(chatbot, filer):
     Chatbot.objects.filter(pk=chatbot.pk).update(max_conversations_per_deletion=1)
     for _ in range(2):
         conversation_of(chatbot, "M1")
@@ -89,7 +89,7 @@ def test_what_is_held_for_two_reasons_is_marked_once(chatbot, filer):
     assert "An earlier export" in preview.html
 
 
-def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
+def test_a_shared_conversation_counts_once(chatbot, filer):
     conversation_of(chatbot, "M1", "M2")
     preview = filer.preview_many("M1", "M2")
     assert "Several people took part in 1 of the conversations." in preview.text
@@ -100,7 +100,7 @@ def test_a_conversation_of_two_of_them_counts_once(chatbot, filer):
     assert "2 requests filed." in filer.confirm(preview, "DELETE 1").text
 
 
-def test_exports_of_many_tell_how_many_files_would_be_copied(chatbot, filer):
+def test_exports_of_many_show_how_many_files_would_be_copied(chatbot, filer):
     UploadedFileFactory.create(conversation=conversation_of(chatbot, "M1", messages=1), stored=True)
     asked = filer.preview_many("M1", action="export", include_files="on")
     assert "1 message, 1 uploaded file" in asked.text
@@ -123,11 +123,11 @@ def test_a_file_files_exact_values_with_their_references(chatbot, filer):
     assert "2 requests filed, 1 refused." in answer.text
 
 
-def test_a_heading_that_nobody_named_is_noticed(filer):
+def test_a_value_that_looks_like_a_heading_is_pointed_out(filer):
     assert "equals the UCI key: is it a heading?" in filer.preview_many("Member_id", "M1").text
 
 
-def test_as_much_as_can_be_pasted_can_be_confirmed(filer):
+def test_the_largest_paste_can_be_confirmed(filer):
     preview = filer.preview_many(*(f"{number:04}" + "😀" * 500 for number in range(1_000)))
     assert "1000 requests filed." in filer.confirm(preview, "DELETE 0").text
 
@@ -144,7 +144,7 @@ def test_it_files_once_however_often_it_is_sent(chatbot, filer, monkeypatch):
     assert values() == ["M1", "M2"]
 
 
-def test_a_list_that_was_filed_before_says_what_has_become_of_each(chatbot, filer):
+def test_a_list_filed_before_shows_the_state_of_each_request(chatbot, filer):
     preview = filer.preview_many("M1", "M2")
     assert "They start in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
     assert "They start in 15 minutes;" in filer.confirm(preview, "DELETE 0").text
@@ -158,7 +158,7 @@ def test_a_list_that_was_filed_before_says_what_has_become_of_each(chatbot, file
     assert ComplianceRequest.objects.count() == 2
 
 
-def test_nothing_is_filed_unless_it_is_what_was_shown(chatbot, filer, monkeypatch):
+def test_only_what_was_previewed_is_filed(chatbot, filer, monkeypatch):
     conversation_of(chatbot, "M1")
     preview = filer.preview_many("M1", "M2")
     assert "the text you typed does not match" in filer.confirm(preview, "DELETE 2").text
@@ -204,7 +204,7 @@ def test_an_export_without_a_bucket_cannot_be_filed(chatbot, filer):
         ({"pasted": "M\0001"}, "Null characters"),
     ],
 )
-def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
+def test_errors_are_shown_at_their_field(chatbot, filer, fields, words):
     given = {name: file(value) if name == "file" else value for name, value in fields.items()}
     answer = filer.preview_many(**given)
     assert answer.form("preview")
@@ -219,7 +219,7 @@ def test_a_file_of_ten_megabytes_is_refused(filer):
     assert "A form may have" in too_much.text
 
 
-def test_a_thousand_rows_take_as_many_questions_as_ten(chatbot, filer):
+def test_a_thousand_rows_take_as_many_queries_as_ten(chatbot, filer):
     conversation_of(chatbot, "M1")
     asked: dict[str, set[int]] = {"preview": set(), "file": set()}
     for number in (10, 1_000):
@@ -260,7 +260,7 @@ def test_whatever_is_sent_is_previewed_and_filed_whole_or_refused(chatbot, filer
         assert ComplianceRequest.objects.count() == before + len(filed) > before
 
 
-def test_an_export_that_waits_already_is_told_as_such(chatbot, filer):
+def test_an_export_that_is_already_waiting_is_shown_as_such(chatbot, filer):
     filer.confirm(filer.preview_many("M1", action="export"))
 
     answer = filer.confirm(filer.preview_many("M1", "M2", action="export"))

@@ -63,7 +63,7 @@ def test_an_export_needs_one_click(chatbot, filer):
     )
 
 
-def test_who_may_not_file_gets_no_form(chatbot, neighbour):
+def test_a_user_without_permission_to_file_gets_no_form(chatbot, neighbour):
     url = f"/admin/file/{chatbot.slug}/"
     viewer = member(chatbot)
     for page in ("", "many/"):
@@ -75,7 +75,7 @@ def test_who_may_not_file_gets_no_form(chatbot, neighbour):
         assert member(chatbot, Role.OFFICER).get(f"/admin/file/nobodys/{page}").status_code == 404
 
 
-def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
+def test_a_conversation_shows_its_chatters(chatbot, neighbour, filer):
     odd = " al\r\nice "
     conversation = conversation_of(chatbot, odd, "bob", external_id="c-1")
     other = conversation_of(neighbour, "alice")
@@ -98,7 +98,7 @@ def test_a_conversation_leads_to_its_chatters(chatbot, neighbour, filer):
     assert filer.post({"conversation": conversation.pk}).status == 410
 
 
-def test_the_chatter_of_a_conversation_is_chosen_if_there_is_one(chatbot, filer):
+def test_the_only_chatter_of_a_conversation_is_preselected(chatbot, filer):
     conversation = conversation_of(chatbot, "alice")
     form = filer.post({"conversation": conversation.pk, "action": "delete"}).form("preview")
     assert form["subject"] == [form["offered"][0]]
@@ -140,7 +140,7 @@ def test_conversations_are_named_by_ids_or_numbers(chatbot, neighbour, filer):
     assert f"no open conversation {other.pk}" in filer.preview("", whom="numbers", numbers=str(other.pk)).text
 
 
-def test_who_looks_alike_is_one_click_away(chatbot, filer):
+def test_similar_values_are_one_click_away(chatbot, filer):
     conversation_of(chatbot, "M00012")
     preview = filer.preview("m00012 ", reference="T-1")
     assert "No data found." in preview.text
@@ -152,7 +152,7 @@ def test_who_looks_alike_is_one_click_away(chatbot, filer):
     assert (filed().uci_value, filed().reference) == ("M00012", "T-1")
 
 
-def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
+def test_the_preview_shows_all_counts_and_warnings(chatbot, filer, settings):
     email = Variable.objects.create(chatbot=chatbot, name="email", category="custom", was_uci=True)
     conversation = conversation_of(chatbot, "alice", "bob")
     IdentityFactory.create(conversation=conversation, variable=email, value="x")
@@ -190,14 +190,14 @@ def test_the_preview_says_what_there_is_to_know(chatbot, filer, settings):
         ({"subject": "v1:x:y"}, "belongs to another user or chatbot"),
     ],
 )
-def test_what_is_wrong_stands_at_its_field(chatbot, filer, fields, words):
+def test_errors_are_shown_at_their_field(chatbot, filer, fields, words):
     answer = filer.preview(**fields)
     assert answer.form("preview")
     assert words in answer.text
     assert 'class="errors"' in answer.html or "notice bad" in answer.html
 
 
-def test_a_chatbot_that_takes_no_requests_says_so(chatbot, filer):
+def test_a_chatbot_that_takes_no_requests_explains_it(chatbot, filer):
     conversation_of(chatbot, "alice")
     preview = filer.preview()
     Chatbot.objects.filter(pk=chatbot.pk).update(compliance_enabled=False)
@@ -291,7 +291,7 @@ def test_whatever_is_sent_is_answered(chatbot, filer, value, reference, rest: di
     assert not ComplianceRequest.objects.exists()
 
 
-def test_an_export_that_waits_already_answers_for_the_next(chatbot, filer):
+def test_an_export_already_waiting_is_reused(chatbot, filer):
     for told in ("Filed. It starts in 15 minutes", "Nothing was filed: this equal export is waiting already."):
         answer = filer.confirm(filer.preview(action="export"))
         assert told in Answer(filer.client.get(answer.response["Location"])).text

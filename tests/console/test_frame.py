@@ -28,11 +28,11 @@ def test_it_offers_a_superuser_what_it_does_not_offer_a_member(admin_client: Cli
     assert users not in member(chatbot, Role.OFFICER).get(RECORDS).text
 
 
-def test_it_shows_no_history_of_what_one_did(admin_client: Client) -> None:
+def test_the_users_recent_actions_are_not_shown(admin_client: Client) -> None:
     assert "Recent actions" not in admin_client.get(RECORDS).text
 
 
-def test_an_address_that_takes_a_form_alone_says_so(admin_client: Client, chatbot: Chatbot) -> None:
+def test_a_path_that_accepts_post_only_explains_it(admin_client: Client, chatbot: Chatbot) -> None:
     # Where the log-in leads whoever had been logged out when they sent a form.
     answer = admin_client.get(reverse("console:switch_compliance", args=[chatbot.slug]))
     assert (answer.status_code, answer["Allow"]) == (405, "POST")

@@ -15,7 +15,7 @@ def page(address: str, **given: str) -> ListPage[Chatbot]:
 
 
 @pytest.mark.django_db
-def test_it_leads_through_a_list_and_back_and_refuses_cursors_of_others() -> None:
+def test_it_pages_both_ways_and_refuses_cursors_of_other_lists() -> None:
     for number in range(5):
         factories.ChatbotFactory.create(slug=f"bot-{number}")
 

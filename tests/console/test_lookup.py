@@ -64,7 +64,7 @@ def test_by_value_it_shows_conversations_and_requests(chatbot: Chatbot, neighbou
     assert str(theirs.pk) not in answer.text
 
 
-def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Chatbot) -> None:
+def test_a_lookup_shows_an_erased_chatter_while_digests_are_kept(chatbot: Chatbot) -> None:
     client = member(chatbot)
     assert "No deletion request is known. UCI values and IDs can be found for 90 days" in words_of(
         ask(client, "value", "42")
@@ -82,7 +82,7 @@ def test_it_answers_whether_somebody_was_deleted_while_digests_live(chatbot: Cha
     assert "No deletion request is known" in words_of(ask(client, "value", "42"))
 
 
-def test_what_was_withdrawn_or_erased_by_a_later_one_is_not_called_unknown_or_still_to_come(chatbot: Chatbot) -> None:
+def test_cancelled_and_later_erased_requests_are_not_shown_as_unknown_or_pending(chatbot: Chatbot) -> None:
     client = member(chatbot)
     now = timezone.now()
     given_up = deletion_of(chatbot, "42", status="failed", failed_at=now, error_code="x")
@@ -102,7 +102,7 @@ def test_what_was_withdrawn_or_erased_by_a_later_one_is_not_called_unknown_or_st
         assert "No deletion request is known" not in words
 
 
-def test_by_value_it_shows_what_is_left_of_those_that_were_deleted_and_what_came_since(chatbot: Chatbot) -> None:
+def test_by_value_it_shows_erased_conversations_and_later_ones(chatbot: Chatbot) -> None:
     gone = planted(chatbot)
     completed(chatbot, VALUE, id=DELETION)
     erase(gone)
@@ -119,7 +119,7 @@ def test_by_value_it_shows_what_is_left_of_those_that_were_deleted_and_what_came
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_by_id_it_shows_a_closed_one_as_deleted_and_the_request(chatbot: Chatbot, close: Any) -> None:
+def test_by_id_it_shows_a_closed_conversation_as_deleted_with_its_request(chatbot: Chatbot, close: Any) -> None:
     conversation = planted(chatbot)
     ended: dict[str, Any] = (
         {"status": "completed", "completed_at": timezone.now(), "result": "done"} if close is erase else {}
@@ -139,7 +139,7 @@ def test_by_id_it_shows_a_closed_one_as_deleted_and_the_request(chatbot: Chatbot
         assert VALUE not in answer.text
 
 
-def test_what_one_look_up_finds_is_not_in_the_next(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_results_of_one_lookup_are_not_in_the_next(chatbot: Chatbot, neighbour: Chatbot) -> None:
     theirs = planted(neighbour)
     assert transcripts_of(ask(member(neighbour), "conversation", str(theirs.pk), chatbot="neighbour")) == [theirs.pk]
     assert transcripts_of(ask(member(chatbot), "conversation", "nobody's")) == []
@@ -154,7 +154,7 @@ def test_by_id_and_by_number_both_are_found(chatbot: Chatbot) -> None:
     assert str(request.pk) in answer.text
 
 
-def test_by_name_it_finds_open_ones_and_tells_that_it_cannot_know_of_others(chatbot: Chatbot) -> None:
+def test_by_name_it_finds_open_conversations_and_warns_about_closed_ones(chatbot: Chatbot) -> None:
     ada = planted(chatbot, user_name="Ada Lovelace")
     erase(planted(chatbot, 1, user_name="Ada Byron"))
     client = member(chatbot)
@@ -182,7 +182,7 @@ def test_by_request_it_shows_the_request_and_what_it_has_closed(chatbot: Chatbot
     assert "The id of a request looks like" in ask(client, "request", "42").text
 
 
-def test_values_that_look_like_it_are_offered(chatbot: Chatbot) -> None:
+def test_similar_values_are_offered(chatbot: Chatbot) -> None:
     conversation_of(chatbot, "M-7")
     client = member(chatbot)
     answer = ask(client, "value", " m-7")
@@ -192,7 +192,7 @@ def test_values_that_look_like_it_are_offered(chatbot: Chatbot) -> None:
     assert re.search(r'<form class="row" method="post" [^>]*autocomplete="off"', answer.text)
 
 
-def test_more_than_is_shown_is_told(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_result_is_shown_as_truncated(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MAX_RESULTS", 2)
     for _ in range(3):
         conversation_of(chatbot, "42", messages=0)
@@ -214,14 +214,14 @@ def test_more_than_is_shown_is_told(chatbot: Chatbot, monkeypatch: pytest.Monkey
         ({"what": "conversation", "text": "x" * 201}, "An id has 1 to 200"),
     ],
 )
-def test_what_cannot_be_looked_up_is_told_on_the_page(chatbot: Chatbot, given: dict[str, str], said: str) -> None:
+def test_invalid_input_is_reported_on_the_page(chatbot: Chatbot, given: dict[str, str], said: str) -> None:
     answer = ask(member(chatbot), **{"what": "value", "text": "42", **given})
     assert answer.status_code == 200
     assert said in answer.text
     assert "Was it deleted" not in answer.text
 
 
-def test_without_a_uci_it_says_so(chatbot: Chatbot) -> None:
+def test_without_a_uci_the_page_explains_it(chatbot: Chatbot) -> None:
     Variable.objects.update(is_uci=False)
     answer = ask(member(chatbot), "value", "42", key="")
     assert "has no Unique Chatter Identifier" in answer.text
@@ -249,7 +249,7 @@ def test_another_chatbots_are_not_looked_up(chatbot: Chatbot, neighbour: Chatbot
 
 
 @pytest.mark.parametrize(("what", "text"), [("value", VALUE), ("name", PLANTED), ("conversation", f"{PLANTED} 0")])
-def test_what_is_looked_up_is_in_no_address_session_message_history_or_log(
+def test_the_searched_value_is_in_no_url_session_message_history_or_log(
     chatbot: Chatbot, caplog: pytest.LogCaptureFixture, what: str, text: str
 ) -> None:
     planted(chatbot)

@@ -82,13 +82,13 @@ def test_a_file_of_one_column_needs_no_heading():
         ("\n".join(map(str, range(1_001))).encode(), {}, ""),
     ],
 )
-def test_what_cannot_be_read_is_told_at_its_field(content, columns, where):
+def test_an_unreadable_file_is_reported_at_its_field(content, columns, where):
     error = unreadable(content, **columns)
     assert error.where == where
     assert error.text
 
 
-def test_the_headings_there_are_stand_beside_the_words():
+def test_the_error_lists_the_existing_headings():
     error = unreadable(b"ada@example.org;7\n", column="id")
     assert error.headings == ["ada@example.org", "7"]
     assert "ada" not in str(error)
@@ -116,7 +116,7 @@ def test_a_line_break_in_a_pasted_cell_is_refused_since_browsers_change_it():
         ("a\ufffdb", ["contains �, which replaces characters lost in conversion"]),
     ],
 )
-def test_what_looks_like_an_accident_is_told(value, words):
+def test_probable_accidents_are_pointed_out(value, words):
     assert peculiarities(value) == words
 
 
@@ -138,7 +138,7 @@ def test_whatever_is_sent_is_read_or_refused(text, column, reference_column):
 
 
 @given(cells=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, unique=True))
-def test_what_a_spreadsheet_writes_comes_back_exactly(cells):
+def test_values_from_a_spreadsheet_are_read_exactly(cells):
     written = io.StringIO(newline="")
     csv.writer(written, quoting=csv.QUOTE_ALL).writerows([["id"], *([cell] for cell in cells)])
     assert values(read_file(written.getvalue().encode(), column="id")) == cells

@@ -36,7 +36,7 @@ def fields_of(records: RecordAdmin) -> Iterator[str]:
     yield from (name.removeprefix("-") for name in records.ordering)
 
 
-def test_there_is_one_for_each_of_these() -> None:
+def test_each_recorded_model_has_a_page() -> None:
     assert {one.model for one in ADMINS} == set(RECORDS)
 
 
@@ -65,7 +65,7 @@ def rows(chatbot: Chatbot) -> dict[type, object]:
     return {ComplianceRequest: request, Claim: Claim.objects.get()}
 
 
-def test_they_show_rows_without_whom_they_name(rows: object, admin_client: Client) -> None:
+def test_records_show_rows_without_personal_data(rows: object, admin_client: Client) -> None:
     for records in ADMINS:
         name = f"admin:{records.opts.app_label}_{records.opts.model_name}"
         pages = [reverse(f"{name}_changelist")]

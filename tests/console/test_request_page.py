@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 Make = Callable[..., ComplianceRequest]
 
 
-def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot) -> None:
+def test_each_state_shows_what_it_waits_for_and_the_possible_actions(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     now = timezone.now()
     begun = {"started_at": now, "cutoff_at": now}
@@ -77,7 +77,7 @@ def test_each_state_says_what_it_waits_for_and_what_can_be_done(chatbot: Chatbot
         assert VALUE not in text
 
 
-def test_roles_are_offered_and_allowed_what_is_theirs(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_each_role_is_offered_and_allowed_its_own_actions(chatbot: Chatbot, neighbour: Chatbot) -> None:
     theirs = {
         "viewer": (member(chatbot), set()),
         "support": (member(chatbot, Role.SUPPORT), {"retry", "cancel"}),
@@ -111,7 +111,7 @@ def test_roles_are_offered_and_allowed_what_is_theirs(chatbot: Chatbot, neighbou
     assert status_of(other) == Status.ON_HOLD
 
 
-def test_a_held_deletion_leads_to_the_exports_that_are_owed(chatbot: Chatbot) -> None:
+def test_a_held_deletion_links_to_its_blocking_exports(chatbot: Chatbot) -> None:
     owed = export_of(chatbot, VALUE, status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     noted = of_conversations(chatbot, "c-1", kind="export")
     export_of(chatbot, "another", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
@@ -121,7 +121,7 @@ def test_a_held_deletion_leads_to_the_exports_that_are_owed(chatbot: Chatbot) ->
     assert address(noted) in text
 
 
-def test_a_request_that_waits_for_an_earlier_one_leads_to_it(chatbot: Chatbot) -> None:
+def test_a_request_that_waits_for_an_earlier_one_links_to_it(chatbot: Chatbot) -> None:
     client = member(chatbot)
     first, second = export_of(chatbot, "42"), deletion_of(chatbot, "42")
     third, fourth = of_conversations(chatbot, "c-1"), of_conversations(chatbot, "c-1", "c-2")
@@ -157,7 +157,7 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
 
 
 @pytest.mark.django_db(transaction=True)  # an export is read on a connection of its own
-def test_an_export_is_fetched_by_support_staff_and_officers(
+def test_an_export_is_downloaded_by_support_staff_and_officers(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:
     conversation_of(chatbot, VALUE, messages=3)
@@ -187,7 +187,7 @@ def test_an_export_is_fetched_by_support_staff_and_officers(
     assert client_of(support).get(address(waiting(chatbot), "download")).status_code == 404
 
 
-def test_what_lies_in_a_clients_bucket_is_named_but_not_its_key(chatbot: Chatbot) -> None:
+def test_a_file_in_a_clients_bucket_is_named_without_its_key(chatbot: Chatbot) -> None:
     now = timezone.now()
     done = export_of(chatbot, VALUE)
     ComplianceRequest.objects.filter(pk=done.pk).update(
@@ -221,7 +221,7 @@ def test_callbacks_are_shown_by_their_host_and_sent_again(chatbot: Chatbot) -> N
     assert callback.state == "waiting"
 
 
-def test_the_progress_can_be_asked_for_alone(chatbot: Chatbot) -> None:
+def test_the_progress_can_be_requested_separately(chatbot: Chatbot) -> None:
     client = member(chatbot)
     now = timezone.now()
     request = waiting(
@@ -236,7 +236,7 @@ def test_the_progress_can_be_asked_for_alone(chatbot: Chatbot) -> None:
     assert "data-progress" not in text_of(client, failed(chatbot))
 
 
-def test_its_queries_do_not_grow_and_never_read_whom_it_names(chatbot: Chatbot) -> None:
+def test_the_number_of_queries_is_constant_and_none_reads_the_chatter(chatbot: Chatbot) -> None:
     client = member(chatbot)
     few = completed(chatbot)
     changelog.record("request.accepted", chatbot_id=chatbot.pk, request_id=few.pk, actor="user:1")
@@ -259,7 +259,7 @@ def test_its_queries_do_not_grow_and_never_read_whom_it_names(chatbot: Chatbot) 
     ]
 
 
-def test_every_event_of_a_request_and_every_reason_has_words() -> None:
+def test_every_event_and_every_reason_has_a_label() -> None:
     about_requests = {event for event in changelog.VOCABULARY if event.startswith(("request.", "callback."))}
     assert EVENTS.keys() == about_requests | {"export.downloaded"}
     assert set(labels.SHORT_HOLDS) == set(ComplianceRequest.HoldReason)

@@ -47,7 +47,7 @@ def decide(
     return answer.text
 
 
-def test_it_shows_the_requests_of_ones_chatbots_newest_first_and_names_nobody(chatbot, neighbour, admin_client):
+def test_the_list_shows_the_users_requests_newest_first_without_personal_data(chatbot, neighbour, admin_client):
     ours = [waiting(chatbot), held(chatbot, reference="TICKET-7"), failed(chatbot), completed(chatbot)]
     theirs = [waiting(neighbour)]
 
@@ -102,9 +102,7 @@ def test_it_filters(chatbot: Chatbot) -> None:
         assert set(shown(client, **filters)) == {str(made[name].pk) for name in expected}, filters
 
 
-def test_its_days_are_those_of_the_chatbot_as_on_the_dashboard_that_leads_to_them(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_days_are_in_the_chatbots_time_zone_as_on_the_dashboard(chatbot: Chatbot, neighbour: Chatbot) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Tokyo")
     at = (timezone.now() - timedelta(days=2)).replace(hour=20, minute=0)  # there the next day has begun
     filed = waiting(chatbot, id=queries.first_id(at))
@@ -125,7 +123,7 @@ def test_its_days_are_those_of_the_chatbot_as_on_the_dashboard_that_leads_to_the
     assert "Filed from (UTC)" in client_of(user).get(LIST).text
 
 
-def test_it_marks_what_is_due_in_words(chatbot: Chatbot) -> None:
+def test_due_requests_are_marked_in_words(chatbot: Chatbot) -> None:
     waiting(chatbot, due_at=timezone.now() - timedelta(hours=1))
     now = timezone.now()
     waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=6))
@@ -134,7 +132,7 @@ def test_it_marks_what_is_due_in_words(chatbot: Chatbot) -> None:
     assert (text.count("Overdue</span>"), text.count("Due soon</span>")) == (1, 1)
 
 
-def test_it_says_what_is_wrong_with_a_filter_and_what_an_empty_list_means(chatbot: Chatbot) -> None:
+def test_a_bad_filter_and_an_empty_list_are_explained(chatbot: Chatbot) -> None:
     client = member(chatbot)
     assert "No requests have been filed yet." in client.get(LIST).text
     assert "Nothing needs attention" in client.get(f"{LIST}?view=needs-attention").text
@@ -145,7 +143,7 @@ def test_it_says_what_is_wrong_with_a_filter_and_what_an_empty_list_means(chatbo
     assert list(refused.context["rows"]) == []
 
 
-def test_another_chatbot_does_not_exist_in_it(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_another_chatbots_requests_are_not_listed(chatbot: Chatbot, neighbour: Chatbot) -> None:
     held(neighbour)
     client = member(chatbot)
     text = client.get(LIST).text
@@ -203,7 +201,7 @@ def test_pages_follow_each_other_over_several_chatbots(admin_client: Client, cha
         ("cancel:filed_by_mistake", waiting, Status.CANCELLED),
     ],
 )
-def test_it_decides_on_the_selected_through_the_operation_after_it_was_confirmed(
+def test_selected_requests_are_decided_after_a_confirmation(
     chatbot: Chatbot, choice: str, make: Callable[[Chatbot], ComplianceRequest], status: str
 ) -> None:
     user = staff(chatbot, Role.OFFICER)
@@ -224,7 +222,7 @@ def test_it_decides_on_the_selected_through_the_operation_after_it_was_confirmed
     ] * 2
 
 
-def test_it_says_why_some_of_the_selected_were_refused(chatbot: Chatbot) -> None:
+def test_refused_decisions_are_explained(chatbot: Chatbot) -> None:
     first, second, third = waiting(chatbot), waiting(chatbot), held(chatbot)
 
     text = decide(member(chatbot, Role.OFFICER), "approve:other", first, second, third)
@@ -234,7 +232,7 @@ def test_it_says_why_some_of_the_selected_were_refused(chatbot: Chatbot) -> None
     assert status_of(third) == Status.ACCEPTED
 
 
-def test_it_approves_of_the_selected_what_is_held_as_it_was_shown(chatbot: Chatbot) -> None:
+def test_only_requests_still_held_as_shown_are_approved(chatbot: Chatbot) -> None:
     same, other, fresh = held(chatbot), held(chatbot, "export_pending"), waiting(chatbot)
     shown = decide(member(chatbot, Role.OFFICER), "approve:other", same, other, fresh, confirmed=False)
     seen = [f"{same.pk}:too_many_conversations", f"{other.pk}:export_pending", f"{fresh.pk}:"]
@@ -280,7 +278,7 @@ def test_it_offers_and_carries_out_what_the_role_allows(chatbot: Chatbot, role: 
         assert (status_of(request) != before[action]) == (action in may)
 
 
-def test_it_decides_only_where_the_user_has_the_role_and_only_what_they_see(chatbot, neighbour) -> None:
+def test_decisions_require_the_role_in_the_requests_chatbot(chatbot, neighbour) -> None:
     user = staff(chatbot, Role.OFFICER)
     Membership.objects.create(chatbot=neighbour, user=user, role=Role.VIEWER)
     unseen = factories.ready_chatbot(slug="unseen")
@@ -294,7 +292,7 @@ def test_it_decides_only_where_the_user_has_the_role_and_only_what_they_see(chat
     assert str(hidden.pk) not in decide(client_of(user), "approve:other", theirs, hidden, confirmed=False)
 
 
-def test_whoever_filed_approves_none_of_them_under_four_eyes(chatbot: Chatbot) -> None:
+def test_the_user_who_filed_cannot_approve_under_four_eyes(chatbot: Chatbot) -> None:
     Chatbot.objects.update(four_eyes=True)
     user = staff(chatbot, Role.OFFICER)
     own, anothers = held(chatbot, filed_by=f"user:{user.pk}"), held(chatbot)
@@ -305,7 +303,7 @@ def test_whoever_filed_approves_none_of_them_under_four_eyes(chatbot: Chatbot) -
     assert (status_of(own), status_of(anothers)) == (Status.ON_HOLD, Status.ACCEPTED)
 
 
-def test_without_a_choice_or_a_selection_it_says_what_is_missing(chatbot: Chatbot) -> None:
+def test_a_missing_choice_or_selection_is_reported(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     request = held(chatbot)
     assert "Choose what to do with the selected requests." in decide(client, "", request)
@@ -317,7 +315,7 @@ def test_without_a_choice_or_a_selection_it_says_what_is_missing(chatbot: Chatbo
     assert garbled.status_code == 404
 
 
-def test_it_leads_back_to_the_list_as_it_was_and_nowhere_else(chatbot: Chatbot) -> None:
+def test_it_redirects_back_to_the_list_and_nowhere_else(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     for asked, leads in (
         (f"{LIST}?view=needs-attention", f"{LIST}?view=needs-attention"),
@@ -331,7 +329,7 @@ def test_it_leads_back_to_the_list_as_it_was_and_nowhere_else(chatbot: Chatbot) 
         assert (answer.status_code, answer["Location"]) == (302, leads)
 
 
-def test_it_never_reads_whom_a_request_names(admin_client: Client, chatbot: Chatbot) -> None:
+def test_the_list_never_reads_the_chatter_of_a_request(admin_client: Client, chatbot: Chatbot) -> None:
     held(chatbot)
     with CaptureQueriesContext(connection) as queries:
         admin_client.get(f"{LIST}?view=needs-attention")

@@ -62,7 +62,7 @@ def test_a_document_sent_again_changes_nothing(caller):
     assert (second["number"], second["outcome"]) == (first["number"], "unchanged")
 
 
-def test_a_list_is_answered_in_order_and_a_bad_document_sinks_no_other(caller):
+def test_a_list_is_answered_in_order_and_a_bad_document_affects_no_other(caller):
     bad = document(2, channel="carrier pigeon")
     answered = results(caller.post(CONVERSATIONS, [document(1), bad, document(3), 5]))
     assert [(result["id"], result["outcome"]) for result in answered] == [
@@ -78,7 +78,7 @@ def test_a_list_is_answered_in_order_and_a_bad_document_sinks_no_other(caller):
     assert Conversation.objects.count() == 2
 
 
-def test_a_time_with_an_offset_that_the_database_does_not_take_sinks_no_other(caller):
+def test_a_time_with_an_unsupported_offset_affects_no_other_document(caller):
     times = ("2026-11-23T09:00:00+16:00", "2026-11-23T09:00:00-20:21", "2026-11-23T09:00:00-15:59")
     answered = results(caller.post(CONVERSATIONS, [document(n, started_at=time) for n, time in enumerate(times)]))
     assert [result["outcome"] for result in answered] == ["refused", "refused", "created"]

@@ -106,7 +106,7 @@ def test_it_keeps_the_files_own_name(caller, conversation, sent, kept):
     ],
     ids=range(18),
 )
-def test_it_says_what_is_wrong_with_a_form(caller, conversation, storage, parts, expected):
+def test_errors_of_a_form_are_explained(caller, conversation, storage, parts, expected):
     answer = send(caller, conversation.pk, form(*parts))
 
     assert pointers(answer) == expected
@@ -188,7 +188,7 @@ def test_it_takes_a_file_of_exactly_the_limit_and_none_larger(caller, conversati
     assert send(caller, conversation.pk, form(file(b"x" * 1000))).status_code == 201
 
 
-def test_it_refuses_at_once_what_says_that_it_is_too_large(caller, conversation, storage, settings: Settings):
+def test_a_file_declared_too_large_is_refused_at_once(caller, conversation, storage, settings: Settings):
     settings.UPLOAD_MAX_BYTES = 1000
 
     problem(send(caller, conversation.pk, form(file(b"x" * 100_000))), 413, "too_large")
@@ -201,7 +201,7 @@ def test_the_limit_of_other_bodies_does_not_count(caller, conversation, settings
     assert send(caller, conversation.pk, form(file(b"x" * 100_000))).status_code == 201
 
 
-def test_it_wants_the_scope_and_a_token(chatbot, conversation):
+def test_an_upload_requires_a_token_with_the_scope(chatbot, conversation):
     problem(send(TokenCaller(chatbot, scopes=["conversations:read"]), conversation.pk, WHOLE), 403, "scope_missing")
     problem(send(SigningCaller(chatbot), conversation.pk, WHOLE), 401, "not_authenticated")
     nobody = Client().post(f"/api/v1/chatbots/acme/conversations/{conversation.pk}/files", WHOLE, content_type=FORM)

@@ -73,7 +73,9 @@ def test_a_conversation_is_shown_whole_in_each_call(chatbot: Chatbot, caller: To
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_of_a_closed_one_only_what_is_kept_leaves(chatbot: Chatbot, caller: TokenCaller, close: Any) -> None:
+def test_a_closed_conversation_returns_only_its_kept_fields(
+    chatbot: Chatbot, caller: TokenCaller, close: Any
+) -> None:
     conversation = planted(chatbot)
     close(conversation)
     shown: dict[str, Any] = {
@@ -181,7 +183,7 @@ def test_long_comments_end_a_page_early_and_a_look_up_asks_for_fewer(
     problem(caller.post("conversations/lookup", {"ids": [row.external_id for row in rows]}), 413, "too_large")
 
 
-def test_look_ups_answer_in_order_with_repetitions_and_strangers(
+def test_lookups_answer_in_order_including_repeated_and_unknown_ids(
     chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
 ) -> None:
     first, second = (conversation_of(chatbot, "42", messages=0, external_id=one) for one in ("a", "b"))
@@ -207,7 +209,7 @@ def test_look_ups_answer_in_order_with_repetitions_and_strangers(
         (b'{"ids": ["a"], "ids": ["b"]}', {}),
     ],
 )
-def test_look_ups_that_are_none_are_refused(caller: TokenCaller, body: Any, at_fault: dict[str, str]) -> None:
+def test_invalid_lookups_are_refused(caller: TokenCaller, body: Any, at_fault: dict[str, str]) -> None:
     response = caller.post("conversations/lookup", body)
     assert pointers(response) == at_fault
     assert PLANTED not in response.content.decode()
@@ -238,7 +240,7 @@ def test_parameters_that_do_not_fit_are_refused(caller: TokenCaller, query: str,
     assert pointers(caller.get(f"conversations?{query}")) == at_fault
 
 
-def test_single_ones_take_no_parameters(chatbot: Chatbot, caller: TokenCaller) -> None:
+def test_single_conversations_take_no_parameters(chatbot: Chatbot, caller: TokenCaller) -> None:
     number = ConversationFactory.create(chatbot=chatbot).pk
     assert pointers(caller.get(f"conversations/{number}?deleted=true")) == {"/deleted": "unknown_field"}
 
@@ -259,7 +261,9 @@ def test_a_number_without_a_conversation_is_not_found(caller: TokenCaller, numbe
     problem(caller.get(f"conversations/{number}"), 404, "not_found")
 
 
-def test_another_chatbots_learn_nothing(chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller) -> None:
+def test_another_chatbots_token_gets_no_information(
+    chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
+) -> None:
     theirs = planted(neighbour)
     problem(caller.get(f"conversations/{theirs.pk}"), 404, "not_found")
     assert listed(caller) == []

@@ -178,7 +178,7 @@ def _file_of(conversation: Conversation) -> int:
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_conversation_is_opened_by_no_call(
+def test_no_call_returns_a_closed_conversation(
     chatbot: Chatbot, caller: TokenCaller, close: Callable[[Conversation], None]
 ) -> None:
     conversation = planted(chatbot)
@@ -234,7 +234,7 @@ def test_a_mark_between_finding_and_reading_an_entry_of_the_log_hides_it(
     assert PLANTED not in response.content.decode()
 
 
-def test_strangers_and_strange_numbers_are_not_found(
+def test_unknown_and_malformed_numbers_are_not_found(
     chatbot: Chatbot, neighbour: Chatbot, caller: TokenCaller
 ) -> None:
     theirs, ours, other = planted(neighbour), planted(chatbot, 1), planted(chatbot, 2)

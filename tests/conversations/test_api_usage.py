@@ -143,7 +143,7 @@ def test_sixty_months_and_the_ends_of_time_can_be_asked_for(caller: TokenCaller)
 
 
 @given(st.dates(max_value=date(9998, 1, 1)), st.integers(0, 60))
-def test_months_are_reckoned_to_and_fro(day: Any, count: int) -> None:
+def test_months_are_added_and_subtracted(day: Any, count: int) -> None:
     month = usage.months_before(day, count)
     assert month.day == 1
     for _ in range(count):

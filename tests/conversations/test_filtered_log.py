@@ -77,9 +77,7 @@ def test_it_filters(chatbot: Chatbot, filters: LogFilters, fitting: Any, other: 
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_of_a_closed_one_it_gives_what_is_kept_and_nothing_can_be_learnt_by_filters(
-    chatbot: Chatbot, close: Any
-) -> None:
+def test_closed_conversations_show_only_kept_fields_and_do_not_match_filters(chatbot: Chatbot, close: Any) -> None:
     conversation = planted(chatbot, language="fr")
     filters = (LogFilters(language="fr"), LogFilters(csat=CsatFilter.COMMENT))
     assert [numbers(page(chatbot, one)) for one in filters] == [[conversation.pk]] * 2

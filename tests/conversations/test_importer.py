@@ -151,19 +151,19 @@ def test_it_reads_standard_input(
     assert json.loads(capsys.readouterr().out)["created"] == 1
 
 
-def test_it_knows_no_chatbot_of_that_name(db: None, tmp_path: Path) -> None:
+def test_an_unknown_chatbot_is_reported(db: None, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="There is no chatbot 'nobody'"):
         call_command("import_conversations", "nobody", str(tmp_path / "x"))
 
 
-def test_it_says_why_a_file_cannot_be_opened(chatbot: Chatbot, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_explained(chatbot: Chatbot, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No such file"):
         call_command("import_conversations", chatbot.slug, str(tmp_path / "missing"))
     with pytest.raises(CommandError, match="Is a directory"):
         call_command("import_conversations", chatbot.slug, str(tmp_path))
 
 
-def test_it_says_nothing_of_the_rows_when_the_database_refuses(
+def test_a_database_refusal_contains_no_row_data(
     chatbot: Chatbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "conversations.jsonl"

@@ -61,7 +61,7 @@ def test_it_overwrites_present_fields_and_keeps_absent_ones(chatbot: Chatbot) ->
     assert (row.csat_score, row.csat_comment, row.message_count) == (0, "quick", 2)
 
 
-def test_the_first_document_says_when_a_conversation_began(chatbot: Chatbot) -> None:
+def test_the_first_document_sets_the_start_of_a_conversation(chatbot: Chatbot) -> None:
     earlier, later = "2026-10-31T09:00:00Z", "2026-11-02T09:00:00Z"
     first = results(chatbot, parsed(), update(started_at=later, language="en"))
 
@@ -152,7 +152,7 @@ def test_it_keeps_what_an_earlier_document_of_the_call_changed(chatbot: Chatbot)
     assert Conversation.objects.get().language == "fr"
 
 
-def test_it_knows_what_is_stored_also_after_a_new_conversation_of_the_call(chatbot: Chatbot) -> None:
+def test_stored_values_are_known_after_a_new_conversation_in_the_same_call(chatbot: Chatbot) -> None:
     stored(chatbot, parsed("c-2"))
 
     assert results(chatbot, parsed("c-1"), parsed("c-2")) == ["created", "unchanged"]

@@ -26,7 +26,7 @@ from tests.factories import VariableFactory, conversation_of, ready_chatbot
 T = TypeVar("T")
 
 
-def test_it_wants_channel_and_start_of_a_new_conversation_only(chatbot: Chatbot) -> None:
+def test_channel_and_start_are_required_only_for_new_conversations(chatbot: Chatbot) -> None:
     [outcome] = stored(chatbot, update("c-1", language="en"))
 
     assert [(error.pointer, error.code) for error in outcome.errors] == [
@@ -54,7 +54,7 @@ def test_it_takes_at_most_a_thousand_documents(chatbot: Chatbot) -> None:
     assert store(chatbot=chatbot, documents=[]) == []
 
 
-def test_it_says_nothing_of_the_rows_when_the_database_refuses(chatbot: Chatbot) -> None:
+def test_a_database_refusal_contains_no_row_data(chatbot: Chatbot) -> None:
     bad = parsed(user_name="Lovelace")
     bad["messages"] = [{**(bad["messages"] or [])[0], "sender": cast("Any", "nobody")}]
 
@@ -66,7 +66,7 @@ def test_it_says_nothing_of_the_rows_when_the_database_refuses(chatbot: Chatbot)
     assert not Conversation.objects.exists()
 
 
-def test_it_gives_up_when_other_intakes_of_the_same_conversations_keep_coming_first(
+def test_it_gives_up_when_other_intakes_keep_winning_the_race(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overtaken(**_: Any) -> None:
@@ -153,7 +153,7 @@ def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s
     ],
     ids=["begun before the cut", "stored before it", "begun and stored after it"],
 )
-def test_whether_a_stored_conversation_is_an_erased_chatter_s_does_not_depend_on_the_start_that_a_document_names(
+def test_a_documents_start_does_not_change_which_conversations_are_an_erased_chatters(
     chatbot: Chatbot, cut: timedelta, was_stored: bool, said: timedelta, result: str
 ) -> None:
     [outcome] = stored(chatbot, parsed(custom_variables={}))

@@ -23,9 +23,7 @@ def named(chatbot: Chatbot, *names: str) -> list[int]:
     return [ConversationFactory.create(chatbot=chatbot, user_name=name).pk for name in names]
 
 
-def test_by_name_it_finds_the_exact_and_what_begins_so_whatever_the_case(
-    chatbot: Chatbot, neighbour: Chatbot
-) -> None:
+def test_by_name_it_finds_exact_and_prefix_matches_in_any_case(chatbot: Chatbot, neighbour: Chatbot) -> None:
     ada, lovelace, adam, zoe, _ = named(chatbot, " ADA", "Ada Lovelace", "adam", "ZOË", "Bada")
     named(neighbour, "Ada")
     named(chatbot, "A%", "_da")
@@ -70,7 +68,7 @@ def test_by_value_it_finds_the_newest_as_the_log_shows_them(
     assert (len(found().rows), found().has_more) == (2, True)
 
 
-def test_by_id_it_finds_an_erased_one_while_its_digest_lives(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_by_id_it_finds_an_erased_conversation_while_its_digest_is_kept(chatbot: Chatbot, neighbour: Chatbot) -> None:
     conversation = planted(chatbot)
 
     def found(of: Chatbot = chatbot) -> SearchResult:
@@ -87,7 +85,7 @@ def test_by_id_it_finds_an_erased_one_while_its_digest_lives(chatbot: Chatbot, n
     assert search.by_number(chatbot=neighbour, number=conversation.pk).rows == ()
 
 
-def test_by_request_it_finds_what_a_deletion_has_closed(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_by_request_it_finds_conversations_closed_by_a_deletion(chatbot: Chatbot, neighbour: Chatbot) -> None:
     first, second, _ = (planted(chatbot, number) for number in range(3))
     mark(first)
     erase(second)

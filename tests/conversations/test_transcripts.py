@@ -159,7 +159,7 @@ def test_it_gives_a_conversation_without_messages_one_line(chatbot: Chatbot) -> 
     assert (line["user_name"], line["message_id"], line["sent_at"], line["file_id"]) == ("Ada", "", "", "")
 
 
-def test_it_holds_nothing_of_the_neighbours(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_a_transcript_contains_no_data_of_other_chatbots(chatbot: Chatbot, neighbour: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", text="mine")
     for value in ("43", "4", "42 ", " 42", "42\u200b"):
         factories.conversation_of(chatbot, value, text="not mine")
@@ -170,7 +170,7 @@ def test_it_holds_nothing_of_the_neighbours(chatbot: Chatbot, neighbour: Chatbot
     assert {line["text"] for line in lines(chatbot)} == {"mine"}
 
 
-def test_it_leaves_out_what_is_marked_or_erased(chatbot: Chatbot) -> None:
+def test_marked_and_erased_conversations_are_left_out(chatbot: Chatbot) -> None:
     factories.conversation_of(chatbot, "42", text="live")
     factories.conversation_of(chatbot, "42", text="marked", deletion_request_id=uuid4())
     assert counted(chatbot).conversations == 1

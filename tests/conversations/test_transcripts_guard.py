@@ -72,7 +72,7 @@ def test_it_guards_wherever_a_cell_can_begin(chatbot: Chatbot, text: str, cell: 
     assert restored(cell) == text
 
 
-def test_it_leaves_alone_what_no_cell_begins_with(chatbot: Chatbot) -> None:
+def test_harmless_text_is_not_guarded(chatbot: Chatbot) -> None:
     texts = ["bye ;-)", "a = b; c - d", "x;y", "two\nlines", "tab\tabbed", "1;2", "mail a@b.example", "it's; 'tis"]
     assert guarded(chatbot, texts) == texts
 

@@ -64,7 +64,7 @@ EDITS = st.lists(st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 30), st.bi
 
 @THOROUGH
 @given(edits=EDITS, sizes=SIZES)
-def test_it_refuses_in_its_own_words_what_it_does_not_understand(edits, sizes):
+def test_an_unparsable_form_raises_our_own_error(edits, sizes):
     body = WHOLE
     for at, length, replacement in edits:
         body = body[:at] + replacement + body[at + length :]
@@ -81,7 +81,7 @@ def test_it_refuses_in_its_own_words_what_it_does_not_understand(edits, sizes):
 
 @THOROUGH
 @given(body=st.binary(max_size=2000), sizes=SIZES)
-def test_it_takes_no_noise_for_a_form(body, sizes):
+def test_noise_is_not_parsed_as_a_form(body, sizes):
     with pytest.raises(Problem) as caught:
         read(body, sizes)
     assert caught.value.code == "invalid"
@@ -106,7 +106,7 @@ def test_it_reads_on_only_as_far_as_the_file_is_asked_for():
     assert stream._body.tell() == stream.most_asked == 64 * 1024
 
 
-def test_it_stops_reading_a_body_that_passes_the_limit_without_saying_so(settings):
+def test_reading_stops_at_the_limit_when_no_length_is_declared(settings):
     settings.UPLOAD_MAX_BYTES = 1000
     request = RequestFactory().post("/api/", content_type=FORM)
     stream = InPieces(form(file(b"x" * 10_000_000)), [10_000_000])
@@ -130,7 +130,7 @@ def test_it_counts_the_bytes_around_the_file_too(settings):
     assert django_settings.UPLOAD_MAX_BYTES == 1000
 
 
-def test_it_refuses_a_body_that_is_shorter_than_it_said():
+def test_a_body_shorter_than_declared_is_refused():
     request = RequestFactory().generic("POST", "/api/", WHOLE, FORM, CONTENT_LENGTH=str(len(WHOLE) + 10))
 
     with pytest.raises(Problem) as caught:
@@ -139,7 +139,7 @@ def test_it_refuses_a_body_that_is_shorter_than_it_said():
     assert caught.value.code == "invalid"
 
 
-def test_it_puts_a_broken_connection_into_its_own_words():
+def test_a_broken_connection_raises_our_own_error():
     class Broken(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
             raise ConnectionResetError("by Ada")

@@ -95,7 +95,7 @@ def test_it_links_the_message_the_file_came_with(conversation: Conversation, sto
         ({"message_external_id": "\ud800"}, "message_id"),
     ],
 )
-def test_it_refuses_what_cannot_be_kept(
+def test_unsuitable_uploads_are_refused(
     conversation: Conversation, storage: ObjectStorage, fields: dict[str, str], field: str
 ) -> None:
     with pytest.raises(UploadInvalid) as caught:
@@ -115,7 +115,7 @@ def test_it_refuses_a_marked_conversation(conversation: Conversation, storage: O
     assert versions(storage) == []
 
 
-def test_it_gives_up_when_the_erasure_passes_before_the_upload_begins(
+def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(
     conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = ObjectStorage.open_upload
@@ -133,7 +133,7 @@ def test_it_gives_up_when_the_erasure_passes_before_the_upload_begins(
     assert_nothing_is_left(storage)
 
 
-def test_it_sends_nothing_when_the_erasure_has_looked_before_the_upload_began(
+def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(
     conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row is not gone yet. Were the file sent now, a kill right after would leave it for ever."""
@@ -154,7 +154,7 @@ def test_it_sends_nothing_when_the_erasure_has_looked_before_the_upload_began(
     assert UploadedFile.objects.get().upload_id is None
 
 
-def test_it_gives_up_when_the_erasure_passes_while_parts_are_sent(
+def test_an_upload_is_given_up_if_the_erasure_passes_while_parts_are_sent(
     conversation: Conversation, storage: ObjectStorage
 ) -> None:
     def erase() -> None:
@@ -167,7 +167,7 @@ def test_it_gives_up_when_the_erasure_passes_while_parts_are_sent(
     assert_nothing_is_left(storage)
 
 
-def test_it_removes_an_object_that_the_erasure_came_too_early_for(
+def test_an_object_stored_after_the_erasure_passed_is_removed(
     conversation: Conversation, storage: ObjectStorage
 ) -> None:
     upload = uploads.open_upload(conversation=conversation, name="photo.jpg", content_type="image/jpeg")
@@ -193,9 +193,7 @@ def test_it_leaves_the_row_to_an_erasure_that_has_only_marked(
     assert not conversation.has_file_upload
 
 
-def test_it_leaves_no_object_and_no_name_when_the_content_breaks_off(
-    conversation: Conversation, storage: ObjectStorage
-) -> None:
+def test_interrupted_content_leaves_no_object_and_no_name(conversation: Conversation, storage: ObjectStorage) -> None:
     def break_off() -> None:
         raise ConnectionResetError
 
@@ -207,7 +205,7 @@ def test_it_leaves_no_object_and_no_name_when_the_content_breaks_off(
     assert (file.state, file.name, file.upload_id) == ("uploading", "", None)
 
 
-def test_it_passes_on_what_storage_says(
+def test_storage_errors_are_passed_on(
     conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def down(*_args: object, **_options: object) -> None:
@@ -222,9 +220,7 @@ def test_it_passes_on_what_storage_says(
     assert UploadedFile.objects.get().name == "photo.jpg"
 
 
-def test_it_leaves_a_stored_file_alone_when_asked_to_abort_it(
-    conversation: Conversation, storage: ObjectStorage
-) -> None:
+def test_aborting_a_stored_file_changes_nothing(conversation: Conversation, storage: ObjectStorage) -> None:
     file = receive(conversation, b"x")
 
     uploads.abort(upload=file)

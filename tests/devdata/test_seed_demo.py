@@ -100,7 +100,7 @@ def test_it_adds_to_what_is_there_at_a_larger_scale(storage: ObjectStorage) -> N
 
 
 @pytest.mark.django_db
-def test_it_uploads_what_an_interrupted_run_left_out(storage: ObjectStorage) -> None:
+def test_files_missed_by_an_interrupted_run_are_uploaded(storage: ObjectStorage) -> None:
     seed()
     missing = UploadedFile.objects.order_by("pk").values_list("pk", flat=True)[:2]
     UploadedFile.objects.filter(pk__in=list(missing)).delete()
@@ -109,7 +109,7 @@ def test_it_uploads_what_an_interrupted_run_left_out(storage: ObjectStorage) -> 
 
 
 @pytest.mark.django_db
-def test_it_does_not_bring_back_what_was_deleted(storage: ObjectStorage) -> None:
+def test_deleted_conversations_are_not_created_again(storage: ObjectStorage) -> None:
     seed()
     chatbot = Chatbot.objects.get(slug="lantern-books")
     request = factories.deletion_of(chatbot, "M-10000")

@@ -125,7 +125,7 @@ def make_copy(tmp_path: Path) -> Iterator[Callable[[str], Copy]]:
 
 
 @pytest.mark.long(reason="starts database and storage several times")
-def test_two_processes_share_the_servers_and_the_last_one_out_stops_them(
+def test_two_processes_share_the_servers_and_the_last_one_stops_them(
     make_copy: Callable[[str], Copy],
 ) -> None:
     copy, beside = make_copy("a"), make_copy("b")
@@ -228,7 +228,7 @@ def test_processes_that_choose_ports_together_agree(tmp_path: Path) -> None:
         assert len(set(pool.map(choose, range(8)))) == 1
 
 
-def test_the_entry_of_the_database_is_told_without_touching_anything(tmp_path: Path) -> None:
+def test_the_database_url_is_returned_without_starting_anything(tmp_path: Path) -> None:
     entry = control.database(tmp_path / ("long" * 40) / "var")
     assert entry == control.database(tmp_path / ("long" * 40) / "var")
     assert entry["NAME"] == "compliance"

@@ -67,7 +67,7 @@ def pid_of(server: S3Server) -> int:
     return int((server.home / "server.pid").read_text())
 
 
-def test_no_port_serves_a_stranger(server):
+def test_no_port_serves_unauthenticated_calls(server):
     ports = {port + more for port in server.ports.values() for more in (0, 10_000)}
     until = time.monotonic() + 30
     # One of them opens later than S3 is ready.
@@ -88,7 +88,7 @@ def test_no_port_serves_a_stranger(server):
     assert not storage.exists("planted")
 
 
-def test_its_inner_calls_want_a_certificate(server):
+def test_inner_calls_require_a_certificate(server):
     stranger = ssl.create_default_context(cafile=str(server.home / "security" / "cert.pem"))
     for port in server.ports.values():
         with socket.create_connection(("127.0.0.1", port + 10_000), timeout=5) as plain:

@@ -60,7 +60,7 @@ def left_behind(chatbot: Chatbot, storage: ObjectStorage, name: str = "left") ->
 
 
 @pytest.mark.long(reason="a cluster waits until calls to a silent bucket end")
-def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
+def test_a_cluster_serves_others_while_a_bucket_is_silent_and_then_that_bucket(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
 ) -> None:
     left_behind(chatbot, server.storage())
@@ -90,7 +90,7 @@ def test_while_it_is_silent_a_cluster_serves_all_others_and_then_it(
     assert open_uploads(server.storage()) == []
 
 
-def test_stopped_in_the_middle_of_an_upload_it_is_written_when_the_bucket_is_back(
+def test_an_upload_interrupted_by_the_bucket_is_finished_when_it_is_back(
     chatbot: Chatbot,
     neighbour: Chatbot,
     server: S3Server,
@@ -121,7 +121,7 @@ def test_stopped_in_the_middle_of_an_upload_it_is_written_when_the_bucket_is_bac
     assert open_uploads(server.storage()) == []
 
 
-def test_stopped_in_the_middle_of_a_delete_it_is_finished_when_the_bucket_is_back(
+def test_a_delete_interrupted_by_the_bucket_is_finished_when_it_is_back(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_behind(chatbot, server.storage())
@@ -145,7 +145,7 @@ def test_stopped_in_the_middle_of_a_delete_it_is_finished_when_the_bucket_is_bac
     assert is_empty(server.storage())
 
 
-def test_the_sweep_goes_on_when_a_clients_bucket_is_gone(
+def test_the_sweep_continues_when_a_clients_bucket_is_missing(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage
 ) -> None:
     left_behind(chatbot, server.storage())
@@ -163,7 +163,7 @@ def test_the_sweep_goes_on_when_a_clients_bucket_is_gone(
     empty(storage)
 
 
-def test_of_a_clients_bucket_that_refuses_nothing_more_is_tried_in_a_turn(
+def test_a_refusing_client_bucket_is_not_tried_again_in_the_same_run(
     chatbot: Chatbot, neighbour: Chatbot, server: S3Server, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     server.make_bucket("others")
@@ -182,7 +182,7 @@ def test_of_a_clients_bucket_that_refuses_nothing_more_is_tried_in_a_turn(
     assert is_empty(theirs)
 
 
-def test_a_key_revoked_in_the_middle_fails_it_in_our_words_and_a_retry_with_a_new_one_works(
+def test_a_key_revoked_midway_gives_a_clear_error_and_a_retry_with_a_new_key_works(
     chatbot: Chatbot, server: S3Server, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = (Identity(name, ["Read:clients", "Write:clients", "List:clients"]) for name in ("old", "new"))
@@ -203,9 +203,7 @@ def test_a_key_revoked_in_the_middle_fails_it_in_our_words_and_a_retry_with_a_ne
     assert open_uploads(server.storage()) == []
 
 
-def test_in_a_versioned_bucket_every_version_of_what_was_left_goes(
-    chatbot: Chatbot, server: S3Server, drain: Drain
-) -> None:
+def test_every_version_is_removed_from_a_versioned_bucket(chatbot: Chatbot, server: S3Server, drain: Drain) -> None:
     server.make_bucket("versioned", versioned=True)
     use_client_bucket(chatbot, server, bucket="versioned")
     versioned = server.storage(bucket="versioned")

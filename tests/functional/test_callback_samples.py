@@ -65,7 +65,7 @@ def received(chatbot: Chatbot, secrets: list[str]) -> Received:
 
 
 @pytest.mark.parametrize("language", _LANGUAGES)
-def test_the_sample_knows_a_callback_by_either_secret_and_nothing_else(
+def test_the_sample_accepts_a_callback_by_either_secret_only(
     language: str, secrets: list[str], received: Received, tmp_path: Path
 ) -> None:
     program = _program(language, tmp_path)

@@ -14,7 +14,7 @@ from tests.receivers import Receiver, receiving
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_cluster_tells_of_a_completion(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_cluster_sends_a_callback_for_a_completion(chatbot: Chatbot, storage: ObjectStorage) -> None:
     signing = SigningCaller(chatbot)
     with receiving() as receiver, Processes() as processes:
         processes.start(

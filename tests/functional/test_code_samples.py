@@ -75,7 +75,7 @@ def _request_for(operation: str, chatbot: Chatbot) -> ComplianceRequest:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("language", "suffix", "program"), LANGUAGES)
-def test_every_sample_gets_the_answer_that_it_should(language, suffix, program, environment, tmp_path):
+def test_every_sample_gets_its_documented_response(language, suffix, program, environment, tmp_path):
     run = []
     for operation in operations():
         said = operation.said

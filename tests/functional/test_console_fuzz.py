@@ -146,7 +146,7 @@ def test_whatever_is_sent_to_the_console_is_answered(chatbot, neighbour, admin_u
 @pytest.mark.parametrize(
     "page", ["conversations", "lookup", "requests", "callbacks", "extracts", "exports", "changelog", ""]
 )
-def test_a_chatbot_that_no_slug_can_name_is_not_there(page, chatbot, admin_user: User) -> None:
+def test_a_chatbot_with_an_impossible_slug_is_not_found(page, chatbot, admin_user: User) -> None:
     for client in (client_of(admin_user), member(chatbot, Role.OFFICER)):
         for slug in ("\0", "acme\0", "a" * 5_000, "Acme"):
             assert client.get(f"/admin/{page}/".replace("//", "/"), {"chatbot": slug}).status_code == 404

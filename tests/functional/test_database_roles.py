@@ -60,7 +60,7 @@ def set_up(tmp_path: Path) -> Chatbot:
 
 
 @pytest.mark.long(reason="a web server and a cluster live through half a year")
-def test_the_whole_story_is_told_under_them(storage: ObjectStorage, tmp_path: Path) -> None:
+def test_the_whole_service_works_under_its_database_roles(storage: ObjectStorage, tmp_path: Path) -> None:
     chatbot = set_up(tmp_path)
     with web_server(**RECEIVERS) as server, receiving() as receiver, Processes() as processes:
         processes.start("worker", manage("qcluster"), env=worker_environment() | RECEIVERS)
@@ -239,7 +239,7 @@ def session() -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.mark.parametrize(("role", "what", "sql"), CASES, ids=[f"{role}: {what}" for role, what, _ in CASES])
-def test_it_may_not(session: psycopg.Connection[Any], role: str, what: str, sql: str) -> None:
+def test_a_role_is_denied_everything_else(session: psycopg.Connection[Any], role: str, what: str, sql: str) -> None:
     session.execute(f"SET SESSION AUTHORIZATION {under_roles.ROLES[role]}")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute(sql)
@@ -277,7 +277,7 @@ def test_an_owner_who_is_no_superuser_migrates_and_grants(owned: str) -> None:
         assert subprocess.run(checked, env=environment, check=False, capture_output=True).returncode == code
 
 
-def test_there_is_no_function_to_call(session: psycopg.Connection[Any]) -> None:
+def test_no_role_can_call_a_function_of_ours(session: psycopg.Connection[Any]) -> None:
     """Those of triggers cannot be called. One that can would need its right, and perhaps that of its owner."""
     found = session.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype"

@@ -83,7 +83,7 @@ def work_is_done(chatbot: Chatbot) -> None:
     [(signal.SIGKILL, ["worker", "monitor", "pusher", "guard"]), (signal.SIGSTOP, ["worker", "guard"])],
     ids=["killed", "frozen"],
 )
-def test_a_cluster_that_loses_a_process_starts_itself_anew(
+def test_a_cluster_that_loses_a_process_restarts(
     running: Running, chatbot: Chatbot, how: signal.Signals, kinds: list[str]
 ) -> None:
     for kind in kinds:
@@ -120,7 +120,7 @@ def claims_of_buckets() -> dict[UUID, str]:
 
 @starts_clusters
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-def test_what_its_threads_have_in_hand_is_put_back_at_once(
+def test_running_requests_of_a_lost_process_are_requeued_at_once(
     running: Running, chatbot: Chatbot, drips: list[Chatbot], how: signal.Signals
 ) -> None:
     notify.notify_workers()
@@ -158,7 +158,7 @@ def test_a_cluster_with_a_frozen_worker_stops_within_seconds(running: Running) -
 
 
 @starts_clusters
-def test_of_a_killed_parent_nothing_is_left(running: Running) -> None:
+def test_a_killed_parent_leaves_no_process(running: Running) -> None:
     all_of_it = [running.guard, *children_of(running.guard)]
     os.kill(running.pid, signal.SIGKILL)
     wait_until(partial(are_gone, all_of_it), seconds=SOON)
@@ -191,7 +191,7 @@ fail()
 """
 
 
-def test_the_text_of_an_error_that_nobody_caught_is_not_printed() -> None:
+def test_the_text_of_an_uncaught_error_is_not_printed() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _FAILS],
         cwd=ROOT,

@@ -55,7 +55,7 @@ def test_the_reference_shows_every_call_with_its_samples(live_server, chromium):
 
 
 @pytest.mark.long(reason="a browser draws the reference of the whole API")
-def test_the_reference_can_be_read_by_everybody_and_on_a_phone(live_server, chromium):
+def test_the_reference_is_accessible_and_readable_on_a_phone(live_server, chromium):
     # Of few calls: axe takes ten seconds for all, and finds the same.
     few = document() | {"paths": {path: calls for path, calls in document()["paths"].items() if "data-e" in path}}
     page = chromium.new_page()

@@ -109,7 +109,7 @@ def web(processes: Processes) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
+def test_others_continue_while_client_buckets_drip_and_health_names_them(
     chatbot: Chatbot, neighbour: Chatbot, server: Hostile, healthy: S3Server, storage: ObjectStorage
 ) -> None:
     drips = [of_dripping(slug, server) for slug in ("first", "second", "third")]
@@ -146,9 +146,7 @@ def test_others_go_on_while_clients_buckets_drip_and_health_names_them(
     assert not ComplianceRequest.objects.filter(chatbot__in=drips, status=Status.COMPLETED).exists()
 
 
-def test_a_cluster_that_stops_leaves_the_bucket_and_gives_its_work_back(
-    server: Hostile, storage: ObjectStorage
-) -> None:
+def test_a_stopping_cluster_leaves_the_bucket_and_requeues_its_work(server: Hostile, storage: ObjectStorage) -> None:
     drips = factories.ready_chatbot(slug="first")
     use_bucket_at(drips, server.url())
     export = export_of(drips, "42")
@@ -165,7 +163,7 @@ def test_a_cluster_that_stops_leaves_the_bucket_and_gives_its_work_back(
     assert ended < 20
 
 
-def test_what_waits_is_carried_out_once_the_bucket_answers(
+def test_waiting_requests_run_once_the_bucket_responds(
     server: Hostile, healthy: S3Server, storage: ObjectStorage
 ) -> None:
     drips = of_dripping("first", server)
@@ -187,7 +185,9 @@ def test_what_waits_is_carried_out_once_the_bucket_answers(
     assert not SilentStorage.objects.exists()
 
 
-def test_while_the_hosted_bucket_drips_rows_are_erased_and_health_says_so(chatbot: Chatbot, server: Hostile) -> None:
+def test_rows_are_erased_while_the_hosted_bucket_drips_and_health_reports_it(
+    chatbot: Chatbot, server: Hostile
+) -> None:
     environment = worker_environment() | {"S3_ENDPOINT_URL": server.url()}
     for number in range(6):
         conversation_of(chatbot, f"gone-{number}")

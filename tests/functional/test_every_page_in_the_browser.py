@@ -78,7 +78,7 @@ def of_djangos(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("paths", [of_the_console, of_djangos])
-def test_it_is_easy_to_use_for_everybody(
+def test_every_page_is_accessible(
     paths: Callable[[Mapping[str, Any]], Iterator[str]],
     live_server: Any,
     chatbot: Chatbot,

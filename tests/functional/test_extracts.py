@@ -36,7 +36,7 @@ def _files(storage: ObjectStorage, chatbot: Chatbot) -> dict[str, bytes]:
     return {str(key): storage.read(str(key)) for key in keys}
 
 
-def test_one_member_leaves_every_version_of_every_day(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_an_erased_member_is_removed_from_every_version_of_every_day(chatbot: Chatbot, neighbour: Chatbot) -> None:
     with versioned_bucket() as storage:
         for owner in (chatbot, neighbour):
             _fill(owner)
@@ -67,7 +67,7 @@ def test_one_member_leaves_every_version_of_every_day(chatbot: Chatbot, neighbou
             assert b"member-3;" not in storage.read(version.key)
 
 
-def test_a_worker_process_plans_and_makes_what_is_due(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_worker_process_plans_and_builds_due_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
     Chatbot.objects.filter(pk=chatbot.pk).update(extracts_enabled=True)
     subprocess.run(manage("process_requests"), env=worker_environment(), check=True, capture_output=True)
 

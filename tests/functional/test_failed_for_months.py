@@ -56,7 +56,7 @@ def what(request: pytest.FixtureRequest, company: Company) -> str:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_it_completes_when_it_is_retried(
+def test_a_deletion_failed_for_months_completes_when_retried(
     company: Company, storage: ObjectStorage, refusals: Refusals, what: str, subject: str
 ) -> None:
     deletion = failed_long_ago(company, refusals, SUBJECTS[subject], what)
@@ -81,7 +81,7 @@ def test_late_data_is_refused_as_long_as_it_can_be_retried(
 
 
 @pytest.mark.parametrize("bob", ["bob", ["c-1"]], ids=["uci", "ids"])
-def test_another_persons_deletion_still_finds_what_is_left(
+def test_another_chatters_deletion_still_finds_the_rest(
     company: Company, storage: ObjectStorage, refusals: Refusals, what: str, bob: Subject
 ) -> None:
     first = failed_long_ago(company, refusals, "alice", what)
@@ -97,7 +97,7 @@ def test_another_persons_deletion_still_finds_what_is_left(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
-def test_nothing_of_it_is_kept_once_all_is_gone(company: Company, refusals: Refusals, what: str) -> None:
+def test_no_digest_is_kept_once_everything_is_erased(company: Company, refusals: Refusals, what: str) -> None:
     deletion = failed_long_ago(company, refusals, "alice", what)
     refusals.end()
     company.retry(deletion)

@@ -135,7 +135,7 @@ def test_other_deletions_of_the_claim_go_on_while_one_waits_for_a_row(company: C
     assert attempts(held, other) == [0, 0]
 
 
-def test_what_was_held_is_erased_and_counted_once(company: Company) -> None:
+def test_rows_locked_meanwhile_are_erased_and_counted_once(company: Company) -> None:
     number = company.talk("c-both", "alice", "bob")
     both = [company.delete("alice"), company.delete("bob")]
     with frozen(number):
@@ -152,7 +152,7 @@ def test_what_was_held_is_erased_and_counted_once(company: Company) -> None:
 
 
 @pytest.mark.parametrize("slow", [0, 1], ids=["first", "second"])
-def test_a_slow_intake_of_one_chatbot_holds_up_no_other(company: Company, neighbour: Chatbot, slow: int) -> None:
+def test_a_slow_intake_of_one_chatbot_delays_no_other(company: Company, neighbour: Chatbot, slow: int) -> None:
     """One claim has deletions of both; an intake of one waits in the middle of its transaction, with its lock."""
     companies = sorted([company, Company(neighbour)], key=lambda one: one.chatbot.pk)
     stuck, free = companies[slow], companies[1 - slow]
@@ -179,7 +179,7 @@ def test_a_slow_intake_of_one_chatbot_holds_up_no_other(company: Company, neighb
     assert attempts(*deletions.values()) == [0, 0]
 
 
-def test_intake_and_a_deletion_that_goes_on_do_not_block_each_other(
+def test_intake_and_a_continued_deletion_do_not_block_each_other(
     company: Company, refusals: Refusals, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Intake has its lock, and waits for a row. The claim has the row that intake wants next, and wants the lock."""

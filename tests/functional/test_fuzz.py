@@ -95,7 +95,7 @@ def _cursors(chatbot: Chatbot) -> dict[str, str]:
     return found
 
 
-def test_the_api_is_as_its_document_says_whatever_is_sent(chatbot: Chatbot, storage, tmp_path):
+def test_the_api_matches_its_document_whatever_is_sent(chatbot: Chatbot, storage, tmp_path):
     environment = os.environ | {
         "TOKEN": str(TokenCaller(chatbot).token),
         "SECRET": SigningCaller(chatbot, SECRET).secret,

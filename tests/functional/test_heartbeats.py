@@ -15,7 +15,7 @@ from tests.functional.test_killed_worker import wait_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_clusters_are_seen_alive_stopped_and_gone(storage: object) -> None:
+def test_clusters_are_shown_as_alive_stopped_and_missing(storage: object) -> None:
     """Over two seconds: two clusters have to start."""
     notify.notify_workers()
     with Processes() as processes:

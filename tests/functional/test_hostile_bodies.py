@@ -169,7 +169,7 @@ def test_a_long_body_is_refused_before_a_byte_of_it_is_read(
             assert json.loads(response.read())["status"] == status
 
 
-def test_a_long_body_of_a_known_caller_is_asked_for(server: WebServer, chatbot: Chatbot) -> None:
+def test_a_long_body_of_an_authenticated_caller_is_requested(server: WebServer, chatbot: Chatbot) -> None:
     caller, raw = TokenCaller(chatbot), json.dumps(document(2_000)).encode()
     headers = {**caller.credentials(raw), "Expect": "100-continue"}
     with begin(server, caller.url("conversations"), headers, len(raw)) as connection:
@@ -180,7 +180,7 @@ def test_a_long_body_of_a_known_caller_is_asked_for(server: WebServer, chatbot: 
         assert response.status == 200
 
 
-def test_who_sends_on_after_a_refusal_gets_to_read_it(server: WebServer, chatbot: Chatbot) -> None:
+def test_a_client_that_keeps_sending_can_still_read_the_refusal(server: WebServer, chatbot: Chatbot) -> None:
     status, answer, _ = send(server, TokenCaller(chatbot).url("conversations"), os.urandom(SIZE), {})
     assert (status, json.loads(answer)["code"]) == (401, "not_authenticated")
 
@@ -189,7 +189,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.mark.parametrize("path", ["/admin/login/", "/admin/login/code/", "/admin/nowhere/"])
-def test_a_long_form_of_somebody_who_is_not_logged_in_is_not_read(server: WebServer, path: str) -> None:
+def test_a_long_form_of_an_anonymous_user_is_not_read(server: WebServer, path: str) -> None:
     status, page, _ = send(server, path, b"a=" + b"x" * MIB, FORM)
     assert status == 413
     assert b"Log in, and send it again." in page

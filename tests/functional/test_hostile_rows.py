@@ -101,7 +101,7 @@ def write_a_result(traces: Path) -> None:
     )
 
 
-def test_workers_run_nothing_but_tasks_of_ours_and_tell_of_the_rest(
+def test_workers_run_only_our_tasks_and_report_others(
     chatbot: Chatbot, storage: object, traces: Path, tmp_path: Path
 ) -> None:
     foreign = write_into_the_queue(traces)
@@ -122,7 +122,7 @@ def test_workers_run_nothing_but_tasks_of_ours_and_tell_of_the_rest(
     assert "mkdir" not in said
 
 
-def test_no_page_and_no_command_reads_what_stands_there(admin_client: Client, storage: object, traces: Path) -> None:
+def test_no_page_and_no_command_unpickles_rows(admin_client: Client, storage: object, traces: Path) -> None:
     write_into_the_queue(traces)
     write_a_result(traces)
 

@@ -63,7 +63,7 @@ def test_the_web_server_writes_json_lines_from_start_to_end(chatbot: Chatbot, tm
     assert ours["error"].startswith("  File ")
 
 
-def test_a_web_server_that_does_not_start_says_which_setting_is_wrong(tmp_path: Path) -> None:
+def test_a_web_server_that_cannot_start_names_the_bad_setting(tmp_path: Path) -> None:
     wrong = environment(RATE_LIMIT_PER_MINUTE="5813 each", WEB_BIND=f"unix:{tmp_path}/web")
 
     done = subprocess.run(web_command(), check=False, env=wrong, cwd=ROOT, capture_output=True, text=True, timeout=60)

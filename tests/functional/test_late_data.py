@@ -83,7 +83,7 @@ def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(
     assert verified() == {}
 
 
-def test_it_adds_to_what_was_counted_before(company: Company) -> None:
+def test_late_data_is_added_to_earlier_counts(company: Company) -> None:
     company.talk("c-1", "alice")
     company.talk("c-late", "carol")
     deletion = erased_alice(company)
@@ -97,7 +97,7 @@ def test_it_adds_to_what_was_counted_before(company: Company) -> None:
 
 
 @pytest.mark.parametrize("is_exported", [True, False], ids=["exported", "not exported"])
-def test_an_identity_of_which_no_value_was_stored_is_not_counted(company: Company, is_exported: bool) -> None:
+def test_an_identity_without_a_stored_value_is_not_counted(company: Company, is_exported: bool) -> None:
     company.talk("c-late", "carol")
     if is_exported:
         company.exported("carol")
@@ -109,7 +109,7 @@ def test_an_identity_of_which_no_value_was_stored_is_not_counted(company: Compan
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_an_old_export_that_holds_it_goes_with_the_next_sweep(
+def test_an_old_export_with_late_data_is_removed_by_the_next_sweep(
     company: Company, storage: ObjectStorage, holder: str
 ) -> None:
     company.talk("c-late", "carol")
@@ -124,7 +124,7 @@ def test_an_old_export_that_holds_it_goes_with_the_next_sweep(
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_a_fresh_export_that_holds_it_goes_when_its_grace_is_over(
+def test_a_recent_export_with_late_data_is_removed_after_its_grace(
     company: Company, storage: ObjectStorage, holder: str
 ) -> None:
     company.talk("c-late", "carol")
@@ -141,7 +141,7 @@ def test_a_fresh_export_that_holds_it_goes_when_its_grace_is_over(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_fresh_export_by_its_id_goes_at_once_where_the_deletion_erases_exports(
+def test_a_recent_export_by_ids_is_removed_at_once_if_the_deletion_erases_exports(
     company: Company, storage: ObjectStorage
 ) -> None:
     company.talk("c-late")
@@ -174,7 +174,7 @@ def test_a_second_deletion_of_the_late_named_chatter_removes_the_export(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_an_export_under_way_does_not_keep_what_is_named_meanwhile(
+def test_a_running_export_does_not_keep_a_conversation_named_meanwhile(
     company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company.talk("c-late", "carol")
@@ -194,7 +194,7 @@ def test_an_export_under_way_does_not_keep_what_is_named_meanwhile(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_the_day_is_made_again_and_a_second_deletion_waits_for_it(
+def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     company.talk("c-late", "carol")
@@ -234,7 +234,7 @@ def test_a_second_deletion_does_not_complete_while_a_late_file_is_locked(
     assert found_anywhere(storage, ["c-late"]) == set()
 
 
-def test_a_late_file_that_is_refused_is_removed_by_a_later_sweep_and_others_do_not_wait_for_it(
+def test_a_late_file_that_is_refused_is_removed_later_without_delaying_others(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     late = company.talk("c-late", "carol", has_file=True)
@@ -254,7 +254,7 @@ def test_a_late_file_that_is_refused_is_removed_by_a_later_sweep_and_others_do_n
     assert found_anywhere(storage, ["c-late", "c-other"]) == set()
 
 
-def test_what_comes_between_the_last_rows_and_verification_costs_no_attempt(
+def test_data_arriving_before_verification_costs_no_attempt(
     company: Company, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     company.talk("c-1", "alice")
@@ -273,7 +273,7 @@ def test_what_comes_between_the_last_rows_and_verification_costs_no_attempt(
     assert found_anywhere(storage, ["c-1", "c-late"]) == set()
 
 
-def test_a_document_for_an_id_that_nothing_had_is_new(company: Company) -> None:
+def test_a_document_for_an_unused_id_is_new(company: Company) -> None:
     """A deletion by ids does not remember what it did not find."""
     deletion = company.delete(["c-new"])
     settle()
@@ -286,7 +286,7 @@ def test_a_document_for_an_id_that_nothing_had_is_new(company: Company) -> None:
     assert verified() == {}
 
 
-def test_what_is_closed_for_the_last_mark_is_erased_though_an_earlier_mark_completed_first(
+def test_conversations_of_the_last_mark_are_erased_though_an_earlier_mark_completed_first(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     """Approved in the other order, the deletion that was filed first marks last."""

@@ -79,7 +79,7 @@ def assert_made_again(company: Company, storage: ObjectStorage, numbers: dict[st
 
 @pytest.mark.parametrize("gap", GAPS, ids=NAMES)
 @pytest.mark.parametrize("meeting", MEETINGS)
-def test_an_export_is_made_again_without_what_was_erased_meanwhile(
+def test_an_export_is_rebuilt_without_data_erased_meanwhile(
     company: Company,
     storage: ObjectStorage,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,7 +101,7 @@ def test_an_export_is_made_again_without_what_was_erased_meanwhile(
 
 
 @pytest.mark.parametrize("meeting", MEETINGS)
-def test_a_deletion_between_snapshot_and_first_line_is_noticed_too(
+def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(
     company: Company,
     storage: ObjectStorage,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,7 +131,7 @@ def test_a_deletion_between_snapshot_and_first_line_is_noticed_too(
     [*(("uci-uci", gap) for gap in GAPS), ("ids-uci", GAPS[1]), ("uci-ids", GAPS[1])],
     ids=[*(f"uci-uci-{name}" for name in NAMES), "ids-uci", "uci-ids"],
 )
-def test_an_export_is_made_again_while_the_deletion_that_overtook_it_has_failed(
+def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
     company: Company,
     storage: ObjectStorage,
     monkeypatch: pytest.MonkeyPatch,
@@ -162,7 +162,7 @@ def test_an_export_is_made_again_while_the_deletion_that_overtook_it_has_failed(
 
 
 @pytest.mark.parametrize("gap", GAPS, ids=NAMES)
-def test_a_deletion_that_meets_nothing_of_an_export_does_not_hinder_it(
+def test_a_deletion_of_other_conversations_does_not_delay_an_export(
     company: Company,
     storage: ObjectStorage,
     monkeypatch: pytest.MonkeyPatch,

@@ -45,7 +45,7 @@ def release(export: Export) -> None:
 
 @pytest.mark.parametrize(("age", "erases_exports"), [(FRESH, True), (OLD, True), (OLD, False)])
 @pytest.mark.parametrize("alice", ALICE)
-def test_an_export_that_left_shared_conversations_out_is_not_touched(
+def test_an_export_without_shared_conversations_is_not_changed(
     company: Company, storage: ObjectStorage, shared: None, *, alice: str, age: timedelta, erases_exports: bool
 ) -> None:
     export = company.exported("bob", age=age)
@@ -62,7 +62,7 @@ def test_an_export_that_left_shared_conversations_out_is_not_touched(
 
 
 @pytest.mark.parametrize("erases_exports", [True, False])
-def test_a_fresh_export_of_another_stays_for_its_grace_and_is_named(
+def test_a_recent_export_of_another_chatter_is_kept_for_its_grace_and_named(
     company: Company, storage: ObjectStorage, shared: None, erases_exports: bool
 ) -> None:
     export = company.exported("bob", include_shared=True)
@@ -77,7 +77,7 @@ def test_a_fresh_export_of_another_stays_for_its_grace_and_is_named(
 
 
 @pytest.mark.parametrize("alice", ALICE)
-def test_an_old_export_of_another_that_holds_what_is_erased_goes(
+def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
     company: Company, storage: ObjectStorage, shared: None, alice: str
 ) -> None:
     export = company.exported("bob", age=OLD, include_shared=True)
@@ -117,7 +117,7 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second"])
 @pytest.mark.parametrize("alice", ALICE)
-def test_neither_of_two_deletions_that_need_an_export_gone_completes_before_it_is(
+def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
     company: Company, storage: ObjectStorage, refusals: Refusals, shared: None, *, alice: str, order: tuple[int, int]
 ) -> None:
     """Bob's deletion comes second, and fails; Alice's is tried again after that."""
@@ -144,7 +144,7 @@ def test_neither_of_two_deletions_that_need_an_export_gone_completes_before_it_i
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
-def test_an_export_that_a_deletion_kept_goes_with_the_next_deletion_of_its_own_chatter(
+def test_a_kept_export_is_removed_by_the_next_deletion_of_its_own_chatter(
     company: Company, storage: ObjectStorage, shared: None
 ) -> None:
     export = company.exported("bob", include_shared=True)
@@ -161,7 +161,7 @@ def test_an_export_that_a_deletion_kept_goes_with_the_next_deletion_of_its_own_c
 
 
 @pytest.mark.parametrize("bob_deletes", [True, False])
-def test_an_erased_conversation_is_found_by_its_people_until_no_export_holds_it(
+def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contains_it(
     company: Company, storage: ObjectStorage, shared: None, bob_deletes: bool
 ) -> None:
     exports = [company.exported("alice", include_shared=True), company.exported(["c-both"])]
@@ -181,7 +181,7 @@ def test_an_erased_conversation_is_found_by_its_people_until_no_export_holds_it(
     assert people.count() == 0
 
 
-def test_an_export_that_was_filed_after_the_deletion_is_not_touched(
+def test_an_export_filed_after_the_deletion_is_not_changed(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     """A deletion that failed is tried again, and the chatter has asked for a copy of what came since."""
@@ -201,7 +201,7 @@ def test_an_export_that_was_filed_after_the_deletion_is_not_touched(
 
 
 @pytest.mark.parametrize("subject", ALICE)
-def test_an_export_that_a_deletion_erases_is_handed_out_no_more_from_the_mark_on(
+def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, subject: str
 ) -> None:
     """Also while the deletion has failed at something else, before it came to the export."""
@@ -222,7 +222,7 @@ def test_an_export_that_a_deletion_erases_is_handed_out_no_more_from_the_mark_on
 
 
 @pytest.mark.parametrize("erases_exports", [True, False])
-def test_an_export_that_is_retried_while_the_deletion_completes_goes_first(
+def test_an_export_retried_while_the_deletion_completes_runs_first(
     company: Company,
     storage: ObjectStorage,
     refusals: Refusals,

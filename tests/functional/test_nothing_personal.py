@@ -117,7 +117,7 @@ def told() -> str:
 
 
 @pytest.mark.long(reason="a cluster meets each fault, and loses a worker")
-def test_of_a_storage_that_echoes_and_workers_that_die(
+def test_logs_of_an_echoing_storage_and_dying_workers_contain_no_personal_data(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, at_client: Hostile, tmp_path: Path
 ) -> None:
     log = tmp_path / "cluster.log"
@@ -166,7 +166,9 @@ SENT: list[tuple[str, str, str, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize("is_broken", [False, True], ids=["whole", "without the tables"])
-def test_of_a_web_server_that_breaks(chatbot: Chatbot, tmp_path: Path, is_broken: bool) -> None:
+def test_logs_of_a_breaking_web_server_contain_no_personal_data(
+    chatbot: Chatbot, tmp_path: Path, is_broken: bool
+) -> None:
     deletion_of(chatbot, WORD, reference=f"T-{WORD}")
     log = tmp_path / "web.log"
     ours = {"LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG", "METRICS_TOKEN": TOKEN}

@@ -100,7 +100,7 @@ def test_a_missing_permission_is_named_and_once_granted_the_deletion_completes(
     assert UploadedFile.objects.get() == of_another
 
 
-def test_a_lock_on_one_version_leaves_that_one_and_its_row_until_it_is_lifted(
+def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(
     chatbot: Chatbot, server: S3Server, settings: Settings
 ) -> None:
     """The bulk call succeeds, and refuses one of the versions in it."""

@@ -59,7 +59,7 @@ def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, 
     assert locks_in_order(*two, lambda: objects.forget_exports(gone, chatbot_ids=[two[0].chatbot_id]))
 
 
-def test_exports_that_hold_what_is_erased_get_their_end_in_the_order_of_their_ids(
+def test_exports_with_erased_data_get_their_expiry_in_the_order_of_their_ids(
     chatbot: Chatbot, two: tuple[Export, Export]
 ) -> None:
     deletion = deletion_of(chatbot, "42")

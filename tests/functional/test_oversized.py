@@ -51,7 +51,7 @@ def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
     return looks
 
 
-def test_what_a_person_has_approved_is_erased_in_chunks_however_small_it_was_measured(company: Company) -> None:
+def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(company: Company) -> None:
     """The guard counts no further than it needs to know: that is not how much there is."""
     talk_much(company, rows.CHUNK_CONVERSATIONS + 1, "guest")
     deletion = company.delete("guest")
@@ -70,9 +70,7 @@ def test_what_a_person_has_approved_is_erased_in_chunks_however_small_it_was_mea
         assert max(number for (number,) in cursor.fetchall()) <= rows.CHUNK_CONVERSATIONS
 
 
-def test_the_question_looks_at_each_row_a_few_times_where_another_deletion_has_erased(
-    company: Company, refusals: Refusals
-) -> None:
+def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Company, refusals: Refusals) -> None:
     times = 300
     talk_much(company, times, "alice", "bob")
     company.make_day()
@@ -87,7 +85,7 @@ def test_the_question_looks_at_each_row_a_few_times_where_another_deletion_has_e
     assert rows_looked_at(verify._question(), subjects([UUID(second)])) < _LOOKS * times
 
 
-def test_the_progress_of_a_deletion_counts_what_another_one_has_marked(
+def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
     company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first fails between its mark and the first row; a fault of ours is the only way to that."""

@@ -83,7 +83,7 @@ def look(call: AnyCall, caller: Caller, slug: str, values: Mapping[str, Any]) ->
 
 @CALLS
 @CALLERS
-def test_a_chatbot_of_somebody_else_is_as_none(chatbot, neighbour, theirs, call, caller_type):
+def test_another_users_chatbot_looks_nonexistent(chatbot, neighbour, theirs, call, caller_type):
     caller = caller_type(chatbot)
     SigningCaller(neighbour, secret="of the neighbour")
     # The first use of a key in a minute is written down, wherever it is used.
@@ -96,7 +96,7 @@ def test_a_chatbot_of_somebody_else_is_as_none(chatbot, neighbour, theirs, call,
 
 
 @CALLS_WITH_PARAMETERS
-def test_what_is_somebody_else_s_is_as_what_never_was(chatbot, theirs, call):
+def test_rows_of_others_look_nonexistent(chatbot, theirs, call):
     caller = TokenCaller(chatbot)
     look(call, caller, chatbot.slug, {})
 
@@ -107,6 +107,6 @@ def test_what_is_somebody_else_s_is_as_what_never_was(chatbot, theirs, call):
 
 
 @CALLS_WITH_PARAMETERS
-def test_each_call_finds_what_is_its_own(neighbour, theirs, call):
+def test_each_call_finds_its_own_rows(neighbour, theirs, call):
     # Or the test above would prove nothing.
     assert look(call, TokenCaller(neighbour), neighbour.slug, theirs).status != 404

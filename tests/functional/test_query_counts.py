@@ -40,7 +40,7 @@ def queries_of_admin(model: type[Model], client: Client) -> int:
     return len(captured)
 
 
-def test_they_do_not_grow_with_the_rows(
+def test_the_number_of_queries_does_not_grow_with_the_rows(
     chatbot: Chatbot, neighbour: Chatbot, storage: object, admin_user: User
 ) -> None:
     officer = staff(chatbot, Role.OFFICER)

@@ -279,7 +279,7 @@ def test_intake_waits_for_every_mark_under_way(
         late.end()
 
 
-def test_a_deletion_is_put_back_while_another_erases_what_both_name(
+def test_a_deletion_is_requeued_while_another_erases_shared_conversations(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_of(chatbot, "42", "43")
@@ -314,9 +314,7 @@ def test_a_deletion_is_put_back_while_another_erases_what_both_name(
     assert not Identity.objects.exists()
 
 
-def test_a_deletion_is_put_back_while_the_last_of_its_rows_is_locked(
-    chatbot: Chatbot, storage: ObjectStorage
-) -> None:
+def test_a_deletion_is_requeued_while_its_last_row_is_locked(chatbot: Chatbot, storage: ObjectStorage) -> None:
     deletion = deletion_of(chatbot, "42", started_at=timezone.now(), cutoff_at=timezone.now())
     conversation = conversation_of(chatbot, "42", deletion_request_id=deletion.pk)
     with transaction.atomic():

@@ -28,7 +28,7 @@ def tour() -> str:
     return block.replace("sleep 2", "sleep 10")
 
 
-def test_the_tour_ends_as_the_readme_says(storage: ObjectStorage) -> None:
+def test_the_readmes_tour_works(storage: ObjectStorage) -> None:
     one_role_for_all = worker_environment(role=connection.settings_dict["USER"])
     with Processes() as processes, web_server() as server:
         processes.start("worker", manage("qcluster"), env=worker_environment())

@@ -61,7 +61,7 @@ def closing_all() -> Iterator[list[socket.socket]]:
 
 
 @pytest.mark.parametrize("kind", ["all", *(pytest.param(kind, marks=_ONE_KIND) for kind in KINDS)])
-def test_64_slow_callers_hold_nobody_up(server: WebServer, kind: str) -> None:
+def test_64_slow_callers_delay_no_other_call(server: WebServer, kind: str) -> None:
     probe, page = allowed(server, "/healthz", 0.2), allowed(server, "/admin/login/", 1)
     with slow_callers(server.port, [*KINDS] if kind == "all" else [kind], number=64):
         probes, pages = waits(server, "/healthz"), waits(server, "/admin/login/")
@@ -80,7 +80,7 @@ def until_closed(caller: socket.socket) -> float:
 
 
 @pytest.mark.long(reason="waits for the limits of time to pass")
-def test_who_does_not_finish_is_cut_off_and_who_sends_at_the_least_rate_is_not(server: WebServer) -> None:
+def test_callers_below_the_minimum_rate_are_cut_off_and_others_are_not(server: WebServer) -> None:
     kinds = {
         "silent": limits.HEAD_SECONDS,
         "half_a_line": limits.HEAD_SECONDS,
@@ -112,7 +112,7 @@ def send_slowly(server: WebServer, *, seconds: float) -> bytes:
         return caller.recv(12)
 
 
-def test_of_all_who_are_slow_who_has_been_for_longest_makes_room(server: WebServer) -> None:
+def test_the_longest_connected_slow_caller_is_dropped_first(server: WebServer) -> None:
     with web_server() as one, closing_all() as callers:
         for _ in range(limits.CONNECTIONS + 5):
             callers.append(socket.create_connection(("127.0.0.1", one.port), timeout=5))
@@ -121,14 +121,14 @@ def test_of_all_who_are_slow_who_has_been_for_longest_makes_room(server: WebServ
         assert callers[-1].recv(12) == b"HTTP/1.1 200"
 
 
-def test_who_comes_when_all_connections_are_taken_is_served(server: WebServer) -> None:
+def test_a_new_caller_is_served_when_all_connections_are_taken(server: WebServer) -> None:
     number, most = 2 * limits.CONNECTIONS + 20, allowed(server, "/healthz", 5)
     with slow_callers(server.port, ["silent"], number=number):
         assert waits(server, "/healthz")[-1] <= most
 
 
 @pytest.mark.long(reason="how soon 200 bursts are over is a matter of the machine")
-def test_requests_by_the_thousand_in_one_piece_hold_nobody_up(server: WebServer) -> None:
+def test_thousands_of_pipelined_requests_delay_no_other_call(server: WebServer) -> None:
     most = allowed(server, "/healthz", 0.5)
     with closing_all() as callers:
         for _ in range(200):
@@ -143,7 +143,7 @@ def test_requests_by_the_thousand_in_one_piece_hold_nobody_up(server: WebServer)
     assert statuses == [b"200"] * limits.AT_ONCE + [b"400"]
 
 
-def test_who_takes_no_answer_costs_little_memory(server: WebServer) -> None:
+def test_a_caller_that_reads_no_response_costs_little_memory(server: WebServer) -> None:
     asked = b"GET /api/schema/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * limits.AT_ONCE
     before = server.peak_memory_of_all()
     with closing_all() as callers:
@@ -158,7 +158,7 @@ def test_who_takes_no_answer_costs_little_memory(server: WebServer) -> None:
     assert server.peak_memory_of_all() - before <= 300 * 1024 * 1024
 
 
-def test_a_call_that_has_come_is_answered_when_the_server_stops() -> None:
+def test_a_received_call_is_answered_when_the_server_stops() -> None:
     with web_server() as server:
         connection = server.connect()
         connection.request("GET", "/healthz")

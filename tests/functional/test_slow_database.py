@@ -10,7 +10,7 @@ from tests.people import member
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_call_that_waits_too_long_for_the_database_is_told_to_come_again():
+def test_a_call_that_waits_too_long_for_the_database_returns_retry_after():
     caller = TokenCaller(factories.ready_chatbot(slug="acme"))
     with web_server(WEB_STATEMENT_SECONDS="1") as server:
         client = server.connect()
@@ -31,7 +31,7 @@ def test_a_call_that_waits_too_long_for_the_database_is_told_to_come_again():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_page_that_waits_too_long_for_the_database_says_so():
+def test_a_page_that_waits_too_long_for_the_database_explains_it():
     [cookie] = member(factories.ready_chatbot(slug="acme")).cookies.values()
     headers = {"Cookie": f"__Host-sessionid={cookie.value}"}
     with web_server(WEB_STATEMENT_SECONDS="1") as server:

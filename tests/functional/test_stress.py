@@ -34,11 +34,11 @@ def on_stage(capfd: pytest.CaptureFixture[str]) -> Iterator[Stage]:
 
 
 @pytest.mark.skipif(not STORY, reason="no story is given")
-def test_the_given_story_ends_well(on_stage: Stage) -> None:
+def test_a_fixed_story_keeps_all_invariants(on_stage: Stage) -> None:
     assert on_stage.play(ast.literal_eval(STORY), seed=SEED) is None
 
 
 @pytest.mark.skipif(bool(STORY), reason="one story is given")
-def test_whatever_meets_whatever_nothing_is_left_or_lost_and_all_requests_end(on_stage: Stage) -> None:
+def test_in_any_order_nothing_is_left_or_lost_and_all_requests_end(on_stage: Stage) -> None:
     failures = on_stage.search(seed=SEED, seconds=SECONDS, most=MOST)
     assert not failures, "\n\n".join(map(str, failures))

@@ -96,7 +96,7 @@ CHUNKED = POST + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\
     ],
     ids=range(47),
 )
-def test_it_is_refused_and_the_connection_ends(server: WebServer, raw: bytes) -> None:
+def test_malformed_http_is_refused_and_the_connection_closed(server: WebServer, raw: bytes) -> None:
     # What follows would be smuggled: it must not be answered.
     answer = exchange(server, raw + GET.replace(b"/healthz", b"/readyz") + b"\r\n")
     assert answer.split(b" ", 2)[1] in {b"400", b"401", b"431", b"501"}
@@ -107,7 +107,7 @@ def test_a_head_that_is_too_large_is_refused(server: WebServer) -> None:
     assert exchange(server, GET + b"X: " + b"y" * 40_000 + b"\r\n\r\n").split(b" ", 2)[1] == b"431"
 
 
-def test_lines_that_end_in_a_bare_line_feed_are_no_head(server: WebServer) -> None:
+def test_header_lines_with_a_bare_line_feed_are_refused(server: WebServer) -> None:
     assert exchange(server, b"GET /healthz HTTP/1.1\nHost: 127.0.0.1\n\n") == b""
 
 
@@ -126,7 +126,7 @@ def test_a_body_in_chunks_is_taken_with_extensions_and_trailers(server: WebServe
     assert [part[:3] for part in answers if part[:3] != b"100"] == [b"401", b"200"]
 
 
-def test_no_leave_to_go_on_stands_in_the_answer_before(server: WebServer) -> None:
+def test_no_100_continue_is_mixed_into_an_earlier_response(server: WebServer) -> None:
     signed = f"X-Mindsay-Timestamp: {int(time.time())}\r\nX-Mindsay-Signature: {'0' * 64}\r\n".encode()
     body = b"{" + b" " * 100_000
     head = b"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -167,12 +167,12 @@ def test_head_is_answered_as_get_without_the_body(server: WebServer) -> None:
         b"REMOTE_ADDR: 10.0.0.1",
     ],
 )
-def test_no_header_moves_a_call(server: WebServer, header: bytes) -> None:
+def test_no_header_changes_the_path_of_a_call(server: WebServer, header: bytes) -> None:
     raw = b"GET /login/ HTTP/1.1\r\n" + HOST + header + b"\r\nConnection: close\r\n\r\n"
     assert exchange(server, raw).split(b" ", 2)[1] == b"404"
 
 
-def test_no_line_of_the_log_holds_anything_of_a_request(server: WebServer, log: Path) -> None:
+def test_no_log_line_contains_anything_of_a_request(server: WebServer, log: Path) -> None:
     for raw in (
         b"GET /" + SECRET + b"?q=" + SECRET + b" HTTP/1.1\r\n" + HOST + b"X-Request-ID: " + SECRET + b"\r\n\r\n",
         SECRET + b" / HTTP/1.1\r\n\r\n",

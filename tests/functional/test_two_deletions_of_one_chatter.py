@@ -46,7 +46,7 @@ def test_both_complete_after_the_first_was_retried_while_the_second_backed_off(
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["first", "second"])
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_both_are_over_in_whatever_order_they_are_retried(
+def test_both_complete_in_whatever_order_they_are_retried(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, first: str, second: str, order: tuple[int, int]
 ) -> None:
     company.talk("c-1", "alice", "bob", has_file=True)
@@ -74,7 +74,7 @@ def test_both_are_over_in_whatever_order_they_are_retried(
 @pytest.mark.parametrize("second_ends", ["accepted", "failed"])
 @pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_a_retried_deletion_does_not_complete_before_its_object_is_gone(
+def test_a_retried_deletion_does_not_complete_before_its_object_is_removed(
     company: Company,
     storage: ObjectStorage,
     refusals: Refusals,
@@ -113,7 +113,7 @@ def test_a_retried_deletion_does_not_complete_before_its_object_is_gone(
     assert found_anywhere(storage, ["c-1"]) == set()
 
 
-def test_a_retried_deletion_leaves_what_began_after_its_cutoff_to_the_next_one(
+def test_a_retried_deletion_keeps_conversations_after_its_cutoff_for_the_next(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     """On one UTC day, to which an erased conversation's beginning is reduced: only its number tells what is later."""

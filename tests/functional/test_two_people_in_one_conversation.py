@@ -90,7 +90,7 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
 
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
 @pytest.mark.parametrize("bob", BOB)
-def test_both_fail_at_one_day_that_cannot_be_made_and_complete_in_any_order(
+def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(
     company: Company, storage: ObjectStorage, refusals: Refusals, shared: int, *, bob: str, order: tuple[int, int]
 ) -> None:
     company.make_day()
@@ -138,7 +138,7 @@ def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
 @pytest.mark.parametrize("order", ORDERS, ids=["first", "second"])
 @pytest.mark.parametrize("what", [FILES, EXPORTS], ids=["file", "export"])
 @pytest.mark.parametrize("bob", BOB)
-def test_the_second_does_not_complete_while_a_locked_object_holds_what_was_said(
+def test_the_second_does_not_complete_while_a_locked_object_remains(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, bob: str, what: str, order: tuple[int, int]
 ) -> None:
     number = company.talk("c-both", "alice", "bob", has_file=what == FILES)
@@ -221,7 +221,7 @@ def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_
     ] * 2
 
 
-def test_nothing_waits_for_days_before_it_has_begun_or_while_it_is_tried_again(
+def test_no_deletion_waits_for_days_before_it_starts_or_while_it_is_retried(
     company: Company, refusals: Refusals
 ) -> None:
     company.talk("c-1", "alice", has_file=True)

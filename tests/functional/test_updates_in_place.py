@@ -27,7 +27,7 @@ def _updates(table: str) -> _Updates:
         return _Updates(*cursor.fetchone())
 
 
-def test_a_message_that_comes_updates_its_conversation_in_place(chatbot: Chatbot) -> None:
+def test_a_new_message_updates_its_conversation_in_place(chatbot: Chatbot) -> None:
     assert set(results(chatbot, *(parsed(f"c-{number}") for number in range(1000)))) == {"created"}
     before = _updates("conversations_conversation")
 

@@ -184,7 +184,7 @@ def test_a_connection_serves_again_after_a_refusal(server, conversation) -> None
     connection.close()
 
 
-def test_a_storage_that_stops_in_mid_upload_is_told_and_what_is_left_goes_later(
+def test_a_storage_that_stops_in_mid_upload_is_reported_and_the_rest_removed_later(
     chatbot: Chatbot, settings: Settings
 ) -> None:
     conversation = conversation_of(chatbot, "42")

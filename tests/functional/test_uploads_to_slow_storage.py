@@ -50,9 +50,7 @@ def took(server: WebServer, path: str, headers: dict[str, str]) -> float:
 
 
 @pytest.mark.parametrize("threads", [2, 4])
-def test_while_the_storage_drips_one_thread_is_left_for_other_calls(
-    chatbot: Chatbot, slow: Hostile, threads: int
-) -> None:
+def test_one_thread_is_kept_free_while_the_storage_drips(chatbot: Chatbot, slow: Hostile, threads: int) -> None:
     caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
     paths = ["/healthz", "/readyz", caller.url("conversations"), caller.url(f"conversations/{number}")]
     refused = (503, "5", "unavailable")
@@ -70,7 +68,7 @@ def test_while_the_storage_drips_one_thread_is_left_for_other_calls(
         assert [call.result() for call in calls] == [refused] * len(calls)
 
 
-def test_uploads_that_have_ended_leave_their_places(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_ended_uploads_free_their_slots(chatbot: Chatbot, storage: ObjectStorage) -> None:
     caller, number = TokenCaller(chatbot), conversation_of(chatbot, "42").pk
     wrong = BODY.replace(b'name="file"', b'name="other"')
     for body, status in [(wrong, 400), (BODY, 201)] * 4:

@@ -20,7 +20,7 @@ from tests.functional.refusing import FILES, Refusals
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_each_row_is_counted_once_and_for_whoever_erased_it(
+def test_each_row_is_counted_once_for_the_deletion_that_erased_it(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
     company.talk("c-1", "alice", "bob", has_file=True)
@@ -50,7 +50,7 @@ def test_each_row_is_counted_once_and_for_whoever_erased_it(
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["in one go", "claim lost after the mark"])
-def test_its_total_counts_what_another_had_erased_once(
+def test_the_total_counts_rows_erased_by_another_deletion_once(
     company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch, *, is_lost: bool
 ) -> None:
     company.talk("c-1", "alice", "bob", has_file=True)
@@ -101,7 +101,7 @@ def test_interrupted_uploads_are_removed_and_not_counted(
     assert list(storage.versions(FILES)) == []
 
 
-def test_of_two_of_one_claim_the_one_that_was_filed_first_counts_what_they_share(company: Company) -> None:
+def test_the_earlier_deletion_of_a_claim_counts_shared_rows(company: Company) -> None:
     company.talk("c-1", "alice", "bob")
     second, first = company.delete("bob"), company.delete("alice")
     # Filed in the other order than the ids say.

@@ -125,7 +125,7 @@ def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
 # What is refused changes nothing, so one set of rows serves all pages of a test.
 
 
-def test_what_is_somebody_else_s_is_as_what_never_was(theirs, neighbour) -> None:
+def test_rows_of_others_look_nonexistent(theirs, neighbour) -> None:
     pages = [page for page in TABLE if page.rows]
     for role in (Role.VIEWER, Role.OFFICER):
         client = member(neighbour, role)
@@ -139,7 +139,7 @@ def test_what_is_somebody_else_s_is_as_what_never_was(theirs, neighbour) -> None
             assert str(theirs["request_id"]) not in there.body, page
 
 
-def test_what_belongs_to_another_row_of_the_address_is_not_there(theirs, neighbour, admin_user: User) -> None:
+def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, admin_user: User) -> None:
     client, ours = client_of(admin_user), something_of(neighbour)
 
     def seen(page: Page, name: str, value: Any) -> Seen:
@@ -156,7 +156,7 @@ def test_what_belongs_to_another_row_of_the_address_is_not_there(theirs, neighbo
                 assert there.status in {200, 404}, f"{page}: it was done, or nothing was looked for."
 
 
-def test_without_a_chatbot_or_the_flags_nobody_is_let_in(theirs, chatbot) -> None:
+def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot) -> None:
     nobody = client_of(User.objects.create_user("nobody", is_staff=True))
     for page in TABLE:
         assert open_page(page, nobody, theirs).status == 403, page
@@ -173,7 +173,7 @@ def test_without_a_chatbot_or_the_flags_nobody_is_let_in(theirs, chatbot) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(OF_ONESELF))
-def test_a_page_about_oneself_is_there_for_staff_alone(name, admin_user: User) -> None:
+def test_pages_about_the_own_account_are_for_staff_only(name, admin_user: User) -> None:
     page = Page(name, ())
     assert open_page(page, Client(), {}).headers["Location"].startswith("/admin/login/")
     assert open_page(page, client_of(admin_user), {}).status in {200, 302}

@@ -143,7 +143,7 @@ def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
     assert code() == "compliance_disabled"
 
 
-def test_a_thousand_take_as_many_questions_as_ten(chatbot):
+def test_a_thousand_values_take_as_many_queries_as_ten(chatbot):
     IdentityFactory.create(conversation=conversation_of(chatbot, "v1"), variable=uci_of(chatbot), value="V2")
 
     def questions(number: int) -> int:

@@ -55,7 +55,7 @@ def days_of(text: str) -> list[str]:
     return re.findall(r'<th scope="row" class="first"><time datetime="([^"]+)"', text)
 
 
-def test_it_lists_days_newest_first_with_what_became_of_them(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_days_are_listed_newest_first_with_their_results(chatbot: Chatbot, neighbour: Chatbot) -> None:
     extract(chatbot)
     failed(chatbot, DAY + timedelta(days=2))
     extract(chatbot, DAY + timedelta(days=1), hosting="client", bucket="acme-privacy", key="days/secret-place.csv")
@@ -74,7 +74,7 @@ def test_it_lists_days_newest_first_with_what_became_of_them(chatbot: Chatbot, n
     assert client.get(reverse("console:extracts"), {"chatbot": "neighbour"}).status_code == 404
 
 
-def test_officers_have_days_made_again_in_their_own_chatbots(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_officers_have_days_rebuilt_in_their_own_chatbots(chatbot: Chatbot, neighbour: Chatbot) -> None:
     path = reverse("console:extracts_again")
     ours, theirs = extract(chatbot), extract(neighbour)
     clients = extract(chatbot, DAY + timedelta(days=1), hosting="client", bucket="acme-privacy")

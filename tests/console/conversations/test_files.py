@@ -60,7 +60,7 @@ def test_a_conversations_page_lists_its_files(admin_client, conversation):
         assert hidden not in text
 
 
-def test_it_hands_a_file_out(admin_client, conversation):
+def test_a_file_is_downloaded(admin_client, conversation):
     file = stored(conversation)
 
     answer = admin_client.get(link_of(file))
@@ -110,7 +110,7 @@ def test_it_writes_a_download_into_the_change_log(conversation):
 
 
 @pytest.mark.parametrize("role", [Role.SUPPORT, Role.OFFICER])
-def test_support_and_officers_of_the_chatbot_may_fetch_and_nobody_else(conversation, neighbour, role):
+def test_only_support_and_officers_of_the_chatbot_may_download(conversation, neighbour, role):
     file = stored(conversation)
     address = link_of(file)
     no_member = Client()
@@ -125,7 +125,7 @@ def test_support_and_officers_of_the_chatbot_may_fetch_and_nobody_else(conversat
     assert ChangeLogEntry.objects.filter(event="file.downloaded").count() == 1
 
 
-def test_a_viewer_sees_that_there_is_a_file_and_fetches_nothing(conversation):
+def test_a_viewer_sees_a_file_but_cannot_download_it(conversation):
     file = stored(conversation)
     viewer = member(conversation.chatbot, Role.VIEWER)
 
@@ -146,7 +146,7 @@ def test_a_file_is_found_below_its_own_conversation_only(admin_client, conversat
         assert admin_client.get(reverse("console:conversation_file", args=numbers)).status_code == 404
 
 
-def test_it_hands_nothing_out_from_the_mark_on(admin_client, conversation):
+def test_nothing_is_downloaded_after_the_mark(admin_client, conversation):
     file = stored(conversation)
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
 
@@ -156,7 +156,7 @@ def test_it_hands_nothing_out_from_the_mark_on(admin_client, conversation):
     assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
 
 
-def test_it_looks_for_the_mark_again_before_it_hands_out(conversation):
+def test_the_mark_is_checked_again_before_a_download(conversation):
     file = stored(conversation)
     Conversation.objects.filter(pk=conversation.pk).update(deletion_request_id=uuid4())
 
@@ -164,13 +164,13 @@ def test_it_looks_for_the_mark_again_before_it_hands_out(conversation):
         messages.download_link(file=file, actor="user:1")
 
 
-def test_it_hands_out_no_unfinished_file(admin_client, conversation):
+def test_an_unfinished_file_is_not_downloaded(admin_client, conversation):
     file = UploadedFileFactory.create(conversation=conversation)
 
     assert admin_client.get(link_of(file)).status_code == 410
 
 
-def test_it_is_fetched_by_get_alone(admin_client, conversation):
+def test_a_download_requires_get(admin_client, conversation):
     file = stored(conversation)
 
     for call in (admin_client.head, admin_client.post):
@@ -178,7 +178,7 @@ def test_it_is_fetched_by_get_alone(admin_client, conversation):
     assert not ChangeLogEntry.objects.filter(event="file.downloaded").exists()
 
 
-def test_it_says_that_the_storage_cannot_be_used(admin_client, conversation, monkeypatch):
+def test_unusable_storage_is_reported(admin_client, conversation, monkeypatch):
     file = stored(conversation)
 
     def refuse(*_args: object, **_options: object) -> None:

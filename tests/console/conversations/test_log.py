@@ -57,7 +57,7 @@ def test_it_lists_the_last_48_hours_newest_first_with_what_each_has(chatbot: Cha
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_one_is_no_link_and_shows_what_is_kept_with_the_request(
+def test_a_closed_conversation_is_not_linked_and_shows_kept_fields_and_its_request(
     chatbot: Chatbot, close: Callable[[Conversation], None]
 ) -> None:
     conversation = planted(chatbot, started_at=recently(), message_count=777_777)
@@ -104,7 +104,7 @@ def test_days_and_times_are_those_of_the_chatbots_zone(chatbot: Chatbot) -> None
         ({"state": "deleted"}, False),
     ],
 )
-def test_it_filters_and_says_what_is_on(chatbot: Chatbot, given: dict[str, str], fits: bool) -> None:
+def test_filters_apply_and_active_ones_are_shown(chatbot: Chatbot, given: dict[str, str], fits: bool) -> None:
     conversation = planted(chatbot, started_at=recently(), language="fr")
 
     answer = member(chatbot).get(LOG, given)
@@ -114,7 +114,7 @@ def test_it_filters_and_says_what_is_on(chatbot: Chatbot, given: dict[str, str],
     assert "Clear filters" in answer.text
 
 
-def test_what_is_no_choice_is_told_and_not_applied(chatbot: Chatbot) -> None:
+def test_an_invalid_filter_is_reported_and_not_applied(chatbot: Chatbot) -> None:
     conversation = ConversationFactory.create(chatbot=chatbot, started_at=recently())
     given = {"channel": PLANTED, "language": PLANTED, "since": "0001-01-01", "until": "9999-12-31", "x": PLANTED}
 
@@ -139,7 +139,7 @@ def test_an_empty_page_leads_to_the_last_day_with_conversations(chatbot: Chatbot
     assert "No conversations match these filters" in client.get(link.replace("&amp;", "&")).text
 
 
-def test_pages_lead_to_each_other_and_say_how_far_they_have_looked(
+def test_pages_link_to_each_other_and_show_how_far_they_searched(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filtered_log, "PAGE_SIZE", 2)
@@ -183,14 +183,14 @@ def test_a_member_sees_their_chatbots_alone_and_can_switch_between_them(chatbot:
     assert links_of(client.get(LOG, {"chatbot": neighbour.slug})) == [page_of(theirs)]
 
 
-def test_nobody_else_gets_in_and_nothing_is_changed(chatbot: Chatbot, admin_client: Client) -> None:
+def test_the_log_is_for_members_only_and_changes_nothing(chatbot: Chatbot, admin_client: Client) -> None:
     assert "/login/" in Client().get(LOG).headers["Location"]
     no_member = client_of(User.objects.create_user("nobody", is_staff=True))
     assert no_member.get(LOG).status_code == 403
     assert admin_client.post(LOG).status_code == 405
 
 
-def test_without_a_chatbot_it_says_so(admin_client: Client) -> None:
+def test_without_a_chatbot_the_page_explains_it(admin_client: Client) -> None:
     assert "no chatbots yet" in admin_client.get(LOG).text
 
 

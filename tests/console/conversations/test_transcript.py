@@ -39,7 +39,7 @@ def words_of(answer: HttpResponse) -> str:
     return " ".join(re.sub(r"<[^>]*>", "", answer.text).split())
 
 
-def test_it_shows_what_was_said_in_order_and_all_that_is_held(chatbot: Chatbot) -> None:
+def test_a_transcript_shows_messages_in_order_and_all_stored_fields(chatbot: Chatbot) -> None:
     conversation = planted(chatbot, language="fr", messages=1)
     Message.objects.filter(conversation=conversation).update(sent_at=NOON - timedelta(hours=1))
     said = [
@@ -76,7 +76,9 @@ def test_it_shows_what_was_said_in_order_and_all_that_is_held(chatbot: Chatbot) 
 
 
 @pytest.mark.parametrize("close", [mark, erase])
-def test_a_closed_one_answers_410_and_shows_nothing(chatbot: Chatbot, close: Callable[[Conversation], None]) -> None:
+def test_a_closed_conversation_returns_410_and_shows_nothing(
+    chatbot: Chatbot, close: Callable[[Conversation], None]
+) -> None:
     conversation = planted(chatbot)
     close(conversation)
 
@@ -89,7 +91,7 @@ def test_a_closed_one_answers_410_and_shows_nothing(chatbot: Chatbot, close: Cal
     assert opened() == []
 
 
-def test_a_mark_that_comes_between_the_look_and_the_lock_closes_it(
+def test_a_mark_between_the_query_and_the_lock_closes_the_transcript(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation = planted(chatbot)
@@ -107,7 +109,7 @@ def test_a_mark_that_comes_between_the_look_and_the_lock_closes_it(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_mark_waits_until_it_is_read(chatbot: Chatbot) -> None:
+def test_a_mark_waits_until_the_transcript_is_read(chatbot: Chatbot) -> None:
     conversation = planted(chatbot)
     other = connections.create_connection("default")
     with messages.logged_view(conversation, actor="user:1"), other.cursor() as cursor:
@@ -124,7 +126,7 @@ def test_a_mark_waits_until_it_is_read(chatbot: Chatbot) -> None:
     assert len(opened()) == 1
 
 
-def test_outside_the_scope_there_is_none(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_a_transcript_outside_the_users_chatbots_is_not_found(chatbot: Chatbot, neighbour: Chatbot) -> None:
     theirs = planted(neighbour)
     client = member(chatbot)
     closed = planted(neighbour, 1)
@@ -136,7 +138,9 @@ def test_outside_the_scope_there_is_none(chatbot: Chatbot, neighbour: Chatbot) -
     assert opened() == []
 
 
-def test_a_long_one_has_pages_each_of_which_is_an_entry(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_page_of_a_long_transcript_is_recorded_in_the_change_log(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transcript_page, "MESSAGES", 2)
     conversation = conversation_of(chatbot, "42", messages=0)
     for number in range(5):

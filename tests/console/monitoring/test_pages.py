@@ -111,7 +111,7 @@ def test_pages_are_for_staff_with_a_role(name: str, chatbot: Chatbot) -> None:
 
 
 @pytest.mark.parametrize("name", [f"console:{one}" for one in PAGES if one not in {"workers", "mails"}])
-def test_another_s_chatbot_is_not_there(name: str, chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_another_users_chatbot_is_not_found(name: str, chatbot: Chatbot, neighbour: Chatbot) -> None:
     client = member(chatbot)
     held(neighbour)
     CallbackFactory.create(request=finished(neighbour))
@@ -159,7 +159,7 @@ def test_the_dashboard_names_the_zone_of_its_days(chatbot: Chatbot, neighbour: C
 
 
 @pytest.mark.parametrize("name", [f"console:{one}" for one in PAGES])
-def test_a_page_asks_as_much_for_many_rows_as_for_few(
+def test_a_page_makes_as_many_queries_for_many_rows_as_for_few(
     name: str, chatbot: Chatbot, neighbour: Chatbot, django_assert_max_num_queries: Callable[..., Any]
 ) -> None:
     user = staff(chatbot, Role.OFFICER)
@@ -175,7 +175,7 @@ def test_a_page_asks_as_much_for_many_rows_as_for_few(
     assert asked[0] == asked[1]
 
 
-def test_exports_tell_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_exports_show_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighbour: Chatbot) -> None:
     now = timezone.now()
     ready = finished(chatbot, expires_at=now + 40 * DAY)
     kept = finished(chatbot, expires_at=now + 7 * DAY)
@@ -261,7 +261,7 @@ def test_support_sends_callbacks_again_in_its_own_chatbots(chatbot: Chatbot, nei
     assert "Select callbacks first." in client.post(path, {}, follow=True).text
 
 
-def test_the_workers_page_tells_all_of_them_to_superusers_and_of_one_s_chatbots_to_others(
+def test_the_workers_page_shows_everything_to_superusers_and_own_chatbots_to_others(
     chatbot: Chatbot, neighbour: Chatbot
 ) -> None:
     now: datetime = timezone.now()
@@ -284,13 +284,13 @@ def test_the_workers_page_tells_all_of_them_to_superusers_and_of_one_s_chatbots_
     assert VALUE not in alls
 
 
-def test_without_a_cluster_the_workers_page_says_what_to_do(chatbot: Chatbot) -> None:
+def test_without_a_cluster_the_workers_page_shows_instructions(chatbot: Chatbot) -> None:
     text = get(member(chatbot), "console:workers")
     assert "manage.py qcluster" in text
     assert "no_cluster" in text
 
 
-def test_officers_choose_of_which_chatbots_they_get_mails(
+def test_officers_choose_the_chatbots_they_get_mails_about(
     chatbot: Chatbot, neighbour: Chatbot, settings: Any
 ) -> None:
     settings.MAILS = True

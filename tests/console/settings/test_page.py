@@ -85,7 +85,7 @@ def test_no_action_is_open_to_a_lesser_role(chatbot: Chatbot, prefix: str, role:
     assert Bucket.objects.get(chatbot=chatbot).last_checked_at is None
 
 
-def test_another_chatbot_is_as_one_that_does_not_exist(chatbot: Chatbot, neighbour: Chatbot, prefix: str) -> None:
+def test_another_chatbot_looks_like_a_nonexistent_one(chatbot: Chatbot, neighbour: Chatbot, prefix: str) -> None:
     client, before = member(neighbour, Role.OFFICER), ChangeLogEntry.objects.count()
 
     absent, foreign = client.get("/admin/settings/nobody/"), client.get(page_of(chatbot))
@@ -96,7 +96,7 @@ def test_another_chatbot_is_as_one_that_does_not_exist(chatbot: Chatbot, neighbo
     assert ChangeLogEntry.objects.count() == before
 
 
-def test_actions_want_a_post_a_login_and_a_token(chatbot: Chatbot, admin_user: User) -> None:
+def test_actions_require_a_post_a_login_and_a_csrf_token(chatbot: Chatbot, admin_user: User) -> None:
     checking = Client(enforce_csrf_checks=True)
     checking.force_login(admin_user)
 
@@ -107,7 +107,7 @@ def test_actions_want_a_post_a_login_and_a_token(chatbot: Chatbot, admin_user: U
     assert not ChangeLogEntry.objects.filter(chatbot=chatbot).exists()
 
 
-def test_it_asks_as_much_of_the_database_for_many_rows_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
+def test_it_makes_as_many_queries_for_many_rows_as_for_few(admin_client: Client, chatbot: Chatbot) -> None:
     def fill(numbers: range) -> None:
         for n in numbers:
             Variable.objects.create(chatbot=chatbot, name=f"v{n}", category="custom", was_uci=n % 5 == 0)
@@ -130,7 +130,7 @@ def test_it_asks_as_much_of_the_database_for_many_rows_as_for_few(admin_client: 
     assert asked() == few <= 14
 
 
-def test_the_calls_are_this_chatbot_s_own(admin_client: Client, chatbot: Chatbot) -> None:
+def test_the_sample_calls_are_for_this_chatbot(admin_client: Client, chatbot: Chatbot) -> None:
     def calls() -> str:
         text = admin_client.get(page_of(chatbot), HTTP_HOST="testserver", secure=True).text
         return text[text.index('id="calls"') :]

@@ -35,14 +35,14 @@ def test_an_officer_switches_compliance_and_extracts(chatbot: Chatbot) -> None:
     assert set(ChangeLogEntry.objects.values_list("actor", flat=True)) == {f"user:{officer.pk}"}
 
 
-def test_extracts_want_a_bucket_first(admin_client: Client) -> None:
+def test_extracts_require_a_bucket_first(admin_client: Client) -> None:
     bare = factories.ChatbotFactory.create(slug="bare")
 
     assert_refused(save(admin_client, bare, "extracts", on="True"), "Extracts need a bucket")
     assert_refused(save(admin_client, bare, "bucket/check"), "This chatbot has no bucket")
 
 
-def test_another_uci_is_chosen_only_by_who_says_to_know_what_that_means(chatbot: Chatbot) -> None:
+def test_changing_the_uci_requires_a_confirmation(chatbot: Chatbot) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
 
     assert_refused(save(client, chatbot, "uci", uci="plan"), "Select this to change the UCI.")
@@ -56,7 +56,7 @@ def test_another_uci_is_chosen_only_by_who_says_to_know_what_that_means(chatbot:
 
 
 @pytest.mark.parametrize("uci", ["browser", "of_the_neighbour", ""])
-def test_what_cannot_be_the_uci_is_not_taken(chatbot: Chatbot, neighbour: Chatbot, uci: str) -> None:
+def test_an_unsuitable_variable_is_refused_as_uci(chatbot: Chatbot, neighbour: Chatbot, uci: str) -> None:
     factories.VariableFactory.create(chatbot=chatbot, name="browser", category="system", is_uci=False)
     factories.VariableFactory.create(chatbot=neighbour, name="of_the_neighbour", is_uci=False)
     client = client_of(staff(chatbot, Role.OFFICER))
@@ -66,7 +66,7 @@ def test_what_cannot_be_the_uci_is_not_taken(chatbot: Chatbot, neighbour: Chatbo
     assert 'value="browser"' not in shown(client, chatbot)
 
 
-def test_the_first_uci_needs_no_such_word(admin_client: Client) -> None:
+def test_the_first_uci_requires_no_confirmation(admin_client: Client) -> None:
     bare = factories.ChatbotFactory.create(slug="bare")
 
     made = save(admin_client, bare, "variables", category="custom", name="Kunden Nr")
@@ -109,7 +109,7 @@ def test_settings_are_saved_each_with_an_entry_in_the_change_log(admin_client: C
     assert told == [{"setting": "callback_url"}, {"setting": "four_eyes", "value": True}, {"setting": "name"}]
 
 
-def test_what_somebody_else_has_changed_meanwhile_stays(admin_client: Client, chatbot: Chatbot) -> None:
+def test_a_setting_changed_by_another_user_is_not_overwritten(admin_client: Client, chatbot: Chatbot) -> None:
     before = shown(admin_client, chatbot)
     filled_in = rules_of(chatbot, name="Acme care")
     assert all(f'name="{name}"' in before for name in filled_in)
@@ -149,7 +149,7 @@ def test_a_bad_setting_is_refused_at_its_field(
     assert not ChangeLogEntry.objects.filter(event="chatbot.changed").exists()
 
 
-def test_a_key_s_limit_is_changed_and_the_key_revoked_after_a_word(
+def test_a_keys_limit_is_changed_and_the_key_revoked_after_confirmation(
     admin_client: Client, chatbot: Chatbot, neighbour: Chatbot
 ) -> None:
     new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
@@ -168,7 +168,7 @@ def test_a_key_s_limit_is_changed_and_the_key_revoked_after_a_word(
     assert "Revoked" in shown(admin_client, chatbot)
 
 
-def test_an_expired_key_is_told_as_such(admin_client: Client, chatbot: Chatbot) -> None:
+def test_an_expired_key_is_shown_as_expired(admin_client: Client, chatbot: Chatbot) -> None:
     factories.ApiKeyFactory.create(chatbot=chatbot, expires_at=factories.NOON.replace(year=2020))
 
     text = shown(admin_client, chatbot)
@@ -177,7 +177,7 @@ def test_an_expired_key_is_told_as_such(admin_client: Client, chatbot: Chatbot) 
     assert "No active keys." in text
 
 
-def test_a_role_is_given_changed_and_taken(admin_client: Client, chatbot: Chatbot) -> None:
+def test_a_role_is_granted_changed_and_removed(admin_client: Client, chatbot: Chatbot) -> None:
     user = User.objects.create_user("sam", is_staff=True)
 
     for role in ("support", "officer", ""):
@@ -191,7 +191,9 @@ def test_a_role_is_given_changed_and_taken(admin_client: Client, chatbot: Chatbo
     assert recorded("membership.removed") == [{"user": user.pk}]
 
 
-def test_a_role_is_for_active_staff_and_can_be_taken_from_who_was(admin_client: Client, chatbot: Chatbot) -> None:
+def test_a_role_is_for_active_staff_and_can_be_removed_from_former_staff(
+    admin_client: Client, chatbot: Chatbot
+) -> None:
     outsider = User.objects.create_user("eve")
     leaver = staff(chatbot, Role.OFFICER)
     User.objects.filter(pk=leaver.pk).update(is_active=False)
@@ -204,7 +206,7 @@ def test_a_role_is_for_active_staff_and_can_be_taken_from_who_was(admin_client: 
     assert not Membership.objects.exists()
 
 
-def test_revoking_elsewhere_meanwhile_is_told(admin_client: Client, chatbot: Chatbot) -> None:
+def test_a_concurrent_revocation_is_reported(admin_client: Client, chatbot: Chatbot) -> None:
     new = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="CRM", actor="command")
     revoke_api_key(prefix=new.api_key.prefix, actor="command")
 

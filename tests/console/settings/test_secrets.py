@@ -158,9 +158,7 @@ def test_it_goes_back_to_the_hosted_bucket(admin_client: Client, chatbot: Chatbo
     assert Bucket.objects.get(chatbot=chatbot).secret_encrypted == ""
 
 
-def test_a_bucket_that_somebody_else_has_set_meanwhile_is_not_set_back(
-    admin_client: Client, chatbot: Chatbot
-) -> None:
+def test_a_bucket_set_by_another_user_meanwhile_is_not_reset(admin_client: Client, chatbot: Chatbot) -> None:
     for filled in ({"hosting": "hosted"}, FILLED):
         page = shown(admin_client, chatbot)
         seen = dict(re.findall(r'<input type="hidden" name="(initial-[a-z_]+)"(?: value="([^"]*)")?', page))
@@ -193,7 +191,7 @@ def test_it_refuses_a_bucket_at_its_field_and_repeats_no_secret(
     assert Bucket.objects.get(chatbot=chatbot).hosting == "hosted"
 
 
-def test_it_makes_a_bucket_for_a_chatbot_that_has_none(admin_client: Client) -> None:
+def test_a_bucket_is_created_for_a_chatbot_without_one(admin_client: Client) -> None:
     bare = factories.ChatbotFactory.create(slug="bare")
 
     assert_saved(save(admin_client, bare, "bucket", hosting="hosted"), bare, "bucket")
@@ -212,9 +210,7 @@ def test_it_prints_the_policies_of_a_role(admin_client: Client, chatbot: Chatbot
     assert Bucket.objects.get(chatbot=chatbot).external_id in text
 
 
-def test_an_officer_is_told_the_outcome_of_a_check(
-    chatbot: Chatbot, storage: ObjectStorage, settings: Settings
-) -> None:
+def test_an_officer_sees_the_result_of_a_check(chatbot: Chatbot, storage: ObjectStorage, settings: Settings) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
 
     assert_saved(save(client, chatbot, "bucket/check"), chatbot, "bucket")
@@ -231,7 +227,7 @@ def test_an_officer_is_told_the_outcome_of_a_check(
     assert Bucket.objects.get(chatbot=chatbot).last_error.startswith("storage_bucket_missing")
 
 
-def test_a_check_tells_each_thing_to_grant(chatbot: Chatbot) -> None:
+def test_a_check_names_each_missing_permission(chatbot: Chatbot) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
     reader = Identity("reader", ["Read:clients"])
     with running(reader) as server:
@@ -247,7 +243,7 @@ def test_a_check_tells_each_thing_to_grant(chatbot: Chatbot) -> None:
     assert reader.secret_key not in text
 
 
-def test_to_ask_for_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
+def test_requesting_a_check_calls_no_bucket(chatbot: Chatbot) -> None:
     client = client_of(staff(chatbot, Role.OFFICER))
     with behaving(drips_a_head) as server:
         use_bucket_at(chatbot, server.url())

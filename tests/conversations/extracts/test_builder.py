@@ -104,7 +104,7 @@ def test_late_messages_cause_one_rebuild_of_the_day(
     assert len(lines(storage, extract_of(chatbot))) == 4
 
 
-def test_what_is_said_now_asks_nothing_of_the_database(chatbot: Chatbot, django_assert_num_queries: Any) -> None:
+def test_a_current_message_makes_no_query_for_days(chatbot: Chatbot, django_assert_num_queries: Any) -> None:
     from conversations.extracts import rebuilds
 
     with django_assert_num_queries(0):
@@ -113,7 +113,7 @@ def test_what_is_said_now_asks_nothing_of_the_database(chatbot: Chatbot, django_
         rebuilds.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
 
 
-def test_a_first_file_that_a_late_message_overtakes_is_not_published(
+def test_a_first_file_overtaken_by_a_late_message_is_not_published(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned(chatbot)
@@ -173,7 +173,7 @@ def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: A
     monkeypatch.setattr(ObjectStorage, "_send_parts", send)
 
 
-def test_a_worker_that_lost_it_publishes_nothing(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_worker_that_lost_its_day_publishes_nothing(chatbot: Chatbot, storage: ObjectStorage) -> None:
     """It slept after it had sent everything; meanwhile another made the file."""
     conversation_on(chatbot, "42", noon())
     planned(chatbot)
@@ -207,7 +207,7 @@ def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: 
     assert len(lines(storage, extract_of(chatbot))) == 1
 
 
-def test_five_lost_workers_are_enough(chatbot: Chatbot, storage: ObjectStorage) -> None:
+def test_a_day_fails_after_five_lost_workers(chatbot: Chatbot, storage: ObjectStorage) -> None:
     planned(chatbot)
     for _ in range(5):
         take(chatbot)
@@ -224,7 +224,7 @@ def test_two_workers_cannot_take_one_day(chatbot: Chatbot, storage: ObjectStorag
     assert leases.take_next(settled=False) is None
 
 
-def test_one_worker_is_left_for_requests(chatbot: Chatbot, neighbour: Chatbot) -> None:
+def test_one_worker_is_kept_free_for_requests(chatbot: Chatbot, neighbour: Chatbot) -> None:
     for owner in (chatbot, neighbour):
         planned(owner)
     assert leases.take_next(settled=False)
@@ -317,9 +317,7 @@ def test_a_retry_after_the_storage_is_back_succeeds(
     assert (extract_of(chatbot).state, extract_of(chatbot).error_code) == ("done", "")
 
 
-def test_an_older_version_is_removed_before_the_row_says_done(
-    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_older_versions_are_removed_before_the_day_is_done(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     with versioned_bucket() as storage:
         conversation_on(chatbot, "42", noon())
         planned(chatbot)
@@ -341,7 +339,7 @@ def test_an_older_version_is_removed_before_the_row_says_done(
         assert len(list(storage.versions())) == 1
 
 
-def test_what_another_program_has_written_since_is_not_removed(chatbot: Chatbot) -> None:
+def test_a_version_written_later_by_another_program_is_not_removed(chatbot: Chatbot) -> None:
     with versioned_bucket() as storage:
         first = storage.write_parts("k", storage.open_upload("k", content_type="text/csv"), [b"1"])
         second = storage.write_parts("k", storage.open_upload("k", content_type="text/csv"), [b"2"])

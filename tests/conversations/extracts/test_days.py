@@ -46,7 +46,7 @@ def test_a_change_of_the_time_zone_leaves_no_gap_and_no_overlap() -> None:
     assert earlier.ends_at == first.starts_at
 
 
-def test_a_day_that_a_change_leaves_no_time_for_has_no_window() -> None:
+def test_a_day_skipped_by_a_time_zone_change_has_no_window() -> None:
     far_west = ZoneInfo("Etc/GMT+12")
     first = window(FIRST, far_west, [])
     assert first
