@@ -129,7 +129,8 @@ def is_easy_to_use(page: Page, *, beside: str = "") -> None:
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme)
         page.evaluate(_ANIMATIONS_END)
-        assert barriers(page, beside=beside, colours=scheme == "dark") == {}, (page.url, scheme)
+        found = barriers(page, beside=beside, colours=scheme == "dark")
+        assert not found, (page.url, scheme, found)
     assert fits(page), page.url
     page.set_viewport_size(WIDE)
     page.emulate_media(color_scheme="light")

@@ -64,7 +64,6 @@ class RecordAdmin(SuperusersOnly):
     ordering = ("-pk",)
     sortable_by: ClassVar = ()
     search_fields = ("id",)
-    search_help_text = "Search by id"
     # Facets would count the rows of each choice.
     show_facets = admin.ShowFacets.NEVER
 
@@ -73,6 +72,11 @@ class RecordAdmin(SuperusersOnly):
         """Link to the request's page in the console, which explains its state."""
         request_id = getattr(row, "request_id", row.pk)
         return format_html('<a href="{}">{}</a>', reverse("console:request", args=[request_id]), request_id)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        # Not `search_help_text`: Django's search field has no visible label, and a description is none.
+        newest = f"The newest {ShortPaginator.most:,}. Search for the id of an older one."
+        return super().changelist_view(request, {"subtitle": newest} | (extra_context or {}))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002
         return NewestFirst

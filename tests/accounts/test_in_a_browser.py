@@ -57,7 +57,7 @@ def test_logging_in_and_reading_the_change_log_work_in_a_browser(
     page.get_by_label("Username").fill("sam.staff")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
-    page.get_by_text("Is your phone lost").click()
+    page.get_by_text("Don't have your phone?").click()
     is_easy_to_use(page)
     page.get_by_label("Recovery code").fill(recovery_code)
     page.get_by_role("button", name="Log in with a recovery code").click()

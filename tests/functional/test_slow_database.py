@@ -43,7 +43,7 @@ def test_a_page_that_waits_too_long_for_the_database_explains_it():
             response = client.getresponse()
             said = response.read().decode()
         assert (response.status, response.headers["Retry-After"]) == (503, "5"), said
-        assert "The database did not answer in time." in said
+        assert "The database did not respond in time" in said
         assert "no-store" in response.headers["Cache-Control"]
         client.request("GET", "/admin/requests/", headers=headers)
         again = client.getresponse()

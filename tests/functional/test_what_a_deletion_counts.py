@@ -62,7 +62,7 @@ def test_the_total_counts_rows_erased_by_another_deletion_once(
     bobs = company.delete("bob")
     if is_lost:
         with monkeypatch.context() as patched:
-            patched.setattr(verify, "ask", _lose_the_claim)
+            patched.setattr(verify, "find_leftovers", _lose_the_claim)
             worker.drain(seconds=30)
         Claim.objects.update(expires_at=timezone.now())
         assert claims.requeue_expired() == 1
