@@ -16,8 +16,9 @@ from chatbots.buckets import Step, location_of, probe, silence
 from chatbots.buckets.locations import bucket_secret_binding, require_bucket
 from chatbots.models import Bucket, BucketCheck, Chatbot
 from common.crypto import SecretUnreadable, encrypt
+from common.network_guard import UrlRefused
 from common.storage import StorageError
-from common.storage.guard import EndpointRefused, check_endpoint
+from common.storage.transport import check_endpoint
 
 Hosting = Bucket.Hosting
 Sse = Bucket.Sse
@@ -116,7 +117,7 @@ def check_settings(*, chatbot: Chatbot, client: ClientBucket) -> ClientBucket:
             if endpoint in {"https://s3.amazonaws.com", f"https://s3.{client.region}.amazonaws.com"}:
                 # The default. A location must have one name, or two chatbots could share it unnoticed.
                 endpoint = ""
-        except EndpointRefused as refused:
+        except UrlRefused as refused:
             errors["endpoint"] = str(refused)
     checked = replace(client, prefix=f"{prefix}/" if prefix else "", endpoint=endpoint)
     for field, message in _faults(chatbot, checked):

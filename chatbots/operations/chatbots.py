@@ -11,8 +11,9 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from chatbots import changelog
-from chatbots.callback_urls import CallbackUrlRefused, canonical_url, check_reachable
+from chatbots.callback_urls import canonical_url, check_reachable
 from chatbots.models import Bucket, Chatbot, Membership, Variable
+from common.network_guard import UrlRefused
 
 Category = Variable.Category
 
@@ -232,7 +233,7 @@ def _checked_callback_url(url: str) -> str:
     try:
         checked = canonical_url(url)
         check_reachable(checked)
-    except CallbackUrlRefused as refused:
+    except UrlRefused as refused:
         message = str(refused)
     else:
         return checked

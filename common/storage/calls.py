@@ -17,7 +17,7 @@ from common.outbound import AnswerTooLong
 from common.storage import errors
 from common.storage.breaker import Breaker
 from common.storage.errors import StorageError
-from common.storage.guard import AddressRefused
+from common.storage.transport import AddressRefused
 
 logger = logging.getLogger(__name__)
 

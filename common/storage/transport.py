@@ -1,18 +1,42 @@
-"""HTTP sessions for boto3's clients: with limits, and for clients' buckets in public networks only."""
+"""HTTP sessions for boto3's clients: with limits, and for clients' buckets in public networks only.
+
+Networks that `BUCKET_PRIVATE_NETWORKS` lists count as public. The operator's own bucket is not checked.
+"""
 
 import os
 import socket
 from typing import Any
 
 from botocore.awsrequest import AWSHTTPConnection, AWSHTTPConnectionPool, AWSHTTPSConnection, AWSHTTPSConnectionPool
-from botocore.exceptions import HTTPClientError
+from botocore.exceptions import BotoCoreError, HTTPClientError
 from botocore.httpsession import URLLib3Session, get_cert_path
 from botocore.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError as UrllibError
 
 from common import outbound
+from common.network_guard import Guarded, UrlRefused, check_reachable, split_url
 from common.outbound import AnswerTooLong, LimitedConnection
-from common.storage import guard
+
+PRIVATE_NETWORKS = "BUCKET_PRIVATE_NETWORKS"
+_EXAMPLE = "https://s3.example.com"
+
+
+class AddressRefused(BotoCoreError):
+    """The address of a client's bucket is not allowed.
+
+    An error of botocore, which passes it on unchanged and does not retry it.
+    """
+
+    fmt = "The address is refused."
+
+
+def check_endpoint(url: str) -> str:
+    """Return the endpoint of a client's bucket in canonical form. Resolves its name. Raises UrlRefused."""
+    parts = split_url(url, example=_EXAMPLE)
+    if parts.path.strip("/"):
+        raise UrlRefused("Use scheme, host and port only: no path.")
+    check_reachable(parts, setting=PRIVATE_NETWORKS)
+    return parts.origin
 
 
 class _Connection(LimitedConnection):
@@ -22,49 +46,33 @@ class _Connection(LimitedConnection):
             pass
 
 
-# The stubs see a conflict between the bases of botocore's connections.
-class _HTTPConnection(_Connection, AWSHTTPConnection):  # type: ignore[misc]
-    pass
+class _GuardedConnection(Guarded, _Connection):
+    setting = PRIVATE_NETWORKS
+    refusal = AddressRefused
 
 
-class _HTTPSConnection(_Connection, AWSHTTPSConnection):  # type: ignore[misc]
-    pass
+def _pools(mixin: type[_Connection]) -> dict[str, type]:
+    """Return botocore's pools by scheme, their connections with this mixin."""
+    return {
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": type(connection.__name__, (mixin, connection), {})})
+        for scheme, pool, connection in (
+            ("http", AWSHTTPConnectionPool, AWSHTTPConnection),
+            ("https", AWSHTTPSConnectionPool, AWSHTTPSConnection),
+        )
+    }
 
 
-class _HTTPPool(AWSHTTPConnectionPool):
-    ConnectionCls: Any = _HTTPConnection
-
-
-class _HTTPSPool(AWSHTTPSConnectionPool):
-    ConnectionCls: Any = _HTTPSConnection
-
-
-class _GuardedHTTPConnection(guard.GuardedConnection, _HTTPConnection):  # type: ignore[misc]
-    encrypted = False
-
-
-class _GuardedHTTPSConnection(guard.GuardedConnection, _HTTPSConnection):  # type: ignore[misc]
-    encrypted = True
-
-
-class _GuardedHTTPPool(_HTTPPool):
-    ConnectionCls = _GuardedHTTPConnection
-
-
-class _GuardedHTTPSPool(_HTTPSPool):
-    ConnectionCls = _GuardedHTTPSConnection
+_POOLS, _GUARDED_POOLS = _pools(_Connection), _pools(_GuardedConnection)
 
 
 class _Session(URLLib3Session):
     """Sends one try of a call, within half of the call's remaining time."""
 
-    pools: dict[str, type] = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, pools: dict[str, type], **options: Any) -> None:
         super().__init__(**options)
         # Not in the stubs; urllib3 documents the second.
-        self._pool_classes_by_scheme = self.pools
-        self._manager.pool_classes_by_scheme = self.pools  # type: ignore[attr-defined]
+        self._pool_classes_by_scheme = pools
+        self._manager.pool_classes_by_scheme = pools  # type: ignore[attr-defined]
 
     def send(self, request: Any) -> Any:
         seconds = outbound.seconds_left(outbound.STORAGE_SECONDS) / 2
@@ -77,7 +85,7 @@ class _Session(URLLib3Session):
             except HTTPClientError as error:
                 cause = error.kwargs.get("error")
                 # Unwrapped: botocore would retry an HTTPClientError.
-                if isinstance(cause, AnswerTooLong | guard.AddressRefused):
+                if isinstance(cause, AnswerTooLong | AddressRefused):
                     raise cause from None
                 raise
             except UrllibError as error:
@@ -88,10 +96,6 @@ class _Session(URLLib3Session):
         context = super()._get_ssl_context()  # type: ignore[misc]
         context.sslsocket_class = outbound.TLSSocket
         return context
-
-
-class _GuardedSession(_Session):
-    pools = {"http": _GuardedHTTPPool, "https": _GuardedHTTPSPool}
 
 
 def carry(events: Any, *, guarded: bool = False) -> None:
@@ -116,26 +120,22 @@ def _follow_no_further(context: dict[str, Any], **_call: Any) -> None:
 class _Carried:
     """Mixin for clients: boto3 has no option for the class of HTTP sessions."""
 
-    def __init__(self, *, endpoint: Any, client_config: Any, **options: Any) -> None:
-        endpoint.http_session = self._session(endpoint.host, client_config)
-        super().__init__(endpoint=endpoint, client_config=client_config, **options)  # type: ignore[call-arg]
+    _is_guarded = False
 
-    def _session(self, url: str, config: Any) -> _Session:
-        return _Session(proxies=get_environ_proxies(url), **_options(config))
+    def __init__(self, *, endpoint: Any, client_config: Any, **options: Any) -> None:
+        verify: Any = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
+        endpoint.http_session = _Session(
+            pools=_GUARDED_POOLS if self._is_guarded else _POOLS,
+            proxies={} if self._is_guarded else get_environ_proxies(endpoint.host),
+            timeout=(client_config.connect_timeout, client_config.read_timeout),
+            verify=verify,
+            max_pool_connections=client_config.max_pool_connections,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+            # Set, so that TLS to a proxy uses a context of ours.
+            proxies_config={"proxy_ca_bundle": get_cert_path(verify)},
+        )
+        super().__init__(endpoint=endpoint, client_config=client_config, **options)  # type: ignore[call-arg]
 
 
 class _Guarded(_Carried):
-    def _session(self, url: str, config: Any) -> _Session:  # noqa: ARG002
-        return _GuardedSession(proxies={}, **_options(config))
-
-
-def _options(config: Any) -> dict[str, Any]:
-    verify: Any = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE") or True
-    return {
-        "timeout": (config.connect_timeout, config.read_timeout),
-        "verify": verify,
-        "max_pool_connections": config.max_pool_connections,
-        "socket_options": [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        # Set, so that TLS to a proxy uses a context of ours.
-        "proxies_config": {"proxy_ca_bundle": get_cert_path(verify)},
-    }
+    _is_guarded = True

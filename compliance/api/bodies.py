@@ -9,9 +9,10 @@ from rest_framework.request import Request
 
 from chatbots.api.views import json_body
 from chatbots.authentication import body_of
-from chatbots.callback_urls import MOST_CHARACTERS, CallbackUrlRefused, canonical_url
+from chatbots.callback_urls import MOST_CHARACTERS, canonical_url
 from chatbots.models import Chatbot
 from common.bodies import parse_json
+from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
@@ -110,7 +111,7 @@ class _RequestBody(_SelectorBase):
     def _can_be_called(cls, value: str | None) -> str | None:
         try:
             return None if value is None else canonical_url(value)
-        except CallbackUrlRefused as refused:
+        except UrlRefused as refused:
             fault = str(refused)
         raise ValueError(fault)
 

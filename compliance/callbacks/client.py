@@ -9,13 +9,12 @@ from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
-from django.conf import settings
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from chatbots.callback_secrets import Signers
 from common import outbound
 from common.logs import describe_kind
-from common.network_guard import Guarded, Networks
+from common.network_guard import Guarded
 from common.times import rfc3339
 from compliance.callbacks.leases import Outcome, Taken
 from compliance.models import Callback
@@ -33,19 +32,16 @@ class _AddressRefused(Exception):
 
 
 class _Guarded(Guarded):
+    setting = "CALLBACK_PRIVATE_NETWORKS"
     refusal = _AddressRefused
-
-    def networks(self) -> Networks:
-        networks: Networks = settings.CALLBACK_PRIVATE_NETWORKS
-        return networks
 
 
 class _HTTPConnection(_Guarded, HTTPConnection):
-    encrypted = False
+    pass
 
 
 class _HTTPSConnection(_Guarded, HTTPSConnection):
-    encrypted = True
+    pass
 
 
 def body_of(callback: Taken) -> bytes:

@@ -9,9 +9,10 @@ from django.db.models import Q
 from uuid_utils.compat import uuid7
 
 from chatbots.callback_secrets import can_sign
-from chatbots.callback_urls import CallbackUrlRefused, canonical_url
+from chatbots.callback_urls import canonical_url
 from chatbots.models import Bucket, Chatbot, Variable
 from common.crypto import digest
+from common.network_guard import UrlRefused
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.selectors import ByUci, Selector
@@ -174,7 +175,7 @@ def _checked_callback_url(url: str, about: Selector, config: ChatbotConfig) -> s
         return ""
     try:
         checked = canonical_url(url)
-    except CallbackUrlRefused as error:
+    except UrlRefused as error:
         fault = str(error)
     else:
         fault = (

@@ -12,8 +12,8 @@ from chatbots.buckets.locations import bucket_secret_binding
 from chatbots.buckets.policies import access_policy, trust_policy
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from chatbots.operations.buckets import ClientBucket, set_bucket
+from common import network_guard
 from common.crypto import decrypt
-from common.storage import guard
 
 SECRET = "a-client-s-secret"
 ROLE = "arn:aws:iam::123456789012:role/exports"
@@ -91,7 +91,7 @@ def test_aws_is_recognised_by_its_addresses(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     """Else two chatbots could write over each other's extracts, which have the same keys."""
-    monkeypatch.setattr(guard, "addresses_of", lambda *_: ["93.184.215.14"])
+    monkeypatch.setattr(network_guard, "addresses_of", lambda *_: ["93.184.215.14"])
     set_(chatbot, KEY)
     assert refused(neighbour, with_(KEY, endpoint=f"https://{host}")).keys() == {"prefix"}
 
@@ -101,7 +101,7 @@ def test_the_operators_bucket_is_refused_as_a_clients(
     chatbot: Chatbot, settings: Any, monkeypatch: pytest.MonkeyPatch, endpoint: str | None
 ) -> None:
     """reconcile_storage --fix would remove a client's files there: no hosted row names them."""
-    monkeypatch.setattr(guard, "addresses_of", lambda *_: ["127.0.0.1"])
+    monkeypatch.setattr(network_guard, "addresses_of", lambda *_: ["127.0.0.1"])
     settings.S3_ENDPOINT_URL, settings.S3_BUCKET = endpoint, KEY.bucket
     theirs = endpoint if endpoint and "internal" in endpoint else ""
     assert refused(chatbot, with_(KEY, endpoint=theirs)).keys() == {"bucket"}

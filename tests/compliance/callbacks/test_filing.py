@@ -9,11 +9,11 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 from pytest_django import Settings
 
-from chatbots import callback_urls
 from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
+from common import network_guard
 from compliance.models import ComplianceRequest
 from tests.calls import ALICE, SigningCaller, TokenCaller, pointers, problem
-from tests.common.storage.test_guard import PUBLIC, resolve_to
+from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.console.settings.saving import assert_refused, assert_saved, rules_of, save, shown
 from tests.people import member
 
@@ -26,7 +26,7 @@ def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(*_: object) -> None:
         raise AssertionError("the name service was asked")
 
-    monkeypatch.setattr(callback_urls, "addresses_of", ask)
+    monkeypatch.setattr(network_guard, "addresses_of", ask)
 
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])

@@ -21,7 +21,7 @@ from compliance.models import Callback
 from tests import hostile
 from tests.calls import SigningCaller
 from tests.certificates import make_certificate, server_context
-from tests.common.storage.test_guard import PUBLIC, resolve_to
+from tests.common.test_network_guard import PUBLIC, resolve_to
 from tests.factories import CallbackFactory, deletion_of
 from tests.hostile import Behaviour, behaving
 from tests.receivers import Receiver, receiving

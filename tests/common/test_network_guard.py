@@ -9,9 +9,10 @@ import pytest
 from django.conf import settings as django_settings
 from pytest_django import Settings
 
+from common.network_guard import UrlRefused, is_allowed
 from common.storage import ObjectStorage, StorageError
-from common.storage.guard import EndpointRefused, check_endpoint, is_allowed
 from common.storage.sessions import CLIENT_CONFIG
+from common.storage.transport import PRIVATE_NETWORKS, check_endpoint
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 PUBLIC = "93.184.215.14"
@@ -83,7 +84,7 @@ def refused(call: Callable[[], object]) -> tuple[str, bool]:
 )
 def test_a_private_address_is_refused(settings: Settings, address: str) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
-    assert not is_allowed(address)
+    assert not is_allowed(address, setting=PRIVATE_NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -91,17 +92,17 @@ def test_a_private_address_is_refused(settings: Settings, address: str) -> None:
 )
 def test_a_public_address_is_allowed_but_not_over_plain_http(settings: Settings, address: str) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
-    assert is_allowed(address)
-    assert not is_allowed(address, encrypted=False)
+    assert is_allowed(address, setting=PRIVATE_NETWORKS)
+    assert not is_allowed(address, setting=PRIVATE_NETWORKS, encrypted=False)
 
 
 def test_it_allows_a_listed_network_in_each_form_and_no_other(settings: Settings) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1"):
-        assert is_allowed(address)
-        assert is_allowed(address, encrypted=False)
+        assert is_allowed(address, setting=PRIVATE_NETWORKS)
+        assert is_allowed(address, setting=PRIVATE_NETWORKS, encrypted=False)
     for address in ("10.2.0.1", "127.0.0.1", "fe80::1"):
-        assert not is_allowed(address)
+        assert not is_allowed(address, setting=PRIVATE_NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_errors_of_an_endpoint_are_explained(
 ) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     resolve_to(monkeypatch, PUBLIC)
-    with pytest.raises(EndpointRefused, match=advice):
+    with pytest.raises(UrlRefused, match=advice):
         check_endpoint(endpoint)
 
 
@@ -150,7 +151,7 @@ def test_errors_of_an_endpoint_are_explained(
 )
 def test_every_spelling_of_a_private_address_is_recognised(settings: Settings, host: str) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
-    with pytest.raises(EndpointRefused, match="BUCKET_PRIVATE_NETWORKS"):
+    with pytest.raises(UrlRefused, match="BUCKET_PRIVATE_NETWORKS"):
         check_endpoint(f"https://{host}")
 
 
@@ -158,12 +159,12 @@ def test_a_name_with_one_private_address_is_refused(monkeypatch: pytest.MonkeyPa
     settings.BUCKET_PRIVATE_NETWORKS = ()
     both = [(socket.AF_INET, 1, 6, "", (address, 443)) for address in (PUBLIC, "10.0.0.1")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: both)
-    with pytest.raises(EndpointRefused, match="private network"):
+    with pytest.raises(UrlRefused, match="private network"):
         check_endpoint("https://s3.example.com")
 
 
 def test_an_unresolvable_name_is_reported() -> None:
-    with pytest.raises(EndpointRefused, match="does not resolve"):
+    with pytest.raises(UrlRefused, match="does not resolve"):
         check_endpoint("https://nobody.invalid")
 
 
