@@ -33,6 +33,7 @@ from compliance.models import ComplianceRequest
 from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import Size
+from compliance.work.sql import chatbots_of
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +190,10 @@ class _ErasureRun:
             with self._held.transaction():
                 extracts.try_again(again)
         self._fail(failures)
-        self._requeue([each for each in waiting if each not in failures], WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
+        if unbuilt := [each for each in waiting if each not in failures]:
+            self._requeue(unbuilt, WaitingFor.EXTRACTS, _WAIT_FOR_EXTRACTS)
+            # Another worker may have built the last of them since they were found.
+            extracts.release(chatbots_of(unbuilt))
 
     def _erase_objects(self, found: Found) -> None:
         """Erase files and exports; requeue if that and another chunk erased nothing, since then rows are locked.

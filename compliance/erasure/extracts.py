@@ -145,8 +145,17 @@ def make_next(*, settled: bool) -> bool:
 def make(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
     """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
     is_done = builder.build(held, on_read=on_read)
-    execute(_RELEASE, {"chatbot": held.chatbot_id})
+    release([held.chatbot_id])
     return is_done
+
+
+def release(chatbot_ids: Collection[int]) -> None:
+    """Release deletions of these chatbots that wait for extracts, where none is left to rebuild.
+
+    Call it after what was built, or began to wait, is committed: the later of the two sees the other's row.
+    """
+    for chatbot_id in chatbot_ids:
+        execute(_RELEASE, {"chatbot": chatbot_id})
 
 
 def try_again(request_ids: Collection[UUID]) -> None:

@@ -15,6 +15,7 @@ from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import operations
 from compliance.retention import cleanup
+from compliance.work import transitions
 from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, ExtractConversation
@@ -81,6 +82,26 @@ def test_a_deletion_waits_until_its_days_are_rebuilt(
     assert texts(storage, chatbot) == {"words of bob"}
     assert texts(storage, neighbour) == {"words of alice", "words of bob"}
     assert verify.audit([request.pk]).left == {}
+
+
+def test_a_deletion_does_not_wait_for_days_that_were_rebuilt_meanwhile(
+    chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_days_made(chatbot)
+    request = deletion_of(chatbot, "alice")
+
+    def requeue_late(*args: Any, **options: Any) -> None:
+        make_all()
+        requeue(*args, **options)
+
+    requeue = transitions.requeue
+    monkeypatch.setattr(transitions, "requeue", requeue_late)
+    work_on_next()
+    request.refresh_from_db()
+    assert (request.status, request.not_before) == ("accepted", None)
+    assert not worker.drain()
+    request.refresh_from_db()
+    assert request.status == "completed"
 
 
 def test_a_day_is_rebuilt_once_for_all_its_changes(chatbot: Chatbot, storage: ObjectStorage) -> None:
