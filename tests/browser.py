@@ -49,7 +49,7 @@ _ARGUMENTS = [
 
 @dataclass
 class Watched:
-    """A page, and what it did that nobody sees: its requests that left, and what its console says."""
+    """A page with its outgoing requests and its console messages."""
 
     page: Page
     asked: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ def browser() -> Iterator[Browser]:
         try:
             yield playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         finally:
-            # The database's connections of this event loop, which nobody else could close.
+            # Only this event loop can close its database connections.
             connections.close_all()
 
 
@@ -107,9 +107,9 @@ def _watch(page: Page, url: str) -> Watched:
 
 
 def barriers(page: Page, *, beside: str = "", colours: bool = False) -> dict[str, list[str]]:
-    """Return what axe finds serious or critical: rule -> selectors of the elements. `beside` is left out.
+    """Return the serious or critical findings of axe: rule -> selectors of the elements. `beside` is left out.
 
-    `colours` looks for nothing but what colours can spoil: enough for a page that was looked at in the other theme.
+    `colours` checks only rules about colours: enough for a page that was checked in the other theme.
     """
     context = {"exclude": [[beside]]} if beside else None
     options = _COLOURS if colours else _ALL
@@ -144,7 +144,7 @@ def stays_at_home(watched: Watched, server: str) -> None:
 
 
 def fits(page: Page, *, width: int = 360) -> bool:
-    """Say whether a page needs no scrolling to the side on a screen so wide."""
+    """Return whether a page needs no horizontal scrolling on a screen of this width."""
     page.set_viewport_size({"width": width, "height": 800})
     needed: int = page.evaluate("document.documentElement.scrollWidth")
     return needed <= width

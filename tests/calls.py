@@ -20,7 +20,7 @@ _ALL_SCOPES = tuple(ApiKey.Scope.values)
 class Caller:
     """A client with one key of a chatbot. `path` is below `/api/v1/chatbots/{slug}/`, or from `/` on.
 
-    Each answer has to be one that the API's document tells of.
+    Each response must match the API document.
     """
 
     def __init__(self, chatbot: Chatbot) -> None:
@@ -105,7 +105,7 @@ def results_of(caller: Caller, path: str, *, towards: str = "next") -> Iterator[
 
 
 def problem(response: Any, status: int, code: str) -> dict[str, Any]:
-    """Return the problem an answer holds, after looking that it is whole and of this code."""
+    """Return the problem of a response, after checking that it is complete and has this code."""
     assert response.status_code == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Cache-Control"] == "no-store"
@@ -118,5 +118,5 @@ def problem(response: Any, status: int, code: str) -> dict[str, Any]:
 
 
 def pointers(response: Any) -> dict[str, str]:
-    """Return pointer -> code of the fields at fault in an `invalid` problem."""
+    """Return pointer -> code of the errors in an `invalid` problem."""
     return {error["pointer"]: error["code"] for error in problem(response, 400, "invalid")["errors"]}

@@ -1,4 +1,4 @@
-"""Certificates that nobody trusts unless he is told to."""
+"""Self-signed certificates, trusted only by clients configured for them."""
 
 import datetime as dt
 import ipaddress
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def make_certificate(path: Path) -> Path:
-    """Write a certificate of its own for hooks.example.com and 127.0.0.1, with its key, and return where it is."""
+    """Write a self-signed certificate and key for hooks.example.com and 127.0.0.1, and return its path."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hooks.example.com")])
     now = dt.datetime.now(dt.UTC)

@@ -6,7 +6,7 @@ from common.crypto import encrypt
 from common.storage import ObjectStorage
 from tests.s3_server import ADMIN, Identity, S3Server
 
-# Whose keys reach the bucket of an embedded server alone.
+# Its keys can access only the bucket of an embedded server.
 CLIENT = Identity("client", [f"{right}:clients" for right in ("Read", "Write", "List")])
 PREFIX = "from-platform/"
 
@@ -20,7 +20,7 @@ def use_client_bucket(
     prefix: str = PREFIX,
     endpoint: str = "",
 ) -> Bucket:
-    """Let a chatbot's files go to a bucket of the server, with the identity's key."""
+    """Configure a bucket of the server for a chatbot, with the identity's key."""
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting=Bucket.Hosting.CLIENT,
         bucket=bucket or server.s3.bucket,
@@ -34,7 +34,7 @@ def use_client_bucket(
 
 
 def use_bucket_at(chatbot: Chatbot, endpoint: str) -> None:
-    """Let a chatbot's files go to a bucket of its own on a server that knows no keys."""
+    """Configure a bucket of its own for a chatbot, on a server that checks no keys."""
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting=Bucket.Hosting.CLIENT,
         bucket=f"bucket-of-{chatbot.slug}",

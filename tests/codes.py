@@ -1,4 +1,4 @@
-"""What an authenticator app shows, for the tests of the second factor."""
+"""The codes of an authenticator app, for the tests of the second factor."""
 
 import re
 import time
@@ -16,19 +16,19 @@ PASSWORD = "correct horse battery"
 
 @dataclass
 class App:
-    """The app of one user. Each code of `next_code` is of a later half minute than those before, as it must be."""
+    """The app of one user. Each code of `next_code` is for a later half minute than the last, as required."""
 
     authenticator: Authenticator
     recovery_codes: list[str]
 
     def next_code(self) -> str:
         last = Authenticator.objects.get(pk=self.authenticator.pk).last_t
-        # Codes of one step ahead are taken; who asks for more waits in vain.
+        # Codes are accepted up to one step ahead.
         assert last <= int(time.time()) // 30, "Forget the last code first: see `forget_codes`."
         return code_of(self.authenticator.bin_key, last + 1)
 
     def forget_codes(self) -> None:
-        """Let the codes of now be taken once more, in place of waiting for half a minute."""
+        """Let the current codes be accepted once more, instead of waiting for half a minute."""
         Authenticator.objects.filter(pk=self.authenticator.pk).update(
             last_t=int(time.time()) // 30 - 1, throttling_failure_count=0, throttling_failure_timestamp=None
         )
@@ -50,7 +50,7 @@ def set_up(user: User) -> App:
 
 
 def typed_secret(page: str) -> bytes:
-    """Return the secret that a page shows, as somebody who types it into an app."""
+    """Return the secret that a page shows, as a person types it into an app."""
     from base64 import b32decode
 
     [shown] = re.findall(r'<code class="secret">([A-Z2-7 ]+)</code>', page)

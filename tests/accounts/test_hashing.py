@@ -1,4 +1,4 @@
-"""Hashing of passwords: one at a time, and whoever comes too many is sent away."""
+"""Hashing of passwords: one at a time, and excess callers are refused."""
 
 import os
 import threading

@@ -43,8 +43,8 @@ def test_a_name_is_locked_out_from_one_address_and_the_page_shows_until_when(use
     assert "sam.staff" not in answer.text
     assert "default-src 'none'" in answer["Content-Security-Policy"]
 
-    assert log_in(client, user) == 429  # also with the right password
-    assert LoginFailures.objects.filter(ends_at=until).count() == 1  # which does not put it off
+    assert log_in(client, user) == 429  # even with the right password
+    assert LoginFailures.objects.filter(ends_at=until).count() == 1  # without extending the lock-out
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
     other = User.objects.create_superuser("other", password=PASSWORD)
     assert log_in(Client(), other) == 302
@@ -106,7 +106,7 @@ def test_a_user_is_not_locked_out_by_strangers_at_a_recently_used_address(user, 
         fail(user, 1, REMOTE_ADDR=f"192.0.2.{number}")
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.10") == 429
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 302
-    # There they are held to what failed there.
+    # Failures at that address still count.
     assert fail(user, settings.LOGIN_FAILURES, REMOTE_ADDR="203.0.113.9") == 429
     assert log_in(Client(), user, REMOTE_ADDR="203.0.113.9") == 429
 
@@ -170,7 +170,7 @@ def test_concurrent_guesses_are_limited_too(user, settings):
 
     with ThreadPoolExecutor(12) as pool:
         statuses = list(pool.map(guess, range(12)))
-    # The last that was looked at is told of the lock-out as well.
+    # The last attempt that was checked gets the lock-out message too.
     assert statuses.count(200) == settings.LOGIN_FAILURES_PER_NAME - 1
 
 

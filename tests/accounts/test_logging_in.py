@@ -122,7 +122,7 @@ def test_wrong_codes_are_slowed_down_from_any_address(user, app):
     for number in range(3):
         client = Client(REMOTE_ADDR=f"203.0.113.{number}")
         log_in(client, user)
-        # A wait of a second: a busy machine may take longer.
+        # The wait is a second; a busy machine may take longer.
         failed = Authenticator.objects.filter(throttling_failure_timestamp__isnull=False)
         failed.update(throttling_failure_timestamp=timezone.now() + timedelta(minutes=1))
         answer = client.post(CODE_PAGE, {"code": "000000" if number == 0 else app.next_code()})

@@ -1,4 +1,4 @@
-"""A database of before the first release is not migrated, since nobody could tell its tables from today's."""
+"""A database from before the first release is not migrated: its tables cannot be distinguished from today's."""
 
 import importlib
 

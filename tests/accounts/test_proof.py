@@ -1,4 +1,4 @@
-"""What would outlive a stolen session wants the password again."""
+"""Changes that would outlive a stolen session require the password again."""
 
 import re
 import time

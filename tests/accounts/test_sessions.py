@@ -19,7 +19,7 @@ PAGE = "/admin/password_change/"
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Set the time of day of this process forward, by minutes."""
+    """Move the clock of this process forward by minutes."""
     began = time.time()
     return lambda minutes: monkeypatch.setattr("time.time", lambda: began + minutes * 60)
 

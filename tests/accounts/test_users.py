@@ -1,4 +1,4 @@
-"""Users in the admin: for superusers, and without a word about anybody in Django's history."""
+"""Users in the admin: for superusers only, and without personal data in Django's history."""
 
 import re
 

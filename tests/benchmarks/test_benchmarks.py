@@ -1,4 +1,4 @@
-"""What the benchmarks promise to whoever reads them. That they run, `make bench ARGS=--quick` shows."""
+"""What the benchmarks promise to readers. `make bench ARGS=--quick` shows that they run."""
 
 import json
 import os

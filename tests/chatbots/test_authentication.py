@@ -1,4 +1,4 @@
-"""Who may call, seen at HTTP: signatures, tokens, scopes, and what a stranger can learn."""
+"""Authentication over HTTP: signatures, tokens, scopes, and what an unauthenticated caller can learn."""
 
 import time
 from datetime import timedelta
@@ -38,7 +38,7 @@ def test_the_documented_signature_is_accepted_while_its_timestamp_is_current(cha
     headers = {"X-Mindsay-Timestamp": "1575215418", "X-Mindsay-Signature": VECTOR}
     monkeypatch.setattr("chatbots.authentication.time.time", lambda: 1575215418 + 299.0)
     response = Caller(chatbot).post(DELETION, VECTOR_BODY, **headers)
-    # Past the signature: what is refused now is the body, which is another API's.
+    # The signature is accepted; the body, of another API, is refused.
     problem(response, 400, "invalid")
 
 

@@ -1,4 +1,4 @@
-"""The commands for buckets, against a real S3 server with a client's own identity that the policies rule."""
+"""The commands for buckets, against a real S3 server with a client identity restricted by policies."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from chatbots.operations.buckets import check_bucket
 from common.storage import ObjectStorage
 from tests.s3_server import ADMIN, Identity, S3Server, running
 
-# It may do what a bucket's policy allows, and nothing else.
+# This identity has only the rights that a bucket's policy grants.
 NOBODY = Identity("nobody", [])
 CLIENT = Identity("client", ["Read:clients/acme/*", "Write:clients/acme/*", "List:clients/acme/*"])
 
@@ -68,7 +68,7 @@ def left_in(storage: ObjectStorage) -> list[str]:
 
 
 def set_up(chatbot: Chatbot, server: S3Server, monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
-    """Let the chatbot's files go where NOBODY may do what the policy says."""
+    """Use a bucket in which the identity NOBODY has the rights of the policy."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(NOBODY.secret_key))
     assert run(*options(server, NOBODY, bucket), "--no-check")[2] == 0
 

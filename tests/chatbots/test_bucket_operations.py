@@ -1,4 +1,4 @@
-"""Setting a bucket: what is kept, what is refused, what the change log says."""
+"""Setting a bucket: stored values, refusals, change-log entries."""
 
 import dataclasses
 from ipaddress import ip_network
@@ -90,7 +90,7 @@ def test_returning_to_the_hosted_bucket_removes_the_clients_settings(chatbot: Ch
 def test_aws_is_recognised_by_its_addresses(
     chatbot: Chatbot, neighbour: Chatbot, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    """Else two chatbots could write over each other's extracts, which have the same keys."""
+    """Otherwise two chatbots could overwrite each other's extracts, which have the same keys."""
     monkeypatch.setattr(network_guard, "addresses_of", lambda *_: ["93.184.215.14"])
     set_(chatbot, KEY)
     assert refused(neighbour, with_(KEY, endpoint=f"https://{host}")).keys() == {"prefix"}

@@ -1,4 +1,4 @@
-"""Setting chatbots up: what is stored, what is refused, and that a refusal stores nothing."""
+"""Setting up chatbots: stored values and refusals, which store nothing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What digests and the ledger name a chatbot and a variable by: given once, changed never."""
+"""Public ids, by which digests and the ledger name chatbots and variables: assigned once, never changed."""
 
 from typing import Any
 

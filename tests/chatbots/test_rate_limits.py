@@ -1,4 +1,4 @@
-"""How many calls a key may make in a minute: counted exactly, by all processes together, and cheaply."""
+"""The calls per minute of a key: counted exactly and cheaply, by all processes together."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ DELETION = "data-deletion"
 
 
 class Clock:
-    """Our clock, which stands still; the database's goes on."""
+    """This process's clock, stopped; the database's clock continues."""
 
     now = 1_000.0
 
@@ -31,7 +31,7 @@ class Clock:
         return self.now
 
     def pass_minute(self) -> None:
-        """Let a minute be over, for us and for the rows in the database."""
+        """Let a minute pass, for this process and for the rows in the database."""
         self.now += 60
         RateLimitWindow.objects.update(began_at=F("began_at") - timedelta(minutes=1))
 
@@ -43,7 +43,7 @@ def clock() -> Clock:
 
 @pytest.fixture(autouse=True)
 def web(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> RateLimiter:
-    """The process that the calls of this test are served by."""
+    """The process that serves the calls of this test."""
     limiter = RateLimiter(clock)
     monkeypatch.setattr("chatbots.api.views.LIMITER", limiter)
     return limiter
@@ -61,7 +61,7 @@ def key_of(chatbot: Chatbot, rate_limit: int | None = None) -> ApiKey:
 
 
 def limits(response: Any) -> tuple[int, int, int]:
-    """Return limit, what remains, and the seconds until the minute is over, as an answer's headers tell them."""
+    """Return limit, remaining calls and seconds until the reset, from the headers of a response."""
     names = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
     limit, remaining, reset = (int(response.headers[name]) for name in names)
     return limit, remaining, reset
@@ -225,7 +225,7 @@ def test_a_minute_far_in_the_future_comes_from_a_wrong_clock(chatbot):
 
 
 def test_a_late_permit_is_used_but_its_block_is_not_kept(chatbot, web, monkeypatch):
-    """A thread asked at the end of a minute, and another one has begun the next meanwhile."""
+    """A thread queries at the end of a minute, while another thread starts the next minute."""
     key, take = key_of(chatbot), rate_limits._take
     assert web.take(key).remaining == 5_999
 

@@ -1,4 +1,4 @@
-"""Clients' roles. Nothing here can play STS, so botocore's Stubber answers for it."""
+"""Clients' roles. STS is replaced by botocore's Stubber."""
 
 import time
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def test_errors_of_sts_are_explained(
     sts: Stubber, code: str, status: int, outcome: tuple[str, bool], words: str
 ) -> None:
     sts.add_client_error("assume_role", code, f"not authorized on {ARN}", status)
-    forget_storages()  # whatever a test before has borrowed, or been refused
+    forget_storages()  # independent of earlier tests
     place = location_of(bucket_with_role())
     error = refusal(lambda: place.storage.exists("a/key"))
     assert (error.code, error.retryable) == outcome

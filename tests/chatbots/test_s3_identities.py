@@ -1,4 +1,4 @@
-"""What a client's credentials reach, on a real S3 server that knows several identities."""
+"""What a client's credentials can access, on a real S3 server with several identities."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def clients(server: S3Server) -> Iterator[ObjectStorage]:
-    """The bucket as an administrator sees it, with an object of acme and one of a neighbour."""
+    """The bucket as an administrator sees it, with objects of acme and of another chatbot."""
     storage = server.storage()
     for key in ("acme/export.csv", "neighbour/export.csv"):
         storage.put(key, b"text", "text/csv")

@@ -1,4 +1,4 @@
-"""What is known to all processes of a storage that does not answer."""
+"""The state of a silent storage, shared by all processes."""
 
 from datetime import timedelta
 
@@ -89,7 +89,7 @@ def test_the_pause_grows_with_the_silence_and_is_short_for_refused_connections(
 def test_work_continues_if_the_database_does_not_return_the_known_state(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It meets the same database, and requeues its work once that is back."""
+    """The work uses the same database, and is requeued once that is back."""
 
     def away(*_: object) -> None:
         raise OperationalError("made up")

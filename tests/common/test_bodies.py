@@ -19,7 +19,7 @@ DELETION = "data-deletion"
 
 
 class Chunked(io.BytesIO):
-    """What a server gives for a body without Content-Length; remembers how much was asked of it."""
+    """A body without Content-Length, as a server gives it; records how much was read."""
 
     asked = 0
 

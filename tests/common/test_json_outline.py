@@ -1,4 +1,4 @@
-"""How deep a JSON text is nested and how many values it has, told without a parser."""
+"""The nesting depth and the number of values of a JSON text, found without a parser."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def values_of(value: Any) -> int:
 
 @pytest.fixture(autouse=True, params=[3, json_outline._PIECE_BYTES], scope="module")
 def _piece_bytes(request: pytest.FixtureRequest) -> Any:
-    """Also with pieces so small that everything stands across their borders."""
+    """Also with tiny pieces, so that every token crosses a border."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(json_outline, "_PIECE_BYTES", request.param)
         yield

@@ -1,4 +1,4 @@
-"""Log lines as JSON: fields for programs, and no more of a person than the plain lines tell."""
+"""Log lines as JSON: fields for programs, with no more personal data than plain lines."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def test_a_line_has_its_time_event_and_fields() -> None:
         ("Calls are not counted for now: %s", ["SQLSTATE 57014"], {}),
         ("%s callback=%s code=%s", ["callback.failed", "0-1", "no_answer"], {"callback": "0-1", "code": "no_answer"}),
         ("half=100%% left=%d", [3], {"left": 3}),
-        ("level=%s message=%s", ["quiet", "other"], {}),  # a field of ours is never another's
+        ("level=%s message=%s", ["quiet", "other"], {}),  # our own fields are never overwritten
         ("no arguments=%s", [], {}),
         ("%(client)s did it", [{"client": "x"}], {}),
         ("nothing=%s", [None], {}),

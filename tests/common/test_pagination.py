@@ -1,4 +1,4 @@
-"""Pages by cursor: each row once whatever happens meanwhile, and a cursor that tells and takes nothing."""
+"""Pages by cursor: each row once despite concurrent changes, and an opaque, verified cursor."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -49,7 +49,7 @@ def walk(url: str | None, shape: type[CursorPages] = Newest, *, towards: str = "
 
 @pytest.fixture
 def numbers(chatbot: Chatbot) -> list[int]:
-    """Twelve rows newest first, seven of them of the very same instant."""
+    """Twelve rows newest first, seven of them at the same instant."""
     starts = [NOON - timedelta(minutes=max(0, n - 6)) for n in range(12)]
     rows = [ConversationFactory.create(chatbot=chatbot, started_at=at) for at in starts]
     return [row.pk for row in sorted(rows, key=lambda row: (row.started_at, row.pk), reverse=True)]
@@ -76,7 +76,7 @@ def test_ascending_order_works_too(numbers: list[int]) -> None:
 
 def test_added_or_removed_rows_do_not_shift_pages(chatbot: Chatbot, numbers: list[int]) -> None:
     first = page("/list?limit=3")
-    # Shown ones, the very one that the cursor names, and one that was to come.
+    # Rows already shown, the row that the cursor names, and a later row.
     Conversation.objects.filter(pk__in=[*numbers[:3], numbers[4]]).delete()
     ConversationFactory.create(chatbot=chatbot, started_at=NOON + timedelta(days=1))
     rest = [one for answer in walk(first["next"]) for one in answer["results"]]
@@ -89,7 +89,7 @@ def test_a_link_keeps_the_other_parameters_and_shows_no_place(numbers: list[int]
     assert (link.scheme, link.netloc, link.path) == ("http", "testserver", "/list")
     assert parameters["limit"] == ["3"]
     assert "2026" not in parameters["cursor"][0]
-    assert page("/list?limit=3")["next"] != link.geturl()  # sealed anew: equal places do not show
+    assert page("/list?limit=3")["next"] != link.geturl()  # encrypted again: equal positions are not recognisable
 
 
 def test_a_page_is_one_statement_and_counts_nothing(numbers: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""Every error under /api/ has one shape, and none repeats what an exception says."""
+"""Every error under /api/ has one format, and none repeats an exception's text."""
 
 import json
 import logging

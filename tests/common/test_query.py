@@ -1,4 +1,4 @@
-"""The parameters of an address are taken as they are meant or refused by name, and never quoted."""
+"""Query parameters are parsed or refused by name, and never quoted."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal

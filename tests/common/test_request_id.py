@@ -1,4 +1,4 @@
-"""The id of a call: in every answer, and on every line that is logged while it is served; never the caller's own."""
+"""The request id: in every response and every log line of a call; never the caller's own."""
 
 import io
 import logging
@@ -60,7 +60,7 @@ class Served(NamedTuple):
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Whatever is logged from DEBUG on, as it would stand in the log."""
+    """Everything logged from DEBUG on, as written to the log."""
     root, lines = logging.getLogger(), io.StringIO()
     handler, level = logging.StreamHandler(lines), root.level
     handler.setFormatter(SafeFormatter())
@@ -72,7 +72,7 @@ def log() -> Iterator[io.StringIO]:
 
 
 def serve(log: io.StringIO, url: str, method: str = "GET", **headers: str) -> Served:
-    """Serve a call as a web server does, from the call to the answer's close."""
+    """Serve a call as a web server does, until the response is closed."""
     environ = RequestFactory().generic(method, url, headers=headers).environ
     heads: list[tuple[str, list[tuple[str, str]]]] = []
     log.truncate(log.seek(0))

@@ -19,7 +19,7 @@ Drain = Callable[[], None]
 
 @pytest.fixture
 def drain(storage: ObjectStorage) -> Drain:
-    """Carry out everything that waits, as a worker does, in this process."""
+    """Run all waiting requests in this process, as a worker does."""
 
     def run() -> None:
         assert not worker.drain(seconds=60)
@@ -29,7 +29,7 @@ def drain(storage: ObjectStorage) -> Drain:
 
 @pytest.fixture
 def versioned(storage: ObjectStorage, settings: Settings) -> Iterator[ObjectStorage]:
-    """The hosted bucket, keeping every version; empty at the start of the test and emptied after it."""
+    """The hosted bucket with versioning, empty at the start of the test and emptied after it."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-versioned"
     bucket = hosted_storage()
     bucket.create_bucket_if_missing()
@@ -60,7 +60,7 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def clients(server: S3Server, chatbot: Chatbot) -> Iterator[ObjectStorage]:
-    """The client's bucket, to which the chatbot's exports go."""
+    """The client's bucket, which receives the chatbot's exports."""
     use_client_bucket(chatbot, server, identity=CLIENT)
     clients = server.storage()
     empty(clients)

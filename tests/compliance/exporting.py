@@ -1,4 +1,4 @@
-"""What the tests of exports share."""
+"""Helpers for the tests of exports."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ AT = datetime(2026, 11, 23, 9, 5, 7, tzinfo=UTC)
 
 
 def taken(*requests: ComplianceRequest) -> HeldClaim:
-    """A worker's claim on exports: that of a client's bucket, where the first goes to one."""
+    """A worker's claim on exports: for a client's bucket if the first export goes to one."""
     chatbot = requests[0].chatbot_id if requests else None
     bucket_of = chatbot if Bucket.objects.filter(chatbot=chatbot, hosting="client").exists() else None
     claim = factories.ClaimFactory.create(bucket_of_id=bucket_of)
@@ -42,7 +42,7 @@ def taken(*requests: ComplianceRequest) -> HeldClaim:
 
 
 def lose(held: HeldClaim) -> None:
-    """Break up the claim, as the sweep does when its lease is over."""
+    """Release the claim, as the sweep does when its lease has ended."""
     Claim.objects.filter(pk=held.id).delete()
 
 
@@ -58,14 +58,14 @@ def export_of_request(request: ComplianceRequest) -> Export:
 
 
 def exported(chatbot: Chatbot, value: str = "42", **fields: Any) -> Export:
-    """An export that was carried out in a claim of its own, whatever became of it."""
+    """An export that ran in its own claim, with any result."""
     request = factories.export_of(chatbot, value, **fields)
     carry_out(taken(request))
     return export_of_request(request)
 
 
 def outcome(request: ComplianceRequest) -> tuple[str, str, int]:
-    """What became of a request: its status, the code of its error, its lost attempts."""
+    """The outcome of a request: status, error code and lost attempts."""
     request.refresh_from_db()
     return str(request.status), request.error_code, request.attempts
 
@@ -83,7 +83,7 @@ def is_empty(storage: ObjectStorage) -> bool:
 
 
 def patch_pieces(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], object]) -> None:
-    """Call something, once, when all has been read, before the last of it is sent."""
+    """Call a function once, after everything is read and before the last part is sent."""
     read = Transcripts.pieces
     left = [before_the_end]
 
@@ -96,7 +96,7 @@ def patch_pieces(monkeypatch: pytest.MonkeyPatch, before_the_end: Callable[[], o
 
 
 def patch_count(monkeypatch: pytest.MonkeyPatch, after: Callable[[], object]) -> None:
-    """Call something, once, between counting and reading: in the snapshot, with all uploads open."""
+    """Call a function once, between counting and reading: in the snapshot, with all uploads open."""
     count = Transcripts.count
     left = [after]
 
@@ -114,7 +114,7 @@ def resident_bytes() -> int:
 
 
 class Peak:
-    """The most memory this process has while the context lasts."""
+    """The peak memory of this process within the context."""
 
     def __enter__(self) -> "Peak":
         self.before = self.most = resident_bytes()

@@ -1,4 +1,4 @@
-"""What the tests of `reconcile_storage` share: the call, and objects with the rows that name them."""
+"""Helpers for the tests of `reconcile_storage`: the call, and objects with their rows."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The commands as an operator meets them: what they print, how they end, what they refuse."""
+"""The commands as an operator uses them: output, exit codes, refusals."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The command that makes days here and now."""
+"""The command that builds extracts at once."""
 
 import io
 import json

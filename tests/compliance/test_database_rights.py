@@ -1,4 +1,4 @@
-"""The roles of web server and workers: that each table is declared, and that granting leaves them no other right."""
+"""The roles of web server and workers: each table is declared, and granting leaves no other right."""
 
 import io
 import subprocess
@@ -26,7 +26,7 @@ def cursor(db: None) -> Any:
 
 
 def rights(cursor: Any) -> Any:
-    """Return who may do what with each table, column and sequence, and with the database and its schema."""
+    """Return the rights on each table, column and sequence, and on the database and its schema."""
     cursor.execute(
         """
         SELECT relname, NULL, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace

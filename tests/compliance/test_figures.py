@@ -1,4 +1,4 @@
-"""The dashboard's numbers, against data whose answer is known."""
+"""The dashboard's numbers, compared with known data."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -34,7 +34,7 @@ def failed(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
 
 
 def filed(chatbot: Chatbot, at: datetime, took: float | None = None, kind: str = "deletion") -> None:
-    """A request of that instant; completed after so many seconds."""
+    """A request received at that instant and completed after `took` seconds."""
     done = {} if took is None else {"status": "completed", "result": "done", "uci_value": None}
     one = deletion_of(chatbot, "42") if kind == "deletion" else export_of(chatbot, "42")
     ComplianceRequest.objects.filter(pk=one.pk).update(

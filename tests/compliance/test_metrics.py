@@ -1,4 +1,4 @@
-"""What `/metrics` tells Prometheus, whom, and when it does not."""
+"""The metrics for Prometheus: values, authentication and failures."""
 
 import threading
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def told(query: str = "") -> dict[str, float]:
 
 
 def said(query: str = "") -> dict[str, float]:
-    """Return the series that are not 0, but for what tells of the workers."""
+    """Return the series that are not 0, except those of the workers."""
     return {name: value for name, value in told(query).items() if value and "requests" in name}
 
 
@@ -167,7 +167,7 @@ def test_a_request_waiting_for_a_silent_storage_is_not_ready(chatbot: Chatbot) -
 
 
 def test_a_request_waiting_for_a_silent_client_bucket_is_not_ready(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    """It is told as `bucket_silent`. `health` says the same of both."""
+    """It is counted as `bucket_silent`. `health` reports the same."""
     now = timezone.now()
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting="client", bucket="acme", region="us-east-1", access_key_id="key", secret_encrypted="unused"
@@ -315,7 +315,7 @@ def test_a_scrape_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.django_db(transaction=True)
 def test_without_a_database_it_is_unavailable() -> None:
     def asked() -> tuple[int, bytes]:
-        # This thread's connection alone leads nowhere.
+        # Only this thread's connection is broken.
         connections["default"].settings_dict = connection_settings | {"HOST": "127.0.0.1", "PORT": "9"}
         try:
             response = ask()

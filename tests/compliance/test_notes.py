@@ -1,4 +1,4 @@
-"""Notes on decisions may name somebody: what becomes of them when the person is erased."""
+"""Notes on decisions may name a person: they are removed when the person is erased."""
 
 from datetime import timedelta
 
@@ -71,7 +71,7 @@ def test_a_deletion_empties_all_notes_about_the_chatter_and_no_others(
     after = dump()
     assert "planted:" not in after
     assert [text_of(one) for one in kept.values() if not (text_of(one) or "").startswith("kept:")] == []
-    # That there was one is still on record, and why.
+    # The decision and its reason are still on record.
     assert text_of(later) is None
     note = RequestNote.objects.get(request=deletion)
     entry = ChangeLogEntry.objects.get(pk=note.entry_id)

@@ -1,4 +1,4 @@
-"""The circuit breaker by itself, on a clock of its own."""
+"""The circuit breaker alone, with its own clock."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A storage that drips, says nothing or never stops: each call is over in time, and takes little memory."""
+"""A storage that drips, is silent or never stops: each call ends in time and takes little memory."""
 
 import re
 import socket
@@ -20,7 +20,7 @@ from tests.certificates import make_certificate, server_context
 from tests.hostile import OK, Behaviour, Hostile, behaving
 
 SECONDS = 1.0
-# What a busy machine may need on top of it.
+# Extra seconds for a busy machine.
 PATIENCE = 8.0
 MIB = 1024 * 1024
 
@@ -51,7 +51,7 @@ def storage_at(url: str, **options: object) -> ObjectStorage:
 
 
 def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
-    """Return the code of the error that a use ends with, and after how many seconds."""
+    """Return the error code with which a call ends, and its seconds."""
     began = time.monotonic()
     with pytest.raises(StorageError) as caught:
         use(storage)
@@ -77,7 +77,7 @@ def refusal(storage: ObjectStorage, use: Use) -> tuple[str, float]:
     ],
 )
 def test_a_call_ends_in_time_whatever_the_storage_does(behave: Behaviour, use: Use) -> None:
-    # What is sent has time of its own: 64 seconds for 16 MiB, which no test can wait for.
+    # Uploads have their own time limit: 64 seconds for 16 MiB, too long for a test.
     with pytest.MonkeyPatch.context() as patch, behaving(behave) as server:
         patch.setattr("common.outbound.STORAGE_LEAST_RATE", 1024 * MIB)
         code, seconds = refusal(storage_at(server.url()), use)
@@ -134,7 +134,7 @@ def test_a_call_through_a_dripping_proxy_ends_in_time(
 def test_an_endless_answer_is_cut_off_and_not_asked_for_again(behave: Behaviour, use: Use) -> None:
     with behaving(behave) as server:
         storage = storage_at(server.url(), call_seconds=60)
-        refusal(storage, PUT)  # what a first call loads once is no growth
+        refusal(storage, PUT)  # memory loaded once by the first call does not count
         server.requests.clear()
         before = reset_peak()
         code, _ = refusal(storage, use)
@@ -205,7 +205,7 @@ def test_a_redirect_to_another_region_is_followed_once() -> None:
 
 
 def answers_politely(server: Hostile, connection: socket.socket) -> None:
-    """Answer each request but those for what drips."""
+    """Answer each request except those for the dripping key."""
     while head := server.hear(connection):
         if b"/drip" in head:
             connection.sendall(OK)
@@ -268,7 +268,7 @@ def test_downloads_are_not_limited_in_time() -> None:
 
 
 def test_a_failed_upload_is_aborted_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever holds something by a lease has waited long by then."""
+    """The caller may hold a lease, and has waited long already."""
     monkeypatch.setattr("common.storage.s3._ABORTING_SECONDS", SECONDS)
     with behaving(hostile.drips_a_head) as server:
         storage = storage_at(server.url(), call_seconds=60)
@@ -321,7 +321,7 @@ def test_a_check_of_a_bucket_reads_no_more_than_it_wrote() -> None:
 
 
 def reset_peak() -> int:
-    """Forget the most memory that this process had, and return what it has now."""
+    """Reset the peak memory of this process, and return its current memory."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return peak()
 

@@ -1,4 +1,4 @@
-"""Object storage against a real S3 server; botocore's Stubber only for what that server cannot be made to say."""
+"""Object storage against a real S3 server; botocore's Stubber only for responses that server cannot give."""
 
 import hashlib
 import http.client
@@ -284,7 +284,7 @@ def test_only_our_own_errors_are_raised(
     settings: Settings, call: str, setting: str, value: str, outcome: tuple[str, bool]
 ) -> None:
     setattr(settings, setting, value)
-    forget_storages()  # one that did not answer in the test before would rest
+    forget_storages()  # a storage that was silent in an earlier test would be paused
     with pytest.raises(StorageError) as caught:
         CALLS[call](hosted_storage())
     error = caught.value

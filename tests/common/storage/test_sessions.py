@@ -1,4 +1,4 @@
-"""What many clients' buckets cost a worker."""
+"""The memory that many client buckets cost a worker."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Many requests by one call: each item is judged by itself, what can be filed is stored at once, and never twice."""
+"""Many requests by one call: each item is checked separately, and valid items are stored together and once."""
 
 import json
 import time
@@ -90,7 +90,7 @@ def test_each_item_is_filed_in_order_and_answered_as_its_own_call_would(caller, 
 
 
 def test_a_request_of_a_batch_is_stored_as_one_of_its_own_call(caller):
-    """Field by field, whatever a later version adds to a request."""
+    """Compared field by field, including fields added later."""
     SigningCaller(caller.chatbot)
     body = item("alice", reference="T-1", erase_exports=True, callback_url="https://client.example.com/told")
     by_ids = {"action": "export", "conversation_ids": ["c-1"], "again": True}
@@ -333,7 +333,7 @@ def test_refused_items_are_tried_again_and_filed_items_are_not(caller):
 
 @pytest.mark.parametrize("place", ["storing", "nudging", "answering"])
 def test_an_interrupted_batch_is_filed_once_when_it_is_sent_again(transactional_db, monkeypatch, place):
-    """Before the commit nothing is there, after it everything is: sent again, each item is filed once."""
+    """Either nothing or everything was committed: sent again, each item is filed once."""
     caller = TokenCaller(factories.ready_chatbot(slug="acme"))
     batch_of = items(*(f"member {number}" for number in range(300)))
 

@@ -1,4 +1,4 @@
-"""Batches that are sent at the same moment: each item is filed once."""
+"""Concurrent batches: each item is filed once."""
 
 import json
 import time
@@ -22,7 +22,7 @@ def bot(transactional_db: None) -> Chatbot:
 
 
 def begun_together(monkeypatch: pytest.MonkeyPatch, *calls: Callable[[], Any]) -> list[Any]:
-    """Run the calls, each of which looks whether it was answered before any of them stores."""
+    """Run the calls so that each checks for a stored response before any of them stores one."""
     gate, recall = Gate(), idempotency.recall
     looked: list[int] = []
 

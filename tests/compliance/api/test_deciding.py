@@ -1,4 +1,4 @@
-"""Withdrawing a request over HTTP, and deciding on one that is held: who may, what is refused, and races."""
+"""Cancelling requests and deciding on held ones over HTTP: permissions, refusals and races."""
 
 import time
 from collections.abc import Callable
@@ -199,7 +199,7 @@ def bot(transactional_db: None) -> Chatbot:
 def while_locked(
     request: ComplianceRequest, *calls: Callable[[], Any], meanwhile: Callable[[], Any] | None = None
 ) -> list[Any]:
-    """Let the calls begin while another transaction holds the request, and go on together, after `meanwhile`."""
+    """Start the calls while another transaction has locked the request; run `meanwhile`, then release it."""
     gate = Gate()
 
     def hold() -> None:

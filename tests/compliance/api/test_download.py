@@ -1,4 +1,4 @@
-"""The way to an export's file over HTTP."""
+"""Downloading an export's files over HTTP."""
 
 import urllib.request
 from typing import Any

@@ -1,4 +1,4 @@
-"""Filing a deletion or an export over HTTP: what is accepted, and each refusal, which stores nothing."""
+"""Filing deletions and exports over HTTP: accepted calls, and refusals, which store nothing."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def caller(chatbot: Chatbot) -> TokenCaller:
 
 @pytest.fixture(autouse=True)
 def _nothing_filed_by_a_refusal(db: None) -> Any:
-    """Whatever a test sends: a call that is not answered with 200 has stored nothing."""
+    """For every test: a call without a 200 response has stored nothing."""
     accepted: list[int] = []
     original = Caller.post
 

@@ -1,4 +1,4 @@
-"""Filing over HTTP by the platform's ids of conversations: what is taken, what is refused and how, what is kept."""
+"""Filing over HTTP by the platform's conversation ids: accepted calls, refusals and stored digests."""
 
 import pytest
 from django.db import IntegrityError, connection, transaction

@@ -1,4 +1,4 @@
-"""A preview over HTTP tells what a deletion and an export then really do, and writes nothing."""
+"""A preview over HTTP shows exactly what a deletion and an export then do, and writes nothing."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -54,7 +54,7 @@ def caller(chatbot: Chatbot) -> TokenCaller:
 
 @pytest.fixture
 def preview(caller: TokenCaller) -> Preview:
-    """Preview requests about a chatter, and look that nothing was written."""
+    """Preview requests about a chatter, and check that nothing was written."""
 
     def ask(value: str = "alice", **fields: Any) -> dict[str, Any]:
         before = dump()
@@ -64,7 +64,7 @@ def preview(caller: TokenCaller) -> Preview:
         answer: dict[str, Any] = response.json()
         return answer
 
-    caller.get("requests")  # notes that the key was used
+    caller.get("requests")  # records the use of the key
     return ask
 
 
@@ -82,7 +82,7 @@ def carried_out(caller: TokenCaller, path: str, drain: Drain, value: str = "alic
 
 
 def as_told(deletion: dict[str, Any]) -> dict[str, Any]:
-    """Return of a deletion that is done what its preview had to say."""
+    """Return the preview that a completed deletion should have had."""
     kept = deletion["kept_exports"]
     return {
         "erased": deletion["counts"],
@@ -104,7 +104,7 @@ def exported(chatbot: Chatbot, value: str, drain: Drain, *, days_ago: int, inclu
 
 
 def filled(chatbot: Chatbot) -> None:
-    """Alice has two conversations of her own on two days, with all that hangs on them, and one with bob."""
+    """Alice has two own conversations on two days, with all related rows, and one shared with bob."""
     own = conversation_on(chatbot, "alice", noon(), noon(day_after(FIRST)))
     VariableValueFactory.create(conversation=own)
     for name in ("one.jpg", "two.jpg"):
@@ -223,7 +223,7 @@ def test_a_preview_shows_conversations_marked_by_another_deletion(caller, chatbo
     told = preview()
     assert (told["export"]["conversations"], told["export"]["messages"]) == (1, own.message_count)
     assert (told["deletion"]["erased"]["conversations"], told["deletion"]["kept"]["conversations"]) == (2, 2)
-    # Whether the other ends or not: either erases what is there.
+    # Whether or not the other ends, both erase the same rows.
     ComplianceRequest.objects.update(status="failed", failed_at=timezone.now(), error_code="x")
     assert preview() | {"open_requests": []} == told | {"open_requests": []}
     done = carried_out(caller, "data-deletion", drain)

@@ -1,4 +1,4 @@
-"""What a preview tells of values that look like the one that was given: the commonest mistake."""
+"""The similar values that a preview shows: a mistyped value is the most common mistake."""
 
 import pytest
 from django.db import connection

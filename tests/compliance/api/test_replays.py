@@ -1,4 +1,4 @@
-"""The same call again: a captured signature, a repeated Idempotency-Key, and twenty callers at once."""
+"""Repeated calls: a captured signature, a repeated Idempotency-Key, and twenty concurrent callers."""
 
 import json
 import time
@@ -28,7 +28,7 @@ BOTH = pytest.mark.parametrize("caller_type", [TokenCaller, SigningCaller])
 
 @pytest.fixture
 def signer(chatbot: Chatbot) -> SigningCaller:
-    """Signs at one second throughout, so that the same body has the same signature."""
+    """Signs at a fixed second, so that equal bodies have equal signatures."""
     caller = SigningCaller(chatbot)
     caller.timestamp = str(int(time.time()))
     return caller
@@ -199,7 +199,7 @@ def test_neither_key_nor_signature_nor_body_is_stored_or_logged(signer, caplog):
 
 
 def test_a_key_answered_during_the_lookup_counts(chatbot, signer, monkeypatch):
-    """The call is known by its signature; while it is looked for, its key comes with another body."""
+    """The call is known by its signature; during its lookup the same key arrives with another body."""
     signer.post(DELETION, ALICE)
     TokenCaller(chatbot).post(DELETION, BOB, **KEY)
     original, misses = idempotency.recall, iter([True])
@@ -283,7 +283,7 @@ def test_two_bodies_at_once_under_one_key_file_one_and_refuse_the_other(bot, at_
 
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
-    """What the first call did counts if it committed, and is as if it had never been if it did not."""
+    """The result of the first call counts only if it committed."""
     caller = TokenCaller(bot)
     first = factories.deletion_of(bot, "alice-77")
     key = replay_key(

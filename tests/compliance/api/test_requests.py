@@ -1,4 +1,4 @@
-"""Following a request over HTTP: the request object in each state, and who may see what."""
+"""Request status over HTTP: the request object in each state, and permissions."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -187,7 +187,7 @@ def test_following_a_request_takes_two_queries(caller, chatbot, django_assert_ma
 
 
 def requests_of_all_kinds(chatbot: Chatbot, number: int) -> list[ComplianceRequest]:
-    """An export with a copy, a deletion that left it and met days of both kinds, one under way, one failed."""
+    """An export with a copy, a deletion that kept it and met days of both kinds, one running, one failed."""
     value = f"person {number}"
     made = export_of(chatbot, value, include_files=True)
     ended = {"uci_value": None, "status": Status.COMPLETED, "completed_at": Now(), "result": "done"}

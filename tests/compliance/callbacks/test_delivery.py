@@ -1,4 +1,4 @@
-"""From a call that names an address to the signed call there, and what happens when nobody listens."""
+"""Callbacks from filing to the signed delivery, and retries while the receiver is unavailable."""
 
 import json
 from datetime import timedelta
@@ -35,7 +35,7 @@ def file(caller: SigningCaller, url: str, path: str = "data-deletion", **fields:
 
 
 def due_now() -> None:
-    """What the passing of time does."""
+    """Simulate the passing of time."""
     Callback.objects.filter(state=State.WAITING).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
 
 
@@ -90,7 +90,7 @@ def test_a_captured_callback_cannot_file_a_request(
     operations.cancel(request_id=file(signing, receiver.url()).pk, actor="test")
     deliver()
     [received] = receiver.received
-    # One secret signs both ways, over timestamp and body alone: it is the body that no call takes.
+    # One secret signs both directions, over timestamp and body: only the body differs from a filing.
     signed = {
         "X-Mindsay-Timestamp": received.headers["X-Mindsay-Request-Timestamp"],
         "X-Mindsay-Signature": received.headers["X-Mindsay-Signature"],
@@ -200,9 +200,9 @@ def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing
         deliver()
 
     assert len({one.told["callback_id"] for one in receiver.received}) == 1
-    assert len(receiver.received) == 4  # a redirect is an answer, and nobody goes there
+    assert len(receiver.received) == 4  # redirects are not followed
     assert only().state == State.DELIVERED
-    # Drawn from one second up to 30, 60, 120.
+    # Random, from one second up to 30, 60, 120.
     assert all(-1 < wait <= most for wait, most in zip(waits, (30, 60, 120), strict=True))
 
 
@@ -261,7 +261,7 @@ def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
     delivered = Callback.objects.values().get()
     assert delivered["state"] == State.DELIVERED
 
-    # The worker lives after all, and comes late.
+    # The worker is alive after all, and reports late.
     note(*notes[0])
     assert Callback.objects.values().get() == delivered
 
@@ -310,7 +310,7 @@ def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, sign
     remove_expired()
     request.refresh_from_db()
     assert request.callback_url == ""
-    assert only().request_id == waiting.pk  # still to be told
+    assert only().request_id == waiting.pk  # still to be sent
 
 
 def test_a_thousand_completions_are_queued_by_one_statement_a_claim(

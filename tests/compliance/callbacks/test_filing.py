@@ -1,4 +1,4 @@
-"""Which addresses a request, and a chatbot, may name."""
+"""The callback addresses that requests and chatbots may have."""
 
 import io
 import json
@@ -59,7 +59,7 @@ def test_a_requests_address_is_stored_without_resolving_it(
         f"https://hooks.example.com/{'x' * 500}",
         *("https://hooks.example.com/alice-77", "https://alice-77.example.com/", "https://x.example.com/ALICE-77/x"),
         *("https://hooks.example.com/%61lice%2D77", "https://hooks.example.com/%2561lice-77"),
-        # Full width, and with a space of no width.
+        # Full-width letters, and a zero-width space.
         *("https://hooks.example.com/%EF%BC%A1LICE-77", "https://hooks.example.com/alice%E2%80%8B-77"),
     ],
 )
@@ -152,7 +152,7 @@ def test_the_console_sets_it_and_shows_members_its_host_alone(
     chatbot.refresh_from_db()
     assert chatbot.callback_url == "https://hooks.example.com/secret"
     monkeypatch.undo()
-    # Unchanged, so nobody is asked about it.
+    # Unchanged, so not resolved.
     asks_nobody(monkeypatch)
     assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, grace_minutes=5)), chatbot, "rules")
     wrong = rules_of(chatbot, callback_url="https://u@hooks.example.com/")

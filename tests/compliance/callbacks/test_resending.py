@@ -1,4 +1,4 @@
-"""Seeing what became of callbacks, and sending them again: over HTTP, by command."""
+"""Listing the deliveries of callbacks and sending them again, over HTTP and by command."""
 
 import io
 import json
@@ -65,7 +65,7 @@ def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
     assert (entry.event, entry.actor) == ("callback.resent", f"api:{caller.api_key.prefix}")
     assert entry.data == {"callback": str(given_up.pk), "event": "request.cancelled"}
 
-    # Its own address is forgotten now, and the chatbot has none.
+    # Its own address is removed, and the chatbot has none.
     problem(caller.post(paths(request_)[1], {}), 409, "callback_url_forgotten")
     Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=receiver.url("/chatbot"))
     assert caller.post(paths(request_)[1], {}).status_code == 200

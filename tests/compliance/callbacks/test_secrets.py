@@ -1,4 +1,4 @@
-"""Callbacks have a secret of their own: what is signed in one direction means nothing in the other."""
+"""Callbacks have their own secret: a signature of one direction is invalid in the other."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""What the sender does on the network: against real servers, and name services that lie."""
+"""The callback client on the network, against real servers and lying name services."""
 
 import datetime as dt
 import socket
@@ -43,7 +43,7 @@ def after_a_turn(callback: Callback) -> tuple[str, int | None, str]:
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections and never responds."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
         server.settimeout(0.2)
         yield server
@@ -55,7 +55,7 @@ def of(server: socket.socket, scheme: str = "http", host: str = "127.0.0.1") -> 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate of its own for hooks.example.com and 127.0.0.1, with its key."""
+    """A self-signed certificate for hooks.example.com and 127.0.0.1, with its key."""
     return make_certificate(tmp_path / "receiver.pem")
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_sent_when_a_name_resolves_differently(
     chatbot: Chatbot, signing: SigningCaller, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callback = callback_to(chatbot, of(listener, "https", "rebinding.example.com"))
-    # Inside when the connection is about to be made.
+    # Private when the connection is about to be opened.
     asked = resolve_to(monkeypatch, "127.0.0.1", PUBLIC)
     assert after_a_turn(callback) == ("waiting", None, "address_refused")
     assert asked == ["rebinding.example.com"]
@@ -174,7 +174,7 @@ def test_a_call_ends_in_time_whatever_the_receiver_does(
     behave: Behaviour,
     outcome: tuple[str, int | None, str],
 ) -> None:
-    """Also where each wait of its own is short: a byte every few milliseconds, for ever."""
+    """Even if each single wait is short: a byte every few milliseconds, endlessly."""
     monkeypatch.setattr("common.outbound.CALLBACK_SECONDS", 1.0)
     with behaving(behave) as server:
         began = time.monotonic()
@@ -217,7 +217,7 @@ def test_a_silent_name_service_times_out_and_nothing_is_sent_late(
 def test_a_slow_receiver_does_not_delay_another_chatbots(
     chatbot: Chatbot, neighbour: Chatbot, receiver: Receiver
 ) -> None:
-    """The neighbour's receiver answers only once the other chatbot's callbacks have all arrived."""
+    """The slow receiver responds only after all callbacks of the other chatbot have arrived."""
     SigningCaller(chatbot)
     SigningCaller(neighbour)
     arrived = threading.Event()
@@ -255,7 +255,7 @@ def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
         callback.refresh_from_db()
         assert (callback.state, callback.last_status) == expected
 
-    # What has been tried for a day is given up, though the receiver rests.
+    # A callback tried for a day is given up, even if its receiver is paused.
     Callback.objects.filter(pk=resting[0].pk).update(
         next_attempt_at=timezone.now(), give_up_at=timezone.now() - dt.timedelta(seconds=1)
     )
@@ -277,7 +277,7 @@ def test_a_paused_receiver_delays_no_other_receiver_and_no_other_chatbot(
 def test_only_one_worker_sends_callbacks_at_a_time(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, settings: Settings
 ) -> None:
-    """Of two workers one is always left for requests; a worker that was killed is in nobody's way for long."""
+    """One of two workers is kept free for requests; a killed worker blocks others only until its lease ends."""
     callback, token = callback_to(chatbot, receiver.url()), uuid4()
     on_its_way = callback_to(chatbot, receiver.url(), "2")
     Callback.objects.filter(pk=on_its_way.pk).update(

@@ -1,4 +1,4 @@
-"""Deletions that are held before anything is touched: by the guard, and for four eyes."""
+"""Deletions held before anything is changed: over the conversation limit, or for four eyes."""
 
 import pytest
 from django.utils import timezone

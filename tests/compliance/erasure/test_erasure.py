@@ -233,7 +233,7 @@ def test_uploaded_files_are_erased_with_objects_and_rows(
 def test_a_conversation_after_the_cutoff_is_kept(
     chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The conversation arrives between the mark and the second look."""
+    """The conversation arrives between the mark and the verification."""
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     write = ledger.write

@@ -1,4 +1,4 @@
-"""Export and deletion of one chatter, in both orders, and what a deletion does to earlier exports.
+"""Export and deletion of one chatter, in both orders, and the effect of a deletion on earlier exports.
 
 With real commits: an export reads its snapshot on a connection of its own.
 """
@@ -84,7 +84,7 @@ def test_an_export_filed_before_a_deletion_is_delivered_first(
     deletion.refresh_from_db()
     assert [export.status, deletion.status] == [Status.COMPLETED, Status.COMPLETED]
     assert export.messages == 2
-    # Fresh: the copy the person asked for lives on for its grace.
+    # Recent: the copy that the person requested is kept for its grace.
     assert storage.exists(str(export.export.key))
     assert export.export.expires_at < timezone.now() + timedelta(days=8)
 
@@ -181,7 +181,7 @@ def test_the_files_of_a_given_up_export_are_removed(chatbot: Chatbot, storage: O
 def test_the_sweep_keeps_the_new_file_of_a_retried_export(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The retry comes between the sweep's look at what a given-up export left and the end of its removal."""
+    """The retry happens after the sweep found the files of the given-up export, before it has removed them."""
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     left = factories.ExportFactory.create(request=export, key="acme/chatter_data_exports/42/left.csv")
     storage.put(str(left.key), b"whole, but never told", "text/csv")
@@ -207,7 +207,7 @@ def test_the_sweep_keeps_the_new_file_of_a_retried_export(
 def test_a_deletion_finds_exports_of_any_age(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage, settings: Settings
 ) -> None:
-    """It holds no conversation; its key bears the value."""
+    """It contains no conversation; its key contains the value."""
     settings.HOSTED_FILE_DAYS = timedelta(days=400)
     export = export_of(chatbot, "42")
     drain()
@@ -226,7 +226,7 @@ def test_a_deletion_finds_exports_of_any_age(
 
 
 def test_a_given_up_export_does_not_hold_a_later_deletion(chatbot: Chatbot, drain: Drain) -> None:
-    """It has forgotten whom it named, so it can never be delivered."""
+    """Its value is cleared, so it can never be delivered."""
     export = export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     ComplianceRequest.objects.filter(pk=export.pk).update(uci_value=None)
     later = deletion_of(chatbot, "42")

@@ -1,4 +1,4 @@
-"""Which exports hold a deletion by the other selector, and which do not."""
+"""Exports that hold a deletion by the other selector, and exports that do not."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""Days' files that a deletion leaves, since they are the client's or their time is over, and what is said of them."""
+"""Extract files that a deletion does not rebuild, since they are the client's or expired, and how they are named."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def clients_bucket(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files that are made go into a client's bucket, which here is the same storage."""
+    """Treat built files as files in a client's bucket, here the same storage."""
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting="client", bucket="clients-bucket", region="us-east-1", access_key_id="key", secret_encrypted="unused"
     )
@@ -72,7 +72,7 @@ def test_a_day_delivered_to_the_client_after_the_deletion_is_not_named(chatbot: 
     planned(chatbot, FIRST, day_after(FIRST))
     assert make_next()
     late = DailyExtract.objects.get(state="pending")
-    # As of a worker that was killed before it had delivered the file.
+    # As if the worker was killed before it delivered the file.
     DailyExtract.objects.filter(pk=late.pk).update(key="chat/late.csv", hosting="client", bucket="clients-bucket")
     days = {FIRST, day_after(FIRST)} - {late.day}
 
@@ -97,7 +97,7 @@ def test_hosted_files_expire(chatbot: Chatbot, neighbour: Chatbot, storage: Obje
     assert (expired.state, expired.key, expired.rows) == ("expired", None, 2)
     assert not storage.exists(str(first.key))
     assert len(list(storage.keys())) == 3
-    # Nothing is left to be made again.
+    # Nothing is left to rebuild.
     request = deletion_of(chatbot, "bob")
     assert not worker.drain()
     request.refresh_from_db()

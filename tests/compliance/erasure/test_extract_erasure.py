@@ -1,4 +1,4 @@
-"""A deletion and the days' extracts: flagged with the rows, made again, waited for; clients' files named."""
+"""A deletion and daily extracts: days are flagged with the rows, rebuilt and waited for; client files are named."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ def test_a_deletion_waits_until_its_days_are_rebuilt(
     assert (waiting["progress"]["extracts_done"], waiting["progress"]["extracts_total"]) == (0, 2)
     assert set(DailyExtract.objects.filter(chatbot=neighbour).values_list("state", flat=True)) == {"done"}
     assert verify.verify([request.pk])[request.pk].rows == {"conversations_dailyextract": 2}
-    # Not before its days are made, though it may be taken.
+    # Not before its days are rebuilt, though it may be claimed.
     ComplianceRequest.objects.update(not_before=None)
     work_on_next()
     request.refresh_from_db()
@@ -130,7 +130,7 @@ def test_days_without_the_chatter_are_not_rebuilt(chatbot: Chatbot, storage: Obj
 def test_a_day_that_begins_within_an_hour_is_rebuilt_with_the_day_before(
     chatbot: Chatbot, storage: ObjectStorage
 ) -> None:
-    """What is said at the instant in which a day begins is said on that day."""
+    """A message at the instant in which a day begins belongs to that day."""
     Chatbot.objects.filter(pk=chatbot.pk).update(timezone="Asia/Kathmandu")
     begins = datetime(2026, 10, 31, 18, 15, tzinfo=UTC)
     conversation_on(chatbot, "alice", begins - timedelta(minutes=1), begins, text="words of alice")
@@ -165,7 +165,7 @@ def test_an_oversized_deletion_flags_its_days_chunk_by_chunk(
 def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker has asked whether its version is still the present one; then the erasure commits."""
+    """The erasure commits after the worker has checked that its version is current."""
     two_days(chatbot)
     planned(chatbot)
     request = deletion_of(chatbot, "alice")
@@ -183,7 +183,7 @@ def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(
     held = leases.take_next(settled=False)
     assert held
     assert not builder.build(held)
-    # What was published holds her words, so the deletion waits.
+    # The published file contains her messages, so the deletion waits.
     assert "words of alice" in texts(storage, chatbot)
     request.refresh_from_db()
     assert request.status == "accepted"
@@ -196,7 +196,7 @@ def test_a_file_read_before_the_mark_and_published_after_it_is_rebuilt(
 
 
 def test_a_day_created_while_rows_are_erased_is_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """The chunk looked for days before the row was there, and commits after the file was begun."""
+    """The chunk looked for days before the row existed, and commits after the file was started."""
     two_days(chatbot)
     request = deletion_of(chatbot, "alice")
     has_looked, go_on = threading.Event(), threading.Event()
@@ -266,7 +266,7 @@ def test_a_failed_day_fails_the_deletion_with_its_code_and_a_retry_tries_both(
 
 
 def test_deletions_that_share_a_conversation_all_wait_for_its_days(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """One claim: the conversation bears alice's mark, and bob's deletion has nothing else to do."""
+    """In one claim: the conversation is marked for alice, and bob's deletion has nothing else to erase."""
     shared = conversation_on(chatbot, "alice", noon(), text="words of both")
     IdentityFactory.create(conversation=shared, variable=uci_of(chatbot), value="bob")
     conversation_on(chatbot, "carol", noon(), text="words of carol")
@@ -341,7 +341,7 @@ def test_a_new_deletion_waits_for_the_days_of_a_failed_one(
 
 
 def test_a_clients_file_is_not_rebuilt_when_a_failed_day_is_retried(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """A second deletion of the chatter has the failed day tried anew."""
+    """A second deletion of the chatter retries the failed day."""
     two_days_made(chatbot)
     failed, delivered = extract_of(chatbot), extract_of(chatbot, day_after(FIRST))
     DailyExtract.objects.filter(pk=delivered.pk).update(hosting="client", bucket="clients-bucket", expires_at=None)

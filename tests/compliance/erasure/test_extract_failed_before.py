@@ -1,4 +1,4 @@
-"""A day whose extract could not be made, long before a deletion touches it."""
+"""A day whose extract failed long before a deletion affects it."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_a_new_deletion_has_a_failed_day_rebuilt(
 
 
 def failed_at_it(chatbot: Chatbot) -> ComplianceRequest:
-    """A deletion that has erased the rows, and failed at the day."""
+    """A deletion that has erased the rows and failed at the day."""
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)
     make_all()
@@ -56,7 +56,7 @@ def failed_at_it(chatbot: Chatbot) -> ComplianceRequest:
 
 
 def test_a_deletion_that_fails_at_a_failed_day_does_not_change_it(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """Whoever retries the deletion has it made again."""
+    """A retry of the deletion rebuilds it."""
     failed_at_it(chatbot)
 
     assert extract_of(chatbot).state == "failed"

@@ -1,4 +1,4 @@
-"""Who has made a day lets the deletions go on that waited for it, and waits for nobody."""
+"""A built day releases the deletions that waited for it, without waiting for locks."""
 
 from datetime import timedelta
 
@@ -45,7 +45,7 @@ def test_locked_requests_are_skipped(chatbot: Chatbot, storage: ObjectStorage) -
 
 
 def test_requests_that_wait_for_other_reasons_are_not_released(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """Until then a deletion can be cancelled."""
+    """During its grace a deletion can be cancelled."""
     later = timezone.now() + timedelta(minutes=15)
     deletion = deletion_of(chatbot, "alice", not_before=later)
     planned(chatbot)

@@ -1,4 +1,4 @@
-"""What a deletion writes into the ledger, in the hosted bucket."""
+"""The ledger entries of a deletion, in the hosted bucket."""
 
 import json
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_the_ledger_has_each_conversation_that_a_deletion_named_once(
 
 @pytest.fixture
 def swallowed(storage: ObjectStorage, settings: Settings) -> Iterator[Hostile]:
-    """A hosted bucket that keeps versions, behind a proxy that swallows the first answer to a PUT of an object."""
+    """A versioned hosted bucket behind a proxy that drops the first response to a PUT of an object."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-swallowed"
     bucket = hosted_storage()
     bucket.create_bucket_if_missing()

@@ -1,4 +1,4 @@
-"""A client's reference is kept, but not where it tells who was erased."""
+"""A client's reference is kept unless it identifies an erased chatter."""
 
 from typing import Any
 from uuid import uuid4
@@ -32,7 +32,7 @@ def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
     value = "Planted-\uff21da"  # the A is a wide one
     conversation_of(chatbot, value, external_id="c-1")
     conversation_of(chatbot, "bob", external_id="c-2")
-    # As they were stored before such references were refused; one by ids cannot know who is in its conversations.
+    # Filing by value refuses them today; a request by ids cannot know its conversations' chatters.
     told = [
         export_of(chatbot, value, reference="T-planted-ada"),
         of_conversations(chatbot, "c-1", kind="export", reference="PLANTED-ADA.2"),
@@ -125,7 +125,7 @@ def test_a_deletion_by_conversations_clears_references_to_them(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_waiting_for_its_own_request_holds_no_lock_on_anothers(chatbot: Chatbot) -> None:
-    """Else two that erase what the other's request tells of would wait for each other."""
+    """Otherwise two workers that each erase chatters named by the other's request would deadlock."""
     conversation = conversation_of(chatbot, "ada-77", external_id="c-1")
     ours, theirs = (of_conversations(chatbot, "c-1", kind="export", reference=f"T-ada-77-{one}") for one in "ab")
 

@@ -1,4 +1,4 @@
-"""Two people in one conversation with a file: neither's deletion completes while the file is still there."""
+"""Two people in one conversation with a file: neither deletion completes while the file exists."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Marks, and what holds a conversation, are found by the indexes made for them, however old the statistics are."""
+"""Marks and exports of a conversation are found by their indexes, however old the statistics are."""
 
 from uuid import uuid4
 

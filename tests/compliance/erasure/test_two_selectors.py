@@ -1,4 +1,4 @@
-"""Requests that meet in a conversation: by the platform's ids, by chatters, and by one of each.
+"""Requests about a common conversation: by the platform's ids, by chatters, and by one of each.
 
 With real commits: an export reads its snapshot on a connection of its own.
 """
@@ -49,7 +49,7 @@ def about(chatbot: Chatbot, who: str, selector: str, kind: str, **fields: Any) -
 
 
 def paired(chatbot: Chatbot, **of_export: Any) -> dict[str, tuple[ComplianceRequest, ComplianceRequest]]:
-    """For each pair of selectors somebody with a conversation, an export, and a deletion filed after it."""
+    """For each pair of selectors: a chatter with a conversation, an export, and a later deletion."""
     pairs = {}
     for first, second in PAIRS:
         who = f"{first}-{second}"
@@ -247,7 +247,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def drain_all() -> None:
-    """As time passes: whoever waits for another is tried again."""
+    """Let time pass, so that waiting requests are tried again."""
     for _ in range(3):
         worker.drain(seconds=30)
         ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)

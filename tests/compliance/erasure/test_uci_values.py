@@ -1,4 +1,4 @@
-"""Values that were stored before their variable became the UCI: no deletion by it would find them."""
+"""Values stored before their variable became the UCI, which no deletion by the UCI would find."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def email(chatbot: Chatbot, neighbour: Chatbot) -> Any:
-    """A variable that is not the UCI yet; the neighbour has one of the same name."""
+    """A variable that is not the UCI yet; another chatbot has one of the same name."""
     VariableFactory.create(chatbot=neighbour, name="email", is_uci=False)
     return VariableFactory.create(chatbot=chatbot, name="email", is_uci=False)
 

@@ -1,4 +1,4 @@
-"""Copies that a deletion leaves: named in its status, and no value or digest kept for them beyond their time."""
+"""Copies that a deletion keeps: named in its status, without a value or digest kept beyond its retention."""
 
 from datetime import timedelta
 
@@ -52,7 +52,7 @@ def test_a_complete_client_export_is_kept_and_named_and_its_key_cleared(
     }
     assert shown(deletion)["kept_exports"] == [told]
     assert verify.audit([deletion.pk]).left == {}
-    # Also when nobody is known by digest any more.
+    # Also when all digests are removed.
     ComplianceRequest.objects.update(uci_digest=None)
     assert shown(deletion)["kept_exports"] == [told]
 

@@ -1,4 +1,4 @@
-"""Exports into a client's own bucket, and what a deletion does to them."""
+"""Exports into a client's own bucket, and the effect of deletions on them."""
 
 from datetime import timedelta
 from typing import Any
@@ -40,7 +40,7 @@ def delivered(chatbot: Chatbot, value: str = "42", **fields: Any) -> Export:
 
 
 def left_behind(chatbot: Chatbot, clients: ObjectStorage, **fields: Any) -> Export:
-    """What a worker that was killed before it completed has left: an open upload, and a published object."""
+    """The rest of a worker killed before completion: an open upload and a published object."""
     key = f"{PREFIX}chatter_data_exports/42/left.csv"
     upload_id = clients.open_upload(key, content_type="text/csv")
     clients.put(key, b"whole, but never told", "text/csv")
@@ -202,7 +202,7 @@ def test_the_files_of_a_given_up_export_are_removed_by_the_deletion(
     drain()
     assert outcome(deletion) == COMPLETED
     assert deletion.exports == 1
-    # Taken by itself, since the client's bucket could have been slow.
+    # Claimed separately, since the client's bucket could be slow.
     assert deletion.lane == ComplianceRequest.Lane.CLIENT
     assert is_empty(clients)
     left.refresh_from_db()
@@ -301,7 +301,7 @@ def test_an_export_met_by_a_deletion_while_written_is_rebuilt_and_leaves_no_othe
 ) -> None:
     conversation_of(chatbot, "42", text="what was said")
     export, deletion = export_of(chatbot, "42"), deletion_of(chatbot, "42", approved_holds=["export_pending"])
-    # As if it had been filed first: else it waits for the export.
+    # As if filed first; otherwise it waits for the export.
     ComplianceRequest.objects.filter(pk=deletion.pk).update(seq=0)
     held = taken(export)
     patch_pieces(monkeypatch, lambda: worker.drain(seconds=60))

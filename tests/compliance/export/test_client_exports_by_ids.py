@@ -1,4 +1,4 @@
-"""Exports by conversation into a client's own bucket: a deletion leaves them, and names them."""
+"""Exports by conversation into a client's own bucket: a deletion keeps and names them."""
 
 from datetime import timedelta
 
@@ -41,7 +41,7 @@ def test_a_deletion_names_and_keeps_a_client_export_by_ids(
     assert [(one["request_id"], one["hosting"]) for one in kept] == [(str(request.pk), "client")]
     assert clients.exists(export.key)
     assert verify.audit([deletion.pk]).left == {}
-    # It can be met by no other deletion, so the ids' digests need not be kept for as long as it lies there.
+    # No other deletion can find it, so the digests of the ids need not be kept with it.
     late = timezone.now() - settings.ERASURE_LEDGER_DAYS - timedelta(seconds=1)
     ComplianceRequest.objects.update(completed_at=late)
     worker.sweep()

@@ -1,4 +1,4 @@
-"""What one chatter gets: the file, its name, and what it costs."""
+"""The export of one chatter: the file, its name and its memory."""
 
 import hashlib
 import os
@@ -89,7 +89,7 @@ def test_it_records_key_and_upload_before_the_first_byte(
 def test_an_export_reads_one_snapshot(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes between counting and reading is in neither."""
+    """Data stored between counting and reading is in neither."""
     factories.conversation_of(chatbot, "42", messages=1)
     patch_count(monkeypatch, lambda: factories.conversation_of(chatbot, "42", messages=5))
     export = exported(chatbot)

@@ -1,4 +1,4 @@
-"""An export that is interrupted, overtaken or refused: what is left, and who may still publish."""
+"""Exports that are interrupted, overtaken or refused: what remains, and which worker may publish."""
 
 from collections.abc import Generator, Iterable
 from datetime import timedelta
@@ -108,7 +108,7 @@ def test_it_fails_when_the_connection_breaks_in_the_middle_of_a_large_file(
 def test_exports_that_could_not_be_read_together_are_tried_one_by_one(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of them may be why: it must cost no other an attempt."""
+    """One of them may be the cause; it must not cost the others an attempt."""
     requests = [factories.export_of(chatbot, value) for value in ("41", "42")]
     patch_count(monkeypatch, break_reader)
     carry_out(taken(*requests))
@@ -122,7 +122,7 @@ def test_the_files_of_a_killed_attempt_are_removed(chatbot: Chatbot, storage: Ob
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
     key = export_key(prefix="acme/", value="42", at=timezone.now())
-    # Killed while it sent, and, in another life, just after it had published.
+    # Killed while sending, and another time just after publishing.
     upload_id = storage.open_upload(key, content_type="text/csv")
     storage.connection.meta.client.upload_part(
         Bucket=storage.bucket_name, Key=key, UploadId=upload_id, PartNumber=1, Body=b"half"
@@ -138,7 +138,7 @@ def test_the_files_of_a_killed_attempt_are_removed(chatbot: Chatbot, storage: Ob
 
 
 class Sleeper(HeldClaim):
-    """A worker that falls asleep just after it has made sure of its claim."""
+    """A worker that sleeps just after it has checked its claim."""
 
     def renew(self) -> None:
         pass
@@ -154,7 +154,7 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
     worker: type[HeldClaim],
     size: int,
 ) -> None:
-    """Neither a file that is sent whole, nor one that is sent in parts."""
+    """Neither a file sent at once nor one sent in parts."""
     factories.conversation_of(chatbot, "42", messages=-(-size // 100_000), text="x" * min(size, 100_000))
     request = factories.export_of(chatbot, "42")
     held = taken(request)
@@ -176,7 +176,7 @@ def test_it_cannot_publish_once_another_worker_has_the_request(
 def test_no_large_file_is_published_after_the_claim_was_released(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has taken the request since, so nobody has aborted the upload."""
+    """No worker has claimed the request since, so the upload was not aborted."""
     factories.conversation_of(chatbot, "42", messages=100, text="x" * 100_000)
     request = factories.export_of(chatbot, "42")
     held = taken(request)
@@ -190,7 +190,7 @@ def test_no_large_file_is_published_after_the_claim_was_released(
 def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the snapshot then shows of the requests is another worker's."""
+    """The snapshot then shows the requests of another worker."""
     factories.conversation_of(chatbot, "42", messages=1)
     request = factories.export_of(chatbot, "42")
     held = taken(request)
@@ -211,7 +211,7 @@ def test_it_writes_nothing_when_its_claim_was_lost_before_the_snapshot(
 def test_it_cannot_remove_the_file_of_the_worker_that_took_over(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, purging: bool
 ) -> None:
-    """Neither when it wakes before it looked at the record, nor when it wakes between looking and purging."""
+    """Neither when it wakes before reading the record, nor between reading and purging."""
     request = factories.export_of(chatbot, "42")
     stale = taken(request)
 
@@ -311,7 +311,7 @@ def test_it_aborts_the_upload_it_could_not_record(
 
 @committed
 def test_it_does_not_begin_while_a_deletion_marks(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """Else the mark could neither find the export's row nor be seen by its snapshot."""
+    """Otherwise the mark could neither find the export's row nor be seen by its snapshot."""
     with psycopg.connect(**connection.get_connection_params()) as marking, connection.cursor() as cursor:
         marking.execute("SELECT pg_advisory_xact_lock(%s::int, %s::int)", [LOCK_SPACE, chatbot.pk])
         cursor.execute("SET lock_timeout = '100ms'")
@@ -353,7 +353,7 @@ def test_an_export_met_by_a_deletion_while_sending_is_not_completed(
     patch_pieces(monkeypatch, a_deletion_meets_it)
     export = exported(chatbot)
     assert outcome(export.request) == ("accepted", "", 0)
-    # Whoever removes the object finds it by this row.
+    # The removal finds the object by this row.
     assert (export.finished_at, list(storage.keys())) == (None, [export.key])
 
 

@@ -1,4 +1,4 @@
-"""Copies of uploaded files beside an export (`include_files`): whole or not at all, and gone with the export."""
+"""Copies of uploaded files beside an export (`include_files`): complete or absent, removed with the export."""
 
 import csv
 import hashlib
@@ -53,7 +53,7 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture(params=["hosted", "client"])
 def place(request: pytest.FixtureRequest, chatbot: Chatbot, storage: ObjectStorage) -> Iterator[ObjectStorage]:
-    """Where the exports go: each test is made for the hosted bucket and for a client's."""
+    """The storage of the exports: each test runs for the hosted bucket and for a client's."""
     if request.param == "hosted":
         yield storage
         return
@@ -74,7 +74,7 @@ def export_with_files(chatbot: Chatbot, value: str = "42", **fields: Any) -> Com
 
 
 def given_up(chatbot: Chatbot) -> ComplianceRequest:
-    """An export whose last worker was lost right before it would have been complete."""
+    """An export whose last worker was lost right before completion."""
     request = export_with_files(chatbot)
     carry_out(taken(request))
     Export.objects.update(finished_at=None)
@@ -180,7 +180,7 @@ def test_a_changed_file_fails_only_its_own_export(chatbot: Chatbot, storage: Obj
     export = export_of_request(other)
     assert set(exports_in(storage)) == {export.key, export.copies.get().key}
     assert open_uploads(storage) == []
-    # What the attempt had recorded goes with the next one.
+    # The records of this attempt are removed by the next one.
     if damage == "changed":
         storage.purge(lost.object_key)
     storage.put(lost.object_key, b"content", "image/jpeg")
@@ -204,7 +204,7 @@ def test_the_next_attempt_removes_copies_of_a_killed_one(chatbot: Chatbot, place
         held = taken(request)
         with pytest.raises(Killed):
             carry_out(held)
-    # As after SIGKILL: what was published stays, with its rows, and an upload is open.
+    # As after SIGKILL: published objects remain with their rows, and an upload is open.
     [copy] = ExportFile.objects.all()
     place.open_upload(copy.key, content_type="image/jpeg")
     assert copy.key in exports_in(place)
@@ -220,7 +220,7 @@ def test_the_next_attempt_removes_copies_of_a_killed_one(chatbot: Chatbot, place
 def test_a_worker_that_lost_its_claim_publishes_no_copy(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It wakes with uploads that it has just opened, when another has finished the export."""
+    """It wakes with open uploads after another worker has finished the export."""
     stored(conversation_of(chatbot, "42"), b"content")
     request = export_with_files(chatbot)
     stale = taken(request)
@@ -295,7 +295,7 @@ def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(
 def test_a_slow_bucket_does_not_keep_a_snapshot_open_forever(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time is up when the first of three is copied; the others of the claim get their files."""
+    """Time is up when the first of three is copied; the other exports of the claim get their files."""
     for number in range(3):
         stored(conversation_of(chatbot, "42"), b"content %d" % number)
     slow, quick = export_with_files(chatbot), export_of(chatbot, "43")
@@ -357,7 +357,7 @@ def test_a_file_erased_while_it_is_copied_leaves_no_copy(
     monkeypatch.setattr(attachments, "_read", erase_then_read)
     carry_out(held)
     monkeypatch.undo()
-    # To a client's bucket it goes when the claim of the export has let that go.
+    # A client's bucket is free only after the export's claim is released.
     drain()
     assert outcome(deletion) == outcome(export) == COMPLETED
     assert exports_in(place) == [Export.objects.get(request=export).key]
@@ -379,7 +379,7 @@ def test_a_client_finds_its_files_below_its_prefix(
 
 @pytest.mark.long(reason="240 MiB are copied")
 def test_memory_is_bounded_when_all_files_are_big(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """Ten files of 24 MiB, of which each alone takes what threads may hold."""
+    """Ten files of 24 MiB; each alone uses all the memory that threads may hold."""
     conversation = conversation_of(chatbot, "42")
     for number in range(10):
         stored(conversation, b"%d" % number * 24 * 2**20)

@@ -1,4 +1,4 @@
-"""A deletion that meets an export whose copies of files are about to be sent."""
+"""A deletion that meets an export about to send its copies of files."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -24,7 +24,7 @@ pytestmark = committed
 def test_no_copy_is_sent_after_the_deletion_has_passed(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It removes what the export has left so far, and completes, right before the upload of a copy is opened."""
+    """It removes the export's files so far and completes, right before the upload of a copy is opened."""
     stays = conversation_of(chatbot, "42")
     file = uploads.receive(conversation=stays, name="photo.jpg", content_type="image/jpeg", chunks=[b"content"])
     goes = conversation_of(chatbot, "42")

@@ -1,4 +1,4 @@
-"""The lease of a large export while PostgreSQL makes its worker wait for the first line."""
+"""The lease of a large export while its worker waits for the first row."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ pytestmark = committed
 
 @pytest.fixture(params=["storage", "clients"])
 def bucket(request: pytest.FixtureRequest) -> ObjectStorage:
-    """Where the export goes: into the operator's bucket, or into a client's."""
+    """The storage of the export: the operator's bucket or a client's."""
     found: ObjectStorage = request.getfixturevalue(request.param)
     return found
 
 
 @pytest.fixture
 def held(chatbot: Chatbot, bucket: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> HeldClaim:
-    """A large export, in the hands of a worker that looks after its claim often."""
+    """A large export, claimed by a worker that renews its lease often."""
     monkeypatch.setattr(leases, "SECONDS_BETWEEN_RENEWALS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_CALLS", 0.05)
     conversation_of(chatbot, "42")

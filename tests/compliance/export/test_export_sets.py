@@ -1,4 +1,4 @@
-"""Many exports in one claim: each as if it were alone, and none harmed by another."""
+"""Many exports in one claim: each as if alone, and none affected by another."""
 
 import threading
 import time
@@ -126,7 +126,7 @@ def test_failed_overtaken_and_empty_exports_do_not_affect_the_others(
 def test_each_file_is_published_under_the_lock_of_its_own_chatbot(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mark that goes on meanwhile sees an export either unfinished or with all that was counted."""
+    """A concurrent mark sees an export either unfinished or with all its conversations."""
     free, busy = [factories.export_of(each, "42") for each in (chatbot, neighbour)]
     gate = Gate()
 
@@ -233,7 +233,7 @@ def test_an_export_whose_old_files_cannot_be_removed_fails_alone(
         patched.setattr(ObjectStorage, "purge", refuse)
         carry_out(taken(fresh, again))
     assert [outcome(request) for request in (fresh, again)] == [COMPLETED, ("failed", "storage_locked", 1)]
-    # Its key is still known, for whoever lifts the lock.
+    # Its key is kept until the lock is lifted.
     assert export_of_request(again).key == "acme/locked.csv"
 
 
@@ -247,7 +247,7 @@ def test_after_the_deadline_only_the_first_export_is_started(chatbot: Chatbot, s
     carry_out(held, seconds=-1)
     held.release()
     assert [outcome(request) for request in requests] == [COMPLETED, *[("accepted", "", 0)] * 19]
-    # Nothing was begun under the others' keys, so nothing has to be purged next time.
+    # Nothing was started under the others' keys, so nothing has to be purged later.
     assert set(Export.objects.exclude(request=requests[0]).values_list("key", "upload_id")) == {(None, None)}
     assert sorted(storage.keys()) == keys_of(requests[0])
     assert open_uploads(storage) == []
@@ -357,7 +357,7 @@ def test_an_upload_pool_limits_its_memory() -> None:
         for number, size in enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]):
             busy.hand(number, partial(work, size), size=size)
     assert busy.done == dict(enumerate([4, 4, 4, 4, 25, 1, 1, 1, 1, 9]))
-    assert most == 25  # that one went alone
+    assert most == 25  # that file was sent alone
 
 
 def test_an_upload_pool_drops_unstarted_uploads_when_its_worker_fails() -> None:

@@ -1,4 +1,4 @@
-"""Mails to officers: what they are told, once, and what becomes of a mail that cannot be sent."""
+"""Mails to officers: events are notified once, and failed mails are sent again."""
 
 import logging
 import socket
@@ -90,7 +90,7 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(
     }
     filed = {name: deletion_of(chatbot, VALUE, due_at=at, reference="T-1") for name, at in due.items()}
     ComplianceRequest.objects.update(received_at=now - 30 * DAY)
-    fast = deletion_of(chatbot, VALUE, due_at=now + DAY)  # it was due soon from the first moment on
+    fast = deletion_of(chatbot, VALUE, due_at=now + DAY)  # due soon from the start
     over = deletion_of(chatbot, VALUE, due_at=now - DAY)
     operations.cancel(request_id=over.pk, actor="command")
     told = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
@@ -299,7 +299,7 @@ def test_the_sweep_enqueues_mails_if_a_server_is_configured(
     tasks.sweep()
     tasks.sweep()
 
-    # A thread of the sweep may have rung, too.
+    # A thread of the sweep may have enqueued a task, too.
     assert OrmQ.objects.filter(payload="send_mails").count() == 1
     tasks.send_mails()
     assert len(server.mails) == 1

@@ -1,4 +1,4 @@
-"""What `reconcile_storage --fix` does to versions, when storage refuses, and when it is killed."""
+"""`reconcile_storage --fix`: versions, refusals of storage, and interruptions."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test has just written counts as old; S3 tells whole seconds."""
+    """Treat objects just written as old; S3 returns whole seconds."""
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
 
 
@@ -40,7 +40,7 @@ def test_it_removes_old_versions_and_markers_and_leaves_the_object(versioned, ch
 
 
 def test_versions_behind_a_delete_marker_are_kept_while_a_row_refers_to_them(versioned, chatbot) -> None:
-    """Somebody deleted the object by hand: the old version is all there is of the file."""
+    """The object was deleted by hand: its old version is the only copy of the file."""
     file = file_of(chatbot)
     versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=file.object_key)
 
@@ -51,7 +51,7 @@ def test_versions_behind_a_delete_marker_are_kept_while_a_row_refers_to_them(ver
 
 
 def test_an_export_behind_a_marker_keeps_its_key(versioned, chatbot) -> None:
-    """Without the key no deletion would find the versions, which are all still there to be read."""
+    """Without the key no deletion would find the versions, which are all still readable."""
     export = export_with(chatbot, EXPORT)
     put(versioned, EXPORT)
     versioned.connection.meta.client.delete_object(Bucket=versioned.bucket_name, Key=EXPORT)
@@ -121,7 +121,7 @@ def test_an_interrupted_fix_is_finished_by_the_next(whole, storage, chatbot, mon
 
 @pytest.mark.usefixtures("chatbot")
 def test_keys_refused_by_a_bulk_delete_are_reported(storage, settings: Settings) -> None:
-    """On a real bucket with object lock: a success that refuses one of two."""
+    """A real bucket with object lock: the call succeeds and refuses one of two keys."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-locked"
     locked = hosted_storage()
     client = locked.connection.meta.client

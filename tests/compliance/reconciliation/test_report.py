@@ -1,4 +1,4 @@
-"""`reconcile_storage`: the bucket and the database compared both ways, and what `--fix` does and leaves alone."""
+"""`reconcile_storage`: bucket and database compared both ways, and the effect of `--fix`."""
 
 import json
 import logging
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test has just written counts as old; S3 tells whole seconds."""
+    """Treat objects just written as old; S3 returns whole seconds."""
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
 
 
@@ -109,7 +109,7 @@ def test_the_row_is_checked_again_before_a_removal(whole, storage, chatbot, monk
 
 
 def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
-    """As with an empty database, or one that was restored from before."""
+    """As with an empty database, or one restored from an old backup."""
     Export.objects.update(key=None)
     DailyExtract.objects.all().delete()
 
@@ -123,7 +123,7 @@ def test_it_refuses_to_empty_a_bucket(whole, storage, chatbot) -> None:
 def test_it_refuses_to_clear_keys_that_may_exist_in_another_bucket(
     whole, storage, chatbot, settings: Settings
 ) -> None:
-    """As with a slip in S3_BUCKET: no deletion would find keys that were cleared."""
+    """As with a wrong S3_BUCKET: no deletion would find cleared keys."""
     settings.S3_BUCKET = f"{settings.S3_BUCKET}-empty"
     hosted_storage().create_bucket_if_missing()
 
@@ -161,7 +161,7 @@ def test_rows_without_an_object_are_reported_and_corrected(whole, storage, chatb
     assert export.removed_at
     assert (extract.state, extract.version, extract.key) == ("stale", 2, EXTRACT)
     assert extract.stale_at
-    # The file is lost data: it is told again until a person has looked.
+    # The file is lost data: it is reported until a person has resolved it.
     assert reconcile(code=3)["missing"] == {"files": [file.pk]}
     assert ChangeLogEntry.objects.get(event="storage.reconciled").data == {"exports": 1, "extracts": 1}
 

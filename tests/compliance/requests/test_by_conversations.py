@@ -1,4 +1,4 @@
-"""Requests that name conversations by the platform's ids, instead of a chatter."""
+"""Requests by the platform's conversation ids, instead of a chatter."""
 
 import csv
 import hashlib
@@ -109,7 +109,7 @@ def test_nothing_is_left_of_the_named_ids(
         storage.put(key, f"{words}-picture".encode(), "image/jpeg")
         export_of(one, f"{words}-value", include_files=True)
         of_conversations(one, f"{words}-id-77", kind="export", include_files=True)
-    # The request itself tells nothing, not even while it waits.
+    # The request itself contains no id, not even while it waits.
     drain()
     before = dump() + everything_in(storage)
     assert [text for text in planted if text not in before] == []

@@ -1,4 +1,4 @@
-"""What a deletion counts as files."""
+"""The files that a deletion counts."""
 
 from collections.abc import Iterator
 

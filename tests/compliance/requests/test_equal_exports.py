@@ -1,4 +1,4 @@
-"""An export that waits answers for the next one that asks for the same."""
+"""A waiting export is reused for an equal call."""
 
 from copy import copy
 from typing import Any
@@ -90,7 +90,7 @@ def test_a_different_callback_address_files_a_separate_export(chatbot: Chatbot, 
 
 
 def test_a_different_origin_files_a_separate_export(chatbot: Chatbot) -> None:
-    # What staff file in the console waits longer, and staff may withdraw it.
+    # Exports filed in the console wait longer, and staff may cancel them.
     filed = [submit(chatbot, origin=origin) for origin in (Origin.CONSOLE, Origin.API, Origin.COMMAND, Origin.API)]
     assert [one.existing for one in filed] == [False, False, False, True]
 
@@ -142,7 +142,7 @@ def test_an_ended_export_is_not_reused(chatbot: Chatbot, status: str) -> None:
     assert not submit(chatbot).existing
 
 
-@pytest.mark.django_db(transaction=True)  # the file is written over a connection of its own
+@pytest.mark.django_db(transaction=True)  # the file is written on its own connection
 def test_a_delivered_export_is_not_reused(chatbot: Chatbot, drain: Drain, caller: TokenCaller) -> None:
     conversation_of(chatbot, "alice-77", messages=1)
     export(caller)

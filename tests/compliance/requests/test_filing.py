@@ -1,4 +1,4 @@
-"""The one statement that files: what it looks at again, what it stores, and how little it asks of the database."""
+"""The statement that files a request: what it checks again, what it stores, and its number of queries."""
 
 import pytest
 from django.db import connection
@@ -86,9 +86,9 @@ def test_no_query_is_needed_when_no_export_is_waiting(chatbot, django_assert_num
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
 def test_a_call_takes_three_statements(path) -> None:
-    """Whose key it is, the request, and whether a worker is called already."""
+    """The key, the request, and the check for a waiting task."""
     caller = SigningCaller(factories.ready_chatbot(slug="acme"))
-    caller.post(path, ALICE)  # notes the use of the key, learns the variable, calls a worker
+    caller.post(path, ALICE)  # records the use of the key, caches the variable, enqueues a task
     with CaptureQueriesContext(connection) as queries:
         assert caller.post(path, ALICE | {"unique_chatter_identifier_value": "bob-12"}).status_code == 200
     assert [query["sql"].split()[0] for query in queries] == ["SELECT", "WITH", "SELECT"]

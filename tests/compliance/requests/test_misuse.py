@@ -1,7 +1,7 @@
-"""A signed call in wrong hands: captured and sent elsewhere, sent again, sent late, signed with a key that is over.
+"""Misuse of a signed call: sent to another path, again, late, or signed with an ended key.
 
-A signature covers timestamp and body, and neither the path nor any header: that is the product's format. So some of
-what is tried here is accepted, and docs/api.md says so; the tests show what keeps it from happening.
+A signature covers timestamp and body, but neither path nor headers: that is the product's format. So some calls
+here are accepted, as docs/api.md says; the tests show what prevents them.
 """
 
 import io
@@ -22,7 +22,7 @@ SIGNED_CALLS = {DELETION, EXPORT, "requests/batch"}
 
 
 class Captured:
-    """A call as somebody read it on its way: body and headers, to be sent to any path."""
+    """A captured call: body and headers, to be sent to any path."""
 
     def __init__(self, caller: SigningCaller, body: Any) -> None:
         self.chatbot = caller.chatbot
@@ -62,7 +62,7 @@ def test_an_export_without_an_action_cannot_become_a_deletion_where_the_chatbot_
 
 
 def test_an_export_with_none_of_these_guards_becomes_a_deletion(chatbot):
-    """Documented in docs/api.md: the signature itself does not tell the two apart."""
+    """Documented in docs/api.md: the signature itself does not distinguish the two."""
     captured = Captured(SigningCaller(chatbot), ALICE)
     assert [captured.send(path).status_code for path in (EXPORT, DELETION)] == [200, 200]
     assert kinds() == ["export", "deletion"]
@@ -70,7 +70,7 @@ def test_an_export_with_none_of_these_guards_becomes_a_deletion(chatbot):
 
 @pytest.mark.parametrize("secrets_differ", [True, False])
 def test_a_call_can_be_sent_to_another_chatbot_only_if_both_have_one_secret(chatbot, neighbour, secrets_differ):
-    """Documented in docs/api.md: a secret of its own for each chatbot, also where it is taken over."""
+    """Documented in docs/api.md: each chatbot needs its own secret, imported ones too."""
     captured = Captured(SigningCaller(chatbot, secret="first secret"), ALICE | {"action": "delete"})
     SigningCaller(neighbour, secret="second secret" if secrets_differ else "first secret")
     answer = captured.send(DELETION, chatbot=neighbour)
@@ -144,7 +144,7 @@ def test_a_secret_is_changed_without_a_gap_and_the_old_one_ends_at_once(chatbot)
 
     call_command("revoke_api_key", old.api_key.prefix, stdout=io.StringIO())
 
-    # Neither a call of before, which had an answer, nor a new one.
+    # Neither an earlier, answered call nor a new one.
     problem(captured.send(DELETION), 401, "invalid_signature")
     problem(old.post(DELETION, ALICE | {"reference": "later"}), 401, "invalid_signature")
     assert new.post(DELETION, ALICE | {"reference": "later"}).status_code == 200

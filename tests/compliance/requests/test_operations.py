@@ -1,4 +1,4 @@
-"""What people and clients may do to a request, and what they may not."""
+"""What staff and clients may and may not do to a request."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""A preview of many chatters says of each what its own preview says, whatever lies there, with as many questions."""
+"""A preview of many chatters shows for each the same as its own preview, with a constant number of queries."""
 
 import pytest
 from django.db import connection
@@ -34,7 +34,7 @@ def alone(chatbot: Chatbot, value: str, **options: bool) -> preview.Preview:
 
 
 def as_outlook(one: preview.Preview, kind: Kind) -> Outlook:
-    """What the preview of one says, in the words of many."""
+    """The preview of one value, in the format of a preview of many."""
     part = one.deletion if kind == Kind.DELETION else one.export
     assert part is not None
     return Outlook(

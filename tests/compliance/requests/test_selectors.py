@@ -1,4 +1,4 @@
-"""Nothing that is kept may tell whom a request was about, however it is written."""
+"""Values of a request are found in stored text, in any spelling or encoding."""
 
 import time
 import unicodedata

@@ -1,4 +1,4 @@
-"""What the sweep does: late data, and what is kept for a time only."""
+"""The sweep: late data and expired data."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ from tests.under_roles import role
 
 pytestmark = pytest.mark.django_db
 
-# The database's time stands still in the transaction of a test, which may take long on a busy machine.
+# The database's time is fixed within a test's transaction, which may take long on a busy machine.
 SLACK = timedelta(minutes=5)
 
 
@@ -55,7 +55,7 @@ def test_digests_are_kept_for_the_ledgers_days_after_the_deletion_ends(
 ) -> None:
     deletion_of(chatbot, "42")
     drain()
-    # It marked long ago, and failed and was retried since.
+    # It marked long ago, and was retried after a failure.
     ErasedChatter.objects.update(expires_at=timezone.now() - SLACK)
 
     worker.sweep()
@@ -147,7 +147,7 @@ def test_an_upload_that_was_never_finished_is_removed_after_a_day(chatbot: Chatb
 
 @pytest.fixture
 def uploads_of_yesterday(chatbot: Chatbot, storage: ObjectStorage) -> list[tuple[UploadedFile, Written]]:
-    """Two uploads whose day is over, and that were sent whole just now."""
+    """Two uploads older than a day that have just been sent completely."""
     conversation = conversation_of(chatbot, "42")
     begun = [
         uploads.open_upload(conversation=conversation, name=name, content_type="image/jpeg")

@@ -1,4 +1,4 @@
-"""Days' files whose time is over, where the storage refuses."""
+"""Expired extract files that the storage refuses to remove."""
 
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,7 @@ def _expire() -> None:
 
 
 def _go_on() -> None:
-    """What a minute's sweep and the workers do, as if all had waited long enough."""
+    """Run a sweep and the workers, as if all waits had ended."""
     DailyExtract.objects.update(not_before=None)
     ComplianceRequest.objects.update(not_before=None)
     worker.sweep()
@@ -66,7 +66,7 @@ def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(
 def test_an_expired_file_that_cannot_be_removed_has_an_error(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A storage that may be back soon makes nothing fail."""
+    """A storage that may be back soon fails nothing."""
     planned(chatbot)
     make_all()
     _expire()
@@ -93,7 +93,7 @@ def test_an_expired_file_that_cannot_be_removed_has_an_error(
 def test_files_published_by_a_failed_day_expire(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file was published; then the storage refused to say what older versions there are."""
+    """The file was published; then the storage refused to list its older versions."""
     conversation_on(chatbot, "alice", noon())
     planned(chatbot)
 

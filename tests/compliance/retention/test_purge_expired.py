@@ -1,4 +1,4 @@
-"""`purge_expired`: all whose time is over, to the end, in one call."""
+"""`purge_expired`: everything expired is removed in one call."""
 
 import json
 from datetime import timedelta
@@ -54,7 +54,7 @@ def expired_export(chatbot: Chatbot, storage: ObjectStorage, name: str) -> Expor
 
 @pytest.fixture
 def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain: Drain) -> dict[str, int]:
-    """Something of each store whose time is over, beside something of each whose time is not; returns the counts."""
+    """An expired and an unexpired row of each store; returns the counts."""
     conversation_of(chatbot, "42")
     request = deletion_of(chatbot, "42")
     of_conversations(chatbot, "c-1")
@@ -194,14 +194,14 @@ def test_the_sweep_stops_a_task_out_of_time_and_the_command_continues(expired, s
 
 
 def test_the_sweep_aborts_uploads_that_no_row_names(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:
-    """A worker was killed after it had opened them, and an erasure had let the rows go."""
+    """A worker was killed after it had opened them, and an erasure has removed the rows."""
     file = factories.UploadedFileFactory.create(conversation=conversation_of(chatbot, "43"), object_key="uploads/1/a")
     theirs = [file.object_key, "acme/notes.txt"]
     for key in ("acme/chatter_data_exports/erin/a.csv", "uploads/1/b", *theirs):
         storage.open_upload(key, content_type="text/csv")
 
     worker.sweep()
-    assert len(list(storage.uploads())) == 4  # what is younger than an hour may be of another database's worker
+    assert len(list(storage.uploads())) == 4  # younger uploads may belong to a worker of another database
 
     monkeypatch.setattr(cleanup, "_UPLOAD_FORGOTTEN", timedelta(seconds=-2))
     assert purge_expired("--dry-run")["expired"]["forgotten_uploads"] == 2
