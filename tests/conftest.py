@@ -24,7 +24,7 @@ _NUMBER = databases.number_of_this_process()
 under_roles.install()
 statements.WATCH.install()
 django_settings.S3_BUCKET = f"test-{_NUMBER}"
-# Each client of S3 would read botocore's descriptions of all services from disk again, and tests make many clients.
+# Each S3 client would read botocore's service descriptions from disk again, and tests create many clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 # A hash is slow on purpose, and tests make many users. Programs that they start read the second one.
 django_settings.PASSWORD_HASHERS = [
@@ -38,16 +38,16 @@ _PROCESSES_PER_CORE, _MOST_PROCESSES = 2, 16
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes of pytest `-n auto` starts."""
+    """Return the number of pytest processes for `-n auto`."""
     return min(_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)), _MOST_PROCESSES)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the long tests, so that at the end no process of pytest works alone."""
+    """Start with the long tests, so that no pytest process works alone at the end."""
     long = [item for item in items if _is_long(item)]
     others = [item for item in items if not _is_long(item)]
-    # xdist gives each process an equal stretch of the list at first: each is to begin with some long modules.
+    # xdist gives each process an equal part of the list at first: each starts with some long modules.
     processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
     stretches: list[list[pytest.Item]] = [[] for _ in range(processes)]
     for _, module in itertools.groupby(long, key=lambda item: item.path):
@@ -68,7 +68,7 @@ def _is_long(item: pytest.Item) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in one line what was left out where there is no browser, and how to get it."""
+    """Report in one line which tests were skipped without a browser, and how to install one."""
     if shutil.which("chromium") is None:
         how = "apt-get install --no-install-recommends chromium"
         terminalreporter.write_line(f"No browser here, so the tests of pages were skipped. To run them too: {how}")
@@ -78,7 +78,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def django_db_setup(
     django_test_environment: None, django_db_blocker: DjangoDbBlocker, django_db_createdb: bool
 ) -> Iterator[None]:
-    """In place of pytest-django's, which would run all migrations in each process."""
+    """Replaces pytest-django's, which would run all migrations in each process."""
     name = f"tests_{_NUMBER}"
     with django_db_blocker.unblock():
         databases.make(name, anew=django_db_createdb)
@@ -90,7 +90,7 @@ def django_db_setup(
 
 @pytest.fixture
 def refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a storage refuses fails at the first attempt, as if it had been refused for minutes."""
+    """Refusals of storage fail at the first attempt, as if refused for minutes."""
     monkeypatch.setattr(errors, "REFUSED_ATTEMPTS", 1)
 
 
@@ -107,7 +107,7 @@ def storage_rests_no_more() -> None:
 
 @pytest.fixture(autouse=True)
 def _what_was_learned_of_the_storage() -> None:
-    """Each test begins as a process does that knows nothing of the operator's storage."""
+    """Each test starts without knowledge of the operator's storage, like a new process."""
     storage_rests_no_more()
 
 
@@ -129,5 +129,5 @@ def chatbot(db: None) -> Chatbot:
 
 @pytest.fixture
 def neighbour(db: None) -> Chatbot:
-    """Another chatbot, set up alike; nothing that happens to the first may touch it."""
+    """Another chatbot with the same setup, which no test of the first may change."""
     return factories.ready_chatbot(slug="neighbour")

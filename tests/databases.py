@@ -1,7 +1,7 @@
-"""A database for each process of pytest: a copy of one that is migrated once, and emptied quickly after a test.
+"""A database for each pytest process: a copy of a template migrated once, emptied quickly after a test.
 
-The template is made when a test first asks for a database, and kept until a migration changes. Each process takes a
-number that no other living one has, for its database and its bucket, so that runs of one copy may overlap.
+The template is created when a test first needs a database, and kept until a migration changes. Each process takes a
+number of its own for its database and its bucket, so that runs of one working copy may overlap.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from tests import under_roles
 _LOCK = 20_251_125
 _TEMPLATE = "tests_template"
 
-# What `migrate` fills, and no test changes.
+# Filled by `migrate`, and changed by no test.
 _KEPT = ["django_content_type", "auth_permission", "django_migrations", "chatbots_digestkey"]
 
 # One round trip, and only tables that hold anything. TRUNCATE makes new files for a table and each of its indexes,
@@ -64,7 +64,7 @@ _PATIENCE_SECONDS = 5.0
 
 
 def number_of_this_process() -> int:
-    """Take the first number that no living process has; it is free again when this one ends, however that is."""
+    """Take the first number that no living process has; it is freed when this process ends in any way."""
     folder = settings.VAR_DIR / "tests"
     folder.mkdir(parents=True, exist_ok=True)
     number = 0
@@ -79,7 +79,7 @@ def number_of_this_process() -> int:
             return number  # and the lock stays open
 
 
-# ANALYZE and VACUUM come when a test calls them, and not in the middle of one.
+# ANALYZE and VACUUM run only when a test calls them.
 _WITHOUT_AUTOVACUUM = """
 DO $$
 DECLARE
@@ -93,7 +93,7 @@ END $$
 
 
 def make(name: str, *, anew: bool = False) -> None:
-    """Make a new database of this name, with all tables, and connect to it. `anew` runs the migrations anyway."""
+    """Create a database of this name with all tables, and connect to it. `anew` always runs the migrations."""
     with connection._nodb_cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         under_roles.make(cursor)
@@ -111,7 +111,7 @@ def make(name: str, *, anew: bool = False) -> None:
             connection.close()
             cursor.execute(f"ALTER DATABASE {name} RENAME TO {template}")
         cursor.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        # What a test has stored need not survive the machine.
+        # Test data need not survive a crash.
         cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
     _connect_to(name)
     # Content types and permissions can change without a migration.
@@ -131,7 +131,7 @@ def empty_quickly() -> None:
 
 
 def empty() -> None:
-    """Empty the tables, but for what `migrate` fills."""
+    """Empty the tables except those that `migrate` fills."""
     _wait_for_threads()
     with connection.cursor() as cursor:
         _wait_for_the_others(cursor)
@@ -139,7 +139,7 @@ def empty() -> None:
 
 
 def _wait_for_threads() -> None:
-    """Wait for a while for threads of `BackgroundJobs`: they would work on in the tables of the next test."""
+    """Wait for threads of `BackgroundJobs`, which would otherwise change the tables of the next test."""
     end = time.monotonic() + _PATIENCE_SECONDS
     for thread in threading.enumerate():
         if thread.name == "background":
@@ -147,7 +147,7 @@ def _wait_for_threads() -> None:
 
 
 def _wait_for_the_others(cursor: CursorWrapper) -> None:
-    """Wait for a while until nobody else writes: a statement goes on for a moment after its process was killed."""
+    """Wait until no other session writes: a statement continues for a moment after its process was killed."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < end:
         cursor.execute(_AT_WORK)
@@ -162,7 +162,7 @@ def _connect_to(name: str) -> None:
 
 
 def _state_of_migrations() -> str:
-    """Return a digest of all that makes the tables."""
+    """Return a digest of everything that defines the tables."""
     digest = hashlib.sha256(f"{django.VERSION}".encode() + Path(__file__).read_bytes())
     for app in apps.get_app_configs():
         for file in sorted(Path(app.path, "migrations").glob("*.py")):

@@ -1,4 +1,4 @@
-"""What the API's document promises, to hold answers, bodies and examples against it."""
+"""The API document, to validate responses, bodies and examples."""
 
 import re
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def paths_of_the_api() -> Iterator[str]:
 
 
 def dereferenced(part: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reference leads to, or the part itself."""
+    """Return the target of a reference, or the part itself."""
     found: Any = part
     if "$ref" in part:
         found = document()
@@ -54,14 +54,14 @@ def dereferenced(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def errors_of(value: Any, schema: dict[str, Any]) -> list[str]:
-    """Return what of a value does not fit a schema of the document; a field that it does not name does not either."""
+    """Return the errors of a value against a schema of the document; unnamed fields are errors."""
     strict = _strict(schema) | {"components": {"schemas": _strict_schemas()}}
     validator = Draft202012Validator(strict, format_checker=_FORMATS)
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 
 def assert_documented(method: str, url: str, response: Any) -> None:
-    """Fail unless the document tells of an answer like this one: its status, media type, headers and body."""
+    """Fail unless the document describes this response: status, media type, headers and body."""
     operation = _operation_at(method.lower(), url)
     if operation is None or response.status_code in {405, 500}:
         return
@@ -110,7 +110,7 @@ def _strict_schemas() -> dict[str, Any]:
 
 
 def _strict(schema: Any) -> Any:
-    """Return the schema without room for fields that it does not name."""
+    """Return the schema with unnamed fields forbidden."""
     if isinstance(schema, list):
         return [_strict(part) for part in schema]
     if not isinstance(schema, dict):

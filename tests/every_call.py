@@ -1,4 +1,4 @@
-"""Every call below /api/v1/chatbots/{slug}/, as the resolver has them: a new one cannot be forgotten."""
+"""Every call below /api/v1/chatbots/{slug}/, from the resolver, so that a new one cannot be forgotten."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from chatbots.api.views import ChatbotView
 
-# For each parameter of a path a value that leads to nothing.
+# For each path parameter a value without a row.
 ANYTHING: Mapping[str, Any] = {
     "request_id": UUID("018f0000-0000-7000-8000-000000000000"),
     "number": 999_999_999,

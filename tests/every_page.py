@@ -1,4 +1,4 @@
-"""Every page of the console, as the resolver has them, and the table of who may open which.
+"""Every page of the console, from the resolver, and the table of roles that may open it.
 
 A page that is not in the table fails `tests/functional/test_who_may.py`: add a line for it.
 """
@@ -19,7 +19,7 @@ from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, 
 from conversations.models import DailyExtract
 from tests import every_call
 
-# For each parameter of a path a value that leads to nothing.
+# For each path parameter a value without a row.
 ANYTHING: Mapping[str, Any] = {
     **every_call.ANYTHING,
     "slug": "nobody",
@@ -31,10 +31,10 @@ ANYTHING: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Page:
-    """A page by one method. `roles` may open it; superusers may open all.
+    """A page and method. `roles` may open it; superusers may open all.
 
-    `given` are parameters of the path that lead to no row, such as an action; `named` says that the query's
-    `chatbot` names one; `body` is what gets a POST as far as to look for what it names, `{number}` in it a row.
+    `given` are path parameters without a row, such as an action; `named` means that the query's
+    `chatbot` names one; `body` is a POST body that passes validation, with `{number}` for a row.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Page:
 
     @property
     def parameters(self) -> list[str]:
-        """The parameters of its path that lead to a row."""
+        """The path parameters that name a row."""
         return [name for name in parameters_of(self.name) if name not in self.given]
 
     @property
     def rows(self) -> list[str]:
-        """What its path, its query and its body lead to."""
+        """The rows that its path, query and body name."""
         named = ["slug"] if self.named else []
         return [*self.parameters, *named, *re.findall(r"{(\w+)}", "".join(self.body.values()))]
 
@@ -73,7 +73,7 @@ class Page:
         return f"{address}?chatbot={known['slug']}" if self.named else address
 
 
-# Of each person about themselves; no chatbot is in question.
+# About the user's own account; no chatbot is involved.
 OF_ONESELF = frozenset(
     {
         *("login_code", "second_factor", "second_factor_set_up", "second_factor_recovery_codes"),
@@ -146,7 +146,7 @@ TABLE = (
 )
 
 
-# What Django's admin lists, each with a list and a page of a row: for superusers alone.
+# The models in Django's admin, each with a list and a page of a row, for superusers only.
 RECORDS = (ComplianceRequest, Export, Callback, DailyExtract, Claim)
 STAFF = (User, Authenticator, LoginFailures, StaffLogin)
 

@@ -1,4 +1,4 @@
-"""What the tests of daily extracts share: days, their messages, the files as a reader gets them."""
+"""Helpers for the tests of daily extracts: days, messages, and the files as read."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ def planned(chatbot: Chatbot, first: date = FIRST, last: date | None = None) -> 
 
 
 def make_all() -> int:
-    """Make all that is due; return how many that were."""
+    """Build all due extracts; return their number."""
     made = 0
     while make_next():
         made += 1
@@ -55,7 +55,7 @@ def make_all() -> int:
 
 
 def make_next() -> bool:
-    """Make the next that is due, wherever it goes; say whether there was one."""
+    """Build the next due extract, for any bucket; return whether there was one."""
     if extracts.make_next(settled=False):
         return True
     held = leases.take_for_bucket()
@@ -90,7 +90,7 @@ def two_days_made(chatbot: Chatbot) -> None:
 
 
 def work_on_next() -> None:
-    """Work on the next claim of deletions alone, and make no extract."""
+    """Run only the next claim of deletions, and build no extract."""
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
     engine.run(held, measure(held), deadline=float("inf"))

@@ -119,7 +119,7 @@ class UploadedFileFactory(DjangoModelFactory[UploadedFile]):
 
 
 class ApiKeyFactory(DjangoModelFactory[ApiKey]):
-    """A token whose secret nobody knows; use `chatbots.operations.create_api_key` for one that can call."""
+    """A token with an unknown secret; use `create_api_key` for one that can call."""
 
     class Meta:
         model = ApiKey
@@ -175,7 +175,7 @@ class ExportFactory(DjangoModelFactory[Export]):
 
 
 class CallbackFactory(DjangoModelFactory[Callback]):
-    """That a request was cancelled, told to a receiver that nobody has."""
+    """A callback for a cancelled request, to a receiver that does not exist."""
 
     class Meta:
         model = Callback
@@ -247,6 +247,6 @@ def _request(chatbot: Chatbot, value: str | None, kind: ComplianceRequest.Kind, 
 
 
 def as_bytes(column: bytes | memoryview | None) -> bytes:
-    """A binary column's value, which psycopg gives back as it likes."""
+    """A binary column's value as bytes; psycopg may return a memoryview."""
     assert column is not None
     return bytes(column)

@@ -1,4 +1,4 @@
-"""The guard of clients' endpoints, against a real S3 server and name services that lie."""
+"""The network guard for clients' endpoints, against a real S3 server and lying name services."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ PUBLIC = "93.184.215.14"
 
 
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
-    """Let the name service answer with these addresses in turn, the last one for ever. Returns what it was asked."""
+    """Let the name service answer with these addresses in turn, then always the last. Return its queries."""
     real, asked = socket.getaddrinfo, []
     left = list(answers)
 
@@ -33,7 +33,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A server inside, which must not be spoken to."""
+    """A server at a private address, which must not be called."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         yield server
@@ -189,12 +189,12 @@ def test_nothing_is_sent_when_a_name_resolves_differently(
 ) -> None:
     settings.BUCKET_PRIVATE_NETWORKS = ()
     port = listener.getsockname()[1]
-    # Public when it is set; inside when the connection is about to be made.
+    # Public when set; private when the connection is about to be opened.
     asked = resolve_to(monkeypatch, PUBLIC, "127.0.0.1")
     endpoint = check_endpoint(f"https://rebinding.example.com:{port}")
     client = guarded(endpoint)
     assert refused(lambda: client.put("a/key", b"secret", "text/plain")) == ("storage_address_refused", False)
-    assert asked == ["rebinding.example.com"] * 2  # once tried, and not again
+    assert asked == ["rebinding.example.com"] * 2  # tried once only
     with pytest.raises(TimeoutError):
         listener.accept()
 
@@ -202,7 +202,7 @@ def test_nothing_is_sent_when_a_name_resolves_differently(
 def test_the_checked_address_is_the_one_connected_to(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, listener: socket.socket
 ) -> None:
-    """A name service that answers otherwise the next time is not asked a next time."""
+    """The name is resolved once only: a second answer could differ."""
     settings.BUCKET_PRIVATE_NETWORKS = LOOPBACK
     asked = resolve_to(monkeypatch, "127.0.0.1", "10.0.0.1")
     port = listener.getsockname()[1]

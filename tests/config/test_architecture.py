@@ -1,4 +1,4 @@
-"""docs/architecture.md, README and CONTRIBUTING name files and functions that exist, and the walks stay short."""
+"""docs/architecture.md, README and CONTRIBUTING name existing files and functions, and the paths stay short."""
 
 import ast
 import re
@@ -23,13 +23,13 @@ def section(title: str) -> str:
 
 
 def steps(title: str) -> list[str]:
-    """Return the files of a walk, in its order."""
+    """Return the files of a path through the code, in order."""
     return re.findall(r"^\d+\. `([\w/.]+)`", section(title), re.MULTILINE)
 
 
 @cache
 def names_in(file: str) -> set[str]:
-    """Return what a module defines: functions, classes, their members, and what it assigns."""
+    """Return the names that a module defines: functions, classes, their members, and assignments."""
     names: set[str] = set()
 
     def add(body: list[ast.stmt], prefix: str) -> None:
@@ -47,7 +47,7 @@ def names_in(file: str) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_each_path_that_a_document_names_exists(document: str) -> None:
-    # Some stand below the folder that the sentence is about.
+    # Some are below the folder that the sentence is about.
     roots = [ROOT, *(ROOT / folder for folder in ("common", "compliance", "config", "conversations", "templates"))]
     made_at_run_time = {"var/", "erasure_ledger/"}
 

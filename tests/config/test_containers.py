@@ -36,7 +36,7 @@ def instructions(name: str) -> list[str]:
 
 
 def environment(service: str) -> dict[str, str]:
-    """Return what a service gets of .env.example, with made-up values for what is empty there."""
+    """Return the settings of a service from .env.example, with invented values for empty ones."""
     filler = "made-up-for-a-test-of-fifty-characters-or-more-0123456789"
     values = {name: value or f"{name.lower()}-{filler}" for name, value in EXAMPLE.items()}
     values |= {"ENCRYPTION_KEYS": f"k1:{KEY}", "DIGEST_KEY": f"k1:{KEY}"}

@@ -29,7 +29,7 @@ def alerts() -> list[dict[str, Any]]:
 
 
 def queries(of: Any) -> Iterator[str]:
-    """Return each expression of a board, however deep it stands."""
+    """Return each expression of a board, at any depth."""
     if isinstance(of, dict):
         yield from (value for name, value in of.items() if name == "expr")
     for one in of.values() if isinstance(of, dict) else of if isinstance(of, list) else ():
@@ -38,7 +38,7 @@ def queries(of: Any) -> Iterator[str]:
 
 @pytest.fixture
 def metrics(db: None, settings: Any) -> dict[str, set[str]]:
-    """What `/metrics` has: names, and the labels of each."""
+    """The names and labels in `/metrics`."""
     settings.METRICS_TOKEN = "a-token-of-the-tests"
     text = Client(headers={"authorization": "Bearer a-token-of-the-tests"}).get("/metrics").content.decode()
     return {family.name: set(family.samples[0].labels) for family in text_string_to_metric_families(text)}

@@ -1,4 +1,4 @@
-"""The pages for people name what the code has: settings, commands and codes cannot be added in silence."""
+"""The docs name every setting, command and code, so that none is added undocumented."""
 
 import re
 from pathlib import Path

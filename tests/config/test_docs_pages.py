@@ -21,7 +21,7 @@ def test_is_public_and_loads_nothing_from_elsewhere(path):
     text = answer.content.decode()
     assert '<html lang="en">' in text
     assert re.search(r"<title>[A-Z].+ · Data Compliance API</title>", text)
-    # No script and no style stands in the page itself, and nothing comes from elsewhere.
+    # No inline script or style, and nothing from another host.
     assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son\w+=", text)
     assert all(link.startswith(("/", "#")) for link in re.findall(r"(?:src|href)=\"([^\"]+)\"", text))
     assert Client().post(path).status_code == 405

@@ -1,4 +1,4 @@
-"""What any form is held to before anybody reads it."""
+"""Rules for every form, before its view reads it."""
 
 import io
 from typing import Any
@@ -17,7 +17,7 @@ PAGES = ("/admin/login/", "/admin/lookup/", "/admin/file/acme/many/", "/nowhere/
 
 
 def call(method: str, path: str, *, charset: str) -> tuple[str, bytes]:
-    """Return status and body of the answer to a call, as the web server makes it."""
+    """Return status and body of the response to a call, as the web server makes it."""
     body = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\n\\ud800\r\n--x--\r\n'
     environ: dict[str, Any] = RequestFactory().generic(method, path, body).environ
     environ |= {"CONTENT_TYPE": f"multipart/form-data; boundary=x; charset={charset}", "wsgi.input": io.BytesIO(body)}

@@ -1,4 +1,4 @@
-"""The document of the API tells of every call, and tells the truth."""
+"""The API document describes every call correctly."""
 
 import io
 import json
@@ -30,14 +30,14 @@ def _named(operation: Operation) -> str:
 
 
 def _contents(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return where each body, of the call and of its answers, is told of, and what is said of it."""
+    """Return the location and description of each body, of the call and of its responses."""
     yield from ((_named(operation), one) for one in operation.said.get("requestBody", {}).get("content", {}).values())
     for status, answer in operation.said["responses"].items():
         yield from ((f"{_named(operation)} {status}", content) for content in answer.get("content", {}).values())
 
 
 def _examples(operation: Operation) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Return where each example stands, the example, and the schema it has to fit."""
+    """Return the location of each example, the example, and the schema it must match."""
     for where, content in _contents(operation):
         for name, example in content["examples"].items():
             yield f"{where} {name}", dereferenced(example)["value"], content["schema"]
@@ -48,7 +48,7 @@ def _examples(operation: Operation) -> Iterator[tuple[str, Any, dict[str, Any]]]
 
 
 def _complaints_about(view: type[APIView]) -> str:
-    """Return what is complained of in the document of an API of this view alone."""
+    """Return the warnings for an API document of this view only."""
     with GENERATOR_STATS.silence():
         SchemaGenerator(patterns=[path("api/v1/one", view.as_view())]).get_schema(request=None, public=True)
     complaints = "".join(GENERATOR_STATS._error_cache)

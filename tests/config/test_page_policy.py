@@ -1,4 +1,4 @@
-"""The policy of every page: each is opened, and looked through for what the policy would stop."""
+"""The content security policy of every page: no page contains anything that it would block."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The addresses that load balancers ask: they answer to any name, over plain HTTP, and say yes or no only."""
+"""The paths for load balancers: they answer to any host name, over plain HTTP, with yes or no only."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +31,7 @@ def test_with_another_digest_key_the_process_answers_and_is_not_ready(settings) 
 @pytest.mark.django_db(transaction=True)
 def test_without_a_database_the_process_answers_and_is_not_ready() -> None:
     def ask() -> list[tuple[int, bytes]]:
-        # This thread's connection alone leads nowhere.
+        # Only this thread's connection is broken.
         connections["default"].settings_dict = connection_settings | {"HOST": "127.0.0.1", "PORT": "9"}
         try:
             answers = [Client().get(path) for path in ("/healthz", "/readyz")]

@@ -1,4 +1,4 @@
-"""What a call says of other addresses is believed of a proxy of ours alone."""
+"""Forwarded addresses are used only from a trusted proxy."""
 
 from ipaddress import ip_network
 

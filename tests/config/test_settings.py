@@ -1,4 +1,4 @@
-"""The settings as a start-up meets them, each in a process of its own."""
+"""The settings at start-up, each in its own process."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The forms of the pages that file, as a browser would send them back."""
+"""The forms of the filing pages, as a browser would submit them."""
 
 from html.parser import HTMLParser
 from typing import Any
@@ -36,7 +36,7 @@ class _Forms(HTMLParser):
 
 
 class Answer:
-    """A page, what it says, and its forms by the step that they lead to."""
+    """A page, its text, and its forms by their next step."""
 
     def __init__(self, response: Any) -> None:
         self.response = response
@@ -81,10 +81,10 @@ class Filer:
 
 
 def everything() -> tuple[int, ...]:
-    """How many rows there are of all that filing could write."""
+    """The number of rows in all tables that filing could write."""
     return tuple(model.objects.count() for model in (ComplianceRequest, ChangeLogEntry, Replay, Conversation))
 
 
 def filed() -> ComplianceRequest:
-    """The one request that there is."""
+    """The only request."""
     return ComplianceRequest.objects.get()

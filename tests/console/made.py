@@ -1,4 +1,4 @@
-"""Requests in each state, as the pages meet them."""
+"""Requests in each state, for tests of pages."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from tests import factories
 
-# Whom each of them names: it must stand on no page.
+# The chatter of each request, which no page may show.
 VALUE = "jane.doe@example.org"
 
 Status = ComplianceRequest.Status
 
-# What the list of requests is asked for, beside a chatbot. No `received_to`: ids of large fillings are no UUIDv7, so
-# they do not say when they were filed.
+# Filters of the list of requests, beside a chatbot. No `received_to`: ids of large fillings are no UUIDv7, so
+# they do not contain the time of filing.
 LISTS: list[tuple[str, dict[str, str]]] = [
     ("requests", filters)
     for filters in (

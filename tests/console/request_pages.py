@@ -1,4 +1,4 @@
-"""The page of a request, asked for as the tests do."""
+"""Fetch the page of a request in tests."""
 
 from typing import Any
 

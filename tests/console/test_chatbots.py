@@ -1,4 +1,4 @@
-"""The list of chatbots, and making one."""
+"""The list of chatbots, and creating one."""
 
 import pytest
 from django.contrib.auth.models import User

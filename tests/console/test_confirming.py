@@ -1,4 +1,4 @@
-"""A preview of one request is confirmed: by whom, how often, how long after, and what has changed meanwhile."""
+"""Confirming a preview of one request: by which user, once, in time, and after changes."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""A person decides on a request on its page: with a reason and a note, or is told why not."""
+"""Deciding on a request on its page: with a reason and a note, or with an error message."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A person files many requests from a paste or a file, after one preview and one confirmation."""
+"""Filing many requests from a paste or a file, after one preview and one confirmation."""
 
 import csv
 import io

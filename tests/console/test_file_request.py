@@ -1,4 +1,4 @@
-"""A person files one request: it is previewed, confirmed by typing, and filed once."""
+"""Filing one request: previewed, confirmed by typing, and filed once."""
 
 from datetime import timedelta
 from html import escape
@@ -109,7 +109,7 @@ def test_the_only_chatter_of_a_conversation_is_preselected(chatbot, filer):
 
 
 def test_a_form_in_another_encoding_is_refused(chatbot, filer):
-    # As escapes, unpaired surrogates can be sent, which no answer could hold.
+    # Unpaired surrogates can be sent as escapes, but no response could contain them.
     part = '--x\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
     body = "".join(part.format(*field) for field in (("step", "preview"), ("value", r"\ud800"))) + "--x--\r\n"
     for page in ("", "many/"):

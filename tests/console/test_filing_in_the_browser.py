@@ -1,4 +1,4 @@
-"""In a browser, a person previews a deletion, types what the page asks for, and has filed it; also without script."""
+"""Filing in a browser: a deletion is previewed, confirmed by typing and filed, with and without scripts."""
 
 import os
 import re
@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def looked_at(page: Page, name: str) -> None:
-    """Look at a page in light and dark, and on a small screen."""
+    """Check a page in both themes and on a small screen."""
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         assert barriers(page, colours=scheme == "dark") == {}, (name, scheme)

@@ -1,4 +1,4 @@
-"""The frame around all pages: who gets in, what it shows, how it looks on a phone and in the dark."""
+"""The frame around all pages: access, contents, on a phone and in the dark theme."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def test_the_users_recent_actions_are_not_shown(admin_client: Client) -> None:
 
 
 def test_a_path_that_accepts_post_only_explains_it(admin_client: Client, chatbot: Chatbot) -> None:
-    # Where the log-in leads whoever had been logged out when they sent a form.
+    # The page after a log-in that interrupted the submission of a form.
     answer = admin_client.get(reverse("console:switch_compliance", args=[chatbot.slug]))
     assert (answer.status_code, answer["Allow"]) == (405, "POST")
     assert "go back and submit it again" in answer.text

@@ -1,4 +1,4 @@
-"""Lists of the console in pages."""
+"""Paging of the console's lists."""
 
 import pytest
 from django.http import Http404

@@ -1,4 +1,4 @@
-"""The look-up page: what is known of a chatter, a conversation or a request, and what is looked for nowhere else."""
+"""The lookup page: results for a chatter, a conversation or a request, without traces of the searched value."""
 
 import re
 from typing import Any
@@ -41,7 +41,7 @@ def transcripts_of(answer: HttpResponse) -> list[int]:
 
 
 def completed(chatbot: Chatbot, value: str, **fields: Any) -> ComplianceRequest:
-    """A deletion that has ended, as it is kept: without the value."""
+    """An ended deletion as stored: without the value."""
     ended = {"status": "completed", "completed_at": timezone.now(), "result": "done"} | fields
     request = deletion_of(chatbot, value)
     ComplianceRequest.objects.filter(pk=request.pk).update(uci_value=None, **ended)
@@ -88,7 +88,7 @@ def test_cancelled_and_later_erased_requests_are_not_shown_as_unknown_or_pending
     given_up = deletion_of(chatbot, "42", status="failed", failed_at=now, error_code="x")
     failed = f"Not yet: deletion {given_up.pk} is failed"
     assert failed in words_of(ask(client, "value", "42"))
-    # As the later one leaves it.
+    # As the later deletion leaves it.
     ComplianceRequest.objects.filter(pk=given_up.pk).update(uci_value=None)
     done = completed(chatbot, "42")
     words = words_of(ask(client, "value", "42"))

@@ -1,4 +1,4 @@
-"""Many values are read from a paste or a CSV file as exact strings, or it is said what to do."""
+"""Reading many values from a paste or a CSV file as exact strings, or with a helpful error."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Django's own lists for operators: for superusers, without personal fields, and bounded however large a table is."""
+"""Django's own lists for superusers: without personal fields, and bounded for tables of any size."""
 
 from collections.abc import Iterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The page of one request: each state's, who may do what there, and what becomes of it."""
+"""The page of one request: each state, the actions of each role, and their results."""
 
 import re
 from collections.abc import Callable
@@ -156,7 +156,7 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
     assert VALUE not in answer.text
 
 
-@pytest.mark.django_db(transaction=True)  # an export is read on a connection of its own
+@pytest.mark.django_db(transaction=True)  # an export is read on its own connection
 def test_an_export_is_downloaded_by_support_staff_and_officers(
     chatbot: Chatbot, drain: Drain, storage: ObjectStorage
 ) -> None:

@@ -1,4 +1,4 @@
-"""The requests' pages in a browser: decided by keyboard, followed while a worker is at it, wide and narrow."""
+"""The requests' pages in a browser: decisions by keyboard, live progress, wide and narrow."""
 
 import pytest
 from django.utils import timezone

@@ -1,4 +1,4 @@
-"""The list of requests: who sees which, by which filters, at what cost; deciding on several at once."""
+"""The list of requests: scope, filters, number of queries; deciding on several at once."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -39,7 +39,7 @@ def ids(*requests: ComplianceRequest) -> list[str]:
 def decide(
     client: Client, choice: str, *requests: ComplianceRequest, confirmed: bool = True, held_for: Sequence[str] = ()
 ) -> str:
-    """Select requests and choose a decision; return the page that comes then."""
+    """Select requests and choose a decision; return the next page."""
     body = {"choice": choice, "selected": ids(*requests), "held_for": held_for}
     body |= {"confirmed": "yes"} if confirmed else {}
     answer = client.post(reverse("console:requests_decide"), body, follow=True)
@@ -59,7 +59,7 @@ def test_the_list_shows_the_users_requests_newest_first_without_personal_data(ch
         assert said in text
 
 
-# What is asked for, and which of the requests below fit; None for all.
+# Filters, and the indexes of the matching requests below; None for all.
 FILTERS: list[tuple[dict[str, str], set[str] | None]] = [
     ({"view": "needs-attention"}, {"held", "failed", "overdue"}),
     ({"view": "needs-attention", "kind": "export"}, set()),
@@ -127,7 +127,7 @@ def test_due_requests_are_marked_in_words(chatbot: Chatbot) -> None:
     waiting(chatbot, due_at=timezone.now() - timedelta(hours=1))
     now = timezone.now()
     waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=6))
-    waiting(chatbot, due_at=now + timedelta(days=6))  # it was due soon from the first moment on
+    waiting(chatbot, due_at=now + timedelta(days=6))  # due soon from the start
     text = member(chatbot).get(LIST).text
     assert (text.count("Overdue</span>"), text.count("Due soon</span>")) == (1, 1)
 

@@ -1,4 +1,4 @@
-"""Conversations with planted texts, open, marked and erased, for tests of what leaves through the API."""
+"""Conversations with planted texts, open, marked and erased, for tests of what the API returns."""
 
 from datetime import timedelta
 from typing import Any
@@ -12,12 +12,12 @@ from tests import factories
 from tests.factories import NOON, conversation_of
 
 DELETION = UUID("01a20e4f-2ccd-727b-ad28-e544e31ea60e")
-# In each place where a conversation holds text.
+# In each text field of a conversation.
 PLANTED = "Xq7-Lovelace"
 
 
 def planted(chatbot: Chatbot, number: int = 0, **fields: Any) -> Conversation:
-    """A conversation with the planted text wherever text can be."""
+    """A conversation with the planted text in every text field."""
     conversation = conversation_of(
         chatbot,
         f"{PLANTED} value {number}",
@@ -56,7 +56,7 @@ def mark(conversation: Conversation) -> None:
 
 
 def erase(conversation: Conversation) -> None:
-    """Leave of a conversation what a deletion leaves."""
+    """Reduce a conversation to what a deletion keeps."""
     for model in (Message, Identity, VariableValue, UploadedFile):
         model.objects.filter(conversation=conversation).delete()
     Conversation.objects.filter(pk=conversation.pk).update(

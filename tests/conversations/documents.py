@@ -32,5 +32,5 @@ def parsed(document_id: str = "c-1", **fields: Any) -> Document:
 
 
 def update(document_id: str = "c-1", **fields: Any) -> Document:
-    """A document that carries these fields only."""
+    """A document with only these fields."""
     return parse_document(json.dumps({"id": document_id} | fields).encode())

@@ -1,4 +1,4 @@
-"""What the intake tests share: store, and name what became of each document."""
+"""Helpers for the intake tests: store documents and name their outcomes."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ def stored(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[Sto
 
 
 def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[str]:
-    """The outcome of each document, or why it is refused."""
+    """The outcome of each document, or its error code."""
     return [
         outcome.errors[0].code if outcome.outcome is DocumentOutcome.REFUSED else str(outcome.outcome)
         for outcome in stored(chatbot, *documents)
@@ -30,7 +30,7 @@ def results(chatbot: Chatbot, *documents: Document | DocumentInvalid) -> list[st
 def erase(
     chatbot: Chatbot, value: str, *, cutoff_at: datetime, cutoff_number: int = 0, days: int = 90, variable: str = ""
 ) -> UUID:
-    """Remember a chatter as erased, as the mark of a deletion does. Without a number nothing was stored by then."""
+    """Record a chatter as erased, as the mark of a deletion does. Without a number nothing was stored before."""
     uci = Variable.objects.get(chatbot=chatbot, name=variable) if variable else uci_of(chatbot)
     erased = ErasedChatter.objects.create(
         chatbot=chatbot,

@@ -58,24 +58,24 @@ def written(chatbot: Chatbot, value: str = "42", **options: bool) -> bytes:
 
 
 def lines(chatbot: Chatbot, value: str = "42", **options: bool) -> list[dict[str, str]]:
-    """The file as a reader gets it; as strict about quotes as RFC 4180."""
+    """The rows of the file, read as strictly about quotes as RFC 4180."""
     text = io.StringIO(written(chatbot, value, **options).decode(), newline="")
     return list(csv.DictReader(text, strict=True))
 
 
 def restored(cell: str) -> str:
-    """The text of a cell, as docs/api.md says."""
+    """The text of a cell, unguarded as docs/api.md says."""
     return re.sub(r"(^|[;\t\r\n])'", r"\1", cell)
 
 
 def cells_by(separator: str, file: bytes) -> Iterator[str]:
-    """The cells of a file as a spreadsheet finds them that was told another separator, or the comma."""
+    """The cells of a file in a spreadsheet that uses this separator."""
     for row in csv.reader(io.StringIO(file.decode(), newline=""), delimiter=separator):
         yield from row
 
 
 def runs(cell: str) -> bool:
-    """Whether a spreadsheet would take the cell for more than a text or a number."""
+    """Whether a spreadsheet would treat the cell as more than text or a number."""
     seen = unicodedata.normalize("NFKC", re.sub(r'^[\s"\u200b\u2060\ufeff]+', "", cell))
     if re.match(r"[+-]", seen):
         return not re.fullmatch(f"({transcripts.NUMBER})|({transcripts.PHONE})", cell) and not seen.startswith("-)")

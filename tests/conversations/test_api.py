@@ -1,4 +1,4 @@
-"""Sending conversations in over HTTP: one document or a list, each judged by itself."""
+"""Storing conversations over HTTP: one document or a list, each checked separately."""
 
 import json
 from typing import Any

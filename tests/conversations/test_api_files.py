@@ -1,4 +1,4 @@
-"""Sending a file of a conversation: stored whole, or nothing of it anywhere."""
+"""Uploading a file of a conversation: stored completely or not at all."""
 
 import hashlib
 from uuid import uuid4
@@ -27,7 +27,7 @@ def conversation(chatbot: Chatbot, storage: ObjectStorage) -> Conversation:
 
 
 def assert_nothing_is_left(storage: ObjectStorage) -> None:
-    """No object, no open upload, and no row that bears a name."""
+    """No object, no open upload, and no row with a name."""
     client = storage.connection.meta.client
     assert not list(storage.versions())
     assert not client.list_multipart_uploads(Bucket=storage.bucket_name).get("Uploads")

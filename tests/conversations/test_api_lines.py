@@ -1,4 +1,4 @@
-"""Sending conversations in as JSON Lines: a document a line, each judged by itself."""
+"""Storing conversations as JSON Lines: one document a line, each checked separately."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The conversations log over HTTP: pages, filters, one, look-ups; and nothing of a deleted one but what is kept."""
+"""The conversations log over HTTP: pages, filters, lookups; kept fields only of deleted ones."""
 
 from datetime import timedelta
 from typing import Any
@@ -122,11 +122,11 @@ def test_no_conversation_is_missed_when_some_are_erased_between_pages(chatbot: C
     rows = [conversation_of(chatbot, "42", messages=0, started_at=NOON - timedelta(minutes=n)) for n in range(6)]
     pages = results_of(caller, "conversations?limit=2")
     seen = next(pages)
-    for row in (rows[0], rows[3]):  # one that was shown, one that was not
+    for row in (rows[0], rows[3]):  # one already shown, one not yet
         erase(row)
     seen += [one for results in pages for one in results]
     assert [one["number"] for one in seen if not one["deleted"]] == [rows[n].pk for n in (0, 1, 2, 4, 5)]
-    # At the midnight of their day now: the one that was shown comes again, as deleted.
+    # Now at midnight of their day: the one already shown comes again, as deleted.
     assert [one["number"] for one in seen if one["deleted"]] == [rows[3].pk, rows[0].pk]
 
 
@@ -162,7 +162,7 @@ def test_pages_and_look_ups_take_as_many_queries_for_one_as_for_many(chatbot: Ch
         return counts
 
     planted(chatbot)
-    caller.get("conversations")  # the first call of a minute notes the key's use
+    caller.get("conversations")  # the first call of a minute records the key's use
     few = queries()
     for number in range(1, 30):
         planted(chatbot, number, messages=1)

@@ -1,4 +1,4 @@
-"""The transcript and the files of a conversation over HTTP: closed from the mark on, also by one in between."""
+"""The transcript and the files of a conversation over HTTP: closed after the mark, also by a concurrent one."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,7 +124,7 @@ def test_a_page_takes_as_many_queries_for_one_as_for_many(chatbot: Chatbot, call
             counts.append(len(captured))
         return counts
 
-    caller.get(path)  # the first call of a minute notes the key's use
+    caller.get(path)  # the first call of a minute records the key's use
     few = queries()
     for message in MessageFactory.create_batch(30, conversation=conversation):
         stored_file(conversation, message_id=message.pk)

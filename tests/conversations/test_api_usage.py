@@ -1,4 +1,4 @@
-"""Counting conversations by month and channel; what is deleted goes on counting."""
+"""Conversations by month and channel; deleted ones still count."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -95,7 +95,7 @@ def test_months_are_utc_whatever_the_chatbots_time_zone(caller: TokenCaller, cha
 def test_a_deletion_changes_no_number_but_the_deleted(
     chatbot: Chatbot, caller: TokenCaller, storage: ObjectStorage
 ) -> None:
-    # The first and the last instant of a month: the day that is kept must not leave it.
+    # The first and the last instant of a month: the kept day must be within it.
     begun(chatbot, "2026-10-31T23:59:59.999999")
     begun(chatbot, "2026-11-01T00:00:00", channel="whatsapp")
     conversation_of(chatbot, "43", started_at=datetime(2026, 11, 2, tzinfo=UTC))

@@ -1,4 +1,4 @@
-"""The conversation document: what is taken, what is refused, and that nothing sent is ever quoted."""
+"""The conversation document: accepted and refused values, and errors that quote nothing."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""The conversations log as staff browse it: what is found, in which order, and how far a page looks."""
+"""The conversations log for staff: results, order, and how far a page searches."""
 
 from datetime import datetime, timedelta
 from typing import Any

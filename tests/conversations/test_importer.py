@@ -1,4 +1,4 @@
-"""The command that imports a file: what it stores, what it says, how it ends."""
+"""The command that imports a file: stored rows, output, exit codes."""
 
 import gzip
 import io
@@ -222,7 +222,7 @@ def test_batches_are_stored_at_the_same_time(bot: Chatbot, monkeypatch: pytest.M
     both, original = Barrier(2), intake.store
 
     def store_with_another(**call: Any) -> Any:
-        both.wait(timeout=30)  # breaks unless a second batch is begun before the first has ended
+        both.wait(timeout=30)  # breaks unless a second batch starts before the first has ended
         return original(**call)
 
     monkeypatch.setattr(importer, "store", store_with_another)

@@ -1,4 +1,4 @@
-"""Documents to rows: what is stored and what is updated."""
+"""From documents to rows: stored and updated values."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -105,7 +105,7 @@ def test_it_writes_nothing_for_a_document_that_changes_nothing(chatbot: Chatbot)
 
 
 def _row_versions() -> list[Any]:
-    """Where each row lies and the state of each sequence: any write would show."""
+    """The position of each row and the state of each sequence: any write changes it."""
     tables = [model._meta.db_table for model in (Conversation, Identity, Message, VariableValue)]
     versions: list[Any] = []
     with connection.cursor() as cursor:

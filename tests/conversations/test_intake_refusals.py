@@ -1,4 +1,4 @@
-"""What intake refuses, and how it meets an erasure or another intake."""
+"""Refusals of intake, and concurrent erasures and intakes."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -140,7 +140,7 @@ def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s
     row = Conversation.objects.get()
     assert (row.deletion_request_id, row.deleted_at, row.language) == (latest, None, None)
     assert Message.objects.count() == 2
-    # Whom it is about is kept by the digest alone.
+    # Its chatter is known only by digest.
     assert Identity.objects.get().value is None
 
 
@@ -181,7 +181,7 @@ def test_it_marks_a_conversation_of_the_same_call_too(chatbot: Chatbot) -> None:
 
 @contextmanager
 def workers(count: int) -> Iterator[Callable[[Callable[[], T]], "Future[T]"]]:
-    """Threads with connections of their own, closed at the end."""
+    """Threads with their own connections, closed at the end."""
     with ThreadPoolExecutor(count) as pool:
 
         def run(work: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""Conversations found again by what somebody knows of them."""
+"""Finding conversations by value, id, number, name or request."""
 
 from datetime import timedelta
 from typing import Any
@@ -63,7 +63,7 @@ def test_by_value_it_finds_the_newest_as_the_log_shows_them(
     assert [row.is_closed for row in found().rows] == [False, True, False, False]
     monkeypatch.setattr(search, "MAX_RESULTS", 2)
     assert (numbers(found()), found().has_more) == ([made[3].pk, made[2].pk], True)
-    # Which are looked at is up to where the table had room for them.
+    # Which rows are read depends on their position in the table.
     monkeypatch.setattr(search, "MAX_CANDIDATES", 3)
     assert (len(found().rows), found().has_more) == (2, True)
 

@@ -1,4 +1,4 @@
-"""The CSV of conversations: its exact bytes, its lines, in pieces and many at once."""
+"""The CSV of conversations: exact bytes, rows, pieces, and many at once."""
 
 import re
 from collections import Counter
@@ -229,7 +229,7 @@ def test_it_can_be_left_in_the_middle(chatbot: Chatbot) -> None:
 
 
 def test_many_are_read_at_once_each_as_if_it_were_alone(chatbot: Chatbot, neighbour: Chatbot) -> None:
-    """Places are no positions: they may have gaps, and more digits than the one before."""
+    """File numbers may have gaps and different numbers of digits."""
     whose = {
         3: (chatbot, "nobody"),
         7: (chatbot, 'a "quoted"\n"7","b'),

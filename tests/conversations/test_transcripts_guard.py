@@ -1,4 +1,4 @@
-"""The guard of the CSV against formulas: what is guarded, what is harmless, and that every text comes back."""
+"""The formula guard of the CSV: guarded and harmless cells, and restoring every text."""
 
 from datetime import timedelta
 from itertools import count

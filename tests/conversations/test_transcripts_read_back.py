@@ -1,4 +1,4 @@
-"""The CSV as other programs read it: with the guard's `'` taken away each text is there again, exactly."""
+"""The CSV in other programs: without the guard's `'` each text is restored exactly."""
 
 import csv
 import os
@@ -76,7 +76,7 @@ def by_pandas(path: Path) -> list[str]:
 
 
 def by_a_spreadsheet(path: Path, *, as_text: bool = True) -> list[str]:
-    """Open it in LibreOffice, save it as a spreadsheet, and let that tell its cells."""
+    """Open it in LibreOffice, save it as a spreadsheet, and return its cells."""
     converted = ["44,34,76,1,,0,true,true", f"44,34,76,1,,0,{str(as_text).lower()},false"]
     _libreoffice(path, "ods", f"--infilter=CSV:{converted[1]}")
     _libreoffice(path.with_suffix(".ods"), f"csv:Text - txt - csv (StarCalc):{converted[0]}", out="back")
@@ -84,7 +84,7 @@ def by_a_spreadsheet(path: Path, *, as_text: bool = True) -> list[str]:
 
 
 def _libreoffice(path: Path, wanted: str, *options: str, out: str = ".") -> None:
-    profile = (path.parent.parent / "libreoffice").as_uri()  # of all tests of this process: it takes long to make
+    profile = (path.parent.parent / "libreoffice").as_uri()  # shared by all tests of a process: slow to create
     subprocess.run(
         [
             *("soffice", "--headless", f"-env:UserInstallation={profile}", *options),
@@ -98,7 +98,7 @@ def _libreoffice(path: Path, wanted: str, *options: str, out: str = ".") -> None
 
 
 def in_a_cell(text: str) -> str:
-    """What LibreOffice makes of a text: one kind of line end, no control characters, no more than it can hold."""
+    """A text in LibreOffice: one kind of line end, no control characters, limited in length."""
     lines = re.sub("\r\n?", "\n", text)
     return re.sub(r"[\x00-\x08\x0b-\x1f]", "", lines)[:65_535]
 
@@ -151,7 +151,7 @@ HOSTILE = [
 
 
 def formulas_in(path: Path, separator: str) -> list[str]:
-    """The formulas that LibreOffice finds in the file with this separator, told to compute what it can."""
+    """The formulas that LibreOffice finds in the file with this separator, with type detection on."""
     _libreoffice(path, "fods", f"--infilter=CSV:{ord(separator)},34,76,1,,0,false,true,false,false,false,-1,true")
     return re.findall(r'table:formula="([^"]*)"', path.with_suffix(".fods").read_text(encoding="utf-8"))
 
@@ -168,7 +168,7 @@ def test_no_cell_becomes_a_formula_whatever_the_separator(
     path.write_bytes(written(chatbot))
     assert formulas_in(path, separator) == []
 
-    # It would compute them, were they not guarded.
+    # Unguarded ones would be computed.
     settings.CSV_FORMULA_GUARD = False
     path.write_bytes(written(chatbot))
     assert any(one.startswith("of:=1+1") for one in formulas_in(path, separator))

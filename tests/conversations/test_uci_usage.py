@@ -1,4 +1,4 @@
-"""How many conversations carry each UCI."""
+"""The number of conversations of each UCI."""
 
 import pytest
 

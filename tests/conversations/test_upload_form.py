@@ -1,4 +1,4 @@
-"""The reader of forms: whatever arrives, in whatever pieces, is understood exactly or refused."""
+"""The form parser: any bytes in any pieces are parsed exactly or refused."""
 
 import io
 
@@ -14,7 +14,7 @@ from tests.conversations.forms import BOUNDARY, FORM, field, file, form
 
 
 class InPieces(io.RawIOBase):
-    """A body as it comes from the network: never more at once than the next size says."""
+    """A body as it comes from the network: at most the next size at once."""
 
     def __init__(self, body: bytes, sizes: list[int]) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_an_unparsable_form_raises_our_own_error(edits, sizes):
     except Problem as problem:
         code = problem.code
     else:
-        # What is understood stands in the body just so.
+        # Every parsed value occurs in the body exactly.
         code = "invalid" if found.name.encode() in body and content in body else "misread"
     assert code in {"invalid", "unsupported_media_type"}
 

@@ -1,4 +1,4 @@
-"""Uploads: a file is there whole or not at all, and never in a conversation that an erasure has marked."""
+"""Uploads: a file is stored completely or not at all, and never in a marked conversation."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def conversation(chatbot: Chatbot) -> Conversation:
 
 
 def receive(conversation: Conversation, *chunks: bytes | Callable[[], None], **fields: str) -> UploadedFile:
-    """Upload the chunks; a function among them is called when its turn comes."""
+    """Upload the chunks; functions among them are called in turn."""
 
     def content() -> Iterator[bytes]:
         for chunk in chunks:
@@ -40,7 +40,7 @@ def mark(conversation: Conversation) -> None:
 
 
 def erase_files(storage: ObjectStorage) -> None:
-    """What an erasure does to the files of what it has marked."""
+    """Erase the files of marked conversations, as an erasure does."""
     for file in UploadedFile.objects.all():
         storage.purge(file.object_key)
         file.delete()
@@ -136,7 +136,7 @@ def test_an_upload_is_given_up_if_the_erasure_passes_before_it_starts(
 def test_nothing_is_sent_if_the_erasure_passed_before_the_upload_started(
     conversation: Conversation, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its row is not gone yet. Were the file sent now, a kill right after would leave it for ever."""
+    """Its row still exists. If the file were sent now, a kill right after would leave it forever."""
     begin = ObjectStorage.open_upload
 
     def late(self: ObjectStorage, key: str, **options: str) -> str:

@@ -1,4 +1,4 @@
-"""The embedded servers as several processes see them: shared, killed, started again, side by side."""
+"""The embedded servers with several processes: shared, killed, restarted, side by side."""
 
 import os
 import shutil
@@ -103,7 +103,7 @@ class Copy:
                 user.kill()
             user.communicate()
         if any(self.alive()):
-            leave(self.use())  # what was left running is joined, and stopped by the last one out
+            leave(self.use())  # servers left running are joined, and stopped by the last process
 
 
 def leave(user: subprocess.Popen[str]) -> None:
@@ -184,7 +184,7 @@ def test_it_starts_again_with_its_data_after_everything_was_killed(make_copy: Ca
     with copy.s3() as client:
         assert client.get_object(Bucket="hosted", Key="note")["Body"].read() == b"kept"
 
-    # Other settings are not joined: refused while it is in use, launched anew once it is not.
+    # Other settings are refused while the server is in use, and restart it otherwise.
     other = control.S3("another", "another-secret", "hosted")
     _, errors = copy.begin(s3=other).communicate()
     assert "with other settings and is in use" in errors
@@ -213,7 +213,7 @@ def test_ports_taken_by_a_stranger_are_given_up(make_copy: Callable[[str], Copy]
         stranger.listen()
         _, errors = copy.begin().communicate()
         assert "It moves to others: start again." in errors
-        # While the stranger still has them: once they are free again, chance may choose them again.
+        # While the stranger still has them; freed ports may be chosen again.
         assert control.s3_endpoint(copy.var_dir) != before
 
 
@@ -259,7 +259,7 @@ def test_a_port_in_use_is_not_free() -> None:
 def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without it the server lives on and never does its work."""
+    """Without that port the server keeps running without working."""
     monkeypatch.setattr("devservers.processes.START_SECONDS", 20)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Who reaches the embedded servers: whoever has the keys of the copy, by S3; nobody by another port."""
+"""Access to the embedded servers: only by S3 with the copy's keys, and by no other port."""
 
 import http.client
 import re

@@ -1,4 +1,4 @@
-"""The threads in which clients' buckets are called: how many, for whom, and what becomes of them in the end."""
+"""The threads that call clients' buckets: their number, their jobs and their end."""
 
 import threading
 from collections.abc import Iterator

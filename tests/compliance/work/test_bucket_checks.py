@@ -1,4 +1,4 @@
-"""Checks of buckets that somebody asks for and a worker carries out."""
+"""Checks of buckets, requested by a user and run by a worker."""
 
 import threading
 from typing import Any

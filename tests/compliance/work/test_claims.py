@@ -1,4 +1,4 @@
-"""Who gets a turn: shares, lanes, one chatter's requests, and what must wait."""
+"""The order of claims: shares, lanes, one chatter's requests, and waiting ones."""
 
 from datetime import datetime, timedelta
 from itertools import count
@@ -47,7 +47,7 @@ def test_each_chatbot_gets_a_fair_share(
     held = taken()
 
     assert single.pk in held.request_ids
-    # What the neighbour cannot use goes to the other.
+    # The unused share of one chatbot goes to the other.
     assert len(held.request_ids) == 10
 
 
@@ -83,7 +83,7 @@ def test_many_old_backlogs_do_not_keep_a_new_request_waiting(
             deletion_of(backlog, f"{number}")
     new = deletion_of(neighbour, "new")
 
-    # In queue order it would come after 200 others, two at a time. Each turn it has a chance of a third.
+    # In queue order it would come after 200 others, two at a time. Each claim has a chance of a third.
     turns = next(turn for turn in count(1) if new.pk in taken().request_ids)
 
     assert turns < 60
@@ -232,7 +232,7 @@ def test_a_large_claim_of_a_dead_worker_is_not_counted(chatbot: Chatbot) -> None
     assert claims.take(Kind.DELETION, Lane.LARGE)
 
 
-@pytest.mark.django_db(transaction=True)  # an export is read on a connection of its own
+@pytest.mark.django_db(transaction=True)  # an export is read on its own connection
 @pytest.mark.parametrize("kind", Kind)
 def test_large_requests_leave_the_claim_before_any_work(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, kind: Kind

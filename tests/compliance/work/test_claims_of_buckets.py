@@ -26,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def of_client(slug: str) -> Chatbot:
-    """A chatbot with a bucket of the client's that nobody calls here."""
+    """A chatbot with a client's bucket that these tests never call."""
     chatbot = factories.ready_chatbot(slug=slug)
     Bucket.objects.filter(chatbot=chatbot).update(
         hosting="client", bucket=slug, region="us-east-1", access_key_id="key", secret_encrypted="unused"
@@ -39,7 +39,7 @@ def chatbots_of(held: HeldClaim) -> set[str]:
 
 
 def take_all(take: Callable[[], HeldClaim | None]) -> list[tuple[set[str], int | None]]:
-    """Take claims until nothing can be taken; each is over before the next. Whose requests, and whose bucket."""
+    """Take claims one after the other until none is left; return their chatbots and buckets."""
     taken = []
     while held := take():
         taken.append((chatbots_of(held), Claim.objects.get(pk=held.id).bucket_of_id))
@@ -85,7 +85,7 @@ def test_a_bucket_has_one_claim_at_a_time() -> None:
 
 
 def test_it_does_not_count_deletions_of_a_client_with_its_own_bucket(chatbot: Chatbot) -> None:
-    """They erase hosted data, and take their place among all others."""
+    """They erase hosted data, and are queued among all others."""
     requests = [deletion_of(each, "42") for each in (chatbot, of_client("first"))]
     held = claims.take(Kind.DELETION)
     assert held

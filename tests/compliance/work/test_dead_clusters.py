@@ -19,7 +19,7 @@ from tests.factories import ClaimFactory, deletion_of
 
 pytestmark = pytest.mark.django_db
 
-NOBODY = 2**22 + 1  # larger than any number of a process
+NOBODY = 2**22 + 1  # larger than any pid
 
 
 def beat(name: str, pid: int, *, seen: int = 0, began: int | None = None, **fields: Any) -> None:

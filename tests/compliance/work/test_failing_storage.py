@@ -1,4 +1,4 @@
-"""When a storage refuses or does not answer: whose attempts it costs, who goes on, and what is said."""
+"""Storage that refuses or is silent: which requests lose attempts, which continue, and the errors."""
 
 import time
 

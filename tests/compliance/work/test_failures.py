@@ -1,4 +1,4 @@
-"""When something breaks: whose attempts it costs, who goes on, and what is said."""
+"""Failures: which requests lose attempts, which continue, and the errors."""
 
 import logging
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def let_them_try_again() -> None:
-    """What the passing of the back-off does."""
+    """Simulate the end of the back-off."""
     ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
 
 
@@ -174,7 +174,7 @@ def test_an_error_is_logged_with_frames_and_without_content(chatbot, storage, mo
 
 @pytest.mark.parametrize("is_erased", [True, False])
 def test_a_second_deletion_removes_the_rest_of_a_failed_one(chatbot, storage, is_erased: bool) -> None:
-    """It may have erased the rows by then: whom they were about is kept by digest while something is left."""
+    """The rows may be erased already: digests of their chatters are kept while something is left."""
     storage.put("acme/shared.csv", b"said by both", "text/csv")
     export = factories.ExportFactory.create(request=export_of(chatbot, "43"), key="acme/shared.csv")
     ComplianceRequest.objects.filter(pk=export.request_id).update(not_before=timezone.now() + timedelta(hours=1))
@@ -237,7 +237,7 @@ def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monk
     def beaten(self: Removal, keys: list[str]) -> Removed:
         if sweeps:
             sweeps.pop()()
-            connection.close()  # this is a thread of its own
+            connection.close()  # this is a separate thread
         return remove(self, keys)
 
     monkeypatch.setattr(Removal, "purge_many", beaten)

@@ -1,4 +1,4 @@
-"""What is said of the service: its clusters, what waits, the sweep. By `manage.py health`, and for the console."""
+"""The health of the service: clusters, waiting requests, the sweep. For `manage.py health` and the console."""
 
 import json
 from datetime import timedelta
@@ -106,7 +106,7 @@ def test_it_ends_with_1_and_names_each_problem(chatbot: Chatbot) -> None:
 def test_a_cluster_whose_workers_take_up_nothing_is_stalled() -> None:
     cluster(worked=11 * MINUTE)
     assert codes() == ["cluster_stalled"]
-    # With two of them, a lot decides who gets the minute's task.
+    # With two clusters, either may get the minute's task.
     cluster("host:8", worked=None)
     conditions = {one.name: one.condition for one in health.check().clusters}
     assert conditions == {"host:7": Condition.ALIVE, "host:8": Condition.STALLED}
@@ -181,7 +181,7 @@ def test_heartbeats_are_written_at_intervals_and_an_end_at_once() -> None:
 
 
 def test_a_cluster_wrongly_taken_for_dead_is_alive_once_it_beats(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the system hides processes of other users."""
+    """As on systems that hide other users' processes."""
     beat = {"cluster_id": uuid4(), "name": "host:7", "workers": 2}
     heartbeats.seen(**beat, stopped=False)
     heartbeats.cleared_up(beat["cluster_id"])

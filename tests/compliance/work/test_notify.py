@@ -1,6 +1,6 @@
-"""Tasks: a waiting one is enough, one that was taken is not, and callers do not wait for each other.
+"""Tasks: one waiting task is enough, a taken one is not, and callers do not wait for each other.
 
-And what is taken from the table: names of our own tasks, and nothing else whatever stands there.
+Only names of our own tasks are taken from the table, whatever it contains.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def take_all() -> list[str]:
-    """As a cluster takes them, one by one; return what they would run."""
+    """Take tasks one by one, as a cluster does; return the names of their functions."""
     taken = []
     while task := notify.Broker().dequeue():
         [(_, signed)] = task

@@ -1,4 +1,4 @@
-"""A storage that does not answer: nobody waits for it long, and nobody loses an attempt for what was not tried."""
+"""A silent storage: no worker waits for it long, and untried requests lose no attempt."""
 
 import time
 from datetime import timedelta
@@ -39,7 +39,7 @@ def test_a_paused_storage_costs_no_attempt_and_one_log_line(
         for request in requests:
             request.refresh_from_db()
         assert [(request.status, request.attempts) for request in requests] == [(Status.ACCEPTED, 0)] * 2
-        # Nothing of an export can be done, so it is not even taken.
+        # No part of an export can run, so it is not claimed.
         assert [request.error_code for request in requests] == ["storage_resting", ""]
         assert timedelta() < requests[0].not_before - timezone.now() < timedelta(minutes=1)
         ComplianceRequest.objects.update(not_before=None)
@@ -50,7 +50,7 @@ def test_a_paused_storage_costs_no_attempt_and_one_log_line(
     ]
 
     settings.S3_ENDPOINT_URL = endpoint
-    # The passing of some time.
+    # Simulate the passing of some time.
     SilentStorage.objects.update(rests_until=timezone.now())
     worker.drain(seconds=60)
     for request in requests:

@@ -1,4 +1,4 @@
-"""What becomes of a storage that did not answer: who tries it again, and when it is no longer told of."""
+"""A silent storage: which work tries it again, and when its state is removed."""
 
 from datetime import timedelta
 
@@ -44,7 +44,7 @@ def test_exports_alone_detect_that_the_hosted_bucket_responds_again(chatbot: Cha
 
 
 def test_no_export_is_claimed_while_the_storage_is_paused(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    # What tests before have learned in this process is not to count.
+    # State of earlier tests in this process must not count.
     hosted_storage().calls.breaker.reset()
     silent(None, rests=MINUTE)
     export = export_of(chatbot, "42")
@@ -82,6 +82,6 @@ def test_the_state_of_an_unused_storage_is_removed_after_a_while(chatbot: Chatbo
     deletion_of(waited_for, "42", lane="client", not_before=timezone.now() + MINUTE)
     background = BackgroundJobs(lambda: None)
     worker.sweep(background)
-    # Else its thread would try the hosted bucket in the middle of the next test.
+    # Otherwise its thread would try the hosted bucket during the next test.
     assert background.wait(PATIENCE)
     assert set(SilentStorage.objects.values_list("chatbot", flat=True)) == {waited_for.pk, resting.pk}

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_a_failed_task_contains_no_row_data(monkeypatch, caplog) -> None:
-    """django-q2 keeps the text and traceback of what a task raises, and PostgreSQL quotes the row."""
+    """django-q2 keeps the text and traceback of a task's exception, and PostgreSQL quotes the row."""
 
     def fail(*_: object) -> None:
         ConversationFactory.create(user_name="Ada Lovelace", deletion_request_id=None)

@@ -1,4 +1,4 @@
-"""Work at a client's bucket goes on in a thread while the worker does other work: what meets it there."""
+"""Work at a client's bucket runs in a thread while the worker does other work: concurrent requests."""
 
 import threading
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def background() -> Iterator[BackgroundJobs]:
 
 @pytest.fixture
 def goes_on(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """An export that is written now waits for this at its end."""
+    """A running export waits for this event at its end."""
     goes_on = threading.Event()
     patch_pieces(monkeypatch, lambda: goes_on.wait(PATIENCE))
     yield goes_on

@@ -1,4 +1,4 @@
-"""The daily extracts in the console: what it says of each day, and who has days made again."""
+"""The daily extracts in the console: the state of each day, and who may rebuild days."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Staff and the files of a conversation: listed on its page, handed out by a link of minutes."""
+"""The files of a conversation in the console: listed on its page, downloaded by a short-lived link."""
 
 import http.client
 from urllib.parse import unquote, urlsplit

@@ -1,4 +1,4 @@
-"""The log, a transcript and the look-up in a browser: usable by keyboard, by everybody, on a phone, in the dark."""
+"""The log, a transcript and the lookup in a browser: by keyboard, accessible, on a phone, in the dark theme."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -50,7 +50,7 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     watched = signed_in(chromium, live_server.url, user, paths[0])
     page = watched.page
     for path in paths:
-        # What is still loading when the page is left would count as blocked.
+        # Requests still loading when the page is left would count as blocked.
         page.goto(live_server.url + path, wait_until="networkidle")
         is_easy_to_use(page)
     stays_at_home(watched, live_server.url)
@@ -61,7 +61,7 @@ def test_the_log_a_transcript_and_the_look_up_are_easy_to_use(live_server, chrom
     expect(rows).to_have_count(4)
     log = page.get_by_role("region", name="Conversations")
     assert log.evaluate("one => one.scrollWidth <= one.clientWidth"), "nothing is cut off at the side"
-    # By keyboard: from row to row, and into the conversation. A closed one is no stop.
+    # By keyboard: from row to row, and into the conversation. Closed conversations are skipped.
     log.focus()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Ada")).to_be_focused()

@@ -1,4 +1,4 @@
-"""The log's page: one chatbot's conversations, its filters, and nothing of a closed one but what is kept."""
+"""The log's page: one chatbot's conversations, its filters, and only the kept fields of closed ones."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def recently(minutes: int = 0) -> datetime:
 
 
 def links_of(answer: HttpResponse) -> list[str]:
-    """The addresses of the transcripts that a page leads to, in its order."""
+    """The links to transcripts on a page, in order."""
     return re.findall(rf'href="({LOG}\d+/)"', answer.text)
 
 

@@ -1,4 +1,4 @@
-"""A transcript's page: what was said, for whoever may read it, each reading in the change log; none of a closed."""
+"""A transcript's page: shown to permitted users, recorded in the change log, never shown for closed conversations."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def opened() -> list[tuple[str, dict[str, int]]]:
 
 
 def words_of(answer: HttpResponse) -> str:
-    """The page as it is read out: no tags, single spaces."""
+    """The text of the page: no tags, single spaces."""
     return " ".join(re.sub(r"<[^>]*>", "", answer.text).split())
 
 

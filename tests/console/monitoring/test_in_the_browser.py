@@ -1,4 +1,4 @@
-"""The pages to watch by, used in a real browser."""
+"""The monitoring pages in a real browser."""
 
 import pytest
 from django.contrib.auth.models import User

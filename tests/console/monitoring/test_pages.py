@@ -1,4 +1,4 @@
-"""The dashboard, workers, exports, callbacks and mails in the console: who sees what, and what it says."""
+"""The dashboard, workers, exports, callbacks and mails in the console: contents and permissions."""
 
 import re
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def held(chatbot: Chatbot, **fields: Any) -> ComplianceRequest:
 
 
 def tiles(text: str) -> dict[str, str]:
-    """The numbers of the first cards, by their labels."""
+    """The numbers of the first cards, by label."""
     found = re.findall(r'<p class="label">(.*?)</p><p class="value">(.*?)</p>', text)
     return {label: re.sub("<.*?>", "", value) for label, value in found}
 

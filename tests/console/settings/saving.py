@@ -1,4 +1,4 @@
-"""How the tests of the settings' page save something on it."""
+"""Helpers that save a form of the settings page."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ def shown(client: Client, chatbot: Chatbot) -> str:
 
 
 def save(client: Client, chatbot: Chatbot, action: str, /, **data: Any) -> Any:
-    """Post what the form of an action holds, such as `uci` or `keys/3f9a/limit`."""
+    """Submit the form of an action such as `uci` or `keys/3f9a/limit`."""
     return client.post(f"{page_of(chatbot)}{action}/", data)
 
 
 def rules_of(chatbot: Chatbot, **changes: object) -> dict[str, Any]:
-    """What the browser sends of the settings, and as which it was shown them.
+    """The settings as a browser submits them, with the values shown before.
 
     Switched-off checkboxes are not sent at all.
     """
@@ -38,7 +38,7 @@ def assert_saved(answer: Any, chatbot: Chatbot, section: str) -> None:
 
 
 def assert_refused(answer: Any, message: str) -> None:
-    """Fail unless the page came back and says so, in the summary and nowhere but on this page."""
+    """Fail unless the page is shown again with this error in its summary, and on no other page."""
     assert answer.status_code == 200
     assert "Not saved." in answer.text
     assert message in answer.text

@@ -1,4 +1,4 @@
-"""The settings' pages in a real browser: light and dark, on a phone, by keyboard, and without a script."""
+"""The settings pages in a real browser: both themes, on a phone, by keyboard, and without scripts."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +46,7 @@ def create_a_variable_by_keyboard(page: Page) -> None:
     dialog.get_by_role("radio", name="User channel").check()
     dialog.get_by_label("Name").fill("Plan B")
     dialog.get_by_label("Name").press("Enter")
-    expect(dialog).to_be_visible()  # it came back, and says why
+    expect(dialog).to_be_visible()  # shown again with the reason
     expect(dialog.get_by_label("Name")).to_be_focused()
     expect(dialog.get_by_label("Name")).to_have_value("Plan B")
     expect(dialog).to_contain_text("Bad name")

@@ -1,4 +1,4 @@
-"""User data settings: who sees what, and how much it asks of the database."""
+"""User data settings: contents by role, and number of queries."""
 
 import re
 from typing import Any
@@ -17,7 +17,7 @@ from tests import factories
 from tests.console.settings.saving import page_of, save, shown
 from tests.people import Role, member
 
-# Each action, who may do it, and what its form holds.
+# Each action, its roles, and its form fields.
 FOR_OFFICERS = {
     "compliance": {"on": "False"},
     "extracts": {"on": "True"},

@@ -1,4 +1,4 @@
-"""What can be saved of a chatbot's settings, with its entry in the change log, and what is refused where."""
+"""Saving a chatbot's settings with change-log entries, and refusals at their fields."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_changing_the_uci_requires_a_confirmation(chatbot: Chatbot) -> None:
 
     assert_refused(save(client, chatbot, "uci", uci="plan"), "Select this to change the UCI.")
     assert factories.uci_of(chatbot).name == "member_id"
-    assert_saved(save(client, chatbot, "uci", uci="member_id"), chatbot, "uci")  # as it is: nothing to know
+    assert_saved(save(client, chatbot, "uci", uci="member_id"), chatbot, "uci")  # unchanged: nothing to confirm
     assert recorded("variable.designated_uci") == []
     assert_saved(save(client, chatbot, "uci", uci="plan", understood="on"), chatbot, "uci")
     assert factories.uci_of(chatbot).name == "plan"

@@ -37,7 +37,7 @@ FILLED = {
 
 
 def traces(client: Client, chatbot: Chatbot, caplog: pytest.LogCaptureFixture) -> str:
-    """All that is left after a save: the pages that follow, sessions, cookies, the admin's history, logs."""
+    """Everything left after a save: following pages, sessions, cookies, the admin's history, logs."""
     sessions = [session.get_decoded() for session in Session.objects.all()]
     history = list(LogEntry.objects.values_list("change_message", "object_repr"))
     entries = list(ChangeLogEntry.objects.values_list("data", flat=True))

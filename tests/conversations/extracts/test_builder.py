@@ -1,4 +1,4 @@
-"""One day's file: what it holds, and what becomes of it when something comes between."""
+"""The extract of one day: its contents, and interruptions while it is built."""
 
 import threading
 from collections.abc import Iterable
@@ -146,7 +146,7 @@ def test_a_rebuilt_file_is_published_though_it_is_stale_again(
 def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else neither the file would ever be there, nor the deletions end that wait for it."""
+    """Otherwise the file would never exist, and deletions would wait for it forever."""
     planned(chatbot)
     numbers = iter(range(10))
     _between(monkeypatch, storage, lambda: _late(chatbot, f"late-{next(numbers)}"))
@@ -162,7 +162,7 @@ def test_a_first_file_is_published_in_the_end_though_the_day_keeps_changing(
 
 
 def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: Any) -> None:
-    """Let something happen after the rows were read and before the file is published."""
+    """Run a function after the rows were read and before the file is published."""
     original = ObjectStorage._send_parts
 
     def send(self: ObjectStorage, *given: Any) -> Any:
@@ -174,7 +174,7 @@ def _between(monkeypatch: pytest.MonkeyPatch, storage: ObjectStorage, happens: A
 
 
 def test_a_worker_that_lost_its_day_publishes_nothing(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """It slept after it had sent everything; meanwhile another made the file."""
+    """It slept after sending everything; meanwhile another worker built the file."""
     conversation_on(chatbot, "42", noon())
     planned(chatbot)
     sleeper = take(chatbot)
@@ -189,7 +189,7 @@ def test_a_worker_that_lost_its_day_publishes_nothing(chatbot: Chatbot, storage:
 
 
 def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """It had opened an upload and sent its part; a kill kept it from recording the id."""
+    """It was killed after opening an upload and sending a part, before recording the id."""
     conversation_on(chatbot, "42", noon())
     planned(chatbot)
     lost = take(chatbot)
@@ -241,7 +241,7 @@ def test_a_day_that_has_just_changed_waits_while_there_is_other_work(
 
 
 def test_it_waits_for_an_intake_that_may_not_have_seen_the_day(chatbot: Chatbot, storage: ObjectStorage) -> None:
-    """An intake looked for days before this one had its row, and commits after the file was begun."""
+    """An intake looked for days before this day had its row, and commits after the file was started."""
     has_looked, go_on = threading.Event(), threading.Event()
 
     def late_intake() -> None:

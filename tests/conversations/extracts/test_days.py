@@ -1,4 +1,4 @@
-"""Which days get a row, and from which instant to which each goes."""
+"""Which days get a row, and their first and last instants."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -25,7 +25,7 @@ def at(text: str) -> datetime:
         ("Europe/Paris", date(2026, 3, 29), "2026-03-28T23:00", 23),
         ("Europe/Paris", date(2026, 10, 25), "2026-10-24T22:00", 25),
         ("Asia/Kathmandu", date(2026, 11, 1), "2026-10-31T18:15", 24),
-        # Clocks skip midnight: the day begins when they do.
+        # Clocks skip midnight: the day begins at the skip.
         ("America/Asuncion", date(2023, 10, 1), "2023-10-01T04:00", 23),
     ],
 )
@@ -40,7 +40,7 @@ def test_a_change_of_the_time_zone_leaves_no_gap_and_no_overlap() -> None:
     west = window(day_after(FIRST), ZoneInfo("America/Los_Angeles"), [first])
     assert west
     assert (west.starts_at, west.ends_at - west.starts_at) == (first.ends_at, timedelta(hours=41))
-    # A day before those that are planned ends where they begin.
+    # A day before the planned ones ends where they begin.
     earlier = window(day_after(FIRST, -1), PARIS, [first, west])
     assert earlier
     assert earlier.ends_at == first.starts_at

@@ -1,4 +1,4 @@
-"""Which messages come late for the extract of their day, when clocks differ."""
+"""Which messages are late for their day's extract when clocks differ."""
 
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ SECOND = timedelta(seconds=1)
 def test_a_clock_that_is_behind_by_less_than_half_of_the_delay_hides_no_late_message(
     chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch, delay: timedelta
 ) -> None:
-    """The message was said in the day's last second, and comes as soon as the day can have been read."""
+    """The message is from the day's last second, and arrives as soon as the day can have been read."""
     monkeypatch.setattr(settings, "EXTRACT_DELAY", delay)
     [day] = planned(chatbot)
     last_second = (day.ends_at - SECOND).isoformat()
@@ -29,7 +29,7 @@ def test_a_clock_that_is_behind_by_less_than_half_of_the_delay_hides_no_late_mes
     def slow_clock() -> datetime:
         return began - delay / 2 + SECOND
 
-    monkeypatch.setattr(timezone, "now", slow_clock)  # no test can set the machine's
+    monkeypatch.setattr(timezone, "now", slow_clock)  # a test cannot set the machine's clock
     store(chatbot=chatbot, documents=[parsed(messages=[message(sent_at=last_second)])])
 
     assert extract_of(chatbot).version == day.version + 1

@@ -1,4 +1,4 @@
-"""The lease of a day while PostgreSQL makes its worker wait for the first line."""
+"""The lease of a day while its worker waits for the first row."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def held(chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> leases.ExtractLease:
-    """A day with a message, taken by a worker that looks after its lease often."""
+    """A day with a message, claimed by a worker that renews its lease often."""
     monkeypatch.setattr(common_leases, "SECONDS_BETWEEN_RENEWALS", 0)
     monkeypatch.setattr(snapshots, "SECONDS_BETWEEN_CALLS", 0.05)
     conversation_on(chatbot, "42", noon())
