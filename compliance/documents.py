@@ -15,8 +15,8 @@ from common.problems import CODES, MOST_ERRORS
 from compliance.failure_docs import FAILURES
 from compliance.inventory import OUTSIDE, STORES, Store
 from compliance.models import Callback, ComplianceRequest
+from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.queries import MOST_OF_CHATTER
-from compliance.requests.reasons import REASONS, Decision
 from compliance.requests.results import MOST_FILES
 from compliance.requests.selectors import MOST_CONVERSATIONS
 from compliance.requests.submit import MAX_BATCH

@@ -30,9 +30,10 @@ from chatbots.operations.keys import create_api_key
 from compliance import worker
 from compliance.erasure import extract_rebuild
 from compliance.models import Callback, Claim, ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.requests.queries import first_id
 from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit
 from conversations.extracts import days
 from conversations.models import Conversation, DailyExtract, Identity
 from devdata.sample_data import COMPANIES
@@ -158,9 +159,7 @@ def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict
     ) -> ComplianceRequest:
         actor = mira if origin == Origin.CONSOLE else client
         about = ByUci(SHOWN.uci.name, value)
-        return operations.submit(
-            chatbot=chatbot, kind=kind, about=about, origin=origin, actor=actor, reference=reference
-        )
+        return submit(chatbot=chatbot, kind=kind, about=about, origin=origin, actor=actor, reference=reference)
 
     made = {
         "completed": file(Kind.DELETION, values[0], reference="CASE-20417"),
@@ -181,7 +180,7 @@ def _requests(chatbot: Chatbot, values: Sequence[str], *, officer: User) -> dict
     made["waiting"] = file(Kind.DELETION, values[6], origin=Origin.CONSOLE, reference="CASE-20433")
     made["cancelled"] = file(Kind.EXPORT, values[5], origin=Origin.CONSOLE, reference="CASE-20431")
     note = "Has asked for a copy by letter instead."
-    operations.cancel(request_id=made["cancelled"].pk, actor=mira, reason="withdrawn_by_person", note=note)
+    decisions.cancel(request_id=made["cancelled"].pk, actor=mira, reason="withdrawn_by_person", note=note)
 
     made["failed"] = file(Kind.EXPORT, values[7], reference="CASE-20428")
     made["processing"] = file(Kind.DELETION, values[8], reference="CASE-20432")

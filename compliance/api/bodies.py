@@ -16,10 +16,10 @@ from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.inputs import RequestInput
-from compliance.requests.operations import MAX_BATCH
-from compliance.requests.reasons import ApproveReason, CancelReason, RejectReason
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
+from compliance.requests.submit import MAX_BATCH
 from conversations.documents import error_at
 
 Kind = ComplianceRequest.Kind

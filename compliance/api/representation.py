@@ -9,9 +9,8 @@ from django.conf import settings
 from common.times import rfc3339
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests import results
-from compliance.requests.counts import conversations_done, counts_of, waits_for
-from compliance.requests.operations import is_retryable
-from compliance.requests.results import Outcomes
+from compliance.requests.decisions import is_retryable
+from compliance.requests.results import Outcomes, conversations_done, counts_of, waits_for
 from conversations.models import DailyExtract
 
 Status = ComplianceRequest.Status

@@ -31,7 +31,8 @@ from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
 from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
-from compliance.requests import operations, queries
+from compliance.requests import decisions, queries
+from compliance.requests.results import download_link
 from config.openapi.document import REQUESTS
 from config.openapi.operations import describe, location_header, parameters_of
 
@@ -195,9 +196,7 @@ class DownloadView(ComplianceView):
         file_id = request.query_params.get("file")
         if file_id is not None and not re.fullmatch(r"[0-9]{1,18}", file_id):
             raise Problem("invalid", "The parameter file must be a file's number, as in the CSV's file_id.")
-        link = operations.download_link(
-            found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id)
-        )
+        link = download_link(found, actor=caller_of(request).actor, file_id=None if file_id is None else int(file_id))
         return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
 
 
@@ -236,7 +235,7 @@ class CancelView(WritingView):
         refuses=["not_cancellable"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _decide(request, request_id, operations.cancel, CancelBody)
+        return _decide(request, request_id, decisions.cancel, CancelBody)
 
 
 class ApproveView(ComplianceView):
@@ -262,7 +261,7 @@ class ApproveView(ComplianceView):
         refuses=["not_held", "own_request"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _decide(request, request_id, operations.approve, ApproveBody)
+        return _decide(request, request_id, decisions.approve, ApproveBody)
 
 
 class RejectView(ComplianceView):
@@ -291,7 +290,7 @@ class RejectView(ComplianceView):
         refuses=["not_held"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _decide(request, request_id, operations.reject, RejectBody)
+        return _decide(request, request_id, decisions.reject, RejectBody)
 
 
 def _decide(

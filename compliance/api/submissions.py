@@ -35,9 +35,9 @@ from compliance.api.examples import BOTH_SELECTORS, CHATTER, OTHER_CHATTER, link
 from compliance.api.schemas import BatchResponse, SubmittedRequest
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
 from compliance.requests.idempotency import ReplayKey, replay_key
-from compliance.requests.operations import RequestInput
+from compliance.requests.inputs import RequestInput
+from compliance.requests.submit import submit, submit_many
 from config.openapi.document import REQUESTS
 from config.openapi.operations import describe, problem_example
 
@@ -209,7 +209,7 @@ class BatchView(WritingView):
     def post(self, request: Request, **_path: str) -> Response:
         raw, caller = json_body(request), caller_of(request)
         items = [_item(item, caller) for item in parse(BatchBody, raw).requests]
-        outcomes = operations.submit_many(
+        outcomes = submit_many(
             chatbot=caller.chatbot,
             inputs={place: item for place, item in enumerate(items) if isinstance(item, RequestInput)},
             origin=ComplianceRequest.Origin.API,
@@ -234,7 +234,7 @@ class BatchView(WritingView):
 def _submit(call: Request, model: type[DeletionBody | ExportBody]) -> Response:
     raw, caller = json_body(call), caller_of(call)
     body = parse_body(model, raw, chatbot=caller.chatbot)
-    filed = operations.submit(
+    filed = submit(
         chatbot=caller.chatbot,
         origin=ComplianceRequest.Origin.API,
         actor=caller.actor,

@@ -16,8 +16,8 @@ from common.commands import TeachingCommand
 from compliance.api.representation import represent
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
 from compliance.requests.selectors import ByConversations, ByUci, Selector
+from compliance.requests.submit import submit
 
 Status = ComplianceRequest.Status
 
@@ -67,10 +67,10 @@ class FilingCommand(TeachingCommand):
         parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
 
     def file(self, options: dict[str, Any], **choices: bool) -> None:
-        """File the request; `choices` are those of its kind, as `operations.submit` takes them."""
+        """File the request; `choices` are those of its kind, as `submit` takes them."""
         about = _about(options)
         try:
-            request = operations.submit(
+            request = submit(
                 chatbot=find_chatbot(options["slug"]),
                 kind=self.kind,
                 about=about,

@@ -1,4 +1,4 @@
-"""The commands that decide on one request: each is one call into operations."""
+"""The commands that decide on one request: each is one call into `decisions`."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from common.commands import TeachingCommand
 from compliance.errors import Refused
 from compliance.management.base import parse_request_id, show
 from compliance.models import ComplianceRequest
-from compliance.requests.reasons import REASONS, Decision
+from compliance.requests.decisions import REASONS, Decision
 
 
 class DecidingCommand(TeachingCommand):

@@ -176,7 +176,10 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name="ComplianceRequest",
             fields=[
-                ("id", models.UUIDField(help_text="UUIDv7, made in operations.", primary_key=True, serialize=False)),
+                (
+                    "id",
+                    models.UUIDField(help_text="UUIDv7, made when it is filed.", primary_key=True, serialize=False),
+                ),
                 ("kind", models.CharField(choices=[("deletion", "Deletion"), ("export", "Export")], max_length=16)),
                 (
                     "seq",

@@ -1,7 +1,7 @@
 """Requests, and the claims of workers on them.
 
 ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
-`compliance/requests/operations.py`; what workers take, in `compliance/work/claims.py`.
+`compliance/requests/__init__.py`; what workers take, in `compliance/work/claims.py`.
 """
 
 from django.contrib.postgres.fields import ArrayField
@@ -95,7 +95,7 @@ class ComplianceRequest(models.Model):
     # No column: set if an equal export, filed before, is returned in place of a new one.
     existing = False
 
-    id = models.UUIDField(primary_key=True, help_text="UUIDv7, made in operations.")
+    id = models.UUIDField(primary_key=True, help_text="UUIDv7, made when it is filed.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
     seq = models.BigIntegerField(

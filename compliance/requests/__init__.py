@@ -1,1 +1,10 @@
-"""Requests: file, decide, find and preview. All changes that people and clients ask for go through `operations`."""
+"""Requests: file (`submit`), decide (`decisions`), find and preview.
+
+API, console and commands each make one call into here. Each operation is one transaction: the request, its
+change-log entry, and after commit a nudge to the workers. Changes by workers are in `compliance/work/transitions/`.
+
+    accepted -> processing -> completed | failed       (workers)
+    accepted -> on_hold -> accepted | rejected         (workers hold; approve, reject)
+    accepted, on_hold -> cancelled                     (cancel; never once a deletion has marked)
+    failed -> accepted                                 (retry, at the end of the queue)
+"""

@@ -1,15 +1,16 @@
 """Decisions about filed requests: approve, reject, cancel, retry.
 
-A decision may have a reason (`compliance.requests.reasons`) and a note in free words, which may contain personal data
+A decision may have a reason, a code of a closed list, and a note in free words, which may contain personal data
 (`compliance.notes`). All raise Refused(`invalid`) for a reason or a note that they do not accept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, TextChoices
 from django.db.models.functions import Now
 
 from chatbots import changelog
@@ -18,14 +19,59 @@ from compliance import notes
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import reasons
-from compliance.requests.reasons import Decision
 from compliance.work import notify
 from compliance.work.outbox import announce
 
 Kind = ComplianceRequest.Kind
 Status = ComplianceRequest.Status
 
+
+class Decision(StrEnum):
+    APPROVE = "approve"
+    REJECT = "reject"
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+class ApproveReason(TextChoices):
+    VERIFIED_WITH_CLIENT = "verified_with_client", "Verified with the client"
+    IDENTITY_CONFIRMED = "identity_confirmed", "The person's identity is confirmed"
+    EXPECTED_VOLUME = "expected_volume", "The number of conversations is as expected"
+    EXPORT_NOT_NEEDED = "export_not_needed", "The earlier export is no longer needed"
+    OTHER = "other", "Another reason"
+
+
+class RejectReason(TextChoices):
+    IDENTITY_NOT_CONFIRMED = "identity_not_confirmed", "The person's identity is not confirmed"
+    WRONG_VALUE = "wrong_value", "The value is not one person's"
+    DUPLICATE = "duplicate", "There is another request for the same"
+    LEGAL_OBLIGATION = "legal_obligation", "The law demands that the data is kept"
+    FILED_BY_MISTAKE = "filed_by_mistake", "It was filed by mistake"
+    OTHER = "other", "Another reason"
+
+
+class CancelReason(TextChoices):
+    FILED_BY_MISTAKE = "filed_by_mistake", "It was filed by mistake"
+    WITHDRAWN_BY_PERSON = "withdrawn_by_person", "The person has withdrawn it"
+    DUPLICATE = "duplicate", "There is another request for the same"
+    OTHER = "other", "Another reason"
+
+
+class RetryReason(TextChoices):
+    CAUSE_MENDED = "cause_mended", "What made it fail is mended"
+    TRY_AGAIN = "try_again", "To see whether it passes now"
+    OTHER = "other", "Another reason"
+
+
+REASONS: Mapping[Decision, type[TextChoices]] = {
+    Decision.APPROVE: ApproveReason,
+    Decision.REJECT: RejectReason,
+    Decision.CANCEL: CancelReason,
+    Decision.RETRY: RetryReason,
+}
+
+# Every code's words; a code means the same in each list.
+WORDS: Mapping[str, str] = {code: words for reasons in REASONS.values() for code, words in reasons.choices}
 
 _EVENTS = {
     Decision.APPROVE: "request.approved",
@@ -113,8 +159,8 @@ def retry_all_failed(
 
     In the order of filing. Requests retried by others meanwhile are skipped. Raises Refused(`invalid`).
     """
-    reasons.check(Decision.RETRY, reason)
-    failed = ComplianceRequest.objects.filter(NAMES_SOMEBODY, status=Status.FAILED, error_code=code)
+    _check_reason(Decision.RETRY, reason)
+    failed = ComplianceRequest.objects.filter(HAS_SUBJECT, status=Status.FAILED, error_code=code)
     if chatbot is not None:
         failed = failed.filter(chatbot=chatbot)
     ids = list(failed.order_by("seq").values_list("pk", flat=True))
@@ -148,7 +194,7 @@ def is_retryable(request: ComplianceRequest) -> bool:
 
 
 # The second half of `is_retryable`, for queries that do not read the subject.
-NAMES_SOMEBODY = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False)
+HAS_SUBJECT = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False)
 
 
 def _party(actor: str) -> str:
@@ -161,7 +207,7 @@ def _decide(
     decision: Decision, request_id: UUID, actor: str, reason: str | None, note: str
 ) -> Iterator[ComplianceRequest]:
     """Yield the request, locked, in a transaction. If its state changes, log the decision and notify the workers."""
-    reasons.check(decision, reason)
+    _check_reason(decision, reason)
     text = notes.checked(note)
     with transaction.atomic():
         # Without its chatbot, which would be read before the lock is waited for.
@@ -182,6 +228,13 @@ def _decide(
         notes.write(request, entry_id=entry_id, text=text)
         notify.notify_workers_after_commit()
     request.refresh_from_db()
+
+
+def _check_reason(decision: Decision, reason: str | None) -> None:
+    """Raise Refused(`invalid`) unless the reason is one of the decision's, or none is given."""
+    known = REASONS[decision].values
+    if reason is not None and reason not in known:
+        raise Refused("invalid", f"The reason must be one of {', '.join(known)}.", pointer="/reason")
 
 
 def _require_held(request: ComplianceRequest) -> None:

@@ -10,8 +10,8 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests import queries
+from compliance.requests.decisions import is_retryable
 from compliance.requests.inputs import find_uci
-from compliance.requests.operations import is_retryable
 from compliance.requests.preview import similar
 from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci

@@ -17,14 +17,15 @@ from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import idempotency, operations, preview
+from compliance.requests import idempotency, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
-from compliance.requests.operations import RequestInput
+from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import Line, Preview, PreviewOfMany, preview_many
 from compliance.requests.preview.deletion import Deletion
 from compliance.requests.preview.export import Export
 from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByConversations, ByUci, Selector
+from compliance.requests.submit import submit_many
 
 Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
@@ -201,7 +202,7 @@ def confirm(*, chatbot: Chatbot, actor: str, token: PreviewToken, typed: str) ->
         _require_confirmation(chatbot, token, typed)
         # It can have been turned off while the preview was repeated.
         chatbot.refresh_from_db(fields=["compliance_enabled"])
-    return operations.submit_many(
+    return submit_many(
         chatbot=chatbot, inputs=inputs, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, replay=replay
     )
 

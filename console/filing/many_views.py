@@ -12,8 +12,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
-from compliance.requests.operations import MAX_BATCH
 from compliance.requests.preview import PreviewOfMany
+from compliance.requests.submit import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, render
 from console.common.scope import MANAGE_REQUESTS
 from console.filing import presenters

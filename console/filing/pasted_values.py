@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from compliance.requests.operations import MAX_BATCH
+from compliance.requests.submit import MAX_BATCH
 from conversations.sql import SPACES
 
 # Room for a thousand values of the maximum length and some other columns.

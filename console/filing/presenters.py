@@ -8,10 +8,10 @@ from django.conf import settings
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from compliance.requests.operations import CONSOLE_GRACE
 from compliance.requests.preview import Outlook, PreviewOfMany
 from compliance.requests.preview.deletion import Deletion
 from compliance.requests.preview.similar import Similar
+from compliance.requests.submit import CONSOLE_GRACE
 from console.filing.drafts import Draft, dump_subject
 from console.filing.pasted_values import PastedValues, peculiarities
 

@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from compliance.models import ComplianceRequest
-from compliance.requests.reasons import REASONS
+from compliance.requests.decisions import REASONS
 from console.common.pages import action, back_to, render
 from console.common.scope import within_scope
 from console.requests import decisions

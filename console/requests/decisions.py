@@ -1,4 +1,4 @@
-"""The decisions a user can make on a request. Each is one call into `compliance.requests.operations`."""
+"""The decisions a user can make on a request. Each is one call into `compliance.requests.decisions`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -9,8 +9,8 @@ from django.http import HttpRequest
 
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
-from compliance.requests.reasons import Decision
+from compliance.requests import decisions
+from compliance.requests.decisions import Decision
 from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, chatbots_with_role, is_superuser, may
 
 Status = ComplianceRequest.Status
@@ -29,7 +29,7 @@ class DecisionOption:
 
 OPTIONS: Mapping[Decision, DecisionOption] = {
     Decision.APPROVE: DecisionOption(
-        operations.approve,
+        decisions.approve,
         DECIDE,
         "Approve",
         "check",
@@ -38,7 +38,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "approved",
     ),
     Decision.REJECT: DecisionOption(
-        operations.reject,
+        decisions.reject,
         DECIDE,
         "Reject",
         "cross",
@@ -47,7 +47,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "rejected",
     ),
     Decision.RETRY: DecisionOption(
-        operations.retry,
+        decisions.retry,
         MANAGE_REQUESTS,
         "Retry",
         "retry",
@@ -56,7 +56,7 @@ OPTIONS: Mapping[Decision, DecisionOption] = {
         "queued again",
     ),
     Decision.CANCEL: DecisionOption(
-        operations.cancel,
+        decisions.cancel,
         MANAGE_REQUESTS,
         "Cancel request",
         "leave",
@@ -73,14 +73,14 @@ def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) 
         return request.status == Status.ON_HOLD
     if decision is Decision.RETRY:
         return request.status == Status.FAILED and is_retryable
-    return operations.is_cancellable(request)
+    return decisions.is_cancellable(request)
 
 
 def offered(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool) -> list[Decision]:
     """Return the decisions that the user can make on the request now."""
     fitting = [one for one in OPTIONS if fits(one, request, is_retryable=is_retryable)]
     allowed = [one for one in fitting if may(call, request.chatbot, OPTIONS[one].roles)]
-    if Decision.APPROVE in allowed and operations.needs_another(request, actor_of(call)):
+    if Decision.APPROVE in allowed and decisions.needs_another(request, actor_of(call)):
         allowed.remove(Decision.APPROVE)
     return allowed
 

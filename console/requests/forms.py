@@ -5,7 +5,7 @@ from typing import Any, cast
 from django import forms
 
 from compliance.models.notes import MOST_CHARACTERS
-from compliance.requests.reasons import REASONS, Decision
+from compliance.requests.decisions import REASONS, Decision
 
 
 class DecisionForm(forms.Form):

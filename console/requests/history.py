@@ -9,7 +9,7 @@ from uuid import UUID
 from chatbots.models import ChangeLogEntry
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.requests.reasons import WORDS
+from compliance.requests.decisions import WORDS
 from console.common.actors import names_of
 
 # A request that is requeued again and again has many.

@@ -10,7 +10,7 @@ from django.utils.timezone import localtime
 from common.storage import errors
 from compliance.deadlines import DUE_SOON_WITHIN, OPEN
 from compliance.models import ComplianceRequest
-from compliance.requests.counts import waits_for
+from compliance.requests.results import waits_for
 from compliance.work.claims import MAX_ATTEMPTS
 from console.requests.history import REQUEUE_REASONS
 

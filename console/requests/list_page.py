@@ -16,7 +16,7 @@ from chatbots.models import Chatbot
 from common.times import EARLIEST, LATEST
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
-from compliance.requests.operations import NAMES_SOMEBODY
+from compliance.requests.decisions import HAS_SUBJECT
 from compliance.requests.queries import matching
 from console.common.lists import ListPage, MergedQuery
 from console.common.pages import page, render
@@ -31,7 +31,7 @@ UNREAD = ("uci_value", "uci_digest", "conversation_digests")
 
 _LABELS = {"all": "All", "needs-attention": "Needs attention", "in-progress": "In progress"}
 # View -> its states, and the condition in each. Each state is a range of an index.
-_NEEDS_ATTENTION = {Status.ON_HOLD: Q(), Status.FAILED: NAMES_SOMEBODY}
+_NEEDS_ATTENTION = {Status.ON_HOLD: Q(), Status.FAILED: HAS_SUBJECT}
 _VIEWS: Mapping[str, Mapping[Status, Q]] = {
     "all": {},
     "needs-attention": {status: _NEEDS_ATTENTION.get(status, IS_OVERDUE) for status in OPEN},

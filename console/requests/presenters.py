@@ -12,9 +12,8 @@ from common.db import fetch_one
 from common.problem_help import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import Callback, ComplianceRequest, Export, ExportFile
-from compliance.requests.counts import COUNTED, EXPORTED, counts_of
-from compliance.requests.reasons import Decision
-from compliance.requests.results import MOST_FILES, Outcomes
+from compliance.requests.decisions import Decision
+from compliance.requests.results import COUNTED, EXPORTED, MOST_FILES, Outcomes, counts_of
 from compliance.work.sql import SHARING
 from console.requests.decisions import DecisionOption
 from console.requests.forms import DecisionForm

@@ -12,10 +12,10 @@ from django.shortcuts import redirect, render
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import operations, results
-from compliance.requests.counts import conversations_done
+from compliance.requests import results
+from compliance.requests.decisions import HAS_SUBJECT, Decision, needs_another
 from compliance.requests.preview import preview_filed
-from compliance.requests.reasons import Decision
+from compliance.requests.results import conversations_done, download_link
 from console.common import pages
 from console.common.actors import names_of
 from console.common.pages import action, page, polled
@@ -60,7 +60,7 @@ def download(request: HttpRequest, request_id: UUID, file_id: int | None = None)
     found = _find(request, request_id)
     pages.require(request, found.chatbot, MANAGE_REQUESTS)
     try:
-        link = operations.download_link(found, actor=actor_of(request), file_id=file_id)
+        link = download_link(found, actor=actor_of(request), file_id=file_id)
     except Refused as refused:
         # An unfinished export has no copies either.
         if refused.code in ({"not_found", "not_ready"} if file_id is not None else {"not_found"}):
@@ -105,7 +105,7 @@ def _resend(request: HttpRequest, found: ComplianceRequest) -> HttpResponse:
 
 def _find(request: HttpRequest, request_id: UUID) -> ComplianceRequest:
     """Return the request without its personal fields. Raises Http404 outside the user's chatbots."""
-    is_retryable = ExpressionWrapper(operations.NAMES_SOMEBODY, output_field=BooleanField())
+    is_retryable = ExpressionWrapper(HAS_SUBJECT, output_field=BooleanField())
     requests = ComplianceRequest.objects.filter(pk=request_id).select_related("chatbot").defer(*UNREAD)
     found = within_scope(requests, request, chatbot="chatbot_id").annotate(is_retryable=is_retryable).first()
     if found is None:
@@ -142,7 +142,7 @@ def _answer(
         **_progress(found),
         choices=choices,
         refused=refused,
-        filed_by_user=is_on_hold and decides and operations.needs_another(found, actor_of(request)),
+        filed_by_user=is_on_hold and decides and needs_another(found, actor_of(request)),
         preview=_preview(found) if any(one.decision is Decision.APPROVE for one in choices) else None,
         pending=pending_exports(found) if found.hold_reason == ComplianceRequest.HoldReason.EXPORT_PENDING else [],
         ahead=ahead_of(found),

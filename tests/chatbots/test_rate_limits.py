@@ -15,7 +15,7 @@ from chatbots.models import ApiKey, ChangeLogEntry, Chatbot, RateLimitWindow
 from chatbots.operations.keys import create_api_key
 from chatbots.rate_limits import RateLimiter
 from compliance.models import ComplianceRequest, Replay
-from compliance.requests import operations
+from compliance.requests.submit import submit
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 
@@ -271,7 +271,7 @@ def test_threads_of_two_processes_grant_exactly_the_limit(bot, limit):
 
 
 def test_no_row_is_locked_while_a_call_is_served(bot, monkeypatch):
-    caller, submit, looked = TokenCaller(bot), operations.submit, []
+    caller, looked = TokenCaller(bot), []
 
     def look() -> None:
         with transaction.atomic():
@@ -283,7 +283,7 @@ def test_no_row_is_locked_while_a_call_is_served(bot, monkeypatch):
             threads.submit(look).result()
         return submit(**arguments)
 
-    monkeypatch.setattr("compliance.requests.operations.submit", looking)
+    monkeypatch.setattr("compliance.api.submissions.submit", looking)
     assert caller.post(DELETION, ALICE).status_code == 200
     assert len(looked) == 1
 

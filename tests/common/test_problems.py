@@ -103,7 +103,7 @@ def test_a_failed_operation_is_returned_and_not_quoted(chatbot, monkeypatch, cap
         raise error
 
     caller = TokenCaller(chatbot)
-    monkeypatch.setattr("compliance.requests.operations.submit", fail)
+    monkeypatch.setattr("compliance.api.submissions.submit", fail)
     response = caller.post("data-deletion", ALICE)
     problem(response, CODES[code][0], code)
     assert ("Retry-After" in response.headers) is (code == "unavailable")

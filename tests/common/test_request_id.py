@@ -146,7 +146,7 @@ def test_a_failed_api_call_has_its_id_in_response_and_log(chatbot: Chatbot, log,
         raise error
 
     caller = TokenCaller(chatbot)
-    monkeypatch.setattr("compliance.requests.operations.submit", fail)
+    monkeypatch.setattr("compliance.api.submissions.submit", fail)
     log.truncate(log.seek(0))
     answer = caller.post("data-deletion", ALICE, X_Request_ID=THEIRS)
     made = problem(answer, CODES[code][0], code)["request_id"]

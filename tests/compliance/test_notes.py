@@ -12,7 +12,7 @@ from common.storage.removal import Removal, Removed
 from compliance.erasure import verify
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.retention.cleanup import remove_expired
 from conversations import uploads
 from tests.compliance.conftest import Drain
@@ -33,7 +33,7 @@ def held(request: ComplianceRequest) -> ComplianceRequest:
 
 def noted(request: ComplianceRequest, note: str) -> ComplianceRequest:
     """The request, rejected with a note."""
-    return operations.reject(request_id=held(request).pk, actor="user:1", reason="other", note=note)
+    return decisions.reject(request_id=held(request).pk, actor="user:1", reason="other", note=note)
 
 
 def text_of(request: ComplianceRequest) -> str | None:
@@ -58,7 +58,7 @@ def test_a_deletion_empties_all_notes_about_the_chatter_and_no_others(
         "another chatbot's": noted(deletion_of(neighbour, "ada"), "kept: Ada rang them"),
     }
     deletion = deletion_of(chatbot, "ada")
-    operations.approve(
+    decisions.approve(
         request_id=held(deletion).pk, actor="user:1", reason="identity_confirmed", note="  planted: Ada's own words "
     )
     later = noted(deletion_of(chatbot, "ada"), "planted: filed twice")
@@ -100,14 +100,14 @@ def test_a_deletion_that_fails_keeps_the_notes_until_it_completes(
         conversation=conversation_of(chatbot, "ada"), name="a.jpg", content_type="image/jpeg", chunks=[b"content"]
     )
     deletion = held(deletion_of(chatbot, "ada"))
-    operations.approve(request_id=deletion.pk, actor="user:1", reason="identity_confirmed", note="Ada rang")
+    decisions.approve(request_id=deletion.pk, actor="user:1", reason="identity_confirmed", note="Ada rang")
     with monkeypatch.context() as patched:
         patched.setattr(Removal, "purge_many", lambda _, keys: Removed(failed=dict.fromkeys(keys, errors.locked())))
         drain()
     deletion.refresh_from_db()
     assert (deletion.status, text_of(deletion)) == (Status.FAILED, "Ada rang")
 
-    operations.retry(request_id=deletion.pk, actor="user:1")
+    decisions.retry(request_id=deletion.pk, actor="user:1")
     drain()
     deletion.refresh_from_db()
     assert (deletion.status, text_of(deletion)) == (Status.COMPLETED, None)
@@ -141,13 +141,13 @@ def test_a_decision_takes_its_own_reasons_and_a_note_that_can_be_kept(chatbot: C
     request = held(deletion_of(chatbot, "ada"))
     for reason, note in (("expected_volume", ""), ("", ""), ("other", "x" * 1_001), ("other", "a\0b")):
         with pytest.raises(Refused) as refused:
-            operations.reject(request_id=request.pk, actor="user:1", reason=reason, note=note)
+            decisions.reject(request_id=request.pk, actor="user:1", reason=reason, note=note)
         assert refused.value.code == "invalid"
     request.refresh_from_db()
     assert request.status == Status.ON_HOLD
     assert not ChangeLogEntry.objects.exists()
 
-    operations.reject(request_id=request.pk, actor="user:1", note="x" * 1_000)
+    decisions.reject(request_id=request.pk, actor="user:1", note="x" * 1_000)
     assert len(text_of(request) or "") == 1_000
 
     with pytest.raises(IntegrityError), transaction.atomic():

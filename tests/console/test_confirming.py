@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from compliance.requests.operations import cancel
+from compliance.requests.decisions import cancel
 from conversations.models import Conversation
 from tests.compliance.api.test_deciding import wait_until_they_wait
 from tests.console.filing_pages import NOW, Answer, Filer, filed

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.requests.reasons import REASONS, Decision
+from compliance.requests.decisions import REASONS, Decision
 from tests.console.made import VALUE, Status, completed, failed, held, status_of, waiting
 from tests.console.request_pages import address, decide, offered, text_of
 from tests.factories import conversation_of, of_conversations

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chatbots.models import Bucket, Chatbot
 from compliance.models import ComplianceRequest
-from compliance.requests.operations import cancel
+from compliance.requests.decisions import cancel
 from tests.console.filing_pages import NOW, Answer, Filer, everything
 from tests.factories import UploadedFileFactory, conversation_of, deletion_of, export_of
 from tests.people import Role, member

@@ -16,7 +16,7 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations.models import Conversation, DailyExtract, UploadedFile
 from tests.calls import TokenCaller
 from tests.conversations.forms import file, form, send
@@ -107,7 +107,7 @@ class Company:
         """Retry what failed and still names somebody; leave all else."""
         error = self.told(request_id)["error"]
         if error and error["retryable"]:
-            operations.retry(request_id=UUID(request_id), actor="command")
+            decisions.retry(request_id=UUID(request_id), actor="command")
 
     def is_over(self, request_id: str) -> bool:
         """Say whether it is completed, or has failed and named what a later deletion has erased."""

@@ -18,7 +18,7 @@ from compliance.callbacks import dispatcher
 from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.requests.preview import Line, preview_many
 from compliance.requests.preview.subjects import Options
 from conversations import uploads
@@ -168,10 +168,10 @@ class Day:
         failed = factories.export_of(
             self.chatbot, f"{self.name} failed", status=Status.FAILED, failed_at=now, error_code="x"
         )
-        operations.approve(request_id=held[0].pk, actor="command", note="of somebody who will be erased")
-        operations.reject(request_id=held[1].pk, actor="command")
-        operations.cancel(request_id=held[2].pk, actor="command")
-        operations.retry(request_id=failed.pk, actor="command")
+        decisions.approve(request_id=held[0].pk, actor="command", note="of somebody who will be erased")
+        decisions.reject(request_id=held[1].pk, actor="command")
+        decisions.cancel(request_id=held[2].pk, actor="command")
+        decisions.retry(request_id=failed.pk, actor="command")
 
     def draining(self) -> None:
         with self.watch.paused():

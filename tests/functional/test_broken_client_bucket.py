@@ -11,7 +11,7 @@ from common.storage import ObjectStorage, StorageError, Version
 from common.storage.removal import Removal
 from compliance import worker
 from compliance.models import ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.retention.cleanup import remove_expired
 from compliance.work import notify
 from scripts.processes import Processes
@@ -196,7 +196,7 @@ def test_a_key_revoked_midway_gives_a_clear_error_and_a_retry_with_a_new_key_wor
     assert list(server.storage().keys()) == []
 
     use_client_bucket(chatbot, server, identity=new)
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     drain()
     assert outcome(request) == COMPLETED
     # The upload that the old key could not abort went before the new attempt.

@@ -12,7 +12,7 @@ from django.conf import settings
 from chatbots.models import Chatbot
 from chatbots.operations.keys import create_callback_secret
 from compliance.callbacks.dispatcher import RECEIVERS, deliver
-from compliance.requests import operations
+from compliance.requests import decisions
 from tests.factories import deletion_of
 from tests.receivers import Received, receiving
 
@@ -58,7 +58,7 @@ def received(chatbot: Chatbot, secrets: list[str]) -> Received:
     RECEIVERS.forget()
     with receiving() as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url(), reference="T-7")
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
         deliver()
     [one] = receiver.received
     return one

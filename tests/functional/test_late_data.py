@@ -19,7 +19,7 @@ from django.utils import timezone
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from tests.functional.company import (
     Company,
     Subject,
@@ -298,7 +298,7 @@ def test_conversations_of_the_last_mark_are_erased_though_an_earlier_mark_comple
     first, second = company.delete("alice"), company.delete("alice")
     work()
     for each in (second, first):
-        operations.approve(request_id=UUID(each), actor="another")
+        decisions.approve(request_id=UUID(each), actor="another")
         work()
     refusals.end()
     company.retry(second)

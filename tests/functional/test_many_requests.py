@@ -9,8 +9,8 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
 from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit
 from conversations.models import Conversation, Message
 from tests.factories import conversation_of, deletion_of
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_a_thousand_filings_enqueue_one_task_while_none_is_taken(chatbot: Chatbot) -> None:
     for number in range(1000):
-        operations.submit(
+        submit(
             chatbot=chatbot,
             kind=ComplianceRequest.Kind.DELETION,
             about=ByUci("member_id", f"member-{number}"),

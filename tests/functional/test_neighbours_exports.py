@@ -14,7 +14,7 @@ from django.utils import timezone
 from common.storage import ObjectStorage
 from compliance import worker
 from compliance.models import ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations.models import Identity
 from tests.functional.company import Company, Subject, found_anywhere, settle, work
 from tests.functional.refusing import EXPORTS, FILES, Refusals, in_the_gap
@@ -237,7 +237,7 @@ def test_an_export_retried_while_the_deletion_completes_runs_first(
     deletion = company.delete("alice", erase_exports=erases_exports)
     work()
     refusals.end()
-    operations.approve(request_id=UUID(deletion), actor="another")
+    decisions.approve(request_id=UUID(deletion), actor="another")
     met = in_the_gap(monkeypatch, "put", "erasure_ledger/", "before", lambda: company.retry(export))
     work()
     assert met

@@ -15,7 +15,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import ledger
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations import uploads
 from conversations.models import UploadedFile
 from tests.calls import TokenCaller
@@ -61,7 +61,7 @@ def versions_of(storage: ObjectStorage, file: UploadedFile) -> list[str]:
 
 
 def retried(request: ComplianceRequest) -> ComplianceRequest:
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     worker.drain(seconds=60)
     request.refresh_from_db()
     return request

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from compliance.erasure import rows, verify
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import transitions
 from compliance.work.claims import BY_INDEX, MAX_ATTEMPTS
 from compliance.work.sizes import LARGE_CONVERSATIONS
@@ -57,7 +57,7 @@ def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(com
     deletion = company.delete("guest")
     work()
     assert company.told(deletion)["hold_reason"] == "too_many_conversations"
-    operations.approve(request_id=UUID(deletion), actor="command")
+    decisions.approve(request_id=UUID(deletion), actor="command")
     settle()
 
     told = company.told(deletion)

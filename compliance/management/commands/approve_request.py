@@ -1,6 +1,6 @@
 from compliance.management.deciding import DecidingCommand
-from compliance.requests import operations
-from compliance.requests.reasons import Decision
+from compliance.requests import decisions
+from compliance.requests.decisions import Decision
 
 
 class Command(DecidingCommand):
@@ -13,4 +13,4 @@ examples:
 exit codes: 0 done, 2 refused (there is no such request, or it is not on hold)
 """
     decision = Decision.APPROVE
-    operation = staticmethod(operations.approve)
+    operation = staticmethod(decisions.approve)

@@ -6,8 +6,8 @@ from django.core.management.base import CommandError, CommandParser
 from chatbots.management.base import find_chatbot
 from compliance.failure_docs import FAILURES
 from compliance.management.deciding import DecidingCommand
-from compliance.requests import operations
-from compliance.requests.reasons import Decision
+from compliance.requests import decisions
+from compliance.requests.decisions import Decision
 
 _ONE_OR_ALL = "Name one request, or --all-failed and --code."
 
@@ -28,7 +28,7 @@ wrong, 2 refused (there is no such request, or it cannot be retried)
 """
     decision = Decision.RETRY
     nargs = "?"
-    operation = staticmethod(operations.retry)
+    operation = staticmethod(decisions.retry)
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -52,7 +52,7 @@ wrong, 2 refused (there is no such request, or it cannot be retried)
             return
         if options["request_id"] or not options["code"]:
             raise CommandError(_ONE_OR_ALL)
-        count = operations.retry_all_failed(
+        count = decisions.retry_all_failed(
             code=options["code"],
             chatbot=find_chatbot(options["chatbot"]) if options["chatbot"] else None,
             reason=options["reason"],

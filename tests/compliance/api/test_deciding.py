@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from chatbots.models import ChangeLogEntry, Chatbot
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import claims
 from tests import factories
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, pointers, problem
@@ -119,7 +119,7 @@ def test_under_four_eyes_a_key_cannot_approve_a_request_filed_by_a_key(chatbot):
         answer = problem(caller.post(f"requests/{request.pk}/approve", {}), 403, "own_request")
         assert "in the console" in answer["detail"]
     assert events(request) == []
-    operations.approve(request_id=request.pk, actor="user:1")
+    decisions.approve(request_id=request.pk, actor="user:1")
     assert events(request) == ["request.approved"]
 
 

@@ -14,7 +14,7 @@ from chatbots.operations.keys import create_api_key, revoke_api_key
 from compliance.callbacks import leases
 from compliance.callbacks.dispatcher import RECEIVERS, deliver
 from compliance.models import Callback, Claim, ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.retention.cleanup import remove_expired
 from compliance.work import claims
 from tests.calls import ALICE, Caller, SigningCaller, problem
@@ -87,7 +87,7 @@ def test_a_completion_is_sent_once_signed_and_without_personal_data(
 def test_a_captured_callback_cannot_file_a_request(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
-    operations.cancel(request_id=file(signing, receiver.url()).pk, actor="test")
+    decisions.cancel(request_id=file(signing, receiver.url()).pk, actor="test")
     deliver()
     [received] = receiver.received
     # One secret signs both directions, over timestamp and body: only the body differs from a filing.
@@ -107,7 +107,7 @@ def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(
     requests = [deletion_of(chatbot, "1"), deletion_of(chatbot, "2", callback_url=receiver.url("/own"))]
     theirs = deletion_of(neighbour, "1")
     for request in (*requests, theirs):
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
 
     deliver()
 
@@ -124,7 +124,7 @@ def test_each_state_is_sent_in_order(
     Chatbot.objects.filter(pk=chatbot.pk).update(four_eyes=True)
     held = file(signing, receiver.url())
     drain()
-    operations.reject(request_id=held.pk, actor="user:1")
+    decisions.reject(request_id=held.pk, actor="user:1")
 
     deliver()
 
@@ -147,7 +147,7 @@ def test_a_failure_is_sent_and_the_address_kept_for_the_retry(
     assert request.callback_url == receiver.url()
 
     chatbot.bucket.save(force_insert=True)
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     drain()
     deliver()
 
@@ -188,7 +188,7 @@ def test_no_callback_is_sent_when_an_earlier_attempt_is_lost(
 def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(500, 503, 302, 200, headers={"Location": "http://127.0.0.1:9/elsewhere"}) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
         waits = []
         for status in (500, 503, 302):
             deliver()
@@ -211,7 +211,7 @@ def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(
 ) -> None:
     with receiving(500) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
         assert abs((only().give_up_at - only().created_at) - timedelta(days=1)) < timedelta(seconds=1)
 
         Callback.objects.update(attempts=60)
@@ -236,7 +236,7 @@ def test_the_wait_is_two_hours_at_most_and_the_last_attempt_is_made_after_a_day(
 def test_a_receiver_that_answers_410_is_given_up_at_once(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(410) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url())
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
         deliver()
     assert (only().state, only().last_status) == ("given_up", 410)
 
@@ -245,7 +245,7 @@ def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    operations.cancel(request_id=request.pk, actor="command")
+    decisions.cancel(request_id=request.pk, actor="command")
     note, notes = leases.note, []
     with monkeypatch.context() as patch:
         patch.setattr(leases, "note", lambda *call: notes.append(call))
@@ -272,7 +272,7 @@ def test_callbacks_are_signed_with_the_newest_active_key(
     newest = create_api_key(chatbot=chatbot, type=ApiKey.Type.SIGNING, label="new", actor="command")
     for value in "12":
         request = deletion_of(chatbot, value, callback_url=receiver.url())
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
         deliver()
         if value == "1":
             revoke_api_key(prefix=newest.api_key.prefix, actor="command")
@@ -286,7 +286,7 @@ def test_callbacks_are_signed_with_the_newest_active_key(
 
 def test_callbacks_wait_until_there_is_a_key(chatbot: Chatbot, receiver: Receiver) -> None:
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    operations.cancel(request_id=request.pk, actor="command")
+    decisions.cancel(request_id=request.pk, actor="command")
     deliver()
     assert (only().state, only().last_error) == ("waiting", "signing_key_missing")
 
@@ -299,10 +299,10 @@ def test_callbacks_wait_until_there_is_a_key(chatbot: Chatbot, receiver: Receive
 def test_addresses_are_removed_after_their_retention_days(chatbot: Chatbot, signing: SigningCaller) -> None:
     with receiving(410) as receiver:
         request = deletion_of(chatbot, "1", callback_url=receiver.url("/secret-path"))
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
         deliver()
         waiting = deletion_of(chatbot, "2", callback_url=receiver.url("/secret-path"))
-        operations.cancel(request_id=waiting.pk, actor="command")
+        decisions.cancel(request_id=waiting.pk, actor="command")
         remove_expired()
         assert Callback.objects.count() == 2
 

@@ -16,7 +16,7 @@ from chatbots.models import CallbackSecret, ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_callback_secret
 from compliance.callbacks.dispatcher import deliver
 from compliance.models import Callback, ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from tests.calls import ALICE, Caller, SigningCaller, TokenCaller, problem
 from tests.factories import deletion_of
 from tests.receivers import Received, Receiver
@@ -33,7 +33,7 @@ def make(chatbot: Chatbot, overlap_hours: int = 0) -> str:
 def told(chatbot: Chatbot, receiver: Receiver) -> Received:
     """The callback of a request that is cancelled now."""
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    operations.cancel(request_id=request.pk, actor="command")
+    decisions.cancel(request_id=request.pk, actor="command")
     deliver()
     return receiver.received[-1]
 
@@ -142,7 +142,7 @@ def test_callbacks_wait_while_a_secret_cannot_be_decrypted(
     make(chatbot)
     settings.ENCRYPTION_KEYS = {"other": b"\1" * 32}
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
-    operations.cancel(request_id=request.pk, actor="command")
+    decisions.cancel(request_id=request.pk, actor="command")
     deliver()
     assert (Callback.objects.get().last_error, receiver.received) == ("signing_key_unreadable", [])
 

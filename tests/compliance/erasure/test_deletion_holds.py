@@ -6,7 +6,7 @@ from django.utils import timezone
 from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations.models import Conversation
 from tests.compliance.conftest import Drain
 from tests.factories import conversation_of, deletion_of, export_of
@@ -30,7 +30,7 @@ def test_a_deletion_over_the_limit_is_held_before_anything_is_changed(chatbot: C
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
     assert not Conversation.objects.filter(deletion_request_id__isnull=False).exists()
 
-    operations.approve(request_id=request.pk, actor="command")
+    decisions.approve(request_id=request.pk, actor="command")
     drain()
 
     request.refresh_from_db()
@@ -58,7 +58,7 @@ def test_an_approval_covers_only_the_reason_it_was_asked_for(chatbot: Chatbot, d
     export_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="storage_locked")
     request = deletion_of(chatbot, "42")
     drain()
-    operations.approve(request_id=request.pk, actor="command")
+    decisions.approve(request_id=request.pk, actor="command")
 
     drain()
 
@@ -73,10 +73,10 @@ def test_with_four_eyes_the_user_who_filed_cannot_approve(chatbot: Chatbot, drai
     drain()
 
     with pytest.raises(Refused) as refused:
-        operations.approve(request_id=request.pk, actor="user:1")
+        decisions.approve(request_id=request.pk, actor="user:1")
     assert refused.value.code == "own_request"
 
-    operations.approve(request_id=request.pk, actor="user:2")
+    decisions.approve(request_id=request.pk, actor="user:2")
     drain()
     request.refresh_from_db()
     assert request.status == Status.COMPLETED

@@ -16,7 +16,7 @@ from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import claims, sizes, transitions
 from tests import factories
 from tests.compliance.conftest import Drain
@@ -39,7 +39,7 @@ def test_a_failed_export_holds_a_later_deletion_until_it_is_delivered(chatbot: C
     request.refresh_from_db()
     assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.EXPORT_PENDING)
 
-    operations.retry(request_id=export.pk, actor="command")
+    decisions.retry(request_id=export.pk, actor="command")
     drain()
 
     export.refresh_from_db()
@@ -62,14 +62,14 @@ def test_approval_lets_a_deletion_pass_a_failed_export(chatbot: Chatbot, drain: 
     request = deletion_of(chatbot, "42")
     drain()
 
-    operations.approve(request_id=request.pk, actor="command")
+    decisions.approve(request_id=request.pk, actor="command")
     drain()
 
     request.refresh_from_db()
     export.refresh_from_db()
     assert request.status == Status.COMPLETED
     assert export.uci_value is None
-    assert not operations.is_retryable(export)
+    assert not decisions.is_retryable(export)
 
 
 def test_an_export_filed_before_a_deletion_is_delivered_first(
@@ -143,7 +143,7 @@ def test_an_export_finished_after_the_mark_is_kept_as_long_as_one_before_it(
     with monkeypatch.context() as patch:
         patch.setattr(Removal, "purge_many", locked)
         drain()
-    operations.retry(request_id=export.pk, actor="command")
+    decisions.retry(request_id=export.pk, actor="command")
     drain()
 
     assert [outcome(each)[0] for each in (deletion, export)] == ["failed", "completed"]
@@ -191,7 +191,7 @@ def test_the_sweep_keeps_the_new_file_of_a_retried_export(
     def purge_then_retry(self: ObjectStorage, key: str) -> int:
         monkeypatch.undo()
         removed = purge(self, key)
-        operations.retry(request_id=export.pk, actor="command")
+        decisions.retry(request_id=export.pk, actor="command")
         carry_out(taken(export))
         return removed
 
@@ -244,7 +244,7 @@ def test_an_export_retried_after_the_deletion_was_claimed_runs_first(chatbot: Ch
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
 
-    operations.retry(request_id=export.pk, actor="command")
+    decisions.retry(request_id=export.pk, actor="command")
     assert marking.admit(held, sizes.measure(held)) == []
     held.release()
     drain()
@@ -269,7 +269,7 @@ def test_an_export_started_after_the_deletion_was_claimed_runs_first(
         )
     held = claims.take(ComplianceRequest.Kind.DELETION)
     assert held
-    operations.retry(request_id=export.pk, actor="command")
+    decisions.retry(request_id=export.pk, actor="command")
     other = taken(export)
     with other.transaction() as now:
         transitions.start_exports(other, now, [chatbot.pk])

@@ -13,7 +13,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.retention import cleanup
 from compliance.work import transitions
 from conversations.extracts import builder, leases
@@ -258,7 +258,7 @@ def test_a_failed_day_fails_the_deletion_with_its_code_and_a_retry_tries_both(
     assert request.uci_value == "alice"
 
     monkeypatch.undo()
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     assert not worker.drain()
     request.refresh_from_db()
     assert request.status == "completed"
@@ -333,7 +333,7 @@ def test_a_new_deletion_waits_for_the_days_of_a_failed_one(
     assert (request.status, request.error_code) == ("failed", "storage_access_denied")
     assert "words of alice" in texts(storage, chatbot)
 
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     assert not worker.drain()
     request.refresh_from_db()
     assert (request.status, request.extracts) == ("completed", 2)

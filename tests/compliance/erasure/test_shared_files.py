@@ -7,7 +7,7 @@ from common.storage import ObjectStorage, errors
 from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations.models import Conversation, Identity, Message, UploadedFile
 from tests import factories
 from tests.factories import conversation_of, deletion_of
@@ -74,11 +74,11 @@ def test_neither_deletion_completes_while_the_shared_file_exists(
     assert storage.exists(KEY)
 
     locked.clear()
-    operations.retry(request_id=requests[1].pk, actor="command")
+    decisions.retry(request_id=requests[1].pk, actor="command")
     drain()
     assert state(requests[1]) == ("completed", "")
     assert is_gone(conversation, storage)
-    operations.retry(request_id=requests[0].pk, actor="command")
+    decisions.retry(request_id=requests[0].pk, actor="command")
     drain()
     assert state(requests[0]) == ("completed", "")
     assert Message.objects.count() == 2

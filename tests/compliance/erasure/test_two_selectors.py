@@ -20,7 +20,7 @@ from compliance import worker
 from compliance.api.representation import represent
 from compliance.erasure import engine, rows
 from compliance.models import ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import claims, scheduling
 from compliance.work.sizes import measure
 from conversations.models import Conversation, Identity, Message, UploadedFile
@@ -81,7 +81,7 @@ def test_a_deletion_waits_for_an_earlier_export_that_failed(chatbot: Chatbot, dr
         assert caller.post("preview", body).json()["deletion"]["held_by"] == ["export_pending"], who
 
     for export, _ in pairs.values():
-        operations.retry(request_id=export.pk, actor="command")
+        decisions.retry(request_id=export.pk, actor="command")
     drain()
     assert {state(request)[0] for pair in pairs.values() for request in pair} == {"completed"}
     assert {request.messages for pair in pairs.values() for request in pair} == {2}
@@ -105,7 +105,7 @@ def test_an_export_that_still_waits_is_delivered_before_a_later_deletion(chatbot
     assert {request.messages for pair in pairs.values() for request in pair} == {2}
 
 
-@pytest.mark.parametrize("end", [operations.approve, operations.cancel])
+@pytest.mark.parametrize("end", [decisions.approve, decisions.cancel])
 def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(
     chatbot: Chatbot, drain: Drain, end: Callable[..., object]
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_deletion_continues_when_it_is_approved_or_the_export_given_up(
     assert {state(deletion) for _, deletion in pairs.values()} == {HELD}
 
     for export, deletion in pairs.values():
-        end(request_id=(deletion if end is operations.approve else export).pk, actor="command")
+        end(request_id=(deletion if end is decisions.approve else export).pk, actor="command")
     drain()
     assert {state(deletion)[0] for _, deletion in pairs.values()} == {"completed"}
     assert {deletion.messages for _, deletion in pairs.values()} == {2}
@@ -150,17 +150,17 @@ def test_a_failed_export_is_given_up_when_none_of_its_conversations_is_left(chat
     drain()
     assert [state(deletion) for deletion in deletions] == [HELD, HELD]
 
-    operations.approve(request_id=deletions[0].pk, actor="command")
+    decisions.approve(request_id=deletions[0].pk, actor="command")
     drain()
     export.refresh_from_db()
-    assert operations.is_retryable(export)
+    assert decisions.is_retryable(export)
     assert state(deletions[1]) == HELD
 
-    operations.approve(request_id=deletions[1].pk, actor="command")
+    decisions.approve(request_id=deletions[1].pk, actor="command")
     drain()
     export.refresh_from_db()
     assert (state(deletions[1])[0], export.conversation_digests) == ("completed", None)
-    assert not operations.is_retryable(export)
+    assert not decisions.is_retryable(export)
 
 
 def exported(chatbot: Chatbot, drain: Drain, *ids: str, age: timedelta = timedelta()) -> Export:
@@ -282,12 +282,12 @@ def test_no_deletion_completes_while_a_file_exists(
     for place in (1, 0):
         for both in requests.values():
             both[place].refresh_from_db()
-            if operations.is_retryable(both[place]):
-                operations.retry(request_id=both[place].pk, actor="command")
+            if decisions.is_retryable(both[place]):
+                decisions.retry(request_id=both[place].pk, actor="command")
         drain_all()
     for who, both in requests.items():
         assert state(both[1])[0] == "completed", who
-        assert state(both[0])[0] == "completed" or not operations.is_retryable(both[0]), who
+        assert state(both[0])[0] == "completed" or not decisions.is_retryable(both[0]), who
     assert not Conversation.objects.filter(deleted_at=None).exists()
     assert not [model for model in (Message, Identity, UploadedFile) if model._default_manager.exists()]
     assert [version.key for version in storage.versions() if version.key.startswith("uploads/")] == []

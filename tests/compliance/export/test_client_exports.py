@@ -11,7 +11,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.api.representation import represent
 from compliance.models import ComplianceRequest, Export, LeftCopy
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import claims
 from tests import factories
 from tests.clients import CLIENT, PREFIX, use_client_bucket, use_hosted_bucket
@@ -186,7 +186,7 @@ def test_a_key_that_was_revoked_fails_it_and_a_retry_with_another_works(
     assert outcome(request) == ("failed", "storage_access_denied", 1)
     assert "42" not in request.error_detail
     use_client_bucket(chatbot, server, identity=CLIENT)
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     drain()
     assert outcome(request) == COMPLETED
 
@@ -290,7 +290,7 @@ def test_a_missing_right_to_delete_versions_is_explained_and_a_retry_works(
         assert left.key
     finally:
         server.refuse(CLIENT)
-    operations.retry(request_id=deletion.pk, actor="command")
+    decisions.retry(request_id=deletion.pk, actor="command")
     drain()
     assert outcome(deletion) == COMPLETED
     assert is_empty(clients)

@@ -19,7 +19,7 @@ from compliance.api.representation import represent
 from compliance.errors import ClaimLost
 from compliance.export import attachments
 from compliance.models import ComplianceRequest, Export, ExportFile
-from compliance.requests import operations, results
+from compliance.requests import decisions, results
 from compliance.requests.results import MOST_FILES
 from compliance.work import claims, sizes, upload_pool
 from conversations import uploads
@@ -260,8 +260,8 @@ def test_the_sweep_removes_copies_of_a_given_up_export(chatbot: Chatbot, place: 
     stored(conversation_of(chatbot, "42"), b"content")
     request = given_up(chatbot)
     if status == "cancelled":
-        operations.retry(request_id=request.pk, actor="command")
-        operations.cancel(request_id=request.pk, actor="command")
+        decisions.retry(request_id=request.pk, actor="command")
+        decisions.cancel(request_id=request.pk, actor="command")
     worker.sweep()
     assert exports_in(place) == []
     assert not ExportFile.objects.exists()
@@ -277,7 +277,7 @@ def test_the_sweep_keeps_copies_made_by_a_concurrent_retry(
 
     def retry(self: ObjectStorage, keys: Iterable[str]) -> Removed:
         monkeypatch.setattr(ObjectStorage, "purge_many", purge)
-        operations.retry(request_id=request.pk, actor="command")
+        decisions.retry(request_id=request.pk, actor="command")
         if retried_whole:
             carry_out(taken(request))
         connection.close()  # this is a thread of the sweep

@@ -11,7 +11,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import objects
 from compliance.models import ComplianceRequest, ExportFile
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations import uploads
 from tests.compliance.export.test_export_files import exports_in, given_up, stored
 from tests.compliance.exporting import carry_out, committed, open_uploads, outcome, taken
@@ -60,14 +60,14 @@ def test_copies_of_an_export_cancelled_during_a_sweep_are_removed_by_the_next(
 
     @role("owner")
     def retry_then_erase(request_ids: Sequence[UUID]) -> objects.Failures:
-        operations.retry(request_id=request.pk, actor="command")
+        decisions.retry(request_id=request.pk, actor="command")
         return erase(request_ids)
 
     with monkeypatch.context() as patch:
         patch.setattr(objects, "erase_expired_copies", retry_then_erase)
         worker.sweep()
     assert ExportFile.objects.exists()
-    operations.cancel(request_id=request.pk, actor="command")
+    decisions.cancel(request_id=request.pk, actor="command")
     worker.sweep()
     assert exports_in(storage) == []
     assert not ExportFile.objects.exists()

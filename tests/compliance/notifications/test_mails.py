@@ -18,7 +18,7 @@ from chatbots.operations.chatbots import set_mails
 from compliance import tasks
 from compliance.models import ComplianceRequest, Mailbox, Notice
 from compliance.notifications import delivery, detect
-from compliance.requests import operations
+from compliance.requests import decisions
 from tests import hostile
 from tests.factories import deletion_of, export_of
 from tests.hostile import Behaviour, Hostile, behaving
@@ -92,7 +92,7 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(
     ComplianceRequest.objects.update(received_at=now - 30 * DAY)
     fast = deletion_of(chatbot, VALUE, due_at=now + DAY)  # due soon from the start
     over = deletion_of(chatbot, VALUE, due_at=now - DAY)
-    operations.cancel(request_id=over.pk, actor="command")
+    decisions.cancel(request_id=over.pk, actor="command")
     told = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
 
     assert not delivery.deliver()
@@ -121,7 +121,7 @@ def test_a_second_failure_after_a_retry_is_notified_again(
 ) -> None:
     request = failed(chatbot)
     delivery.deliver()
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     ComplianceRequest.objects.filter(pk=request.pk).update(
         status="failed", failed_at=timezone.now(), error_code="internal_error"
     )
@@ -137,7 +137,7 @@ def test_an_event_resolved_before_the_mail_is_not_notified(
 ) -> None:
     request = held(chatbot)
     detect.create_notices()
-    operations.approve(request_id=request.pk, actor="command")
+    decisions.approve(request_id=request.pk, actor="command")
 
     delivery.deliver()
 

@@ -19,7 +19,7 @@ from common.storage import ObjectStorage
 from compliance import worker
 from compliance.erasure import ledger, marking, objects, rows, verify
 from compliance.models import Claim, ComplianceRequest, Export
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations.models import Conversation, Identity, Message
 from tests import factories
 from tests.calls import TokenCaller
@@ -203,7 +203,7 @@ def test_digests_are_forgotten_after_the_ledgers_days(
     for request in requests:
         request.refresh_from_db()
     assert [request.conversation_digests is None for request in requests] == [True] * 4 + [False] * 4
-    assert [operations.is_retryable(request) for request in (owes, tries, owes_nothing)] == [True, True, False]
+    assert [decisions.is_retryable(request) for request in (owes, tries, owes_nothing)] == [True, True, False]
     assert status(erased)["selector"] == "conversations"
 
 

@@ -11,8 +11,9 @@ from chatbots.models import ChangeLogEntry, Chatbot
 from chatbots.operations.keys import create_callback_secret
 from compliance.models import ComplianceRequest as Request
 from compliance.models import Export
-from compliance.requests import equal_exports, operations
+from compliance.requests import decisions, equal_exports
 from compliance.requests.selectors import ByConversations, ByUci
+from compliance.requests.submit import submit as submit_request
 from compliance.work import claims
 from tests.calls import ALICE, TokenCaller, problem
 from tests.compliance.conftest import Drain
@@ -41,7 +42,7 @@ def export(caller: Any, fields: dict[str, Any] | None = None, **headers: Any) ->
 
 def submit(chatbot: Chatbot, about: Any = None, kind: Kind = Kind.EXPORT, **fields: Any) -> Request:
     given = {"origin": Origin.API, "actor": "api:1", **fields}
-    return operations.submit(chatbot=chatbot, kind=kind, about=about or ByUci("member_id", "alice-77"), **given)
+    return submit_request(chatbot=chatbot, kind=kind, about=about or ByUci("member_id", "alice-77"), **given)
 
 
 def exports() -> int:
@@ -135,7 +136,7 @@ def test_a_reused_export_does_not_start_before_the_response(chatbot: Chatbot) ->
 def test_an_ended_export_is_not_reused(chatbot: Chatbot, status: str) -> None:
     first = submit(chatbot)
     if status == "cancelled":
-        operations.cancel(request_id=first.pk, actor="api:1")
+        decisions.cancel(request_id=first.pk, actor="api:1")
     else:
         over = {"failed_at": first.received_at, "error_code": "x"} if status == "failed" else {"uci_value": None}
         Request.objects.filter(pk=first.pk).update(status=status, **over)
@@ -160,8 +161,8 @@ def test_a_deletion_in_between_separates_two_exports(chatbot: Chatbot) -> None:
     assert not second.existing
     assert submit(chatbot).pk == second.pk
 
-    operations.cancel(request_id=second.pk, actor="api:1")
-    operations.cancel(request_id=deletion.pk, actor="api:1")
+    decisions.cancel(request_id=second.pk, actor="api:1")
+    decisions.cancel(request_id=deletion.pk, actor="api:1")
     assert submit(chatbot).pk == first.pk
 
     rejected = submit(chatbot, kind=Kind.DELETION)
@@ -169,7 +170,7 @@ def test_a_deletion_in_between_separates_two_exports(chatbot: Chatbot) -> None:
         status="on_hold", hold_reason="awaiting_approval", held_at=rejected.received_at
     )
     assert not submit(chatbot, reference="T-1").existing
-    operations.reject(request_id=rejected.pk, actor="user:1")
+    decisions.reject(request_id=rejected.pk, actor="user:1")
     assert submit(chatbot).pk == first.pk
 
 

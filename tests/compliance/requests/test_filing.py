@@ -8,8 +8,8 @@ from chatbots.models import Bucket, Variable
 from common.crypto import digest
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, Export
-from compliance.requests import operations
 from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit as submit_request
 from tests import factories
 from tests.calls import ALICE, SigningCaller
 
@@ -18,7 +18,7 @@ Kind = ComplianceRequest.Kind
 
 def submit(chatbot, kind=Kind.DELETION, uci_key="member_id") -> ComplianceRequest:
     origin = ComplianceRequest.Origin.COMMAND
-    return operations.submit(chatbot=chatbot, kind=kind, about=ByUci(uci_key, "42"), origin=origin, actor="command")
+    return submit_request(chatbot=chatbot, kind=kind, about=ByUci(uci_key, "42"), origin=origin, actor="command")
 
 
 def refused(chatbot, **changes) -> str:

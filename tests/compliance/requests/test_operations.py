@@ -8,8 +8,9 @@ from django.utils import timezone
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit as submit_request
 from compliance.work import claims
 from tests import factories
 from tests.factories import deletion_of, export_of
@@ -29,7 +30,7 @@ def submit(chatbot: Chatbot, uci_key="member_id", uci_value="42", **changes) -> 
         "origin": Origin.COMMAND,
         "actor": "command",
     }
-    return operations.submit(**call | changes)
+    return submit_request(**call | changes)
 
 
 def refused(operation, **call) -> str:
@@ -95,9 +96,9 @@ def test_grace_puts_a_request_off_and_the_console_always_gives_some(chatbot) -> 
 @pytest.mark.parametrize(
     ("operation", "status", "event"),
     [
-        (operations.approve, Status.ACCEPTED, "request.approved"),
-        (operations.reject, Status.REJECTED, "request.rejected"),
-        (operations.cancel, Status.CANCELLED, "request.cancelled"),
+        (decisions.approve, Status.ACCEPTED, "request.approved"),
+        (decisions.reject, Status.REJECTED, "request.rejected"),
+        (decisions.cancel, Status.CANCELLED, "request.cancelled"),
     ],
 )
 def test_a_held_request_can_be_decided(chatbot, operation, status, event) -> None:
@@ -110,7 +111,7 @@ def test_a_held_request_can_be_decided(chatbot, operation, status, event) -> Non
     assert ChangeLogEntry.objects.get().event == event
 
 
-@pytest.mark.parametrize("operation", [operations.approve, operations.reject])
+@pytest.mark.parametrize("operation", [decisions.approve, decisions.reject])
 def test_only_held_requests_are_decided(chatbot, operation) -> None:
     request = deletion_of(chatbot, "42")
 
@@ -120,12 +121,12 @@ def test_only_held_requests_are_decided(chatbot, operation) -> None:
 
 def test_a_request_can_be_cancelled_until_it_is_taken(chatbot) -> None:
     first, second = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    operations.cancel(request_id=first.pk, actor="command")
+    decisions.cancel(request_id=first.pk, actor="command")
 
     claims.take(Kind.DELETION)
 
-    assert refused(operations.cancel, request_id=second.pk, actor="command") == "not_cancellable"
-    assert operations.cancel(request_id=first.pk, actor="command").status == Status.CANCELLED
+    assert refused(decisions.cancel, request_id=second.pk, actor="command") == "not_cancellable"
+    assert decisions.cancel(request_id=first.pk, actor="command").status == Status.CANCELLED
     assert ChangeLogEntry.objects.filter(event="request.cancelled").count() == 1
 
 
@@ -133,8 +134,8 @@ def test_a_marking_deletion_cannot_be_cancelled_but_a_requeued_export_can(chatbo
     deletion = deletion_of(chatbot, "42", cutoff_at=timezone.now())
     export = export_of(chatbot, "43", cutoff_at=timezone.now())
 
-    assert refused(operations.cancel, request_id=deletion.pk, actor="command") == "not_cancellable"
-    assert operations.cancel(request_id=export.pk, actor="command").status == Status.CANCELLED
+    assert refused(decisions.cancel, request_id=deletion.pk, actor="command") == "not_cancellable"
+    assert decisions.cancel(request_id=export.pk, actor="command").status == Status.CANCELLED
 
 
 def test_a_retried_request_goes_to_the_end_of_the_queue(chatbot) -> None:
@@ -143,16 +144,16 @@ def test_a_retried_request_goes_to_the_end_of_the_queue(chatbot) -> None:
     )
     waiting = deletion_of(chatbot, "43")
 
-    retried = operations.retry(request_id=failed.pk, actor="command")
+    retried = decisions.retry(request_id=failed.pk, actor="command")
 
     assert (retried.status, retried.attempts, retried.error_code) == (Status.ACCEPTED, 0, "")
     assert retried.seq == failed.seq < waiting.seq
     assert retried.queued_at >= waiting.queued_at
-    assert refused(operations.retry, request_id=failed.pk, actor="command") == "not_retryable"
+    assert refused(decisions.retry, request_id=failed.pk, actor="command") == "not_retryable"
 
 
 def test_a_failed_request_without_its_selector_is_not_retried(chatbot) -> None:
     failed = deletion_of(chatbot, "42", status=Status.FAILED, failed_at=timezone.now(), error_code="x")
     ComplianceRequest.objects.update(uci_value=None)
 
-    assert refused(operations.retry, request_id=failed.pk, actor="command") == "not_retryable"
+    assert refused(decisions.retry, request_id=failed.pk, actor="command") == "not_retryable"

@@ -10,7 +10,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from conversations.extracts import rebuilds
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned
@@ -55,7 +55,7 @@ def test_a_deletion_fails_if_an_expired_file_cannot_be_removed(
     assert (request.status, request.error_code) == ("failed", "storage_locked")
     assert extract_of(chatbot).key
 
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     _go_on()
     request.refresh_from_db()
     assert request.status == "completed"

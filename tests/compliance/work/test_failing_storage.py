@@ -11,7 +11,7 @@ from common.storage import ObjectStorage, StorageError, errors
 from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.models import ComplianceRequest
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import claims
 from conversations.models import UploadedFile
 from tests import factories
@@ -47,7 +47,7 @@ def test_an_object_that_cannot_be_removed_delays_only_its_own_request(chatbot, s
     assert UploadedFile.objects.get().object_key == "uploads/1/42"
 
     monkeypatch.undo()
-    operations.retry(request_id=stuck.pk, actor="command")
+    decisions.retry(request_id=stuck.pk, actor="command")
     worker.drain(seconds=60)
 
     stuck.refresh_from_db()

@@ -18,7 +18,7 @@ from common.storage.removal import Removal, Removed
 from compliance import worker
 from compliance.erasure import engine, exports, ledger, rows, verify
 from compliance.models import Claim, ComplianceRequest, ExportConversation
-from compliance.requests import operations
+from compliance.requests import decisions
 from compliance.work import claims, sizes
 from conversations.intake import store
 from conversations.models import Conversation, Identity, Message, VariableValue
@@ -94,7 +94,7 @@ def test_a_document_does_not_move_a_new_conversation_before_a_deletion_that_goes
 
     moving = update("new", started_at="2026-11-01T09:00:00Z")
     assert [one.outcome for one in store(chatbot=chatbot, documents=[stored[1], moving])] == ["created", "unchanged"]
-    operations.retry(request_id=request.pk, actor="command")
+    decisions.retry(request_id=request.pk, actor="command")
     worker.drain(seconds=60)
 
     request.refresh_from_db()
@@ -224,7 +224,7 @@ def test_a_deletion_that_failed_after_a_later_mark_can_still_be_retried(chatbot,
     first.refresh_from_db()
     second.refresh_from_db()
     assert second.status == Status.COMPLETED
-    assert operations.is_retryable(first)
+    assert decisions.is_retryable(first)
 
 
 def test_an_object_that_two_sweeps_remove_is_counted_once(chatbot, storage, monkeypatch) -> None:
