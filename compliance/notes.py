@@ -17,7 +17,7 @@ from django.db.backends.utils import CursorWrapper
 
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
-from compliance.models.notes import MOST_CHARACTERS
+from compliance.models.requests import MOST_CHARACTERS_OF_NOTE
 from compliance.work import sql
 
 # Notes are few, and most of the time there are none: then nothing is looked up, nor is the long statement planned.
@@ -73,8 +73,8 @@ SELECT about.deletion_id, count(*)
 def checked(text: str) -> str:
     """Return a note as it is kept, without space around it. Raises Refused(`invalid`)."""
     text = text.replace("\r\n", "\n").strip()
-    if len(text) > MOST_CHARACTERS:
-        raise Refused("invalid", f"A note may have {MOST_CHARACTERS:,} characters.", pointer="/note")
+    if len(text) > MOST_CHARACTERS_OF_NOTE:
+        raise Refused("invalid", f"A note may have {MOST_CHARACTERS_OF_NOTE:,} characters.", pointer="/note")
     if "\0" in text:
         raise Refused("invalid", "A note must not hold NUL characters.", pointer="/note")
     return text

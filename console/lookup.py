@@ -7,9 +7,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from compliance.errors import Refused
-from compliance.requests import lookup
+from compliance.requests import queries
 from compliance.requests.inputs import ChatbotConfig
-from compliance.requests.lookup import Answer, LookupKind
+from compliance.requests.queries import LookupKind, LookupResult
 from console.common.pages import form, render
 from console.common.scope import one_of, visible_chatbots
 from conversations.search import MAX_RESULTS
@@ -50,10 +50,10 @@ def look_up(request: HttpRequest) -> HttpResponse:
         return render(request, _TEMPLATE, title=_TITLE)
     ucis = list(ChatbotConfig(chatbot).ucis)
     lookup_form = LookUpForm(request.POST if request.method == "POST" else None, ucis=ucis)
-    answer: Answer | None = None
+    answer: LookupResult | None = None
     if lookup_form.is_valid():
         try:
-            answer = lookup.look_up(
+            answer = queries.look_up(
                 chatbot=chatbot,
                 what=LookupKind(lookup_form.cleaned_data["what"]),
                 text=lookup_form.cleaned_data["text"],

@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                     "worked_at",
                     models.DateTimeField(help_text="When one of its workers took up a task last.", null=True),
                 ),
-                ("stopped_at", models.DateTimeField(help_text="When it was told to stop, and did.", null=True)),
+                ("stopped_at", models.DateTimeField(help_text="When it was asked to stop, and did.", null=True)),
                 (
                     "died_at",
                     models.DateTimeField(

@@ -1,13 +1,9 @@
 """Requests and what belongs to them: claims, exports, remaining copies, answered calls, callbacks, notes."""
 
-from compliance.models.callbacks import Callback
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
-from compliance.models.heartbeats import Heartbeat
-from compliance.models.notes import RequestNote
-from compliance.models.notices import Mailbox, Notice
-from compliance.models.occurrences import Occurrence
-from compliance.models.replays import Replay
-from compliance.models.requests import Claim, ComplianceRequest
+from compliance.models.notifications import Callback, Mailbox, Notice
+from compliance.models.requests import ComplianceRequest, Replay, RequestNote
+from compliance.models.workers import Claim, Heartbeat, Occurrence
 
 __all__ = [
     "Callback",

@@ -1,4 +1,4 @@
-"""Requests, and the claims of workers on them.
+"""Requests, the notes on them, and the calls that they answer.
 
 ComplianceRequest is the durable queue as well as the record. Its states and who may change them are in
 `compliance/requests/__init__.py`; what workers take, in `compliance/work/claims.py`.
@@ -11,35 +11,9 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 
 from chatbots.models import CALLBACK_URL, Chatbot, Variable
+from compliance.models.workers import Claim
 
-
-class Claim(models.Model):
-    """The set of requests one worker has taken. The row is the fence: a worker that cannot lock it writes nothing.
-
-    `expires_at` is read against the database's clock only.
-    """
-
-    owner = models.CharField(max_length=100, help_text="Host, cluster and process: host:parent's pid:pid.")
-    token = models.UUIDField(help_text="Fencing token: known to the worker that took the claim, to no other.")
-    is_large = models.BooleanField(default=False, help_text="Of the large lane: counts against its limit.")
-    bucket_of = models.ForeignKey(
-        Chatbot,
-        null=True,
-        on_delete=models.PROTECT,
-        related_name="+",
-        db_index=False,
-        help_text="The chatbot whose own bucket it may call; the others call the hosted one alone.",
-    )
-    expires_at = models.DateTimeField()
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    class Meta:
-        # No other index: there are a handful of rows, and one on a column that every renewal of a claim writes would
-        # keep PostgreSQL from updating them in place.
-        constraints = [models.UniqueConstraint(name="claim_one_per_bucket", fields=["bucket_of"])]
-
-    def __str__(self) -> str:
-        return f"claim {self.pk}"
+MOST_CHARACTERS_OF_NOTE = 1_000
 
 
 class ComplianceRequest(models.Model):
@@ -349,3 +323,54 @@ class ComplianceRequest(models.Model):
     def selector(self) -> Selector:
         """The selector type; known even after the value is cleared."""
         return self.Selector.UCI if self.variable_id is not None else self.Selector.CONVERSATIONS
+
+
+class RequestNote(models.Model):
+    """The note of one decision; its entry in the change log has the actor, time and reason.
+
+    The text is emptied when a deletion of the same chatter completes, at the latest after ERASURE_LEDGER_DAYS;
+    the row stays.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="notes", db_index=False)
+    entry_id = models.BigIntegerField(help_text="The decision's entry of the change log; no database constraint.")
+    text = models.CharField(max_length=MOST_CHARACTERS_OF_NOTE, null=True, help_text="Null once erased.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [
+            # Those that hold something, by when it has to go; also shows at once whether there is any.
+            models.Index(name="requestnote_kept", fields=["created_at"], condition=Q(text__isnull=False)),
+        ]
+        constraints = [
+            # Also finds a request's notes.
+            models.UniqueConstraint(name="requestnote_once", fields=["request", "entry_id"]),
+            models.CheckConstraint(name="requestnote_says_something", condition=~Q(text="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"note {self.pk}"
+
+
+class Replay(models.Model):
+    """A call that was answered: the same call on the same path gets the same request for an answer."""
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
+    path = models.CharField(max_length=200)
+    digest = models.BinaryField(max_length=32, help_text="Keyed digest of the signature or Idempotency-Key.")
+    body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
+    request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
+    existing = models.BooleanField(
+        default=False, db_default=False, help_text="Whether an equal export, filed before, was the answer."
+    )
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="replay_once", fields=["chatbot", "path", "digest"]),
+        ]
+        indexes = [models.Index(name="replay_expiry", fields=["expires_at"])]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk}"

@@ -1,25 +1,39 @@
-"""Send mails to officers: outside transactions, with time limits. What cannot be sent is in a later mail."""
+"""Write mails to officers and send them: outside transactions, with time limits. What cannot be sent is in a later
+mail. A mail names requests by their ids, and no person.
+"""
 
 import logging
 import smtplib
 import ssl
 import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.core.mail import get_connection
+from django.core.mail import EmailMessage, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
 from common import outbound
-from compliance.notifications import detect, outbox
-from compliance.notifications.message import compose
-from compliance.notifications.outbox import OfficerMail
+from compliance.deadlines import DUE_SOON_WITHIN
+from compliance.models import ComplianceRequest, Notice
+from compliance.notifications import outbox
+from compliance.notifications.outbox import MOST_COUNTED, MOST_ITEMS, MailItem, OfficerMail
 
 logger = logging.getLogger(__name__)
 
 # No further mail is begun later in a turn.
 TURN_SECONDS = 20.0
 _BYE_SECONDS = 2.0
+
+_TITLES = {
+    Notice.Event.OVERDUE: "Overdue",
+    Notice.Event.FAILED: "Failed",
+    Notice.Event.ON_HOLD: "On hold: needs a decision",
+    Notice.Event.DUE_SOON: f"Due within {DUE_SOON_WITHIN.days} days",
+}
 
 
 def deliver(*, seconds: float = TURN_SECONDS) -> bool:
@@ -29,7 +43,7 @@ def deliver(*, seconds: float = TURN_SECONDS) -> bool:
     """
     if not settings.MAILS:
         return False
-    detect.create_notices()
+    outbox.create_notices()
     end = time.monotonic() + seconds
     server = get_connection()
     try:
@@ -53,7 +67,7 @@ def _send(mail: OfficerMail, server: BaseEmailBackend) -> bool:
     try:
         with outbound.within(outbound.MAIL_SECONDS, answer_bytes=outbound.MAIL_ANSWER_BYTES):
             server.open()
-            server.send_messages([compose(mail)])
+            server.send_messages([_compose(mail)])
     except (OSError, ValueError) as error:  # those of smtplib are OSError
         code = _code(error)
         # Neither the text nor the arguments: both name addresses.
@@ -84,3 +98,63 @@ def _code(error: OSError | ValueError) -> str:
 def _close(server: BaseEmailBackend) -> None:
     with suppress(OSError), outbound.within(_BYE_SECONDS):
         server.close()
+
+
+def _compose(mail: OfficerMail) -> EmailMessage:
+    """Return the mail with an officer's new notices. Plain text; no link without CONSOLE_URL."""
+    return EmailMessage(
+        subject=_subject(mail.items),
+        body="\n".join(_lines(mail.items)),
+        from_email=settings.DEFAULT_FROM_EMAIL,
+        to=[mail.address],
+        # Keeps auto-responders from replying.
+        headers={"Auto-Submitted": "auto-generated"},
+    )
+
+
+def _subject(items: Sequence[MailItem]) -> str:
+    number = len({item.request_id for item in items})
+    many = f"More than {MOST_COUNTED:,} requests need you" if len(items) > MOST_COUNTED else _counted(number)
+    events = Counter(item.event for item in items[:MOST_COUNTED])
+    events_text = ", ".join(f"{count:,} {event.label.lower()}" for event in _TITLES if (count := events[event]))
+    return f"[Data Compliance] {many}: {events_text}"
+
+
+def _counted(number: int) -> str:
+    return "1 request needs you" if number == 1 else f"{number:,} requests need you"
+
+
+def _lines(items: Sequence[MailItem]) -> Iterator[str]:
+    for event, group in groupby(items[:MOST_ITEMS], key=lambda item: Notice.Event(item.event)):
+        yield _TITLES[event]
+        yield ""
+        for item in group:
+            yield from _about(item)
+    if left := len(items) - MOST_ITEMS if len(items) > MOST_ITEMS else 0:
+        counted = f"and {left:,} more" if len(items) <= MOST_COUNTED else f"and more than {left - 1:,} more"
+        yield f"{counted}." + _link("/admin/requests/", " All of them: ")
+        yield ""
+    yield "You get this as an officer of these chatbots, at most once an hour."
+    yield "Switch such mails off in the console, under Mails." + _link("/admin/mails/", " ")
+
+
+def _about(item: MailItem) -> Iterator[str]:
+    kind = ComplianceRequest.Kind(item.kind).label
+    due = item.due_at.astimezone(ZoneInfo(item.timezone))
+    yield f"* {kind} {item.request_id}, chatbot {' '.join(item.chatbot.split())}"
+    yield f"  {_state(item)}"
+    yield f"  Due {due:%Y-%m-%d %H:%M} ({item.timezone})"
+    if link := _link(f"/admin/requests/{item.request_id}/", ""):
+        yield f"  {link}"
+    yield ""
+
+
+def _state(item: MailItem) -> str:
+    state = ComplianceRequest.Status(item.status).label
+    if item.status == ComplianceRequest.Status.ON_HOLD and item.hold_reason:
+        return f"{state}: {ComplianceRequest.HoldReason(item.hold_reason).label}"
+    return f"{state}: {item.error_code}" if item.status == ComplianceRequest.Status.FAILED else state
+
+
+def _link(path: str, before: str) -> str:
+    return f"{before}{settings.CONSOLE_URL}{path}" if settings.CONSOLE_URL else ""

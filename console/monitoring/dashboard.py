@@ -11,8 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from compliance import figures
-from compliance.figures import Number, Period
 from compliance.models import ComplianceRequest
 from compliance.work import health, heartbeats
 from compliance.work.health import Waiting
@@ -20,6 +18,8 @@ from compliance.work.heartbeats import Cluster, Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
 from console.common.scope import ChatbotScope, scope_of
+from console.monitoring import dashboard_queries as queries
+from console.monitoring.dashboard_queries import Number, Period
 from console.templatetags.console import duration
 from conversations.usage import conversations_per_day
 
@@ -46,7 +46,7 @@ class KindRow:
 
     kind: str
     cells: Sequence[tuple[str, int, str]]
-    duration: figures.Duration | None
+    duration: queries.Duration | None
 
 
 class Links:
@@ -69,7 +69,7 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     first = now.astimezone(ZoneInfo(scope.zone)).date() - (days - 1) * _ONE_DAY
     links = Links(scope)
-    period = figures.filed_since(scope.ids, since=_midnight(first, scope.zone), zone=scope.zone)
+    period = queries.filed_since(scope.ids, since=_midnight(first, scope.zone), zone=scope.zone)
     clusters = heartbeats.clusters()
     oldest = health.oldest_waiting(scope.ids)
     return render(
@@ -79,10 +79,10 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         scope=scope,
         days=days,
         periods=PERIODS,
-        tiles=_tiles(figures.open_now(scope.ids), oldest, clusters, links),
+        tiles=_tiles(queries.open_now(scope.ids), oldest, clusters, links),
         alive=sum(cluster.condition is Condition.ALIVE for cluster in clusters),
         waits_long=oldest is not None and oldest.age > health.LONGEST_WAIT,
-        needs=figures.needs_somebody(scope.ids),
+        needs=queries.needs_attention(scope.ids),
         charts=_charts(scope, first, now, period, links),
         period=period,
         since=first,
@@ -95,7 +95,7 @@ def _days(given: str) -> int:
 
 
 def _tiles(
-    open_now: figures.OpenRequests, oldest: Waiting | None, clusters: Sequence[Cluster], links: Links
+    open_now: queries.OpenRequests, oldest: Waiting | None, clusters: Sequence[Cluster], links: Links
 ) -> list[Tile]:
     def of(status: Status, label: str, tone: str = "", note: str = "") -> Tile:
         return _tile(label, open_now.by_status[status], links.requests(status=status), tone, note)

@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from django import forms
 
-from compliance.models.notes import MOST_CHARACTERS
+from compliance.models.requests import MOST_CHARACTERS_OF_NOTE
 from compliance.requests.decisions import REASONS, Decision
 
 
@@ -16,7 +16,7 @@ class DecisionForm(forms.Form):
     note = forms.CharField(
         label="Note (optional)",
         required=False,
-        max_length=MOST_CHARACTERS,
+        max_length=MOST_CHARACTERS_OF_NOTE,
         # A browser that restores the text would keep it longer than we do.
         widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off"}),
         help_text="Visible to everyone who can see the request. Write no more about the person than necessary: the "

@@ -323,7 +323,7 @@ class Day:
             request = ComplianceRequest.objects.filter(chatbot=self.chatbot).latest("id")
             large = ComplianceRequest.objects.filter(chatbot=self.chatbot, conversations__gt=0).earliest("id")
         assert self.token.get(f"requests/{request.pk}").status_code == 200
-        # The dashboard's numbers are of what there is: `tests/compliance/test_figures.py`. These are lists.
+        # The dashboard has a test of its own: `tests/console/monitoring/test_dashboard_queries.py`. These are lists.
         given_up = {"state": "given_up", "error": "no_answer", "event": "failed"}
         lists = [("exports", {}), ("callbacks", {}), ("callbacks", given_up), ("extracts", {}), *LISTS]
         for name, filters in lists:

@@ -17,7 +17,7 @@ from chatbots.models import ChangeLogEntry, Chatbot, Membership
 from chatbots.operations.chatbots import set_mails
 from compliance import tasks
 from compliance.models import ComplianceRequest, Mailbox, Notice
-from compliance.notifications import delivery, detect
+from compliance.notifications import delivery, outbox
 from compliance.requests import decisions
 from tests import hostile
 from tests.factories import deletion_of, export_of
@@ -136,7 +136,7 @@ def test_an_event_resolved_before_the_mail_is_not_notified(
     server: MailServer, officer: User, chatbot: Chatbot
 ) -> None:
     request = held(chatbot)
-    detect.create_notices()
+    outbox.create_notices()
     decisions.approve(request_id=request.pk, actor="command")
 
     delivery.deliver()
@@ -271,8 +271,7 @@ def test_an_officer_whose_mail_is_being_sent_gets_no_second_one(
     server: MailServer, officer: User, chatbot: Chatbot
 ) -> None:
     failed(chatbot)
-    detect.create_notices()
-    from compliance.notifications import outbox
+    outbox.create_notices()
 
     mail = outbox.take()
 
@@ -305,5 +304,5 @@ def test_the_sweep_enqueues_mails_if_a_server_is_configured(
     assert len(server.mails) == 1
     Notice.objects.update(created_at=timezone.now() - 31 * DAY)
     ComplianceRequest.objects.update(held_at=timezone.now() - 31 * DAY)
-    detect.create_notices()
+    outbox.create_notices()
     assert not Notice.objects.exists(), "old notices go"

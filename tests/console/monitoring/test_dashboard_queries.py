@@ -8,10 +8,10 @@ from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from chatbots.models import Chatbot
-from compliance import figures
 from compliance.models import ComplianceRequest
 from compliance.requests.queries import first_id
 from console.common.charts import Series, bars
+from console.monitoring import dashboard_queries as queries
 from console.templatetags.console import duration
 from conversations.usage import conversations_per_day
 from tests.factories import ConversationFactory, deletion_of, export_of
@@ -55,8 +55,8 @@ def test_open_and_overdue_requests_are_counted(chatbot: Chatbot, neighbour: Chat
     filed(chatbot, now - 40 * DAY, took=1)
     ComplianceRequest.objects.filter(status="completed").update(due_at=now - DAY)
 
-    ours = figures.open_now([chatbot.pk])
-    both = figures.open_now([chatbot.pk, neighbour.pk])
+    ours = queries.open_now([chatbot.pk])
+    both = queries.open_now([chatbot.pk, neighbour.pk])
 
     assert {status: str(number) for status, number in ours.by_status.items()} == {
         "accepted": "3",
@@ -66,16 +66,16 @@ def test_open_and_overdue_requests_are_counted(chatbot: Chatbot, neighbour: Chat
     }
     assert (str(ours.overdue), str(ours.due_soon)) == ("2", "1")
     assert (str(both.by_status[Status.ON_HOLD]), str(both.overdue), str(both.due_soon)) == ("3", "3", "2")
-    assert str(figures.open_now([]).overdue) == "0"
+    assert str(queries.open_now([]).overdue) == "0"
 
 
 def test_counts_over_the_limit_are_shown_as_more(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "MOST_COUNTED", 2)
+    monkeypatch.setattr(queries, "MOST_COUNTED", 2)
     now = timezone.now()
     for due in (-2 * DAY, DAY, 2 * DAY, 20 * DAY):
         held(chatbot, due_at=now + due, received_at=now - 20 * DAY)
 
-    found = figures.open_now([chatbot.pk])
+    found = queries.open_now([chatbot.pk])
 
     assert (str(found.by_status[Status.ON_HOLD]), str(found.by_status[Status.FAILED])) == ("2+", "0")
     assert (str(found.overdue), str(found.due_soon)) == ("1", "1+")
@@ -88,7 +88,7 @@ def test_requests_that_need_attention_begin_with_the_overdue_ones(chatbot: Chatb
     later = failed(chatbot, due_at=now + 9 * DAY)
     soon = held(neighbour, due_at=now + 2 * DAY)
 
-    found = figures.needs_somebody([chatbot.pk, neighbour.pk])
+    found = queries.needs_attention([chatbot.pk, neighbour.pk])
 
     assert [one.id for one in found] == [late.pk, soon.pk, later.pk]
     assert [one.why for one in found] == [
@@ -96,7 +96,7 @@ def test_requests_that_need_attention_begin_with_the_overdue_ones(chatbot: Chatb
         "On hold: Waiting for the approval of another person",
         "Failed: x",
     ]
-    assert [one.id for one in figures.needs_somebody([neighbour.pk])] == [soon.pk]
+    assert [one.id for one in queries.needs_attention([neighbour.pk])] == [soon.pk]
 
 
 def test_a_period_shows_its_requests_and_durations(chatbot: Chatbot, neighbour: Chatbot) -> None:
@@ -108,7 +108,7 @@ def test_a_period_shows_its_requests_and_durations(chatbot: Chatbot, neighbour: 
     filed(chatbot, since - timedelta(minutes=1), took=9_999)
     filed(neighbour, since + timedelta(minutes=1), took=9_999)
 
-    period = figures.filed_since([chatbot.pk], since=since, zone="UTC")
+    period = queries.filed_since([chatbot.pk], since=since, zone="UTC")
 
     assert period.per_day == {
         ("deletion", date(2026, 10, 20)): 101,
@@ -139,7 +139,7 @@ def test_days_are_those_of_the_zone_also_when_clocks_change(chatbot: Chatbot) ->
         filed(chatbot, at)
         ConversationFactory.create(chatbot=chatbot, started_at=at)
 
-    period = figures.filed_since([chatbot.pk], since=before, zone="Europe/Paris")
+    period = queries.filed_since([chatbot.pk], since=before, zone="Europe/Paris")
     began = conversations_per_day([chatbot.pk], zone="Europe/Paris", since=first, until=after + timedelta(minutes=1))
 
     assert period.per_day == {("deletion", day - DAY): 1, ("deletion", day): 2, ("deletion", day + DAY): 1}

@@ -47,7 +47,7 @@ SELECT r.status, r.kind, count(*) FILTER (WHERE NOT r.is_last), bool_or(r.is_las
  GROUP BY 1, 2
 """  # noqa: S608  (a text of ours)
 
-_NEEDS_SOMEBODY = f"""
+_NEEDS_ATTENTION = f"""
 SELECT r.id, b.slug, b.name, r.kind, r.status, r.hold_reason, r.error_code, r.received_at, r.due_at,
        {OVERDUE_SQL} AS is_overdue
   {_OPEN_OF_CHATBOTS}
@@ -98,7 +98,7 @@ class OpenRequests:
 
 
 @dataclass(frozen=True)
-class NeedsSomebody:
+class AttentionItem:
     """A request that waits for a person, or that is overdue."""
 
     id: UUID
@@ -150,7 +150,7 @@ class Period:
 def open_now(chatbots: Collection[int]) -> OpenRequests:
     """Count what is not over. Of each state of a chatbot the oldest are counted, up to a limit."""
     most = MOST_COUNTED if len(chatbots) <= 1 else min(MOST_COUNTED, max(500, _MOST_READ // len(chatbots)))
-    rows = _fetch(_OPEN, _of(chatbots) | {"most": most + 1})
+    rows = fetch(_OPEN, _of(chatbots) | {"most": most + 1})
     return OpenRequests(
         by_status={status: _sum([row for row in rows if row[0] == status], 2) for status in OPEN},
         overdue=_sum(rows, 4),
@@ -158,10 +158,10 @@ def open_now(chatbots: Collection[int]) -> OpenRequests:
     )
 
 
-def needs_somebody(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> list[NeedsSomebody]:
+def needs_attention(chatbots: Collection[int], *, most: int = _MOST_SHOWN) -> list[AttentionItem]:
     """Return what needs attention: what is overdue first, then what is held or failed, the first due first."""
     values = _of(chatbots) | {"most": most, "shown": most}
-    return [NeedsSomebody(*row) for row in _fetch(_NEEDS_SOMEBODY, values)]
+    return [AttentionItem(*row) for row in fetch(_NEEDS_ATTENTION, values)]
 
 
 def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Period:
@@ -173,7 +173,7 @@ def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Per
         "first": first_id(since - _CLOCKS_APART),
         "most": MOST_OF_PERIOD,
     }
-    [(number, days, states, durations)] = _fetch(_PERIOD, values)
+    [(number, days, states, durations)] = fetch(_PERIOD, values)
     return Period(
         per_day={(row["kind"], date.fromisoformat(row["day"])): row["number"] for row in _rows(days)},
         by_status={(row["kind"], row["status"]): row["number"] for row in _rows(states)},
@@ -193,11 +193,6 @@ def _of(chatbots: Collection[int]) -> dict[str, Any]:
 def _sum(rows: Sequence[tuple[Any, ...]], place: int) -> Number:
     """Sum a column of _OPEN; the next one says whether there is more."""
     return Number(sum(row[place] for row in rows), not any(row[place + 1] for row in rows))
-
-
-def _fetch(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = fetch(statement, values)
-    return rows
 
 
 def _rows(found: Any) -> list[dict[str, Any]]:
