@@ -43,7 +43,7 @@ def run(run: Run) -> None:
         ours.append(seconds)
         peaks.append(peak)
         run.tell(f"floor {floors[-1]:.2f} s, ours {ours[-1]:.2f} s")
-    name = "queued deletions, days made again"
+    name = "queued deletions, days rebuilt"
     run.add(Result(name, chatters // 2, median(floors), median(ours), None, peak_mib=max(peaks)))
     run.note(
         f"deletions with {_DAYS} days to be made again, a second: floor {chatters / 2 / median(floors):,.0f}, "
