@@ -53,8 +53,8 @@ class LimitKind(enum.Enum):
     """What failed too often."""
 
     PAIR = "this name from this address"
-    ADDRESS = "this address, with whatever names"
-    NAME = "this name, from whatever addresses"
+    ADDRESS = "this address, with any names"
+    NAME = "this name, from any addresses"
 
 
 class Locked(Exception):

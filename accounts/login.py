@@ -10,19 +10,20 @@ from typing import Any, cast
 from django.conf import settings
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth import REDIRECT_FIELD_NAME, login
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
-from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from accounts import second_factor
+from accounts import lockouts, proof, second_factor
 from accounts.forms import CodeForm
 
 _AWAITED = "access_code_awaited"
@@ -36,6 +37,34 @@ ENDED = {
     "idle": "You were logged out due to inactivity. Log in again to continue.",
     "access": "You were logged out because your access changed. Log in again to continue.",
 }
+
+
+class StaffBackend(ModelBackend):
+    """Authenticates staff. Permissions come from Memberships, not from Django's permissions."""
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **_kwargs: Any
+    ) -> User | None:
+        """Return the staff user with this password. Raises Locked or TooBusy before checking it."""
+        if username is None or password is None:
+            return None
+        if request is None:
+            raise ValueError("authenticate() needs the request, to count failures.")
+        with lockouts.attempt(request, username) as attempt:
+            user = super().authenticate(request, username, password)
+            if not (isinstance(user, User) and user.is_staff):
+                attempt.failed()
+                return None
+            attempt.undo()
+            return user
+
+    def get_user(self, user_id: Any) -> User | None:
+        """Return the user with `has_factor`."""
+        user = second_factor.with_factor(User.objects.all()).filter(pk=user_id).first()
+        return user if self.user_can_authenticate(user) else None
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:  # noqa: ARG002
+        return set()
 
 
 class _PasswordView(LoginView):
@@ -79,7 +108,7 @@ def ask_code(request: HttpRequest) -> HttpResponse:
         request.session.flush()
         user.otp_device = form.device  # type: ignore[attr-defined]  # django-otp takes it into the session
         login(request, user, backend=_BACKEND)
-        return HttpResponseRedirect(_next_url(request))
+        return HttpResponseRedirect(proof.next_url(request))
     return render(
         request,
         "accounts/login_code.html",
@@ -102,9 +131,3 @@ def _awaited_user(request: HttpRequest) -> User | None:
     # After a change of the password the first step has to be repeated.
     is_same = found is not None and constant_time_compare(awaited["hash"], found.get_session_auth_hash())
     return found if is_same else None
-
-
-def _next_url(request: HttpRequest) -> str:
-    there = request.GET.get(REDIRECT_FIELD_NAME, "")
-    is_ours = url_has_allowed_host_and_scheme(there, {request.get_host()}, require_https=request.is_secure())
-    return there if is_ours else reverse("admin:index")

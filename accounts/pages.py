@@ -66,7 +66,7 @@ def confirm_password(request: HttpRequest) -> HttpResponse:
         if proof.is_right(request, form.cleaned_data["password"]):
             return redirect(proof.next_url(request))
         form.add_error("password", "Incorrect password.")
-    again = proof.has_unsent_form(request)
+    again = proof.SEND_AGAIN in request.GET
     return _page(request, "confirm_password", "Confirm your password", form=form, again=again)
 
 
@@ -157,7 +157,7 @@ def _page(request: HttpRequest, name: str, title: str, **context: Any) -> HttpRe
     full_context = {
         **admin.site.each_context(request),
         "title": title,
-        "owes": access_of(request) is Access.NEEDS_SECOND_FACTOR,
+        "must_set_up": access_of(request) is Access.NEEDS_SECOND_FACTOR,
         **context,
     }
     page = render(request, f"accounts/{name}.html", full_context)

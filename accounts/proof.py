@@ -11,7 +11,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from accounts import lockouts, sessions
 
-_SEND_AGAIN = "again"
+SEND_AGAIN = "again"
 
 
 class PasswordNeeded(Exception):
@@ -42,15 +42,12 @@ def ask(request: HttpRequest) -> HttpResponse:
     if request.method not in {"GET", "HEAD"}:
         came_from = urlsplit(request.headers.get("Referer", ""))
         is_ours = came_from.netloc == request.get_host()
-        parameters = {REDIRECT_FIELD_NAME: came_from.path if is_ours else reverse("admin:index"), _SEND_AGAIN: "1"}
+        parameters = {REDIRECT_FIELD_NAME: came_from.path if is_ours else reverse("admin:index"), SEND_AGAIN: "1"}
     return HttpResponseRedirect(f"{reverse('console:confirm_password')}?{urlencode(parameters)}")
 
 
-def has_unsent_form(request: HttpRequest) -> bool:
-    return _SEND_AGAIN in request.GET
-
-
 def next_url(request: HttpRequest) -> str:
+    """Return the page that the URL names, or the dashboard if it is on another host."""
     there = request.GET.get(REDIRECT_FIELD_NAME, "")
     is_ours = url_has_allowed_host_and_scheme(there, {request.get_host()}, require_https=request.is_secure())
     return there if is_ours else reverse("admin:index")

@@ -28,7 +28,7 @@ class Access(enum.Enum):
 
 
 def access_of(request: HttpRequest) -> Access:
-    from accounts import second_factor  # noqa: PLC0415  (needs the models; the site is made before them)
+    from accounts import second_factor  # noqa: PLC0415  (needs the models; the site is created before them)
 
     user = request.user
     if not (user.is_active and getattr(user, "is_staff", False)):

@@ -1,6 +1,6 @@
-"""Instants in the API."""
+"""Instants in the API, and the beginnings of days."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, tzinfo
 from typing import Annotated, overload
 
 from pydantic import GetPydanticSchema, WithJsonSchema
@@ -36,3 +36,8 @@ def rfc3339(at: datetime | None) -> str | None: ...
 def rfc3339(at: datetime | None) -> str | None:
     """Return an instant as RFC 3339 in UTC, with microseconds and a Z."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ") if at else None
+
+
+def midnight(day: date, zone: tzinfo) -> datetime:
+    """Return the instant at which a day begins in a time zone. Where clocks skip midnight, it is when they do."""
+    return datetime.combine(day, time(), zone).astimezone(UTC)

@@ -114,7 +114,7 @@ STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 APPEND_SLASH = False
 
-AUTHENTICATION_BACKENDS = ["accounts.backends.StaffBackend"]
+AUTHENTICATION_BACKENDS = ["accounts.login.StaffBackend"]
 
 PASSWORD_HASHERS = ["accounts.hashing.OneAtATime"]
 

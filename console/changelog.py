@@ -1,17 +1,17 @@
-"""The change log of a chatbot, for its officers."""
+"""The change log of a chatbot, for its officers, and names for the actors in it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
 from chatbots.changelog import VOCABULARY
-from chatbots.models import ChangeLogEntry, Chatbot
-from console.common.actors import names_of
+from chatbots.models import ApiKey, ChangeLogEntry, Chatbot
 from console.common.lists import paginate
 from console.common.pages import page, render
 from console.common.scope import DECIDE, may, visible_chatbots
@@ -112,3 +112,24 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+_OTHERS = {"command": "Operator (command)", "worker": "Worker"}
+
+
+def names_of(actors: Iterable[str]) -> dict[str, str]:
+    """Return a name for each actor, with two queries at most."""
+    known = set(actors)
+    users, prefixes = _ids(known, "user"), _ids(known, "api")
+    names: dict[str, str] = {}
+    if numbers := [int(one) for one in users if one.isdecimal()]:
+        found = User.objects.filter(pk__in=numbers).values_list("pk", "username")
+        names |= {f"user:{pk}": username for pk, username in found}
+    if prefixes:
+        keys = ApiKey.objects.filter(prefix__in=prefixes).values_list("prefix", "label")
+        names |= {f"api:{prefix}": f"API key {label} ({prefix})" for prefix, label in keys}
+    return {actor: names.get(actor) or _OTHERS.get(actor, actor) for actor in known}
+
+
+def _ids(actors: Iterable[str], kind: str) -> list[str]:
+    return [actor.partition(":")[2] for actor in actors if actor.startswith(f"{kind}:")]

@@ -2,12 +2,12 @@
 
 from django.urls import URLPattern, path
 
-import accounts.urls
+from accounts import login, pages
 from console import changelog, chatbots, lookup
-from console.conversations import extracts_page, log_page, transcript_page
-from console.filing import many_views, views
-from console.monitoring import callbacks, dashboard, exports, mails, workers
-from console.requests import bulk, list_page, request_page
+from console.conversations import log_page, transcript_page
+from console.filing import views
+from console.monitoring import dashboard, files, notifications
+from console.requests import list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_page
 
@@ -15,14 +15,19 @@ _REQUEST = "requests/<uuid:request_id>/"
 _SETTINGS = "settings/<slug:slug>/"
 
 urlpatterns: list[URLPattern] = [
-    *accounts.urls.urlpatterns,
+    path("login/code/", login.ask_code, name="login_code"),
+    path("confirm-password/", pages.confirm_password, name="confirm_password"),
+    path("second-factor/", pages.overview, name="second_factor"),
+    path("second-factor/set-up/", pages.set_up, name="second_factor_set_up"),
+    path("second-factor/recovery-codes/", pages.renew_recovery_codes, name="second_factor_recovery_codes"),
+    path("second-factor/remove/", pages.remove, name="second_factor_remove"),
     path("", dashboard.dashboard, name="dashboard"),
     path("conversations/", log_page.log, name="conversations"),
     path("conversations/<int:number>/", transcript_page.transcript, name="conversation"),
     path("conversations/<int:number>/files/<int:file_id>/", transcript_page.file, name="conversation_file"),
     path("lookup/", lookup.look_up, name="lookup"),
     path("requests/", list_page.requests, name="requests"),
-    path("requests/decide/", bulk.decide, name="requests_decide"),
+    path("requests/decide/", list_page.decide, name="requests_decide"),
     path(_REQUEST, request_page.request_page, name="request"),
     path(f"{_REQUEST}progress/", request_page.progress, name="request_progress"),
     path(f"{_REQUEST}download/", request_page.download, name="request_download"),
@@ -30,10 +35,10 @@ urlpatterns: list[URLPattern] = [
     path(f"{_REQUEST}<slug:action>/", request_page.act, name="request_action"),
     path("file/", views.choose_chatbot, name="file"),
     path("file/<slug:slug>/", views.file_request, name="file_request"),
-    path("file/<slug:slug>/many/", many_views.file_many, name="file_many"),
-    path("exports/", exports.exports, name="exports"),
-    path("extracts/", extracts_page.extracts, name="extracts"),
-    path("extracts/again/", extracts_page.rebuild, name="extracts_again"),
+    path("file/<slug:slug>/many/", views.file_many, name="file_many"),
+    path("exports/", files.exports, name="exports"),
+    path("extracts/", files.extracts, name="extracts"),
+    path("extracts/again/", files.rebuild, name="extracts_again"),
     path("chatbots/", chatbots.chatbots, name="chatbots"),
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
     path(_SETTINGS, settings_page, name="settings"),
@@ -50,9 +55,9 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}keys/<slug:prefix>/limit/", actions.change_limit, name="change_limit"),
     path(f"{_SETTINGS}callbacks/", actions.create_callback_secret, name="create_callback_secret"),
     path(f"{_SETTINGS}members/", actions.set_member, name="set_member"),
-    path("callbacks/", callbacks.callbacks, name="callbacks"),
-    path("callbacks/resend/", callbacks.resend, name="callbacks_resend"),
-    path("workers/", workers.workers, name="workers"),
+    path("callbacks/", notifications.callbacks, name="callbacks"),
+    path("callbacks/resend/", notifications.resend, name="callbacks_resend"),
+    path("workers/", dashboard.workers, name="workers"),
     path("changelog/", changelog.changelog, name="changelog"),
-    path("mails/", mails.mails, name="mails"),
+    path("mails/", notifications.mails, name="mails"),
 ]

@@ -37,7 +37,18 @@ class ShortPaginator(Paginator):
         return len(self.object_list.values_list("pk", flat=True)[: self.most])
 
 
-class SuperusersOnly(ModelAdmin):
+class _ReadOnly:
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
+
+
+class SuperusersOnly(_ReadOnly, ModelAdmin):
     """Shows rows to superusers and changes nothing. Django's history identifies rows by number only."""
 
     paginator = ShortPaginator
@@ -48,15 +59,6 @@ class SuperusersOnly(ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return is_superuser(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         # Django would look up a field without a name for an empty `_to_field`.
@@ -84,7 +86,7 @@ def _log(request: HttpRequest, obj: Model, flag: int, message: Any) -> LogEntry:
     )
 
 
-class ReadOnlyInline(TabularInline):
+class ReadOnlyInline(_ReadOnly, TabularInline):
     """Rows of a page that has checked its permissions already: shown, never changed."""
 
     extra = 0
@@ -92,12 +94,3 @@ class ReadOnlyInline(TabularInline):
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
-        return False

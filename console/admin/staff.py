@@ -71,7 +71,7 @@ class StaffAdmin(SuperusersOnly, auth_admin.UserAdmin):  # type: ignore[type-arg
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
 
-    has_add_permission = SuperusersOnly.has_module_permission
+    has_add_permission = SuperusersOnly.has_view_permission
     has_change_permission = SuperusersOnly.has_view_permission
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

@@ -95,12 +95,8 @@ def _day(place: int, day: date, series: Sequence[Series], top: int) -> Day:
         if number:
             pieces.append(Piece(place * _SLOT + (_SLOT - _BAR) // 2, HEIGHT - below - height, _BAR, height, tone))
         below += height
-        cells.append(Cell(number, _link(each, day) if number else ""))
+        cells.append(Cell(number, each.link.replace("{day}", day.isoformat()) if number else ""))
     return Day(day, cells, pieces, place * _SLOT)
-
-
-def _link(series: Series, day: date) -> str:
-    return series.link.replace("{day}", day.isoformat())
 
 
 def _round_up(number: int) -> int:

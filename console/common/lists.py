@@ -1,10 +1,11 @@
-"""Lists of the console: a page of rows by cursor, without counting, also where the rows are of many chatbots."""
+"""Lists of the console: a page of rows by cursor, without counting, also of many chatbots; and fields of filters."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest, nsmallest
 from typing import Any, Generic, TypeVar, cast
 
+from django import forms
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
 from django.db.models import BooleanField, F, Func, Model, OuterRef, Q, QuerySet
@@ -15,6 +16,7 @@ from chatbots.models import Chatbot
 from common.db import execute
 from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
+from console.common.scope import PAGE_SIZE
 
 _Item = TypeVar("_Item")
 _Row = TypeVar("_Row", bound=Model)
@@ -36,7 +38,7 @@ def paginate(
     queryset: QuerySet[Any, _Item],
     *,
     ordering: tuple[str, ...] = ("-id",),
-    size: int = 50,
+    size: int = PAGE_SIZE,
     kind: type[CursorPages] = CursorPages,
 ) -> ListPage[_Item]:
     """Return the page that the parameter `cursor` of the URL names. Raises Http404 for a cursor of another list.
@@ -53,7 +55,7 @@ def paginate(
     return ListPage(rows, pages.get_next_link(), pages.get_previous_link())
 
 
-def page_query(request: HttpRequest, *, size: int = 50) -> PageQuery:
+def page_query(request: HttpRequest, *, size: int = PAGE_SIZE) -> PageQuery:
     """Return the cursor of a request's URL. Raises Http404 if it is too long to be one."""
     cursor = request.GET.get("cursor")
     if cursor is not None and len(cursor) > MOST_OF_CURSOR:
@@ -101,8 +103,8 @@ class MergedQuery(Generic[_Row]):
     chatbot_order: str = "chatbot_id"
     in_index_order: bool = False
 
-    def page(self, request: HttpRequest, *, ordering: tuple[str, ...] = ("-id",), size: int = 50) -> ListPage[_Row]:
-        return paginate(request, cast("QuerySet[_Row]", self), ordering=ordering, size=size)
+    def page(self, request: HttpRequest, *, ordering: tuple[str, ...] = ("-id",)) -> ListPage[_Row]:
+        return paginate(request, cast("QuerySet[_Row]", self), ordering=ordering)
 
     @property
     def model(self) -> type[_Row]:
@@ -142,3 +144,17 @@ class MergedQuery(Generic[_Row]):
         if self.order == ("-id",):
             return nlargest(most, keys)
         return nsmallest(most, keys) if self.order == ("id",) else list(keys)
+
+
+def choice_filter(choices: Iterable[tuple[str, Any]], *, label: str | None = None) -> forms.ChoiceField:
+    return forms.ChoiceField(label=label, choices=[("", "Any"), *choices], required=False)
+
+
+def day_filter(*, label: str | None = None, validators: Sequence[Any] = ()) -> forms.DateField:
+    return forms.DateField(
+        label=label,
+        required=False,
+        input_formats=["%Y-%m-%d"],
+        validators=validators,
+        widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}),
+    )

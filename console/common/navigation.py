@@ -1,12 +1,12 @@
 """The side menu: the pages that the user may open."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from django.http import HttpRequest
 from django.urls import reverse
 
-from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, chatbots_with_role, is_superuser
+from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role, has_role
 
 
 @dataclass(frozen=True)
@@ -23,47 +23,35 @@ class Group:
     entries: list[Entry]
 
 
-def _may_read(request: HttpRequest) -> bool:
-    return is_superuser(request) or bool(chatbots_with_role(request, READ))
-
-
-def _may_manage(request: HttpRequest) -> bool:
-    return is_superuser(request) or bool(chatbots_with_role(request, MANAGE_REQUESTS))
-
-
-def _may_decide(request: HttpRequest) -> bool:
-    return is_superuser(request) or bool(chatbots_with_role(request, DECIDE))
-
-
-_Declared = tuple[str, str, str, Callable[[HttpRequest], bool]]
+_Declared = tuple[str, str, str, tuple[Role, ...]]
 
 _GROUPS: tuple[tuple[str, tuple[_Declared, ...]], ...] = (
     (
         "Daily work",
         (
-            ("Dashboard", "console:dashboard", "gauge", _may_read),
-            ("Conversations", "console:conversations", "bubbles", _may_read),
-            ("Look up", "console:lookup", "search", _may_read),
-            ("Requests", "console:requests", "inbox", _may_read),
-            ("File a request", "console:file", "plus", _may_manage),
+            ("Dashboard", "console:dashboard", "gauge", READ),
+            ("Conversations", "console:conversations", "bubbles", READ),
+            ("Look up", "console:lookup", "search", READ),
+            ("Requests", "console:requests", "inbox", READ),
+            ("File a request", "console:file", "plus", MANAGE_REQUESTS),
         ),
     ),
     (
         "Files",
         (
-            ("Exports", "console:exports", "download", _may_read),
-            ("Daily extracts", "console:extracts", "calendar", _may_read),
+            ("Exports", "console:exports", "download", READ),
+            ("Daily extracts", "console:extracts", "calendar", READ),
         ),
     ),
     (
         "Setup and monitoring",
         (
-            ("Chatbots", "console:chatbots", "sliders", _may_read),
-            ("Callbacks", "console:callbacks", "bell", _may_read),
-            ("Workers", "console:workers", "pulse", _may_read),
-            ("Change log", "console:changelog", "list", _may_decide),
-            ("Users", "admin:auth_user_changelist", "people", is_superuser),
-            ("All records", "admin:records", "table", is_superuser),
+            ("Chatbots", "console:chatbots", "sliders", READ),
+            ("Callbacks", "console:callbacks", "bell", READ),
+            ("Workers", "console:workers", "pulse", READ),
+            ("Change log", "console:changelog", "list", DECIDE),
+            ("Users", "admin:auth_user_changelist", "people", SUPERUSER_ONLY),
+            ("All records", "admin:records", "table", SUPERUSER_ONLY),
         ),
     ),
 )
@@ -81,8 +69,8 @@ def navigation(request: HttpRequest) -> list[Group]:
 
 def _entries(request: HttpRequest, declared: tuple[_Declared, ...]) -> Iterator[Entry]:
     home = reverse("admin:index")
-    for label, name, icon, may in declared:
-        if may(request):
+    for label, name, icon, roles in declared:
+        if has_role(request, roles):
             url = reverse(name)
             prefixes = [url, *([home + _OTHER_PREFIXES[name]] if name in _OTHER_PREFIXES else [])]
             is_here = request.path == url or (url != home and request.path.startswith(tuple(prefixes)))

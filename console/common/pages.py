@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from chatbots.models import Chatbot
 from common.logs import describe_database_error
 from common.problems import RETRY_AFTER_SECONDS
-from console.common.scope import READ, Role, chatbots_with_role, is_superuser, may, within_scope
+from console.common.scope import READ, Role, has_role, may, within_scope
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _of_console(view: View[_Given]) -> View[_Given]:
     @wraps(view)
     def guarded(request: HttpRequest, *args: _Given.args, **kwargs: _Given.kwargs) -> HttpResponse:
         try:
-            if not (is_superuser(request) or chatbots_with_role(request, READ)):
+            if not has_role(request, READ):
                 raise PermissionDenied(_NO_CHATBOT)
             answer = view(request, *args, **kwargs)
         except Http404:

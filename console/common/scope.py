@@ -7,13 +7,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet, prefetch_related_objects
 from django.http import Http404, HttpRequest, QueryDict
 
 from chatbots.models import Chatbot, Membership
 
 Role = Membership.Role
+
+# Rows of a page of a list.
+PAGE_SIZE = 50
 
 # What roles allow: to read, to file and manage requests, to decide on requests and settings.
 READ: tuple[Role, ...] = (Role.VIEWER, Role.SUPPORT, Role.OFFICER)
@@ -43,6 +46,11 @@ def chatbots_with_role(request: HttpRequest, roles: Collection[Role]) -> list[in
     return [one.chatbot_id for one in user.memberships.all() if one.role in roles]
 
 
+def has_role(request: HttpRequest, roles: Collection[Role]) -> bool:
+    """Return whether the user has one of the roles in any chatbot. Superusers have all of them."""
+    return is_superuser(request) or bool(chatbots_with_role(request, roles))
+
+
 def within_scope(
     queryset: QuerySet[_Row], request: HttpRequest, *, chatbot: str, roles: Collection[Role] = tuple(Role)
 ) -> QuerySet[_Row]:
@@ -65,10 +73,23 @@ def may(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> bool
     return is_superuser(request) or chatbot.pk in chatbots_with_role(request, roles)
 
 
-def require_in_all(request: HttpRequest, chatbots: Collection[int], roles: Collection[Role]) -> None:
-    """Raise PermissionDenied unless the user has one of the roles in each of the chatbots."""
+def selected(request: HttpRequest, rows: QuerySet[_Row], roles: Collection[Role]) -> QuerySet[_Row]:
+    """Return the rows of a list that a form selected, at most a page of them.
+
+    Raises Http404 for an unknown row, PermissionDenied if the user has none of the roles in the chatbot of one.
+    """
+    to_key = rows.model._meta.pk.to_python
+    try:
+        keys = {to_key(text) for text in request.POST.getlist("selected")[:PAGE_SIZE]}
+    except ValidationError:
+        raise Http404 from None
+    found = within_scope(rows.filter(pk__in=keys), request, chatbot="chatbot_id")
+    chatbots = list(found.values_list("chatbot_id", flat=True))
+    if len(chatbots) < len(keys):
+        raise Http404
     if not is_superuser(request) and not set(chatbots) <= set(chatbots_with_role(request, roles)):
         raise PermissionDenied
+    return found
 
 
 @dataclass(frozen=True)

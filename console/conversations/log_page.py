@@ -1,12 +1,19 @@
-"""The conversations log of a chatbot. `conversations.filtered_log` reads a page; this adds filters and cursors."""
+"""The conversations log of a chatbot: filters and cursors around `conversations.filtered_log`.
+
+The filters are closed lists and days only, since they are part of the URL.
+"""
 
 import json
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django import forms
+from django.conf.global_settings import LANGUAGES as DJANGOS_LANGUAGES
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from django.utils import timezone
 from rest_framework.pagination import Cursor
@@ -15,12 +22,111 @@ from rest_framework.request import Request
 from chatbots.models import Chatbot
 from common.pagination import CursorPages
 from common.problems import Problem
-from console.common.lists import page_query
+from common.times import EARLIEST, LATEST, midnight
+from console.common.lists import choice_filter, day_filter, page_query
 from console.common.pages import page, render
 from console.common.scope import one_of, visible_chatbots
-from console.conversations import filters
 from conversations import filtered_log
-from conversations.filtered_log import LogPosition
+from conversations.filtered_log import CsatFilter, LogFilters, LogPosition, ScoreFilter, StateFilter
+from conversations.models import Conversation
+
+DEFAULT_HOURS = 48
+ONE_DAY = timedelta(days=1)
+
+# Primary language subtags and their names: no free text gets into a URL.
+LANGUAGES = dict(
+    sorted(
+        (
+            {name.partition("-")[0]: label for name, label in reversed(DJANGOS_LANGUAGES) if "-" not in name}
+            | {"zh": "Chinese", "no": "Norwegian"}
+        ).items(),
+        key=lambda one: one[1],
+    )
+)
+
+_YES_NO = [("yes", "Yes"), ("no", "No")]
+_DAYS = [MinValueValidator(EARLIEST.date()), MaxValueValidator(LATEST.date() - 2 * ONE_DAY)]
+
+
+class LogFilterForm(forms.Form):
+    """An unknown filter is reported and not applied; the others are."""
+
+    since = day_filter(label="From day", validators=_DAYS)
+    until = day_filter(label="To day", validators=_DAYS)
+    channel = choice_filter(Conversation.Channel.choices, label="Channel")
+    language = choice_filter(LANGUAGES.items(), label="Language")
+    score = choice_filter(ScoreFilter.choices, label="Conversation score")
+    csat = choice_filter(CsatFilter.choices, label="CSAT")
+    handover = choice_filter(_YES_NO, label="Agent handover")
+    started = choice_filter([("user", "The user"), ("bot", "The bot, by a push")], label="Started by")
+    uploads = choice_filter(_YES_NO, label="With files")
+    state = choice_filter(StateFilter.choices, label="Deletion")
+
+    use_required_attribute = False
+    label_suffix = ""
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """The filters of a page and its time window, whose days are those of the chatbot's time zone."""
+
+    form: LogFilterForm
+    filters: LogFilters
+    since: date | None
+    until: date | None
+    starts_at: datetime
+    ends_at: datetime
+
+    @property
+    def has_default_window(self) -> bool:
+        return self.since is None and self.until is None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The valid fields that are set, as URL parameters."""
+        return {
+            name: str(value)
+            for name, value in self.form.cleaned_data.items()
+            if name in self.form.fields and value not in (None, "")
+        }
+
+    @property
+    def chips(self) -> list[tuple[str, str]]:
+        """The parameter and the text of each active filter."""
+        return [(name, f"{self.form.fields[name].label}: {self._text(name)}") for name in self.parameters]
+
+    def _text(self, name: str) -> str:
+        field, value = self.form.fields[name], self.parameters[name]
+        offered: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+        return str(dict(offered).get(value, value))
+
+
+def _read_query(given: QueryDict, *, zone: ZoneInfo, now: datetime) -> LogQuery:
+    """Read the URL parameters. Invalid ones are left out, see `LogFilterForm`."""
+    form = LogFilterForm(given)
+    form.is_valid()
+    chosen = form.cleaned_data
+    since, until = chosen.get("since"), chosen.get("until")
+    if since is None and until is None:
+        starts_at, ends_at = now - timedelta(hours=DEFAULT_HOURS), now + ONE_DAY
+    else:
+        starts_at = midnight(since, zone) if since else EARLIEST
+        ends_at = midnight(until + ONE_DAY, zone) if until else now + ONE_DAY
+    return LogQuery(form, _filters(chosen), since, until, starts_at, ends_at)
+
+
+def _filters(chosen: dict[str, Any]) -> LogFilters:
+    is_yes = {"yes": True, "no": False, "bot": True, "user": False}
+    return LogFilters(
+        channel=chosen.get("channel") or None,
+        language=chosen.get("language") or None,
+        score=ScoreFilter(chosen["score"]) if chosen.get("score") else None,
+        csat=CsatFilter(chosen["csat"]) if chosen.get("csat") else None,
+        state=StateFilter(chosen["state"]) if chosen.get("state") else None,
+        has_agent_handover=is_yes.get(chosen.get("handover", "")),
+        has_push=is_yes.get(chosen.get("started", "")),
+        has_file_upload=is_yes.get(chosen.get("uploads", "")),
+    )
 
 
 class Link(NamedTuple):
@@ -34,7 +140,7 @@ def log(request: HttpRequest) -> HttpResponse:
     chatbot = one_of(chatbots, request.GET)
     if chatbot is None:
         return render(request, "console/conversations/none.html", title="Conversations")
-    chosen = filters.read(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
+    chosen = _read_query(request.GET, zone=ZoneInfo(chatbot.timezone), now=timezone.now())
     cursors = LogCursors(request)
     found = filtered_log.read_page(
         chatbot=chatbot,
@@ -52,7 +158,7 @@ def log(request: HttpRequest) -> HttpResponse:
         chatbot=chatbot,
         chatbots=chatbots,
         chosen=chosen,
-        chips=[Link(chip.text, log_url(chatbot, chosen, without=chip.name)) for chip in chosen.chips],
+        chips=[Link(text, log_url(chatbot, chosen, without=name)) for name, text in chosen.chips],
         clear_url=log_url(chatbot),
         found=found,
         older_url=cursors.url_of(found.older, is_backwards=False),
@@ -91,14 +197,14 @@ def _place(cursor: Cursor) -> LogPosition:
     return LogPosition(datetime.fromisoformat(started_at), number)
 
 
-def log_url(chatbot: Chatbot, chosen: filters.LogQuery | None = None, *, without: str = "", **also: str) -> str:
+def log_url(chatbot: Chatbot, chosen: LogQuery | None = None, *, without: str = "", **also: str) -> str:
     """Return the URL of a chatbot's log with the chosen filters, but one."""
     parameters = {"chatbot": chatbot.slug, **(chosen.parameters if chosen else {}), **also}
     parameters.pop(without, None)
     return f"{reverse('console:conversations')}?{urlencode(parameters)}"
 
 
-def _last_day(chatbot: Chatbot, chosen: filters.LogQuery) -> Link | None:
+def _last_day(chatbot: Chatbot, chosen: LogQuery) -> Link | None:
     """Return the last day before the window's end on which a conversation began."""
     newest = filtered_log.newest_before(chatbot, chosen.ends_at)
     if newest is None or newest >= chosen.starts_at:

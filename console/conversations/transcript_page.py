@@ -1,6 +1,10 @@
-"""The transcript of a conversation, and its files."""
+"""The transcript of a conversation, one bubble per message by day, and its files."""
 
+from collections.abc import Sequence
+from datetime import date, datetime
 from http import HTTPStatus
+from itertools import groupby
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -13,13 +17,17 @@ from common.storage import StorageError
 from console.common.lists import paginate
 from console.common.pages import page, refusal, render, require
 from console.common.scope import MANAGE_REQUESTS, actor_of, may, within_scope
-from console.conversations import bubbles
 from console.conversations.log_page import log_url
 from conversations import messages
-from conversations.messages import MessagePages
-from conversations.models import Conversation, UploadedFile
+from conversations.messages import MessagePages, MessageWithFiles
+from conversations.models import Conversation, Message, UploadedFile
 
 MESSAGES = 100
+# Longer texts are folded.
+LONGEST = 3_000
+_BEGINNING = 1_500
+# How far back a text is cut at a space.
+_BACK = 200
 
 
 class TranscriptPages(MessagePages):
@@ -46,7 +54,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
                 size=MESSAGES,
                 kind=TranscriptPages,
             )
-            said = messages.read([place["id"] for place in places.rows], conversation=open_one)
+            read = messages.read([place["id"] for place in places.rows], conversation=open_one)
             facts = messages.details(open_one)
     except messages.ConversationClosed:
         conversation.refresh_from_db(from_queryset=Conversation.objects.filter(chatbot=chatbot))
@@ -58,7 +66,7 @@ def transcript(request: HttpRequest, number: int) -> HttpResponse:
         conversation=open_one,
         chatbot=chatbot,
         zone=chatbot.timezone,
-        days=bubbles.by_day(said, zone=ZoneInfo(chatbot.timezone)),
+        days=_by_day(read, zone=ZoneInfo(chatbot.timezone)),
         places=places,
         facts=facts,
         may_manage=may(request, chatbot, MANAGE_REQUESTS),
@@ -109,3 +117,52 @@ def _gone(request: HttpRequest, conversation: Conversation) -> HttpResponse:
         zone=conversation.chatbot.timezone,
         log_url=log_url(conversation.chatbot),
     )
+
+
+class Bubble(NamedTuple):
+    sender: str
+    sender_label: str
+    kind: str
+    kind_label: str
+    at: datetime
+    text: str
+    rest: str
+    characters: int
+    files: list[UploadedFile]
+
+
+class Day(NamedTuple):
+    day: date
+    bubbles: list[Bubble]
+
+
+def _by_day(found: Sequence[MessageWithFiles], *, zone: ZoneInfo) -> list[Day]:
+    """Return messages in the order of time by days of a time zone."""
+    days = groupby(found, key=lambda one: one.message.sent_at.astimezone(zone).date())
+    return [Day(day, [_bubble(one) for one in of_day]) for day, of_day in days]
+
+
+def _bubble(found: MessageWithFiles) -> Bubble:
+    message = found.message
+    text, rest = _folded(message.text)
+    is_plain = message.kind == Message.Kind.TEXT
+    return Bubble(
+        sender=message.sender,
+        sender_label=Message.Sender(message.sender).label,
+        kind=message.kind,
+        kind_label="" if is_plain else Message.Kind(message.kind).label,
+        at=message.sent_at,
+        text=text,
+        rest=rest,
+        characters=len(message.text),
+        files=found.files,
+    )
+
+
+def _folded(text: str) -> tuple[str, str]:
+    """Return the beginning and the rest of a long text, cut at a space where there is one."""
+    if len(text) <= LONGEST:
+        return text, ""
+    cut = max(text.rfind(" ", _BEGINNING - _BACK, _BEGINNING), text.rfind("\n", _BEGINNING - _BACK, _BEGINNING))
+    cut = cut if cut > 0 else _BEGINNING
+    return text[:cut], text[cut:]

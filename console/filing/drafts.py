@@ -31,7 +31,7 @@ Kind = ComplianceRequest.Kind
 Outcomes = dict[int, ComplianceRequest | Refused]
 
 TOKEN_LIFETIME = timedelta(minutes=15)
-# Stands for the path of an API call in the idempotency key of a preview.
+# Used in place of the path of an API call in the idempotency key of a preview.
 _REPLAY_PATH = "console:filing"
 
 
@@ -196,7 +196,7 @@ def confirm(*, chatbot: Chatbot, actor: str, token: PreviewToken, typed: str) ->
     replay = _replay(chatbot, token)
     filed = idempotency.recall(replay, inputs).answers
     if filed:
-        # What was refused then is not filed long after the user saw it.
+        # After its token has expired, a request that was refused is not filed.
         inputs = {place: one for place, one in inputs.items() if place in filed or not token.has_expired}
     else:
         _require_confirmation(chatbot, token, typed)
@@ -228,7 +228,7 @@ def _replay(chatbot: Chatbot, token: PreviewToken) -> ReplayKey:
 
 
 def _as_text(given: dict[str, Any]) -> str:
-    # Not escaped, so that a form that comes back is never larger than the one that it was made from.
+    # Not escaped, so that the form with the token is not larger than the form with the values.
     return json.dumps(given, ensure_ascii=False)
 
 

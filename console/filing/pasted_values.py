@@ -1,6 +1,6 @@
 """Read many values from pasted text or a CSV file, as exact strings.
 
-What looks like an accident (spaces around a value, a spreadsheet's apostrophe, invisible characters) is reported but
+Probable mistakes (spaces around a value, a spreadsheet's apostrophe, invisible characters) are reported but
 kept. Errors name rows and columns, never a value.
 """
 
@@ -98,7 +98,7 @@ def too_large(where: str) -> UnreadableValues:
 
 
 def peculiarities(value: str) -> list[str]:
-    """Return what in a value looks like an accident, though it is part of the value."""
+    """Return descriptions of probable mistakes in a value; they stay part of it."""
     bare = value.strip(SPACES)
     found = {
         "starts with a space": bool(value) and value[0] in SPACES,

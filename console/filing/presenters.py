@@ -105,15 +105,11 @@ def alike(chatbot: Chatbot, actor: str, found: Sequence[Similar]) -> list[Simila
             key=one.key,
             value=one.value,
             conversations=one.conversations,
-            differs=_differences(one),
+            differs=", ".join(_DIFFERS[way] for way in one.differs_in),
             subject=dump_subject(chatbot, actor, Draft("", key=one.key, values=(one.value,))),
         )
         for one in found
     ]
-
-
-def _differences(similar: Similar) -> str:
-    return ", ".join(_DIFFERS[one] for one in similar.differs_in)
 
 
 def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:
@@ -134,33 +130,19 @@ def _notes(draft: Draft, row: int, value: str) -> list[str]:
     return [*(["equals the UCI key: is it a heading?"] if is_heading else []), *peculiarities(value)]
 
 
-@dataclass(frozen=True)
-class Tally:
-    """How many rows there are of each sort."""
-
-    filed: int
-    refused: int
-    not_found: int
-    with_open: int
-    with_alike: int
-    held: int
-    odd: int
-    repeated: int
-    empty: int
-
-
-def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> Tally:
-    return Tally(
-        filed=sum(not line.outlook.refused for line in lines),
-        refused=sum(bool(line.outlook.refused) for line in lines),
-        not_found=sum(line.is_not_found for line in lines),
-        with_open=sum(bool(line.outlook.open_requests) for line in lines),
-        with_alike=sum(bool(line.alike) for line in lines),
-        held=sum(bool(line.outlook.held_by) for line in lines),
-        odd=sum(bool(line.notes) for line in lines),
-        repeated=len(pasted.repeated) if pasted else 0,
-        empty=len(pasted.empty) if pasted else 0,
-    )
+def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str, int]:
+    """Return how many rows there are of each sort."""
+    return {
+        "filed": sum(not line.outlook.refused for line in lines),
+        "refused": sum(bool(line.outlook.refused) for line in lines),
+        "not_found": sum(line.is_not_found for line in lines),
+        "with_open": sum(bool(line.outlook.open_requests) for line in lines),
+        "with_alike": sum(bool(line.alike) for line in lines),
+        "held": sum(bool(line.outlook.held_by) for line in lines),
+        "odd": sum(bool(line.notes) for line in lines),
+        "repeated": len(pasted.repeated) if pasted else 0,
+        "empty": len(pasted.empty) if pasted else 0,
+    }
 
 
 def grace(chatbot: Chatbot) -> int:

@@ -1,1 +1,1 @@
-"""Pages to watch by: the dashboard, the workers, exports, callbacks, and who gets mails."""
+"""The dashboard, workers, exports, daily extracts, callbacks and email notifications."""

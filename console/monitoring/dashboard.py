@@ -1,8 +1,8 @@
-"""The dashboard: requests by state, what needs attention, and the state of the workers."""
+"""The dashboard (requests by state, what needs attention), and the page of the workers and what they are running."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
@@ -11,13 +11,14 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from common.times import midnight
 from compliance.models import ComplianceRequest
-from compliance.work import health, heartbeats
+from compliance.work import health, heartbeats, notify
 from compliance.work.health import Waiting
 from compliance.work.heartbeats import Cluster, Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
-from console.common.scope import ChatbotScope, scope_of
+from console.common.scope import ChatbotScope, is_superuser, scope_of, visible_chatbots
 from console.monitoring import dashboard_queries as queries
 from console.monitoring.dashboard_queries import Number, Period
 from console.templatetags.console import duration
@@ -67,9 +68,10 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
     days = _days(request.GET.get("days", ""))
     now = timezone.now()
-    first = now.astimezone(ZoneInfo(scope.zone)).date() - (days - 1) * _ONE_DAY
+    zone = ZoneInfo(scope.zone)
+    first = now.astimezone(zone).date() - (days - 1) * _ONE_DAY
     links = Links(scope)
-    period = queries.filed_since(scope.ids, since=_midnight(first, scope.zone), zone=scope.zone)
+    period = queries.filed_since(scope.ids, since=midnight(first, zone), zone=scope.zone)
     clusters = heartbeats.clusters()
     oldest = health.oldest_waiting(scope.ids)
     return render(
@@ -126,13 +128,14 @@ def _tile(label: str, number: Number, url: str, tone: str = "", note: str = "") 
 
 
 def _charts(scope: ChatbotScope, first: date, now: datetime, period: Period, links: Links) -> list[Chart]:
-    last = now.astimezone(ZoneInfo(scope.zone)).date()
+    zone = ZoneInfo(scope.zone)
+    last = now.astimezone(zone).date()
     days = [first + number * _ONE_DAY for number in range((last - first).days + 1)]
     began = conversations_per_day(
         scope.ids,
         zone=scope.zone,
-        since=_midnight(first, scope.zone),
-        until=_midnight(last + _ONE_DAY, scope.zone),
+        since=midnight(first, zone),
+        until=midnight(last + _ONE_DAY, zone),
     )
     requests = [
         Series(
@@ -169,10 +172,28 @@ def _row(kind: Kind, period: Period, links: Links, first: date) -> KindRow:
     return KindRow(f"{kind.label}s", cells, period.durations.get(kind))
 
 
-def _midnight(day: date, zone: str) -> datetime:
-    return datetime.combine(day, time.min, tzinfo=ZoneInfo(zone)).astimezone(UTC)
-
-
 def _address(name: str, filters: Mapping[str, str]) -> str:
     """Return a URL in which `{day}` is not escaped."""
     return f"{reverse(name)}?{urlencode(filters, safe='{}')}"
+
+
+_TONES = {Condition.ALIVE: "ok", Condition.STALLED: "warn", Condition.GONE: "bad", Condition.STOPPED: "mute"}
+
+
+@page
+def workers(request: HttpRequest) -> HttpResponse:
+    sees_all = is_superuser(request)
+    chatbots = None if sees_all else [chatbot.pk for chatbot in visible_chatbots(request)]
+    found = health.check(chatbots=chatbots)
+    return render(
+        request,
+        "console/monitoring/workers.html",
+        title="Workers",
+        health=found,
+        problems=found.problems,
+        clusters=[(cluster, _TONES[cluster.condition], found.at - cluster.seen_at) for cluster in found.clusters],
+        claims=[(claim, found.at - claim.since, claim.expires_at < found.at) for claim in found.claims],
+        sweep_age=found.last_sweep and max(timedelta(0), found.at - found.last_sweep),
+        failed_tasks=notify.failed_tasks() if sees_all else None,
+        sees_all=sees_all,
+    )

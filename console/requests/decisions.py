@@ -1,17 +1,20 @@
-"""The decisions a user can make on a request. Each is one call into `compliance.requests.decisions`."""
+"""The decisions a user can make on a request, each a call into `compliance.requests.decisions`, and their forms."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 from uuid import UUID
 
+from django import forms
 from django.http import HttpRequest
 
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.models.requests import MOST_CHARACTERS_OF_NOTE
 from compliance.requests import decisions
-from compliance.requests.decisions import Decision
-from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, chatbots_with_role, is_superuser, may
+from compliance.requests.decisions import REASONS, Decision
+from console.common.scope import DECIDE, MANAGE_REQUESTS, Role, actor_of, has_role, may
 
 Status = ComplianceRequest.Status
 
@@ -87,7 +90,7 @@ def offered(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool
 
 def offered_in_bulk(call: HttpRequest) -> list[Decision]:
     """Return the decisions that the user can make in at least one chatbot."""
-    return [one for one, option in OPTIONS.items() if is_superuser(call) or chatbots_with_role(call, option.roles)]
+    return [one for one, option in OPTIONS.items() if has_role(call, option.roles)]
 
 
 def decide(
@@ -128,3 +131,47 @@ def decide_all(
         else:
             decided += 1
     return decided, refused
+
+
+class DecisionForm(forms.Form):
+    """The reason for a decision, and the hold that the page showed."""
+
+    held_for = forms.CharField(required=False, empty_value=None, widget=forms.HiddenInput)
+    reason = forms.ChoiceField(error_messages={"required": "Choose a reason."})
+    note = forms.CharField(
+        label="Note (optional)",
+        required=False,
+        max_length=MOST_CHARACTERS_OF_NOTE,
+        # A browser that restores the text would keep it longer than we do.
+        widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off"}),
+        help_text="Visible to everyone who can see the request. Write no more about the person than necessary: the "
+        "note is erased with the person's data, but the decision and its reason stay in the change log.",
+    )
+
+    def __init__(self, *args: Any, decision: Decision, **kwargs: Any) -> None:
+        super().__init__(*args, **(kwargs | {"prefix": decision.value}))
+        reason = cast("forms.ChoiceField", self.fields["reason"])
+        reason.choices = [("", "Choose one"), *REASONS[decision].choices]
+
+
+class BulkForm(forms.Form):
+    """One decision, with its reason, for many requests."""
+
+    choice = forms.ChoiceField(error_messages={"required": "Choose what to do with the selected requests."})
+
+    def __init__(self, *args: Any, decisions: list[Decision], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choice = cast("forms.ChoiceField", self.fields["choice"])
+        choice.choices = [
+            ("", "Choose a decision and its reason"),
+            *(
+                (decision.value.title(), [(f"{decision}:{code}", label) for code, label in REASONS[decision].choices])
+                for decision in decisions
+            ),
+        ]
+
+    @property
+    def chosen(self) -> tuple[Decision, str]:
+        """The decision and its reason, of a valid form."""
+        decision, _, reason = self.cleaned_data["choice"].partition(":")
+        return Decision(decision), reason

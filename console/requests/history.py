@@ -10,7 +10,7 @@ from chatbots.models import ChangeLogEntry
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.requests.decisions import WORDS
-from console.common.actors import names_of
+from console.changelog import names_of
 
 # A request that is requeued again and again has many.
 MOST_ENTRIES = 200
@@ -34,7 +34,7 @@ class TimelineEvent:
 
 # Codes with which requests are requeued without a failure.
 REQUEUE_REASONS = {
-    "turn_over": "The worker made room for other requests.",
+    "turn_over": "The worker paused it to serve other requests.",
     "large": "It is large and waits for the large lane.",
     "client_bucket": "It uses the client's bucket and waits for the lane of client buckets.",
     "bucket_changed": "The chatbot's bucket was changed.",

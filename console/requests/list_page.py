@@ -1,28 +1,32 @@
-"""The list of requests: its filters, the query behind them, and its rows."""
+"""The list of requests: its filters, the query behind them, its rows, and decisions on selected ones."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import forms
-from django.db.models import Q
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.http import urlencode
 from django.utils.timesince import timesince
 
 from chatbots.models import Chatbot
-from common.times import EARLIEST, LATEST
+from common.times import EARLIEST, LATEST, midnight
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
-from compliance.requests.decisions import HAS_SUBJECT
+from compliance.requests.decisions import HAS_SUBJECT, REASONS
 from compliance.requests.queries import matching
-from console.common.lists import ListPage, MergedQuery
-from console.common.pages import page, render
-from console.common.scope import scope_of
-from console.requests import decisions, labels
-from console.requests.forms import BulkForm
+from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
+from console.common.pages import action, back_to, page, render
+from console.common.scope import scope_of, within_scope
+from console.requests import labels
+from console.requests.decisions import OPTIONS, BulkForm, decide_all, offered_in_bulk
 
 Status = ComplianceRequest.Status
 
@@ -40,28 +44,18 @@ _VIEWS: Mapping[str, Mapping[Status, Q]] = {
 _DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON}
 
 
-def _any_of(choices: list[tuple[str, str]]) -> forms.ChoiceField:
-    return forms.ChoiceField(choices=[("", "Any"), *choices], required=False)
-
-
-def _date() -> forms.DateField:
-    return forms.DateField(
-        required=False, input_formats=["%Y-%m-%d"], widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"})
-    )
-
-
 class RequestFilterForm(forms.Form):
     """The filters in the URL, none of which names a chatter. Dates are days in `zone`."""
 
     use_required_attribute = False
 
-    kind = _any_of(ComplianceRequest.Kind.choices)
-    status = _any_of(Status.choices)
-    hold_reason = _any_of(ComplianceRequest.HoldReason.choices)
-    due = _any_of([("overdue", "Overdue"), ("soon", f"Within {DUE_SOON_WITHIN.days} days")])
-    origin = _any_of(ComplianceRequest.Origin.choices)
-    received_from = _date()
-    received_to = _date()
+    kind = choice_filter(ComplianceRequest.Kind.choices)
+    status = choice_filter(Status.choices)
+    hold_reason = choice_filter(ComplianceRequest.HoldReason.choices)
+    due = choice_filter([("overdue", "Overdue"), ("soon", f"Within {DUE_SOON_WITHIN.days} days")])
+    origin = choice_filter(ComplianceRequest.Origin.choices)
+    received_from = day_filter()
+    received_to = day_filter()
     reference = forms.RegexField(
         r"^[A-Za-z0-9._:-]{1,64}$",
         required=False,
@@ -71,7 +65,7 @@ class RequestFilterForm(forms.Form):
     def __init__(self, *args: Any, chatbots: list[Chatbot], zone: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._zone = ZoneInfo(zone)
-        self.fields = {"chatbot": _any_of([(one.slug, one.name) for one in chatbots]), **self.fields}
+        self.fields = {"chatbot": choice_filter([(one.slug, one.name) for one in chatbots]), **self.fields}
         self.fields["hold_reason"].label = "Hold reason"
         self.fields["origin"].label = "Filed via"
         self.fields["received_from"].label = f"Filed from ({zone})"
@@ -106,7 +100,7 @@ class RequestFilterForm(forms.Form):
             return None
         # There are no requests beyond, and days without a next one.
         within = min(max(day, EARLIEST.date()), LATEST.date())
-        return datetime.combine(within + timedelta(days=days), time(), self._zone).astimezone(UTC)
+        return midnight(within + timedelta(days=days), self._zone)
 
 
 @page
@@ -120,7 +114,7 @@ def requests(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         rows = ComplianceRequest.objects.defer(*UNREAD)
         found = MergedQuery(rows, scope.ids, form.branches(view), in_index_order=True).page(request)
-    offered = decisions.offered_in_bulk(request)
+    offered = offered_in_bulk(request)
     return render(
         request,
         "console/requests/list.html",
@@ -168,3 +162,61 @@ def _age(received_at: datetime, now: datetime) -> str:
 def _tab(name: str, view: str, slug: str) -> dict[str, Any]:
     parameters = {"view": name} | ({"chatbot": slug} if slug else {})
     return {"label": _LABELS[name], "url": f"?{urlencode(parameters)}", "is_here": name == view}
+
+
+MOST_SELECTED = 100
+
+
+@action
+def decide(request: HttpRequest) -> HttpResponse:
+    """Show the selected requests; with `confirmed`, decide on each and report the results."""
+    back = back_to(request, "console:requests")
+    offered = offered_in_bulk(request)
+    if not offered:
+        raise PermissionDenied
+    form = BulkForm(request.POST, decisions=offered)
+    selected = list(_chosen(request))
+    if not form.is_valid() or not selected:
+        errors = [str(error) for errors in form.errors.values() for error in errors]
+        for error in errors or ["Select requests first."]:
+            messages.error(request, error)
+        return redirect(back)
+    decision, reason = form.chosen
+    option = OPTIONS[decision]
+    if "confirmed" not in request.POST:
+        return render(
+            request,
+            "console/requests/decide.html",
+            title=f"{decision.value.title()} {_requests(len(selected))}",
+            option=option,
+            reason=REASONS[decision](reason).label,
+            choice=form.cleaned_data["choice"],
+            rows=request_rows(selected, [one.chatbot for one in selected]),
+            back=back,
+        )
+    decided, refused = decide_all(request, decision, selected, reason=reason, held_for=_held_for(request))
+    if decided:
+        messages.success(request, f"{_requests(decided)}: {option.done}")
+    for error, number in refused.items():
+        messages.error(request, f"{_requests(number)}: {error}")
+    return redirect(back)
+
+
+def _held_for(request: HttpRequest) -> dict[str, str]:
+    """Return the hold that the page showed for each request."""
+    pairs = (text.partition(":") for text in request.POST.getlist("held_for"))
+    return {request_id: reason for request_id, _, reason in pairs}
+
+
+def _requests(number: int) -> str:
+    return f"{number} request{'s' * (number != 1)}"
+
+
+def _chosen(request: HttpRequest) -> QuerySet[ComplianceRequest]:
+    """Return the selected requests that the user may see, in the order of filing."""
+    try:
+        ids = [UUID(text) for text in request.POST.getlist("selected")[:MOST_SELECTED]]
+    except ValueError:
+        raise Http404 from None
+    found = ComplianceRequest.objects.filter(pk__in=ids).select_related("chatbot").defer(*UNREAD).order_by("seq")
+    return within_scope(found, request, chatbot="chatbot_id")

@@ -7,16 +7,14 @@ from uuid import UUID
 
 from django.conf import settings
 
-from chatbots.callback_urls import receiver_of
 from common.db import fetch_one
 from common.problem_help import Help, with_code
 from compliance.failure_docs import FAILURES
-from compliance.models import Callback, ComplianceRequest, Export, ExportFile
+from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision
 from compliance.requests.results import COUNTED, EXPORTED, MOST_FILES, Outcomes, counts_of
 from compliance.work.sql import SHARING
-from console.requests.decisions import DecisionOption
-from console.requests.forms import DecisionForm
+from console.requests.decisions import DecisionForm, DecisionOption
 from console.requests.history import REQUEUE_REASONS
 from conversations.models import Conversation
 
@@ -53,11 +51,6 @@ class ExportedFile:
     more_copies: bool
 
 
-class FailureHelp(NamedTuple):
-    meaning: str
-    remedy: str
-
-
 def counts(request: ComplianceRequest, results: Outcomes) -> list[StoreCount]:
     """Return what a deletion erased and kept, or what an export contains, by store."""
     numbers = counts_of(request)
@@ -87,13 +80,13 @@ def export_of(request: ComplianceRequest, results: Outcomes) -> ExportedFile | N
     )
 
 
-def failure_of(request: ComplianceRequest) -> FailureHelp | None:
+def failure_of(request: ComplianceRequest) -> Help | None:
     """Return what the error of a failed request or attempt means, and what to do."""
     is_requeued = request.status != Status.FAILED and request.error_code in REQUEUE_REASONS
     if not request.error_code or is_requeued:
         return None
     help_ = FAILURES.get(request.error_code, Help("See the error code.", "See the detail."))
-    return FailureHelp(with_code(help_.meaning), with_code(help_.remedy))
+    return Help(with_code(help_.meaning), with_code(help_.remedy))
 
 
 def pending_exports(request: ComplianceRequest) -> list[ComplianceRequest]:
@@ -143,8 +136,3 @@ def conversations_of(request: ComplianceRequest) -> MarkedConversations:
     marked = Conversation.objects.filter(chatbot=request.chatbot_id, deletion_request_id=request.pk)
     numbers = sorted(marked.values_list("pk", flat=True)[: MOST_CONVERSATIONS + 1])
     return MarkedConversations(numbers[:MOST_CONVERSATIONS], more=len(numbers) > MOST_CONVERSATIONS)
-
-
-def with_receivers(callbacks: Sequence[Callback]) -> list[tuple[Callback, str | None]]:
-    """Return callbacks with the scheme and host of their URLs; the path can be a secret."""
-    return [(callback, receiver_of(callback.url)) for callback in callbacks]

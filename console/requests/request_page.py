@@ -9,6 +9,7 @@ from django.db.models import BooleanField, ExpressionWrapper
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 
+from chatbots.callback_urls import receiver_of
 from compliance.callbacks import resend
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
@@ -16,12 +17,12 @@ from compliance.requests import results
 from compliance.requests.decisions import HAS_SUBJECT, Decision, needs_another
 from compliance.requests.preview import preview_filed
 from compliance.requests.results import conversations_done, download_link
+from console.changelog import names_of
 from console.common import pages
-from console.common.actors import names_of
 from console.common.pages import action, page, polled
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, within_scope
 from console.requests import decisions, labels
-from console.requests.forms import DecisionForm
+from console.requests.decisions import DecisionForm
 from console.requests.history import timeline
 from console.requests.list_page import UNREAD
 from console.requests.presenters import (
@@ -32,7 +33,6 @@ from console.requests.presenters import (
     export_of,
     failure_of,
     pending_exports,
-    with_receivers,
 )
 
 Status = ComplianceRequest.Status
@@ -128,8 +128,13 @@ def _answer(
 ) -> HttpResponse:
     outcomes = results.read([found])
     manages, decides = (may(request, found.chatbot, roles) for roles in (MANAGE_REQUESTS, DECIDE))
+    held_for = {"held_for": found.hold_reason}
     choices = [
-        Choice(one, decisions.OPTIONS[one], form if form and one == decision else _form(found, one))
+        Choice(
+            one,
+            decisions.OPTIONS[one],
+            form if form and one == decision else DecisionForm(decision=one, initial=held_for),
+        )
         for one in decisions.offered(request, found, is_retryable=_is_retryable(found))
     ]
     is_on_hold = found.status == Status.ON_HOLD
@@ -154,17 +159,14 @@ def _answer(
         kept=outcomes.kept.get(found.pk, ()),
         delivered=outcomes.delivered.get(found.pk, ()),
         conversations=conversations_of(found),
-        callbacks=with_receivers(resend.callbacks_of(found.pk)),
+        # The path of a URL can be a secret.
+        callbacks=[(callback, receiver_of(callback.url)) for callback in resend.callbacks_of(found.pk)],
         events=timeline(found.pk),
         people=names_of({found.filed_by, found.approved_by} - {""}),
         due=labels.due_mark(found),
         manages=manages,
         decides=decides,
     )
-
-
-def _form(found: ComplianceRequest, decision: Decision) -> DecisionForm:
-    return DecisionForm(decision=decision, initial={"held_for": found.hold_reason})
 
 
 def _progress(found: ComplianceRequest) -> dict[str, Any]:

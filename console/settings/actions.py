@@ -16,7 +16,6 @@ from accounts.proof import require_password
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations import chatbots, keys
 from chatbots.operations.buckets import set_bucket
-from chatbots.operations.keys import NewApiKey, NewCallbackSecret
 from compliance.work import bucket_checks
 from console.common.pages import action, chatbot_or_404, render
 from console.common.scope import DECIDE, SUPERUSER_ONLY, actor_of
@@ -88,14 +87,12 @@ def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
 @action
 def check_access(request: HttpRequest, slug: str) -> HttpResponse:
     chatbot = chatbot_or_404(request, slug, roles=DECIDE)
-    form = forms.ConsoleForm(request.POST)
-    try:
+
+    def call() -> HttpResponse:
         bucket_checks.enqueue(chatbot=chatbot)
-    except ValidationError as error:
-        form.full_clean()
-        form.refuse(error)
-        return settings_of(request, chatbot, RefusedForm("check", form))
-    return _back(chatbot, "bucket")
+        return _back(chatbot, "bucket")
+
+    return _saved(request, chatbot, RefusedForm("check", forms.ConsoleForm(request.POST)), call)
 
 
 @action
@@ -112,43 +109,35 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @action
-@sensitive_variables("created")
 def create_key(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer with the secret, once. The answer must not be stored."""
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.NewApiKeyForm(request.POST)
-    created: list[NewApiKey] = []
-    if form.is_valid():
-        try:
-            created = [keys.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())]
-        except ValidationError as error:
-            form.refuse(error)
-    if not created:
-        return settings_of(request, chatbot, RefusedForm("keys", form))
-    return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, created=created[0])
+
+    @sensitive_variables("created")
+    def call() -> HttpResponse:
+        created = keys.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())
+        return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, created=created)
+
+    return _saved(request, chatbot, RefusedForm("keys", form), call)
 
 
 @action
-@sensitive_variables("created")
 def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
     """Answer with the secret, once, as `create_key` does."""
     chatbot = chatbot_or_404(request, slug, roles=SUPERUSER_ONLY)
     require_password(request)
     form = forms.CallbackSecretForm(request.POST)
-    created: list[NewCallbackSecret] = []
-    if form.is_valid():
+
+    @sensitive_variables("created")
+    def call() -> HttpResponse:
         hours = form.cleaned_data["overlap_hours"]
-        try:
-            created = [keys.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))]
-        except ValidationError as error:
-            form.refuse(error)
-    if not created:
-        return settings_of(request, chatbot, RefusedForm("callbacks", form))
-    title = "New callback secret"
-    return render(
-        request, "console/settings/new_callback_secret.html", title=title, chatbot=chatbot, created=created[0]
-    )
+        created = keys.create_callback_secret(chatbot=chatbot, overlap_hours=hours, actor=actor_of(request))
+        template = "console/settings/new_callback_secret.html"
+        return render(request, template, title="New callback secret", chatbot=chatbot, created=created)
+
+    return _saved(request, chatbot, RefusedForm("callbacks", form), call)
 
 
 @action
@@ -191,16 +180,26 @@ def set_member(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _saved(
-    request: HttpRequest, chatbot: Chatbot, submitted: RefusedForm, call: Callable[[], str], *, section: str = ""
+    request: HttpRequest,
+    chatbot: Chatbot,
+    submitted: RefusedForm,
+    call: Callable[[], HttpResponse | str],
+    *,
+    section: str = "",
 ) -> HttpResponse:
-    """Run `call` for a valid form, and redirect to its section with the returned message; else show the errors."""
+    """Run `call` for a valid form; show the errors if it or the form is refused.
+
+    Answers with what `call` returns: a response, or a message with which to redirect to the form's section.
+    """
     if submitted.form.is_valid():
         try:
-            message = call()
+            answer = call()
         except ValidationError as error:
             submitted.form.refuse(error)
         else:
-            messages.success(request, message)
+            if isinstance(answer, HttpResponse):
+                return answer
+            messages.success(request, answer)
             return _back(chatbot, section or submitted.name)
     return settings_of(request, chatbot, submitted)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.timezone import now
 
 from chatbots.buckets.policies import access_policy, trust_policy
@@ -15,10 +16,10 @@ from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
 from compliance.work import bucket_checks
+from config.openapi.samples import signed_samples
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
 from console.settings import forms
-from console.settings.samples import calls_of
 from conversations.usage import UciCount, conversations_by_uci
 
 SECTIONS = {
@@ -109,8 +110,8 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
         keys=_keys(chatbot, refused),
         members=Membership.objects.filter(chatbot=chatbot).select_related("user").order_by("user__username"),
         roles=Membership.Role.choices,
-        calls=calls_of(request, chatbot=chatbot, uci=overview.uci),
-        timezones=timezones() if is_superuser(request) else [],
+        calls=_call_samples(request, chatbot=chatbot, uci=overview.uci),
+        timezones=sorted(zoneinfo.available_timezones()) if is_superuser(request) else [],
         service=settings,
         may_decide=may(request, chatbot, DECIDE),
         may_file=may(request, chatbot, MANAGE_REQUESTS),
@@ -121,10 +122,6 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
 def variables_of(chatbot: Chatbot) -> list[Variable]:
     """Return a chatbot's variables: the current UCI, former ones, then the others by name."""
     return list(Variable.objects.filter(chatbot=chatbot).order_by("-is_uci", "-was_uci", "name"))
-
-
-def timezones() -> list[str]:
-    return sorted(zoneinfo.available_timezones())
 
 
 def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm | None) -> dict[str, Any]:
@@ -173,7 +170,10 @@ def _key_rows(chatbot: Chatbot, refused: RefusedForm | None) -> Iterator[KeyRow]
     keys = ApiKey.objects.filter(chatbot=chatbot).defer("secret_encrypted", "secret_sha256")
     labels, at = dict(ApiKey.Scope.choices), now()
     for key in keys.order_by("-created_at"):
-        own = {"limit": _limit_of(key), "revoke": forms.RevokeForm(auto_id=f"revoke-{key.prefix}-%s")}
+        own: dict[str, forms.ConsoleForm] = {
+            "limit": forms.RateLimitForm(initial={"rate_limit": key.rate_limit}, auto_id=f"limit-{key.prefix}-%s"),
+            "revoke": forms.RevokeForm(auto_id=f"revoke-{key.prefix}-%s"),
+        }
         is_refused = refused is not None and refused.prefix == key.prefix
         if refused is not None and is_refused:
             own[refused.name] = refused.form
@@ -182,5 +182,18 @@ def _key_rows(chatbot: Chatbot, refused: RefusedForm | None) -> Iterator[KeyRow]
         yield KeyRow(key, scopes, has_expired, own["limit"], own["revoke"], is_refused)
 
 
-def _limit_of(key: ApiKey) -> forms.ConsoleForm:
-    return forms.RateLimitForm(initial={"rate_limit": key.rate_limit}, auto_id=f"limit-{key.prefix}-%s")
+def _call_samples(request: HttpRequest, *, chatbot: Chatbot, uci: str | None) -> dict[str, Any]:
+    """Return code samples of the chatbot's calls, with this host's URLs and placeholders for values.
+
+    `environment` sets the variables that the samples read, in a shell.
+    """
+    key = uci or "<UCI key>"
+    body = {"unique_chatter_identifier_key": key, "unique_chatter_identifier_value": f"<the value of {key}>"}
+    api, calls = "", []
+    for action, title, name in (("delete", "Delete", "data-deletion"), ("export", "Export", "data-export")):
+        url = request.build_absolute_uri(reverse(f"compliance-api:{name}", args=[chatbot.slug]))
+        api = url.removesuffix(f"/{name}")
+        sent = body | ({"action": action} if chatbot.require_action else {})
+        samples = [(one["label"], one["source"]) for one in signed_samples(name, api=api, body=sent)]
+        calls.append({"action": action, "title": title, "url": url, "samples": samples})
+    return {"environment": f"export API='{api}'\nexport SECRET='<the secret of a signing key>'", "calls": calls}

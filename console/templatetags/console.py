@@ -67,7 +67,7 @@ def duration(length: object) -> str:
 
 @register.filter
 def short_id(identifier: object) -> str:
-    """Return the last characters of a UUID, which tell two apart: the first ones are a time."""
+    """Return the last characters of a UUID, which differ; the first ones are a time."""
     return str(identifier)[-8:]
 
 

@@ -51,7 +51,7 @@ def test_every_page_has_it_and_nothing_inline(chatbot: Chatbot, admin_user: User
         assert is_kept_by_nobody or page.status_code in {403, 404}, path
     pages |= {path: Client().get(path) for path in ("/admin/login/?ended=idle", "/api/docs/")}
     pages["a form without its token"] = Client(enforce_csrf_checks=True).post("/admin/login/", {"username": "x"})
-    assert "Nothing was done" in pages["a form without its token"].text
+    assert "Nothing was changed" in pages["a form without its token"].text
     html = {path: one for path, one in pages.items() if one.headers.get("Content-Type", "").startswith("text/html")}
     assert len(html) > 20
     for path, page in html.items():

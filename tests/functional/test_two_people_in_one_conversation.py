@@ -70,7 +70,7 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
         assert (told["status"], told["waiting_for"], told["error"]) == ("accepted", "extracts", None)
         assert (told["progress"]["extracts_done"], told["progress"]["extracts_total"]) == (0, 1)
         assert counted(told) == erased
-        assert "0 of 1 daily extract made again" in page_of(company, request_id)
+        assert "0 of 1 daily extract rebuilt" in page_of(company, request_id)
 
     refusals.end()
     settle()

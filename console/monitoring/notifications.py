@@ -1,26 +1,30 @@
-"""The list of callbacks, and sending selected ones again. Only scheme and host of a URL are shown."""
+"""Callbacks to clients, sending selected ones again, and email notifications to officers.
+
+Only scheme and host of a callback's URL are shown. Officers choose the chatbots for which they get emails.
+"""
 
 from collections import Counter
 from dataclasses import dataclass
-from uuid import UUID
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth.models import User
 from django.db.models import Q
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from chatbots.callback_urls import receiver_of
+from chatbots.models import Membership
+from chatbots.operations.chatbots import set_mails
 from compliance.callbacks.resend import resend_one
 from compliance.errors import Refused
-from compliance.models import Callback
-from console.common.lists import MergedQuery
-from console.common.pages import action, back_to, page, render
-from console.common.scope import MANAGE_REQUESTS, actor_of, may, require_in_all, scope_of, within_scope
+from compliance.models import Callback, Mailbox
+from console.common.lists import MergedQuery, choice_filter
+from console.common.pages import action, back_to, form, page, render
+from console.common.scope import MANAGE_REQUESTS, Role, actor_of, may, scope_of, selected
 
 State = Callback.State
-
-PAGE_SIZE = 50
 
 _EVENTS = ("completed", "failed", "on_hold", "rejected", "cancelled")
 _TONES = {State.DELIVERED: "ok", State.WAITING: "info", State.GIVEN_UP: "bad"}
@@ -41,13 +45,9 @@ class CallbackFilterForm(forms.Form):
 
     use_required_attribute = False
 
-    state = forms.ChoiceField(choices=[("", "Any"), *State.choices], required=False)
-    event = forms.ChoiceField(choices=[("", "Any"), *((one, f"request.{one}") for one in _EVENTS)], required=False)
-    error = forms.ChoiceField(
-        label="Last error",
-        choices=[("", "Any"), *((one.value, one.value) for one in Callback.Failure)],
-        required=False,
-    )
+    state = choice_filter(State.choices)
+    event = choice_filter((one, f"request.{one}") for one in _EVENTS)
+    error = choice_filter(((one.value, one.value) for one in Callback.Failure), label="Last error")
 
     def branches(self) -> list[Q]:
         """Return a condition for each state. Delivered callbacks have no error, and are most of the rows."""
@@ -65,18 +65,18 @@ class CallbackFilterForm(forms.Form):
 @page
 def callbacks(request: HttpRequest) -> HttpResponse:
     scope = scope_of(request)
-    form = CallbackFilterForm(request.GET)
-    branches = form.branches() if form.is_valid() else []
+    filters = CallbackFilterForm(request.GET)
+    branches = filters.branches() if filters.is_valid() else []
     query = MergedQuery(Callback.objects.select_related("chatbot"), scope.ids, branches=branches)
-    found = query.page(request, size=PAGE_SIZE)
+    found = query.page(request)
     rows = [_row(request, one) for one in found.rows]
     return render(
         request,
         "console/monitoring/callbacks.html",
         title="Callbacks",
         scope=scope,
-        form=form,
-        is_filtered=any(form.data.get(name) for name in form.fields),
+        form=filters,
+        is_filtered=any(filters.data.get(name) for name in filters.fields),
         page=found,
         rows=rows,
         may_resend=any(row.may_resend for row in rows),
@@ -99,7 +99,7 @@ def _row(request: HttpRequest, callback: Callback) -> CallbackRow:
 @action
 def resend(request: HttpRequest) -> HttpResponse:
     """Send the selected callbacks again, and report the results."""
-    ids = _selected(request)
+    ids = list(selected(request, Callback.objects.order_by("pk"), MANAGE_REQUESTS).values_list("pk", flat=True))
     actor = actor_of(request)
     results: Counter[str] = Counter()
     for callback_id in ids:
@@ -117,15 +117,25 @@ def resend(request: HttpRequest) -> HttpResponse:
     return redirect(back_to(request, "console:callbacks"))
 
 
-def _selected(request: HttpRequest) -> list[UUID]:
-    """Return the selected callbacks. Raises Http404 for an unknown one, PermissionDenied for lack of a role."""
-    try:
-        ids = [UUID(text) for text in request.POST.getlist("selected")[:PAGE_SIZE]]
-    except ValueError:
-        raise Http404 from None
-    seen = within_scope(Callback.objects.filter(pk__in=ids), request, chatbot="chatbot_id")
-    found: dict[UUID, int] = dict(seen.order_by("id").values_list("pk", "chatbot_id"))
-    if len(found) < len(set(ids)):
-        raise Http404
-    require_in_all(request, found.values(), MANAGE_REQUESTS)
-    return list(found)
+@form
+def mails(request: HttpRequest) -> HttpResponse:
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101  (the page requires a login)
+    memberships = Membership.objects.filter(user=user, role=Role.OFFICER).select_related("chatbot")
+    roles = list(memberships.order_by("chatbot__name", "pk"))
+    if request.method == "POST":
+        # A role given after the page was loaded is not in `shown`, and stays as it is.
+        shown, chosen = request.POST.getlist("shown"), request.POST.getlist("wanted")
+        wanted = {one.chatbot_id: str(one.chatbot_id) in chosen for one in roles if str(one.chatbot_id) in shown}
+        set_mails(user=user, wanted=wanted, actor=actor_of(request))
+        messages.success(request, "Saved.")
+        return redirect("console:mails")
+    return render(
+        request,
+        "console/monitoring/mails.html",
+        title="Email notifications",
+        roles=roles,
+        has_address=bool(user.email),
+        is_on=settings.MAILS,
+        mailbox=Mailbox.objects.filter(user=user).first(),
+    )
