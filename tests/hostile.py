@@ -1,4 +1,4 @@
-"""Servers on raw sockets that drip, say nothing, or never stop: what no real server can be made to do."""
+"""Servers on raw sockets that drip, are silent or never stop, as no real server can be made to."""
 
 import re
 import socket
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-# So often a dripping server sends a byte: each wait of its own is far shorter than any timeout.
+# The interval of a dripping server's bytes: far shorter than any timeout.
 PAUSE = 0.02
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n"
 _MIB = bytes(1024 * 1024)
@@ -52,7 +52,7 @@ Behaviour = Callable[[Hostile, socket.socket], None]
 
 @contextmanager
 def behaving(behave: Behaviour, tls: ssl.SSLContext | None = None) -> Iterator[Hostile]:
-    """Run a server that treats each connection so; with `tls` once the handshake is done."""
+    """Run a server with this behaviour for each connection; with `tls` after the handshake."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         server = Hostile(listener.getsockname()[1])
 
@@ -183,7 +183,7 @@ def redirects_for_ever(server: Hostile, connection: socket.socket) -> None:
 
 @contextmanager
 def swallowing(url: str, *, swallow: Callable[[bytes], bool]) -> Iterator[Hostile]:
-    """Stand before a server: pass each call on, and close without its answer where `swallow` says so of its head."""
+    """Run a proxy that forwards each call, and closes without the response if `swallow` returns true for its head."""
     target = urlsplit(url)
 
     def behave(server: Hostile, connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""A mail server: a real one on this machine that keeps what it gets, or refuses."""
+"""A real mail server on this machine that keeps what it gets, or refuses."""
 
 import socketserver
 import threading

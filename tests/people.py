@@ -13,7 +13,7 @@ _numbers = count(1)
 
 
 def staff(chatbot: Chatbot, role: Role = Role.VIEWER) -> User:
-    """Make a staff user with one role in one chatbot, and no permission of Django's."""
+    """Create a staff user with one role in one chatbot, and no Django permission."""
     user = User.objects.create_user(f"{role.value}-{next(_numbers)}", is_staff=True)
     Membership.objects.create(chatbot=chatbot, user=user, role=role)
     return user

@@ -1,4 +1,4 @@
-"""A client's receiver: a real server on this machine that answers as a test wants, and keeps what came."""
+"""A client's receiver: a real server on this machine with responses set by a test; it keeps what it gets."""
 
 import base64
 import hashlib
@@ -25,13 +25,13 @@ class Received:
         return told
 
     def is_signed_with(self, secret: str) -> bool:
-        """Verify as a client would, with nothing of ours."""
+        """Verify as a client would, without our code."""
         message = self.headers["X-Mindsay-Request-Timestamp"].encode() + self.body
         expected = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
         return hmac.compare_digest(expected, self.headers["X-Mindsay-Signature"])
 
     def is_webhook_of(self, secret: str) -> bool:
-        """Verify as Standard Webhooks says, with nothing of ours."""
+        """Verify as Standard Webhooks says, without our code."""
         message_id, timestamp = self.headers["webhook-id"], self.headers["webhook-timestamp"]
         key = base64.b64decode(secret.removeprefix("whsec_"))
         made = hmac.new(key, f"{message_id}.{timestamp}.".encode() + self.body, hashlib.sha256).digest()
@@ -40,7 +40,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers` are given in turn, the last one for ever. `before_answer` is called by the server's thread."""
+    """`answers` are given in turn, then always the last. `before_answer` is called by the server's thread."""
 
     answers: list[int] = field(default_factory=lambda: [200])
     headers: dict[str, str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def receiving(*answers: int, tls: ssl.SSLContext | None = None, **options: Any) 
         request_queue_size = 128
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Say nothing of connections that the other side has ended."""
+            """Ignore connections that the other side has closed."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls:

@@ -1,4 +1,4 @@
-"""A private S3 server with identities of the test's choice, that a test may stop, pause and kill.
+"""A private S3 server with chosen identities, which a test can stop, pause and kill.
 
 The shared one of conftest has a single identity that may do all. An identity's `actions` are SeaweedFS's: `Read`,
 `Write` (which deletes too), `List` or `Admin`, each for all buckets or as `Read:bucket` or `Read:bucket/prefix/*`.
@@ -25,7 +25,7 @@ from devservers.s3 import S3, SeaweedFS
 
 @dataclass(frozen=True)
 class Identity:
-    """Who may do what. Key and secret follow from the name."""
+    """An identity and its rights. Key and secret follow from the name."""
 
     name: str
     actions: Sequence[str]
@@ -45,7 +45,7 @@ ADMIN = Identity("admin", ["Admin", "Read", "Write", "List", "Tagging"])
 class S3Server(SeaweedFS):
     """Start it with `running`. Its first bucket is `bucket`; `ADMIN` may do all."""
 
-    # The data is thrown away.
+    # The data is discarded.
     stop_signals = ((signal.SIGKILL, 5), (signal.SIGKILL, 5))
 
     def __init__(self, home: Path, identities: Sequence[Identity] = (), *, bucket: str = "clients") -> None:
@@ -65,20 +65,20 @@ class S3Server(SeaweedFS):
         self.wait()
 
     def pause(self) -> None:
-        """Leave it deaf: connections open, and nothing answers."""
+        """Pause it: connections open, but nothing responds."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def set_identities(self, *identities: Identity) -> None:
-        """Change who may do what, as an administrator who revokes a key does. It starts anew: in under a second."""
+        """Change the identities, as an administrator who revokes a key does. Restarts in under a second."""
         self.stop()
         self.identities = [ADMIN, *identities]
         self.start()
 
     def refuse(self, identity: Identity, *actions: str, bucket: str = "", prefix: str = "") -> None:
-        """Take single rights (`s3:DeleteObjectVersion`) from an identity below a prefix. Without actions: none."""
+        """Deny single rights (`s3:DeleteObjectVersion`) to an identity below a prefix. Without actions: none."""
         arn = f"arn:aws:s3:::{bucket or self.s3.bucket}"
         statement = {"Effect": "Deny", "Action": list(actions), "Resource": [arn, f"{arn}/{prefix}*"]}
         self.allow(identity, *([statement] if actions else []), bucket=bucket)
@@ -139,7 +139,7 @@ class S3Server(SeaweedFS):
 
 @contextmanager
 def running(*identities: Identity, bucket: str = "clients") -> Iterator[S3Server]:
-    """Run a server of its own, and throw it away afterwards. It takes about a second: share it where you can."""
+    """Run a separate server, and discard it afterwards. It takes about a second: share it where you can."""
     home = Path(tempfile.mkdtemp(prefix="s3-"))
     server = S3Server(home, identities, bucket=bucket)
     try:

@@ -1,4 +1,4 @@
-"""A table that cannot be read for a while, as though PostgreSQL sorted for long before its first line."""
+"""A table that cannot be read for a while, as if PostgreSQL sorted for long before the first row."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ PATIENCE = 20
 
 
 def waits(asking: psycopg.Connection[Any]) -> bool:
-    """Whether somebody waits for a lock in this test's database."""
+    """Whether a session waits for a lock in this test's database."""
     found = asking.execute(
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
@@ -22,9 +22,9 @@ def waits(asking: psycopg.Connection[Any]) -> bool:
 
 @contextmanager
 def locked(table: str, *, until: Callable[[psycopg.Connection[Any]], bool]) -> Iterator[list[bool]]:
-    """Lock a table until a question, asked on a connection of its own, is answered with yes; at most some seconds.
+    """Lock a table until a query on a separate connection returns true; at most some seconds.
 
-    In the list is then whether it was.
+    The list then contains whether it did.
     """
     answers = list[bool]()
     params = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}

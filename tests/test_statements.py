@@ -1,4 +1,4 @@
-"""The watch over the suite's statements sees what it has to see."""
+"""The watch over the suite's statements finds bad ones."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""What a web server, a worker or a command does in a process of tests is done under its database role.
+"""In test processes, web server, workers and commands run under their database roles.
 
 The connection stays that of the superuser who makes what a test needs. `SET ROLE` gives it the rights of a role for
 as long as a call of the API or of a page, a worker's turn or a command lasts. So each of their statements is tried
@@ -50,7 +50,7 @@ def grant() -> None:
 
 
 def command_roles() -> dict[str, str]:
-    """Return as which role each command runs, as docs/database-roles.md has it."""
+    """Return the role of each command, from docs/database-roles.md."""
     return dict(re.findall(r"^\| `(\w+)` \| (\w+)", _DOCS.read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -58,7 +58,7 @@ def command_roles() -> dict[str, str]:
 def role(name: str) -> Iterator[None]:
     """Have the rights of "web" or "worker" meanwhile, on connections of this thread; of any other word, all rights.
 
-    With `role("owner")` a test does something amid what somebody else does.
+    With `role("owner")` a test acts in the middle of other work.
     """
     before = _role.set(ROLES.get(name))
     _set_role()
@@ -70,7 +70,7 @@ def role(name: str) -> Iterator[None]:
 
 
 def install() -> None:
-    """Put whoever calls a page, a worker's turn or a command under its role, for the rest of this process."""
+    """Run pages, a worker's run and commands under their roles, for the rest of this process."""
     _wrap(ClientHandler, "__call__", lambda *_: "web")
     turns = {worker: ["drain", "sweep"], callbacks: ["deliver"], mails: ["deliver"], heartbeats: ["seen", "worked"]}
     for module, names in turns.items():
@@ -94,7 +94,7 @@ def install() -> None:
 def _set_role() -> None:
     ours = connection.connection
     if ours is not None and not ours.closed:
-        # After an error the role is that of before by itself, when the transaction is rolled back.
+        # After an error the rollback of the transaction restores the former role.
         with suppress(errors.InFailedSqlTransaction):
             ours.execute(f"SET ROLE {_role.get() or 'NONE'}")
 

@@ -1,6 +1,6 @@
-"""A database of some size, filled set-wise: 1,000,000 messages, and as many rows around them as go with that.
+"""A big database, filled set-wise: 1,000,000 messages, and a matching number of related rows.
 
-One chatbot holds four fifths of it. Of the past there are 50,000 completed requests, with all that they leave behind.
+One chatbot has four fifths of it. There are 50,000 completed requests, with all rows that they leave.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from chatbots.models import Chatbot
 from common.crypto import digest
 from tests.factories import uci_of
 
-# The tables that grow with the data or with the years. Nothing that people or workers wait for reads one whole.
+# The tables that grow with the data or over the years. No statement that users or workers wait for reads one whole.
 TABLES = (
     "conversations_conversation",
     "conversations_message",
@@ -106,7 +106,7 @@ SELECT chatbot_id, '/api/v1/chatbots/' || chatbot_id || '/data-deletion', sha256
        now() + interval '1 day'
   FROM compliance_compliancerequest
 """,
-    # One for each request, told; of every tenth one more, which is tried again in an hour.
+    # One delivered callback for each request; for every tenth another, to be retried in an hour.
     "callbacks": """
 INSERT INTO compliance_callback (id, chatbot_id, request_id, status, result, error_code, occurred_at, url, state,
        attempts, next_attempt_at, give_up_at, last_status, last_error, delivered_at, expires_at)
@@ -143,7 +143,7 @@ SELECT c.chatbot_id, c.id, c.uci_variable_id, chatter.value, chatter.digest
   JOIN chatter ON chatter.variable_id = c.uci_variable_id AND chatter.value = 'member-' || (c.id / 4)
  WHERE c.deleted_at IS NULL ORDER BY c.id
 """,
-    # An export that is there still holds ten that live, the first ones of the newest, and two that were erased since.
+    # An existing export holds ten live conversations, the first ones of the newest, and two erased since.
     "conversations of exports": """
 INSERT INTO compliance_exportconversation (chatbot_id, export_id, conversation_id)
 SELECT e.chatbot_id, e.id, c.id
@@ -237,7 +237,7 @@ def fill(chatbots: list[Chatbot], sizes: Sizes = BIG) -> None:
 
 
 def _digest_chatters(chatbots: list[Chatbot]) -> None:
-    """Make a table of whoever is to have a conversation: the digest is a keyed one, which SQL does not know."""
+    """Create a table of chatters for the conversations: SQL cannot compute their keyed digests."""
     scopes = {uci.pk: uci.public_id for uci in map(uci_of, chatbots)}
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE chatter (variable_id bigint, value text, digest bytea)")
@@ -253,7 +253,7 @@ def _digest_chatters(chatbots: list[Chatbot]) -> None:
 
 @contextlib.contextmanager
 def _as_fast_as_it_goes() -> Iterator[None]:
-    """The rows are right by construction: foreign keys, checked row by row, would take longer than filling does."""
+    """The rows are correct by construction: checking foreign keys row by row would take longer than filling."""
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica; SET synchronous_commit = off; SET work_mem = '64MB'")
         try:
@@ -263,7 +263,7 @@ def _as_fast_as_it_goes() -> Iterator[None]:
 
 
 def forget_statistics() -> None:
-    """Leave the tables as if nobody had ever analysed them."""
+    """Leave the tables as if never analysed."""
     with connection.cursor() as cursor:
         for table in TABLES:
             cursor.execute("SELECT pg_clear_relation_stats('public', %s)", [table])

@@ -1,6 +1,6 @@
-"""A client company with one chatbot: what it sends, files and reads, all of it through the API.
+"""A client company with one chatbot: it sends, files and reads through the API only.
 
-Beside it, what an operator does: retry, let time pass, let workers work, look whether anything is left.
+Also the actions of an operator: retry, let time pass, run workers, check whether anything is left.
 """
 
 from collections.abc import Iterable
@@ -28,12 +28,12 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # A chatter, by the UCI value, or conversations, by the platform's ids.
 Subject = str | list[str]
 
-# Rounds of workers: more than any number of requests that meet needs.
+# Rounds of workers: more than any test needs.
 _ROUNDS = 8
 
 
 def words_in(conversation_id: str) -> str:
-    """Return what is said in a conversation, and nowhere else."""
+    """Return the unique text of a conversation."""
     return f"words in {conversation_id}"
 
 
@@ -57,7 +57,7 @@ class Company:
         self.caller = TokenCaller(chatbot)
 
     def send(self, *documents: dict[str, Any]) -> list[dict[str, Any]]:
-        """Send documents, and return what became of each."""
+        """Send documents, and return their results."""
         answer = self.caller.post("conversations", list(documents))
         assert answer.status_code == 200
         results: list[dict[str, Any]] = answer.json()["results"]
@@ -104,18 +104,18 @@ class Company:
         return error["code"] if error else None
 
     def retry(self, request_id: str) -> None:
-        """Retry what failed and still names somebody; leave all else."""
+        """Retry a failed request if it still has its selector."""
         error = self.told(request_id)["error"]
         if error and error["retryable"]:
             decisions.retry(request_id=UUID(request_id), actor="command")
 
     def is_over(self, request_id: str) -> bool:
-        """Say whether it is completed, or has failed and named what a later deletion has erased."""
+        """Return whether it is completed, or failed with a selector that a later deletion has cleared."""
         told = self.told(request_id)
         return told["status"] == "completed" or (told["status"] == "failed" and not told["error"]["retryable"])
 
     def exported(self, subject: Subject, *, age: timedelta = timedelta(), **options: bool) -> Export:
-        """Return an export that was made, as if `age` ago."""
+        """Return a finished export, as if created `age` ago."""
         request_id = self.export(subject, **options)
         assert not worker.drain(seconds=30)
         assert self.status(request_id) == "completed"
@@ -135,7 +135,7 @@ class Company:
 
 
 def became(results: Iterable[dict[str, Any]]) -> list[str]:
-    """Return the outcome of each document, or why it is refused."""
+    """Return the outcome of each document, or its error code."""
     return [result["error"]["code"] if result["error"] else result["outcome"] for result in results]
 
 
@@ -158,13 +158,13 @@ def let_time_pass() -> None:
 
 
 def work() -> None:
-    """End the waits, and let a worker do what can be done."""
+    """End the waits, and let a worker do all that it can."""
     let_time_pass()
     worker.drain(seconds=30)
 
 
 def settle() -> None:
-    """Let workers work and sweep until no request is open any more, but not for ever."""
+    """Run workers and sweeps until no request is open, up to a limit."""
     for _ in range(_ROUNDS):
         work()
         worker.sweep()
@@ -178,7 +178,7 @@ def postpone(request_id: str) -> None:
 
 
 def travel(age: timedelta) -> None:
-    """Make all that is stored of conversations and requests older by so much, whatever the columns are called."""
+    """Move all timestamps of conversations and requests into the past by this time."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -205,6 +205,6 @@ def key_of_file(number: int) -> str:
 
 
 def found_anywhere(storage: ObjectStorage, conversation_ids: Iterable[str]) -> set[str]:
-    """Return those of these conversations of whose words or files anything is in the database or in the bucket."""
+    """Return those of these conversations with any text or file in the database or in the bucket."""
     everything = dump() + everything_in(storage)
     return {each for each in conversation_ids if words_in(each) in everything or f"picture in {each}" in everything}

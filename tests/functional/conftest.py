@@ -12,7 +12,7 @@ from tests.functional.refusing import Refusals
 
 @pytest.fixture
 def refusals(monkeypatch: pytest.MonkeyPatch) -> Refusals:
-    """What the storage refuses: nothing, until the test says otherwise."""
+    """The refusals of the storage: none until the test adds some."""
     refusals = Refusals()
     refusals.set_up(monkeypatch)
     return refusals
@@ -28,7 +28,7 @@ def company(chatbot: Chatbot, storage: ObjectStorage) -> Company:
 def _nothing_is_denied() -> Iterator[None]:
     """Fail where PostgreSQL has denied something to a web server, a cluster or a command that ran meanwhile.
 
-    They go on without, and may say so in a log of theirs alone. Other processes of tests write into the same file.
+    They may continue, and report it only in their own log. Other test processes write into the same file.
     """
     ours = f"] {connection.settings_dict['NAME']} ERROR:"
     log = settings.VAR_DIR / "postgres" / "log"

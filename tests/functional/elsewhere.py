@@ -1,4 +1,4 @@
-"""What else goes on meanwhile: a function in a thread, on a database connection of its own."""
+"""Concurrent work: a function in a thread, on its own database connection."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ PATIENCE = 20
 
 
 class Elsewhere:
-    """A function that runs in a thread, on a database connection of its own."""
+    """A function that runs in a thread, on its own database connection."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.result: Any = None
@@ -31,7 +31,7 @@ class Elsewhere:
         return not self.ends_within(0.3)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for it so long at most, and say whether it has ended."""
+        """Wait for at most this time, and return whether it has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -44,7 +44,7 @@ class Elsewhere:
 
 
 class Gate:
-    """Stops whoever passes until it is opened; says when someone has come."""
+    """Stops threads until it is opened, and signals when one has arrived."""
 
     def __init__(self) -> None:
         self._reached, self._open = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""What schemathesis needs to know of the chatbot that it calls: its keys, and what is there to be found.
+"""Hooks for schemathesis: the keys of the chatbot that it calls, and the existing rows.
 
 The process that runs it reads TOKEN, SECRET and WORLD (JSON) from the environment, see test_fuzz.py.
 """
@@ -18,8 +18,8 @@ import schemathesis
 TOKEN, SECRET = os.environ["TOKEN"], os.environ["SECRET"].encode()
 WORLD: dict[str, Any] = json.loads(os.environ["WORLD"])
 
-# Why a body or an address that fits the document is refused all the same: what JSON Schema cannot say. Each as the
-# pointer and the code of the field at fault.
+# Why a body or URL that matches the document is still refused: rules that JSON Schema cannot express, each as the
+# pointer and the code of the error.
 CANNOT_BE_SAID = {
     ("/from", "too_long"),  # more days than 366 between two parameters
     ("/from", "out_of_range"),  # a month later than that in the other parameter
@@ -29,8 +29,8 @@ CANNOT_BE_SAID = {
         for edge in ("received_after", "received_before", "started_after", "started_before")
         for code in ("out_of_range", "invalid_time")
     ),
-    ("/reference", "invalid"),  # it tells whom the request is about
-    ("/callback_url", "invalid"),  # it tells whom the request is about, or cannot be called
+    ("/reference", "invalid"),  # it contains the request's value
+    ("/callback_url", "invalid"),  # it contains the request's value, or cannot be called
     ("/message_id", "unknown_value"),  # the conversation has other messages
     ("/message_id", "out_of_order"),  # it comes after the file
 }
@@ -73,7 +73,7 @@ def as_it_is(_context: Any, value: Any) -> bytes:
 
 @schemathesis.hook
 def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
-    """Say in the document what is so for this chatbot alone: what else comes is rightly refused."""
+    """Restrict the document to this chatbot's data: other values are refused correctly."""
     parameters = raw_schema["components"]["parameters"]
     parameters["slug"]["schema"]["enum"] = [WORLD["slug"]]
     for name in ("request_id", "number", "file_id", "day"):
@@ -92,9 +92,9 @@ def before_load_schema(_context: Any, raw_schema: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def filter_failure(_context: Any, failure: Any, _case: Any, response: Any) -> bool:
-    """Drop what is no failure: a call refused for what the document cannot say, a document refused in an answer."""
+    """Drop false failures: calls refused by rules outside the document, documents refused within a response."""
     if response.status_code == 414:
-        # Of the web server, which reads no address that long.
+        # From the web server, which reads no URL of that length.
         return False
     match type(failure).__name__:
         case "RejectedPositiveData" if response.status_code == 400:

@@ -1,4 +1,4 @@
-"""What the service does in a day, so that the database can be watched meanwhile (`test_plans`)."""
+"""The work of the service in a day, while the database is watched (`test_plans`)."""
 
 from datetime import timedelta
 from typing import Any
@@ -39,14 +39,14 @@ CHATTERS = 60
 
 
 class Day:
-    """The day of one chatbot: each kind of thing once."""
+    """The day of one chatbot: each kind of event once."""
 
     def __init__(self, watch: Watch, chatbot: Chatbot, superuser: Client, name: str) -> None:
         self.watch, self.chatbot, self.admin, self.name = watch, chatbot, superuser, name
         self.token = TokenCaller(chatbot)
         self.members = [f"{name} {number}" for number in range(CHATTERS)]
         self._path = name.replace(" ", "-")
-        # Nobody listens there.
+        # No server listens there.
         Chatbot.objects.filter(pk=chatbot.pk).update(callback_url=f"http://127.0.0.1:9/{self._path}")
 
     def work(self) -> None:
@@ -185,7 +185,7 @@ class Day:
             assert ComplianceRequest.objects.filter(include_files=True).latest("seq").files == 1
 
     def draining_what_takes_chunks(self) -> None:
-        """A chatter with more than one transaction erases, whose conversations stand in exports, too."""
+        """A chatter with more than one transaction erases, whose conversations are in exports, too."""
         with self.watch.paused():
             large = factories.deletion_of(self.chatbot, self._member_with_files())
         with pytest.MonkeyPatch.context() as patch:
@@ -244,7 +244,7 @@ class Day:
             assert expected > 0
 
     def sweeping(self) -> None:
-        """Of each thing that has its time there are a few whose time is over."""
+        """A few expired rows of each kind that expires."""
         now = timezone.now()
         with self.watch.paused():
             some = VariableValue.objects.order_by("-id").values("pk")[:3]
@@ -269,7 +269,7 @@ class Day:
         assert (audit.verified, audit.left) == (1, {})
 
     def reading(self) -> None:
-        """The log, look-ups, transcripts and counts as the API gives them."""
+        """The log, lookups, transcripts and counts of the API."""
         with self.watch.paused():
             assert results(self.chatbot, parsed(f"{self.name} read", custom_variables={})) == ["created"]
             conversation = Conversation.objects.get(chatbot=self.chatbot, external_id=f"{self.name} read")
@@ -290,7 +290,7 @@ class Day:
         assert [one["conversation"] is None for one in found] == [False] + [True] * 999
 
     def browsing(self) -> None:
-        """The console's log, filtered in a wide window, a transcript, and look-ups."""
+        """The console's log, filtered in a wide window, a transcript, and lookups."""
         log, wide = reverse("console:conversations"), f"chatbot={self.chatbot.slug}&since=2020-01-01"
         filters = (
             "handover=yes",
@@ -358,7 +358,7 @@ class Day:
         return [f"{log}?{urlencode({'chatbot': self.chatbot.slug, **one})}" for one in asked]
 
     def _lose_a_claim(self) -> None:
-        """Two requests were under the claim of a worker that died; the rest nobody has taken yet."""
+        """Two requests were claimed by a worker that died; the rest is unclaimed."""
         lost = Claim.objects.create(owner="nobody", token=UUID(int=0), expires_at=timezone.now() - timedelta(hours=1))
         waiting = ComplianceRequest.objects.filter(status=Status.ACCEPTED).order_by("seq").values("pk")[:2]
         ComplianceRequest.objects.filter(pk__in=waiting).update(claim=lost)

@@ -1,4 +1,4 @@
-"""Calls of a test over a real connection to a real web server, in place of Django's test client."""
+"""Calls over a real connection to a real web server, instead of Django's test client."""
 
 import json
 from collections.abc import Mapping

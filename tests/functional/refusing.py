@@ -1,4 +1,4 @@
-"""A storage that refuses certain calls on certain keys, as long as a test wants it to."""
+"""A storage that refuses certain calls on certain keys while a test wants it to."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,14 +15,14 @@ EXTRACTS = "/daily_conversations_extracts/"
 
 
 class Refusals:
-    """Parts of keys, by what the storage refuses: empty in the beginning, and to be emptied again."""
+    """Parts of refused keys by kind of refusal; empty at the start, and emptied again after use."""
 
     def __init__(self) -> None:
-        # Removal for good: a person has to lift the lock.
+        # Permanent refusal of removals: a person has to lift the lock.
         self.locked: set[str] = set()
-        # Removal for now: it is tried again.
+        # Temporary refusal of removals: tried again.
         self.busy: set[str] = set()
-        # Writing, for now and for good.
+        # Refusal of writes, temporary and permanent.
         self.unwritable: set[str] = set()
         self.forbidden: set[str] = set()
 
@@ -63,9 +63,9 @@ def _is_met(key: str, parts: Iterable[str]) -> bool:
 def in_the_gap(
     monkeypatch: pytest.MonkeyPatch, method: str, part: str, when: str, meanwhile: Callable[[], object]
 ) -> list[str]:
-    """Do something elsewhere, once, `before` or `after` a call of this method of ObjectStorage on such a key.
+    """Run a function elsewhere once, `before` or `after` a call of this ObjectStorage method on a matching key.
 
-    Return a list that then holds the key, of which `part` is a part.
+    Return a list that then contains the key, which contains `part`.
     """
     original = getattr(ObjectStorage, method)
     met: list[str] = []

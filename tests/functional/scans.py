@@ -1,4 +1,4 @@
-"""Watch what statements read: which ones read a big table from end to end, or more of it than they have a reason to?
+"""Find statements that read a big table from end to end, or more of it than they need.
 
 PostgreSQL counts both for each table. The counts are read before and after each statement, so the culprit can be
 named and its plan shown.
@@ -39,7 +39,7 @@ _Counts = dict[str, _Count]
 
 @dataclass(frozen=True)
 class Finding:
-    """That a statement scanned a table, or read more of it than allowed."""
+    """A statement scanned a table, or read more of it than allowed."""
 
     step: str
     table: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 class Watch:
-    """Looks at every statement of this process, through Django or not, while a `step` is open."""
+    """Watches every statement of this process, through Django or not, while a `step` is open."""
 
     def __init__(self, tables: Sequence[str], *, most_entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.findings: list[Finding] = []
@@ -67,9 +67,9 @@ class Watch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Watch what is done under this name.
+        """Watch the statements of a step with this name.
 
-        At its end whatever no statement explains is found too: a cursor on the server reads after its statement.
+        At its end, reads without a statement are found too: a server-side cursor reads after its statement.
         """
         self._accounted.clear()
         before = self._now()
@@ -87,7 +87,7 @@ class Watch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Look away while the test reads what it needs to know."""
+        """Pause while the test itself queries the database."""
         name, self._step, before = self._step, "", self._now()
         try:
             yield

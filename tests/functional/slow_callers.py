@@ -1,4 +1,4 @@
-"""Callers that are slow on purpose, each on a connection of its own; nobody knows them."""
+"""Unauthenticated callers that are slow on purpose, each on its own connection."""
 
 import socket
 import time
@@ -22,7 +22,7 @@ def _dripping_head(caller: socket.socket) -> None:
 
 
 def _dripping_body(caller: socket.socket) -> None:
-    """A call that could be signed: only its whole body tells."""
+    """A call with a signature, which only its complete body can verify."""
     signed = f"X-Mindsay-Timestamp: {int(time.time())}\r\nX-Mindsay-Signature: {'0' * 64}\r\n".encode()
     head = b"POST /api/v1/chatbots/acme/data-deletion HTTP/1.1\r\n" + _HOST + signed
     caller.sendall(head + b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n{")
@@ -58,7 +58,7 @@ KINDS: dict[str, Callable[[socket.socket], None]] = {
 
 @contextmanager
 def slow_callers(port: int, kinds: list[str], *, number: int) -> Iterator[None]:
-    """Let so many callers, of these kinds in turn, hold the web server up; a byte a second of those that drip."""
+    """Run a number of slow callers of these kinds in turn; dripping ones send a byte a second."""
     over, sent = Event(), Semaphore(0)
 
     def hold(kind: str) -> None:

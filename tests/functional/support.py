@@ -1,4 +1,4 @@
-"""What the promises are tested with: dumps, walks through the bucket, worker processes, the shared data."""
+"""Helpers for functional tests: dumps, scans of the bucket, worker processes, the shared data."""
 
 import base64
 import gzip
@@ -35,7 +35,7 @@ def shared_documents() -> Iterator[dict[str, Any]]:
 
 
 def dump() -> str:
-    """The whole database as plain text, by pg_dump: every table, whether we know it or not."""
+    """The whole database as plain text by pg_dump, including unknown tables."""
     database = connection.settings_dict
     argv = [
         postgres_program("pg_dump"),
@@ -49,7 +49,7 @@ def dump() -> str:
     if database["PORT"]:
         argv += ["--port", str(database["PORT"])]
     text = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    # Each run makes up a token for these two lines.
+    # Each run invents a token for these two lines.
     return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
@@ -80,7 +80,7 @@ def everything_in(storage: ObjectStorage) -> str:
 
 
 def worker_environment(*, role: str = "worker", database: str = "") -> dict[str, str]:
-    """The environment in which another process works on this test's database and bucket; `role` of ROLES or any."""
+    """The environment for another process on this test's database and bucket, with a `role` of ROLES."""
     server = connection.settings_dict
     ring = ",".join(
         f"{name}:{base64.urlsafe_b64encode(key).decode()}" for name, key in settings.ENCRYPTION_KEYS.items()

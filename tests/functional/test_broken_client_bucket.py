@@ -1,4 +1,4 @@
-"""A client's bucket that is silent, gone or back harms nobody else, and loses nothing."""
+"""A client's bucket that is silent, missing or back affects no other chatbot, and loses nothing."""
 
 from collections.abc import Iterable, Iterator
 
@@ -39,14 +39,14 @@ def server(chatbot: Chatbot) -> Iterator[S3Server]:
 
 
 def end_rest(chatbot: Chatbot) -> None:
-    """What the passing of some time does: the breaker lets calls pass again, and requests may be taken again."""
+    """Let time pass: the breaker allows calls again, and requests may be claimed again."""
     location_of(Bucket.objects.get(chatbot=chatbot)).storage.calls.breaker.reset()
     SilentStorage.objects.update(rests_until=timezone.now())
     ComplianceRequest.objects.update(not_before=None)
 
 
 def left_behind(chatbot: Chatbot, storage: ObjectStorage, name: str = "left") -> None:
-    """An export that was given up, and what it left in the client's bucket."""
+    """A given-up export with files left in the client's bucket."""
     key = f"{PREFIX}chatter_data_exports/42/{name}.csv"
     storage.put(key, b"whole, but never told", "text/csv")
     request = export_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="worker_lost")
@@ -103,7 +103,7 @@ def test_an_upload_interrupted_by_the_bucket_is_finished_when_it_is_back(
     carry_out(taken(request))
     assert outcome(request) == ("accepted", "storage_unavailable", 1)
 
-    # Down for long: nothing more is lost once it is known to be silent, and hosted ones go on.
+    # Down for long: no attempt is lost once it is known to be silent, and hosted exports continue.
     for number in range(3):
         ComplianceRequest.objects.update(not_before=None)
         other = export_of(neighbour, f"{number}")
@@ -199,7 +199,7 @@ def test_a_key_revoked_midway_gives_a_clear_error_and_a_retry_with_a_new_key_wor
     decisions.retry(request_id=request.pk, actor="command")
     drain()
     assert outcome(request) == COMPLETED
-    # The upload that the old key could not abort went before the new attempt.
+    # The upload that the old key could not abort was removed before the new attempt.
     assert open_uploads(server.storage()) == []
 
 

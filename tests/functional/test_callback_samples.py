@@ -1,4 +1,4 @@
-"""The code of docs/api.md that verifies a callback, run in each of its languages on what a receiver really got."""
+"""The samples of docs/api.md that verify a callback, run in each language on real deliveries."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 NODE = shutil.which("node")
 
-# Each is called with the secret, the three headers and the body, and says true or false.
+# Each is called with the secret, the three headers and the body, and prints true or false.
 _PYTHON = """
 import sys
 secret, *values, body = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""A real cluster tells a real receiver, at once."""
+"""A real cluster sends a callback to a real receiver at once."""
 
 import pytest
 

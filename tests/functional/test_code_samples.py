@@ -1,4 +1,4 @@
-"""Each code sample of the document, run as it stands against a live server, gets the answer that it should."""
+"""Each code sample of the API document, run unchanged against a live server, gets its documented response."""
 
 import html
 import json
@@ -42,7 +42,7 @@ Environment = Callable[[str], dict[str, str]]
 
 @pytest.fixture
 def environment(live_server, chatbot: Chatbot, storage, tmp_path: Path) -> Environment:
-    """What the samples read from the environment, and all that the calls need to find, for an operation."""
+    """The environment of the samples, and the rows that the calls of an operation need."""
     SigningCaller(chatbot, SECRET)
     token = str(TokenCaller(chatbot).token)
     picture = tmp_path / "photo.jpg"
@@ -96,7 +96,7 @@ def _run(argv: list[str], environment: dict[str, str]) -> Any:
 
 
 def _fits(answer: Any, said: dict[str, Any]) -> bool:
-    """Say whether the answer is one of those with which the call succeeds."""
+    """Return whether the response is a successful one of this call."""
     schemas = [
         content["schema"]
         for status, one in said["responses"].items()

@@ -1,6 +1,6 @@
-"""Whatever anybody sends to the console, it answers, and never with a failure of its own.
+"""The console answers any input, and never with a server error.
 
-Every page is asked, as the resolver has them, Django's own too. Names of parameters are those that the code reads.
+Every page of the resolver is called, Django's own too, with the parameter names that the code reads.
 """
 
 import random
@@ -20,14 +20,14 @@ from tests.people import Role, client_of, member
 
 pytestmark = pytest.mark.django_db
 
-# What a page may take for something else than it is.
+# Values that a page may misinterpret.
 VALUES = (
     *("", " ", "0", "-1", "1", "²", "9" * 30, "9" * 5_000, "NaN", "1e400", "2026-02-30", "9999-12-31", "0001-01-01"),
     *("\0", "a\0b", "\ufffd\u202egnp", "%00", "a" * 100_000, "[]", "v1:k1:AAAA", "../..", "{}", "'\";--", "%(a)s"),
     "<script>alert(1)</script>",
     "00000000-0000-0000-0000-000000000000",
 )
-# What lets a call get further than to the first question.
+# Values with which a call passes the first check.
 FITTING = (
     *(
         "acme",
@@ -74,7 +74,7 @@ def leaves(resolver: URLResolver, before: str = "/") -> Iterator[str]:
 
 
 def names_of_parameters() -> tuple[list[str], list[str]]:
-    """The names that views, forms and templates of ours read; of these what stands in addresses."""
+    """The parameter names that our views, forms and templates read."""
     sources = [
         path.read_text()
         for app in ("accounts", "console", "templates/accounts", "templates/console")

@@ -1,6 +1,6 @@
 """Whole stories of the console: a real browser, a real web server, a real cluster, PostgreSQL and S3.
 
-What each page shows in each state is told beside the pages. Here people do a piece of work from its beginning to its
+The states of each page are tested with the pages. Here users do a task from its beginning to its
 end.
 """
 
@@ -51,7 +51,7 @@ def service() -> Iterator[tuple[str, Browser]]:
 
 
 def logged_in(chromium: Browser, server: str, user: User, path: str) -> Watched:
-    """Go to a page as somebody who has to log in first."""
+    """Open a page as a user who has to log in first."""
     # As the server hashes it, not as these tests do.
     user.password = make_password(PASSWORD, hasher="pbkdf2_sha256")
     user.save()
@@ -72,13 +72,13 @@ def filed_on(page: Page) -> str:
 
 
 def let_the_grace_pass(request_id: str) -> None:
-    """What a person files waits for a quarter of an hour; make that time over."""
+    """End the grace of a quarter of an hour of requests filed in the console."""
     ComplianceRequest.objects.filter(pk=request_id).update(not_before=None, queued_at=Now())
     notify.notify_workers()
 
 
 def expect_state(page: Page, state: str) -> None:
-    """Wait until the page says it by itself: nobody loads it again."""
+    """Wait until the page shows a text without a reload."""
     expect(page.locator(".now")).to_contain_text(state)
 
 

@@ -1,6 +1,6 @@
-"""Web server, cluster and commands do all their work under roles of their own, and PostgreSQL lets these do no more.
+"""Web server, cluster and commands work under their own database roles, which have no other rights.
 
-That nothing was denied to them is looked at after each test of this folder (`conftest.py`).
+After each test of this folder, `conftest.py` checks that PostgreSQL denied nothing.
 """
 
 import json
@@ -90,7 +90,7 @@ def _file_and_follow(company: Company, receiver: Receiver) -> None:
     wait_until(lambda: receiver.events[-1:] == ["request.completed"])
     assert DailyExtract.objects.get(day=DAY).state == "done"
     assert became(company.send(document("c-1", "member-1"))) == ["conversation_deleted"]
-    # It was stored before anybody said whose it is: intake marks it, the sweep erases it.
+    # Stored before it had an identity: intake marks it, the sweep erases it.
     assert became(company.send(document("c-4", "member-1"))) == ["chatter_erased"]
     Occurrence.objects.update(asked_at=None)
     wait_until(lambda: Conversation.objects.filter(deleted_at=None).count() == 2)
@@ -160,7 +160,7 @@ def test_a_cluster_drops_schedules_and_keeps_failed_tasks(db: None) -> None:
 
 LOG = "chatbots_changelogentry"
 
-# What nobody but the owner may do.
+# Statements that only the owner may run.
 FORBIDDEN = {
     "change an entry": f"UPDATE {LOG} SET actor = 'nobody'",
     "remove an entry": f"DELETE FROM {LOG}",
@@ -256,7 +256,7 @@ def test_a_worker_locks_a_chatbot_and_changes_nothing_of_it(
 
 @pytest.fixture
 def owned() -> Iterator[str]:
-    """A new database of an owner who is nobody else; its name."""
+    """The name of a new database with an owner of its own."""
     name = f"{connection.settings_dict['NAME']}_owned"
     with connection._nodb_cursor() as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -278,7 +278,7 @@ def test_an_owner_who_is_no_superuser_migrates_and_grants(owned: str) -> None:
 
 
 def test_no_role_can_call_a_function_of_ours(session: psycopg.Connection[Any]) -> None:
-    """Those of triggers cannot be called. One that can would need its right, and perhaps that of its owner."""
+    """Trigger functions cannot be called. A callable function would need a right, and perhaps run as its owner."""
     found = session.execute(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype"
     )

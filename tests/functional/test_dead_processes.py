@@ -1,4 +1,4 @@
-"""A process of a real cluster is killed or stopped: the cluster mends itself, and work goes on."""
+"""A process of a real cluster is killed or stopped: the cluster recovers, and work continues."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ SOON = 30.0
 
 @dataclass
 class Running:
-    """A cluster: its first process, and what it says."""
+    """A cluster: its first process and its output."""
 
     pid: int
     log: Path

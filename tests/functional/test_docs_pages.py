@@ -1,4 +1,4 @@
-"""The pages at /api/docs/ in a real browser: what they show, what they ask for, and that calls can be tried there."""
+"""The pages at /api/docs/ in a real browser: their contents, their requests, and trying calls."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,10 @@ from tests.document import document, operations
 SECRET = "a_secure_secret"
 PHONE = {"width": 390, "height": 844}
 
-# What axe finds serious in the libraries' own parts; in ours it finds nothing.
+# Serious findings of axe in the libraries' own parts; there are none in ours.
 REDOCS = {"scrollable-region-focusable"}
 SWAGGERS = {"label", "nested-interactive", "scrollable-region-focusable", "select-name"}
-# Redoc's own logo: the page's policy forbids it, so the browser asks nobody for it.
+# Redoc's own logo: blocked by the page's policy, so the browser does not request it.
 LOGO = "https://cdn.redoc.ly/redoc/logo-mini.svg"
 
 pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
@@ -56,7 +56,7 @@ def test_the_reference_shows_every_call_with_its_samples(live_server, chromium):
 
 @pytest.mark.long(reason="a browser draws the reference of the whole API")
 def test_the_reference_is_accessible_and_readable_on_a_phone(live_server, chromium):
-    # Of few calls: axe takes ten seconds for all, and finds the same.
+    # For a few calls only: axe takes ten seconds for all, with the same findings.
     few = document() | {"paths": {path: calls for path, calls in document()["paths"].items() if "data-e" in path}}
     page = chromium.new_page()
     page.route("**/api/schema/", lambda route: route.fulfill(json=few))

@@ -1,6 +1,6 @@
-"""Storages that answer with a byte now and then hold nobody up who does not need them.
+"""Storages that drip delay only the work that needs them.
 
-No read of a call to them ever times out, and they end none: half a minute after its beginning we do.
+No single read of such a call times out, and they never end it: we do, half a minute after its start.
 """
 
 import json
@@ -57,7 +57,7 @@ def healthy() -> Iterator[S3Server]:
 
 
 def of_dripping(slug: str, server: Hostile) -> Chatbot:
-    """A chatbot that has all kinds of work in such a bucket: an export, a day, a file that a deletion removes."""
+    """A chatbot with all kinds of work in a dripping bucket: an export, a day, a file that a deletion removes."""
     chatbot = factories.ready_chatbot(slug=slug)
     use_bucket_at(chatbot, server.url())
     conversation_on(chatbot, "42", noon())
@@ -72,7 +72,7 @@ def of_dripping(slug: str, server: Hostile) -> Chatbot:
 
 
 def took(requests: list[ComplianceRequest]) -> list[float]:
-    """Ring for these, and return how many seconds each took."""
+    """File these, and return the seconds each took."""
     began = time.monotonic()
     notify.notify_workers()
     left = {each.pk for each in requests}
@@ -91,7 +91,7 @@ def took(requests: list[ComplianceRequest]) -> list[float]:
 
 
 def named_by_health() -> set[str]:
-    """Ask as an operator does; return the chatbots whose buckets are named."""
+    """Run the command as an operator does; return the chatbots whose buckets are reported."""
     told = subprocess.run(
         manage("health", "--json"), env=worker_environment(), capture_output=True, text=True, check=False
     )

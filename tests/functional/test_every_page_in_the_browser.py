@@ -1,7 +1,7 @@
 """Every page of the console in a real browser: no barrier in either theme, no scrolling sideways on a phone, nothing
 from elsewhere, nothing refused by the policy.
 
-What a page looks like in other states, such as with errors or an open dialog, is tried beside that page.
+Other states of a page, such as errors or an open dialog, are tested with that page.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,9 +34,9 @@ pytestmark = [
 
 # Parts of pages, and files.
 _NO_PAGES = {"request_progress", "check_progress", "request_download", "request_copy", "conversation_file"}
-# They lead elsewhere where nobody has begun to log in, or where there is no second factor.
+# They redirect unless a log-in has started, or without a second factor.
 _WITH_STATE = {"login_code", "second_factor_recovery_codes", "second_factor_remove"}
-# Is the same around each page, and was looked at around the first.
+# The same around each page, and checked around the first.
 _FRAME = ".side"
 
 

@@ -1,6 +1,6 @@
-"""A deletion that failed can be retried when its chatter's digests would be forgotten: what it needs is kept so long.
+"""A failed deletion can be retried after its digests would have expired: they are kept as long as it needs them.
 
-So is what refuses late data, and what leads another person's deletion to the same conversation.
+So are those that refuse late data, and that lead another chatter's deletion to the same conversation.
 """
 
 from datetime import timedelta
@@ -46,7 +46,7 @@ def failed_long_ago(company: Company, refusals: Refusals, subject: Subject, what
 
 @pytest.fixture(params=[FILES, EXPORTS, EXTRACTS], ids=["file", "export", "day"])
 def what(request: pytest.FixtureRequest, company: Company) -> str:
-    """Where something of Alice's and Bob's conversation is that the storage does not remove."""
+    """The object of Alice's and Bob's conversation that the storage does not remove."""
     company.talk("c-1", "alice", "bob", has_file=request.param == FILES)
     if request.param == EXPORTS:
         company.exported("alice", include_shared=True)

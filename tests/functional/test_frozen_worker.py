@@ -1,7 +1,7 @@
-"""A process that stands still with locks in its hands holds up no more than what it has locked.
+"""A frozen process that holds locks delays no more than what it has locked.
 
 Frozen is a transaction that holds the row of a conversation, like that of a worker or an intake that was stopped in
-the middle. What it holds is waited for with patience, and without a lost attempt; all else goes on.
+the middle. Work waits for its locks without losing an attempt; all other work continues.
 """
 
 import logging
@@ -39,7 +39,7 @@ _ROUNDS = 4
 
 @contextmanager
 def frozen(number: int) -> Iterator[None]:
-    """Hold the row of a conversation in a transaction that does not get on."""
+    """Lock the row of a conversation in a transaction that does not continue."""
     gate = Gate()
 
     def hold() -> None:
@@ -57,7 +57,7 @@ def frozen(number: int) -> Iterator[None]:
 
 
 def comes_true(what: Callable[[], bool], *, seconds: float) -> bool:
-    """Wait until it is so, for so long at most; say whether it is."""
+    """Wait until a condition holds, up to a time; return whether it does."""
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:
@@ -67,7 +67,7 @@ def comes_true(what: Callable[[], bool], *, seconds: float) -> bool:
 
 
 def let_it_run_into_the_lock() -> None:
-    """Wait until a statement waits for a lock. One that never does, or not for long, is as well."""
+    """Wait until a statement waits for a lock. It is fine if none does, or only briefly."""
     comes_true(_is_any_waiting, seconds=1.5)
 
 
@@ -81,7 +81,7 @@ def _is_any_waiting() -> bool:
 
 
 def working() -> Elsewhere:
-    """Let a worker work, and work again when the waits of what it has put back are over."""
+    """Run a worker, and run it again when the waits of requeued requests are over."""
 
     def rounds() -> None:
         for _ in range(_ROUNDS):
@@ -182,11 +182,11 @@ def test_a_slow_intake_of_one_chatbot_delays_no_other(company: Company, neighbou
 def test_intake_and_a_continued_deletion_do_not_block_each_other(
     company: Company, refusals: Refusals, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Intake has its lock, and waits for a row. The claim has the row that intake wants next, and wants the lock."""
+    """Intake has its lock and waits for a row. The claim has the row that intake needs next, and needs the lock."""
     number = company.talk("c-held", "dave")
     company.talk("c-both", "alice", "bob", has_file=True)
     company.talk("c-carol", "carol")
-    # Alice's deletion has begun; the conversation bears the mark of Bob's, which fails after that.
+    # Alice's deletion has started; the conversation has the mark of Bob's, which fails after that.
     refusals.busy.add(FILES)
     bobs, alices = company.delete("bob"), company.delete("alice")
     worker.drain(seconds=30)

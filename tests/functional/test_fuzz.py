@@ -1,4 +1,4 @@
-"""schemathesis calls the whole API, as the document tells of it, and finds nothing that is not so.
+"""schemathesis calls the whole API by its document, and finds no difference.
 
 `make fuzz` is the long run. FUZZ_EXAMPLES and FUZZ_SEED make another one of this test.
 """
@@ -35,7 +35,7 @@ pytestmark = [
 
 
 def _world(chatbot: Chatbot) -> dict[str, Any]:
-    """Fill the chatbot with something of each kind, and return what of it stands in addresses."""
+    """Fill the chatbot with rows of each kind, and return the values used in URLs."""
     for value in ("1", "2", "3", "4"):
         factories.conversation_of(chatbot, value, messages=2, external_id=f"c-{value}")
     stored = {"conversation": _first_conversation(), "size": 3, "sha256": "0" * 64, "state": "stored"}

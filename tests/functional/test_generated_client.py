@@ -1,4 +1,4 @@
-"""A client that a generator makes of the document files requests, follows them and fetches what they made."""
+"""A client generated from the document files requests, follows them and downloads their files."""
 
 import csv
 import importlib

@@ -1,4 +1,4 @@
-"""Real clusters: that they live, that one was stopped, that one was killed."""
+"""Real clusters: alive, stopped, and killed."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ def test_clusters_are_shown_as_alive_stopped_and_missing(storage: object) -> Non
         processes.kill("killed")
     wait_until(lambda: Heartbeat.objects.filter(stopped_at__isnull=False).count() == 1)
 
-    # What the passing of three minutes does.
+    # Simulate the passing of three minutes.
     Heartbeat.objects.update(seen_at=timezone.now() - timedelta(minutes=3))
 
     assert {cluster.condition for cluster in health.check().clusters} == {Condition.GONE, Condition.STOPPED}

@@ -1,4 +1,4 @@
-"""A body costs a bounded share of memory and time, whatever stands in it, and is read of whom it may come from."""
+"""Any body costs bounded memory and time, and is read only from permitted callers."""
 
 import http.client
 import json
@@ -51,7 +51,7 @@ def send(server: WebServer, path: str, raw: bytes, headers: dict[str, str]) -> t
 
 
 def unknown(caller: Caller, raw: bytes) -> dict[str, str]:
-    """Credentials as they should be, of a key that there is not."""
+    """Well-formed credentials of a key that does not exist."""
     return {name: value[:-6] + "000000" for name, value in caller.credentials(raw).items()} | (
         {"X-Mindsay-Timestamp": str(int(time.time()))} if isinstance(caller, SigningCaller) else {}
     )
@@ -126,7 +126,7 @@ def test_10_mb_of_conversations_are_taken(server: WebServer, chatbot: Chatbot, k
 
 
 def begin(server: WebServer, path: str, headers: dict[str, str], length: int) -> socket.socket:
-    """Send the head of a call with so long a body, and no byte of it."""
+    """Send the head of a call with a body of this length, and no byte of it."""
     caller = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     lines = [
         f"POST {path} HTTP/1.1",

@@ -1,4 +1,4 @@
-"""Whoever can write into the queue's tables runs nothing: neither in workers, nor in the console, nor in commands."""
+"""Rows written into the queue's tables run no code: not in workers, nor in the console, nor in commands."""
 
 import base64
 import os
@@ -55,7 +55,7 @@ def insert(table: str, **values: Any) -> None:
 
 
 def write_into_the_queue(traces: Path) -> int:
-    """What an attacker writes, the key for signatures included; return how many rows cannot be ours."""
+    """Write rows like an attacker who knows the signing key; return how many cannot be ours."""
     task = {"id": "1", "name": "x", "func": "os.mkdir", "args": (str(traces / "signed"),), "kwargs": {}}
     payloads = [
         "os.mkdir",

@@ -36,10 +36,10 @@ def test_another_worker_delivers_each_export_once(chatbot: Chatbot, storage: Obj
         assert 0 < done < EXPORTS, "it was killed too late to show anything"
         left = Export.objects.filter(finished_at__isnull=True, key__isnull=False).count()
         assert left > 0, "it was killed between two claims"
-        # Whatever the killed worker left in the bucket is known by a row.
+        # Every object of the killed worker in the bucket has a row.
         assert {*storage.keys(), *open_uploads(storage)} <= set(Export.objects.values_list("key", flat=True))
 
-        # What the passing of two minutes does, and the next sweep.
+        # Simulate the passing of two minutes, and the next sweep.
         Claim.objects.update(expires_at=timezone.now())
         notify.notify_workers()
         start_cluster(processes)

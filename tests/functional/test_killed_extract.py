@@ -1,4 +1,4 @@
-"""A process that makes an extract is killed with SIGKILL at each step; another makes it, and leaves one version."""
+"""A process that builds an extract is killed with SIGKILL at each step; another builds it, and leaves one version."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ def test_killed(chatbot: Chatbot, step: tuple[str, str, str]) -> None:
             capture_output=True,
         )
         assert killed.returncode == -9, killed.stderr
-        # What the passing of two minutes does.
+        # Simulate the passing of two minutes.
         DailyExtract.objects.filter(token__isnull=False).update(claimed_until=timezone.now())
         leases.requeue_expired()
 

@@ -61,7 +61,7 @@ def test_another_worker_finishes_with_right_counts_and_one_completion(
         assert 0 < request.messages < total, "it was killed too late to show anything"
         assert Message.objects.filter(conversation__in=ours).count() == total - request.messages
 
-        # The next cluster of this machine sees that it is gone, and requeues its work.
+        # The next cluster of this machine detects that it is dead, and requeues its work.
         start_cluster(processes)
         wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == Status.COMPLETED)
 

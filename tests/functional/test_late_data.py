@@ -1,7 +1,7 @@
 """A document that names an erased chatter late, in a conversation that is stored already.
 
-It is refused, and the next sweep erases the conversation as if the deletion had known of it: with its files, its days
-and the exports that hold it. The completed deletion counts it. A second deletion of the chatter finds it, too.
+It is refused, and the next sweep erases the conversation as the deletion would have: with its files, its days
+and the exports that contain it. The completed deletion counts it. A second deletion of the chatter finds it, too.
 """
 
 import json
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 FRESH = timedelta()
 OLD = settings.EXPORT_GRACE_DAYS + timedelta(days=1)
-# Whose exports hold the conversation before anybody knew that Alice was in it.
+# Chatters whose exports contain the conversation before Alice was named in it.
 HOLDERS: dict[str, Subject] = {"uci": "carol", "ids": ["c-late"]}
 
 
@@ -51,7 +51,7 @@ def erased_alice(company: Company, **options: bool) -> str:
 
 
 def name_late(company: Company, conversation_id: str = "c-late") -> None:
-    """Send the document that says that Alice was in the conversation."""
+    """Send the document that names Alice in the conversation."""
     assert became(company.send(document(conversation_id, "alice"))) == ["chatter_erased"]
 
 
@@ -274,7 +274,7 @@ def test_data_arriving_before_verification_costs_no_attempt(
 
 
 def test_a_document_for_an_unused_id_is_new(company: Company) -> None:
-    """A deletion by ids does not remember what it did not find."""
+    """A deletion by ids stores nothing about ids that it did not find."""
     deletion = company.delete(["c-new"])
     settle()
     assert company.told(deletion)["result"] == "nothing_found"

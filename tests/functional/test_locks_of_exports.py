@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def given_up(company: Company, refusals: Refusals, subject: str, *conversations: int) -> Export:
-    """An export that has failed and holds these conversations, as if it had been sent."""
+    """A failed export of these conversations, as if it had been sent."""
     refusals.forbidden.add(EXPORTS)
     request = company.export(subject, include_shared=True)
     worker.drain(seconds=30)
@@ -31,12 +31,12 @@ def given_up(company: Company, refusals: Refusals, subject: str, *conversations:
 
 
 def lose(export: Export) -> None:
-    """Let an export lie in a bucket that is no longer the chatbot's."""
+    """Move an export to a bucket that is no longer the chatbot's."""
     Export.objects.filter(pk=export.pk).update(hosting="client", bucket="former", endpoint="http://127.0.0.1:1")
 
 
 def expiring_meanwhile(monkeypatch: pytest.MonkeyPatch, conversation: int, deletion: str) -> list[Elsewhere]:
-    """Let another worker erase the conversation just when one has forgotten what is out of reach."""
+    """Let another worker erase the conversation just when one has cleared inaccessible files."""
     forget = objects.forget_out_of_reach
     others: list[Elsewhere] = []
 

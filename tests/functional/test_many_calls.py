@@ -1,4 +1,4 @@
-"""Many calls at once to two web processes of four threads each: what they share is the database alone."""
+"""Many concurrent calls to two web processes of four threads each, which share only the database."""
 
 import json
 import time
@@ -42,7 +42,7 @@ def chatbot() -> Chatbot:
 def post_all(
     server: WebServer, *callers: Caller, calls: int, connections: int = CONNECTIONS, **headers: str
 ) -> list[Answer]:
-    """Send one deletion so many times on each connection, all connections at once; callers share them out."""
+    """Send one deletion a number of times on each connection, all connections at once, by several callers."""
     raw = json.dumps(ALICE).encode()
     sent = {caller: {**caller.credentials(raw), **headers, "Content-Type": "application/json"} for caller in callers}
 
@@ -86,7 +86,7 @@ def test_web_processes_share_the_limit_of_a_key(server, chatbot) -> None:
     assert {one.body["code"] for one in answers if one.status == 429} == {"rate_limited"}
     assert {one.status for one in post_all(server, neighbour, calls=1)} == {200}
 
-    # The minute is over. A process that has refused looks again within a second.
+    # The minute is over. A process that has refused checks again within a second.
     RateLimitWindow.objects.update(began_at=F("began_at") - timedelta(minutes=1))
     end = time.monotonic() + PATIENCE
     while post_all(server, caller, calls=1, connections=1)[0].status != 200:

@@ -1,4 +1,4 @@
-"""Many requests in a breath: a handful of tasks, and set-wise work."""
+"""Many requests at once: few tasks, and set-wise work."""
 
 import pytest
 from django.db import connection
@@ -46,7 +46,7 @@ def test_they_are_erased_set_wise(chatbot: Chatbot, storage: ObjectStorage) -> N
             worker.drain(seconds=60)
         return len(queries)
 
-    worker.drain()  # shares what emptying the bucket has shown of it
+    worker.drain()  # shares the storage state learned while emptying the bucket
     assert statements(60) == statements(3)
     assert not Message.objects.exists()
     assert Conversation.objects.filter(deleted_at__isnull=False).count() == 63

@@ -1,6 +1,6 @@
 """A deletion that closes a conversation in the middle of an export: in each gap between two calls of the storage.
 
-The export is made again from what is left, and loses no attempt. Nothing of the erased conversation is in it, or
+The export is rebuilt from the remaining data, and loses no attempt. Nothing of the erased conversation is in it, or
 anywhere else.
 """
 
@@ -40,7 +40,7 @@ GAPS = [
     ("write_parts", CSV, "after"),
 ]
 NAMES = [f"{when}-{method}-{part.strip('._/')}" for method, part, when in GAPS]
-# Whom the deletion names, and whom the export. Of two by ids one would wait for the other.
+# The chatters of the deletion and of the export. Of two by ids one would wait for the other.
 MEETINGS: dict[str, tuple[Subject, Subject]] = {
     "uci-uci": ("alice", "bob"),
     "ids-uci": (["c-both"], "bob"),
@@ -57,7 +57,7 @@ def numbers(company: Company) -> dict[str, int]:
 
 
 def filed(company: Company, meeting: str) -> tuple[str, str]:
-    """File a deletion that waits, and an export with files that goes first."""
+    """File a waiting deletion, and an export with files that runs first."""
     erased, exported = MEETINGS[meeting]
     deletion = company.delete(erased)
     postpone(deletion)
@@ -65,7 +65,7 @@ def filed(company: Company, meeting: str) -> tuple[str, str]:
 
 
 def assert_made_again(company: Company, storage: ObjectStorage, numbers: dict[str, int], export: str) -> None:
-    """The export is whole, has what is left, and lies there beside the file that is left; nothing else does."""
+    """The export is complete with the remaining data, and the bucket contains only it and the remaining file."""
     told = company.told(export)
     assert (told["status"], told["error"], attempts(export)) == ("completed", None, [0])
     assert told["counts"]["conversations"] == 1

@@ -1,7 +1,7 @@
-"""Which exports a deletion removes: its chatter's own, and those that hold what it erases. All of them, no others.
+"""The exports that a deletion removes: its chatter's own, and those with erased conversations; no others.
 
-A finished export is the copy that somebody asked for. Within its grace it is removed by a deletion of its own chatter
-alone, if that says so.
+A finished export is a copy that a chatter requested. Within its grace it is removed only by a deletion of its own
+chatter that says so.
 """
 
 from datetime import timedelta
@@ -94,7 +94,7 @@ def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
 def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
     company: Company, storage: ObjectStorage, erases_exports: bool
 ) -> None:
-    """It holds no conversation, but its key bears the value."""
+    """It contains no conversation, but its key contains the value."""
     old, fresh = company.exported("alice", age=OLD), company.exported("alice")
     assert company.told(str(fresh.request_id))["result"] == "nothing_found"
     company.talk("c-alice", "alice")
@@ -120,7 +120,7 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
 def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
     company: Company, storage: ObjectStorage, refusals: Refusals, shared: None, *, alice: str, order: tuple[int, int]
 ) -> None:
-    """Bob's deletion comes second, and fails; Alice's is tried again after that."""
+    """Bob's deletion comes second and fails; then Alice's is retried."""
     export = company.exported("bob", age=OLD, include_shared=True)
     refusals.busy.add(EXPORTS)
     deletions = [company.delete(ALICE[alice])]
@@ -184,7 +184,7 @@ def test_an_erased_conversation_is_found_by_its_chatters_until_no_export_contain
 def test_an_export_filed_after_the_deletion_is_not_changed(
     company: Company, storage: ObjectStorage, refusals: Refusals
 ) -> None:
-    """A deletion that failed is tried again, and the chatter has asked for a copy of what came since."""
+    """A failed deletion is retried after the chatter has requested a copy of later data."""
     company.talk("c-1", "alice", has_file=True)
     refusals.locked.add(FILES)
     deletion = company.delete("alice", erase_exports=True)
@@ -204,7 +204,7 @@ def test_an_export_filed_after_the_deletion_is_not_changed(
 def test_an_export_to_be_erased_is_not_downloadable_after_the_mark(
     company: Company, storage: ObjectStorage, refusals: Refusals, *, subject: str
 ) -> None:
-    """Also while the deletion has failed at something else, before it came to the export."""
+    """Also while the deletion has failed at another step, before it reached the export."""
     company.talk("c-both", "alice", has_file=True)
     export = company.exported(ALICE[subject])
     path = f"requests/{export.request_id}/download"

@@ -1,4 +1,4 @@
-"""Whatever breaks, no log, no row that tells of failures and no number holds a word of a chatter or a secret."""
+"""Whatever breaks, no log, no error column and no metric contains personal data or a secret."""
 
 import json
 import os
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 WORD = "Planted5813"
 TOKEN = "a-token-of-the-tests"
 
-# Where failures are told. Of requests, days and callbacks the columns that do so are looked at beside these.
+# Tables about failures. The error columns of requests, days and callbacks are checked beside these.
 TELLING = (
     *("chatbots_bucketcheck", "chatbots_changelogentry", "chatbots_silentstorage", "compliance_claim"),
     *("compliance_heartbeat", "compliance_notice", "compliance_occurrence", "django_q_ormq", "django_q_task"),
@@ -92,7 +92,7 @@ WEB_TABLES = ("chatbots_chatbot", "accounts_loginfailures")
 
 @contextmanager
 def renamed(tables: Collection[str]) -> Iterator[None]:
-    """Take tables away meanwhile: what asks for one meets an error of the database."""
+    """Hide tables for a while: statements on them raise a database error."""
     with connection.cursor() as cursor:
         for table in tables:
             cursor.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
@@ -104,7 +104,7 @@ def renamed(tables: Collection[str]) -> Iterator[None]:
 
 
 def told() -> str:
-    """All that the database tells of failures, as one text."""
+    """Everything the database contains about failures, as one text."""
     rows = rows_of(dump())
     assert set(TELLING) <= set(rows)
     columns = [

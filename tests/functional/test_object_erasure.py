@@ -1,4 +1,4 @@
-"""Objects that a storage will not give up: the deletion fails, says what is missing, and can be retried.
+"""Objects that a storage refuses to remove: the deletion fails with the missing right, and can be retried.
 
 On a real server: object lock on single versions of a file, and an identity without the right to delete versions.
 """
@@ -103,7 +103,7 @@ def test_a_missing_permission_is_named_and_once_granted_the_deletion_completes(
 def test_a_locked_version_and_its_row_are_kept_until_the_lock_is_lifted(
     chatbot: Chatbot, server: S3Server, settings: Settings
 ) -> None:
-    """The bulk call succeeds, and refuses one of the versions in it."""
+    """The bulk call succeeds, but refuses one of its versions."""
     admin = server.storage()
     s3(admin).create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
     storage = use(settings, server, "locked", ADMIN)

@@ -1,4 +1,4 @@
-"""One member of the shared data is exported and deleted; the file, the dump and the bucket tell whether it is so."""
+"""One member of the shared data is exported and deleted; checked by the file, the dump and the bucket."""
 
 import csv
 import io
@@ -118,7 +118,7 @@ def _look_for_the_member(documents: list[dict[str, Any]], database: str, bucket:
 
 
 def _compare_neighbours(before: Rows, after: Rows, numbers: set[str]) -> None:
-    """Nothing but the member's rows is gone, and of the rest each row is byte for byte what it was."""
+    """Only the member's rows are removed, and all other rows are unchanged byte for byte."""
     for table in (name for name in before if name.startswith(("conversations_", "chatbots_"))):
         gone = before[table] - after[table]
         if table in {"conversations_conversation", "conversations_message", "conversations_identity"}:

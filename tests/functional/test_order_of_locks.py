@@ -1,4 +1,4 @@
-"""Workers that want the same rows lock them in the same order, so that none blocks another for good."""
+"""Workers lock the same rows in the same order, so that they never deadlock."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def two(chatbot: Chatbot) -> tuple[Export, Export]:
 
 def test_counts_are_added_in_the_order_of_filing(chatbot: Chatbot) -> None:
     second, first = deletion_of(chatbot, "42"), deletion_of(chatbot, "43")
-    # Filed in the other order than the ids say.
+    # Filed in the opposite order of the ids.
     ComplianceRequest.objects.filter(pk=first.pk).update(seq=0)
     counts = {each.pk: Counter(messages=1) for each in (second, first)}
 

@@ -1,4 +1,4 @@
-"""A value that very many conversations share: no transaction and no statement grows out of bounds with them."""
+"""A value with very many conversations: every transaction and every statement stays bounded."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.functional.refusing import EXTRACTS, Refusals
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# How often a row may be looked at that a question has read.
+# How often a statement may read each row.
 _LOOKS = 100
 
 
@@ -52,7 +52,7 @@ def rows_looked_at(statement: Any, values: dict[str, Any]) -> float:
 
 
 def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(company: Company) -> None:
-    """The guard counts no further than it needs to know: that is not how much there is."""
+    """The limit check stops counting at the limit, so its count is not the real number."""
     talk_much(company, rows.CHUNK_CONVERSATIONS + 1, "guest")
     deletion = company.delete("guest")
     work()
@@ -88,7 +88,7 @@ def test_the_query_reads_each_row_a_few_times_after_another_deletion(company: Co
 def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
     company: Company, refusals: Refusals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first fails between its mark and the first row; a fault of ours is the only way to that."""
+    """The first fails between its mark and the first row, which only an internal error can cause."""
     times = LARGE_CONVERSATIONS + 1
     company.chatbot.max_conversations_per_deletion = 2 * times
     company.chatbot.save()

@@ -1,6 +1,6 @@
-"""At 1,000,000 messages no statement reads a big table from end to end, whether PostgreSQL has statistics or not.
+"""At 1,000,000 messages no statement reads a whole big table, with or without statistics.
 
-One test and not many: filling takes most of its time, and one worker of pytest-xdist has to do all of it.
+A single test, since filling takes most of its time, and one worker of pytest-xdist has to do all of it.
 """
 
 from typing import NamedTuple
@@ -43,7 +43,7 @@ KNOWN = (
         "The filters of the console's log look at so many entries of the index at most.",
         even_with_statistics=True,
     ),
-    # The sweep, once a minute, outside all locks that anybody waits for.
+    # The sweep, once a minute, without locks that others wait for.
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),
     Known("ORDER BY c.deleted_at LIMIT", _A_THIRD),

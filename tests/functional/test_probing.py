@@ -1,7 +1,7 @@
-"""What a key of one chatbot learns of another's: nothing. Not by answers, nor by headers, nor by the work they cost.
+"""A key of one chatbot learns nothing about another: not by responses, headers, or the work they cost.
 
-Every call of the API is made, as the resolver has them. In place of time stands what the database was asked: a test
-that measured would fail on a busy day.
+Every call of the resolver is made. Statements are compared instead of times, since a test of times would fail on a
+busy machine.
 """
 
 import json
@@ -45,7 +45,7 @@ class Seen(NamedTuple):
 
 @pytest.fixture
 def theirs(neighbour: Chatbot) -> dict[str, Any]:
-    """Something of the neighbour for each parameter that a path can have."""
+    """A row of the other chatbot for each path parameter."""
     midnight = datetime(2026, 11, 20, tzinfo=UTC)
     DailyExtract.objects.create(
         chatbot=neighbour, day=midnight.date(), starts_at=midnight, ends_at=midnight + timedelta(days=1)
@@ -86,7 +86,7 @@ def look(call: AnyCall, caller: Caller, slug: str, values: Mapping[str, Any]) ->
 def test_another_users_chatbot_looks_nonexistent(chatbot, neighbour, theirs, call, caller_type):
     caller = caller_type(chatbot)
     SigningCaller(neighbour, secret="of the neighbour")
-    # The first use of a key in a minute is written down, wherever it is used.
+    # The first use of a key in a minute is recorded for every call.
     look(call, caller, "nobody", theirs)
 
     there, nowhere = look(call, caller, neighbour.slug, theirs), look(call, caller, "nobody", theirs)
@@ -108,5 +108,5 @@ def test_rows_of_others_look_nonexistent(chatbot, theirs, call):
 
 @CALLS_WITH_PARAMETERS
 def test_each_call_finds_its_own_rows(neighbour, theirs, call):
-    # Or the test above would prove nothing.
+    # Otherwise the test above would prove nothing.
     assert look(call, TokenCaller(neighbour), neighbour.slug, theirs).status != 404

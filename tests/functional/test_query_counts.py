@@ -1,4 +1,4 @@
-"""Each page of the console asks the database as often with 10,000 rows of everything as with 10."""
+"""Each page of the console makes as many queries with 10,000 rows of everything as with 10."""
 
 from collections.abc import Mapping
 from typing import Any

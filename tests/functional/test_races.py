@@ -1,4 +1,4 @@
-"""What meets an erasure while it runs, with real transactions on connections of their own."""
+"""Races with a running erasure, in real transactions on separate connections."""
 
 import json
 import threading

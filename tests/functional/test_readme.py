@@ -1,4 +1,4 @@
-"""The tour of the README, run as it is written, ends as the README says."""
+"""The tour of the README, run as written, gives the results that the README says."""
 
 import json
 import re

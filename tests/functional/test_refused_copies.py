@@ -1,4 +1,4 @@
-"""Copies of files beside an export that the storage does not give up: nothing forgets them before they are gone."""
+"""Copies of files that the storage refuses to remove: their rows are kept until they are removed."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Nobody stops the web by being slow, whatever they leave half done."""
+"""Slow callers cannot block the web server, whatever they leave unfinished."""
 
 import http.client
 import socket
@@ -32,7 +32,7 @@ def server(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> I
 
 
 def waits(server: WebServer, path: str, *, seconds: float = _SECONDS) -> list[float]:
-    """Call for some seconds, each time anew, and return how long each answer took."""
+    """Call for some seconds on new connections, and return how long each response took."""
     taken, end = list[float](), time.monotonic() + seconds
     while time.monotonic() < end:
         began = time.monotonic()
@@ -46,7 +46,7 @@ def waits(server: WebServer, path: str, *, seconds: float = _SECONDS) -> list[fl
 
 
 def allowed(server: WebServer, path: str, seconds: float) -> float:
-    """Return how long an answer may take: so many seconds, but on a busy machine some times what it takes anyway."""
+    """Return how long a response may take: these seconds, or on a busy machine a multiple of its usual time."""
     return max(seconds, 5 * statistics.median(waits(server, path, seconds=0.5)))
 
 
@@ -101,7 +101,7 @@ def test_callers_below_the_minimum_rate_are_cut_off_and_others_are_not(server: W
 
 
 def send_slowly(server: WebServer, *, seconds: float) -> bytes:
-    """Send in so long what is read before it is known who calls; return how the answer begins."""
+    """Send, over these seconds, what is read before authentication; return the start of the response."""
     length, pieces = limits.SMALL_BODY_BYTES, 32
     head = "POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as caller:

@@ -22,7 +22,7 @@ def test_a_call_that_waits_too_long_for_the_database_returns_retry_after():
             said = response.read()
         assert (response.status, response.headers["Retry-After"]) == (503, "5"), said
         assert b'"code":"unavailable"' in said
-        # The connection to the database is good for the next call.
+        # The database connection works for the next call.
         client.request("GET", caller.url("requests"), headers=caller.credentials(b""))
         again = client.getresponse()
         again.read()

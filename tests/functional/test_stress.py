@@ -1,6 +1,6 @@
-"""Whatever meets whatever: random stories of filings, faults and late data, held against a model of what is owed.
+"""Any sequence of events: random stories of filings, faults and late data, compared with a model of the result.
 
-`make stress SECONDS=600 SEED=1` is the long run; the short one here has the same seed each day. A story that was
+`make stress SECONDS=600 SEED=1` is the long run; the short one here has a fixed seed. A story that was
 printed is played again with STRESS_STORY.
 """
 

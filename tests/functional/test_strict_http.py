@@ -1,4 +1,4 @@
-"""What two servers in a row could read in two ways is refused, and nothing of it stands in a log."""
+"""HTTP that two servers in a row could read differently is refused, and not logged."""
 
 import http.client
 import socket

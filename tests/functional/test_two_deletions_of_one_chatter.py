@@ -1,6 +1,6 @@
 """Two deletions about the same person or conversation, in whatever order they fail and are retried.
 
-Neither waits for the other for ever, and neither completes before what both have to see gone is gone.
+Neither waits for the other forever, and neither completes before everything in the scope of both is removed.
 """
 
 from datetime import UTC, datetime, timedelta

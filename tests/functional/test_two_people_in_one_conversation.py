@@ -1,7 +1,7 @@
-"""A second person's deletion completes when no copy holds their words any more, whoever's deletion erased the rows.
+"""A second chatter's deletion completes once no copy contains their messages, whichever deletion erased the rows.
 
-Alice's and Bob's conversation is erased by her deletion, and with the rows goes what named him. His deletion, filed
-then, still has to see the file, the export and the daily extract gone that hold what he said.
+Alice's and Bob's conversation is erased by her deletion, including the rows that named him. His deletion, filed
+then, still waits for the removal of the file, the export and the daily extract with his messages.
 """
 
 from datetime import timedelta
@@ -29,7 +29,7 @@ from tests.people import Role, member
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("refused_at_once")]
 
-# By whom the conversation is named that they share.
+# The selector of the shared conversation.
 BOB: dict[str, Subject] = {"uci": "bob", "ids": ["c-both"]}
 ORDERS = [(0, 1), (1, 0)]
 
@@ -42,7 +42,7 @@ def shared(company: Company) -> int:
 
 
 def page_of(company: Company, request_id: str) -> str:
-    """Return what an officer reads of a request in the console."""
+    """Return the text of a request's page for an officer."""
     answer = member(company.chatbot, Role.OFFICER).get(f"/admin/requests/{request_id}/")
     assert answer.status_code == 200
     return " ".join(answer.text.split())
@@ -165,7 +165,7 @@ def test_the_second_does_not_complete_while_a_locked_object_remains(
 def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
     company: Company, storage: ObjectStorage, bob: str, erases_exports: bool
 ) -> None:
-    """The copy that Alice asked for is hers: his deletion does not take it from her before its grace is over."""
+    """The copy that Alice requested is hers: his deletion does not remove it before its grace is over."""
     company.talk("c-both", "alice", "bob")
     export = company.exported("alice", include_shared=True)
     first = company.delete("alice")

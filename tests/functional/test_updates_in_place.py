@@ -1,4 +1,4 @@
-"""Updates that happen all the time change a row in place: no index learns of them, and no dead entries pile up."""
+"""Frequent updates change a row in place (HOT): no index entry is added, and no dead entries pile up."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""A file on its way: through a web server, and piece by piece into the storage while other things happen."""
+"""Uploads through a web server into the storage, with concurrent events."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def server(conversation: Conversation) -> Iterator[WebServer]:
 
 
 class Upload:
-    """A call that sends a file of so many bytes, as the application sees it while it arrives."""
+    """A call that sends a file of this size, as the application sees it while it arrives."""
 
     def __init__(self, conversation: Conversation, *, size: int) -> None:
         read, write = os.pipe()

@@ -1,4 +1,4 @@
-"""Uploads into a storage that answers with a byte now and then hold up nobody but themselves."""
+"""Uploads into a dripping storage delay no other call."""
 
 import http.client
 import json

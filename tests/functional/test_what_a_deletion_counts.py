@@ -1,4 +1,4 @@
-"""The counts of deletions: what their statements erased, each row once, however many requests were about it."""
+"""The counts of deletions: each erased row is counted once, however many requests were about it."""
 
 from collections.abc import Collection
 from typing import NoReturn
@@ -104,7 +104,7 @@ def test_interrupted_uploads_are_removed_and_not_counted(
 def test_the_earlier_deletion_of_a_claim_counts_shared_rows(company: Company) -> None:
     company.talk("c-1", "alice", "bob")
     second, first = company.delete("bob"), company.delete("alice")
-    # Filed in the other order than the ids say.
+    # Filed in the opposite order of the ids.
     ComplianceRequest.objects.filter(pk=first).update(seq=0)
     settle()
 

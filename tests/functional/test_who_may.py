@@ -1,6 +1,6 @@
-"""Who may open which page of the console, and what others learn of it: nothing.
+"""Access to the pages of the console: users without it learn nothing.
 
-Every page is opened, as the resolver has them; the table is in `tests/every_page.py`.
+Every page of the resolver is opened; the table is in `tests/every_page.py`.
 """
 
 import re
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db
 
 
 class Seen(NamedTuple):
-    """All that somebody can see of an answer."""
+    """Everything a user can see of a response."""
 
     status: int
     headers: dict[str, str]
@@ -45,7 +45,7 @@ def theirs(chatbot: Chatbot) -> dict[str, Any]:
 
 
 def something_of(chatbot: Chatbot) -> dict[str, Any]:
-    """Something of the chatbot for each parameter that a path can have."""
+    """A row of the chatbot for each path parameter."""
     midnight = datetime(1990, 1, 1, tzinfo=UTC)
     extract = DailyExtract.objects.create(
         chatbot=chatbot, day=midnight.date(), starts_at=midnight, ends_at=midnight + timedelta(days=1)
@@ -122,7 +122,7 @@ def test_each_role_does_what_the_table_says(page, theirs, clients) -> None:
     assert not LogEntry.objects.exists()
 
 
-# What is refused changes nothing, so one set of rows serves all pages of a test.
+# Refused calls change nothing, so one set of rows serves all pages of a test.
 
 
 def test_rows_of_others_look_nonexistent(theirs, neighbour) -> None:
@@ -134,7 +134,7 @@ def test_rows_of_others_look_nonexistent(theirs, neighbour) -> None:
             there, nowhere = open_page(page, client, theirs), open_page(page, client, {})
 
             assert there == nowhere, page
-            # Whoever has the role nowhere is refused before anything is looked for.
+            # A user without the role in any chatbot is refused before the lookup.
             assert there.status == 404 or (there.status == 403 and role not in page.roles), page
             assert str(theirs["request_id"]) not in there.body, page
 
@@ -144,7 +144,7 @@ def test_a_row_of_another_parent_in_the_path_is_not_found(theirs, neighbour, adm
 
     def seen(page: Page, name: str, value: Any) -> Seen:
         answer = open_page(page, client, ours | {name: value})
-        # A form that comes back bears the key's own in its ids.
+        # A form shown again contains the key's prefix in its ids.
         return answer._replace(body=answer.body.replace(value, "?")) if name == "prefix" else answer
 
     for page in TABLE:
@@ -168,7 +168,7 @@ def test_users_without_a_chatbot_or_the_flags_are_refused(theirs, chatbot) -> No
         for client in clients:
             answer = open_page(page, client, theirs)
             leads_out = answer.headers.get("Location", "").startswith("/admin/login/")
-            # A script that asks by itself gets no page in place of its own.
+            # A polling script gets no redirect to a page.
             assert (answer.status, leads_out) in {(302, True), (401, False)}, page
 
 

@@ -1,4 +1,4 @@
-"""A web server of its own, as production runs it, on this test's database and bucket."""
+"""A web server as in production, on this test's database and bucket."""
 
 import http.client
 import os
@@ -44,7 +44,7 @@ class WebServer:
         return sum(_memory(pid, "VmHWM") for pid in self._children())
 
     def forget_peak(self) -> None:
-        """Let the peaks begin anew at what the processes hold now."""
+        """Reset the peaks to the current memory of the processes."""
         for pid in self._children():
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 

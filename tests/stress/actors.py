@@ -17,12 +17,12 @@ from django.db import DatabaseError, connection
 
 Work = Callable[[], Any]
 
-# Who makes the call that is under way; whoever looks on is nobody.
+# The actor of the current call; none for observers.
 ACTING: "ContextVar[Actor | None]" = ContextVar("acting", default=None)
 
 
 class Killed(BaseException):
-    """The process is gone: nothing catches this, and nothing more comes of its thread."""
+    """The process is killed: nothing catches this, and its thread does nothing more."""
 
 
 class Actor:
@@ -50,7 +50,7 @@ class Actor:
 
     @property
     def is_stopped(self) -> bool:
-        """Say whether it is stopped in the middle of its work."""
+        """Return whether it is stopped in the middle of its work."""
         return self._is_busy and self._is_stopped
 
     def begin(self, work: Work, *, steps: int | None = None) -> None:
@@ -103,7 +103,7 @@ class Actor:
                 work()
             except Killed:
                 connection.close()
-            except BaseException as error:  # told to whoever runs the story
+            except BaseException as error:  # reported to the story's runner
                 self._report(f"{type(error).__name__}: {error}")
                 connection.close()
             with self._changed:
@@ -127,7 +127,7 @@ class Actor:
 
 @contextmanager
 def acting_in_pools() -> Iterator[None]:
-    """Let the threads of a pool act for whoever handed them their work."""
+    """Let the threads of a pool act for the actor that submitted their work."""
     submit = ThreadPoolExecutor.submit
 
     def submit_in_context(self: ThreadPoolExecutor, work: Any, /, *args: Any, **options: Any) -> "Future[Any]":
@@ -138,7 +138,7 @@ def acting_in_pools() -> Iterator[None]:
 
 
 class ErrorsLogged(logging.Handler):
-    """Tells of each line that a worker logs as an error."""
+    """Reports each line that a worker logs as an error."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)

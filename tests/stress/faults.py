@@ -31,7 +31,7 @@ class _Body:
 
 
 class Faults:
-    """The refusals that hold now, for everybody who acts (`ACTING`)."""
+    """The current refusals, for all actors (`ACTING`)."""
 
     def __init__(self, bucket: str) -> None:
         self.refusals: list[Refusal] = []

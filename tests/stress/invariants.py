@@ -2,7 +2,7 @@
 
 1. Every request is final once the storage is well and failed ones are retried; or its subject is forgotten.
 2. When a deletion is completed, nothing of a conversation in its scope is anywhere.
-3. Nothing is gone for which no deletion accounts.
+3. Everything removed is accounted for by a deletion.
 4. Each request has one final event, each erased row is in one request's counts.
 5. No statement fails, and no error is logged.
 """
@@ -17,7 +17,7 @@ _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelle
 
 
 class Broken(Exception):
-    """Something does not hold. `what` is the same for failures of one kind; `told` says more."""
+    """An invariant does not hold. `what` is the same for failures of one kind; `told` says more."""
 
     def __init__(self, number: int, what: str, told: str) -> None:
         super().__init__(f"invariant {number}, {what}: {told}")
@@ -43,7 +43,7 @@ def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
 
 
 def _may_still_lie_there(deletion: Filed, export: Filed) -> bool:
-    """Say whether the export may be in its grace: finished less than a week before the deletion was filed."""
+    """Return whether the export may be in its grace: finished less than a week before the deletion was filed."""
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
     return not ("erase_exports" in deletion.flags and _is_of_the_same(deletion, export))

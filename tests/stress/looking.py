@@ -1,4 +1,4 @@
-"""What is in the database and in the bucket, seen by a stranger: on a connection of its own, through S3."""
+"""The contents of the database and the bucket, read independently: on a separate connection, through S3."""
 
 import threading
 from collections.abc import Iterable
@@ -72,7 +72,7 @@ class Found(NamedTuple):
 
 
 class Onlooker:
-    """Reads without taking a lock, and calls the storage as nobody."""
+    """Reads without taking a lock, and calls the storage outside all actors."""
 
     def __init__(self, storage: ObjectStorage) -> None:
         self.lock = threading.RLock()

@@ -151,7 +151,7 @@ class Play:
     # --- The end ---------------------------------------------------------------------------------------
 
     def _heal(self) -> None:
-        """Let the storage be well and whoever has stopped go on; then retry what failed and decide what is held."""
+        """Heal the storage, resume stopped actors, then retry failed requests and decide held ones."""
         self.world.mend()
         for actor in list(self._actors.values()):
             if actor.is_stopped:
@@ -292,10 +292,10 @@ class Play:
         return self._actors[name]
 
     def _settle(self, actor: Actor, depth: int = 0) -> None:
-        """Wait until it is done or stopped. Whoever has stopped and keeps it waiting goes on.
+        """Wait until it is done or stopped. Stopped actors that block it are resumed.
 
-        A command that looks again and again for what somebody has locked is blocked by nobody that the database knows
-        of: after a while all that have stopped go on.
+        A command that polls for rows that another has locked is blocked by no session that the database knows
+        of: after a while all stopped actors are resumed.
         """
         end = time.monotonic() + _PATIENCE
         looks_in_vain = time.monotonic() + _PATIENCE / 4

@@ -78,7 +78,7 @@ class Stage:
             threads, broken = 1, alone
         to_the_end = threads > 1 or self._performed == len(story)
         if not to_the_end:
-            # What would have come is not to blame.
+            # Later rules are not the cause.
             story = story[: self._performed + 1]
         last = broken
 

@@ -1,4 +1,4 @@
-"""The model: what was said, uploaded and asked for, as whoever called the service knows it.
+"""The model: what was sent, uploaded and requested, as the callers of the service know it.
 
 Of what happens side by side only that is held to be certain which was answered before the other was asked.
 """
@@ -119,7 +119,7 @@ class Truth:
         return [one for one in list(self.filed.values()) if not one.is_deletion and one.id]
 
     def accounts(self, deletion: Filed, said: Said) -> bool:
-        """Say whether this deletion may have erased this conversation."""
+        """Return whether this deletion may have erased this conversation."""
         if deletion.status in ENDED_WITHOUT or said.place[0] != deletion.bot:
             return False
         is_new = bool(deletion.completed_at and said.asked_at and said.asked_at > deletion.completed_at)
@@ -129,7 +129,7 @@ class Truth:
         return deletion.chatter in said.tried and not (is_new and began_after)
 
     def must_be_gone(self, deletion: Filed, said: Said) -> bool:
-        """Say whether a completed deletion has to have erased this conversation, a sweep later at most."""
+        """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
         if said.place in deletion.certain:
             return True
         if deletion.chatter is None or said.place[0] != deletion.bot or said.number is None:
@@ -138,7 +138,7 @@ class Truth:
         return deletion.chatter in said.named and said.began is not None and said.began < deletion.received_at
 
     def is_own(self, deletion: Filed, export: Filed) -> bool:
-        """Say whether the export is of those whom the deletion names."""
+        """Return whether the export is about the chatters of the deletion."""
         if deletion.bot != export.bot:
             return False
         if deletion.chatter is not None and export.chatter is not None:

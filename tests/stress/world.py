@@ -1,4 +1,4 @@
-"""Carries the rules of a story out, and writes down in the model what became of them."""
+"""Carries out the rules of a story, and records the results in the model."""
 
 import io
 import json
@@ -30,7 +30,7 @@ _BEGINNINGS: dict[str, Callable[[], datetime]] = {
 }
 _PREFIXES = {"uploads": "uploads/", "ledger": "erasure_ledger/"}
 
-# An hour passes for whatever waits. What somebody has locked is at work, and waits for nothing.
+# An hour passes for everything that waits. Locked rows are in use, and wait for nothing.
 _HOUR_PASSES = """
 UPDATE compliance_compliancerequest SET not_before = clock_timestamp() - interval '1 second'
  WHERE id IN (SELECT id FROM compliance_compliancerequest
@@ -74,7 +74,7 @@ class World:
     # --- What clients do -------------------------------------------------------------------------------
 
     def say(self, bot: str, name: str, chatter: str | None, began: str | None, day: int) -> None:
-        """Send a document with one new message, and with who it is of."""
+        """Send a document with one new message and its chatter."""
         said = self.truth.conversation((bot, name))
         text = planted(said.place, f"m{len(said.messages)}x{next(self._numbers)}")
         began_at = _BEGINNINGS[began or "lately"]() if began or said.number is None else None
