@@ -29,7 +29,7 @@ VOCABULARY: dict[str, frozenset[str]] = {
     "export.downloaded": frozenset({"file"}),
     "storage.reconciled": frozenset({"orphans", "old_versions", "uploads", "exports", "extracts"}),
     "request.accepted": frozenset({"kind", "origin"}),
-    "request.asked_again": frozenset({"origin", "times"}),
+    "request.reused": frozenset({"origin", "times"}),
     "request.held": frozenset({"reason"}),
     "request.released": frozenset({"reason"}),
     "request.approved": frozenset({"reason"}),

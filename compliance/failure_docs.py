@@ -40,12 +40,12 @@ FAILURES: Mapping[str, Help] = {
         "Look for kills (memory, deploys) in the system's log. Retry.",
     ),
     "internal_error": Help(
-        "An error that nobody foresaw; the detail has its type, or the SQLSTATE.",
+        "An unexpected error; the detail has its type, or the SQLSTATE.",
         "Look for `claim.failed` in the worker's log. Report it. Retry when mended.",
     ),
     "database_lost": Help(
         "The connection to the database broke in the middle of the work, five times.",
-        "Look at the database server's log: does a statement of this service bring it down? Then retry.",
+        "Look at the database server's log: does a statement of this service crash it? Then retry.",
     ),
     "erasure_incomplete": Help(
         "Verification still found rows. The detail names tables and numbers. The data is not gone.",

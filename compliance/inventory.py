@@ -28,7 +28,7 @@ class ReachedBy(StrEnum):
     FILE = "by its conversation, after its object in storage is gone"
     CHATTER = "by variable and keyed digest of the UCI value, or by keyed digests of conversations' ids"
     DAY = "by the days on which the erased messages were sent"
-    COPY = "by its conversation; it says where a copy of that one lies, and names nobody"
+    COPY = "by its conversation; it records where a copy of that is; it names no chatter"
     REQUEST = "by its request; it names no chatter"
     CALL = "by the keyed digest of a call; it names no chatter"
 
@@ -75,7 +75,7 @@ CONVERSATION = Store(
     ReachedBy.ITSELF,
     {
         "id": (Disposition.KEPT, "the conversation's number: that it took place counts for billing"),
-        "chatbot": (Disposition.KEPT, "whose data it is: the chatbot, not the chatter"),
+        "chatbot": (Disposition.KEPT, "which client's data it is; not the chatter"),
         "external_id": (Disposition.EMPTIED, "the platform's id can be personal"),
         "external_id_digest": (Disposition.LEDGER, "refuses late documents for the erased conversation"),
         "uci_variable": (Disposition.EMPTIED, "part of who the person was"),
@@ -92,14 +92,14 @@ CONVERSATION = Store(
         "csat_score": (Disposition.KEPT, "a number in a closed range, for analytics"),
         "csat_vote": (Disposition.KEPT, "closed list of values, for analytics"),
         "csat_comment": (Disposition.EMPTIED, "what the person wrote"),
-        "deletion_request_id": (Disposition.KEPT, "the trace of why it is gone"),
+        "deletion_request_id": (Disposition.KEPT, "why it was deleted"),
         "deleted_at": (Disposition.KEPT, "when we erased it; says nothing of the person"),
     },
 )
 
 _BY_DIGEST = (
     "deleted with its row at once, but where a file, an export or an extract may still hold the conversation: "
-    "whoever has to see that erased finds it by the digest"
+    "their erasure finds it by the digest"
 )
 
 STORES: tuple[Store, ...] = (
@@ -150,7 +150,7 @@ STORES: tuple[Store, ...] = (
         compliance.ComplianceRequest,
         ReachedBy.CHATTER,
         {
-            "uci_value": (Disposition.EMPTIED, "who asked; forgotten when the request is final"),
+            "uci_value": (Disposition.EMPTIED, "the person; emptied when the request is final"),
             "uci_digest": (Disposition.LEDGER, "answers whether this chatter was erased"),
             "conversation_digests": (Disposition.LEDGER, "names the conversations; answers whether they were erased"),
             **_all(
@@ -170,7 +170,7 @@ STORES: tuple[Store, ...] = (
             ),
             "callback_url": (
                 Disposition.EMPTIED,
-                "the client's own address, once told the end there; refused where it contains the UCI value or an id",
+                "the client's own address, until the final state is delivered; must have neither UCI value nor id",
             ),
             **_all(
                 (
@@ -186,14 +186,14 @@ STORES: tuple[Store, ...] = (
         compliance.Export,
         ReachedBy.CHATTER,
         {
-            "key": (Disposition.EMPTIED, "bears the UCI value; emptied when the object goes"),
+            "key": (Disposition.EMPTIED, "contains the UCI value; emptied when the object is removed"),
             **_all(
                 (
                     "id chatbot request hosting bucket endpoint rows bytes sha256 upload_id finished_at "
                     "expires_at removed_at"
                 ),
                 Disposition.KEPT,
-                "that an export was made, and of what size; names nobody",
+                "that an export was created, and its size; names no chatter",
             ),
         },
     ),
@@ -201,7 +201,7 @@ STORES: tuple[Store, ...] = (
         compliance.ExportFile,
         ReachedBy.CHATTER,
         {
-            "key": (Disposition.DELETED, "bears the UCI value; the row goes with the object"),
+            "key": (Disposition.DELETED, "contains the UCI value; deleted with the object"),
             **_all("id chatbot export file_id bytes sha256", Disposition.DELETED),
         },
     ),
@@ -215,7 +215,7 @@ STORES: tuple[Store, ...] = (
                 "not_before error_code error_detail created_at"
             ),
             Disposition.KEPT,
-            "that a day's file was made, and of what size; a hosted file is made again without the chatter",
+            "that a day's file was created, and its size; a hosted file is rebuilt without the chatter",
         ),
     ),
     Store(
@@ -233,7 +233,7 @@ STORES: tuple[Store, ...] = (
         _all(
             "id chatbot export conversation_id",
             Disposition.LEDGER,
-            "which exports hold a conversation; goes with the object; two numbers of ours",
+            "which exports hold a conversation; deleted with the object; two numbers of ours",
         ),
     ),
     Store(
@@ -242,14 +242,14 @@ STORES: tuple[Store, ...] = (
         _all(
             "id chatbot deletion export extract",
             Disposition.KEPT,
-            "which copies a deletion left where they are; names nobody",
+            "which copies a deletion left where they are; names no chatter",
         ),
     ),
     Store(
         compliance.Callback,
         ReachedBy.REQUEST,
         {
-            "url": (Disposition.EMPTIED, "the client's own address, once it was told; else it goes with its row"),
+            "url": (Disposition.EMPTIED, "the client's own address, once delivered; else deleted with its row"),
             **_all(
                 (
                     "id chatbot request status hold_reason result error_code occurred_at state attempts "
@@ -257,7 +257,7 @@ STORES: tuple[Store, ...] = (
                     "expires_at"
                 ),
                 Disposition.EXPIRES,
-                "that the client was told of its request: codes and times, for CALLBACK_DAYS",
+                "that the client was notified of its request: codes and times, for CALLBACK_DAYS",
             ),
         },
     ),
@@ -291,7 +291,7 @@ STORES: tuple[Store, ...] = (
 OUTSIDE: Mapping[str, str] = {
     "chatbots.Chatbot": "settings of the client company",
     "chatbots.Variable": "names of variables; values are in Identity and VariableValue",
-    "chatbots.DigestKey": "tells DIGEST_KEY from other keys; derived from the key alone",
+    "chatbots.DigestKey": "identifies DIGEST_KEY; derived from the key alone",
     "chatbots.ApiKey": "credentials of the client company",
     "chatbots.CallbackSecret": "signs our calls to the client company",
     "chatbots.RateLimitWindow": "how many calls a key of the client company has made in a minute",
@@ -306,7 +306,7 @@ OUTSIDE: Mapping[str, str] = {
     "compliance.Heartbeat": "which clusters of workers are there; hosts, processes and times",
     "compliance.Occurrence": "when the sweep ran, and the like: names of ours, times and numbers",
     "compliance.Notice": "that officers are to hear of a request; its id, a code and times",
-    "compliance.Mailbox": "what officers were told by mail; staff, not chatters",
+    "compliance.Mailbox": "what officers were notified of; staff, not chatters",
     "auth.User": "staff, not chatters",
     "auth.Group": "staff, not chatters",
     "auth.Permission": "names of permissions",
@@ -315,13 +315,13 @@ OUTSIDE: Mapping[str, str] = {
     "auth.Group_permissions": "names of permissions",
     "contenttypes.ContentType": "names of models",
     "sessions.Session": "staff log-ins; nothing of a chatter is put into a session",
-    "admin.LogEntry": "models whose names or rows bear personal data are read-only in the admin and write no entry",
+    "admin.LogEntry": "models with personal data in names or rows are read-only in the admin and write no entry",
     "otp_totp.TOTPDevice": "staff, not chatters",
     "otp_static.StaticDevice": "staff, not chatters",
     "otp_static.StaticToken": "digests of staff's recovery codes",
-    "django_q.OrmQ": "names of tasks of ours; what else stands there is dropped unread",
+    "django_q.OrmQ": "names of tasks of ours; anything else is dropped unread",
     "django_q.Task": "a task carries no arguments and gives no result; its errors are reduced to our codes",
-    "django_q.Schedule": "not used; what stands there is dropped unread",
+    "django_q.Schedule": "not used; any row is dropped unread",
 }
 
 

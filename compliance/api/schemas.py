@@ -39,7 +39,7 @@ class CopiedFile(ResponseModel):
     file_id: int
     """As in the CSV's column `file_id`."""
     key: str | None
-    """Null for keys without `requests:read`, and once the copy is gone."""
+    """Null for keys without `requests:read`, and once the copy is removed."""
     bytes: int
     sha256: str
 
@@ -51,8 +51,8 @@ class ExportFile(ResponseModel):
     """`hosted`: in the operator's bucket; `client`: in yours."""
     bucket: str
     key: str | None
-    """Contains the chatter's value. Null for keys without `requests:read`, and once the file is gone or a deletion of
-    the chatter has completed."""
+    """Contains the chatter's value. Null for keys without `requests:read`, and once the file is removed or a deletion
+    of the chatter has completed."""
     rows: int
     bytes: int
     sha256: str
@@ -73,7 +73,7 @@ class KeptExport(ResponseModel):
     sha256: str | None
     expires_at: datetime | None
     removed_at: datetime | None
-    """Set once it is gone."""
+    """Set once it is removed."""
 
 
 class DeliveredExtract(ResponseModel):
@@ -121,7 +121,7 @@ class RequestObject(ResponseModel):
     progress: Progress
     waiting_for: ComplianceRequest.WaitingFor | None
     """While a request that was begun waits. `extracts`: a deletion has erased the rows, and daily extracts that held
-    them are made again. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
+    them are rebuilt. `turn`: it takes long, and others are served in between. `rows`: another worker has locked
     some of its conversations; it continues within seconds."""
     counts: Counts
     export: ExportFile | None

@@ -72,10 +72,10 @@ class DataDeletionView(ComplianceView):
         operation_id="fileDeletion",
         summary="File a deletion",
         description="""
-            Erases the chatter's conversations, or the conversations with these ids, whoever took part in them. The
-            response comes at once, with `"status": "accepted"`: the request is stored, not done. A request that finds
-            nothing is no error: it completes with `"result": "nothing_found"`. Conversations in which another chatter
-            took part are erased too.
+            Erases the chatter's conversations, or the conversations with these ids, no matter who took part in them.
+            The response comes at once, with `"status": "accepted"`: the request is stored, not done. A request that
+            finds nothing is no error: it completes with `"result": "nothing_found"`. Conversations in which another
+            chatter took part are erased too.
             """,
         tag=REQUESTS,
         parameters=[_IDEMPOTENCY_KEY_HEADER],

@@ -1,6 +1,6 @@
-"""Tell clients what became of their requests: signed calls to their receivers, from a queue in the database.
+"""Notify clients of their requests' outcomes: signed calls to their receivers, from a queue in the database.
 
 `work.outbox` queues a row in the transaction that changes a request's state; `leases` takes rows that are due and
-notes what became of them; `client` makes one call; `dispatcher` is a worker's turn at it; `resend` is what people
+records the outcomes; `client` makes one call; `dispatcher` is a worker's turn at it; `resend` is what people
 and clients ask for.
 """

@@ -34,7 +34,7 @@ PER_CHATBOT = 4
 
 # The receiver says that this address is gone for good.
 GONE = 410
-# The wait before a further attempt is drawn from the whole range up to a limit that doubles each time.
+# The wait before a further attempt is random, below a limit that doubles each time.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30, 7200
 # Of those that go to a receiver that rests, how many are put off at a time.
 _PUT_OFF = 5_000
@@ -154,13 +154,13 @@ class Taken:
 
     @property
     def receiver(self) -> tuple[int, str]:
-        """The key of the breaker: a host may serve several chatbots, whose failures are counted apart."""
+        """The key of the breaker: a host may serve several chatbots, with separate failures."""
         return self.chatbot_id, receiver_of(self.url) or ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a call. `error` is empty when it was delivered; `status` is that of the answer, if one came."""
+    """The outcome of a call. `error` is empty when it was delivered; `status` is that of the answer, if one came."""
 
     status: int | None = None
     error: Failure | None = None
@@ -225,12 +225,12 @@ def let_rest(token: UUID, taken: Collection[Taken], *, receiver: tuple[int, str]
 
 
 def _shares(cursor: CursorWrapper, room: int, busy: Mapping[int, int]) -> dict[int, int]:
-    """Return how many may be taken of which chatbot. Where there are more chatbots than room, a lot decides."""
+    """Return how many may be taken of which chatbot. With more chatbots than room, a random sample."""
     cursor.execute(_CHATBOTS)
     free = {row[0]: PER_CHATBOT - busy.get(row[0], 0) for row in cursor.fetchall()}
     waiting = [chatbot for chatbot, most in free.items() if most > 0]
-    drawn = random.sample(waiting, min(room, len(waiting)))
-    return {chatbot: min(free[chatbot], room // len(drawn)) for chatbot in drawn}
+    picked = random.sample(waiting, min(room, len(waiting)))
+    return {chatbot: min(free[chatbot], room // len(picked)) for chatbot in picked}
 
 
 def _write(statement: str, values: dict[str, Any]) -> None:

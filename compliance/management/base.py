@@ -1,9 +1,10 @@
-"""What the compliance commands share: filing a request, following it, printing it."""
+"""Base classes of the commands that file a request, or decide on one."""
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from common.commands import TeachingCommand
 from compliance.api.representation import represent
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit
 
@@ -90,6 +92,34 @@ class FilingCommand(TeachingCommand):
         show(self, request, as_json=options["json"])
         if options["wait"]:
             sys.exit(EXIT_CODES.get(Status(request.status), STILL_WAITING))
+
+
+class DecidingCommand(TeachingCommand):
+    """Decide on one request."""
+
+    operation: ClassVar[Callable[..., ComplianceRequest]]
+    decision: ClassVar[Decision]
+    # As argparse has it: "?" where a request need not be named.
+    nargs: ClassVar[str | None] = None
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("request_id", nargs=self.nargs, type=parse_request_id, help="The request's id.")
+        parser.add_argument(
+            "--reason",
+            choices=REASONS[self.decision].values,
+            metavar="REASON",
+            help=f"Why, for the change log: {', '.join(REASONS[self.decision].values)}.",
+        )
+        parser.add_argument("--json", action="store_true", help="Print the request as one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            request = type(self).operation(
+                request_id=options["request_id"], actor="command", reason=options["reason"]
+            )
+        except Refused as refused:
+            raise CommandError(f"{refused.code}: {refused.detail}", returncode=2) from None
+        show(self, request, as_json=options["json"])
 
 
 def _about(options: dict[str, Any]) -> Selector:

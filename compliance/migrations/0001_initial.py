@@ -249,7 +249,10 @@ class Migration(migrations.Migration):
                 (
                     "callback_url",
                     models.CharField(
-                        blank=True, default="", help_text="Emptied once a final state was told there.", max_length=500
+                        blank=True,
+                        default="",
+                        help_text="Emptied once a final state was delivered there.",
+                        max_length=500,
                     ),
                 ),
                 ("erase_exports", models.BooleanField(default=False)),
@@ -292,7 +295,7 @@ class Migration(migrations.Migration):
                     "waiting_for",
                     models.CharField(
                         choices=[
-                            ("extracts", "Daily extracts that are made again"),
+                            ("extracts", "Daily extracts that are being rebuilt"),
                             ("turn", "Its next turn: it takes long"),
                             ("rows", "Rows that another worker has locked"),
                         ],
@@ -372,7 +375,7 @@ class Migration(migrations.Migration):
                 ("extracts", models.PositiveIntegerField(default=0)),
                 (
                     "extracts_left",
-                    models.PositiveIntegerField(default=0, help_text="Days that are still to be made again."),
+                    models.PositiveIntegerField(default=0, help_text="Days that are still to be rebuilt."),
                 ),
                 (
                     "chatbot",
@@ -473,13 +476,13 @@ class Migration(migrations.Migration):
                 (
                     "next_attempt_at",
                     models.DateTimeField(
-                        help_text="When it may be taken; while somebody sends it, when others may.", null=True
+                        help_text="When it may be taken; while a worker sends it, when others may.", null=True
                     ),
                 ),
                 (
                     "token",
                     models.UUIDField(
-                        help_text="Fencing token of who sends it. Whoever has another writes nothing.", null=True
+                        help_text="Fencing token of the worker that sends it; others write nothing.", null=True
                     ),
                 ),
                 ("give_up_at", models.DateTimeField(help_text="The last attempt is made then.")),
@@ -514,7 +517,7 @@ class Migration(migrations.Migration):
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
                 ),
                 ("delivered_at", models.DateTimeField(null=True)),
-                ("expires_at", models.DateTimeField(help_text="The row goes then, unless it waits.")),
+                ("expires_at", models.DateTimeField(help_text="The row is deleted then, unless it waits.")),
                 (
                     "chatbot",
                     models.ForeignKey(
@@ -558,7 +561,7 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.CharField(
-                        help_text="In the bucket; null once the object is gone.", max_length=1024, null=True
+                        help_text="In the bucket; null once the object is removed.", max_length=1024, null=True
                     ),
                 ),
                 (
@@ -637,7 +640,7 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.CharField(
-                        help_text="In the export's bucket; it may bear the chatter's value.", max_length=1024
+                        help_text="In the export's bucket; it may contain the chatter's value.", max_length=1024
                     ),
                 ),
                 ("bytes", models.BigIntegerField(null=True)),

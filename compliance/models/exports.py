@@ -13,7 +13,7 @@ class Export(models.Model):
     """The file of an export request.
 
     The key and the multipart upload's id are recorded before the first byte is sent, so that whatever a killed
-    worker left can be found and removed. The key may bear the chatter's value while the object lives.
+    worker left can be found and removed. The key may contain the chatter's value while the object lives.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -21,7 +21,7 @@ class Export(models.Model):
     hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file lies, as in Bucket.")
     bucket = models.CharField(max_length=63, blank=True, default="", help_text="The name of a client's bucket.")
     endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Of that bucket; empty for AWS.")
-    key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is gone.")
+    key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is removed.")
     upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
     rows = models.BigIntegerField(null=True)
     bytes = models.BigIntegerField(null=True)
@@ -124,7 +124,7 @@ class ExportFile(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     export = models.ForeignKey(Export, on_delete=models.CASCADE, related_name="copies", db_index=False)
     file_id = models.BigIntegerField(help_text="The uploaded file's number, as in the CSV; no database constraint.")
-    key = models.CharField(max_length=1024, help_text="In the export's bucket; it may bear the chatter's value.")
+    key = models.CharField(max_length=1024, help_text="In the export's bucket; it may contain the chatter's value.")
     bytes = models.BigIntegerField(null=True)
     sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
 

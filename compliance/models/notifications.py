@@ -53,17 +53,15 @@ class Callback(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     attempts = models.PositiveIntegerField(default=0, help_text="Calls that were made, since it was last sent again.")
     next_attempt_at = models.DateTimeField(
-        null=True, help_text="When it may be taken; while somebody sends it, when others may."
+        null=True, help_text="When it may be taken; while a worker sends it, when others may."
     )
-    token = models.UUIDField(
-        null=True, help_text="Fencing token of who sends it. Whoever has another writes nothing."
-    )
+    token = models.UUIDField(null=True, help_text="Fencing token of the worker that sends it; others write nothing.")
     give_up_at = models.DateTimeField(help_text="The last attempt is made then.")
     last_status = models.PositiveSmallIntegerField(null=True, help_text="Of the receiver's last answer.")
     last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     delivered_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(help_text="The row goes then, unless it waits.")
+    expires_at = models.DateTimeField(help_text="The row is deleted then, unless it waits.")
 
     class Meta:
         indexes = [

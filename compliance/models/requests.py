@@ -54,7 +54,7 @@ class ComplianceRequest(models.Model):
     class WaitingFor(models.TextChoices):
         """Each ends by itself: no request waits for another person's request."""
 
-        EXTRACTS = "extracts", "Daily extracts that are made again"
+        EXTRACTS = "extracts", "Daily extracts that are being rebuilt"
         TURN = "turn", "Its next turn: it takes long"
         ROWS = "rows", "Rows that another worker has locked"
 
@@ -98,7 +98,7 @@ class ComplianceRequest(models.Model):
 
     reference = models.CharField(max_length=64, blank=True, default="")
     callback_url = models.CharField(
-        max_length=500, blank=True, default="", help_text="Emptied once a final state was told there."
+        max_length=500, blank=True, default="", help_text="Emptied once a final state was delivered there."
     )
     erase_exports = models.BooleanField(default=False)
     include_shared = models.BooleanField(default=False)
@@ -152,7 +152,7 @@ class ComplianceRequest(models.Model):
     files = models.PositiveIntegerField(default=0)
     exports = models.PositiveIntegerField(default=0)
     extracts = models.PositiveIntegerField(default=0)
-    extracts_left = models.PositiveIntegerField(default=0, help_text="Days that are still to be made again.")
+    extracts_left = models.PositiveIntegerField(default=0, help_text="Days that are still to be rebuilt.")
 
     class Meta:
         indexes = [

@@ -95,7 +95,7 @@ def approve(
     with _decide(Decision.APPROVE, request_id, actor, reason, note) as request:
         _require_held(request)
         if held_for not in {None, request.hold_reason}:
-            raise Refused("not_held", "It is held for another reason by now. Look at it again.")
+            raise Refused("not_held", "It is held for another reason by now. Check it again.")
         if needs_another(request, actor):
             raise Refused("own_request", _OWN_BY_API if _party(actor) == "api" else _OWN)
         request.approved_holds.append(str(request.hold_reason))
@@ -189,8 +189,8 @@ def is_cancellable(request: ComplianceRequest) -> bool:
 
 
 def is_retryable(request: ComplianceRequest) -> bool:
-    names_somebody = request.uci_value is not None or request.conversation_digests is not None
-    return request.status == Status.FAILED and names_somebody
+    has_subject = request.uci_value is not None or request.conversation_digests is not None
+    return request.status == Status.FAILED and has_subject
 
 
 # The second half of `is_retryable`, for queries that do not read the subject.

@@ -111,7 +111,7 @@ def entries(equals: Iterable[ComplianceRequest], *, origin: str, actor: str) -> 
     times = Counter((one.chatbot_id, one.pk) for one in equals)
     return [
         changelog.entry(
-            "request.asked_again",
+            "request.reused",
             chatbot_id=chatbot_id,
             request_id=request_id,
             actor=actor,

@@ -69,7 +69,7 @@ def matching(
 class OfChatter(NamedTuple):
     """The newest requests about a chatter, the newest first, and how many older ones are left out.
 
-    Beyond 10,000 they are no longer counted.
+    Beyond 10,000 the count stops.
     """
 
     requests: list[ComplianceRequest]

@@ -30,7 +30,7 @@ COUNTED: Mapping[str, str] = {
     "variable_values": "Values of other variables",
     "files": "Uploaded files",
     "exports": "Earlier exports",
-    "extracts": "Daily extracts made again",
+    "extracts": "Daily extracts rebuilt",
 }
 
 # What an export's file can hold.
@@ -55,7 +55,7 @@ SELECT f.* FROM unnest(%s::bigint[]) AS ours(id)
 @dataclass(frozen=True)
 class Outcomes:
     """By the request's id, copied files by the export's: exports, the copies of uploaded files beside them, and the
-    exports and daily extracts that deletions left where they are. Some may be gone since."""
+    exports and daily extracts that deletions left where they are. Some may have been removed since."""
 
     exports: Mapping[UUID, Export]
     copies: Mapping[int, Sequence[ExportFile]]
@@ -83,7 +83,7 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
 
 
 def kept_exports(request_ids: Collection[UUID]) -> dict[UUID, list[Export]]:
-    """Return the exports that these deletions left where they are, also those that are gone since."""
+    """Return the exports that these deletions left where they are, also those that were removed since."""
     left = LeftCopy.objects.filter(deletion__in=request_ids, export__isnull=False).select_related("export")
     kept: dict[UUID, list[Export]] = defaultdict(list)
     for copy in left.order_by(F("export__finished_at").asc(nulls_last=True), "export"):

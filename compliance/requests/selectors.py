@@ -24,7 +24,7 @@ class ByUci:
         """Raise Refused(`invalid`) unless the value can name a chatter; the detail never quotes it."""
         pointer = "/unique_chatter_identifier_value"
         if self.value in settings.UCI_PLACEHOLDERS:
-            raise Refused("invalid", "This value is a placeholder that identifies nobody.", pointer=pointer)
+            raise Refused("invalid", "This value is a placeholder that identifies no one.", pointer=pointer)
         if len(self.value) > 512 or _cannot_be_stored(self.value):
             detail = "The value must be 1 to 512 characters, without NUL or unpaired surrogates."
             raise Refused("invalid", detail, pointer=pointer)

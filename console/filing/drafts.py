@@ -20,7 +20,7 @@ from compliance.models import ComplianceRequest
 from compliance.requests import idempotency, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.inputs import RequestInput
-from compliance.requests.preview import Line, Preview, PreviewOfMany, preview_many
+from compliance.requests.preview import Preview, PreviewOfMany, preview_many
 from compliance.requests.preview.deletion import Deletion
 from compliance.requests.preview.export import Export
 from compliance.requests.preview.subjects import Options
@@ -146,9 +146,9 @@ def look(chatbot: Chatbot, draft: Draft) -> tuple[Preview | PreviewOfMany, Previ
     found: Preview | PreviewOfMany
     if draft.is_many:
         references = draft.references or ("",) * len(draft.values)
-        lines = [Line(*pair) for pair in zip(draft.values, references, strict=True)]
-        found = preview_many(chatbot=chatbot, key=draft.key, lines=lines, kind=kind, options=options)
-        counts = tuple(one.conversations for one in found.outlooks)
+        chatters = list(zip(draft.values, references, strict=True))
+        found = preview_many(chatbot=chatbot, key=draft.key, chatters=chatters, kind=kind, options=options)
+        counts = tuple(one.conversations for one in found.chatters)
     else:
         found = preview.preview(
             chatbot=chatbot, about=draft.about, kinds=[kind], options=options, reference=draft.reference

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
-from compliance.requests.preview import Outlook, PreviewOfMany
+from compliance.requests.preview import ChatterPreview, PreviewOfMany
 from compliance.requests.preview.deletion import Deletion
 from compliance.requests.preview.similar import Similar
 from compliance.requests.submit import CONSOLE_GRACE
@@ -58,19 +58,19 @@ class PreviewLine:
     row: int
     value: str
     reference: str
-    outlook: Outlook
+    preview: ChatterPreview
     notes: list[str]
     alike: list[Similar]
     holds: list[str]
 
     @property
     def is_not_found(self) -> bool:
-        return not self.outlook.refused and not self.outlook.conversations
+        return not self.preview.refused and not self.preview.conversations
 
     @property
     def needs_review(self) -> bool:
-        outlook = self.outlook
-        found = (outlook.refused, self.notes, self.alike, outlook.open_requests, outlook.held_by, self.is_not_found)
+        preview = self.preview
+        found = (preview.refused, self.notes, self.alike, preview.open_requests, preview.held_by, self.is_not_found)
         return any(found)
 
 
@@ -116,13 +116,13 @@ def lines(draft: Draft, found: PreviewOfMany) -> list[PreviewLine]:
     """Return the rows of the preview of many requests, those that need review first."""
     shown = [
         PreviewLine(
-            row, value, reference, outlook, _notes(draft, row, value), outlook.similar, holds(outlook.held_by)
+            row, value, reference, preview, _notes(draft, row, value), preview.similar, holds(preview.held_by)
         )
-        for row, value, reference, outlook in zip(
-            draft.rows, draft.values, draft.references, found.outlooks, strict=True
+        for row, value, reference, preview in zip(
+            draft.rows, draft.values, draft.references, found.chatters, strict=True
         )
     ]
-    return sorted(shown, key=lambda line: (not line.outlook.refused, not line.needs_review, line.row))
+    return sorted(shown, key=lambda line: (not line.preview.refused, not line.needs_review, line.row))
 
 
 def _notes(draft: Draft, row: int, value: str) -> list[str]:
@@ -133,12 +133,12 @@ def _notes(draft: Draft, row: int, value: str) -> list[str]:
 def tally(lines: Sequence[PreviewLine], pasted: PastedValues | None) -> dict[str, int]:
     """Return how many rows there are of each sort."""
     return {
-        "filed": sum(not line.outlook.refused for line in lines),
-        "refused": sum(bool(line.outlook.refused) for line in lines),
+        "filed": sum(not line.preview.refused for line in lines),
+        "refused": sum(bool(line.preview.refused) for line in lines),
         "not_found": sum(line.is_not_found for line in lines),
-        "with_open": sum(bool(line.outlook.open_requests) for line in lines),
+        "with_open": sum(bool(line.preview.open_requests) for line in lines),
         "with_alike": sum(bool(line.alike) for line in lines),
-        "held": sum(bool(line.outlook.held_by) for line in lines),
+        "held": sum(bool(line.preview.held_by) for line in lines),
         "odd": sum(bool(line.notes) for line in lines),
         "repeated": len(pasted.repeated) if pasted else 0,
         "empty": len(pasted.empty) if pasted else 0,

@@ -87,7 +87,7 @@ Detail = Callable[[Data], str]
 # Event -> label, tone, and how its data is shown.
 EVENTS: Mapping[str, tuple[str, str, Detail]] = {
     "request.accepted": ("Filed", "", _origin),
-    "request.asked_again": ("Requested again", "", _origin),
+    "request.reused": ("Requested again", "", _origin),
     "request.held": ("Put on hold", "warn", _hold),
     "request.released": ("Released automatically", "", _nothing),
     "request.approved": ("Approved", "ok", _nothing),

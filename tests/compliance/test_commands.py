@@ -95,7 +95,7 @@ def test_refusals_are_explained(chatbot) -> None:
     unknown = refused("request_deletion", "nobody", "member_id", "42")
     assert str(unknown) == "There is no chatbot 'nobody'. Known: acme."
     placeholder = refused("request_deletion", "acme", "member_id", "null")
-    assert str(placeholder) == "invalid: This value is a placeholder that identifies nobody."
+    assert str(placeholder) == "invalid: This value is a placeholder that identifies no one."
     assert placeholder.returncode == 2
     assert refused("approve_request", str(uuid4())).returncode == 2
     assert "a request id is a UUID" in str(refused("approve_request", "7"))

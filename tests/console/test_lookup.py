@@ -207,7 +207,7 @@ def test_a_truncated_result_is_shown_as_truncated(chatbot: Chatbot, monkeypatch:
         ({"text": ""}, "This field is required"),
         ({"text": "x" * 513}, "at most 512"),
         ({"text": "a\0b"}, "Null characters"),
-        ({"text": "null"}, "a placeholder that identifies nobody"),
+        ({"text": "null"}, "a placeholder that identifies no one"),
         ({"key": "plan"}, "not one of the available choices"),
         ({"key": ""}, "The key is neither"),
         ({"what": "everything"}, "not one of the available choices"),

@@ -19,7 +19,7 @@ from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
 from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
 from compliance.requests import decisions
-from compliance.requests.preview import Line, preview_many
+from compliance.requests.preview import preview_many
 from compliance.requests.preview.subjects import Options
 from conversations import uploads
 from conversations.filtered_log import StateFilter
@@ -107,12 +107,16 @@ class Day:
         assert answer.json()["similar"][0]["unique_chatter_identifier_value"] == self.members[1]
         by_id = self.token.post("preview", {"conversation_ids": [f"{self.name} {number}" for number in range(100)]})
         assert by_id.json()["deletion"]["erased"]["conversations"] == 100
-        lines = [Line(value) for value in [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]]
+        chatters = [(value, "") for value in [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]]
         for kind in Kind:
-            told = preview_many(
-                chatbot=self.chatbot, key="member_id", lines=lines, kind=kind, options=Options(include_files=True)
+            found = preview_many(
+                chatbot=self.chatbot,
+                key="member_id",
+                chatters=chatters,
+                kind=kind,
+                options=Options(include_files=True),
             )
-            assert told.outlooks[-1].similar
+            assert found.chatters[-1].similar
 
     def filing(self) -> None:
         with self.watch.paused():

@@ -1,4 +1,4 @@
-from compliance.management.deciding import DecidingCommand
+from compliance.management.base import DecidingCommand
 from compliance.requests import decisions
 from compliance.requests.decisions import Decision
 

@@ -71,13 +71,13 @@ exit codes:
             .select_related("chatbot")
             .order_by("chatbot__slug", "day")
         )
-        self._tell(rows, as_json=options["json"])
+        self._show(rows, as_json=options["json"])
         if any(row.state != State.DONE for row in rows):
             sys.exit(FAILED)
 
-    def _tell(self, rows: list[DailyExtract], *, as_json: bool) -> None:
+    def _show(self, rows: list[DailyExtract], *, as_json: bool) -> None:
         if as_json:
-            told = [
+            document = [
                 {
                     "chatbot": row.chatbot.slug,
                     "day": row.day.isoformat(),
@@ -89,7 +89,7 @@ exit codes:
                 }
                 for row in rows
             ]
-            self.stdout.write(json.dumps({"extracts": told}))
+            self.stdout.write(json.dumps({"extracts": document}))
             return
         for row in rows:
             said = f"{row.rows:,} rows, {row.bytes:,} bytes" if row.state == State.DONE else row.error_detail

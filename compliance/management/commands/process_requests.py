@@ -42,7 +42,7 @@ exit codes: 0 nothing is left that can be taken, 3 the time was over first
         if options["json"]:
             self.stdout.write(json.dumps({"requests": states, "time_over": left}))
         else:
-            told = ", ".join(f"{number:,} {status}" for status, number in states.items())
-            self.stdout.write(f"All requests, by state: {told or 'none'}.")
+            text = ", ".join(f"{number:,} {status}" for status, number in states.items())
+            self.stdout.write(f"All requests, by state: {text or 'none'}.")
         if left:
             raise SystemExit(3)

@@ -39,8 +39,8 @@ exit codes: 0 they wait to be sent (with --dry-run: would), 1 there is no such c
             raise CommandError("--chatbot goes with --given-up.")
         outcome = self._resend(options)
         if options["json"]:
-            told = {"dry_run": options["dry_run"], "resent": outcome.resent, "forgotten": outcome.forgotten}
-            self.stdout.write(json.dumps(told))
+            document = {"dry_run": options["dry_run"], "resent": outcome.resent, "forgotten": outcome.forgotten}
+            self.stdout.write(json.dumps(document))
         else:
             verb = "would be sent again" if options["dry_run"] else "to be sent again"
             self.stdout.write(f"{outcome.resent:,} {verb}, {outcome.forgotten:,} have no address left.")

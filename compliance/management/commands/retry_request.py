@@ -5,7 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from chatbots.management.base import find_chatbot
 from compliance.failure_docs import FAILURES
-from compliance.management.deciding import DecidingCommand
+from compliance.management.base import DecidingCommand
 from compliance.requests import decisions
 from compliance.requests.decisions import Decision
 

@@ -46,7 +46,7 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ChatterPreview:
     """What the request about one of many chatters would do. `refused`: why it could not be filed; the rest is empty
     then."""
 
@@ -60,21 +60,13 @@ class Outlook:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One of many chatters: its UCI value, and the reference of its request."""
-
-    value: str
-    reference: str = ""
-
-
-@dataclass(frozen=True)
 class PreviewOfMany:
-    """What each request would do, in the order of the lines, and what all of them would do together.
+    """What each request would do, in their order, and what all of them would do together.
 
     Together, a conversation of several chatters is counted once.
     """
 
-    outlooks: list[Outlook]
+    chatters: list[ChatterPreview]
     deletion: Deletion | None
     export: Export | None
 
@@ -109,8 +101,10 @@ def preview_filed(request: ComplianceRequest) -> Preview:
         return _preview_one(subjects, [Kind.DELETION], Options(erase_exports=request.erase_exports))
 
 
-def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kind, options: Options) -> PreviewOfMany:
-    """Return what requests about these chatters, each named once, would do if they were carried out now.
+def preview_many(
+    *, chatbot: Chatbot, key: str, chatters: Sequence[tuple[str, str]], kind: Kind, options: Options
+) -> PreviewOfMany:
+    """Return what requests would do now. `chatters`: the UCI value of each, and the reference of its request.
 
     All of it is of one instant. Raises Refused for the whole: `compliance_disabled`, `uci_not_designated`,
     `unknown_uci_key`, and `invalid` if they have more conversations together than a preview reads.
@@ -120,13 +114,13 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kin
         config.require_compliance()
         variable = config.find_uci(key)
         digests: dict[str, bytes | None] = {}
-        outlooks: dict[str, Outlook] = {}
-        for line in lines:
+        previews: dict[str, ChatterPreview] = {}
+        for value, reference in chatters:
             try:
-                digests[line.value] = check(config, ByUci(key, line.value), line.reference)[0].uci_digest
+                digests[value] = check(config, ByUci(key, value), reference)[0].uci_digest
             except Refused as refusal:
-                outlooks[line.value] = Outlook(refused=refusal.with_traceback(None))
-        chatters = Subjects(chatbot, variable.pk, list(digests.values()))
+                previews[value] = ChatterPreview(refused=refusal.with_traceback(None))
+        subjects = Subjects(chatbot, variable.pk, list(digests.values()))
         alike = similar.find(
             chatbot_id=chatbot.pk,
             variable_id=variable.pk,
@@ -134,10 +128,10 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kin
             most=MOST_ALIKE,
             most_counted=MOST_ALIKE_COUNTED,
         )
-        each, held_by, by_kind = _examine(chatters, [kind], options)
+        each, held_by, by_kind = _examine(subjects, [kind], options)
         for value, finds, its_alike, its_holds in zip(digests, each, alike, held_by, strict=True):
-            chosen = finds.live if kind == Kind.DELETION else export.chosen_of(chatters, finds, options)
-            outlooks[value] = Outlook(
+            chosen = finds.live if kind == Kind.DELETION else export.chosen_of(subjects, finds, options)
+            previews[value] = ChatterPreview(
                 conversations=len(chosen),
                 messages=sum(one.message_count for one in chosen),
                 at_least=finds.at_least,
@@ -145,7 +139,7 @@ def preview_many(*, chatbot: Chatbot, key: str, lines: Sequence[Line], kind: Kin
                 similar=its_alike,
                 held_by=its_holds,
             )
-        return PreviewOfMany([outlooks[line.value] for line in lines], *by_kind)
+        return PreviewOfMany([previews[value] for value, _ in chatters], *by_kind)
 
 
 def _preview_one(

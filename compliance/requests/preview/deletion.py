@@ -163,7 +163,7 @@ def _count_rows(table: str, chatbot: Chatbot, numbers: Collection[int], conditio
 
 
 def _count_days(chatbot: Chatbot, finds: Finds) -> tuple[int, int]:
-    """Return how many hosted days would be made again, and how many delivered ones would be left."""
+    """Return how many hosted days would be rebuilt, and how many delivered ones would be left."""
     if not extracts.has_any([chatbot.pk]):
         return 0, 0
     if sum(one.message_count for one in finds.live) <= EXACT_MESSAGES:

@@ -11,7 +11,7 @@ from common.db import fetch
 from conversations.sql import SPACES, folded, folded_hash, value_hash
 
 MOST_FOUND = 20
-# A value that is in so many conversations or more is counted no further.
+# Counting the conversations of a value stops here.
 MOST_COUNTED = 1_000
 
 # As the index of folded values has it.

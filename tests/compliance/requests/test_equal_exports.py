@@ -56,7 +56,7 @@ def test_a_second_equal_call_files_nothing(caller: TokenCaller) -> None:
     assert first["existing"] is False
     assert second == first | {"existing": True}
     assert exports() == 1
-    entry = ChangeLogEntry.objects.get(event="request.asked_again")
+    entry = ChangeLogEntry.objects.get(event="request.reused")
     assert str(entry.request_id) == first["request_id"]
     assert (entry.actor, entry.data) == (f"api:{caller.api_key.prefix}", {"origin": "api", "times": 1})
 
@@ -198,7 +198,7 @@ def test_a_call_sent_again_has_the_same_answer(caller: TokenCaller) -> None:
     assert export(caller, **{"Idempotency-Key": "two"}) == second
     other = caller.post("data-export", ALICE | {"reference": "T-1"}, **{"Idempotency-Key": "two"})
     problem(other, 409, "idempotency_conflict")
-    assert ChangeLogEntry.objects.filter(event="request.asked_again").count() == 1
+    assert ChangeLogEntry.objects.filter(event="request.reused").count() == 1
 
 
 def item(action: str = "export", value: str = "alice-77", **fields: Any) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def test_of_many_equal_exports_in_a_batch_one_is_filed(caller: TokenCaller) -> N
     assert ids[301] == ids[302] != ids[0]
     assert {one["received_at"] for one in results[:300]} == {results[0]["received_at"]}
     assert exports() == 3
-    entries = ChangeLogEntry.objects.filter(event="request.asked_again").order_by("data__times")
+    entries = ChangeLogEntry.objects.filter(event="request.reused").order_by("data__times")
     assert [entry.data["times"] for entry in entries] == [1, 1, 299]
 
 

@@ -9,7 +9,7 @@ from compliance.erasure import objects
 from compliance.errors import Refused, StepFailed
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
-from compliance.requests.preview import Line, Outlook, PreviewOfMany, preview_many, subjects
+from compliance.requests.preview import ChatterPreview, PreviewOfMany, preview_many, subjects
 from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByUci
 from conversations import uploads
@@ -24,8 +24,8 @@ Kind = ComplianceRequest.Kind
 def many(
     chatbot: Chatbot, *values: str, kind: Kind = Kind.DELETION, key: str = "member_id", **options: bool
 ) -> PreviewOfMany:
-    lines = [Line(value) for value in values]
-    return preview_many(chatbot=chatbot, key=key, lines=lines, kind=kind, options=Options(**options))
+    chatters = [(value, "") for value in values]
+    return preview_many(chatbot=chatbot, key=key, chatters=chatters, kind=kind, options=Options(**options))
 
 
 def alone(chatbot: Chatbot, value: str, **options: bool) -> preview.Preview:
@@ -33,11 +33,11 @@ def alone(chatbot: Chatbot, value: str, **options: bool) -> preview.Preview:
     return preview.preview(chatbot=chatbot, about=about, kinds=list(Kind), options=Options(**options))
 
 
-def as_outlook(one: preview.Preview, kind: Kind) -> Outlook:
+def as_chatter(one: preview.Preview, kind: Kind) -> ChatterPreview:
     """The preview of one value, in the format of a preview of many."""
     part = one.deletion if kind == Kind.DELETION else one.export
     assert part is not None
-    return Outlook(
+    return ChatterPreview(
         conversations=part.found.conversations,
         messages=part.found.messages,
         at_least=one.at_least,
@@ -73,15 +73,15 @@ def test_each_line_shows_the_same_as_its_own_preview(chatbot, neighbour, drain, 
     values = ["alice", "bob", "gone", "held", "owed", "many", "failing", "nobody"]
     for kind in Kind:
         found = many(chatbot, *values, kind=kind, include_files=True)
-        for value, outlook in zip(values, found.outlooks, strict=True):
-            expected = as_outlook(alone(chatbot, value, include_files=True), kind)
-            assert outlook == expected, value
-    reasons = {value: one.held_by for value, one in zip(values, many(chatbot, *values).outlooks, strict=True)}
+        for value, shown in zip(values, found.chatters, strict=True):
+            expected = as_chatter(alone(chatbot, value, include_files=True), kind)
+            assert shown == expected, value
+    reasons = {value: one.held_by for value, one in zip(values, many(chatbot, *values).chatters, strict=True)}
     assert "export_pending" in reasons["held"]
     assert "export_pending" in reasons["owed"]
     assert "too_many_conversations" in reasons["many"]
-    assert {value: one.conversations for value, one in zip(values, found.outlooks, strict=True)}["failing"] == 0
-    assert many(chatbot, "failing").outlooks[0].conversations == 1
+    assert {value: one.conversations for value, one in zip(values, found.chatters, strict=True)}["failing"] == 0
+    assert many(chatbot, "failing").chatters[0].conversations == 1
     assert reasons["nobody"] == ["awaiting_approval"]
 
 
@@ -95,7 +95,7 @@ def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot,
     told = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True)
     assert told.export == alone(chatbot, "alice", include_files=True).export
     both = many(chatbot, "alice", "bob")
-    assert [one.conversations for one in both.outlooks] == [3, 2]
+    assert [one.conversations for one in both.chatters] == [3, 2]
     assert both.deletion is not None
     assert both.deletion.found.conversations == 4
     exports = many(chatbot, "alice", "bob", kind=Kind.EXPORT).export
@@ -105,23 +105,23 @@ def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot,
 
 def test_values_that_cannot_be_filed_are_reported_line_by_line(chatbot, neighbour):
     conversation_of(chatbot, "42")
-    lines = [
-        Line("42"),
-        Line("anonymous"),
-        Line(""),
-        Line("a\0b"),
-        Line("\ud800"),
-        Line("x" * 513),
-        Line("77", reference="T-77"),
-        Line("78", reference="not one"),
+    chatters = [
+        ("42", ""),
+        ("anonymous", ""),
+        ("", ""),
+        ("a\0b", ""),
+        ("\ud800", ""),
+        ("x" * 513, ""),
+        ("77", "T-77"),
+        ("78", "not one"),
     ]
-    told = preview_many(chatbot=chatbot, key="member_id", lines=lines, kind=Kind.DELETION, options=Options())
-    assert [one.refused.pointer if one.refused else None for one in told.outlooks] == [
+    told = preview_many(chatbot=chatbot, key="member_id", chatters=chatters, kind=Kind.DELETION, options=Options())
+    assert [one.refused.pointer if one.refused else None for one in told.chatters] == [
         None,
         *["/unique_chatter_identifier_value"] * 5,
         *["/reference"] * 2,
     ]
-    assert [one.conversations for one in told.outlooks] == [1, *[0] * 7]
+    assert [one.conversations for one in told.chatters] == [1, *[0] * 7]
 
 
 def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_thousand_values_take_as_many_queries_as_ten(chatbot):
         with CaptureQueriesContext(
             connection,
         ) as asked:
-            assert len(many(chatbot, *(f"v{one}" for one in range(number))).outlooks) == number
+            assert len(many(chatbot, *(f"v{one}" for one in range(number))).chatters) == number
         return len(asked)
 
     assert questions(10) == questions(1_000)
