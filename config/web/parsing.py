@@ -115,6 +115,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
     completed: bool
     expect_continue: bool
     error: Any
+    path = ""  # waitress logs it, also of a request that was refused unread
 
     def __init__(self, adj: Adjustments, *, is_excess: bool = False) -> None:
         super().__init__(adj)
