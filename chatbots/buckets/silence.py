@@ -8,6 +8,7 @@ operator's. Times are by the database's clock.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from django.db import Error as DatabaseError
 from django.db import connection
@@ -46,9 +47,9 @@ VALUES (%(chatbot)s, CASE WHEN %(rests)s THEN clock_timestamp() + make_interval(
            make_interval(secs => %(longest)s)) END
 """
 # Ignores an answer older than the row: its process may have been idle since.
+_NOW = "SELECT clock_timestamp() FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s"
 _ANSWERS = """
-DELETE FROM chatbots_silentstorage
- WHERE chatbot_id IS NOT DISTINCT FROM %(chatbot)s AND since <= clock_timestamp() - make_interval(secs => %(ago)s)
+DELETE FROM chatbots_silentstorage WHERE chatbot_id IS NOT DISTINCT FROM %s AND since <= %s
 """
 _FORGET = "DELETE FROM chatbots_silentstorage WHERE chatbot_id = %s"
 
@@ -112,15 +113,20 @@ def record(chatbot_id: int | None, breaker: Breaker) -> None:
     last = breaker.take_last()
     if last is None:
         return
+    if last.answered:
+        if row := fetch_one(_NOW, [chatbot_id]):
+            # The database's time is read before the age: statements take time, which would make the answer newer.
+            answered_at = row[0] - timedelta(seconds=breaker.seconds_since(last.at))
+            execute(_ANSWERS, [chatbot_id, answered_at])
+        return
     values = {
         "chatbot": chatbot_id,
-        "ago": last.seconds_ago,
         "rests": chatbot_id is not None or breaker.is_resting,
         "first": QUICK_REST_SECONDS if breaker.was_quick else FIRST_REST_SECONDS,
         "share": _SHARE_AFTER_QUICK if breaker.was_quick else 1.0,
         "longest": LONGEST_REST_SECONDS,
     }
-    execute(_ANSWERS if last.answered else _SILENT, values)
+    execute(_SILENT, values)
 
 
 def forget(chatbot_id: int) -> None:

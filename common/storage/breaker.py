@@ -23,10 +23,10 @@ QUICK_REST_SECONDS = 5.0
 
 
 class Last(NamedTuple):
-    """Whether the last completed call was answered, and how long ago."""
+    """Whether the last completed call was answered, and when, by the breaker's clock."""
 
     answered: bool
-    seconds_ago: float
+    at: float
 
 
 class Breaker:
@@ -80,7 +80,10 @@ class Breaker:
         """Return the last call completed since the previous `take_last`, or None."""
         with self._lock:
             last, self._last = self._last, None
-            return None if last is None else Last(last, self._clock() - self._last_at)
+            return None if last is None else Last(last, self._last_at)
+
+    def seconds_since(self, at: float) -> float:
+        return self._clock() - at
 
     def check(self) -> None:
         """Raise StorageError(`storage_resting`) unless a call may pass now."""

@@ -1,5 +1,6 @@
 """The state of a silent storage, shared by all processes."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from django.utils import timezone
 
 from chatbots.buckets import location_of, silence
 from chatbots.models import Bucket, Chatbot, SilentStorage
+from common.db import execute
 from common.storage import StorageError
 from common.storage.breaker import FAILURES, FIRST_REST_SECONDS, LONGEST_REST_SECONDS, Breaker
 from tests.clients import use_bucket_at
@@ -130,5 +132,23 @@ def test_an_earlier_response_does_not_hide_later_silence(chatbot: Chatbot) -> No
     answered.answered()
     silent(chatbot)
     now = 60.0
+    silence.record(chatbot.pk, answered)
+    assert SilentStorage.objects.exists()
+
+
+def test_an_answer_from_just_before_is_no_newer_where_the_database_is_slow(
+    chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = Breaker()
+    answered.answered()
+    silent(chatbot)
+
+    def slow(statement: str, values: list[object]) -> int:
+        time.sleep(0.2)
+        return execute(statement, values)
+
+    monkeypatch.setattr(silence, "execute", slow)
+    time.sleep(0.05)
+    SilentStorage.objects.update(since=timezone.now())
     silence.record(chatbot.pk, answered)
     assert SilentStorage.objects.exists()
