@@ -36,12 +36,12 @@ _CLEAR = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(
 
 
 def clear_for_chatters(deletion_ids: Sequence[UUID]) -> None:
-    """Clear references that contain the value of these deletions' chatters, in the completing transaction."""
+    """Clear references that contain the value of these deletions' chatters, in the completing transaction.
+
+    That has locked the chatters' requests that have a reference (`transitions.completion`).
+    """
     rows = fetch(_OF_CHATTERS, [array(deletion_ids)])
-    found = {request_id for request_id, reference, value in rows if holds(reference, value)}
-    if found:
-        # Locked together, since two completing deletions can each have to clear the other's.
-        execute(_LOCK, [array(found.union(deletion_ids))])
+    if found := {request_id for request_id, reference, value in rows if holds(reference, value)}:
         execute(_CLEAR, [array(found)])
 
 

@@ -2,15 +2,19 @@
 
 from collections import Counter
 from collections.abc import Callable
+from uuid import UUID
 
 import pytest
 from django.db import transaction
 from django.db.models import Model
+from django.utils import timezone
 
 from chatbots.models import Chatbot
 from compliance.erasure import exports, objects, rows
 from compliance.models import ComplianceRequest, Export, ExportConversation
-from compliance.work import transitions
+from compliance.requests import decisions
+from compliance.work import claims, transitions
+from compliance.work.claims import HeldClaim
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
@@ -80,3 +84,43 @@ def test_an_erasure_waits_for_exports_before_it_locks_requests_whose_references_
     assert locks_in_order(export, removing, lambda: rows.erase(rows.lock_named([erasing.pk])))
     removing.refresh_from_db()
     assert removing.reference == ""
+
+
+def test_a_retried_deletion_and_a_later_one_of_the_chatter_complete_at_once(chatbot: Chatbot) -> None:
+    """Each changes its own request, and the failed ones before it."""
+
+    def complete(held: HeldClaim, *ids: UUID) -> None:
+        with held.transaction():
+            transitions.blocked_by_exports(held, ids)
+            transitions.note_left(dict.fromkeys(ids, transitions.Left(1, 0, 0)))
+            transitions.complete_deletions(held, ids)
+
+    failed, retried = [
+        deletion_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="internal_error")
+        for _ in range(2)
+    ]
+    last = deletion_of(chatbot, "42")
+    ComplianceRequest.objects.update(cutoff_at=timezone.now(), cutoff_number=0)
+    held = claims.take(ComplianceRequest.Kind.DELETION)
+    assert held is not None
+
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=failed.pk)
+        later = Elsewhere(lambda: complete(held, last.pk))
+        assert later.waits  # for the first, and knows the second as failed
+        others = Elsewhere(lambda: take_again(retried))
+        held_again = others.end()
+        earlier = Elsewhere(lambda: complete(held_again, retried.pk))
+        assert earlier.waits
+    for each in (later, earlier):
+        each.end()
+
+    values = ComplianceRequest.objects.values_list("uci_value", flat=True)
+    assert list(values) == [None] * 3
+
+
+def take_again(failed: ComplianceRequest) -> HeldClaim:
+    retried = decisions.retry(request_id=failed.pk, actor="test")
+    held = claims.take(ComplianceRequest.Kind.DELETION, ComplianceRequest.Lane(retried.lane))
+    assert held is not None
+    return held

@@ -13,15 +13,24 @@ from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, subjects
 from compliance.work.transitions.requeue import ACTOR
 from conversations.sql import SELECTED_CONVERSATIONS
 
-# A failed export may have been retried since: it goes first, and its file contains the chatter's value. Lock those
-# that are still failed, so that none can be retried before the transaction ends.
-_LOCK_FAILED_EXPORTS = f"""
+# Everything that completing changes, in one statement and one order: two workers can complete requests of one
+# chatter, each with the other's among those to change. It also keeps failed exports from being retried meanwhile: an
+# export goes first, and its file contains the chatter's value.
+_LOCK = f"""
 SELECT FROM compliance_compliancerequest
  WHERE id = ANY(ARRAY(
-       SELECT earlier.id
+       SELECT each.id
          FROM compliance_compliancerequest r
-         JOIN compliance_compliancerequest earlier ON {IS_EARLIER}
-          AND earlier.status = 'failed' AND earlier.kind = 'export' AND earlier.uci_value IS NOT NULL
+        CROSS JOIN LATERAL (
+              SELECT r.id
+               UNION ALL
+              SELECT of_chatter.id
+                FROM (SELECT id, seq, status, uci_value, reference FROM compliance_compliancerequest
+                       WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS of_chatter
+               WHERE reference <> '' OR (seq < r.seq AND status = 'failed' AND uci_value IS NOT NULL)
+               UNION ALL
+              SELECT earlier.id FROM {SHARING} AS earlier WHERE earlier.seq < r.seq AND earlier.status = 'failed'
+              ) AS each
         WHERE r.id = ANY(%s) AND r.claim_id = %s))
  ORDER BY seq FOR NO KEY UPDATE
 """
@@ -34,7 +43,8 @@ SELECT r.id
         WHERE {IS_EARLIER} AND earlier.status IN {RUNNABLE} AND earlier.kind = 'export')
 """
 # Not deletions that failed after a later mark: their scope is larger, and they can be retried. Intake closes late
-# data for the latest mark, even where nothing was stored between the two.
+# data for the latest mark, even where nothing was stored between the two. What has failed since the lock is skipped
+# if another worker has it.
 _FORGET_FAILED = f"""
 UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
  WHERE id = ANY(ARRAY(
@@ -44,7 +54,7 @@ UPDATE compliance_compliancerequest SET uci_value = NULL, callback_url = ''
           AND earlier.status = 'failed' AND earlier.uci_value IS NOT NULL
           AND (earlier.kind = 'export' OR coalesce(earlier.cutoff_at, '-infinity') <= r.cutoff_at)
         WHERE r.id = ANY(%s) AND r.claim_id = %s
-        ORDER BY earlier.seq FOR NO KEY UPDATE OF earlier))
+        FOR NO KEY UPDATE OF earlier SKIP LOCKED))
 """
 # Requests that named conversations forget them once nothing of any is left: until then they can be retried.
 _FAILED_BY_IDS = f"""
@@ -61,10 +71,9 @@ SELECT earlier.id
 _FORGET_FAILED_BY_IDS = """
 UPDATE compliance_compliancerequest SET conversation_digests = NULL, callback_url = ''
  WHERE id = ANY(ARRAY(SELECT id FROM compliance_compliancerequest
-                       WHERE id = ANY(%s) AND status = 'failed' ORDER BY seq FOR NO KEY UPDATE))
+                       WHERE id = ANY(%s) AND status = 'failed' FOR NO KEY UPDATE SKIP LOCKED))
 """
 
-# Locked in the order in which `work.references` clears references, where two completing deletions can meet.
 _COMPLETE = """
 UPDATE compliance_compliancerequest
    SET status = 'completed', completed_at = %s, claim_id = NULL, uci_value = NULL, waiting_for = NULL,
@@ -83,9 +92,9 @@ RETURNING id, chatbot_id, result, conversations, messages, files, exports
 def blocked_by_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
     """Return the deletions that must wait for an earlier export of their chatter, which was retried since.
 
-    In the caller's transaction.
+    Begins the transaction that completes the others: locks them, and all requests that completing them changes.
     """
-    execute(_LOCK_FAILED_EXPORTS, [array(request_ids), held.id])
+    execute(_LOCK, [array(request_ids), held.id])
     return [request_id for (request_id,) in fetch(_BLOCKED_BY_EXPORTS, [array(request_ids), held.id])]
 
 
@@ -101,6 +110,7 @@ def failed_by_ids(held: HeldClaim, request_ids: Iterable[UUID]) -> list[UUID]:
 def complete_deletions(held: HeldClaim, request_ids: Iterable[UUID], *, done_by_ids: Sequence[UUID] = ()) -> None:
     """Complete deletions that passed verification; earlier failed requests of their chatters forget their subject.
 
+    In the transaction that `blocked_by_exports` began.
     `done_by_ids` are those of `failed_by_ids` that have nothing left in any store.
     """
     with held.transaction() as now:
