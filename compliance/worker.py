@@ -20,10 +20,11 @@ from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
 from compliance.retention import cleanup
-from compliance.work import bucket_checks, claims, scheduling, transitions
+from compliance.work import bucket_checks, claims, scheduling
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import measure
+from compliance.work.transitions import requeue
 from conversations.extracts import days, leases
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def drain(
     _requeue_expired()
     called = False
     while time.monotonic() < end:
-        transitions.release_export_pending()
+        requeue.release_export_pending()
         silence.share_hosted()
         idle = True
         for kind, lane in scheduling.waiting_lanes():
@@ -70,7 +71,7 @@ def drain(
                 on_backlog()
                 called = True
             _work(held, deadline=min(end, time.monotonic() + TURN_SECONDS))
-        if time.monotonic() < end and extracts.make_next(settled=not idle):
+        if time.monotonic() < end and extracts.build_next(settled=not idle):
             idle = False
         if _work_at_clients(background):
             idle = False
@@ -120,7 +121,7 @@ def _next_requests(busy: Collection[int]) -> Job | None:
 
 def _next_extract(busy: Collection[int]) -> Job | None:
     held = leases.take_for_bucket(busy=busy)
-    return _at_client(held.chatbot_id, lambda: extracts.make(held), requeue=held.requeue) if held else None
+    return _at_client(held.chatbot_id, lambda: extracts.build(held), requeue=held.requeue) if held else None
 
 
 def _at_client(chatbot_id: int, work: Callable[[], object], *, requeue: Callable[[], None]) -> Job:
@@ -138,7 +139,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     """
     _requeue_expired()
     scheduling.forget_silence()
-    transitions.release_export_pending()
+    requeue.release_export_pending()
     days.plan_due()
     cleanup.erase_late_data()
     uci_values.erase()
@@ -180,7 +181,7 @@ def _work(held: HeldClaim, *, deadline: float) -> None:
         if held.kind == Kind.DELETION:
             erasure.run(held, sizes, deadline=deadline)
         else:
-            transitions.move_large(held, held.request_ids, sizes)
+            requeue.move_large(held, held.request_ids, sizes)
             export.run(held, deadline=deadline)
         held.release()
     except ClaimLost:
@@ -206,11 +207,11 @@ def _isolate(held: HeldClaim, error: Exception) -> None:
 
 def _requeue(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
-        transitions.requeue_isolated(held)
+        requeue.requeue_isolated(held)
     else:
         detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
         failure = StepFailed("internal_error", detail)
         if is_connection_lost(error):
             failure = StepFailed("database_lost", detail)
-        transitions.step_failed(held, {held.request_ids[0]: failure})
+        requeue.step_failed(held, {held.request_ids[0]: failure})
     held.release()

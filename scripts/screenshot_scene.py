@@ -28,7 +28,7 @@ from chatbots.models import ApiKey, Chatbot, Membership
 from chatbots.operations.chatbots import change_chatbot, set_role
 from chatbots.operations.keys import create_api_key
 from compliance import worker
-from compliance.erasure import extract_rebuild
+from compliance.erasure import extracts
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from compliance.requests import decisions
 from compliance.requests.queries import first_id
@@ -253,12 +253,12 @@ def _callbacks(requests: dict[str, ComplianceRequest]) -> None:
 
 def _extracts(chatbot: Chatbot) -> None:
     newest = days.last_day_over(chatbot.timezone, timezone.now())
-    for extract in extract_rebuild.prepare(chatbot, newest - timedelta(days=6), newest):
+    for extract in extracts.prepare(chatbot, newest - timedelta(days=6), newest):
         if extract.day == newest - timedelta(days=4):
             error = {"error_code": "storage_unavailable", "error_detail": "The storage did not answer."}
             DailyExtract.objects.filter(pk=extract.pk).update(state="failed", attempts=5, **error)
         else:
-            extract_rebuild.make_now(extract)
+            extracts.build_now(extract)
 
 
 def _history(chatbot: Chatbot) -> None:

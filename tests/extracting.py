@@ -56,11 +56,11 @@ def make_all() -> int:
 
 def make_next() -> bool:
     """Build the next due extract, for any bucket; return whether there was one."""
-    if extracts.make_next(settled=False):
+    if extracts.build_next(settled=False):
         return True
     held = leases.take_for_bucket()
     if held:
-        extracts.make(held)
+        extracts.build(held)
     return held is not None
 
 

@@ -30,10 +30,10 @@ from compliance.erasure.marking import Marked
 from compliance.erasure.verify import VerificationResult
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
-from compliance.work import transitions
 from compliance.work.claims import HeldClaim
 from compliance.work.sizes import Size
 from compliance.work.sql import chatbots_of
+from compliance.work.transitions import completion, requeue
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     """
     # Approval comes before a large request waits for its lane.
     admitted = {one.request_id: one for one in marking.admit(held, sizes)}
-    active = transitions.move_large(held, list(admitted), sizes)
+    active = requeue.move_large(held, list(admitted), sizes)
     if active:
         fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in active], erases=fits)
@@ -106,7 +106,7 @@ class _ErasureRun:
             found = verify.find_leftovers(self._active)
             at_clients = [request_id for request_id, left in found.items() if left.at_clients]
             # A client's bucket may be slow or dead; the rest of the claim must not wait for it.
-            self._active = transitions.move_to_client_lane(self._held, self._active, at_clients)
+            self._active = requeue.move_to_client_lane(self._held, self._active, at_clients)
             self._note(found)
             clean = [request_id for request_id in self._active if _is_clean(found, request_id)]
             return found, ledger.read(clean) if clean else {}
@@ -114,9 +114,9 @@ class _ErasureRun:
     def _note(self, found: Found) -> None:
         """Store how much was found, in the caller's transaction."""
         ours = {each: found[each] for each in self._active if each in found}
-        transitions.note_left(
+        completion.note_left(
             {
-                each: transitions.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS])
+                each: completion.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS])
                 for each, left in ours.items()
             }
         )
@@ -152,15 +152,15 @@ class _ErasureRun:
 
     def _without_blocked(self, request_ids: Sequence[UUID]) -> list[UUID]:
         """Requeue those that a retried export must precede; return the others."""
-        blocked = transitions.blocked_by_exports(self._held, request_ids)
+        blocked = completion.blocked_by_exports(self._held, request_ids)
         self._requeue(blocked, WaitingFor.TURN)
         return [request_id for request_id in request_ids if request_id not in blocked]
 
     def _complete_clean(self, done: Sequence[UUID]) -> None:
         """Complete requests that this transaction has found to leave nothing."""
-        failed = transitions.failed_by_ids(self._held, done)
+        failed = completion.failed_by_ids(self._held, done)
         still_left = verify.find_leftovers(failed) if failed else {}
-        transitions.complete_deletions(
+        completion.complete_deletions(
             self._held, done, done_by_ids=[each for each in failed if _is_clean(still_left, each)]
         )
         self._drop(done)
@@ -220,12 +220,12 @@ class _ErasureRun:
 
     def _fail(self, failures: Mapping[UUID, StepFailed]) -> None:
         if failures:
-            transitions.step_failed(self._held, failures)
+            requeue.step_failed(self._held, failures)
             self._drop(failures)
 
     def _requeue(self, request_ids: Sequence[UUID], waiting_for: WaitingFor, wait: timedelta = timedelta()) -> None:
         if request_ids:
-            transitions.requeue(self._held, request_ids, waiting_for=waiting_for, wait=wait)
+            requeue.requeue(self._held, request_ids, waiting_for=waiting_for, wait=wait)
             self._drop(request_ids)
 
     def _drop(self, request_ids: Collection[UUID]) -> None:

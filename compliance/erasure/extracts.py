@@ -5,15 +5,24 @@ their conversations. A hosted file is clean once it is built from that version o
 (`conversations.extracts.builder`). An extract in a client's bucket is the client's: it is only named.
 """
 
+import time
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.erasure.scope import IN_SCOPE
 from compliance.work.sql import subjects
-from conversations.extracts import builder, leases
+from conversations.extracts import builder, days, leases, rebuilds
+from conversations.models import DailyExtract
+
+State = DailyExtract.State
+
+# How long to wait for another worker that is building the extract, and how often to check.
+PATIENCE_SECONDS = 600.0
+LOOK_SECONDS = 0.5
 
 _HAS_ANY = """
 SELECT EXISTS (SELECT FROM unnest(%s::bigint[]) AS ours(chatbot_id)
@@ -130,7 +139,7 @@ def flag(said: Sequence[DeletedSpan]) -> None:
     execute(_FLAG, values)
 
 
-def make_next(*, settled: bool) -> bool:
+def build_next(*, settled: bool) -> bool:
     """Build the next due extract in the hosted bucket, if this worker may; return whether there was one.
 
     See `leases.take_next`.
@@ -138,11 +147,11 @@ def make_next(*, settled: bool) -> bool:
     held = leases.take_next(settled=settled)
     if held is None:
         return False
-    make(held)
+    build(held)
     return True
 
 
-def make(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
+def build(held: leases.ExtractLease, *, on_read: builder.OnRead = lambda _bytes: None) -> bool:
     """Build a claimed extract, then release the deletions that waited for it. See `builder.build`."""
     is_done = builder.build(held, on_read=on_read)
     release([held.chatbot_id])
@@ -161,3 +170,33 @@ def release(chatbot_ids: Collection[int]) -> None:
 def try_again(request_ids: Collection[UUID]) -> None:
     """Try failed extracts again that these deletions wait for."""
     execute(_TRY_AGAIN, subjects(request_ids))
+
+
+def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -> list[DailyExtract]:
+    """Plan the days from `first` to `last`, and return their extracts.
+
+    Failed and expired ones are to be built again; with `again`, finished ones in the hosted bucket too.
+    """
+    days.plan(chatbot, first, last)
+    rows = DailyExtract.objects.filter(chatbot=chatbot, day__range=(first, last)).order_by("day")
+    states = [State.FAILED, State.EXPIRED, *([State.DONE] if again else [])]
+    known = list(rows.values_list("day", flat=True))
+    rebuilds.order(chatbot_id=chatbot.pk, days=known, states=states, actor="command")
+    return list(rows)
+
+
+def build_now(extract: DailyExtract) -> None:
+    """Build an extract that is due, or wait for the worker that builds it. A day that changes meanwhile is rebuilt.
+
+    Call it outside any transaction. The outcome is on the row.
+    """
+    end = time.monotonic() + PATIENCE_SECONDS
+    while extract.state in {State.PENDING, State.STALE} and time.monotonic() < end:
+        held = leases.take_one(extract.pk)
+        if held:
+            build(held)
+        else:
+            time.sleep(LOOK_SECONDS)
+        extract.refresh_from_db()
+        if held and extract.error_code:
+            return

@@ -19,13 +19,14 @@ from uuid import UUID
 
 from django.conf import settings
 
-from chatbots import changelog
 from common.db import array, execute, fetch
-from compliance.erasure import blocking_exports, exports, rows
+from compliance.erasure import exports, rows
 from compliance.models import ComplianceRequest
-from compliance.work import sql, transitions
+from compliance.work import sql
 from compliance.work.claims import HeldClaim
+from compliance.work.outbox import log
 from compliance.work.sizes import Size
+from compliance.work.transitions import completion, requeue
 from conversations import locks
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -93,14 +94,14 @@ SELECT chatbot_id, clock_timestamp(),
   FROM unnest(%(chatbots)s::bigint[]) AS ours(chatbot_id)
 """
 
-_COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in transitions.COUNTERS)
+_COUNTER_ARRAYS = ", ".join(f"%({name})s::bigint[]" for name in completion.COUNTERS)
 _BEGIN = f"""
 UPDATE compliance_compliancerequest r
    SET status = 'processing', started_at = coalesce(r.started_at, %(cutoff_at)s), cutoff_at = %(cutoff_at)s,
        cutoff_number = begun.cutoff_number, conversations_total = begun.total,
-       {", ".join(f"{name} = r.{name} + begun.{name}" for name in transitions.COUNTERS)}
+       {", ".join(f"{name} = r.{name} + begun.{name}" for name in completion.COUNTERS)}
   FROM unnest(%(ids)s::uuid[], %(cutoffs)s::bigint[], %(totals)s::bigint[], {_COUNTER_ARRAYS})
-         AS begun(id, cutoff_number, total, {", ".join(transitions.COUNTERS)})
+         AS begun(id, cutoff_number, total, {", ".join(completion.COUNTERS)})
  WHERE r.id = begun.id
 """
 
@@ -150,7 +151,7 @@ class Marked(NamedTuple):
 def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
     """Check again what holds a request. Hold those that must wait; return the others in the order of filing."""
     checked = [Admitted(*row) for row in fetch(_CHECK_AGAIN, [held.id])]
-    blocked = blocking_exports.find(
+    blocked = exports.find_blocking(
         [
             one.request_id
             for one in checked
@@ -173,7 +174,7 @@ def admit(held: HeldClaim, sizes: Mapping[UUID, Size]) -> list[Admitted]:
             reasons[one.request_id] = reason
     if reasons:
         waiting = {each for each, reason in reasons.items() if reason == HoldReason.EXPORT_PENDING}
-        transitions.hold(held, reasons, pending={each: blocked[each] for each in waiting & blocked.keys()})
+        requeue.hold(held, reasons, pending={each: blocked[each] for each in waiting & blocked.keys()})
     return admitted
 
 
@@ -222,7 +223,7 @@ def _mark_free(held: HeldClaim, new: Sequence[Admitted], *, waits: bool, erases:
             busy = {one.request_id for one in new}
         else:
             return requeued | {one.request_id: True for one in ours}
-        transitions.requeue(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
+        requeue.requeue(held, busy, waiting_for=WaitingFor.ROWS, wait=WAIT_FOR_ROWS)
         requeued |= dict.fromkeys(busy, False)
         new = [one for one in new if one.request_id not in busy]
     return requeued
@@ -243,7 +244,7 @@ def _mark_all(new: Sequence[Admitted], *, erases: bool) -> None:
     times, numbers = {}, {}
     for chatbot_id, now, number in fetch(_CUTOFF, {"chatbots": array({one.chatbot_id for one in new})}):
         times[chatbot_id], numbers[chatbot_id] = now, number
-    counts: Mapping[UUID, transitions.Counts] = {}
+    counts: Mapping[UUID, completion.Counts] = {}
     totals: Counter[UUID] = Counter()
     if erases:
         named = rows.lock_named(ids)
@@ -275,13 +276,13 @@ def _begin(
     cutoff_numbers: Mapping[int, int],
     *,
     totals: Counter[UUID],
-    counts: Mapping[UUID, transitions.Counts],
+    counts: Mapping[UUID, completion.Counts],
 ) -> None:
     """Set the requests to processing with their cutoffs and counts so far, and remember the chatters for intake."""
     ids = [request.request_id for request in new]
-    none: transitions.Counts = Counter()
+    none: completion.Counts = Counter()
     begun: dict[str, str | datetime] = {
-        name: array(counts.get(each, none)[name] for each in ids) for name in transitions.COUNTERS
+        name: array(counts.get(each, none)[name] for each in ids) for name in completion.COUNTERS
     }
     begun |= {
         "ids": array(ids),
@@ -292,15 +293,7 @@ def _begin(
     execute(_BEGIN, begun)
     keep = settings.ERASURE_LEDGER_DAYS.total_seconds()
     execute(_REMEMBER, {"ids": array(ids), "cutoff_at": cutoff_at, "keep": keep})
-    changelog.record_all(
-        [
-            changelog.entry(
-                "request.started",
-                chatbot_id=request.chatbot_id,
-                request_id=request.request_id,
-                actor="worker",
-                data={"conversations": totals[request.request_id]},
-            )
-            for request in new
-        ]
+    log(
+        "request.started",
+        [(one.request_id, one.chatbot_id, {"conversations": totals[one.request_id]}) for one in new],
     )

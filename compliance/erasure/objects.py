@@ -26,8 +26,8 @@ from compliance.erasure.scope import EXPORTS_MET, GOES, IN_FILES_OR_DAYS, IN_SCO
 from compliance.errors import StepFailed
 from compliance.models import LeftCopy
 from compliance.storage_locations import HOSTED, OUT_OF_REACH, RecordedLocation, storage_of
-from compliance.work import transitions
 from compliance.work.sql import subjects
+from compliance.work.transitions import completion
 from compliance.work.upload_pool import UploadPool
 
 logger = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def _erase(begin: Begin, request_ids: Sequence[UUID], *, find: str, forget: str,
                 chatbots = {row.where.chatbot_id for row in gone}
                 forgotten = _forget(forget, [(row.row_id, row.key) for row in gone], chatbots)
                 if counter:
-                    transitions.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
+                    completion.add_counts(_per_request([row for row in gone if row.row_id in forgotten], counter))
     return failures
 
 
@@ -283,8 +283,8 @@ def _purge(begin: Begin, located: Sequence[Located], failures: Failures) -> list
     return gone
 
 
-def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, transitions.Counts]:
-    counts: dict[UUID, transitions.Counts] = {}
+def _per_request(gone: Sequence[Located], counter: str) -> dict[UUID, completion.Counts]:
+    counts: dict[UUID, completion.Counts] = {}
     for row in gone:
         counts.setdefault(row.request_id, Counter())[counter] += row.counts
     return counts

@@ -18,10 +18,11 @@ from compliance.erasure import exports, extracts
 from compliance.erasure.extracts import DeletedSpan
 from compliance.erasure.scope import IN_SCOPE, IS_COPIED, NAMED_IN_SCOPE
 from compliance.inventory import CONVERSATION, Disposition, ReachedBy, stores
-from compliance.work import references, transitions
+from compliance.work import references
 from compliance.work.sizes import Size
 from compliance.work.sql import subjects
-from compliance.work.transitions import Counts
+from compliance.work.transitions import completion
+from compliance.work.transitions.completion import Counts
 from conversations.models import Identity, Message
 from conversations.sql import SELECTED_CONVERSATIONS
 
@@ -168,7 +169,7 @@ def erase_chunk(request_ids: Sequence[UUID]) -> dict[UUID, Counts]:
     """
     locked = _lock(_MARKED, request_ids) or _lock(_NAMED_ONLY, request_ids)
     counts = _erase_some(locked) if locked else {}
-    transitions.add_counts(counts)
+    completion.add_counts(counts)
     return counts
 
 

@@ -21,8 +21,8 @@ from compliance.export import records
 from compliance.export.attachments import Copying
 from compliance.export.records import Target
 from compliance.export.reporting import Reporter
-from compliance.work import transitions
 from compliance.work.claims import HeldClaim
+from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import THREADS, UploadPool
 from conversations.snapshots import read_patiently, snapshot
 from conversations.transcripts import TranscriptCounts, TranscriptPiece, Transcripts
@@ -173,13 +173,13 @@ class Delivery:
         files = [self._delivered(target, file) for target, file in written.items()]
         if not files:
             return
-        overtaken = transitions.complete_exports(self._held, files)
+        overtaken = completion.complete_exports(self._held, files)
         self._report.overtaken([target for target in written if target.request_id in overtaken])
         self._report.settled |= written.keys()
 
-    def _delivered(self, target: Target, written: Written) -> transitions.Delivered:
+    def _delivered(self, target: Target, written: Written) -> completion.Delivered:
         counts = self._counts[target.place]
-        return transitions.Delivered(
+        return completion.Delivered(
             request_id=target.request_id,
             chatbot_id=target.chatbot_id,
             export_id=target.export_id,
@@ -187,7 +187,7 @@ class Delivery:
             rows=self._lines[target.place],
             bytes=written.bytes,
             sha256=written.sha256,
-            counts=transitions.Counts(
+            counts=completion.Counts(
                 conversations=counts.conversations,
                 messages=counts.messages,
                 shared_conversations=counts.shared_left_out,
@@ -199,9 +199,9 @@ class Delivery:
         """Try each by itself, without losing an attempt: one of them may be why none could be read."""
         unread = [target.request_id for target in self._targets.values() if target not in self._report.settled]
         if len(unread) > 1:
-            transitions.requeue_isolated(self._held)
+            requeue.requeue_isolated(self._held)
         else:
-            transitions.step_failed(self._held, dict.fromkeys(unread, failure))
+            requeue.step_failed(self._held, dict.fromkeys(unread, failure))
 
 
 def _read_part(data: Iterator[bytes]) -> bytes:

@@ -9,8 +9,8 @@ from common.storage import ObjectStorage
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.storage_locations import HOSTED, open_location
-from compliance.work import transitions
 from compliance.work.claims import HeldClaim
+from compliance.work.transitions import requeue
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ def choose(held: HeldClaim) -> Destination | None:
         detail = "The chatbot's bucket was removed. Set one up, then retry."
         failures[chatbot] = StepFailed("export_destination_missing", detail, retryable=False)
     if failures:
-        transitions.step_failed(
+        requeue.step_failed(
             held, {request: failures[chatbot] for request, chatbot in waiting.items() if chatbot in failures}
         )
     changed = [request for request, chatbot in waiting.items() if chatbot not in places and chatbot not in failures]
     if changed:
-        transitions.try_again(held, changed, code="bucket_changed")
+        requeue.try_again(held, changed, code="bucket_changed")
     if not places:
         return None
     return Destination(next(iter(places.values())).storage, places)

@@ -34,8 +34,8 @@ from compliance.export.records import Leftover, Target
 from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
 from compliance.storage_locations import storage_of
-from compliance.work import transitions
 from compliance.work.claims import HeldClaim
+from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import UploadPool
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, unt
     """Start all exports and record their keys, once what earlier attempts left is removed."""
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
-        started = transitions.start_exports(held, now, chatbots)
+        started = completion.start_exports(held, now, chatbots)
         # All at once, in the order of the ids, as everywhere.
         known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
         objects.forget_out_of_reach(known.values_list("pk", flat=True))
@@ -115,9 +115,9 @@ def _purge(held: HeldClaim, renewer: LeaseRenewer, left: Collection[Leftover], *
         purging.hand_all(removable, lambda each: storages[each].purge(each.key), until=until)
     failures |= {each.request.pk: failure for each, failure in purging.failed.items()}
     if failures:
-        transitions.step_failed(held, failures)
+        requeue.step_failed(held, failures)
     late = [each.request.pk for each in removable if each not in purging.begun]
-    transitions.requeue(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
+    requeue.requeue(held, late, waiting_for=ComplianceRequest.WaitingFor.TURN)
     return set(purging.done)
 
 

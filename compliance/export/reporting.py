@@ -6,8 +6,8 @@ from compliance.errors import StepFailed
 from compliance.export import records
 from compliance.export.records import Target
 from compliance.models import ComplianceRequest
-from compliance.work import transitions
 from compliance.work.claims import HeldClaim
+from compliance.work.transitions import requeue
 
 # In the change log, when a deletion has met one of the conversations: the export runs again.
 _OVERTAKEN = "export_overtaken"
@@ -23,7 +23,7 @@ class Reporter:
     def overtaken(self, targets: Collection[Target]) -> None:
         """Let exports run again on what is left: a deletion has met one of their conversations."""
         if targets:
-            transitions.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
+            requeue.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
             self.settled.update(targets)
 
     def failed(self, failures: Mapping[Target, StepFailed]) -> None:
@@ -34,7 +34,7 @@ class Reporter:
         self.overtaken(met)
         failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
         if failed:
-            transitions.step_failed(self._held, failed)
+            requeue.step_failed(self._held, failed)
         self.settled |= failures.keys()
 
     def untouched(self, targets: Collection[Target]) -> None:
@@ -43,4 +43,4 @@ class Reporter:
             with self._held.transaction():
                 records.forget_keys(targets)
             waiting_for = ComplianceRequest.WaitingFor.TURN
-            transitions.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
+            requeue.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)

@@ -17,7 +17,6 @@ from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import SilentStorage
 from common.db import execute, fetch
@@ -28,7 +27,8 @@ from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.reconciliation.scan import stale_uploads
 from compliance.retention.rules import FORGETTING, periods
 from compliance.storage_locations import CLIENT, HOSTED, RecordedLocation, storage_of
-from compliance.work import transitions
+from compliance.work.outbox import log
+from compliance.work.transitions import completion
 from conversations.extracts import leases
 from conversations.models import DailyExtract, UploadedFile
 
@@ -118,19 +118,14 @@ def erase_late_data() -> None:
             return
         with transaction.atomic():
             counts = rows.erase_marked_chunk(request_ids)
-            transitions.add_late_counts(counts)
+            completion.add_late_counts(counts)
             chatbots = dict(ComplianceRequest.objects.filter(pk__in=counts).values_list("pk", "chatbot_id"))
-            changelog.record_all(
+            log(
+                "request.late_data_erased",
                 [
-                    changelog.entry(
-                        "request.late_data_erased",
-                        chatbot_id=chatbots[request_id],
-                        request_id=request_id,
-                        actor="worker",
-                        data={"conversations": count["conversations"], "messages": count["messages"]},
-                    )
+                    (request_id, chatbots[request_id], {name: count[name] for name in ("conversations", "messages")})
                     for request_id, count in counts.items()
-                ]
+                ],
             )
         if not counts:
             return

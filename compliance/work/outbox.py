@@ -1,12 +1,13 @@
-"""Queue callbacks in the transaction in which requests reach a state."""
+"""Queue callbacks and write the change log, in the transaction in which requests reach a state."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from uuid_utils.compat import uuid7
 
+from chatbots import changelog
 from common.db import array, execute
 from compliance.work import notify
 
@@ -44,3 +45,13 @@ def announce(request_ids: Collection[UUID]) -> None:
         },
     ):
         notify.enqueue_callbacks_after_commit()
+
+
+def log(event: str, rows: Iterable[tuple[UUID, int, changelog.Data]]) -> None:
+    """Write an entry of a worker for each (request, chatbot, data), in the caller's transaction."""
+    changelog.record_all(
+        [
+            changelog.entry(event, chatbot_id=chatbot_id, request_id=request_id, actor="worker", data=data)
+            for request_id, chatbot_id, data in rows
+        ]
+    )

@@ -241,7 +241,7 @@ class Day:
             DailyExtract.objects.filter(pk=extract.pk).update(state="stale", made_version=None, key=None)
             sent = Message.objects.filter(chatbot=self.chatbot, sent_at__gte=extract.starts_at)
             expected = sent.filter(sent_at__lt=extract.ends_at, conversation__deletion_request_id=None).count()
-        assert extracts.make_next(settled=False)
+        assert extracts.build_next(settled=False)
         with self.watch.paused():
             extract.refresh_from_db()
             assert (extract.state, extract.rows) == ("done", expected)

@@ -35,7 +35,7 @@ def step(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 setattr(owner, name, step)
-extracts.make_next(settled=False)
+extracts.build_next(settled=False)
 """
 
 STEPS = [

@@ -13,8 +13,9 @@ from chatbots.models import Chatbot
 from compliance.erasure import exports, objects, rows
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.requests import decisions
-from compliance.work import claims, transitions
+from compliance.work import claims
 from compliance.work.claims import HeldClaim
+from compliance.work.transitions import completion
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
 from tests.functional.elsewhere import Elsewhere
@@ -54,7 +55,7 @@ def test_counts_are_added_in_the_order_of_filing(chatbot: Chatbot) -> None:
     ComplianceRequest.objects.filter(pk=first.pk).update(seq=0)
     counts = {each.pk: Counter(messages=1) for each in (second, first)}
 
-    assert locks_in_order(first, second, lambda: transitions.add_counts(counts))
+    assert locks_in_order(first, second, lambda: completion.add_counts(counts))
 
 
 def test_exports_forget_their_keys_in_the_order_of_their_ids(two: tuple[Export, Export]) -> None:
@@ -91,9 +92,9 @@ def test_a_retried_deletion_and_a_later_one_of_the_chatter_complete_at_once(chat
 
     def complete(held: HeldClaim, *ids: UUID) -> None:
         with held.transaction():
-            transitions.blocked_by_exports(held, ids)
-            transitions.note_left(dict.fromkeys(ids, transitions.Left(1, 0, 0)))
-            transitions.complete_deletions(held, ids)
+            completion.blocked_by_exports(held, ids)
+            completion.note_left(dict.fromkeys(ids, completion.Left(1, 0, 0)))
+            completion.complete_deletions(held, ids)
 
     failed, retried = [
         deletion_of(chatbot, "42", status="failed", failed_at=timezone.now(), error_code="internal_error")

@@ -10,10 +10,10 @@ from django.db import connection, transaction
 
 from compliance.erasure import rows, verify
 from compliance.requests import decisions
-from compliance.work import transitions
 from compliance.work.claims import BY_INDEX, MAX_ATTEMPTS
 from compliance.work.sizes import LARGE_CONVERSATIONS
 from compliance.work.sql import subjects
+from compliance.work.transitions import completion
 from conversations.models import Conversation
 from tests.functional.company import Company, document, settle, work
 from tests.functional.refusing import EXTRACTS, Refusals
@@ -102,13 +102,13 @@ def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
 
     second = company.delete("guest")
     told: list[dict[str, int]] = []
-    add_counts = transitions.add_counts
+    add_counts = completion.add_counts
 
     def look_and_add(counts: Any) -> None:
         told.append(company.told(second)["progress"])
         add_counts(counts)
 
-    monkeypatch.setattr(transitions, "add_counts", look_and_add)
+    monkeypatch.setattr(completion, "add_counts", look_and_add)
     work()
     assert company.status(second) == "completed"
     assert {each["conversations_total"] for each in told} == {times}

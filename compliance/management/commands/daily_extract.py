@@ -12,7 +12,7 @@ from tqdm import tqdm
 from chatbots.management.base import find_chatbot
 from chatbots.models import Bucket, Chatbot
 from common.commands import TeachingCommand
-from compliance.erasure import extract_rebuild
+from compliance.erasure import extracts
 from conversations.extracts import days
 from conversations.models import DailyExtract
 
@@ -62,10 +62,10 @@ exit codes:
         waiting = [
             extract
             for chatbot in _chatbots(options["slug"])
-            for extract in extract_rebuild.prepare(chatbot, *_wanted(chatbot, options), again=options["again"])
+            for extract in extracts.prepare(chatbot, *_wanted(chatbot, options), again=options["again"])
         ]
         for extract in tqdm(waiting, unit=" days", file=sys.stderr, disable=None):
-            extract_rebuild.make_now(extract)
+            extracts.build_now(extract)
         rows = list(
             DailyExtract.objects.filter(pk__in=[extract.pk for extract in waiting])
             .select_related("chatbot")

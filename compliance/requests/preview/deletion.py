@@ -10,8 +10,7 @@ from psycopg import sql
 from chatbots.models import Chatbot
 from common.db import array, fetch
 from compliance.erasure import extracts
-from compliance.erasure.blocking_exports import blocking
-from compliance.erasure.exports import EXPIRES_AT
+from compliance.erasure.exports import EXPIRES_AT, blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
 from compliance.inventory import ReachedBy, stores
 from compliance.models import ComplianceRequest

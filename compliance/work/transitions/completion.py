@@ -1,17 +1,67 @@
-"""Complete requests, which clears the chatter's value."""
+"""Start exports, complete requests, and count what was erased or exported, in transactions that hold the claim.
 
-from collections.abc import Iterable, Sequence
+Counters are added in the transaction that did the work they count, so a kill neither loses nor repeats any.
+Completing clears the chatter's value.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from chatbots import changelog
+from django.conf import settings
+from django.db.models.functions import Greatest
+
 from common.db import array, execute, fetch
+from compliance.models import ComplianceRequest
 from compliance.work import references
 from compliance.work.claims import HeldClaim
-from compliance.work.outbox import announce
+from compliance.work.outbox import announce, log
 from compliance.work.sql import IS_EARLIER, RUNNABLE, SHARING, subjects
-from compliance.work.transitions.requeue import ACTOR
 from conversations.sql import SELECTED_CONVERSATIONS
+
+COUNTERS = (
+    "conversations",
+    "shared_conversations",
+    "messages",
+    "identities",
+    "variable_values",
+    "files",
+    "exports",
+    "extracts",
+)
+
+Counts = Counter[str]
+
+
+# Lock in order of filing: the sweeps of two workers may add to the same requests.
+_ADD = f"""
+WITH added AS (
+    SELECT * FROM unnest({", ".join(["%s::uuid[]", *["%s::bigint[]"] * len(COUNTERS)])})
+               AS added(id, {", ".join(COUNTERS)})
+), locked AS (
+    SELECT id FROM compliance_compliancerequest WHERE id IN (SELECT id FROM added) ORDER BY seq FOR NO KEY UPDATE
+)
+UPDATE compliance_compliancerequest r SET {", ".join(f"{name} = r.{name} + added.{name}" for name in COUNTERS)}
+  FROM locked JOIN added ON added.id = locked.id WHERE r.id = locked.id
+"""
+
+# Marking does not count conversations that another deletion had erased before. They are added when found; the row
+# records what was added, since a worker can be killed in between.
+_NOTE = """
+UPDATE compliance_compliancerequest r
+   SET conversations_total = counted.total, erased_before = counted.before, extracts_left = noted.days,
+       extracts = CASE WHEN counted.total > 0 THEN noted.clean ELSE 0 END
+  FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[]) AS noted(id, before, clean, days)
+ CROSS JOIN LATERAL (
+       SELECT greatest(was.erased_before, noted.before) AS before,
+              greatest(was.conversations_total + greatest(noted.before - was.erased_before, 0), was.conversations)
+                  AS total
+         FROM compliance_compliancerequest AS was WHERE was.id = noted.id) AS counted
+ WHERE r.id = noted.id
+"""
 
 # Everything that completing changes, in one statement and one order: two workers can complete requests of one
 # chatter, each with the other's among those to change. It also keeps failed exports from being retried meanwhile: an
@@ -88,6 +138,79 @@ UPDATE compliance_compliancerequest
 RETURNING id, chatbot_id, result, conversations, messages, files, exports
 """
 
+# Compare the chatbots last: without statistics, PostgreSQL would read all of their requests.
+_START_EXPORTS = """
+WITH claimed AS (
+    SELECT id, chatbot_id FROM compliance_compliancerequest WHERE claim_id = %(claim)s ORDER BY seq FOR UPDATE
+)
+UPDATE compliance_compliancerequest r
+   SET status = 'processing', started_at = coalesce(r.started_at, %(now)s), cutoff_at = %(now)s
+  FROM claimed WHERE r.id = claimed.id AND claimed.chatbot_id = ANY(%(chatbots)s)
+"""
+
+# Lock in order of id, as everyone who locks many of them. If the chatter's deletion has marked meanwhile, the file
+# expires as if the deletion had found it.
+_FINISH_EXPORTS = """
+WITH delivered AS (
+    SELECT * FROM unnest(%(ids)s::bigint[], %(keys)s::text[], %(rows)s::bigint[], %(sizes)s::bigint[],
+                         %(digests)s::text[]) AS file(id, key, rows, bytes, sha256)
+), ours AS (
+    SELECT e.id,
+           EXISTS (SELECT FROM compliance_compliancerequest later
+                    WHERE later.variable_id = r.variable_id AND later.uci_digest = r.uci_digest
+                      AND later.seq > r.seq AND later.kind = 'deletion' AND later.cutoff_at IS NOT NULL) AS is_erased
+      FROM delivered
+      JOIN compliance_export e ON e.id = delivered.id
+      JOIN compliance_compliancerequest r ON r.id = e.request_id
+     WHERE e.key = delivered.key AND e.expires_at IS NULL AND r.claim_id = %(claim)s
+     ORDER BY e.id
+       FOR UPDATE OF e
+)
+UPDATE compliance_export e
+   SET rows = delivered.rows, bytes = delivered.bytes, sha256 = delivered.sha256, upload_id = NULL,
+       finished_at = %(now)s, expires_at = CASE WHEN e.hosting <> 'hosted' THEN NULL
+                                                WHEN ours.is_erased THEN least(%(expires)s, %(grace)s)
+                                                ELSE %(expires)s END
+  FROM ours JOIN delivered ON delivered.id = ours.id
+ WHERE e.id = ours.id
+RETURNING e.request_id
+"""
+
+
+class Left(NamedTuple):
+    """What is left for a deletion to remove.
+
+    `erased_before` counts conversations that another deletion erased but that left something. `extracts` are days
+    already rebuilt, `extracts_left` days still to rebuild.
+    """
+
+    erased_before: int
+    extracts: int
+    extracts_left: int
+
+
+def note_left(left: Mapping[UUID, Left]) -> None:
+    """Store how much is left of the claim's deletions, in the caller's transaction."""
+    if left:
+        columns = (array(count) for count in zip(*left.values(), strict=True))
+        execute(_NOTE, [array(left), *columns])
+
+
+def add_counts(counts: Mapping[UUID, Counts]) -> None:
+    """Add to the counters of many requests in one statement, in the caller's transaction."""
+    changed = {request_id: count for request_id, count in counts.items() if count}
+    if not changed:
+        return
+    execute(_ADD, [array(changed), *(array(count[name] for count in changed.values()) for name in COUNTERS)])
+
+
+def add_late_counts(counts: Mapping[UUID, Counts]) -> None:
+    """Add late data to completed deletions, in the caller's transaction: their result is now `done`."""
+    add_counts(counts)
+    ComplianceRequest.objects.filter(pk__in=counts).update(
+        conversations_total=Greatest("conversations_total", "conversations"), result=ComplianceRequest.Result.DONE
+    )
+
 
 def blocked_by_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUID]:
     """Return the deletions that must wait for an earlier export of their chatter, which was retried since.
@@ -126,21 +249,72 @@ def complete(held: HeldClaim, request_ids: Sequence[UUID], now: datetime) -> Non
     """Complete requests of the claim, in the caller's transaction."""
     done = fetch(_COMPLETE, [now, array(request_ids), held.id])
     announce([row[0] for row in done])
-    changelog.record_all(
+    counters = ("result", "conversations", "messages", "files", "exports")
+    log(
+        "request.completed",
         [
-            changelog.entry(
-                "request.completed",
-                chatbot_id=chatbot_id,
-                request_id=request_id,
-                actor=ACTOR,
-                data={
-                    "result": result,
-                    "conversations": conversations,
-                    "messages": messages,
-                    "files": files,
-                    "exports": exports,
-                },
-            )
-            for request_id, chatbot_id, result, conversations, messages, files, exports in done
-        ]
+            (request_id, chatbot_id, dict(zip(counters, counts, strict=True)))
+            for request_id, chatbot_id, *counts in done
+        ],
     )
+
+
+def start_exports(held: HeldClaim, now: datetime, chatbot_ids: Collection[int]) -> list[ComplianceRequest]:
+    """Start the claim's exports for these chatbots, in the caller's transaction, and return them."""
+    execute(_START_EXPORTS, {"claim": held.id, "now": now, "chatbots": list(chatbot_ids)})
+    claimed = ComplianceRequest.objects.filter(claim=held.id).order_by("seq")
+    requests = [request for request in claimed if request.chatbot_id in chatbot_ids]
+    log("request.started", [(request.pk, request.chatbot_id, {}) for request in requests])
+    return requests
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A complete export file under its key, and its counts."""
+
+    request_id: UUID
+    chatbot_id: int
+    export_id: int
+    key: str
+    rows: int
+    bytes: int
+    sha256: str
+    counts: Counts
+
+
+def complete_exports(held: HeldClaim, files: Sequence[Delivered]) -> list[UUID]:
+    """Complete exports whose files are under their keys. Raises ClaimLost.
+
+    Returns the requests that cannot complete: a deletion has reached one of their conversations since, so the file
+    must be removed and the export rebuilt from what is left.
+    """
+
+    def publish(now: datetime, chatbots: set[int]) -> set[UUID]:
+        return _publish(held, [file for file in files if file.chatbot_id in chatbots], now)
+
+    # Under the lock, so that marking sees an export either unfinished or finished with all its counts.
+    finished = set(held.share_with_intake((file.chatbot_id for file in files), publish))
+    return [file.request_id for file in files if file.request_id not in finished]
+
+
+def _publish(held: HeldClaim, files: Sequence[Delivered], now: datetime) -> set[UUID]:
+    finished = {
+        row[0]
+        for row in fetch(
+            _FINISH_EXPORTS,
+            {
+                "claim": held.id,
+                "now": now,
+                "expires": now + settings.HOSTED_FILE_DAYS,
+                "grace": now + settings.EXPORT_GRACE_DAYS,
+                "ids": array(file.export_id for file in files),
+                "keys": [file.key for file in files],
+                "rows": array(file.rows for file in files),
+                "sizes": array(file.bytes for file in files),
+                "digests": [file.sha256 for file in files],
+            },
+        )
+    }
+    add_counts({file.request_id: file.counts for file in files if file.request_id in finished})
+    complete(held, list(finished), now)
+    return finished

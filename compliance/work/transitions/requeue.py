@@ -1,7 +1,7 @@
 """Take requests out of a claim undone: requeue, move to another lane, hold or fail them. Release held ones."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from common.storage import errors
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest
 from compliance.work.claims import MAX_ATTEMPTS, HeldClaim
-from compliance.work.outbox import announce
+from compliance.work.outbox import announce, log
 from compliance.work.sizes import Size
 from compliance.work.sql import IS_EARLIER, OPEN, SHARING
 
@@ -25,8 +25,6 @@ HoldReason = ComplianceRequest.HoldReason
 Lane = ComplianceRequest.Lane
 Status = ComplianceRequest.Status
 WaitingFor = ComplianceRequest.WaitingFor
-
-ACTOR = "worker"
 
 _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
@@ -143,7 +141,7 @@ def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
         failed = [request for request in requests if request.status == Status.FAILED]
         announce([request.pk for request in failed])
         _log_requeued(request for request in requests if request.status == Status.ACCEPTED)
-        log("request.failed", failed, lambda request: {"code": request.error_code, "attempts": request.attempts})
+        log("request.failed", [_with_code(request) for request in failed])
 
 
 def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mapping[UUID, UUID]) -> None:
@@ -161,7 +159,7 @@ def hold(held: HeldClaim, reasons: Mapping[UUID, HoldReason], *, pending: Mappin
                 status=Status.ON_HOLD, hold_reason=reason, held_at=now, claim=None, waiting_for=None
             )
         announce([request.pk for request in requests])
-        log("request.held", requests, lambda request: {"reason": str(reasons[request.pk])})
+        log("request.held", [(each.pk, each.chatbot_id, {"reason": str(reasons[each.pk])}) for each in requests])
 
 
 @transaction.atomic
@@ -171,17 +169,9 @@ def release_export_pending() -> int:
     Whether the export was delivered, given up or requeued, queue order does the rest. Each drain begins with it.
     """
     released = fetch(_RELEASE)
-    changelog.record_all(
-        [
-            changelog.entry(
-                "request.released",
-                chatbot_id=chatbot_id,
-                request_id=request_id,
-                actor=ACTOR,
-                data={"reason": "export_pending"},
-            )
-            for request_id, chatbot_id in released
-        ]
+    log(
+        "request.released",
+        [(request_id, chatbot_id, {"reason": "export_pending"}) for request_id, chatbot_id in released],
     )
     return len(released)
 
@@ -195,21 +185,6 @@ def claimed(held: HeldClaim, request_ids: Iterable[UUID]) -> list[ComplianceRequ
     )
 
 
-def log(
-    event: str,
-    requests: Iterable[ComplianceRequest],
-    data: Callable[[ComplianceRequest], changelog.Data] = lambda _request: {},
-) -> None:
-    changelog.record_all(
-        [
-            changelog.entry(
-                event, chatbot_id=request.chatbot_id, request_id=request.pk, actor=ACTOR, data=data(request)
-            )
-            for request in requests
-        ]
-    )
-
-
 def _requeue(held: HeldClaim, request_ids: Iterable[UUID], **changes: Any) -> list[ComplianceRequest]:
     """Return the requests as they were before."""
     requests = claimed(held, request_ids)
@@ -220,11 +195,11 @@ def _requeue(held: HeldClaim, request_ids: Iterable[UUID], **changes: Any) -> li
 
 
 def _log_requeued(requests: Iterable[ComplianceRequest], code: str = "") -> None:
-    log(
-        "request.requeued",
-        requests,
-        lambda request: {"code": code or request.error_code, "attempts": request.attempts},
-    )
+    log("request.requeued", [_with_code(request, code) for request in requests])
+
+
+def _with_code(request: ComplianceRequest, code: str = "") -> tuple[UUID, int, changelog.Data]:
+    return request.pk, request.chatbot_id, {"code": code or request.error_code, "attempts": request.attempts}
 
 
 def _change_lane(held: HeldClaim, request_ids: Collection[UUID], lane: Lane, *, code: str) -> None:

@@ -15,7 +15,7 @@ from compliance.erasure import engine, ledger, marking, rows
 from compliance.models import ComplianceRequest
 from compliance.work import claims, sizes
 from compliance.work.claims import HeldClaim
-from compliance.work.transitions import Counts
+from compliance.work.transitions.completion import Counts
 from conversations.models import Conversation, Identity, Message, UploadedFile, VariableValue
 from tests import factories
 from tests.compliance.conftest import Drain

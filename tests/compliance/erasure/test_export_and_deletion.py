@@ -17,7 +17,8 @@ from compliance.api.representation import represent
 from compliance.erasure import marking
 from compliance.models import ComplianceRequest, Export
 from compliance.requests import decisions
-from compliance.work import claims, sizes, transitions
+from compliance.work import claims, sizes
+from compliance.work.transitions import completion
 from tests import factories
 from tests.compliance.conftest import Drain
 from tests.compliance.exporting import COMPLETED, carry_out, outcome, taken
@@ -272,7 +273,7 @@ def test_an_export_started_after_the_deletion_was_claimed_runs_first(
     decisions.retry(request_id=export.pk, actor="command")
     other = taken(export)
     with other.transaction() as now:
-        transitions.start_exports(other, now, [chatbot.pk])
+        completion.start_exports(other, now, [chatbot.pk])
 
     assert marking.admit(held, sizes.measure(held)) == []
     held.release()

@@ -68,10 +68,10 @@ def test_a_deletion_waits_until_its_days_are_rebuilt(
     request.refresh_from_db()
     assert request.status == "accepted"
 
-    assert extracts.make_next(settled=False)
+    assert extracts.build_next(settled=False)
     request.refresh_from_db()
     assert request.not_before
-    assert extracts.make_next(settled=False)
+    assert extracts.build_next(settled=False)
     request.refresh_from_db()
     assert request.not_before is None
     assert not worker.drain()

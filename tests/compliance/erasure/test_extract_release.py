@@ -36,7 +36,7 @@ def test_locked_requests_are_skipped(chatbot: Chatbot, storage: ObjectStorage) -
         other.execute("SELECT FROM compliance_compliancerequest WHERE id = %s FOR UPDATE", [locked.pk])
         cursor.execute("SET statement_timeout = '5s'")
         try:
-            assert extracts.make_next(settled=False)
+            assert extracts.build_next(settled=False)
         finally:
             cursor.execute("RESET statement_timeout")
     locked.refresh_from_db()
