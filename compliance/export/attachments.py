@@ -20,8 +20,7 @@ from common.db import execute
 from common.leases import LeaseRenewer
 from common.storage import PART_BYTES, ObjectStorage, StorageError, Written
 from compliance.errors import StepFailed
-from compliance.export.keys import copy_key
-from compliance.export.records import Target, met_since
+from compliance.export.records import Target, copy_key, met_since
 from compliance.models import ExportFile
 from compliance.work.claims import HeldClaim
 from compliance.work.upload_pool import THREADS, UploadPool

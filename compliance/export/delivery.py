@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,7 @@ from compliance.errors import ClaimLost, StepFailed
 from compliance.export import records
 from compliance.export.attachments import Copying
 from compliance.export.records import Target
-from compliance.export.reporting import Reporter
+from compliance.models import ComplianceRequest
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import THREADS, UploadPool
@@ -34,6 +34,41 @@ POOL_BYTES = 2 * PART_BYTES
 FILES_PER_COMPLETION = 50
 # Nor does a finished file wait longer than this for the others.
 SECONDS_TO_COMPLETION = 2.0
+# In the change log, when a deletion has met one of the conversations: the export runs again.
+_OVERTAKEN = "export_overtaken"
+
+
+class Reporter:
+    """Reports what is not completed, in transactions of the claim; `settled` have left it. Raises ClaimLost."""
+
+    def __init__(self, held: HeldClaim) -> None:
+        self.settled: set[Target] = set()
+        self._held = held
+
+    def overtaken(self, targets: Collection[Target]) -> None:
+        """Let exports run again on what is left: a deletion has met one of their conversations."""
+        if targets:
+            requeue.try_again(self._held, [target.request_id for target in targets], code=_OVERTAKEN)
+            self.settled.update(targets)
+
+    def failed(self, failures: Mapping[Target, StepFailed]) -> None:
+        """Fail exports. Those that a deletion has met by now fail because of its removal: they are overtaken."""
+        if not failures:
+            return
+        met = records.met_since(failures)
+        self.overtaken(met)
+        failed = {target.request_id: failure for target, failure in failures.items() if target not in met}
+        if failed:
+            requeue.step_failed(self._held, failed)
+        self.settled |= failures.keys()
+
+    def untouched(self, targets: Collection[Target]) -> None:
+        """Requeue exports that left nothing to purge."""
+        if targets:
+            with self._held.transaction():
+                records.forget_keys(targets)
+            waiting_for = ComplianceRequest.WaitingFor.TURN
+            requeue.requeue(self._held, [target.request_id for target in targets], waiting_for=waiting_for)
 
 
 class Delivery:

@@ -23,17 +23,17 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 
+from chatbots.buckets import StorageLocation
+from chatbots.models import Bucket
 from common.leases import LeaseRenewer
 from common.storage import ObjectStorage
 from compliance.erasure import objects
 from compliance.errors import StepFailed
-from compliance.export import destination, records
-from compliance.export.delivery import Delivery
-from compliance.export.destination import Destination
+from compliance.export import records
+from compliance.export.delivery import Delivery, Reporter
 from compliance.export.records import Leftover, Target
-from compliance.export.reporting import Reporter
 from compliance.models import ComplianceRequest, Export
-from compliance.storage_locations import storage_of
+from compliance.storage_locations import HOSTED, open_location, storage_of
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import UploadPool
@@ -55,15 +55,16 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     An export that was not completed leaves nothing visible, unless the storage broke while it published, or the
     worker stopped between publishing and completing. The next attempt removes that.
     """
-    going_to = destination.choose(held)
-    if going_to is None:
+    places = _choose_destination(held)
+    if not places:
         # Nothing is left of the claim, or it was lost.
         held.renew()
         return
-    storage, renewer, report = going_to.storage, LeaseRenewer(held.renew), Reporter(held)
+    storage = next(iter(places.values())).storage
+    renewer, report = LeaseRenewer(held.renew), Reporter(held)
     now = time.monotonic()
     until = now + (deadline - now) * _SHARE_OF_OPENING
-    targets = _start(held, renewer, going_to, until=until)
+    targets = _start(held, renewer, places, until=until)
     opening = UploadPool[Target, str](renewer)
     try:
         _open_uploads(held, report, opening, storage, targets, until=until)
@@ -76,7 +77,40 @@ def run(held: HeldClaim, *, deadline: float) -> None:
     report.untouched(aborted)
 
 
-def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, until: float) -> list[Target]:
+def _choose_destination(held: HeldClaim) -> dict[int, StorageLocation]:
+    """Return the place of each chatbot in the claim's storage, or nothing if none is left in the claim.
+
+    An export fails if its chatbot's bucket was removed or cannot be opened, and is requeued if the bucket was changed
+    since the claim was taken.
+    """
+    waiting = dict(ComplianceRequest.objects.filter(claim=held.id).values_list("pk", "chatbot_id"))
+    found = Bucket.objects.filter(chatbot__in=set(waiting.values())).select_related("chatbot").order_by("chatbot_id")
+    buckets = {bucket.chatbot_id: bucket for bucket in found}
+    failures: dict[int, StepFailed] = {}
+    places: dict[int, StorageLocation] = {}
+    for chatbot_id, bucket in buckets.items():
+        # Only a claim on a client's bucket may call one; it is of one chatbot.
+        if held.bucket_of is not None or bucket.hosting == HOSTED:
+            try:
+                places[chatbot_id] = open_location(bucket)
+            except StepFailed as failure:
+                failures[chatbot_id] = failure
+    for chatbot_id in set(waiting.values()) - buckets.keys():
+        detail = "The chatbot's bucket was removed. Set one up, then retry."
+        failures[chatbot_id] = StepFailed("export_destination_missing", detail, retryable=False)
+    if failures:
+        requeue.step_failed(
+            held, {request: failures[chatbot] for request, chatbot in waiting.items() if chatbot in failures}
+        )
+    changed = [request for request, chatbot in waiting.items() if chatbot not in places and chatbot not in failures]
+    if changed:
+        requeue.try_again(held, changed, code="bucket_changed")
+    return places
+
+
+def _start(
+    held: HeldClaim, renewer: LeaseRenewer, places: Mapping[int, StorageLocation], *, until: float
+) -> list[Target]:
     """Start all exports and record their keys, once what earlier attempts left is removed."""
 
     def start(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
@@ -84,16 +118,16 @@ def _start(held: HeldClaim, renewer: LeaseRenewer, going_to: Destination, *, unt
         # All at once, in the order of the ids, as everywhere.
         known = Export.objects.select_for_update().filter(request__in=started).order_by("pk")
         objects.forget_out_of_reach(known.values_list("pk", flat=True))
-        return records.record(started, now, places=going_to.places)
+        return records.record(started, now, places=places)
 
-    recorded = held.share_with_intake(going_to.places, start)
+    recorded = held.share_with_intake(places, start)
     left = [each for each in recorded if isinstance(each, Leftover)]
     if left:
         purged = _purge(held, renewer, left, until=until)
 
         def start_again(now: datetime, chatbots: set[int]) -> list[Target | Leftover]:
             ready = [each.request for each in purged if each.request.chatbot_id in chatbots]
-            return records.record(ready, now, places=going_to.places, purged=purged)
+            return records.record(ready, now, places=places, purged=purged)
 
         recorded += held.share_with_intake({each.request.chatbot_id for each in purged}, start_again)
     return [each for each in recorded if isinstance(each, Target)]

@@ -10,7 +10,7 @@ import re
 
 from django.conf import settings
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
-from pydantic import RootModel, ValidationError
+from pydantic import Field, RootModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,16 +27,18 @@ from common.bodies import (
     require_shallow,
 )
 from common.json_outline import count_values, is_deeper
+from common.pagination import PageQuery
 from common.problems import Problem, invalid_field
-from common.query import Query, read_query
+from common.query import Flag, Query, read_query
+from common.times import Instant
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import JSON, describe, link, parameters_of
 from conversations import intake, log
 from conversations.api import examples, representation, schemas
-from conversations.api.queries import LogQuery
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, errors_of, parse_document
 from conversations.importer import read_lines
 from conversations.intake import MAX_DOCUMENTS
+from conversations.models import Conversation
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,19 @@ Scope = ApiKey.Scope
 _FIRST_NUMBER = "$response.body#/results/0/number"
 
 _MAX_LOOK_UP_BYTES = 1024 * 1024
+
+
+class LogQuery(PageQuery):
+    """`started_after` is included, `started_before` is not: windows that follow each other share nothing."""
+
+    started_after: Instant | None = Field(None, examples=["2026-11-01T00:00:00Z"])
+    """Conversations that began then or later."""
+    started_before: Instant | None = Field(None, examples=["2026-12-01T00:00:00Z"])
+    """Conversations that began earlier."""
+    channel: Conversation.Channel | None = Field(None, examples=["whatsapp"])
+    """Conversations of this channel."""
+    deleted: Flag | None = Field(None, examples=[True])
+    """`true`: deleted ones alone. `false`: those that are not."""
 
 
 class ConversationsView(ChatbotView):

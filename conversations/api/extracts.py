@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from django.http import HttpResponseRedirect
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -12,18 +13,24 @@ from chatbots.authentication import caller_of
 from chatbots.buckets import hosted_storage
 from chatbots.models import ApiKey, Bucket
 from common.problems import Problem, invalid_field
-from common.query import parse_day, read_query
+from common.query import Day, Query, parse_day, read_query
 from common.storage import StorageError
 from config.openapi.document import EXTRACTS
 from config.openapi.operations import describe, link, location_header, parameters_of
 from conversations.api import examples, representation, schemas
-from conversations.api.queries import ExtractsQuery
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
 
 DEFAULT_DAYS = timedelta(days=31)
 MAX_DAYS = timedelta(days=366)
+
+
+class ExtractsQuery(Query):
+    first: Day | None = Field(None, alias="from", examples=["2026-11-01"])
+    """The first day; at most 366 before `to`."""
+    last: Day | None = Field(None, alias="to", examples=["2026-11-30"])
+    """The last day."""
 
 
 class ExtractsView(ChatbotView):

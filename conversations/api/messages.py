@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpResponseRedirect
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
-from pydantic import RootModel
+from pydantic import Field, RootModel
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,13 +19,12 @@ from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.pagination import PageQuery
 from common.problems import Problem, invalid_field
-from common.query import Query, read_query
+from common.query import Query, Whole, read_query
 from common.storage import StorageError
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import describe, link, location_header, parameters_of
 from conversations import messages, uploads
 from conversations.api import examples, representation, schemas
-from conversations.api.queries import MessagesQuery
 from conversations.api.upload_form import most_body_bytes, read_upload_form
 from conversations.models import Conversation
 
@@ -36,6 +35,11 @@ Scope = ApiKey.Scope
 # Running uploads of this process: each holds a thread while the storage receives it, however slowly. One thread is
 # left for all other calls.
 _UPLOADS = threading.BoundedSemaphore(max(1, settings.WEB_THREADS - 1))
+
+
+class MessagesQuery(PageQuery):
+    limit: Whole = Field(200, ge=1, le=1_000, examples=[200])
+    """The most messages of a page. Where they are long a page holds fewer."""
 
 
 class MessagesView(ChatbotView):

@@ -3,6 +3,7 @@
 from datetime import UTC, date, datetime
 
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -10,15 +11,23 @@ from chatbots.api.views import ChatbotView
 from chatbots.authentication import caller_of
 from chatbots.models import ApiKey
 from common.problems import invalid_field
-from common.query import read_query
+from common.query import Month, Query, read_query
 from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import describe, parameters_of
 from conversations import usage
 from conversations.api import examples, representation, schemas
-from conversations.api.queries import UsageQuery
 
 DEFAULT_MONTHS = 12
 MAX_MONTHS = 60
+
+
+class UsageQuery(Query):
+    """Both months are included."""
+
+    first: Month | None = Field(None, alias="from", examples=["2026-01"])
+    """The first month; without it the twelfth, counted back from the last."""
+    last: Month | None = Field(None, alias="to", examples=["2026-11"])
+    """The last month; without it the present one."""
 
 
 class UsageView(ChatbotView):

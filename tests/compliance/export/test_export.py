@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from chatbots.models import Chatbot
 from common import leases
 from common.storage import ObjectStorage
-from compliance.export.keys import MAX_KEY_BYTES, export_key
+from compliance.export.records import MAX_KEY_BYTES, export_key
 from compliance.models import Export
 from compliance.work.claims import HeldClaim
 from conversations.models import Conversation

@@ -16,7 +16,7 @@ from common import leases
 from common.storage import ObjectStorage
 from compliance.errors import ClaimLost
 from compliance.export.delivery import Delivery
-from compliance.export.keys import export_key
+from compliance.export.records import export_key
 from compliance.models import Claim, ComplianceRequest, Export, ExportConversation
 from compliance.work.claims import HeldClaim
 from conversations.locks import LOCK_SPACE

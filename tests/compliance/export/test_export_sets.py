@@ -19,8 +19,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance.errors import ClaimLost
 from compliance.export import engine
 from compliance.export.delivery import Delivery
-from compliance.export.keys import export_key
-from compliance.export.records import Target
+from compliance.export.records import Target, export_key
 from compliance.models import ComplianceRequest, Export
 from compliance.work import upload_pool
 from compliance.work.upload_pool import UploadPool
