@@ -72,6 +72,12 @@ def describe(
     return decorate
 
 
+def answer(body: Any, description: str, *examples: tuple[str, Any, str]) -> OpenApiResponse:
+    """Return a response with examples, each a name, a value and a summary."""
+    shown = [OpenApiExample(name, value, summary=summary) for name, value, summary in examples]
+    return OpenApiResponse(body, description, examples=shown)
+
+
 def link(operation_id: str, description: str, **parameters: str) -> dict[str, Any]:
     """Return a link to another operation of the chatbot. `parameters` are runtime expressions of OpenAPI."""
     return {

@@ -9,7 +9,7 @@ import logging
 import re
 
 from django.conf import settings
-from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiRequest
 from pydantic import Field, RootModel, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -32,7 +32,7 @@ from common.problems import Problem, invalid_field
 from common.query import Flag, Query, read_query
 from common.times import Instant
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import JSON, describe, link, parameters_of
+from config.openapi.operations import JSON, answer, describe, link, parameters_of
 from conversations import intake, log
 from conversations.api import examples, representation, schemas
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, errors_of, parse_document
@@ -84,16 +84,10 @@ class ConversationsView(ChatbotView):
         tag=CONVERSATIONS,
         parameters=parameters_of(LogQuery),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 schemas.ConversationLog,
                 "A page of the log.",
-                examples=[
-                    OpenApiExample(
-                        "two",
-                        examples.page(examples.CONVERSATION, examples.DELETED_CONVERSATION),
-                        summary="One open, one deleted",
-                    )
-                ],
+                ("two", examples.page(examples.CONVERSATION, examples.DELETED_CONVERSATION), "One open, one deleted"),
             )
         },
         refuses=["invalid"],
@@ -146,17 +140,11 @@ class ConversationsView(ChatbotView):
             ),
         },
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 schemas.DocumentResults,
                 "The result of each document, in order; also if all were refused.",
-                examples=[
-                    OpenApiExample("created", {"results": [examples.CREATED]}, summary="One stored"),
-                    OpenApiExample(
-                        "refused",
-                        {"results": [examples.CREATED, examples.REFUSED]},
-                        summary="One stored, one refused",
-                    ),
-                ],
+                ("created", {"results": [examples.CREATED]}, "One stored"),
+                ("refused", {"results": [examples.CREATED, examples.REFUSED]}, "One stored, one refused"),
             )
         },
         links={
@@ -185,13 +173,11 @@ class ConversationView(ChatbotView):
         description="One conversation of the log. A deleted one has only the fields that are kept.",
         tag=CONVERSATIONS,
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 RootModel[schemas.LoggedConversation],
                 "The conversation.",
-                examples=[
-                    OpenApiExample("open", examples.CONVERSATION, summary="An open one"),
-                    OpenApiExample("deleted", examples.DELETED_CONVERSATION, summary="A deleted one"),
-                ],
+                ("open", examples.CONVERSATION, "An open one"),
+                ("deleted", examples.DELETED_CONVERSATION, "A deleted one"),
             )
         },
         refuses=["invalid"],
@@ -226,10 +212,10 @@ class LookUpView(ChatbotView):
             schemas.LookUpBody, examples=[OpenApiExample("two", {"ids": ["c-2001", "c-1999"]}, summary="Two ids")]
         ),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 schemas.FoundConversations,
                 "The conversation of each id, or null.",
-                examples=[OpenApiExample("two", examples.LOOKUP, summary="One is stored, one is not")],
+                ("two", examples.LOOKUP, "One is stored, one is not"),
             )
         },
     )

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 from django.http import HttpResponseRedirect
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse
+from drf_spectacular.utils import OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,7 +16,7 @@ from common.problems import Problem, invalid_field
 from common.query import Day, Query, parse_day, read_query
 from common.storage import StorageError
 from config.openapi.document import EXTRACTS
-from config.openapi.operations import describe, link, location_header, parameters_of
+from config.openapi.operations import answer, describe, link, location_header, parameters_of
 from conversations.api import examples, representation, schemas
 from conversations.models import DailyExtract
 
@@ -43,14 +43,10 @@ class ExtractsView(ChatbotView):
         tag=EXTRACTS,
         parameters=parameters_of(ExtractsQuery),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 schemas.Extracts,
                 "The extracts.",
-                examples=[
-                    OpenApiExample(
-                        "one", {"extracts": [examples.EXTRACT]}, summary="A day with a file in the operator's bucket"
-                    )
-                ],
+                ("one", {"extracts": [examples.EXTRACT]}, "A day with a file in the operator's bucket"),
             )
         },
         refuses=["invalid"],

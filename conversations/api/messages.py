@@ -22,7 +22,7 @@ from common.problems import Problem, invalid_field
 from common.query import Query, Whole, read_query
 from common.storage import StorageError
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import describe, link, location_header, parameters_of
+from config.openapi.operations import answer, describe, link, location_header, parameters_of
 from conversations import messages, uploads
 from conversations.api import examples, representation, schemas
 from conversations.api.upload_form import most_body_bytes, read_upload_form
@@ -55,10 +55,10 @@ class MessagesView(ChatbotView):
         tag=CONVERSATIONS,
         parameters=parameters_of(MessagesQuery),
         responses={
-            200: OpenApiResponse(
+            200: answer(
                 schemas.Transcript,
                 "A page of the transcript.",
-                examples=[OpenApiExample("one", examples.page(examples.MESSAGE), summary="One message, with a file")],
+                ("one", examples.page(examples.MESSAGE), "One message, with a file"),
             )
         },
         refuses=["invalid", "conversation_deleted"],
@@ -109,10 +109,8 @@ class FilesView(ChatbotView):
         tag=CONVERSATIONS,
         parameters=parameters_of(PageQuery),
         responses={
-            200: OpenApiResponse(
-                schemas.Files,
-                "A page of the files.",
-                examples=[OpenApiExample("one", examples.page(examples.FILE_OF_MESSAGE), summary="One file")],
+            200: answer(
+                schemas.Files, "A page of the files.", ("one", examples.page(examples.FILE_OF_MESSAGE), "One file")
             )
         },
         refuses=["invalid", "conversation_deleted"],
@@ -156,14 +154,10 @@ class FilesView(ChatbotView):
             )
         },
         responses={
-            201: OpenApiResponse(
+            201: answer(
                 RootModel[schemas.StoredFile],
                 "The file is stored.",
-                examples=[
-                    OpenApiExample(
-                        "picture", examples.FILE_OF_MESSAGE | {"number": 17}, summary="A picture of a message"
-                    )
-                ],
+                ("picture", examples.FILE_OF_MESSAGE | {"number": 17}, "A picture of a message"),
             )
         },
         refuses=["conversation_deleted"],

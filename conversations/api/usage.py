@@ -2,7 +2,6 @@
 
 from datetime import UTC, date, datetime
 
-from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,7 +12,7 @@ from chatbots.models import ApiKey
 from common.problems import invalid_field
 from common.query import Month, Query, read_query
 from config.openapi.document import CONVERSATIONS
-from config.openapi.operations import describe, parameters_of
+from config.openapi.operations import answer, describe, parameters_of
 from conversations import usage
 from conversations.api import examples, representation, schemas
 
@@ -44,11 +43,7 @@ class UsageView(ChatbotView):
         tag=CONVERSATIONS,
         parameters=parameters_of(UsageQuery),
         responses={
-            200: OpenApiResponse(
-                schemas.Usage,
-                "The counts.",
-                examples=[OpenApiExample("month", examples.USAGE, summary="A month with one channel in use")],
-            )
+            200: answer(schemas.Usage, "The counts.", ("month", examples.USAGE, "A month with one channel in use"))
         },
         refuses=["invalid"],
     )
