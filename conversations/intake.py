@@ -31,7 +31,7 @@ from chatbots.models import Chatbot
 from common.logs import describe_database_error
 from conversations import rows
 from conversations.documents import Document, DocumentError, DocumentInvalid, error_at
-from conversations.extracts.rebuilds import flag_days
+from conversations.extracts.days import flag_days
 from conversations.locks import share_with_intake
 from conversations.merge import Chatter, DeclaredVariables, IncomingDocument, MergedConversation
 

@@ -15,7 +15,7 @@ from chatbots.models import Chatbot
 from common.db import array, execute, fetch
 from compliance.erasure.scope import IN_SCOPE
 from compliance.work.sql import subjects
-from conversations.extracts import builder, days, leases, rebuilds
+from conversations.extracts import builder, days, leases
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -181,7 +181,7 @@ def prepare(chatbot: Chatbot, first: date, last: date, *, again: bool = False) -
     rows = DailyExtract.objects.filter(chatbot=chatbot, day__range=(first, last)).order_by("day")
     states = [State.FAILED, State.EXPIRED, *([State.DONE] if again else [])]
     known = list(rows.values_list("day", flat=True))
-    rebuilds.order(chatbot_id=chatbot.pk, days=known, states=states, actor="command")
+    days.order(chatbot_id=chatbot.pk, days=known, states=states, actor="command")
     return list(rows)
 
 

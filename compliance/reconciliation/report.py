@@ -1,27 +1,36 @@
 """Compare the hosted bucket and the database both ways, report, and repair what can be.
 
 The report names rows by id, and orphans by folder, chatbot, size, age and 12 hex digits of their key's SHA-256: a key
-can contain a chatter's value.
+can contain a chatter's value. Repairs work in batches, so a run that is killed has done what it has done and can be
+repeated. Storage is called outside transactions, and rows are checked again right before objects are removed.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
+from chatbots import changelog
 from chatbots.buckets import hosted_storage
 from chatbots.models import Chatbot
-from common.storage import ObjectStorage
-from compliance.reconciliation import repair, scan
-from compliance.reconciliation.scan import Folder, Orphan, RowMismatch
+from common.storage import ObjectStorage, OpenUpload, StorageError
+from compliance.erasure import objects
+from compliance.models import ExportFile
+from compliance.reconciliation import scan
+from compliance.reconciliation.scan import Folder, Orphan, RowMismatch, still_orphaned
+from conversations.models import DailyExtract
 
 # More than this share of a bucket are hardly ever orphans: rather, the database is the wrong one.
 MOST_SHARE = 0.2
 # How many of each kind are listed in a report; all are counted.
 _NAMED = 100
+_ORPHANS_PER_CALL = 100
 
 Progress = Callable[[int], object]
 
@@ -159,14 +168,100 @@ def _refuse_too_much(report: Report) -> None:
 
 
 def _fix(storage: ObjectStorage, report: Report, actor: str, progress: Progress | None) -> None:
-    result, seen = repair.RepairResult(), scan.SeenRows()
+    result, seen = RepairResult(), scan.SeenRows()
     differing = ((store, row_id) for store, ids in report.of_another_size.items() for row_id in ids)
     try:
         # Scanned again, rather than keeping a list of all orphans.
         orphans = (found.orphan for found in _scan(storage, seen, progress) if found.orphan)
-        repair.remove_orphans(storage, orphans, result)
-        repair.repair_rows(storage, chain(_missing(storage, seen), _differing(storage, differing)), result)
-        repair.abort_uploads(storage, scan.stale_uploads(storage), result)
+        _remove_orphans(storage, orphans, result)
+        _repair_rows(storage, chain(_missing(storage, seen), _differing(storage, differing)), result)
+        _abort_uploads(storage, scan.stale_uploads(storage), result)
     finally:
         result.record(actor)  # also after an error
     report.fixed, report.refused = dict(result.done), dict(result.refused)
+
+
+class RepairResult:
+    """Numbers of what was repaired, in all and per chatbot, and of refusals by the storage, by code."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._of_chatbot: defaultdict[int, Counter[str]] = defaultdict(Counter)
+
+    def note(self, what: str, chatbot_id: int | None) -> None:
+        self.done[what] += 1
+        if chatbot_id is not None:
+            self._of_chatbot[chatbot_id][what] += 1
+
+    def record(self, actor: str) -> None:
+        """Write each chatbot's numbers to its change log."""
+        changelog.record_all(
+            [
+                changelog.entry("storage.reconciled", chatbot_id=chatbot_id, actor=actor, data=dict(counts))
+                for chatbot_id, counts in self._of_chatbot.items()
+            ]
+        )
+
+
+def _remove_orphans(storage: ObjectStorage, orphans: Iterable[Orphan], result: RepairResult) -> None:
+    """Remove exactly the versions that were found, by key and version."""
+    waiting = iter(orphans)
+    while batch := list(islice(waiting, _ORPHANS_PER_CALL)):
+        batch = still_orphaned(batch)
+        refused = storage.remove_versions(version for orphan in batch for version in orphan.versions)
+        for orphan in batch:
+            if refusal := refused.get(orphan.key):
+                result.refused[refusal.code] += 1
+            else:
+                result.note("old_versions" if orphan.is_old else "orphans", orphan.chatbot_id)
+
+
+def _abort_uploads(
+    storage: ObjectStorage, uploads: Iterable[tuple[OpenUpload, Folder, int | None]], result: RepairResult
+) -> None:
+    for upload, _, chatbot_id in uploads:
+        try:
+            storage.abort(upload.key, upload.upload_id)
+        except StorageError as error:
+            result.refused[error.code] += 1
+        else:
+            result.note("uploads", chatbot_id)
+
+
+def _repair_rows(storage: ObjectStorage, mismatches: Iterable[RowMismatch], result: RepairResult) -> None:
+    """Mark exports without an object as removed, and have mismatching extracts rebuilt.
+
+    A missing uploaded file is lost data, so its row stays as it is, for a person to look at.
+    """
+    for row in mismatches:
+        try:
+            if row.store == "exports" and row.size is None and _remove_export(storage, row):
+                result.note("exports", row.chatbot_id)
+        except StorageError as error:
+            result.refused[error.code] += 1
+        if row.store == "extracts" and _mark_stale(row):
+            result.note("extracts", row.chatbot_id)
+
+
+def _remove_export(storage: ObjectStorage, row: RowMismatch) -> bool:
+    """Mark an export as removed, with its copied files, which are found by it.
+
+    Not if its object is behind a delete marker: a deletion, and its expiry, find that while the row has its key.
+    """
+    if any(version.key == row.key for version in storage.versions(row.key)):
+        return False
+    for copy in ExportFile.objects.filter(export_id=row.row_id):
+        storage.purge(copy.key)
+        copy.delete()
+    with transaction.atomic():
+        return bool(objects.forget_exports([(row.row_id, row.key)], chatbot_ids=[row.chatbot_id]))
+
+
+def _mark_stale(row: RowMismatch) -> bool:
+    done = DailyExtract.objects.filter(pk=row.row_id, key=row.key, state=DailyExtract.State.DONE)
+    return bool(
+        done.update(
+            state=DailyExtract.State.STALE, version=F("version") + 1, stale_at=Now(), attempts=0, not_before=None
+        )
+    )

@@ -19,7 +19,7 @@ from console.common.lists import MergedQuery, choice_filter
 from console.common.pages import action, back_to, page, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, actor_of, may, scope_of, selected
 from console.requests.list_page import UNREAD
-from conversations.extracts import rebuilds
+from conversations.extracts import days
 from conversations.models import DailyExtract
 
 _FINISHED = (Q(kind=ComplianceRequest.Kind.EXPORT, status=ComplianceRequest.Status.COMPLETED),)
@@ -137,7 +137,7 @@ def extracts(request: HttpRequest) -> HttpResponse:
 
 def _extract_row(request: HttpRequest, extract: DailyExtract) -> ExtractRow:
     is_clients = extract.hosting == Bucket.Hosting.CLIENT
-    is_settled = extract.state in rebuilds.SETTLED and not (is_clients and extract.state == State.DONE)
+    is_settled = extract.state in days.SETTLED and not (is_clients and extract.state == State.DONE)
     return ExtractRow(
         extract,
         _EXTRACT_TONES[State(extract.state)],
@@ -151,7 +151,7 @@ def rebuild(request: HttpRequest) -> HttpResponse:
     """Order the selected days to be rebuilt, and report how many were."""
     chosen = selected(request, DailyExtract.objects.all(), DECIDE)
     number = chosen.count()
-    ordered = rebuilds.order_extracts(chosen, actor=actor_of(request))
+    ordered = days.order_extracts(chosen, actor=actor_of(request))
     if not number:
         messages.error(request, "Select days first.")
     if ordered:

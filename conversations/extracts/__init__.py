@@ -1,2 +1,1 @@
-"""The Daily Conversations Extract: which days there are (`days`), what makes one stale (`lateness`, and erasure in
-compliance), who makes it (`work`) and how (`making`)."""
+"""Daily extracts: their days (`days`), who builds one (`leases`), and how (`builder`)."""

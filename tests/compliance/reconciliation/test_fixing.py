@@ -96,7 +96,7 @@ def test_an_upload_that_cannot_be_aborted_is_reported_by_its_code(whole, storage
 
 def test_an_interrupted_fix_is_finished_by_the_next(whole, storage, chatbot, monkeypatch) -> None:
     put(storage, *ORPHANS)
-    monkeypatch.setattr("compliance.reconciliation.repair._ORPHANS_PER_CALL", 2)
+    monkeypatch.setattr("compliance.reconciliation.report._ORPHANS_PER_CALL", 2)
     calls: list[int] = []
 
     remove = ObjectStorage.remove_versions

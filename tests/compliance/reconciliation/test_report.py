@@ -101,7 +101,7 @@ def test_the_row_is_checked_again_before_a_removal(whole, storage, chatbot, monk
         export_with(chatbot, EXPORT + "2")
         return look(found)
 
-    monkeypatch.setattr("compliance.reconciliation.repair.still_orphaned", one_gets_a_row)
+    monkeypatch.setattr("compliance.reconciliation.report.still_orphaned", one_gets_a_row)
 
     assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 1}
     assert EXPORT + "2" in keys(storage)

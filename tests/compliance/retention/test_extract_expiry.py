@@ -11,7 +11,7 @@ from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
-from conversations.extracts import rebuilds
+from conversations.extracts import days
 from conversations.models import DailyExtract
 from tests.extracting import FIRST, conversation_on, extract_of, make_all, noon, planned
 from tests.factories import deletion_of
@@ -117,9 +117,9 @@ def test_an_extract_to_be_removed_first_cannot_be_rebuilt(chatbot: Chatbot, stor
     planned(chatbot)
     make_all()
     _expire()
-    order = {"chatbot_id": chatbot.pk, "days": [FIRST], "states": rebuilds.SETTLED, "actor": "command"}
-    assert rebuilds.order(**order) == []
+    order = {"chatbot_id": chatbot.pk, "days": [FIRST], "states": days.SETTLED, "actor": "command"}
+    assert days.order(**order) == []
     worker.sweep()
-    assert rebuilds.order(**order) == [FIRST]
+    assert days.order(**order) == [FIRST]
     assert make_all() == 1
     assert extract_of(chatbot).state == "done"

@@ -105,12 +105,12 @@ def test_late_messages_cause_one_rebuild_of_the_day(
 
 
 def test_a_current_message_makes_no_query_for_days(chatbot: Chatbot, django_assert_num_queries: Any) -> None:
-    from conversations.extracts import rebuilds
+    from conversations.extracts import days
 
     with django_assert_num_queries(0):
-        rebuilds.flag_days(chatbot_id=chatbot.pk, instants=[timezone.now()] * 3)
+        days.flag_days(chatbot_id=chatbot.pk, instants=[timezone.now()] * 3)
     with django_assert_num_queries(1):
-        rebuilds.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
+        days.flag_days(chatbot_id=chatbot.pk, instants=[noon()] * 3)
 
 
 def test_a_first_file_overtaken_by_a_late_message_is_not_published(
