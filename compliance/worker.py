@@ -49,7 +49,7 @@ def drain(
     """Work on requests until none can be taken or the time is over; return whether work may be left.
 
     Kinds and lanes take turns, so a backlog in one does not delay the others. `on_backlog` is called when a claim
-    leaves work for other workers: once for full claims, and for each large one. Daily extracts are made when no
+    leaves work for other workers: once for full claims, and for each large one. Daily extracts are built when no
     request can be taken; those that have waited long, between rounds.
 
     Work that calls a client's bucket goes to `background`, and can outlive this call; without it, it runs here, after
@@ -209,9 +209,7 @@ def _requeue(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
         requeue.requeue_isolated(held)
     else:
-        detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
-        failure = StepFailed("internal_error", detail)
-        if is_connection_lost(error):
-            failure = StepFailed("database_lost", detail)
+        code = "database_lost" if is_connection_lost(error) else "internal_error"
+        failure = StepFailed(code, f"The work stopped with an unforeseen error: {describe_kind(error)}.")
         requeue.step_failed(held, {held.request_ids[0]: failure})
     held.release()

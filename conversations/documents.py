@@ -130,8 +130,14 @@ def parse_document(raw: bytes) -> Document:
     return document
 
 
+def document_or_errors(raw: bytes) -> Document | DocumentInvalid:
+    try:
+        return parse_document(raw)
+    except DocumentInvalid as invalid:
+        return invalid
+
+
 def errors_of(error: ValidationError) -> list[DocumentError]:
-    """Return pydantic's errors with our codes and texts."""
     if error.error_count() > _MAX_ERRORS_READ:
         return [_too_many(error.error_count())]
     return [_translated(one) for one in error.errors(include_url=False)]

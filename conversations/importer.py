@@ -24,7 +24,7 @@ from typing import BinaryIO, NamedTuple, cast
 from django.db import connection, connections
 
 from chatbots.models import Chatbot
-from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, parse_document
+from conversations.documents import Document, DocumentError, DocumentInvalid, document_or_errors, error_at
 from conversations.intake import DocumentOutcome, IntakeFailed, StoreResult, store
 
 BATCH_DOCUMENTS = 500
@@ -220,7 +220,4 @@ def _batches(lines: Iterable[ImportLine]) -> Iterator[Sequence[_ParsedLine]]:
 def _parse(raw: bytes | None) -> Document | DocumentInvalid:
     if raw is None:
         return DocumentInvalid((error_at((), "too_long", "The line is longer than a document may be."),))
-    try:
-        return parse_document(raw)
-    except DocumentInvalid as invalid:
-        return invalid
+    return document_or_errors(raw)

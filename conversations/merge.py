@@ -1,6 +1,6 @@
 """A document and its conversation in memory: the document's variables, and what it changes and adds.
 
-A present field overwrites, an absent one stays, a known message id is left alone. `started_at` is that of the first
+A present field overwrites, an absent one stays, a known message is not changed. `started_at` is that of the first
 document for good, since an erasure's cutoff is compared with it. A push or file message sets the conversation's flag,
 whatever the document says of `push`. `rows.py` reads and writes the database.
 """
@@ -234,7 +234,6 @@ _COLUMN_OF_FIELD = {
 
 
 def _columns(document: Document) -> dict[str, Any]:
-    """Return the conversation's columns that the document sets."""
     sent: dict[str, Any] = {**document}
     columns = {column: sent[name] for name, column in _COLUMN_OF_FIELD.items() if sent.get(name) is not None}
     for name, value in (document.get("csat") or {}).items():

@@ -99,7 +99,6 @@ def logged_view(conversation: Conversation, *, actor: str) -> Iterator[Conversat
 
 
 def positions(conversation: Conversation) -> QuerySet[Any, Any]:
-    """Return the rows for `MessagePages`."""
     size = Func(F("text"), function="octet_length", output_field=IntegerField())
     found = Message.objects.filter(**_of(conversation))
     return found.annotate(size=size).values("sent_at", "id", "size")

@@ -14,7 +14,7 @@ from conversations.filtered_log import ROW_COLUMNS, LogRow
 from conversations.sql import folded_name
 
 MAX_RESULTS = 100
-# Where no index has the order in time: so many are read, and the newest of them returned.
+# Where no index has the order in time: this many are read, and the newest of them returned.
 MAX_CANDIDATES = 1_000
 MIN_NAME_LENGTH = 2
 
@@ -75,7 +75,6 @@ def by_name(*, chatbot: Chatbot, name: str) -> SearchResult:
 
 
 def by_request(*, chatbot: Chatbot, request_id: UUID) -> SearchResult:
-    """Return the conversations that a deletion has closed."""
     return _search(_BY_REQUEST, chatbot, request=request_id)
 
 

@@ -98,7 +98,10 @@ def open_upload(
         upload.upload_id = hosted_storage().open_upload(
             upload.object_key, content_type=content_type, filename=download_name(name)
         )
-        _record_id(upload)
+        with transaction.atomic():
+            is_open = _lock_open(upload.chatbot_id, upload.conversation_id)
+            if not (is_open and _row_of(upload).update(upload_id=upload.upload_id)):
+                raise ConversationDeleted
     except BaseException:
         abort(upload=upload)
         raise
@@ -113,8 +116,7 @@ def write(*, upload: UploadedFile, chunks: Iterable[bytes]) -> Written:
     try:
         return hosted_storage().write_parts(upload.object_key, upload.upload_id or "", chunks)
     except StorageError:
-        marked = _conversation_of(upload).filter(deletion_request_id__isnull=False)
-        if marked.exists():
+        if _conversation_of(upload).filter(deletion_request_id__isnull=False).exists():
             raise ConversationDeleted from None
         raise
 
@@ -162,14 +164,6 @@ def _row_of(upload: UploadedFile) -> QuerySet[UploadedFile]:
 
 def _conversation_of(upload: UploadedFile) -> QuerySet[Conversation]:
     return Conversation.objects.filter(chatbot=upload.chatbot_id, pk=upload.conversation_id)
-
-
-def _record_id(upload: UploadedFile) -> None:
-    """Record the id of the multipart upload. Raises ConversationDeleted."""
-    with transaction.atomic():
-        row = _row_of(upload)
-        if not (_lock_open(upload.chatbot_id, upload.conversation_id) and row.update(upload_id=upload.upload_id)):
-            raise ConversationDeleted
 
 
 def _lock_open(chatbot_id: int, conversation_id: int) -> bool:

@@ -126,10 +126,17 @@ class _ErasureRun:
 
         Returns what the others have left.
         """
-        if not entries or not self._write(entries):
+        if not entries:
+            return {}
+        try:
+            ledger.write(list(entries.values()))
+        except StepFailed as failure:
+            self._fail(dict.fromkeys(entries, failure))
             return {}
         with self._held.transaction():
-            clean = self._without_blocked(list(entries))
+            blocked = completion.blocked_by_exports(self._held, list(entries))
+            self._requeue(blocked, WaitingFor.TURN)
+            clean = [each for each in entries if each not in blocked]
             found = verify.verify(clean, clears_notes=True)
             self._note(found)
             done = [request_id for request_id in clean if _is_clean(found, request_id)]
@@ -140,21 +147,6 @@ class _ErasureRun:
             self._fail_stuck(found)
             self._complete_clean(done)
         return found
-
-    def _write(self, entries: Mapping[UUID, ledger.Entry]) -> bool:
-        """Write these ledger entries; fail their requests if that fails."""
-        try:
-            ledger.write(list(entries.values()))
-        except StepFailed as failure:
-            self._fail(dict.fromkeys(entries, failure))
-            return False
-        return True
-
-    def _without_blocked(self, request_ids: Sequence[UUID]) -> list[UUID]:
-        """Requeue those that a retried export must precede; return the others."""
-        blocked = completion.blocked_by_exports(self._held, request_ids)
-        self._requeue(blocked, WaitingFor.TURN)
-        return [request_id for request_id in request_ids if request_id not in blocked]
 
     def _complete_clean(self, done: Sequence[UUID]) -> None:
         """Complete requests that this transaction has found to leave nothing."""

@@ -121,7 +121,6 @@ class DeletedSpan(NamedTuple):
 
 
 def has_any(chatbot_ids: Collection[int]) -> bool:
-    """Return whether one of these chatbots has an extract, built or planned."""
     [(found,)] = fetch(_HAS_ANY, [array(chatbot_ids)])
     return bool(found)
 

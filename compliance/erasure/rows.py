@@ -190,7 +190,7 @@ def lock_named(request_ids: Sequence[UUID]) -> list[LockedConversation]:
 def erase(locked: Sequence[LockedConversation], *, marked_by: Sequence[UUID] = ()) -> dict[UUID, Counts]:
     """Mark and erase these locked conversations, in the caller's transaction; return the counts.
 
-    A conversation given for several requests counts for the first. It is left alone while another transaction holds a
+    A conversation given for several requests counts for the first. It is skipped while another transaction holds a
     request whose reference names a person in it (`work.references`). Where a copy may exist the identities keep their
     digests, so that later requests about the person find it. Exports that hold a conversation expire, and with
     `marked_by`, the deletions that mark in this transaction, so do their chatters' own.
@@ -250,7 +250,7 @@ def _without_references(
     found = references.naming({row.number: row.chatbot_id for row in locked})
     if not found:
         return locked
-    # Exports are locked before requests everywhere: whoever removes an export counts it for its request afterwards.
+    # Exports are locked before requests everywhere: a worker that removes one counts it for its request afterwards.
     exports.expire({row.number: row.request_id for row in locked}, marked_by=marked_by)
     kept = references.clear(found, written={row.request_id for row in locked}.union(marked_by))
     return [row for row in locked if row.number not in kept]
@@ -279,7 +279,6 @@ def _once(locked: Sequence[LockedConversation]) -> list[LockedConversation]:
 
 
 def _values(locked: Iterable[LockedConversation]) -> dict[str, str]:
-    """Return the parameters of a statement on these conversations."""
     return {
         "numbers": array(row.number for row in locked),
         "chatbots": array({row.chatbot_id for row in locked}),

@@ -6,12 +6,12 @@ the designation.
 
 import logging
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from chatbots.models import Variable
-from common.db import array
+from common.db import array, fetch
 from conversations.locks import await_running
 
 logger = logging.getLogger(__name__)
@@ -54,12 +54,11 @@ def _erase(variables: str) -> bool:
     """Scan all values; return whether none of these variables is left."""
     after: int | None = 0
     left = erased = 0
-    with connection.cursor() as cursor:
-        while after is not None:
-            cursor.execute(_ERASE_PAGE, {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables})
-            [(after, met, gone)] = cursor.fetchall()
-            left += met - gone
-            erased += gone
+    while after is not None:
+        page = {"after": after, "rows": _ROWS_PER_PAGE, "variables": variables}
+        [(after, met, gone)] = fetch(_ERASE_PAGE, page)
+        left += met - gone
+        erased += gone
     if erased:
         logger.info("uci_values.erased values=%s", erased)
     return not left

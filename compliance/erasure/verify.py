@@ -250,7 +250,6 @@ def _question() -> sql.Composable:
 
 
 def _columns() -> sql.Composable:
-    """Return the columns that are read of each conversation in scope."""
     holds_something = sql.SQL(" OR ").join(
         sql.SQL("c.{} IS NOT NULL").format(sql.Identifier(column))
         for column in CONVERSATION.with_disposition(Disposition.EMPTIED)

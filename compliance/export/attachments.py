@@ -182,7 +182,7 @@ def _too_slow() -> StepFailed:
 
 def _record(copies: Iterable[Copy]) -> None:
     """Record the keys of copies, in the caller's transaction."""
-    rows = [
+    ExportFile.objects.bulk_create(
         ExportFile(
             chatbot_id=copy.target.chatbot_id,
             export_id=copy.target.export_id,
@@ -190,8 +190,7 @@ def _record(copies: Iterable[Copy]) -> None:
             key=copy.key,
         )
         for copy in copies
-    ]
-    ExportFile.objects.bulk_create(rows)
+    )
 
 
 def _note(written: Mapping[Copy, Written]) -> None:

@@ -133,7 +133,8 @@ class Delivery:
                 data = (piece.data for piece in of_file)
                 head = _read_part(data)
                 if len(head) < PART_BYTES:
-                    self._hand(target, head)
+                    send = partial(self._storage.write_parts, target.key, self._uploads[target], [head])
+                    self._pool.hand(target, send, size=len(head))
                     self._settle_if_due()
                 else:
                     self._pool.wait_for_all()
@@ -175,10 +176,6 @@ class Delivery:
             self._copied = copying.copied
             self._report.overtaken(copying.overtaken)
             self._report.failed(copying.failed)
-
-    def _hand(self, target: Target, data: bytes) -> None:
-        send = partial(self._storage.write_parts, target.key, self._uploads[target], [data])
-        self._pool.hand(target, send, size=len(data))
 
     def _stream(self, target: Target, data: Iterable[bytes]) -> None:
         upload_id = self._uploads.pop(target)  # write_parts aborts it by itself
@@ -240,7 +237,6 @@ class Delivery:
 
 
 def _read_part(data: Iterator[bytes]) -> bytes:
-    """Read a part of the file, or the whole if it is shorter."""
     part = bytearray()
     for piece in data:
         part += piece

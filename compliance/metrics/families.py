@@ -27,8 +27,6 @@ _Values = Mapping[tuple[str, ...], float]
 
 
 class Service(Collector):
-    """The service as a whole: waiting work of all chatbots, and the workers."""
-
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Query the database. Raises django.db.Error."""
         chatbots = list(Chatbot.objects.order_by("pk").values_list("pk", flat=True))

@@ -108,8 +108,6 @@ NONE = Queued(0, 0.0)
 
 @dataclass(frozen=True)
 class ChatbotStats:
-    """The numbers of all chatbots together, or of one."""
-
     waiting_seconds: dict[tuple[str, ...], float]
     open: list[OpenRequests]
     callbacks: dict[str, Queued]

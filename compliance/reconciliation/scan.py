@@ -227,8 +227,6 @@ def _is_live_ledger(place: _Key) -> bool:
 
 
 class _Chatbots:
-    """Maps keys to folders and chatbots."""
-
     def __init__(self) -> None:
         self._ids = dict(Chatbot.objects.values_list("slug", "pk"))
         self._known = set(self._ids.values())

@@ -177,7 +177,6 @@ def given_up_exports() -> QuerySet[Export]:
 
 
 def abandoned_uploads() -> QuerySet[UploadedFile]:
-    """Return uploads that began long ago and never finished."""
     return UploadedFile.objects.filter(state=UploadedFile.State.UPLOADING, created_at__lt=Now() - _UPLOAD_ABANDONED)
 
 

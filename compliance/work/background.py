@@ -77,7 +77,6 @@ class BackgroundJobs:
             raise
 
     def wait(self, seconds: float) -> bool:
-        """Wait until no job is running, and return whether that happened in time."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._jobs, timeout=seconds)
 

@@ -88,7 +88,6 @@ def enqueue(*, chatbot: Chatbot) -> None:
 
 
 def last(chatbot: Chatbot) -> BucketCheck | None:
-    """Return the latest check of the chatbot's bucket, finished or not."""
     return BucketCheck.objects.filter(chatbot=chatbot).first()
 
 

@@ -94,8 +94,6 @@ _REQUEUE_FROM_CLUSTER = _REQUEUE.format(which="starts_with(owner, %(cluster)s ||
 
 @dataclass
 class HeldClaim:
-    """A claim that this worker holds."""
-
     id: int
     token: UUID
     kind: Kind

@@ -1,4 +1,4 @@
-"""Record when something last happened that no other row tells. All times are the database's."""
+"""Record when something last happened that no other row records. All times are the database's."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -33,7 +33,7 @@ def note(name: Name, *, times: int = 1) -> None:
 
 
 def ask(name: Name, *, every: float) -> bool:
-    """Return True to one caller only, each time so many seconds have passed."""
+    """Return True to one caller only, once every `every` seconds."""
     return fetch_one(_IS_DUE, [name, every]) is not None
 
 

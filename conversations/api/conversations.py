@@ -35,7 +35,7 @@ from config.openapi.document import CONVERSATIONS
 from config.openapi.operations import JSON, answer, describe, link, parameters_of
 from conversations import intake, log
 from conversations.api import examples, representation, schemas
-from conversations.documents import Document, DocumentError, DocumentInvalid, error_at, errors_of, parse_document
+from conversations.documents import Document, DocumentError, DocumentInvalid, document_or_errors, error_at, errors_of
 from conversations.importer import read_lines
 from conversations.intake import MAX_DOCUMENTS
 from conversations.models import Conversation
@@ -283,7 +283,7 @@ def parse_lines(raw: bytes) -> list[Document | DocumentInvalid]:
         outline = _outline(line.raw or b"")
         values += count_values(outline)
         require_few(values, most=MAX_VALUES)
-        documents.append(_TOO_DEEP if is_deeper(outline, MAX_BODY_DEPTH) else _parse(line.raw or b""))
+        documents.append(_TOO_DEEP if is_deeper(outline, MAX_BODY_DEPTH) else document_or_errors(line.raw or b""))
     return documents
 
 
@@ -298,8 +298,8 @@ def parse_documents(raw: bytes) -> list[Document | DocumentInvalid]:
     require_shallow(outline)
     try:
         if not raw.lstrip(_BLANKS).startswith(b"{"):
-            return [_parse(part.encode()) for part in _split_list(raw.decode("utf-8"))]
-        one = _parse(raw)
+            return [document_or_errors(part.encode()) for part in _split_list(raw.decode("utf-8"))]
+        one = document_or_errors(raw)
         if isinstance(one, DocumentInvalid) and one.errors[0].code == "not_json":
             json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -316,13 +316,6 @@ def _outline(raw: bytes) -> bytes:
     """
     outline = outline_of_body(raw, most=12 * (len(raw) // _BYTES_OF_A_MESSAGE) + 3 * MAX_VALUES)
     return outline.replace(_MESSAGE + b",", b"").replace(_MESSAGE, b"")
-
-
-def _parse(raw: bytes) -> Document | DocumentInvalid:
-    try:
-        return parse_document(raw)
-    except DocumentInvalid as invalid:
-        return invalid
 
 
 def _split_list(text: str) -> list[str]:

@@ -54,7 +54,6 @@ def _day(instant: datetime) -> datetime:
 
 
 def message(entry: MessageWithFiles) -> SaidMessage:
-    """Return a message, with the field names of the document."""
     return {
         "id": entry.message.external_id,
         "sender": entry.message.sender,

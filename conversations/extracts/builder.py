@@ -90,9 +90,7 @@ def build(lease: ExtractLease, *, on_read: OnRead = lambda _bytes: None) -> bool
     except _Outdated:
         logger.info("extract.outdated extract=%s", lease.id)
         lease.requeue(wait=SETTLING)
-    except ExtractFailed as failure:
-        lease.fail(failure.code, failure.detail, retryable=failure.retryable)
-    except StorageError as error:
+    except (ExtractFailed, StorageError) as error:
         if error.code == "storage_resting":
             lease.requeue(wait=_WAIT_FOR_BUCKET)
         else:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # As for a claim of requests: the slowest storage call, with its retries, fits in.
 LEASE_SECONDS = 90
 MAX_ATTEMPTS = 5
-# A day that is being changed is left alone so long while there is other work: built once for all changes.
+# A day that is being changed is not built for this long while there is other work: then once for all changes.
 SETTLING = timedelta(seconds=30)
 _BACK_OFF = timedelta(seconds=30)
 
@@ -119,7 +119,7 @@ attempts = attempts + 1, error_code = %(code)s, error_detail = %(detail)s, {_REL
 state = CASE WHEN attempts + 1 >= %(most)s THEN 'failed' ELSE state END,
 not_before = clock_timestamp() + make_interval(secs => %(back_off)s * 4 ^ attempts)
 """
-# The error tells a deletion that waits for the file's removal what delays it; a finished file stays as it is.
+# The error names what delays a deletion that waits for the file's removal; a finished file stays as it is.
 _REFUSE = f"""
 state = CASE WHEN %(final)s AND state IN ('pending', 'stale') THEN 'failed' ELSE state END,
 error_code = %(code)s, error_detail = %(detail)s, {_REQUEUE}
@@ -224,7 +224,6 @@ class ExtractLease:
         self._execute(_REFUSE, code=code, detail=detail, final=not retryable, wait=wait.total_seconds())
 
     def expire(self) -> None:
-        """Record that the file of an expired day was removed."""
         self._execute(_EXPIRE)
 
     def _set_or_lose(self, changes: str, **values: Any) -> int:
@@ -277,7 +276,6 @@ def take_expired() -> ExtractLease | None:
 
 
 def requeue_expired() -> None:
-    """Release the extracts of lost workers."""
     execute(_REQUEUE_EXPIRED, {"most": MAX_ATTEMPTS, "blamed": None})
 
 

@@ -89,9 +89,9 @@ class Migration(migrations.Migration):
                     "state",
                     models.CharField(
                         choices=[
-                            ("pending", "To be made"),
+                            ("pending", "To be built"),
                             ("done", "Done"),
-                            ("stale", "To be made again"),
+                            ("stale", "To be rebuilt"),
                             ("failed", "Failed"),
                             ("expired", "Expired"),
                         ],
@@ -135,8 +135,8 @@ class Migration(migrations.Migration):
                 ("sha256", models.CharField(help_text="Lower-case hex.", max_length=64, null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("expires_at", models.DateTimeField(null=True)),
-                ("stale_at", models.DateTimeField(help_text="Since when it has to be made again.", null=True)),
-                ("token", models.UUIDField(help_text="Fencing token of the worker that makes it.", null=True)),
+                ("stale_at", models.DateTimeField(help_text="Since when it has to be rebuilt.", null=True)),
+                ("token", models.UUIDField(help_text="Fencing token of the worker that builds it.", null=True)),
                 (
                     "owner",
                     models.CharField(

@@ -10,15 +10,15 @@ from chatbots.models import Chatbot
 class DailyExtract(models.Model):
     """The file of one day's messages of a chatbot.
 
-    `day` is in the chatbot's time zone. Its instants are fixed when the row is made, so that a later change of the
+    `day` is in the chatbot's time zone. Its instants are fixed when the row is created, so that a later change of the
     time zone makes no message fall into two files or between them. The key and the multipart upload's id are
     recorded before the first byte is sent.
     """
 
     class State(models.TextChoices):
-        PENDING = "pending", "To be made"
+        PENDING = "pending", "To be built"
         DONE = "done", "Done"
-        STALE = "stale", "To be made again"
+        STALE = "stale", "To be rebuilt"
         FAILED = "failed", "Failed"
         EXPIRED = "expired", "Expired"
 
@@ -40,8 +40,8 @@ class DailyExtract(models.Model):
     sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")
     finished_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
-    stale_at = models.DateTimeField(null=True, help_text="Since when it has to be made again.")
-    token = models.UUIDField(null=True, help_text="Fencing token of the worker that makes it.")
+    stale_at = models.DateTimeField(null=True, help_text="Since when it has to be rebuilt.")
+    token = models.UUIDField(null=True, help_text="Fencing token of the worker that builds it.")
     owner = models.CharField(max_length=100, default="", db_default="", help_text="The process that had it last.")
     claimed_until = models.DateTimeField(null=True, help_text="By the database's clock.")
     attempts = models.PositiveSmallIntegerField(default=0)
@@ -76,7 +76,7 @@ class DailyExtract(models.Model):
             models.CheckConstraint(name="dailyextract_day_has_length", condition=Q(starts_at__lt=F("ends_at"))),
         ]
         indexes = [
-            # What has to be made, or made again.
+            # What has to be built or rebuilt.
             models.Index(name="dailyextract_due", fields=["id"], condition=Q(state__in=["pending", "stale"])),
             # The failed ones, the newest first.
             models.Index(F("id").desc(), name="dailyextract_failed", condition=Q(state="failed")),
@@ -89,10 +89,10 @@ class DailyExtract(models.Model):
 
 
 class ExtractConversation(models.Model):
-    """That messages of a conversation were erased which the file of a day may hold.
+    """Erased messages of a conversation that the file of a day may contain.
 
-    A hosted file is clean of them once it was made from `version` or a later one: whoever has to see the
-    conversation erased waits for that. One in a client's bucket is the client's, and is only named.
+    A hosted file is clean of them once it is built from `version` or a later one; deletions wait for that. One in a
+    client's bucket is the client's, and is only named.
     """
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)

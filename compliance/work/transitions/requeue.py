@@ -30,7 +30,7 @@ _DETAIL_LENGTH = ComplianceRequest._meta.get_field("error_detail").max_length
 
 # The wait before each retry. A restarted service is back soon; after some forty minutes few are.
 _BACK_OFF = [timedelta(seconds=5), timedelta(seconds=10), timedelta(minutes=2), timedelta(minutes=40)]
-# The wait for a storage that is left alone: the first time, and from then on.
+# The wait for a storage whose calls are suspended: the first time, and from then on.
 _REST_WAITS = timedelta(seconds=5), timedelta(seconds=10)
 
 # The change log's code for each reason to wait.
@@ -108,7 +108,7 @@ def move_to_client_lane(held: HeldClaim, request_ids: Sequence[UUID], apart: Seq
 def step_failed(held: HeldClaim, failures: Mapping[UUID, StepFailed]) -> None:
     """Record errors: each costs an attempt. Retry after a wait, or fail when none is left or a retry cannot help.
 
-    Where the storage is left alone for a while nothing was tried, so no attempt is lost.
+    Where calls to the storage are suspended nothing was tried, so no attempt is lost.
     """
     with held.transaction() as now:
         resting = {request_id for request_id, failure in failures.items() if failure.code == errors.RESTING}

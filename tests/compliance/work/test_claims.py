@@ -266,15 +266,15 @@ def test_a_worker_notifies_others_before_it_starts_a_large_request(
 ) -> None:
     deletion_of(chatbot, "oversized", lane=Lane.LARGE)
     deletion_of(chatbot, "small")
-    told: list[str] = []
+    seen: list[str] = []
     work = worker._work
 
     def and_note(held: HeldClaim, *, deadline: float) -> None:
-        told.append(held.lane)
+        seen.append(held.lane)
         work(held, deadline=deadline)
 
     monkeypatch.setattr(worker, "_work", and_note)
 
-    worker.drain(seconds=60, on_backlog=lambda: told.append("help"))
+    worker.drain(seconds=60, on_backlog=lambda: seen.append("help"))
 
-    assert told == ["normal", "help", "large"]
+    assert seen == ["normal", "help", "large"]

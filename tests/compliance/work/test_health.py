@@ -60,7 +60,7 @@ def codes() -> list[str]:
     return [problem.code for problem in health.check().problems]
 
 
-def told() -> tuple[int, dict[str, Any]]:
+def health_command() -> tuple[int, dict[str, Any]]:
     out = StringIO()
     code: Any = 0
     try:
@@ -75,7 +75,7 @@ def test_health_is_ok_while_a_cluster_works_and_nothing_waits_long(chatbot: Chat
     waiting(chatbot, MINUTE, claim=ClaimFactory.create())
     waiting(chatbot, MINUTE)
 
-    code, document = told()
+    code, document = health_command()
 
     assert (code, document["well"], document["problems"]) == (0, True, [])
     assert [one["condition"] for one in document["clusters"]] == ["alive"]
@@ -91,7 +91,7 @@ def test_it_ends_with_1_and_names_each_problem(chatbot: Chatbot) -> None:
     Occurrence.objects.update(last_at=timezone.now() - 4 * MINUTE)
     ClaimFactory.create(expires_at=timezone.now() - 2 * MINUTE)
 
-    code, document = told()
+    code, document = health_command()
 
     assert code == 1
     assert [one["code"] for one in document["problems"]] == [
@@ -267,7 +267,7 @@ def test_it_names_the_chatbot_whose_bucket_does_not_answer_and_what_waits(
         export_of(chatbot, value, queued_at=timezone.now() - 11 * MINUTE)
     export_of(neighbour, "42")
 
-    code, document = told()
+    code, document = health_command()
 
     assert code == 1
     [problem] = document["problems"]
