@@ -54,7 +54,7 @@ def began(pid: int) -> int | None:
 
 
 @lru_cache
-def place() -> str:
+def pid_scope() -> str:
     """Return the scope in which process ids are comparable, or "" if unknown: this boot and this PID namespace.
 
     Containers may share a host name, but have process ids of their own.

@@ -55,7 +55,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
-                    "place",
+                    "pid_scope",
                     models.CharField(
                         db_default="",
                         default="",

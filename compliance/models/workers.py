@@ -50,7 +50,7 @@ class Heartbeat(models.Model):
     stopped_at = models.DateTimeField(null=True, help_text="When it was asked to stop, and did.")
 
     died_at = models.DateTimeField(null=True, help_text="When another cluster found that its processes are gone.")
-    place = models.CharField(
+    pid_scope = models.CharField(
         max_length=100, default="", db_default="", help_text="Where numbers of processes mean the same."
     )
     pid = models.IntegerField(null=True, help_text="The process that guards its workers.")

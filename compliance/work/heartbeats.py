@@ -96,7 +96,7 @@ def _record_seen(cluster_id: UUID, name: str, workers: int, *, stopped: bool) ->
             version=VERSION,
             workers=workers,
             started_at=Now(),
-            place=proc.place(),
+            pid_scope=proc.pid_scope(),
             pid=pid,
             began=proc.began(pid),
             **beat,
@@ -116,9 +116,9 @@ def dead_here(*, former: str = "", at_once: bool = False) -> list[tuple[UUID, st
     `former` is the one that the caller succeeds. Others are left to their own successor for some seconds, unless
     `at_once`.
     """
-    if not proc.place():
+    if not proc.pid_scope():
         return []
-    candidates = Heartbeat.objects.filter(stopped_at=None, died_at=None, place=proc.place())
+    candidates = Heartbeat.objects.filter(stopped_at=None, died_at=None, pid_scope=proc.pid_scope())
     if not at_once:
         candidates = candidates.filter(Q(name=former) | Q(seen_at__lt=Now() - _SUCCESSOR_WAIT))
     return [

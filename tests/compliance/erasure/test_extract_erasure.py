@@ -15,7 +15,7 @@ from compliance.erasure import extracts, rows, verify
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions
 from compliance.retention import cleanup
-from compliance.work import transitions
+from compliance.work.transitions import requeue
 from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.models import Conversation, DailyExtract, ExtractConversation
@@ -92,10 +92,10 @@ def test_a_deletion_does_not_wait_for_days_that_were_rebuilt_meanwhile(
 
     def requeue_late(*args: Any, **options: Any) -> None:
         make_all()
-        requeue(*args, **options)
+        really_requeue(*args, **options)
 
-    requeue = transitions.requeue
-    monkeypatch.setattr(transitions, "requeue", requeue_late)
+    really_requeue = requeue.requeue
+    monkeypatch.setattr(requeue, "requeue", requeue_late)
     work_on_next()
     request.refresh_from_db()
     assert (request.status, request.not_before) == ("accepted", None)

@@ -33,7 +33,7 @@ def beat(name: str, pid: int, *, seen: int = 0, began: int | None = None, **fiel
         seen_at=now - timedelta(seconds=seen),
         pid=pid,
         began=proc.began(os.getpid()) if began is None else began,
-        **{"place": proc.place()} | fields,
+        **{"pid_scope": proc.pid_scope()} | fields,
     )
 
 
@@ -45,8 +45,8 @@ def test_a_cluster_is_dead_if_its_process_is_gone_or_its_pid_reused() -> None:
     beat("lives", os.getpid(), seen=60)
     beat("gone", NOBODY, seen=60, began=7)
     beat("number-taken", os.getpid(), seen=60, began=7)
-    beat("elsewhere", NOBODY, seen=60, place="another machine or container")
-    beat("unknown", NOBODY, seen=60, place="")
+    beat("elsewhere", NOBODY, seen=60, pid_scope="another machine or container")
+    beat("unknown", NOBODY, seen=60, pid_scope="")
     beat("stopped", NOBODY, seen=60, stopped_at=timezone.now())
     beat("cleared-up", NOBODY, seen=60, died_at=timezone.now())
 
@@ -99,7 +99,7 @@ def test_running_requests_of_other_workers_get_no_error_and_never_fail(chatbot: 
 def test_pids_are_compared_only_within_one_boot_and_container() -> None:
     started = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     container = Path("/proc/self/ns/pid").readlink()
-    assert proc.place() == f"{started} {container}"
+    assert proc.pid_scope() == f"{started} {container}"
 
 
 def test_a_request_that_loses_its_worker_again_and_again_fails(chatbot: Chatbot) -> None:
