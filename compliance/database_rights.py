@@ -18,7 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from psycopg import sql
 
 from chatbots.models import ChangeLogEntry
-from common.db import fetch
+from common.db import execute, fetch
 
 
 class Rights(NamedTuple):
@@ -144,14 +144,13 @@ def grant(*, web: str, worker: str) -> None:
     """Give two roles their rights, all or nothing. To be called as the tables' owner; raises NotGranted."""
     if web == worker:
         raise NotGranted("Web server and workers need a role each: neither needs the rights of the other.")
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[web, worker]])
-        known = {name for (name,) in cursor.fetchall()}
+    with transaction.atomic():
+        known = {name for (name,) in fetch("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[web, worker]])}
         if missing := sorted({web, worker} - known):
             commands = " ".join(f"CREATE ROLE {name} LOGIN PASSWORD '...';" for name in missing)
             raise NotGranted(f"There is no such role. Make it first, as a superuser: {commands}")
         for statement in statements(web=web, worker=worker):
-            cursor.execute(statement)
+            execute(statement)
         for role in (web, worker):
             if found := excess(role):
                 raise NotGranted(

@@ -12,9 +12,7 @@ A deletion of certain conversations leaves the notes of its chatters' own reques
 from collections.abc import Sequence
 from uuid import UUID
 
-from django.db import connection
-from django.db.backends.utils import CursorWrapper
-
+from common.db import execute, fetch
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest, RequestNote
 from compliance.models.requests import MOST_CHARACTERS_OF_NOTE
@@ -88,20 +86,10 @@ def write(request: ComplianceRequest, *, entry_id: int, text: str) -> None:
 
 def empty(deletion_ids: Sequence[UUID]) -> None:
     """Empty the notes about the chatters of these deletions, in the transaction that completes them."""
-    with connection.cursor() as cursor:
-        if _is_any(cursor):
-            cursor.execute(_EMPTY, sql.subjects(deletion_ids))
+    if fetch(_IS_ANY):
+        execute(_EMPTY, sql.subjects(deletion_ids))
 
 
 def left(deletion_ids: Sequence[UUID]) -> dict[UUID, int]:
     """Count the notes about these deletions' chatters that should be empty. What was written since is new."""
-    with connection.cursor() as cursor:
-        if not _is_any(cursor):
-            return {}
-        cursor.execute(_LEFT, sql.subjects(deletion_ids))
-        return dict(cursor.fetchall())
-
-
-def _is_any(cursor: CursorWrapper) -> bool:
-    cursor.execute(_IS_ANY)
-    return cursor.fetchone() is not None
+    return dict(fetch(_LEFT, sql.subjects(deletion_ids))) if fetch(_IS_ANY) else {}

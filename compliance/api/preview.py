@@ -1,6 +1,5 @@
 """Show what a request would do, before it is filed."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiRequest, OpenApiResponse
@@ -17,9 +16,6 @@ from compliance.api.schemas import PreviewResponse
 from compliance.models import ComplianceRequest
 from compliance.requests import preview
 from compliance.requests.preview import Preview
-from compliance.requests.preview.deletion import Deletion, HoldReason
-from compliance.requests.preview.export import Export
-from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import Options
 from config.openapi.document import REQUESTS
 from config.openapi.operations import describe
@@ -123,48 +119,38 @@ def _kinds(caller: Caller, action: str | None) -> list[Kind]:
 
 def represent(preview: Preview) -> dict[str, Any]:
     """Return a preview in the words of the contract."""
+    deletion, export = preview.deletion, preview.export
     return {
-        "deletion": _deletion(preview.deletion, preview.held_by),
-        "export": _export(preview.export),
+        "deletion": deletion
+        and {
+            "erased": deletion.erased,
+            "shared_conversations": deletion.found.shared,
+            "exports_that_go": [str(request_id) for request_id in deletion.exports_that_go],
+            "kept": {
+                "conversations": deletion.erased["conversations"],
+                "exports": deletion.kept_exports,
+                "delivered_exports": deletion.delivered_exports,
+                "delivered_extracts": deletion.delivered_extracts,
+            },
+            "held_by": preview.held_by,
+        },
+        "export": export
+        and {
+            "conversations": export.found.conversations,
+            "messages": export.found.messages,
+            "files": export.files,
+            "shared_left_out": export.shared_left_out,
+            "refused": export.refused,
+        },
         "at_least": preview.at_least,
         "open_requests": [str(request_id) for request_id in preview.open_requests],
-        "similar": [_similar(one) for one in preview.similar],
-    }
-
-
-def _deletion(deletion: Deletion | None, held_by: Sequence[HoldReason]) -> dict[str, Any] | None:
-    if deletion is None:
-        return None
-    return {
-        "erased": deletion.erased,
-        "shared_conversations": deletion.found.shared,
-        "exports_that_go": [str(request_id) for request_id in deletion.exports_that_go],
-        "kept": {
-            "conversations": deletion.erased["conversations"],
-            "exports": deletion.kept_exports,
-            "delivered_exports": deletion.delivered_exports,
-            "delivered_extracts": deletion.delivered_extracts,
-        },
-        "held_by": held_by,
-    }
-
-
-def _export(export: Export | None) -> dict[str, Any] | None:
-    if export is None:
-        return None
-    return {
-        "conversations": export.found.conversations,
-        "messages": export.found.messages,
-        "files": export.files,
-        "shared_left_out": export.shared_left_out,
-        "refused": export.refused,
-    }
-
-
-def _similar(similar: Similar) -> dict[str, Any]:
-    return {
-        "unique_chatter_identifier_key": similar.key,
-        "unique_chatter_identifier_value": similar.value,
-        "conversations": similar.conversations,
-        "differs_in": similar.differs_in,
+        "similar": [
+            {
+                "unique_chatter_identifier_key": similar.key,
+                "unique_chatter_identifier_value": similar.value,
+                "conversations": similar.conversations,
+                "differs_in": similar.differs_in,
+            }
+            for similar in preview.similar
+        ],
     }

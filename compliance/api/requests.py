@@ -3,8 +3,10 @@
 import re
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 from uuid import UUID
 
+from django.db.models import Choices
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRequest, OpenApiResponse
 from pydantic import Field
 from rest_framework.request import Request
@@ -32,6 +34,7 @@ from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
 from compliance.requests import decisions, queries
+from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.results import download_link
 from config.openapi.document import REQUESTS
 from config.openapi.operations import describe, location_header, parameters_of
@@ -200,38 +203,41 @@ class DownloadView(ComplianceView):
         return Response(status=HTTPStatus.FOUND, headers={"Location": link, "Cache-Control": "no-store"})
 
 
-def _reason(model: type[DecisionBody], reason: str, summary: str) -> OpenApiRequest:
-    examples = [
-        OpenApiExample("reason", {"reason": reason}, summary=summary),
-        OpenApiExample("empty", {}, summary="Without a reason; the body may be left out, too"),
-    ]
-    return OpenApiRequest(model, examples=examples)
+def _describe_decision(model: type[DecisionBody], reason: Choices, to: str, **more: Any) -> Callable[[Any], Any]:
+    """Describe a decision about a request, which may have a reason and leads `to` a state."""
+    decided = example("deletion", status=to, finished_at=None if to == "accepted" else "2026-11-24T16:10:02.100200Z")
+    return describe(
+        tag=REQUESTS,
+        request=OpenApiRequest(
+            model,
+            examples=[
+                OpenApiExample("reason", {"reason": reason.value}, summary=str(reason.label)),
+                OpenApiExample("empty", {}, summary="Without a reason; the body may be left out, too"),
+            ],
+        ),
+        body_required=False,
+        responses={
+            200: OpenApiResponse(
+                RequestObject,
+                f"The request, {to}.",
+                examples=[OpenApiExample(to, decided, summary=f"A deletion that is {to}")],
+            )
+        },
+        **more,
+    )
 
 
 class CancelView(WritingView):
-    @describe(
+    @_describe_decision(
+        CancelBody,
+        CancelReason.WITHDRAWN_BY_PERSON,
+        "cancelled",
         operation_id="cancelRequest",
         summary="Withdraw a request",
         description="""
             As long as it waits: `accepted`, or `on_hold`. Needs the write scope of its kind. A request that is
             already cancelled is returned as it is.
             """,
-        tag=REQUESTS,
-        request=_reason(CancelBody, "withdrawn_by_person", "The person has withdrawn it"),
-        body_required=False,
-        responses={
-            200: OpenApiResponse(
-                RequestObject,
-                "The request, cancelled.",
-                examples=[
-                    OpenApiExample(
-                        "cancelled",
-                        example("deletion", status="cancelled", finished_at="2026-11-24T16:10:02.100200Z"),
-                        summary="A deletion that was cancelled",
-                    )
-                ],
-            )
-        },
         refuses=["not_cancellable"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
@@ -241,23 +247,16 @@ class CancelView(WritingView):
 class ApproveView(ComplianceView):
     scope = Scope.REQUESTS_APPROVE
 
-    @describe(
+    @_describe_decision(
+        ApproveBody,
+        ApproveReason.VERIFIED_WITH_CLIENT,
+        "accepted",
         operation_id="approveRequest",
         summary="Let a held request continue",
         description="""
             Past the reason for its hold; if there is another reason, it is held again. If the chatbot requires four
             eyes, a key approves what staff have filed; what a key has filed is approved in the console.
             """,
-        tag=REQUESTS,
-        request=_reason(ApproveBody, "verified_with_client", "Verified with the client"),
-        body_required=False,
-        responses={
-            200: OpenApiResponse(
-                RequestObject,
-                "The request, accepted.",
-                examples=[OpenApiExample("approved", example("deletion"), summary="Approved")],
-            )
-        },
         refuses=["not_held", "own_request"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
@@ -267,26 +266,13 @@ class ApproveView(ComplianceView):
 class RejectView(ComplianceView):
     scope = Scope.REQUESTS_APPROVE
 
-    @describe(
+    @_describe_decision(
+        RejectBody,
+        RejectReason.IDENTITY_NOT_CONFIRMED,
+        "rejected",
         operation_id="rejectRequest",
         summary="End a held request",
         description="It is not carried out, and forgets whom it named.",
-        tag=REQUESTS,
-        request=_reason(RejectBody, "identity_not_confirmed", "The person's identity is not confirmed"),
-        body_required=False,
-        responses={
-            200: OpenApiResponse(
-                RequestObject,
-                "The request, rejected.",
-                examples=[
-                    OpenApiExample(
-                        "rejected",
-                        example("deletion", status="rejected", finished_at="2026-11-24T16:10:02.100200Z"),
-                        summary="Rejected",
-                    )
-                ],
-            )
-        },
         refuses=["not_held"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:

@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
+from django.db import transaction
 
 from chatbots import changelog
 from chatbots.callback_urls import receiver_of
@@ -172,25 +171,14 @@ def take(token: UUID, *, room: int, busy: Mapping[int, int]) -> list[Taken]:
     Each chatbot gives an equal share, so no backlog makes another chatbot wait. Nothing is taken while as many other
     workers send as may at a time: one of a cluster's workers is always left for requests.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
-        cursor.execute(_OTHERS_AT_WORK, [token])
-        [(others,)] = cursor.fetchall()
-        if others >= most_workers():
-            return []
-        shares = _shares(cursor, room, busy)
+    with transaction.atomic():
+        execute(f"SELECT {BY_INDEX}, pg_advisory_xact_lock(%s)", [_MESSENGER_LOCK])
+        [(others,)] = fetch(_OTHERS_AT_WORK, [token])
+        shares = _shares(room, busy) if others < most_workers() else {}
         if not shares:
             return []
-        cursor.execute(
-            _TAKE,
-            {
-                "token": token,
-                "lease": LEASE_SECONDS,
-                "chatbots": array(shares),
-                "shares": array(shares.values()),
-            },
-        )
-        return [Taken(*row) for row in cursor.fetchall()]
+        values = {"token": token, "lease": LEASE_SECONDS, "chatbots": array(shares), "shares": array(shares.values())}
+        return [Taken(*row) for row in fetch(_TAKE, values)]
 
 
 def is_due() -> bool:
@@ -224,10 +212,9 @@ def let_rest(token: UUID, taken: Collection[Taken], *, receiver: tuple[int, str]
     _write(_REST, values)
 
 
-def _shares(cursor: CursorWrapper, room: int, busy: Mapping[int, int]) -> dict[int, int]:
+def _shares(room: int, busy: Mapping[int, int]) -> dict[int, int]:
     """Return how many may be taken of which chatbot. With more chatbots than room, a random sample."""
-    cursor.execute(_CHATBOTS)
-    free = {row[0]: PER_CHATBOT - busy.get(row[0], 0) for row in cursor.fetchall()}
+    free = {chatbot: PER_CHATBOT - busy.get(chatbot, 0) for (chatbot,) in fetch(_CHATBOTS)}
     waiting = [chatbot for chatbot, most in free.items() if most > 0]
     picked = random.sample(waiting, min(room, len(waiting)))
     return {chatbot: min(free[chatbot], room // len(picked)) for chatbot in picked}

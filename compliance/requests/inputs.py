@@ -153,11 +153,6 @@ def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_
     return Subject(None, None, [digest("conversation", public_id, one) for one in about.ids]), checked_url
 
 
-def find_uci(chatbot: Chatbot, uci_key: str) -> Variable:
-    """Return a chatbot's present or former UCI of this name; raises Refused as `ChatbotConfig.find_uci`."""
-    return ChatbotConfig(chatbot).find_uci(uci_key)
-
-
 def _check_reference(reference: str, about: Selector) -> None:
     if reference and not _REFERENCE.fullmatch(reference):
         raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")

@@ -13,7 +13,7 @@ from common.crypto import digest
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import is_retryable
-from compliance.requests.inputs import find_uci
+from compliance.requests.inputs import ChatbotConfig
 from compliance.requests.preview import similar
 from compliance.requests.preview.similar import Similar
 from compliance.requests.selectors import LONGEST_ID, ByConversations, ByUci, Selector
@@ -87,7 +87,7 @@ def about(chatbot: Chatbot, who: Selector) -> OfChatter:
         digests = [digest("conversation", chatbot.public_id, one) for one in who.ids]
         found = ComplianceRequest.objects.filter(conversation_digests__overlap=digests)
     else:
-        uci = find_uci(chatbot, who.key)
+        uci = ChatbotConfig(chatbot).find_uci(who.key)
         found = ComplianceRequest.objects.filter(
             chatbot=chatbot, variable=uci, uci_digest=digest("chatter", uci.public_id, who.value)
         )
@@ -161,7 +161,7 @@ def look_up(*, chatbot: Chatbot, what: LookupKind, text: str, key: str = "") -> 
 
 def _by_value(chatbot: Chatbot, who: ByUci) -> LookupResult:
     requests_about = about(chatbot, who)
-    variable = find_uci(chatbot, who.key)
+    variable = ChatbotConfig(chatbot).find_uci(who.key)
     [alike] = similar.find(chatbot_id=chatbot.pk, variable_id=variable.pk, values=[who.value])
     found = search.by_value(chatbot=chatbot, variable=variable, value=who.value)
     answer = LookupResult(found, requests_about.requests, requests_about.left_out, alike)
