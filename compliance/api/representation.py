@@ -7,11 +7,10 @@ from typing import Any
 from django.conf import settings
 
 from common.times import rfc3339
-from compliance.models import ComplianceRequest, Export, ExportFile
+from compliance.models import ComplianceRequest, Export
 from compliance.requests import results
 from compliance.requests.decisions import is_retryable
 from compliance.requests.results import Outcomes, conversations_done, counts_of, waits_for
-from conversations.models import DailyExtract
 
 Status = ComplianceRequest.Status
 
@@ -35,6 +34,7 @@ def represent_all(
 
 
 def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str, shows_key: bool) -> dict[str, Any]:
+    error = {"code": request.error_code, "detail": request.error_detail, "retryable": is_retryable(request)}
     return {
         "request_id": str(request.pk),
         "kind": request.kind,
@@ -58,9 +58,23 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
         "waiting_for": waits_for(request),
         "counts": counts_of(request),
         "export": _export(request, came_of, shows_key=shows_key),
-        "kept_exports": [_kept_export(kept) for kept in came_of.kept.get(request.pk, ())],
-        "delivered_extracts": [_delivered_extract(one) for one in came_of.delivered.get(request.pk, ())],
-        "error": _error(request),
+        # Never with a key.
+        "kept_exports": [
+            {
+                "request_id": str(kept.request_id),
+                "hosting": kept.hosting,
+                "finished_at": rfc3339(kept.finished_at),
+                "sha256": kept.sha256,
+                "expires_at": rfc3339(kept.expires_at),
+                "removed_at": rfc3339(kept.removed_at),
+            }
+            for kept in came_of.kept.get(request.pk, ())
+        ],
+        "delivered_extracts": [
+            {"day": one.day.isoformat(), "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
+            for one in came_of.delivered.get(request.pk, ())
+        ],
+        "error": error if request.status == Status.FAILED else None,
     }
 
 
@@ -86,43 +100,13 @@ def _export(request: ComplianceRequest, came_of: Outcomes, *, shows_key: bool) -
         "bytes": export.bytes,
         "sha256": export.sha256,
         "expires_at": rfc3339(export.expires_at),
-        "files": [_file(copy, shows_key=shows_key) for copy in came_of.copies.get(export.pk, ())],
-    }
-
-
-def _file(copy: ExportFile, *, shows_key: bool) -> dict[str, Any]:
-    """Return a copy of an uploaded file beside the export; the first of them are shown where they are many."""
-    return {
-        "file_id": copy.file_id,
-        "key": copy.key if shows_key else None,
-        "bytes": copy.bytes,
-        "sha256": copy.sha256,
-    }
-
-
-def _kept_export(kept: Export) -> dict[str, Any]:
-    """Return what a completed deletion has left of the chatter's exports: hosted copies until their grace is over,
-    and what lies in a client's bucket. Never a key."""
-    return {
-        "request_id": str(kept.request_id),
-        "hosting": kept.hosting,
-        "finished_at": rfc3339(kept.finished_at),
-        "sha256": kept.sha256,
-        "expires_at": rfc3339(kept.expires_at),
-        "removed_at": rfc3339(kept.removed_at),
-    }
-
-
-def _delivered_extract(one: DailyExtract) -> dict[str, Any]:
-    """Return a daily extract in the client's bucket that holds what a completed deletion erased."""
-    return {"day": one.day.isoformat(), "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
-
-
-def _error(request: ComplianceRequest) -> dict[str, Any] | None:
-    if request.status != Status.FAILED:
-        return None
-    return {
-        "code": request.error_code,
-        "detail": request.error_detail,
-        "retryable": is_retryable(request),
+        "files": [
+            {
+                "file_id": copy.file_id,
+                "key": copy.key if shows_key else None,
+                "bytes": copy.bytes,
+                "sha256": copy.sha256,
+            }
+            for copy in came_of.copies.get(export.pk, ())
+        ],
     }

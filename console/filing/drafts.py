@@ -21,8 +21,7 @@ from compliance.requests import idempotency, preview
 from compliance.requests.idempotency import ReplayKey, replay_key
 from compliance.requests.inputs import RequestInput
 from compliance.requests.preview import Preview, PreviewOfMany, preview_many
-from compliance.requests.preview.deletion import Deletion
-from compliance.requests.preview.export import Export
+from compliance.requests.preview.effects import Deletion, Export
 from compliance.requests.preview.subjects import Options
 from compliance.requests.selectors import ByConversations, ByUci, Selector
 from compliance.requests.submit import submit_many

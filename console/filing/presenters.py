@@ -9,7 +9,7 @@ from django.conf import settings
 from chatbots.models import Chatbot
 from compliance.models import ComplianceRequest
 from compliance.requests.preview import ChatterPreview, PreviewOfMany
-from compliance.requests.preview.deletion import Deletion
+from compliance.requests.preview.effects import Deletion
 from compliance.requests.preview.similar import Similar
 from compliance.requests.submit import CONSOLE_GRACE
 from console.filing.drafts import Draft, dump_subject

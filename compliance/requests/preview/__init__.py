@@ -15,9 +15,8 @@ from chatbots.models import Chatbot
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.inputs import ChatbotConfig, check
-from compliance.requests.preview import deletion, export, similar
-from compliance.requests.preview.deletion import Deletion, HoldReason
-from compliance.requests.preview.export import Export
+from compliance.requests.preview import effects, similar
+from compliance.requests.preview.effects import Deletion, Export, HoldReason
 from compliance.requests.preview.similar import Similar
 from compliance.requests.preview.subjects import MOST_NAMED, Finds, Options, Subjects, find, united
 from compliance.requests.selectors import ByUci, Selector
@@ -130,7 +129,7 @@ def preview_many(
         )
         each, held_by, by_kind = _examine(subjects, [kind], options)
         for value, finds, its_alike, its_holds in zip(digests, each, alike, held_by, strict=True):
-            chosen = finds.live if kind == Kind.DELETION else export.chosen_of(subjects, finds, options)
+            chosen = finds.live if kind == Kind.DELETION else effects.chosen_of(subjects, finds, options)
             previews[value] = ChatterPreview(
                 conversations=len(chosen),
                 messages=sum(one.message_count for one in chosen),
@@ -158,9 +157,9 @@ def _examine(
     is_deletion = Kind.DELETION in kinds
     return (
         each,
-        deletion.holds(subjects, each) if is_deletion else [[] for _ in each],
+        effects.holds(subjects, each) if is_deletion else [[] for _ in each],
         (
-            deletion.count(subjects, together, options) if is_deletion else None,
-            export.count(subjects, together, options) if Kind.EXPORT in kinds else None,
+            effects.count_deletion(subjects, together, options) if is_deletion else None,
+            effects.count_export(subjects, together, options) if Kind.EXPORT in kinds else None,
         ),
     )

@@ -14,7 +14,7 @@ from chatbots.models import Bucket, ChangeLogEntry, Chatbot, Variable
 from compliance.erasure import objects
 from compliance.errors import StepFailed
 from compliance.models import ComplianceRequest, Export
-from compliance.requests.preview import deletion, subjects
+from compliance.requests.preview import effects, subjects
 from compliance.requests.preview import similar as similar_values
 from conversations import uploads
 from conversations.models import Conversation, DailyExtract, Message
@@ -296,7 +296,7 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
     make_all()
     Message.objects.filter(sent_at=noon(day_after(FIRST))).delete()
     assert preview()["deletion"]["erased"]["extracts"] == 2
-    monkeypatch.setattr(deletion, "EXACT_MESSAGES", 1)
+    monkeypatch.setattr(effects, "EXACT_MESSAGES", 1)
     assert preview()["deletion"]["erased"]["extracts"] == 3
 
 

@@ -1,4 +1,4 @@
-"""What a deletion would erase, keep and be held by."""
+"""What a deletion would erase, keep and be held by, and what an export would hold."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from compliance.erasure.exports import EXPIRES_AT, blocking
 from compliance.erasure.scope import EXPORTS_HOLDING, IS_OWN, OWN_EXPORTS
 from compliance.inventory import ReachedBy, stores
 from compliance.models import ComplianceRequest
-from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Options, Subjects, Totals, total
+from compliance.requests.inputs import ChatbotConfig
+from compliance.requests.preview.subjects import MOST_NAMED, SUBJECTS, Finds, Found, Options, Subjects, Totals, total
 from compliance.storage_locations import OUT_OF_REACH
 from conversations.models import Identity, UploadedFile
 
@@ -108,7 +109,17 @@ class Deletion:
     found: Totals
 
 
-def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
+@dataclass(frozen=True)
+class Export:
+    """What an export would hold. `refused` is the code by which its filing would be refused now."""
+
+    found: Totals
+    files: int
+    shared_left_out: int
+    refused: str | None
+
+
+def count_deletion(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
     """Return what a deletion of these subjects, or several together, would do to what was found of them."""
     numbers = [conversation.number for conversation in finds.live]
     found = total(finds.live)
@@ -132,6 +143,23 @@ def count(subjects: Subjects, finds: Finds, options: Options) -> Deletion:
         exports_that_go=going[:MOST_NAMED],
         found=found,
     )
+
+
+def count_export(subjects: Subjects, finds: Finds, options: Options) -> Export:
+    """Return what exports of these subjects together would hold of what was found of them."""
+    chosen = chosen_of(subjects, finds, options)
+    return Export(
+        found=total(chosen),
+        files=count_files(subjects.chatbot, [one.number for one in chosen]) if options.include_files else 0,
+        shared_left_out=len(finds.unmarked) - len(chosen),
+        refused=None if ChatbotConfig(subjects.chatbot).has_bucket else "export_destination_missing",
+    )
+
+
+def chosen_of(subjects: Subjects, finds: Finds, options: Options) -> list[Found]:
+    """Return the conversations that an export would hold: shared ones where it says so, or names them by id."""
+    is_all = options.include_shared or subjects.conversation_digests is not None
+    return [one for one in finds.unmarked if is_all or not one.is_shared]
 
 
 def count_files(chatbot: Chatbot, numbers: Collection[int]) -> int:
