@@ -209,7 +209,8 @@ def _requeue(held: HeldClaim, error: Exception) -> None:
     if len(held.request_ids) > 1 or was_ended_by_operator(error):
         requeue.requeue_isolated(held)
     else:
-        code = "database_lost" if is_connection_lost(error) else "internal_error"
-        failure = StepFailed(code, f"The work stopped with an unforeseen error: {describe_kind(error)}.")
+        detail = f"The work stopped with an unforeseen error: {describe_kind(error)}."
+        lost = is_connection_lost(error)
+        failure = StepFailed("database_lost", detail) if lost else StepFailed("internal_error", detail)
         requeue.step_failed(held, {held.request_ids[0]: failure})
     held.release()
