@@ -106,7 +106,7 @@ def storage_rests_no_more() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _what_was_learned_of_the_storage() -> None:
+def _forget_storage_state() -> None:
     """Each test starts without knowledge of the operator's storage, like a new process."""
     storage_rests_no_more()
 

@@ -20,7 +20,7 @@ class Received:
     body: bytes
 
     @property
-    def told(self) -> dict[str, Any]:
+    def payload(self) -> dict[str, Any]:
         told: dict[str, Any] = json.loads(self.body)
         return told
 
@@ -54,7 +54,7 @@ class Receiver:
 
     @property
     def events(self) -> list[str]:
-        return [one.told["event"] for one in self.received]
+        return [one.payload["event"] for one in self.received]
 
     def _answer(self) -> int:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]

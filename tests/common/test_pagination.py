@@ -40,7 +40,9 @@ def page(url: str, shape: type[CursorPages] = Newest) -> dict[str, Any]:
     return answer
 
 
-def walk(url: str | None, shape: type[CursorPages] = Newest, *, towards: str = "next") -> Iterator[dict[str, Any]]:
+def follow_pages(
+    url: str | None, shape: type[CursorPages] = Newest, *, towards: str = "next"
+) -> Iterator[dict[str, Any]]:
     while url:
         answer = page(url, shape)
         yield answer
@@ -57,11 +59,11 @@ def numbers(chatbot: Chatbot) -> list[int]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 11, 12, 13])
 def test_paging_both_ways_returns_each_row_once_also_at_equal_instants(numbers: list[int], limit: int) -> None:
-    forth = list(walk(f"/list?limit={limit}"))
+    forth = list(follow_pages(f"/list?limit={limit}"))
     assert [one for answer in forth for one in answer["results"]] == numbers
     assert forth[0]["previous"] is None
     assert {len(answer["results"]) for answer in forth[:-1]} <= {limit}
-    back = list(walk(forth[-1]["previous"], towards="previous"))
+    back = list(follow_pages(forth[-1]["previous"], towards="previous"))
     seen = [one for answer in reversed(back) for one in answer["results"]]
     assert seen + forth[-1]["results"] == numbers
     if back:
@@ -69,7 +71,7 @@ def test_paging_both_ways_returns_each_row_once_also_at_equal_instants(numbers: 
 
 
 def test_ascending_order_works_too(numbers: list[int]) -> None:
-    forth = list(walk("/list?limit=5", Oldest))
+    forth = list(follow_pages("/list?limit=5", Oldest))
     assert [one for answer in forth for one in answer["results"]] == sorted(numbers)
     assert page(forth[2]["previous"], Oldest)["results"] == sorted(numbers)[5:10]
 
@@ -79,7 +81,7 @@ def test_added_or_removed_rows_do_not_shift_pages(chatbot: Chatbot, numbers: lis
     # Rows already shown, the row that the cursor names, and a later row.
     Conversation.objects.filter(pk__in=[*numbers[:3], numbers[4]]).delete()
     ConversationFactory.create(chatbot=chatbot, started_at=NOON + timedelta(days=1))
-    rest = [one for answer in walk(first["next"]) for one in answer["results"]]
+    rest = [one for answer in follow_pages(first["next"]) for one in answer["results"]]
     assert rest == [numbers[3], *numbers[5:]]
 
 

@@ -24,12 +24,12 @@ SAID = {
 }
 
 
-def tell(request: HttpRequest) -> HttpResponse:
+def echo(request: HttpRequest) -> HttpResponse:
     kept = sorted(name for name in request.headers if name in SAID)
     return HttpResponse(f"{request.scheme} {client_address(request)} {request.get_host()} {','.join(kept)}")
 
 
-urlpatterns = [path("tell", tell)]
+urlpatterns = [path("echo", echo)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +40,19 @@ def _behind_a_proxy(settings: Settings) -> None:
     settings.PROXY_NETWORKS = (ip_network("10.1.0.0/16"), ip_network("fd00::/8"))
 
 
-def told(caller: str) -> str:
-    environ = RequestFactory().get("/tell", headers={**SAID, "Host": "testserver"}, REMOTE_ADDR=caller).environ
+def echoed(caller: str) -> str:
+    environ = RequestFactory().get("/echo", headers={**SAID, "Host": "testserver"}, REMOTE_ADDR=caller).environ
     return b"".join(Handler()(environ, lambda *_: None)).decode()
 
 
 @pytest.mark.parametrize("proxy", ["10.1.2.3", "fd00::1", "::ffff:10.1.2.3", "localhost"])
 def test_the_address_and_scheme_from_a_trusted_proxy_are_used(proxy: str) -> None:
-    assert told(proxy) == "https 203.0.113.9 testserver X-Forwarded-For,X-Forwarded-Proto"
+    assert echoed(proxy) == "https 203.0.113.9 testserver X-Forwarded-For,X-Forwarded-Proto"
 
 
 @pytest.mark.parametrize("caller", ["10.2.0.1", "203.0.113.1", "::ffff:10.2.0.1", "fe80::1"])
 def test_headers_of_untrusted_clients_are_ignored(caller: str) -> None:
-    answer = told(caller)
+    answer = echoed(caller)
     assert answer.startswith("http ")
     assert "203.0.113.9" not in answer
     assert answer.endswith("testserver ")
@@ -60,4 +60,4 @@ def test_headers_of_untrusted_clients_are_ignored(caller: str) -> None:
 
 def test_without_a_proxy_forwarded_headers_are_ignored(settings: Settings) -> None:
     settings.BEHIND_PROXY, settings.SECURE_PROXY_SSL_HEADER = False, None
-    assert told("10.1.2.3") == "http 10.1.2.3 testserver "
+    assert echoed("10.1.2.3") == "http 10.1.2.3 testserver "

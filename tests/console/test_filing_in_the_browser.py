@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 
-def looked_at(page: Page, name: str) -> None:
+def check_page(page: Page, name: str) -> None:
     """Check a page in both themes and on a small screen."""
     for scheme in SCHEMES:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -57,16 +57,16 @@ def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/")
     page = watched.page
     expect(page.get_by_label("Conversation IDs")).to_be_hidden()
-    looked_at(page, "one")
+    check_page(page, "one")
     page.get_by_label("UCI value", exact=True).fill("m00012 ")
     page.get_by_label("Delete: erase their data").check()
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("No data found.")).to_be_visible()
-    looked_at(page, "one-alike")
+    check_page(page, "one-alike")
     page.get_by_role("button", name=re.compile("Did you mean M00012 ?[?]")).click()
     typed = page.get_by_label("To confirm, type DELETE 13")
     expect(typed).to_be_visible()
-    looked_at(page, "one-preview")
+    check_page(page, "one-preview")
     button = page.get_by_role("button", name="File the deletion")
     expect(button).to_have_attribute("aria-disabled", "true")
     typed.fill("DELETE 12")
@@ -85,17 +85,17 @@ def _file_one(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
 def _file_many(chromium: Any, server: str, user: Any, chatbot: Chatbot) -> None:
     watched = signed_in(chromium, server, user, f"/admin/file/{chatbot.slug}/many/")
     page = watched.page
-    looked_at(page, "many")
+    check_page(page, "many")
     page.get_by_label("Delete: erase their data").check()
     page.get_by_label("Paste values, one per line").fill("M00013\nM00012 \nnobody\nnull\nM00013\n")
     page.get_by_role("button", name="Preview").click()
     typed = page.get_by_label("To confirm, type DELETE 1")
     expect(typed).to_be_visible()
-    looked_at(page, "many-preview")
+    check_page(page, "many-preview")
     typed.fill("DELETE 1")
     page.get_by_role("button", name="File the deletions").click()
     expect(page.get_by_text("3 requests filed, 1 refused.")).to_be_visible()
-    looked_at(page, "many-filed")
+    check_page(page, "many-filed")
     stays_at_home(watched, server)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()

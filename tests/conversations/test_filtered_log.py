@@ -101,7 +101,7 @@ def test_it_distinguishes_live_marked_and_deleted(chatbot: Chatbot) -> None:
     }
 
 
-def _walk(chatbot: Chatbot, filters: LogFilters) -> list[LogPage]:
+def _all_pages(chatbot: Chatbot, filters: LogFilters) -> list[LogPage]:
     pages = [page(chatbot, filters)]
     while pages[-1].older:
         pages.append(page(chatbot, filters, behind=pages[-1].older))
@@ -111,7 +111,7 @@ def _walk(chatbot: Chatbot, filters: LogFilters) -> list[LogPage]:
 def test_pages_follow_each_other_both_ways(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filtered_log, "PAGE_SIZE", 2)
     made = [ConversationFactory.create(chatbot=chatbot, started_at=at(number // 2)).pk for number in range(5)]
-    pages = _walk(chatbot, LogFilters())
+    pages = _all_pages(chatbot, LogFilters())
     assert [numbers(each) for each in pages] == [made[:2:-1], made[2:0:-1], made[:1]]
     assert pages[0].newer is None
     back = page(chatbot, behind=pages[2].newer, is_backwards=True)
@@ -131,7 +131,7 @@ def test_a_page_of_rare_ones_reports_how_far_it_searched_and_the_next_starts_the
         ConversationFactory.create(chatbot=chatbot, started_at=at(-number), has_push=number in rare).pk
         for number in range(10)
     ]
-    pages = _walk(chatbot, LogFilters(has_push=True))
+    pages = _all_pages(chatbot, LogFilters(has_push=True))
     assert [numbers(each) for each in pages] == [[made[2], made[3]], [], [made[9]]]
     assert [each.searched_to for each in pages] == [at(-3), at(-7), None]
     back = page(chatbot, LogFilters(has_push=True), behind=pages[2].newer, is_backwards=True)

@@ -193,7 +193,7 @@ def workers(count: int) -> Iterator[Callable[[Callable[[], T]], "Future[T]"]]:
         yield lambda work: pool.submit(run, work)
 
 
-def wait_until_someone_waits() -> None:
+def wait_until_blocked() -> None:
     """Return when a session of this database waits for a lock."""
     for _ in range(500):
         with connection.cursor() as cursor:
@@ -218,7 +218,7 @@ def test_it_waits_for_a_mark_and_then_refuses() -> None:
         with transaction.atomic():
             exclude_intake(chatbot.pk, number=7)
             intake = submit(lambda: results(chatbot, *late))
-            wait_until_someone_waits()
+            wait_until_blocked()
             request_id = erase(chatbot, "42", cutoff_at=timezone.now())
             Conversation.objects.update(deletion_request_id=request_id)
         outcomes = intake.result(timeout=20)
@@ -247,7 +247,7 @@ def test_a_later_mark_sees_all_of_it() -> None:
         taken_in = submit(intake)
         assert holding.wait(20)
         found = submit(mark)
-        wait_until_someone_waits()
+        wait_until_blocked()
         done.set()
         taken_in.result(timeout=20)
         assert len(found.result(timeout=20)) == 1
@@ -261,7 +261,7 @@ def test_it_lets_two_intakes_of_one_new_conversation_meet() -> None:
         with transaction.atomic():
             [first] = stored(chatbot, parsed("c-1"))
             other = submit(lambda: stored(chatbot, parsed("c-1", messages=[message("m1"), message("m9")])))
-            wait_until_someone_waits()
+            wait_until_blocked()
         [second] = other.result(timeout=20)
 
     assert (first.outcome, second.outcome, second.messages) == ("created", "updated", 1)

@@ -90,28 +90,28 @@ class Company:
         request_id: str = answer.json()["request_id"]
         return request_id
 
-    def told(self, request_id: str) -> dict[str, Any]:
+    def request_object(self, request_id: str) -> dict[str, Any]:
         """Return the request object."""
         answer: dict[str, Any] = self.caller.get(f"requests/{request_id}").json()
         return answer
 
     def status(self, request_id: str) -> str:
-        return str(self.told(request_id)["status"])
+        return str(self.request_object(request_id)["status"])
 
     def failure(self, request_id: str) -> str | None:
         """Return the code by which a request has failed, or None."""
-        error = self.told(request_id)["error"]
+        error = self.request_object(request_id)["error"]
         return error["code"] if error else None
 
     def retry(self, request_id: str) -> None:
         """Retry a failed request if it still has its selector."""
-        error = self.told(request_id)["error"]
+        error = self.request_object(request_id)["error"]
         if error and error["retryable"]:
             decisions.retry(request_id=UUID(request_id), actor="command")
 
     def is_over(self, request_id: str) -> bool:
         """Return whether it is completed, or failed with a selector that a later deletion has cleared."""
-        told = self.told(request_id)
+        told = self.request_object(request_id)
         return told["status"] == "completed" or (told["status"] == "failed" and not told["error"]["retryable"])
 
     def exported(self, subject: Subject, *, age: timedelta = timedelta(), **options: bool) -> Export:

@@ -13,7 +13,7 @@ def _silent(_caller: socket.socket) -> None:
     pass
 
 
-def _half_a_line(caller: socket.socket) -> None:
+def _half_a_header(caller: socket.socket) -> None:
     caller.sendall(b"GET /healt")
 
 
@@ -46,7 +46,7 @@ KINDS: dict[str, Callable[[socket.socket], None]] = {
     kind.__name__.strip("_"): kind
     for kind in (
         _silent,
-        _half_a_line,
+        _half_a_header,
         _dripping_head,
         _dripping_body,
         _dripping_chunks,

@@ -24,7 +24,7 @@ def test_a_cluster_sends_a_callback_for_a_completion(chatbot: Chatbot, storage: 
         wait_until(lambda: _delivered(receiver))
         [received] = receiver.received
     assert received.is_signed_with(signing.secret)
-    assert received.told["request_id"] == answer.json()["request_id"]
+    assert received.payload["request_id"] == answer.json()["request_id"]
     assert ComplianceRequest.objects.get().callback_url == ""
 
 

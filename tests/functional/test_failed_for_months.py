@@ -60,12 +60,12 @@ def test_a_deletion_failed_for_months_completes_when_retried(
     company: Company, storage: ObjectStorage, refusals: Refusals, what: str, subject: str
 ) -> None:
     deletion = failed_long_ago(company, refusals, SUBJECTS[subject], what)
-    assert company.told(deletion)["error"]["retryable"]
+    assert company.request_object(deletion)["error"]["retryable"]
     refusals.end()
     company.retry(deletion)
     settle()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["status"], told["result"], told["counts"]["conversations"]) == ("completed", "done", 1)
     assert found_anywhere(storage, ["c-1"]) == set()
 

@@ -66,7 +66,7 @@ def comes_true(what: Callable[[], bool], *, seconds: float) -> bool:
     return True
 
 
-def let_it_run_into_the_lock() -> None:
+def wait_until_blocked() -> None:
     """Wait until a statement waits for a lock. It is fine if none does, or only briefly."""
     comes_true(_is_any_waiting, seconds=1.5)
 
@@ -106,7 +106,7 @@ def test_intake_goes_on_while_a_deletion_waits_for_a_row(
     deletion = company.delete(subject)
     with frozen(number):
         claim = working()
-        let_it_run_into_the_lock()
+        wait_until_blocked()
         intake = Elsewhere(
             lambda: company.send(document("c-other", "carol", language="en"), document("c-new", "dave"))
         )
@@ -140,12 +140,12 @@ def test_rows_locked_meanwhile_are_erased_and_counted_once(company: Company) -> 
     both = [company.delete("alice"), company.delete("bob")]
     with frozen(number):
         claim = working()
-        let_it_run_into_the_lock()
+        wait_until_blocked()
     claim.end()
     settle()
 
     assert [company.status(each) for each in both] == ["completed", "completed"]
-    counts = [company.told(each)["counts"] for each in both]
+    counts = [company.request_object(each)["counts"] for each in both]
     assert [sum(one[name] for one in counts) for name in ("conversations", "messages", "identities")] == [1, 1, 2]
     assert attempts(*both) == [0, 0]
     assert not Claim.objects.exists()
@@ -206,7 +206,7 @@ def test_intake_and_a_continued_deletion_do_not_block_each_other(
         )
         assert intake.waits
         claim = working()
-        let_it_run_into_the_lock()
+        wait_until_blocked()
         claim.ends_within(0.5)
     results = intake.end()
     claim.end()

@@ -69,11 +69,11 @@ def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(
 ) -> None:
     company.talk("c-late", "carol", has_file=True)
     deletion = erased_alice(company)
-    assert company.told(deletion)["result"] == "nothing_found"
+    assert company.request_object(deletion)["result"] == "nothing_found"
     name_late(company)
     worker.sweep()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["status"], told["result"]) == ("completed", "done")
     counts, progress = told["counts"], told["progress"]
     assert (counts["conversations"], counts["messages"], counts["files"]) == (1, 1, 1)
@@ -90,7 +90,7 @@ def test_late_data_is_added_to_earlier_counts(company: Company) -> None:
     name_late(company)
     worker.sweep()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["result"], told["counts"]["conversations"], told["counts"]["messages"]) == ("done", 2, 2)
     assert (told["progress"]["conversations_done"], told["progress"]["conversations_total"]) == (2, 2)
     assert events(deletion).count("request.completed") == 1
@@ -105,7 +105,7 @@ def test_an_identity_without_a_stored_value_is_not_counted(company: Company, is_
     name_late(company)
     worker.sweep()
 
-    assert company.told(deletion)["counts"]["identities"] == 1
+    assert company.request_object(deletion)["counts"]["identities"] == 1
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
@@ -205,7 +205,7 @@ def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(
     worker.sweep()
     second = company.delete("alice")
     work()
-    told = company.told(second)
+    told = company.request_object(second)
     assert (told["status"], told["waiting_for"]) == ("accepted", "extracts")
 
     refusals.end()
@@ -250,7 +250,7 @@ def test_a_late_file_that_is_refused_is_removed_later_without_delaying_others(
     refusals.end()
     worker.sweep()
     assert is_erased(late)
-    assert [company.told(each)["counts"]["files"] for each in deletions] == [1, 1]
+    assert [company.request_object(each)["counts"]["files"] for each in deletions] == [1, 1]
     assert found_anywhere(storage, ["c-late", "c-other"]) == set()
 
 
@@ -265,7 +265,7 @@ def test_data_arriving_before_verification_costs_no_attempt(
     assert met
     settle()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["status"], attempts(deletion)) == ("completed", [0])
     assert "request.failed" not in events(deletion)
     assert is_erased(number)
@@ -277,7 +277,7 @@ def test_a_document_for_an_unused_id_is_new(company: Company) -> None:
     """A deletion by ids stores nothing about ids that it did not find."""
     deletion = company.delete(["c-new"])
     settle()
-    assert company.told(deletion)["result"] == "nothing_found"
+    assert company.request_object(deletion)["result"] == "nothing_found"
     [stored] = company.send(document("c-new"))
     assert became([stored]) == ["created"]
 

@@ -64,9 +64,9 @@ def filed(company: Company, meeting: str) -> tuple[str, str]:
     return deletion, company.export(exported, include_shared=isinstance(exported, str), include_files=True)
 
 
-def assert_made_again(company: Company, storage: ObjectStorage, numbers: dict[str, int], export: str) -> None:
+def assert_rebuilt(company: Company, storage: ObjectStorage, numbers: dict[str, int], export: str) -> None:
     """The export is complete with the remaining data, and the bucket contains only it and the remaining file."""
-    told = company.told(export)
+    told = company.request_object(export)
     assert (told["status"], told["error"], attempts(export)) == ("completed", None, [0])
     assert told["counts"]["conversations"] == 1
     assert words_in("c-bob") in storage.read(told["export"]["key"]).decode()
@@ -97,7 +97,7 @@ def test_an_export_is_rebuilt_without_data_erased_meanwhile(
     assert company.status(deletion) == "completed"
     assert is_erased(numbers["c-both"])
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
-    assert_made_again(company, storage, numbers, export)
+    assert_rebuilt(company, storage, numbers, export)
 
 
 @pytest.mark.parametrize("meeting", MEETINGS)
@@ -123,7 +123,7 @@ def test_a_deletion_between_snapshot_and_first_row_is_noticed_too(
 
     assert company.status(deletion) == "completed"
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
-    assert_made_again(company, storage, numbers, export)
+    assert_rebuilt(company, storage, numbers, export)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
     assert met
     settle()
     assert company.failure(deletion) == "storage_locked"
-    told = company.told(export)
+    told = company.request_object(export)
     assert (told["status"], attempts(export)) == ("completed", [0])
     assert words_in("c-both") not in storage.read(told["export"]["key"]).decode()
 
@@ -158,7 +158,7 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
     settle()
     assert company.status(deletion) == "completed"
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
-    assert_made_again(company, storage, numbers, export)
+    assert_rebuilt(company, storage, numbers, export)
 
 
 @pytest.mark.parametrize("gap", GAPS, ids=NAMES)
@@ -181,4 +181,4 @@ def test_a_deletion_of_other_conversations_does_not_delay_an_export(
     assert company.status(deletion) == "completed"
     assert events(export) == ["request.accepted", "request.started", "request.completed"]
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
-    assert_made_again(company, storage, numbers, export)
+    assert_rebuilt(company, storage, numbers, export)

@@ -34,7 +34,7 @@ def shared(company: Company) -> None:
 
 
 def kept_by(company: Company, request_id: str) -> list[str]:
-    return [export["request_id"] for export in company.told(request_id)["kept_exports"]]
+    return [export["request_id"] for export in company.request_object(request_id)["kept_exports"]]
 
 
 def release(export: Export) -> None:
@@ -55,7 +55,7 @@ def test_an_export_without_shared_conversations_is_not_changed(
     assert company.status(deletion) == "completed"
     assert storage.exists(str(export.key))
     assert kept_by(company, deletion) == []
-    assert company.told(deletion)["counts"]["exports"] == 0
+    assert company.request_object(deletion)["counts"]["exports"] == 0
     expires_at = export.expires_at
     export.refresh_from_db()
     assert export.expires_at == expires_at
@@ -84,7 +84,7 @@ def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
     deletion = company.delete(ALICE[alice])
     settle()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["status"], told["counts"]["exports"], told["kept_exports"]) == ("completed", 1, [])
     assert not storage.exists(str(export.key))
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
@@ -96,12 +96,12 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
 ) -> None:
     """It contains no conversation, but its key contains the value."""
     old, fresh = company.exported("alice", age=OLD), company.exported("alice")
-    assert company.told(str(fresh.request_id))["result"] == "nothing_found"
+    assert company.request_object(str(fresh.request_id))["result"] == "nothing_found"
     company.talk("c-alice", "alice")
     deletion = company.delete("alice", erase_exports=erases_exports)
     settle()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["status"], told["counts"]["exports"]) == ("completed", 2 if erases_exports else 1)
     assert kept_by(company, deletion) == ([] if erases_exports else [str(fresh.request_id)])
     assert [storage.exists(str(export.key)) for export in (old, fresh)] == [False, not erases_exports]
@@ -140,7 +140,7 @@ def test_two_deletions_that_need_an_export_removed_both_wait_for_it(
         settle()
         assert company.status(deletions[place]) == "completed"
         assert not storage.exists(str(export.key))
-    assert sum(company.told(each)["counts"]["exports"] for each in deletions) == 1
+    assert sum(company.request_object(each)["counts"]["exports"] for each in deletions) == 1
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
@@ -155,7 +155,7 @@ def test_a_kept_export_is_removed_by_the_next_deletion_of_its_own_chatter(
 
     assert [company.status(each) for each in (first, second)] == ["completed", "completed"]
     assert not storage.exists(str(export.key))
-    [kept] = company.told(first)["kept_exports"]
+    [kept] = company.request_object(first)["kept_exports"]
     assert (kept["request_id"], kept["removed_at"] is None) == (str(export.request_id), False)
     assert kept_by(company, second) == []
 

@@ -56,11 +56,11 @@ def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(com
     talk_much(company, rows.CHUNK_CONVERSATIONS + 1, "guest")
     deletion = company.delete("guest")
     work()
-    assert company.told(deletion)["hold_reason"] == "too_many_conversations"
+    assert company.request_object(deletion)["hold_reason"] == "too_many_conversations"
     decisions.approve(request_id=UUID(deletion), actor="command")
     settle()
 
-    told = company.told(deletion)
+    told = company.request_object(deletion)
     assert (told["status"], told["counts"]["conversations"]) == ("completed", rows.CHUNK_CONVERSATIONS + 1)
     with connection.cursor() as cursor:
         # Each row names the transaction that wrote it.
@@ -105,7 +105,7 @@ def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
     add_counts = completion.add_counts
 
     def look_and_add(counts: Any) -> None:
-        told.append(company.told(second)["progress"])
+        told.append(company.request_object(second)["progress"])
         add_counts(counts)
 
     monkeypatch.setattr(completion, "add_counts", look_and_add)

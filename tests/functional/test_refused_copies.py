@@ -39,7 +39,7 @@ def test_a_deletion_fails_while_a_copy_is_refused_and_removes_it_when_it_is_retr
     company.retry(deletion)
     settle()
     assert company.status(deletion) == "completed"
-    assert company.told(deletion)["counts"]["exports"] == 1
+    assert company.request_object(deletion)["counts"]["exports"] == 1
     assert found_anywhere(storage, ["c-1", "c-2"]) == {"c-2"}
     assert storage.exists(str(neighbours.key))
     assert ExportFile.objects.get().export_id == neighbours.pk

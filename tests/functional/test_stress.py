@@ -24,12 +24,12 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long(reason="
 
 @pytest.fixture
 def on_stage(capfd: pytest.CaptureFixture[str]) -> Iterator[Stage]:
-    def tell(what: str) -> None:
+    def report(what: str) -> None:
         with capfd.disabled():  # at once: it can take long
             print(what, flush=True)  # noqa: T201
 
-    tell(f"\nseed {SEED}, {SECONDS:.0f} s")
-    with versioned_bucket() as storage, stage(storage, tell=tell) as found:
+    report(f"\nseed {SEED}, {SECONDS:.0f} s")
+    with versioned_bucket() as storage, stage(storage, tell=report) as found:
         yield found
 
 

@@ -66,7 +66,7 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
     assert words_in("c-both") in storage.read(str(day.key)).decode()
     assert is_erased(shared)
     for request_id, erased in ((first, {"conversations": 1, "messages": 1, "identities": 2}), (second, {})):
-        told = company.told(request_id)
+        told = company.request_object(request_id)
         assert (told["status"], told["waiting_for"], told["error"]) == ("accepted", "extracts", None)
         assert (told["progress"]["extracts_done"], told["progress"]["extracts_total"]) == (0, 1)
         assert counted(told) == erased
@@ -75,7 +75,7 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
     refusals.end()
     settle()
     for request_id, erased in ((first, {"conversations": 1, "messages": 1, "identities": 2}), (second, {})):
-        told = company.told(request_id)
+        told = company.request_object(request_id)
         assert (told["status"], told["waiting_for"], told["result"]) == ("completed", None, "done")
         assert told["progress"] == {
             "conversations_done": 1,
@@ -107,7 +107,7 @@ def test_both_fail_at_a_day_that_cannot_be_built_and_complete_in_any_order(
         settle()
         assert company.status(requests[place]) == "completed"
         assert found_anywhere(storage, ["c-both"]) == set()
-    assert [company.told(each)["result"] for each in requests] == ["done", "done"]
+    assert [company.request_object(each)["result"] for each in requests] == ["done", "done"]
 
 
 def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
@@ -131,7 +131,7 @@ def test_the_first_completes_on_the_day_they_share_though_the_second_has_failed(
     company.retry(second)
     settle()
     assert company.status(second) == "completed"
-    assert [company.told(each)["counts"]["extracts"] for each in (first, second)] == [1, 1]
+    assert [company.request_object(each)["counts"]["extracts"] for each in (first, second)] == [1, 1]
     assert found_anywhere(storage, ["c-both", "c-bob"]) == set()
 
 
@@ -174,7 +174,7 @@ def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
     settle()
 
     for request_id in (first, second):
-        told = company.told(request_id)
+        told = company.request_object(request_id)
         assert told["status"] == "completed"
         [kept] = told["kept_exports"]
         assert (kept["request_id"], kept["removed_at"]) == (str(export.request_id), None)
@@ -186,7 +186,10 @@ def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
     type(export).objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     worker.sweep()
     assert found_anywhere(storage, ["c-both"]) == set()
-    assert [company.told(each)["kept_exports"][0]["removed_at"] is None for each in (first, second)] == [False, False]
+    assert [company.request_object(each)["kept_exports"][0]["removed_at"] is None for each in (first, second)] == [
+        False,
+        False,
+    ]
 
 
 def test_a_deletion_by_the_id_of_the_conversation_removes_the_export_that_was_kept_for_the_first(
@@ -212,7 +215,7 @@ def test_one_outage_is_one_entry_in_the_change_log_of_a_deletion_that_waits_for_
     requests = [company.delete("alice"), company.delete("carol")]
     for _ in range(3):
         work()
-    assert [company.told(each)["waiting_for"] for each in requests] == ["extracts", "extracts"]
+    assert [company.request_object(each)["waiting_for"] for each in requests] == ["extracts", "extracts"]
 
     refusals.end()
     settle()
@@ -228,10 +231,10 @@ def test_no_deletion_waits_for_days_before_it_starts_or_while_it_is_retried(
     company.make_day()
     refusals.busy.add(FILES)
     deletion, export = company.delete("alice"), company.export("carol")
-    assert [company.told(each)["waiting_for"] for each in (deletion, export)] == [None, None]
+    assert [company.request_object(each)["waiting_for"] for each in (deletion, export)] == [None, None]
     work()
-    assert [company.told(each)["status"] for each in (deletion, export)] == ["accepted", "completed"]
+    assert [company.request_object(each)["status"] for each in (deletion, export)] == ["accepted", "completed"]
     let_time_pass()
     refusals.end()
     settle()
-    assert [company.told(each)["waiting_for"] for each in (deletion, export)] == [None, None]
+    assert [company.request_object(each)["waiting_for"] for each in (deletion, export)] == [None, None]

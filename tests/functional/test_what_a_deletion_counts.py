@@ -35,7 +35,7 @@ def test_each_row_is_counted_once_for_the_deletion_that_erased_it(
         company.retry(each)
     settle()
 
-    counts = [company.told(each)["counts"] for each in requests]
+    counts = [company.request_object(each)["counts"] for each in requests]
     total = {name: sum(count[name] for count in counts) for name in counts[0]}
     assert total == {
         "conversations": 2,
@@ -73,7 +73,7 @@ def test_the_total_counts_rows_erased_by_another_deletion_once(
     company.retry(bobs)
     settle()
 
-    told = company.told(bobs)
+    told = company.request_object(bobs)
     assert (told["status"], told["progress"]["conversations_total"], told["counts"]["conversations"]) == (
         "completed",
         2,
@@ -96,7 +96,7 @@ def test_interrupted_uploads_are_removed_and_not_counted(
     deletion = company.delete("alice")
     settle()
 
-    assert company.told(deletion)["counts"]["files"] == 1
+    assert company.request_object(deletion)["counts"]["files"] == 1
     assert not UploadedFile.objects.exists()
     assert list(storage.versions(FILES)) == []
 
@@ -108,4 +108,4 @@ def test_the_earlier_deletion_of_a_claim_counts_shared_rows(company: Company) ->
     ComplianceRequest.objects.filter(pk=first).update(seq=0)
     settle()
 
-    assert [company.told(each)["counts"]["messages"] for each in (first, second)] == [1, 0]
+    assert [company.request_object(each)["counts"]["messages"] for each in (first, second)] == [1, 0]

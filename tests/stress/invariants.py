@@ -33,16 +33,16 @@ def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
         if row is None or not row.is_empty:
             raise Broken(2, "rows", f"{deletion} is completed, and {_name(place)} still has rows: {row}")
     objects = look.objects()
-    allowed = [export for export in truth.exports if _may_still_lie_there(deletion, export)]
+    allowed = [export for export in truth.exports if _may_be_in_grace(deletion, export)]
     _expect_nowhere(deletion.certain, objects, allowed, f"{deletion} is completed")
     for export in truth.exports:
         is_earlier = export.completed_at is not None and export.completed_at < deletion.asked_at
         has_to_go = is_earlier and _is_of_the_same(deletion, export) and export not in allowed
-        if has_to_go and export.key and _lies_there(export, objects):
+        if has_to_go and export.key and _is_in_bucket(export, objects):
             raise Broken(2, "own export", f"{deletion} is completed, and the chatter's {export} is still there")
 
 
-def _may_still_lie_there(deletion: Filed, export: Filed) -> bool:
+def _may_be_in_grace(deletion: Filed, export: Filed) -> bool:
     """Return whether the export may be in its grace: finished less than a week before the deletion was filed."""
     if export.status != "completed" or (export.aged_at is not None and export.aged_at < deletion.asked_at):
         return False
@@ -110,7 +110,7 @@ def exports_are_accounted_for(truth: Truth, objects: list[Found]) -> None:
     for export in truth.exports:
         if not export.is_hosted_export or export.held is None or export.key is None:
             continue
-        if _lies_there(export, objects):
+        if _is_in_bucket(export, objects):
             continue
         fresh = export.aged_at is None
         reasons = [
@@ -167,7 +167,7 @@ def events_and_counts(truth: Truth, gone: list[Said], look: Onlooker) -> None:
         raise Broken(4, "counts", f"files: erased {least} to {most}, counted {files}")
 
 
-def _lies_there(export: Filed, objects: list[Found]) -> bool:
+def _is_in_bucket(export: Filed, objects: list[Found]) -> bool:
     return any(found.key == export.key for found in objects)
 
 

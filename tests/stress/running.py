@@ -158,7 +158,7 @@ class Play:
                 actor.go_on()
                 self._settle(actor)
         states: list[list[tuple[str, str]]] = []
-        while (waiting := self._waiting()) and not _stands_still(states):
+        while (waiting := self._waiting()) and not _is_stuck(states):
             self._random.shuffle(waiting)
             self._decide_all(waiting)
             for rule in (("leases",), ("hour",), ("work", "w1", None)):
@@ -250,7 +250,7 @@ class Play:
             if request.key and one.is_hosted_export:
                 self._note_key(one, request.key)
         if self._is_in_order:
-            self._see_what_is_gone({request.id for request in requests if request.key})
+            self._note_removed_exports({request.id for request in requests if request.key})
         new = [
             one for request in requests if (one := names[request.id]).status == "completed" and not one.completed_at
         ]
@@ -271,7 +271,7 @@ class Play:
                 other.key = None
         export.key = key
 
-    def _see_what_is_gone(self, with_keys: set[UUID]) -> None:
+    def _note_removed_exports(self, with_keys: set[UUID]) -> None:
         for export in self.truth.exports:
             if export.key and export.gone_with is None and export.id not in with_keys:
                 export.gone_with = frozenset(one.name for one in self.truth.deletions if one.has_begun)
@@ -336,5 +336,5 @@ def _stopping(jitter: Callable[[], None], steps: int, *, dies: bool) -> Callable
     return wait
 
 
-def _stands_still(states: list[list[tuple[str, str]]]) -> bool:
+def _is_stuck(states: list[list[tuple[str, str]]]) -> bool:
     return len(states) >= _ROUNDS or (len(states) >= 3 and states[-1] == states[-2] == states[-3])

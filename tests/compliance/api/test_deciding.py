@@ -210,7 +210,7 @@ def while_locked(
     holding = Elsewhere(hold)
     gate.wait_for_someone()
     begun = [Elsewhere(call) for call in calls]
-    wait_until_they_wait(len(calls))
+    wait_until_blocked(len(calls))
     if meanwhile:
         meanwhile()
     gate.open()
@@ -218,7 +218,7 @@ def while_locked(
     return [one.end() for one in begun]
 
 
-def wait_until_they_wait(number: int) -> None:
+def wait_until_blocked(number: int) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with connection.cursor() as cursor:

@@ -23,7 +23,7 @@ def caller(chatbot: Chatbot) -> TokenCaller:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_filed_by_a_refusal(db: None) -> Any:
+def _refusals_store_nothing(db: None) -> Any:
     """For every test: a call without a 200 response has stored nothing."""
     accepted: list[int] = []
     original = Caller.post

@@ -81,7 +81,7 @@ def carried_out(caller: TokenCaller, path: str, drain: Drain, value: str = "alic
     return answer
 
 
-def as_told(deletion: dict[str, Any]) -> dict[str, Any]:
+def expected_preview(deletion: dict[str, Any]) -> dict[str, Any]:
     """Return the preview that a completed deletion should have had."""
     kept = deletion["kept_exports"]
     return {
@@ -154,7 +154,7 @@ def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain
     assert told["deletion"]["exports_that_go"] == gone
     assert told["deletion"]["kept"]["delivered_exports"] == told["deletion"]["kept"]["delivered_extracts"] == 1
     done = carried_out(caller, "data-deletion", drain, erase_exports=erase_exports)
-    assert as_told(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
+    assert expected_preview(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
     assert ComplianceRequest.objects.get(pk=done["request_id"]).shared_conversations == 1
     removed = Export.objects.filter(removed_at__isnull=False).values_list("request_id", flat=True)
     assert {str(request_id) for request_id in removed} == set(gone)
@@ -203,7 +203,7 @@ def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, pa
     done = caller.get(f"requests/{filed.json()['request_id']}").json()
     assert done["counts"]["conversations"] == 3
     if path == "data-deletion":
-        assert as_told(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
+        assert expected_preview(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
         assert (told["deletion"]["shared_conversations"], told["deletion"]["kept"]["exports"]) == (1, 1)
         assert [one["request_id"] for one in done["kept_exports"]] == [kept]
     else:
@@ -378,4 +378,4 @@ def test_a_preview_counts_client_copies_whose_key_an_earlier_deletion_cleared(
 
     kept = preview("bob")["deletion"]["kept"]
     assert kept["delivered_exports"] == 1
-    assert kept == as_told(carried_out(caller, "data-deletion", drain, "bob"))["kept"]
+    assert kept == expected_preview(carried_out(caller, "data-deletion", drain, "bob"))["kept"]

@@ -300,7 +300,7 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
             keys = [(each, Answer(first)) for each in key.all([0])]
             assert insert.store([], grace=None, due_in=timedelta(), replay=key, keys=keys)
             is_open.set()
-            wait_until_somebody_waits(cursor)
+            wait_until_blocked(cursor)
             transaction.set_rollback(not commits)
 
     def later_call() -> Any:
@@ -313,7 +313,7 @@ def test_a_call_waits_for_the_one_with_the_same_key(bot, at_once, commits):
     assert (filed(), Replay.objects.count()) == (1 if commits else 2, 1)
 
 
-def wait_until_somebody_waits(cursor: Any) -> None:
+def wait_until_blocked(cursor: Any) -> None:
     for _ in range(200):
         cursor.execute("SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
         if cursor.fetchall():

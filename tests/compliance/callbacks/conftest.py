@@ -10,7 +10,7 @@ from tests.receivers import Receiver, receiving
 
 
 @pytest.fixture(autouse=True)
-def _nobody_rests() -> Iterator[None]:
+def _no_paused_receivers() -> Iterator[None]:
     RECEIVERS.forget()
     yield
     RECEIVERS.forget()

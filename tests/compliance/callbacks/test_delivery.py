@@ -62,7 +62,7 @@ def test_a_completion_is_sent_once_signed_and_without_personal_data(
     assert received.headers["X-Mindsay-Key"] == signing.api_key.prefix
     assert received.is_signed_with(signing.secret)
     assert not received.is_signed_with("another secret")
-    assert received.told == {
+    assert received.payload == {
         "callback_id": str(only().pk),
         "event": "request.completed",
         "chatbot": "acme",
@@ -111,7 +111,7 @@ def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(
 
     deliver()
 
-    told = {one.told["request_id"]: one.path for one in receiver.received}
+    told = {one.payload["request_id"]: one.path for one in receiver.received}
     assert told == {str(requests[0].pk): "/chatbot", str(requests[1].pk): "/own"}
     assert Callback.objects.count() == 2
     assert set(receiver.events) == {"request.cancelled"}
@@ -128,7 +128,7 @@ def test_each_state_is_sent_in_order(
 
     deliver()
 
-    assert [(one.told["event"], one.told["hold_reason"]) for one in receiver.received] == [
+    assert [(one.payload["event"], one.payload["hold_reason"]) for one in receiver.received] == [
         ("request.on_hold", "awaiting_approval"),
         ("request.rejected", None),
     ]
@@ -143,7 +143,7 @@ def test_a_failure_is_sent_and_the_address_kept_for_the_retry(
     drain()
     deliver()
     request.refresh_from_db()
-    assert [one.told["error_code"] for one in receiver.received] == ["export_destination_missing"]
+    assert [one.payload["error_code"] for one in receiver.received] == ["export_destination_missing"]
     assert request.callback_url == receiver.url()
 
     chatbot.bucket.save(force_insert=True)
@@ -168,7 +168,7 @@ def test_a_callback_is_sent_when_the_last_attempt_is_lost(
 
     request.refresh_from_db()
     assert (receiver.events, request.status) == (["request.failed"], "failed")
-    assert receiver.received[0].told["error_code"] == "worker_lost"
+    assert receiver.received[0].payload["error_code"] == "worker_lost"
 
 
 def test_no_callback_is_sent_when_an_earlier_attempt_is_lost(
@@ -199,7 +199,7 @@ def test_retries_wait_longer_each_time_and_keep_the_id(chatbot: Chatbot, signing
         RECEIVERS.forget()
         deliver()
 
-    assert len({one.told["callback_id"] for one in receiver.received}) == 1
+    assert len({one.payload["callback_id"] for one in receiver.received}) == 1
     assert len(receiver.received) == 4  # redirects are not followed
     assert only().state == State.DELIVERED
     # Random, from one second up to 30, 60, 120.
@@ -257,7 +257,7 @@ def test_callbacks_of_a_killed_worker_are_sent_again_and_it_writes_nothing(
 
     due_now()
     deliver()
-    assert [one.told["callback_id"] for one in receiver.received] == [str(only().pk)] * 2
+    assert [one.payload["callback_id"] for one in receiver.received] == [str(only().pk)] * 2
     delivered = Callback.objects.values().get()
     assert delivered["state"] == State.DELIVERED
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 URL = "https://hooks.example.com/privacy-5813"
 
 
-def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_name_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(*_: object) -> None:
         raise AssertionError("the name service was asked")
 
@@ -33,7 +33,7 @@ def asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_requests_address_is_stored_without_resolving_it(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    asks_nobody(monkeypatch)
+    forbid_name_lookups(monkeypatch)
     answer = signing.post(path, ALICE | {"callback_url": "HTTPS://Hooks.Example.com:443/Privacy%20x"})
     assert answer.status_code == 200
     assert "callback" not in answer.text
@@ -67,7 +67,7 @@ def test_a_requests_address_is_stored_without_resolving_it(
 def test_an_unusable_address_or_one_with_the_value_is_refused(
     chatbot: Chatbot, signing: SigningCaller, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    asks_nobody(monkeypatch)
+    forbid_name_lookups(monkeypatch)
     answer = signing.post("data-deletion", ALICE | {"callback_url": url})
     assert list(pointers(answer)) == ["/callback_url"]
     assert "alice" not in answer.text.lower()
@@ -153,7 +153,7 @@ def test_the_console_sets_it_and_shows_members_its_host_alone(
     assert chatbot.callback_url == "https://hooks.example.com/secret"
     monkeypatch.undo()
     # Unchanged, so not resolved.
-    asks_nobody(monkeypatch)
+    forbid_name_lookups(monkeypatch)
     assert_saved(save(admin_client, chatbot, "rules", **rules_of(chatbot, grace_minutes=5)), chatbot, "rules")
     wrong = rules_of(chatbot, callback_url="https://u@hooks.example.com/")
     assert_refused(save(admin_client, chatbot, "rules", **wrong), "no login")

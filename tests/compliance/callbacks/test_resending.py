@@ -59,8 +59,8 @@ def test_it_sends_a_request_s_callbacks_again_with_the_same_ids(
     assert answer.status_code == 200
     assert [one["state"] for one in answer.json()["callbacks"]] == ["waiting"]
     [received] = receiver.received
-    assert (received.path, received.told["callback_id"]) == ("/own", str(given_up.pk))
-    assert CallbackBody.model_validate(received.told).model_dump().keys() == received.told.keys()
+    assert (received.path, received.payload["callback_id"]) == ("/own", str(given_up.pk))
+    assert CallbackBody.model_validate(received.payload).model_dump().keys() == received.payload.keys()
     entry = ChangeLogEntry.objects.get(request_id=request_.pk)
     assert (entry.event, entry.actor) == ("callback.resent", f"api:{caller.api_key.prefix}")
     assert entry.data == {"callback": str(given_up.pk), "event": "request.cancelled"}

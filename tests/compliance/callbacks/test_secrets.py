@@ -49,7 +49,7 @@ def test_a_callback_is_signed_as_standard_webhooks_has_it(
 
     received = told(chatbot, receiver)
 
-    assert received.headers["webhook-id"] == received.told["callback_id"]
+    assert received.headers["webhook-id"] == received.payload["callback_id"]
     assert received.is_webhook_of(secret)
     assert not received.is_webhook_of(make(chatbot))
     assert not signed_by_the_key(received)

@@ -245,7 +245,7 @@ def test_a_receiver_that_failed_several_times_in_a_run_is_called_later(
         other = callback_to(chatbot, receiver.url(), "other")
         theirs = callback_to(neighbour, broken.url())
         deliver()
-        ours = [one for one in broken.received if one.told["chatbot"] == "acme"]
+        ours = [one for one in broken.received if one.payload["chatbot"] == "acme"]
     assert breaker.FAILURES <= len(ours) <= breaker.FAILURES + 4
     resting = Callback.objects.filter(last_error="receiver_resting")
     assert resting.count() == 30 - len(ours)

@@ -295,14 +295,14 @@ def test_days_of_conversations_named_during_verification_are_waited_for(
     request = deletion_of(chatbot, "dave")
     original = verify.verify
 
-    def look_again(request_ids: Any, **options: bool) -> Any:
+    def name_then_verify(request_ids: Any, **options: bool) -> Any:
         monkeypatch.undo()
         naming = update(bobs, custom_variables={"member_id": "dave"})
         [named] = Elsewhere(lambda: store(chatbot=chatbot, documents=[naming])).end()
         assert named.errors[0].code == "chatter_erased"
         return original(request_ids, **options)
 
-    monkeypatch.setattr(verify, "verify", look_again)
+    monkeypatch.setattr(verify, "verify", name_then_verify)
     work_on_next()
     request.refresh_from_db()
     assert (request.status, request.attempts) == ("accepted", 0)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
+def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat objects just written as old; S3 returns whole seconds."""
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
 

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_too_young(monkeypatch: pytest.MonkeyPatch) -> None:
+def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat objects just written as old; S3 returns whole seconds."""
     monkeypatch.setattr(scan, "SAFETY_AGE", timedelta(seconds=-2))
 
@@ -97,11 +97,11 @@ def test_the_row_is_checked_again_before_a_removal(whole, storage, chatbot, monk
     look = scan.still_orphaned
 
     @role("owner")
-    def one_gets_a_row(found: Sequence[scan.Orphan]) -> list[scan.Orphan]:
+    def give_one_a_row(found: Sequence[scan.Orphan]) -> list[scan.Orphan]:
         export_with(chatbot, EXPORT + "2")
         return look(found)
 
-    monkeypatch.setattr("compliance.reconciliation.report.still_orphaned", one_gets_a_row)
+    monkeypatch.setattr("compliance.reconciliation.report.still_orphaned", give_one_a_row)
 
     assert reconcile("--fix", "--force", code=3)["fixed"] == {"orphans": 1}
     assert EXPORT + "2" in keys(storage)

@@ -146,11 +146,11 @@ def test_an_invalid_preview_is_refused(chatbot, monkeypatch):
 def test_a_thousand_values_take_as_many_queries_as_ten(chatbot):
     IdentityFactory.create(conversation=conversation_of(chatbot, "v1"), variable=uci_of(chatbot), value="V2")
 
-    def questions(number: int) -> int:
+    def count_queries(number: int) -> int:
         with CaptureQueriesContext(
             connection,
         ) as asked:
             assert len(many(chatbot, *(f"v{one}" for one in range(number))).chatters) == number
         return len(asked)
 
-    assert questions(10) == questions(1_000)
+    assert count_queries(10) == count_queries(1_000)

@@ -158,12 +158,12 @@ def test_only_one_of_two_workers_gets_a_bucket(monkeypatch: pytest.MonkeyPatch) 
     drawn = Barrier(2)
     pick = scheduling.pick_bucket
 
-    def draw_together(*given: Any) -> scheduling.BucketRequests | None:
+    def pick_together(*given: Any) -> scheduling.BucketRequests | None:
         found = pick(*given)
         drawn.wait(30)
         return found
 
-    monkeypatch.setattr(scheduling, "pick_bucket", draw_together)
+    monkeypatch.setattr(scheduling, "pick_bucket", pick_together)
 
     def take() -> HeldClaim | None:
         try:

@@ -15,7 +15,7 @@ from compliance.requests import decisions
 from compliance.work import claims
 from conversations.models import UploadedFile
 from tests import factories
-from tests.compliance.work.test_failures import let_them_try_again
+from tests.compliance.work.test_failures import end_back_offs
 from tests.factories import conversation_of, deletion_of, export_of
 
 Status = ComplianceRequest.Status
@@ -67,7 +67,7 @@ def test_retries_of_unavailable_storage_wait_longer_each_time(chatbot, storage, 
         request.refresh_from_db()
         assert request.status == Status.ACCEPTED
         waits.append(round((request.not_before - timezone.now()).total_seconds() / 5))
-        let_them_try_again()
+        end_back_offs()
     worker.drain(seconds=60)
 
     request.refresh_from_db()
@@ -94,7 +94,7 @@ def test_a_short_refusal_fails_no_request(chatbot, storage, monkeypatch) -> None
         request.refresh_from_db()
         assert request.status == Status.ACCEPTED
         waits.append(round((request.not_before - timezone.now()).total_seconds() / 5))
-        let_them_try_again()
+        end_back_offs()
     worker.drain(seconds=60)
 
     request.refresh_from_db()
@@ -110,7 +110,7 @@ def test_a_refusal_that_stays_fails_at_the_last_of_its_attempts(chatbot, storage
     monkeypatch.setattr(ObjectStorage, "put", refused)
     for _ in range(errors.REFUSED_ATTEMPTS):
         worker.drain(seconds=60)
-        let_them_try_again()
+        end_back_offs()
 
     request.refresh_from_db()
     assert (request.status, request.error_code, request.attempts) == (Status.FAILED, "storage_access_denied", 4)

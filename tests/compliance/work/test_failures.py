@@ -34,7 +34,7 @@ Lane = ComplianceRequest.Lane
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def let_them_try_again() -> None:
+def end_back_offs() -> None:
     """Simulate the end of the back-off."""
     ComplianceRequest.objects.filter(status=Status.ACCEPTED).update(not_before=None)
 
@@ -64,7 +64,7 @@ def test_a_poison_request_costs_other_requests_no_attempt(chatbot, storage, pois
 
     for _ in range(claims.MAX_ATTEMPTS):
         worker.drain(seconds=60)
-        let_them_try_again()
+        end_back_offs()
 
     others = ComplianceRequest.objects.exclude(pk=bad.pk)
     assert set(others.values_list("status", "attempts")) == {(Status.COMPLETED, 0)}
