@@ -500,7 +500,7 @@ class Migration(migrations.Migration):
                             ("address_refused", "The address leads into a private network"),
                             ("tls_failed", "The connection could not be encrypted, or the certificate does not fit"),
                             ("bad_answer", "What came back is not HTTP"),
-                            ("bad_status", "The answer is not one of success"),
+                            ("bad_status", "The response status is not a success"),
                             (
                                 "signing_key_missing",
                                 "The chatbot has neither a callback secret nor an active signing key",

@@ -30,7 +30,7 @@ class Callback(models.Model):
         ADDRESS_REFUSED = "address_refused", "The address leads into a private network"
         TLS_FAILED = "tls_failed", "The connection could not be encrypted, or the certificate does not fit"
         BAD_ANSWER = "bad_answer", "What came back is not HTTP"
-        BAD_STATUS = "bad_status", "The answer is not one of success"
+        BAD_STATUS = "bad_status", "The response status is not a success"
         SIGNING_KEY_MISSING = (
             "signing_key_missing",
             "The chatbot has neither a callback secret nor an active signing key",

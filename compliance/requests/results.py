@@ -26,7 +26,7 @@ Status = ComplianceRequest.Status
 COUNTED: Mapping[str, str] = {
     "conversations": "Conversations",
     "messages": "Messages",
-    "identities": "Identities",
+    "identities": "UCI values",
     "variable_values": "Values of other variables",
     "files": "Uploaded files",
     "exports": "Earlier exports",

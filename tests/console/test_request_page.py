@@ -143,7 +143,7 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
     assert [(one.label, one.number, one.kept) for one in answer.context["counts"]][:3] == [
         ("Conversations", 2, 2),
         ("Messages", 6, None),
-        ("Identities", 2, None),
+        ("UCI values", 2, None),
     ]
     assert ", ".join(str(one.pk) for one in erased) in answer.text
     for said in (
