@@ -12,7 +12,7 @@ Status = ComplianceRequest.Status
 # Not over, so they can become overdue.
 OPEN = (Status.ACCEPTED, Status.PROCESSING, Status.ON_HOLD, Status.FAILED)
 
-DUE_SOON_WITHIN = timedelta(days=7)
+DUE_SOON_WITHIN = timedelta(days=3)
 
 # Due soon leaves out what was filed with no more time than that: it would be due soon from its first moment on.
 IS_OVERDUE = Q(due_at__lte=Now())

@@ -36,7 +36,7 @@ FAILURES: Mapping[str, Help] = {
         "The detail says which. Retry; if it stays, look at the storage's own log.",
     ),
     "worker_lost": Help(
-        "The worker stopped in the middle, five times.",
+        "The worker stopped in the middle of the work.",
         "Look for kills (memory, deploys) in the system's log. Retry.",
     ),
     "internal_error": Help(
@@ -44,7 +44,7 @@ FAILURES: Mapping[str, Help] = {
         "Look for `claim.failed` in the worker's log. Report it. Retry when mended.",
     ),
     "database_lost": Help(
-        "The connection to the database broke in the middle of the work, five times.",
+        "The connection to the database broke in the middle of the work.",
         "Look at the database server's log: does a statement of this service crash it? Then retry.",
     ),
     "erasure_incomplete": Help(

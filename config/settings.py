@@ -23,7 +23,8 @@ from devservers import control
 
 # For everything that the service writes to disk.
 VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var"))).resolve()
-DEVELOPMENT = not (env.str("DATABASE_URL", "") or env.str("SECRET_KEY", ""))
+# The image of production lacks the sample data: there, missing settings are errors.
+DEVELOPMENT = not (env.str("DATABASE_URL", "") or env.str("SECRET_KEY", "")) and (BASE_DIR / "devdata").is_dir()
 EMBEDDED_POSTGRES = not env.str("DATABASE_URL", "")
 EMBEDDED_S3 = DEVELOPMENT and not env.str("S3_ENDPOINT_URL", "") and not env.str("S3_ACCESS_KEY_ID", "")
 _generated = development_keys(VAR_DIR) if DEVELOPMENT else []

@@ -47,7 +47,7 @@ class CsatFilter(models.TextChoices):
 
 class StateFilter(models.TextChoices):
     LIVE = "live", "Not deleted"
-    MARKED = "marked", "Deletion under way"
+    MARKED = "marked", "Deletion in progress"
     DELETED = "deleted", "Deleted"
 
 

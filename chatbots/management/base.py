@@ -9,8 +9,11 @@ from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 
 from chatbots.models import Bucket, Chatbot
-from chatbots.operations.buckets import SETTINGS, BucketCheckResult
+from chatbots.operations.buckets import BucketCheckResult
 from chatbots.operations.chatbots import NewVariable
+
+# What is printed of a client's bucket. A secret must not get in by itself.
+_PUBLIC = ("bucket", "region", "prefix", "endpoint", "sse", "kms_key_id", "access_key_id", "role_arn", "external_id")
 
 
 def find_chatbot(slug: str) -> Chatbot:
@@ -45,8 +48,7 @@ def bucket_as_json(bucket: Bucket) -> dict[str, Any]:
     if bucket.hosting == Bucket.Hosting.HOSTED:
         where = {"bucket": settings.S3_BUCKET, "region": settings.S3_REGION, "prefix": f"{bucket.chatbot.slug}/"}
         return {"slug": bucket.chatbot.slug, "hosting": "hosted", **where}
-    names = [name for name in SETTINGS if name not in {"hosting", "secret_encrypted"}]
-    return {"slug": bucket.chatbot.slug, "hosting": "client", **{name: getattr(bucket, name) for name in names}}
+    return {"slug": bucket.chatbot.slug, "hosting": "client", **{name: getattr(bucket, name) for name in _PUBLIC}}
 
 
 def result_as_json(result: BucketCheckResult) -> dict[str, Any]:

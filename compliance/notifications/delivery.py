@@ -135,7 +135,7 @@ def _lines(items: Sequence[MailItem]) -> Iterator[str]:
         yield f"{counted}." + _link("/admin/requests/", " All of them: ")
         yield ""
     yield "You get this as an officer of these chatbots, at most once an hour."
-    yield "Switch such mails off in the console, under Mails." + _link("/admin/mails/", " ")
+    yield "Switch such mails off in the console, under Notifications." + _link("/admin/mails/", " ")
 
 
 def _about(item: MailItem) -> Iterator[str]:

@@ -183,7 +183,8 @@ def _take_over(request: ComplianceRequest, given: Sequence[Any]) -> None:
 def _column_types() -> dict[str, str]:
     """Return the types of `given`: what is stored, and what the statement needs besides."""
     fields = {field.attname: field for field in ComplianceRequest._meta.concrete_fields}
-    types = {name: str(fields[name].rel_db_type(connection)) for name in _GIVEN}
+    # Without their lengths: a cast to `varchar(64)` would shorten what is too long, where the column refuses it.
+    types = {name: str(fields[name].rel_db_type(connection)).partition("(")[0] for name in _GIVEN}
     types |= {"place": "int", "data": "jsonb", "unless_one_waits": "bool"}
     return types | {"uci_key": "text", "uci_public_id": "uuid"}
 

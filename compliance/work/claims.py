@@ -83,7 +83,7 @@ UPDATE compliance_compliancerequest r
        attempts = CASE WHEN lost.counts THEN r.attempts + 1 ELSE r.attempts END,
        error_code = CASE WHEN lost.counts THEN 'worker_lost' ELSE r.error_code END,
        error_detail = CASE WHEN lost.counts THEN
-           'The worker stopped in the middle of the work. Look at its logs, then retry.' ELSE r.error_detail END
+           'The worker stopped in the middle of the work. Its logs may say why.' ELSE r.error_detail END
   FROM lost
  WHERE r.claim_id = lost.id AND r.claim_id = ANY(ARRAY(SELECT id FROM lost))
 RETURNING r.id, r.chatbot_id, r.attempts, r.status, lost.counts

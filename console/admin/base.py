@@ -1,4 +1,4 @@
-"""What all of Django's admin pages share: for superusers, read-only, and without counting a table."""
+"""Shared by Django's admin pages: for superusers, read-only unless a class says otherwise, and nothing is counted."""
 
 import json
 from collections.abc import Iterable
@@ -53,6 +53,8 @@ class SuperusersOnly(_ReadOnly, ModelAdmin):
 
     paginator = ShortPaginator
     show_full_result_count = False
+    # Facets would count the rows of each choice.
+    show_facets = admin.ShowFacets.NEVER
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return is_superuser(request)

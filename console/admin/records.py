@@ -64,8 +64,6 @@ class RecordAdmin(SuperusersOnly):
     ordering = ("-pk",)
     sortable_by: ClassVar = ()
     search_fields = ("id",)
-    # Facets would count the rows of each choice.
-    show_facets = admin.ShowFacets.NEVER
 
     @admin.display(description="Request")
     def console_page(self, row: Any) -> SafeString:
@@ -75,7 +73,7 @@ class RecordAdmin(SuperusersOnly):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         # Not `search_help_text`: Django's search field has no visible label, and a description is none.
-        newest = f"The newest {ShortPaginator.most:,}. Search for the id of an older one."
+        newest = f"The newest {ShortPaginator.most:,}. Filters search only these. Search for the id of an older one."
         return super().changelist_view(request, {"subtitle": newest} | (extra_context or {}))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002

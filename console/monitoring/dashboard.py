@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from common.times import midnight
+from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest
 from compliance.work import health, heartbeats, notify
 from compliance.work.health import Waiting
@@ -107,7 +108,7 @@ def _tiles(
     waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
     return [
         _tile("Overdue", open_now.overdue, links.requests(due="overdue"), "bad"),
-        _tile("Due within 7 days", open_now.due_soon, links.requests(due="soon"), "warn"),
+        _tile(f"Due within {DUE_SOON_WITHIN.days} days", open_now.due_soon, links.requests(due="soon"), "warn"),
         of(Status.ON_HOLD, "On hold", "warn", "need a decision"),
         of(Status.FAILED, "Failed", "bad", "need a retry"),
         of(Status.ACCEPTED, "Waiting"),

@@ -88,11 +88,11 @@ FILTERS: list[tuple[dict[str, str], set[str] | None]] = [
 def test_it_filters(chatbot: Chatbot) -> None:
     now = timezone.now()
     made = {
-        "held": held(chatbot, origin="console", received_at=now - timedelta(days=3), due_at=now + timedelta(days=6)),
+        "held": held(chatbot, origin="console", received_at=now - timedelta(days=3), due_at=now + timedelta(days=2)),
         "failed": failed(chatbot, reference="TICKET-7"),
         "forgotten": failed(chatbot, uci_value=None),
         "overdue": waiting(chatbot, due_at=now - timedelta(hours=1)),
-        "soon": waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=6)),
+        "soon": waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=2)),
         "export": factories.export_of(chatbot, VALUE),
         "done": completed(chatbot, due_at=now - timedelta(days=1)),
     }
@@ -126,8 +126,8 @@ def test_days_are_in_the_chatbots_time_zone_as_on_the_dashboard(chatbot: Chatbot
 def test_due_requests_are_marked_in_words(chatbot: Chatbot) -> None:
     waiting(chatbot, due_at=timezone.now() - timedelta(hours=1))
     now = timezone.now()
-    waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=6))
-    waiting(chatbot, due_at=now + timedelta(days=6))  # due soon from the start
+    waiting(chatbot, received_at=now - timedelta(days=3), due_at=now + timedelta(days=2))
+    waiting(chatbot, due_at=now + timedelta(days=2))  # due soon from the start
     text = member(chatbot).get(LIST).text
     assert (text.count("Overdue</span>"), text.count("Due soon</span>")) == (1, 1)
 

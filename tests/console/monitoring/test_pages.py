@@ -133,7 +133,7 @@ def test_the_dashboard_counts_the_chatbots_of_its_user(chatbot: Chatbot, neighbo
     assert tiles(ours) | {"Oldest waiting request": "12 h"} == tiles(ours)
     assert tiles(ours) == {
         "Overdue": "1",
-        "Due within 7 days": "1",
+        "Due within 3 days": "1",
         "On hold": "1",
         "Failed": "0",
         "Waiting": "1",
