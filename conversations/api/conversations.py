@@ -19,6 +19,8 @@ from chatbots.authentication import body_of, caller_of
 from chatbots.models import ApiKey
 from common.bodies import (
     MAX_BODY_DEPTH,
+    count_values,
+    is_deeper,
     media_type,
     one_at_a_time,
     outline_of_body,
@@ -26,7 +28,6 @@ from common.bodies import (
     require_few,
     require_shallow,
 )
-from common.json_outline import count_values, is_deeper
 from common.pagination import PageQuery
 from common.problems import Problem, invalid_field
 from common.query import Flag, Query, read_query

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import json_outline
-from common.json_outline import TooDense, count_values, is_deeper, outline_of
+from common import bodies
+from common.bodies import count_values, is_deeper, outline_of_body
+from common.problems import Problem
 
 texts = st.text(st.sampled_from('[]{}"\\/a\u00e9,: \n')) | st.text(max_size=5)
 values = st.recursive(
@@ -28,11 +29,11 @@ def values_of(value: Any) -> int:
     return 1 + sum(map(values_of, inner))
 
 
-@pytest.fixture(autouse=True, params=[3, json_outline._PIECE_BYTES], scope="module")
+@pytest.fixture(autouse=True, params=[3, bodies._PIECE_BYTES], scope="module")
 def _piece_bytes(request: pytest.FixtureRequest) -> Any:
     """Also with tiny pieces, so that every token crosses a border."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(json_outline, "_PIECE_BYTES", request.param)
+        patched.setattr(bodies, "_PIECE_BYTES", request.param)
         yield
 
 
@@ -40,13 +41,13 @@ def _piece_bytes(request: pytest.FixtureRequest) -> Any:
 def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bool) -> None:
     raw = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="surrogatepass")
     depth = depth_of(value)
-    outline = outline_of(raw, len(raw))
+    outline = outline_of_body(raw, most=len(raw))
     assert not is_deeper(outline, depth)
     assert depth == 0 or is_deeper(outline, depth - 1)
     assert values_of(value) - 1 <= count_values(outline) <= 2 * values_of(value)
     if outline:
-        with pytest.raises(TooDense):
-            outline_of(raw, len(outline) - 1)
+        with pytest.raises(Problem):
+            outline_of_body(raw, most=len(outline) - 1)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +65,11 @@ def test_it_is_exact_for_any_json(value: Any, indent: int | None, ascii_only: bo
     ids=range(8),
 )
 def test_json_nested_too_deeply_for_a_parser_is_found(raw: bytes) -> None:
-    assert is_deeper(outline_of(raw, len(raw)), 32)
+    assert is_deeper(outline_of_body(raw, most=len(raw)), 32)
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"]" * 100, b"[" * 32, b"[],{}" * 1000, b'"' + b"[" * 100 + b'"', b'["\\"' + b"[" * 99], ids=range(6)
 )
 def test_odd_json_that_is_not_deep_passes(raw: bytes) -> None:
-    assert not is_deeper(outline_of(raw, len(raw)), 32)
+    assert not is_deeper(outline_of_body(raw, most=len(raw)), 32)
