@@ -152,10 +152,7 @@ class SafeFormatter(logging.Formatter):
     def formatException(  # noqa: N802  (logging's own name)
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
-        error = ei[1]
-        if error is None:
-            return ""
-        return "".join(_safe_lines(error, seen=set()))
+        return safe_traceback(ei[1]) if ei[1] else ""
 
 
 class JsonFormatter(SafeFormatter):
@@ -206,6 +203,11 @@ def _named_arguments(record: logging.LogRecord) -> dict[str, Any]:
         for name, value in zip(names, args, strict=True)
         if name
     }
+
+
+def safe_traceback(error: BaseException) -> str:
+    """Return the frames of an error and of its causes, each described by `describe_error`."""
+    return "".join(_safe_lines(error, seen=set()))
 
 
 def _safe_lines(error: BaseException, *, seen: set[int]) -> list[str]:

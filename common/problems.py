@@ -8,13 +8,11 @@ Texts of exceptions are never quoted: they may contain a chatter's data.
 """
 
 import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypedDict
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
-from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.views import defaults
@@ -22,7 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from common.logs import describe_database_error
+from common.logs import describe_database_error, safe_traceback
 from common.request_id import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -164,7 +162,7 @@ def as_problem(error: Exception) -> Problem:
         case _:
             code = "internal"
     if code == "internal":
-        logger.error("A call failed unexpectedly.\n%s", _where(error))
+        logger.error("A call failed unexpectedly.\n%s", safe_traceback(error))
     return Problem(code)
 
 
@@ -196,16 +194,3 @@ def _answer(problem: Problem) -> JsonResponse:
     return JsonResponse(
         problem.as_dict(), status=problem.status_code, headers=problem.headers(), content_type=CONTENT_TYPE
     )
-
-
-def _where(error: BaseException | None) -> str:
-    """Return types and frames of an exception and its causes, without their texts."""
-    lines: list[str] = []
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        state = f": {describe_database_error(error)}" if isinstance(error, DatabaseError) else ""
-        lines.append(f"{type(error).__module__}.{type(error).__qualname__}{state}\n")
-        lines += traceback.format_tb(error.__traceback__)
-        error = error.__cause__ or error.__context__
-    return "".join(lines)
