@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from chatbots.models import Bucket, Chatbot
 from common.crypto import decrypt
-from common.storage import errors
+from common.storage.errors import StorageError
 from common.storage.s3 import LINK_LIFE, ObjectStorage
 from common.storage.sessions import AWS_CONFIG, CLIENT_CONFIG, OTHER_CONFIG, Role
 
@@ -96,7 +96,10 @@ def _credentials(bucket: Bucket) -> dict[str, Any]:
             "secret_key": decrypt(bucket.secret_encrypted, bound_to=binding),
         }
     if not settings.STS_ACCESS_KEY_ID:
-        raise errors.no_identity()
+        raise StorageError(
+            "storage_role_refused",
+            "There is no identity to assume roles with. Set STS_ACCESS_KEY_ID and STS_SECRET_ACCESS_KEY.",
+        )
     role = Role(bucket.role_arn, bucket.external_id, session_name=f"data-compliance-{bucket.chatbot_id}")
     return {"access_key": None, "secret_key": None, "role": role}
 

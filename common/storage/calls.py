@@ -108,13 +108,17 @@ def _translated(error: Exception) -> StorageError:
             status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
             return errors.from_code(_code(error), operation=error.operation_name, status=status)
         case AddressRefused():
-            return errors.address_refused()
+            return StorageError(
+                "storage_address_refused",
+                "The endpoint of the client's bucket leads to a private network. Use a public one, or list the "
+                "network in BUCKET_PRIVATE_NETWORKS.",
+            )
         case AnswerTooLong():
-            return errors.too_long()
+            return errors.incomplete("The storage sent more than any answer to this call can have.")
         case _ if isinstance(error, _NO_ANSWER):
             return errors.unavailable()
         case BotoCoreError():
-            return errors.unusable()
+            return StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")
     # boto parses answers without checking that they are complete.
     logger.warning("storage.odd_answer kind=%s", describe_kind(error))
-    return errors.senseless()
+    return errors.incomplete("The storage's answer makes no sense.")

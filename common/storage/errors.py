@@ -27,11 +27,9 @@ _PERMISSIONS = {
     "CreateBucket": "s3:CreateBucket",
 }
 
-
 # What opens the circuit breaker, and what an open one raises.
 UNAVAILABLE = "storage_unavailable"
 RESTING = "storage_resting"
-
 
 # Refusals that can end within minutes by themselves: a store that starts, a policy being set, a failing identity
 # service. So the work is tried this many times, over some two and a half minutes.
@@ -77,23 +75,38 @@ def denied(permission: str) -> StorageError:
     return StorageError("storage_access_denied", detail, permission=permission)
 
 
-def address_refused() -> StorageError:
+def locked() -> StorageError:
     return StorageError(
-        "storage_address_refused",
-        "The endpoint of the client's bucket leads to a private network. Use a public one, or list the network "
-        "in BUCKET_PRIVATE_NETWORKS.",
+        "storage_locked", "Object lock protects a version of an object. Wait until it ends, or remove it."
     )
 
 
-def no_identity() -> StorageError:
-    return StorageError(
-        "storage_role_refused",
-        "There is no identity to assume roles with. Set STS_ACCESS_KEY_ID and STS_SECRET_ACCESS_KEY.",
-    )
+def incomplete(detail: str) -> StorageError:
+    return StorageError("storage_incomplete", detail, retryable=True)
 
 
-def role_refused(code: str) -> StorageError:
-    """Return the error for a code of STS."""
+def left_over() -> StorageError:
+    return incomplete("Part of an object still exists after its removal.")
+
+
+def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
+    """Return the error for a code of the storage; `operation` is S3's name of the call."""
+    if code in _BUSY or status >= 500:
+        return unavailable()
+    if operation == "AssumeRole":
+        return _role_refused(code)
+    if code == "NoSuchBucket":
+        return StorageError("storage_bucket_missing", "The bucket does not exist, or not in this region.")
+    if code in _BAD_CREDENTIALS:
+        detail = "The storage rejects our access key, its secret, or our clock."
+        return StorageError("storage_access_denied", detail)
+    if code in DENIED:
+        return denied(_PERMISSIONS.get(operation, operation))
+    gone = "The object or the upload no longer exists."
+    return incomplete(gone if code in GONE else f"The storage answered {operation} with {_named(code)}.")
+
+
+def _role_refused(code: str) -> StorageError:
     if code in DENIED:
         detail = (
             "STS does not let us assume the client's role. Its trust policy must name our identity and the external "
@@ -104,51 +117,6 @@ def role_refused(code: str) -> StorageError:
     else:
         detail = f"STS answered {_named(code)} for the client's role."
     return StorageError("storage_role_refused", detail)
-
-
-def locked() -> StorageError:
-    return StorageError(
-        "storage_locked", "Object lock protects a version of an object. Wait until it ends, or remove it."
-    )
-
-
-def left_over() -> StorageError:
-    return StorageError("storage_incomplete", "Part of an object still exists after its removal.", retryable=True)
-
-
-def overtaken() -> StorageError:
-    return StorageError("storage_incomplete", "Another writer has replaced the object since.", retryable=True)
-
-
-def too_long() -> StorageError:
-    detail = "The storage sent more than any answer to this call can have."
-    return StorageError("storage_incomplete", detail, retryable=True)
-
-
-def senseless() -> StorageError:
-    return StorageError("storage_incomplete", "The storage's answer makes no sense.", retryable=True)
-
-
-def unusable() -> StorageError:
-    return StorageError("storage_incomplete", "The storage's address or its settings cannot be used.")
-
-
-def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
-    """Return the error for a code of the storage; `operation` is S3's name of the call."""
-    if code in _BUSY or status >= 500:
-        return unavailable()
-    if operation == "AssumeRole":
-        return role_refused(code)
-    if code == "NoSuchBucket":
-        return StorageError("storage_bucket_missing", "The bucket does not exist, or not in this region.")
-    if code in _BAD_CREDENTIALS:
-        detail = "The storage rejects our access key, its secret, or our clock."
-        return StorageError("storage_access_denied", detail)
-    if code in DENIED:
-        return denied(_PERMISSIONS.get(operation, operation))
-    gone = "The object or the upload no longer exists."
-    detail = gone if code in GONE else f"The storage answered {operation} with {_named(code)}."
-    return StorageError("storage_incomplete", detail, retryable=True)
 
 
 def _named(code: str) -> str:

@@ -115,7 +115,7 @@ class Removal:
             with self.calls():
                 head = self.client.head_object(Bucket=self.bucket_name, Key=key)
             if (head.get("VersionId") or "null") != keep:
-                raise errors.overtaken()
+                raise errors.incomplete("Another writer has replaced the object since.")
             for refusal in self.remove_versions(Version(key, version_id) for version_id in older).values():
                 raise refusal
             if older and self._version_ids(key) != [keep]:
