@@ -26,19 +26,15 @@ def samples_of(requests: Mapping[str, OpenApiRequest], *, path: str, signed: boo
     """Return the samples of a POST as `x-codeSamples` holds them. `path` is the document's."""
     below = path.split("{slug}/", 1)[1]
     if JSON in requests:
-        return _samples(below, api=_API, body=requests[JSON].examples[0].value, form=None, signed=signed)
+        return post_samples(below, body=requests[JSON].examples[0].value, signed=signed)
     form = {"message_id": requests[_FORM].examples[0].value["message_id"], "type": "image/jpeg"}
-    return _samples(below, api=_API, body=None, form=form, signed=signed)
+    return post_samples(below, form=form, signed=signed)
 
 
-def signed_samples(below: str, *, api: str, body: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the samples of a signed POST to the path `below` of `api`, the URL of a chatbot's API."""
-    return _samples(below, api=api, body=body, form=None, signed=True)
-
-
-def _samples(
-    below: str, *, api: str, body: Any, form: Mapping[str, str] | None, signed: bool
+def post_samples(
+    below: str, *, body: Any = None, form: Mapping[str, str] | None = None, signed: bool, api: str = _API
 ) -> list[dict[str, str]]:
+    """Return the samples of a POST to the path `below` of `api`, the URL of a chatbot's API."""
     in_path = [name.upper() for name in re.findall(r"{(\w+)}", below)]
     context = {
         "api": api,

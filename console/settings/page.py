@@ -16,7 +16,7 @@ from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
 from compliance.work import bucket_checks
-from config.openapi.samples import signed_samples
+from config.openapi.samples import post_samples
 from console.common.pages import chatbot_or_404, page, polled, render
 from console.common.scope import DECIDE, MANAGE_REQUESTS, is_superuser, may
 from console.settings import forms
@@ -194,6 +194,6 @@ def _call_samples(request: HttpRequest, *, chatbot: Chatbot, uci: str | None) ->
         url = request.build_absolute_uri(reverse(f"compliance-api:{name}", args=[chatbot.slug]))
         api = url.removesuffix(f"/{name}")
         sent = body | ({"action": action} if chatbot.require_action else {})
-        samples = [(one["label"], one["source"]) for one in signed_samples(name, api=api, body=sent)]
+        samples = [(one["label"], one["source"]) for one in post_samples(name, api=api, body=sent, signed=True)]
         calls.append({"action": action, "title": title, "url": url, "samples": samples})
     return {"environment": f"export API='{api}'\nexport SECRET='<the secret of a signing key>'", "calls": calls}

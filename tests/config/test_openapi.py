@@ -20,8 +20,8 @@ from rest_framework.views import APIView
 
 from common.problems import CODES
 from config.openapi.document import TAGS
-from config.openapi.extensions import component_of
 from config.openapi.operations import describe
+from config.openapi.schema import component_of
 from tests.document import Operation, dereferenced, document, errors_of, operations, paths_of_the_api
 
 
