@@ -24,5 +24,5 @@ graceful_timeout = 30
 max_requests = 10_000
 max_requests_jitter = 1_000
 # gunicorn logs processes only: the worker class writes no access log.
-logger_class = "config.web_logs.Logger"
+logger_class = "config.web.worker.Logger"
 control_socket_disable = True

@@ -1,4 +1,4 @@
-"""A gunicorn worker that serves with waitress."""
+"""A gunicorn worker that serves with waitress, and gunicorn's logger with our formatter."""
 
 import os
 import resource
@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from gunicorn import glogging
+from gunicorn.config import Config
 from gunicorn.workers.base import Worker as GunicornWorker
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
+from common.logs import formatter
+from config import env  # noqa: F401  loads `.env`
 from config.web import limits
 from config.web.connections import TcpServer, UnixServer
 
@@ -113,6 +117,17 @@ class Worker(GunicornWorker):  # type: ignore[misc]  # gunicorn has no types
             self._turn(0.1)
         self._threads.shutdown(timeout=max(0.0, self.cfg.graceful_timeout - (time.monotonic() - began)))
         wasyncore.close_all(self._map, ignore_all=True)
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own tracebacks would quote whole rows."""
+
+    def setup(self, cfg: Config) -> None:
+        super().setup(cfg)
+        # The settings validate it, but gunicorn's parent process never loads them.
+        form = os.environ.get("LOG_FORMAT", "line")
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.setFormatter(formatter(form))
 
 
 def _without_body_for_head(application: _Application) -> _Application:

@@ -16,7 +16,7 @@ from django.test import RequestFactory
 from chatbots.models import Chatbot
 from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, describe_error, formatter
 from common.request_id import current_request_id
-from config.web_logs import Logger
+from config.web.worker import Logger
 
 
 def logged(message: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
