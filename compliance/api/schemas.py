@@ -6,7 +6,7 @@ from uuid import UUID
 
 from chatbots.models import Bucket
 from compliance.models import Callback, ComplianceRequest
-from config.openapi.schemas import Problem, ResponseModel
+from config.openapi.operations import Problem, ResponseModel
 
 
 class Progress(ResponseModel):

@@ -1,4 +1,7 @@
-"""How a view's method is described in the API's document: `describe`, and helpers for its arguments."""
+"""How a view's method is described in the API's document: `describe`, helpers for its arguments, and response models.
+
+The models only describe: responses are built as plain dictionaries.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +16,10 @@ from drf_spectacular.utils import (
     OpenApiResponse,
     extend_schema,
 )
+from pydantic import BaseModel, ConfigDict, Field
 
-from common.problems import CODES, FieldError, Problem
+from common import problems
+from common.problems import CODES, FieldError
 from common.query import Query
 
 JSON = "application/json"
@@ -129,4 +134,49 @@ def problem_example(code: str) -> dict[str, Any]:
     errors = []
     if code == "invalid":
         errors = [FieldError(pointer="/reference", code="wrong_type", detail="Must be a string.")]
-    return Problem(code, errors=errors).as_dict() | {"request_id": "01a20e51-5222-7346-9cec-2e7f057cd17a"}
+    return problems.Problem(code, errors=errors).as_dict() | {"request_id": "01a20e51-5222-7346-9cec-2e7f057cd17a"}
+
+
+class ResponseModel(BaseModel):
+    """Base of a response: every field is always present, and the string under it is its description."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ResponsePage(ResponseModel):
+    """Base of a page of a list; a subclass adds `results`."""
+
+    next: str | None
+    """The address of the next page; null on the last one."""
+    previous: str | None
+    """The address of the page before; null on the first one."""
+
+
+class FieldAtFault(ResponseModel):
+    """An invalid field."""
+
+    pointer: str
+    """JSON Pointer of the field in the body; for a header or parameter empty, or `/` and its name."""
+    code: str
+    """The kind of error, such as `missing`."""
+    detail: str
+    """A description. Never quotes the value."""
+
+
+class Problem(ResponseModel):
+    """Why a call, or one item of it, was refused (RFC 9457)."""
+
+    type: str
+    """Link to the explanation: `/api/docs/errors#` and the code."""
+    title: str
+    """A short description of the code."""
+    status: int = Field(ge=400, le=599)
+    """The HTTP status."""
+    detail: str
+    """What happened, or what to do. Never quotes values."""
+    code: str = Field(json_schema_extra={"enum": list(CODES)})
+    """Stable: rely on it, not on the texts."""
+    request_id: str
+    """The `X-Trace-ID` of the call."""
+    errors: list[FieldAtFault]
+    """The invalid fields; empty if the error is not about single fields."""

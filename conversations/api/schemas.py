@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, RootModel,
 from typing_extensions import TypedDict
 
 from chatbots.models import Bucket
-from config.openapi.schemas import Problem, ResponseModel, ResponsePage
+from config.openapi.operations import Problem, ResponseModel, ResponsePage
 from conversations.documents import Document, Id
 from conversations.intake import MAX_DOCUMENTS, DocumentOutcome
 from conversations.log import MAX_IDS, Identifier
