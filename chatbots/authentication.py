@@ -121,14 +121,12 @@ class TokenAuthentication(BaseAuthentication):
         return AnonymousUser(), Caller(key.chatbot, key, "token")
 
     def may_send(self, request: Request) -> bool:
-        """Return whether to read the body."""
         token = _bearer(request)
         key = _key_of_token(token) if token is not None else None
         return key is not None and key.chatbot.slug == _slug(request)
 
 
 def caller_of(request: Request) -> Caller:
-    """Return the caller of an authenticated call."""
     return cast("Caller", request.auth)
 
 

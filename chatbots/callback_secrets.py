@@ -60,7 +60,6 @@ class Signers:
 
 
 def signers_of(chatbot_ids: Collection[int]) -> dict[int, Signers]:
-    """Return the signers of each chatbot."""
     overlaps = ExpressionWrapper(Q(previous_until__gt=Now()), output_field=BooleanField())
     rows = CallbackSecret.objects.filter(chatbot__in=chatbot_ids).annotate(overlaps=overlaps)
     kept = defaultdict(list)
@@ -82,7 +81,6 @@ def signers_of(chatbot_ids: Collection[int]) -> dict[int, Signers]:
 
 
 def can_sign(chatbot: Chatbot) -> bool:
-    """Return whether the chatbot's callbacks can be signed."""
     return CallbackSecret.objects.filter(chatbot=chatbot).exists() or has_signing_key(chatbot)
 
 

@@ -53,7 +53,6 @@ class Allowance(NamedTuple):
     allowed: bool
 
     def headers(self) -> dict[str, str]:
-        """Return the headers of an answer."""
         headers = {
             "RateLimit-Limit": str(self.limit),
             "RateLimit-Remaining": str(self.remaining),

@@ -3,6 +3,10 @@
 PostgreSQL quotes whole rows and values in its errors ("Failing row contains (…)", "Key (value)=(…)"), and a traceback
 prints them. `SafeFormatter` logs every exception, at any depth of its chain, as `describe_error` describes it.
 `JsonFormatter` logs the same as one JSON object per line.
+
+Each line has the id of its call, as the response has (`X-Trace-ID`). It is always ours: a caller may send anything,
+also a person's value, and logs are not erased. A caller's well-formed `X-Request-ID` is returned and used nowhere
+else; otherwise the response has our id there too.
 """
 
 import json
@@ -12,18 +16,24 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import request_finished
 from django.db import Error as DjangoDatabaseError
+from django.http import HttpRequest, HttpResponse
 from environs import EnvValidationError
 from psycopg import Error as PsycopgError
 from psycopg import OperationalError as PsycopgOperationalError
 from psycopg.errors import AdminShutdown, CannotConnectNow, CrashShutdown, InsufficientPrivilege
+from uuid_utils.compat import uuid7
 
-from common.request_id import current_request_id
+current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
+_WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 # Exceptions whose texts may be logged: our own, and those about code and files, not data.
 _OUR_PACKAGES = (
@@ -106,6 +116,29 @@ def log_last_errors() -> None:
     sys.unraisablehook = lambda args: log(args.exc_type, args.exc_value, args.exc_traceback)
 
 
+class RequestIdMiddleware:
+    """The id stays bound until the server closes the response: Django logs failures after all middleware."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        own, sent = str(uuid7()), request.headers.get("X-Request-ID", "")
+        current_request_id.set(own)
+        response = self.get_response(request)
+        response["X-Trace-ID"] = own
+        response["X-Request-ID"] = sent if _WELL_FORMED.fullmatch(sent) else own
+        return response
+
+
+def _reset(**_signal: Any) -> None:
+    current_request_id.set("")
+
+
+# Sent when a response is closed, so that nothing else is logged under its id.
+request_finished.connect(_reset, dispatch_uid="common.logs")
+
+
 class WithoutRequests(logging.Filter):
     """Replaces the web server's messages, which quote requests. Logger and traceback remain."""
 
@@ -152,7 +185,7 @@ class SafeFormatter(logging.Formatter):
     def formatException(  # noqa: N802  (logging's own name)
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
     ) -> str:
-        return safe_traceback(ei[1]) if ei[1] else ""
+        return safe_traceback(ei[1])
 
 
 class JsonFormatter(SafeFormatter):
@@ -205,14 +238,12 @@ def _named_arguments(record: logging.LogRecord) -> dict[str, Any]:
     }
 
 
-def safe_traceback(error: BaseException) -> str:
+def safe_traceback(error: BaseException | None) -> str:
     """Return the frames of an error and of its causes, each described by `describe_error`."""
-    return "".join(_safe_lines(error, seen=set()))
-
-
-def _safe_lines(error: BaseException, *, seen: set[int]) -> list[str]:
-    seen.add(id(error))
-    earlier = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    lines = [*_safe_lines(earlier, seen=seen), "\nwhich led to:\n\n"] if earlier and id(earlier) not in seen else []
-    lines += traceback.format_tb(error.__traceback__)
-    return [*lines, f"{describe_error(error)}\n"]
+    parts: list[str] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        parts.insert(0, "".join([*traceback.format_tb(error.__traceback__), f"{describe_error(error)}\n"]))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\nwhich led to:\n\n".join(parts)

@@ -8,14 +8,17 @@ could be late or lost in a fork.
 Name resolution cannot be interrupted: none begins after the limit, and a running one ends as resolv.conf says.
 """
 
+import smtplib
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any, ParamSpec, TypeVar
 
+from django.core.mail.backends import smtp
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 _P = ParamSpec("_P")
@@ -197,3 +200,33 @@ class LimitedConnection:
             raise ConnectTimeoutError(this, "No connection in time.") from error
         except OSError as error:
             raise NewConnectionError(this, "No connection.") from error
+
+
+class _SMTP(smtplib.SMTP):
+    def _get_socket(self, host: str, port: int, timeout: Any) -> socket.socket:
+        return connect(resolve(host, port), timeout=timeout)
+
+    def getreply(self) -> tuple[int, bytes]:
+        try:
+            return super().getreply()
+        except AnswerTooLong:
+            self.close()
+            raise smtplib.SMTPResponseException(500, "The answer is too long.") from None
+
+
+class _SMTPOverTLS(smtplib.SMTP_SSL, _SMTP):
+    """It wraps what `_SMTP` connects."""
+
+
+class EmailBackend(smtp.EmailBackend):
+    """Django's SMTP backend with limits. Use it within `within`, which bounds every call."""
+
+    @property
+    def connection_class(self) -> type[smtplib.SMTP]:
+        return _SMTPOverTLS if self.use_ssl else _SMTP
+
+    @cached_property
+    def ssl_context(self) -> ssl.SSLContext:
+        context: ssl.SSLContext = super().ssl_context
+        context.sslsocket_class = TLSSocket
+        return context

@@ -10,8 +10,7 @@ from django.conf import settings
 from django.db.models import Choices
 
 from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES
-from common.problem_help import HELP, Help
-from common.problems import CODES, MOST_ERRORS
+from common.problems import CODES, HELP, MOST_ERRORS, Help
 from compliance.failure_docs import FAILURES
 from compliance.inventory import OUTSIDE, STORES, Store
 from compliance.models import Callback, ComplianceRequest

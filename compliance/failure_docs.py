@@ -3,7 +3,7 @@ and the table of docs/operating.md."""
 
 from collections.abc import Mapping
 
-from common.problem_help import Help
+from common.problems import Help
 
 FAILURES: Mapping[str, Help] = {
     "storage_unavailable": Help(

@@ -72,7 +72,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "common.request_id.RequestIdMiddleware",
+    "common.logs.RequestIdMiddleware",
     "config.probes.ProbesMiddleware",
     "config.middleware.PagePolicyMiddleware",
     "config.middleware.FormsMiddleware",
@@ -174,7 +174,7 @@ _mail: dict[str, Any] = (env.mail_url("EMAIL_URL") or {}) if env.str("EMAIL_URL"
 MAILS = bool(_mail)
 EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
 if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":
-    EMAIL_BACKEND = "common.mail.EmailBackend"
+    EMAIL_BACKEND = "common.outbound.EmailBackend"
 EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("EMAIL_HOST_PASSWORD")
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)

@@ -44,7 +44,6 @@ class ChatbotView(APIView):
         caller_of(request).require_scope(*self.scopes_of(request.method))
 
     def most_body_bytes(self) -> int:
-        """Return the maximum length of a body."""
         return min(SMALL_BODY_BYTES, settings.MAX_BODY_BYTES)
 
     @classmethod

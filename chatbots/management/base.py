@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import CommandError, OutputWrapper
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
-from chatbots.models import Bucket, Chatbot
+from chatbots.models import Bucket, Chatbot, Variable
 from chatbots.operations.buckets import BucketCheckResult
 from chatbots.operations.chatbots import NewVariable
 
@@ -26,12 +26,23 @@ def find_chatbot(slug: str) -> Chatbot:
         raise CommandError(f"There is no chatbot {slug!r}. {advice}") from None
 
 
-def parse_variable(text: str) -> NewVariable:
-    """Parse `custom:member_id`, for argparse."""
+def _parse_variable(text: str) -> NewVariable:
     category, colon, name = text.partition(":")
     if not colon:
         raise ArgumentTypeError(f"{text!r} is not CATEGORY:NAME, such as custom:member_id")
     return NewVariable(category, name)
+
+
+def add_variables_argument(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--variable",
+        dest="variables",
+        action="append",
+        default=[],
+        type=_parse_variable,
+        metavar="CATEGORY:NAME",
+        help=f"add a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
+    )
 
 
 def read_secret(path: str) -> str:

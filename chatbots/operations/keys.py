@@ -174,7 +174,6 @@ def _check_rate_limit(api_key: ApiKey) -> None:
 
 
 def _checked_scopes(key_type: ApiKey.Type, scopes: Sequence[str]) -> list[str]:
-    """Return the distinct scopes of a key in the order of Scope."""
     offered = [scope.value for scope in (SIGNING_SCOPES if key_type == ApiKey.Type.SIGNING else Scope)]
     if not scopes and key_type == ApiKey.Type.SIGNING:
         return offered

@@ -43,7 +43,7 @@ class Breaker:
         self._rests_until: float | None = None
         self._last: bool | None = None
         self._last_at = 0.0
-        self._was_quick = False
+        self.was_quick = False  # whether the last call without an answer failed at once
 
     @property
     def is_resting(self) -> bool:
@@ -56,13 +56,7 @@ class Breaker:
 
     @property
     def refuses(self) -> bool:
-        """Whether a call would be refused now."""
         return self.seconds_left > 0
-
-    @property
-    def was_quick(self) -> bool:
-        """Return whether the last call without an answer failed at once."""
-        return self._was_quick
 
     def rest(self, seconds: float) -> None:
         """Open it for this long, as if its calls had failed; then a trial call passes."""
@@ -107,11 +101,11 @@ class Breaker:
         with self._lock:
             self._failures += 1
             self._last, self._last_at = False, self._clock()
-            self._was_quick = after < QUICK_SECONDS
+            self.was_quick = after < QUICK_SECONDS
             is_open = self._rests_until is not None
             if not is_open and self._failures < FAILURES:
                 return
-            if self._was_quick:
+            if self.was_quick:
                 self._rests_until = self._clock() + QUICK_REST_SECONDS
                 return
             if is_open:

@@ -195,7 +195,6 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
         return self.size_of(name) is not None
 
     def read(self, key: str) -> bytes:
-        """Return a whole object."""
         return b"".join(self.stream(key))
 
     def stream(self, key: str) -> Iterator[bytes]:

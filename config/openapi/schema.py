@@ -18,9 +18,8 @@ from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import is_typeddict
 
 from common.problems import CODES, CONTENT_TYPE, RETRY_AFTER_SECONDS
-from config.openapi.operations import Extras, problem_example
+from config.openapi.operations import Extras, Problem, problem_example
 from config.openapi.samples import samples_of
-from config.openapi.schemas import Problem
 
 _ANY_CALL = ("not_authenticated", "scope_missing", "not_found", "not_acceptable", "rate_limited", "unavailable")
 _SIGNED_CALL = ("invalid_signature", "stale_timestamp")

@@ -22,8 +22,7 @@ from django.views.decorators.http import condition, require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer, OpenApiYamlRenderer
 
-from common.problem_help import HELP, with_code
-from common.problems import CODES
+from common.problems import CODES, HELP, with_code
 from config.openapi.document import VERSION
 
 _JSON, _YAML = "application/json", "application/yaml"

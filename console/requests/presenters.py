@@ -8,7 +8,7 @@ from uuid import UUID
 from django.conf import settings
 
 from common.db import fetch_one
-from common.problem_help import Help, with_code
+from common.problems import Help, with_code
 from compliance.failure_docs import FAILURES
 from compliance.models import ComplianceRequest, Export, ExportFile
 from compliance.requests.decisions import Decision

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.timezone import now
 
-from chatbots.buckets.policies import access_policy, trust_policy
+from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup

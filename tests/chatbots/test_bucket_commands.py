@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from django.core.management import CommandError, call_command
 
 from chatbots.buckets import location_of
-from chatbots.buckets.policies import access_policy
+from chatbots.buckets.locations import access_policy
 from chatbots.models import Bucket, Chatbot
 from chatbots.operations.buckets import check_bucket
 from common.storage import ObjectStorage

@@ -8,8 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from chatbots.buckets import location_of
-from chatbots.buckets.locations import bucket_secret_binding
-from chatbots.buckets.policies import access_policy, trust_policy
+from chatbots.buckets.locations import access_policy, bucket_secret_binding, trust_policy
 from chatbots.models import Bucket, ChangeLogEntry, Chatbot
 from chatbots.operations.buckets import ClientBucket, set_bucket
 from common import network_guard

@@ -14,8 +14,7 @@ from django.db import IntegrityError, connection
 from django.test import RequestFactory
 
 from chatbots.models import Chatbot
-from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, describe_error, formatter
-from common.request_id import current_request_id
+from common.logs import JsonFormatter, SafeFormatter, WithoutPaths, current_request_id, describe_error, formatter
 from config.web.worker import Logger
 
 

@@ -15,9 +15,8 @@ from django.test import RequestFactory
 from django.urls import path
 
 from chatbots.models import ApiKey, Chatbot
-from common.logs import SafeFormatter
+from common.logs import SafeFormatter, current_request_id
 from common.problems import CODES
-from common.request_id import current_request_id
 from config.handler import Handler
 from tests.calls import ALICE, TokenCaller, problem
 

@@ -7,8 +7,7 @@ import pytest
 from django.conf import settings
 from django.core.management import get_commands
 
-from common.problem_help import HELP
-from common.problems import CODES
+from common.problems import CODES, HELP
 from compliance import documents
 from compliance.failure_docs import FAILURES
 from compliance.work import health

@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from chatbots.buckets.policies import access_policy, trust_policy
+from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.management.base import find_chatbot
 from common.commands import TeachingCommand
 

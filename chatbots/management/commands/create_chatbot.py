@@ -4,8 +4,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import parse_variable
-from chatbots.models import Variable
+from chatbots.management.base import add_variables_argument
 from chatbots.operations.chatbots import create_chatbot
 from common.commands import TeachingCommand
 
@@ -32,15 +31,7 @@ exit codes: 0 created, 1 refused, 2 wrong command line
         parser.add_argument("slug", help="the chatbot's name in paths: letters, digits, - and _")
         parser.add_argument("--name", required=True, help="display name")
         parser.add_argument("--timezone", default="UTC", help="an IANA name; default: UTC")
-        parser.add_argument(
-            "--variable",
-            dest="variables",
-            action="append",
-            default=[],
-            type=parse_variable,
-            metavar="CATEGORY:NAME",
-            help=f"a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
-        )
+        add_variables_argument(parser)
         parser.add_argument("--uci", metavar="NAME", help="the variable that identifies the chatter")
         parser.add_argument(
             "--enable-compliance", action="store_true", help="allow deletions and exports to be filed"

@@ -5,8 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from chatbots.callback_urls import receiver_of
-from chatbots.management.base import find_chatbot, parse_variable
-from chatbots.models import Variable
+from chatbots.management.base import add_variables_argument, find_chatbot
 from chatbots.operations.chatbots import SETTINGS, change_chatbot
 from common.commands import TeachingCommand
 
@@ -35,15 +34,7 @@ exit codes: 0 changed, or already so, 1 refused, 2 wrong command line
         parser.add_argument("slug", help="the chatbot's slug, which cannot be changed")
         parser.add_argument("--name", help="display name")
         parser.add_argument("--timezone", help="an IANA name, such as Europe/Paris")
-        parser.add_argument(
-            "--variable",
-            dest="variables",
-            action="append",
-            default=[],
-            type=parse_variable,
-            metavar="CATEGORY:NAME",
-            help=f"add a variable; categories: {', '.join(Variable.Category.values)}; repeatable",
-        )
+        add_variables_argument(parser)
         parser.add_argument("--uci", metavar="NAME", help="the variable that identifies the chatter from now on")
         for switch, meaning in _SWITCHES.items():
             dest = f"{switch}_enabled"

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.django_db
 def server(settings: Settings) -> Iterator[MailServer]:
     with mail_server() as server:
         settings.MAILS = True
-        settings.EMAIL_BACKEND = "common.mail.EmailBackend"
+        settings.EMAIL_BACKEND = "common.outbound.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", server.port, 10
         settings.DEFAULT_FROM_EMAIL = "compliance@example.com"
         settings.CONSOLE_URL = "https://console.example.com"
