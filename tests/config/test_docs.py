@@ -8,10 +8,10 @@ from django.conf import settings
 from django.core.management import get_commands
 
 from common.problems import CODES, HELP
-from compliance import documents
 from compliance.failure_docs import FAILURES
 from compliance.work import health
 from config.openapi.document import PRE_REQUEST_SCRIPT
+from devdata import doc_tables
 
 OPERATING = "docs/operating.md"
 API = "docs/api.md"
@@ -60,12 +60,12 @@ def test_operating_explains_each_problem_of_health() -> None:
     assert sorted(_first_column(OPERATING, "What to watch")) == sorted(health.Code)
 
 
-@pytest.mark.parametrize("page", documents.PAGES)
+@pytest.mark.parametrize("page", doc_tables.PAGES)
 def test_tables_of_a_page_are_what_the_code_says(page: str) -> None:
     text = _read(page)
 
     assert "<!-- table: " in text
-    assert documents.with_tables(text) == text, "Run: manage.py doc_tables"
+    assert doc_tables.with_tables(text) == text, "Run: manage.py doc_tables"
 
 
 def test_each_error_code_is_explained() -> None:

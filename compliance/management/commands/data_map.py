@@ -1,7 +1,7 @@
 from typing import Any
 
 from common.commands import TeachingCommand
-from compliance import documents
+from compliance.data_map import data_map
 
 
 class Command(TeachingCommand):
@@ -14,4 +14,4 @@ exit codes: 0 done
 """
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(documents.data_map(), ending="")
+        self.stdout.write(data_map(), ending="")

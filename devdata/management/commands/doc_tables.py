@@ -4,7 +4,7 @@ from typing import Any
 from django.conf import settings
 
 from common.commands import TeachingCommand
-from compliance import documents
+from devdata import doc_tables
 
 
 class Command(TeachingCommand):
@@ -17,6 +17,6 @@ exit codes: 0 done
 """
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for name in documents.PAGES:
+        for name in doc_tables.PAGES:
             page = Path(settings.BASE_DIR) / name
-            page.write_text(documents.with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+            page.write_text(doc_tables.with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")

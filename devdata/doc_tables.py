@@ -1,18 +1,18 @@
-"""The parts of `docs/` that are printed from code: `docs/data-map.md`, and tables in other pages.
+"""The tables in `docs/` that are printed from code.
 
 A page has such a table between `<!-- table: name -->` and `<!-- end of table -->`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from django.conf import settings
 from django.db.models import Choices
 
 from common.bodies import MAX_BODY_DEPTH, MAX_BODY_VALUES
 from common.problems import CODES, HELP, MOST_ERRORS, Help
+from compliance.data_map import table
 from compliance.failure_docs import FAILURES
-from compliance.inventory import OUTSIDE, STORES, Store
 from compliance.models import Callback, ComplianceRequest
 from compliance.requests.decisions import REASONS, Decision
 from compliance.requests.queries import MOST_OF_CHATTER
@@ -27,14 +27,6 @@ from conversations.intake import MAX_DOCUMENTS
 from conversations.log import MAX_IDS
 
 PAGES = ("docs/api.md", "docs/operating.md")
-
-_DATA_MAP = """\
-# Data map
-
-The personal data in the database, and what a deletion does to each field. Printed from `compliance/inventory.py`
-by `manage.py data_map`; erasure and its verification work from the same declarations.
-"""
-
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 _BASE = "/api/v1/chatbots/{slug}/"
 
@@ -50,36 +42,9 @@ _STATUSES: Mapping[Choices, str] = {
 }
 
 
-def data_map() -> str:
-    """Return the data map as Markdown."""
-    return "\n".join([_DATA_MAP, *(line for store in STORES for line in _section(store)), *_outside()]) + "\n"
-
-
 def with_tables(page: str) -> str:
     """Return a page with its tables as they are now."""
     return _TABLE.sub(lambda found: found[1] + "".join(f"{line}\n" for line in _TABLES[found[2]]()), page)
-
-
-def _table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
-    for cells in (header, ("---",) * len(header), *rows):
-        yield f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |")
-
-
-def _section(store: Store) -> Iterator[str]:
-    yield from (f"## {store.model._meta.label}", "", f"Reached: {store.way}.", "")
-    dispositions = set(store.fields.values())
-    if len(dispositions) == 1:
-        disposition, reason = dispositions.pop()
-        names = ", ".join(f"`{name}`" for name in store.fields)
-        yield f"Each field is {disposition}{f' ({reason})' if reason else ''}: {names}."
-    else:
-        rows = ((f"`{name}`", disposition, reason) for name, (disposition, reason) in store.fields.items())
-        yield from _table(("field", "after a deletion", "why"), rows)
-    yield ""
-
-
-def _outside() -> Iterator[str]:
-    yield from ("## Holding nothing of a chatter", "", *_table(("model", "why"), OUTSIDE.items()))
 
 
 def _calls() -> Iterator[str]:
@@ -93,7 +58,7 @@ def _calls() -> Iterator[str]:
         (call, operation["summary"], _key_of(operation["security"]), next(iter(operation["responses"])))
         for _, call, operation in sorted(calls, key=lambda each: each[0])
     )
-    return _table(("call", "", "key needs", "answer"), rows)
+    return table(("call", "", "key needs", "answer"), rows)
 
 
 def _key_of(security: list[dict[str, list[str]]]) -> str:
@@ -108,7 +73,7 @@ def _values(fields: Mapping[str, type[Choices]]) -> Iterator[str]:
         for field, choices in fields.items()
         for value in choices
     )
-    return _table(("field", "value", "meaning"), rows)
+    return table(("field", "value", "meaning"), rows)
 
 
 def _request_values() -> Iterator[str]:
@@ -134,7 +99,7 @@ def _reasons() -> Iterator[str]:
         for decision in by_call
         for code, label in REASONS[decision].choices
     )
-    return _table(("call", "`reason`", "meaning"), rows)
+    return table(("call", "`reason`", "meaning"), rows)
 
 
 def _limits() -> Iterator[str]:
@@ -158,7 +123,7 @@ def _limits() -> Iterator[str]:
         "Errors in a response": MOST_ERRORS,
     }
     rows = [(what, f"{size // 1024:,} KiB") for what, size in sizes.items()]
-    return _table(("limit", ""), [*((what, f"{most:,}") for what, most in counts.items()), *rows])
+    return table(("limit", ""), [*((what, f"{most:,}") for what, most in counts.items()), *rows])
 
 
 def _help(texts: Mapping[str, Help], code: str) -> tuple[str, ...]:
@@ -167,11 +132,11 @@ def _help(texts: Mapping[str, Help], code: str) -> tuple[str, ...]:
 
 def _errors() -> Iterator[str]:
     rows = ((status, *_help(HELP, code)) for code, (status, _) in CODES.items())
-    return _table(("status", "code", "meaning", "what to do"), rows)
+    return table(("status", "code", "meaning", "what to do"), rows)
 
 
 def _failures() -> Iterator[str]:
-    return _table(("code", "means", "what to do"), (_help(FAILURES, code) for code in FAILURES))
+    return table(("code", "means", "what to do"), (_help(FAILURES, code) for code in FAILURES))
 
 
 _TABLES: Mapping[str, Callable[[], Iterator[str]]] = {

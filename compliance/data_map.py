@@ -1,0 +1,40 @@
+"""The data map (`docs/data-map.md`), printed from the inventory."""
+
+from collections.abc import Iterable, Iterator
+
+from compliance.inventory import OUTSIDE, STORES, Store
+
+_DATA_MAP = """\
+# Data map
+
+The personal data in the database, and what a deletion does to each field. Printed from `compliance/inventory.py`
+by `manage.py data_map`; erasure and its verification work from the same declarations.
+"""
+
+
+def data_map() -> str:
+    """Return the data map as Markdown."""
+    return "\n".join([_DATA_MAP, *(line for store in STORES for line in _section(store)), *_outside()]) + "\n"
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
+    """Return the lines of a Markdown table."""
+    for cells in (header, ("---",) * len(header), *rows):
+        yield f"| {' | '.join(map(str, cells))} |".replace("|  |", "| |")
+
+
+def _section(store: Store) -> Iterator[str]:
+    yield from (f"## {store.model._meta.label}", "", f"Reached: {store.way}.", "")
+    dispositions = set(store.fields.values())
+    if len(dispositions) == 1:
+        disposition, reason = dispositions.pop()
+        names = ", ".join(f"`{name}`" for name in store.fields)
+        yield f"Each field is {disposition}{f' ({reason})' if reason else ''}: {names}."
+    else:
+        rows = ((f"`{name}`", disposition, reason) for name, (disposition, reason) in store.fields.items())
+        yield from table(("field", "after a deletion", "why"), rows)
+    yield ""
+
+
+def _outside() -> Iterator[str]:
+    yield from ("## Holding nothing of a chatter", "", *table(("model", "why"), OUTSIDE.items()))
