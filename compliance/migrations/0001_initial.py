@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 (
                     "id",
                     models.UUIDField(
-                        help_text="django-q2's id of the cluster: another one at each start.",
+                        help_text="django-q2's id of the cluster, new at each start.",
                         primary_key=True,
                         serialize=False,
                     ),
@@ -35,38 +35,38 @@ class Migration(migrations.Migration):
                 (
                     "name",
                     models.CharField(
-                        help_text="As the owners of its claims begin: host, process, and what no other has.",
+                        help_text="How the owners of its claims begin: host, process and a unique part.",
                         max_length=100,
                     ),
                 ),
                 ("version", models.CharField(max_length=32)),
                 ("workers", models.PositiveSmallIntegerField(help_text="Processes that carry out tasks.")),
                 ("started_at", models.DateTimeField()),
-                ("seen_at", models.DateTimeField(help_text="When the process that guards its workers wrote last.")),
+                ("seen_at", models.DateTimeField(help_text="When the guard process last reported.")),
                 (
                     "worked_at",
-                    models.DateTimeField(help_text="When one of its workers took up a task last.", null=True),
+                    models.DateTimeField(help_text="When one of its workers last took a task.", null=True),
                 ),
-                ("stopped_at", models.DateTimeField(help_text="When it was asked to stop, and did.", null=True)),
+                ("stopped_at", models.DateTimeField(help_text="When it stopped in order.", null=True)),
                 (
                     "died_at",
-                    models.DateTimeField(
-                        help_text="When another cluster found that its processes are gone.", null=True
-                    ),
+                    models.DateTimeField(help_text="When another cluster found its processes dead.", null=True),
                 ),
                 (
                     "pid_scope",
                     models.CharField(
                         db_default="",
                         default="",
-                        help_text="Where numbers of processes mean the same.",
+                        help_text="Identifies the machine or container, within which process ids are unique.",
                         max_length=100,
                     ),
                 ),
-                ("pid", models.IntegerField(help_text="The process that guards its workers.", null=True)),
+                ("pid", models.IntegerField(help_text="Process id of the guard.", null=True)),
                 (
                     "began",
-                    models.BigIntegerField(help_text="When that began, in ticks since the machine did.", null=True),
+                    models.BigIntegerField(
+                        help_text="When the guard started, in clock ticks since the machine booted.", null=True
+                    ),
                 ),
             ],
         ),
@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 (
                     "last_notified_id",
                     models.BigIntegerField(
-                        default=0, help_text="The last notice that was mailed, or was over before it was."
+                        default=0, help_text="The last notice that was mailed, or no longer applied."
                     ),
                 ),
                 (
@@ -98,7 +98,7 @@ class Migration(migrations.Migration):
                 ("mailed_at", models.DateTimeField(null=True)),
                 (
                     "attempts",
-                    models.PositiveIntegerField(default=0, help_text="That failed, since the last mail went out."),
+                    models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail."),
                 ),
                 (
                     "last_error",
@@ -106,7 +106,7 @@ class Migration(migrations.Migration):
                         blank=True, default="", help_text="Ours, never a library's text.", max_length=32
                     ),
                 ),
-                ("token", models.UUIDField(help_text="Fencing token of who writes the mail.", null=True)),
+                ("token", models.UUIDField(help_text="Fencing token of the worker that writes the mail.", null=True)),
                 ("claimed_until", models.DateTimeField(null=True)),
             ],
         ),
@@ -131,7 +131,9 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "asked_at",
-                    models.DateTimeField(help_text="When it was last asked for, of what is asked for.", null=True),
+                    models.DateTimeField(
+                        help_text="When it was last requested, for jobs that are requested.", null=True
+                    ),
                 ),
                 ("last_at", models.DateTimeField(null=True)),
                 ("times", models.PositiveBigIntegerField(default=0)),
@@ -147,13 +149,13 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "token",
-                    models.UUIDField(
-                        help_text="Fencing token: known to the worker that took the claim, to no other."
-                    ),
+                    models.UUIDField(help_text="Fencing token, known only to the worker that took the claim."),
                 ),
                 (
                     "is_large",
-                    models.BooleanField(default=False, help_text="Of the large lane: counts against its limit."),
+                    models.BooleanField(
+                        default=False, help_text="Whether it is in the large lane and counts against its limit."
+                    ),
                 ),
                 ("expires_at", models.DateTimeField()),
                 (
@@ -164,7 +166,7 @@ class Migration(migrations.Migration):
                     "bucket_of",
                     models.ForeignKey(
                         db_index=False,
-                        help_text="The chatbot whose own bucket it may call; the others call the hosted one alone.",
+                        help_text="The chatbot whose own bucket the claim may call. Null: only the hosted bucket.",
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -178,7 +180,9 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.UUIDField(help_text="UUIDv7, made when it is filed.", primary_key=True, serialize=False),
+                    models.UUIDField(
+                        help_text="UUIDv7, created when the request is filed.", primary_key=True, serialize=False
+                    ),
                 ),
                 ("kind", models.CharField(choices=[("deletion", "Deletion"), ("export", "Export")], max_length=16)),
                 (
@@ -231,7 +235,8 @@ class Migration(migrations.Migration):
                 (
                     "pending_export_id",
                     models.UUIDField(
-                        help_text="The export by another selector that a deletion was last held for.", null=True
+                        help_text="The export that a deletion was last held for, if that has another selector.",
+                        null=True,
                     ),
                 ),
                 ("uci_value", models.CharField(max_length=512, null=True)),
@@ -240,7 +245,7 @@ class Migration(migrations.Migration):
                     "conversation_digests",
                     django.contrib.postgres.fields.ArrayField(
                         base_field=models.BinaryField(max_length=32),
-                        help_text="As Conversation.external_id_digest; 1 to 100.",
+                        help_text="Keyed digests of the conversations' ids: 1 to 100.",
                         null=True,
                         size=None,
                     ),
@@ -272,7 +277,7 @@ class Migration(migrations.Migration):
                 (
                     "not_before",
                     models.DateTimeField(
-                        help_text="Not taken up earlier: grace, or back-off after an error.", null=True
+                        help_text="No worker takes it earlier: grace period, or back-off after an error.", null=True
                     ),
                 ),
                 ("due_at", models.DateTimeField()),
@@ -281,13 +286,14 @@ class Migration(migrations.Migration):
                 (
                     "cutoff_at",
                     models.DateTimeField(
-                        help_text="When a deletion marked, or an export read its snapshot.", null=True
+                        help_text="When a deletion marked its conversations, or an export read its snapshot.",
+                        null=True,
                     ),
                 ),
                 (
                     "cutoff_number",
                     models.BigIntegerField(
-                        help_text="The highest number of the chatbot's conversations when a deletion marked.",
+                        help_text="The highest conversation number of the chatbot when a deletion marked.",
                         null=True,
                     ),
                 ),
@@ -310,7 +316,12 @@ class Migration(migrations.Migration):
                 ("rejected_at", models.DateTimeField(null=True)),
                 ("filed_by", models.CharField(help_text="The actor, as in the change log.", max_length=64)),
                 ("approved_at", models.DateTimeField(null=True)),
-                ("approved_by", models.CharField(blank=True, default="", help_text="As filed_by.", max_length=64)),
+                (
+                    "approved_by",
+                    models.CharField(
+                        blank=True, default="", help_text="The actor, as in the change log.", max_length=64
+                    ),
+                ),
                 (
                     "approved_holds",
                     django.contrib.postgres.fields.ArrayField(
@@ -323,7 +334,7 @@ class Migration(migrations.Migration):
                             max_length=32,
                         ),
                         default=list,
-                        help_text="What was approved: another reason to hold is asked about anew.",
+                        help_text="The hold reasons that were approved. Any other reason needs a new approval.",
                         size=None,
                     ),
                 ),
@@ -362,7 +373,7 @@ class Migration(migrations.Migration):
                     "erased_before",
                     models.PositiveIntegerField(
                         default=0,
-                        help_text="How many of the total another deletion had erased, and left something of.",
+                        help_text="Conversations of the total whose rows another deletion had erased already.",
                     ),
                 ),
                 ("conversations", models.PositiveIntegerField(default=0)),
@@ -375,7 +386,7 @@ class Migration(migrations.Migration):
                 ("extracts", models.PositiveIntegerField(default=0)),
                 (
                     "extracts_left",
-                    models.PositiveIntegerField(default=0, help_text="Days that are still to be rebuilt."),
+                    models.PositiveIntegerField(default=0, help_text="Daily extracts still to be rebuilt."),
                 ),
                 (
                     "chatbot",
@@ -469,26 +480,24 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "attempts",
-                    models.PositiveIntegerField(
-                        default=0, help_text="Calls that were made, since it was last sent again."
-                    ),
+                    models.PositiveIntegerField(default=0, help_text="Calls since the callback was last resent."),
                 ),
                 (
                     "next_attempt_at",
                     models.DateTimeField(
-                        help_text="When it may be taken; while a worker sends it, when others may.", null=True
+                        help_text="When a worker may take it; while one sends it, when another may.", null=True
                     ),
                 ),
                 (
                     "token",
-                    models.UUIDField(
-                        help_text="Fencing token of the worker that sends it; others write nothing.", null=True
-                    ),
+                    models.UUIDField(help_text="Fencing token of the worker that sends it.", null=True),
                 ),
-                ("give_up_at", models.DateTimeField(help_text="The last attempt is made then.")),
+                ("give_up_at", models.DateTimeField(help_text="No attempt is made later.")),
                 (
                     "last_status",
-                    models.PositiveSmallIntegerField(help_text="Of the receiver's last answer.", null=True),
+                    models.PositiveSmallIntegerField(
+                        help_text="HTTP status of the receiver's last response.", null=True
+                    ),
                 ),
                 (
                     "last_error",
@@ -544,7 +553,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 (
                     "hosting",
-                    models.CharField(default="hosted", help_text="Where the file lies, as in Bucket.", max_length=8),
+                    models.CharField(default="hosted", help_text="Where the file is, as in Bucket.", max_length=8),
                 ),
                 (
                     "bucket",
@@ -555,18 +564,20 @@ class Migration(migrations.Migration):
                 (
                     "endpoint",
                     models.CharField(
-                        blank=True, default="", help_text="Of that bucket; empty for AWS.", max_length=200
+                        blank=True, default="", help_text="Endpoint of that bucket; empty for AWS.", max_length=200
                     ),
                 ),
                 (
                     "key",
                     models.CharField(
-                        help_text="In the bucket; null once the object is removed.", max_length=1024, null=True
+                        help_text="Object key; null once the object is removed.", max_length=1024, null=True
                     ),
                 ),
                 (
                     "upload_id",
-                    models.CharField(help_text="Of the multipart upload, while open.", max_length=1024, null=True),
+                    models.CharField(
+                        help_text="Id of the multipart upload while it is open.", max_length=1024, null=True
+                    ),
                 ),
                 ("rows", models.BigIntegerField(null=True)),
                 ("bytes", models.BigIntegerField(null=True)),
@@ -728,7 +739,7 @@ class Migration(migrations.Migration):
                         max_length=8,
                     ),
                 ),
-                ("occurred_at", models.DateTimeField(help_text="When it failed, was held, or is due.")),
+                ("occurred_at", models.DateTimeField(help_text="When the request failed, was held, or is due.")),
                 (
                     "created_at",
                     models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
@@ -768,7 +779,7 @@ class Migration(migrations.Migration):
                     models.BooleanField(
                         db_default=False,
                         default=False,
-                        help_text="Whether an equal export, filed before, was the answer.",
+                        help_text="Whether the response was an equal export that was filed before.",
                     ),
                 ),
                 ("expires_at", models.DateTimeField()),

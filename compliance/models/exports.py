@@ -18,11 +18,13 @@ class Export(models.Model):
 
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     request = models.OneToOneField(ComplianceRequest, on_delete=models.PROTECT, related_name="export")
-    hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file lies, as in Bucket.")
+    hosting = models.CharField(max_length=8, default="hosted", help_text="Where the file is, as in Bucket.")
     bucket = models.CharField(max_length=63, blank=True, default="", help_text="The name of a client's bucket.")
-    endpoint = models.CharField(max_length=200, blank=True, default="", help_text="Of that bucket; empty for AWS.")
-    key = models.CharField(max_length=1024, null=True, help_text="In the bucket; null once the object is removed.")
-    upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
+    endpoint = models.CharField(
+        max_length=200, blank=True, default="", help_text="Endpoint of that bucket; empty for AWS."
+    )
+    key = models.CharField(max_length=1024, null=True, help_text="Object key; null once the object is removed.")
+    upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
     rows = models.BigIntegerField(null=True)
     bytes = models.BigIntegerField(null=True)
     sha256 = models.CharField(max_length=64, null=True, help_text="Lower-case hex.")

@@ -51,13 +51,15 @@ class Callback(models.Model):
     url = models.CharField(max_length=500, blank=True, default="", help_text="Emptied once delivered.")
 
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
-    attempts = models.PositiveIntegerField(default=0, help_text="Calls that were made, since it was last sent again.")
+    attempts = models.PositiveIntegerField(default=0, help_text="Calls since the callback was last resent.")
     next_attempt_at = models.DateTimeField(
-        null=True, help_text="When it may be taken; while a worker sends it, when others may."
+        null=True, help_text="When a worker may take it; while one sends it, when another may."
     )
-    token = models.UUIDField(null=True, help_text="Fencing token of the worker that sends it; others write nothing.")
-    give_up_at = models.DateTimeField(help_text="The last attempt is made then.")
-    last_status = models.PositiveSmallIntegerField(null=True, help_text="Of the receiver's last answer.")
+    token = models.UUIDField(null=True, help_text="Fencing token of the worker that sends it.")
+    give_up_at = models.DateTimeField(help_text="No attempt is made later.")
+    last_status = models.PositiveSmallIntegerField(
+        null=True, help_text="HTTP status of the receiver's last response."
+    )
     last_error = models.CharField(max_length=32, choices=Failure, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     delivered_at = models.DateTimeField(null=True)
@@ -135,7 +137,7 @@ class Notice(models.Model):
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="+", db_index=False)
     request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
     event = models.CharField(max_length=8, choices=Event)
-    occurred_at = models.DateTimeField(help_text="When it failed, was held, or is due.")
+    occurred_at = models.DateTimeField(help_text="When the request failed, was held, or is due.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -159,13 +161,13 @@ class Mailbox(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="mailbox"
     )
     last_notified_id = models.BigIntegerField(
-        default=0, help_text="The last notice that was mailed, or was over before it was."
+        default=0, help_text="The last notice that was mailed, or no longer applied."
     )
     next_at = models.DateTimeField(db_default=Now(), help_text="No mail goes out earlier.")
     mailed_at = models.DateTimeField(null=True)
-    attempts = models.PositiveIntegerField(default=0, help_text="That failed, since the last mail went out.")
+    attempts = models.PositiveIntegerField(default=0, help_text="Failed attempts since the last mail.")
     last_error = models.CharField(max_length=32, blank=True, default="", help_text="Ours, never a library's text.")
-    token = models.UUIDField(null=True, help_text="Fencing token of who writes the mail.")
+    token = models.UUIDField(null=True, help_text="Fencing token of the worker that writes the mail.")
     claimed_until = models.DateTimeField(null=True)
 
     def __str__(self) -> str:

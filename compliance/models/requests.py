@@ -69,7 +69,7 @@ class ComplianceRequest(models.Model):
     # No column: set if an equal export, filed before, is returned in place of a new one.
     existing = False
 
-    id = models.UUIDField(primary_key=True, help_text="UUIDv7, made when it is filed.")
+    id = models.UUIDField(primary_key=True, help_text="UUIDv7, created when the request is filed.")
     chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="requests", db_index=False)
     kind = models.CharField(max_length=16, choices=Kind)
     seq = models.BigIntegerField(
@@ -82,7 +82,7 @@ class ComplianceRequest(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.ACCEPTED)
     hold_reason = models.CharField(max_length=32, choices=HoldReason, null=True)
     pending_export_id = models.UUIDField(
-        null=True, help_text="The export by another selector that a deletion was last held for."
+        null=True, help_text="The export that a deletion was last held for, if that has another selector."
     )
 
     # Who: the variable and the value, and the value's keyed digest, which outlives it by ERASURE_LEDGER_DAYS. Or
@@ -93,7 +93,7 @@ class ComplianceRequest(models.Model):
     uci_value = models.CharField(max_length=512, null=True)
     uci_digest = models.BinaryField(max_length=32, null=True)
     conversation_digests = ArrayField(
-        models.BinaryField(max_length=32), null=True, help_text="As Conversation.external_id_digest; 1 to 100."
+        models.BinaryField(max_length=32), null=True, help_text="Keyed digests of the conversations' ids: 1 to 100."
     )
 
     reference = models.CharField(max_length=64, blank=True, default="")
@@ -107,13 +107,17 @@ class ComplianceRequest(models.Model):
     # One timestamp per state; all by the database's clock.
     received_at = models.DateTimeField(db_default=Now(), editable=False)
     queued_at = models.DateTimeField(db_default=Now(), help_text="Place in the queue; a retry moves it.")
-    not_before = models.DateTimeField(null=True, help_text="Not taken up earlier: grace, or back-off after an error.")
+    not_before = models.DateTimeField(
+        null=True, help_text="No worker takes it earlier: grace period, or back-off after an error."
+    )
     due_at = models.DateTimeField()
     held_at = models.DateTimeField(null=True)
     started_at = models.DateTimeField(null=True)
-    cutoff_at = models.DateTimeField(null=True, help_text="When a deletion marked, or an export read its snapshot.")
+    cutoff_at = models.DateTimeField(
+        null=True, help_text="When a deletion marked its conversations, or an export read its snapshot."
+    )
     cutoff_number = models.BigIntegerField(
-        null=True, help_text="The highest number of the chatbot's conversations when a deletion marked."
+        null=True, help_text="The highest conversation number of the chatbot when a deletion marked."
     )
     waiting_for = models.CharField(
         max_length=16, choices=WaitingFor, null=True, help_text="Why a worker requeued it."
@@ -124,11 +128,13 @@ class ComplianceRequest(models.Model):
     rejected_at = models.DateTimeField(null=True)
     filed_by = models.CharField(max_length=64, help_text="The actor, as in the change log.")
     approved_at = models.DateTimeField(null=True)
-    approved_by = models.CharField(max_length=64, blank=True, default="", help_text="As filed_by.")
+    approved_by = models.CharField(
+        max_length=64, blank=True, default="", help_text="The actor, as in the change log."
+    )
     approved_holds = ArrayField(
         models.CharField(max_length=32, choices=HoldReason),
         default=list,
-        help_text="What was approved: another reason to hold is asked about anew.",
+        help_text="The hold reasons that were approved. Any other reason needs a new approval.",
     )
 
     claim = models.ForeignKey(Claim, null=True, on_delete=models.SET_NULL, related_name="requests", db_index=False)
@@ -142,7 +148,7 @@ class ComplianceRequest(models.Model):
     # What was done, per store, as the statements reported it.
     conversations_total = models.PositiveIntegerField(default=0)
     erased_before = models.PositiveIntegerField(
-        default=0, help_text="How many of the total another deletion had erased, and left something of."
+        default=0, help_text="Conversations of the total whose rows another deletion had erased already."
     )
     conversations = models.PositiveIntegerField(default=0)
     shared_conversations = models.PositiveIntegerField(default=0)
@@ -152,7 +158,7 @@ class ComplianceRequest(models.Model):
     files = models.PositiveIntegerField(default=0)
     exports = models.PositiveIntegerField(default=0)
     extracts = models.PositiveIntegerField(default=0)
-    extracts_left = models.PositiveIntegerField(default=0, help_text="Days that are still to be rebuilt.")
+    extracts_left = models.PositiveIntegerField(default=0, help_text="Daily extracts still to be rebuilt.")
 
     class Meta:
         indexes = [
@@ -362,7 +368,7 @@ class Replay(models.Model):
     body_digest = models.BinaryField(max_length=32, help_text="Keyed digest of the body.")
     request = models.ForeignKey(ComplianceRequest, on_delete=models.PROTECT, related_name="+", db_index=False)
     existing = models.BooleanField(
-        default=False, db_default=False, help_text="Whether an equal export, filed before, was the answer."
+        default=False, db_default=False, help_text="Whether the response was an equal export that was filed before."
     )
     expires_at = models.DateTimeField()
 

@@ -13,15 +13,17 @@ class Claim(models.Model):
     """
 
     owner = models.CharField(max_length=100, help_text="Host, cluster and process: host:parent's pid:pid.")
-    token = models.UUIDField(help_text="Fencing token: known to the worker that took the claim, to no other.")
-    is_large = models.BooleanField(default=False, help_text="Of the large lane: counts against its limit.")
+    token = models.UUIDField(help_text="Fencing token, known only to the worker that took the claim.")
+    is_large = models.BooleanField(
+        default=False, help_text="Whether it is in the large lane and counts against its limit."
+    )
     bucket_of = models.ForeignKey(
         Chatbot,
         null=True,
         on_delete=models.PROTECT,
         related_name="+",
         db_index=False,
-        help_text="The chatbot whose own bucket it may call; the others call the hosted one alone.",
+        help_text="The chatbot whose own bucket the claim may call. Null: only the hosted bucket.",
     )
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -38,23 +40,28 @@ class Claim(models.Model):
 class Heartbeat(models.Model):
     """That a cluster was there, by the database's clock (`compliance.work.heartbeats`). One row for each start."""
 
-    id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster: another one at each start.")
+    id = models.UUIDField(primary_key=True, help_text="django-q2's id of the cluster, new at each start.")
     name = models.CharField(
-        max_length=100, help_text="As the owners of its claims begin: host, process, and what no other has."
+        max_length=100, help_text="How the owners of its claims begin: host, process and a unique part."
     )
     version = models.CharField(max_length=32)
     workers = models.PositiveSmallIntegerField(help_text="Processes that carry out tasks.")
     started_at = models.DateTimeField()
-    seen_at = models.DateTimeField(help_text="When the process that guards its workers wrote last.")
-    worked_at = models.DateTimeField(null=True, help_text="When one of its workers took up a task last.")
-    stopped_at = models.DateTimeField(null=True, help_text="When it was asked to stop, and did.")
+    seen_at = models.DateTimeField(help_text="When the guard process last reported.")
+    worked_at = models.DateTimeField(null=True, help_text="When one of its workers last took a task.")
+    stopped_at = models.DateTimeField(null=True, help_text="When it stopped in order.")
 
-    died_at = models.DateTimeField(null=True, help_text="When another cluster found that its processes are gone.")
+    died_at = models.DateTimeField(null=True, help_text="When another cluster found its processes dead.")
     pid_scope = models.CharField(
-        max_length=100, default="", db_default="", help_text="Where numbers of processes mean the same."
+        max_length=100,
+        default="",
+        db_default="",
+        help_text="Identifies the machine or container, within which process ids are unique.",
     )
-    pid = models.IntegerField(null=True, help_text="The process that guards its workers.")
-    began = models.BigIntegerField(null=True, help_text="When that began, in ticks since the machine did.")
+    pid = models.IntegerField(null=True, help_text="Process id of the guard.")
+    began = models.BigIntegerField(
+        null=True, help_text="When the guard started, in clock ticks since the machine booted."
+    )
 
     # No index but the key: there are a handful of rows, and each beat renews one in place.
 
@@ -71,7 +78,7 @@ class Occurrence(models.Model):
         CLUSTER_RESTARTED = "restarted", "A cluster was started anew, since it lost a process"
 
     name = models.CharField(max_length=16, choices=Name, primary_key=True)
-    asked_at = models.DateTimeField(null=True, help_text="When it was last asked for, of what is asked for.")
+    asked_at = models.DateTimeField(null=True, help_text="When it was last requested, for jobs that are requested.")
     last_at = models.DateTimeField(null=True)
     times = models.PositiveBigIntegerField(default=0)
 

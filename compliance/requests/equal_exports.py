@@ -53,8 +53,9 @@ _GIVEN = (
 
 
 def find(requests: Sequence[ComplianceRequest]) -> dict[UUID, ComplianceRequest]:
-    """Return the export that answers for each of these, which are not stored, by their ids. In the caller's
-    transaction, to the end of which none of them begins.
+    """Return, by the id of each unsaved request, the waiting export that equals it.
+
+    Locks these exports: none starts before the caller's transaction ends.
     """
     found: dict[UUID, ComplianceRequest] = {}
     for is_by_uci, (same, same_deletion) in ((True, _UCI), (False, _CONVERSATIONS)):
@@ -92,7 +93,7 @@ def answers(
             filed = {same: one for same, one in filed.items() if subject.isdisjoint(_subject(one))}
             continue
         same = (subject, request.include_shared, request.include_files, request.reference, request.callback_url)
-        if inputs[place].may_be_answered:
+        if inputs[place].accepts_equal:
             stored = waiting.get(request.pk) if subject.isdisjoint(deleted) else None
             if equal := filed.get(same) or stored:
                 answers[place] = Answer(equal, existing=True)

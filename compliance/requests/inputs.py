@@ -112,7 +112,7 @@ class RequestInput:
     again: bool = False
 
     @property
-    def may_be_answered(self) -> bool:
+    def accepts_equal(self) -> bool:
         """Whether an equal request that waits answers for this one."""
         return self.kind == Kind.EXPORT and not self.again
 

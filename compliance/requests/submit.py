@@ -91,8 +91,8 @@ def _attempt(
 ) -> Outcomes | None:
     """Return the outcomes, or None if nothing was stored and a further attempt is needed.
 
-    Nearly every call is new, and nothing equal to it waits. So an optimistic attempt looks up neither, nor what this
-    process remembers of the chatbot; the statement that stores finds out where that is wrong.
+    Nearly every call is new, and nothing equal to it waits. So an optimistic attempt skips these look-ups and trusts
+    what this process remembers of the chatbot; the statement that stores checks both.
     """
     if is_optimistic and replay and not chatbot.compliance_enabled:
         return None
@@ -114,10 +114,10 @@ def _attempt(
     if is_optimistic and replay and (refused or not unsaved):
         # It may have been answered before: then it is answered alike, whatever has changed since.
         return None
-    may_be_answered = [request for place, request in unsaved.items() if new[place].may_be_answered]
-    waiting = {} if is_optimistic else equal_exports.find(may_be_answered)
+    accepts_equal = [request for place, request in unsaved.items() if new[place].accepts_equal]
+    waiting = {} if is_optimistic else equal_exports.find(accepts_equal)
     answers = equal_exports.answers(new, unsaved, waiting)
-    if not _store(recalled, answers, chatbot, origin, replay, unless_equal=may_be_answered if is_optimistic else ()):
+    if not _store(recalled, answers, chatbot, origin, replay, unless_equal=accepts_equal if is_optimistic else ()):
         return None
     equals = [answer.request for answer in answers.values() if answer.existing]
     changelog.record_all(equal_exports.entries(equals, origin=origin, actor=actor))

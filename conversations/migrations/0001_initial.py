@@ -84,7 +84,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("day", models.DateField()),
                 ("starts_at", models.DateTimeField()),
-                ("ends_at", models.DateTimeField(help_text="The first instant that is no longer of the day.")),
+                ("ends_at", models.DateTimeField(help_text="The first instant after the day.")),
                 (
                     "state",
                     models.CharField(
@@ -103,16 +103,16 @@ class Migration(migrations.Migration):
                     "version",
                     models.PositiveIntegerField(
                         default=1,
-                        help_text="Goes up with each erasure or late message: what was read before no longer holds.",
+                        help_text="Raised by each erasure and late message, after which a file read before is stale.",
                     ),
                 ),
                 (
                     "made_version",
-                    models.PositiveIntegerField(help_text="The version that the file was read at.", null=True),
+                    models.PositiveIntegerField(help_text="The version at which the file was read.", null=True),
                 ),
                 (
                     "hosting",
-                    models.CharField(default="hosted", help_text="Where the file lies, as in Bucket.", max_length=8),
+                    models.CharField(default="hosted", help_text="Where the file is, as in Bucket.", max_length=8),
                 ),
                 (
                     "bucket",
@@ -123,31 +123,36 @@ class Migration(migrations.Migration):
                 (
                     "key",
                     models.CharField(
-                        help_text="In the bucket; null once the object is gone.", max_length=1024, null=True
+                        help_text="Object key; null once the object is removed.", max_length=1024, null=True
                     ),
                 ),
                 (
                     "upload_id",
-                    models.CharField(help_text="Of the multipart upload, while open.", max_length=1024, null=True),
+                    models.CharField(
+                        help_text="Id of the multipart upload while it is open.", max_length=1024, null=True
+                    ),
                 ),
                 ("rows", models.BigIntegerField(null=True)),
                 ("bytes", models.BigIntegerField(null=True)),
                 ("sha256", models.CharField(help_text="Lower-case hex.", max_length=64, null=True)),
                 ("finished_at", models.DateTimeField(null=True)),
                 ("expires_at", models.DateTimeField(null=True)),
-                ("stale_at", models.DateTimeField(help_text="Since when it has to be rebuilt.", null=True)),
+                ("stale_at", models.DateTimeField(help_text="Since when the file is stale.", null=True)),
                 ("token", models.UUIDField(help_text="Fencing token of the worker that builds it.", null=True)),
                 (
                     "owner",
                     models.CharField(
-                        db_default="", default="", help_text="The process that had it last.", max_length=100
+                        db_default="", default="", help_text="The process that last took it.", max_length=100
                     ),
                 ),
-                ("claimed_until", models.DateTimeField(help_text="By the database's clock.", null=True)),
+                (
+                    "claimed_until",
+                    models.DateTimeField(help_text="End of the lease, by the database's clock.", null=True),
+                ),
                 ("attempts", models.PositiveSmallIntegerField(default=0)),
                 (
                     "not_before",
-                    models.DateTimeField(help_text="Not tried earlier: back-off after an error.", null=True),
+                    models.DateTimeField(help_text="No worker takes it earlier: back-off after an error.", null=True),
                 ),
                 ("error_code", models.CharField(blank=True, default="", max_length=64)),
                 (
@@ -329,7 +334,9 @@ class Migration(migrations.Migration):
                 ("object_key", models.CharField(help_text="Holds no name and no UCI value.", max_length=1024)),
                 (
                     "upload_id",
-                    models.CharField(help_text="Of the multipart upload, while open.", max_length=1024, null=True),
+                    models.CharField(
+                        help_text="Id of the multipart upload while it is open.", max_length=1024, null=True
+                    ),
                 ),
                 ("name", models.CharField(max_length=255)),
                 ("content_type", models.CharField(max_length=255)),

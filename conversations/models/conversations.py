@@ -303,7 +303,7 @@ class UploadedFile(_OfConversation):
 
     message_id = models.BigIntegerField(null=True, help_text="The message it came with; no database constraint.")
     object_key = models.CharField(max_length=1024, help_text="Holds no name and no UCI value.")
-    upload_id = models.CharField(max_length=1024, null=True, help_text="Of the multipart upload, while open.")
+    upload_id = models.CharField(max_length=1024, null=True, help_text="Id of the multipart upload while it is open.")
     name = models.CharField(max_length=255)
     content_type = models.CharField(max_length=255)
     size = models.BigIntegerField(null=True, help_text="Bytes.")
