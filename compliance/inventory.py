@@ -98,8 +98,8 @@ CONVERSATION = Store(
 )
 
 _BY_DIGEST = (
-    "deleted with its row at once, but where a file, an export or an extract may still hold the conversation: "
-    "their erasure finds it by the digest"
+    "deleted with its row at once; its digest stays while a file, export or extract may still hold the conversation, "
+    "so that the deletion of that copy finds it"
 )
 
 STORES: tuple[Store, ...] = (

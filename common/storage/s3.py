@@ -308,7 +308,7 @@ class ObjectStorage(Removal, S3Storage):  # type: ignore[misc]  # django-storage
     def _create_session(self) -> Any:
         keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
         session: Any = session_of(self.role) if self.role else session_on(core_session(), **keys)
-        transport.carry(session.events, guarded=self.guarded)
+        transport.use_limited_sessions(session.events, guarded=self.guarded)
         session.events.register("needs-retry.s3.PutObject", _not_after_silence)
         return session
 

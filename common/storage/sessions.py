@@ -106,7 +106,7 @@ class _RoleProvider(CredentialProvider):
 
 def _sts_client(service: str, **credentials: Any) -> Any:
     session = core_session()
-    transport.carry(session.get_component("event_emitter"))
+    transport.use_limited_sessions(session.get_component("event_emitter"))
     return session.create_client(
         service,
         region_name=settings.STS_REGION,

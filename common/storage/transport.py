@@ -98,7 +98,7 @@ class _Session(URLLib3Session):
         return context
 
 
-def carry(events: Any, *, guarded: bool = False) -> None:
+def use_limited_sessions(events: Any, *, guarded: bool = False) -> None:
     """Let all clients with this event emitter use the sessions of this module.
 
     `guarded` clients reach public networks only, and use no proxy, which would resolve the name itself. The others
@@ -106,7 +106,7 @@ def carry(events: Any, *, guarded: bool = False) -> None:
     """
 
     def choose(base_classes: list[type], **_options: Any) -> None:
-        base_classes.insert(0, _Guarded if guarded else _Carried)
+        base_classes.insert(0, _Guarded if guarded else _Limited)
 
     events.register("creating-client-class", choose)
     events.register("before-call.s3.HeadBucket", _follow_no_further)
@@ -117,7 +117,7 @@ def _follow_no_further(context: dict[str, Any], **_call: Any) -> None:
     context.get("s3_redirect", {})["redirected"] = True
 
 
-class _Carried:
+class _Limited:
     """Mixin for clients: boto3 has no option for the class of HTTP sessions."""
 
     _is_guarded = False
@@ -137,5 +137,5 @@ class _Carried:
         super().__init__(endpoint=endpoint, client_config=client_config, **options)  # type: ignore[call-arg]
 
 
-class _Guarded(_Carried):
+class _Guarded(_Limited):
     _is_guarded = True

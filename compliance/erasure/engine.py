@@ -116,7 +116,7 @@ class _ErasureRun:
         ours = {each: found[each] for each in self._active if each in found}
         completion.note_left(
             {
-                each: completion.Left(left.erased_before, left.days_clean, left.rows[verify.DAYS])
+                each: completion.Left(left.erased_before, left.extracts_clean, left.rows[verify.EXTRACTS])
                 for each, left in ours.items()
             }
         )
@@ -140,9 +140,9 @@ class _ErasureRun:
             found = verify.verify(clean, clears_notes=True)
             self._note(found)
             done = [request_id for request_id in clean if _is_clean(found, request_id)]
-            if leaving := [each for each in done if each in found and found[each].stays]:
+            if leaving := [each for each in done if each in found and found[each].copies_kept]:
                 exports.leave(leaving)
-            if naming := [each for each in done if each in found and found[each].names]:
+            if naming := [each for each in done if each in found and found[each].digests_left]:
                 rows.forget_names(naming)
             self._fail_stuck(found)
             self._complete_clean(done)
@@ -176,7 +176,7 @@ class _ErasureRun:
 
         A newly marked request has the extract tried again first: the cause may be over.
         """
-        waiting = {each: found[each] for each in self._active if each in found and found[each].is_days_alone}
+        waiting = {each: found[each] for each in self._active if each in found and found[each].only_extracts_left}
         failures = {each: left.failure for each, left in waiting.items() if left.failure and each not in self._new}
         if again := [each for each, left in waiting.items() if left.failure and each in self._new]:
             with self._held.transaction():

@@ -26,24 +26,24 @@ from conversations.models import DailyExtract, Identity, UploadedFile
 
 _AT_ONCE = 500
 
-EXPORTS, DAYS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
+EXPORTS, EXTRACTS, FILES = Export._meta.db_table, DailyExtract._meta.db_table, UploadedFile._meta.db_table
 
 
 @dataclass
 class VerificationResult:
     """What is left of one deletion's data. `rows` are counted by table, daily extracts included.
 
-    `erased_before`: conversations that another deletion had erased before this one's mark. `days_clean`: rebuilt
-    extracts. `stays`: copies that are left where they are. `at_clients`: exports to remove from a client's bucket.
-    `names`: digests of people in erased conversations. `failure`: why an extract could not be rebuilt.
+    `erased_before`: conversations that another deletion had erased before this one's mark. `extracts_clean`: rebuilt
+    extracts. `copies_kept`: copies left where they are. `at_clients`: exports to remove from a client's bucket.
+    `digests_left`: digests of people in erased conversations. `failure`: why an extract could not be rebuilt.
     """
 
     rows: Counter[str] = field(default_factory=Counter)
     erased_before: int = 0
-    days_clean: int = 0
-    stays: int = 0
+    extracts_clean: int = 0
+    copies_kept: int = 0
     at_clients: int = 0
-    names: int = 0
+    digests_left: int = 0
     failure: StepFailed | None = None
 
     @property
@@ -53,12 +53,12 @@ class VerificationResult:
     @property
     def is_stuck(self) -> bool:
         """Return whether rows are left of erased conversations: no step removes them."""
-        return bool(self.rows.keys() - {FILES, EXPORTS, DAYS}) and not self.rows[CONVERSATION.table]
+        return bool(self.rows.keys() - {FILES, EXPORTS, EXTRACTS}) and not self.rows[CONVERSATION.table]
 
     @property
-    def is_days_alone(self) -> bool:
+    def only_extracts_left(self) -> bool:
         """Return whether only daily extracts are left, which other workers rebuild."""
-        return self.rows.keys() == {DAYS}
+        return self.rows.keys() == {EXTRACTS}
 
     def __str__(self) -> str:
         return ", ".join(f"{count} in {table}" for table, count in sorted(self.rows.items()))
@@ -112,18 +112,18 @@ WITH r AS MATERIALIZED (
     UNION ALL
     SELECT {identities_name}, request_id, erased_before, NULL, named, NULL FROM people WHERE named > 0
     UNION ALL
-    SELECT 'names', request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
+    SELECT 'digests_left', request_id, NULL, NULL, known, NULL FROM people WHERE known > 0
     UNION ALL
     SELECT {exports}, request_id, erased_before, id, 1, NULL FROM judged WHERE goes
     UNION ALL
     SELECT 'at_clients', request_id, NULL, id, 1, NULL FROM judged WHERE goes AND hosting = 'client'
     UNION ALL
-    SELECT 'stays', request_id, NULL, id, 1, NULL FROM judged WHERE stays
+    SELECT 'copies_kept', request_id, NULL, id, 1, NULL FROM judged WHERE stays
     UNION ALL
-    SELECT 'stays', request_id, NULL, -id, 1, NULL
+    SELECT 'copies_kept', request_id, NULL, -id, 1, NULL
       FROM days WHERE hosting = 'client' AND NOT is_clean AND made_version IS NOT NULL
     UNION ALL
-    SELECT 'days_clean', request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean AND is_new
+    SELECT 'extracts_clean', request_id, NULL, id, 1, NULL FROM days WHERE hosting = 'hosted' AND is_clean AND is_new
     UNION ALL
     SELECT {days}, request_id, erased_before, id, 1,
            CASE WHEN state = 'failed' THEN error_code || E'\\n' || error_detail END
@@ -217,7 +217,7 @@ def audit(request_ids: Sequence[UUID]) -> Audit:
 
 
 def _add(result: VerificationResult, what: str, count: int, error: str | None) -> None:
-    if what in {"erased_before", "days_clean", "stays", "at_clients", "names"}:
+    if what in {"erased_before", "extracts_clean", "copies_kept", "at_clients", "digests_left"}:
         setattr(result, what, count)
         return
     result.rows[what] = count
@@ -245,7 +245,7 @@ def _question() -> sql.Composable:
         identities=sql.Identifier(Identity._meta.db_table),
         identities_name=sql.Literal(Identity._meta.db_table),
         exports=sql.Literal(EXPORTS),
-        days=sql.Literal(DAYS),
+        days=sql.Literal(EXTRACTS),
     )
 
 

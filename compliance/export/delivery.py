@@ -123,7 +123,7 @@ class Delivery:
         self._counts = transcripts.count()
         if self._counts.keys() != self._targets.keys():
             raise ClaimLost
-        self._hold(transcripts)
+        self._record_conversations(transcripts)
         self._copy_files(transcripts)
         with closing(self._pieces(reader, transcripts)) as pieces:
             for place, of_file in groupby(pieces, key=attrgetter("place")):
@@ -143,18 +143,18 @@ class Delivery:
                     if time.monotonic() > deadline:
                         break
 
-    def _hold(self, transcripts: Transcripts) -> None:
+    def _record_conversations(self, transcripts: Transcripts) -> None:
         """Record what the files will hold, and leave out those that a deletion has met."""
         with closing(transcripts.conversations()) as contents:
             for some in contents:
-                self._report.overtaken(self._hold_some([(self._targets[place], number) for place, number in some]))
+                self._report.overtaken(self._record_some([(self._targets[place], number) for place, number in some]))
 
-    def _hold_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
-        def hold(_now: datetime, chatbots: set[int]) -> set[Target]:
-            return records.hold([one for one in contents if one[0].chatbot_id in chatbots])
+    def _record_some(self, contents: Collection[tuple[Target, int]]) -> set[Target]:
+        def record(_now: datetime, chatbots: set[int]) -> set[Target]:
+            return records.record_conversations([one for one in contents if one[0].chatbot_id in chatbots])
 
         chatbots = {target.chatbot_id for target, _ in contents}
-        return set(self._held.share_with_intake(chatbots, hold)) - self._report.settled
+        return set(self._held.share_with_intake(chatbots, record)) - self._report.settled
 
     def _pieces(self, reader: psycopg.Connection[Any], transcripts: Transcripts) -> Generator[TranscriptPiece]:
         """Yield the pieces of all files, count their lines, and renew the claim meanwhile."""

@@ -144,7 +144,7 @@ def record_uploads(uploads: Mapping[Target, str]) -> set[Target]:
     return met
 
 
-def hold(contents: Collection[tuple[Target, int]]) -> set[Target]:
+def record_conversations(contents: Collection[tuple[Target, int]]) -> set[Target]:
     """Record which conversations exports will hold, in the caller's transaction and under the intake locks.
 
     Before anything of them is sent: so a mark comes either before, and the conversation is found closed here, or

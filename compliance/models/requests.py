@@ -185,9 +185,10 @@ class ComplianceRequest(models.Model):
             ),
             models.Index(name="request_held", fields=["hold_reason", "seq"], condition=Q(status="on_hold")),
             models.Index(F("chatbot"), F("id").desc(), name="request_newest"),
-            # The newest of a status, of the exports, of a client's ticket. Not of what most requests have: that is
-            # soon found among the newest, and each entry costs each request. And for whoever names a chatbot alone:
-            # claims, which do not, would else be planned by them (see above: believed to be empty, read whole).
+            # The newest of a status, of the exports, of a client's ticket. Not of what most requests have: those are
+            # soon found among the newest, and each entry costs each request. The condition on chatbot keeps
+            # PostgreSQL from using these for claims, which name no chatbot: it would take an index for empty and
+            # read all of it.
             models.Index(
                 F("chatbot"),
                 F("status"),

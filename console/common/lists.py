@@ -21,7 +21,7 @@ from console.common.scope import PAGE_SIZE
 _Item = TypeVar("_Item")
 _Row = TypeVar("_Row", bound=Model)
 
-MOST_OF_CURSOR = 2_000
+MAX_CURSOR_LENGTH = 2_000
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def paginate(
 def page_query(request: HttpRequest, *, size: int = PAGE_SIZE) -> PageQuery:
     """Return the cursor of a request's URL. Raises Http404 if it is too long to be one."""
     cursor = request.GET.get("cursor")
-    if cursor is not None and len(cursor) > MOST_OF_CURSOR:
+    if cursor is not None and len(cursor) > MAX_CURSOR_LENGTH:
         raise Http404
     # Parameters are read as in a URL: as texts.
     return PageQuery.model_validate({"limit": str(size)} | ({} if cursor is None else {"cursor": cursor}))
