@@ -83,7 +83,7 @@ def until_closed(caller: socket.socket) -> float:
 def test_callers_below_the_minimum_rate_are_cut_off_and_others_are_not(server: WebServer) -> None:
     kinds = {
         "silent": limits.HEAD_SECONDS,
-        "half_a_line": limits.HEAD_SECONDS,
+        "half_a_header": limits.HEAD_SECONDS,
         "dripping_head": limits.HEAD_SECONDS,
         "dripping_body": limits.BODY_SECONDS,
         "dripping_chunks": limits.BODY_SECONDS,
