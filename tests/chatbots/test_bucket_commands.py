@@ -213,6 +213,7 @@ def aws(server: S3Server, identity: Identity, *words: str) -> subprocess.Complet
     return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=60)
 
 
+@pytest.mark.long(reason="starts the awscli some ten times")
 def test_the_read_policy_lets_the_awscli_read_a_client_s_own_files_only(
     chatbot: Chatbot, server: S3Server, settings: Any
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_request_is_approved_by_keyboard_and_followed_to_its_end(
         stays_at_home(watched, live_server.url)
 
 
+@pytest.mark.long(reason="a browser waits for the page to refresh")
 @needs_chromium
 @pytest.mark.django_db(transaction=True)
 def test_a_page_that_refused_a_decision_does_not_send_it_again_by_itself(live_server, chatbot: Chatbot) -> None:

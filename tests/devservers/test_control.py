@@ -256,6 +256,7 @@ def test_a_port_in_use_is_not_free() -> None:
         assert not is_free(server.getsockname()[1])
 
 
+@pytest.mark.long(reason="starts S3 servers on a taken port")
 def test_a_port_that_is_taken_while_the_s3_server_starts_is_noticed_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

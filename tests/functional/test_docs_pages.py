@@ -82,6 +82,7 @@ def test_the_page_of_errors_is_reached_by_its_anchors_and_by_keyboard(live_serve
     _stays_at_home(watched, live_server.url)
 
 
+@pytest.mark.long(reason="a browser tries calls on the reference page")
 def test_a_call_can_be_tried_with_a_token_and_with_a_signature(live_server, chromium, chatbot: Chatbot):
     SigningCaller(chatbot, SECRET)
     token = TokenCaller(chatbot).token

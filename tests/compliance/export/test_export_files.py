@@ -134,6 +134,7 @@ def test_files_of_excluded_shared_conversations_are_excluded_too(chatbot: Chatbo
     assert [request.files for request in requests] == [0, 1]
 
 
+@pytest.mark.long(reason="copies hundreds of files")
 def test_many_files_are_copied_in_groups_and_the_response_stays_small(
     chatbot: Chatbot, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
