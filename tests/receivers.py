@@ -21,8 +21,8 @@ class Received:
 
     @property
     def payload(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(self.body)
-        return told
+        found: dict[str, Any] = json.loads(self.body)
+        return found
 
     def is_signed_with(self, secret: str) -> bool:
         """Verify as a client would, without our code."""

@@ -57,14 +57,14 @@ def test_a_name_is_locked_out_from_one_address_and_the_page_shows_until_when(use
 def test_an_unknown_name_is_locked_out_too(user, settings):
     nobody = User(username="nobody")
     assert [fail(one, settings.LOGIN_FAILURES - 1) for one in (user, nobody)] == [200, 200]
-    told = []
+    found = []
     for one in (user, nobody):
         with CaptureQueriesContext(connection) as captured:
             answer = Client().post("/admin/login/", {"username": one.username, "password": "wrong"})
         text = re.sub(r"<time.*?</time>", "", answer.text)
-        told.append((answer.status_code, text, sorted(answer.headers), len(captured)))
-    assert told[0][0] == told[1][0] == 429
-    assert told[0] == told[1]
+        found.append((answer.status_code, text, sorted(answer.headers), len(captured)))
+    assert found[0][0] == found[1][0] == 429
+    assert found[0] == found[1]
 
 
 def test_one_address_cannot_guess_with_many_names(user, settings):

@@ -55,10 +55,10 @@ def test_django_s_history_names_users_by_number(user):
     assert client.post("/admin/auth/user/add/", new).status_code == 302
     assert client.post(page_of(other), CHANGED | inline()).status_code == 302
     assert client.post(f"/admin/auth/user/{other.pk}/delete/", {"post": "yes"}).status_code == 403
-    told = " ".join(f"{one.object_repr} {one.change_message}" for one in LogEntry.objects.all())
+    found = " ".join(f"{one.object_repr} {one.change_message}" for one in LogEntry.objects.all())
     assert LogEntry.objects.count() == 2
-    assert f"user {other.pk}" in told
-    assert not any(name in told for name in ("gone.tomorrow", "sam.renamed", "new.person", "example.com"))
+    assert f"user {other.pk}" in found
+    assert not any(name in found for name in ("gone.tomorrow", "sam.renamed", "new.person", "example.com"))
 
 
 def inline() -> dict[str, int]:

@@ -298,9 +298,9 @@ def test_calls_pass_when_the_limit_cannot_be_counted(bot, caplog, clock):
             cursor.execute(f"ALTER TABLE away RENAME TO {table}")
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert "RateLimit-Limit" not in answers[0].headers
-    told = [record for record in caplog.records if record.name == "chatbots.rate_limits"]
-    assert [record.levelno for record in told] == [logging.ERROR]
-    assert "SQLSTATE 42P01" in told[0].getMessage()
+    found = [record for record in caplog.records if record.name == "chatbots.rate_limits"]
+    assert [record.levelno for record in found] == [logging.ERROR]
+    assert "SQLSTATE 42P01" in found[0].getMessage()
 
     clock.now += 1
     assert limits(caller.post(DELETION, ALICE))[:2] == (6_000, 5_999)

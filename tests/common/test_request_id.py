@@ -83,15 +83,15 @@ def serve(log: io.StringIO, url: str, method: str = "GET", **headers: str) -> Se
 
 
 @pytest.mark.parametrize(
-    ("view", "status", "told"),
+    ("view", "status", "found"),
     [("plain", 200, 1), ("streamed", 200, 2), ("broken", 500, 1), ("unavailable", 503, 1), ("nowhere", 404, 0)],
 )
-def test_every_log_line_of_a_call_contains_its_id(settings, log, view, status, told):
+def test_every_log_line_of_a_call_contains_its_id(settings, log, view, status, found):
     settings.ROOT_URLCONF = sys.modules[__name__]
     served = serve(log, f"/{view}", **{"X-Request-ID": THEIRS})
 
     assert (served.status, served.headers["X-Request-ID"]) == (status, THEIRS)
-    assert len(served.lines) == told
+    assert len(served.lines) == found
     assert all(line.endswith(f" request_id={served.headers['X-Trace-ID']}") for line in served.lines)
     assert THEIRS not in log.getvalue()
 

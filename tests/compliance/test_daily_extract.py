@@ -22,15 +22,15 @@ def run(*words: str) -> list[dict[str, Any]]:
     try:
         call_command("daily_extract", *words, "--json", stdout=out)
     finally:
-        told = json.loads(out.getvalue() or '{"extracts": []}')
-    extracts: list[dict[str, Any]] = told["extracts"]
+        found = json.loads(out.getvalue() or '{"extracts": []}')
+    extracts: list[dict[str, Any]] = found["extracts"]
     return extracts
 
 
 def test_the_named_days_are_built(chatbot: Chatbot, storage: ObjectStorage) -> None:
     conversation_on(chatbot, "42", noon())
-    told = run("acme", "--from", str(FIRST), "--to", str(day_after(FIRST, 2)))
-    assert [(one["day"], one["state"], one["rows"]) for one in told] == [
+    found = run("acme", "--from", str(FIRST), "--to", str(day_after(FIRST, 2)))
+    assert [(one["day"], one["state"], one["rows"]) for one in found] == [
         ("2026-11-01", "done", 1),
         ("2026-11-02", "done", 0),
         ("2026-11-03", "done", 0),
@@ -42,9 +42,9 @@ def test_all_means_the_chatbots_with_extracts_switched_on(
     chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
 ) -> None:
     Chatbot.objects.filter(pk=neighbour.pk).update(extracts_enabled=True)
-    (told,) = run("--all")
+    (found,) = run("--all")
     yesterday = (timezone.now() - timedelta(minutes=10)).date() - timedelta(days=1)
-    assert (told["chatbot"], told["day"], told["state"]) == ("neighbour", str(yesterday), "done")
+    assert (found["chatbot"], found["day"], found["state"]) == ("neighbour", str(yesterday), "done")
 
 
 def test_built_days_are_skipped_unless_again_is_given(chatbot: Chatbot, storage: ObjectStorage) -> None:
@@ -62,8 +62,8 @@ def test_built_days_are_skipped_unless_again_is_given(chatbot: Chatbot, storage:
 def test_expired_days_are_rebuilt(chatbot: Chatbot, storage: ObjectStorage) -> None:
     run("acme", "--date", str(FIRST))
     DailyExtract.objects.update(state="expired", key=None, expires_at=timezone.now() - timedelta(days=1))
-    (told,) = run("acme", "--date", str(FIRST))
-    assert told["state"] == "done"
+    (found,) = run("acme", "--date", str(FIRST))
+    assert found["state"] == "done"
     extract = extract_of(chatbot)
     assert extract.expires_at
     assert extract.expires_at > timezone.now()
@@ -80,8 +80,8 @@ def test_failed_days_are_reported_and_change_the_exit_code(
         run("acme", "--date", str(FIRST))
     assert left.value.code == 3
     monkeypatch.undo()
-    (told,) = run("acme", "--date", str(FIRST))
-    assert (told["state"], told["error"]) == ("done", None)
+    (found,) = run("acme", "--date", str(FIRST))
+    assert (found["state"], found["error"]) == ("done", None)
 
 
 @pytest.mark.parametrize(

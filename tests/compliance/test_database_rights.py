@@ -52,12 +52,12 @@ def test_an_undeclared_table_is_reported_with_instructions(monkeypatch: pytest.M
     del known["conversations.Message"]
     monkeypatch.setattr(database_rights, "RIGHTS", known)
 
-    told = list(database_rights.undeclared())
+    found = list(database_rights.undeclared())
 
-    assert told[0].startswith(
+    assert found[0].startswith(
         "conversations.Message has no rights in compliance/database_rights.py: add it to RIGHTS"
     )
-    assert told[1].startswith("chatbots.Nothing is declared in compliance/database_rights.py but is no model")
+    assert found[1].startswith("chatbots.Nothing is declared in compliance/database_rights.py but is no model")
 
 
 def test_the_page_of_roles_names_one_for_each_command() -> None:
@@ -101,7 +101,7 @@ def test_it_prints_what_it_would_do(cursor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "found"),
     [
         ("", "There is no such role. Make it first, as a superuser: CREATE ROLE another LOGIN"),
         ("CREATE ROLE another SUPERUSER", "another is a superuser, which"),
@@ -112,11 +112,11 @@ def test_it_prints_what_it_would_do(cursor) -> None:
         ("CREATE ROLE another; GRANT pg_read_all_data TO another", "may read or change all tables"),
     ],
 )
-def test_nothing_is_granted_to_a_role_with_more_rights(cursor, made: str, told: str) -> None:
+def test_nothing_is_granted_to_a_role_with_more_rights(cursor, made: str, found: str) -> None:
     cursor.execute(made or "SELECT 1")
     before = rights(cursor)
 
-    with pytest.raises(CommandError, match=told):
+    with pytest.raises(CommandError, match=found):
         call_command("grant_roles", "--web", "another", "--worker", ROLES["worker"])
 
     assert rights(cursor) == before
@@ -128,9 +128,9 @@ def test_one_role_for_both_is_refused(cursor) -> None:
 
 
 def test_the_check_warns_about_a_role_with_too_many_rights(cursor) -> None:
-    [told] = role_has_few_rights(databases=["default"])
-    assert (told.id, told.level) == ("compliance.W002", checks.WARNING)
-    assert told.msg == "The database role of this process is a superuser."
+    [found] = role_has_few_rights(databases=["default"])
+    assert (found.id, found.level) == ("compliance.W002", checks.WARNING)
+    assert found.msg == "The database role of this process is a superuser."
 
 
 def test_the_check_accepts_our_roles_and_makes_no_query_unless_asked(cursor) -> None:

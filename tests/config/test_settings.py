@@ -43,8 +43,8 @@ def manage(variables: dict[str, str], *words: str) -> subprocess.CompletedProces
 
 
 def test_in_production_debug_is_off_and_keys_are_as_given() -> None:
-    told = read(PRODUCTION, "settings.DEBUG, settings.DEVELOPMENT, list(settings.ENCRYPTION_KEYS)")
-    assert told.stdout == "False False ['new', 'old']\n"
+    found = read(PRODUCTION, "settings.DEBUG, settings.DEVELOPMENT, list(settings.ENCRYPTION_KEYS)")
+    assert found.stdout == "False False ['new', 'old']\n"
 
 
 def test_sample_data_is_not_installed_in_production() -> None:
@@ -66,10 +66,10 @@ def test_all_bad_settings_are_reported_at_once_by_name_and_without_the_value() -
         "WORKERS": "0",
     }
     del bad["S3_BUCKET"], bad["ALLOWED_HOSTS"]
-    told = manage(bad, "check")
+    found = manage(bad, "check")
 
-    title, *lines = told.stderr.splitlines()
-    assert told.returncode == 1
+    title, *lines = found.stderr.splitlines()
+    assert found.returncode == 1
     assert title.startswith("These settings are missing or wrong")
     assert {line.split(":")[0].strip() for line in lines} == {
         "ALLOWED_HOSTS",
@@ -85,25 +85,25 @@ def test_all_bad_settings_are_reported_at_once_by_name_and_without_the_value() -
         "S3_BUCKET",
         "WORKERS",
     }
-    assert "too-s" not in told.stderr
-    assert KEY not in told.stderr
+    assert "too-s" not in found.stderr
+    assert KEY not in found.stderr
 
 
 @pytest.mark.parametrize("url", ["garbage", "postgresql://me:too-secret@host:port/none", "postgresql://host"])
 def test_a_url_without_a_postgresql_database_is_reported(url: str) -> None:
-    told = manage(PRODUCTION | {"DATABASE_URL": url}, "check")
+    found = manage(PRODUCTION | {"DATABASE_URL": url}, "check")
 
-    assert told.stderr.splitlines()[1:] == [
+    assert found.stderr.splitlines()[1:] == [
         "  DATABASE_URL: Must be postgresql://user:password@host:port/name, percent-encoded."
     ]
 
 
 def test_an_unreachable_database_is_reported_in_one_line() -> None:
-    told = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
+    found = manage(PRODUCTION | {"DATABASE_URL": "postgresql://me@127.0.0.1:1/none"}, "showmigrations")
 
-    assert told.returncode == 1
-    assert told.stderr.startswith("The database refused or cannot be reached: SQLSTATE none. Is it up")
-    assert len(told.stderr.splitlines()) == 1
+    assert found.returncode == 1
+    assert found.stderr.startswith("The database refused or cannot be reached: SQLSTATE none. Is it up")
+    assert len(found.stderr.splitlines()) == 1
 
 
 def test_a_secret_can_come_from_a_file_that_ends_with_a_newline(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_a_development_copy_creates_its_keys_once_and_passes_none_to_children(tm
 
 @pytest.mark.parametrize("name", ["SECRET_KEY", "ENCRYPTION_KEYS", "DIGEST_KEY", "S3_ACCESS_KEY_ID"])
 def test_production_requires_each_of_its_secrets(name: str) -> None:
-    told = read({key: value for key, value in PRODUCTION.items() if key != name})
-    assert told.returncode != 0
-    assert name in told.stderr
+    found = read({key: value for key, value in PRODUCTION.items() if key != name})
+    assert found.returncode != 0
+    assert name in found.stderr
 
 
 def test_media_types_are_a_list_in_lower_case() -> None:
@@ -157,16 +157,18 @@ def test_mails_are_off_until_a_server_and_a_sender_are_configured() -> None:
         "EMAIL_URL": "submission://me:s%40crecy@mail.example.com",
         "CONSOLE_URL": "https://console.example.com/",
     }
-    told = manage(PRODUCTION | server, "check")
-    assert "DEFAULT_FROM_EMAIL" in told.stderr
-    told = read(PRODUCTION | server | {"DEFAULT_FROM_EMAIL": "dca@example.com"}, expression)
-    assert told.stdout == "True mail.example.com 587 True https://console.example.com\n"
+    found = manage(PRODUCTION | server, "check")
+    assert "DEFAULT_FROM_EMAIL" in found.stderr
+    found = read(PRODUCTION | server | {"DEFAULT_FROM_EMAIL": "dca@example.com"}, expression)
+    assert found.stdout == "True mail.example.com 587 True https://console.example.com\n"
     wrong = {"EMAIL_URL": "imap://me:too-secret@mail.example.com", "CONSOLE_URL": "console.example.com"}
-    told = manage(PRODUCTION | wrong, "check")
-    assert [line.split(":")[0].strip() for line in told.stderr.splitlines()[1:]] == ["EMAIL_URL", "CONSOLE_URL"]
-    assert "too-secret" not in told.stderr
+    found = manage(PRODUCTION | wrong, "check")
+    assert [line.split(":")[0].strip() for line in found.stderr.splitlines()[1:]] == ["EMAIL_URL", "CONSOLE_URL"]
+    assert "too-secret" not in found.stderr
 
 
 def test_cookies_have_names_that_no_other_host_can_set() -> None:
-    told = read(PRODUCTION, "settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, settings.SESSION_COOKIE_SECURE")
-    assert told.stdout == "__Host-sessionid __Host-csrftoken True\n"
+    found = read(
+        PRODUCTION, "settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, settings.SESSION_COOKIE_SECURE"
+    )
+    assert found.stdout == "__Host-sessionid __Host-csrftoken True\n"

@@ -54,13 +54,13 @@ def test_entries_are_shown_in_plain_words(chatbot, admin_user: User):
     set_role(chatbot=chatbot, user=officer, role=Role.OFFICER, actor="command")
 
     page = client_of(officer).get(PAGE).text
-    told = rows(page)
-    assert f"Membership set Operator (command) role officer , user {officer.username}" in told[0]
-    assert "File downloaded user:999999" in told[1]
-    assert "conversation 17" in told[1]
-    assert f"Request accepted API key CRM ({key.prefix}) …{str(REQUEST)[-8:]} kind deletion , origin api" in told[2]
-    assert f"Membership set admin role support , user {officer.username}" in told[3]
-    assert ChangeLogEntry.objects.filter(chatbot=chatbot).count() == len(told)
+    result = rows(page)
+    assert f"Membership set Operator (command) role officer , user {officer.username}" in result[0]
+    assert "File downloaded user:999999" in result[1]
+    assert "conversation 17" in result[1]
+    assert f"Request accepted API key CRM ({key.prefix}) …{str(REQUEST)[-8:]} kind deletion , origin api" in result[2]
+    assert f"Membership set admin role support , user {officer.username}" in result[3]
+    assert ChangeLogEntry.objects.filter(chatbot=chatbot).count() == len(result)
 
 
 def test_the_log_is_filtered_by_fixed_choices_and_refuses_other_values(chatbot, neighbour, admin_client: Client):

@@ -255,8 +255,8 @@ def test_whatever_is_sent_is_previewed_and_filed_whole_or_refused(chatbot, filer
     assert answer.status == 200
     assert ComplianceRequest.objects.count() == before
     if answer.is_preview and [form for form in answer.forms if form["step"] == ["file"]]:
-        told = filer.confirm(answer, "DELETE 0")
-        filed = [row for row in outcomes(told, filer)[1:] if row[1] == "filed"]
+        found = filer.confirm(answer, "DELETE 0")
+        filed = [row for row in outcomes(found, filer)[1:] if row[1] == "filed"]
         assert ComplianceRequest.objects.count() == before + len(filed) > before
 
 

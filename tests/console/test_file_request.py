@@ -46,8 +46,8 @@ def test_a_deletion_is_previewed_then_confirmed_then_filed(chatbot, neighbour):
     assert request.chatbot == chatbot
     assert request.not_before is not None
     assert request.not_before - request.received_at >= timedelta(minutes=15)
-    told = Answer(filer.client.get(f"/admin/file/{chatbot.slug}/"))
-    assert "Filed. It starts in 15 minutes; until then it can be cancelled." in told.text
+    found = Answer(filer.client.get(f"/admin/file/{chatbot.slug}/"))
+    assert "Filed. It starts in 15 minutes; until then it can be cancelled." in found.text
 
 
 def test_an_export_needs_one_click(chatbot, filer):
@@ -292,7 +292,7 @@ def test_whatever_is_sent_is_answered(chatbot, filer, value, reference, rest: di
 
 
 def test_an_export_already_waiting_is_reused(chatbot, filer):
-    for told in ("Filed. It starts in 15 minutes", "Nothing was filed: this equal export is waiting already."):
+    for found in ("Filed. It starts in 15 minutes", "Nothing was filed: this equal export is waiting already."):
         answer = filer.confirm(filer.preview(action="export"))
-        assert told in Answer(filer.client.get(answer.response["Location"])).text
+        assert found in Answer(filer.client.get(answer.response["Location"])).text
     assert ComplianceRequest.objects.count() == 1

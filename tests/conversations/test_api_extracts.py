@@ -48,8 +48,8 @@ def test_the_days_are_listed_newest_first(made: Chatbot) -> None:
 
 def test_the_error_of_a_day_is_returned(made: Chatbot) -> None:
     DailyExtract.objects.update(state="failed", error_code="storage_unavailable", error_detail="It is down.")
-    (told,) = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-01").json()["extracts"]
-    assert (told["state"], told["error"]) == (
+    (found,) = TokenCaller(made).get("extracts?from=2026-11-01&to=2026-11-01").json()["extracts"]
+    assert (found["state"], found["error"]) == (
         "failed",
         {"code": "storage_unavailable", "detail": "It is down."},
     )

@@ -97,12 +97,12 @@ def test_it_prints_the_first_refused_lines_without_a_file_for_them(
     with pytest.raises(SystemExit) as end:
         call_command("import_conversations", chatbot.slug, str(path))
 
-    told = capsys.readouterr()
+    found = capsys.readouterr()
     assert end.value.code == 3
-    assert "line 20 refused: document not_json" in told.err
-    assert "line 21" not in told.err
-    assert "50 refused" in told.out
-    assert "Lovelace" not in told.out + told.err
+    assert "line 20 refused: document not_json" in found.err
+    assert "line 21" not in found.err
+    assert "50 refused" in found.out
+    assert "Lovelace" not in found.out + found.err
 
 
 def test_it_refuses_a_line_that_is_too_long_and_continues_after_it(imported: Any, settings: Settings) -> None:
@@ -174,8 +174,8 @@ def test_a_database_refusal_contains_no_row_data(
     with pytest.raises(CommandError, match=r"SQLSTATE 23514 \(none_at_all\).*Nothing was stored") as caught:
         call_command("import_conversations", chatbot.slug, str(path), "--json")
 
-    told = capsys.readouterr()
-    assert "Lovelace" not in told.out + told.err + str(caught.value)
+    found = capsys.readouterr()
+    assert "Lovelace" not in found.out + found.err + str(caught.value)
     assert not Conversation.objects.exists()
 
 

@@ -149,8 +149,8 @@ def test_it_gives_a_file_without_a_message_a_line_of_its_own(chatbot: Chatbot) -
     elsewhere = factories.conversation_of(chatbot, "another", messages=1)
     stranger = Message.objects.get(conversation=elsewhere)
     stored_file(conversation, "lost.pdf", message_id=stranger.pk)
-    told = [(line["message_id"] != "", line["sent_at"] != "", line["file_name"]) for line in lines(chatbot)]
-    assert told == [(True, True, ""), (False, False, "alone.pdf"), (False, False, "lost.pdf")]
+    found = [(line["message_id"] != "", line["sent_at"] != "", line["file_name"]) for line in lines(chatbot)]
+    assert found == [(True, True, ""), (False, False, "alone.pdf"), (False, False, "lost.pdf")]
 
 
 def test_it_gives_a_conversation_without_messages_one_line(chatbot: Chatbot) -> None:

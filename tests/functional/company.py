@@ -111,8 +111,8 @@ class Company:
 
     def is_over(self, request_id: str) -> bool:
         """Return whether it is completed, or failed with a selector that a later deletion has cleared."""
-        told = self.request_object(request_id)
-        return told["status"] == "completed" or (told["status"] == "failed" and not told["error"]["retryable"])
+        output = self.request_object(request_id)
+        return output["status"] == "completed" or (output["status"] == "failed" and not output["error"]["retryable"])
 
     def exported(self, subject: Subject, *, age: timedelta = timedelta(), **options: bool) -> Export:
         """Return a finished export, as if created `age` ago."""

@@ -219,9 +219,9 @@ class Day:
         assert not dispatcher.deliver(seconds=60)
         assert not dispatcher.deliver(seconds=60)  # what is put off now
         with self.watch.paused():
-            told = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}")
-            assert told.filter(state="waiting", last_error__in=["no_answer", "receiver_resting"]).count() > 50
-            one = told.latest("id")
+            result = Callback.objects.filter(chatbot=self.chatbot, url__endswith=f"/{self._path}")
+            assert result.filter(state="waiting", last_error__in=["no_answer", "receiver_resting"]).count() > 50
+            one = result.latest("id")
         assert self.token.get(f"requests/{one.request_id}/callbacks").status_code == 200
         assert self.token.post(f"requests/{one.request_id}/callbacks/resend", {}).status_code == 200
 

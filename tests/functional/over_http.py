@@ -31,6 +31,6 @@ class HttpClient:
             content = answer.read()
         finally:
             connection.close()
-        told: Any = HttpResponse(content, status=answer.status, headers=dict(answer.getheaders()))
-        told.json = lambda: json.loads(content)
-        return told
+        found: Any = HttpResponse(content, status=answer.status, headers=dict(answer.getheaders()))
+        found.json = lambda: json.loads(content)
+        return found

@@ -92,10 +92,10 @@ def took(requests: list[ComplianceRequest]) -> list[float]:
 
 def named_by_health() -> set[str]:
     """Run the command as an operator does; return the chatbots whose buckets are reported."""
-    told = subprocess.run(
+    found = subprocess.run(
         manage("health", "--json"), env=worker_environment(), capture_output=True, text=True, check=False
     )
-    details = [each["detail"] for each in json.loads(told.stdout)["problems"] if each["code"] == "bucket_silent"]
+    details = [each["detail"] for each in json.loads(found.stdout)["problems"] if each["code"] == "bucket_silent"]
     return {detail.split()[4] for detail in details}
 
 
@@ -132,16 +132,16 @@ def test_others_continue_while_client_buckets_drip_and_health_names_them(
             seconds += took([*exports, *deletions])
             answers.append(browser.get("/healthz").elapsed.total_seconds())
         assert named_by_health() == {each.slug for each in drips}
-        told = time.monotonic() - began
+        found = time.monotonic() - began
         wait_until(lambda: BucketCheck.objects.filter(finished_at__isnull=False).count() == len(drips), seconds=90)
     p99 = statistics.quantiles(seconds, n=100)[-1]
     sys.stdout.write(
         f"{len(seconds)} requests: median {statistics.median(seconds):.2f} s, 99 % {p99:.2f}, "
-        f"worst {max(seconds):.2f}; /healthz at worst {max(answers):.3f}; told after {told:.0f}\n"
+        f"worst {max(seconds):.2f}; /healthz at worst {max(answers):.3f}; told after {found:.0f}\n"
     )
     assert p99 < SOON
     assert max(answers) < AT_ONCE
-    assert told < TOLD_WITHIN
+    assert found < TOLD_WITHIN
     assert {check.error.partition(":")[0] for check in BucketCheck.objects.all()} == {"storage_unavailable"}
     assert not ComplianceRequest.objects.filter(chatbot__in=drips, status=Status.COMPLETED).exists()
 
@@ -200,9 +200,9 @@ def test_rows_are_erased_while_the_hosted_bucket_drips_and_health_reports_it(
         left = Conversation.objects.filter(deleted_at__isnull=True)
         wait_until(lambda: not left.exists(), seconds=TOLD_WITHIN)
         wait_until(lambda: "storage_silent" in {each.code for each in health.check().problems}, seconds=90)
-        told = time.monotonic() - began
+        found = time.monotonic() - began
         conversation_of(chatbot, "late")
         deletion_of(chatbot, "late")
         notify.notify_workers()
         wait_until(lambda: not left.exists(), seconds=90)
-    assert told < TOLD_WITHIN
+    assert found < TOLD_WITHIN

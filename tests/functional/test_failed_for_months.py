@@ -65,8 +65,8 @@ def test_a_deletion_failed_for_months_completes_when_retried(
     company.retry(deletion)
     settle()
 
-    told = company.request_object(deletion)
-    assert (told["status"], told["result"], told["counts"]["conversations"]) == ("completed", "done", 1)
+    found = company.request_object(deletion)
+    assert (found["status"], found["result"], found["counts"]["conversations"]) == ("completed", "done", 1)
     assert found_anywhere(storage, ["c-1"]) == set()
 
 

@@ -73,9 +73,9 @@ def test_the_status_of_the_deletion_counts_it_and_there_is_no_second_event(
     name_late(company)
     worker.sweep()
 
-    told = company.request_object(deletion)
-    assert (told["status"], told["result"]) == ("completed", "done")
-    counts, progress = told["counts"], told["progress"]
+    result = company.request_object(deletion)
+    assert (result["status"], result["result"]) == ("completed", "done")
+    counts, progress = result["counts"], result["progress"]
     assert (counts["conversations"], counts["messages"], counts["files"]) == (1, 1, 1)
     assert (progress["conversations_done"], progress["conversations_total"]) == (1, 1)
     assert events(deletion).count("request.completed") == 1
@@ -90,9 +90,9 @@ def test_late_data_is_added_to_earlier_counts(company: Company) -> None:
     name_late(company)
     worker.sweep()
 
-    told = company.request_object(deletion)
-    assert (told["result"], told["counts"]["conversations"], told["counts"]["messages"]) == ("done", 2, 2)
-    assert (told["progress"]["conversations_done"], told["progress"]["conversations_total"]) == (2, 2)
+    result = company.request_object(deletion)
+    assert (result["result"], result["counts"]["conversations"], result["counts"]["messages"]) == ("done", 2, 2)
+    assert (result["progress"]["conversations_done"], result["progress"]["conversations_total"]) == (2, 2)
     assert events(deletion).count("request.completed") == 1
 
 
@@ -205,8 +205,8 @@ def test_the_day_is_rebuilt_and_a_second_deletion_waits_for_it(
     worker.sweep()
     second = company.delete("alice")
     work()
-    told = company.request_object(second)
-    assert (told["status"], told["waiting_for"]) == ("accepted", "extracts")
+    result = company.request_object(second)
+    assert (result["status"], result["waiting_for"]) == ("accepted", "extracts")
 
     refusals.end()
     settle()
@@ -265,11 +265,11 @@ def test_data_arriving_before_verification_costs_no_attempt(
     assert met
     settle()
 
-    told = company.request_object(deletion)
-    assert (told["status"], attempts(deletion)) == ("completed", [0])
+    result = company.request_object(deletion)
+    assert (result["status"], attempts(deletion)) == ("completed", [0])
     assert "request.failed" not in events(deletion)
     assert is_erased(number)
-    assert told["counts"]["conversations"] == 2
+    assert result["counts"]["conversations"] == 2
     assert found_anywhere(storage, ["c-1", "c-late"]) == set()
 
 

@@ -66,13 +66,13 @@ def filed(company: Company, meeting: str) -> tuple[str, str]:
 
 def assert_rebuilt(company: Company, storage: ObjectStorage, numbers: dict[str, int], export: str) -> None:
     """The export is complete with the remaining data, and the bucket contains only it and the remaining file."""
-    told = company.request_object(export)
-    assert (told["status"], told["error"], attempts(export)) == ("completed", None, [0])
-    assert told["counts"]["conversations"] == 1
-    assert words_in("c-bob") in storage.read(told["export"]["key"]).decode()
-    [copy] = told["export"]["files"]
+    found = company.request_object(export)
+    assert (found["status"], found["error"], attempts(export)) == ("completed", None, [0])
+    assert found["counts"]["conversations"] == 1
+    assert words_in("c-bob") in storage.read(found["export"]["key"]).decode()
+    [copy] = found["export"]["files"]
     keys = {key for key in storage.keys("") if not key.startswith("erasure_ledger/")}
-    assert keys == {told["export"]["key"], copy["key"], key_of_file(numbers["c-bob"])}
+    assert keys == {found["export"]["key"], copy["key"], key_of_file(numbers["c-bob"])}
     assert list(storage.uploads()) == []
     assert events(export).count("request.completed") == 1
 
@@ -149,9 +149,9 @@ def test_an_export_is_rebuilt_even_if_the_deletion_that_overtook_it_failed(
     assert met
     settle()
     assert company.failure(deletion) == "storage_locked"
-    told = company.request_object(export)
-    assert (told["status"], attempts(export)) == ("completed", [0])
-    assert words_in("c-both") not in storage.read(told["export"]["key"]).decode()
+    found = company.request_object(export)
+    assert (found["status"], attempts(export)) == ("completed", [0])
+    assert words_in("c-both") not in storage.read(found["export"]["key"]).decode()
 
     refusals.end()
     company.retry(deletion)

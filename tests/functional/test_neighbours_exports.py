@@ -84,8 +84,8 @@ def test_an_old_export_of_another_chatter_with_erased_data_is_removed(
     deletion = company.delete(ALICE[alice])
     settle()
 
-    told = company.request_object(deletion)
-    assert (told["status"], told["counts"]["exports"], told["kept_exports"]) == ("completed", 1, [])
+    found = company.request_object(deletion)
+    assert (found["status"], found["counts"]["exports"], found["kept_exports"]) == ("completed", 1, [])
     assert not storage.exists(str(export.key))
     assert found_anywhere(storage, ["c-both", "c-bob"]) == {"c-bob"}
 
@@ -101,8 +101,8 @@ def test_an_empty_export_of_the_chatter_is_treated_as_a_full_one(
     deletion = company.delete("alice", erase_exports=erases_exports)
     settle()
 
-    told = company.request_object(deletion)
-    assert (told["status"], told["counts"]["exports"]) == ("completed", 2 if erases_exports else 1)
+    found = company.request_object(deletion)
+    assert (found["status"], found["counts"]["exports"]) == ("completed", 2 if erases_exports else 1)
     assert kept_by(company, deletion) == ([] if erases_exports else [str(fresh.request_id)])
     assert [storage.exists(str(export.key)) for export in (old, fresh)] == [False, not erases_exports]
 

@@ -60,8 +60,8 @@ def test_an_approved_deletion_is_erased_in_chunks_whatever_size_was_measured(com
     decisions.approve(request_id=UUID(deletion), actor="command")
     settle()
 
-    told = company.request_object(deletion)
-    assert (told["status"], told["counts"]["conversations"]) == ("completed", rows.CHUNK_CONVERSATIONS + 1)
+    result = company.request_object(deletion)
+    assert (result["status"], result["counts"]["conversations"]) == ("completed", rows.CHUNK_CONVERSATIONS + 1)
     with connection.cursor() as cursor:
         # Each row names the transaction that wrote it.
         cursor.execute(
@@ -101,17 +101,17 @@ def test_the_progress_of_a_deletion_counts_conversations_marked_by_another(
     assert company.failure(first) == "internal_error"
 
     second = company.delete("guest")
-    told: list[dict[str, int]] = []
+    result: list[dict[str, int]] = []
     add_counts = completion.add_counts
 
     def look_and_add(counts: Any) -> None:
-        told.append(company.request_object(second)["progress"])
+        result.append(company.request_object(second)["progress"])
         add_counts(counts)
 
     monkeypatch.setattr(completion, "add_counts", look_and_add)
     work()
     assert company.status(second) == "completed"
-    assert {each["conversations_total"] for each in told} == {times}
+    assert {each["conversations_total"] for each in result} == {times}
 
 
 def _fail(_request_ids: object) -> None:

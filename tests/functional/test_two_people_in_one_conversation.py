@@ -48,8 +48,8 @@ def page_of(company: Company, request_id: str) -> str:
     return " ".join(answer.text.split())
 
 
-def counted(told: dict[str, Any]) -> dict[str, int]:
-    return {name: count for name, count in told["counts"].items() if count}
+def counted(found: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in found["counts"].items() if count}
 
 
 @pytest.mark.parametrize("bob", BOB)
@@ -66,24 +66,24 @@ def test_the_second_waits_for_the_day_that_the_first_waits_for(
     assert words_in("c-both") in storage.read(str(day.key)).decode()
     assert is_erased(shared)
     for request_id, erased in ((first, {"conversations": 1, "messages": 1, "identities": 2}), (second, {})):
-        told = company.request_object(request_id)
-        assert (told["status"], told["waiting_for"], told["error"]) == ("accepted", "extracts", None)
-        assert (told["progress"]["extracts_done"], told["progress"]["extracts_total"]) == (0, 1)
-        assert counted(told) == erased
+        found = company.request_object(request_id)
+        assert (found["status"], found["waiting_for"], found["error"]) == ("accepted", "extracts", None)
+        assert (found["progress"]["extracts_done"], found["progress"]["extracts_total"]) == (0, 1)
+        assert counted(found) == erased
         assert "0 of 1 daily extract rebuilt" in page_of(company, request_id)
 
     refusals.end()
     settle()
     for request_id, erased in ((first, {"conversations": 1, "messages": 1, "identities": 2}), (second, {})):
-        told = company.request_object(request_id)
-        assert (told["status"], told["waiting_for"], told["result"]) == ("completed", None, "done")
-        assert told["progress"] == {
+        found = company.request_object(request_id)
+        assert (found["status"], found["waiting_for"], found["result"]) == ("completed", None, "done")
+        assert found["progress"] == {
             "conversations_done": 1,
             "conversations_total": 1,
             "extracts_done": 1,
             "extracts_total": 1,
         }
-        assert counted(told) == erased | {"extracts": 1}
+        assert counted(found) == erased | {"extracts": 1}
         assert "All data in scope is erased" in page_of(company, request_id)
     assert found_anywhere(storage, ["c-both", "c-carol"]) == {"c-carol"}
 
@@ -174,9 +174,9 @@ def test_the_second_completes_in_the_grace_of_an_export_and_names_it(
     settle()
 
     for request_id in (first, second):
-        told = company.request_object(request_id)
-        assert told["status"] == "completed"
-        [kept] = told["kept_exports"]
+        found = company.request_object(request_id)
+        assert found["status"] == "completed"
+        [kept] = found["kept_exports"]
         assert (kept["request_id"], kept["removed_at"]) == (str(export.request_id), None)
         assert "Exports kept" in page_of(company, request_id)
     assert words_in("c-both") in storage.read(str(export.key)).decode()

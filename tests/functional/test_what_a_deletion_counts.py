@@ -73,8 +73,8 @@ def test_the_total_counts_rows_erased_by_another_deletion_once(
     company.retry(bobs)
     settle()
 
-    told = company.request_object(bobs)
-    assert (told["status"], told["progress"]["conversations_total"], told["counts"]["conversations"]) == (
+    found = company.request_object(bobs)
+    assert (found["status"], found["progress"]["conversations_total"], found["counts"]["conversations"]) == (
         "completed",
         2,
         1,

@@ -19,8 +19,8 @@ _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelle
 class Broken(Exception):
     """An invariant does not hold. `what` is the same for failures of one kind; `told` says more."""
 
-    def __init__(self, number: int, what: str, told: str) -> None:
-        super().__init__(f"invariant {number}, {what}: {told}")
+    def __init__(self, number: int, what: str, result: str) -> None:
+        super().__init__(f"invariant {number}, {what}: {result}")
         self.kind = (number, what)
 
 
@@ -95,8 +95,8 @@ def _expect_whole(said: Said, row: Row, objects: int) -> None:
     expected = (len(said.messages), len(said.files), len(said.files), len(said.people))
     found = (len(set(row.texts) & said.messages), row.stored_files, objects, row.people)
     if found != expected or not row.is_named:
-        told = f"{_name(said.place)} has {found} of {expected} messages, files, objects and people: {row}"
-        raise Broken(3, "part of a conversation", told)
+        result = f"{_name(said.place)} has {found} of {expected} messages, files, objects and people: {row}"
+        raise Broken(3, "part of a conversation", result)
 
 
 def nothing_is_left(truth: Truth, gone: list[Said], objects: list[Found], *, in_grace: bool) -> None:
@@ -159,8 +159,8 @@ def events_and_counts(truth: Truth, gone: list[Said], look: Onlooker) -> None:
     conversations, messages, files = look.counts()
     expected_messages = sum(len(said.messages) for said in gone)
     if (conversations, messages) != (len(gone), expected_messages):
-        told = f"erased {len(gone)} and {expected_messages}, counted {conversations} and {messages}"
-        raise Broken(4, "counts", f"conversations and messages: {told}")
+        result = f"erased {len(gone)} and {expected_messages}, counted {conversations} and {messages}"
+        raise Broken(4, "counts", f"conversations and messages: {result}")
     least = sum(len(said.files) for said in gone)
     most = least + sum(said.failed_uploads for said in truth.said.values())
     if not least <= files <= most:

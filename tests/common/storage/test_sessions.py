@@ -35,7 +35,7 @@ print((memory() - before) / 10)
 
 def test_a_session_takes_little_memory() -> None:
     environment = os.environ | {"DJANGO_SETTINGS_MODULE": "config.settings"}
-    told = subprocess.run(
+    found = subprocess.run(
         [sys.executable, "-c", _MANY], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert float(told.stdout) < 3  # MB; 12 if each had read all for itself
+    assert float(found.stdout) < 3  # MB; 12 if each had read all for itself

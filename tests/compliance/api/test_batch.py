@@ -139,8 +139,8 @@ def test_a_thousand_items_of_which_ten_are_bad_are_stored_but_for_the_ten(
     assert filed() == ChangeLogEntry.objects.filter(event="request.accepted").count() == 990
     assert Replay.objects.count() == 991
     assert [each.__name__ for each in after] == ["notify_workers"]
-    told = [result["error"] for result in results(response) if "request_id" not in result]
-    assert [[(error["pointer"], error["code"]) for error in one["errors"]] for one in told] == [
+    found = [result["error"] for result in results(response) if "request_id" not in result]
+    assert [[(error["pointer"], error["code"]) for error in one["errors"]] for one in found] == [
         [("/action", "missing")],
         [("/action", "unknown_value")],
         [("/action", "unknown_value")],
@@ -152,7 +152,7 @@ def test_a_thousand_items_of_which_ten_are_bad_are_stored_but_for_the_ten(
         [(f"/{VALUE}", "invalid")],
         [("/include_files", "unknown_field")],
     ]
-    assert {one["request_id"] for one in told} == {response.headers["X-Request-ID"]}
+    assert {one["request_id"] for one in found} == {response.headers["X-Request-ID"]}
     assert ids_of(caller.post(PATH, {"requests": batch_of}, **IDEMPOTENCY)) == ids_of(response)
     assert filed() == 990
 
@@ -225,8 +225,8 @@ def test_a_body_that_is_no_batch_is_refused_as_a_whole(caller, body, at_fault):
 
 def test_missing_settings_of_the_chatbot_are_reported_for_each_affected_item(caller):
     both = {"requests": [item("alice"), item("bob", "export")]}
-    told = {"requests": [item("alice", callback_url="https://client.example.com/told")]}
-    assert codes(caller.post(PATH, told)) == ["signing_key_missing"]
+    found = {"requests": [item("alice", callback_url="https://client.example.com/told")]}
+    assert codes(caller.post(PATH, found)) == ["signing_key_missing"]
     Bucket.objects.all().delete()
     assert codes(caller.post(PATH, both)) == [None, "export_destination_missing"]
     Variable.objects.update(is_uci=False)

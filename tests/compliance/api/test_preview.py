@@ -138,10 +138,10 @@ def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain
     exported(chatbot, "carol", drain, days_ago=30)
     gone = [str(export.request_id) for export in (fresh, old, of_bob) if erase_exports or export is not fresh]
 
-    told = preview(action="delete", erase_exports=erase_exports)
+    found = preview(action="delete", erase_exports=erase_exports)
 
-    assert told["export"] is None
-    assert told["deletion"]["erased"] == {
+    assert found["export"] is None
+    assert found["deletion"]["erased"] == {
         "conversations": 3,
         "messages": 4,
         "identities": 4,
@@ -150,11 +150,11 @@ def test_a_deletion_does_what_its_preview_showed(caller, chatbot, preview, drain
         "exports": len(gone),
         "extracts": 2,
     }
-    assert told["deletion"]["shared_conversations"] == 1
-    assert told["deletion"]["exports_that_go"] == gone
-    assert told["deletion"]["kept"]["delivered_exports"] == told["deletion"]["kept"]["delivered_extracts"] == 1
+    assert found["deletion"]["shared_conversations"] == 1
+    assert found["deletion"]["exports_that_go"] == gone
+    assert found["deletion"]["kept"]["delivered_exports"] == found["deletion"]["kept"]["delivered_extracts"] == 1
     done = carried_out(caller, "data-deletion", drain, erase_exports=erase_exports)
-    assert expected_preview(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
+    assert expected_preview(done) == {name: found["deletion"][name] for name in ("erased", "kept")}
     assert ComplianceRequest.objects.get(pk=done["request_id"]).shared_conversations == 1
     removed = Export.objects.filter(removed_at__isnull=False).values_list("request_id", flat=True)
     assert {str(request_id) for request_id in removed} == set(gone)
@@ -165,10 +165,10 @@ def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include
     filled(chatbot)
     caller, options = TokenCaller(chatbot), {"include_shared": include_shared, "include_files": include_files}
 
-    told = preview(action="export", **options)
+    found = preview(action="export", **options)
 
-    assert told["deletion"] is None
-    assert told["export"] == {
+    assert found["deletion"] is None
+    assert found["export"] == {
         "conversations": 2 + include_shared,
         "messages": 3 + include_shared,
         "files": 2 * include_files,
@@ -177,9 +177,9 @@ def test_an_export_does_what_its_preview_showed(chatbot, preview, drain, include
     }
     done = carried_out(caller, "data-export", drain, **options)
     counts = {name: done["counts"][name] for name in ("conversations", "messages", "files")}
-    assert counts == {name: told["export"][name] for name in counts}
+    assert counts == {name: found["export"][name] for name in counts}
     request = ComplianceRequest.objects.get(pk=done["request_id"])
-    assert request.shared_conversations == told["export"]["shared_left_out"]
+    assert request.shared_conversations == found["export"]["shared_left_out"]
 
 
 @pytest.mark.parametrize("path", ["data-deletion", "data-export"])
@@ -195,20 +195,20 @@ def test_conversations_are_previewed_by_their_ids_too(caller, chatbot, drain, pa
     drain()
     files = {"include_files": True} if path == "data-export" else {}
 
-    told = caller.post("preview", ids | files).json()
+    found = caller.post("preview", ids | files).json()
 
-    assert told["similar"] == told["open_requests"] == []
+    assert found["similar"] == found["open_requests"] == []
     filed = caller.post(path, ids | files)
     drain()
     done = caller.get(f"requests/{filed.json()['request_id']}").json()
     assert done["counts"]["conversations"] == 3
     if path == "data-deletion":
-        assert expected_preview(done) == {name: told["deletion"][name] for name in ("erased", "kept")}
-        assert (told["deletion"]["shared_conversations"], told["deletion"]["kept"]["exports"]) == (1, 1)
+        assert expected_preview(done) == {name: found["deletion"][name] for name in ("erased", "kept")}
+        assert (found["deletion"]["shared_conversations"], found["deletion"]["kept"]["exports"]) == (1, 1)
         assert [one["request_id"] for one in done["kept_exports"]] == [kept]
     else:
-        assert told["export"].items() >= {"files": 1, "shared_left_out": 0}.items()
-        assert done["counts"].items() >= {name: told["export"][name] for name in ("messages", "files")}.items()
+        assert found["export"].items() >= {"files": 1, "shared_left_out": 0}.items()
+        assert done["counts"].items() >= {name: found["export"][name] for name in ("messages", "files")}.items()
 
 
 def test_a_preview_shows_that_nothing_was_found(preview, neighbour):
@@ -220,14 +220,14 @@ def test_a_preview_shows_conversations_marked_by_another_deletion(caller, chatbo
     shared, own = conversation_of(chatbot, "alice", "bob", messages=3), conversation_of(chatbot, "alice")
     others = deletion_of(chatbot, "bob", status="processing", started_at=timezone.now(), cutoff_at=timezone.now())
     Conversation.objects.filter(pk=shared.pk).update(deletion_request_id=others.pk)
-    told = preview()
-    assert (told["export"]["conversations"], told["export"]["messages"]) == (1, own.message_count)
-    assert (told["deletion"]["erased"]["conversations"], told["deletion"]["kept"]["conversations"]) == (2, 2)
+    found = preview()
+    assert (found["export"]["conversations"], found["export"]["messages"]) == (1, own.message_count)
+    assert (found["deletion"]["erased"]["conversations"], found["deletion"]["kept"]["conversations"]) == (2, 2)
     # Whether or not the other ends, both erase the same rows.
     ComplianceRequest.objects.update(status="failed", failed_at=timezone.now(), error_code="x")
-    assert preview() | {"open_requests": []} == told | {"open_requests": []}
+    assert preview() | {"open_requests": []} == found | {"open_requests": []}
     done = carried_out(caller, "data-deletion", drain)
-    assert done["counts"] == told["deletion"]["erased"]
+    assert done["counts"] == found["deletion"]["erased"]
 
 
 def test_a_preview_shows_the_rest_of_a_failed_deletion(caller, chatbot, preview, drain, monkeypatch):
@@ -239,11 +239,11 @@ def test_a_preview_shows_the_rest_of_a_failed_deletion(caller, chatbot, preview,
     drain()
     monkeypatch.undo()
     # The rows are erased, the file is not.
-    told = preview()
-    assert {store: count for store, count in told["deletion"]["erased"].items() if count} == {"files": 1}
-    assert told["export"]["conversations"] == 0
+    found = preview()
+    assert {store: count for store, count in found["deletion"]["erased"].items() if count} == {"files": 1}
+    assert found["export"]["conversations"] == 0
     done = carried_out(caller, "data-deletion", drain)
-    assert done["counts"] == told["deletion"]["erased"]
+    assert done["counts"] == found["deletion"]["erased"]
 
 
 def test_a_preview_reads_one_snapshot_and_cannot_write(chatbot, caller, monkeypatch):
@@ -269,9 +269,9 @@ def test_a_preview_shows_why_a_deletion_would_be_held(chatbot, preview):
     Chatbot.objects.update(max_conversations_per_deletion=2, four_eyes=True)
     failed = export_of(chatbot, "alice", status="failed", failed_at=timezone.now(), error_code="x")
     waiting = deletion_of(chatbot, "alice")
-    told = preview()
-    assert told["deletion"]["held_by"] == ["export_pending", "too_many_conversations", "awaiting_approval"]
-    assert told["open_requests"] == [str(waiting.pk)]
+    found = preview()
+    assert found["deletion"]["held_by"] == ["export_pending", "too_many_conversations", "awaiting_approval"]
+    assert found["open_requests"] == [str(waiting.pk)]
     ComplianceRequest.objects.filter(pk=failed.pk).update(uci_value=None)
     Chatbot.objects.update(max_conversations_per_deletion=3, four_eyes=False)
     assert preview()["deletion"]["held_by"] == []
@@ -282,10 +282,10 @@ def test_a_preview_counts_conversations_up_to_a_limit(chatbot, preview, monkeypa
     for _ in range(5):
         conversation_of(chatbot, "alice", messages=1)
     monkeypatch.setattr(subjects, "MOST_FOUND", 3)
-    told = preview()
-    assert told["at_least"] is True
-    assert told["deletion"]["erased"]["conversations"] == told["export"]["conversations"] == 4
-    assert told["deletion"]["held_by"] == ["too_many_conversations"]
+    found = preview()
+    assert found["at_least"] is True
+    assert found["deletion"]["erased"]["conversations"] == found["export"]["conversations"] == 4
+    assert found["deletion"]["held_by"] == ["too_many_conversations"]
 
 
 def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot, preview, monkeypatch, storage):
@@ -302,9 +302,9 @@ def test_the_days_of_very_many_messages_are_those_of_their_conversations(chatbot
 
 def test_a_preview_shows_that_an_export_would_need_a_bucket(preview):
     Bucket.objects.all().delete()
-    told = preview()
-    assert told["export"]["refused"] == "export_destination_missing"
-    assert told["deletion"] is not None
+    found = preview()
+    assert found["export"]["refused"] == "export_destination_missing"
+    assert found["deletion"] is not None
 
 
 # --- Refusals --------------------------------------------------------------------------------------------

@@ -111,8 +111,8 @@ def test_callbacks_go_to_the_chatbots_address_unless_the_request_has_its_own(
 
     deliver()
 
-    told = {one.payload["request_id"]: one.path for one in receiver.received}
-    assert told == {str(requests[0].pk): "/chatbot", str(requests[1].pk): "/own"}
+    found = {one.payload["request_id"]: one.path for one in receiver.received}
+    assert found == {str(requests[0].pk): "/chatbot", str(requests[1].pk): "/own"}
     assert Callback.objects.count() == 2
     assert set(receiver.events) == {"request.cancelled"}
     assert Chatbot.objects.get(pk=chatbot.pk).callback_url == receiver.url("/chatbot")

@@ -187,8 +187,8 @@ def test_an_oversized_one_is_erased_in_chunks_with_right_counts(
 
     request.refresh_from_db()
     assert (request.status, request.conversations, request.messages) == (Status.COMPLETED, 5, 52)
-    told = [(chunk["conversations"], chunk["messages"]) for chunk in chunks]
-    assert told == [(0, 10), (0, 10), (0, 10), (1, 5), (1, 4), (1, 9), (2, 4)]
+    found = [(chunk["conversations"], chunk["messages"]) for chunk in chunks]
+    assert found == [(0, 10), (0, 10), (0, 10), (1, 5), (1, 4), (1, 9), (2, 4)]
     assert not Message.objects.exists()
 
 

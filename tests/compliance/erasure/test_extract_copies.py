@@ -51,9 +51,9 @@ def test_a_file_in_the_clients_bucket_is_kept_and_named(chatbot: Chatbot, storag
     request = deletion_of(chatbot, "alice")
     assert not worker.drain()
 
-    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-    assert (told["status"], told["counts"]["extracts"], told["progress"]["extracts_total"]) == ("completed", 0, 0)
-    assert told["delivered_extracts"] == [
+    found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert (found["status"], found["counts"]["extracts"], found["progress"]["extracts_total"]) == ("completed", 0, 0)
+    assert found["delivered_extracts"] == [
         {
             "day": extract.day.isoformat(),
             "finished_at": extract.finished_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
@@ -79,9 +79,9 @@ def test_a_day_delivered_to_the_client_after_the_deletion_is_not_named(chatbot: 
     for _ in ("before", "after"):
         request = deletion_of(chatbot, "alice")
         work_on_next()
-        told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-        assert told["status"] == "completed"
-        assert [each["day"] for each in told["delivered_extracts"]] == [day.isoformat() for day in days]
+        found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+        assert found["status"] == "completed"
+        assert [each["day"] for each in found["delivered_extracts"]] == [day.isoformat() for day in days]
         make_all()
     late.refresh_from_db()
     assert (late.state, late.made_version) == ("done", 2)
@@ -128,5 +128,5 @@ def test_an_expired_file_is_not_named_beside_an_export_that_is(chatbot: Chatbot,
     ComplianceRequest.objects.update(not_before=None)
     assert not worker.drain()
 
-    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
-    assert (told["status"], len(told["kept_exports"]), told["delivered_extracts"]) == ("completed", 1, [])
+    found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    assert (found["status"], len(found["kept_exports"]), found["delivered_extracts"]) == ("completed", 1, [])

@@ -76,9 +76,9 @@ def test_a_deletion_waits_until_its_days_are_rebuilt(
     assert request.not_before is None
     assert not worker.drain()
 
-    told = caller.get(f"requests/{request.pk}").json()
-    assert (told["status"], told["waiting_for"], told["counts"]["extracts"]) == ("completed", None, 2)
-    assert told["progress"]["extracts_done"] == told["progress"]["extracts_total"] == 2
+    result = caller.get(f"requests/{request.pk}").json()
+    assert (result["status"], result["waiting_for"], result["counts"]["extracts"]) == ("completed", None, 2)
+    assert result["progress"]["extracts_done"] == result["progress"]["extracts_total"] == 2
     assert texts(storage, chatbot) == {"words of bob"}
     assert texts(storage, neighbour) == {"words of alice", "words of bob"}
     assert verify.audit([request.pk]).left == {}

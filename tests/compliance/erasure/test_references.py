@@ -33,7 +33,7 @@ def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
     conversation_of(chatbot, value, external_id="c-1")
     conversation_of(chatbot, "bob", external_id="c-2")
     # Filing by value refuses them today; a request by ids cannot know its conversations' chatters.
-    told = [
+    output = [
         export_of(chatbot, value, reference="T-planted-ada"),
         of_conversations(chatbot, "c-1", kind="export", reference="PLANTED-ADA.2"),
     ]
@@ -46,7 +46,7 @@ def test_after_a_deletion_no_reference_of_the_chatters_requests_holds_the_value(
     deletion = deletion_of(chatbot, value, reference="planted-ada.3", erase_exports=True)
     drain()
 
-    assert [reference_of(one) for one in (*told, deletion)] == ["", "", ""]
+    assert [reference_of(one) for one in (*output, deletion)] == ["", "", ""]
     assert [reference_of(one) for one in kept] == ["T-8", "T-9", "T-of-ada"]
     everything = dump().casefold()
     assert "planted-ada" not in everything

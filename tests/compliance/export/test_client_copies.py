@@ -42,7 +42,7 @@ def test_a_complete_client_export_is_kept_and_named_and_its_key_cleared(
     assert [(left.deletion_id, left.export_id) for left in LeftCopy.objects.all()] == [(deletion.pk, export.pk)]
     assert export_of_request(others.request).key == others.key
     assert "the-value-of-42" not in dump()
-    told = {
+    found = {
         "request_id": str(export.request_id),
         "hosting": "client",
         "finished_at": shown(export.request)["finished_at"],
@@ -50,11 +50,11 @@ def test_a_complete_client_export_is_kept_and_named_and_its_key_cleared(
         "expires_at": None,
         "removed_at": None,
     }
-    assert shown(deletion)["kept_exports"] == [told]
+    assert shown(deletion)["kept_exports"] == [found]
     assert verify.audit([deletion.pk]).left == {}
     # Also when all digests are removed.
     ComplianceRequest.objects.update(uci_digest=None)
-    assert shown(deletion)["kept_exports"] == [told]
+    assert shown(deletion)["kept_exports"] == [found]
 
 
 @pytest.mark.parametrize("order", [("42", "43"), ("43", "42")], ids=["anothers-first", "own-first"])

@@ -77,8 +77,8 @@ def test_it_is_written_below_the_prefix_and_nothing_into_the_hosted_bucket(
     assert b"what was said" in clients.read(str(export.key))
     assert is_empty(storage)
     assert (export.hosting, export.bucket, export.expires_at) == ("client", "clients", None)
-    told = shown(export.request)["export"]
-    assert (told["hosting"], told["bucket"], told["key"]) == ("client", "clients", export.key)
+    found = shown(export.request)["export"]
+    assert (found["hosting"], found["bucket"], found["key"]) == ("client", "clients", export.key)
 
 
 def test_a_client_without_a_prefix_gets_the_names_of_the_contract(

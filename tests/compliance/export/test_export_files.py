@@ -105,8 +105,8 @@ def test_files_are_stored_beside_the_csv_which_lists_their_names(chatbot: Chatbo
     for file in files:
         assert hashlib.sha256(place.read(f"{folder}{file.pk}")).hexdigest() == file.sha256
     lines = csv.DictReader(io.StringIO(place.read(key).decode(), newline=""))
-    told = {line["file_id"]: line["file_name"] for line in lines if line["file_id"]}
-    assert told == {str(file.pk): "photo of Ada.jpg" for file in files}
+    found = {line["file_id"]: line["file_name"] for line in lines if line["file_id"]}
+    assert found == {str(file.pk): "photo of Ada.jpg" for file in files}
     assert request.files == 2
     assert "photo" not in "".join(place.keys())
     head = place.connection.meta.client.head_object(Bucket=place.bucket_name, Key=f"{folder}{files[0].pk}")

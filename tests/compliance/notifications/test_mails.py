@@ -93,7 +93,7 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(
     fast = deletion_of(chatbot, VALUE, due_at=now + DAY)  # due soon from the start
     over = deletion_of(chatbot, VALUE, due_at=now - DAY)
     decisions.cancel(request_id=over.pk, actor="command")
-    told = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
+    found = [filed["late"], failed(chatbot), held(chatbot), filed["soon"]]
 
     assert not delivery.deliver()
     an_hour_passes()
@@ -101,7 +101,7 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(
 
     [mail] = server.mails
     text = mail.get_content()
-    places = [text.index(str(request.pk)) for request in told]
+    places = [text.index(str(request.pk)) for request in found]
     assert places == sorted(places), "the worst first"
     assert not any(str(one.pk) in text for one in (filed["in time"], filed["late long ago"], fast, over))
     assert mail["To"] == "ada@example.com"
@@ -110,7 +110,7 @@ def test_an_officer_is_notified_of_each_event_once_without_personal_data(
     assert "On hold: More conversations than the chatbot's guard allows" in text
     assert "chatbot Acme support" in text
     assert "(Europe/Paris)" in text
-    assert f"https://console.example.com/admin/requests/{told[0].pk}/" in text
+    assert f"https://console.example.com/admin/requests/{found[0].pk}/" in text
     assert VALUE not in mail.as_string()
     assert "T-1" not in mail.as_string()
     assert Notice.objects.count() == 4

@@ -61,9 +61,9 @@ def test_a_deletion_erases_the_named_conversations_and_no_other(
     request = file(chatbot, "data-deletion", "c-1", "c-2", "c-unknown")
     drain()
 
-    told = status(request)
-    assert (told["status"], told["result"]) == ("completed", "done")
-    assert told["counts"]["conversations"] == 2
+    found = status(request)
+    assert (found["status"], found["result"]) == ("completed", "done")
+    assert found["counts"]["conversations"] == 2
     live = Conversation.objects.filter(deleted_at=None).values_list("chatbot__slug", "external_id")
     assert set(live) == {(chatbot.slug, "c-3"), *((neighbour.slug, f"c-{n}") for n in (1, 2, 3))}
     assert Message.objects.count() == 8
@@ -80,12 +80,12 @@ def test_an_export_holds_the_named_conversations_and_no_other(
     none = file(chatbot, "data-export", "c-unknown")
     drain()
 
-    told = status(request)
-    assert (told["status"], told["counts"]["conversations"], told["counts"]["messages"]) == ("completed", 2, 4)
+    found = status(request)
+    assert (found["status"], found["counts"]["conversations"], found["counts"]["messages"]) == ("completed", 2, 4)
     assert ids_in(storage, request) == {"c-1", "c-2"}
-    assert told["export"]["key"].startswith(f"{chatbot.slug}/chatter_data_exports/!conversations/")
+    assert found["export"]["key"].startswith(f"{chatbot.slug}/chatter_data_exports/!conversations/")
     assert status(none)["result"] == "nothing_found"
-    assert status(none)["export"]["key"] != told["export"]["key"]
+    assert status(none)["export"]["key"] != found["export"]["key"]
 
 
 def test_nothing_is_left_of_the_named_ids(

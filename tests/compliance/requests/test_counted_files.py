@@ -31,8 +31,8 @@ def test_interrupted_uploads_are_removed_and_not_counted(
 
     drain()
 
-    told = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
+    found = TokenCaller(chatbot).get(f"requests/{request.pk}").json()
     assert not UploadedFile.objects.exists()
     assert not list(storage.keys("uploads/"))
     assert not list(storage.uploads())
-    assert (told["status"], told["counts"]["files"]) == ("completed", 1)
+    assert (found["status"], found["counts"]["files"]) == ("completed", 1)

@@ -84,10 +84,10 @@ def test_differing_calls_file_separate_exports(caller: TokenCaller, fields: dict
 
 def test_a_different_callback_address_files_a_separate_export(chatbot: Chatbot, caller: TokenCaller) -> None:
     create_callback_secret(chatbot=chatbot, actor="command")
-    told = {"callback_url": "https://hooks.example.com/x"}
-    assert export(caller, told)["existing"] is False
+    found = {"callback_url": "https://hooks.example.com/x"}
+    assert export(caller, found)["existing"] is False
     assert export(caller)["existing"] is False
-    assert export(caller, told)["existing"] is True
+    assert export(caller, found)["existing"] is True
 
 
 def test_a_different_origin_files_a_separate_export(chatbot: Chatbot) -> None:

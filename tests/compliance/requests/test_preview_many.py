@@ -90,10 +90,10 @@ def test_totals_add_up_the_previews_and_count_shared_conversations_once(chatbot,
     exported(chatbot, "alice", drain, days_ago=30)
     exported(chatbot, "alice", drain, days_ago=1)
     for erase_exports in (False, True):
-        told = many(chatbot, "alice", "nobody", erase_exports=erase_exports)
-        assert told.deletion == alone(chatbot, "alice", erase_exports=erase_exports).deletion
-    told = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True)
-    assert told.export == alone(chatbot, "alice", include_files=True).export
+        result = many(chatbot, "alice", "nobody", erase_exports=erase_exports)
+        assert result.deletion == alone(chatbot, "alice", erase_exports=erase_exports).deletion
+    result = many(chatbot, "alice", kind=Kind.EXPORT, include_files=True)
+    assert result.export == alone(chatbot, "alice", include_files=True).export
     both = many(chatbot, "alice", "bob")
     assert [one.conversations for one in both.chatters] == [3, 2]
     assert both.deletion is not None
@@ -115,13 +115,13 @@ def test_values_that_cannot_be_filed_are_reported_line_by_line(chatbot, neighbou
         ("77", "T-77"),
         ("78", "not one"),
     ]
-    told = preview_many(chatbot=chatbot, key="member_id", chatters=chatters, kind=Kind.DELETION, options=Options())
-    assert [one.refused.pointer if one.refused else None for one in told.chatters] == [
+    result = preview_many(chatbot=chatbot, key="member_id", chatters=chatters, kind=Kind.DELETION, options=Options())
+    assert [one.refused.pointer if one.refused else None for one in result.chatters] == [
         None,
         *["/unique_chatter_identifier_value"] * 5,
         *["/reference"] * 2,
     ]
-    assert [one.conversations for one in told.chatters] == [1, *[0] * 7]
+    assert [one.conversations for one in result.chatters] == [1, *[0] * 7]
 
 
 def test_an_invalid_preview_is_refused(chatbot, monkeypatch):

@@ -92,8 +92,8 @@ def test_running_requests_of_other_workers_get_no_error_and_never_fail(chatbot: 
     )
     claims.requeue_from_cluster("host:7-ab", blamed="host:7-ab:8")
     innocent.refresh_from_db()
-    told = (innocent.status, innocent.attempts, innocent.error_code, innocent.error_detail, innocent.failed_at)
-    assert told == ("accepted", claims.MAX_ATTEMPTS, "", "", None)
+    result = (innocent.status, innocent.attempts, innocent.error_code, innocent.error_detail, innocent.failed_at)
+    assert result == ("accepted", claims.MAX_ATTEMPTS, "", "", None)
 
 
 def test_pids_are_compared_only_within_one_boot_and_container() -> None:

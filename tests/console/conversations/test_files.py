@@ -76,7 +76,7 @@ def test_a_file_is_downloaded(admin_client, conversation):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "found"),
     [
         ('Zoë\'s "photo" 😀.jpg', "attachment; filename*=utf-8''Zoë's \"photo\" 😀.jpg"),
         ("a\r\nSet-Cookie: x.jpg", 'attachment; filename="a__Set-Cookie: x.jpg"'),
@@ -87,13 +87,13 @@ def test_a_file_is_downloaded(admin_client, conversation):
     ],
     ids=range(6),
 )
-def test_a_name_cannot_mislead_the_browser(admin_client, conversation, name, told):
+def test_a_name_cannot_mislead_the_browser(admin_client, conversation, name, found):
     file = stored(conversation, name=name)
 
     status, _, headers = fetch(admin_client.get(link_of(file)).headers["Location"])
 
     assert status == 200
-    assert unquote(headers["Content-Disposition"]) == told
+    assert unquote(headers["Content-Disposition"]) == found
     assert "Set-Cookie" not in headers
 
 

@@ -161,8 +161,8 @@ def test_bars_are_stacked_and_the_axis_ends_at_a_round_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "result"),
     [(0.42, "0.4 s"), (9.96, "10.0 s"), (59.6, "1 min"), (3_600, "1 h"), (3_605, "1 h"), (90_061, "1 d 1 h")],
 )
-def test_lengths_of_time_have_two_units(seconds: float, told: str) -> None:
-    assert duration(timedelta(seconds=seconds)) == told
+def test_lengths_of_time_have_two_units(seconds: float, result: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == result

@@ -105,8 +105,8 @@ def test_settings_are_saved_each_with_an_entry_in_the_change_log(admin_client: C
     chatbot.refresh_from_db()
     assert (chatbot.four_eyes, chatbot.name) == (True, "Acme care")
     assert chatbot.callback_url == "http://127.0.0.1:9/a-secret-path"
-    told = sorted(recorded("chatbot.changed"), key=lambda data: data["setting"])
-    assert told == [{"setting": "callback_url"}, {"setting": "four_eyes", "value": True}, {"setting": "name"}]
+    found = sorted(recorded("chatbot.changed"), key=lambda data: data["setting"])
+    assert found == [{"setting": "callback_url"}, {"setting": "four_eyes", "value": True}, {"setting": "name"}]
 
 
 def test_a_setting_changed_by_another_user_is_not_overwritten(admin_client: Client, chatbot: Chatbot) -> None:
