@@ -39,6 +39,13 @@ def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
     return found
 
 
+def find_writable(call: Request, request_id: UUID) -> ComplianceRequest:
+    """Return a request as `find_request`, if the key may file such ones. Raises Problem(`scope_missing`)."""
+    found = find_request(call, request_id)
+    caller_of(call).require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
+    return found
+
+
 class WritingView(ComplianceView):
     """A view for both kinds of request: the body, or the request in the path, determines the scope."""
 

@@ -11,7 +11,7 @@ from chatbots.authentication import caller_of
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey
 from common.times import rfc3339
-from compliance.api.base import WRITE_SCOPES, ComplianceView, WritingView, find_request
+from compliance.api.base import ComplianceView, WritingView, find_request, find_writable
 from compliance.api.bodies import NoBody, require_no_body
 from compliance.api.schemas import CallbackBody, RequestCallbacks
 from compliance.callbacks import resend
@@ -105,9 +105,8 @@ class ResendView(WritingView):
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
         require_no_body(request)
-        caller, found = caller_of(request), find_request(request, request_id)
-        caller.require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
-        resend.resend_of_request(request_id=found.pk, actor=caller.actor)
+        found = find_writable(request, request_id)
+        resend.resend_of_request(request_id=found.pk, actor=caller_of(request).actor)
         return _respond_with_callbacks(found)
 
 

@@ -19,7 +19,13 @@ from common.pagination import CursorPages, PageQuery
 from common.problems import Problem
 from common.query import read_query
 from common.times import Instant
-from compliance.api.base import WRITE_SCOPES, ComplianceView, WritingView, find_request, request_objects
+from compliance.api.base import (
+    ComplianceView,
+    WritingView,
+    find_request,
+    find_writable,
+    request_objects,
+)
 from compliance.api.bodies import (
     ApproveBody,
     CancelBody,
@@ -241,7 +247,7 @@ class CancelView(WritingView):
         refuses=["not_cancellable"],
     )
     def post(self, request: Request, *, request_id: UUID, **_path: str) -> Response:
-        return _decide(request, request_id, decisions.cancel, CancelBody)
+        return _decide(request, request_id, decisions.cancel, CancelBody, find=find_writable)
 
 
 class ApproveView(ComplianceView):
@@ -280,13 +286,16 @@ class RejectView(ComplianceView):
 
 
 def _decide(
-    call: Request, request_id: UUID, decide: Callable[..., ComplianceRequest], model: type[DecisionBody]
+    call: Request,
+    request_id: UUID,
+    decide: Callable[..., ComplianceRequest],
+    model: type[DecisionBody],
+    *,
+    find: Callable[[Request, UUID], ComplianceRequest] = find_request,
 ) -> Response:
     reason = read_reason(call, model)
-    caller, found = caller_of(call), find_request(call, request_id)
-    if model is CancelBody:
-        caller.require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
-    return _respond_with(call, decide(request_id=found.pk, actor=caller.actor, reason=reason))
+    found = find(call, request_id)
+    return _respond_with(call, decide(request_id=found.pk, actor=caller_of(call).actor, reason=reason))
 
 
 def _respond_with(call: Request, request: ComplianceRequest) -> Response:
