@@ -1,7 +1,7 @@
 """Counts of conversations: by month and channel for billing, by day for charts, by UCI variable for the settings."""
 
 from collections.abc import Collection
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from typing import NamedTuple
 
 from django.db.models import Count, Q
@@ -9,6 +9,7 @@ from django.db.models.functions import TruncMonth
 
 from chatbots.models import Chatbot
 from common.db import array, fetch
+from common.times import midnight
 from conversations.models import Conversation
 
 # By the log's index alone. Beyond this, days are counted from the newest on.
@@ -84,7 +85,7 @@ def by_month(*, chatbot: Chatbot, first: date, last: date) -> list[MonthUsage]:
     began and its channel, so it changes no number but `deleted`. One statement, by the index on (chatbot,
     started_at): a million conversations take about a second.
     """
-    starts, ends = (datetime.combine(day, time(), UTC) for day in (first.replace(day=1), next_month(last)))
+    starts, ends = (midnight(day, UTC) for day in (first.replace(day=1), next_month(last)))
     rows = (
         Conversation.objects.filter(chatbot=chatbot, started_at__gte=starts, started_at__lt=ends)
         .values_list(TruncMonth("started_at", tzinfo=UTC), "channel")

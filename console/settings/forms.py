@@ -1,7 +1,7 @@
 """The forms of the settings page. The operations validate what they submit; a stored secret is never shown."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, timedelta
 from typing import Any, ClassVar
 
 from django import forms
@@ -15,6 +15,7 @@ from chatbots.models import ApiKey, Bucket, Chatbot, Membership, Variable
 from chatbots.operations.buckets import ClientBucket
 from chatbots.operations.chatbots import NewVariable
 from chatbots.operations.keys import OVERLAP_HOURS
+from common.times import midnight
 
 
 class Errors(ErrorList):
@@ -329,7 +330,7 @@ class NewApiKeyForm(ConsoleForm):
             "label": data["label"],
             "scopes": data["scopes"],
             "rate_limit": data["rate_limit"],
-            "expires_at": last and datetime.combine(last, time(), UTC) + timedelta(days=1),
+            "expires_at": last and midnight(last + timedelta(days=1), UTC),
         }
 
 

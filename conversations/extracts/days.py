@@ -8,7 +8,7 @@ gets no row.
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -20,6 +20,7 @@ from django.utils import timezone
 from chatbots import changelog
 from chatbots.models import Chatbot
 from common.db import array, execute, fetch
+from common.times import midnight
 from conversations.models import DailyExtract
 
 State = DailyExtract.State
@@ -109,7 +110,7 @@ def last_day_over(zone: str, now: datetime) -> date:
 def window(day: date, zone: ZoneInfo, planned: Sequence[DayWindow]) -> DayWindow | None:
     """Return the window of a day between the planned ones (in order of days), or None if it has no time."""
     place = bisect_left(planned, day, key=lambda one: one.day)
-    starts_at, ends_at = _midnight(day, zone), _midnight(day + ONE_DAY, zone)
+    starts_at, ends_at = midnight(day, zone), midnight(day + ONE_DAY, zone)
     if place > 0:
         before = planned[place - 1]
         is_next = before.day == day - ONE_DAY
@@ -119,11 +120,6 @@ def window(day: date, zone: ZoneInfo, planned: Sequence[DayWindow]) -> DayWindow
         is_next = after.day == day + ONE_DAY
         ends_at = after.starts_at if is_next else min(ends_at, after.starts_at)
     return DayWindow(day, starts_at, ends_at) if starts_at < ends_at else None
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    # Where clocks skip midnight this is the instant at which they do.
-    return datetime.combine(day, time.min, tzinfo=zone).astimezone(UTC)
 
 
 def _days(first: date, last: date) -> list[date]:
