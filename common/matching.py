@@ -1,4 +1,4 @@
-"""Finds a value in a text, in any of its forms."""
+"""What a text contains: a value in any of its forms, or what PostgreSQL cannot store."""
 
 import re
 import unicodedata
@@ -8,6 +8,11 @@ _MOST_ENCODINGS = 8
 
 # Unicode's Default_Ignorable_Code_Point, besides the format characters.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
+
+
+def is_storable(text: str) -> bool:
+    """Return whether the text has neither NUL nor unpaired surrogates, which broken clients send."""
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
 
 
 def holds(text: str, *values: str) -> bool:

@@ -24,6 +24,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from chatbots.buckets import hosted_storage
+from common.matching import is_storable
 from common.storage import StorageError, Written
 from conversations.models import Conversation, Message, UploadedFile
 
@@ -176,7 +177,7 @@ def _message_id(conversation: Conversation, external_id: str | None) -> int | No
     if external_id is None:
         return None
     number = None
-    if _is_storable(external_id):
+    if is_storable(external_id):
         found = Message.objects.filter(
             chatbot=conversation.chatbot_id, conversation=conversation, external_id=external_id
         )
@@ -190,7 +191,7 @@ def _check(name: str, content_type: str) -> None:
     if not 0 < len(name) <= MAX_NAME_LENGTH:
         detail = f"Must have 1 to {MAX_NAME_LENGTH} characters."
         raise UploadInvalid("name", "too_long" if name else "too_short", detail)
-    if not _is_storable(name):
+    if not is_storable(name):
         raise UploadInvalid("name", "invalid", "Must be text, without the character NUL.")
     if len(content_type) > MAX_NAME_LENGTH or not _CONTENT_TYPE.fullmatch(content_type):
         raise UploadInvalid("content_type", "invalid", "Must be a media type such as image/png.")
@@ -206,8 +207,3 @@ def download_name(name: str) -> str:
     if not dot or len(extension) > _MAX_EXTENSION:
         return shown[:_MAX_DOWNLOAD_NAME]
     return f"{stem[: _MAX_DOWNLOAD_NAME - len(extension)]}.{extension}"
-
-
-def _is_storable(text: str) -> bool:
-    """Return whether the text has neither NUL nor unpaired surrogates, which broken clients send in names."""
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)

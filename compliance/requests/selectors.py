@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from common.matching import holds
+from common.matching import holds, is_storable
 from compliance.errors import Refused
 
 MOST_CONVERSATIONS = 100
@@ -25,7 +25,7 @@ class ByUci:
         pointer = "/unique_chatter_identifier_value"
         if self.value in settings.UCI_PLACEHOLDERS:
             raise Refused("invalid", "This value is a placeholder that identifies no one.", pointer=pointer)
-        if len(self.value) > 512 or _cannot_be_stored(self.value):
+        if len(self.value) > 512 or not is_storable(self.value):
             detail = "The value must be 1 to 512 characters, without NUL or unpaired surrogates."
             raise Refused("invalid", detail, pointer=pointer)
 
@@ -54,7 +54,7 @@ class ByConversations:
         seen: Counter[str] = Counter()
         for place, one in enumerate(self.ids):
             seen[one] += 1
-            if not 1 <= len(one) <= LONGEST_ID or _cannot_be_stored(one):
+            if not 1 <= len(one) <= LONGEST_ID or not is_storable(one):
                 detail = f"An id must be 1 to {LONGEST_ID} characters, without NUL or unpaired surrogates."
                 yield Refused("invalid", detail, pointer=f"{pointer}/{place}")
             elif seen[one] > 1:
@@ -66,7 +66,3 @@ class ByConversations:
 
 
 Selector = ByUci | ByConversations
-
-
-def _cannot_be_stored(text: str) -> bool:
-    return any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text)
