@@ -31,6 +31,11 @@ def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any,
     return row
 
 
+def lock_until_commit(key: int) -> None:
+    """Take the advisory lock `key`, waiting for it; it is released when the transaction ends."""
+    execute("SELECT pg_advisory_xact_lock(%s)", [key])
+
+
 def execute(statement: Statement, parameters: Parameters = None) -> int:
     """Run a statement, and return how many rows it returned or changed."""
     with connection.cursor() as cursor:

@@ -10,7 +10,7 @@ from django.db.models import Case, Exists, F, IntegerField, Max, OuterRef, Q, Qu
 from django.db.models.functions import Now
 
 from chatbots.models import Membership
-from common.db import execute
+from common.db import execute, lock_until_commit
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import Mailbox, Notice
 from compliance.models.requests import ComplianceRequest
@@ -125,7 +125,7 @@ def with_unsent_notices() -> QuerySet[Mailbox]:
 def create_notices() -> int:
     """Create the notices that are missing, and return how many. Bounded, and safe to repeat. Deletes old ones."""
     with transaction.atomic():
-        execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        lock_until_commit(_LOCK)
         oldest = Notice.objects.order_by("pk").values_list("pk", "created_at")[:_MOST_AT_ONCE]
         Notice.objects.filter(pk__in=[pk for pk, _ in oldest], created_at__lt=Now() - _KEPT_FOR).delete()
         Mailbox.objects.bulk_create(

@@ -21,7 +21,7 @@ from django_q.conf import Conf
 from django_q.models import Task
 from django_q.signing import SignedPackage
 
-from common.db import execute, fetch, fetch_one
+from common.db import execute, fetch, fetch_one, lock_until_commit
 from common.logs import describe_kind
 from compliance.work import occurrences
 
@@ -96,7 +96,7 @@ def _insert_unless_waiting(task: str, *or_else: str) -> None:
     if enough & _waiting():
         return
     with transaction.atomic():
-        execute("SELECT pg_advisory_xact_lock(%s)", [_TASKS_LOCK])
+        lock_until_commit(_TASKS_LOCK)
         if not enough & _waiting():
             execute(_INSERT, [KEY, task])
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from chatbots.buckets import hosted_storage
 from common import leases, proc
-from common.db import array, distinct, execute, fetch
+from common.db import array, distinct, execute, fetch, lock_until_commit
 from compliance.models import ComplianceRequest
 from compliance.work.sql import DUE_AT, IS_EARLIER, IS_QUEUED, RUNNABLE
 
@@ -164,7 +164,7 @@ def forget_silence() -> None:
 
 def large_lane_has_room() -> bool:
     """Return whether this cluster may run another large claim; hold the lock on that until the transaction ends."""
-    execute("SELECT pg_advisory_xact_lock(%s)", [_LARGE_LANE_LOCK])
+    lock_until_commit(_LARGE_LANE_LOCK)
     [(running,)] = fetch(_RUNNING_LARGE, [f"{proc.cluster()}:"])
     return int(running) < leases.most_workers()
 

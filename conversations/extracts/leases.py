@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from chatbots.buckets import StorageLocation
 from common import proc
-from common.db import array, execute, fetch, fetch_one, retry_while_unavailable
+from common.db import array, execute, fetch, fetch_one, lock_until_commit, retry_while_unavailable
 from common.leases import LEASE_END, most_workers, take_first
 from common.storage import Written, errors
 from conversations.models import DailyExtract
@@ -250,7 +250,7 @@ def take_next(*, settled: bool) -> ExtractLease | None:
     with transaction.atomic():
         if not _is_any_waiting():
             return None
-        execute("SELECT pg_advisory_xact_lock(%s)", [_RUNNING_LOCK])
+        lock_until_commit(_RUNNING_LOCK)
         [(running,)] = fetch(_COUNT_RUNNING)
         if running >= most_workers():
             return None
