@@ -39,6 +39,7 @@ _SKIPPED = '"' + "".join(each for each in SPACES if each not in STARTS)
 _FORMULA, _SIGN = "=@\uff1d\uff20\ufe66\ufe6b", "+\uff0b\uff0d\ufe62\ufe63-"
 GUARDED = f"(^|[{STARTS}])(?='|[{_SKIPPED}]*([{_FORMULA}]|[{_SIGN}](?![)])))"
 
+CONTENT_TYPE = "text/csv; charset=utf-8"
 # COPY yields single lines; they are passed on in pieces of at least this size.
 CHUNK_BYTES = 64 * 1024
 

@@ -37,10 +37,10 @@ from compliance.storage_locations import HOSTED, open_location, storage_of
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion, requeue
 from compliance.work.upload_pool import UploadPool
+from conversations.transcripts import CONTENT_TYPE
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPE = "text/csv; charset=utf-8"
 # Opening an upload is one of the three calls of a small file: no more are opened than can be sent in time.
 _SHARE_OF_OPENING = 1 / 3
 

@@ -33,11 +33,10 @@ from common.storage import StorageError, Written
 from conversations.extracts.leases import SETTLING, ExtractLease, ExtractLost
 from conversations.locks import await_running
 from conversations.snapshots import read_patiently, snapshot
-from conversations.transcripts import DayTranscript
+from conversations.transcripts import CONTENT_TYPE, DayTranscript
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPE = "text/csv; charset=utf-8"
 
 # Rows are looked up where a LATERAL says so, and hash-joined elsewhere: without statistics the planner would look up
 # related rows one by one. In 4 MB, the default, a day is sorted on disk in many small runs.

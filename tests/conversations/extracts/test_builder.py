@@ -12,6 +12,7 @@ from django.utils import timezone
 from chatbots.models import Bucket, Chatbot
 from common.storage import ObjectStorage, StorageError, Version, Written, errors
 from common.storage.removal import Removal
+from conversations import transcripts
 from conversations.extracts import builder, leases
 from conversations.intake import store
 from conversations.locks import share_with_intake
@@ -196,7 +197,7 @@ def test_the_upload_of_a_lost_worker_cannot_complete(chatbot: Chatbot, storage: 
     location = builder._location(lost)
     key = f"{chatbot.slug}/daily_conversations_extracts/{FIRST}_conversations_extract.csv"
     lost.record(location, key, None)
-    upload_id = storage.open_upload(key, content_type=builder.CONTENT_TYPE)
+    upload_id = storage.open_upload(key, content_type=transcripts.CONTENT_TYPE)
     DailyExtract.objects.update(claimed_until=timezone.now() - MINUTE)
     leases.requeue_expired()
     assert (extract_of(chatbot).attempts, extract_of(chatbot).error_code) == (1, "worker_lost")
