@@ -63,9 +63,9 @@ def within_scope(
     return queryset.filter(**{f"{chatbot}__in": chatbots_with_role(request, roles)})
 
 
-def visible_chatbots(request: HttpRequest) -> list[Chatbot]:
-    """Return the chatbots that the user may see, by name."""
-    return list(within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id"))
+def visible_chatbots(request: HttpRequest, *, roles: Collection[Role] = tuple(Role)) -> list[Chatbot]:
+    """Return the chatbots in which the user has one of the roles, by name."""
+    return list(within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id", roles=roles))
 
 
 def may(request: HttpRequest, chatbot: Chatbot, roles: Collection[Role]) -> bool:

@@ -62,7 +62,6 @@ class LogFilterForm(forms.Form):
     uploads = choice_filter(_YES_NO, label="With files")
     state = choice_filter(StateFilter.choices, label="Deletion")
 
-    use_required_attribute = False
     label_suffix = ""
 
 

@@ -13,13 +13,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.views.decorators.debug import sensitive_post_parameters
 
-from chatbots.models import Chatbot
 from common.crypto import SecretUnreadable, decrypt, encrypt
 from compliance.errors import Refused
 from compliance.requests.preview import Preview, PreviewOfMany
 from compliance.requests.submit import MAX_BATCH
 from console.common.pages import chatbot_or_404, form, page, refusal, render
-from console.common.scope import MANAGE_REQUESTS, within_scope
+from console.common.scope import MANAGE_REQUESTS, visible_chatbots
 from console.filing import presenters
 from console.filing.drafts import (
     Draft,
@@ -39,9 +38,7 @@ from console.filing.pasted_values import peculiarities
 @page
 def choose_chatbot(request: HttpRequest) -> HttpResponse:
     """List the chatbots for which the user can file; redirect if there is only one."""
-    chatbots = list(
-        within_scope(Chatbot.objects.order_by("name", "slug"), request, chatbot="id", roles=MANAGE_REQUESTS)
-    )
+    chatbots = visible_chatbots(request, roles=MANAGE_REQUESTS)
     if not chatbots:
         raise PermissionDenied
     if len(chatbots) == 1:

@@ -16,7 +16,7 @@ from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.models import ComplianceRequest
 from compliance.work import health, heartbeats, notify
 from compliance.work.health import Waiting
-from compliance.work.heartbeats import Cluster, Condition
+from compliance.work.heartbeats import Condition
 from console.common.charts import Chart, Series, bars
 from console.common.pages import page, render
 from console.common.scope import ChatbotScope, is_superuser, scope_of, visible_chatbots
@@ -75,6 +75,8 @@ def dashboard(request: HttpRequest) -> HttpResponse:
     period = queries.filed_since(scope.ids, since=midnight(first, zone), zone=scope.zone)
     clusters = heartbeats.clusters()
     oldest = health.oldest_waiting(scope.ids)
+    alive = sum(cluster.condition is Condition.ALIVE for cluster in clusters)
+    waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
     return render(
         request,
         "console/monitoring/dashboard.html",
@@ -82,9 +84,9 @@ def dashboard(request: HttpRequest) -> HttpResponse:
         scope=scope,
         days=days,
         periods=PERIODS,
-        tiles=_tiles(queries.open_now(scope.ids), oldest, clusters, links),
-        alive=sum(cluster.condition is Condition.ALIVE for cluster in clusters),
-        waits_long=oldest is not None and oldest.age > health.LONGEST_WAIT,
+        tiles=_tiles(queries.open_now(scope.ids), oldest, links, alive=alive, waits_long=waits_long),
+        alive=alive,
+        waits_long=waits_long,
         needs=queries.needs_attention(scope.ids),
         charts=_charts(scope, first, now, period, links),
         period=period,
@@ -98,14 +100,12 @@ def _days(given: str) -> int:
 
 
 def _tiles(
-    open_now: queries.OpenRequests, oldest: Waiting | None, clusters: Sequence[Cluster], links: Links
+    open_now: queries.OpenRequests, oldest: Waiting | None, links: Links, *, alive: int, waits_long: bool
 ) -> list[Tile]:
     def of(status: Status, label: str, tone: str = "", note: str = "") -> Tile:
         return _tile(label, open_now.by_status[status], links.requests(status=status), tone, note)
 
-    alive = sum(cluster.condition is Condition.ALIVE for cluster in clusters)
     age = "none" if oldest is None else duration(oldest.age)
-    waits_long = oldest is not None and oldest.age > health.LONGEST_WAIT
     return [
         _tile("Overdue", open_now.overdue, links.requests(due="overdue"), "bad"),
         _tile(f"Due within {DUE_SOON_WITHIN.days} days", open_now.due_soon, links.requests(due="soon"), "warn"),

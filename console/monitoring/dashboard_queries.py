@@ -10,7 +10,7 @@ from uuid import UUID
 from common.db import array, fetch
 from compliance.deadlines import DUE_SOON_SQL, OPEN, OVERDUE_SQL
 from compliance.models import ComplianceRequest
-from compliance.requests.queries import first_id
+from compliance.requests.queries import CLOCKS_APART, first_id
 
 Status = ComplianceRequest.Status
 
@@ -21,9 +21,6 @@ _MOST_READ = 40_000
 # Of a period.
 MOST_OF_PERIOD = 200_000
 _MOST_SHOWN = 8
-
-# How far the clock that made a request's id may be from the database's.
-_CLOCKS_APART = timedelta(hours=1)
 
 # Each state is a range of the index whose condition is repeated here.
 _OPEN_OF_CHATBOTS = """
@@ -170,7 +167,7 @@ def filed_since(chatbots: Collection[int], *, since: datetime, zone: str) -> Per
         "chatbots": array(chatbots),
         "zone": zone,
         "since": since,
-        "first": first_id(since - _CLOCKS_APART),
+        "first": first_id(since - CLOCKS_APART),
         "most": MOST_OF_PERIOD,
     }
     [(number, days, states, durations)] = fetch(_PERIOD, values)

@@ -98,8 +98,6 @@ _EXTRACT_TONES = {
 
 
 class ExtractFilterForm(forms.Form):
-    use_required_attribute = False
-
     state = choice_filter(State.choices)
 
 
@@ -118,8 +116,8 @@ def extracts(request: HttpRequest) -> HttpResponse:
     given = form.cleaned_data["state"] if form.is_valid() else None
     branches = [] if given is None else [Q(state=given) if given else Q()]
     rows = DailyExtract.objects.select_related("chatbot")
-    days = MergedQuery(rows, scope.ids, branches=branches, chatbot_order="-chatbot_id")
-    found = days.page(request, ordering=("-day", "-id"))
+    query = MergedQuery(rows, scope.ids, branches=branches, chatbot_order="-chatbot_id")
+    found = query.page(request, ordering=("-day", "-id"))
     shown = [_extract_row(request, one) for one in found.rows]
     return render(
         request,

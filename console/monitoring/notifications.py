@@ -43,8 +43,6 @@ class CallbackRow:
 class CallbackFilterForm(forms.Form):
     """The filters in the URL; with an invalid one the list is empty."""
 
-    use_required_attribute = False
-
     state = choice_filter(State.choices)
     event = choice_filter((one, f"request.{one}") for one in _EVENTS)
     error = choice_filter(((one.value, one.value) for one in Callback.Failure), label="Last error")

@@ -115,12 +115,12 @@ def decide_all(
     reason: str,
     held_for: Mapping[str, str],
 ) -> tuple[int, Counter[str]]:
-    """Decide on each request in the order of filing. Returns how many were decided, and the errors of the others.
+    """Decide on each request, in the order given. Returns how many were decided, and the errors of the others.
 
     `held_for`: a request's id -> the hold that the user was shown, empty for none.
     """
     decided, refused = 0, Counter[str]()
-    for request in sorted(requests, key=lambda one: one.seq):
+    for request in requests:
         if not may(call, request.chatbot, OPTIONS[decision].roles):
             refused["Your role in this chatbot does not allow it."] += 1
             continue

@@ -116,14 +116,13 @@ def timeline(request_id: UUID) -> list[TimelineEvent]:
 
 def _event(entry: ChangeLogEntry, who: str, notes: Mapping[int, str | None]) -> TimelineEvent:
     text, tone, detail = EVENTS.get(entry.event, (entry.event, "", _nothing))
-    is_decision = detail is _nothing
     return TimelineEvent(
         text=text,
         at=entry.at,
         who=who,
         tone=tone,
         detail=detail(entry.data),
-        reason=WORDS.get(str(entry.data.get("reason")), "") if is_decision else "",
+        reason=WORDS.get(str(entry.data.get("reason")), ""),
         has_note=entry.pk in notes,
         note=notes.get(entry.pk),
     )

@@ -47,15 +47,13 @@ _DUE = {"overdue": IS_OVERDUE, "soon": IS_DUE_SOON}
 class RequestFilterForm(forms.Form):
     """The filters in the URL, none of which names a chatter. Dates are days in `zone`."""
 
-    use_required_attribute = False
-
     kind = choice_filter(ComplianceRequest.Kind.choices)
     status = choice_filter(Status.choices)
     hold_reason = choice_filter(ComplianceRequest.HoldReason.choices)
     due = choice_filter([("overdue", "Overdue"), ("soon", f"Within {DUE_SOON_WITHIN.days} days")])
-    origin = choice_filter(ComplianceRequest.Origin.choices)
+    origin = choice_filter(ComplianceRequest.Origin.choices, label="Filed via")
     received_from = day_filter()
-    received_to = day_filter()
+    received_to = day_filter(label="to")
     reference = forms.RegexField(
         r"^[A-Za-z0-9._:-]{1,64}$",
         required=False,
@@ -66,10 +64,7 @@ class RequestFilterForm(forms.Form):
         super().__init__(*args, **kwargs)
         self._zone = ZoneInfo(zone)
         self.fields = {"chatbot": choice_filter([(one.slug, one.name) for one in chatbots]), **self.fields}
-        self.fields["hold_reason"].label = "Hold reason"
-        self.fields["origin"].label = "Filed via"
         self.fields["received_from"].label = f"Filed from ({zone})"
-        self.fields["received_to"].label = "to"
 
     @property
     def is_used(self) -> bool:
