@@ -4,6 +4,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample
 
+from compliance.requests.results import COUNTED
 from config.openapi.operations import Links, link
 
 _ID = "01a20e4f-2ccd-727b-ad28-e544e31ea60e"
@@ -13,7 +14,6 @@ BOTH_SELECTORS = [
     OpenApiExample("chatter", CHATTER, summary="The chatter with member_id 42"),
     OpenApiExample("conversations", {"conversation_ids": ["c-1001", "c-1002"]}, summary="Two conversations"),
 ]
-_COUNTERS = ("conversations", "messages", "identities", "variable_values", "files", "exports", "extracts")
 
 
 def request(kind: str, **fields: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def submitted(kind: str, *, existing: bool = False) -> dict[str, Any]:
 
 
 def counts(**given: int) -> dict[str, int]:
-    return dict.fromkeys(_COUNTERS, 0) | given
+    return dict.fromkeys(COUNTED, 0) | given
 
 
 _DONE = {

@@ -130,7 +130,8 @@ def _lines(items: Sequence[MailItem]) -> Iterator[str]:
         yield ""
         for item in group:
             yield from _about(item)
-    if left := len(items) - MOST_ITEMS if len(items) > MOST_ITEMS else 0:
+    left = len(items) - MOST_ITEMS
+    if left > 0:
         counted = f"and {left:,} more" if len(items) <= MOST_COUNTED else f"and more than {left - 1:,} more"
         yield f"{counted}." + _link("/admin/requests/", " All of them: ")
         yield ""

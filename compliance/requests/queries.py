@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet, TextChoices
 
 from chatbots.models import Chatbot
 from common.crypto import digest
+from common.times import EARLIEST
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
 from compliance.requests.decisions import is_retryable
@@ -32,8 +33,7 @@ MOST_OF_CHATTER = 200
 _MOST_COUNTED = 10_000
 
 # How far the clock that made a request's id may be from the database's.
-_CLOCKS_APART = timedelta(hours=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+CLOCKS_APART = timedelta(hours=1)
 
 
 def newest(chatbot: Chatbot, **filters: Any) -> QuerySet[ComplianceRequest]:
@@ -60,9 +60,9 @@ def matching(
         condition &= Q(reference=reference) & ~Q(reference="")
     # An id begins with the time at which it was created, so a time span is also a range of the index.
     if received_after is not None:
-        condition &= Q(received_at__gte=received_after, id__gte=first_id(received_after - _CLOCKS_APART))
+        condition &= Q(received_at__gte=received_after, id__gte=first_id(received_after - CLOCKS_APART))
     if received_before is not None:
-        condition &= Q(received_at__lt=received_before, id__lt=first_id(received_before + _CLOCKS_APART))
+        condition &= Q(received_at__lt=received_before, id__lt=first_id(received_before + CLOCKS_APART))
     return condition
 
 
@@ -99,7 +99,7 @@ def about(chatbot: Chatbot, who: Selector) -> OfChatter:
 
 def first_id(at: datetime) -> UUID:
     """Return the lowest UUIDv7 of a millisecond."""
-    milliseconds = max(0, (at - _EPOCH) // timedelta(milliseconds=1))
+    milliseconds = max(0, (at - EARLIEST) // timedelta(milliseconds=1))
     return UUID(int=milliseconds << 80)
 
 
