@@ -16,6 +16,7 @@ from common.network_guard import UrlRefused
 from common.problems import FieldError, Problem, too_many_errors
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.models.requests import REFERENCE
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.inputs import RequestInput
 from compliance.requests.selectors import LONGEST_ID, MOST_CONVERSATIONS, ByConversations, ByUci, Selector
@@ -87,7 +88,7 @@ class _SelectorBase(BaseModel):
 class _RequestBody(_SelectorBase):
     """Fields of both kinds. In optional fields, `null` means absent."""
 
-    reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$")
+    reference: str | None = Field(None, pattern=REFERENCE)
     """Your own ticket. It is kept, so it must not contain whom the request is about."""
     callback_url: str | None = Field(
         None,

@@ -39,6 +39,7 @@ from compliance.api.examples import BOTH_SELECTORS, DELETED, EXPORTED, links
 from compliance.api.examples import request as example
 from compliance.api.schemas import RequestLookup, RequestObject, RequestPage
 from compliance.models import ComplianceRequest
+from compliance.models.requests import REFERENCE
 from compliance.requests import decisions, queries
 from compliance.requests.decisions import ApproveReason, CancelReason, RejectReason
 from compliance.requests.results import download_link
@@ -55,7 +56,7 @@ class RequestsQuery(PageQuery):
     """Requests in this state now."""
     kind: ComplianceRequest.Kind | None = Field(None, examples=["deletion"])
     """Deletions or exports."""
-    reference: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,64}$", examples=["TICKET-7"])
+    reference: str | None = Field(None, pattern=REFERENCE, examples=["TICKET-7"])
     """Requests with exactly this reference of yours."""
     received_after: Instant | None = Field(None, examples=["2026-11-01T00:00:00Z"])
     """Requests received at this instant or later."""

@@ -13,6 +13,8 @@ from django.db.models.functions import Coalesce, Now
 from chatbots.models import CALLBACK_URL, Chatbot, Variable
 from compliance.models.workers import Claim
 
+# What a client may name a request by. Compared whole.
+REFERENCE = r"^[A-Za-z0-9._:-]{1,64}$"
 MOST_CHARACTERS_OF_NOTE = 1_000
 
 
@@ -315,7 +317,7 @@ class ComplianceRequest(models.Model):
             ),
             models.CheckConstraint(
                 name="request_reference_shape",
-                condition=Q(reference="") | Q(reference__regex=r"^[A-Za-z0-9._:-]{1,64}$"),
+                condition=Q(reference="") | Q(reference__regex=REFERENCE),
             ),
             models.CheckConstraint(
                 name="request_callback_url_shape",

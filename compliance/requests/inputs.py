@@ -15,11 +15,10 @@ from common.crypto import digest
 from common.network_guard import UrlRefused
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.models.requests import REFERENCE
 from compliance.requests.selectors import ByUci, Selector
 
 Kind = ComplianceRequest.Kind
-
-_REFERENCE = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 # Chatbot and name -> a variable that is or was the UCI, as this process has read it.
 _VARIABLES: dict[tuple[int, str], Variable] = {}
@@ -154,7 +153,7 @@ def check(config: ChatbotConfig, about: Selector, reference: str = "", callback_
 
 
 def _check_reference(reference: str, about: Selector) -> None:
-    if reference and not _REFERENCE.fullmatch(reference):
+    if reference and not re.fullmatch(REFERENCE, reference):
         raise Refused("invalid", "The reference may have 1 to 64 of A-Z a-z 0-9 . _ : -", pointer="/reference")
     if reference and about.is_in(reference):
         raise Refused(

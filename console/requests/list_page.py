@@ -20,6 +20,7 @@ from chatbots.models import Chatbot
 from common.times import EARLIEST, LATEST, midnight
 from compliance.deadlines import DUE_SOON_WITHIN, IS_DUE_SOON, IS_OVERDUE, OPEN
 from compliance.models import ComplianceRequest
+from compliance.models.requests import REFERENCE
 from compliance.requests.decisions import HAS_SUBJECT, REASONS
 from compliance.requests.queries import matching
 from console.common.lists import ListPage, MergedQuery, choice_filter, day_filter
@@ -55,7 +56,7 @@ class RequestFilterForm(forms.Form):
     received_from = day_filter()
     received_to = day_filter(label="to")
     reference = forms.RegexField(
-        r"^[A-Za-z0-9._:-]{1,64}$",
+        REFERENCE,
         required=False,
         error_messages={"invalid": "A reference has 1 to 64 of A-Z a-z 0-9 . _ : -"},
     )
