@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from django.utils import timezone
+from django_q.models import OrmQ
 from pytest_django import Settings
 
 from chatbots.buckets import hosted_storage
@@ -25,6 +26,12 @@ def drain(storage: ObjectStorage) -> Drain:
         assert not worker.drain(seconds=60)
 
     return run
+
+
+@pytest.fixture
+def no_tasks(db: None) -> None:
+    """No task waits. A process that a test killed can insert one after that test's tables were emptied."""
+    OrmQ.objects.all().delete()
 
 
 @pytest.fixture

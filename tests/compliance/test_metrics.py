@@ -23,7 +23,7 @@ from conversations.models import DailyExtract
 from tests.factories import CallbackFactory, ClaimFactory, ExportFactory, deletion_of, export_of, of_conversations
 from tests.people import Role, staff
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
 
 TOKEN = "a-token-of-the-tests"
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)

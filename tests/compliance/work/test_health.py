@@ -19,7 +19,7 @@ from compliance.work import health, heartbeats, notify, occurrences
 from compliance.work.heartbeats import Condition
 from tests.factories import ClaimFactory, deletion_of, export_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_tasks")]
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
