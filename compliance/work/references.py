@@ -38,11 +38,19 @@ _CLEAR = "UPDATE compliance_compliancerequest SET reference = '' WHERE id = ANY(
 def clear_for_chatters(deletion_ids: Sequence[UUID]) -> None:
     """Clear references that contain the value of these deletions' chatters, in the completing transaction.
 
-    That has locked the chatters' requests that have a reference (`transitions.completion`).
+    That has locked those of `of_chatters` (`transitions.completion`).
+    """
+    if found := of_chatters(deletion_ids):
+        execute(_CLEAR, [array(found)])
+
+
+def of_chatters(deletion_ids: Sequence[UUID]) -> set[UUID]:
+    """Return the requests of these deletions' chatters whose reference contains the chatter's value.
+
+    A reference never changes but to be cleared, so what is returned holds until the caller locks it.
     """
     rows = fetch(_OF_CHATTERS, [array(deletion_ids)])
-    if found := {request_id for request_id, reference, value in rows if holds(reference, value)}:
-        execute(_CLEAR, [array(found)])
+    return {request_id for request_id, reference, value in rows if holds(reference, value)}
 
 
 def naming(conversations: Mapping[int, int]) -> dict[UUID, set[int]]:

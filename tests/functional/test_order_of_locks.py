@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -10,15 +11,17 @@ from django.db.models import Model
 from django.utils import timezone
 
 from chatbots.models import Chatbot
-from compliance.erasure import exports, objects, rows
+from compliance.erasure import exports, marking, objects, rows
 from compliance.models import ComplianceRequest, Export, ExportConversation
 from compliance.requests import decisions
+from compliance.requests.selectors import ByUci
+from compliance.requests.submit import submit
 from compliance.work import claims
 from compliance.work.claims import HeldClaim
 from compliance.work.transitions import completion
 from tests import factories
 from tests.factories import conversation_of, deletion_of, export_of, of_conversations
-from tests.functional.elsewhere import Elsewhere
+from tests.functional.elsewhere import Elsewhere, Gate
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -125,3 +128,99 @@ def take_again(failed: ComplianceRequest) -> HeldClaim:
     held = claims.take(ComplianceRequest.Kind.DELETION, ComplianceRequest.Lane(retried.lane))
     assert held is not None
     return held
+
+
+@pytest.fixture
+def finished_export(chatbot: Chatbot) -> Export:
+    now = timezone.now()
+    filed = export_of(chatbot, "42")
+    done = {"status": "completed", "result": "done", "uci_value": None, "completed_at": now, "cutoff_at": now}
+    ComplianceRequest.objects.filter(pk=filed.pk).update(started_at=now, **done)
+    file = {"key": "k.csv", "rows": 1, "bytes": 1, "sha256": "a" * 64, "expires_at": now + timedelta(days=9)}
+    return factories.ExportFactory.create(request=filed, finished_at=now, **file)
+
+
+@pytest.fixture
+def both_at_work(chatbot: Chatbot) -> tuple[HeldClaim, HeldClaim]:
+    """Claims of two deletions of one chatter: the earlier was approved while the later was being completed.
+
+    The earlier has a reference, which says nothing of the chatter.
+    """
+    now = timezone.now()
+    earlier = deletion_of(
+        chatbot,
+        "42",
+        reference="T-1",
+        status="on_hold",
+        hold_reason="awaiting_approval",
+        held_at=now,
+        erase_exports=True,
+    )
+    later = deletion_of(chatbot, "42")
+    later_claim = claims.take(ComplianceRequest.Kind.DELETION)
+    marked = {"status": "processing", "started_at": now, "cutoff_at": now, "cutoff_number": 10**9}
+    ComplianceRequest.objects.filter(pk=later.pk).update(**marked)
+    ComplianceRequest.objects.filter(pk=earlier.pk).update(status="accepted", hold_reason=None)
+    earlier_claim = claims.take(ComplianceRequest.Kind.DELETION)
+    assert earlier_claim is not None
+    assert later_claim is not None
+    return earlier_claim, later_claim
+
+
+def begin_completing(held: HeldClaim, gate: Gate, then: Callable[[], object] = lambda: None) -> None:
+    with held.transaction():
+        completion.blocked_by_exports(held, list(held.request_ids))
+        gate.passed()
+        then()
+
+
+def test_completing_and_removing_an_export_of_the_chatter_do_not_block_each_other(
+    chatbot: Chatbot, finished_export: Export, both_at_work: tuple[HeldClaim, HeldClaim]
+) -> None:
+    earlier, later = both_at_work
+    completing, removing = Gate(), Gate()
+
+    def remove() -> None:
+        with earlier.transaction():
+            objects.forget_exports([(finished_export.pk, "k.csv")], chatbot_ids=[chatbot.pk])
+            removing.passed()
+            completion.add_counts({earlier.request_ids[0]: Counter(exports=1)})
+
+    one = Elsewhere(lambda: begin_completing(later, completing, lambda: exports.leave(list(later.request_ids))))
+    completing.wait_for_someone()
+    other = Elsewhere(remove)
+    removing.wait_for_someone()
+    completing.open()
+    assert one.waits
+    removing.open()
+    other.end()
+    one.end()
+
+
+def test_a_mark_does_not_wait_for_a_completion_of_the_same_chatter(both_at_work: tuple[HeldClaim, HeldClaim]) -> None:
+    earlier, later = both_at_work
+    gate = Gate()
+    completing = Elsewhere(lambda: begin_completing(later, gate))
+    gate.wait_for_someone()
+    Elsewhere(lambda: marking.mark(earlier, marking.admit(earlier, {}), erases=True)).end()
+    gate.open()
+    completing.end()
+
+
+def test_an_equal_export_is_found_while_a_deletion_of_its_chatter_completes(
+    chatbot: Chatbot, both_at_work: tuple[HeldClaim, HeldClaim]
+) -> None:
+    _, later = both_at_work
+    gate = Gate()
+
+    def file() -> UUID:
+        about = ByUci("member_id", "42")
+        origin, kind = ComplianceRequest.Origin.API, ComplianceRequest.Kind.EXPORT
+        return submit(chatbot=chatbot, origin=origin, actor="api:x", kind=kind, about=about, reference="T-9").pk
+
+    first = file()
+    completing = Elsewhere(lambda: begin_completing(later, gate))
+    gate.wait_for_someone()
+    assert file() == first
+    gate.open()
+    completing.end()

@@ -63,9 +63,9 @@ UPDATE compliance_compliancerequest r
  WHERE r.id = noted.id
 """
 
-# Everything that completing changes, in one statement and one order: two workers can complete requests of one
-# chatter, each with the other's among those to change. It also keeps failed exports from being retried meanwhile: an
-# export goes first, and its file contains the chatter's value.
+# Everything that completing changes, and nothing else, in one statement and one order: two workers can complete
+# requests of one chatter, each with the other's among those to change. It also keeps failed exports from being
+# retried meanwhile: an export goes first, and its file contains the chatter's value.
 _LOCK = f"""
 SELECT FROM compliance_compliancerequest
  WHERE id = ANY(ARRAY(
@@ -75,13 +75,15 @@ SELECT FROM compliance_compliancerequest
               SELECT r.id
                UNION ALL
               SELECT of_chatter.id
-                FROM (SELECT id, seq, status, uci_value, reference FROM compliance_compliancerequest
+                FROM (SELECT id, seq, status, uci_value FROM compliance_compliancerequest
                        WHERE variable_id = r.variable_id AND uci_digest = r.uci_digest OFFSET 0) AS of_chatter
-               WHERE reference <> '' OR (seq < r.seq AND status = 'failed' AND uci_value IS NOT NULL)
+               WHERE seq < r.seq AND status = 'failed' AND uci_value IS NOT NULL
                UNION ALL
               SELECT earlier.id FROM {SHARING} AS earlier WHERE earlier.seq < r.seq AND earlier.status = 'failed'
               ) AS each
-        WHERE r.id = ANY(%s) AND r.claim_id = %s))
+        WHERE r.id = ANY(%s) AND r.claim_id = %s
+        UNION ALL
+       SELECT unnest(%s::uuid[])))
  ORDER BY seq FOR NO KEY UPDATE
 """
 _BLOCKED_BY_EXPORTS = f"""
@@ -217,7 +219,8 @@ def blocked_by_exports(held: HeldClaim, request_ids: Sequence[UUID]) -> list[UUI
 
     Begins the transaction that completes the others: locks them, and all requests that completing them changes.
     """
-    execute(_LOCK, [array(request_ids), held.id])
+    named = references.of_chatters(request_ids)
+    execute(_LOCK, [array(request_ids), held.id, array(named)])
     return [request_id for (request_id,) in fetch(_BLOCKED_BY_EXPORTS, [array(request_ids), held.id])]
 
 
