@@ -48,7 +48,6 @@ _ABOUT_CODE = (
     NameError,
     NotImplementedError,
     OSError,
-    TypeError,
 )
 _GOING_AWAY = (CannotConnectNow, CrashShutdown)
 
@@ -65,7 +64,7 @@ def describe_kind(error: BaseException) -> str:
 def describe_error(error: BaseException) -> str:
     """Return the kind of an error, and its text if it is ours or about code only. It may be logged.
 
-    A KeyError, a UnicodeError or a validator would quote data.
+    A KeyError, a UnicodeError, a validator or one of Django's TypeErrors would quote data.
     """
     is_safe = type(error).__module__.startswith(_OUR_PACKAGES) or isinstance(error, _ABOUT_CODE)
     return f"{describe_kind(error)}: {error}" if is_safe else describe_kind(error)

@@ -233,7 +233,7 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
 
 
 def as_problem(error: Exception) -> Problem:
-    """Convert any exception; log internal errors without their text."""
+    """Convert any exception; log internal errors as `safe_traceback` describes them."""
     match error:
         case Problem():
             return error
