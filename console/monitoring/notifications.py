@@ -18,6 +18,7 @@ from chatbots.callback_urls import receiver_of
 from chatbots.models import Membership
 from chatbots.operations.chatbots import set_mails
 from compliance.callbacks.resend import resend_one
+from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.errors import Refused
 from compliance.models import Callback, Mailbox
 from console.common.lists import MergedQuery, choice_filter
@@ -135,5 +136,6 @@ def mails(request: HttpRequest) -> HttpResponse:
         roles=roles,
         has_address=bool(user.email),
         is_on=settings.MAILS,
+        due_soon_days=DUE_SOON_WITHIN.days,
         mailbox=Mailbox.objects.filter(user=user).first(),
     )

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management import get_commands
 
 from common.problems import CODES, HELP
+from compliance.deadlines import DUE_SOON_WITHIN
 from compliance.failure_docs import FAILURES
 from compliance.work import health
 from config.openapi.document import PRE_REQUEST_SCRIPT
@@ -74,3 +75,11 @@ def test_each_error_code_is_explained() -> None:
 
 def test_api_shows_the_script_for_postman_that_is_tested() -> None:
     assert f"```js\n{PRE_REQUEST_SCRIPT}```" in _read(API)
+
+
+@pytest.mark.parametrize(
+    "name", ["docs/console.md", "docs/operating.md", "deploy/prometheus/alerts.yml", "deploy/grafana/board.json"]
+)
+def test_due_soon_is_as_many_days_as_in_the_code(name: str) -> None:
+    found = re.findall(r"due\s+within\s+(\d+)\s+days", _read(name), re.IGNORECASE)
+    assert set(found) == {str(DUE_SOON_WITHIN.days)}
