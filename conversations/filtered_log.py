@@ -154,7 +154,8 @@ SELECT found.place, found.matches, found.started_at, found.id, {columns}
  ORDER BY found.place
 """
 
-# Without statistics PostgreSQL takes a chatbot for small, and would rather sort all of it than read it in order.
+# PostgreSQL may take a chatbot, or the names that begin with a letter, for few, and then sort all of them rather than
+# read the first ones in the order of an index.
 _IN_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
 
 # The conditions of the filters that are not a plain comparison with a column.
@@ -221,11 +222,7 @@ def read_page(
         window=f"{since} AND {until} {plan.index_condition}",
         order="ASC" if is_backwards else "DESC",
     )
-    with connection.cursor() as cursor:
-        # Sent together, which makes one transaction of them where there is none: the settings end with it.
-        cursor.execute(f"{_IN_ORDER};{statement}", values)
-        cursor.nextset()
-        found = cursor.fetchall()
+    found = fetch_in_order(statement, values)
     rows = [row_of(columns) for _, matches, *columns in found if matches]
     following: LogPosition | None = None
     searched_to: datetime | None = None
@@ -239,6 +236,16 @@ def read_page(
         rows.reverse()
         return LogPage(rows, rows[-1].position if rows else behind, following, searched_to)
     return LogPage(rows, following, rows[0].position if rows and behind else behind, searched_to)
+
+
+def fetch_in_order(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement whose limits PostgreSQL reaches by reading indexes in their order."""
+    with connection.cursor() as cursor:
+        # Sent together, which makes one transaction of them where there is none: the settings end with it.
+        cursor.execute(f"{_IN_ORDER};{statement}", values)
+        cursor.nextset()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 def row_of(columns: Sequence[Any]) -> LogRow:

@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from chatbots.models import Chatbot
+from common.crypto import digest
+from common.db import execute
 from conversations import search
-from conversations.models import Conversation
+from conversations.models import Conversation, Identity
 from conversations.search import SearchResult
 from tests.conversations.closing import DELETION, PLANTED, erase, mark, planted
-from tests.factories import NOON, ConversationFactory, conversation_of, uci_of
+from tests.factories import NOON, ConversationFactory, IdentityFactory, conversation_of, uci_of
+from tests.functional.scans import Watch
 
 pytestmark = pytest.mark.django_db
 
@@ -44,6 +47,30 @@ def test_a_closed_one_is_not_found_by_name(chatbot: Chatbot, close: Any) -> None
     assert numbers(search.by_name(chatbot=chatbot, name=PLANTED)) == [conversation.pk]
     close(conversation)
     assert search.by_name(chatbot=chatbot, name=PLANTED) == search.NO_RESULT
+
+
+def test_however_many_match_it_reads_few(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where PostgreSQL expects few to match, so that it would rather sort them all."""
+    uci = uci_of(chatbot)
+    made = [ConversationFactory.build(chatbot=chatbot, user_name=f"Bob {number}") for number in range(6_000)]
+    for one in made[:300]:
+        one.user_name = "Ada"
+    Conversation.objects.bulk_create(made)
+    Identity.objects.bulk_create(
+        IdentityFactory.build(conversation=one, chatbot=chatbot, variable=uci, value=one.user_name) for one in made
+    )
+    execute("ANALYZE conversations_conversation, conversations_identity")
+    Conversation.objects.update(user_name="Ada Lovelace")
+    Identity.objects.update(value="Ada", digest=digest("chatter", uci.public_id, "Ada"))
+    execute("SET LOCAL enable_seqscan = off; SET LOCAL random_page_cost = 1000")
+    watch = Watch(
+        ["conversations_conversation", "conversations_identity"], most_entries=4_000, monkeypatch=monkeypatch
+    )
+    with watch.step("searching"):
+        by_name = search.by_name(chatbot=chatbot, name="ada")
+        by_value = search.by_value(chatbot=chatbot, variable=uci, value="Ada")
+    assert (by_name.has_more, by_value.has_more) == (True, True)
+    assert not watch.findings, "\n\n".join(map(str, watch.findings))
 
 
 def test_by_value_it_finds_the_newest_as_the_log_shows_them(
