@@ -22,7 +22,7 @@ def _is_instant(value: Any) -> bool:
 class Operation(NamedTuple):
     method: str
     path: str
-    said: dict[str, Any]
+    document: dict[str, Any]
 
 
 @cache
@@ -32,8 +32,8 @@ def document() -> dict[str, Any]:
 
 def operations() -> Iterator[Operation]:
     for path, methods in document()["paths"].items():
-        for method, said in methods.items():
-            yield Operation(method, path, said)
+        for method, described in methods.items():
+            yield Operation(method, path, described)
 
 
 def paths_of_the_api() -> Iterator[str]:
@@ -66,17 +66,17 @@ def assert_documented(method: str, url: str, response: Any) -> None:
     if operation is None or response.status_code in {405, 500}:
         return
     name = f"{operation['operationId']} {response.status_code}"
-    said = operation["responses"].get(str(response.status_code))
-    assert said is not None, f"The document does not tell of {name}"
-    for header, what in said.get("headers", {}).items():
+    described = operation["responses"].get(str(response.status_code))
+    assert described is not None, f"The document does not describe {name}"
+    for header, what in described.get("headers", {}).items():
         assert header in response.headers or not dereferenced(what)["required"], f"{name}: {header} is missing"
-    if "content" not in said:
+    if "content" not in described:
         assert not response.content, f"{name}: has a body"
         return
     media_type = response.headers["Content-Type"].split(";")[0]
-    assert media_type in said["content"], f"{name}: {media_type}"
+    assert media_type in described["content"], f"{name}: {media_type}"
     if media_type.endswith("json"):
-        content = said["content"][media_type]
+        content = described["content"][media_type]
         assert errors_of(response.json(), content["schema"]) == [], name
         if media_type == "application/problem+json":
             assert response.json()["code"] in content["examples"], f"{name}: {response.json()['code']}"
@@ -87,8 +87,8 @@ def _operation_at(method: str, url: str) -> dict[str, Any] | None:
         route = resolve(url.split("?", maxsplit=1)[0]).route
     except Resolver404:
         return None
-    said = document()["paths"].get(_as_documented(f"/{route}"), {}).get(method)
-    return dict(said) if said else None
+    described = document()["paths"].get(_as_documented(f"/{route}"), {}).get(method)
+    return dict(described) if described else None
 
 
 def _as_documented(route: str) -> str:

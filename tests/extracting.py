@@ -27,7 +27,7 @@ def noon(day: date = FIRST) -> datetime:
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
 
 
-def said(conversation: Conversation, *instants: datetime, text: str = "hello") -> None:
+def add_messages(conversation: Conversation, *instants: datetime, text: str = "hello") -> None:
     for instant in instants:
         factories.MessageFactory.create(conversation=conversation, text=text, sent_at=instant)
 
@@ -37,7 +37,7 @@ def conversation_on(chatbot: Chatbot, value: str, *instants: datetime, text: str
     conversation = factories.conversation_of(
         chatbot, value, messages=0, message_count=len(instants), started_at=min(instants)
     )
-    said(conversation, *instants, text=text)
+    add_messages(conversation, *instants, text=text)
     return conversation
 
 

@@ -38,7 +38,7 @@ def ask(query: str = "", token: str = TOKEN, **extra: str) -> Any:
     return Client(headers={"authorization": f"Bearer {token}", **extra}).get(f"/metrics{query}")
 
 
-def told(query: str = "") -> dict[str, float]:
+def series_of(query: str = "") -> dict[str, float]:
     """Return each series with its value, such as `dca_requests{kind="export",status="failed"}`."""
     response = ask(query)
     assert response.status_code == 200, response.content
@@ -50,9 +50,9 @@ def told(query: str = "") -> dict[str, float]:
     return series
 
 
-def said(query: str = "") -> dict[str, float]:
-    """Return the series that are not 0, except those of the workers."""
-    return {name: value for name, value in told(query).items() if value and "requests" in name}
+def requests_series(query: str = "") -> dict[str, float]:
+    """Return the series that are not 0, of requests only."""
+    return {name: value for name, value in series_of(query).items() if value and "requests" in name}
 
 
 def test_metrics_are_served_by_ip_address_over_plain_http_with_the_token(settings) -> None:
@@ -89,7 +89,7 @@ def test_requests_are_counted_by_kind_state_and_reason(chatbot: Chatbot, neighbo
     export_of(neighbour, "4", status="failed", failed_at=now, error_code="worker_lost")
     of_conversations(neighbour, "c-1", status="failed", failed_at=now, error_code="code of an earlier version")
 
-    assert said() == {
+    assert requests_series() == {
         'dca_requests{kind="deletion",status="accepted"}': 2,
         'dca_requests{kind="export",status="on_hold"}': 1,
         'dca_requests{kind="export",status="failed"}': 1,
@@ -106,7 +106,7 @@ def test_requests_are_counted_by_kind_state_and_reason(chatbot: Chatbot, neighbo
 def test_a_request_due_soon_when_filed_is_not_counted_as_due_soon(chatbot: Chatbot) -> None:
     deletion_of(chatbot, "1", due_at=timezone.now() + 2 * DAY)
 
-    assert said() == {'dca_requests{kind="deletion",status="accepted"}': 1}
+    assert requests_series() == {'dca_requests{kind="deletion",status="accepted"}': 1}
 
 
 def test_ended_and_unretryable_requests_are_not_counted_as_open(chatbot: Chatbot) -> None:
@@ -115,7 +115,7 @@ def test_ended_and_unretryable_requests_are_not_counted_as_open(chatbot: Chatbot
     deletion_of(chatbot, None, status="cancelled", cancelled_at=now, due_at=now - DAY)
     deletion_of(chatbot, None, status="failed", failed_at=now, error_code="worker_lost", due_at=now - DAY)
 
-    assert said() == {}
+    assert requests_series() == {}
 
 
 def test_counting_ends_at_a_limit_and_sees_each_chatbot(
@@ -132,7 +132,7 @@ def test_counting_ends_at_a_limit_and_sees_each_chatbot(
         deletion_of(chatbot, "f" if number == 3 else None, **failed)
     deletion_of(neighbour, "1", due_at=now - DAY)
 
-    series = said()
+    series = requests_series()
 
     assert series['dca_requests{kind="deletion",status="accepted"}'] == 3 + 1
     assert series['dca_requests_overdue{kind="deletion"}'] == 1
@@ -147,7 +147,7 @@ def test_the_age_of_the_oldest_ready_request_is_shown_by_kind_and_lane(chatbot: 
     export_of(chatbot, "3", queued_at=now - 9 * MINUTE, not_before=now + MINUTE)
     deletion_of(chatbot, "4", queued_at=now - 7 * MINUTE, lane="client")
 
-    series = told()
+    series = series_of()
 
     assert 300 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="normal"}'] < 360
     assert 540 <= series['dca_oldest_waiting_seconds{kind="export",lane="large"}'] < 600
@@ -160,7 +160,7 @@ def test_a_request_waiting_for_a_silent_storage_is_not_ready(chatbot: Chatbot) -
     export_of(chatbot, "1", queued_at=timezone.now() - 9 * MINUTE)
     deletion_of(chatbot, "2", queued_at=timezone.now() - 3 * MINUTE)
 
-    series = told()
+    series = series_of()
 
     assert series['dca_oldest_waiting_seconds{kind="export",lane="normal"}'] == 0
     assert 180 <= series['dca_oldest_waiting_seconds{kind="deletion",lane="normal"}'] < 240
@@ -178,7 +178,7 @@ def test_a_request_waiting_for_a_silent_client_bucket_is_not_ready(chatbot: Chat
     export_of(neighbour, "1", queued_at=now - 3 * MINUTE)
 
     def oldest() -> dict[str, int]:
-        waiting = {name: value for name, value in told().items() if "oldest_waiting" in name and value}
+        waiting = {name: value for name, value in series_of().items() if "oldest_waiting" in name and value}
         return {name.partition("{")[2].rstrip("}"): int(value // 60) for name, value in waiting.items()}
 
     assert oldest() == {'kind="export",lane="normal"': 3}
@@ -212,7 +212,7 @@ def test_callbacks_extracts_files_and_mails_are_counted(chatbot: Chatbot, settin
     notice = Notice.objects.create(chatbot=chatbot, request=request, event="failed", occurred_at=now)
     Mailbox.objects.create(user=officer, attempts=2, last_notified_id=notice.pk - 1)
 
-    series = told()
+    series = series_of()
 
     assert (series['dca_callbacks{state="waiting"}'], series['dca_callbacks{state="given_up"}']) == (2, 1)
     assert 240 <= series["dca_callbacks_oldest_due_seconds"] < 300
@@ -222,7 +222,7 @@ def test_callbacks_extracts_files_and_mails_are_counted(chatbot: Chatbot, settin
     assert series['dca_files_kept_too_long_seconds{kind="extract"}'] == 0
     assert series["dca_mailboxes_failing"] == 1
     Mailbox.objects.update(last_notified_id=notice.pk)
-    assert told()["dca_mailboxes_failing"] == 0
+    assert series_of()["dca_mailboxes_failing"] == 0
 
 
 def test_clusters_claims_and_problems_are_counted() -> None:
@@ -235,7 +235,7 @@ def test_clusters_claims_and_problems_are_counted() -> None:
     ClaimFactory.create(expires_at=now - 6 * MINUTE)
     Occurrence.objects.update_or_create(name=Occurrence.Name.SWEEP, defaults={"last_at": now - 2 * MINUTE})
 
-    series = told()
+    series = series_of()
 
     assert [series[f'dca_clusters{{condition="{one}"}}'] for one in ("alive", "stalled", "gone")] == [1, 0, 1]
     assert (series["dca_claims"], series["dca_claims_expired"], series["dca_tasks_waiting"]) == (2, 1, 0)
@@ -250,19 +250,21 @@ def test_a_chatbot_is_labelled_only_on_request(chatbot: Chatbot, neighbour: Chat
     deletion_of(chatbot, "1")
     deletion_of(neighbour, "1")
 
-    assert not any("chatbot" in name for name in told())
-    assert said("?chatbot=acme") == {'dca_chatbot_requests{chatbot="acme",kind="deletion",status="accepted"}': 1}
-    assert all('chatbot="acme"' in name for name in told("?chatbot=acme"))
+    assert not any("chatbot" in name for name in series_of())
+    assert requests_series("?chatbot=acme") == {
+        'dca_chatbot_requests{chatbot="acme",kind="deletion",status="accepted"}': 1
+    }
+    assert all('chatbot="acme"' in name for name in series_of("?chatbot=acme"))
     assert ask("?chatbot=nobody").status_code == 404
 
 
 def test_series_and_labels_are_the_same_whatever_there_is(chatbot: Chatbot) -> None:
-    before = set(told())
+    before = set(series_of())
     now = timezone.now()
     deletion_of(chatbot, "a person's value", status="failed", failed_at=now, error_code="worker_lost")
     text = ask().content.decode()
 
-    assert set(told()) == before
+    assert set(series_of()) == before
     assert f'dca_requests_failed{{code="{next(iter(FAILURES))}",kind="export"}} 0.0' in text
     assert not any(word in text for word in ("a person's value", "acme", "python_", "process_"))
     families = list(text_string_to_metric_families(text))

@@ -26,13 +26,14 @@ from tests.document import Operation, dereferenced, document, errors_of, operati
 
 
 def _named(operation: Operation) -> str:
-    return str(operation.said["operationId"])
+    return str(operation.document["operationId"])
 
 
 def _contents(operation: Operation) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return the location and description of each body, of the call and of its responses."""
-    yield from ((_named(operation), one) for one in operation.said.get("requestBody", {}).get("content", {}).values())
-    for status, answer in operation.said["responses"].items():
+    body = operation.document.get("requestBody", {})
+    yield from ((_named(operation), content) for content in body.get("content", {}).values())
+    for status, answer in operation.document["responses"].items():
         yield from ((f"{_named(operation)} {status}", content) for content in answer.get("content", {}).values())
 
 
@@ -41,8 +42,8 @@ def _examples(operation: Operation) -> Iterator[tuple[str, Any, dict[str, Any]]]
     for where, content in _contents(operation):
         for name, example in content["examples"].items():
             yield f"{where} {name}", dereferenced(example)["value"], content["schema"]
-    headers = [header for answer in operation.said["responses"].values() for header in answer["headers"].values()]
-    for one in (*operation.said["parameters"], *headers):
+    headers = [header for answer in operation.document["responses"].values() for header in answer["headers"].values()]
+    for one in (*operation.document["parameters"], *headers):
         described = dereferenced(one)
         yield f"{_named(operation)} {described['description']}", described["example"], described["schema"]
 
@@ -70,15 +71,15 @@ def test_describes_every_call_in_words_and_examples():
     ids = [_named(operation) for operation in operations()]
     assert len(ids) == len(set(ids)) > 0
     for operation in operations():
-        said = operation.said
-        assert said["summary"], _named(operation)
-        assert said["description"], _named(operation)
-        assert said["tags"][0] in {tag["name"] for tag in TAGS}
-        assert said["security"], _named(operation)
-        assert said["responses"].keys() >= {"401", "403", "404", "429", "503"}
+        described = operation.document
+        assert described["summary"], _named(operation)
+        assert described["description"], _named(operation)
+        assert described["tags"][0] in {tag["name"] for tag in TAGS}
+        assert described["security"], _named(operation)
+        assert described["responses"].keys() >= {"401", "403", "404", "429", "503"}
         for where, content in _contents(operation):
             assert content["examples"], where
-        for parameter in said["parameters"]:
+        for parameter in described["parameters"]:
             assert dereferenced(parameter)["description"], _named(operation)
 
 
@@ -94,18 +95,18 @@ def test_has_only_valid_examples():
 
 def test_leads_from_call_to_call_by_links_that_exist():
     parameters = {
-        _named(operation): {dereferenced(one)["name"] for one in operation.said["parameters"]}
+        _named(operation): {dereferenced(one)["name"] for one in operation.document["parameters"]}
         for operation in operations()
     }
     for operation in operations():
-        for answer in operation.said["responses"].values():
+        for answer in operation.document["responses"].values():
             for link in answer.get("links", {}).values():
                 assert set(link["parameters"]) <= parameters[link["operationId"]], _named(operation)
 
 
 def test_explains_each_error_code_of_an_answer_by_its_status():
     for operation in operations():
-        for status, answer in operation.said["responses"].items():
+        for status, answer in operation.document["responses"].items():
             for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {}):
                 assert CODES[code][0] == int(status), _named(operation)
 
@@ -117,7 +118,7 @@ def test_names_both_ways_of_authenticating():
         "signature": "apiKey",
         "signatureTimestamp": "apiKey",
     }
-    security = {_named(operation): operation.said["security"] for operation in operations()}
+    security = {_named(operation): operation.document["security"] for operation in operations()}
     assert security["fileDeletion"] == [
         {"signature": ["deletions:write"], "signatureTimestamp": ["deletions:write"]},
         {"token": ["deletions:write"]},

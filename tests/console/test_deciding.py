@@ -48,14 +48,14 @@ def test_a_decision_keeps_its_reason_and_its_note(chatbot: Chatbot, decision: De
 def test_a_decision_without_a_reason_is_returned_with_the_input(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
     request = held(chatbot)
-    for reason, note, said in (
+    for reason, note, expected in (
         ("", "she rang", "Choose a reason."),
         ("try_again", "", "valid choice"),
         ("other", "x" * 1_001, "1000"),
     ):
         answer = decide(client, request, "reject", reason, note)
         assert answer.status_code == 400
-        assert said in answer.text
+        assert expected in answer.text
         assert note in answer.text
         assert "data-stays" in answer.text
         assert re.search(r'<textarea name="reject-note"[^>]* autocomplete="off"', answer.text)
@@ -64,7 +64,7 @@ def test_a_decision_without_a_reason_is_returned_with_the_input(chatbot: Chatbot
 
 def test_a_refusal_of_the_operation_is_shown(chatbot: Chatbot) -> None:
     client = member(chatbot, Role.OFFICER)
-    for request, action, said in (
+    for request, action, expected in (
         (waiting(chatbot), "approve", "not on hold"),
         (completed(chatbot), "cancel", "The request has begun or is already final."),
         (failed(chatbot, uci_value=None), "retry", "has not been erased since can be retried"),
@@ -73,7 +73,7 @@ def test_a_refusal_of_the_operation_is_shown(chatbot: Chatbot) -> None:
         before = request.status
         answer = decide(client, request, action)
         assert answer.status_code == 409
-        assert said in answer.text
+        assert expected in answer.text
         assert status_of(request) == before
 
 
@@ -118,7 +118,7 @@ def test_an_approver_sees_the_counts_and_not_the_chatter(chatbot: Chatbot) -> No
     conversation_of(chatbot, VALUE, messages=4)
     by_ids = of_conversations(chatbot, "c-1", status="on_hold", hold_reason="export_pending", held_at=timezone.now())
     conversation_of(chatbot, "43", external_id="c-1", messages=1)
-    for request, said in (
+    for request, expected in (
         (
             held(chatbot),
             "2 conversations with 7 messages and 0 files would be erased now; other people took part in 1",
@@ -126,7 +126,7 @@ def test_an_approver_sees_the_counts_and_not_the_chatter(chatbot: Chatbot) -> No
         (by_ids, "1 conversation with 1 message and 0 files would be erased now."),
     ):
         text = text_of(member(chatbot, Role.OFFICER), request)
-        assert said in text
+        assert expected in text
         assert VALUE not in text
         assert "would be erased now" not in text_of(member(chatbot, Role.SUPPORT), request)
 

@@ -202,7 +202,7 @@ def test_a_truncated_result_is_shown_as_truncated(chatbot: Chatbot, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "expected"),
     [
         ({"text": ""}, "This field is required"),
         ({"text": "x" * 513}, "at most 512"),
@@ -214,10 +214,10 @@ def test_a_truncated_result_is_shown_as_truncated(chatbot: Chatbot, monkeypatch:
         ({"what": "conversation", "text": "x" * 201}, "An id has 1 to 200"),
     ],
 )
-def test_invalid_input_is_reported_on_the_page(chatbot: Chatbot, given: dict[str, str], said: str) -> None:
+def test_invalid_input_is_reported_on_the_page(chatbot: Chatbot, given: dict[str, str], expected: str) -> None:
     answer = ask(member(chatbot), **{"what": "value", "text": "42", **given})
     assert answer.status_code == 200
-    assert said in answer.text
+    assert expected in answer.text
     assert "Was it deleted" not in answer.text
 
 

@@ -70,9 +70,9 @@ def test_each_state_shows_what_it_waits_for_and_the_possible_actions(chatbot: Ch
         (of_conversations(chatbot, "c-1"), "Conversations, by the platform&#x27;s ids", {"cancel"}),
     ]
     assert {one.status for one, _, _ in pages} == set(Status)
-    for request, said, may in pages:
+    for request, expected, may in pages:
         text = text_of(client, request)
-        assert said in text
+        assert expected in text
         assert offered(text) == may
         assert VALUE not in text
 
@@ -146,13 +146,13 @@ def test_a_deletion_that_was_carried_out_shows_its_counts_and_its_conversations(
         ("UCI values", 2, None),
     ]
     assert ", ".join(str(one.pk) for one in erased) in answer.text
-    for said in (
+    for expected in (
         "API key CRM (3f9a)",
         "Worker",
         "TICKET-7",
         "2 conversations, 6 messages, 0 files, 0 exports.",
     ):
-        assert said in answer.text
+        assert expected in answer.text
     assert VALUE not in answer.text
 
 
@@ -264,5 +264,5 @@ def test_every_event_and_every_reason_has_a_label() -> None:
     assert EVENTS.keys() == about_requests | {"export.downloaded"}
     assert set(labels.SHORT_HOLDS) == set(ComplianceRequest.HoldReason)
     for event, (_, _, tell) in EVENTS.items():
-        said = tell(dict.fromkeys(changelog.VOCABULARY[event], 1))
-        assert "None" not in said
+        sentence = tell(dict.fromkeys(changelog.VOCABULARY[event], 1))
+        assert "None" not in sentence

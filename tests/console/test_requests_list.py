@@ -55,8 +55,16 @@ def test_the_list_shows_the_users_requests_newest_first_without_personal_data(ch
     assert shown(admin_client) == ids(*reversed([*ours, *theirs]))
     text = member(chatbot).get(LIST).text
     assert VALUE not in text
-    for said in ("Accepted", "On hold", "Over the guard", "Failed", "storage_unavailable", "Completed", "TICKET-7"):
-        assert said in text
+    for expected in (
+        "Accepted",
+        "On hold",
+        "Over the guard",
+        "Failed",
+        "storage_unavailable",
+        "Completed",
+        "TICKET-7",
+    ):
+        assert expected in text
 
 
 # Filters, and the indexes of the matching requests below; None for all.

@@ -28,7 +28,7 @@ def send(caller: TokenCaller, raw: bytes, content_type: str = "application/x-ndj
     return caller.post("conversations", raw, Content_Type=content_type)
 
 
-def told(response: Any) -> list[tuple[str | None, str, list[str]]]:
+def results_of(response: Any) -> list[tuple[str | None, str, list[str]]]:
     assert response.status_code == 200
     assert SECRET not in response.content.decode()
     return [
@@ -43,7 +43,7 @@ def line(number: int, **fields: Any) -> bytes:
 
 def test_each_line_is_a_document_and_bad_ones_are_refused_by_themselves(caller):
     lines = [line(1), b'{"id": "Lovelace"', b"[]", line(2), b"\xff", line(3, channel="pigeon"), b"[" * 9_999, line(1)]
-    assert told(send(caller, b"\n".join(lines))) == [
+    assert results_of(send(caller, b"\n".join(lines))) == [
         ("c-1", "created", []),
         (None, "refused", ["not_json"]),
         (None, "refused", ["wrong_type"]),
@@ -68,15 +68,15 @@ def test_each_line_is_a_document_and_bad_ones_are_refused_by_themselves(caller):
     ids=["plain", "newline at the end", "CRLF", "empty lines", "BOM and spaces"],
 )
 def test_lines_may_end_as_files_have_them(caller, raw):
-    assert told(send(caller, raw)) == [("c-1", "created", []), ("c-2", "created", [])]
+    assert results_of(send(caller, raw)) == [("c-1", "created", []), ("c-2", "created", [])]
 
 
 def test_no_lines_have_no_results(caller):
-    assert told(send(caller, b"")) == told(send(caller, b"\n\n")) == []
+    assert results_of(send(caller, b"")) == results_of(send(caller, b"\n\n")) == []
 
 
 def test_the_media_type_decides_how_a_body_is_read(caller):
-    assert told(send(caller, line(1), "application/x-ndjson; charset=utf-8")) == [("c-1", "created", [])]
+    assert results_of(send(caller, line(1), "application/x-ndjson; charset=utf-8")) == [("c-1", "created", [])]
     assert pointers(send(caller, line(1) + b"\n" + line(2), "application/json")) == {}
     problem(send(caller, line(1), "application/x-ndjson; charset=latin-1"), 415, "unsupported_media_type")
     problem(
@@ -88,7 +88,7 @@ def test_the_media_type_decides_how_a_body_is_read(caller):
 
 def test_more_than_a_thousand_lines_or_too_many_bytes_are_refused_whole(caller, settings):
     assert pointers(send(caller, b"{}\n" * (MAX_DOCUMENTS + 1))) == {"": "too_long"}
-    assert len(told(send(caller, b"\n{}\n" * MAX_DOCUMENTS))) == MAX_DOCUMENTS
+    assert len(results_of(send(caller, b"\n{}\n" * MAX_DOCUMENTS))) == MAX_DOCUMENTS
     settings.MAX_BODY_BYTES = 100
     problem(send(caller, line(1)), 413, "too_large")
     assert not Conversation.objects.exists()

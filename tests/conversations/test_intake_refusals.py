@@ -145,7 +145,7 @@ def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s
 
 
 @pytest.mark.parametrize(
-    ("cut", "was_stored", "said", "result"),
+    ("cut", "was_stored", "start", "result"),
     [
         (timedelta(hours=1), False, timedelta(days=1), "chatter_erased"),
         (-timedelta(hours=1), True, timedelta(days=1), "chatter_erased"),
@@ -154,13 +154,13 @@ def test_it_marks_a_stored_conversation_that_turns_out_to_be_an_erased_chatter_s
     ids=["begun before the cut", "stored before it", "begun and stored after it"],
 )
 def test_a_documents_start_does_not_change_which_conversations_are_an_erased_chatters(
-    chatbot: Chatbot, cut: timedelta, was_stored: bool, said: timedelta, result: str
+    chatbot: Chatbot, cut: timedelta, was_stored: bool, start: timedelta, result: str
 ) -> None:
     [outcome] = stored(chatbot, parsed(custom_variables={}))
     number = (outcome.number or 0) if was_stored else 0
     request_id = erase(chatbot, "42", cutoff_at=STARTED + cut, cutoff_number=number)
 
-    naming = update(custom_variables={"member_id": "42"}, started_at=(STARTED + said).isoformat())
+    naming = update(custom_variables={"member_id": "42"}, started_at=(STARTED + start).isoformat())
     assert results(chatbot, naming) == [result]
 
     row = Conversation.objects.get()

@@ -121,20 +121,20 @@ texts = st.text(
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(told=st.lists(texts, min_size=1, max_size=20))
-@example(told=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
-@example(told=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
-def test_it_restores_any_text_and_no_cell_of_it_runs(chatbot: Chatbot, told: list[str]) -> None:
+@given(texts_stored=st.lists(texts, min_size=1, max_size=20))
+@example(texts_stored=["'", "''", "'=", "=", "\r\n", "\n=", "\t", "+1 (555) 123-4567"])
+@example(texts_stored=[";'", ";''=", ";=;=", "\r=\n=\t=;=", '";=";', ";-);-1", "\uff1d;\uff0b"])
+def test_it_restores_any_text_and_no_cell_of_it_runs(chatbot: Chatbot, texts_stored: list[str]) -> None:
     value = f"chatter {next(numbers)}"
-    conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=told[0])
+    conversation = factories.conversation_of(chatbot, value, messages=0, csat_comment=texts_stored[0])
     Message.objects.bulk_create(
         factories.MessageFactory.build(
             conversation=conversation, chatbot=chatbot, text=text, sent_at=START + timedelta(seconds=at)
         )
-        for at, text in enumerate(told)
+        for at, text in enumerate(texts_stored)
     )
     cells = lines(chatbot, value)
-    assert [restored(line["text"]) for line in cells] == told
-    assert restored(cells[0]["csat_comment"]) == told[0]
+    assert [restored(line["text"]) for line in cells] == texts_stored
+    assert restored(cells[0]["csat_comment"]) == texts_stored[0]
     for separator in ",;\t":
         assert not any(map(runs, cells_by(separator, written(chatbot, value))))

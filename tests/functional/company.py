@@ -40,14 +40,14 @@ def words_in(conversation_id: str) -> str:
 def document(conversation_id: str, *people: str, at: datetime = NOON, **fields: Any) -> dict[str, Any]:
     """Return a document with one message, that names one person or none."""
     variables = {"custom_variables": {"member_id": people[0]}} if people else {}
-    said = {
+    message = {
         "id": "m1",
         "sender": "user",
         "kind": "text",
         "text": words_in(conversation_id),
         "sent_at": at.isoformat(),
     }
-    base = {"id": conversation_id, "channel": "widget", "started_at": at.isoformat(), "messages": [said]}
+    base = {"id": conversation_id, "channel": "widget", "started_at": at.isoformat(), "messages": [message]}
     return base | variables | fields
 
 

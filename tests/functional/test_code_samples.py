@@ -78,15 +78,15 @@ def _request_for(operation: str, chatbot: Chatbot) -> ComplianceRequest:
 def test_every_sample_gets_its_documented_response(language, suffix, program, environment, tmp_path):
     run = []
     for operation in operations():
-        said = operation.said
-        for sample in said.get("x-codeSamples", []):
+        described = operation.document
+        for sample in described.get("x-codeSamples", []):
             if sample["lang"] == language:
                 source = tmp_path / f"sample.{suffix}"
                 source.write_text(sample["source"])
-                answer = _run([*program, str(source)], environment(said["operationId"]))
-                assert _fits(answer, said), said["operationId"]
-                run.append(said["operationId"])
-    assert run == [operation.said["operationId"] for operation in operations() if operation.method == "post"]
+                answer = _run([*program, str(source)], environment(described["operationId"]))
+                assert _fits(answer, described), described["operationId"]
+                run.append(described["operationId"])
+    assert run == [operation.document["operationId"] for operation in operations() if operation.method == "post"]
 
 
 def _run(argv: list[str], environment: dict[str, str]) -> Any:
@@ -95,11 +95,11 @@ def _run(argv: list[str], environment: dict[str, str]) -> Any:
     return json.loads(done.stdout)
 
 
-def _fits(answer: Any, said: dict[str, Any]) -> bool:
+def _fits(answer: Any, described: dict[str, Any]) -> bool:
     """Return whether the response is a successful one of this call."""
     schemas = [
         content["schema"]
-        for status, one in said["responses"].items()
+        for status, one in described["responses"].items()
         for content in one.get("content", {}).values()
         if status.startswith("2")
     ]

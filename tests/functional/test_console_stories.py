@@ -84,14 +84,14 @@ def expect_state(page: Page, state: str) -> None:
 
 def document(number: int, member: str, name: str) -> dict[str, object]:
     began = timezone.now() - timedelta(hours=number)
-    said = {"id": "m1", "sender": "user", "kind": "text", "text": f"{name} was here", "sent_at": began.isoformat()}
+    message = {"id": "m1", "sender": "user", "kind": "text", "text": f"{name} was here", "sent_at": began.isoformat()}
     return {
         "id": f"c-{number}",
         "channel": "widget",
         "user_name": name,
         "started_at": began.isoformat(),
         "custom_variables": {"member_id": member},
-        "messages": [said, {**said, "id": "m2", "sender": "bot", "text": "How can I help?"}],
+        "messages": [message, {**message, "id": "m2", "sender": "bot", "text": "How can I help?"}],
     }
 
 

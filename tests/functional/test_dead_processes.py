@@ -53,7 +53,7 @@ class Running:
         wait_until(lambda: len(children_of(self.guard)) == 4)
         return dict(zip(("worker", "other", "monitor", "pusher"), children_of(self.guard), strict=True))[kind]
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self.log.read_text()
 
 
@@ -97,7 +97,7 @@ def test_a_cluster_that_loses_a_process_restarts(
         work_is_done(chatbot)
         assert running.guard != guard
     wait_until(lambda: "cluster_restarted" in [problem.code for problem in health.check().problems], seconds=SOON)
-    assert "Traceback" not in running.said()
+    assert "Traceback" not in running.log_text()
     assert running.processes.stop() == {"cluster": 0}
 
 
@@ -170,7 +170,7 @@ def test_a_stop_signal_to_all_processes_lets_workers_finish(running: Running, ch
     for pid in (running.guard, *children_of(running.guard), running.pid):
         os.kill(pid, signal.SIGTERM)
     assert running.processes.stop(SOON) == {"cluster": 0}
-    assert "cluster.ends" not in running.said()
+    assert "cluster.ends" not in running.log_text()
 
 
 _FAILS = """

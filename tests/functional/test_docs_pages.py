@@ -34,7 +34,7 @@ def _stays_at_home(watched: Watched, url: str) -> None:
     elsewhere = {asked for asked in watched.asked if not asked.startswith((url, "data:", "blob:"))}
     assert elsewhere <= {LOGO}
     assert watched.blocked == [f"csp {LOGO}"] * len(elsewhere)
-    assert [said for said in watched.errors if LOGO not in said] == []
+    assert [error for error in watched.errors if LOGO not in error] == []
 
 
 def _fits_a_phone(page: Page) -> bool:
@@ -48,7 +48,7 @@ def test_the_reference_shows_every_call_with_its_samples(live_server, chromium):
     watched = open_page(chromium, f"{live_server.url}/api/docs/")
     page = watched.page
     for operation in operations():
-        expect(page.locator("h2", has_text=operation.said["summary"])).to_be_attached()
+        expect(page.locator("h2", has_text=operation.document["summary"])).to_be_attached()
     for language in ("curl", "Python", "JavaScript"):
         expect(page.get_by_role("tab", name=language, exact=True).first).to_be_attached()
     _stays_at_home(watched, live_server.url)

@@ -88,7 +88,7 @@ def _cursors(chatbot: Chatbot) -> dict[str, str]:
     caller = TokenCaller(chatbot)
     found = {}
     for operation in operations():
-        if any(one.get("name") == "cursor" for one in operation.said["parameters"]):
+        if any(one.get("name") == "cursor" for one in operation.document["parameters"]):
             path = operation.path.split("{slug}/")[1].replace("{number}", str(_first_conversation().pk))
             following = caller.get(f"{path}?limit=1").json()["next"]
             found[operation.path] = following.split("cursor=")[1].split("&")[0]

@@ -93,14 +93,14 @@ def test_eight_hostile_bodies_at_once_are_refused_at_once_and_cost_little(
 
 
 def document(messages: int, number: int = 0) -> dict[str, object]:
-    said = {
+    message = {
         "sender": "bot",
         "kind": "text",
         "text": 'A "text", {with} [brackets], \\ and ü.',
         "sent_at": "2026-11-23T09:00:00Z",
     }
     began = {"channel": "widget", "started_at": "2026-11-23T09:00:00Z"}
-    return {"id": f"c-{number}", **began, "messages": [{"id": f"m{each}", **said} for each in range(messages)]}
+    return {"id": f"c-{number}", **began, "messages": [{"id": f"m{each}", **message} for each in range(messages)]}
 
 
 @pytest.mark.parametrize("kind", ["one document", "a list", "JSON Lines"])

@@ -117,9 +117,9 @@ def test_workers_run_only_our_tasks_and_report_others(
     assert not Schedule.objects.exists()
     assert not OrmQ.objects.exclude(key=notify.KEY, payload__in=notify.TASKS).exists()
     assert "unexpected_task" in [problem.code for problem in health.check().problems]
-    said = log.read_text()
-    assert said.count("queue.unexpected_task") >= 6
-    assert "mkdir" not in said
+    text = log.read_text()
+    assert text.count("queue.unexpected_task") >= 6
+    assert "mkdir" not in text
 
 
 def test_no_page_and_no_command_unpickles_rows(admin_client: Client, storage: object, traces: Path) -> None:

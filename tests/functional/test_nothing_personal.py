@@ -46,8 +46,8 @@ def echoes(server: Hostile, connection: socket.socket) -> None:
     while head := server.hear(connection):
         _method, path, _ = head.split(b" ", 2)
         status = (b"500 No", b"403 No", b"400 No", b"301 Moved")[len(server.requests) % 4]
-        said = b"<Error><Code>No %b</Code><Message>%b %b</Message><Key>%b</Key></Error>" % (path, path, head, path)
-        body = b"" if head.startswith(b"HEAD") else said
+        echo = b"<Error><Code>No %b</Code><Message>%b %b</Message><Key>%b</Key></Error>" % (path, path, head, path)
+        body = b"" if head.startswith(b"HEAD") else echo
         connection.sendall(
             b"HTTP/1.1 %b\r\nX-Amz-Said: %b\r\nLocation: http://x%b\r\nContent-Length: %d\r\n\r\n%b"
             % (status, path, path, len(body), body)
@@ -103,7 +103,7 @@ def renamed(tables: Collection[str]) -> Iterator[None]:
                 cursor.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
 
 
-def told() -> str:
+def failure_texts() -> str:
     """Everything the database contains about failures, as one text."""
     rows = rows_of(dump())
     assert set(TELLING) <= set(rows)
@@ -138,11 +138,11 @@ def test_logs_of_an_echoing_storage_and_dying_workers_contain_no_personal_data(
             lambda: ComplianceRequest.objects.filter(chatbot=neighbour, status="completed").exists(), seconds=60
         )
     assert len(at_client.requests) > 3
-    said = log.read_text()
-    assert all(json.loads(line) for line in said.splitlines())
-    assert "request.attempt_failed" in said
-    assert WORD not in said
-    assert WORD not in told()
+    text = log.read_text()
+    assert all(json.loads(line) for line in text.splitlines())
+    assert "request.attempt_failed" in text
+    assert WORD not in text
+    assert WORD not in failure_texts()
     for words in (["health", "--json"], ["health"], ["check_bucket", chatbot.slug]):
         done = subprocess.run(manage(*words), env=environment, capture_output=True, text=True, check=False)
         assert WORD not in done.stdout + done.stderr, words
@@ -183,6 +183,6 @@ def test_logs_of_a_breaking_web_server_contain_no_personal_data(
             answers.append(answer.status)
             assert "login" in path or WORD not in text
     assert (500 in answers or 503 in answers) is is_broken
-    said = log.read_text()
-    assert all(json.loads(line) for line in said.splitlines())
-    assert WORD.casefold() not in said.casefold()
+    text = log.read_text()
+    assert all(json.loads(line) for line in text.splitlines())
+    assert WORD.casefold() not in text.casefold()

@@ -19,9 +19,9 @@ def test_a_call_that_waits_too_long_for_the_database_returns_retry_after():
                 cursor.execute("LOCK TABLE compliance_compliancerequest IN ACCESS EXCLUSIVE MODE")
             client.request("GET", caller.url("requests"), headers=caller.credentials(b""))
             response = client.getresponse()
-            said = response.read()
-        assert (response.status, response.headers["Retry-After"]) == (503, "5"), said
-        assert b'"code":"unavailable"' in said
+            body = response.read()
+        assert (response.status, response.headers["Retry-After"]) == (503, "5"), body
+        assert b'"code":"unavailable"' in body
         # The database connection works for the next call.
         client.request("GET", caller.url("requests"), headers=caller.credentials(b""))
         again = client.getresponse()
@@ -41,9 +41,9 @@ def test_a_page_that_waits_too_long_for_the_database_explains_it():
                 cursor.execute("LOCK TABLE compliance_compliancerequest IN ACCESS EXCLUSIVE MODE")
             client.request("GET", "/admin/requests/", headers=headers)
             response = client.getresponse()
-            said = response.read().decode()
-        assert (response.status, response.headers["Retry-After"]) == (503, "5"), said
-        assert "The database did not respond in time" in said
+            body = response.read().decode()
+        assert (response.status, response.headers["Retry-After"]) == (503, "5"), body
+        assert "The database did not respond in time" in body
         assert "no-store" in response.headers["Cache-Control"]
         client.request("GET", "/admin/requests/", headers=headers)
         again = client.getresponse()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from tests.stress.looking import Found, Onlooker, Request, Row
-from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, Place, Said, Truth
+from tests.stress.truth import ENDED_WITHOUT, FINAL, Filed, ModelConversation, Place, Truth
 
 _FINAL_EVENT = {"completed": "request.completed", "cancelled": "request.cancelled", "rejected": "request.rejected"}
 
@@ -26,7 +26,7 @@ class Broken(Exception):
 
 def at_completion(truth: Truth, deletion: Filed, look: Onlooker) -> None:
     """Check what a deletion has to have erased at the moment it is seen completed."""
-    numbers = {place: truth.said[place].number for place in deletion.certain}
+    numbers = {place: truth.conversations[place].number for place in deletion.certain}
     rows = look.rows([number for number in numbers.values() if number is not None])
     for place, number in numbers.items():
         row = rows.get(number or 0)
@@ -62,47 +62,47 @@ def _expect_nowhere(places: Collection[Place], objects: list[Found], allowed: li
             raise Broken(2, f"object in {_folder(found.key)}", f"{when}, and {found.key} holds {names}")
 
 
-def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list[Said]:
+def erased_and_alive(truth: Truth, look: Onlooker, objects: list[Found]) -> list[ModelConversation]:
     """Check each conversation at the end, when all is swept: it is whole, or gone and accounted for.
 
     Return those that are gone.
     """
-    stored = [said for said in truth.said.values() if said.number is not None]
-    rows = look.rows([said.number for said in stored if said.number is not None])
+    stored = [entry for entry in truth.conversations.values() if entry.number is not None]
+    rows = look.rows([entry.number for entry in stored if entry.number is not None])
     keys = Counter(place for found in objects if found.key.startswith("uploads/") for place in found.places)
     gone = []
-    for said in stored:
-        row = rows.get(said.number or 0)
+    for entry in stored:
+        row = rows.get(entry.number or 0)
         if row is None:
-            raise Broken(3, "conversation", f"{_name(said.place)} has no row any more")
-        accounting = [one for one in truth.deletions if truth.accounts(one, said)]
-        demanding = [one for one in truth.deletions if one.status == "completed" and truth.must_be_gone(one, said)]
+            raise Broken(3, "conversation", f"{_name(entry.place)} has no row any more")
+        accounting = [one for one in truth.deletions if truth.accounts(one, entry)]
+        demanding = [one for one in truth.deletions if one.status == "completed" and truth.must_be_gone(one, entry)]
         if row.is_empty and accounting:
-            gone.append(said)
+            gone.append(entry)
         elif row.is_erased or row.is_empty:
             kind = (2, "rows") if accounting else (3, "conversation")
             raise Broken(
-                *kind, f"{_name(said.place)} is erased: {row}; deletions that account for it: {len(accounting)}"
+                *kind, f"{_name(entry.place)} is erased: {row}; deletions that account for it: {len(accounting)}"
             )
         elif demanding:
-            raise Broken(2, "late", f"{demanding[0]} is completed, and {_name(said.place)} is not erased: {row}")
+            raise Broken(2, "late", f"{demanding[0]} is completed, and {_name(entry.place)} is not erased: {row}")
         else:
-            _expect_whole(said, row, keys[said.place])
+            _expect_whole(entry, row, keys[entry.place])
     return gone
 
 
-def _expect_whole(said: Said, row: Row, objects: int) -> None:
-    expected = (len(said.messages), len(said.files), len(said.files), len(said.people))
-    found = (len(set(row.texts) & said.messages), row.stored_files, objects, row.people)
+def _expect_whole(entry: ModelConversation, row: Row, objects: int) -> None:
+    expected = (len(entry.messages), len(entry.files), len(entry.files), len(entry.people))
+    found = (len(set(row.texts) & entry.messages), row.stored_files, objects, row.people)
     if found != expected or not row.is_named:
-        result = f"{_name(said.place)} has {found} of {expected} messages, files, objects and people: {row}"
+        result = f"{_name(entry.place)} has {found} of {expected} messages, files, objects and people: {row}"
         raise Broken(3, "part of a conversation", result)
 
 
-def nothing_is_left(truth: Truth, gone: list[Said], objects: list[Found], *, in_grace: bool) -> None:
+def nothing_is_left(truth: Truth, gone: list[ModelConversation], objects: list[Found], *, in_grace: bool) -> None:
     """Check that of erased conversations nothing is in the bucket; with `in_grace` but in the persons' own copies."""
     allowed = [export for export in truth.exports if in_grace and export.key and export.aged_at is None]
-    _expect_nowhere([said.place for said in gone], objects, allowed, "all is swept")
+    _expect_nowhere([entry.place for entry in gone], objects, allowed, "all is swept")
 
 
 def exports_are_accounted_for(truth: Truth, objects: list[Found]) -> None:
@@ -132,7 +132,7 @@ def _may_remove(truth: Truth, deletion: Filed, export: Filed) -> bool:
     is_later = deletion.completed_at is not None and export.asked_at > deletion.completed_at
     if truth.is_own(deletion, export) and not is_later:
         return True
-    return any(truth.accounts(deletion, truth.said[place]) for place in export.held or ())
+    return any(truth.accounts(deletion, truth.conversations[place]) for place in export.held or ())
 
 
 def all_are_final(truth: Truth, requests: list[Request], forgotten: Collection[str]) -> None:
@@ -149,7 +149,7 @@ def all_are_final(truth: Truth, requests: list[Request], forgotten: Collection[s
         raise Broken(1, f"still {statuses}", "; ".join(f"{one} is still {why}" for one, _, why in waiting))
 
 
-def events_and_counts(truth: Truth, gone: list[Said], look: Onlooker) -> None:
+def events_and_counts(truth: Truth, gone: list[ModelConversation], look: Onlooker) -> None:
     events = look.final_events()
     for request in look.requests():
         expected = [_FINAL_EVENT[request.status]] if request.status in FINAL else []
@@ -157,12 +157,12 @@ def events_and_counts(truth: Truth, gone: list[Said], look: Onlooker) -> None:
             name = next((str(one) for one in truth.filed.values() if one.id == request.id), "?")
             raise Broken(4, "final events", f"{name} is {request.status}: {events.get(request.id)}")
     conversations, messages, files = look.counts()
-    expected_messages = sum(len(said.messages) for said in gone)
+    expected_messages = sum(len(entry.messages) for entry in gone)
     if (conversations, messages) != (len(gone), expected_messages):
         result = f"erased {len(gone)} and {expected_messages}, counted {conversations} and {messages}"
         raise Broken(4, "counts", f"conversations and messages: {result}")
-    least = sum(len(said.files) for said in gone)
-    most = least + sum(said.failed_uploads for said in truth.said.values())
+    least = sum(len(entry.files) for entry in gone)
+    most = least + sum(entry.failed_uploads for entry in truth.conversations.values())
     if not least <= files <= most:
         raise Broken(4, "counts", f"files: erased {least} to {most}, counted {files}")
 

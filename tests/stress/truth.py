@@ -35,7 +35,7 @@ def found_in(data: bytes) -> set[Place]:
 
 
 @dataclass
-class Said:
+class ModelConversation:
     """A conversation. `people` are those whom a stored document named; `named` also those whom a document named that
     was refused when the conversation was there; `tried` also those of other documents, with an answer or without."""
 
@@ -91,20 +91,24 @@ class Filed:
 
 @dataclass
 class Truth:
-    said: dict[Place, Said] = field(default_factory=dict)
+    conversations: dict[Place, ModelConversation] = field(default_factory=dict)
     filed: dict[str, Filed] = field(default_factory=dict)
 
-    def conversation(self, place: Place) -> Said:
-        return self.said.setdefault(place, Said(place))
+    def conversation(self, place: Place) -> ModelConversation:
+        return self.conversations.setdefault(place, ModelConversation(place))
 
     def file(
         self, name: str, kind: str, bot: str, *, chatter: str | None, ids: tuple[str, ...], flags: Iterable[str]
     ) -> Filed:
-        known = {each.place for each in list(self.said.values()) if each.number is not None and each.place[0] == bot}
+        known = {
+            each.place
+            for each in list(self.conversations.values())
+            if each.number is not None and each.place[0] == bot
+        }
         if chatter is None:
             certain = known & {(bot, one) for one in ids}
         else:
-            certain = {place for place in known if chatter in self.said[place].people}
+            certain = {place for place in known if chatter in self.conversations[place].people}
         number = len(self.filed)
         one = Filed(name, kind, bot, chatter, ids, frozenset(flags), number, now(), frozenset(certain))
         self.filed[name] = one
@@ -118,24 +122,24 @@ class Truth:
     def exports(self) -> list[Filed]:
         return [one for one in list(self.filed.values()) if not one.is_deletion and one.id]
 
-    def accounts(self, deletion: Filed, said: Said) -> bool:
+    def accounts(self, deletion: Filed, entry: ModelConversation) -> bool:
         """Return whether this deletion may have erased this conversation."""
-        if deletion.status in ENDED_WITHOUT or said.place[0] != deletion.bot:
+        if deletion.status in ENDED_WITHOUT or entry.place[0] != deletion.bot:
             return False
-        is_new = bool(deletion.completed_at and said.asked_at and said.asked_at > deletion.completed_at)
+        is_new = bool(deletion.completed_at and entry.asked_at and entry.asked_at > deletion.completed_at)
         if deletion.chatter is None:
-            return said.place[1] in deletion.ids and not is_new
-        began_after = bool(deletion.completed_at and said.began and said.began > deletion.completed_at)
-        return deletion.chatter in said.tried and not (is_new and began_after)
+            return entry.place[1] in deletion.ids and not is_new
+        began_after = bool(deletion.completed_at and entry.began and entry.began > deletion.completed_at)
+        return deletion.chatter in entry.tried and not (is_new and began_after)
 
-    def must_be_gone(self, deletion: Filed, said: Said) -> bool:
+    def must_be_gone(self, deletion: Filed, entry: ModelConversation) -> bool:
         """Return whether a completed deletion must have erased this conversation, at the latest after a sweep."""
-        if said.place in deletion.certain:
+        if entry.place in deletion.certain:
             return True
-        if deletion.chatter is None or said.place[0] != deletion.bot or said.number is None:
+        if deletion.chatter is None or entry.place[0] != deletion.bot or entry.number is None:
             return False
         assert deletion.received_at
-        return deletion.chatter in said.named and said.began is not None and said.began < deletion.received_at
+        return deletion.chatter in entry.named and entry.began is not None and entry.began < deletion.received_at
 
     def is_own(self, deletion: Filed, export: Filed) -> bool:
         """Return whether the export is about the chatters of the deletion."""

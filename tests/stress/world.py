@@ -18,7 +18,7 @@ from tests import factories
 from tests.calls import TokenCaller
 from tests.conversations.forms import FORM, file, form
 from tests.stress.faults import Faults, Refusal
-from tests.stress.truth import Filed, Said, Truth, now, planted
+from tests.stress.truth import Filed, ModelConversation, Truth, now, planted
 
 BOTS = ("acme", "neighbour")
 
@@ -75,15 +75,15 @@ class World:
 
     def say(self, bot: str, name: str, chatter: str | None, began: str | None, day: int) -> None:
         """Send a document with one new message and its chatter."""
-        said = self.truth.conversation((bot, name))
-        text = planted(said.place, f"m{len(said.messages)}x{next(self._numbers)}")
-        began_at = _BEGINNINGS[began or "lately"]() if began or said.number is None else None
+        entry = self.truth.conversation((bot, name))
+        text = planted(entry.place, f"m{len(entry.messages)}x{next(self._numbers)}")
+        began_at = _BEGINNINGS[began or "lately"]() if began or entry.number is None else None
         sent_at = _noon(day) if day else now()
         document: dict[str, Any] = {
             "id": name,
             "channel": "widget",
-            "user_name": planted(said.place, "name"),
-            "csat": {"comment": planted(said.place, "comment")},
+            "user_name": planted(entry.place, "name"),
+            "csat": {"comment": planted(entry.place, "comment")},
             "messages": [
                 {"id": text, "sender": "user", "kind": "text", "text": text, "sent_at": sent_at.isoformat()}
             ],
@@ -92,7 +92,7 @@ class World:
             document["started_at"] = began_at.isoformat()
         if chatter:
             document["custom_variables"] = {"member_id": chatter}
-            said.tried.add(chatter)
+            entry.tried.add(chatter)
         asked_at = now()
         answer = self._post(bot, "conversations", document)
         [result] = answer["results"]
@@ -100,27 +100,27 @@ class World:
             if result["error"]["code"] not in {"conversation_deleted", "chatter_erased"}:
                 self._report(f"a document was refused: {result['error']['code']}")
             if chatter and result["number"] is not None:
-                said.named.add(chatter)
+                entry.named.add(chatter)
             return
-        said.messages.add(text)
+        entry.messages.add(text)
         if chatter:
-            said.named.add(chatter)
-            said.people.add(chatter)
+            entry.named.add(chatter)
+            entry.people.add(chatter)
         if result["outcome"] == "created":
-            said.asked_at, said.began = asked_at, began_at
-            said.number = result["number"]
+            entry.asked_at, entry.began = asked_at, began_at
+            entry.number = result["number"]
 
     def upload(self, bot: str, name: str) -> None:
-        said = self.truth.conversation((bot, name))
-        if said.number is None:
+        entry = self.truth.conversation((bot, name))
+        if entry.number is None:
             return
-        text = planted(said.place, f"file{next(self._numbers)}")
-        said.failed_uploads += 1
+        text = planted(entry.place, f"file{next(self._numbers)}")
+        entry.failed_uploads += 1
         body = form(file(text.encode(), name="photo.jpg"))
-        response = self._call(bot, f"conversations/{said.number}/files", body, FORM)
+        response = self._call(bot, f"conversations/{entry.number}/files", body, FORM)
         if response.status_code == 201:
-            said.failed_uploads -= 1
-            said.files.append(text)
+            entry.failed_uploads -= 1
+            entry.files.append(text)
         elif response.status_code not in {404, 410, 503}:
             self._report(f"an upload was answered with {response.status_code}")
 
@@ -180,7 +180,7 @@ class World:
         worker.sweep()
 
     def make_days(self, bot: str) -> None:
-        """Plan and make the extracts of the two days on which much was said."""
+        """Plan and make the extracts of the two days on which most messages are."""
         first, last = (_noon(days).date().isoformat() for days in (2, 1))
         with suppress(SystemExit):  # some could not be made
             call_command(
@@ -202,10 +202,10 @@ class World:
         self.faults.refusals += [Refusal(prefix, does, how) for prefix in prefixes]
 
     def _keys_of_files(self, name: str) -> list[str]:
-        said = self.truth.said.get((BOTS[0], name)) or Said((BOTS[0], name))
+        entry = self.truth.conversations.get((BOTS[0], name)) or ModelConversation((BOTS[0], name))
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [said.number]
+                "SELECT object_key FROM conversations_uploadedfile WHERE conversation_id = %s", [entry.number]
             )
             return [key for (key,) in cursor.fetchall()]
 

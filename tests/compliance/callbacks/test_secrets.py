@@ -30,7 +30,7 @@ def make(chatbot: Chatbot, overlap_hours: int = 0) -> str:
     return create_callback_secret(chatbot=chatbot, actor="command", overlap_hours=overlap_hours).secret
 
 
-def told(chatbot: Chatbot, receiver: Receiver) -> Received:
+def callback_of(chatbot: Chatbot, receiver: Receiver) -> Received:
     """The callback of a request that is cancelled now."""
     request = deletion_of(chatbot, "1", callback_url=receiver.url())
     decisions.cancel(request_id=request.pk, actor="command")
@@ -47,7 +47,7 @@ def test_a_callback_is_signed_as_standard_webhooks_has_it(
 ) -> None:
     secret = make(chatbot)
 
-    received = told(chatbot, receiver)
+    received = callback_of(chatbot, receiver)
 
     assert received.headers["webhook-id"] == received.payload["callback_id"]
     assert received.is_webhook_of(secret)
@@ -58,15 +58,15 @@ def test_a_callback_is_signed_as_standard_webhooks_has_it(
 def test_until_there_is_a_secret_a_signing_key_signs_and_then_for_a_while_beside_it(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
-    assert told(chatbot, receiver).is_signed_with(signing.secret)
+    assert callback_of(chatbot, receiver).is_signed_with(signing.secret)
 
     secret = make(chatbot, overlap_hours=1)
-    both = told(chatbot, receiver)
+    both = callback_of(chatbot, receiver)
     assert both.is_signed_with(signing.secret)
     assert both.is_webhook_of(secret)
 
     CallbackSecret.objects.update(previous_until=timezone.now() - timedelta(seconds=1))
-    received = told(chatbot, receiver)
+    received = callback_of(chatbot, receiver)
     assert received.is_webhook_of(secret)
     assert not signed_by_the_key(received)
 
@@ -75,21 +75,21 @@ def test_two_secrets_sign_while_one_takes_the_place_of_the_other(
     chatbot: Chatbot, signing: SigningCaller, receiver: Receiver
 ) -> None:
     oldest, old = make(chatbot, overlap_hours=1), make(chatbot, overlap_hours=1)
-    assert signed_by_the_key(told(chatbot, receiver))
+    assert signed_by_the_key(callback_of(chatbot, receiver))
 
     new = make(chatbot, overlap_hours=1)
-    received = told(chatbot, receiver)
+    received = callback_of(chatbot, receiver)
     assert [received.is_webhook_of(one) for one in (new, old, oldest)] == [True, True, False]
     assert not signed_by_the_key(received)
     assert CallbackSecret.objects.count() == 2
 
     make(chatbot)
-    assert not told(chatbot, receiver).is_webhook_of(new)
+    assert not callback_of(chatbot, receiver).is_webhook_of(new)
 
 
 def test_a_captured_callback_files_nothing(chatbot: Chatbot, signing: SigningCaller, receiver: Receiver) -> None:
     secret = make(chatbot)
-    received = told(chatbot, receiver)
+    received = callback_of(chatbot, receiver)
     timestamp = received.headers["webhook-timestamp"]
     signature = received.headers["webhook-signature"].removeprefix("v1,")
     in_hex = binascii.hexlify(base64.b64decode(signature)).decode()
@@ -161,7 +161,7 @@ def test_another_chatbots_secret_is_neither_used_nor_changed(
     make(chatbot, overlap_hours=1)
     make(chatbot, overlap_hours=1)
     for owner, signs, does_not in ((chatbot, [], [ours, *theirs]), (neighbour, theirs, [ours])):
-        received = told(owner, receiver)
+        received = callback_of(owner, receiver)
         assert [received.is_webhook_of(one) for one in signs] == [True] * len(signs)
         assert not any(received.is_webhook_of(one) for one in does_not)
     found = signers_of([chatbot.pk, neighbour.pk])

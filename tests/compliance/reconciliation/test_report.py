@@ -285,12 +285,12 @@ def test_the_report_is_readable_and_contains_no_personal_data(whole, storage, ca
     with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
         call_command("reconcile_storage", "--fix", "--force")
 
-    said = "".join(capsys.readouterr()) + caplog.text
-    assert "chatter_data_exports: 1 orphans" in said
-    assert f"exports: object missing, rows {Export.objects.get().pk}" in said
-    assert "There are differences." in said
-    assert "erin" not in said
-    assert not any(key in said for key in [*ORPHANS, *whole])
+    output = "".join(capsys.readouterr()) + caplog.text
+    assert "chatter_data_exports: 1 orphans" in output
+    assert f"exports: object missing, rows {Export.objects.get().pk}" in output
+    assert "There are differences." in output
+    assert "erin" not in output
+    assert not any(key in output for key in [*ORPHANS, *whole])
 
 
 def test_unavailable_storage_is_reported(chatbot, settings: Settings) -> None:

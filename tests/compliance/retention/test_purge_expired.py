@@ -233,9 +233,9 @@ def test_the_output_contains_no_personal_data(expired, storage, capsys, caplog) 
     call_command("purge_expired", "--dry-run")
     call_command("purge_expired")
 
-    said = "".join(capsys.readouterr()) + caplog.text
-    assert "removed: 3 exports" in said
-    assert "old0" not in said
+    output = "".join(capsys.readouterr()) + caplog.text
+    assert "removed: 3 exports" in output
+    assert "old0" not in output
 
 
 def test_unavailable_storage_is_reported(chatbot: Chatbot, storage: ObjectStorage, monkeypatch) -> None:

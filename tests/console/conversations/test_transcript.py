@@ -42,12 +42,12 @@ def words_of(answer: HttpResponse) -> str:
 def test_a_transcript_shows_messages_in_order_and_all_stored_fields(chatbot: Chatbot) -> None:
     conversation = planted(chatbot, language="fr", messages=1)
     Message.objects.filter(conversation=conversation).update(sent_at=NOON - timedelta(hours=1))
-    said = [
+    messages = [
         ("user", "text", "<script>alert(1)</script>"),
         ("bot", "quick_reply", "שלום 😀"),
         ("agent", "event", "agent_joined"),
     ]
-    for number, (sender, kind, text) in enumerate(said):
+    for number, (sender, kind, text) in enumerate(messages):
         MessageFactory.create(
             conversation=conversation, sender=sender, kind=kind, text=text, sent_at=NOON + timedelta(hours=6 * number)
         )
@@ -145,24 +145,24 @@ def test_each_page_of_a_long_transcript_is_recorded_in_the_change_log(
     conversation = conversation_of(chatbot, "42", messages=0)
     for number in range(5):
         MessageFactory.create(
-            conversation=conversation, text=f"said {number}", sent_at=NOON + timedelta(minutes=number)
+            conversation=conversation, text=f"line {number}", sent_at=NOON + timedelta(minutes=number)
         )
     client = member(chatbot)
 
-    def said(answer: HttpResponse) -> list[str]:
-        return re.findall(r"said \d", answer.text)
+    def lines_of(answer: HttpResponse) -> list[str]:
+        return re.findall(r"line \d", answer.text)
 
     first = client.get(page_of(conversation))
-    assert said(first) == ["said 0", "said 1"]
+    assert lines_of(first) == ["line 0", "line 1"]
     later = re.search(r'href="([^"]*)" rel="next"', first.text)
     assert later
-    assert said(client.get(later[1])) == ["said 2", "said 3"]
+    assert lines_of(client.get(later[1])) == ["line 2", "line 3"]
     newest = client.get(page_of(conversation), {"at": "end"})
-    assert said(newest) == ["said 3", "said 4"]
+    assert lines_of(newest) == ["line 3", "line 4"]
     assert 'rel="next"' not in newest.text
     earlier = re.search(r'href="([^"]*)" rel="prev"', newest.text)
     assert earlier
-    assert said(client.get(earlier[1].replace("&amp;", "&"))) == ["said 1", "said 2"]
+    assert lines_of(client.get(earlier[1].replace("&amp;", "&"))) == ["line 1", "line 2"]
     assert len(opened()) == 4
     assert client.get(page_of(conversation), {"cursor": "x"}).status_code == 404
     assert len(opened()) == 4

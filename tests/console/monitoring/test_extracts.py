@@ -65,8 +65,8 @@ def test_days_are_listed_newest_first_with_their_results(chatbot: Chatbot, neigh
     text = listed(client)
 
     assert days_of(text) == ["2026-11-03", "2026-11-02", "2026-11-01"]
-    for said in ("storage_access_denied", "Grant s3:PutObject.", "1,234", "cd" * 32, "acme-privacy"):
-        assert said in text
+    for expected in ("storage_access_denied", "Grant s3:PutObject.", "1,234", "cd" * 32, "acme-privacy"):
+        assert expected in text
     assert "secret-place" not in text
     assert "Rebuild selected days" not in text
     assert days_of(listed(client, state="failed")) == ["2026-11-03"]
@@ -93,10 +93,10 @@ def test_officers_have_days_rebuilt_in_their_own_chatbots(chatbot: Chatbot, neig
     assert not ChangeLogEntry.objects.exists()
 
     selected = {"selected": [ours.pk, clients.pk, broken.pk], "back": reverse("console:extracts") + "?state="}
-    said = client.post(path, selected, follow=True).text
+    page = client.post(path, selected, follow=True).text
 
-    assert "2 days will be rebuilt" in said
-    assert "1 skipped" in said
+    assert "2 days will be rebuilt" in page
+    assert "1 skipped" in page
     assert dict(DailyExtract.objects.values_list("pk", "state")) == {
         ours.pk: State.STALE,
         theirs.pk: State.DONE,

@@ -190,7 +190,7 @@ def test_exports_show_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighb
     places = [text.index(str(one.pk)[-12:]) for one in (delivered, removed, due, kept, ready)]
     assert places == sorted(places), "the newest first"
     assert not any(str(one.pk)[-12:] in text for one in (unfinished, theirs))
-    for said in (
+    for expected in (
         "Client's bucket acme-privacy",
         "Deleted",
         "Being deleted",
@@ -198,7 +198,7 @@ def test_exports_show_where_a_file_is_and_never_its_key(chatbot: Chatbot, neighb
         "Operator's bucket",
         "ab" * 32,
     ):
-        assert said in text
+        assert expected in text
     assert VALUE not in text
     assert "chatter_data_exports" not in text
 
@@ -251,9 +251,9 @@ def test_support_sends_callbacks_again_in_its_own_chatbots(chatbot: Chatbot, nei
     answer = client.post(path, {"selected": [str(ours.pk), str(forgotten.pk)], "back": back})
 
     assert answer["Location"] == back
-    said = client.get(back).text
-    assert "1 callback: will be sent again" in said
-    assert "1 callback: The address was forgotten" in said
+    page = client.get(back).text
+    assert "1 callback: will be sent again" in page
+    assert "1 callback: The address was forgotten" in page
     assert Callback.objects.get(state="waiting").pk == ours.pk
     assert ChangeLogEntry.objects.get(event="callback.resent").actor == f"user:{user.pk}"
     elsewhere = client.post(path, {"selected": [str(ours.pk)], "back": "https://example.org/admin/callbacks/"})

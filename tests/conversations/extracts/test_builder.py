@@ -22,13 +22,13 @@ from tests.conversations.documents import message, parsed
 from tests.conversations.reading import stored_file
 from tests.extracting import (
     FIRST,
+    add_messages,
     conversation_on,
     extract_of,
     lines,
     make_all,
     noon,
     planned,
-    said,
     versioned_bucket,
 )
 from tests.factories import uci_of
@@ -53,7 +53,7 @@ def test_it_holds_what_was_said_on_the_day(chatbot: Chatbot, neighbour: Chatbot,
     midnight = noon() - timedelta(hours=12)
     spanning = conversation_on(chatbot, "42", midnight - MINUTE, midnight, midnight + 24 * 60 * MINUTE)
     early = conversation_on(chatbot, "43", midnight - 2 * MINUTE)
-    said(early, noon() + MINUTE, noon(), text="=1+1")
+    add_messages(early, noon() + MINUTE, noon(), text="=1+1")
     Conversation.objects.filter(pk=early.pk).update(has_file_upload=True)
     with_files = early.message_set.order_by("-id")[0]
     for name in ("a.jpg", "b.jpg"):
