@@ -9,6 +9,10 @@ _DATA_MAP = """\
 
 The personal data in the database, and what a deletion does to each field. Printed from `compliance/inventory.py`
 by `manage.py data_map`; erasure and its verification work from the same declarations.
+
+What is kept is **pseudonymous, not anonymous**. Each conversation that a deletion leaves bears the deletion's id, so
+whoever knows the id of a person's request can link that person's kept rows. As long as the client's `reference` is
+kept, it leads to the id.
 """
 
 

@@ -165,8 +165,8 @@ STORES: tuple[Store, ...] = (
                 "the record that the request was made and met",
             ),
             "reference": (
-                Disposition.KEPT,
-                "the client's own ticket; refused, or emptied, where it holds the UCI value or an id in any form",
+                Disposition.LEDGER,
+                "the client's own ticket; refused, or emptied at once, where it has the UCI value or an id",
             ),
             "callback_url": (
                 Disposition.EMPTIED,

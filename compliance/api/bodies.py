@@ -89,7 +89,8 @@ class _RequestBody(_SelectorBase):
     """Fields of both kinds. In optional fields, `null` means absent."""
 
     reference: str | None = Field(None, pattern=REFERENCE)
-    """Your own ticket. It is kept, so it must not contain whom the request is about."""
+    """Your own ticket. It is kept until 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended, so it must not
+    contain whom the request is about."""
     callback_url: str | None = Field(
         None,
         min_length=1,

@@ -57,7 +57,7 @@ class RequestsQuery(PageQuery):
     kind: ComplianceRequest.Kind | None = Field(None, examples=["deletion"])
     """Deletions or exports."""
     reference: str | None = Field(None, pattern=REFERENCE, examples=["TICKET-7"])
-    """Requests with exactly this reference of yours."""
+    """Requests with exactly this reference of yours: open ones, and those that ended in the last 90 days."""
     received_after: Instant | None = Field(None, examples=["2026-11-01T00:00:00Z"])
     """Requests received at this instant or later."""
     received_before: Instant | None = Field(None, examples=["2026-12-01T00:00:00Z"])

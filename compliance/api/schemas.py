@@ -108,7 +108,7 @@ class RequestObject(ResponseModel):
     result: ComplianceRequest.Result | None
     """Once completed."""
     reference: str
-    """Your own, empty if you gave none."""
+    """Your own. Empty if you gave none, and from 90 days (`ERASURE_LEDGER_DAYS`) after the request has ended."""
     received_at: datetime
     not_before: datetime | None
     """It is not taken up earlier: a time to think again, or a pause after an error."""
@@ -276,7 +276,7 @@ class CallbackBody(ResponseModel):
     request_id: str
     kind: Literal["deletion", "export"]
     reference: str
-    """Your own, empty if you gave none."""
+    """Your own. Empty if you gave none, or if it is no longer kept."""
     status: Literal["completed", "failed", "on_hold", "rejected", "cancelled"]
     hold_reason: str | None
     """While on hold."""

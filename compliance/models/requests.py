@@ -98,7 +98,9 @@ class ComplianceRequest(models.Model):
         models.BinaryField(max_length=32), null=True, help_text="Keyed digests of the conversations' ids: 1 to 100."
     )
 
-    reference = models.CharField(max_length=64, blank=True, default="")
+    reference = models.CharField(
+        max_length=64, blank=True, default="", help_text="Emptied ERASURE_LEDGER_DAYS after the request ended."
+    )
     callback_url = models.CharField(
         max_length=500, blank=True, default="", help_text="Emptied once a final state was delivered there."
     )
@@ -243,6 +245,19 @@ class ComplianceRequest(models.Model):
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
                 name="request_by_ids_kept",
                 condition=Q(conversation_digests__isnull=False, chatbot__gt=0),
+            ),
+            # Those whose reference has to go, by when: they have ended, and no failed one is among them that may be
+            # retried, so that the sweep reads past none.
+            models.Index(
+                Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
+                name="request_reference_kept",
+                condition=~Q(reference="")
+                & (
+                    Q(completed_at__isnull=False)
+                    | Q(cancelled_at__isnull=False)
+                    | Q(rejected_at__isnull=False)
+                    | Q(uci_digest__isnull=True, conversation_digests__isnull=True)
+                ),
             ),
         ]
         constraints = [

@@ -158,7 +158,7 @@ def _check_reference(reference: str, about: Selector) -> None:
     if reference and about.is_in(reference):
         raise Refused(
             "invalid",
-            "The reference must contain neither the value nor a conversation's id, in any form: it is kept.",
+            "The reference must contain neither the value nor a conversation's id, in any form: it is kept longer.",
             pointer="/reference",
         )
 

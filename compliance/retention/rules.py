@@ -1,4 +1,4 @@
-"""Retention rules for rows: digests, values, notes, idempotency records, callbacks, log-ins.
+"""Retention rules for rows: digests, references, values, notes, idempotency records, callbacks, log-ins.
 
 Each store has a condition for the rows that are due, and a statement that deletes or clears a batch of them.
 """
@@ -82,6 +82,23 @@ UPDATE compliance_compliancerequest
         LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
 """
 
+# A reference leads from a request, and so from the rows that it left, to a person whom the client knows. It goes
+# after the same days; a failed request, which may be retried, keeps it as long as a digest. (As the index says it.)
+_OLD_REFERENCES = f"""
+ FROM compliance_compliancerequest r
+WHERE {_ENDED_AT} < now() - make_interval(secs => %(kept)s)
+  AND r.reference <> ''
+  AND (r.completed_at IS NOT NULL OR r.cancelled_at IS NOT NULL OR r.rejected_at IS NOT NULL
+       OR (r.uci_digest IS NULL AND r.conversation_digests IS NULL))
+"""
+_EMPTY_REFERENCES = f"""
+UPDATE compliance_compliancerequest SET reference = ''
+ WHERE id = ANY(ARRAY(
+       SELECT r.id {_OLD_REFERENCES}
+        ORDER BY {_ENDED_AT}
+        LIMIT %(batch)s FOR UPDATE OF r SKIP LOCKED))
+"""
+
 # The address of a request goes with the last callback of its final state.
 _OLD_CALLBACKS = " FROM compliance_callback WHERE expires_at < now() AND state <> 'waiting'"
 _DELETE_CALLBACKS = f"""
@@ -141,6 +158,8 @@ FORGETTING = {
     "chatter_digests": (_OLD_CHATTER_DIGESTS, _FORGET_CHATTER_DIGESTS),
     "notes": (_OLD_NOTES, _EMPTY_NOTES),
     "named_conversation_digests": (_OLD_NAMED_DIGESTS, _FORGET_NAMED_DIGESTS),
+    # After the digests, for those that keep it as long as one.
+    "references": (_OLD_REFERENCES, _EMPTY_REFERENCES),
     "variable_values": _deleting(VariableValue, _IS_EXPIRED, order="expires_at"),
     "erased_chatters": _deleting(ErasedChatter, f"{_IS_EXPIRED} AND {_IS_OVER}", order="expires_at"),
     "replays": _deleting(Replay, _IS_EXPIRED, order="expires_at"),

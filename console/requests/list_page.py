@@ -7,6 +7,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
@@ -123,6 +124,7 @@ def requests(request: HttpRequest) -> HttpResponse:
         view=view,
         bulk=BulkForm(decisions=offered) if offered else None,
         here=request.get_full_path(),
+        ledger_days=settings.ERASURE_LEDGER_DAYS.days,
     )
 
 

@@ -146,6 +146,8 @@ def test_a_bad_filter_and_an_empty_list_are_explained(chatbot: Chatbot) -> None:
     assert "Nothing needs attention" in client.get(f"{LIST}?view=needs-attention").text
     waiting(chatbot)
     assert "No requests match these filters." in client.get(f"{LIST}?status=failed").text
+    assert "by its reference for 90 days after it has ended" in client.get(f"{LIST}?reference=T-1").text
+    assert "by its reference" not in client.get(f"{LIST}?status=failed").text
     refused = client.get(f"{LIST}?status=asleep&reference={VALUE.replace('@', '%40')}")
     assert "Some filters are invalid." in refused.text
     assert list(refused.context["rows"]) == []

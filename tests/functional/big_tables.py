@@ -37,7 +37,7 @@ TABLES = (
 @dataclass(frozen=True)
 class Sizes:
     """How many rows there are. Every fifth request is an export, the others deletions; every fourth names
-    conversations."""
+    conversations, every second has a reference."""
 
     live: int = 100_000  # conversations, of ten messages each
     erased: int = 50_000  # no more than requests
@@ -71,8 +71,8 @@ INSERT INTO compliance_compliancerequest (id, chatbot_id, kind, origin, status, 
 SELECT lpad(to_hex(n), 32, '0')::uuid, chatbot_id, CASE WHEN n %% 5 = 1 THEN 'export' ELSE 'deletion' END, 'api',
        'completed', CASE WHEN NOT is_by_ids THEN uci_id END, CASE WHEN NOT is_by_ids THEN sha256(n::text::bytea) END,
        CASE WHEN is_by_ids THEN ARRAY[sha256(('live' || n)::bytea), sha256(('live' || n + 1)::bytea)] END,
-       'api:filling', '', '', FALSE, FALSE, FALSE, '', '{{}}', 0, 'normal',
-       '', '', t, t, t + interval '30 days', t, t, n, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0, 0, 0
+       'api:filling', CASE WHEN n %% 2 = 0 THEN 'T-' || n ELSE '' END, '', FALSE, FALSE, FALSE, '', '{{}}', 0,
+       'normal', '', '', t, t, t + interval '30 days', t, t, n, t, 'done', 1, 1, 0, 10, 1, 0, 0, 0, 0, 0, 0
   FROM generate_series(1, %(requests)s) AS n {_OWNER}
   CROSS JOIN LATERAL (
         SELECT now() - interval '80 days' + n * interval '2 minutes' AS t, n %% 4 = 3 AS is_by_ids) AS filed

@@ -260,11 +260,15 @@ class Day:
             erased = Conversation.objects.filter(deleted_at__isnull=False, external_id_digest__isnull=False)
             old = list(erased.order_by("id").values_list("pk", flat=True)[:3])
             Conversation.objects.filter(pk__in=old).update(deleted_at=now - 2 * settings.ERASURE_LEDGER_DAYS)
+            named = ComplianceRequest.objects.filter(status=Status.COMPLETED).exclude(reference="").order_by("seq")
+            ended = list(named.values_list("pk", flat=True)[:3])
+            ComplianceRequest.objects.filter(pk__in=ended).update(completed_at=now - 2 * settings.ERASURE_LEDGER_DAYS)
         worker.sweep()
         with self.watch.paused():
             assert not Export.objects.filter(pk__in=exports, key__isnull=False).exists()
             assert not ExportConversation.objects.filter(export__in=exports).exists()
             assert not Conversation.objects.filter(pk__in=old, external_id_digest__isnull=False).exists()
+            assert not ComplianceRequest.objects.filter(pk__in=ended).exclude(reference="").exists()
 
     def verify(self) -> None:
         with self.watch.paused():

@@ -12,8 +12,8 @@ from compliance.retention import cleanup
 class Command(TeachingCommand):
     help = (
         "Remove all expired data: hosted files after HOSTED_FILE_DAYS or their grace, unfinished uploads, values of "
-        "variables, digests of erased data, remembered calls, callbacks, ended sessions and log-ins. It cannot be "
-        "undone."
+        "variables, digests of erased data, references of ended requests, remembered calls, callbacks, ended "
+        "sessions and log-ins. It cannot be undone."
     )
     examples = """\
 examples:

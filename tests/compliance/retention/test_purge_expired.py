@@ -16,7 +16,7 @@ from chatbots.models import Chatbot
 from common.storage import ObjectStorage, StorageError
 from compliance import worker
 from compliance.erasure import ledger
-from compliance.models import Export, ExportFile, Replay, RequestNote
+from compliance.models import ComplianceRequest, Export, ExportFile, Replay, RequestNote
 from compliance.retention import cleanup
 from conversations.models import Conversation, DailyExtract, ErasedChatter, UploadedFile, VariableValue
 from tests import factories
@@ -56,7 +56,7 @@ def expired_export(chatbot: Chatbot, storage: ObjectStorage, name: str) -> Expor
 def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain: Drain) -> dict[str, int]:
     """An expired and an unexpired row of each store; returns the counts."""
     conversation_of(chatbot, "42")
-    request = deletion_of(chatbot, "42")
+    request = deletion_of(chatbot, "42", reference="T-1")
     of_conversations(chatbot, "c-1")
     drain()
     past = timezone.now() - LATE
@@ -64,7 +64,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
     Conversation.objects.update(deleted_at=past)
     type(request).objects.update(completed_at=past)
     conversation_of(neighbour, "42")
-    deletion_of(neighbour, "42")
+    deletion_of(neighbour, "42", reference="T-2")
     drain()
     for number in range(3):
         expired_export(chatbot, storage, f"old{number}")
@@ -110,6 +110,7 @@ def expired(chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage, drain:
         "chatter_digests": 1,
         "notes": 1,
         "named_conversation_digests": 1,
+        "references": 1,
         "sessions": 1,
         "log_ins": 1,
         "failed_log_ins": 1,
@@ -147,6 +148,7 @@ def test_expired_rows_of_each_store_are_removed_and_nothing_else(
     assert len(list(storage.keys(ledger.PREFIX))) == 2
     assert {one.objects.get().address for one in (StaffLogin, LoginFailures)} == {"192.0.2.2"}
     assert Session.objects.count() == 1
+    assert ComplianceRequest.objects.exclude(reference="").get().reference == "T-2"
 
 
 def test_rows_refused_by_storage_are_kept_and_do_not_block_others(expired, storage, monkeypatch) -> None:

@@ -1,0 +1,248 @@
+"""A client's reference is kept as long as the digests, and emptied then, whatever became of the request."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pytest_django import Settings
+
+from chatbots.models import Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.models import ComplianceRequest
+from compliance.requests import decisions
+from compliance.retention import cleanup
+from tests import factories
+from tests.calls import TokenCaller
+from tests.compliance.conftest import Drain
+from tests.compliance.retention.test_purge_expired import purge_expired
+from tests.factories import conversation_of, deletion_of, export_of, of_conversations
+from tests.functional.elsewhere import Elsewhere
+
+Status = ComplianceRequest.Status
+
+REFERENCE = "TICKET-7"
+# The database's time is fixed within a test's transaction, which may take long on a busy machine.
+SLACK = timedelta(minutes=5)
+
+FINAL: dict[Status, dict[str, Any]] = {
+    Status.COMPLETED: {"result": "done"},
+    Status.CANCELLED: {},
+    Status.REJECTED: {},
+}
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def long_ago(settings: Settings) -> dict[str, Any]:
+    """Times of a request that was filed, and has ended, longer ago than the ledger's days."""
+    at = timezone.now() - settings.ERASURE_LEDGER_DAYS - SLACK
+    return {"received_at": at, "queued_at": at, "ended_at": at}
+
+
+@pytest.fixture
+def lately(settings: Settings) -> dict[str, Any]:
+    """Times of a request that was filed as long ago, but has ended within those days."""
+    at = timezone.now() - settings.ERASURE_LEDGER_DAYS
+    return {"received_at": at - SLACK, "queued_at": at - SLACK, "ended_at": at + SLACK}
+
+
+def ended(request: ComplianceRequest, status: Status, times: dict[str, Any], **fields: Any) -> ComplianceRequest:
+    """Return the request, ended at that time."""
+    times = dict(times)
+    fields |= {f"{status}_at": times.pop("ended_at"), "status": status} | FINAL.get(status, {}) | times
+    if status in FINAL:
+        fields["uci_value"] = None
+    ComplianceRequest.objects.filter(pk=request.pk).update(**fields)
+    return request
+
+
+def failed(request: ComplianceRequest, times: dict[str, Any], **fields: Any) -> ComplianceRequest:
+    return ended(request, Status.FAILED, times, error_code="storage_unavailable", **fields)
+
+
+def references(*requests: ComplianceRequest) -> list[str]:
+    found = dict(ComplianceRequest.objects.values_list("pk", "reference"))
+    return [found[one.pk] for one in requests]
+
+
+@pytest.mark.parametrize("status", FINAL)
+def test_a_final_request_keeps_its_reference_for_the_ledgers_days_and_no_longer(
+    chatbot: Chatbot, neighbour: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any], status: Status
+) -> None:
+    def of_each_kind(owner: Chatbot, times: dict[str, Any]) -> list[ComplianceRequest]:
+        made = [
+            deletion_of(owner, "42", reference=REFERENCE),
+            export_of(owner, "42", reference=REFERENCE),
+            of_conversations(owner, "c-1", reference=REFERENCE),
+            of_conversations(owner, "c-1", kind="export", reference=REFERENCE),
+        ]
+        return [ended(one, status, times) for one in made]
+
+    old, new, theirs = (
+        of_each_kind(chatbot, long_ago),
+        of_each_kind(chatbot, lately),
+        of_each_kind(neighbour, lately),
+    )
+
+    worker.sweep()
+
+    assert references(*old) == [""] * 4
+    assert references(*new, *theirs) == [REFERENCE] * 8
+
+
+def test_the_reference_goes_though_an_export_in_the_clients_bucket_keeps_the_digest(
+    chatbot: Chatbot, long_ago: dict[str, Any]
+) -> None:
+    request = ended(export_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, long_ago)
+    factories.ExportFactory.create(
+        request=request, key="42/a.csv", hosting="client", bucket="theirs", endpoint="http://127.0.0.1:1",
+        rows=1, bytes=1, sha256="0" * 64, finished_at=long_ago["ended_at"],
+    )  # fmt: skip
+
+    worker.sweep()
+
+    request.refresh_from_db()
+    assert request.uci_digest
+    assert request.reference == ""
+
+
+def test_an_open_request_keeps_its_reference(chatbot: Chatbot, long_ago: dict[str, Any]) -> None:
+    at = long_ago.pop("ended_at")
+    requests = [
+        deletion_of(chatbot, "1", reference=REFERENCE, not_before=timezone.now() + timedelta(days=1)),
+        deletion_of(
+            chatbot, "2", reference=REFERENCE, status="on_hold", held_at=at, hold_reason="too_many_conversations"
+        ),
+        of_conversations(
+            chatbot, "c-1", reference=REFERENCE, status="on_hold", held_at=at, hold_reason="awaiting_approval"
+        ),
+        export_of(chatbot, "3", reference=REFERENCE, status="processing", started_at=at),
+    ]
+    ComplianceRequest.objects.update(**long_ago)
+
+    worker.sweep()
+
+    assert references(*requests) == [REFERENCE] * 4
+
+
+def test_a_failed_request_keeps_its_reference_while_it_can_be_retried(
+    chatbot: Chatbot, long_ago: dict[str, Any]
+) -> None:
+    requests = [
+        failed(deletion_of(chatbot, "1", reference=REFERENCE), long_ago),
+        failed(export_of(chatbot, "2", reference=REFERENCE), long_ago),
+        failed(of_conversations(chatbot, "c-1", reference=REFERENCE), long_ago),
+    ]
+
+    worker.sweep()
+    assert references(*requests) == [REFERENCE] * 3
+
+    for request in requests:
+        decisions.retry(request_id=request.pk, actor="command")
+    worker.sweep()
+    assert references(*requests) == [REFERENCE] * 3
+
+
+def test_a_failed_request_loses_its_reference_with_its_digests(
+    chatbot: Chatbot, storage: ObjectStorage, drain: Drain, long_ago: dict[str, Any], lately: dict[str, Any]
+) -> None:
+    """A later deletion of the same has made them impossible to retry."""
+    conversation_of(chatbot, "42", external_id="c-1")
+    old, new = (
+        [
+            failed(export_of(chatbot, "42", reference=REFERENCE), times),
+            failed(of_conversations(chatbot, "c-1", kind="export", reference=REFERENCE), times),
+        ]
+        for times in (long_ago, lately)
+    )
+    deletion_of(chatbot, "42", approved_holds=["export_pending"])
+    drain()
+    assert references(*old, *new) == [REFERENCE] * 4
+
+    worker.sweep()
+
+    assert references(*old) == [""] * 2
+    assert references(*new) == [REFERENCE] * 2
+    assert {*ComplianceRequest.objects.filter(pk__in=[one.pk for one in old]).values_list("status", flat=True)} == {
+        "failed"
+    }
+
+
+def test_the_api_finds_a_request_by_its_reference_until_then(
+    chatbot: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any]
+) -> None:
+    caller = TokenCaller(chatbot)
+    old, new = (
+        ended(deletion_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, times)
+        for times in (long_ago, lately)
+    )
+
+    def found() -> set[str]:
+        return {one["request_id"] for one in caller.get(f"requests?reference={REFERENCE}").json()["results"]}
+
+    assert found() == {str(old.pk), str(new.pk)}
+
+    worker.sweep()
+
+    assert found() == {str(new.pk)}
+    assert caller.get(f"requests/{old.pk}").json()["reference"] == ""
+
+
+def test_the_command_counts_and_empties_all_in_batches_and_once(
+    chatbot: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "_BATCH", 2)
+    for number in range(5):
+        ended(deletion_of(chatbot, "42", reference=f"T-{number}"), Status.COMPLETED, long_ago)
+    ended(deletion_of(chatbot, "42"), Status.COMPLETED, long_ago)
+    kept = ended(deletion_of(chatbot, "42", reference="T-9"), Status.COMPLETED, lately)
+
+    assert purge_expired("--dry-run")["expired"]["references"] == 5
+    assert purge_expired()["removed"]["references"] == 5
+
+    assert not ComplianceRequest.objects.exclude(reference="").exclude(pk=kept.pk).exists()
+    assert references(kept) == ["T-9"]
+    assert purge_expired("--dry-run")["expired"]["references"] == 0
+    assert purge_expired()["removed"]["references"] == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_sweep_passes_over_locked_requests(chatbot: Chatbot, long_ago: dict[str, Any]) -> None:
+    locked, other = (
+        ended(deletion_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, long_ago) for _ in range(2)
+    )
+
+    with transaction.atomic():
+        ComplianceRequest.objects.select_for_update().get(pk=locked.pk)
+        Elsewhere(worker.sweep).end()
+        assert references(locked, other) == [REFERENCE, ""]
+    worker.sweep()
+    assert references(locked, other) == ["", ""]
+
+
+def test_the_sweep_finds_them_by_an_index(chatbot: Chatbot, long_ago: dict[str, Any], lately: dict[str, Any]) -> None:
+    """It reads those that are due, of ten thousand that have a reference."""
+    like = ended(deletion_of(chatbot, "42", reference=REFERENCE), Status.COMPLETED, lately)
+    names = {str(field.column) for field in ComplianceRequest._meta.concrete_fields} - {"id", "seq"}
+    columns = ", ".join(sorted(names))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO compliance_compliancerequest (id, {columns}) SELECT gen_random_uuid(), {columns}"
+            " FROM compliance_compliancerequest CROSS JOIN generate_series(1, 10000) WHERE id = %s",
+            [like.pk],
+        )
+    ended(deletion_of(chatbot, "43", reference=REFERENCE), Status.COMPLETED, long_ago)
+    with CaptureQueriesContext(connection) as captured:
+        worker.sweep()
+    [sql] = [one["sql"] for one in captured.captured_queries if "SET reference = ''" in one["sql"]]
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN {sql}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "request_reference_kept" in plan
+    assert "Seq Scan" not in plan
