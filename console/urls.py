@@ -3,7 +3,7 @@
 from django.urls import URLPattern, path
 
 from accounts import login, pages
-from console import changelog, chatbots, lookup
+from console import changelog, chatbots, guides, lookup
 from console.conversations import log_page, transcript_page
 from console.filing import views
 from console.monitoring import dashboard, files, notifications
@@ -42,6 +42,7 @@ urlpatterns: list[URLPattern] = [
     path("chatbots/", chatbots.chatbots, name="chatbots"),
     path("chatbots/new/", chatbots.new_chatbot, name="new_chatbot"),
     path(_SETTINGS, settings_page, name="settings"),
+    path(f"{_SETTINGS}guides/<slug:guide>/", guides.guide_page, name="guide"),
     path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
     path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
     path(f"{_SETTINGS}uci/", actions.choose_uci, name="choose_uci"),

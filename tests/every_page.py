@@ -16,6 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from accounts.models import Authenticator, LoginFailures, StaffLogin
 from compliance.models import Callback, Claim, ComplianceRequest, Export
 from console.common.scope import DECIDE, MANAGE_REQUESTS, READ, SUPERUSER_ONLY, Role
+from console.guides import GUIDES
 from conversations.models import DailyExtract
 from tests import every_call
 
@@ -89,6 +90,7 @@ TABLE = (
     Page("new_chatbot", SUPERUSER_ONLY),
     Page("new_chatbot", SUPERUSER_ONLY, "POST"),
     Page("settings", READ),
+    *(Page("guide", READ, given={"guide": name}) for name in GUIDES),
     Page("switch_compliance", DECIDE, "POST"),
     Page("switch_extracts", DECIDE, "POST"),
     Page("choose_uci", DECIDE, "POST"),

@@ -74,6 +74,7 @@ def test_the_image_contains_exactly_the_packages_of_production() -> None:
     assert copied == {
         *(package for package in PROJECT["tool"]["importlinter"]["root_packages"] if package != "devdata"),
         *("templates", "static", "manage.py", "gunicorn.conf.py", "pyproject.toml", "requirements.txt", "LICENSE"),
+        "docs/guides",  # pages of the console
     }
     allowed = re.findall(r"^!(.+)$", (ROOT / ".containerignore").read_text(), re.MULTILINE)
     assert set(allowed) == copied
