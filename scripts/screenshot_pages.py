@@ -105,6 +105,7 @@ PICTURES = (
     Picture("chatbots", lambda _: "/admin/chatbots/", "superuser"),
     Picture("settings", lambda scene: f"/admin/settings/{scene.slug}/", "superuser"),
     Picture("create-variable", lambda scene: f"/admin/settings/{scene.slug}/", "superuser", _create_variable),
+    Picture("guide", lambda scene: f"/admin/settings/{scene.slug}/guides/data-compliance/"),
     Picture("file", lambda scene: f"/admin/file/{scene.slug}/"),
     Picture("preview", lambda scene: f"/admin/file/{scene.slug}/", then=_preview),
     Picture("preview-many", lambda scene: f"/admin/file/{scene.slug}/many/", then=_preview_many),
