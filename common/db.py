@@ -31,6 +31,23 @@ def fetch_one(statement: Statement, parameters: Parameters = None) -> tuple[Any,
     return row
 
 
+# PostgreSQL may expect few rows, and then sort all of them rather than read the first ones in the order of an index.
+_IN_INDEX_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
+
+
+def fetch_in_index_order(statement: str, parameters: Parameters = None) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement whose limits PostgreSQL reaches by reading indexes in their order.
+
+    Outside a transaction: in one, the settings would hold for the statements that follow.
+    """
+    with connection.cursor() as cursor:
+        # Sent together, which makes one transaction of them: the settings end with it.
+        cursor.execute(f"{_IN_INDEX_ORDER};{statement}", parameters)
+        cursor.nextset()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
 def lock_until_commit(key: int) -> None:
     """Take the advisory lock `key`, waiting for it; it is released when the transaction ends."""
     execute("SELECT pg_advisory_xact_lock(%s)", [key])

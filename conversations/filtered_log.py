@@ -15,9 +15,10 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import connection, models
+from django.db import models
 
 from chatbots.models import Chatbot
+from common.db import fetch_in_index_order
 from conversations.models import Conversation
 from conversations.models.conversations import EARLIEST
 
@@ -154,10 +155,6 @@ SELECT found.place, found.matches, found.started_at, found.id, {columns}
  ORDER BY found.place
 """
 
-# PostgreSQL may take a chatbot, or the names that begin with a letter, for few, and then sort all of them rather than
-# read the first ones in the order of an index.
-_IN_ORDER = "SELECT set_config('enable_sort', 'off', TRUE), set_config('enable_bitmapscan', 'off', TRUE)"
-
 # The conditions of the filters that are not a plain comparison with a column.
 _CONDITIONS: dict[str, dict[str, str]] = {
     "score": {
@@ -222,7 +219,7 @@ def read_page(
         window=f"{since} AND {until} {plan.index_condition}",
         order="ASC" if is_backwards else "DESC",
     )
-    found = fetch_in_order(statement, values)
+    found = fetch_in_index_order(statement, values)
     rows = [row_of(columns) for _, matches, *columns in found if matches]
     following: LogPosition | None = None
     searched_to: datetime | None = None
@@ -236,16 +233,6 @@ def read_page(
         rows.reverse()
         return LogPage(rows, rows[-1].position if rows else behind, following, searched_to)
     return LogPage(rows, following, rows[0].position if rows and behind else behind, searched_to)
-
-
-def fetch_in_order(statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of a statement whose limits PostgreSQL reaches by reading indexes in their order."""
-    with connection.cursor() as cursor:
-        # Sent together, which makes one transaction of them where there is none: the settings end with it.
-        cursor.execute(f"{_IN_ORDER};{statement}", values)
-        cursor.nextset()
-        rows: list[tuple[Any, ...]] = cursor.fetchall()
-    return rows
 
 
 def row_of(columns: Sequence[Any]) -> LogRow:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from chatbots.models import Chatbot, Variable
 from common.crypto import digest
+from common.db import fetch_in_index_order
 from conversations import filtered_log, log
 from conversations.filtered_log import ROW_COLUMNS, LogRow
 from conversations.sql import folded_name
@@ -96,6 +97,6 @@ def combine(first: SearchResult, second: SearchResult) -> SearchResult:
 
 def _search(numbers: str, chatbot: Chatbot, **values: Any) -> SearchResult:
     values |= {"chatbot": chatbot.pk, "most": MAX_RESULTS, "candidates": MAX_CANDIDATES}
-    found = filtered_log.fetch_in_order(_ROWS.format(numbers=numbers), values)
+    found = fetch_in_index_order(_ROWS.format(numbers=numbers), values)
     rows = tuple(map(filtered_log.row_of, found))
     return SearchResult(rows[:MAX_RESULTS], has_more=len(rows) > MAX_RESULTS)
