@@ -1,13 +1,16 @@
 """System checks: conditions for starting the service, and what to do where they fail."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Min
 
 from chatbots import digest_key
+from chatbots.models import Chatbot
 from compliance import database_rights, inventory
 
 
@@ -54,6 +57,23 @@ def digest_key_fits(**_: object) -> list[CheckMessage]:
     except digest_key.AnotherDigestKey:
         return [Error(digest_key.FAULT, hint=digest_key.HOW_TO_MEND, id="compliance.E004")]
     return []
+
+
+@register(Tags.database, deploy=True)
+def retention_outlives_hosted_files(*, databases: Sequence[str] | None = None, **_: object) -> list[CheckMessage]:
+    """Check, for `check --deploy --database default`, that what retention erases is in no hosted file any more."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    shortest = Chatbot.objects.aggregate(days=Min("retention_days"))["days"]
+    if shortest is None or timedelta(days=shortest) > settings.HOSTED_FILE_DAYS:
+        return []
+    return [
+        Error(
+            f"HOSTED_FILE_DAYS is {settings.HOSTED_FILE_DAYS.days}, the shortest retention period {shortest} days.",
+            hint="Retention runs would have to rebuild daily extracts. Set HOSTED_FILE_DAYS below the period.",
+            id="compliance.E005",
+        )
+    ]
 
 
 @register(Tags.database, deploy=True)

@@ -53,7 +53,9 @@ RIGHTS: Mapping[str, Rights] = {
     "conversations.DailyExtract": Rights("SELECT, UPDATE", "SELECT, INSERT, UPDATE"),
     "conversations.ExtractConversation": Rights("SELECT", "SELECT, INSERT, UPDATE, DELETE"),
     # The web server files and decides, the workers carry out.
-    "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE"),
+    # A worker files the retention runs.
+    "compliance.ComplianceRequest": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE"),
+    "compliance.RetentionRun": Rights("SELECT, INSERT", "SELECT, INSERT, UPDATE, DELETE"),
     "compliance.RequestNote": Rights("SELECT, INSERT", "SELECT, UPDATE (text)"),
     "compliance.Replay": Rights("SELECT, INSERT, UPDATE", "SELECT, UPDATE (expires_at), DELETE"),
     "compliance.Callback": Rights("SELECT, INSERT, UPDATE", "SELECT, INSERT, UPDATE, DELETE"),
@@ -90,7 +92,7 @@ RIGHTS: Mapping[str, Rights] = {
 }
 
 # What nextval() is called for by name. The sequences of ids go with their tables.
-SEQUENCES = {"compliance_request_seq": Rights("USAGE", "")}
+SEQUENCES = {"compliance_request_seq": Rights("USAGE", "USAGE")}
 
 
 def undeclared() -> Iterator[str]:

@@ -157,7 +157,7 @@ STORES: tuple[Store, ...] = (
                 (
                     "id chatbot kind seq origin status hold_reason pending_export_id variable erase_exports "
                     "include_files include_shared received_at queued_at not_before due_at held_at started_at "
-                    "cutoff_at cutoff_number waiting_for completed_at failed_at cancelled_at rejected_at "
+                    "cutoff_at cutoff_number slice waiting_for completed_at failed_at cancelled_at rejected_at "
                     "approved_at approved_by approved_holds filed_by claim attempts lane result error_code "
                     "error_detail"
                 ),
@@ -275,6 +275,18 @@ STORES: tuple[Store, ...] = (
                 "that there was a note on a decision, and when",
             ),
         },
+    ),
+    Store(
+        compliance.RetentionRun,
+        ReachedBy.REQUEST,
+        _all(
+            (
+                "id chatbot day request retention_days older_than announced previous_days examined_number left_out "
+                "created_at"
+            ),
+            Disposition.KEPT,
+            "that a day's retention run took place, for which period, and how many conversations it left out",
+        ),
     ),
     Store(
         compliance.Replay,

@@ -19,7 +19,8 @@ from compliance.erasure import extracts, uci_values
 from compliance.errors import ClaimLost, StepFailed
 from compliance.export import engine as export
 from compliance.models import ComplianceRequest
-from compliance.retention import cleanup
+from compliance.retention import cleanup, policy
+from compliance.retention import engine as retention
 from compliance.work import bucket_checks, claims, scheduling
 from compliance.work.background import HOSTED, BackgroundJobs, Job
 from compliance.work.claims import HeldClaim
@@ -141,6 +142,7 @@ def sweep(background: BackgroundJobs | None = None) -> None:
     scheduling.forget_silence()
     requeue.release_export_pending()
     days.plan_due()
+    policy.file_due_runs()
     cleanup.erase_late_data()
     uci_values.erase()
     if background is None:
@@ -177,11 +179,12 @@ def _requeue_expired() -> None:
 def _work(held: HeldClaim, *, deadline: float) -> None:
     """Work on one claim. An error stops neither the worker nor other claims."""
     try:
-        sizes = measure(held)
-        if held.kind == Kind.DELETION:
-            erasure.run(held, sizes, deadline=deadline)
+        if held.kind == Kind.RETENTION:
+            retention.run(held, deadline=deadline)
+        elif held.kind == Kind.DELETION:
+            erasure.run(held, measure(held), deadline=deadline)
         else:
-            requeue.move_large(held, held.request_ids, sizes)
+            requeue.move_large(held, held.request_ids, measure(held))
             export.run(held, deadline=deadline)
         held.release()
     except ClaimLost:

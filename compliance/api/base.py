@@ -40,9 +40,15 @@ def find_request(call: Request, request_id: UUID) -> ComplianceRequest:
 
 
 def find_writable(call: Request, request_id: UUID) -> ComplianceRequest:
-    """Return a request as `find_request`, if the key may file such ones. Raises Problem(`scope_missing`)."""
+    """Return a request as `find_request`, if the key may file such ones.
+
+    Raises Problem (`scope_missing`; `not_cancellable` for a retention run, which staff set up).
+    """
     found = find_request(call, request_id)
-    caller_of(call).require_scope(WRITE_SCOPES[ComplianceRequest.Kind(found.kind)])
+    scope = WRITE_SCOPES.get(ComplianceRequest.Kind(found.kind))
+    if scope is None:
+        raise Problem("not_cancellable", "A retention run is cancelled in the console, with its period.")
+    caller_of(call).require_scope(scope)
     return found
 
 

@@ -38,6 +38,7 @@ def request(kind: str, **fields: Any) -> dict[str, Any]:
         "export": None,
         "kept_exports": [],
         "delivered_extracts": [],
+        "retention": None,
         "error": None,
         **fields,
     }

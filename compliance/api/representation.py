@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from common.times import rfc3339
-from compliance.models import ComplianceRequest, Export
+from compliance.models import ComplianceRequest, Export, RetentionRun
 from compliance.requests import results
 from compliance.requests.decisions import is_retryable
 from compliance.requests.results import Outcomes, conversations_done, counts_of, waits_for
@@ -74,8 +74,15 @@ def _represent(request: ComplianceRequest, came_of: Outcomes, *, status_url: str
             {"day": one.day.isoformat(), "finished_at": rfc3339(one.finished_at), "sha256": one.sha256}
             for one in came_of.delivered.get(request.pk, ())
         ],
+        "retention": _retention(came_of.runs.get(request.pk)),
         "error": error if request.status == Status.FAILED else None,
     }
+
+
+def _retention(run: RetentionRun | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    return {"days": run.retention_days, "older_than": rfc3339(run.older_than), "left_out": run.left_out}
 
 
 def _finished_at(request: ComplianceRequest) -> datetime | None:

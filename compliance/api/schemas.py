@@ -93,8 +93,19 @@ class Failure(ResponseModel):
     """Whether an operator can still retry it."""
 
 
+class Retention(ResponseModel):
+    """What a retention run erases."""
+
+    days: int
+    """The period that the chatbot had when the run was filed."""
+    older_than: datetime
+    """Conversations whose last message is older were due."""
+    left_out: int
+    """Conversations that were due and kept, since an export that has not ended names them: for 30 days at most."""
+
+
 class RequestObject(ResponseModel):
-    """A deletion or an export, and how far it is."""
+    """A deletion, an export or a retention run, and how far it is."""
 
     request_id: UUID
     kind: ComplianceRequest.Kind
@@ -104,7 +115,8 @@ class RequestObject(ResponseModel):
     hold_reason: ComplianceRequest.HoldReason | None
     """While on hold."""
     selector: ComplianceRequest.Selector
-    """By what it names whom it is about: a chatter's UCI value, or conversations' ids."""
+    """By what it names whom it is about: a chatter's UCI value, or conversations' ids. A retention run names nobody:
+    `age`."""
     result: ComplianceRequest.Result | None
     """Once completed."""
     reference: str
@@ -129,6 +141,8 @@ class RequestObject(ResponseModel):
     """Of a completed deletion: the exports that it left."""
     delivered_extracts: list[DeliveredExtract]
     """Of a completed deletion: the daily extracts in your own bucket that hold what was erased."""
+    retention: Retention | None
+    """Of a retention run."""
     error: Failure | None
     """While failed."""
 

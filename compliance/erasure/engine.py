@@ -57,10 +57,10 @@ def run(held: HeldClaim, sizes: Mapping[UUID, Size], *, deadline: float) -> None
     if active:
         fits = rows.fits_one_chunk(sizes[each] for each in active if each in sizes)
         marked = marking.mark(held, [admitted[each] for each in active], erases=fits)
-        _ErasureRun(held, marked, deadline).run()
+        ErasureRun(held, marked, deadline).run()
 
 
-class _ErasureRun:
+class ErasureRun:
     """The marked requests of a claim. `_active` are those that have not left it."""
 
     def __init__(self, held: HeldClaim, marked: Marked, deadline: float) -> None:
@@ -76,7 +76,7 @@ class _ErasureRun:
         # What was erased with the mark has mostly left nothing, unless there are daily extracts: try to complete it.
         if self._active and not self._leaves_rows and not extracts.has_any(self._chatbot_ids):
             with self._held.transaction():
-                entries = ledger.read(self._active)
+                entries = self._read_ledger(self._active)
             self._complete(entries)
         while self._active:
             if self._leaves_rows and not self._erase_rows():
@@ -109,7 +109,10 @@ class _ErasureRun:
             self._active = requeue.move_to_client_lane(self._held, self._active, at_clients)
             self._note(found)
             clean = [request_id for request_id in self._active if _is_clean(found, request_id)]
-            return found, ledger.read(clean) if clean else {}
+            return found, self._read_ledger(clean) if clean else {}
+
+    def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
+        return ledger.read(clean)
 
     def _note(self, found: Found) -> None:
         """Store how much was found, in the caller's transaction."""

@@ -8,6 +8,8 @@ closes or erases one of them sets the export's expiry, and only ever makes it ea
   no longer handed out, if its own chatter's deletion says `erase_exports`;
 - a finished one in a client's bucket is the client's.
 
+A retention run changes the expiry of unfinished ones alone: what somebody asked for keeps its time.
+
 Any deletion that meets it, or the sweep, then removes it (`objects`).
 """
 
@@ -31,19 +33,20 @@ least(e.expires_at, CASE WHEN e.finished_at IS NULL OR {goes_now} THEN clock_tim
 # worker has locked first. The finish time is read once the row is locked: the export may have finished since.
 _EXPIRE = f"""
 WITH met AS (
-    SELECT each.export_id AS id, bool_or(r.erase_exports AND {IS_OWN}) AS goes_now
+    SELECT each.export_id AS id, bool_or(r.erase_exports AND {IS_OWN}) AS goes_now,
+           bool_or(r.kind <> 'retention') AS for_a_person
       FROM (SELECT DISTINCT export_id, request_id FROM ({{met}}) AS every(export_id, request_id)) AS each
      CROSS JOIN LATERAL (SELECT request_id FROM compliance_export WHERE id = each.export_id OFFSET 0) AS e
      CROSS JOIN LATERAL (
            SELECT variable_id, uci_digest FROM compliance_compliancerequest WHERE id = e.request_id OFFSET 0) AS filed
      CROSS JOIN LATERAL (
-           SELECT variable_id, uci_digest, erase_exports
+           SELECT kind, variable_id, uci_digest, erase_exports
              FROM compliance_compliancerequest WHERE id = each.request_id OFFSET 0) AS r
      GROUP BY 1
 ), locked AS (
     SELECT e.id, met.goes_now
       FROM met JOIN compliance_export e ON e.id = met.id
-     WHERE e.key IS NOT NULL AND (e.hosting = 'hosted' OR e.finished_at IS NULL)
+     WHERE e.key IS NOT NULL AND (e.finished_at IS NULL OR (e.hosting = 'hosted' AND met.for_a_person))
      ORDER BY e.id
        FOR NO KEY UPDATE OF e
 )

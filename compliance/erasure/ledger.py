@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -20,6 +20,7 @@ from chatbots.buckets import hosted_storage
 from common.db import array, fetch
 from common.storage import StorageError, errors
 from compliance.errors import StepFailed
+from compliance.models import RetentionRun
 from compliance.work.sql import subjects
 
 PREFIX = "erasure_ledger/"
@@ -63,6 +64,19 @@ def read(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
             "conversations": list(dict.fromkeys([*digests[request_id], *(bytes(one).hex() for one in named or ())])),
         }
         for request_id, chatbot, variable, digest, named, cutoff_at in fetch(_REQUESTS, [array(request_ids)])
+    }
+
+
+def read_runs(request_ids: Sequence[UUID]) -> dict[UUID, Entry]:
+    """Return the ledger entries of these retention runs: chatbot and age say what was due."""
+    runs = RetentionRun.objects.filter(request__in=request_ids).select_related("chatbot")
+    return {
+        cast("UUID", run.request_id): {
+            "request_id": str(run.request_id),
+            "chatbot": str(run.chatbot.public_id),
+            "older_than": run.older_than.isoformat(),
+        }
+        for run in runs
     }
 
 

@@ -9,7 +9,7 @@ For a row `r` of the requests, once it has marked (`cutoff_at`, `cutoff_number`)
 - if the request names it (`conversations.sql`) and it was stored when the request marked. Its number decides, since
   an erased conversation keeps only its day;
 - if a chatter's request names it, and it is live, began before the mark, and is not marked (after a restored backup);
-- if it has the request's mark.
+- if it has the request's mark; of a retention run under way, only the slice that it works on.
 
 `%(chatbots)s` are the chatbots of all rows `r` (`compliance.work.sql.subjects`).
 OFFSET 0 makes PostgreSQL look up in indexes: it cannot know how few rows there are.
@@ -32,7 +32,14 @@ IN_SCOPE_WITH = f"""
 {_NAMED_IN_SCOPE}
  UNION
 SELECT {{columns}} FROM conversations_conversation AS c
- WHERE c.deletion_request_id = r.id AND c.chatbot_id = ANY(%(chatbots)s)
+ WHERE c.deletion_request_id = r.id AND c.chatbot_id = ANY(%(chatbots)s) AND r.slice IS NULL
+ UNION
+SELECT {{columns}}
+  FROM unnest(r.slice) AS sliced(id)
+ CROSS JOIN LATERAL (
+       SELECT * FROM conversations_conversation
+        WHERE id = sliced.id AND chatbot_id = ANY(%(chatbots)s) OFFSET 0) AS c
+ WHERE r.slice IS NOT NULL AND c.deletion_request_id = r.id
 """
 NAMED_IN_SCOPE = _NAMED_IN_SCOPE.format(columns="c.id")
 IN_SCOPE = IN_SCOPE_WITH.format(columns="c.id")

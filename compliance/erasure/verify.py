@@ -71,7 +71,8 @@ class VerificationResult:
 # Of the `people` of an erased conversation, `named` still have their value, and `known` their digest.
 _SEARCH_ALL = sql.SQL("""
 WITH r AS MATERIALIZED (
-    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, cutoff_at, cutoff_number, erase_exports
+    SELECT id, seq, chatbot_id, variable_id, uci_digest, conversation_digests, slice, cutoff_at, cutoff_number,
+           erase_exports
       FROM compliance_compliancerequest WHERE id = ANY(%(ids)s)
 ), scope AS MATERIALIZED (
     SELECT r.id AS request_id, r.cutoff_at, s.* FROM r CROSS JOIN LATERAL ({in_scope}) AS s

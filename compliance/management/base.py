@@ -177,7 +177,7 @@ def show(command: BaseCommand, request: ComplianceRequest, *, as_json: bool) -> 
 
 def _what_was_done(request: ComplianceRequest) -> str:
     counts = f"{request.conversations:,} conversations, {request.messages:,} messages"
-    if request.kind == ComplianceRequest.Kind.DELETION:
+    if request.kind != ComplianceRequest.Kind.EXPORT:
         return f"{counts}, {request.files:,} files, {request.exports:,} earlier exports"
     export = request.export
     bucket = export.bucket or settings.S3_BUCKET

@@ -102,6 +102,13 @@ def _of_chatbots(
         max(stats.extracts.get(state, queries.NONE).oldest_seconds for state in ("pending", "stale")),
         **of,
     )
+    yield _gauge(
+        f"{prefix}_retention_late",
+        "Chatbots with a retention period that had no run yesterday or today. Check the sweep's age and the workers' "
+        "log.",
+        stats.retention_late,
+        **of,
+    )
 
 
 def _of_open_requests(

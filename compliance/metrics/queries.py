@@ -27,7 +27,7 @@ SELECT k.kind, l.lane, extract(epoch FROM statement_timestamp() - min(r.waits_si
 # forever and must not hide the others. The condition repeats that of a partial index.
 _ONE_STATE = """
     SELECT r.kind, r.status, r.received_at, r.due_at, r.hold_reason, r.waiting_for, r.error_code,
-           r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL AS has_subject
+           r.uci_value IS NOT NULL OR r.conversation_digests IS NOT NULL OR r.kind = 'retention' AS has_subject
       FROM compliance_compliancerequest r
      WHERE r.chatbot_id = c.id AND r.chatbot_id > 0 AND NOT (r.status = 'completed') AND r.status = {status}
      ORDER BY r.id {order} LIMIT %(most)s
@@ -76,6 +76,16 @@ SELECT e.state, count(*),
  GROUP BY 1
 """
 
+# Each night has a run, or an entry that nothing was due.
+_RETENTION_LATE = """
+SELECT count(*)
+  FROM chatbots_chatbot c
+ WHERE c.id = ANY(%(chatbots)s::bigint[]) AND c.retention_days IS NOT NULL
+   AND NOT EXISTS (SELECT FROM compliance_retentionrun run
+                    WHERE run.chatbot_id = c.id
+                      AND run.day >= (statement_timestamp() AT TIME ZONE c.timezone)::date - 1)
+"""
+
 _EXPIRED_FILES = """
 SELECT 'export', extract(epoch FROM statement_timestamp() - min(expires_at))::float8
   FROM compliance_export WHERE key IS NOT NULL
@@ -112,6 +122,7 @@ class ChatbotStats:
     open: list[OpenRequests]
     callbacks: dict[str, Queued]
     extracts: dict[str, Queued]
+    retention_late: int
 
 
 def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
@@ -128,6 +139,7 @@ def chatbot_stats(chatbots: Collection[int]) -> ChatbotStats:
         open=[OpenRequests(*row) for row in fetch(_OPEN, values)],
         callbacks={state: Queued(*row) for state, *row in fetch(_CALLBACKS, values)},
         extracts={state: Queued(*row) for state, *row in fetch(_EXTRACTS, values | {"most": _MOST})},
+        retention_late=int(fetch(_RETENTION_LATE, values)[0][0]),
     )
 
 

@@ -3,6 +3,7 @@
 from compliance.models.exports import Export, ExportConversation, ExportFile, LeftCopy
 from compliance.models.notifications import Callback, Mailbox, Notice
 from compliance.models.requests import ComplianceRequest, Replay, RequestNote
+from compliance.models.retention import RetentionRun
 from compliance.models.workers import Claim, Heartbeat, Occurrence
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "Occurrence",
     "Replay",
     "RequestNote",
+    "RetentionRun",
 ]

@@ -22,11 +22,13 @@ class ComplianceRequest(models.Model):
     class Kind(models.TextChoices):
         DELETION = "deletion", "Deletion"
         EXPORT = "export", "Export"
+        RETENTION = "retention", "Retention run"
 
     class Origin(models.TextChoices):
         API = "api", "API"
         CONSOLE = "console", "Console"
         COMMAND = "command", "Command"
+        SCHEDULE = "schedule", "Schedule"
 
     class Status(models.TextChoices):
         ACCEPTED = "accepted", "Accepted"
@@ -52,6 +54,7 @@ class ComplianceRequest(models.Model):
     class Selector(models.TextChoices):
         UCI = "uci", "One chatter, by the UCI value"
         CONVERSATIONS = "conversations", "Conversations, by the platform's ids"
+        AGE = "age", "Conversations, by their last message"
 
     class WaitingFor(models.TextChoices):
         """Each ends by itself: no request waits for another person's request."""
@@ -122,6 +125,12 @@ class ComplianceRequest(models.Model):
     )
     cutoff_number = models.BigIntegerField(
         null=True, help_text="The highest conversation number of the chatbot when a deletion marked."
+    )
+    # A run can close millions: it works, and is verified, by slices. Null once it is complete.
+    slice = ArrayField(
+        models.BigIntegerField(),
+        null=True,
+        help_text="The conversations that a retention run under way has closed and not verified yet.",
     )
     waiting_for = models.CharField(
         max_length=16, choices=WaitingFor, null=True, help_text="Why a worker requeued it."
@@ -261,7 +270,9 @@ class ComplianceRequest(models.Model):
             ),
         ]
         constraints = [
-            models.CheckConstraint(name="request_kind_known", condition=Q(kind__in=["deletion", "export"])),
+            models.CheckConstraint(
+                name="request_kind_known", condition=Q(kind__in=["deletion", "export", "retention"])
+            ),
             models.CheckConstraint(
                 name="request_status_known",
                 condition=Q(
@@ -300,10 +311,15 @@ class ComplianceRequest(models.Model):
                 | Q(variable__isnull=True, uci_value__isnull=True, uci_digest__isnull=True),
             ),
             models.CheckConstraint(
+                name="request_retention_names_nobody",
+                condition=~Q(kind="retention") | Q(variable__isnull=True, conversation_digests__isnull=True),
+            ),
+            models.CheckConstraint(
                 name="request_open_names_somebody",
                 condition=~Q(status__in=["accepted", "on_hold", "processing"])
                 | Q(uci_value__isnull=False, uci_digest__isnull=False)
-                | Q(conversation_digests__isnull=False),
+                | Q(conversation_digests__isnull=False)
+                | Q(kind="retention"),
             ),
             models.CheckConstraint(
                 name="request_names_some_conversations",
@@ -346,6 +362,8 @@ class ComplianceRequest(models.Model):
     @property
     def selector(self) -> Selector:
         """The selector type; known even after the value is cleared."""
+        if self.kind == self.Kind.RETENTION:
+            return self.Selector.AGE
         return self.Selector.UCI if self.variable_id is not None else self.Selector.CONVERSATIONS
 
 

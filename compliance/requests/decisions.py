@@ -19,6 +19,7 @@ from compliance import notes
 from compliance.erasure import extracts
 from compliance.errors import Refused
 from compliance.models import ComplianceRequest
+from compliance.retention import policy
 from compliance.work import notify
 from compliance.work.outbox import announce
 
@@ -109,7 +110,7 @@ def reject(*, request_id: UUID, actor: str, reason: str | None = None, note: str
     """End a held request without carrying it out. Raises Refused (`not_found`, `not_held`)."""
     with _decide(Decision.REJECT, request_id, actor, reason, note) as request:
         _require_held(request)
-        _end(request, Status.REJECTED)
+        _end(request, Status.REJECTED, actor)
     return request
 
 
@@ -122,7 +123,7 @@ def cancel(*, request_id: UUID, actor: str, reason: str | None = None, note: str
         if request.status != Status.CANCELLED:
             if not is_cancellable(request):
                 raise Refused("not_cancellable", "The request has begun or is already final.")
-            _end(request, Status.CANCELLED)
+            _end(request, Status.CANCELLED, actor)
     return request
 
 
@@ -184,17 +185,17 @@ def needs_another(request: ComplianceRequest, actor: str) -> bool:
 
 def is_cancellable(request: ComplianceRequest) -> bool:
     waits = request.status in {Status.ACCEPTED, Status.ON_HOLD} and request.claim_id is None
-    has_marked = request.kind == Kind.DELETION and request.cutoff_at is not None
+    has_marked = request.kind != Kind.EXPORT and request.cutoff_at is not None
     return waits and not has_marked
 
 
 def is_retryable(request: ComplianceRequest) -> bool:
-    has_subject = request.uci_value is not None or request.conversation_digests is not None
-    return request.status == Status.FAILED and has_subject
+    names_somebody = request.uci_value is not None or request.conversation_digests is not None
+    return request.status == Status.FAILED and (names_somebody or request.kind == Kind.RETENTION)
 
 
 # The second half of `is_retryable`, for queries that do not read the subject.
-HAS_SUBJECT = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False)
+HAS_SUBJECT = Q(uci_value__isnull=False) | Q(conversation_digests__isnull=False) | Q(kind=Kind.RETENTION)
 
 
 def _party(actor: str) -> str:
@@ -242,10 +243,12 @@ def _require_held(request: ComplianceRequest) -> None:
         raise Refused("not_held", f"The request is {request.get_status_display().lower()}, not on hold.")
 
 
-def _end(request: ComplianceRequest, status: Status) -> None:
+def _end(request: ComplianceRequest, status: Status, actor: str) -> None:
     """Set a final state without carrying anything out, and clear the value."""
     request.status, request.hold_reason, request.uci_value = status, None, None
     field = "rejected_at" if status == Status.REJECTED else "cancelled_at"
     setattr(request, field, Now())
     request.save(update_fields=["status", "hold_reason", "uci_value", field])
+    if request.kind == Kind.RETENTION:
+        policy.set_back(request, actor=actor)
     announce([request.pk])

@@ -16,7 +16,7 @@ from chatbots.models import Bucket
 from common.db import array
 from common.storage import StorageError
 from compliance.errors import Refused
-from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy
+from compliance.models import ComplianceRequest, Export, ExportFile, LeftCopy, RetentionRun
 from conversations.models import DailyExtract
 
 Kind = ComplianceRequest.Kind
@@ -55,12 +55,14 @@ SELECT f.* FROM unnest(%s::bigint[]) AS ours(id)
 @dataclass(frozen=True)
 class Outcomes:
     """By the request's id, copied files by the export's: exports, the copies of uploaded files beside them, and the
-    exports and daily extracts that deletions left where they are. Some may have been removed since."""
+    exports and daily extracts that deletions left where they are. Some may have been removed since. `runs` are of
+    retention runs."""
 
     exports: Mapping[UUID, Export]
     copies: Mapping[int, Sequence[ExportFile]]
     kept: Mapping[UUID, Sequence[Export]]
     delivered: Mapping[UUID, Sequence[DailyExtract]]
+    runs: Mapping[UUID, RetentionRun]
 
 
 def read(requests: Collection[ComplianceRequest]) -> Outcomes:
@@ -79,6 +81,7 @@ def read(requests: Collection[ComplianceRequest]) -> Outcomes:
         copies=_copies(with_copies) if with_copies else {},
         kept=kept_exports(completed) if completed else {},
         delivered=_delivered(completed) if completed else {},
+        runs=_runs([request.pk for request in requests if request.kind == Kind.RETENTION]),
     )
 
 
@@ -102,7 +105,7 @@ def conversations_done(request: ComplianceRequest) -> int:
 
     While it is under way, those that it has erased itself: what another deletion erases counts there.
     """
-    if request.kind == ComplianceRequest.Kind.DELETION and request.status == ComplianceRequest.Status.COMPLETED:
+    if request.kind != ComplianceRequest.Kind.EXPORT and request.status == ComplianceRequest.Status.COMPLETED:
         return request.conversations_total
     return request.conversations
 
@@ -177,6 +180,13 @@ def _exports(requests: Collection[ComplianceRequest]) -> dict[UUID, Export]:
     if unknown:
         found |= {export.request_id: export for export in Export.objects.raw(_EXPORTS, [array(unknown)])}
     return found
+
+
+def _runs(request_ids: Collection[UUID]) -> dict[UUID, RetentionRun]:
+    if not request_ids:
+        return {}
+    runs = RetentionRun.objects.filter(request__in=request_ids)
+    return {run.request_id: run for run in runs if run.request_id}
 
 
 def _copies(export_ids: Collection[int]) -> dict[int, list[ExportFile]]:

@@ -171,6 +171,12 @@ class Conversation(models.Model):
                 name="conversation_log_closed",
                 condition=Q(started_at__gt=EARLIEST, deletion_request_id__isnull=False),
             ),
+            # Open ones in the order of their numbers: a retention run examines all of a chatbot's, in slices.
+            models.Index(
+                name="conversation_open",
+                fields=["chatbot", "id"],
+                condition=Q(deletion_request_id__isnull=True, started_at__gt=EARLIEST),
+            ),
             # Marked and not erased yet; empty when no deletion is running.
             models.Index(
                 name="conversation_marked",

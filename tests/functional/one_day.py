@@ -17,10 +17,11 @@ from compliance import worker
 from compliance.callbacks import dispatcher
 from compliance.callbacks.dispatcher import RECEIVERS
 from compliance.erasure import extracts, rows, verify
-from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation
+from compliance.models import Callback, Claim, ComplianceRequest, Export, ExportConversation, RetentionRun
 from compliance.requests import decisions
 from compliance.requests.preview import preview_many
 from compliance.requests.preview.subjects import Options
+from compliance.retention import policy
 from conversations import uploads
 from conversations.filtered_log import StateFilter
 from conversations.models import Conversation, DailyExtract, Identity, Message, UploadedFile, VariableValue
@@ -67,6 +68,7 @@ class Day:
             self.browsing,
             self.looking,
             self.being_watched,
+            self.retaining,
         ):
             with self.watch.step(f"{step.__name__}, {self.name}"):
                 step()
@@ -108,7 +110,7 @@ class Day:
         by_id = self.token.post("preview", {"conversation_ids": [f"{self.name} {number}" for number in range(100)]})
         assert by_id.json()["deletion"]["erased"]["conversations"] == 100
         chatters = [(value, "") for value in [*self.members[:50], "nobody", f"00{self.members[1].upper()} "]]
-        for kind in Kind:
+        for kind in (Kind.DELETION, Kind.EXPORT):
             found = preview_many(
                 chatbot=self.chatbot,
                 key="member_id",
@@ -354,6 +356,24 @@ class Day:
         prometheus = Client(headers={"authorization": f"Bearer {settings.METRICS_TOKEN}"})
         for query in ("", f"?chatbot={self.chatbot.slug}"):
             assert prometheus.get(f"/metrics{query}").status_code == 200
+
+    def retaining(self) -> None:
+        """A period's numbers, and a run of a day on which few are due."""
+        policy.forecast(self.chatbot, 1095)
+        with self.watch.paused():
+            RetentionRun.objects.filter(chatbot=self.chatbot).delete()
+            Chatbot.objects.filter(pk=self.chatbot.pk).update(retention_days=1095)
+            self.chatbot.refresh_from_db()
+            old = Conversation.objects.filter(chatbot=self.chatbot, deletion_request_id=None).order_by("pk")[:300]
+            Conversation.objects.filter(pk__in=[one.pk for one in old]).update(
+                started_at=timezone.now() - timedelta(days=1100), last_message_at=None
+            )
+        assert policy.file_due_runs() or policy.file_run(self.chatbot, actor="command")
+        assert not worker.drain(seconds=60)
+        with self.watch.paused():
+            run = RetentionRun.objects.select_related("request").get(chatbot=self.chatbot)
+            assert run.request
+            assert (run.request.status, run.request.conversations) == (Status.COMPLETED, 300)
 
     def _pages_of_the_change_log(self, request: ComplianceRequest) -> list[str]:
         asked: tuple[dict[str, Any], ...] = (

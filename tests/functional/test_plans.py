@@ -43,6 +43,11 @@ KNOWN = (
         "The filters of the console's log look at so many entries of the index at most.",
         even_with_statistics=True,
     ),
+    Known(
+        "count(*) FILTER (WHERE (c.started_at",
+        "A forecast looks at each open conversation, in slices.",
+        even_with_statistics=True,
+    ),
     # The sweep, once a minute, without locks that others wait for.
     Known('ORDER BY "compliance_export"."expires_at"', _A_THIRD),
     Known("ORDER BY d.expires_at", _A_THIRD),

@@ -48,8 +48,8 @@ exit codes: 0 nothing is left, 1 there is no such completed deletion, 3 somethin
             raise SystemExit(3)
 
     def _deletions(self, request_id: UUID | None) -> list[UUID]:
-        deletions = ComplianceRequest.objects.filter(
-            kind=ComplianceRequest.Kind.DELETION, status=ComplianceRequest.Status.COMPLETED
+        deletions = ComplianceRequest.objects.filter(status=ComplianceRequest.Status.COMPLETED).exclude(
+            kind=ComplianceRequest.Kind.EXPORT
         )
         if request_id is None:
             return list(deletions.order_by("seq").values_list("pk", flat=True))

@@ -1,0 +1,77 @@
+import sys
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+
+from chatbots.management.base import find_chatbot
+from chatbots.models import Chatbot
+from common.commands import TeachingCommand
+from compliance.retention import policy
+
+NOT_CONFIRMED = 3
+
+
+class Command(TeachingCommand):
+    help = (
+        "Set a chatbot's retention period: conversations are erased once their last message is older.\n"
+        "It cannot be undone for what was erased."
+    )
+    examples = """\
+Says first how many conversations the first run will erase, and changes nothing: to set the period, say it again with
+--confirm and that number. The first run starts 24 hours later, and can be cancelled until then (cancel_request).
+After that a run follows each night, after 03:00 in the chatbot's time zone. A longer one, or off, needs no --confirm.
+
+examples:
+  manage.py set_retention acme 365                    how many conversations it would erase
+  manage.py set_retention acme 365 --confirm 12041
+  manage.py set_retention acme off
+
+exit codes: 0 set, 1 there is no such chatbot, 2 the command line is wrong, 3 nothing set: confirm the number
+"""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        periods = ", ".join(map(str, Chatbot.RetentionDays.values))
+        parser.add_argument("slug", help="The chatbot.")
+        parser.add_argument("days", type=_days, help=f"Days after the last message: {periods}; or off.")
+        parser.add_argument(
+            "--confirm", type=int, metavar="NUMBER", help="The number of conversations that the first run will erase."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        chatbot, days = find_chatbot(options["slug"]), options["days"]
+        if days is not None and policy.needs_confirmation(chatbot, days):
+            found = policy.forecast(chatbot, days)
+            if options["confirm"] != found.first_run:
+                self.stdout.write(
+                    f"The first run, 24 hours after you set this, erases {_number(found.first_run, found)} "
+                    f"conversations; in the 30 days after it {_number(found.later, found)} more become due.\n"
+                    f"Nothing is set yet. To set it: --confirm {found.first_run}"
+                )
+                sys.exit(NOT_CONFIRMED)
+        try:
+            chatbot = policy.change_period(chatbot=chatbot, days=days, actor="command", confirmed=options["confirm"])
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages), returncode=2) from None
+        run = policy.waiting_first_run(chatbot)
+        label = "off" if days is None else f"{days} days"
+        self.stdout.write(f"{chatbot.slug}: retention {label}")
+        if run and run.request:
+            self.stdout.write(
+                f"first run: request {run.request_id}, not before {run.request.not_before:%Y-%m-%d %H:%M} UTC"
+            )
+
+
+def _days(text: str) -> int | None:
+    if text == "off":
+        return None
+    try:
+        return Chatbot.RetentionDays(int(text)).value
+    except ValueError:
+        periods = ", ".join(map(str, Chatbot.RetentionDays.values))
+        raise ArgumentTypeError(f"choose from {periods}, off") from None
+
+
+def _number(number: int, found: policy.Forecast) -> str:
+    return f"{number:,}" if found.is_whole else f"at least {number:,}"

@@ -1,0 +1,56 @@
+"""What is kept of each night's retention run."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from chatbots.models import Chatbot
+from compliance.models.requests import ComplianceRequest
+
+
+class RetentionRun(models.Model):
+    """A day's run of a chatbot: its request, or none where nothing was due.
+
+    The first run after the period was set or shortened was announced with its number, and waits a day. Cancelling it
+    sets the period back.
+    """
+
+    chatbot = models.ForeignKey(Chatbot, on_delete=models.PROTECT, related_name="retention_runs", db_index=False)
+    day = models.DateField(help_text="The day of the run in the chatbot's time zone.")
+    request = models.OneToOneField(
+        ComplianceRequest, on_delete=models.PROTECT, related_name="retention_run", null=True
+    )
+    retention_days = models.PositiveSmallIntegerField(choices=Chatbot.RetentionDays)
+    older_than = models.DateTimeField(help_text="Conversations whose last message is older are due.")
+    announced = models.PositiveIntegerField(
+        null=True, help_text="Of a first run: the number of conversations that was shown and confirmed."
+    )
+    previous_days = models.PositiveSmallIntegerField(
+        null=True, choices=Chatbot.RetentionDays, help_text="Of a first run: the period before, if there was one."
+    )
+    examined_number = models.BigIntegerField(
+        default=0, help_text="Conversations up to this number are either closed by this run or were not due."
+    )
+    left_out = models.PositiveIntegerField(
+        default=0, help_text="Conversations that were due and kept for an export that names them."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            # Two workers that sweep at once file one run. A first run has its own day and time.
+            models.UniqueConstraint(
+                name="retentionrun_once_a_day", fields=["chatbot", "day"], condition=Q(announced__isnull=True)
+            ),
+            models.CheckConstraint(
+                name="retentionrun_days_offered", condition=Q(retention_days__in=Chatbot.RetentionDays.values)
+            ),
+            models.CheckConstraint(
+                name="retentionrun_first_has_request",
+                condition=Q(request__isnull=False) | Q(announced__isnull=True, previous_days__isnull=True),
+            ),
+        ]
+        indexes = [models.Index(name="retentionrun_of_chatbot", fields=["chatbot", "-day", "-id"])]
+
+    def __str__(self) -> str:
+        return f"retention run {self.pk}"

@@ -1,0 +1,146 @@
+"""Which conversations of a chatbot are due: those whose last message is older than its period.
+
+A conversation without messages counts from its start, and so does one whose messages are all older than its start:
+an import can bring that about.
+"""
+
+import time
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from chatbots.models import Chatbot
+from common.db import array, execute, fetch, fetch_in_index_order, fetch_one
+from compliance.work.sql import NAMING, OPEN
+from conversations.models.conversations import EARLIEST
+
+# Open conversations that one statement examines, and closes at most: a few tenths of a second.
+SLICE = 2_500
+# An export that waits longer than this no longer keeps what it names.
+EXPORT_KEEPS_DAYS = 30
+
+# Of a conversation `c`. The start alone rules out most of the young ones.
+_IS_DUE = "(c.started_at < %(older_than)s AND greatest(c.last_message_at, c.started_at) < %(older_than)s)"
+
+# In the order of the index of open conversations. By its last condition, PostgreSQL uses that for nothing else, and
+# by the order of the chatbots, no other one here.
+_OPEN_ONES = """
+FROM conversations_conversation
+WHERE chatbot_id = ANY(%(chatbots)s::bigint[]) AND deletion_request_id IS NULL AND started_at > %(earliest)s
+"""
+_NEXT = f"""
+(SELECT id, started_at, last_message_at {_OPEN_ONES} AND id > %(after)s
+  ORDER BY chatbot_id, id LIMIT %(most)s) AS c
+"""
+_NEWEST = f"SELECT id {_OPEN_ONES} ORDER BY chatbot_id DESC, id DESC LIMIT 1"
+_EXAMINE = f"SELECT id, {_IS_DUE} FROM {_NEXT}"
+_COUNT = f"SELECT count(*) FILTER (WHERE {_IS_DUE}), max(id) FROM {_NEXT}"
+# What intake or a deletion has locked is left for the next run: it is in use, so it may not be due any more.
+_LOCK = f"""
+SELECT id FROM conversations_conversation AS c
+ WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s AND deletion_request_id IS NULL AND {_IS_DUE}
+ ORDER BY id
+   FOR UPDATE SKIP LOCKED
+"""
+_CLOSE = """
+UPDATE conversations_conversation SET deletion_request_id = %(request)s
+ WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s
+"""
+
+# Exports that have not ended, or can be retried. OFFSET 0 keeps PostgreSQL at look-ups.
+_IS_OWED = f"""
+kind = 'export' AND status IN {OPEN} AND received_at > statement_timestamp() - make_interval(days => %(keeps)s)
+"""
+_OWED = f"""
+SELECT i.conversation_id
+  FROM (SELECT conversation_id, variable_id, digest FROM conversations_identity
+         WHERE conversation_id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s OFFSET 0) AS i
+ WHERE EXISTS (SELECT FROM compliance_compliancerequest
+                WHERE variable_id = i.variable_id AND uci_digest = i.digest AND uci_value IS NOT NULL
+                  AND {_IS_OWED} OFFSET 0)
+ UNION
+SELECT c.id
+  FROM (SELECT id, external_id_digest FROM conversations_conversation
+         WHERE id = ANY(%(numbers)s::bigint[]) AND chatbot_id = %(chatbot)s OFFSET 0) AS c
+ WHERE EXISTS (SELECT FROM {NAMING} AS by_ids WHERE {_IS_OWED})
+"""
+
+
+class Examined(NamedTuple):
+    """Those that are due among some open conversations, and the last number of all of these."""
+
+    due: list[int]
+    last: int
+
+
+class Closed(NamedTuple):
+    numbers: list[int]
+    left_out: int
+
+
+class Count(NamedTuple):
+    """How many conversations are due; `is_whole` is false if the time was over before all were counted."""
+
+    number: int
+    is_whole: bool
+
+
+def newest_number(chatbot_id: int) -> int:
+    """Return the highest number of the chatbot's open conversations, 0 if there is none."""
+    found = fetch_in_index_order(_NEWEST, _open_ones(chatbot_id))
+    return int(found[0][0]) if found else 0
+
+
+def examine(*, chatbot_id: int, older_than: datetime, after: int, last: int) -> Examined | None:
+    """Return what is due of the next SLICE open conversations, above `after` and up to `last`; None if none is left.
+
+    Outside a transaction.
+    """
+    values = {**_open_ones(chatbot_id), "older_than": older_than, "after": after, "most": SLICE}
+    found = [(number, is_due) for number, is_due in fetch_in_index_order(_EXAMINE, values) if number <= last]
+    if not found:
+        return None
+    return Examined([number for number, is_due in found if is_due], max(number for number, _ in found))
+
+
+def close(numbers: Collection[int], *, request_id: UUID, chatbot_id: int, older_than: datetime) -> Closed:
+    """Close those of these conversations that are due still, in the caller's transaction."""
+    if not numbers:
+        return Closed([], 0)
+    values = {"chatbot": chatbot_id, "older_than": older_than, "request": request_id}
+    locked = [number for (number,) in fetch(_LOCK, {**values, "numbers": array(numbers)})]
+    kept = _left_out(chatbot_id, locked)
+    closing = [number for number in locked if number not in kept]
+    execute(_CLOSE, {**values, "numbers": array(closing)})
+    return Closed(closing, len(kept))
+
+
+def count(chatbot: Chatbot, older_than: datetime, *, seconds: float | None = None) -> Count:
+    """Count what is due, also what an export keeps for now; for `seconds` at most."""
+    end = None if seconds is None else time.monotonic() + seconds
+    number, after = 0, 0
+    values = {**_open_ones(chatbot.pk), "older_than": older_than, "most": 20 * SLICE}
+    while True:
+        [(due, reached)] = fetch_in_index_order(_COUNT, {**values, "after": after})
+        if reached is None:
+            return Count(number, is_whole=True)
+        number, after = number + due, reached
+        if end is not None and time.monotonic() > end:
+            return Count(number, is_whole=False)
+
+
+def any_due(chatbot_id: int, older_than: datetime) -> bool:
+    """Return whether anything is due, at once where there is something."""
+    statement = f"SELECT EXISTS (SELECT FROM (SELECT started_at, last_message_at {_OPEN_ONES}) AS c WHERE {_IS_DUE})"
+    return fetch_one(statement, {**_open_ones(chatbot_id), "older_than": older_than}) == (True,)
+
+
+def _open_ones(chatbot_id: int) -> dict[str, Any]:
+    return {"chatbots": array([chatbot_id]), "earliest": EARLIEST}
+
+
+def _left_out(chatbot_id: int, numbers: Collection[int]) -> set[int]:
+    """Return the conversations that stay for now, whatever their age. What else may keep one is asked here."""
+    values = {"chatbot": chatbot_id, "numbers": array(numbers), "keeps": EXPORT_KEEPS_DAYS}
+    return {number for (number,) in fetch(_OWED, values)}

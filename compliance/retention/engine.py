@@ -1,0 +1,120 @@
+"""Carry out a retention run: close what is due and erase it, slice by slice, by the steps of a deletion.
+
+A run can name millions of conversations. So it closes at most `due.SLICE` at a time; each slice is erased in chunks
+and verified at every store before the next one is closed, and no statement grows with the run
+(`compliance.erasure.scope`). The conversations of the slice stand in the request, what was examined in the run's row,
+both written with the mark: after a kill the next claim goes on there.
+
+Nothing keeps intake out: a document locks the row of its conversation before anything of it is stored. So either it
+comes first, and the conversation is not due any more, or it finds the mark and is refused.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Coalesce
+
+from compliance.erasure import ledger
+from compliance.erasure.engine import ErasureRun, Found
+from compliance.erasure.marking import Marked
+from compliance.errors import StepFailed
+from compliance.models import ComplianceRequest
+from compliance.retention import due
+from compliance.work.claims import HeldClaim
+from compliance.work.outbox import log
+from compliance.work.transitions import completion, requeue
+
+HoldReason = ComplianceRequest.HoldReason
+Status = ComplianceRequest.Status
+WaitingFor = ComplianceRequest.WaitingFor
+
+# More than was announced by this part needs an approval: meanwhile something else may have changed than time alone.
+TOLERANCE = 0.1
+_COUNT_SECONDS = 20.0
+
+
+def run(held: HeldClaim, *, deadline: float) -> None:
+    """Carry out the claim's retention run until `deadline`, a `time.monotonic()` value; then it is requeued.
+
+    Raises ClaimLost.
+    """
+    [request_id] = held.request_ids
+    request = ComplianceRequest.objects.select_related("chatbot", "retention_run").get(pk=request_id)
+    if request.cutoff_at is None:
+        if _exceeds_announcement(request):
+            requeue.hold(held, {request_id: HoldReason.TOO_MANY_CONVERSATIONS}, pending={})
+            return
+        _begin(held, request)
+    else:
+        with held.transaction():
+            ComplianceRequest.objects.filter(pk=request_id).update(status=Status.PROCESSING)
+    marked = Marked([request_id], new={request_id}, leaves_rows=True, chatbot_ids={request.chatbot_id})
+    _RetentionErasure(held, marked, deadline).run()
+
+
+def _exceeds_announcement(request: ComplianceRequest) -> bool:
+    announced = request.retention_run.announced
+    if announced is None or HoldReason.TOO_MANY_CONVERSATIONS in request.approved_holds:
+        return False
+    found = due.count(request.chatbot, request.retention_run.older_than, seconds=_COUNT_SECONDS)
+    return found.number > announced * (1 + TOLERANCE)
+
+
+def _begin(held: HeldClaim, request: ComplianceRequest) -> None:
+    """Fix the scope: conversations that are stored by now. Later ones are for the next run."""
+    with held.transaction() as now:
+        ComplianceRequest.objects.filter(pk=request.pk).update(
+            status=Status.PROCESSING,
+            started_at=Coalesce("started_at", now),
+            cutoff_at=now,
+            cutoff_number=due.newest_number(request.chatbot_id),
+            slice=[],
+        )
+        log("request.started", [(request.pk, request.chatbot_id, {})])
+
+
+class _RetentionErasure(ErasureRun):
+    """An ErasureRun of one request that closes the next slice each time that nothing of the last one is left."""
+
+    def _read_ledger(self, clean: Sequence[UUID]) -> dict[UUID, ledger.Entry]:
+        return ledger.read_runs(clean)
+
+    def _complete(self, entries: Mapping[UUID, ledger.Entry]) -> Found:
+        if not entries or self._close_next():
+            return {}
+        try:
+            ledger.write(list(entries.values()))
+        except StepFailed as failure:
+            self._fail(dict.fromkeys(entries, failure))
+            return {}
+        with self._held.transaction() as now:
+            ComplianceRequest.objects.filter(pk__in=entries).update(slice=None)
+            completion.complete(self._held, list(entries), now)
+            self._drop(list(entries))
+            self._held.release()
+        return {}
+
+    def _close_next(self) -> bool:
+        """Close the next slice, or requeue the run past the deadline; return False if nothing is left to close."""
+        [request_id] = self._active
+        request = ComplianceRequest.objects.select_related("retention_run").get(pk=request_id)
+        run = request.retention_run
+        of_run: dict[str, Any] = {"chatbot_id": request.chatbot_id, "older_than": run.older_than}
+        while examined := due.examine(after=run.examined_number, last=request.cutoff_number or 0, **of_run):
+            with self._held.transaction():
+                closed = due.close(examined.due, request_id=request_id, **of_run)
+                run.examined_number = examined.last
+                run.left_out += closed.left_out
+                run.save(update_fields=["examined_number", "left_out"])
+                ComplianceRequest.objects.filter(pk=request_id).update(
+                    slice=closed.numbers, conversations_total=F("conversations_total") + len(closed.numbers)
+                )
+            if closed.numbers:
+                return True
+            if time.monotonic() > self._deadline:
+                self._requeue([request_id], WaitingFor.TURN)
+                return True
+        return False

@@ -1,0 +1,254 @@
+"""Conversation Data Retention: a chatbot's period, and the runs that follow from it.
+
+The first sweep after RUNS_AT in the chatbot's time zone files one run a day (`file_due_runs`). Setting or shortening
+the period files the first run at once, announced with its number; it waits FIRST_RUN_WAITS, and no other run is filed
+meanwhile. Cancelling or rejecting it sets the period back (`set_back`).
+"""
+
+from datetime import date, datetime, time, timedelta
+from typing import NamedTuple, cast
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from chatbots import changelog
+from chatbots.models import Chatbot
+from common.db import fetch
+from compliance.models import ComplianceRequest, RetentionRun
+from compliance.retention import due
+from compliance.work import notify
+from compliance.work.outbox import announce
+
+Status = ComplianceRequest.Status
+
+RUNS_AT = time(3)
+FIRST_RUN_WAITS = timedelta(hours=24)
+FORECAST = timedelta(days=30)
+# How long a page waits for the numbers.
+_COUNT_SECONDS = 3.0
+
+_NOW = "SELECT statement_timestamp()"
+_OPEN = [Status.ACCEPTED, Status.ON_HOLD, Status.PROCESSING]
+_CHATBOTS = """
+SELECT c.id, c.timezone, statement_timestamp()
+  FROM chatbots_chatbot c
+ WHERE c.retention_days IS NOT NULL
+   AND NOT EXISTS (SELECT FROM compliance_retentionrun run
+                     LEFT JOIN compliance_compliancerequest r ON r.id = run.request_id
+                    WHERE run.chatbot_id = c.id
+                      AND run.day >= (statement_timestamp() AT TIME ZONE c.timezone)::date
+                      -- One that was announced and cancelled is of a period that does not hold.
+                      AND (run.announced IS NULL OR r.status NOT IN ('cancelled', 'rejected')))
+ ORDER BY c.id
+"""
+
+
+class NotFiled(Exception):
+    """No run was filed. Says why, and what comes next."""
+
+
+class Forecast(NamedTuple):
+    """What a period would erase in its first run, and by FORECAST later. `is_whole`: see `due.Count`."""
+
+    first_run: int
+    later: int
+    is_whole: bool
+
+
+def forecast(chatbot: Chatbot, days: int) -> Forecast:
+    """Count what the first run of this period would erase, and how many more become due within FORECAST."""
+    first_run_at = timezone.now() + FIRST_RUN_WAITS
+    first = due.count(chatbot, first_run_at - timedelta(days=days), seconds=_COUNT_SECONDS)
+    later = due.count(chatbot, first_run_at + FORECAST - timedelta(days=days), seconds=_COUNT_SECONDS)
+    return Forecast(first.number, max(later.number - first.number, 0), is_whole=first.is_whole and later.is_whole)
+
+
+def change_period(*, chatbot: Chatbot, days: int | None, actor: str, confirmed: int | None = None) -> Chatbot:
+    """Set the period in days, or None for none, and return the chatbot.
+
+    A shorter period than before, or the first one, needs `confirmed`: the number that `forecast` has shown for the
+    first run, which this files. A longer one, or none, ends a run that waits.
+    Raises ValidationError (`retention_days`, `confirmed`).
+    """
+    if days is not None and days not in Chatbot.RetentionDays.values:
+        raise ValidationError({"retention_days": "Choose one of the periods."})
+    if days is not None and timedelta(days=days) <= settings.HOSTED_FILE_DAYS:
+        detail = f"Hosted files are kept for {settings.HOSTED_FILE_DAYS.days} days (HOSTED_FILE_DAYS): choose longer."
+        raise ValidationError({"retention_days": detail})
+    with transaction.atomic():
+        current = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot.pk)
+        before = current.retention_days
+        if days == before:
+            return current
+        is_first = days is not None and needs_confirmation(current, days)
+        if is_first and confirmed is None:
+            raise ValidationError({"confirmed": "Type the number of conversations that the first run will erase."})
+        waiting = waiting_first_run(current)
+        _cancel_waiting(current, actor)
+        current.retention_days = days
+        current.save(update_fields=["retention_days"])
+        data = {"setting": "retention_days", "value": days}
+        changelog.record("chatbot.changed", chatbot_id=current.pk, actor=actor, data=data)
+        if is_first:
+            # Of two changes in a row the first has not erased anything: what was before it still holds.
+            _file_first(current, confirmed or 0, waiting.previous_days if waiting else before, actor)
+            notify.notify_workers_after_commit()
+    return current
+
+
+def needs_confirmation(chatbot: Chatbot, days: int) -> bool:
+    """Return whether this period is the chatbot's first one, or shorter than the present one."""
+    return chatbot.retention_days is None or days < chatbot.retention_days
+
+
+def count_due(chatbot: Chatbot) -> int | None:
+    """Return how many conversations are due now; None without a period."""
+    if chatbot.retention_days is None:
+        return None
+    return due.count(chatbot, _now() - timedelta(days=chatbot.retention_days)).number
+
+
+def file_due_runs() -> int:
+    """File today's run for each chatbot whose time has come, and return how many. Called by every sweep."""
+    filed = 0
+    for chatbot_id, zone, now in fetch(_CHATBOTS):
+        if is_time(ZoneInfo(zone), now):
+            filed += _file_if_due(chatbot_id, actor="worker") is not None
+    return filed
+
+
+def is_time(zone: ZoneInfo, now: datetime) -> bool:
+    """Return whether the run of the day may begin. Where clocks skip RUNS_AT, it is when they have."""
+    return now.astimezone(zone).time() >= RUNS_AT
+
+
+def file_run(chatbot: Chatbot, *, actor: str) -> ComplianceRequest | None:
+    """File today's run now, and return its request; None if nothing is due.
+
+    Raises NotFiled if retention is off, a run waits or is under way, or today's was filed already.
+    """
+    if chatbot.retention_days is None:
+        raise NotFiled("Retention is off. Set a period with set_retention, or in the console.")
+    if run := _under_way(chatbot):
+        raise NotFiled(f"A run waits or is under way: request {run.request_id}.")
+    day = _today(chatbot)
+    if RetentionRun.objects.filter(chatbot=chatbot, day=day, announced=None, request__isnull=False).exists():
+        raise NotFiled(f"The run of {day} was filed already. The next one follows tomorrow.")
+    return _file_if_due(chatbot.pk, actor=actor)
+
+
+def waiting_first_run(chatbot: Chatbot) -> RetentionRun | None:
+    """Return the announced first run while it has not begun, with its request."""
+    runs = RetentionRun.objects.filter(chatbot=chatbot, announced__isnull=False, request__status__in=_OPEN)
+    return runs.filter(request__cutoff_at=None).select_related("request").first()
+
+
+def latest_run(chatbot: Chatbot) -> RetentionRun | None:
+    """Return the newest run, with its request."""
+    return RetentionRun.objects.filter(chatbot=chatbot).select_related("request").order_by("-day", "-pk").first()
+
+
+def set_back(request: ComplianceRequest, *, actor: str) -> None:
+    """Set the period back to what it was before this first run was announced, in the transaction that ends it.
+
+    Does nothing for another request, or if the period was changed since.
+    """
+    run = RetentionRun.objects.filter(request=request, announced__isnull=False).first()
+    if run is None:
+        return
+    chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=request.chatbot_id)
+    if chatbot.retention_days != run.retention_days:
+        return
+    chatbot.retention_days = run.previous_days
+    chatbot.save(update_fields=["retention_days"])
+    data = {"setting": "retention_days", "value": run.previous_days}
+    changelog.record("chatbot.changed", chatbot_id=chatbot.pk, actor=actor, data=data)
+
+
+def _file_if_due(chatbot_id: int, *, actor: str) -> ComplianceRequest | None:
+    """File today's run unless there is one. Return its request, None also if another worker was first."""
+    try:
+        with transaction.atomic():
+            chatbot = Chatbot.objects.select_for_update(no_key=True).get(pk=chatbot_id)
+            if chatbot.retention_days is None or _under_way(chatbot):
+                return None
+            older_than = _now() - timedelta(days=chatbot.retention_days)
+            request = None
+            if due.any_due(chatbot_id, older_than):
+                request = _file(chatbot, origin=ComplianceRequest.Origin.SCHEDULE, actor=actor)
+                notify.notify_workers_after_commit()
+            RetentionRun.objects.filter(chatbot=chatbot, day=_today(chatbot), request=None).delete()
+            RetentionRun.objects.create(
+                chatbot=chatbot,
+                day=_today(chatbot),
+                request=request,
+                retention_days=chatbot.retention_days,
+                older_than=older_than,
+            )
+    except IntegrityError:
+        return None
+    return request
+
+
+def _file_first(chatbot: Chatbot, announced: int, previous_days: int | None, actor: str) -> None:
+    starts_at = _now() + FIRST_RUN_WAITS
+    days = chatbot.retention_days or 0
+    RetentionRun.objects.create(
+        chatbot=chatbot,
+        day=starts_at.astimezone(ZoneInfo(chatbot.timezone)).date(),
+        request=_file(chatbot, origin=ComplianceRequest.Origin.CONSOLE, actor=actor, not_before=starts_at),
+        retention_days=days,
+        older_than=starts_at - timedelta(days=days),
+        announced=announced,
+        previous_days=previous_days,
+    )
+
+
+def _file(
+    chatbot: Chatbot, *, origin: ComplianceRequest.Origin, actor: str, not_before: datetime | None = None
+) -> ComplianceRequest:
+    request = ComplianceRequest.objects.create(
+        id=uuid7(),
+        chatbot=chatbot,
+        kind=ComplianceRequest.Kind.RETENTION,
+        lane=ComplianceRequest.Lane.LARGE,
+        origin=origin,
+        filed_by=actor,
+        not_before=not_before,
+        due_at=(not_before or _now()) + settings.DUE_DAYS,
+    )
+    data = {"kind": str(request.kind), "origin": str(origin)}
+    # Not `record`: a worker may not read the change log.
+    entry = changelog.entry("request.accepted", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor, data=data)
+    changelog.record_all([entry])
+    return request
+
+
+def _under_way(chatbot: Chatbot) -> RetentionRun | None:
+    runs = RetentionRun.objects.filter(chatbot=chatbot, request__status__in=_OPEN)
+    return runs.order_by("-day", "-pk").first()
+
+
+def _cancel_waiting(chatbot: Chatbot, actor: str) -> None:
+    """Cancel the runs that have not begun: they are of a period that no longer holds."""
+    waiting = ComplianceRequest.objects.select_for_update().filter(
+        chatbot=chatbot, kind=ComplianceRequest.Kind.RETENTION, status__in=_OPEN, cutoff_at=None, claim=None
+    )
+    for request in waiting:
+        request.status, request.hold_reason, request.cancelled_at = Status.CANCELLED, None, _now()
+        request.save(update_fields=["status", "hold_reason", "cancelled_at"])
+        changelog.record("request.cancelled", chatbot_id=chatbot.pk, request_id=request.pk, actor=actor)
+        announce([request.pk])
+
+
+def _today(chatbot: Chatbot) -> date:
+    return _now().astimezone(ZoneInfo(chatbot.timezone)).date()
+
+
+def _now() -> datetime:
+    [(now,)] = fetch(_NOW)
+    return cast("datetime", now)

@@ -1,0 +1,239 @@
+"""The period of a chatbot, the announced first run, and the run of each night."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.management import call_command
+from django.utils import timezone
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance import worker
+from compliance.models import ComplianceRequest, RetentionRun
+from compliance.requests import decisions
+from compliance.retention import policy
+from tests.compliance.conftest import Drain
+from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for, run_of
+
+Status = ComplianceRequest.Status
+Hold = ComplianceRequest.HoldReason
+
+pytestmark = pytest.mark.django_db
+
+
+def period_of(chatbot: Chatbot) -> int | None:
+    return Chatbot.objects.get(pk=chatbot.pk).retention_days
+
+
+def set_period(chatbot: Chatbot, days: int | None, confirmed: int | None = None) -> None:
+    policy.change_period(chatbot=chatbot, days=days, actor="user:7", confirmed=confirmed)
+
+
+def first_run(chatbot: Chatbot) -> ComplianceRequest:
+    run = policy.waiting_first_run(chatbot)
+    assert run is not None
+    assert run.request is not None
+    return run.request
+
+
+def begin_now(request: ComplianceRequest) -> None:
+    """As if the day that a first run waits were over."""
+    ComplianceRequest.objects.filter(pk=request.pk).update(not_before=ago(0))
+
+
+def test_the_forecast_counts_the_first_run_and_the_month_after_it(chatbot: Chatbot, neighbour: Chatbot) -> None:
+    for days in (400, 89.5, 80, 61, 50, 1):
+        conversation_aged(chatbot, days)
+    conversation_aged(neighbour, 400)
+
+    found = policy.forecast(chatbot, 90)
+
+    assert found == policy.Forecast(first_run=2, later=2, is_whole=True), "It runs tomorrow, and a month later."
+
+
+def test_the_first_run_waits_a_day_and_then_erases(chatbot: Chatbot, drain: Drain) -> None:
+    old, young = conversation_aged(chatbot, 91), conversation_aged(chatbot, 80)
+    with pytest.raises(ValidationError, match="Type the number"):
+        set_period(chatbot, 90)
+    assert period_of(chatbot) is None
+
+    set_period(chatbot, 90, confirmed=1)
+    request = first_run(chatbot)
+    drain()
+    worker.sweep()
+
+    request.refresh_from_db()
+    assert (request.status, request.filed_by, request.hold_reason) == (Status.ACCEPTED, "user:7", None)
+    assert timedelta(hours=23) < (request.not_before or ago(0)) - timezone.now() <= timedelta(hours=24)
+    assert ComplianceRequest.objects.count() == 1, "No other run is filed meanwhile."
+    begin_now(request)
+    drain()
+    assert deleted(old, young) == [True, False]
+    logged = ChangeLogEntry.objects.filter(event="chatbot.changed").values_list("data", flat=True)
+    assert list(logged) == [{"setting": "retention_days", "value": 90}]
+
+
+def test_cancelling_the_first_run_sets_the_period_back(chatbot: Chatbot, drain: Drain) -> None:
+    old = conversation_aged(chatbot, 400)
+    keep_for(chatbot, 730)
+    set_period(chatbot, 90, confirmed=1)
+
+    decisions.cancel(request_id=first_run(chatbot).pk, actor="user:8")
+
+    assert period_of(chatbot) == 730
+    assert policy.waiting_first_run(chatbot) is None
+    drain()
+    assert deleted(old) == [False]
+
+
+def test_a_second_change_takes_the_place_of_the_first(chatbot: Chatbot) -> None:
+    keep_for(chatbot, 1095)
+    set_period(chatbot, 365, confirmed=0)
+    typed_wrong = first_run(chatbot)
+
+    set_period(chatbot, 90, confirmed=0)
+
+    typed_wrong.refresh_from_db()
+    assert typed_wrong.status == Status.CANCELLED
+    assert period_of(chatbot) == 90
+    decisions.cancel(request_id=first_run(chatbot).pk, actor="user:8")
+    assert period_of(chatbot) == 1095, "365 days never erased anything."
+
+
+@pytest.mark.parametrize("days", [None, 365])
+def test_a_longer_period_or_none_ends_a_run_that_waits(chatbot: Chatbot, days: int | None) -> None:
+    set_period(chatbot, 90, confirmed=0)
+    request = first_run(chatbot)
+
+    set_period(chatbot, days)
+
+    request.refresh_from_db()
+    assert (request.status, period_of(chatbot)) == (Status.CANCELLED, days)
+    assert policy.waiting_first_run(chatbot) is None
+
+
+@pytest.mark.parametrize(("stored", "is_held"), [(11, False), (12, True)])
+def test_a_first_run_over_a_tenth_more_than_confirmed_is_held(
+    chatbot: Chatbot, drain: Drain, stored: int, *, is_held: bool
+) -> None:
+    set_period(chatbot, 90, confirmed=10)
+    for _ in range(stored):
+        conversation_aged(chatbot, 91)
+    request = first_run(chatbot)
+    begin_now(request)
+
+    drain()
+
+    request.refresh_from_db()
+    if not is_held:
+        assert (request.status, request.conversations) == (Status.COMPLETED, stored)
+        return
+    assert (request.status, request.hold_reason) == (Status.ON_HOLD, Hold.TOO_MANY_CONVERSATIONS)
+    decisions.approve(request_id=request.pk, actor="user:8")
+    drain()
+    request.refresh_from_db()
+    assert (request.status, request.conversations) == (Status.COMPLETED, stored)
+
+
+def test_rejecting_a_held_first_run_sets_the_period_back(chatbot: Chatbot, drain: Drain) -> None:
+    set_period(chatbot, 90, confirmed=0)
+    old = conversation_aged(chatbot, 91)
+    request = first_run(chatbot)
+    begin_now(request)
+    drain()
+
+    decisions.reject(request_id=request.pk, actor="user:8")
+
+    assert (period_of(chatbot), deleted(old)) == (None, [False])
+
+
+def test_each_night_has_one_run(chatbot: Chatbot, neighbour: Chatbot, drain: Drain) -> None:
+    keep_for(chatbot, 90)
+    keep_for(neighbour, 90)
+    Chatbot.objects.update(timezone=_zone_in_the_morning())
+    old = conversation_aged(chatbot, 91)
+    young = conversation_aged(neighbour, 89)
+
+    for _ in range(3):
+        worker.sweep()
+        drain()
+
+    assert deleted(old, young) == [True, False]
+    runs = RetentionRun.objects.order_by("chatbot")
+    assert [(run.chatbot, run.request is not None) for run in runs] == [(chatbot, True), (neighbour, False)]
+    assert runs[0].request is not None
+    assert (runs[0].request.origin, runs[0].request.filed_by) == ("schedule", "worker")
+
+
+def test_a_cancelled_run_of_the_night_keeps_the_period(chatbot: Chatbot, drain: Drain) -> None:
+    old = conversation_aged(chatbot, 91)
+    request = file_run(chatbot)
+    decisions.cancel(request_id=request.pk, actor="user:8")
+    Chatbot.objects.update(timezone=_zone_in_the_morning())
+    worker.sweep()
+    drain()
+    assert (period_of(chatbot), deleted(old), RetentionRun.objects.count()) == (90, [False], 1)
+
+
+def test_a_night_without_three_o_clock_has_its_run() -> None:
+    """In Helsinki clocks go from 03:00 to 04:00 on 29 March 2026."""
+    helsinki = ZoneInfo("Europe/Helsinki")
+    assert not policy.is_time(helsinki, datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC))
+    assert policy.is_time(helsinki, datetime(2026, 3, 29, 1, 0, tzinfo=UTC))
+    assert not policy.is_time(helsinki, datetime(2026, 3, 28, 22, 0, tzinfo=UTC)), "midnight"
+
+
+def test_before_three_o_clock_nothing_is_filed(chatbot: Chatbot) -> None:
+    keep_for(chatbot, 90)
+    conversation_aged(chatbot, 91)
+    Chatbot.objects.update(timezone=_zone_where_it_is(hour=1))
+
+    worker.sweep()
+
+    assert not RetentionRun.objects.exists()
+
+
+def test_a_run_is_filed_by_hand_once_a_day(chatbot: Chatbot, capsys: pytest.CaptureFixture[str]) -> None:
+    def apply(*arguments: str) -> tuple[int, str]:
+        try:
+            call_command("apply_retention", *arguments)
+            code = 0
+        except SystemExit as end:
+            code = int(str(end.code))
+        return code, capsys.readouterr().out
+
+    conversation_aged(chatbot, 91)
+    assert apply("acme") == (3, "acme: Retention is off. Set a period with set_retention, or in the console.\n")
+    keep_for(chatbot, 90)
+    assert apply("acme", "--dry-run") == (0, "acme: 1 conversations are due\n")
+    assert not RetentionRun.objects.exists()
+    assert apply("--all")[1].startswith("acme: filed as request ")
+    assert apply("acme")[0] == 3
+
+
+def test_set_retention_says_the_number_before_it_sets_anything(
+    chatbot: Chatbot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conversation_aged(chatbot, 91)
+    with pytest.raises(SystemExit) as end:
+        call_command("set_retention", "acme", "90")
+    assert end.value.code == 3
+    assert "--confirm 1" in capsys.readouterr().out
+    assert period_of(chatbot) is None
+
+    call_command("set_retention", "acme", "90", "--confirm", "1")
+    assert (period_of(chatbot), run_of(first_run(chatbot)).announced) == (90, 1)
+    call_command("set_retention", "acme", "off")
+    assert (period_of(chatbot), policy.waiting_first_run(chatbot)) == (None, None)
+
+
+def _zone_in_the_morning() -> str:
+    return _zone_where_it_is(hour=12)
+
+
+def _zone_where_it_is(*, hour: int) -> str:
+    """Return a time zone in which it is about this hour now."""
+    ahead = (hour - timezone.now().hour + 12) % 24 - 12
+    # In these names east is negative.
+    return f"Etc/GMT{-ahead:+d}"

@@ -1,0 +1,224 @@
+"""A retention run, from filing to completion, with the workers' own functions in this process."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.erasure import ledger, rows, verify
+from compliance.models import ComplianceRequest, Export
+from compliance.requests.selectors import ByConversations, ByUci
+from compliance.requests.submit import submit
+from compliance.retention import due
+from compliance.work import claims
+from conversations.intake import store
+from conversations.models import Conversation, ErasedChatter, Identity, Message, UploadedFile
+from tests import factories
+from tests.compliance.conftest import Drain
+from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, run_of
+from tests.conversations.documents import parsed
+
+Status = ComplianceRequest.Status
+Kind = ComplianceRequest.Kind
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_erases_what_is_due_and_nothing_younger(
+    chatbot: Chatbot, neighbour: Chatbot, drain: Drain, storage: ObjectStorage
+) -> None:
+    old = conversation_aged(chatbot, 91, user_name="Ada", csat_comment="quick", score="7.5", channel="whatsapp")
+    never_answered = conversation_aged(chatbot, 91, "43", messages=0, last_message_at=None)
+    imported = conversation_aged(chatbot, 91, "44", last_message_at=ago(500))
+    young = [
+        conversation_aged(chatbot, 89),
+        conversation_aged(chatbot, 400, last_message_at=ago(1)),
+        conversation_aged(chatbot, 1, last_message_at=ago(400)),
+        conversation_aged(neighbour, 91),
+    ]
+    messages = list(Message.objects.filter(conversation__in=young).order_by("pk").values())
+    request = file_run(chatbot)
+
+    drain()
+
+    assert deleted(old, never_answered, imported, *young) == [True] * 3 + [False] * 4
+    assert list(Message.objects.order_by("pk").values()) == messages
+    old.refresh_from_db()
+    assert (old.deletion_request_id, old.user_name, old.csat_comment) == (request.pk, None, None)
+    assert (str(old.score), old.channel, old.external_id_digest is not None) == ("7.5", "whatsapp", True)
+    request.refresh_from_db()
+    assert (request.status, request.result, request.slice) == (Status.COMPLETED, "done", None)
+    counted = (request.conversations_total, request.conversations, request.messages, request.identities)
+    assert counted == (3, 3, 4, 3)
+    assert not ErasedChatter.objects.exists(), "Nobody is remembered as erased."
+    assert not verify.audit([request.pk]).left
+    events = ChangeLogEntry.objects.filter(request_id=request.pk).order_by("pk").values_list("event", flat=True)
+    assert list(events) == ["request.accepted", "request.started", "request.completed"]
+    [key] = storage.keys(ledger.PREFIX)
+    [line] = json.loads(storage.read(key))["erased"]
+    assert line == {
+        "request_id": str(request.pk),
+        "chatbot": str(chatbot.public_id),
+        "older_than": run_of(request).older_than.isoformat(),
+    }
+
+
+def test_later_documents_are_refused_for_what_it_erased_only(chatbot: Chatbot, drain: Drain) -> None:
+    conversation_aged(chatbot, 91, external_id="c-old")
+    file_run(chatbot)
+    drain()
+
+    [late, new] = store(chatbot=chatbot, documents=[parsed(id="c-old"), parsed(id="c-new")])
+
+    assert [error.code for error in late.errors] == ["conversation_deleted"]
+    assert new.outcome == "created", "The chatter is not erased."
+
+
+def test_uploaded_files_go_with_their_objects(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation = conversation_aged(chatbot, 91)
+    file = factories.UploadedFileFactory.create(conversation=conversation, stored=True)
+    storage.put(file.object_key, b"picture", "image/png")
+    request = file_run(chatbot)
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.files) == (Status.COMPLETED, 1)
+    assert not UploadedFile.objects.exists()
+    assert file.object_key not in list(storage.keys("uploads/"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_kept"),
+    [
+        ({}, True),
+        ({"status": Status.FAILED, "error_code": "storage_unavailable", "failed_at": ago(1)}, True),
+        ({"received_at": ago(31)}, False),
+    ],
+    ids=["waiting", "failed", "waiting for too long"],
+)
+@pytest.mark.parametrize("by_conversation", [False, True])
+def test_what_an_open_export_names_is_left_out_and_counted(
+    chatbot: Chatbot, drain: Drain, fields: dict[str, Any], *, is_kept: bool, by_conversation: bool
+) -> None:
+    named = conversation_aged(chatbot, 91, "42", external_id="c-1")
+    other = conversation_aged(chatbot, 91, "43")
+    about = ByConversations(("c-1",)) if by_conversation else ByUci("member_id", "42")
+    export = submit(chatbot=chatbot, kind=Kind.EXPORT, about=about, origin="api", actor="command")
+    # It is not taken before the run.
+    ComplianceRequest.objects.filter(pk=export.pk).update(**({"not_before": ago(-1)} | fields))
+    request = file_run(chatbot)
+
+    drain()
+
+    assert deleted(named, other) == [not is_kept, True]
+    assert run_of(request).left_out == int(is_kept)
+    request.refresh_from_db()
+    assert (request.status, request.conversations) == (Status.COMPLETED, 1 if is_kept else 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_finished_export_keeps_its_time(chatbot: Chatbot, drain: Drain, storage: ObjectStorage) -> None:
+    conversation_aged(chatbot, 91)
+    export = factories.export_of(chatbot, "42")
+    drain()
+    before = Export.objects.get(request=export)
+    request = file_run(chatbot)
+
+    drain()
+
+    request.refresh_from_db()
+    after = Export.objects.get(request=export)
+    assert (request.status, request.conversations, request.exports) == (Status.COMPLETED, 1, 0)
+    assert (after.key, after.expires_at) == (before.key, before.expires_at)
+    assert storage.read(str(after.key))
+
+
+def test_it_works_in_slices_and_goes_on_after_a_kill(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 3)
+    conversations = [conversation_aged(chatbot, 91 if n % 2 else 10, str(n), external_id=f"c-{n}") for n in range(20)]
+    request = file_run(chatbot)
+    erase, calls = rows.erase_chunk, []
+
+    def killed(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) in {1, 4, 5, 9}:
+            raise KeyboardInterrupt
+        return erase(*args)
+
+    monkeypatch.setattr(rows, "erase_chunk", killed)
+    for _ in range(5):
+        try:
+            worker.drain(seconds=60)
+        except KeyboardInterrupt:
+            request.refresh_from_db()
+            if request.slice:
+                open_ones = Conversation.objects.filter(deletion_request_id=request.pk, deleted_at=None)
+                assert set(open_ones.values_list("pk", flat=True)) <= set(request.slice)
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE compliance_claim SET expires_at = now() - interval '1 second'")
+
+    assert len(calls) > 9
+    request.refresh_from_db()
+    assert (request.status, request.conversations, request.conversations_total) == (Status.COMPLETED, 10, 10)
+    assert deleted(*conversations) == [n % 2 == 1 for n in range(20)]
+    assert not Identity.objects.filter(conversation__deleted_at__isnull=False).exists()
+
+
+def test_a_deletion_meets_it_in_a_conversation(chatbot: Chatbot, drain: Drain) -> None:
+    """The first mark stays, and either completes only when nothing is left."""
+    shared = conversation_aged(chatbot, 91)
+    request, deletion = file_run(chatbot), factories.deletion_of(chatbot, "42")
+    Conversation.objects.filter(pk=shared.pk).update(deletion_request_id=request.pk)
+
+    drain()
+
+    for one in (request, deletion):
+        one.refresh_from_db()
+        assert one.status == Status.COMPLETED
+    assert deleted(shared) == [True]
+    assert Conversation.objects.get().deletion_request_id == request.pk
+
+
+def test_it_takes_turns_and_requeues_past_its_deadline(
+    chatbot: Chatbot, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "SLICE", 2)
+    monkeypatch.setattr(worker, "TURN_SECONDS", 0.0)
+    for number in range(9):
+        conversation_aged(chatbot, 91, str(number))
+    request = file_run(chatbot)
+
+    drain()
+
+    request.refresh_from_db()
+    assert (request.status, request.conversations) == (Status.COMPLETED, 9)
+    assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.requeued").exists()
+
+
+def test_only_one_worker_of_a_cluster_runs_one(chatbot: Chatbot) -> None:
+    conversation_aged(chatbot, 91)
+    file_run(chatbot)
+
+    held = claims.take(Kind.RETENTION, ComplianceRequest.Lane.LARGE)
+
+    assert held is not None
+    assert held.is_large
+    assert held.leaves_others
+
+
+def test_a_conversation_that_gets_a_message_in_between_stays(chatbot: Chatbot, drain: Drain) -> None:
+    kept = conversation_aged(chatbot, 91, external_id="c-1")
+    request = file_run(chatbot)
+    Conversation.objects.filter(pk=kept.pk).update(last_message_at=ago(0) + timedelta(seconds=1))
+    drain()
+    request.refresh_from_db()
+    assert (request.status, request.result) == (Status.COMPLETED, "nothing_found")
+    assert deleted(kept) == [False]

@@ -1,0 +1,145 @@
+"""Retention with real processes and connections: one run a night, a killed cluster, intake beside it."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from django.db import connection, connections, transaction
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from common.storage import ObjectStorage
+from compliance import worker
+from compliance.models import ComplianceRequest, RetentionRun
+from compliance.retention import due, policy
+from compliance.work import notify
+from conversations.intake import store
+from conversations.models import Conversation, Message
+from scripts.processes import Processes
+from tests.compliance.retention.runs import ago, conversation_aged, deleted, file_run, keep_for
+from tests.conversations.documents import message, update
+from tests.functional.test_killed_worker import start_cluster, wait_until
+
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(*calls: Callable[[], object]) -> None:
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], object]) -> None:
+        try:
+            barrier.wait()
+            call()
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=[call]) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_sweeps_at_once_file_one_run(chatbot: Chatbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "is_time", lambda *_: True)
+    keep_for(chatbot, 90)
+    conversation_aged(chatbot, 91)
+
+    at_once(*[policy.file_due_runs] * 4)
+
+    assert RetentionRun.objects.count() == ComplianceRequest.objects.count() == 1
+    assert ChangeLogEntry.objects.filter(event="request.accepted").count() == 1
+
+
+def test_a_message_that_comes_first_keeps_its_conversation(chatbot: Chatbot) -> None:
+    """Intake has locked the conversation, and commits its message after the run has passed."""
+    contested = conversation_aged(chatbot, 91, external_id="c-1")
+    other = conversation_aged(chatbot, 91)
+    request = file_run(chatbot)
+    is_locked, may_commit = threading.Event(), threading.Event()
+
+    def intake() -> None:
+        with transaction.atomic():
+            sent = {**message("m9"), "sent_at": ago(0).isoformat()}
+            [outcome] = store(chatbot=chatbot, documents=[update("c-1", messages=[sent])])
+            assert outcome.outcome == "updated"
+            is_locked.set()
+            may_commit.wait(30)
+        connections.close_all()
+
+    thread = threading.Thread(target=intake)
+    thread.start()
+    assert is_locked.wait(30)
+    assert not worker.drain(seconds=60)
+    may_commit.set()
+    thread.join()
+
+    assert deleted(contested, other) == [False, True]
+    assert Message.objects.filter(conversation=contested).count() == 3
+    request.refresh_from_db()
+    assert (request.status, request.conversations) == (Status.COMPLETED, 1)
+
+
+def test_a_message_that_comes_later_is_refused(chatbot: Chatbot) -> None:
+    """The slice is closed and not committed: intake waits for the row, and then finds the mark."""
+    contested = conversation_aged(chatbot, 91, external_id="c-1")
+    outcomes: list[str] = []
+
+    def intake() -> None:
+        [outcome] = store(chatbot=chatbot, documents=[update("c-1", messages=[message("m9")])])
+        outcomes.extend([outcome.outcome, *(error.code for error in outcome.errors)])
+        connections.close_all()
+
+    request = file_run(chatbot)
+    with transaction.atomic():
+        closed = due.close([contested.pk], request_id=request.pk, chatbot_id=chatbot.pk, older_than=ago(90))
+        assert closed.numbers == [contested.pk]
+        thread = threading.Thread(target=intake)
+        thread.start()
+        wait_until(_waits_for_a_row)
+    thread.join()
+    assert outcomes == ["refused", "conversation_deleted"]
+
+
+def test_a_killed_cluster_leaves_a_run_that_another_ends(
+    chatbot: Chatbot, neighbour: Chatbot, storage: ObjectStorage
+) -> None:
+    old = [conversation_aged(chatbot, 91, str(number), messages=0) for number in range(30)]
+    with connection.cursor() as cursor:
+        cursor.execute(_FILL, [4_000, [one.pk for one in old]])
+    kept = [conversation_aged(chatbot, 10), conversation_aged(neighbour, 91)]
+    untouched = list(Message.objects.filter(conversation__in=kept).order_by("pk").values())
+    request = file_run(chatbot)
+    notify.notify_workers()
+
+    with Processes() as processes:
+        start_cluster(processes)
+        wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).messages > 0)
+        processes.kill("worker")
+        request.refresh_from_db()
+        assert request.status == Status.PROCESSING
+        start_cluster(processes)
+        wait_until(lambda: ComplianceRequest.objects.get(pk=request.pk).status == Status.COMPLETED)
+
+    request.refresh_from_db()
+    assert (request.conversations, request.messages) == (30, 30 * 4_000)
+    assert all(deleted(*old))
+    assert list(Message.objects.order_by("pk").values()) == untouched
+    assert ChangeLogEntry.objects.filter(request_id=request.pk, event="request.completed").count() == 1
+    assert not Conversation.objects.filter(deletion_request_id=request.pk, deleted_at=None).exists()
+
+
+_FILL = """
+INSERT INTO conversations_message (chatbot_id, conversation_id, external_id, sender, kind, text, sent_at)
+SELECT c.chatbot_id, c.id, 'bulk-' || n, 'user', 'text', 'message ' || n, now() - interval '91 days'
+  FROM conversations_conversation c CROSS JOIN generate_series(1, %s) AS n WHERE c.id = ANY(%s)
+"""
+
+
+def _waits_for_a_row() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(cursor.fetchone()[0])
