@@ -10,6 +10,7 @@ from console.monitoring import dashboard, files, notifications
 from console.requests import list_page, request_page
 from console.settings import actions
 from console.settings.page import check_progress, settings_page
+from console.settings.retention import set_retention
 
 _REQUEST = "requests/<uuid:request_id>/"
 _SETTINGS = "settings/<slug:slug>/"
@@ -45,6 +46,7 @@ urlpatterns: list[URLPattern] = [
     path(f"{_SETTINGS}guides/<slug:guide>/", guides.guide_page, name="guide"),
     path(f"{_SETTINGS}compliance/", actions.switch_compliance, name="switch_compliance"),
     path(f"{_SETTINGS}extracts/", actions.switch_extracts, name="switch_extracts"),
+    path(f"{_SETTINGS}retention/", set_retention, name="set_retention"),
     path(f"{_SETTINGS}uci/", actions.choose_uci, name="choose_uci"),
     path(f"{_SETTINGS}variables/", actions.create_variable, name="create_variable"),
     path(f"{_SETTINGS}bucket/", actions.save_bucket, name="save_bucket"),

@@ -93,6 +93,7 @@ TABLE = (
     *(Page("guide", READ, given={"guide": name}) for name in GUIDES),
     Page("switch_compliance", DECIDE, "POST"),
     Page("switch_extracts", DECIDE, "POST"),
+    Page("set_retention", DECIDE, "POST"),
     Page("choose_uci", DECIDE, "POST"),
     Page("create_variable", DECIDE, "POST"),
     Page("check_access", DECIDE, "POST"),

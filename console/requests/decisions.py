@@ -82,10 +82,15 @@ def fits(decision: Decision, request: ComplianceRequest, *, is_retryable: bool) 
 def offered(call: HttpRequest, request: ComplianceRequest, *, is_retryable: bool) -> list[Decision]:
     """Return the decisions that the user can make on the request now."""
     fitting = [one for one in OPTIONS if fits(one, request, is_retryable=is_retryable)]
-    allowed = [one for one in fitting if may(call, request.chatbot, OPTIONS[one].roles)]
+    allowed = [one for one in fitting if may(call, request.chatbot, roles_for(one, request))]
     if Decision.APPROVE in allowed and decisions.needs_another(request, actor_of(call)):
         allowed.remove(Decision.APPROVE)
     return allowed
+
+
+def roles_for(decision: Decision, request: ComplianceRequest) -> tuple[Role, ...]:
+    """Return the roles that may make the decision. On a retention run, as on its period, officers decide."""
+    return DECIDE if request.kind == ComplianceRequest.Kind.RETENTION else OPTIONS[decision].roles
 
 
 def offered_in_bulk(call: HttpRequest) -> list[Decision]:
@@ -121,7 +126,7 @@ def decide_all(
     """
     decided, refused = 0, Counter[str]()
     for request in requests:
-        if not may(call, request.chatbot, OPTIONS[decision].roles):
+        if not may(call, request.chatbot, roles_for(decision, request)):
             refused["Your role in this chatbot does not allow it."] += 1
             continue
         try:

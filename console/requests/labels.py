@@ -77,7 +77,7 @@ def what_next(request: ComplianceRequest) -> str:
     if status == Status.COMPLETED:
         return _completed(request)
     if status == Status.PROCESSING:
-        return "A worker is erasing the data." if request.kind == Kind.DELETION else "A worker is writing the file."
+        return "A worker is writing the file." if request.kind == Kind.EXPORT else "A worker is erasing the data."
     return _ENDED[status]
 
 
@@ -111,7 +111,8 @@ def _accepted(request: ComplianceRequest) -> str:
         most = errors.REFUSED_ATTEMPTS if request.error_code in errors.REFUSALS else MAX_ATTEMPTS
         return f"An attempt failed ({request.attempts} of {most}): {request.error_detail} {again}"
     if waits:
-        return f"It starts at {_clock(request)}. It can be cancelled until then."
+        sets_back = " Cancelling it sets the retention period back." if request.kind == Kind.RETENTION else ""
+        return f"It starts at {_clock(request)}. It can be cancelled until then.{sets_back}"
     return "It waits in the queue for a worker."
 
 
@@ -125,7 +126,17 @@ _WHY_HELD = {
 }
 
 
+_MORE_THAN_ANNOUNCED = (
+    "It would erase over a tenth more conversations than were confirmed when the period was set ({announced:,}). "
+    "Find out why before it starts."
+)
+
+
 def _held(request: ComplianceRequest) -> str:
+    if request.kind == Kind.RETENTION:
+        reason = _MORE_THAN_ANNOUNCED.format(announced=request.retention_run.announced or 0)
+        decision = "An officer must approve or reject it; rejecting it sets the retention period back."
+        return f"{reason} Nothing has been erased. {decision}"
     reason = _WHY_HELD[HoldReason(str(request.hold_reason))].format(
         guard=request.chatbot.max_conversations_per_deletion
     )
@@ -135,9 +146,11 @@ def _held(request: ComplianceRequest) -> str:
 
 def _completed(request: ComplianceRequest) -> str:
     if request.result == ComplianceRequest.Result.NOTHING_FOUND:
-        return "There was no data to erase." if request.kind == Kind.DELETION else "There was no data to export."
+        return "There was no data to export." if request.kind == Kind.EXPORT else "There was no data to erase."
     if request.kind == Kind.EXPORT:
         return "The file is complete."
+    if request.kind == Kind.RETENTION:
+        return "Everything that was due is erased, and verification found nothing left."
     return "All data in scope is erased, verification found nothing left, and the value was erased from the request."
 
 

@@ -131,7 +131,7 @@ class MarkedConversations(NamedTuple):
 
 def conversations_of(request: ComplianceRequest) -> MarkedConversations:
     """Return the numbers of conversations that a deletion has marked or erased, up to a limit."""
-    if request.kind != Kind.DELETION or request.cutoff_at is None:
+    if request.kind == Kind.EXPORT or request.cutoff_at is None:
         return MarkedConversations([], more=False)
     marked = Conversation.objects.filter(chatbot=request.chatbot_id, deletion_request_id=request.pk)
     numbers = sorted(marked.values_list("pk", flat=True)[: MOST_CONVERSATIONS + 1])

@@ -81,7 +81,7 @@ def act(request: HttpRequest, request_id: UUID, action: str) -> HttpResponse:
     except ValueError:
         raise Http404 from None
     option = decisions.OPTIONS[decision]
-    pages.require(request, found.chatbot, option.roles)
+    pages.require(request, found.chatbot, decisions.roles_for(decision, found))
     form = DecisionForm(request.POST, decision=decision)
     if not form.is_valid():
         return _answer(request, found, form=form, decision=decision, status=HTTPStatus.BAD_REQUEST)
@@ -157,6 +157,7 @@ def _answer(
         counts=counts(found, outcomes),
         export=export_of(found, outcomes),
         kept=outcomes.kept.get(found.pk, ()),
+        run=outcomes.runs.get(found.pk),
         delivered=outcomes.delivered.get(found.pk, ()),
         conversations=conversations_of(found),
         # The path of a URL can be a secret.

@@ -42,7 +42,7 @@ def _switch(request: HttpRequest, slug: str, *, section: str, setting: str, labe
         chatbots.change_chatbot(chatbot=chatbot, changes={setting: is_on}, actor=actor_of(request))
         return f"{label} turned {'on' if is_on else 'off'}."
 
-    return _saved(request, chatbot, RefusedForm(section, form), call)
+    return saved(request, chatbot, RefusedForm(section, form), call)
 
 
 @action
@@ -54,7 +54,7 @@ def choose_uci(request: HttpRequest, slug: str) -> HttpResponse:
         chatbots.designate_uci(chatbot=chatbot, name=form.cleaned_data["uci"], actor=actor_of(request))
         return "UCI saved. It applies to new conversations."
 
-    return _saved(request, chatbot, RefusedForm("uci", form), call)
+    return saved(request, chatbot, RefusedForm("uci", form), call)
 
 
 @action
@@ -66,7 +66,7 @@ def create_variable(request: HttpRequest, slug: str) -> HttpResponse:
         chatbots.add_variable(chatbot=chatbot, variable=form.variable(), actor=actor_of(request))
         return "Variable created. To make it the UCI, choose it and save."
 
-    return _saved(request, chatbot, RefusedForm("variables", form), call, section="uci")
+    return saved(request, chatbot, RefusedForm("variables", form), call, section="uci")
 
 
 @action
@@ -81,7 +81,7 @@ def save_bucket(request: HttpRequest, slug: str) -> HttpResponse:
         set_bucket(chatbot=chatbot, client=form.client(), actor=actor_of(request))
         return "Bucket saved. Check access to verify that it can be used."
 
-    return _saved(request, chatbot, RefusedForm("bucket", form), call)
+    return saved(request, chatbot, RefusedForm("bucket", form), call)
 
 
 @action
@@ -92,7 +92,7 @@ def check_access(request: HttpRequest, slug: str) -> HttpResponse:
         bucket_checks.enqueue(chatbot=chatbot)
         return _back(chatbot, "bucket")
 
-    return _saved(request, chatbot, RefusedForm("check", forms.ConsoleForm(request.POST)), call)
+    return saved(request, chatbot, RefusedForm("check", forms.ConsoleForm(request.POST)), call)
 
 
 @action
@@ -105,7 +105,7 @@ def save_rules(request: HttpRequest, slug: str) -> HttpResponse:
         chatbots.change_chatbot(chatbot=chatbot, changes=form.changes(), actor=actor_of(request))
         return "Settings saved."
 
-    return _saved(request, chatbot, RefusedForm("rules", form), call)
+    return saved(request, chatbot, RefusedForm("rules", form), call)
 
 
 @action
@@ -120,7 +120,7 @@ def create_key(request: HttpRequest, slug: str) -> HttpResponse:
         created = keys.create_api_key(chatbot=chatbot, actor=actor_of(request), **form.arguments())
         return render(request, "console/settings/new_key.html", title="New API key", chatbot=chatbot, created=created)
 
-    return _saved(request, chatbot, RefusedForm("keys", form), call)
+    return saved(request, chatbot, RefusedForm("keys", form), call)
 
 
 @action
@@ -137,7 +137,7 @@ def create_callback_secret(request: HttpRequest, slug: str) -> HttpResponse:
         template = "console/settings/new_callback_secret.html"
         return render(request, template, title="New callback secret", chatbot=chatbot, created=created)
 
-    return _saved(request, chatbot, RefusedForm("callbacks", form), call)
+    return saved(request, chatbot, RefusedForm("callbacks", form), call)
 
 
 @action
@@ -149,7 +149,7 @@ def revoke_key(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
         keys.revoke_api_key(chatbot=chatbot, prefix=prefix, actor=actor_of(request))
         return f"Key {prefix} revoked."
 
-    return _saved(request, chatbot, RefusedForm("revoke", form, prefix), call, section="keys")
+    return saved(request, chatbot, RefusedForm("revoke", form, prefix), call, section="keys")
 
 
 @action
@@ -162,7 +162,7 @@ def change_limit(request: HttpRequest, slug: str, prefix: str) -> HttpResponse:
         keys.change_api_key_rate_limit(chatbot=chatbot, prefix=prefix, rate_limit=limit, actor=actor_of(request))
         return f"Rate limit of key {prefix} saved."
 
-    return _saved(request, chatbot, RefusedForm("limit", form, prefix), call, section="keys")
+    return saved(request, chatbot, RefusedForm("limit", form, prefix), call, section="keys")
 
 
 @action
@@ -176,10 +176,10 @@ def set_member(request: HttpRequest, slug: str) -> HttpResponse:
         chatbots.set_role(chatbot=chatbot, user=user, role=role, actor=actor_of(request))
         return "Role saved." if role else "Role removed."
 
-    return _saved(request, chatbot, RefusedForm("members", form), call)
+    return saved(request, chatbot, RefusedForm("members", form), call)
 
 
-def _saved(
+def saved(
     request: HttpRequest,
     chatbot: Chatbot,
     submitted: RefusedForm,

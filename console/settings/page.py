@@ -15,6 +15,7 @@ from chatbots.buckets.locations import access_policy, trust_policy
 from chatbots.callback_urls import receiver_of
 from chatbots.models import ApiKey, Bucket, CallbackSecret, Chatbot, Membership, Variable
 from chatbots.overview import Overview, overview_of, with_setup
+from compliance.retention import policy
 from compliance.work import bucket_checks
 from config.openapi.samples import post_samples
 from console.common.pages import chatbot_or_404, page, polled, render
@@ -27,6 +28,7 @@ SECTIONS = {
     "uci": "Unique Chatter Identifier",
     "bucket": "Bucket",
     "extracts": "Daily extracts",
+    "retention": "Conversation Data Retention",
     "rules": "Conversation settings",
     "keys": "API keys",
     "callbacks": "Callbacks",
@@ -103,6 +105,8 @@ def settings_of(request: HttpRequest, chatbot: Chatbot, refused: RefusedForm | N
         refused=refused,
         forms=_forms(overview, variables, refused),
         variables=[VariableRow(one, counted.get(one.pk)) for one in variables],
+        first_run=policy.waiting_first_run(chatbot),
+        latest_run=policy.latest_run(chatbot),
         policies=list(_policies(overview)),
         callback_secret=_callback_secret(chatbot),
         opened_at=now(),
@@ -129,6 +133,7 @@ def _forms(overview: Overview, variables: list[Variable], refused: RefusedForm |
         "uci": forms.UciForm(variables=variables),
         "variables": forms.VariableForm(),
         "bucket": forms.BucketForm(stored=overview.bucket),
+        "retention": forms.RetentionForm(chatbot=overview.chatbot),
         "rules": forms.RulesForm(chatbot=overview.chatbot),
         "keys": forms.NewApiKeyForm(),
         "callbacks": forms.CallbackSecretForm(),

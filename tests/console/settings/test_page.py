@@ -21,6 +21,7 @@ from tests.people import Role, member
 FOR_OFFICERS = {
     "compliance": {"on": "False"},
     "extracts": {"on": "True"},
+    "retention": {"days": ""},
     "uci": {"uci": "plan", "understood": "on"},
     "variables": {"category": "custom", "name": "customer_id"},
     "bucket/check": {},

@@ -1,0 +1,110 @@
+"""Setting a retention period on the settings page: see the number, type it, save, cancel."""
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from chatbots.models import ChangeLogEntry, Chatbot
+from compliance.models import ComplianceRequest
+from compliance.retention import policy
+from tests.compliance.retention.runs import conversation_aged, keep_for
+from tests.console.request_pages import decide
+from tests.console.settings.saving import assert_saved, save, shown
+from tests.people import Role, member
+
+Status = ComplianceRequest.Status
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def officer(chatbot: Chatbot) -> Client:
+    return member(chatbot, Role.OFFICER)
+
+
+def token_of(answer: Any) -> str:
+    [token] = re.findall(r'name="shown" value="([^"]+)"', answer.text)
+    return str(token)
+
+
+def period_of(chatbot: Chatbot) -> int | None:
+    return Chatbot.objects.get(pk=chatbot.pk).retention_days
+
+
+def test_a_period_is_saved_with_the_number_that_was_shown(chatbot: Chatbot, officer: Client) -> None:
+    for days in (400, 91, 80, 10):
+        conversation_aged(chatbot, days)
+    assert "No conversation is deleted automatically" in shown(officer, chatbot)
+
+    page = save(officer, chatbot, "retention", days="90")
+    assert page.status_code == 200
+    assert "Nothing has been saved yet" in page.text
+    assert "<strong>2</strong> conversations" in page.text
+    assert "1 more, in a run each night" in page.text
+    assert period_of(chatbot) is None
+
+    wrong = save(officer, chatbot, "retention", days="90", shown=token_of(page), confirmed="3")
+    assert (wrong.status_code, period_of(chatbot)) == (400, None)
+    assert "This is not the number above." in wrong.text
+
+    saved = save(officer, chatbot, "retention", days="90", shown=token_of(wrong), confirmed="2")
+    assert_saved(saved, chatbot, "retention")
+    assert period_of(chatbot) == 90
+    text = shown(officer, chatbot)
+    assert "It was confirmed for 2 conversations" in text
+    assert "set back to off" in text
+    assert "deleted 90 days after their last message" in text
+
+
+@pytest.mark.parametrize("forged", ["", "2", "another period's"])
+def test_a_number_that_was_not_shown_for_this_period_is_refused(
+    chatbot: Chatbot, officer: Client, forged: str
+) -> None:
+    if forged == "another period's":
+        forged = token_of(save(officer, chatbot, "retention", days="365"))
+
+    answer = save(officer, chatbot, "retention", days="90", shown=forged, confirmed="0")
+
+    assert (answer.status_code, period_of(chatbot)) == (400, None)
+    assert "Not saved." in answer.text
+
+
+def test_the_run_says_what_it_does_and_cancelling_sets_the_period_back(chatbot: Chatbot, officer: Client) -> None:
+    keep_for(chatbot, 365)
+    page = save(officer, chatbot, "retention", days="90")
+    save(officer, chatbot, "retention", days="90", shown=token_of(page), confirmed="0")
+    run = policy.waiting_first_run(chatbot)
+    assert run is not None
+    url = reverse("console:request", args=[run.request_id])
+
+    text = officer.get(url).text
+    assert "Retention run, accepted" in text
+    assert "Cancelling it sets the retention period back." in text
+    assert "90 days: last message before" in text
+    # Support can cancel requests, but the period is an officer's.
+    assert "Cancel request" not in member(chatbot, Role.SUPPORT).get(url).text
+    assert run.request is not None
+    assert decide(member(chatbot, Role.SUPPORT), run.request, "cancel", "filed_by_mistake").status_code == 403
+    assert decide(officer, run.request, "cancel", "filed_by_mistake").status_code == 302
+
+    assert period_of(chatbot) == 365
+    values = ChangeLogEntry.objects.filter(event="chatbot.changed").order_by("pk").values_list("data", flat=True)
+    assert [one["value"] for one in values] == [90, 365]
+
+
+def test_turning_it_off_needs_no_number(chatbot: Chatbot, officer: Client) -> None:
+    keep_for(chatbot, 90)
+    assert_saved(save(officer, chatbot, "retention", days=""), chatbot, "retention")
+    assert period_of(chatbot) is None
+
+
+def test_a_period_below_the_days_of_hosted_files_is_refused(chatbot: Chatbot, officer: Client, settings: Any) -> None:
+    settings.HOSTED_FILE_DAYS = settings.HOSTED_FILE_DAYS * 3
+    keep_for(chatbot, None)
+    page = save(officer, chatbot, "retention", days="90")
+    answer = save(officer, chatbot, "retention", days="90", shown=token_of(page), confirmed="0")
+    assert period_of(chatbot) is None
+    assert "choose longer" in answer.text
