@@ -1,10 +1,15 @@
-"""References are emptied by age: the sweep finds by an index those that are due."""
+"""References are emptied by age: the sweep finds by an index those that are due.
 
+Made concurrently: requests are filed all the time.
+"""
+
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 from django.db.models.functions import Coalesce
 
 
 class Migration(migrations.Migration):
+    atomic = False
     dependencies = [("compliance", "0002_sql")]
 
     operations = [
@@ -18,7 +23,7 @@ class Migration(migrations.Migration):
                 max_length=64,
             ),
         ),
-        migrations.AddIndex(
+        AddIndexConcurrently(
             model_name="compliancerequest",
             index=models.Index(
                 Coalesce("completed_at", "cancelled_at", "rejected_at", "failed_at"),
