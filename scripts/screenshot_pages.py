@@ -88,6 +88,12 @@ def _create_variable(page: "Page", _scene: "Scene") -> None:
     page.get_by_role("dialog").wait_for()
 
 
+def _save_period(page: "Page", _scene: "Scene") -> None:
+    page.get_by_label("Delete conversations after").select_option(label="3 months")
+    page.get_by_role("button", name="Save period").click()
+    page.get_by_label("to confirm").wait_for()
+
+
 def _of_request(name: str) -> "Callable[[Scene], str]":
     return lambda scene: f"/admin/requests/{scene.requests[name]}/"
 
@@ -105,6 +111,7 @@ PICTURES = (
     Picture("chatbots", lambda _: "/admin/chatbots/", "superuser"),
     Picture("settings", lambda scene: f"/admin/settings/{scene.slug}/", "superuser"),
     Picture("create-variable", lambda scene: f"/admin/settings/{scene.slug}/", "superuser", _create_variable),
+    Picture("retention", lambda scene: f"/admin/settings/{scene.slug}/", "superuser", _save_period),
     Picture("guide", lambda scene: f"/admin/settings/{scene.slug}/guides/data-compliance/"),
     Picture("file", lambda scene: f"/admin/file/{scene.slug}/"),
     Picture("preview", lambda scene: f"/admin/file/{scene.slug}/", then=_preview),
