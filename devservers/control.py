@@ -22,9 +22,9 @@ from django.conf import settings
 
 from devservers.postgres import DATABASE, PORT, Postgres
 from devservers.processes import LOOPBACK, EmbeddedError, Server, exclusively, is_free
-from devservers.s3 import S3, SeaweedFS
+from devservers.s3 import S3, SeaweedFS, iam_key
 
-__all__ = ["S3", "EmbeddedError", "Instance", "database", "s3_endpoint", "start", "stop"]
+__all__ = ["S3", "EmbeddedError", "Instance", "database", "iam_key", "s3_endpoint", "start", "stop"]
 
 
 def database(var_dir: Path) -> dict[str, Any]:

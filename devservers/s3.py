@@ -28,9 +28,22 @@ _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_si
 _GRPC = ("master", "volume", "filer", "s3", "admin", "worker", "mq", "msg_broker", "msg_agent", "client")
 
 
+# What the identity of `iam_key` may do, in IAM's words. Nothing of S3.
+_IAM_ACTIONS = (
+    *("CreateUser", "PutUserPolicy", "CreateAccessKey", "ListUsers"),
+    *("ListAccessKeys", "DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"),
+)
+
+
+def iam_key(secret_access_key: str) -> tuple[str, str]:
+    """Return id and secret of the key that manages IAM users, derived from the secret of S3's."""
+    derived = hmac.digest(secret_access_key.encode(), b"the identity that manages IAM users", "sha256").hex()
+    return f"iam{derived[:16]}", derived[16:]
+
+
 @dataclass(frozen=True)
 class S3:
-    """The hosted storage of a development copy: one identity with all rights, one bucket."""
+    """The hosted storage of a development copy: one bucket, an identity with all rights, and one for IAM alone."""
 
     access_key_id: str
     secret_access_key: str
@@ -46,8 +59,10 @@ class SeaweedFS(Server):
     parts = ("s3", "master", "volume", "filer", "admin")
     # Written first, to know that the master has a writable volume.
     probed_bucket = "readiness-probe"
-    switched_off = (
-        *("webdav", "admin.ui", "s3.iam", "master.telemetry"),
+    switched_off: tuple[str, ...] = (
+        *("webdav", "admin.ui", "master.telemetry"),
+        # Otherwise no user can be created.
+        "s3.iam.readOnly",
         # They would hide wrong bucket names, and buckets that are not empty.
         *("s3.autoCreateBucket", "s3.allowDeleteBucketNotEmpty"),
         # Volumes report the state anyway. A resumed master often misses the first heartbeat, and then nothing can be
@@ -127,9 +142,23 @@ class SeaweedFS(Server):
         return f"Free some disk space, or move {self.home} away, then start again."
 
     def _identities(self) -> str:
-        key = {"accessKey": self.s3.access_key_id, "secretKey": self.s3.secret_access_key}
-        actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        return json.dumps({"identities": [{"name": "hosted", "credentials": [key], "actions": actions}]})
+        iam_id, iam_secret = iam_key(self.s3.secret_access_key)
+        return json.dumps(
+            {
+                "identities": [
+                    {
+                        "name": "hosted",
+                        "credentials": [{"accessKey": self.s3.access_key_id, "secretKey": self.s3.secret_access_key}],
+                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                    },
+                    {
+                        "name": "iam",
+                        "credentials": [{"accessKey": iam_id, "secretKey": iam_secret}],
+                        "actions": [f"iam:{action}" for action in _IAM_ACTIONS],
+                    },
+                ]
+            }
+        )
 
     def _inner_keys(self) -> str:
         """Return how its parts authenticate: by tokens over HTTP, by a self-signed certificate over gRPC."""

@@ -17,6 +17,7 @@ from common.storage import ObjectStorage, errors
 from devservers import control
 from tests import databases, factories, statements, under_roles
 from tests.clients import empty
+from tests.iam import iam_server  # noqa: F401  (a fixture)
 from tests.statements import statements_name_their_chatbots  # noqa: F401  (a fixture)
 
 control.start()

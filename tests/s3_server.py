@@ -48,7 +48,15 @@ class S3Server(SeaweedFS):
     # The data is discarded.
     stop_signals = ((signal.SIGKILL, 5), (signal.SIGKILL, 5))
 
-    def __init__(self, home: Path, identities: Sequence[Identity] = (), *, bucket: str = "clients") -> None:
+    def __init__(
+        self,
+        home: Path,
+        identities: Sequence[Identity] = (),
+        *,
+        bucket: str = "clients",
+        off: Sequence[str] = (),
+    ) -> None:
+        self.switched_off = (*self.switched_off, *off)
         self.identities = [ADMIN, *identities]
         runtime = home / "run"
         runtime.mkdir()
@@ -138,10 +146,13 @@ class S3Server(SeaweedFS):
 
 
 @contextmanager
-def running(*identities: Identity, bucket: str = "clients") -> Iterator[S3Server]:
-    """Run a separate server, and discard it afterwards. It takes about a second: share it where you can."""
+def running(*identities: Identity, bucket: str = "clients", off: Sequence[str] = ()) -> Iterator[S3Server]:
+    """Run a separate server, and discard it afterwards. It takes about a second: share it where you can.
+
+    `off` are switches of SeaweedFS that are turned off, such as `s3.iam`.
+    """
     home = Path(tempfile.mkdtemp(prefix="s3-"))
-    server = S3Server(home, identities, bucket=bucket)
+    server = S3Server(home, identities, bucket=bucket, off=off)
     try:
         server.start()
         yield server

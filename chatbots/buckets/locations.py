@@ -50,15 +50,12 @@ class StorageLocation:
 
 def hosted_storage() -> ObjectStorage:
     """Return the operator's bucket, from the settings `S3_*`. Cheap to call, safe in threads and forks."""
-    return _storage(
-        bucket_name=settings.S3_BUCKET,
-        endpoint_url=settings.S3_ENDPOINT_URL,
-        public_endpoint_url=settings.S3_PUBLIC_ENDPOINT_URL,
-        region_name=settings.S3_REGION,
-        access_key=settings.S3_ACCESS_KEY_ID,
-        secret_key=settings.S3_SECRET_ACCESS_KEY,
-        client_config=CLIENT_CONFIG,
-    )
+    return _storage(**_hosted(access_key=settings.S3_ACCESS_KEY_ID, secret_key=settings.S3_SECRET_ACCESS_KEY))
+
+
+def storage_read_with(*, access_key_id: str, secret: str) -> ObjectStorage:
+    """Return the operator's bucket as seen with other credentials. The secret is kept in it alone."""
+    return _new_storage(**_hosted(access_key=access_key_id, secret_key=secret))
 
 
 def hosted_location(chatbot: Chatbot) -> StorageLocation:
@@ -117,9 +114,25 @@ def _credentials(bucket: Bucket) -> dict[str, Any]:
     return {"access_key": None, "secret_key": None, "role": role}
 
 
+def _hosted(*, access_key: str, secret_key: str) -> dict[str, Any]:
+    return {
+        "bucket_name": settings.S3_BUCKET,
+        "endpoint_url": settings.S3_ENDPOINT_URL,
+        "public_endpoint_url": settings.S3_PUBLIC_ENDPOINT_URL,
+        "region_name": settings.S3_REGION,
+        "access_key": access_key,
+        "secret_key": secret_key,
+        "client_config": CLIENT_CONFIG,
+    }
+
+
 # More than a worker uses within the time of one call: a dropped one loses the state of its breaker. 0.5 MB each.
 @lru_cache(maxsize=512)
 def _storage(**options: Any) -> ObjectStorage:
+    return _new_storage(**options)
+
+
+def _new_storage(**options: Any) -> ObjectStorage:
     return ObjectStorage(
         **options,
         # Otherwise S3Storage takes them from AWS_* variables.

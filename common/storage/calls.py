@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from botocore import exceptions as boto
 from botocore.exceptions import BotoCoreError, ClientError
@@ -99,7 +99,11 @@ class Calls:
 
 
 def _code(error: Exception) -> str:
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+    if not isinstance(error, ClientError):
+        return ""
+    # Some stores answer calls to IAM in the form of S3.
+    told: Mapping[str, Any] = error.response.get("Error") or error.response
+    return str(told.get("Code", ""))
 
 
 def _translated(error: Exception) -> StorageError:

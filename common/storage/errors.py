@@ -9,6 +9,16 @@ _BAD_CREDENTIALS = frozenset(
     {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
 )
 _BUSY = frozenset({"429", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling"})
+NO_SUCH_ENTITY = frozenset({"NoSuchEntity"})
+_NO_IAM = frozenset(
+    {"404", "405", "501", "InvalidAction", "MethodNotAllowed", "NotImplemented", "UnsupportedOperation"}
+)
+_OF_IAM = frozenset(
+    {
+        *("CreateUser", "PutUserPolicy", "CreateAccessKey", "ListUsers"),
+        *("ListAccessKeys", "DeleteAccessKey", "DeleteUserPolicy", "DeleteUser"),
+    }
+)
 
 # The permissions that each operation needs.
 _PERMISSIONS = {
@@ -61,6 +71,10 @@ class StorageError(Exception):
         self.permission = permission
 
 
+class IamError(StorageError):
+    """A failed call to IAM: `iam_missing`, `iam_refused` or `iam_unavailable`. No request depends on one."""
+
+
 def unavailable() -> StorageError:
     return StorageError("storage_unavailable", "The storage does not answer, or is overloaded.", retryable=True)
 
@@ -90,7 +104,9 @@ def left_over() -> StorageError:
 
 
 def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
-    """Return the error for a code of the storage; `operation` is S3's name of the call."""
+    """Return the error for a code of the storage; `operation` is S3's, STS's or IAM's name of the call."""
+    if operation in _OF_IAM:
+        return _iam_refused(code, operation, status)
     if code in _BUSY or status >= 500:
         return unavailable()
     if operation == "AssumeRole":
@@ -100,10 +116,9 @@ def from_code(code: str, *, operation: str, status: int = 0) -> StorageError:
     if code in _BAD_CREDENTIALS:
         detail = "The storage rejects our access key, its secret, or our clock."
         return StorageError("storage_access_denied", detail)
-    if code in DENIED:
-        return denied(_PERMISSIONS.get(operation, operation))
     gone = "The object or the upload no longer exists."
-    return incomplete(gone if code in GONE else f"The storage answered {operation} with {_named(code)}.")
+    other = gone if code in GONE else f"The storage answered {operation} with {_named(code)}."
+    return denied(_PERMISSIONS.get(operation, operation)) if code in DENIED else incomplete(other)
 
 
 def _role_refused(code: str) -> StorageError:
@@ -117,6 +132,25 @@ def _role_refused(code: str) -> StorageError:
     else:
         detail = f"STS answered {_named(code)} for the client's role."
     return StorageError("storage_role_refused", detail)
+
+
+def _iam_refused(code: str, operation: str, status: int) -> IamError:
+    if code in _NO_IAM:
+        return IamError("iam_missing", "The server at IAM_ENDPOINT_URL does not offer IAM.")
+    if code in _BUSY or status >= 500:
+        return IamError("iam_unavailable", "IAM does not answer, or is overloaded.", retryable=True)
+    if code in DENIED:
+        detail = (
+            f"IAM denies iam:{operation} to the identity of IAM_ACCESS_KEY_ID. Grant it, and allow changes in the "
+            "server (SeaweedFS: -s3.iam.readOnly=false)."
+        )
+    elif code in _BAD_CREDENTIALS or code == "InvalidClientTokenId":
+        detail = "IAM rejects IAM_ACCESS_KEY_ID, its secret, or our clock."
+    elif code == "DeleteConflict":
+        detail = "The user has more than it was created with, such as a group. Take that away from it by hand."
+    else:
+        detail = f"IAM answered {operation} with {_named(code)}."
+    return IamError("iam_refused", detail)
 
 
 def _named(code: str) -> str:
